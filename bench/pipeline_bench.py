@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Measures a whole conversion: q4convert on a synthetic bf16 checkpoint, beside the speed of reading that file and the speed of
+the kernels in memory. Needs the tools and kernels_bench (cmake --preset bench) and numpy.
+
+  python3 bench/pipeline_bench.py --build build/bench --work /tmp/q4bench [--gigabytes 2] [--repeats 5]
+
+Prints one JSON document. "share" is the conversion's speed over the slower of read and quantize speed.
+"""
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import struct
+import subprocess
+import sys
+import time
+
+import numpy
+
+HIDDEN, INTERMEDIATE, VOCABULARY = 2048, 5632, 32000
+
+
+def layer_tensors(layer):
+    prefix = f"model.layers.{layer}."
+    yield prefix + "input_layernorm.weight", (HIDDEN,)
+    yield prefix + "mlp.down_proj.weight", (HIDDEN, INTERMEDIATE)
+    yield prefix + "mlp.gate_proj.weight", (INTERMEDIATE, HIDDEN)
+    yield prefix + "mlp.up_proj.weight", (INTERMEDIATE, HIDDEN)
+    yield prefix + "post_attention_layernorm.weight", (HIDDEN,)
+    for name in "kqvo":
+        yield prefix + f"self_attn.{name}_proj.weight", (HIDDEN, HIDDEN)
+
+
+def write_checkpoint(directory, gigabytes):
+    """A Llama-shaped model of normal weights, standard deviation 0.02, in bf16. Returns its path."""
+    path = directory / f"synthetic-{gigabytes}GB" / "model.safetensors"
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = [("model.embed_tokens.weight", (VOCABULARY, HIDDEN)), ("model.norm.weight", (HIDDEN,))]
+    size = lambda shapes: sum(2 * int(numpy.prod(shape)) for _, shape in shapes)
+    layer = 0
+    while size(tensors) < gigabytes * 1e9:
+        tensors += list(layer_tensors(layer))
+        layer += 1
+    header, offset = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape in tensors:
+        end = offset + 2 * int(numpy.prod(shape))
+        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    random = numpy.random.default_rng(1)
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, shape in tensors:
+            left = int(numpy.prod(shape))
+            while left:
+                count = min(left, 1 << 22)
+                bits = (random.standard_normal(count, dtype=numpy.float32) * numpy.float32(0.02)).view(numpy.uint32)
+                file.write(((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype("<u2").tobytes())
+                left -= count
+        file.flush()
+        os.fsync(file.fileno())
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False}
+    (path.parent / "config.json").write_text(json.dumps(config))
+    return path
+
+
+def drop_cache(path):
+    """Drops the file from the page cache, so that the next reader meets the disk."""
+    with open(path, "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def read_seconds(path, cold):
+    if cold:
+        drop_cache(path)
+    buffer = bytearray(8 << 20)
+    start = time.monotonic()
+    with open(path, "rb", buffering=0) as file:
+        while file.readinto(buffer):
+            pass
+    return time.monotonic() - start
+
+
+def run(command):
+    """Wall seconds, CPU seconds and peak RSS in bytes of one child process."""
+    start = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    errors = process.stderr.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - start
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{command[0]} failed: {errors.decode(errors='replace')}")
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+
+
+def kernel_speed(build, name, threads):
+    """Elements per second of one benchmark of kernels_bench, on `threads` threads."""
+    text = subprocess.run(
+        [str(build / "bench/kernels_bench"), f"--benchmark_filter={name}", "--benchmark_format=json",
+         "--benchmark_repetitions=3", "--benchmark_report_aggregates_only=true"],
+        check=True, capture_output=True, text=True).stdout
+    medians = [b for b in json.loads(text)["benchmarks"]
+               if b.get("aggregate_name") == "median" and b.get("threads") == threads]
+    if not medians:
+        sys.exit(f"kernels_bench has no benchmark {name} on {threads} threads")
+    return medians[0]["items_per_second"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--gigabytes", type=float, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--max-memory", default="256MiB")
+    parser.add_argument("--kernel", default="", help="kernels_bench filter of what the conversion computes; empty: skip")
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    source = write_checkpoint(arguments.work, arguments.gigabytes)
+    bytes_read = source.stat().st_size
+    elems = bytes_read // 2
+    output = arguments.work / "out.q4"
+    threads = os.cpu_count()
+    result = {"bytes": bytes_read, "threads": threads, "repeats": arguments.repeats, "runs": {}}
+    if arguments.kernel:
+        result["kernel_elements_per_second"] = kernel_speed(arguments.build, arguments.kernel, threads)
+    for cold in (True, False):
+        reads = [read_seconds(source, cold) for _ in range(arguments.repeats)]
+        result[f"read_{'cold' if cold else 'warm'}_bytes_per_second"] = bytes_read / statistics.median(reads)
+    for digest in ("sha256", "xxh3"):
+        for cold in (True, False):
+            samples = []
+            for _ in range(arguments.repeats):
+                if cold:
+                    drop_cache(source)
+                samples.append(run([str(arguments.build / "tools/q4convert"), str(source.parent), "-o", str(output), "--force",
+                                    "--max-memory", arguments.max_memory, "--source-digest", digest, "-q"]))
+            seconds = statistics.median(sample[0] for sample in samples)
+            read = result[f"read_{'cold' if cold else 'warm'}_bytes_per_second"]
+            quantize = 2 * result.get("kernel_elements_per_second", float("inf"))
+            result["runs"][f"{digest}, {'cold' if cold else 'warm'}"] = {
+                "seconds": round(seconds, 3),
+                "cpu_seconds": round(statistics.median(sample[1] for sample in samples), 3),
+                "elements_per_second": elems / seconds,
+                "peak_rss_bytes": max(sample[2] for sample in samples),
+                "share": round(bytes_read / seconds / min(read, quantize), 3),
+            }
+    json.dump(result, sys.stdout, indent=2)
+    print()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+// The partial file stays open, and so locked, until it is published or removed. Were the lock given up first, another
+// writer could take the partial over, and its unfinished bytes would be renamed or its file removed.
+#include "formats/base/atomic_file.h"
+
+#include <utility>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/status.h"
+
+namespace q4 {
+
+AtomicFile::AtomicFile(FileSystem& fs, std::string path, bool replace)
+    : fs_(fs), path_(std::move(path)), partial_path_(path_ + ".partial"), replace_(replace) {}
+
+absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, const std::string& path, bool replace) {
+  // An early answer for the user; what decides is the rename.
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (info.exists && !info.is_regular) return Fail(kOutputNotARegularFile, path, {});
+  if ((info.exists || info.is_symlink) && !replace) return Fail(kOutputExists, path, {});
+
+  std::unique_ptr<AtomicFile> file(new AtomicFile(fs, path, replace));
+  Q4_ASSIGN_OR_RETURN(file->file_, fs.OpenLocked(file->partial_path_));
+  Q4_RETURN_IF_ERROR(file->file_->Truncate(0));
+  return file;
+}
+
+AtomicFile::~AtomicFile() {
+  // Without file_ the partial belongs to somebody else. A partial that cannot be removed is truncated by the next run.
+  if (file_ != nullptr && !published_) fs_.Remove(partial_path_).IgnoreError();
+}
+
+absl::Status AtomicFile::Publish() {
+  Q4_RETURN_IF_ERROR(file_->Sync());
+  Q4_RETURN_IF_ERROR(fs_.Rename(partial_path_, path_, replace_));
+  published_ = true;
+  Q4_RETURN_IF_ERROR(fs_.SyncDirectory(DirectoryOf(path_)));
+  return file_->Close();
+}
+
+absl::Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::string_view content, bool replace) {
+  Q4_ASSIGN_OR_RETURN(const auto output, AtomicFile::Create(fs, path, replace));
+  Q4_RETURN_IF_ERROR(
+      output->file().WriteAt(0, {reinterpret_cast<const std::uint8_t*>(content.data()), content.size()}));
+  return output->Publish();
+}
+
+}  // namespace q4

@@ -1,0 +1,35 @@
+// The parts of file.h that hold for every file system.
+#include "formats/base/file.h"
+
+#include "formats/base/base_issues.h"
+
+namespace q4 {
+
+std::string DirectoryOf(const std::string& path) {
+  const std::size_t slash = path.find_last_of('/');
+  if (slash == std::string::npos) return ".";
+  return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+std::string BaseNameOf(const std::string& path) {
+  const std::size_t slash = path.find_last_of('/');
+  return slash == std::string::npos ? path : path.substr(slash + 1);
+}
+
+std::string JoinPath(const std::string& directory, const std::string& name) {
+  if (directory.empty() || directory == ".") return name;
+  return directory.back() == '/' ? directory + name : directory + "/" + name;
+}
+
+absl::StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& path, std::uint64_t limit) {
+  Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path));
+  if (file->size() > limit) {
+    return Fail(kFileTooLarge, path, {},
+                GotExpected(std::to_string(file->size()) + " bytes", "at most " + std::to_string(limit)));
+  }
+  std::string content(static_cast<std::size_t>(file->size()), '\0');
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, {reinterpret_cast<std::uint8_t*>(content.data()), content.size()}));
+  return content;
+}
+
+}  // namespace q4

@@ -1,0 +1,318 @@
+// The POSIX file system. Every call that a signal can interrupt is repeated, every count is checked, and every
+// descriptor is closed on exec. What is open is decided by fstat on the descriptor, never by an earlier look at the
+// path.
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/checked_math.h"
+#include "formats/base/file.h"
+
+namespace q4 {
+namespace {
+
+// Linux transfers at most 0x7ffff000 bytes per call.
+constexpr std::size_t kMaxTransferBytes = std::size_t{1} << 30;
+
+std::string ErrorText(int error) { return std::generic_category().message(error); }
+
+std::string AtOffset(std::uint64_t offset) { return "offset " + std::to_string(offset); }
+
+// Repeats a system call that returns -1 with EINTR.
+template <typename Call>
+auto RetryOnEintr(Call call) {
+  auto result = call();
+  while (result == -1 && errno == EINTR) result = call();
+  return result;
+}
+
+std::string_view KindOf(const struct stat& info) {
+  if (S_ISDIR(info.st_mode)) return "a directory";
+  if (S_ISFIFO(info.st_mode)) return "a FIFO";
+  if (S_ISSOCK(info.st_mode)) return "a socket";
+  if (S_ISCHR(info.st_mode) || S_ISBLK(info.st_mode)) return "a device";
+  return "neither file nor directory";
+}
+
+FileIdentity IdentityOf(const struct stat& info) { return {info.st_dev, info.st_ino}; }
+
+// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&&) = delete;
+
+  int get() const { return fd_; }
+  bool valid() const { return fd_ >= 0; }
+  // 0, or the error number. On Linux the descriptor is gone even after EINTR, and must not be closed again.
+  int Close() {
+    const int result = ::close(std::exchange(fd_, -1));
+    return result == 0 || errno == EINTR ? 0 : errno;
+  }
+
+ private:
+  int fd_;
+};
+
+class PosixReadFile final : public RandomAccessFile {
+ public:
+  PosixReadFile(Descriptor fd, std::string path, const struct stat& info)
+      : fd_(std::move(fd)), path_(std::move(path)), info_(info) {}
+
+  absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const override {
+    if (!RangeFits(offset, out.size(), size())) {
+      return Fail(kFileEndsEarly, path_, AtOffset(offset),
+                  GotExpected(std::to_string(size()) + " bytes", "at least " + std::to_string(out.size()) + " more"));
+    }
+    while (!out.empty()) {
+      const std::size_t want = std::min(out.size(), kMaxTransferBytes);
+      const ssize_t got =
+          RetryOnEintr([&] { return ::pread(fd_.get(), out.data(), want, static_cast<off_t>(offset)); });
+      if (got < 0) return Fail(kCannotRead, path_, AtOffset(offset), ErrorText(errno));
+      if (got == 0) return Fail(kFileEndsEarly, path_, AtOffset(offset), "it was longer when it was opened");
+      offset += static_cast<std::uint64_t>(got);
+      out = out.subspan(static_cast<std::size_t>(got));
+    }
+    return absl::OkStatus();
+  }
+
+  void Prefetch(std::uint64_t offset, std::uint64_t bytes) const override {
+    ::posix_fadvise(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
+  }
+
+  absl::Status CheckUnchanged() const override {
+    struct stat now {};
+    if (::fstat(fd_.get(), &now) != 0) return Fail(kCannotStat, path_, {}, ErrorText(errno));
+    if (now.st_size != info_.st_size) {
+      return Fail(kFileChanged, path_, "size", GotExpected(std::to_string(now.st_size), std::to_string(info_.st_size)));
+    }
+    if (now.st_mtim.tv_sec != info_.st_mtim.tv_sec || now.st_mtim.tv_nsec != info_.st_mtim.tv_nsec) {
+      return Fail(kFileChanged, path_, "modification time");
+    }
+    return absl::OkStatus();
+  }
+
+  std::uint64_t size() const override { return static_cast<std::uint64_t>(info_.st_size); }
+  const std::string& path() const override { return path_; }
+  FileIdentity identity() const override { return IdentityOf(info_); }
+
+ private:
+  Descriptor fd_;
+  std::string path_;
+  struct stat info_;
+};
+
+class PosixWriteFile final : public WritableFile {
+ public:
+  PosixWriteFile(Descriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+
+  absl::Status WriteAt(std::uint64_t offset, std::span<const std::uint8_t> data) override {
+    while (!data.empty()) {
+      const std::size_t want = std::min(data.size(), kMaxTransferBytes);
+      const ssize_t put =
+          RetryOnEintr([&] { return ::pwrite(fd_.get(), data.data(), want, static_cast<off_t>(offset)); });
+      if (put < 0) return Fail(kCannotWrite, path_, AtOffset(offset), ErrorText(errno));
+      // Nothing written and no error would loop for ever.
+      if (put == 0) return Fail(kCannotWrite, path_, AtOffset(offset), "the system wrote no bytes");
+      offset += static_cast<std::uint64_t>(put);
+      data = data.subspan(static_cast<std::size_t>(put));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Reserve(std::uint64_t bytes) override {
+    if (bytes == 0) return absl::OkStatus();
+    const int result =
+        RetryOnEintr([&] { return ::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes)); });
+    if (result == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return absl::OkStatus();
+    return Fail(kCannotReserve, path_, {}, std::to_string(bytes) + " bytes: " + ErrorText(errno));
+  }
+
+  absl::Status Truncate(std::uint64_t bytes) override {
+    if (RetryOnEintr([&] { return ::ftruncate(fd_.get(), static_cast<off_t>(bytes)); }) == 0) return absl::OkStatus();
+    return Fail(kCannotResize, path_, {}, std::to_string(bytes) + " bytes: " + ErrorText(errno));
+  }
+
+  void StartWriteback(std::uint64_t offset, std::uint64_t bytes) override {
+    ::sync_file_range(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes), SYNC_FILE_RANGE_WRITE);
+  }
+
+  absl::Status Sync() override {
+    if (RetryOnEintr([&] { return ::fsync(fd_.get()); }) == 0) return absl::OkStatus();
+    return Fail(kCannotSync, path_, {}, ErrorText(errno));
+  }
+
+  absl::Status Close() override {
+    const int error = fd_.Close();
+    return error == 0 ? absl::OkStatus() : Fail(kCannotClose, path_, {}, ErrorText(error));
+  }
+
+  const std::string& path() const override { return path_; }
+
+ private:
+  Descriptor fd_;
+  std::string path_;
+};
+
+// Whether `path` still leads to the file behind `fd`.
+bool StillAt(int fd, const std::string& path) {
+  struct stat opened {};
+  struct stat named {};
+  return ::fstat(fd, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && IdentityOf(opened) == IdentityOf(named);
+}
+
+// Opens for writing with `flags` and takes the lock.
+absl::StatusOr<std::unique_ptr<WritableFile>> OpenForWrite(const std::string& path, int flags) {
+  // The previous owner may publish or remove the file between our open and our lock. Then the lock is on a file that is
+  // no longer at `path`, and the file now there must be opened. Owners come one at a time; a few rounds are plenty.
+  constexpr int kRounds = 16;
+  for (int round = 0; round < kRounds; ++round) {
+    Descriptor fd(RetryOnEintr([&] {
+      return ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | flags, 0666);
+    }));
+    if (!fd.valid()) {
+      if (errno == EEXIST) return Fail(kOutputExists, path, {});
+      if (errno == ELOOP) return Fail(kOutputNotARegularFile, path, {}, "got a symbolic link");
+      if (errno == EISDIR || errno == ENXIO) return Fail(kOutputNotARegularFile, path, {}, ErrorText(errno));
+      return Fail(kCannotCreate, path, {}, ErrorText(errno));
+    }
+    struct stat info {};
+    if (::fstat(fd.get(), &info) != 0) return Fail(kCannotStat, path, {}, ErrorText(errno));
+    if (!S_ISREG(info.st_mode)) {
+      return Fail(kOutputNotARegularFile, path, {}, "got " + std::string(KindOf(info)));
+    }
+    if (RetryOnEintr([&] { return ::flock(fd.get(), LOCK_EX | LOCK_NB); }) != 0) {
+      if (errno == EWOULDBLOCK) return Fail(kOutputInUse, path, {});
+      return Fail(kCannotCreate, path, "lock", ErrorText(errno));
+    }
+    if (StillAt(fd.get(), path)) return std::make_unique<PosixWriteFile>(std::move(fd), path);
+  }
+  return Fail(kOutputInUse, path, {}, "it is being replaced again and again");
+}
+
+// For file systems that lack RENAME_NOREPLACE, NFS for one: link() fails atomically when the name is taken.
+int LinkAndUnlink(const std::string& from, const std::string& to) {
+  if (::link(from.c_str(), to.c_str()) != 0) return errno;
+  return ::unlink(from.c_str()) == 0 ? 0 : errno;
+}
+
+class PosixFileSystemImpl final : public FileSystem {
+ public:
+  absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path, SymbolicLinks links) override {
+    // O_NONBLOCK: opening a FIFO must not wait for its writer. It means nothing for regular files.
+    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (links == SymbolicLinks::kRefuse ? O_NOFOLLOW : 0);
+    Descriptor fd(RetryOnEintr([&] { return ::open(path.c_str(), flags); }));
+    if (!fd.valid()) {
+      if (errno == ELOOP && links == SymbolicLinks::kRefuse) return Fail(kSymbolicLink, path, {});
+      if (errno == ENXIO) return Fail(kNotARegularFile, path, {}, ErrorText(errno));  // a socket
+      return Fail(kCannotOpen, path, {}, ErrorText(errno));
+    }
+    struct stat info {};
+    if (::fstat(fd.get(), &info) != 0) return Fail(kCannotStat, path, {}, ErrorText(errno));
+    if (!S_ISREG(info.st_mode)) return Fail(kNotARegularFile, path, {}, "got " + std::string(KindOf(info)));
+    return std::make_unique<PosixReadFile>(std::move(fd), path, info);
+  }
+
+  absl::StatusOr<std::unique_ptr<WritableFile>> CreateExclusive(const std::string& path) override {
+    return OpenForWrite(path, O_EXCL);
+  }
+
+  absl::StatusOr<std::unique_ptr<WritableFile>> OpenLocked(const std::string& path) override {
+    return OpenForWrite(path, 0);
+  }
+
+  absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
+    int error = 0;
+    if (replace) {
+      error = std::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
+    } else {
+      error = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0 ? 0 : errno;
+      if (error == EINVAL || error == ENOSYS) error = LinkAndUnlink(from, to);
+    }
+    if (error == 0) return absl::OkStatus();
+    if (error == EEXIST && !replace) return Fail(kOutputExists, to, {});
+    return Fail(kCannotRename, to, {}, ErrorText(error));
+  }
+
+  absl::Status SyncDirectory(const std::string& directory) override {
+    Descriptor fd(RetryOnEintr([&] { return ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+    if (!fd.valid()) return Fail(kCannotSync, directory, {}, ErrorText(errno));
+    // Some network file systems cannot sync a directory and say so with EINVAL; they need not.
+    if (RetryOnEintr([&] { return ::fsync(fd.get()); }) == 0 || errno == EINVAL) return absl::OkStatus();
+    return Fail(kCannotSync, directory, {}, ErrorText(errno));
+  }
+
+  absl::Status Remove(const std::string& path) override {
+    if (::unlink(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
+    return Fail(kCannotRemove, path, {}, ErrorText(errno));
+  }
+
+  absl::Status RemoveDirectory(const std::string& path) override {
+    if (::rmdir(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
+    return Fail(kCannotRemove, path, {}, ErrorText(errno));
+  }
+
+  absl::Status CreateDirectory(const std::string& path) override {
+    if (::mkdir(path.c_str(), 0777) == 0) return absl::OkStatus();
+    if (errno == EEXIST) return Fail(kOutputExists, path, {});
+    return Fail(kCannotCreateDirectory, path, {}, ErrorText(errno));
+  }
+
+  absl::StatusOr<PathInfo> Stat(const std::string& path) override {
+    PathInfo info;
+    struct stat found {};
+    if (::lstat(path.c_str(), &found) != 0) {
+      if (errno == ENOENT || errno == ENOTDIR) return info;
+      return Fail(kCannotStat, path, {}, ErrorText(errno));
+    }
+    info.is_symlink = S_ISLNK(found.st_mode);
+    if (info.is_symlink && ::stat(path.c_str(), &found) != 0) {
+      if (errno == ENOENT || errno == ENOTDIR) return info;
+      return Fail(kCannotStat, path, {}, ErrorText(errno));
+    }
+    info.exists = true;
+    info.is_regular = S_ISREG(found.st_mode);
+    info.is_directory = S_ISDIR(found.st_mode);
+    info.size = static_cast<std::uint64_t>(found.st_size);
+    info.identity = IdentityOf(found);
+    return info;
+  }
+
+  absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) override {
+    const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), &::closedir);
+    if (directory == nullptr) return Fail(kCannotList, path, {}, ErrorText(errno));
+    std::vector<std::string> names;
+    errno = 0;
+    while (const dirent* entry = ::readdir(directory.get())) {
+      const std::string_view name = entry->d_name;
+      if (name != "." && name != "..") names.emplace_back(name);
+      errno = 0;
+    }
+    if (errno != 0) return Fail(kCannotList, path, {}, ErrorText(errno));
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+};
+
+}  // namespace
+
+FileSystem& PosixFileSystem() {
+  static PosixFileSystemImpl file_system;
+  return file_system;
+}
+
+}  // namespace q4

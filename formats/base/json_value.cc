@@ -1,0 +1,271 @@
+#include "formats/base/json_value.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <utility>
+#include <vector>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/status.h"
+#include "formats/base/strict_json.h"
+
+namespace q4 {
+namespace {
+
+// Builds the value while the events come in. open_ holds the containers from the root to the innermost; each is the
+// last element of the one before it, so nothing moves while it is open.
+class Builder final : public JsonHandler {
+ public:
+  Builder(std::string_view file, Json* root) : file_(file), root_(root) {}
+
+  absl::Status OnScalar(JsonScalar scalar) override {
+    switch (scalar.kind) {
+      case JsonScalar::Kind::kNull:
+        Place(nullptr);
+        break;
+      case JsonScalar::Kind::kBool:
+        Place(scalar.boolean);
+        break;
+      case JsonScalar::Kind::kUnsigned:
+        Place(scalar.unsigned_value);
+        break;
+      case JsonScalar::Kind::kNegative:
+        Place(scalar.negative_value);
+        break;
+      case JsonScalar::Kind::kString:
+        Place(std::move(scalar.text));
+        break;
+      case JsonScalar::Kind::kFloat:
+        if (scalar.text.find_first_of(".eE") == std::string::npos) {
+          return Fail(kJsonInteger, file_, key_, "got " + scalar.text);
+        }
+        Place(scalar.float_value);
+        break;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status OnStart(JsonContainer container) override {
+    open_.push_back(Place(container == JsonContainer::kObject ? Json::object() : Json::array()));
+    return absl::OkStatus();
+  }
+
+  absl::Status OnKey(std::string key) override {
+    key_ = std::move(key);
+    return absl::OkStatus();
+  }
+
+  absl::Status OnEnd(JsonContainer) override {
+    open_.pop_back();
+    return absl::OkStatus();
+  }
+
+ private:
+  Json* Place(Json value) {
+    if (open_.empty()) {
+      *root_ = std::move(value);
+      return root_;
+    }
+    if (open_.back()->is_array()) {
+      open_.back()->push_back(std::move(value));
+      return &open_.back()->back();
+    }
+    // The keys are known to differ; ordered_map's own insertion would search all of them each time.
+    auto& members = open_.back()->get_ref<Json::object_t&>();
+    static_cast<Json::object_t::Container&>(members).emplace_back(key_, std::move(value));
+    return &members.back().second;
+  }
+
+  std::string_view file_;
+  Json* root_;
+  std::vector<Json*> open_;
+  std::string key_;
+};
+
+void AppendEscapedUnit(std::uint32_t unit, std::string* out) {
+  std::array<char, 7> text{};
+  std::snprintf(text.data(), text.size(), "\\u%04x", unit);
+  *out += text.data();
+}
+
+// Python's ensure_ascii form. `text` is UTF-8, so continuation bytes need no check.
+void AppendString(const std::string& text, std::string* out) {
+  *out += '"';
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const auto byte = static_cast<std::uint8_t>(text[i]);
+    switch (byte) {
+      case '"':
+        *out += "\\\"";
+        continue;
+      case '\\':
+        *out += "\\\\";
+        continue;
+      case '\b':
+        *out += "\\b";
+        continue;
+      case '\f':
+        *out += "\\f";
+        continue;
+      case '\n':
+        *out += "\\n";
+        continue;
+      case '\r':
+        *out += "\\r";
+        continue;
+      case '\t':
+        *out += "\\t";
+        continue;
+      default:
+        break;
+    }
+    if (byte >= 0x20 && byte < 0x7F) {
+      *out += text[i];
+      continue;
+    }
+    const int following = byte < 0x80 ? 0 : byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
+    std::uint32_t code_point = following == 0 ? byte : byte & (0x3Fu >> following);
+    for (int k = 0; k < following && i + 1 < text.size(); ++k) {
+      code_point = (code_point << 6) | (static_cast<std::uint8_t>(text[++i]) & 0x3Fu);
+    }
+    if (code_point >= 0x10000) {
+      AppendEscapedUnit(0xD800 + ((code_point - 0x10000) >> 10), out);
+      AppendEscapedUnit(0xDC00 + ((code_point - 0x10000) & 0x3FF), out);
+    } else {
+      AppendEscapedUnit(code_point, out);
+    }
+  }
+  *out += '"';
+}
+
+class Dumper {
+ public:
+  Dumper(int indent, std::string* out) : indent_(indent), out_(out) {}
+
+  void Dump(const Json& value, int level) {
+    if (value.is_object()) {
+      DumpObject(value, level);
+    } else if (value.is_array()) {
+      DumpArray(value, level);
+    } else if (value.is_string()) {
+      AppendString(value.get_ref<const std::string&>(), out_);
+    } else if (value.is_number_float()) {
+      const double number = value.get<double>();
+      // json.dumps has names of its own for what is not finite.
+      if (std::isnan(number)) {
+        *out_ += "NaN";
+      } else if (std::isinf(number)) {
+        *out_ += number > 0 ? "Infinity" : "-Infinity";
+      } else {
+        *out_ += PythonFloatRepr(number);
+      }
+    } else {
+      *out_ += value.dump();  // null, booleans and integers
+    }
+  }
+
+ private:
+  void DumpObject(const Json& value, int level) {
+    if (value.empty()) {
+      *out_ += "{}";
+      return;
+    }
+    std::vector<std::pair<const std::string*, const Json*>> members;
+    for (const auto& [key, member] : value.get_ref<const Json::object_t&>()) members.emplace_back(&key, &member);
+    // Python compares code points; UTF-8 compares alike bytewise.
+    std::sort(members.begin(), members.end(), [](const auto& a, const auto& b) { return *a.first < *b.first; });
+    char separator = '{';
+    for (const auto& [key, member] : members) {
+      *out_ += std::exchange(separator, ',');
+      NewLine(level + 1);
+      AppendString(*key, out_);
+      *out_ += ": ";
+      Dump(*member, level + 1);
+    }
+    NewLine(level);
+    *out_ += '}';
+  }
+
+  void DumpArray(const Json& value, int level) {
+    if (value.empty()) {
+      *out_ += "[]";
+      return;
+    }
+    char separator = '[';
+    for (const Json& element : value) {
+      *out_ += std::exchange(separator, ',');
+      NewLine(level + 1);
+      Dump(element, level + 1);
+    }
+    NewLine(level);
+    *out_ += ']';
+  }
+
+  void NewLine(int level) {
+    *out_ += '\n';
+    out_->append(static_cast<std::size_t>(indent_ * level), ' ');
+  }
+
+  int indent_;
+  std::string* out_;
+};
+
+}  // namespace
+
+absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file, int max_depth) {
+  Json root;
+  Builder builder(file, &root);
+  JsonText source(text);
+  const StrictJsonOptions options{.max_depth = max_depth, .max_token_bytes = text.size()};
+  Q4_RETURN_IF_ERROR(ParseStrictJson(source, file, options, builder));
+  return root;
+}
+
+std::string DumpSorted(const Json& value, int indent) {
+  std::string out;
+  Dumper(indent, &out).Dump(value, 0);
+  return out;
+}
+
+std::string PythonFloatRepr(double value) {
+  if (std::isnan(value)) return "nan";
+  if (std::isinf(value)) return value > 0 ? "inf" : "-inf";
+  // Shortest digits that read back equal, as d.ddde[+-]xx. Python has the same digits and moves the point itself.
+  std::array<char, 32> buffer{};
+  const auto end =
+      std::to_chars(buffer.data(), buffer.data() + buffer.size(), value, std::chars_format::scientific).ptr;
+  std::string_view text(buffer.data(), static_cast<std::size_t>(end - buffer.data()));
+  std::string out;
+  if (text.front() == '-') {
+    out += '-';
+    text.remove_prefix(1);
+  }
+  const std::size_t e = text.find('e');
+  int exponent = 0;
+  // from_chars takes no plus sign.
+  std::from_chars(text.data() + e + (text[e + 1] == '+' ? 2 : 1), text.data() + text.size(), exponent);
+  std::string digits(1, text.front());
+  if (e > 2) digits += text.substr(2, e - 2);
+
+  if (exponent < -4 || exponent >= 16) {
+    out += digits.front();
+    if (digits.size() > 1) out.append(".").append(digits, 1);
+    out += exponent < 0 ? "e-" : "e+";
+    if (std::abs(exponent) < 10) out += '0';
+    out += std::to_string(std::abs(exponent));
+  } else if (exponent < 0) {
+    out += "0.";
+    out.append(static_cast<std::size_t>(-exponent - 1), '0').append(digits);
+  } else {
+    const auto whole = static_cast<std::size_t>(exponent) + 1;  // digits before the point
+    if (digits.size() <= whole) digits.append(whole - digits.size(), '0').append("0");
+    out.append(digits, 0, whole).append(".").append(digits, whole);
+  }
+  return out;
+}
+
+}  // namespace q4

@@ -1,0 +1,29 @@
+// JSON documents as values, for small files: config.json, recipes, gates, reports.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace q4 {
+
+// Keeps the order of keys. Never call its parse(): it accepts what ParseJson() refuses. Reading a member that is absent
+// or of another type throws; ask contains() and is_...() first.
+using Json = nlohmann::ordered_json;
+
+// The document in `text`, under all rules of strict_json.h: no duplicate keys, no byte order mark, no NUL, UTF-8, at
+// most `max_depth` levels. Integers that do not fit 64 bits are refused, not rounded. `file` is named in errors (exit
+// code 3).
+absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file, int max_depth);
+
+// The bytes of Python's json.dumps(value, sort_keys=True, indent=indent, ensure_ascii=True). REQUIRES: strings are
+// UTF-8, which holds for everything that ParseJson() made.
+std::string DumpSorted(const Json& value, int indent = 2);
+
+// Python's repr() of a float, the shortest text that reads back equal: "0.02", "1e-05", "10000.0", "1e+16", "nan",
+// "inf".
+std::string PythonFloatRepr(double value);
+
+}  // namespace q4

@@ -1,0 +1,87 @@
+#include "formats/base/status.h"
+
+#include <charconv>
+
+#include "absl/strings/cord.h"
+#include "formats/base/text.h"
+
+namespace q4 {
+namespace {
+
+// The payload under which a status carries "<issue number> <exit code>".
+constexpr char kIssuePayload[] = "q4/issue";
+
+// The absl code is informative only; the tools decide by the exit code.
+absl::StatusCode CodeFor(ExitCode exit_code) {
+  switch (exit_code) {
+    case ExitCode::kOk:
+      return absl::StatusCode::kOk;
+    case ExitCode::kUsage:
+    case ExitCode::kInvalidInput:
+      return absl::StatusCode::kInvalidArgument;
+    case ExitCode::kIo:
+      return absl::StatusCode::kUnavailable;
+    case ExitCode::kUnsupported:
+      return absl::StatusCode::kUnimplemented;
+    case ExitCode::kCheckFailed:
+      return absl::StatusCode::kDataLoss;
+    case ExitCode::kInterrupted:
+      return absl::StatusCode::kCancelled;
+    case ExitCode::kInternal:
+      break;
+  }
+  return absl::StatusCode::kInternal;
+}
+
+struct Payload {
+  int number = 0;
+  ExitCode exit_code = ExitCode::kInternal;
+};
+
+Payload PayloadOf(const absl::Status& status) {
+  Payload payload;
+  const auto cord = status.GetPayload(kIssuePayload);
+  if (!cord) return payload;
+  const std::string text(*cord);
+  const std::size_t space = text.find(' ');
+  int exit_code = 0;
+  std::from_chars(text.data(), text.data() + space, payload.number);
+  std::from_chars(text.data() + space + 1, text.data() + text.size(), exit_code);
+  payload.exit_code = static_cast<ExitCode>(exit_code);
+  return payload;
+}
+
+}  // namespace
+
+absl::Status Fail(const Issue& issue, std::string_view file, std::string_view where, std::string_view detail) {
+  std::string message;
+  // Paths come from the command line and may be long; they are escaped but hardly cut.
+  if (!file.empty()) message += Printable(file, 4096) + ": ";
+  if (!where.empty()) message += Printable(where, 320) + ": ";
+  message += issue.rule;
+  if (!detail.empty()) message += " (" + Printable(detail, 480) + ")";
+  message += " [Q4-" + std::to_string(issue.number) + "]";
+  absl::Status status(CodeFor(issue.exit_code), message);
+  status.SetPayload(kIssuePayload,
+                    absl::Cord(std::to_string(issue.number) + " " + std::to_string(static_cast<int>(issue.exit_code))));
+  return status;
+}
+
+std::string GotExpected(std::string_view got, std::string_view expected) {
+  return "got " + std::string(got) + ", expected " + std::string(expected);
+}
+
+ExitCode ExitCodeOf(const absl::Status& status) { return status.ok() ? ExitCode::kOk : PayloadOf(status).exit_code; }
+
+int IssueNumberOf(const absl::Status& status) { return PayloadOf(status).number; }
+
+absl::Status InFile(const absl::Status& status, std::string_view file) {
+  if (status.ok()) return status;
+  absl::Status named(status.code(), Printable(file, 4096) + ": " + MessageOf(status));
+  status.ForEachPayload([&named](absl::string_view url, const absl::Cord& payload) { named.SetPayload(url, payload); });
+  return named;
+}
+
+std::string MessageOf(const absl::Status& status) { return {status.message().data(), status.message().size()}; }
+
+}  // namespace q4

@@ -1,0 +1,254 @@
+// The text passes through a cursor that nlohmann/json's lexer pulls characters from. The cursor counts offsets, refuses
+// NUL bytes (which the lexer takes for the end) and the byte order mark (which it skips), and cuts tokens that grow too
+// long (which it would buffer whole). An adapter turns the SAX calls into JsonHandler events and checks depth and keys.
+#include "formats/base/strict_json.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_set.h"
+#include "formats/base/base_issues.h"
+#include "formats/base/status.h"
+
+namespace q4 {
+namespace {
+
+std::string AtOffset(std::uint64_t offset) { return "offset " + std::to_string(offset); }
+
+// Hands out one character after the other. After an error it is at its end, and status() says why.
+class Cursor {
+ public:
+  Cursor(JsonSource& source, std::string_view file, const StrictJsonOptions& options)
+      : source_(source), file_(file), options_(options) {
+    Advance();
+  }
+
+  bool done() const { return done_; }
+  char current() const { return piece_[position_]; }
+  // Of current().
+  std::uint64_t offset() const { return piece_offset_ + position_; }
+  const absl::Status& status() const { return status_; }
+
+  void Step() {
+    ++position_;
+    Advance();
+  }
+
+ private:
+  // Makes position_ that of an acceptable character, or ends.
+  void Advance() {
+    if (position_ == piece_.size()) {
+      piece_offset_ += piece_.size();
+      position_ = 0;
+      auto next = source_.Next();
+      if (!next.ok()) return End(next.status());
+      piece_ = *next;
+      if (piece_.empty()) return End(absl::OkStatus());
+    }
+    const char c = current();
+    if (c == '\0') return Refuse(kJsonSyntax, "NUL byte");
+    if (offset() == options_.base_offset && c == '\xEF') return Refuse(kJsonSyntax, "byte order mark");
+    MeasureToken(c);
+    if (token_bytes_ > options_.max_token_bytes) {
+      Refuse(kJsonTooLarge, "a string or number of more than " + std::to_string(options_.max_token_bytes) + " bytes");
+    }
+  }
+
+  // Follows strings and their escapes closely enough to know how long the token around `c` is so far.
+  void MeasureToken(char c) {
+    ++token_bytes_;
+    if (in_string_) {
+      if (!escaped_ && c == '"') in_string_ = false, token_bytes_ = 0;
+      escaped_ = !escaped_ && c == '\\';
+    } else if (c == '"') {
+      in_string_ = true, token_bytes_ = 0;
+    } else if (c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == ':' || c == '[' || c == ']' ||
+               c == '{' || c == '}') {
+      token_bytes_ = 0;
+    }
+  }
+
+  void Refuse(const Issue& issue, std::string_view detail) { End(Fail(issue, file_, AtOffset(offset()), detail)); }
+  void End(absl::Status status) {
+    status_ = std::move(status);
+    done_ = true;
+  }
+
+  JsonSource& source_;
+  std::string_view file_;
+  const StrictJsonOptions& options_;
+  std::string_view piece_;
+  std::size_t position_ = 0;
+  std::uint64_t piece_offset_ = options_.base_offset;
+  std::uint64_t token_bytes_ = 0;
+  bool in_string_ = false;
+  bool escaped_ = false;
+  bool done_ = false;
+  absl::Status status_;
+};
+
+// The input iterator that nlohmann/json asks for. A null cursor is the end.
+class CursorIterator {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = char;
+
+  explicit CursorIterator(Cursor* cursor) : cursor_(cursor) {}
+  char operator*() const { return cursor_->current(); }
+  CursorIterator& operator++() {
+    cursor_->Step();
+    return *this;
+  }
+  CursorIterator operator++(int) {
+    const CursorIterator before = *this;
+    ++*this;
+    return before;
+  }
+  friend bool operator==(const CursorIterator& a, const CursorIterator& b) { return a.AtEnd() == b.AtEnd(); }
+  friend bool operator!=(const CursorIterator& a, const CursorIterator& b) { return !(a == b); }
+
+ private:
+  bool AtEnd() const { return cursor_ == nullptr || cursor_->done(); }
+  Cursor* cursor_;
+};
+
+// nlohmann/json's message without its prefix, which ends with "column <c>: " or, for errors of other kinds, with "] ",
+// and without the text last read, which may be long.
+std::string Reason(std::string_view message) {
+  const std::size_t column = message.find("column ");
+  const std::size_t prefix = column == std::string_view::npos ? message.find("] ") : message.find(": ", column);
+  if (prefix != std::string_view::npos) message.remove_prefix(prefix + 2);
+  return std::string(message.substr(0, message.find("; last read")));
+}
+
+// The SAX interface of nlohmann/json; returning false ends its parse.
+class Adapter {
+ public:
+  using number_integer_t = std::int64_t;
+  using number_unsigned_t = std::uint64_t;
+  using number_float_t = double;
+  using string_t = std::string;
+  using binary_t = nlohmann::json::binary_t;
+
+  Adapter(std::string_view file, const StrictJsonOptions& options, const Cursor& cursor, JsonHandler& handler)
+      : file_(file), options_(options), cursor_(cursor), handler_(handler) {}
+
+  absl::Status TakeStatus() { return std::move(status_); }
+
+  bool null() { return Scalar({}); }
+  bool boolean(bool value) { return Scalar({.kind = JsonScalar::Kind::kBool, .boolean = value}); }
+  bool number_integer(std::int64_t value) {
+    return Scalar({.kind = JsonScalar::Kind::kNegative, .negative_value = value});
+  }
+  bool number_unsigned(std::uint64_t value) {
+    return Scalar({.kind = JsonScalar::Kind::kUnsigned, .unsigned_value = value});
+  }
+  bool number_float(double value, const std::string& text) {
+    return Scalar({.kind = JsonScalar::Kind::kFloat, .float_value = value, .text = text});
+  }
+  bool string(std::string& value) { return Scalar({.kind = JsonScalar::Kind::kString, .text = std::move(value)}); }
+  bool binary(binary_t&) { return false; }  // does not occur in text
+
+  bool start_object(std::size_t) { return Start(JsonContainer::kObject); }
+  bool start_array(std::size_t) { return Start(JsonContainer::kArray); }
+  bool end_object() { return End(JsonContainer::kObject); }
+  bool end_array() { return End(JsonContainer::kArray); }
+
+  bool key(std::string& name) {
+    const bool handler_checks = depth_ == 1 && options_.handler_checks_outer_keys;
+    if (!handler_checks && !keys_[depth_ - 1].insert(name).second) {
+      return Keep(Refuse(kJsonDuplicateKey, cursor_.offset() - 1, "'" + name + "'"));
+    }
+    return Keep(handler_.OnKey(std::move(name)));
+  }
+
+  // `position` counts the characters read so far, the offending one included, the end of the text for one.
+  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) {
+    return Keep(Refuse(kJsonSyntax, options_.base_offset + position - 1, Reason(error.what())));
+  }
+
+ private:
+  bool Scalar(JsonScalar scalar) { return Keep(handler_.OnScalar(std::move(scalar))); }
+
+  bool Start(JsonContainer container) {
+    if (depth_ == static_cast<std::size_t>(options_.max_depth)) {
+      return Keep(
+          Refuse(kJsonTooDeep, cursor_.offset() - 1, "more than " + std::to_string(options_.max_depth) + " levels"));
+    }
+    ++depth_;
+    // The sets are kept for the next object of the same depth, so that a million small objects cost no allocation.
+    if (keys_.size() < depth_) keys_.resize(depth_);
+    keys_[depth_ - 1].clear();
+    return Keep(handler_.OnStart(container));
+  }
+
+  bool End(JsonContainer container) {
+    --depth_;
+    return Keep(handler_.OnEnd(container));
+  }
+
+  absl::Status Refuse(const Issue& issue, std::uint64_t offset, std::string_view detail) const {
+    return Fail(issue, file_, AtOffset(offset), detail);
+  }
+
+  bool Keep(absl::Status status) {
+    status_ = std::move(status);
+    return status_.ok();
+  }
+
+  std::string_view file_;
+  const StrictJsonOptions& options_;
+  const Cursor& cursor_;
+  JsonHandler& handler_;
+  std::size_t depth_ = 0;
+  std::vector<absl::flat_hash_set<std::string>> keys_;  // of the object open at each depth
+  absl::Status status_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::string_view> JsonFile::Next() {
+  constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
+  piece_.resize(static_cast<std::size_t>(std::min(kPieceBytes, end_ - position_)));
+  Q4_RETURN_IF_ERROR(file_.ReadAt(position_, {reinterpret_cast<std::uint8_t*>(piece_.data()), piece_.size()}));
+  position_ += piece_.size();
+  return std::string_view(piece_);
+}
+
+std::string_view JsonKindName(JsonScalar::Kind kind) {
+  switch (kind) {
+    case JsonScalar::Kind::kNull:
+      return "null";
+    case JsonScalar::Kind::kBool:
+      return "a boolean";
+    case JsonScalar::Kind::kUnsigned:
+      return "an unsigned integer";
+    case JsonScalar::Kind::kNegative:
+      return "a negative integer";
+    case JsonScalar::Kind::kFloat:
+      return "a number that is no 64-bit integer";
+    case JsonScalar::Kind::kString:
+      return "a string";
+  }
+  return "an unknown value";
+}
+
+absl::Status ParseStrictJson(JsonSource& source, std::string_view file, const StrictJsonOptions& options,
+                             JsonHandler& handler) {
+  Cursor cursor(source, file, options);
+  Adapter adapter(file, options, cursor, handler);
+  const bool parsed = nlohmann::json::sax_parse(CursorIterator(&cursor), CursorIterator(nullptr), &adapter);
+  // Where the cursor stopped the text, the parser saw nothing but an early end.
+  if (!cursor.status().ok()) return cursor.status();
+  if (!parsed) return adapter.TakeStatus();
+  return absl::OkStatus();
+}
+
+}  // namespace q4

@@ -1,0 +1,103 @@
+// One UTF-8 decoder serves both the check and the escaping, so that they cannot disagree on what is well-formed.
+#include "formats/base/text.h"
+
+#include <array>
+#include <cstdint>
+#include <cstdio>
+
+namespace q4 {
+namespace {
+
+struct CodePoint {
+  std::uint32_t value = 0;
+  std::size_t bytes = 0;  // 0: the text does not begin with a well-formed sequence
+};
+
+// Decodes the sequence at the start of `text`, which is not empty.
+CodePoint DecodeUtf8(std::string_view text) {
+  const auto byte = [text](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
+  const std::uint8_t lead = byte(0);
+  if (lead < 0x80) return {lead, 1};
+  std::size_t length = 0;
+  std::uint32_t value = 0;
+  std::uint32_t smallest = 0;  // anything below would be an overlong form
+  if (lead >= 0xC2 && lead <= 0xDF) {
+    length = 2, value = lead & 0x1Fu, smallest = 0x80;
+  } else if (lead >= 0xE0 && lead <= 0xEF) {
+    length = 3, value = lead & 0x0Fu, smallest = 0x800;
+  } else if (lead >= 0xF0 && lead <= 0xF4) {
+    length = 4, value = lead & 0x07u, smallest = 0x10000;
+  } else {
+    return {};
+  }
+  if (text.size() < length) return {};
+  for (std::size_t i = 1; i < length; ++i) {
+    if ((byte(i) & 0xC0u) != 0x80) return {};
+    value = (value << 6) | (byte(i) & 0x3Fu);
+  }
+  const bool surrogate = value >= 0xD800 && value <= 0xDFFF;
+  if (value < smallest || surrogate || value > 0x10FFFF) return {};
+  return {value, length};
+}
+
+// Characters that a terminal acts on, that break a line, or that reorder what is shown around them.
+bool IsUnsafe(std::uint32_t c) {
+  if (c < 0x20 || (c >= 0x7F && c <= 0x9F)) return true;       // C0, DEL, C1
+  if (c == 0x061C || c == 0x200E || c == 0x200F) return true;  // Arabic letter mark, LRM, RLM
+  if (c >= 0x202A && c <= 0x202E) return true;                 // bidirectional embeddings and overrides
+  if (c >= 0x2066 && c <= 0x2069) return true;                 // bidirectional isolates
+  return c == 0x2028 || c == 0x2029;                           // line and paragraph separator
+}
+
+}  // namespace
+
+std::string Printable(std::string_view text, std::size_t max_bytes) {
+  std::string out;
+  while (!text.empty()) {
+    const CodePoint c = DecodeUtf8(text);
+    const std::size_t bytes = c.bytes == 0 ? 1 : c.bytes;
+    const bool escape = c.bytes == 0 || IsUnsafe(c.value);
+    if (out.size() + (escape ? 4 * bytes : bytes) > max_bytes) {
+      out += "...";
+      break;
+    }
+    if (escape) {
+      for (const char byte : text.substr(0, bytes)) {
+        std::array<char, 5> hex{};
+        std::snprintf(hex.data(), hex.size(), "\\x%02x", static_cast<unsigned>(static_cast<std::uint8_t>(byte)));
+        out += hex.data();
+      }
+    } else {
+      out += text.substr(0, bytes);
+    }
+    text.remove_prefix(bytes);
+  }
+  return out;
+}
+
+bool IsUtf8(std::string_view text) {
+  while (!text.empty()) {
+    const CodePoint c = DecodeUtf8(text);
+    if (c.bytes == 0) return false;
+    text.remove_prefix(c.bytes);
+  }
+  return true;
+}
+
+std::string HumanBytes(unsigned long long bytes) {
+  constexpr std::array<const char*, 7> kUnits = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+  if (bytes < 1000) return std::to_string(bytes) + " B";
+  double value = static_cast<double>(bytes);
+  std::size_t unit = 0;
+  // 999.5 would print as 1000 with three digits.
+  while (value >= 999.5 && unit + 1 < kUnits.size()) {
+    value /= 1000;
+    ++unit;
+  }
+  const int decimals = value < 9.995 ? 2 : value < 99.95 ? 1 : 0;
+  std::array<char, 32> buffer{};
+  std::snprintf(buffer.data(), buffer.size(), "%.*f %s", decimals, value, kUnits[unit]);
+  return buffer.data();
+}
+
+}  // namespace q4

@@ -1,0 +1,20 @@
+// Untrusted text made safe to show.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace q4 {
+
+// `text` fit for a terminal, a log or a message: C0, DEL, C1, bidirectional controls and bytes that are not UTF-8
+// become \xNN (of each byte); what exceeds `max_bytes` is replaced by "...". JSON output has its own escaping.
+std::string Printable(std::string_view text, std::size_t max_bytes = 160);
+
+// Whether `text` is well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF).
+bool IsUtf8(std::string_view text);
+
+// "1.23 GB": decimal units, three significant digits, for people.
+std::string HumanBytes(unsigned long long bytes);
+
+}  // namespace q4

@@ -1,0 +1,66 @@
+#include "formats/q4_chunk.h"
+
+#include <utility>
+
+#include "formats/base/status.h"
+#include "formats/base/zstd_codec.h"
+#include "formats/q4_layout.h"
+
+namespace q4 {
+
+std::vector<std::uint8_t> SplitPlanes(std::span<const std::uint8_t> raw, std::uint8_t plane_bytes) {
+  const std::size_t items = raw.size() / plane_bytes;
+  std::vector<std::uint8_t> planes(raw.size());
+  for (std::size_t plane = 0; plane < plane_bytes; ++plane) {
+    std::uint8_t* out = planes.data() + plane * items;
+    for (std::size_t i = 0; i < items; ++i) out[i] = raw[i * plane_bytes + plane];
+  }
+  return planes;
+}
+
+std::vector<std::uint8_t> JoinPlanes(std::span<const std::uint8_t> planes, std::uint8_t plane_bytes) {
+  const std::size_t items = planes.size() / plane_bytes;
+  std::vector<std::uint8_t> raw(planes.size());
+  for (std::size_t plane = 0; plane < plane_bytes; ++plane) {
+    const std::uint8_t* in = planes.data() + plane * items;
+    for (std::size_t i = 0; i < items; ++i) raw[i * plane_bytes + plane] = in[i];
+  }
+  return raw;
+}
+
+std::uint64_t Q4ChunkSeed(const Sha256& file_id, const Q4ChunkPlace& place) {
+  return Q4Seed(file_id, static_cast<Q4DigestSection>(place.section), place.owner, place.chunk);
+}
+
+absl::StatusOr<Q4EncodedChunk> EncodeQ4Chunk(const Sha256& file_id, const Q4ChunkPlace& place,
+                                             std::vector<std::uint8_t> raw, std::uint8_t plane_bytes,
+                                             const Q4Compression& compression) {
+  Q4EncodedChunk chunk;
+  chunk.entry.raw_bytes = raw.size();
+  if (compression.zstd) {
+    Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> frame,
+                        plane_bytes == 1 ? CompressZstd(raw, compression.level)
+                                         : CompressZstd(SplitPlanes(raw, plane_bytes), compression.level));
+    if (CompressionPays(raw.size(), frame.size())) {
+      chunk.entry.codec = Q4Codec::kZstd;
+      chunk.entry.plane_bytes = plane_bytes;
+      // The frame's buffer was made for the worst case; a queue of chunks should hold what they need.
+      frame.shrink_to_fit();
+      chunk.stored = std::move(frame);
+    }
+  }
+  if (chunk.entry.codec == Q4Codec::kStored) chunk.stored = std::move(raw);
+  chunk.entry.stored_bytes = chunk.stored.size();
+  chunk.entry.xxh3 = Xxh3(chunk.stored, Q4ChunkSeed(file_id, place));
+  chunk.entry.sha256 = Sha256Of(chunk.stored);
+  return chunk;
+}
+
+absl::StatusOr<std::vector<std::uint8_t>> DecodeQ4Chunk(const Q4Chunk& chunk, std::vector<std::uint8_t> stored) {
+  if (chunk.codec == Q4Codec::kStored) return stored;
+  Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> planes, DecompressZstd(stored, chunk.raw_bytes));
+  if (chunk.plane_bytes == 1) return planes;
+  return JoinPlanes(planes, chunk.plane_bytes);
+}
+
+}  // namespace q4

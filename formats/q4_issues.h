@@ -1,0 +1,66 @@
+// The rules of docs/format.md that readers, writer and validator of .q4 containers check.
+#pragma once
+
+#include "formats/base/status.h"
+
+namespace q4 {
+
+// Whole file. Without our magic it is some other file (exit code 3); with it, it is damaged (6) or newer than this build (5).
+inline constexpr Issue kQ4NotAContainer{7001, ExitCode::kInvalidInput, "not a .q4 container"};
+inline constexpr Issue kQ4IncompleteContainer{7002, ExitCode::kCheckFailed,
+                                              "incomplete container: it does not end in a footer"};
+inline constexpr Issue kQ4HeaderDamaged{7003, ExitCode::kCheckFailed, "header is damaged: its digest differs"};
+inline constexpr Issue kQ4FooterDamaged{7004, ExitCode::kCheckFailed, "footer is damaged: its digest differs"};
+inline constexpr Issue kQ4IndexDamaged{7005, ExitCode::kCheckFailed, "index is damaged: its digest differs"};
+inline constexpr Issue kQ4RootDiffers{7006, ExitCode::kCheckFailed, "root is not the SHA-256 of header and index"};
+inline constexpr Issue kQ4ReservedNotZero{7007, ExitCode::kCheckFailed, "reserved bytes are not zero"};
+inline constexpr Issue kQ4HeaderField{7008, ExitCode::kCheckFailed, "header field is out of its range"};
+inline constexpr Issue kQ4FooterField{7009, ExitCode::kCheckFailed, "footer does not describe this file"};
+inline constexpr Issue kQ4NewerVersion{7010, ExitCode::kUnsupported, "container needs a newer version of q4"};
+inline constexpr Issue kQ4UnknownFeature{7011, ExitCode::kUnsupported,
+                                         "container needs a feature that this build does not know"};
+inline constexpr Issue kQ4UnknownSection{7012, ExitCode::kUnsupported,
+                                         "container needs an index section that this build does not know"};
+
+// Index.
+inline constexpr Issue kQ4SectionTable{7020, ExitCode::kCheckFailed,
+                                       "section table of the index breaks a rule of the format"};
+inline constexpr Issue kQ4SectionContent{7021, ExitCode::kCheckFailed,
+                                         "section of the index does not have the size of its content"};
+inline constexpr Issue kQ4TensorRecord{7022, ExitCode::kCheckFailed, "tensor record breaks a rule of the format"};
+inline constexpr Issue kQ4TensorName{7023, ExitCode::kCheckFailed,
+                                     "tensor name is not 1 to 4096 bytes of UTF-8 without NUL"};
+inline constexpr Issue kQ4TensorOrder{7024, ExitCode::kCheckFailed, "tensor names are not unique and sorted"};
+inline constexpr Issue kQ4TensorShape{7025, ExitCode::kCheckFailed, "tensor shape is out of its limits"};
+inline constexpr Issue kQ4FileRecord{7026, ExitCode::kCheckFailed, "embedded file record breaks a rule of the format"};
+inline constexpr Issue kQ4FileName{7027, ExitCode::kCheckFailed, "embedded file name is not a plain relative path"};
+inline constexpr Issue kQ4FileOrder{7028, ExitCode::kCheckFailed, "embedded file names are not unique and sorted"};
+inline constexpr Issue kQ4Provenance{7030, ExitCode::kCheckFailed, "provenance is not UTF-8 of at most 16 MiB"};
+inline constexpr Issue kQ4ChunkOwner{7031, ExitCode::kCheckFailed, "chunks do not have exactly one owner each"};
+inline constexpr Issue kQ4ChunkPlace{7032, ExitCode::kCheckFailed, "chunk does not lie where the format puts it"};
+inline constexpr Issue kQ4ChunkSize{7033, ExitCode::kCheckFailed, "chunk size does not follow from the shape"};
+inline constexpr Issue kQ4ChunkCodec{7034, ExitCode::kCheckFailed, "chunk is not coded by the rules of the format"};
+
+// Payload.
+inline constexpr Issue kQ4ChunkDamaged{7040, ExitCode::kCheckFailed, "stored bytes are damaged: their XXH3 differs"};
+inline constexpr Issue kQ4ChunkReplaced{7041, ExitCode::kCheckFailed,
+                                        "stored bytes are damaged: their SHA-256 differs"};
+inline constexpr Issue kQ4PaddingNotZero{7043, ExitCode::kCheckFailed, "padding is not zero"};
+inline constexpr Issue kQ4ScaleValue{7044, ExitCode::kCheckFailed,
+                                     "scale is NaN, infinite or of a sign that its encoder never gives"};
+inline constexpr Issue kQ4PaddingNibble{7045, ExitCode::kCheckFailed, "padding nibble is not the code of zero"};
+
+// Shards.
+inline constexpr Issue kQ4ShardList{7050, ExitCode::kInvalidInput, "list of shards breaks a rule of the format"};
+inline constexpr Issue kQ4ShardDiffers{7051, ExitCode::kCheckFailed,
+                                       "shard is not the one that the list of shards describes"};
+
+// Requests that no container can fulfil.
+inline constexpr Issue kQ4NoSuchPart{7060, ExitCode::kInternal, "tensor has no such part"};
+inline constexpr Issue kQ4NoSuchFile{7063, ExitCode::kInvalidInput, "container embeds no such file"};
+inline constexpr Issue kQ4WriterMisuse{7061, ExitCode::kInternal,
+                                       "container writer was given what does not follow the plan"};
+inline constexpr Issue kQ4IndexTooLarge{7062, ExitCode::kUnsupported,
+                                        "container index would exceed 256 MiB; use --shard-size"};
+
+}  // namespace q4

@@ -1,0 +1,320 @@
+#include "formats/q4_validate.h"
+
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "fmt/format.h"
+#include "formats/base/checked_math.h"
+#include "formats/base/limits.h"
+#include "formats/base/text.h"
+#include "formats/q4_chunk.h"
+#include "formats/q4_issues.h"
+#include "formats/q4_layout.h"
+#include "formats/q4_parts.h"
+#include "formats/q4_reader.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::uint64_t kProvenanceBytes = 16u << 20;
+
+std::string TensorPlace(const Q4Tensor& tensor) { return "tensor '" + tensor.name + "'"; }
+
+bool IsContainerBlockSize(std::uint32_t block_size) {
+  return block_size >= 32 && block_size <= 4096 && std::has_single_bit(block_size);
+}
+
+// The rules of a quantized tensor; an empty text when they hold.
+std::string QuantizedProblem(const Q4Tensor& tensor) {
+  if (!IsQuantizable(tensor.dtype)) return "quantized, but not of F16, BF16 or F32";
+  if (!IsContainerBlockSize(tensor.block_size)) return fmt::format("block size {}", tensor.block_size);
+  if (tensor.elems == 0) return "quantized, but without elements";
+  if (!std::isfinite(tensor.nested_offset)) return "nested offset is not finite";
+  if (!tensor.nested && std::bit_cast<std::uint32_t>(tensor.nested_offset) != 0) return "nested offset without nesting";
+  return {};
+}
+
+std::string RawProblem(const Q4Tensor& tensor) {
+  if (tensor.encoder != Q4Encoder::kNone) return "raw, but with an encoder";
+  if (tensor.block_size != 0) return "raw, but with a block size";
+  if (tensor.nested || tensor.has_stats) return "raw, but nested or with statistics";
+  if (std::bit_cast<std::uint32_t>(tensor.nested_offset) != 0) return "raw, but with a nested offset";
+  return {};
+}
+
+// Whether `name` can be created below a directory and nowhere else, on every system.
+bool IsPlainRelativePath(std::string_view name) {
+  if (name.empty() || name.size() > limits::kTensorNameBytes || !IsUtf8(name)) return false;
+  for (const char c : name) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F || c == '\\' || c == ':') return false;
+  }
+  while (true) {
+    const std::size_t slash = name.find('/');
+    const std::string_view component = name.substr(0, slash);
+    if (component.empty() || component == "." || component == "..") return false;
+    if (slash == std::string_view::npos) return true;
+    name.remove_prefix(slash + 1);
+  }
+}
+
+constexpr std::uint32_t kNoOwner = std::numeric_limits<std::uint32_t>::max();
+
+// Gives chunks [first, first + count) to `owner`; false if they do not exist or belong to another.
+bool Claim(std::uint64_t first, std::uint64_t count, std::size_t owner, Q4ChunkOwners* owners) {
+  if (!RangeFits(first, count, owners->size())) return false;
+  for (std::uint64_t chunk = first; chunk < first + count; ++chunk) {
+    if ((*owners)[chunk] != kNoOwner) return false;
+    (*owners)[chunk] = static_cast<std::uint32_t>(owner);
+  }
+  return true;
+}
+
+absl::StatusOr<Q4ChunkOwners> AssignOwners(const Q4Index& index, std::string_view path) {
+  Q4ChunkOwners owners(index.chunks.size(), kNoOwner);
+  for (std::size_t i = 0; i < index.files.size(); ++i) {
+    const Q4EmbeddedFile& file = index.files[i];
+    if (!Claim(file.first_chunk, file.chunk_count, i, &owners)) {
+      return Fail(kQ4ChunkOwner, path, "file '" + file.name + "'");
+    }
+  }
+  for (std::size_t i = 0; i < index.tensors.size(); ++i) {
+    for (const Q4PartEntry& part : index.tensors[i].parts) {
+      if (!Claim(part.first_chunk, part.chunk_count, index.files.size() + i, &owners)) {
+        return Fail(kQ4ChunkOwner, path, TensorPlace(index.tensors[i]));
+      }
+    }
+  }
+  for (std::size_t chunk = 0; chunk < owners.size(); ++chunk) {
+    if (owners[chunk] == kNoOwner) return Fail(kQ4ChunkOwner, path, fmt::format("chunk {}", chunk), "has none");
+  }
+  return owners;
+}
+
+// Walks the payload in file order and compares each chunk with what its owner's shape and the chunks before it determine.
+class PayloadWalk {
+ public:
+  PayloadWalk(const Q4Index& index, std::string_view path) : index_(index), path_(path) {}
+
+  // All chunks of one part. `alignment` is that of its first chunk.
+  absl::Status Part(std::uint64_t first_chunk, std::uint64_t raw_bytes, std::uint64_t chunk_size, std::uint8_t planes,
+                    std::uint64_t alignment) {
+    const std::uint64_t count = CeilDiv(raw_bytes, chunk_size);
+    for (std::uint64_t i = 0; i < count; ++i) {
+      Q4_RETURN_IF_ERROR(Chunk(first_chunk + i, Q4ChunkRawBytes(raw_bytes, chunk_size, i), planes, i == 0 ? alignment : 1));
+    }
+    return absl::OkStatus();
+  }
+
+  // The end of the last chunk seen.
+  std::uint64_t end() const { return end_; }
+
+ private:
+  absl::Status Chunk(std::uint64_t number, std::uint64_t raw_bytes, std::uint8_t planes, std::uint64_t alignment) {
+    const Q4Chunk& chunk = index_.chunks[number];
+    const auto where = [number] { return fmt::format("chunk {}", number); };
+    if (chunk.raw_bytes != raw_bytes) {
+      return Fail(kQ4ChunkSize, path_, where(), GotExpected(fmt::to_string(chunk.raw_bytes), fmt::to_string(raw_bytes)));
+    }
+    const bool stored = chunk.codec == Q4Codec::kStored;
+    const bool size_holds = stored ? chunk.stored_bytes == raw_bytes
+                                   : chunk.stored_bytes > 0 && CompressionPays(raw_bytes, chunk.stored_bytes);
+    if (!size_holds || chunk.plane_bytes != (stored ? 1 : planes)) {
+      return Fail(kQ4ChunkCodec, path_, where(),
+                  fmt::format("codec {}, {} planes, {} of {} bytes", static_cast<int>(chunk.codec), chunk.plane_bytes,
+                              chunk.stored_bytes, raw_bytes));
+    }
+    std::uint64_t offset = 0;
+    std::uint64_t end = 0;
+    if (!CheckedAlignUp(end_, alignment, &offset) || chunk.offset != offset || !CheckedAdd(offset, chunk.stored_bytes, &end)) {
+      return Fail(kQ4ChunkPlace, path_, where(), GotExpected(fmt::to_string(chunk.offset), fmt::to_string(offset)));
+    }
+    end_ = end;
+    return absl::OkStatus();
+  }
+
+  const Q4Index& index_;
+  std::string_view path_;
+  std::uint64_t end_ = kQ4HeaderBytes;
+};
+
+absl::Status ValidatePayload(const Q4Index& index, const Q4ChunkOwners& owners, std::uint64_t index_offset,
+                             std::string_view path) {
+  PayloadWalk walk(index, path);
+  std::uint64_t chunk = 0;
+  while (chunk < owners.size()) {
+    const std::size_t owner = owners[chunk];
+    if (owner < index.files.size()) {
+      const Q4EmbeddedFile& file = index.files[owner];
+      Q4_RETURN_IF_ERROR(walk.Part(file.first_chunk, file.raw_bytes, kQ4ChunkBytes, 1, kQ4SegmentAlignment));
+      chunk += file.chunk_count;
+      continue;
+    }
+    const Q4Tensor& tensor = index.tensors[owner - index.files.size()];
+    std::uint64_t alignment = kQ4SegmentAlignment;
+    for (const Q4PartEntry& part : tensor.parts) {
+      Q4_RETURN_IF_ERROR(walk.Part(part.first_chunk, part.raw_bytes, Q4ChunkRawSize(part.part),
+                                   Q4PlaneBytes(tensor, part.part), alignment));
+      alignment = kQ4PartAlignment;
+      chunk += part.chunk_count;
+    }
+  }
+  std::uint64_t expected = 0;
+  if (!CheckedAlignUp(walk.end(), kQ4SegmentAlignment, &expected) || index_offset != expected) {
+    return Fail(kQ4ChunkPlace, path, "index", GotExpected(fmt::to_string(index_offset), fmt::to_string(expected)));
+  }
+  return absl::OkStatus();
+}
+
+template <typename Items>
+absl::Status ValidateOrder(const Items& items, const Issue& issue, std::string_view path) {
+  for (std::size_t i = 1; i < items.size(); ++i) {
+    // std::string compares as unsigned bytes (F1.5).
+    if (items[i - 1].name >= items[i].name) return Fail(issue, path, "'" + items[i].name + "'");
+  }
+  return absl::OkStatus();
+}
+
+// Where a chunk lies in the part that holds it.
+struct PartPlace {
+  const Q4Tensor* tensor = nullptr;  // nullptr: an embedded file
+  Q4Part part = Q4Part::kData;
+  std::uint64_t first_byte = 0;
+  bool last = false;
+};
+
+PartPlace PlaceOf(const Q4Reader& reader, std::uint64_t chunk) {
+  const Q4Tensor* tensor = reader.TensorOfChunk(chunk);
+  if (tensor == nullptr) return {};
+  for (const Q4PartEntry& part : tensor->parts) {
+    if (chunk - part.first_chunk < part.chunk_count) {
+      const std::uint64_t number = chunk - part.first_chunk;
+      return {tensor, part.part, number * Q4ChunkRawSize(part.part), number + 1 == part.chunk_count};
+    }
+  }
+  return {};
+}
+
+// F3.6 for one chunk, and that it decodes.
+absl::Status VerifyContent(const Q4Reader& reader, std::uint64_t chunk) {
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> raw, reader.ReadChunk(chunk));
+  const PartPlace place = PlaceOf(reader, chunk);
+  if (place.tensor == nullptr) return absl::OkStatus();
+  if (place.part == Q4Part::kCodes && place.last) {
+    return ValidateQ4PaddingNibble(*place.tensor, raw.back(), reader.path());
+  }
+  return ValidateQ4Scales(*place.tensor, place.part, raw, place.first_byte / sizeof(float), reader.path());
+}
+
+}  // namespace
+
+bool ComputeQ4Elements(const Shape& shape, std::uint64_t* elems) {
+  bool empty = false;
+  for (const std::uint64_t dim : shape) {
+    if (dim >= limits::kTensorElements) return false;
+    empty = empty || dim == 0;
+  }
+  *elems = empty ? 0 : 1;
+  if (empty) return true;
+  for (const std::uint64_t dim : shape) {
+    if (!CheckedMul(*elems, dim, elems) || *elems >= limits::kTensorElements) return false;
+  }
+  return true;
+}
+
+absl::Status ValidateQ4Tensor(const Q4Tensor& tensor, std::string_view path) {
+  if (tensor.name.empty() || tensor.name.size() > limits::kTensorNameBytes || !IsUtf8(tensor.name) ||
+      tensor.name.find('\0') != std::string::npos) {
+    return Fail(kQ4TensorName, path, TensorPlace(tensor));
+  }
+  std::uint64_t elems = 0;
+  if (tensor.shape.size() > static_cast<std::size_t>(limits::kTensorDimensions) ||
+      !ComputeQ4Elements(tensor.shape, &elems) || elems != tensor.elems) {
+    return Fail(kQ4TensorShape, path, TensorPlace(tensor), ShapeString(tensor.shape));
+  }
+  const auto dtype = static_cast<int>(tensor.dtype);
+  if (dtype < 1 || dtype > kMaxDType) return Fail(kQ4TensorRecord, path, TensorPlace(tensor), fmt::format("dtype {}", dtype));
+  if (tensor.scheme > Q4Scheme::kFp4) {
+    return Fail(kQ4TensorRecord, path, TensorPlace(tensor), fmt::format("scheme {}", static_cast<int>(tensor.scheme)));
+  }
+  if (tensor.encoder > Q4Encoder::kMse) {
+    return Fail(kQ4TensorRecord, path, TensorPlace(tensor), fmt::format("encoder {}", static_cast<int>(tensor.encoder)));
+  }
+  const std::string problem = tensor.scheme == Q4Scheme::kRaw ? RawProblem(tensor) : QuantizedProblem(tensor);
+  if (!problem.empty()) return Fail(kQ4TensorRecord, path, TensorPlace(tensor), problem);
+  return absl::OkStatus();
+}
+
+absl::Status ValidateQ4File(const Q4EmbeddedFile& file, std::string_view path) {
+  const std::string where = "file '" + file.name + "'";
+  if (!IsPlainRelativePath(file.name)) return Fail(kQ4FileName, path, where);
+  if (file.raw_bytes > limits::kEmbeddedFileBytes) {
+    return Fail(kQ4FileRecord, path, where, fmt::format("{} bytes", file.raw_bytes));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_t index_offset, std::string_view path) {
+  if (index.tensors.size() > limits::kTensorsPerCheckpoint) {
+    return Fail(kQ4TensorRecord, path, "index", fmt::format("{} tensors", index.tensors.size()));
+  }
+  if (index.files.size() > limits::kEmbeddedFiles || (index.shard != 0 && !index.files.empty())) {
+    return Fail(kQ4FileRecord, path, "index", fmt::format("{} files in shard {}", index.files.size(), index.shard));
+  }
+  if (index.provenance.size() > kProvenanceBytes || !IsUtf8(index.provenance)) return Fail(kQ4Provenance, path, "index");
+  Q4_RETURN_IF_ERROR(ValidateOrder(index.tensors, kQ4TensorOrder, path));
+  Q4_RETURN_IF_ERROR(ValidateOrder(index.files, kQ4FileOrder, path));
+  Q4_ASSIGN_OR_RETURN(Q4ChunkOwners owners, AssignOwners(index, path));
+  Q4_RETURN_IF_ERROR(ValidatePayload(index, owners, index_offset, path));
+  return owners;
+}
+
+absl::Status ValidateQ4Scales(const Q4Tensor& tensor, Q4Part part, std::span<const std::uint8_t> raw, std::uint64_t first,
+                              std::string_view path) {
+  if (part != Q4Part::kScales && part != Q4Part::kScales2) return absl::OkStatus();
+  const bool may_be_negative = part == Q4Part::kScales && tensor.encoder != Q4Encoder::kAbsmax;
+  for (std::size_t i = 0; i < raw.size() / sizeof(float); ++i) {
+    float scale;
+    std::memcpy(&scale, raw.data() + i * sizeof scale, sizeof scale);
+    if (std::isfinite(scale) && (may_be_negative || !std::signbit(scale))) continue;
+    return Fail(kQ4ScaleValue, path, TensorPlace(tensor), fmt::format("{} {} is {}", Q4PartName(part), first + i, scale));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ValidateQ4PaddingNibble(const Q4Tensor& tensor, std::uint8_t last_byte, std::string_view path) {
+  if (tensor.elems % 2 == 0 || tensor.encoder == Q4Encoder::kNone) return absl::OkStatus();
+  const int expected = tensor.scheme == Q4Scheme::kNf4 ? 7 : 0;
+  const int got = last_byte & 0xF;
+  if (got == expected) return absl::OkStatus();
+  return Fail(kQ4PaddingNibble, path, TensorPlace(tensor), GotExpected(fmt::to_string(got), fmt::to_string(expected)));
+}
+
+std::uint64_t VerifyQ4Container(const Q4Reader& reader, const std::function<void(const absl::Status&)>& problem) {
+  std::uint64_t problems = 0;
+  const auto report = [&](const absl::Status& status) {
+    if (status.ok()) return;
+    ++problems;
+    problem(status);
+  };
+  for (std::uint64_t chunk = 0; chunk < reader.index().chunks.size(); ++chunk) {
+    absl::Status status = reader.VerifyChunk(chunk);
+    // What was damaged is not looked into.
+    if (status.ok()) status = VerifyContent(reader, chunk);
+    report(status);
+  }
+  report(reader.VerifyTail());
+  return problems;
+}
+
+absl::Status VerifyQ4Container(const Q4Reader& reader) {
+  absl::Status first;
+  VerifyQ4Container(reader, [&first](const absl::Status& status) {
+    if (first.ok()) first = status;
+  });
+  return first;
+}
+
+}  // namespace q4

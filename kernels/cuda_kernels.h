@@ -1,0 +1,134 @@
+// The kernels on an NVIDIA GPU: the arithmetic of docs/numerics.md, bit-identical to ScalarKernels(). Plain C++: no CUDA header is
+// needed to include this.
+//
+// Every function enqueues work on one stream of the current device and returns at once. Arguments are PODs passed by value. All
+// pointers in them are device pointers that stay valid until the work is done; outputs overlap neither inputs nor each other. A
+// function that returns an error has enqueued nothing or part of its work: its outputs are unspecified.
+//
+// Slabs are those of kernels/kernels.h: `n` elements of one tensor, beginning at a multiple of 256 blocks, ending at one too unless
+// the slab is the tensor's last. Pointers to elements, codes, scale codes and scales must be multiples of 16 bytes. cudaMalloc's
+// are, and so is every slab inside such an allocation; anything else is refused with an error, never read.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/kernels.h"
+
+namespace q4::cuda {
+
+// A cudaStream_t. Null is the default stream.
+using StreamHandle = void*;
+
+// What a call of the CUDA runtime, or a check of arguments, came to.
+struct KernelError {
+  int code = 0;           // a cudaError_t; 0 is success
+  const char* what = "";  // static text: the operation that failed, or what is wrong with the argument
+  bool ok() const { return code == 0; }
+};
+
+// The runtime's own text for the code, static.
+const char* ErrorText(const KernelError& error);
+
+// ---- Quantize (Q4)
+
+struct QuantizeArgs {
+  FloatType type = FloatType::kF32;
+  CodeBook book = CodeBook::kNf4;
+  const void* x = nullptr;
+  std::uint64_t n = 0;
+  std::uint32_t block_size = 0;
+  std::uint8_t* codes = nullptr;       // [PackedBytes(n)], or null: only the scales are wanted (KernelTable::absmax)
+  float* scales = nullptr;             // [BlockCount(n)]
+  std::uint64_t* first_bad = nullptr;  // one word: kAllFinite, or the smallest index of a NaN or infinite element (Q1.4); then
+                                       // codes and scales are unspecified
+};
+KernelError Quantize(const QuantizeArgs& args, StreamHandle stream);
+
+// ---- Error statistics (Q8)
+
+// Bytes of scratch memory, any alignment of 256, that ErrorStats and QuantizeWithStats use until their work is done.
+std::uint64_t ErrorStatsWorkspace();
+
+struct ErrorStatsArgs {
+  FloatType type = FloatType::kF32;
+  CodeBook book = CodeBook::kNf4;
+  const void* x = nullptr;
+  const std::uint8_t* codes = nullptr;
+  const float* scales = nullptr;  // as decoded: for nested scales the output of DequantizeScales
+  std::uint64_t n = 0;
+  std::uint32_t block_size = 0;
+  GroupSums* groups = nullptr;  // [GroupCount(BlockCount(n))]
+  SlabStats* stats = nullptr;   // one
+  void* workspace = nullptr;
+};
+KernelError ErrorStats(const ErrorStatsArgs& args, StreamHandle stream);
+
+// Both in one pass over x: the statistics are those of the fp32 scales. If *first_bad names an element, they are unspecified too.
+struct QuantizeWithStatsArgs {
+  QuantizeArgs quantize;
+  GroupSums* groups = nullptr;
+  SlabStats* stats = nullptr;
+  void* workspace = nullptr;
+};
+KernelError QuantizeWithStats(const QuantizeWithStatsArgs& args, StreamHandle stream);
+
+// ---- Nested scales (Q5)
+
+// The state of a tensor's scale sum, carried over its slabs in order. All bytes zero at the tensor's start.
+struct ScaleSum {
+  double total = 0;                // SUM256 so far (Q7.3)
+  std::int32_t lowest_bit = 0;     // exponent of the lowest set bit of any scale so far, as kernels/scales_cuda.cu defines it
+  std::int32_t used_fallback = 0;  // whether some slab needed the additions done one by one; for tests and reports
+};
+
+// Bytes of scratch memory, aligned to 256, that SumScales uses until its work is done.
+std::uint64_t SumScalesWorkspace(std::uint64_t blocks);
+
+struct SumScalesArgs {
+  const float* scales = nullptr;
+  std::uint64_t blocks = 0;        // a multiple of 256, unless this is the tensor's last slab
+  ScaleSum* sum = nullptr;         // read and written
+  float* offset = nullptr;         // with the last slab: the tensor's offset (Q5.1) is written here; else null
+  std::uint64_t total_blocks = 0;  // of the tensor; used with `offset` only
+  void* workspace = nullptr;
+};
+KernelError SumScales(const SumScalesArgs& args, StreamHandle stream);
+
+struct QuantizeScalesArgs {
+  const float* scales = nullptr;
+  std::uint64_t blocks = 0;
+  const float* offset = nullptr;  // one word in device memory, so that nothing waits for the host
+  std::uint8_t* codes = nullptr;  // [blocks]
+  float* absmax2 = nullptr;       // [GroupCount(blocks)]
+};
+KernelError QuantizeScales(const QuantizeScalesArgs& args, StreamHandle stream);
+
+// A tensor's nested scales, beginning at a multiple of 256 blocks.
+struct NestedScales {
+  const std::uint8_t* codes = nullptr;
+  const float* absmax2 = nullptr;
+  const float* offset = nullptr;  // one word in device memory
+};
+
+struct DequantizeScalesArgs {
+  NestedScales nested;
+  std::uint64_t blocks = 0;
+  float* scales = nullptr;
+};
+KernelError DequantizeScales(const DequantizeScalesArgs& args, StreamHandle stream);
+
+// ---- Dequantize (Q6)
+
+struct DequantizeArgs {
+  CodeBook book = CodeBook::kNf4;
+  const std::uint8_t* codes = nullptr;
+  const float* scales = nullptr;  // fp32 scales, or null:
+  NestedScales nested;            // decoded on the fly
+  std::uint64_t n = 0;
+  std::uint32_t block_size = 0;
+  FloatType out_type = FloatType::kF32;
+  void* out = nullptr;
+};
+KernelError Dequantize(const DequantizeArgs& args, StreamHandle stream);
+
+}  // namespace q4::cuda

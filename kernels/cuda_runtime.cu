@@ -1,0 +1,135 @@
+// kernels/cuda_runtime.h over the CUDA runtime.
+#include <cstring>
+
+#include "kernels/cuda_launch.cuh"
+#include "kernels/cuda_runtime.h"
+
+namespace q4::cuda {
+namespace {
+
+cudaEvent_t RawEvent(void* handle) { return static_cast<cudaEvent_t>(handle); }
+
+}  // namespace
+
+const char* ErrorText(const KernelError& error) { return cudaGetErrorString(static_cast<cudaError_t>(error.code)); }
+
+KernelError DeviceCount(int* count) {
+  *count = 0;
+  const KernelError error = Check(cudaGetDeviceCount(count), "count the devices");
+  if (!error.ok()) *count = 0;
+  return error;
+}
+
+KernelError SetDevice(int device) { return Check(cudaSetDevice(device), "choose the device"); }
+
+KernelError GetDeviceInfo(int device, DeviceInfo* info) {
+  cudaDeviceProp properties;
+  if (KernelError error = Check(cudaGetDeviceProperties(&properties, device), "query the device"); !error.ok()) return error;
+  static_assert(sizeof(properties.name) == sizeof(info->name));
+  std::memcpy(info->name, properties.name, sizeof(info->name));
+  info->multiprocessors = properties.multiProcessorCount;
+  info->capability = 10 * properties.major + properties.minor;
+  if (KernelError error = Check(cudaDriverGetVersion(&info->driver), "query the driver"); !error.ok()) return error;
+  if (KernelError error = Check(cudaRuntimeGetVersion(&info->runtime), "query the runtime"); !error.ok()) return error;
+  int previous = 0;
+  if (KernelError error = Check(cudaGetDevice(&previous), "find the current device"); !error.ok()) return error;
+  if (KernelError error = SetDevice(device); !error.ok()) return error;
+  std::size_t free_bytes = 0, total_bytes = 0;
+  const KernelError error = Check(cudaMemGetInfo(&free_bytes, &total_bytes), "query the device's memory");
+  info->free_bytes = free_bytes;
+  info->total_bytes = total_bytes;
+  const KernelError restored = SetDevice(previous);
+  return error.ok() ? restored : error;
+}
+
+KernelError DeviceBuffer::Allocate(std::uint64_t bytes) {
+  Reset();
+  if (bytes == 0) return {};
+  const KernelError error = Check(cudaMalloc(&data_, bytes), "allocate device memory");
+  if (error.ok()) {
+    size_ = bytes;
+  } else {
+    data_ = nullptr;
+  }
+  return error;
+}
+
+void DeviceBuffer::Reset() {
+  if (data_ != nullptr) cudaFree(data_);
+  data_ = nullptr;
+  size_ = 0;
+}
+
+KernelError PinnedBuffer::Allocate(std::uint64_t bytes) {
+  Reset();
+  if (bytes == 0) return {};
+  const KernelError error = Check(cudaMallocHost(&data_, bytes), "allocate page-locked memory");
+  if (error.ok()) {
+    size_ = bytes;
+  } else {
+    data_ = nullptr;
+  }
+  return error;
+}
+
+void PinnedBuffer::Reset() {
+  if (data_ != nullptr) cudaFreeHost(data_);
+  data_ = nullptr;
+  size_ = 0;
+}
+
+Stream::~Stream() {
+  if (handle_ != nullptr) cudaStreamDestroy(RawStream(handle_));
+}
+
+KernelError Stream::Create() {
+  cudaStream_t stream = nullptr;
+  const KernelError error = Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream");
+  if (error.ok()) *this = Stream(), handle_ = stream;
+  return error;
+}
+
+Event::~Event() {
+  if (handle_ != nullptr) cudaEventDestroy(RawEvent(handle_));
+}
+
+KernelError Event::Create() {
+  cudaEvent_t event = nullptr;
+  const KernelError error = Check(cudaEventCreate(&event), "create an event");
+  if (error.ok()) *this = Event(), handle_ = event;
+  return error;
+}
+
+KernelError Event::Record(StreamHandle stream) {
+  return Check(cudaEventRecord(RawEvent(handle_), RawStream(stream)), "record an event");
+}
+
+KernelError Event::Wait() { return Check(cudaEventSynchronize(RawEvent(handle_)), "wait for an event"); }
+
+KernelError Event::WaitOn(StreamHandle stream) {
+  return Check(cudaStreamWaitEvent(RawStream(stream), RawEvent(handle_), 0), "let a stream wait for an event");
+}
+
+KernelError Event::Elapsed(const Event& begin, const Event& end, float* milliseconds) {
+  return Check(cudaEventElapsedTime(milliseconds, RawEvent(begin.handle_), RawEvent(end.handle_)), "time two events");
+}
+
+KernelError CopyToDevice(void* device, const void* host, std::uint64_t bytes, StreamHandle stream) {
+  return Check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, RawStream(stream)), "copy to the device");
+}
+
+KernelError CopyToHost(void* host, const void* device, std::uint64_t bytes, StreamHandle stream) {
+  return Check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, RawStream(stream)), "copy to the host");
+}
+
+KernelError CopyOnDevice(void* to, const void* from, std::uint64_t bytes, StreamHandle stream) {
+  return Check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, RawStream(stream)), "copy on the device");
+}
+
+KernelError Fill(void* device, std::uint8_t byte, std::uint64_t bytes, StreamHandle stream) {
+  return Check(cudaMemsetAsync(device, byte, bytes, RawStream(stream)), "fill device memory");
+}
+
+KernelError Synchronize(StreamHandle stream) { return Check(cudaStreamSynchronize(RawStream(stream)), "finish the work"); }
+
+}  // namespace q4::cuda

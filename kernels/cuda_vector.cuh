@@ -1,0 +1,77 @@
+// Elements in device code: 16-byte vectors of them and their parts, widened to fp32 (Q1.2) and narrowed (Q6.1).
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+#include <cstdint>
+
+#include "kernels/numeric.h"
+
+namespace q4::cuda {
+
+inline constexpr std::uint32_t kWarp = 32;
+inline constexpr std::uint32_t kAllLanes = 0xFFFFFFFF;
+
+template <FloatType kType>
+inline constexpr std::uint32_t kElementBytes = kType == FloatType::kF32 ? 4 : 2;
+
+// Elements in 16 bytes.
+template <FloatType kType>
+inline constexpr std::uint32_t kVectorSize = 16 / kElementBytes<kType>;
+
+// kStreaming: the data is used once and need not stay in a cache.
+template <bool kStreaming>
+__device__ inline uint4 LoadVector(const void* p) {
+  if constexpr (kStreaming) return __ldcs(static_cast<const uint4*>(p));
+  return *static_cast<const uint4*>(p);
+}
+
+__device__ inline std::uint32_t WordOf(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+
+// The low or high 16 bits of a word as an element.
+template <FloatType kType>
+__device__ inline float WidenLow(std::uint32_t word) {
+  if constexpr (kType == FloatType::kBF16) return FloatOf(word << 16);
+  return __half2float(__ushort_as_half(static_cast<std::uint16_t>(word)));
+}
+template <FloatType kType>
+__device__ inline float WidenHigh(std::uint32_t word) {
+  if constexpr (kType == FloatType::kBF16) return FloatOf(word & 0xFFFF0000);
+  return __half2float(__ushort_as_half(static_cast<std::uint16_t>(word >> 16)));
+}
+
+// Element i of a vector; i is known to the compiler.
+template <FloatType kType>
+__device__ inline float ElementOf(const uint4& v, int i) {
+  if constexpr (kType == FloatType::kF32) return FloatOf(WordOf(v, i));
+  const std::uint32_t word = WordOf(v, i / 2);
+  return i % 2 == 0 ? WidenLow<kType>(word) : WidenHigh<kType>(word);
+}
+
+// Two elements of a 16-bit type in a word, the first one low. Neither may be NaN: the hardware's NaN is not the canonical one.
+template <FloatType kType>
+__device__ inline std::uint32_t NarrowPair(float first, float second) {
+  if constexpr (kType == FloatType::kF16) {
+    const __half2 pair = __floats2half2_rn(first, second);
+    return *reinterpret_cast<const std::uint32_t*>(&pair);
+  } else {
+#if __CUDA_ARCH__ >= 800
+    const __nv_bfloat162 pair = __floats2bfloat162_rn(first, second);
+    return *reinterpret_cast<const std::uint32_t*>(&pair);
+#else
+    return NarrowBf16(first) | static_cast<std::uint32_t>(NarrowBf16(second)) << 16;
+#endif
+  }
+}
+
+// ---- Order-free maxima over the lanes of a warp that differ in the lowest log2(kLanes) bits
+
+template <std::uint32_t kLanes>
+__device__ inline std::uint32_t MaxOverLanes(std::uint32_t v) {
+#pragma unroll
+  for (std::uint32_t distance = kLanes / 2; distance >= 1; distance /= 2) v = max(v, __shfl_xor_sync(kAllLanes, v, distance));
+  return v;
+}
+
+}  // namespace q4::cuda

@@ -1,0 +1,136 @@
+// The kernels: pure functions over memory, one table of them per backend. No I/O, no allocation, no exceptions, no
+// globals. The arithmetic is docs/numerics.md (sections are cited as Q4.3); every backend gives the same bits.
+//
+// Every function works on a *slab*: `n` consecutive elements of one tensor, taken in row-major order and beginning at a
+// multiple of 256 blocks. A slab that is not the tensor's last one also ends at a multiple of 256 blocks; only the last
+// slab can end in a partial (tail) block. So a tensor may be cut into slabs anywhere the rules allow and gives the same
+// bits.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace q4 {
+
+enum class FloatType : std::uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
+enum class CodeBook : std::uint8_t { kNf4 = 0, kFp4 = 1 };
+
+inline constexpr std::uint64_t kScaleGroup = 256;  // blocks per nested scale and per SUM256 group (Q5.3, Q7.3)
+inline constexpr std::uint64_t kAllFinite = ~std::uint64_t{0};
+
+constexpr std::uint64_t BlockCount(std::uint64_t n, std::uint32_t block_size) {
+  return n / block_size + (n % block_size != 0);
+}
+constexpr std::uint64_t GroupCount(std::uint64_t blocks) { return blocks / kScaleGroup + (blocks % kScaleGroup != 0); }
+constexpr std::uint64_t PackedBytes(std::uint64_t n) { return n / 2 + n % 2; }
+constexpr std::uint64_t FloatSize(FloatType type) { return type == FloatType::kF32 ? 4 : 2; }
+// 32, 64, 128, ... 4096
+constexpr bool IsBlockSize(std::uint64_t bs) { return bs >= 32 && bs <= 4096 && (bs & (bs - 1)) == 0; }
+
+// The five sums of Q8 over one group of 256 blocks: each block folded as Q7.1, the block results added in index order.
+struct GroupSums {
+  double e = 0, abs_e = 0, e2 = 0, x2 = 0, xy = 0;
+};
+
+// The order-free part of Q8 over a slab. Indices are relative to the slab's first element or block.
+struct SlabStats {
+  std::uint64_t count = 0;
+  std::uint64_t zero_blocks = 0, tiny_blocks = 0, clipped = 0, overflow = 0;
+  std::uint64_t hist[16] = {};
+  double max_abs_err = 0;
+  std::uint64_t max_abs_err_index = 0;  // smallest index with that error
+  double max_gap_ratio = 0;
+  double worst_block_e2 = 0;
+  std::uint64_t worst_block = 0;  // smallest index with that sum
+};
+
+// One backend. Elements (`void*`) and codes may have any alignment, typed pointers have that of their type; outputs
+// never overlap inputs. All functions are thread-safe and want the canonical float environment (below). Functions that
+// read elements do not check for NaN or infinity, except `absmax` and `quantize`; scales may be negative or zero, and
+// infinite or NaN ones are decoded as IEEE says, every NaN result being the quiet NaN 7FC00000.
+struct KernelTable {
+  const char* name;  // "scalar", "AVX2", ...
+
+  // Q4.1, Q4.3, Q4.4: scales[BlockCount(n)]. The tail block's scale is clamped to TINY. Returns kAllFinite, or the
+  // smallest index of a NaN or infinite element (then `scales` is unspecified).
+  std::uint64_t (*absmax)(FloatType type, const void* x, std::uint64_t n, std::uint32_t block_size, float* scales);
+
+  // Q4 whole: codes[PackedBytes(n)] and scales[BlockCount(n)]. Returns as absmax; outputs are then unspecified. An odd
+  // n (only in a tensor's last slab) is padded as Q3.2 says.
+  std::uint64_t (*quantize)(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
+                            std::uint8_t* codes, float* scales);
+
+  // Q6: out[n] of `out_type` from codes and (decoded) scales.
+  void (*dequantize)(CodeBook book, const std::uint8_t* codes, const float* scales, std::uint64_t n,
+                     std::uint32_t block_size, FloatType out_type, void* out);
+
+  // Q5.2 to Q5.4 for `blocks` scales beginning at a multiple of 256: codes[blocks], absmax2[GroupCount(blocks)].
+  void (*quantize_scales)(const float* scales, std::uint64_t blocks, float offset, std::uint8_t* codes, float* absmax2);
+
+  // Q5.5.
+  void (*dequantize_scales)(const std::uint8_t* codes, const float* absmax2, std::uint64_t blocks, float offset,
+                            float* scales);
+
+  // Q8 over one slab with decoded `scales`: groups[GroupCount(BlockCount(n))] and *stats are overwritten. `type` is the
+  // tensor's dtype: of x, and of the output that `overflow` is about. A NaN error, which only an infinite or NaN scale
+  // makes, is never a maximum. Fast when a slab holds several groups: every call finds its maxima anew.
+  void (*error_stats)(FloatType type, CodeBook book, const void* x, const std::uint8_t* codes, const float* scales,
+                      std::uint64_t n, std::uint32_t block_size, GroupSums* groups, SlabStats* stats);
+
+  // Elementwise conversion, RNE with subnormals; overflow gives infinity, a NaN keeps its sign and leading payload
+  // bits. Between equal types it copies bits. Returns the number of elements that were finite in x and are infinite in
+  // `out`.
+  std::uint64_t (*convert)(FloatType in_type, const void* x, std::uint64_t n, FloatType out_type, void* out);
+};
+
+// The reference: kernels/*_scalar.cc. Read it first.
+const KernelTable& ScalarKernels();
+
+// The fastest backend of this machine's CPU. The environment variable Q4_CPU_TARGET, read once, may name another one
+// that runs here ("scalar", "SSE4", "AVX2", "AVX3", "NEON"), to compare or to measure; any other value is ignored.
+const KernelTable& BestCpuKernels();
+
+// Every SIMD target compiled in and supported here, slowest first; each is bit-identical to ScalarKernels().
+std::vector<const KernelTable*> SimdKernels();
+
+// Targets compiled in that this CPU lacks, by name, so that tests can say what they skipped.
+std::vector<const char*> UnsupportedSimdTargets();
+
+// Q7.3 carried over slabs: the fp64 sum of a sequence, cut at multiples of 256. Scalar by definition.
+class Sum256 {
+ public:
+  // `values` must continue the sequence at a multiple of 256 unless it is the last piece.
+  void Add(std::span<const float> values);
+  // Adds one group's sum, for callers that already hold group sums.
+  void AddGroup(double group_sum) { total_ += group_sum; }
+  double total() const { return total_; }
+
+ private:
+  double total_ = 0;
+};
+
+// Q5.1: fl(SUM256(scales) / blocks).
+float NestedOffset(double scale_sum, std::uint64_t blocks);
+
+// The fp32 words of the tables of docs/numerics.md, for exporters: 16 code values and the 256-entry map of the nested
+// scales.
+std::span<const float, 16> CodeValues(CodeBook book);
+std::span<const float, 256> NestedMap();
+
+// Q10.2: whether this thread rounds to nearest even and keeps subnormals. Tools refuse to run otherwise.
+bool FloatEnvironmentIsCanonical();
+
+// Sets the canonical float environment for its scope.
+class ScopedFloatEnvironment {
+ public:
+  ScopedFloatEnvironment();
+  ~ScopedFloatEnvironment();
+  ScopedFloatEnvironment(const ScopedFloatEnvironment&) = delete;
+  ScopedFloatEnvironment& operator=(const ScopedFloatEnvironment&) = delete;
+
+ private:
+  std::uint64_t saved_ = 0;
+};
+
+}  // namespace q4

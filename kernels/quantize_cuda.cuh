@@ -1,0 +1,177 @@
+// The encoder (docs/numerics.md Q3, Q4) on the device, shared by quantize_cuda.cu and error_stats_cuda.cu. quantize_scalar.cc,
+// step by step, with this division of work:
+//   a lane holds 16-byte vectors of the input, as many as make the loads of a warp worth their latency;
+//   the lanes of one block are neighbours in a warp, or all 32 with several vectors each: a block never leaves its warp;
+//   absmax: an integer maximum in the lane, then shuffles; the codes: one table access per element (cuda_tables.cuh).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/cuda_kernels.h"
+#include "kernels/cuda_tables.cuh"
+#include "kernels/cuda_vector.cuh"
+
+namespace q4::cuda {
+
+// The shape of the work of one warp.
+template <FloatType kType, std::uint32_t kBlockSize>
+struct QuantizeShape {
+  static constexpr std::uint32_t kVector = kVectorSize<kType>;
+  static constexpr std::uint32_t kWarpVector = kWarp * kVector;  // elements that a warp loads at once
+  static constexpr std::uint32_t kLanes = kBlockSize < kWarpVector ? kBlockSize / kVector : kWarp;  // of one block
+  static constexpr std::uint32_t kBlockVectors = kBlockSize / (kLanes * kVector);  // vectors that a lane holds of one block
+  // Vectors per lane: four, but no more than 16 blocks in a warp, and at least one block.
+  static constexpr std::uint32_t kWanted = 16 * kBlockSize / kWarpVector < 4 ? 16 * kBlockSize / kWarpVector : 4;
+  static constexpr std::uint32_t kVectors = kBlockVectors > kWanted ? kBlockVectors : kWanted;
+  static constexpr std::uint32_t kBlocks = kVectors / kBlockVectors;  // blocks that a lane works on
+  static constexpr std::uint32_t kTile = kVectors * kWarpVector;      // elements per warp
+  static constexpr std::uint32_t kTileBlocks = kTile / kBlockSize;
+};
+
+// Running maximum of magnitudes (Q4.1) in the bits of the type: one fp32, or two 16-bit elements side by side.
+template <FloatType kType>
+__device__ inline std::uint32_t MaxMagnitudeOf(std::uint32_t max, std::uint32_t word) {
+  if constexpr (kType == FloatType::kF32) return ::max(max, word & ~kF32SignBit);
+  return __vmaxu2(max, word & 0x7FFF7FFF);
+}
+
+// Over the lanes of a block, as fp32.
+template <FloatType kType, std::uint32_t kLanes>
+__device__ inline float BlockMaximum(std::uint32_t max) {
+  if constexpr (kType == FloatType::kF32) {
+    return FloatOf(MaxOverLanes<kLanes>(max));
+  } else {
+#pragma unroll
+    for (std::uint32_t distance = kLanes / 2; distance >= 1; distance /= 2) {
+      max = __vmaxu2(max, __shfl_xor_sync(kAllLanes, max, distance));
+    }
+    return WidenLow<kType>(::max(max & 0xFFFF, max >> 16));
+  }
+}
+
+__device__ inline void NoteFirstBad(std::uint64_t* first_bad, std::uint64_t index) {
+  atomicMin(reinterpret_cast<unsigned long long*>(first_bad), static_cast<unsigned long long>(index));
+}
+
+// The codes of one vector, in the byte order of memory: element 2i is the high nibble of byte i (Q3.1).
+template <FloatType kType>
+__device__ inline std::uint32_t EncodeVector(const uint4& v, float r, const SharedCodeCells& cells, std::uint32_t lane) {
+  std::uint32_t packed = 0;
+#pragma unroll
+  for (int byte = kVectorSize<kType> / 2 - 1; byte >= 0; --byte) {
+    packed = cells.Append(packed, __fmul_rn(ElementOf<kType>(v, 2 * byte), r), lane);
+    packed = cells.Append(packed, __fmul_rn(ElementOf<kType>(v, 2 * byte + 1), r), lane);
+  }
+  return packed;
+}
+
+// Quantizes the tile of full blocks that begins at element `begin`, with all lanes of a warp. Elements at and beyond `full_end`, the
+// end of the slab's last full block, are left alone.
+template <FloatType kType, std::uint32_t kBlockSize, bool kCodes, bool kStreaming>
+__device__ inline void QuantizeTile(const QuantizeArgs& args, std::uint64_t begin, std::uint64_t full_end,
+                                    const SharedCodeCells& cells) {
+  using Shape = QuantizeShape<kType, kBlockSize>;
+  const std::uint32_t lane = threadIdx.x % kWarp;
+  const std::uint64_t first = begin + lane * Shape::kVector;  // the lane's first element
+  const auto* x = static_cast<const unsigned char*>(args.x);
+
+  uint4 vectors[Shape::kVectors];
+#pragma unroll
+  for (std::uint32_t v = 0; v < Shape::kVectors; ++v) {
+    const std::uint64_t i = first + v * Shape::kWarpVector;
+    vectors[v] = i < full_end ? LoadVector<kStreaming>(x + i * kElementBytes<kType>) : uint4{};
+  }
+
+  float own_scale = 0;  // lane b of a block's lanes stores the scale of block b
+  bool all_finite = true;
+#pragma unroll
+  for (std::uint32_t b = 0; b < Shape::kBlocks; ++b) {
+    std::uint32_t max = 0;
+#pragma unroll
+    for (std::uint32_t v = b * Shape::kBlockVectors; v < (b + 1) * Shape::kBlockVectors; ++v) {
+#pragma unroll
+      for (int word = 0; word < 4; ++word) max = MaxMagnitudeOf<kType>(max, WordOf(vectors[v], word));
+    }
+    const float a = BlockMaximum<kType, Shape::kLanes>(max);
+    all_finite = all_finite && IsFinite(a);
+    if (lane % Shape::kLanes == b) own_scale = a;
+    if constexpr (kCodes) {
+      const float r = __frcp_rn(ClampTiny(a));  // Q4.3
+#pragma unroll
+      for (std::uint32_t v = b * Shape::kBlockVectors; v < (b + 1) * Shape::kBlockVectors; ++v) {
+        const std::uint64_t i = first + v * Shape::kWarpVector;
+        const std::uint32_t packed = EncodeVector<kType>(vectors[v], r, cells, lane);
+        if (i < full_end) {
+          if constexpr (kType == FloatType::kF32) {
+            *reinterpret_cast<std::uint16_t*>(args.codes + i / 2) = static_cast<std::uint16_t>(packed);
+          } else {
+            *reinterpret_cast<std::uint32_t*>(args.codes + i / 2) = packed;
+          }
+        }
+      }
+    }
+  }
+  const std::uint32_t own_block = lane % Shape::kLanes;
+  if (own_block < Shape::kBlocks) {
+    const std::uint64_t k = begin / kBlockSize + own_block * (kWarp / Shape::kLanes) + lane / Shape::kLanes;
+    if (k < full_end / kBlockSize) args.scales[k] = own_scale;
+  }
+
+  if (!all_finite) {
+#pragma unroll 1
+    for (std::uint32_t i = 0; i < Shape::kVectors * Shape::kVector; ++i) {
+      const std::uint64_t index = first + i / Shape::kVector * Shape::kWarpVector + i % Shape::kVector;
+      if (index < full_end && !IsFinite(LoadElement(kType, args.x, index))) NoteFirstBad(args.first_bad, index);
+    }
+  }
+}
+
+// The tail block, which divides and stores the clamped scale (Q4.4), with all lanes of one warp. A slab has at most one.
+template <bool kCodes>
+__device__ inline void QuantizeTail(const QuantizeArgs& args, const SharedCodeCells& cells) {
+  const std::uint64_t k = args.n / args.block_size, begin = k * args.block_size;
+  const std::uint32_t lane = threadIdx.x % kWarp;
+  std::uint32_t max = 0;
+  for (std::uint64_t i = begin + lane; i < args.n; i += kWarp) {
+    const std::uint32_t magnitude = MagnitudeBits(LoadElement(args.type, args.x, i));
+    max = ::max(max, magnitude);
+    if (magnitude >= kF32Infinity) NoteFirstBad(args.first_bad, i);
+  }
+  const float m = ClampTiny(FloatOf(MaxOverLanes<kWarp>(max)));
+  if (lane == 0) args.scales[k] = m;
+  if constexpr (kCodes) {
+    for (std::uint64_t i = begin + 2 * lane; i < args.n; i += 2 * kWarp) {
+      // Q3.2: the nibble after an odd end is the code of 0.
+      const float second = i + 1 < args.n ? LoadElement(args.type, args.x, i + 1) : 0.0f;
+      std::uint32_t packed = cells.Append(0, __fdiv_rn(LoadElement(args.type, args.x, i), m), lane);
+      packed = cells.Append(packed, __fdiv_rn(second, m), lane);
+      args.codes[i / 2] = static_cast<std::uint8_t>(packed);
+    }
+  }
+}
+
+// Checks what Quantize and QuantizeWithStats are given.
+KernelError CheckQuantizeArgs(const QuantizeArgs& args);
+
+// Calls visit.operator()<type, block size>(). Returns its result, or an error for a block size that is none.
+template <typename Visit>
+KernelError ForShape(FloatType type, std::uint32_t block_size, const Visit& visit) {
+  const auto for_type = [&]<FloatType kType>() -> KernelError {
+    switch (block_size) {
+      case 32: return visit.template operator()<kType, 32>();
+      case 64: return visit.template operator()<kType, 64>();
+      case 128: return visit.template operator()<kType, 128>();
+      case 256: return visit.template operator()<kType, 256>();
+      case 512: return visit.template operator()<kType, 512>();
+      case 1024: return visit.template operator()<kType, 1024>();
+      case 2048: return visit.template operator()<kType, 2048>();
+      case 4096: return visit.template operator()<kType, 4096>();
+      default: return {1, "block size"};
+    }
+  };
+  if (type == FloatType::kF32) return for_type.template operator()<FloatType::kF32>();
+  if (type == FloatType::kF16) return for_type.template operator()<FloatType::kF16>();
+  return for_type.template operator()<FloatType::kBF16>();
+}
+
+}  // namespace q4::cuda

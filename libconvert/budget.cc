@@ -1,0 +1,98 @@
+#include "libconvert/budget.h"
+
+#include <algorithm>
+#include <bit>
+#include <new>
+#include <utility>
+
+namespace q4 {
+namespace {
+constexpr std::uint64_t kPage = 4096;
+}  // namespace
+
+void MemoryBudget::Acquire(std::uint64_t bytes) {
+  std::unique_lock lock(mutex_);
+  released_.wait(lock, [&] { return held_ + bytes <= limit_ || held_ == 0; });
+  held_ += bytes;
+  peak_ = std::max(peak_, held_);
+}
+
+void MemoryBudget::Release(std::uint64_t bytes) {
+  {
+    std::lock_guard lock(mutex_);
+    held_ -= bytes;
+  }
+  released_.notify_all();
+}
+
+std::uint64_t MemoryBudget::held() const {
+  std::lock_guard lock(mutex_);
+  return held_;
+}
+
+std::uint64_t MemoryBudget::peak() const {
+  std::lock_guard lock(mutex_);
+  return peak_;
+}
+
+Reservation& Reservation::operator=(Reservation&& other) noexcept {
+  if (this != &other) {
+    Reset();
+    budget_ = std::exchange(other.budget_, nullptr);
+    bytes_ = std::exchange(other.bytes_, 0);
+  }
+  return *this;
+}
+
+void Reservation::Reset() {
+  if (budget_ != nullptr) budget_->Release(bytes_);
+  budget_ = nullptr;
+  bytes_ = 0;
+}
+
+Buffer::~Buffer() { pool_->Return(data_, capacity_); }
+
+BufferPool::~BufferPool() = default;
+
+std::uint64_t BufferPool::CapacityFor(std::uint64_t size) { return std::bit_ceil(std::max(size, kPage)); }
+
+std::shared_ptr<Buffer> BufferPool::Get(std::uint64_t size) {
+  const std::uint64_t capacity = CapacityFor(size);
+  budget_->Acquire(capacity);
+  std::unique_ptr<std::uint8_t, Free> data;
+  {
+    std::lock_guard lock(mutex_);
+    const auto kept = idle_.find(capacity);
+    if (kept != idle_.end()) {
+      data = std::move(kept->second);
+      idle_bytes_ -= capacity;
+      idle_.erase(kept);
+    }
+  }
+  Trim();
+  if (!data) data.reset(static_cast<std::uint8_t*>(std::aligned_alloc(kPage, capacity)));
+  if (!data) {
+    budget_->Release(capacity);
+    throw std::bad_alloc();
+  }
+  return std::make_shared<Buffer>(this, data.release(), size, capacity);
+}
+
+void BufferPool::Trim() {
+  std::lock_guard lock(mutex_);
+  while (!idle_.empty() && budget_->held() + idle_bytes_ > budget_->limit()) {
+    idle_bytes_ -= idle_.begin()->first;
+    idle_.erase(idle_.begin());
+  }
+}
+
+void BufferPool::Return(std::uint8_t* data, std::uint64_t capacity) {
+  {
+    std::lock_guard lock(mutex_);
+    idle_.emplace(capacity, std::unique_ptr<std::uint8_t, Free>(data));
+    idle_bytes_ += capacity;
+  }
+  budget_->Release(capacity);
+}
+
+}  // namespace q4

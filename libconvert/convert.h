@@ -1,0 +1,56 @@
+// Converts a checkpoint to .q4: the public API behind q4convert.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/base/file.h"
+#include "formats/checkpoint.h"
+#include "formats/q4_container.h"
+#include "kernels/kernels.h"
+#include "libconvert/plan.h"
+#include "libconvert/progress.h"
+
+namespace q4 {
+
+// How the work is done; none of this can change a byte of the output.
+struct RunOptions {
+  unsigned threads = 0;                                  // 0: all cores
+  std::uint64_t max_memory = std::uint64_t{2} << 30;     // of the whole process, beside a fixed overhead (docs/architecture.md)
+  const KernelTable* kernels = nullptr;                  // nullptr: BestCpuKernels()
+  bool force = false;                                    // replace an existing output
+  std::optional<double> max_nmse;                        // a tensor above it fails the run, leaving no output
+  ProgressCallback progress;
+  CancelFlag* cancel = nullptr;
+};
+
+struct ConvertedShard {
+  std::string path;
+  Q4Index index;  // final
+  Q4Seal seal;
+};
+
+struct ConvertReport {
+  std::vector<ConvertedShard> shards;
+  std::string index_path;                    // NAME.q4.index.json when sharded, else ""
+  std::string provenance;
+  std::uint64_t source_bytes = 0, output_bytes = 0;
+  std::uint64_t peak_budget_bytes = 0;       // most held of max_memory
+  std::vector<std::string> notes;            // for people: what was treated otherwise than planned, and why
+};
+
+// Refuses an output that is an input, exists (unless `force`), is no regular file or lies in no directory.
+absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
+                         const std::string& output, bool force);
+
+// Runs the plan. The output appears by an atomic rename when everything is written and synced; on any error nothing
+// remains. Errors: exit code 1 output refused, 2 I/O, 3 non-finite input, 6 max_nmse exceeded, 7 cancelled.
+absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
+                                            const ConvertOptions& options, const RunOptions& run,
+                                            const std::string& output);
+
+}  // namespace q4

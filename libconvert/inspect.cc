@@ -1,0 +1,179 @@
+#include "libconvert/inspect.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include "formats/base/limits.h"
+#include "formats/q4_layout.h"
+#include "formats/q4_reader.h"
+#include "libconvert/inspect_checkpoint.h"
+#include "libconvert/name_pattern.h"
+#include "libconvert/plan.h"
+#include "libconvert/verify_issues.h"
+
+namespace q4 {
+namespace {
+
+// A list of shards begins so, because it is canonical JSON (docs/format.md section 10).
+constexpr std::string_view kShardListStart = R"({"format":"q4-shards)";
+
+absl::StatusOr<bool> IsContainer(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (info.is_directory) return false;
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(path));
+  std::vector<std::uint8_t> start(std::min<std::uint64_t>(file->size(), kShardListStart.size()));
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, start));
+  const auto starts_with = [&](const auto& text) {
+    return start.size() >= text.size() && std::equal(text.begin(), text.end(), start.begin());
+  };
+  return starts_with(kQ4Magic) || starts_with(kShardListStart);
+}
+
+InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint32_t shard) {
+  InspectTensor entry;
+  entry.name = tensor.name;
+  entry.treatment = TreatmentName(tensor);
+  entry.dtype = tensor.dtype;
+  entry.shape = tensor.shape;
+  entry.elems = tensor.elems;
+  entry.quantized = tensor.scheme != Q4Scheme::kRaw;
+  entry.encoder = tensor.encoder;
+  entry.block_size = tensor.block_size;
+  entry.nested = tensor.nested;
+  entry.nested_offset = tensor.nested_offset;
+  entry.shard = shard;
+  entry.has_stats = tensor.has_stats;
+  entry.stats = tensor.stats;
+  const std::vector<Q4Chunk>& chunks = reader.index().chunks;
+  for (const Q4PartEntry& part : tensor.parts) {
+    InspectPart& summary = entry.parts.emplace_back();
+    summary.part = part.part;
+    summary.raw_bytes = part.raw_bytes;
+    summary.chunks = part.chunk_count;
+    for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
+      const Q4Chunk& chunk = chunks[part.first_chunk + i];
+      summary.stored_bytes += chunk.stored_bytes;
+      if (chunk.codec != Q4Codec::kStored) ++summary.compressed_chunks;
+    }
+    entry.stored_bytes += summary.stored_bytes;
+  }
+  if (!tensor.parts.empty() && tensor.parts.front().chunk_count > 0) {
+    entry.offset = chunks[tensor.parts.front().first_chunk].offset;
+  }
+  return entry;
+}
+
+absl::StatusOr<InspectReport> InspectContainer(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+  InspectReport report;
+  report.path = path;
+  report.format = "q4";
+  report.root = model->root();
+  const Q4Index& first = model->shards().front()->index();
+  report.provenance = first.provenance;
+  report.shard_count = first.shard_count;
+  for (const auto& shard : model->shards()) {
+    report.shards.push_back({shard->path(), shard->seal().file_bytes, shard->seal().root});
+    report.file_bytes += shard->seal().file_bytes;
+    for (const Q4EmbeddedFile& file : shard->index().files) {
+      report.files.push_back({file.name, file.raw_bytes});
+      if (file.name != "config.json" || file.raw_bytes > limits::kConfigJsonBytes) continue;
+      const absl::StatusOr<std::string> config = shard->ReadFile(file);
+      if (config.ok()) ReadModelNames(*config, path, &report);
+    }
+  }
+  report.tensors.reserve(model->tensors().size());
+  for (const Q4Model::Location& at : model->tensors()) {
+    report.tensors.push_back(Describe(model->reader(at), model->tensor(at), static_cast<std::uint32_t>(at.shard)));
+  }
+  SumUpTensors(&report);
+  return report;
+}
+
+}  // namespace
+
+void ReadModelNames(const std::string& config_text, const std::string& path, InspectReport* report) {
+  // A config.json that cannot be read is no reason to refuse the report: it is a file among others.
+  const absl::StatusOr<Json> config = ParseJson(config_text, path, limits::kConfigJsonDepth);
+  if (!config.ok() || !config->is_object()) return;
+  if (const auto type = config->find("model_type"); type != config->end() && type->is_string()) {
+    report->model_type = type->get<std::string>();
+  }
+  const auto names = config->find("architectures");
+  if (names != config->end() && names->is_array() && !names->empty() && names->front().is_string()) {
+    report->architecture = names->front().get<std::string>();
+  }
+}
+
+void SumUpTensors(InspectReport* report) {
+  std::sort(report->tensors.begin(), report->tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::map<std::pair<bool, std::string>, InspectTreatment> treatments;  // quantized ones first
+  for (const InspectTensor& tensor : report->tensors) {
+    InspectTreatment& row = treatments[{!tensor.quantized, tensor.treatment}];
+    row.treatment = tensor.treatment;
+    row.quantized = tensor.quantized;
+    ++row.tensors;
+    row.elems += tensor.elems;
+    row.stored_bytes += tensor.stored_bytes;
+    report->elems += tensor.elems;
+    if (tensor.quantized) {
+      report->quantized_elems += tensor.elems;
+      report->quantized_bytes += tensor.stored_bytes;
+    }
+    if (tensor.has_stats) AddTensor(tensor.name, tensor.stats, &report->model);
+  }
+  for (auto& [key, row] : treatments) report->treatments.push_back(std::move(row));
+}
+
+double InspectReport::BitsPerQuantizedElement() const {
+  return quantized_elems == 0 ? 0 : 8 * static_cast<double>(quantized_bytes) / static_cast<double>(quantized_elems);
+}
+
+double InspectReport::BitsPerElement() const {
+  return elems == 0 ? 0 : 8 * static_cast<double>(file_bytes) / static_cast<double>(elems);
+}
+
+absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options) {
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsContainer(fs, path));
+  return is_container ? InspectContainer(fs, path) : InspectCheckpoint(fs, path, options);
+}
+
+const InspectTensor* FindTensor(const InspectReport& report, std::string_view name) {
+  const auto at = std::lower_bound(report.tensors.begin(), report.tensors.end(), name,
+                                   [](const InspectTensor& tensor, std::string_view key) { return tensor.name < key; });
+  return at != report.tensors.end() && at->name == name ? &*at : nullptr;
+}
+
+absl::StatusOr<std::vector<const InspectTensor*>> SelectTensors(const InspectReport& report,
+                                                                const TensorSelection& selection) {
+  std::vector<const InspectTensor*> selected;
+  if (selection.filter.empty()) {
+    for (const InspectTensor& tensor : report.tensors) selected.push_back(&tensor);
+  } else {
+    Q4_ASSIGN_OR_RETURN(const NamePattern pattern, NamePattern::Parse(selection.filter, "--filter"));
+    for (const InspectTensor& tensor : report.tensors) {
+      if (pattern.Matches(tensor.name)) selected.push_back(&tensor);
+    }
+  }
+  // Largest first; tensors without the property come last, and equals stay sorted by name.
+  const auto sort_down = [&](const auto& key) {
+    std::stable_sort(selected.begin(), selected.end(),
+                     [&](const InspectTensor* a, const InspectTensor* b) { return key(*a) > key(*b); });
+  };
+  if (selection.sort == "size") {
+    sort_down([](const InspectTensor& tensor) { return tensor.stored_bytes; });
+  } else if (selection.sort == "elems") {
+    sort_down([](const InspectTensor& tensor) { return tensor.elems; });
+  } else if (selection.sort == "nmse" || selection.sort == "sqnr") {
+    // The smallest SQNR is the largest NMSE.
+    sort_down([](const InspectTensor& tensor) {
+      return tensor.has_stats ? Derive(tensor.stats).nmse : -std::numeric_limits<double>::infinity();
+    });
+  }
+  return selected;
+}
+
+}  // namespace q4

@@ -1,0 +1,135 @@
+#include "libconvert/inspect_diff.h"
+
+#include <bit>
+#include <map>
+#include <memory>
+
+#include "fmt/format.h"
+#include "formats/base/status.h"
+#include "formats/q4_reader.h"
+#include "libconvert/model_stats.h"
+#include "libconvert/plan.h"
+
+namespace q4 {
+namespace {
+
+// A run of chunks in one reader: a part of a tensor, or an embedded file.
+struct ChunkRun {
+  const Q4Reader* reader;
+  std::uint64_t first;
+  std::uint64_t count;
+};
+
+// SHA-256 is over stored bytes, so equal digests and codecs mean equal content. Unequal ones mean unequal content only if
+// nothing is compressed: two zstd frames may hold the same bytes.
+absl::StatusOr<bool> SameChunk(const Q4Reader& left, std::uint64_t left_chunk, const Q4Reader& right,
+                               std::uint64_t right_chunk) {
+  const Q4Chunk& a = left.index().chunks[left_chunk];
+  const Q4Chunk& b = right.index().chunks[right_chunk];
+  if (a.raw_bytes != b.raw_bytes) return false;
+  if (a.codec == b.codec && a.plane_bytes == b.plane_bytes && a.sha256 == b.sha256) return true;
+  if (a.codec == Q4Codec::kStored && b.codec == Q4Codec::kStored) return false;
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes_a, left.ReadChunk(left_chunk));
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes_b, right.ReadChunk(right_chunk));
+  return bytes_a == bytes_b;
+}
+
+absl::StatusOr<bool> SameChunks(const ChunkRun& left, const ChunkRun& right) {
+  if (left.count != right.count) return false;
+  for (std::uint64_t i = 0; i < left.count; ++i) {
+    Q4_ASSIGN_OR_RETURN(const bool same, SameChunk(*left.reader, left.first + i, *right.reader, right.first + i));
+    if (!same) return false;
+  }
+  return true;
+}
+
+// REQUIRES: stored alike.
+absl::StatusOr<bool> SameContent(const Q4Reader& left, const Q4Tensor& a, const Q4Reader& right, const Q4Tensor& b) {
+  if (std::bit_cast<std::uint32_t>(a.nested_offset) != std::bit_cast<std::uint32_t>(b.nested_offset)) return false;
+  for (std::size_t i = 0; i < a.parts.size(); ++i) {
+    Q4_ASSIGN_OR_RETURN(const bool same, SameChunks({&left, a.parts[i].first_chunk, a.parts[i].chunk_count},
+                                                    {&right, b.parts[i].first_chunk, b.parts[i].chunk_count}));
+    if (!same) return false;
+  }
+  return true;
+}
+
+std::string StoredAs(const Q4Tensor& tensor) {
+  std::string text = ShapeString(tensor.shape) + " " + TreatmentName(tensor);
+  if (tensor.scheme != Q4Scheme::kRaw) text += fmt::format(" of {}", DTypeName(tensor.dtype));
+  return text;
+}
+
+absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, DiffReport* report) {
+  for (const Q4Model::Location& at : left.tensors()) {
+    const Q4Tensor& a = left.tensor(at);
+    const Q4Model::Location* other = right.Find(a.name);
+    if (other == nullptr) {
+      report->removed.push_back(a.name);
+      continue;
+    }
+    const Q4Tensor& b = right.tensor(*other);
+    TensorChange change{a.name, StoredAs(a), StoredAs(b), false, {}, {}};
+    if (change.before == change.after) {
+      Q4_ASSIGN_OR_RETURN(const bool same, SameContent(left.reader(at), a, right.reader(*other), b));
+      change.content_differs = !same;
+    }
+    if (change.before == change.after && !change.content_differs) {
+      ++report->equal_tensors;
+      continue;
+    }
+    if (a.has_stats) change.nmse_before = Derive(a.stats).nmse;
+    if (b.has_stats) change.nmse_after = Derive(b.stats).nmse;
+    report->changed.push_back(std::move(change));
+  }
+  for (const Q4Model::Location& at : right.tensors()) {
+    const std::string& name = right.tensor(at).name;
+    if (left.Find(name) == nullptr) report->added.push_back(name);
+  }
+  return absl::OkStatus();
+}
+
+std::map<std::string, ChunkRun> FilesOf(const Q4Model& model) {
+  std::map<std::string, ChunkRun> files;
+  for (const auto& shard : model.shards()) {
+    for (const Q4EmbeddedFile& file : shard->index().files) {
+      files.emplace(file.name, ChunkRun{shard.get(), file.first_chunk, file.chunk_count});
+    }
+  }
+  return files;
+}
+
+absl::Status DiffFiles(const Q4Model& left, const Q4Model& right, DiffReport* report) {
+  const std::map<std::string, ChunkRun> before = FilesOf(left), after = FilesOf(right);
+  for (const auto& [name, chunks] : before) {
+    const auto other = after.find(name);
+    if (other == after.end()) {
+      report->files_removed.push_back(name);
+      continue;
+    }
+    Q4_ASSIGN_OR_RETURN(const bool same, SameChunks(chunks, other->second));
+    if (!same) report->files_changed.push_back(name);
+  }
+  for (const auto& [name, chunks] : after) {
+    if (!before.contains(name)) report->files_added.push_back(name);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<DiffReport> DiffContainers(FileSystem& fs, const std::string& left, const std::string& right) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> before, Q4Model::Open(fs, left));
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> after, Q4Model::Open(fs, right));
+  DiffReport report;
+  report.left = left;
+  report.right = right;
+  report.same_root = before->root() == after->root();
+  report.provenance_differs =
+      before->shards().front()->index().provenance != after->shards().front()->index().provenance;
+  Q4_RETURN_IF_ERROR(DiffTensors(*before, *after, &report));
+  Q4_RETURN_IF_ERROR(DiffFiles(*before, *after, &report));
+  return report;
+}
+
+}  // namespace q4

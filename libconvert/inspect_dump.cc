@@ -1,0 +1,164 @@
+// DumpTensor(): decodes a range of elements, from the chunks that hold it.
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cstring>
+#include <memory>
+
+#include "fmt/format.h"
+#include "formats/base/checked_math.h"
+#include "formats/base/status.h"
+#include "formats/q4_parts.h"
+#include "formats/q4_reader.h"
+#include "kernels/kernels.h"
+#include "libconvert/inspect.h"
+#include "libconvert/slab.h"
+#include "libconvert/verify_issues.h"
+
+namespace q4 {
+namespace {
+
+class RangeDecoder {
+ public:
+  RangeDecoder(const Q4Reader& reader, const Q4Tensor& tensor) : reader_(reader), tensor_(tensor) {}
+
+  // REQUIRES: the range lies inside the tensor and is not empty.
+  absl::StatusOr<std::vector<DumpValue>> Decode(std::uint64_t start, std::uint64_t count) const {
+    return tensor_.scheme == Q4Scheme::kRaw ? DecodeRaw(start, count) : DecodeQuantized(start, count);
+  }
+
+ private:
+  // Bytes [begin, begin + bytes) of a part.
+  absl::StatusOr<std::vector<std::uint8_t>> Read(Q4Part part, std::uint64_t begin, std::uint64_t bytes) const {
+    const std::uint64_t chunk_bytes = Q4ChunkRawSize(part);
+    const std::uint64_t end = begin + bytes;
+    std::vector<std::uint8_t> read;
+    read.reserve(bytes);
+    while (begin < end) {
+      const std::uint64_t at = begin / chunk_bytes;
+      Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> chunk,
+                          reader_.ReadChunk(tensor_.Part(part)->first_chunk + at));
+      const std::uint64_t until = std::min(end, (at + 1) * chunk_bytes);
+      const auto from = chunk.begin() + static_cast<std::ptrdiff_t>(begin % chunk_bytes);
+      read.insert(read.end(), from, from + static_cast<std::ptrdiff_t>(until - begin));
+      begin = until;
+    }
+    return read;
+  }
+  absl::StatusOr<std::vector<float>> ReadFloats(Q4Part part, std::uint64_t first, std::uint64_t count) const {
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, Read(part, first * sizeof(float), count * sizeof(float)));
+    std::vector<float> floats(count);
+    std::memcpy(floats.data(), bytes.data(), bytes.size());
+    return floats;
+  }
+
+  // Decoded scales of blocks [first, first + count).
+  absl::StatusOr<std::vector<float>> ReadScales(std::uint64_t first, std::uint64_t count) const {
+    if (!tensor_.nested) return ReadFloats(Q4Part::kScales, first, count);
+    const std::uint64_t group = first / kScaleGroup, skipped = first % kScaleGroup;
+    const std::uint64_t blocks = skipped + count;  // decoding begins with a whole group
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes, Read(Q4Part::kScaleCodes, group * kScaleGroup, blocks));
+    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales2, ReadFloats(Q4Part::kScales2, group, GroupCount(blocks)));
+    std::vector<float> scales(blocks);
+    BestCpuKernels().dequantize_scales(codes.data(), scales2.data(), blocks, tensor_.nested_offset, scales.data());
+    scales.erase(scales.begin(), scales.begin() + static_cast<std::ptrdiff_t>(skipped));
+    return scales;
+  }
+
+  absl::StatusOr<std::vector<DumpValue>> DecodeQuantized(std::uint64_t start, std::uint64_t count) const {
+    const std::uint64_t first_block = start / tensor_.block_size;
+    const std::uint64_t first = first_block * tensor_.block_size;  // even, so that it begins a byte
+    const std::uint64_t elems = start + count - first;
+    const std::uint64_t blocks = BlockCount(elems, tensor_.block_size);
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes, Read(Q4Part::kCodes, first / 2, PackedBytes(elems)));
+    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales, ReadScales(first_block, blocks));
+    const std::uint64_t item = ItemSize(tensor_.dtype);
+    std::vector<std::uint8_t> decoded(elems * item);
+    BestCpuKernels().dequantize(CodeBookOf(tensor_.scheme), codes.data(), scales.data(), elems, tensor_.block_size,
+                                FloatTypeOf(tensor_.dtype), decoded.data());
+    std::vector<DumpValue> values;
+    values.reserve(count);
+    for (std::uint64_t i = start - first; i < elems; ++i) {
+      const int shift = i % 2 == 0 ? 4 : 0;
+      values.push_back({first + i, codes[i / 2] >> shift & 15, scales[i / tensor_.block_size],
+                        TextOf(decoded.data() + i * item)});
+    }
+    return values;
+  }
+
+  absl::StatusOr<std::vector<DumpValue>> DecodeRaw(std::uint64_t start, std::uint64_t count) const {
+    const std::uint64_t item = ItemSize(tensor_.dtype);
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, Read(Q4Part::kData, start * item, count * item));
+    std::vector<DumpValue> values;
+    values.reserve(count);
+    for (std::uint64_t i = 0; i < count; ++i) values.push_back({start + i, -1, 0, TextOf(bytes.data() + i * item)});
+    return values;
+  }
+
+  template <typename T>
+  static T As(const std::uint8_t* bytes) {
+    T value;
+    std::memcpy(&value, bytes, sizeof value);
+    return value;
+  }
+
+  std::string TextOf(const std::uint8_t* bytes) const {
+    switch (tensor_.dtype) {
+      case DType::kF32: return fmt::to_string(As<float>(bytes));
+      case DType::kF64: return fmt::to_string(As<double>(bytes));
+      case DType::kF16:
+      case DType::kBF16: {
+        float value;
+        BestCpuKernels().convert(FloatTypeOf(tensor_.dtype), bytes, 1, FloatType::kF32, &value);
+        return fmt::to_string(value);
+      }
+      case DType::kBool: return bytes[0] == 0 ? "false" : bytes[0] == 1 ? "true" : fmt::format("0x{:02x}", bytes[0]);
+      case DType::kU8: return std::to_string(bytes[0]);
+      case DType::kI8: return std::to_string(As<std::int8_t>(bytes));
+      case DType::kU16: return std::to_string(As<std::uint16_t>(bytes));
+      case DType::kI16: return std::to_string(As<std::int16_t>(bytes));
+      case DType::kU32: return std::to_string(As<std::uint32_t>(bytes));
+      case DType::kI32: return std::to_string(As<std::int32_t>(bytes));
+      case DType::kU64: return std::to_string(As<std::uint64_t>(bytes));
+      case DType::kI64: return std::to_string(As<std::int64_t>(bytes));
+      case DType::kF8E4M3:
+      case DType::kF8E5M2:
+      case DType::kF8E8M0: return fmt::format("0x{:02x}", bytes[0]);
+      case DType::kC64: return fmt::format("{}, {}i", As<float>(bytes), As<float>(bytes + sizeof(float)));
+    }
+    return {};
+  }
+
+  const Q4Reader& reader_;
+  const Q4Tensor& tensor_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::vector<DumpValue>> DumpTensor(FileSystem& fs, const std::string& path, const std::string& tensor,
+                                                  std::uint64_t start, std::uint64_t count) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+  const Q4Model::Location* at = model->Find(tensor);
+  if (at == nullptr) return Fail(kNoSuchTensor, path, tensor);
+  const Q4Tensor& stored = model->tensor(*at);
+  if (count == 0 || count > kMaxDump || !RangeFits(start, count, stored.elems)) {
+    return Fail(kBadDumpRange, path, tensor,
+                GotExpected(fmt::format("{}:{}", start, count),
+                            fmt::format("at most {} of {} elements", kMaxDump, stored.elems)));
+  }
+  const ScopedFloatEnvironment environment;
+  return RangeDecoder(model->reader(*at), stored).Decode(start, count);
+}
+
+absl::StatusOr<DumpRange> ParseDumpRange(const std::string& text) {
+  DumpRange range;
+  const char* const end = text.data() + text.size();
+  const auto start = std::from_chars(text.data(), end, range.start);
+  if (start.ec == std::errc() && start.ptr != end && *start.ptr == ':') {
+    const auto count = std::from_chars(start.ptr + 1, end, range.count);
+    if (count.ec == std::errc() && count.ptr == end) return range;
+  }
+  return Fail(kBadDumpRange, {}, "--dump", GotExpected(text, "two numbers, like 0:64"));
+}
+
+}  // namespace q4

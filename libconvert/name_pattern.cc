@@ -1,0 +1,34 @@
+// GCC 12 takes std::regex's own code for a use of uninitialized memory when a sanitizer is on (GCC bug 105562). The pragma has
+// to stand in front of <regex>.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#include "libconvert/name_pattern.h"
+
+#include <utility>
+
+#include "formats/base/text.h"
+#include "libconvert/policy_issues.h"
+
+namespace q4 {
+
+absl::StatusOr<NamePattern> NamePattern::Parse(std::string_view regex, std::string_view where) {
+  if (!IsUtf8(regex)) return Fail(kPatternNotUtf8, "", where, regex);
+  // std::regex reports by exceptions only; this file is the one place that meets them.
+  try {
+    return NamePattern(std::string(regex), std::regex(regex.begin(), regex.end(), std::regex::ECMAScript));
+  } catch (const std::regex_error& error) {
+    return Fail(kBadPattern, "", where, "'" + std::string(regex) + "': " + error.what());
+  }
+}
+
+bool NamePattern::Matches(std::string_view name) const {
+  try {
+    return std::regex_search(name.begin(), name.end(), regex_);
+  } catch (const std::regex_error&) {
+    return false;
+  }
+}
+
+}  // namespace q4

@@ -1,0 +1,42 @@
+// The streaming core of a conversion: read, quantize, statistics, compress, digest and write at the same time, in plan order,
+// within a memory bound.
+//
+//   reader thread ──▶ worker threads ──▶ ordered commit (the calling thread) ──▶ Q4Writer
+//        └──────────▶ source hasher thread
+//
+// The reader walks the plan and admits work in its order, taking from the budget all the memory that the work will ever need.
+// Workers finish chunks in any order; the calling thread appends them in plan order. So thread count and timing can change
+// nothing in the output, and the memory in flight always drains.
+//
+// A quantized tensor with plain fp32 scales needs one pass. One with double-quantized scales needs two, because statistics
+// use the decoded scales, which depend on the mean of all scales: first absmax over all slabs, then codes and statistics.
+// Between the two the source stays in memory if it fits half of the budget, else it is read again.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/checkpoint.h"
+#include "formats/q4_writer.h"
+#include "libconvert/convert.h"
+#include "libconvert/plan.h"
+
+namespace q4 {
+
+struct PipelineResult {
+  std::vector<std::string> source_digests;  // lower-case hexadecimal, one per source file
+  std::vector<std::string> notes;
+  std::uint64_t peak_budget_bytes = 0;
+};
+
+// Writes all payload of `plan` through `writers` (one per shard, in order) and sets every tensor's result there. The
+// caller finishes the writers. On error the writers' files are incomplete.
+absl::StatusOr<PipelineResult> RunPipeline(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
+                                           const ConvertOptions& options, const RunOptions& run,
+                                           const std::vector<Q4Writer*>& writers);
+
+// The least RunOptions::max_memory with which RunPipeline can convert `plan` on `threads` threads.
+std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan, unsigned threads);
+
+}  // namespace q4

@@ -1,0 +1,36 @@
+// One slab of a tensor through the kernels: the step that all backends share and that work is cut into.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "formats/q4_container.h"
+#include "formats/tensor.h"
+#include "kernels/kernels.h"
+#include "libconvert/model_stats.h"
+
+namespace q4 {
+
+// Elements per slab: one chunk of codes, and one or two chunks of data of a tensor that is kept.
+inline constexpr std::uint64_t kSlabElems = kQ4ChunkElems;
+
+// REQUIRES: IsQuantizable(dtype).
+FloatType FloatTypeOf(DType dtype);
+// REQUIRES: scheme != kRaw.
+CodeBook CodeBookOf(Q4Scheme scheme);
+
+// Statistics of a slab, tile by tile (a tile is 256 blocks, one SUM256 group), ready to be added in order.
+struct SlabStatistics {
+  std::vector<SlabStats> tiles;
+  std::vector<GroupSums> groups;
+  // Adds them to `total`; `first_elem` is the slab's first element in the tensor.
+  void AddTo(std::uint64_t first_elem, std::uint32_t block_size, TensorStatsAccumulator* total) const;
+};
+
+// Quantizes n elements at `x` and takes their error statistics, in tiles that stay in the cache: codes[PackedBytes(n)],
+// scales[BlockCount(n)] (the undecoded ones). With `decoded` scales, statistics are taken with those. Returns kAllFinite or
+// the index of the first non-finite element.
+std::uint64_t QuantizeSlab(const KernelTable& kernels, const Q4Tensor& tensor, const std::uint8_t* x, std::uint64_t n,
+                           std::uint8_t* codes, float* scales, const float* decoded, SlabStatistics* statistics);
+
+}  // namespace q4

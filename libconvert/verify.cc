@@ -1,0 +1,173 @@
+// Order: every chunk, the recorded statistics, then the source (tensors, files, digests), then the limits. Later steps skip
+// what earlier ones found damaged, so that one fault is one finding.
+#include "libconvert/verify.h"
+
+#include <algorithm>
+#include <future>
+#include <memory>
+
+#include "fmt/format.h"
+#include "formats/q4_reader.h"
+#include "libconvert/parallel.h"
+#include "libconvert/provenance_view.h"
+#include "libconvert/verify_digests.h"
+#include "libconvert/verify_findings.h"
+#include "libconvert/verify_integrity.h"
+#include "libconvert/verify_issues.h"
+#include "libconvert/verify_source.h"
+
+namespace q4 {
+namespace {
+
+// What CompareSlab() holds for one thread, at most, and what is held beside all threads: cached chunks and the index.
+constexpr std::uint64_t kBytesPerThread = std::uint64_t{32} << 20;
+constexpr std::uint64_t kFixedBytes = std::uint64_t{64} << 20;
+
+unsigned ThreadsWithin(std::uint64_t max_memory, unsigned wanted) {
+  const std::uint64_t affordable = max_memory <= kFixedBytes ? 0 : (max_memory - kFixedBytes) / kBytesPerThread;
+  return static_cast<unsigned>(std::clamp<std::uint64_t>(affordable, 1, ThreadsOrAllCores(wanted)));
+}
+
+class Verification {
+ public:
+  Verification(FileSystem& fs, const Q4Model& model, const VerifyOptions& options, const ProgressCallback& progress)
+      : fs_(fs), model_(model), options_(options), progress_(progress),
+        threads_(ThreadsWithin(options.max_memory, options.threads)) {}
+
+  absl::StatusOr<VerifyReport> Run() {
+    std::unique_ptr<Checkpoint> source;
+    if (!options_.against.empty()) {
+      Q4_ASSIGN_OR_RETURN(source, OpenCheckpoint(fs_, options_.against, options_.source_options));
+    }
+    Describe();
+    for (const auto& shard : model_.shards()) {
+      for (const Q4Chunk& chunk : shard->index().chunks) progress_state_.total_bytes += chunk.stored_bytes;
+    }
+    if (source != nullptr) {
+      for (const TensorInfo& tensor : source->tensors()) progress_state_.total_bytes += tensor.bytes;
+    }
+
+    const BytesDone done = [this](std::uint64_t bytes) { Advance(bytes); };
+    Q4_RETURN_IF_ERROR(CheckChunks(model_, threads_, options_.cancel, done, &findings_));
+    CheckRecordedStats();
+    if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, done));
+    SumAndJudge();
+    for (VerifyTensor& tensor : report_.tensors) tensor.passed = !findings_.Failed(tensor.name);
+    findings_.MoveTo(&report_);
+    return std::move(report_);
+  }
+
+ private:
+  void Describe() {
+    report_.path = model_.path();
+    report_.source = options_.against;
+    report_.root = model_.root();
+    report_.shards = static_cast<std::uint32_t>(model_.shards().size());
+    report_.shard_count = model_.shards().front()->index().shard_count;
+    for (const auto& shard : model_.shards()) {
+      report_.file_bytes += shard->seal().file_bytes;
+      report_.chunks += shard->index().chunks.size();
+      report_.embedded_files += shard->index().files.size();
+    }
+    report_.tensors.reserve(model_.tensors().size());
+    for (const Q4Model::Location& at : model_.tensors()) {
+      const Q4Tensor& tensor = model_.tensor(at);
+      VerifyTensor& entry = report_.tensors.emplace_back();
+      entry.name = tensor.name;
+      entry.scheme = tensor.scheme;
+      entry.elems = tensor.elems;
+      entry.has_stats = tensor.has_stats;
+      entry.stats = tensor.stats;
+    }
+  }
+
+  void Advance(std::uint64_t bytes) {
+    progress_state_.done_bytes += bytes;
+    if (progress_) progress_(progress_state_);
+  }
+
+  void CheckRecordedStats() {
+    for (const Q4Model::Location& at : model_.tensors()) {
+      const Q4Tensor& tensor = model_.tensor(at);
+      if (!tensor.has_stats) continue;
+      const std::string& path = model_.reader(at).path();
+      const std::string contradiction = ContradictionIn(tensor);
+      if (!contradiction.empty()) {
+        findings_.Add(tensor.name, kStatsInconsistent, path, TensorPlace(tensor.name), contradiction);
+        continue;
+      }
+      const std::string broken = BoundBrokenBy(tensor, tensor.stats);
+      if (!broken.empty()) findings_.Add(tensor.name, kErrorBound, path, TensorPlace(tensor.name), broken);
+    }
+  }
+
+  absl::Status CompareWith(const Checkpoint& source, const BytesDone& done) {
+    Q4_ASSIGN_OR_RETURN(const ProvenanceView provenance,
+                        ParseProvenance(model_.shards().front()->index().provenance, model_.path()));
+    // A digest of a whole file is sequential work; it runs beside the comparison, which is not.
+    FindingList digest_findings;
+    std::future<absl::Status> digests = std::async(std::launch::async, [&] {
+      return CompareSourceDigests(source, provenance.sources, model_.path(), options_.cancel, &digest_findings);
+    });
+    const std::vector<TensorPair> pairs = PairTensors(model_, source, provenance.keep_dtype, &findings_);
+    Q4_RETURN_IF_ERROR(CompareTensors(source, pairs, threads_, options_.cancel, done, &findings_, &report_));
+    Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
+    Q4_RETURN_IF_ERROR(digests.get());
+    findings_.Append(std::move(digest_findings));
+    report_.stats_recomputed = true;
+    return source.CheckUnchanged();
+  }
+
+  void SumAndJudge() {
+    for (const VerifyTensor& tensor : report_.tensors) {
+      if (tensor.scheme == Q4Scheme::kRaw) continue;
+      const std::string place = TensorPlace(tensor.name);
+      if (tensor.has_stats) {
+        AddTensor(tensor.name, tensor.stats, &report_.model);
+        Judge(tensor.name, place, tensor.stats);
+      } else if (options_.max_nmse || options_.min_sqnr_db || options_.max_abs_error) {
+        findings_.Add(tensor.name, kNoStatsToJudge, model_.path(), place);
+      }
+    }
+    if (report_.model.tensors > 0) Judge("", "model", report_.model.total);
+  }
+
+  // Comparisons are written so that NaN breaks a limit.
+  void Judge(const std::string& tensor, const std::string& place, const Q4Stats& stats) {
+    const DerivedStats derived = Derive(stats);
+    const auto judge = [&](bool holds, const Issue& issue, double got, const char* relation, double limit) {
+      if (holds) return;
+      findings_.Add(tensor, issue, model_.path(), place,
+                    GotExpected(fmt::to_string(got), fmt::format("{} {}", relation, limit)));
+    };
+    if (options_.max_nmse) {
+      judge(derived.nmse <= *options_.max_nmse, kNmseTooHigh, derived.nmse, "at most", *options_.max_nmse);
+    }
+    if (options_.min_sqnr_db) {
+      judge(derived.sqnr_db >= *options_.min_sqnr_db, kSqnrTooLow, derived.sqnr_db, "at least", *options_.min_sqnr_db);
+    }
+    if (options_.max_abs_error) {
+      judge(stats.max_abs_err <= *options_.max_abs_error, kAbsErrorTooHigh, stats.max_abs_err, "at most",
+            *options_.max_abs_error);
+    }
+  }
+
+  FileSystem& fs_;
+  const Q4Model& model_;
+  const VerifyOptions& options_;
+  const ProgressCallback& progress_;
+  const unsigned threads_;
+  VerifyReport report_;
+  FindingList findings_;
+  Progress progress_state_;
+};
+
+}  // namespace
+
+absl::StatusOr<VerifyReport> VerifyModel(FileSystem& fs, const std::string& path, const VerifyOptions& options,
+                                         const ProgressCallback& progress) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+  return Verification(fs, *model, options, progress).Run();
+}
+
+}  // namespace q4

@@ -1,0 +1,256 @@
+// A slab is one chunk of codes, or of unquantized data. It is taken in pieces that fit a core's cache, so that the source
+// is fetched from memory once for quantizing, comparing and statistics. Pieces are whole groups of 256 blocks (Q7.5).
+#include "libconvert/verify_slab.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "fmt/format.h"
+#include "formats/base/checked_math.h"
+#include "formats/q4_issues.h"
+#include "formats/q4_parts.h"
+#include "libconvert/slab.h"
+#include "libconvert/verify_findings.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::uint64_t kPieceElems = std::uint64_t{1} << 17;
+constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
+
+// Counts unequal items of two arrays and words the first. `describe(i)` is called for that one.
+template <typename T, typename Describe>
+Difference CompareArrays(const T* got, const T* expected, std::uint64_t count, const Describe& describe) {
+  Difference difference;
+  if (count == 0 || std::memcmp(got, expected, count * sizeof(T)) == 0) return difference;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    if (std::memcmp(got + i, expected + i, sizeof(T)) == 0) continue;
+    if (difference.count++ == 0) difference.first = describe(i);
+  }
+  return difference;
+}
+
+// Floats are shown to the last digit, since they are compared to the last bit.
+Difference CompareFloats(const char* what, std::uint64_t first, std::span<const float> got, const float* expected) {
+  return CompareArrays(got.data(), expected, got.size(), [&](std::uint64_t i) {
+    return fmt::format("{} {}: {}", what, first + i, GotExpected(fmt::to_string(got[i]), fmt::to_string(expected[i])));
+  });
+}
+
+Difference CompareCodes(std::uint64_t first_elem, std::uint64_t elems, const std::uint8_t* got, const std::uint8_t* expected) {
+  Difference difference;
+  if (std::memcmp(got, expected, PackedBytes(elems)) == 0) return difference;
+  for (std::uint64_t i = 0; i < elems; ++i) {  // so the padding nibble, which has a check of its own, is left out
+    const int shift = i % 2 == 0 ? 4 : 0;
+    const int got_code = got[i / 2] >> shift & 15, expected_code = expected[i / 2] >> shift & 15;
+    if (got_code == expected_code) continue;
+    if (difference.count++ == 0) {
+      difference.first = fmt::format("element {}: {}", first_elem + i,
+                                     GotExpected(std::to_string(got_code), std::to_string(expected_code)));
+    }
+  }
+  return difference;
+}
+
+class SlabComparer {
+ public:
+  SlabComparer(const Q4Reader& reader, const Q4Tensor& stored, const Checkpoint& source, const TensorInfo& source_tensor,
+               ChunkCache* cache)
+      : reader_(reader), stored_(stored), source_(source), source_tensor_(source_tensor), cache_(*cache) {}
+
+  SlabResult Run(std::uint64_t slab) {
+    result_.status = stored_.scheme == Q4Scheme::kRaw ? CompareRaw(slab) : CompareQuantized(slab);
+    return std::move(result_);
+  }
+
+ private:
+  absl::Status ReadSource(std::uint64_t first_elem, std::uint64_t elems) {
+    const std::uint64_t item = ItemSize(source_tensor_.dtype);
+    source_bytes_.resize(elems * item);
+    result_.source_bytes += source_bytes_.size();
+    return source_.Read(source_tensor_, first_elem * item, source_bytes_);
+  }
+
+  // The bytes [begin, begin + bytes) of a part, which lie in one chunk: pieces are cut finer than chunks.
+  absl::StatusOr<ChunkCache::Bytes> ChunkHolding(Q4Part part, std::uint64_t begin) {
+    return cache_.Get(reader_, stored_.Part(part)->first_chunk + begin / Q4ChunkRawSize(part));
+  }
+  absl::StatusOr<std::vector<float>> ReadFloats(Q4Part part, std::uint64_t first, std::uint64_t count) {
+    Q4_ASSIGN_OR_RETURN(const ChunkCache::Bytes chunk, ChunkHolding(part, 4 * first));
+    std::vector<float> floats(count);
+    std::memcpy(floats.data(), chunk->data() + 4 * first % Q4ChunkRawSize(part), 4 * count);
+    return floats;
+  }
+
+  absl::Status CompareRaw(std::uint64_t slab) {
+    const Q4PartEntry* part = stored_.Part(Q4Part::kData);
+    if (part == nullptr || part->chunk_count == 0) return absl::OkStatus();
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> chunk, reader_.ReadChunk(part->first_chunk + slab));
+    const std::uint64_t item = ItemSize(stored_.dtype);
+    const std::uint64_t chunk_first = slab * Q4ChunkRawSize(Q4Part::kData) / item;
+    const std::uint64_t elems = chunk.size() / item;
+    for (std::uint64_t begin = 0; begin < elems; begin += kPieceBytes / item) {
+      const std::uint64_t n = std::min(kPieceBytes / item, elems - begin);
+      Q4_RETURN_IF_ERROR(ReadSource(chunk_first + begin, n));
+      result_.data.Append(CompareRawPiece(chunk_first + begin, {chunk.data() + begin * item, n * item}));
+    }
+    return absl::OkStatus();
+  }
+
+  Difference CompareRawPiece(std::uint64_t first_elem, std::span<const std::uint8_t> got) {
+    const std::uint64_t item = ItemSize(stored_.dtype);
+    const std::uint8_t* expected = source_bytes_.data();
+    std::vector<std::uint8_t> converted;
+    if (stored_.dtype != source_tensor_.dtype) {
+      converted.resize(got.size());
+      BestCpuKernels().convert(FloatTypeOf(source_tensor_.dtype), source_bytes_.data(), got.size() / item,
+                               FloatTypeOf(stored_.dtype), converted.data());
+      expected = converted.data();
+    }
+    Difference difference;
+    if (std::memcmp(got.data(), expected, got.size()) == 0) return difference;
+    for (std::uint64_t i = 0; i < got.size() / item; ++i) {
+      if (std::memcmp(got.data() + i * item, expected + i * item, item) == 0) continue;
+      if (difference.count++ == 0) {
+        const auto words = [&](const std::uint8_t* bytes) {
+          std::string hex;
+          for (std::uint64_t byte = item; byte-- > 0;) hex += fmt::format("{:02x}", bytes[byte]);
+          return "0x" + hex;
+        };
+        difference.first = fmt::format("element {}: {}", first_elem + i,
+                                       GotExpected(words(got.data() + i * item), words(expected + i * item)));
+      }
+    }
+    return difference;
+  }
+
+  absl::Status CompareQuantized(std::uint64_t slab) {
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes,
+                        reader_.ReadChunk(stored_.Part(Q4Part::kCodes)->first_chunk + slab));
+    const std::uint64_t slab_first = slab * kQ4ChunkElems;
+    const std::uint64_t slab_elems = std::min(kQ4ChunkElems, stored_.elems - slab_first);
+    const std::uint64_t piece = std::max(kPieceElems, kScaleGroup * stored_.block_size);
+    for (std::uint64_t begin = 0; begin < slab_elems; begin += piece) {
+      const std::uint64_t n = std::min(piece, slab_elems - begin);
+      Q4_RETURN_IF_ERROR(ComparePiece(slab_first + begin, n, codes.data() + begin / 2));
+      if (result_.nonfinite != kAllFinite) break;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ComparePiece(std::uint64_t first_elem, std::uint64_t n, const std::uint8_t* codes) {
+    Q4_RETURN_IF_ERROR(ReadSource(first_elem, n));
+    const std::uint64_t first_block = first_elem / stored_.block_size;
+    const std::uint64_t blocks = BlockCount(n, stored_.block_size);
+    if (stored_.encoder == Q4Encoder::kAbsmax) {
+      if (!EncodeAgain(first_elem, n)) return absl::OkStatus();
+      result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
+    }
+    Q4_RETURN_IF_ERROR(stored_.nested ? CompareNestedScales(first_block, blocks) : CompareScales(first_block, blocks));
+    if (!std::all_of(scales_.begin(), scales_.end(), [](float s) { return std::isfinite(s); })) {
+      return Fail(kQ4ScaleValue, reader_.path(), TensorPlace(stored_.name));
+    }
+    PieceStats& piece = result_.pieces.emplace_back();
+    piece.first_elem = first_elem;
+    piece.groups.resize(GroupCount(blocks));
+    BestCpuKernels().error_stats(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), codes,
+                                 scales_.data(), n, stored_.block_size, piece.groups.data(), &piece.stats);
+    return absl::OkStatus();
+  }
+
+  // What the absmax encoder makes of the piece in source_bytes_. False if an element is not finite.
+  bool EncodeAgain(std::uint64_t first_elem, std::uint64_t n) {
+    const std::uint64_t blocks = BlockCount(n, stored_.block_size);
+    expected_codes_.resize(PackedBytes(n));
+    expected_scales_.resize(blocks);
+    const std::uint64_t nonfinite =
+        BestCpuKernels().quantize(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), n,
+                                  stored_.block_size, expected_codes_.data(), expected_scales_.data());
+    if (nonfinite != kAllFinite) {
+      result_.nonfinite = first_elem + nonfinite;
+      return false;
+    }
+    for (std::uint64_t block = 0; block < blocks; block += kScaleGroup) {
+      Sum256 group;
+      group.Add({expected_scales_.data() + block, std::min(kScaleGroup, blocks - block)});
+      result_.scale_sums.push_back(group.total());
+    }
+    return true;
+  }
+
+  // Both leave the stored scales, decoded, in scales_.
+  absl::Status CompareScales(std::uint64_t first_block, std::uint64_t blocks) {
+    Q4_ASSIGN_OR_RETURN(scales_, ReadFloats(Q4Part::kScales, first_block, blocks));
+    if (stored_.encoder == Q4Encoder::kAbsmax) {
+      result_.scales.Append(CompareFloats("block", first_block, scales_, expected_scales_.data()));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CompareNestedScales(std::uint64_t first_block, std::uint64_t blocks) {
+    const std::uint64_t first_group = first_block / kScaleGroup;
+    Q4_ASSIGN_OR_RETURN(const ChunkCache::Bytes chunk, ChunkHolding(Q4Part::kScaleCodes, first_block));
+    const std::uint8_t* scale_codes = chunk->data() + first_block % Q4ChunkRawSize(Q4Part::kScaleCodes);
+    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales2, ReadFloats(Q4Part::kScales2, first_group, GroupCount(blocks)));
+    if (stored_.encoder == Q4Encoder::kAbsmax) {
+      std::vector<std::uint8_t> expected_codes(blocks);
+      std::vector<float> expected_scales2(scales2.size());
+      BestCpuKernels().quantize_scales(expected_scales_.data(), blocks, stored_.nested_offset, expected_codes.data(),
+                                       expected_scales2.data());
+      result_.scale_codes.Append(
+          CompareArrays(scale_codes, expected_codes.data(), blocks, [&](std::uint64_t i) {
+            return fmt::format("block {}: {}", first_block + i,
+                               GotExpected(std::to_string(scale_codes[i]), std::to_string(expected_codes[i])));
+          }));
+      result_.scales2.Append(CompareFloats("group", first_group, scales2, expected_scales2.data()));
+    }
+    scales_.resize(blocks);
+    BestCpuKernels().dequantize_scales(scale_codes, scales2.data(), blocks, stored_.nested_offset, scales_.data());
+    return absl::OkStatus();
+  }
+
+  const Q4Reader& reader_;
+  const Q4Tensor& stored_;
+  const Checkpoint& source_;
+  const TensorInfo& source_tensor_;
+  ChunkCache& cache_;
+  SlabResult result_;
+  std::vector<std::uint8_t> source_bytes_, expected_codes_;
+  std::vector<float> expected_scales_, scales_;
+};
+
+}  // namespace
+
+absl::StatusOr<ChunkCache::Bytes> ChunkCache::Get(const Q4Reader& reader, std::uint64_t chunk) {
+  {
+    const std::lock_guard lock(mutex_);
+    for (auto entry = entries_.begin(); entry != entries_.end(); ++entry) {
+      if (entry->reader != &reader || entry->chunk != chunk) continue;
+      entries_.splice(entries_.begin(), entries_, entry);
+      return entry->bytes;
+    }
+  }
+  // Read without the lock: two threads may decode the same chunk once, but none waits for another's.
+  Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> read, reader.ReadChunk(chunk));
+  auto bytes = std::make_shared<const std::vector<std::uint8_t>>(std::move(read));
+  const std::lock_guard lock(mutex_);
+  entries_.push_front({&reader, chunk, bytes});
+  if (entries_.size() > kEntries) entries_.pop_back();
+  return bytes;
+}
+
+std::uint64_t SlabCount(const Q4Tensor& tensor) {
+  if (tensor.scheme != Q4Scheme::kRaw) return std::max<std::uint64_t>(1, CeilDiv(tensor.elems, kQ4ChunkElems));
+  const Q4PartEntry* data = tensor.Part(Q4Part::kData);
+  return data == nullptr ? 1 : std::max<std::uint64_t>(1, data->chunk_count);
+}
+
+SlabResult CompareSlab(const Q4Reader& reader, const Q4Tensor& stored, const Checkpoint& source,
+                       const TensorInfo& source_tensor, std::uint64_t slab, ChunkCache* cache) {
+  const ScopedFloatEnvironment environment;
+  return SlabComparer(reader, stored, source, source_tensor, cache).Run(slab);
+}
+
+}  // namespace q4

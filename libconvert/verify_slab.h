@@ -1,0 +1,76 @@
+// One slab of a tensor, computed again from the source and compared. Internal to libconvert/verify*.cc.
+#pragma once
+
+#include <cstdint>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "formats/checkpoint.h"
+#include "formats/q4_reader.h"
+#include "kernels/kernels.h"
+
+namespace q4 {
+
+// The last few decoded chunks, for parts of which several slabs take their share. Thread-safe.
+class ChunkCache {
+ public:
+  using Bytes = std::shared_ptr<const std::vector<std::uint8_t>>;
+  absl::StatusOr<Bytes> Get(const Q4Reader& reader, std::uint64_t chunk);
+
+ private:
+  struct Entry {
+    const Q4Reader* reader;
+    std::uint64_t chunk;
+    Bytes bytes;
+  };
+  static constexpr std::size_t kEntries = 4;  // two nested parts of two neighbouring slabs
+  std::mutex mutex_;
+  std::list<Entry> entries_;  // the last used first
+};
+
+// How many items of one kind differ, and the first of them in words.
+struct Difference {
+  std::uint64_t count = 0;
+  std::string first;  // "element 12: got 3, expected 4"
+
+  // Merges what was found further on in the tensor.
+  void Append(const Difference& later) {
+    if (count == 0) first = later.first;
+    count += later.count;
+  }
+};
+
+// The statistics of one piece of a slab, as the kernel gave them.
+struct PieceStats {
+  std::uint64_t first_elem = 0;  // in the tensor
+  SlabStats stats;
+  std::vector<GroupSums> groups;
+};
+
+struct SlabResult {
+  absl::Status status;                     // the source could not be read, or the container is damaged here
+  std::uint64_t source_bytes = 0;
+  std::uint64_t nonfinite = kAllFinite;    // element of the tensor
+  Difference data, codes, scales, scale_codes, scales2;
+  std::vector<PieceStats> pieces;          // in element order; empty for an unquantized tensor
+  std::vector<double> scale_sums;          // of the source's scales, one per group of 256 (Q7.3)
+};
+
+// Number of slabs that CompareSlab() takes for a tensor; at least one.
+std::uint64_t SlabCount(const Q4Tensor& tensor);
+
+// Compares slab `slab` of `stored` with `source`. Codes and scales are those of the absmax encoder; with another encoder
+// only the statistics are computed. A nested tensor's scales are quantized with the recorded offset, so that one pass over
+// the source is enough: the caller compares the offset itself with the sum of all `scale_sums` (Q5.1).
+// Thread-safe. Holds about 12 MiB at a time beside the cache.
+SlabResult CompareSlab(const Q4Reader& reader, const Q4Tensor& stored, const Checkpoint& source,
+                       const TensorInfo& source_tensor, std::uint64_t slab, ChunkCache* cache);
+
+}  // namespace q4

@@ -1,0 +1,115 @@
+#include "formats/base/atomic_file.h"
+
+#include <sys/stat.h>
+
+#include <string>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/status.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+namespace q4 {
+namespace {
+
+using test::ReadBytes;
+using test::TempDir;
+
+FileSystem& Fs() { return PosixFileSystem(); }
+
+std::span<const std::uint8_t> Bytes(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
+TEST_CASE("the destination appears on Publish and not before") {
+  const TempDir dir;
+  auto output = AtomicFile::Create(Fs(), dir.File("out"), false);
+  REQUIRE(output.ok());
+  REQUIRE((*output)->file().WriteAt(0, Bytes("content")).ok());
+  CHECK_FALSE(std::filesystem::exists(dir.File("out")));
+  REQUIRE((*output)->Publish().ok());
+  output->reset();
+  CHECK(ReadBytes(dir.File("out")) == "content");
+  CHECK(dir.Count() == 1);
+}
+
+TEST_CASE("P3: an output given up leaves nothing behind") {
+  const TempDir dir;
+  dir.Write("out", "old");
+  {
+    auto output = AtomicFile::Create(Fs(), dir.File("out"), true);
+    REQUIRE(output.ok());
+    REQUIRE((*output)->file().WriteAt(0, Bytes("new")).ok());
+    CHECK(dir.Count() == 2);
+  }
+  CHECK(dir.Count() == 1);
+  CHECK(ReadBytes(dir.File("out")) == "old");
+}
+
+TEST_CASE("E03: an existing output is replaced only when asked") {
+  const TempDir dir;
+  dir.Write("out", "old and longer");
+  const auto refused = AtomicFile::Create(Fs(), dir.File("out"), false);
+  CHECK(IssueNumberOf(refused.status()) == kOutputExists.number);
+  CHECK(ExitCodeOf(refused.status()) == ExitCode::kIo);
+  CHECK(dir.Count() == 1);
+  REQUIRE(WriteFileAtomically(Fs(), dir.File("out"), "new", true).ok());
+  CHECK(ReadBytes(dir.File("out")) == "new");
+  CHECK(dir.Count() == 1);
+}
+
+TEST_CASE("an output that appears during the run is not overwritten") {
+  const TempDir dir;
+  auto output = AtomicFile::Create(Fs(), dir.File("out"), false);
+  REQUIRE(output.ok());
+  dir.Write("out", "theirs");
+  CHECK(IssueNumberOf((*output)->Publish()) == kOutputExists.number);
+  output->reset();
+  CHECK(ReadBytes(dir.File("out")) == "theirs");
+  CHECK(dir.Count() == 1);
+}
+
+TEST_CASE("E04: directories, devices and links are no outputs") {
+  const TempDir dir;
+  std::filesystem::create_directory(dir.File("d"));
+  REQUIRE(::mkfifo(dir.File("fifo").c_str(), 0600) == 0);
+  for (const std::string& path : {dir.File("d"), dir.File("fifo"), std::string("/dev/null")}) {
+    INFO(path);
+    CHECK(IssueNumberOf(AtomicFile::Create(Fs(), path, true).status()) == kOutputNotARegularFile.number);
+  }
+  std::filesystem::create_symlink("nowhere", dir.File("link"));
+  CHECK(IssueNumberOf(AtomicFile::Create(Fs(), dir.File("link"), false).status()) == kOutputExists.number);
+  // A link at the partial's place is refused: its target is not ours to truncate.
+  dir.Write("victim", "precious");
+  std::filesystem::create_symlink("victim", dir.File("out.partial"));
+  CHECK(IssueNumberOf(AtomicFile::Create(Fs(), dir.File("out"), false).status()) == kOutputNotARegularFile.number);
+  CHECK(ReadBytes(dir.File("victim")) == "precious");
+  CHECK(std::filesystem::is_symlink(dir.File("out.partial")));
+}
+
+TEST_CASE("E01: a missing directory is an error at once") {
+  const TempDir dir;
+  const auto output = AtomicFile::Create(Fs(), dir.File("none/out"), false);
+  CHECK(ExitCodeOf(output.status()) == ExitCode::kIo);
+}
+
+TEST_CASE("E08: a second writer is told, and harms nothing") {
+  const TempDir dir;
+  auto first = AtomicFile::Create(Fs(), dir.File("out"), false);
+  REQUIRE(first.ok());
+  REQUIRE((*first)->file().WriteAt(0, Bytes("first")).ok());
+  CHECK(IssueNumberOf(AtomicFile::Create(Fs(), dir.File("out"), false).status()) == kOutputInUse.number);
+  REQUIRE((*first)->Publish().ok());
+  CHECK(ReadBytes(dir.File("out")) == "first");
+}
+
+TEST_CASE("what a dead run left is started over") {
+  const TempDir dir;
+  dir.Write("out.partial", "remains of a dead run");
+  REQUIRE(WriteFileAtomically(Fs(), dir.File("out"), "ok", false).ok());
+  CHECK(ReadBytes(dir.File("out")) == "ok");
+  CHECK(dir.Count() == 1);
+}
+
+}  // namespace
+}  // namespace q4

@@ -1,0 +1,229 @@
+#include "formats/base/file.h"
+
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/status.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+namespace q4 {
+namespace {
+
+using test::TempDir;
+
+FileSystem& Fs() { return PosixFileSystem(); }
+
+std::span<const std::uint8_t> Bytes(std::string_view text) {
+  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
+}
+
+template <typename T>
+int IssueOf(const absl::StatusOr<T>& result) {
+  return IssueNumberOf(result.status());
+}
+
+TEST_CASE("reading: content, size, short files") {
+  const TempDir dir;
+  const auto file = Fs().OpenForRead(dir.Write("f", "0123456789"));
+  REQUIRE(file.ok());
+  CHECK((*file)->size() == 10);
+  CHECK((*file)->path() == dir.File("f"));
+  std::vector<std::uint8_t> out(4);
+  REQUIRE((*file)->ReadAt(3, out).ok());
+  CHECK(std::memcmp(out.data(), "3456", 4) == 0);
+  (*file)->Prefetch(0, 10);
+  CHECK((*file)->ReadAt(10, {}).ok());
+
+  for (const std::uint64_t offset : {std::uint64_t{7}, std::uint64_t{11}, ~std::uint64_t{0}}) {
+    const absl::Status status = (*file)->ReadAt(offset, out);
+    CHECK(IssueNumberOf(status) == kFileEndsEarly.number);
+    CHECK(ExitCodeOf(status) == ExitCode::kInvalidInput);
+  }
+}
+
+TEST_CASE("a file cut short while it is read is an error, and no signal") {
+  const TempDir dir;
+  const std::string path = dir.Write("f", std::string(100'000, 'x'));
+  const auto file = Fs().OpenForRead(path);
+  REQUIRE(file.ok());
+  REQUIRE((*file)->CheckUnchanged().ok());
+  std::filesystem::resize_file(path, 50'000);
+  std::vector<std::uint8_t> out(100'000);
+  CHECK(IssueNumberOf((*file)->ReadAt(0, out)) == kFileEndsEarly.number);
+  CHECK(IssueNumberOf((*file)->CheckUnchanged()) == kFileChanged.number);
+}
+
+TEST_CASE("X12: a file of the same size with another time has changed") {
+  const TempDir dir;
+  const std::string path = dir.Write("f", "abc");
+  const auto file = Fs().OpenForRead(path);
+  REQUIRE(file.ok());
+  std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) + std::chrono::seconds(1));
+  const absl::Status status = (*file)->CheckUnchanged();
+  CHECK(IssueNumberOf(status) == kFileChanged.number);
+  CHECK(MessageOf(status).find("input changed while reading") != std::string::npos);
+}
+
+TEST_CASE("X03: only regular files open, and nothing hangs") {
+  const TempDir dir;
+  REQUIRE(::mkfifo(dir.File("fifo").c_str(), 0600) == 0);
+  const int sock = ::socket(AF_UNIX, SOCK_STREAM, 0);
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::strncpy(address.sun_path, dir.File("sock").c_str(), sizeof(address.sun_path) - 1);
+  REQUIRE(::bind(sock, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
+  const std::pair<std::string, const char*> kPaths[] = {
+      {dir.File("fifo"), "a FIFO"}, {dir.path(), "a directory"}, {"/dev/null", "a device"}, {dir.File("sock"), ""}};
+  for (const auto& [path, kind] : kPaths) {
+    INFO(path);
+    const auto file = Fs().OpenForRead(path);
+    CHECK(IssueOf(file) == kNotARegularFile.number);
+    CHECK(MessageOf(file.status()).find(kind) != std::string::npos);
+    CHECK(ExitCodeOf(file.status()) == ExitCode::kInvalidInput);
+    CHECK(IssueOf(Fs().OpenLocked(path)) == kOutputNotARegularFile.number);
+  }
+  ::close(sock);
+}
+
+TEST_CASE("missing files and directories") {
+  const TempDir dir;
+  const auto file = Fs().OpenForRead(dir.File("none"));
+  CHECK(IssueOf(file) == kCannotOpen.number);
+  CHECK(ExitCodeOf(file.status()) == ExitCode::kIo);
+  CHECK(MessageOf(file.status()).find("No such file or directory") != std::string::npos);
+  CHECK(IssueOf(Fs().CreateExclusive(dir.File("none/f"))) == kCannotCreate.number);
+  CHECK(IssueOf(Fs().ListDirectory(dir.File("none"))) == kCannotList.number);
+  CHECK(IssueNumberOf(Fs().SyncDirectory(dir.File("none"))) == kCannotSync.number);
+  CHECK(Fs().Remove(dir.File("none")).ok());
+}
+
+TEST_CASE("symbolic links are followed or refused as asked") {
+  const TempDir dir;
+  dir.Write("target", "abc");
+  std::filesystem::create_symlink("target", dir.File("link"));
+  std::filesystem::create_symlink("nowhere", dir.File("dangling"));
+  CHECK(Fs().OpenForRead(dir.File("link")).ok());
+  CHECK(IssueOf(Fs().OpenForRead(dir.File("link"), SymbolicLinks::kRefuse)) == kSymbolicLink.number);
+  CHECK(IssueOf(Fs().OpenLocked(dir.File("link"))) == kOutputNotARegularFile.number);
+  CHECK(test::ReadBytes(dir.File("target")) == "abc");
+
+  const PathInfo link = *Fs().Stat(dir.File("link"));
+  CHECK((link.exists && link.is_symlink && link.is_regular && link.size == 3));
+  CHECK(link.identity == Fs().Stat(dir.File("target"))->identity);
+  const PathInfo dangling = *Fs().Stat(dir.File("dangling"));
+  CHECK((!dangling.exists && dangling.is_symlink));
+  CHECK_FALSE(Fs().Stat(dir.File("none"))->exists);
+  CHECK(Fs().Stat(dir.path())->is_directory);
+}
+
+TEST_CASE("identity follows hard links") {
+  const TempDir dir;
+  const std::string path = dir.Write("a", "abc");
+  std::filesystem::create_hard_link(path, dir.File("b"));
+  dir.Write("c", "abc");
+  const auto identity = [&](const char* name) { return (*Fs().OpenForRead(dir.File(name)))->identity(); };
+  CHECK(identity("a") == identity("b"));
+  CHECK_FALSE(identity("a") == identity("c"));
+}
+
+TEST_CASE("writing: positions, reserve, truncate, sync") {
+  const TempDir dir;
+  auto file = Fs().CreateExclusive(dir.File("out"));
+  REQUIRE(file.ok());
+  REQUIRE((*file)->Reserve(1 << 20).ok());
+  CHECK(std::filesystem::file_size(dir.File("out")) == 0);
+  REQUIRE((*file)->WriteAt(3, Bytes("def")).ok());
+  REQUIRE((*file)->WriteAt(0, Bytes("abc")).ok());
+  REQUIRE((*file)->WriteAt(6, Bytes("ghi")).ok());
+  (*file)->StartWriteback(0, 9);
+  REQUIRE((*file)->Truncate(8).ok());
+  REQUIRE((*file)->Sync().ok());
+  REQUIRE((*file)->Close().ok());
+  CHECK(test::ReadBytes(dir.File("out")) == "abcdefgh");
+  CHECK(IssueOf(Fs().CreateExclusive(dir.File("out"))) == kOutputExists.number);
+  REQUIRE(Fs().SyncDirectory(dir.path()).ok());
+}
+
+TEST_CASE("E07: a file size limit is an error with the system's words") {
+  const TempDir dir;
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto handler = std::signal(SIGXFSZ, SIG_IGN);
+  auto file = Fs().CreateExclusive(dir.File("out"));
+  REQUIRE(file.ok());
+  const rlimit small{4096, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
+  // The first write is short, the second finds no room.
+  const absl::Status status = (*file)->WriteAt(0, Bytes(std::string(10'000, 'x')));
+  ::setrlimit(RLIMIT_FSIZE, &before);
+  std::signal(SIGXFSZ, handler);
+  CHECK(IssueNumberOf(status) == kCannotWrite.number);
+  CHECK(ExitCodeOf(status) == ExitCode::kIo);
+  CHECK(MessageOf(status).find("offset 4096: cannot write (File too large)") != std::string::npos);
+}
+
+TEST_CASE("E08: one writer at a time") {
+  const TempDir dir;
+  auto first = Fs().OpenLocked(dir.File("out"));
+  REQUIRE(first.ok());
+  const auto second = Fs().OpenLocked(dir.File("out"));
+  CHECK(IssueOf(second) == kOutputInUse.number);
+  CHECK(ExitCodeOf(second.status()) == ExitCode::kIo);
+  REQUIRE((*first)->Close().ok());
+  CHECK(Fs().OpenLocked(dir.File("out")).ok());
+}
+
+TEST_CASE("rename replaces only when asked") {
+  const TempDir dir;
+  dir.Write("from", "new");
+  dir.Write("to", "old");
+  CHECK(IssueNumberOf(Fs().Rename(dir.File("from"), dir.File("to"), false)) == kOutputExists.number);
+  CHECK(test::ReadBytes(dir.File("to")) == "old");
+  REQUIRE(Fs().Rename(dir.File("from"), dir.File("to"), true).ok());
+  CHECK(test::ReadBytes(dir.File("to")) == "new");
+  REQUIRE(Fs().Rename(dir.File("to"), dir.File("fresh"), false).ok());
+  CHECK(dir.Count() == 1);
+  CHECK(IssueNumberOf(Fs().Rename(dir.File("none"), dir.File("x"), true)) == kCannotRename.number);
+}
+
+TEST_CASE("directories: create, list sorted") {
+  const TempDir dir;
+  REQUIRE(Fs().CreateDirectory(dir.File("d")).ok());
+  CHECK(IssueNumberOf(Fs().CreateDirectory(dir.File("d"))) == kOutputExists.number);
+  CHECK(IssueNumberOf(Fs().CreateDirectory(dir.File("x/y"))) == kCannotCreateDirectory.number);
+  for (const char* name : {"b", "a", "Z", ".hidden"}) dir.Write(name, "");
+  CHECK(*Fs().ListDirectory(dir.path()) == std::vector<std::string>{".hidden", "Z", "a", "b", "d"});
+}
+
+TEST_CASE("ReadWholeFile keeps its limit") {
+  const TempDir dir;
+  const std::string path = dir.Write("f", "0123456789");
+  CHECK(*ReadWholeFile(Fs(), path, 10) == "0123456789");
+  CHECK(IssueOf(ReadWholeFile(Fs(), path, 9)) == kFileTooLarge.number);
+  CHECK(ReadWholeFile(Fs(), dir.Write("empty", ""), 0)->empty());
+}
+
+TEST_CASE("paths") {
+  CHECK(DirectoryOf("a/b/c") == "a/b");
+  CHECK(DirectoryOf("c") == ".");
+  CHECK(DirectoryOf("/c") == "/");
+  CHECK(BaseNameOf("a/b/c") == "c");
+  CHECK(BaseNameOf("c") == "c");
+  CHECK(JoinPath("a", "b") == "a/b");
+  CHECK(JoinPath("a/", "b") == "a/b");
+  CHECK(JoinPath(".", "b") == "b");
+  CHECK(JoinPath("/", "b") == "/b");
+}
+
+}  // namespace
+}  // namespace q4

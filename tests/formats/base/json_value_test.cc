@@ -1,0 +1,124 @@
+#include "formats/base/json_value.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <string>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/status.h"
+#include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
+
+namespace q4 {
+namespace {
+
+TEST_CASE("ParseJson keeps types, order and depth") {
+  const auto json = ParseJson(R"({"b":[1,-2,2.0,"x",true,null,[[]]],"a":{"c":{}}})", "x.json", 8);
+  REQUIRE(json.ok());
+  CHECK(json->dump() == R"({"b":[1,-2,2.0,"x",true,null,[[]]],"a":{"c":{}}})");
+  CHECK((*json)["b"][0].is_number_unsigned());
+  CHECK((*json)["b"][2].is_number_float());
+  CHECK(ParseJson("7", "x.json", 0)->get<int>() == 7);
+  CHECK(IssueNumberOf(ParseJson("[[1]]", "x.json", 1).status()) == kJsonTooDeep.number);
+}
+
+TEST_CASE("ParseJson applies the strict rules and names the file") {
+  CHECK(IssueNumberOf(ParseJson(R"({"a":1,"a":2})", "x.json", 8).status()) == kJsonDuplicateKey.number);
+  const auto big = ParseJson(R"({"model_max_length": 1000000000000000019884624838656})", "x.json", 8);
+  CHECK(IssueNumberOf(big.status()) == kJsonInteger.number);
+  CHECK(MessageOf(big.status()).find("x.json: model_max_length: ") == 0);
+  CHECK(ExitCodeOf(ParseJson("{", "x.json", 8).status()) == ExitCode::kInvalidInput);
+}
+
+TEST_CASE("ParseJson is linear in the number of members") {
+  std::string text = "{";
+  for (int i = 0; i < 200'000; ++i) text += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":0";
+  const auto json = ParseJson(text + "}", "x.json", 8);
+  REQUIRE(json.ok());
+  CHECK(json->size() == 200'000);
+}
+
+TEST_CASE("floats are spelled as Python's repr() does") {
+  const std::pair<double, const char*> kCases[] = {{1e-06, "1e-06"},
+                                                   {1e-12, "1e-12"},
+                                                   {10000.0, "10000.0"},
+                                                   {0.02, "0.02"},
+                                                   {1e16, "1e+16"},
+                                                   {1e15, "1000000000000000.0"},
+                                                   {123456789012345680.0, "1.2345678901234568e+17"},
+                                                   {0.0001, "0.0001"},
+                                                   {0.00001, "1e-05"},
+                                                   {5e-324, "5e-324"},
+                                                   {1.7976931348623157e308, "1.7976931348623157e+308"},
+                                                   {0.1, "0.1"},
+                                                   {1.0 / 3, "0.3333333333333333"},
+                                                   {-0.0, "-0.0"},
+                                                   {0.0, "0.0"},
+                                                   {6.0, "6.0"},
+                                                   {2.5e-5, "2.5e-05"},
+                                                   {1e22, "1e+22"},
+                                                   {1e23, "1e+23"},
+                                                   {9007199254740992.0, "9007199254740992.0"},
+                                                   {0.05138911306858063, "0.05138911306858063"},
+                                                   {100.0, "100.0"},
+                                                   {-1e-7, "-1e-07"},
+                                                   {1e100, "1e+100"},
+                                                   {1.5e300, "1.5e+300"},
+                                                   {static_cast<double>(0.05138911306858063f), "0.05138911306858063"},
+                                                   {123.456, "123.456"},
+                                                   {-1234.5, "-1234.5"},
+                                                   {std::numeric_limits<double>::infinity(), "inf"},
+                                                   {-std::numeric_limits<double>::infinity(), "-inf"},
+                                                   {std::nan(""), "nan"}};
+  for (const auto& [value, text] : kCases) CHECK(PythonFloatRepr(value) == text);
+}
+
+TEST_CASE("what PythonFloatRepr prints reads back equal") {
+  std::uint64_t state = 1;
+  for (int i = 0; i < 100'000; ++i) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    double value = 0;
+    std::memcpy(&value, &state, sizeof value);
+    if (!std::isfinite(value)) continue;
+    REQUIRE(std::strtod(PythonFloatRepr(value).c_str(), nullptr) == value);
+  }
+}
+
+TEST_CASE("DumpSorted gives the bytes of json.dumps(sort_keys=True, indent=2)") {
+  const auto json = ParseJson(
+      "{\"b\":[1,2.0,[],{}],\"a\xC3\xA9\xF0\x9F\x98\x80\":\"x\x7F\xE2\x80\xA8/\\\"\\\\\\n\\u0001\","
+      "\"Z\":null,\"A\":true,\"n\":{\"y\":-1,\"x\":18446744073709551615}}",
+      "x.json", 8);
+  REQUIRE(json.ok());
+  CHECK(DumpSorted(*json) == R"({
+  "A": true,
+  "Z": null,
+  "a\u00e9\ud83d\ude00": "x\u007f\u2028/\"\\\n\u0001",
+  "b": [
+    1,
+    2.0,
+    [],
+    {}
+  ],
+  "n": {
+    "x": 18446744073709551615,
+    "y": -1
+  }
+})");
+  CHECK(DumpSorted(Json::object()) == "{}");
+  CHECK(DumpSorted(Json(std::nan(""))) == "NaN");
+}
+
+TEST_CASE("DumpSorted reproduces what transformers wrote") {
+  for (const char* name : {"tiny_plain", "tiny_fp4", "tiny_bf16st", "tiny_bnb", "tiny_skip", "tiny_skip_src"}) {
+    const std::string text = test::ReadBytes(std::string(Q4_TESTDATA "/checkpoints/") + name + "/config.json");
+    const auto json = ParseJson(text, name, 64);
+    REQUIRE(json.ok());
+    CHECK(DumpSorted(*json) + "\n" == text);
+  }
+}
+
+}  // namespace
+}  // namespace q4

@@ -1,0 +1,61 @@
+#include "formats/base/text.h"
+
+#include <string>
+
+#include "tests/support/catch.h"
+
+namespace q4 {
+namespace {
+
+using namespace std::string_literals;
+
+TEST_CASE("Printable escapes what a terminal would act on and nothing else") {
+  CHECK(Printable("model.layers.0") == "model.layers.0");
+  CHECK(Printable("") == "");
+  CHECK(Printable("gr\xC3\xBC\xC3\x9F \xE2\x82\xAC \xF0\x9F\x98\x80") ==
+        "gr\xC3\xBC\xC3\x9F \xE2\x82\xAC \xF0\x9F\x98\x80");
+  CHECK(Printable("a\x1b[31m\n\t\x7f\0"s) == "a\\x1b[31m\\x0a\\x09\\x7f\\x00");
+  CHECK(Printable("\xC2\x9B") == "\\xc2\\x9b");           // C1: CSI
+  CHECK(Printable("\xE2\x80\xAE") == "\\xe2\\x80\\xae");  // right-to-left override
+  CHECK(Printable("\xE2\x81\xA6") == "\\xe2\\x81\\xa6");  // left-to-right isolate
+  CHECK(Printable("\xD8\x9C") == "\\xd8\\x9c");           // Arabic letter mark
+  CHECK(Printable("\xE2\x80\xA8") == "\\xe2\\x80\\xa8");  // line separator
+  CHECK(Printable("\xFF\xC3") == "\\xff\\xc3");
+  CHECK(Printable("\xED\xA0\x80") == "\\xed\\xa0\\x80");  // surrogate
+}
+
+TEST_CASE("Printable never exceeds its limit by more than the dots") {
+  CHECK(Printable("abcdef", 6) == "abcdef");
+  CHECK(Printable("abcdefg", 6) == "abcdef...");
+  CHECK(Printable("abc\x01", 6) == "abc...");
+  CHECK(Printable("abcde\xC3\xBC", 6) == "abcde...");
+  CHECK(Printable(std::string(1 << 20, 'x')).size() == 163);
+}
+
+TEST_CASE("IsUtf8 accepts exactly the well-formed sequences") {
+  for (const std::string good : {"", "a", "\x7F", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF",
+                                 "\xEE\x80\x80", "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF"}) {
+    CHECK(IsUtf8(good));
+  }
+  for (const std::string bad :
+       {"\x80", "\xBF", "\xC0\x80", "\xC1\xBF", "\xC2", "\xC2\x41", "\xE0\x9F\xBF", "\xE0\xA0", "\xED\xA0\x80",
+        "\xED\xBF\xBF", "\xF0\x8F\xBF\xBF", "\xF0\x90\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFE", "\xFF"}) {
+    INFO(Printable(bad));
+    CHECK_FALSE(IsUtf8(bad));
+    CHECK_FALSE(IsUtf8("ok" + bad));
+  }
+}
+
+TEST_CASE("HumanBytes gives three digits") {
+  CHECK(HumanBytes(0) == "0 B");
+  CHECK(HumanBytes(999) == "999 B");
+  CHECK(HumanBytes(1000) == "1.00 kB");
+  CHECK(HumanBytes(12'345) == "12.3 kB");
+  CHECK(HumanBytes(999'499) == "999 kB");
+  CHECK(HumanBytes(999'500) == "1.00 MB");
+  CHECK(HumanBytes(13'476'831'232) == "13.5 GB");
+  CHECK(HumanBytes(~0ull) == "18.4 EB");
+}
+
+}  // namespace
+}  // namespace q4

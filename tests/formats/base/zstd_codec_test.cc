@@ -1,0 +1,134 @@
+#include "formats/base/zstd_codec.h"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/byte_writer.h"
+#include "formats/base/status.h"
+#include "tests/support/catch.h"
+
+namespace q4 {
+namespace {
+
+using Bytes = std::vector<std::uint8_t>;
+
+Bytes Sample(std::size_t size) {
+  Bytes bytes(size);
+  for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::uint8_t>((i * i / 7) % 61);
+  return bytes;
+}
+
+Bytes Frame(const Bytes& raw, int level = 3) {
+  auto frame = CompressZstd(raw, level);
+  REQUIRE(frame.ok());
+  return *std::move(frame);
+}
+
+// The number of the issue for which `frame` is refused, which must have exit code 6.
+int Refused(const Bytes& frame, std::uint64_t raw_bytes) {
+  const auto raw = DecompressZstd(frame, raw_bytes);
+  REQUIRE(!raw.ok());
+  CHECK(ExitCodeOf(raw.status()) == ExitCode::kCheckFailed);
+  return IssueNumberOf(raw.status());
+}
+
+std::string MessageFor(const Bytes& frame, std::uint64_t raw_bytes) {
+  return MessageOf(DecompressZstd(frame, raw_bytes).status());
+}
+
+TEST_CASE("zstd: what goes in comes out") {
+  for (const std::size_t size :
+       {std::size_t{0}, std::size_t{1}, std::size_t{255}, std::size_t{70'000}, std::size_t{3} << 20}) {
+    for (const int level : {kMinZstdLevel, 3, 12}) {
+      const Bytes raw = Sample(size);
+      const Bytes frame = Frame(raw, level);
+      CHECK(Frame(raw, level) == frame);
+      const auto back = DecompressZstd(frame, size);
+      REQUIRE(back.ok());
+      CHECK(*back == raw);
+    }
+  }
+}
+
+TEST_CASE("zstd: a wrong expectation is refused before anything is decoded") {
+  const Bytes raw = Sample(1000);
+  const Bytes frame = Frame(raw);
+  CHECK(Refused(frame, 999) == kZstdSize.number);
+  CHECK(Refused(frame, std::uint64_t{1} << 62) == kZstdSize.number);
+}
+
+TEST_CASE("zstd: every prefix and every extra byte is refused") {
+  const Bytes raw = Sample(2000);
+  const Bytes frame = Frame(raw);
+  for (std::size_t size = 0; size < frame.size(); ++size) {
+    INFO(size);
+    CHECK(Refused(Bytes(frame.begin(), frame.begin() + static_cast<long>(size)), 2000) != 0);
+  }
+  Bytes longer = frame;
+  longer.push_back(0);
+  CHECK(Refused(longer, 2000) == kZstdFrame.number);
+}
+
+TEST_CASE("zstd: no change of one bit passes for another content of another size") {
+  const Bytes raw = Sample(300);
+  Bytes frame = Frame(raw);
+  int decoded = 0;
+  for (std::size_t bit = 0; bit < frame.size() * 8; ++bit) {
+    frame[bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
+    const auto back = DecompressZstd(frame, raw.size());
+    if (back.ok()) {
+      CHECK(back->size() == raw.size());
+      ++decoded;
+    }
+    frame[bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
+  }
+  INFO(decoded);
+  CHECK(decoded < static_cast<int>(frame.size()) * 8);
+}
+
+// A frame built by hand: header as given, then one raw last block holding `content`.
+Bytes HandMade(std::uint8_t descriptor, const Bytes& fields, std::string_view content) {
+  ByteWriter writer;
+  writer.U32(0xFD2FB528);
+  writer.U8(descriptor);
+  writer.Bytes(fields);
+  const auto block = static_cast<std::uint32_t>(content.size() << 3 | 1);
+  writer.U16(static_cast<std::uint16_t>(block));
+  writer.U8(static_cast<std::uint8_t>(block >> 16));
+  writer.Text(content);
+  return writer.Take();
+}
+
+TEST_CASE("zstd: Q08, frames that we do not write") {
+  // Single segment with a 1-byte content size is the plain form.
+  REQUIRE(DecompressZstd(HandMade(0x20, {4}, "data"), 4).ok());
+  CHECK(Refused(HandMade(0x00, {0x00}, "data"), 4) == kZstdSize.number);   // no content size
+  CHECK(Refused(HandMade(0x21, {9, 4}, "data"), 4) == kZstdFrame.number);  // dictionary id 9
+  CHECK(Refused(HandMade(0x28, {4}, "data"), 4) == kZstdFrame.number);     // reserved bit
+  CHECK(Refused(HandMade(0x24, {4}, "data"), 4) == kZstdFrame.number);     // checksum
+  // 4-byte content size with a window of 2^26, which is allowed, and of 2^27 and 2^31, which are not.
+  CHECK(DecompressZstd(HandMade(0x80, {16 << 3, 4, 0, 0, 0}, "data"), 4).ok());
+  CHECK(MessageFor(HandMade(0x80, {17 << 3, 4, 0, 0, 0}, "data"), 4).find("window") != std::string::npos);
+  CHECK(MessageFor(HandMade(0x80, {21 << 3, 4, 0, 0, 0}, "data"), 4).find("window") != std::string::npos);
+  CHECK(MessageFor(HandMade(0x80, {(16 << 3) | 1, 4, 0, 0, 0}, "data"), 4).find("window") != std::string::npos);
+
+  ByteWriter skippable;
+  skippable.U32(0x184D2A50);
+  skippable.U32(4);
+  skippable.Text("data");
+  CHECK(Refused(skippable.Take(), 0) == kZstdFrame.number);
+
+  Bytes two = HandMade(0x20, {4}, "data");
+  const Bytes second = two;
+  two.insert(two.end(), second.begin(), second.end());
+  CHECK(Refused(two, 4) == kZstdFrame.number);
+  CHECK(Refused(two, 8) == kZstdFrame.number);
+  CHECK(Refused({'h', 'e', 'l', 'l', 'o', ' ', 'y', 'o', 'u'}, 9) == kZstdFrame.number);
+  // Claims 5 bytes, holds 4.
+  CHECK(Refused(HandMade(0x20, {5}, "data"), 5) == kZstdDecode.number);
+}
+
+}  // namespace
+}  // namespace q4

@@ -1,0 +1,171 @@
+// Recorded outputs of bitsandbytes, and of an independent evaluation of the nested scales, against every backend.
+// testdata/README.md says where they come from; numerics.md Q12.1 to Q12.3 say what must agree.
+#include <cstdio>
+#include <string>
+
+#include "tests/kernels/golden_file.h"
+#include "tests/kernels/kernel_testing.h"
+#include "tests/support/catch.h"
+
+namespace q4::testing {
+namespace {
+
+struct Quantized {
+  std::vector<std::uint8_t> codes;
+  std::vector<float> scales;
+};
+
+Quantized Quantize(const KernelTable& kernels, FloatType type, CodeBook book, std::uint32_t block_size,
+                   const std::vector<std::uint8_t>& x) {
+  const std::uint64_t n = x.size() / FloatSize(type);
+  Quantized result{std::vector<std::uint8_t>(PackedBytes(n)), std::vector<float>(BlockCount(n, block_size))};
+  REQUIRE(kernels.quantize(type, book, x.data(), n, block_size, result.codes.data(), result.scales.data()) ==
+          kAllFinite);
+  return result;
+}
+
+// Elements of `expected` that the decoded ones do not equal in value: -0 equals 0 (Q2.2).
+std::uint64_t DecodeDifferences(const KernelTable& kernels, FloatType type, CodeBook book, std::uint32_t block_size,
+                                const std::vector<std::uint8_t>& codes, const std::vector<float>& scales,
+                                const std::vector<std::uint8_t>& expected) {
+  const std::uint64_t n = expected.size() / FloatSize(type);
+  std::vector<std::uint8_t> out(expected.size());
+  kernels.dequantize(book, codes.data(), scales.data(), n, block_size, type, out.data());
+  std::uint64_t differences = 0;
+  for (std::uint64_t i = 0; i < n; ++i)
+    differences += LoadElement(type, out.data(), i) != LoadElement(type, expected.data(), i);
+  return differences;
+}
+
+bool SameFloats(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+std::vector<float> DecodedScales(const KernelTable& kernels, const std::vector<std::uint8_t>& codes,
+                                 const std::vector<float>& absmax2, float offset) {
+  std::vector<float> scales(codes.size());
+  kernels.dequantize_scales(codes.data(), absmax2.data(), codes.size(), offset, scales.data());
+  return scales;
+}
+
+float OffsetOf(const std::vector<float>& scales) {
+  Sum256 sum;
+  sum.Add(scales);
+  return NestedOffset(sum.total(), scales.size());
+}
+
+}  // namespace
+
+TEST_CASE("bitsandbytes on CPU: codes and scales by bytes, decoded elements by value") {
+  int configurations = 0;
+  for (const FloatType type : kTypes) {
+    const GoldenFile file(std::string("cpu_") + NameOf(type) + ".safetensors");
+    for (const std::string& name : file.Names()) {
+      const std::string suffix = ".codes";
+      if (!name.ends_with(suffix)) continue;
+      const std::string key = name.substr(0, name.size() - suffix.size());  // <input>.<book>.b<block size>
+      const std::string input = key.substr(0, key.find('.'));
+      const CodeBook book = key.find(".nf4.") != std::string::npos ? CodeBook::kNf4 : CodeBook::kFp4;
+      const auto block_size = static_cast<std::uint32_t>(std::stoul(key.substr(key.rfind(".b") + 2)));
+      const auto x = file.Bytes(input + ".input");
+      const auto codes = file.Bytes(key + ".codes");
+      const auto scales = file.Floats(key + ".absmax");
+      for (const KernelTable* kernels : AllBackends()) {
+        INFO(kernels->name << " " << NameOf(type) << " " << key);
+        const Quantized ours = Quantize(*kernels, type, book, block_size, x);
+        CHECK(ours.codes == codes);
+        CHECK(SameFloats(ours.scales, scales));
+        CHECK(DecodeDifferences(*kernels, type, book, block_size, codes, scales, file.Bytes(key + ".dequant")) == 0);
+        if (file.Has(key + ".nested.absmax_codes")) {
+          const auto decoded =
+              DecodedScales(*kernels, file.Bytes(key + ".nested.absmax_codes"), file.Floats(key + ".nested.absmax2"),
+                            file.Floats(key + ".nested.offset")[0]);
+          CHECK(SameFloats(decoded, file.Floats(key + ".nested.absmax_decoded")));
+          CHECK(DecodeDifferences(*kernels, type, book, block_size, codes, decoded,
+                                  file.Bytes(key + ".nested.dequant")) == 0);
+        }
+        ++configurations;
+      }
+    }
+  }
+  // 3 types x 2 code books x (2 inputs x 8 block sizes + 10 short inputs)
+  CHECK(configurations == 156 * static_cast<int>(AllBackends().size()));
+  std::printf("golden: %d configurations of cpu_*.safetensors, 0 differences unless reported\n", configurations);
+}
+
+TEST_CASE("nested scales: every part by bytes") {
+  const GoldenFile file("q4_nested.safetensors");
+  int configurations = 0;
+  for (const std::string& name : file.Names()) {
+    const std::string suffix = ".absmax";
+    if (!name.ends_with(suffix)) continue;
+    const std::string key = name.substr(0, name.size() - suffix.size());
+    const auto scales = file.Floats(name);
+    const float offset = OffsetOf(scales);
+    CHECK(BitsOf(offset) == BitsOf(file.Floats(key + ".offset")[0]));
+    for (const KernelTable* kernels : AllBackends()) {
+      INFO(kernels->name << " " << key);
+      std::vector<std::uint8_t> codes(scales.size());
+      std::vector<float> absmax2(GroupCount(scales.size()));
+      kernels->quantize_scales(scales.data(), scales.size(), offset, codes.data(), absmax2.data());
+      CHECK(codes == file.Bytes(key + ".absmax_codes"));
+      CHECK(SameFloats(absmax2, file.Floats(key + ".absmax2")));
+      CHECK(SameFloats(DecodedScales(*kernels, codes, absmax2, offset), file.Floats(key + ".absmax_decoded")));
+      ++configurations;
+    }
+  }
+  CHECK(configurations == 48 * static_cast<int>(AllBackends().size()));
+}
+
+TEST_CASE("bitsandbytes on CUDA: equal but for the recorded FP4 differences") {
+  // FP4 nibbles that differ, and those of them that change the decoded value; at block sizes 64 and 128.
+  struct Expected {
+    FloatType type;
+    CodeBook book;
+    int differing[2], changing_value[2];
+  };
+  const Expected table[] = {
+      {FloatType::kF32, CodeBook::kNf4, {0, 0}, {0, 0}},      {FloatType::kF16, CodeBook::kNf4, {0, 0}, {0, 0}},
+      {FloatType::kBF16, CodeBook::kNf4, {0, 0}, {0, 0}},     {FloatType::kF32, CodeBook::kFp4, {856, 1391}, {0, 0}},
+      {FloatType::kF16, CodeBook::kFp4, {964, 1487}, {7, 4}}, {FloatType::kBF16, CodeBook::kFp4, {933, 1481}, {41, 31}},
+  };
+  const GoldenFile file("cuda_nf4_fp4.safetensors");
+  for (const Expected& expected : table) {
+    const auto x = file.Bytes(std::string(NameOf(expected.type)) + ".input");
+    for (const int which : {0, 1}) {
+      const std::uint32_t block_size = which == 0 ? 64 : 128;
+      const std::string key =
+          std::string(NameOf(expected.type)) + "." + NameOf(expected.book) + ".b" + std::to_string(block_size);
+      const auto codes = file.Bytes(key + ".codes");
+      const auto scales = file.Floats(key + ".absmax");
+      for (const KernelTable* kernels : AllBackends()) {
+        INFO(kernels->name << " " << key);
+        const Quantized ours = Quantize(*kernels, expected.type, expected.book, block_size, x);
+        CHECK(SameFloats(ours.scales, scales));
+        int differing = 0, changing_value = 0;
+        for (std::uint64_t i = 0; i < 2 * codes.size(); ++i) {
+          const std::uint8_t a = UnpackCode(codes.data(), i), b = UnpackCode(ours.codes.data(), i);
+          differing += a != b;
+          changing_value += CodeValue(expected.book, a) != CodeValue(expected.book, b);
+        }
+        CHECK(differing == expected.differing[which]);
+        CHECK(changing_value == expected.changing_value[which]);
+        CHECK(DecodeDifferences(*kernels, expected.type, expected.book, block_size, codes, scales,
+                                file.Bytes(key + ".dequant")) == 0);
+
+        const float offset = OffsetOf(scales);
+        CHECK(BitsOf(offset) == BitsOf(file.Floats(key + ".nested.offset")[0]));
+        std::vector<std::uint8_t> scale_codes(scales.size());
+        std::vector<float> absmax2(GroupCount(scales.size()));
+        kernels->quantize_scales(scales.data(), scales.size(), offset, scale_codes.data(), absmax2.data());
+        CHECK(scale_codes == file.Bytes(key + ".nested.absmax_codes"));
+        CHECK(SameFloats(absmax2, file.Floats(key + ".nested.absmax2")));
+        CHECK(DecodeDifferences(*kernels, expected.type, expected.book, block_size, codes,
+                                DecodedScales(*kernels, scale_codes, absmax2, offset),
+                                file.Bytes(key + ".nested.dequant")) == 0);
+      }
+    }
+  }
+}
+
+}  // namespace q4::testing

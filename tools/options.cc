@@ -1,0 +1,218 @@
+#include "tools/options.h"
+
+#include <CLI/CLI.hpp>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <limits>
+#include <utility>
+
+#include "formats/base/text.h"
+#include "libconvert/version.h"
+#include "tools/usage_issues.h"
+
+namespace q4 {
+namespace {
+
+constexpr char kExitCodes[] =
+    "Exit codes: 0 done; 1 usage; 2 I/O; 3 invalid input; 4 internal or device; 5 unsupported; 6 a check failed;\n"
+    "7 interrupted.\n";
+
+// Accepts a size with a unit; CLI11 then stores the plain number.
+CLI::Validator SizeText() {
+  return CLI::Validator(
+      [](std::string& text) -> std::string {
+        const absl::StatusOr<std::uint64_t> bytes = ParseSize(text);
+        if (!bytes.ok()) return "not a size: " + Printable(text) + " (such as 256MiB or 2GB)";
+        text = std::to_string(*bytes);
+        return {};
+      },
+      "SIZE");
+}
+
+void AddCommon(CLI::App& app, bool& quiet, bool& json, int& verbose) {
+  app.add_flag("-q,--quiet", quiet, "Print errors only");
+  app.add_flag("-v,--verbose", verbose, "Say more on stderr");
+  app.add_flag("--json", json, "Print one JSON document to stdout (docs/schema)");
+}
+
+CLI::Option* AddProgress(CLI::App& app, std::string& progress) {
+  return app.add_option("--progress", progress, "auto|bar|plain|json|none; auto: a bar on a terminal, lines in a log")
+      ->check(CLI::IsMember({"auto", "bar", "plain", "json", "none"}));
+}
+
+// Parses, and turns CLI11's exceptions and own exit codes (from 100) into our one usage error.
+absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char** argv) {
+  app.footer(kExitCodes);
+  app.set_version_flag("--version", std::string(app.get_name()) + " " + std::string(kQ4Version));
+  app.option_defaults()->always_capture_default();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    return app.help();
+  } catch (const CLI::CallForAllHelp&) {
+    return app.help("", CLI::AppFormatMode::All);
+  } catch (const CLI::CallForVersion& version) {
+    return std::string(version.what()) + "\n";
+  } catch (const CLI::ParseError& error) {
+    return Fail(kBadFlag, {}, {}, error.what());
+  }
+  return std::nullopt;
+}
+
+}  // namespace
+
+absl::StatusOr<std::uint64_t> ParseSize(const std::string& text) {
+  static constexpr std::array<std::pair<std::string_view, double>, 15> kUnits{{{"", 1},
+                                                                              {"B", 1},
+                                                                              {"K", 1e3},
+                                                                              {"KB", 1e3},
+                                                                              {"KiB", 1024.0},
+                                                                              {"M", 1e6},
+                                                                              {"MB", 1e6},
+                                                                              {"MiB", 1048576.0},
+                                                                              {"G", 1e9},
+                                                                              {"GB", 1e9},
+                                                                              {"GiB", 1073741824.0},
+                                                                              {"T", 1e12},
+                                                                              {"TB", 1e12},
+                                                                              {"TiB", 1099511627776.0},
+                                                                              {"EiB", 1152921504606846976.0}}};
+  double number = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
+  if (error == std::errc() && std::isfinite(number) && number >= 0) {
+    const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
+    for (const auto& [name, factor] : kUnits) {
+      if (unit == name && number * factor < 9.2e18) return static_cast<std::uint64_t>(number * factor);
+    }
+  }
+  return Fail(kBadFlag, {}, "size", GotExpected(text, "a number with KiB, MiB, GiB, KB, MB or GB"));
+}
+
+absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ConvertFlags* flags) {
+  CLI::App app("Quantizes a checkpoint to 4 bits, once, into one sealed .q4 file.", "q4convert");
+  app.add_option("INPUT", flags->input, "A .safetensors file, a *.safetensors.index.json or a model directory")->required();
+  app.add_option("-o,--output", flags->output, "The container to write, NAME.q4")->required();
+  app.add_option("--type", flags->type, "Code book")->check(CLI::IsMember({"nf4", "fp4"}))->capture_default_str();
+  app.add_option("--block-size", flags->block_size, "Elements per scale")
+      ->check(CLI::IsMember({32u, 64u, 128u, 256u, 512u, 1024u, 2048u, 4096u}))
+      ->capture_default_str();
+  app.add_flag("--double-quant,!--no-double-quant", flags->double_quant, "Quantize the scales to 8 bits (default: on)");
+  app.add_option("--encoder", flags->encoder, "How scales and codes are chosen")
+      ->check(CLI::IsMember({"absmax", "mse"}))
+      ->capture_default_str();
+  app.add_option_function<std::vector<std::string>>(
+      "--include",
+      [flags](const std::vector<std::string>& values) {
+        for (const std::string& value : values) flags->patterns.push_back({true, value});
+      },
+      "Quantize tensors whose name matches; repeatable, the last match of --include and --exclude wins")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->trigger_on_parse();
+  app.add_option_function<std::vector<std::string>>(
+      "--exclude",
+      [flags](const std::vector<std::string>& values) {
+        for (const std::string& value : values) flags->patterns.push_back({false, value});
+      },
+      "Keep tensors whose name matches as they are; repeatable")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->trigger_on_parse();
+  app.add_option("--recipe", flags->recipe, "JSON file with ordered rules (docs/policy.md)");
+  app.add_option("--keep-dtype", flags->keep_dtype, "Type of float tensors that stay unquantized")
+      ->check(CLI::IsMember({"same", "bf16", "fp16", "fp32"}))
+      ->capture_default_str();
+  app.add_option("--device", flags->device, "auto|cpu|cuda|cuda:N[,M...]; never changes the bytes written")
+      ->capture_default_str();
+  app.add_option("--threads", flags->threads, "Worker threads (default: all cores)")->check(CLI::Range(1u, 1024u));
+  app.add_option("--max-memory", flags->max_memory, "Bound on host memory (default 2GiB)")->transform(SizeText());
+  app.add_option("--compress", flags->compress, "none|zstd[:LEVEL], lossless, per chunk")->capture_default_str();
+  app.add_option("--shard-size", flags->shard_size, "Split the output into parts of about this size")
+      ->transform(SizeText());
+  app.add_flag("--force", flags->force, "Replace an existing output, atomically");
+  app.add_flag("--no-resume", flags->no_resume, "Ignore what an interrupted run left");
+  app.add_flag("--dry-run", flags->dry_run, "Print the plan and the exact output size; write nothing");
+  app.add_option("--source-digest", flags->source_digest, "What identifies each source file in the provenance")
+      ->check(CLI::IsMember({"sha256", "xxh3"}))
+      ->capture_default_str();
+  app.add_option("--report", flags->report, "Write the conversion report (JSON) to this file");
+  app.add_option("--max-nmse", flags->max_nmse, "Fail (6), leaving no output, when a tensor's NMSE exceeds this");
+  app.add_option("--gate", flags->gate, "Gate file");
+  app.add_option("--on-nonfinite", flags->on_nonfinite, "A tensor with NaN or infinity: fail, or keep it unquantized")
+      ->check(CLI::IsMember({"error", "keep"}))
+      ->capture_default_str();
+  app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards and companion files through symbolic links");
+  app.add_flag("--allow-empty", flags->allow_empty, "Accept a checkpoint without tensors");
+  AddProgress(app, flags->progress);
+  AddCommon(app, flags->quiet, flags->json, flags->verbose);
+  return Parse(app, argc, argv);
+}
+
+absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, InspectFlags* flags) {
+  CLI::App app("Says what is in a .q4 container or a safetensors checkpoint, reading its header and index only.",
+               "q4inspect");
+  app.add_option("FILE", flags->file, "A .q4 file, NAME.q4.index.json, .safetensors file or model directory")->required();
+  app.add_flag("--tensors", flags->tensors, "A table of all tensors");
+  auto* tensor = app.add_option("--tensor", flags->tensor, "One tensor in depth");
+  app.add_option("--dump", flags->dump, "START:COUNT, decoded values of --tensor")->needs(tensor);
+  app.add_flag("--stats", flags->stats, "Error statistics per tensor");
+  app.add_flag("--hist", flags->hist, "How often each code is used");
+  app.add_flag("--files", flags->files, "The embedded files");
+  app.add_option("--sort", flags->sort, "Sort tables by name, size, elems, nmse or sqnr")
+      ->check(CLI::IsMember({"name", "size", "elems", "nmse", "sqnr"}));
+  app.add_option("--filter", flags->filter, "Only tensors whose name matches this regular expression");
+  app.add_option("--diff", flags->diff, "Compare with another container");
+  app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards through symbolic links");
+  AddCommon(app, flags->quiet, flags->json, flags->verbose);
+  return Parse(app, argc, argv);
+}
+
+absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, VerifyFlags* flags) {
+  CLI::App app("Checks every byte of a .q4 container and, with --against, every code against the original.", "q4verify");
+  app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
+  app.add_option("--against", flags->against, "The original checkpoint: recompute everything from it");
+  app.add_option("--threads", flags->threads, "Worker threads (default: all cores)")->check(CLI::Range(1u, 1024u));
+  app.add_option("--max-memory", flags->max_memory, "Bound on host memory (default 2GiB)")->transform(SizeText());
+  app.add_option("--max-nmse", flags->max_nmse, "Fail (6) when a tensor's or the model's NMSE exceeds this");
+  app.add_option("--min-sqnr", flags->min_sqnr, "Fail (6) when a tensor's or the model's SQNR in dB is below this");
+  app.add_option("--max-abs-error", flags->max_abs_error, "Fail (6) when an element's error exceeds this");
+  app.add_option("--gate", flags->gate, "Gate file");
+  app.add_option("--junit", flags->junit, "Write a JUnit XML report");
+  app.add_option("--markdown", flags->markdown, "Write a Markdown report");
+  app.add_option("--html", flags->html, "Write an HTML report");
+  app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read the source's shards through symbolic links");
+  AddProgress(app, flags->progress);
+  AddCommon(app, flags->quiet, flags->json, flags->verbose);
+  return Parse(app, argc, argv);
+}
+
+absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ExportFlags* flags) {
+  CLI::App app("Hands a .q4 container on to transformers, vLLM and other readers.", "q4export");
+  app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
+  app.add_option("-o,--output", flags->output, "The directory (or .safetensors file) to write")->required();
+  app.add_option("--to", flags->to, "bnb: pre-quantized bitsandbytes model; safetensors: dequantized checkpoint")
+      ->required()
+      ->check(CLI::IsMember({"bnb", "safetensors"}));
+  app.add_option("--dtype", flags->dtype, "Type of dequantized tensors (--to safetensors)")
+      ->check(CLI::IsMember({"same", "bf16", "fp16", "fp32"}))
+      ->capture_default_str();
+  app.add_option("--tensor", flags->tensor, "Only tensors whose name matches this regular expression");
+  app.add_option("--quant-storage", flags->quant_storage, "Type the packed codes are labelled with (--to bnb)")
+      ->check(CLI::IsMember({"uint8", "bfloat16", "float16", "float32"}))
+      ->capture_default_str();
+  app.add_option("--compute-dtype", flags->compute_dtype, "bnb_4bit_compute_dtype in config.json (--to bnb)")
+      ->check(CLI::IsMember({"float32", "float16", "bfloat16"}))
+      ->capture_default_str();
+  app.add_option("--shard-size", flags->shard_size, "Split the weights into files of at most this size")
+      ->transform(SizeText());
+  app.add_option("--threads", flags->threads, "Worker threads (default: all cores)")->check(CLI::Range(1u, 1024u));
+  app.add_option("--max-memory", flags->max_memory, "Bound on host memory (default 2GiB)")->transform(SizeText());
+  app.add_flag("--force", flags->force, "Replace an existing output");
+  AddProgress(app, flags->progress);
+  AddCommon(app, flags->quiet, flags->json, flags->verbose);
+  return Parse(app, argc, argv);
+}
+
+}  // namespace q4

@@ -1,0 +1,112 @@
+// q4convert: turns one checkpoint into one sealed .q4 container.  See docs/q4convert.md.
+#include <charconv>
+#include <optional>
+#include <string>
+
+#include "formats/base/atomic_file.h"
+#include "formats/base/limits.h"
+#include "formats/checkpoint.h"
+#include "libconvert/convert.h"
+#include "libconvert/convert_report.h"
+#include "libconvert/thread_pool.h"
+#include "tools/options.h"
+#include "tools/progress_printer.h"
+#include "tools/tool_main.h"
+#include "tools/usage_issues.h"
+
+namespace q4 {
+namespace {
+
+absl::StatusOr<Q4Compression> ParseCompression(const std::string& text) {
+  if (text == "none") return Q4Compression{};
+  Q4Compression compression;
+  compression.zstd = true;
+  if (text == "zstd") return compression;
+  int level = 0;
+  const char* const begin = text.data() + 5;
+  if (text.starts_with("zstd:") &&
+      std::from_chars(begin, text.data() + text.size(), level).ptr == text.data() + text.size() && level >= 1 &&
+      level <= 19) {
+    compression.level = level;
+    return compression;
+  }
+  return Fail(kBadFlag, {}, "--compress", GotExpected(text, "none, zstd or zstd:LEVEL with LEVEL 1 to 19"));
+}
+
+// What this version does not do yet gets its own exit code and a sentence, never a silent substitute.
+absl::Status CheckSupported(const ConvertFlags& flags) {
+  if (flags.encoder == "mse") return Fail(kNotYetEncoderMse, {}, {});
+  if (flags.device.starts_with("cuda")) return Fail(kNotYetCuda, {}, {});
+  if (flags.device != "auto" && flags.device != "cpu") {
+    return Fail(kBadFlag, {}, "--device", GotExpected(flags.device, "auto, cpu, cuda or cuda:N[,M...]"));
+  }
+  if (!flags.gate.empty()) return Fail(kNotYetReport, {}, "--gate");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
+  ConvertOptions options;
+  QuantSettings& settings = options.policy.defaults;
+  settings.code_book = flags.type == "fp4" ? CodeBook::kFp4 : CodeBook::kNf4;
+  settings.block_size = flags.block_size;
+  settings.double_quant = flags.double_quant;
+  options.policy.patterns = flags.patterns;
+  if (!flags.recipe.empty()) {
+    Q4_ASSIGN_OR_RETURN(const std::string text,
+                        ReadWholeFile(PosixFileSystem(), flags.recipe, limits::kConfigJsonBytes));
+    Q4_ASSIGN_OR_RETURN(options.policy.recipe, ParseRecipe(text, flags.recipe));
+  }
+  if (flags.keep_dtype == "bf16") options.keep_dtype = DType::kBF16;
+  if (flags.keep_dtype == "fp16") options.keep_dtype = DType::kF16;
+  if (flags.keep_dtype == "fp32") options.keep_dtype = DType::kF32;
+  options.keep_nonfinite = flags.on_nonfinite == "keep";
+  Q4_ASSIGN_OR_RETURN(options.compression, ParseCompression(flags.compress));
+  options.shard_bytes = flags.shard_size;
+  if (flags.source_digest == "xxh3") options.source_digest = SourceDigest::kXxh3;
+  return options;
+}
+
+absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
+  Q4_RETURN_IF_ERROR(CheckSupported(flags));
+  Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
+  FileSystem& fs = PosixFileSystem();
+  OpenOptions open;
+  open.follow_symlinks = flags.follow_symlinks;
+  open.allow_empty = flags.allow_empty;
+  Q4_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(fs, flags.input, open));
+  Q4_ASSIGN_OR_RETURN(const std::string config, checkpoint->ConfigJson(fs));
+  Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(*checkpoint, config, options));
+  const unsigned threads = flags.threads != 0 ? flags.threads : ThreadPool::DefaultThreads();
+  ToolResult result;
+  if (flags.dry_run) {
+    Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
+    result.output = flags.json ? PlanJson(*checkpoint, plan, options, threads)
+                               : PlanText(*checkpoint, plan, options, threads);
+    return result;
+  }
+  ProgressPrinter printer("q4convert", flags.progress, flags.quiet);
+  RunOptions run;
+  run.threads = threads;
+  run.max_memory = flags.max_memory;
+  run.force = flags.force;
+  run.max_nmse = flags.max_nmse;
+  run.progress = printer.Callback();
+  run.cancel = &InterruptRequested();
+  Q4_ASSIGN_OR_RETURN(const ConvertReport report, RunConversion(fs, *checkpoint, plan, options, run, flags.output));
+  const double seconds = printer.Seconds();
+  result.notes = report.notes;
+  if (!flags.report.empty()) {
+    Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, ConvertReportJson(report, seconds), /*replace=*/true));
+  }
+  if (flags.json) {
+    result.output = ConvertReportJson(report, seconds);
+  } else if (!flags.quiet) {
+    result.output = ConvertReportText(report, seconds);
+  }
+  return result;
+}
+
+}  // namespace
+}  // namespace q4
+
+int main(int argc, char** argv) { return q4::RunTool<q4::ConvertFlags>("q4convert", argc, argv, q4::Convert); }

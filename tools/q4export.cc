@@ -1,0 +1,55 @@
+// q4export: hands a .q4 model on to transformers, vLLM and other readers.  See docs/q4export.md.
+#include <optional>
+#include <string_view>
+
+#include "libconvert/export.h"
+#include "tools/options.h"
+#include "tools/progress_printer.h"
+#include "tools/tool_main.h"
+
+namespace q4 {
+namespace {
+
+// The flags' values were checked by the parser; "same" is no dtype.
+std::optional<DType> ParseDType(std::string_view name) {
+  if (name == "uint8") return DType::kU8;
+  if (name == "bf16" || name == "bfloat16") return DType::kBF16;
+  if (name == "fp16" || name == "float16") return DType::kF16;
+  if (name == "fp32" || name == "float32") return DType::kF32;
+  return std::nullopt;
+}
+
+ExportOptions OptionsFrom(const ExportFlags& flags) {
+  ExportOptions options;
+  options.format = flags.to == "bnb" ? ExportFormat::kBnb : ExportFormat::kSafetensors;
+  options.tensor_pattern = flags.tensor;
+  options.shard_bytes = flags.shard_size;
+  options.force = flags.force;
+  options.quant_storage = ParseDType(flags.quant_storage).value_or(DType::kU8);
+  options.compute_dtype = ParseDType(flags.compute_dtype).value_or(DType::kF32);
+  options.dtype = ParseDType(flags.dtype);
+  options.threads = flags.threads;
+  options.max_memory = flags.max_memory;
+  return options;
+}
+
+absl::StatusOr<ToolResult> Export(const ExportFlags& flags) {
+  ProgressPrinter printer("q4export", flags.progress, flags.quiet);
+  ExportOptions options = OptionsFrom(flags);
+  options.progress = printer.Callback();
+  options.cancel = &InterruptRequested();
+  Q4_ASSIGN_OR_RETURN(const ExportReport report, ExportModel(PosixFileSystem(), flags.file, flags.output, options));
+  ToolResult result;
+  for (const std::string& warning : report.warnings) result.notes.push_back("warning: " + warning);
+  if (flags.json) {
+    result.output = ExportReportJson(report);
+  } else if (!flags.quiet) {
+    result.output = ExportReportText(report);
+  }
+  return result;
+}
+
+}  // namespace
+}  // namespace q4
+
+int main(int argc, char** argv) { return q4::RunTool<q4::ExportFlags>("q4export", argc, argv, q4::Export); }

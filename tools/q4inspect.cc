@@ -1,0 +1,66 @@
+// q4inspect: says what is in a .q4 container or a checkpoint, reading its header and index only.  See docs/q4inspect.md.
+#include "libconvert/inspect.h"
+#include "libconvert/inspect_diff.h"
+#include "libconvert/report_json.h"
+#include "libconvert/report_text.h"
+#include "libconvert/verify_issues.h"
+#include "tools/options.h"
+#include "tools/tool_main.h"
+
+namespace q4 {
+namespace {
+
+absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
+  Q4_ASSIGN_OR_RETURN(const DiffReport report, DiffContainers(PosixFileSystem(), flags.file, flags.diff));
+  ToolResult result;
+  result.output = flags.json ? DiffReportJson(report) : DiffReportText(report);
+  if (!report.SameContent()) result.exit_code = ExitCode::kCheckFailed;
+  return result;
+}
+
+absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const InspectReport& report) {
+  const InspectTensor* tensor = FindTensor(report, flags.tensor);
+  if (tensor == nullptr) return Fail(kNoSuchTensor, flags.file, flags.tensor);
+  InspectDetail detail;
+  detail.tensors = {tensor};
+  detail.list_tensors = detail.stats = true;
+  if (!flags.dump.empty()) {
+    Q4_ASSIGN_OR_RETURN(const DumpRange range, ParseDumpRange(flags.dump));
+    Q4_ASSIGN_OR_RETURN(detail.dump,
+                        DumpTensor(PosixFileSystem(), flags.file, flags.tensor, range.start, range.count));
+  }
+  ToolResult result;
+  if (flags.json) {
+    result.output = InspectReportJson(report, detail);
+  } else {
+    result.output = flags.dump.empty() ? InspectTensorText(*tensor) : DumpText(detail.dump);
+  }
+  return result;
+}
+
+absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
+  if (!flags.diff.empty()) return Diff(flags);
+  OpenOptions open;
+  open.follow_symlinks = flags.follow_symlinks;
+  open.allow_empty = true;
+  Q4_ASSIGN_OR_RETURN(const InspectReport report, InspectModel(PosixFileSystem(), flags.file, open));
+  if (!flags.tensor.empty()) return InspectTensorInDepth(flags, report);
+
+  InspectDetail detail;
+  Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort}));
+  detail.stats = flags.stats;
+  detail.hist = flags.hist;
+  detail.files = flags.files;
+  // A selection alone asks for the table it selects from; in JSON statistics stand with the tensors.
+  const bool selects = !flags.filter.empty() || !flags.sort.empty();
+  const bool wants_values = flags.stats || flags.hist;
+  detail.list_tensors = flags.tensors || (selects && !wants_values) || (flags.json && wants_values);
+  ToolResult result;
+  result.output = flags.json ? InspectReportJson(report, detail) : InspectReportText(report, detail);
+  return result;
+}
+
+}  // namespace
+}  // namespace q4
+
+int main(int argc, char** argv) { return q4::RunTool<q4::InspectFlags>("q4inspect", argc, argv, q4::Inspect); }

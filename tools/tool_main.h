@@ -1,0 +1,49 @@
+// What every tool's main() does around its one job: parse, run, print, exit code. Only this file prints or exits.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/base/status.h"
+
+namespace q4 {
+
+// What a tool hands back: results for stdout, remarks for stderr, and the exit code.
+struct ToolResult {
+  std::string output;                // to stdout as it is; one JSON document when --json was given
+  std::vector<std::string> notes;    // one line each to stderr, "<tool>: <note>"; not printed with -q
+  std::vector<std::string> errors;   // the same, printed always: the problems behind a non-zero exit code
+  ExitCode exit_code = ExitCode::kOk;
+};
+
+// True once SIGINT, SIGTERM or SIGHUP arrived; long operations poll it.
+const std::atomic<bool>& InterruptRequested();
+
+namespace internal {
+using Body = std::function<absl::StatusOr<ToolResult>()>;
+// Runs `body`, prints what it returns and maps it to the process's exit code. `quiet` silences notes.
+int Run(std::string_view tool, const bool& quiet, const Body& body);
+}  // namespace internal
+
+// The whole of a tool's main(). ParseFlags(argc, argv, &flags) of tools/options.h parses; its text, if any (--help,
+// --version), is printed instead of running.
+template <typename Flags>
+int RunTool(std::string_view tool, int argc, char** argv, absl::StatusOr<ToolResult> (*job)(const Flags&)) {
+  Flags flags;
+  return internal::Run(tool, flags.quiet, [&]() -> absl::StatusOr<ToolResult> {
+    Q4_ASSIGN_OR_RETURN(std::optional<std::string> text, ParseFlags(argc, argv, &flags));
+    if (text) {
+      ToolResult result;
+      result.output = *std::move(text);
+      return result;
+    }
+    return job(flags);
+  });
+}
+
+}  // namespace q4
