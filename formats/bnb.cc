@@ -11,7 +11,7 @@
 namespace q4 {
 namespace {
 
-constexpr std::uint64_t kNestedBlock = 256;      // scales per nested scale, fixed by the library
+constexpr std::uint64_t kNestedBlock = 256;  // scales per nested scale, fixed by the library
 constexpr std::uint64_t kNestedMapEntries = 256;
 constexpr std::uint64_t kCodeValues = 16;
 
@@ -31,11 +31,16 @@ std::string_view BnbQuantTypeName(Q4Scheme scheme) { return scheme == Q4Scheme::
 
 std::string_view TorchDTypeName(DType dtype) {
   switch (dtype) {
-    case DType::kF32: return "float32";
-    case DType::kF16: return "float16";
-    case DType::kBF16: return "bfloat16";
-    case DType::kU8: return "uint8";
-    default: return "";
+    case DType::kF32:
+      return "float32";
+    case DType::kF16:
+      return "float16";
+    case DType::kBF16:
+      return "bfloat16";
+    case DType::kU8:
+      return "uint8";
+    default:
+      return "";
   }
 }
 
@@ -44,8 +49,9 @@ bool BnbStorageFits(std::uint64_t elems, DType storage) { return PackedCodeBytes
 std::string BnbQuantStateJson(const Q4Tensor& weight) {
   std::string shape;
   for (const std::uint64_t extent : weight.shape) shape += fmt::format("{}{}", shape.empty() ? "" : ", ", extent);
-  std::string json = fmt::format(R"({{"quant_type": "{}", "blocksize": {}, "dtype": "{}", "shape": [{}])",
-                                 BnbQuantTypeName(weight.scheme), weight.block_size, TorchDTypeName(weight.dtype), shape);
+  std::string json =
+      fmt::format(R"({{"quant_type": "{}", "blocksize": {}, "dtype": "{}", "shape": [{}])",
+                  BnbQuantTypeName(weight.scheme), weight.block_size, TorchDTypeName(weight.dtype), shape);
   if (weight.nested) {
     // The library holds the offset as fp32 and prints it widened, with the digits of the fp64 value.
     json += fmt::format(R"(, "nested_blocksize": {}, "nested_dtype": "float32", "nested_offset": {})", kNestedBlock,
@@ -66,8 +72,8 @@ std::vector<BnbTensor> BnbTensorsOf(const Q4Tensor& weight, DType storage) {
     tensors.push_back(Make(BnbPart::kNestedQuantMap, name + ".nested_quant_map", DType::kF32, {kNestedMapEntries}));
   }
   tensors.push_back(Make(BnbPart::kQuantState,
-                         fmt::format("{}.quant_state.bitsandbytes__{}", name, BnbQuantTypeName(weight.scheme)), DType::kU8,
-                         {BnbQuantStateJson(weight).size()}));
+                         fmt::format("{}.quant_state.bitsandbytes__{}", name, BnbQuantTypeName(weight.scheme)),
+                         DType::kU8, {BnbQuantStateJson(weight).size()}));
   return tensors;
 }
 

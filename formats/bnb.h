@@ -1,5 +1,5 @@
-// The bitsandbytes 4-bit checkpoint layout: which tensors one quantized weight becomes, their names, dtypes and shapes, and
-// the JSON that describes it. Pure: no I/O, no numbers computed, nothing read from untrusted bytes.
+// The bitsandbytes 4-bit checkpoint layout: which tensors one quantized weight becomes, their names, dtypes and shapes,
+// and the JSON that describes it. Pure: no I/O, no numbers computed, nothing read from untrusted bytes.
 //
 // A weight P of n elements in nb = ceil(n / block size) blocks is stored as
 //
@@ -34,12 +34,13 @@ struct BnbTensor {
   std::uint64_t bytes = 0;
 };
 
-// The tensors that `weight` becomes; two parts fewer when it is not nested. `storage` is the dtype that the packed codes
-// pose as: U8, BF16, F16 or F32; their bytes are the same.
-// REQUIRES: `weight` is quantized, its dtype is F32, F16 or BF16, and BnbStorageFits(weight.elems, storage).
+// The tensors that `weight` becomes; two parts fewer when it is not nested. `storage` is the dtype that the packed
+// codes pose as: U8, BF16, F16 or F32; their bytes are the same. REQUIRES: `weight` is quantized, its dtype is F32, F16
+// or BF16, and BnbStorageFits(weight.elems, storage).
 std::vector<BnbTensor> BnbTensorsOf(const Q4Tensor& weight, DType storage);
 
-// Whether the packed codes of `elems` elements are a whole number of `storage` items; bitsandbytes cannot store them otherwise.
+// Whether the packed codes of `elems` elements are a whole number of `storage` items; bitsandbytes cannot store them
+// otherwise.
 bool BnbStorageFits(std::uint64_t elems, DType storage);
 
 // The quant_state text of `weight`: json.dumps of the library's dictionary, byte for byte.

@@ -1,6 +1,6 @@
-// Encoding writes the section table from sizes known in advance, then one section after the other. Decoding checks the table,
-// cuts the index into its sections and walks them side by side: a tensor record says how many dimensions and name bytes are
-// its own, so that nothing in the index points anywhere.
+// Encoding writes the section table from sizes known in advance, then one section after the other. Decoding checks
+// the table, cuts the index into its sections and walks them side by side: a tensor record says how many dimensions
+// and name bytes are its own, so that nothing in the index points anywhere.
 #include "formats/q4_index.h"
 
 #include <algorithm>
@@ -22,9 +22,7 @@ constexpr std::uint64_t kTableBytes = 8 + kQ4SectionCount * Q4SectionEntry::kByt
 
 constexpr std::size_t At(Q4SectionKind kind) { return static_cast<std::size_t>(kind) - 1; }
 
-std::uint64_t AlignSection(std::uint64_t offset) {
-  return CeilDiv(offset, kQ4SectionAlignment) * kQ4SectionAlignment;
-}
+std::uint64_t AlignSection(std::uint64_t offset) { return CeilDiv(offset, kQ4SectionAlignment) * kQ4SectionAlignment; }
 
 SectionSizes SizesOf(const Q4Index& index, std::uint64_t chunk_count, std::uint64_t provenance_bytes) {
   SectionSizes sizes{};
@@ -101,7 +99,8 @@ absl::Status Sections::Parse(std::span<const std::uint8_t> bytes, std::string_vi
     // `end` is within the index and therefore far from wrapping.
     const std::uint64_t begin = AlignSection(end);
     if (entry.offset != begin || !RangeFits(begin, entry.bytes, bytes.size())) {
-      return Fail(kQ4SectionTable, path, where, fmt::format("{} bytes at {}, expected at {}", entry.bytes, entry.offset, begin));
+      return Fail(kQ4SectionTable, path, where,
+                  fmt::format("{} bytes at {}, expected at {}", entry.bytes, entry.offset, begin));
     }
     const auto padding = bytes.subspan(end, begin - end);
     if (std::any_of(padding.begin(), padding.end(), [](std::uint8_t byte) { return byte != 0; })) {
@@ -111,7 +110,8 @@ absl::Status Sections::Parse(std::span<const std::uint8_t> bytes, std::string_vi
     if (i < kQ4SectionCount) readers_[i] = ByteReader(bytes.subspan(begin, entry.bytes), begin);
   }
   const auto padding = bytes.subspan(end);
-  if (padding.size() != AlignSection(end) - end) return Fail(kQ4SectionTable, path, "index", "does not end with its last section");
+  if (padding.size() != AlignSection(end) - end)
+    return Fail(kQ4SectionTable, path, "index", "does not end with its last section");
   if (std::any_of(padding.begin(), padding.end(), [](std::uint8_t byte) { return byte != 0; })) {
     return Fail(kQ4ReservedNotZero, path, "index", "padding at its end");
   }
@@ -232,7 +232,8 @@ std::vector<std::uint8_t> EncodeQ4Index(const Q4Index& index) {
   return out.Take();
 }
 
-absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, std::span<const std::uint8_t> bytes, std::string_view path) {
+absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, std::span<const std::uint8_t> bytes,
+                                      std::string_view path) {
   Sections sections;
   Q4_RETURN_IF_ERROR(sections.Parse(bytes, path));
   Q4Index index;
@@ -242,14 +243,14 @@ absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, std::span<const st
   index.shard = header.shard;
   index.shard_count = header.shard_count;
 
-  Q4_ASSIGN_OR_RETURN(const std::uint64_t tensor_count,
-                      CountRecords(&sections, Q4SectionKind::kTensors, Q4TensorRecord::kBytes,
-                                   limits::kTensorsPerCheckpoint, path));
+  Q4_ASSIGN_OR_RETURN(
+      const std::uint64_t tensor_count,
+      CountRecords(&sections, Q4SectionKind::kTensors, Q4TensorRecord::kBytes, limits::kTensorsPerCheckpoint, path));
   index.tensors.resize(tensor_count);
   for (Q4Tensor& tensor : index.tensors) Q4_RETURN_IF_ERROR(DecodeTensor(&sections, path, &tensor));
 
-  Q4_ASSIGN_OR_RETURN(const std::uint64_t file_count, CountRecords(&sections, Q4SectionKind::kFiles, Q4FileRecord::kBytes,
-                                                                   limits::kEmbeddedFiles, path));
+  Q4_ASSIGN_OR_RETURN(const std::uint64_t file_count, CountRecords(&sections, Q4SectionKind::kFiles,
+                                                                   Q4FileRecord::kBytes, limits::kEmbeddedFiles, path));
   index.files.resize(file_count);
   std::uint64_t first_chunk = 0;
   for (Q4EmbeddedFile& file : index.files) {
@@ -257,8 +258,8 @@ absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, std::span<const st
     first_chunk += file.chunk_count;
   }
 
-  Q4_ASSIGN_OR_RETURN(const std::uint64_t chunk_count,
-                      CountRecords(&sections, Q4SectionKind::kChunks, kQ4ChunkRecordBytes, limits::kQ4IndexBytes, path));
+  Q4_ASSIGN_OR_RETURN(const std::uint64_t chunk_count, CountRecords(&sections, Q4SectionKind::kChunks,
+                                                                    kQ4ChunkRecordBytes, limits::kQ4IndexBytes, path));
   index.chunks.resize(chunk_count);
   for (std::uint64_t i = 0; i < chunk_count; ++i) {
     if (!DecodeQ4ChunkRecord(&sections[Q4SectionKind::kChunks], &index.chunks[i])) {

@@ -12,14 +12,17 @@
 
 namespace q4 {
 
-// Exact size of the index, from what the plan knows: tensors (name, shape, has_stats), files (name), and the two totals.
+// Exact size of the index, from what the plan knows: tensors (name, shape, has_stats), files (name), and the two
+// totals.
 std::uint64_t Q4IndexBytes(const Q4Index& index, std::uint64_t chunk_count, std::uint64_t provenance_bytes);
 
 // REQUIRES: ValidateQ4Index() holds, and the size is within limits::kQ4IndexBytes.
 std::vector<std::uint8_t> EncodeQ4Index(const Q4Index& index);
 
-// The index and, from the header, what identifies the file. Checks everything that one record can tell (ValidateQ4Tensor, ...); the
-// caller goes on with ValidateQ4Index(). Allocates no more than a small multiple of `bytes`. `path` is for messages.
-absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, std::span<const std::uint8_t> bytes, std::string_view path);
+// The index and, from the header, what identifies the file. Checks everything that one record can tell
+// (ValidateQ4Tensor, ...); the caller goes on with ValidateQ4Index(). Allocates no more than a small multiple of
+// `bytes`. `path` is for messages.
+absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, std::span<const std::uint8_t> bytes,
+                                      std::string_view path);
 
 }  // namespace q4

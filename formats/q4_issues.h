@@ -5,7 +5,8 @@
 
 namespace q4 {
 
-// Whole file. Without our magic it is some other file (exit code 3); with it, it is damaged (6) or newer than this build (5).
+// Whole file. Without our magic it is some other file (exit code 3); with it, it is damaged (6) or newer than this
+// build (5).
 inline constexpr Issue kQ4NotAContainer{7001, ExitCode::kInvalidInput, "not a .q4 container"};
 inline constexpr Issue kQ4IncompleteContainer{7002, ExitCode::kCheckFailed,
                                               "incomplete container: it does not end in a footer"};

@@ -1,3 +1,5 @@
+// Order of checks in both DecodeFrom(): own digest, then version and features, then constants and ranges, so that a
+// damaged field is never taken for a newer or a lying file.
 #include "formats/q4_layout.h"
 
 #include <algorithm>

@@ -1,6 +1,6 @@
-// The fixed-size structures of a .q4 file, byte for byte as docs/format.md sections 2, 5 and 6 lay them out, and the digest
-// seeds of section 7. Each knows how to write and read itself and checks what it can check alone: reserved bytes, constants,
-// its own digest. What relates one structure to another is checked by q4_validate.h.
+// The fixed-size structures of a .q4 file, byte for byte as docs/format.md sections 2, 5 and 6 lay them out, and the
+// digest seeds of section 7. Each knows how to write and read itself and checks what it can check alone: reserved
+// bytes, constants, its own digest. What relates one structure to another is checked by q4_validate.h.
 #pragma once
 
 #include <array>
@@ -16,8 +16,8 @@
 
 namespace q4 {
 
-inline constexpr std::uint32_t kQ4FormatVersion = 1;             // the newest this build reads, and what it writes
-inline constexpr std::uint64_t kQ4KnownFeatures = 0;       // bits of Required_Features that this build understands
+inline constexpr std::uint32_t kQ4FormatVersion = 1;  // the newest this build reads, and what it writes
+inline constexpr std::uint64_t kQ4KnownFeatures = 0;  // bits of Required_Features that this build understands
 inline constexpr std::uint64_t kQ4HeaderBytes = 4096;
 inline constexpr std::uint64_t kQ4FooterBytes = 128;
 inline constexpr std::uint64_t kQ4SegmentAlignment = 4096;  // of segments and of the index (F3.3)
@@ -67,7 +67,13 @@ struct Q4Footer {
 
 // Section 5. Sections of version 1; each is present in every file.
 enum class Q4SectionKind : std::uint32_t {
-  kTensors = 1, kDims = 2, kNames = 3, kFiles = 4, kChunks = 5, kStats = 6, kProvenance = 7,
+  kTensors = 1,
+  kDims = 2,
+  kNames = 3,
+  kFiles = 4,
+  kChunks = 5,
+  kStats = 6,
+  kProvenance = 7,
 };
 inline constexpr std::uint32_t kQ4SectionCount = 7;
 inline constexpr std::uint32_t kQ4MaxSections = 64;
@@ -85,12 +91,12 @@ struct Q4SectionEntry {
   static Q4SectionEntry DecodeFrom(ByteReader* in);
 };
 
-// The records below decode into plain fields; DecodeFrom() returns false when reserved bytes are not zero. They read exactly
-// kBytes; the caller has checked that so many are there.
+// The records below decode into plain fields; DecodeFrom() returns false when reserved bytes are not zero. They read
+// exactly kBytes; the caller has checked that so many are there.
 
 struct Q4TensorRecord {
   static constexpr std::uint64_t kBytes = 32;
-  static constexpr std::uint8_t kNested = 1;    // bits of flags
+  static constexpr std::uint8_t kNested = 1;  // bits of flags
   static constexpr std::uint8_t kHasStats = 2;
   std::uint64_t first_chunk = 0;
   std::uint32_t name_bytes = 0;

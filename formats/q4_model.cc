@@ -1,3 +1,5 @@
+// Every shard is opened and held against the list before the model is given out, so that whatever a caller finds in it
+// is covered by the model's root.
 #include <algorithm>
 #include <array>
 
@@ -60,9 +62,8 @@ absl::StatusOr<std::unique_ptr<Q4Model>> Q4Model::Open(FileSystem& fs, const std
     for (std::size_t t = 0; t < model->shards_[s]->index().tensors.size(); ++t) model->tensors_.push_back({s, t});
   }
   if (!is_list) return model;
-  std::sort(model->tensors_.begin(), model->tensors_.end(), [&model](const Location& a, const Location& b) {
-    return model->tensor(a).name < model->tensor(b).name;
-  });
+  std::sort(model->tensors_.begin(), model->tensors_.end(),
+            [&model](const Location& a, const Location& b) { return model->tensor(a).name < model->tensor(b).name; });
   // The list names each tensor once, so a name in two shards shows as a difference.
   const bool same = std::equal(model->tensors_.begin(), model->tensors_.end(), list.tensors.begin(), list.tensors.end(),
                                [&model](const Location& at, const std::pair<std::string, std::uint32_t>& listed) {
@@ -73,8 +74,9 @@ absl::StatusOr<std::unique_ptr<Q4Model>> Q4Model::Open(FileSystem& fs, const std
 }
 
 const Q4Model::Location* Q4Model::Find(std::string_view name) const {
-  const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
-                                   [this](const Location& location, std::string_view n) { return tensor(location).name < n; });
+  const auto at =
+      std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                       [this](const Location& location, std::string_view n) { return tensor(location).name < n; });
   return at != tensors_.end() && tensor(*at).name == name ? &*at : nullptr;
 }
 

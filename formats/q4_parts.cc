@@ -24,11 +24,16 @@ std::span<const Q4Part> Q4PartsOf(const Q4Tensor& tensor) {
 // No product here can overflow: elems < 2^48 and an item has at most 8 bytes.
 std::uint64_t Q4PartRawBytes(const Q4Tensor& tensor, Q4Part part) {
   switch (part) {
-    case Q4Part::kData: return tensor.elems * ItemSize(tensor.dtype);
-    case Q4Part::kCodes: return CeilDiv(tensor.elems, 2);
-    case Q4Part::kScales: return tensor.blocks() * sizeof(float);
-    case Q4Part::kScaleCodes: return tensor.blocks();
-    case Q4Part::kScales2: return CeilDiv(tensor.blocks(), kBlocksPerScale2) * sizeof(float);
+    case Q4Part::kData:
+      return tensor.elems * ItemSize(tensor.dtype);
+    case Q4Part::kCodes:
+      return CeilDiv(tensor.elems, 2);
+    case Q4Part::kScales:
+      return tensor.blocks() * sizeof(float);
+    case Q4Part::kScaleCodes:
+      return tensor.blocks();
+    case Q4Part::kScales2:
+      return CeilDiv(tensor.blocks(), kBlocksPerScale2) * sizeof(float);
   }
   return 0;
 }
@@ -42,10 +47,13 @@ std::uint64_t Q4ChunkRawBytes(std::uint64_t raw_bytes, std::uint64_t chunk_size,
 std::uint8_t Q4PlaneBytes(const Q4Tensor& tensor, Q4Part part) {
   switch (part) {
     case Q4Part::kScales:
-    case Q4Part::kScales2: return 4;
-    case Q4Part::kData: return IsQuantizable(tensor.dtype) ? static_cast<std::uint8_t>(ItemSize(tensor.dtype)) : 1;
+    case Q4Part::kScales2:
+      return 4;
+    case Q4Part::kData:
+      return IsQuantizable(tensor.dtype) ? static_cast<std::uint8_t>(ItemSize(tensor.dtype)) : 1;
     case Q4Part::kCodes:
-    case Q4Part::kScaleCodes: break;
+    case Q4Part::kScaleCodes:
+      break;
   }
   return 1;
 }
@@ -70,11 +78,16 @@ void FillQ4Parts(std::uint64_t first_chunk, Q4Tensor* tensor) {
 
 const char* Q4PartName(Q4Part part) {
   switch (part) {
-    case Q4Part::kData: return "data";
-    case Q4Part::kCodes: return "codes";
-    case Q4Part::kScales: return "scales";
-    case Q4Part::kScaleCodes: return "scale codes";
-    case Q4Part::kScales2: return "nested scales";
+    case Q4Part::kData:
+      return "data";
+    case Q4Part::kCodes:
+      return "codes";
+    case Q4Part::kScales:
+      return "scales";
+    case Q4Part::kScaleCodes:
+      return "scale codes";
+    case Q4Part::kScales2:
+      return "nested scales";
   }
   return "";
 }

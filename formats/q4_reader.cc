@@ -1,4 +1,5 @@
-// Nothing is allocated or followed before it was checked: magic, header, footer, index digest, root, structure, in this order.
+// Nothing is allocated or followed before it was checked: magic, header, footer, index digest, root, structure, in
+// this order.
 #include "formats/q4_reader.h"
 
 #include <algorithm>
@@ -22,7 +23,8 @@ static_assert(std::endian::native == std::endian::little, "scales are copied as 
 absl::Status CheckFooter(const Q4Footer& footer, std::uint64_t file_bytes, std::string_view path) {
   std::uint64_t end = 0;
   const bool holds = footer.file_bytes == file_bytes && footer.index_bytes <= limits::kQ4IndexBytes &&
-                     footer.index_offset >= kQ4HeaderBytes && CheckedAdd(footer.index_offset, footer.index_bytes, &end) &&
+                     footer.index_offset >= kQ4HeaderBytes &&
+                     CheckedAdd(footer.index_offset, footer.index_bytes, &end) &&
                      CheckedAdd(end, kQ4FooterBytes, &end) && end == file_bytes;
   if (holds) return absl::OkStatus();
   return Fail(kQ4FooterField, path, "footer",
@@ -118,7 +120,8 @@ absl::Status Q4Reader::CheckZero(std::uint64_t begin, std::uint64_t end, std::st
   Q4_RETURN_IF_ERROR(file_->ReadAt(begin, padding));
   const auto bad = std::find_if(padding.begin(), padding.end(), [](std::uint8_t byte) { return byte != 0; });
   if (bad == padding.end()) return absl::OkStatus();
-  return Fail(kQ4PaddingNotZero, path(), before, fmt::format("at byte {}", begin + static_cast<std::uint64_t>(bad - padding.begin())));
+  return Fail(kQ4PaddingNotZero, path(), before,
+              fmt::format("at byte {}", begin + static_cast<std::uint64_t>(bad - padding.begin())));
 }
 
 absl::StatusOr<std::vector<std::uint8_t>> Q4Reader::ReadStored(std::uint64_t chunk) const {
@@ -195,11 +198,21 @@ absl::StatusOr<Q4TensorData> ReadQ4Tensor(const Q4Reader& reader, const Q4Tensor
   for (const Q4PartEntry& part : tensor.parts) {
     Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> bytes, reader.ReadPart(tensor, part.part));
     switch (part.part) {
-      case Q4Part::kData: data.data = std::move(bytes); break;
-      case Q4Part::kCodes: data.codes = std::move(bytes); break;
-      case Q4Part::kScales: data.scales = AsFloats(bytes); break;
-      case Q4Part::kScaleCodes: data.scale_codes = std::move(bytes); break;
-      case Q4Part::kScales2: data.scales2 = AsFloats(bytes); break;
+      case Q4Part::kData:
+        data.data = std::move(bytes);
+        break;
+      case Q4Part::kCodes:
+        data.codes = std::move(bytes);
+        break;
+      case Q4Part::kScales:
+        data.scales = AsFloats(bytes);
+        break;
+      case Q4Part::kScaleCodes:
+        data.scale_codes = std::move(bytes);
+        break;
+      case Q4Part::kScales2:
+        data.scales2 = AsFloats(bytes);
+        break;
     }
   }
   return data;

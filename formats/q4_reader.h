@@ -20,11 +20,12 @@ namespace q4 {
 
 // One validated container file (one shard). Thread-safe.
 //
-// Errors: exit code 3 when the file is no container, 5 when it needs a newer reader, 6 when it is damaged, 2 when it cannot be read.
+// Errors: exit code 3 when the file is no container, 5 when it needs a newer reader, 6 when it is damaged, 2 when it
+// cannot be read.
 class Q4Reader {
  public:
-  // Reads and validates header, footer and index: digests and root, then every structural rule of docs/format.md. No payload is
-  // read.
+  // Reads and validates header, footer and index: digests and root, then every structural rule of docs/format.md. No
+  // payload is read.
   static absl::StatusOr<std::unique_ptr<Q4Reader>> Open(FileSystem& fs, const std::string& path);
 
   const Q4Index& index() const { return index_; }
@@ -36,8 +37,8 @@ class Q4Reader {
 
   // Reads one chunk (an index into index().chunks): checks its XXH3, decompresses, joins byte planes.
   absl::StatusOr<std::vector<std::uint8_t>> ReadChunk(std::uint64_t chunk) const;
-  // The whole of a tensor's part, its scales checked to be finite and of the right sign (F3.6). Allocates the part's size, which
-  // the shape alone determines: go by chunks where that may be too much.
+  // The whole of a tensor's part, its scales checked to be finite and of the right sign (F3.6). Allocates the part's
+  // size, which the shape alone determines: go by chunks where that may be too much.
   absl::StatusOr<std::vector<std::uint8_t>> ReadPart(const Q4Tensor& tensor, Q4Part part) const;
   // The whole of an embedded file.
   absl::StatusOr<std::string> ReadFile(const Q4EmbeddedFile& file) const;
@@ -49,8 +50,8 @@ class Q4Reader {
 
   // Checks XXH3 and SHA-256 of the stored bytes of one chunk, and that the padding before it is zero.
   absl::Status VerifyChunk(std::uint64_t chunk) const;
-  // Checks the padding between the last chunk and the index. Every byte of the file is covered by Open(), VerifyChunk() of every
-  // chunk, and this.
+  // Checks the padding between the last chunk and the index. Every byte of the file is covered by Open(),
+  // VerifyChunk() of every chunk, and this.
   absl::Status VerifyTail() const;
 
  private:
@@ -97,9 +98,9 @@ class Q4Model {
 
 // One tensor's codes and decoded-ready scales, as a loader wants them.
 struct Q4TensorData {
-  std::vector<std::uint8_t> data;         // kRaw
+  std::vector<std::uint8_t> data;  // kRaw
   std::vector<std::uint8_t> codes;
-  std::vector<float> scales;              // fp32 scales; nested: empty, use scale_codes and scales2
+  std::vector<float> scales;  // fp32 scales; nested: empty, use scale_codes and scales2
   std::vector<std::uint8_t> scale_codes;
   std::vector<float> scales2;
 };

@@ -44,26 +44,30 @@ bool IsPlainFileName(std::string_view name) {
 }
 
 absl::Status ParseParts(const Json& parts, std::string_view path, std::vector<Q4ShardEntry>* out) {
-  if (parts.empty() || parts.size() > limits::kShards) return Bad(path, "parts", fmt::format("{} of them", parts.size()));
+  if (parts.empty() || parts.size() > limits::kShards)
+    return Bad(path, "parts", fmt::format("{} of them", parts.size()));
   for (const Json& part : parts) {
     const std::string where = fmt::format("parts[{}]", out->size());
     if (!part.is_object() || part.size() != 3) return Bad(path, where, "not an object of bytes, name and root");
     const Json* bytes = Member(part, "bytes", &Json::is_number_unsigned);
     const Json* name = Member(part, "name", &Json::is_string);
     const Json* root = Member(part, "root", &Json::is_string);
-    if (bytes == nullptr || name == nullptr || root == nullptr) return Bad(path, where, "not an object of bytes, name and root");
+    if (bytes == nullptr || name == nullptr || root == nullptr)
+      return Bad(path, where, "not an object of bytes, name and root");
     Q4ShardEntry entry;
     entry.bytes = bytes->get<std::uint64_t>();
     entry.name = name->get<std::string>();
     if (!IsPlainFileName(entry.name)) return Bad(path, where, "name is not a plain file name");
-    if (!ParseSha256(root->get_ref<const std::string&>(), &entry.root)) return Bad(path, where, "root is not 64 hex digits");
+    if (!ParseSha256(root->get_ref<const std::string&>(), &entry.root))
+      return Bad(path, where, "root is not 64 hex digits");
     out->push_back(std::move(entry));
   }
   return absl::OkStatus();
 }
 
 absl::Status ParseTensors(const Json& tensors, std::size_t shard_count, std::string_view path, Q4ShardList* list) {
-  if (tensors.size() > limits::kTensorsPerCheckpoint) return Bad(path, "tensors", fmt::format("{} of them", tensors.size()));
+  if (tensors.size() > limits::kTensorsPerCheckpoint)
+    return Bad(path, "tensors", fmt::format("{} of them", tensors.size()));
   list->tensors.reserve(tensors.size());
   for (const auto& [name, shard] : tensors.items()) {
     if (!shard.is_number_unsigned() || shard.get<std::uint64_t>() >= shard_count) {
@@ -118,7 +122,8 @@ std::string EncodeQ4ShardList(const Q4ShardList& list) {
 
 absl::StatusOr<Q4ShardList> ParseQ4ShardList(std::string_view text, std::string_view path) {
   Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(text, path, limits::kIndexJsonDepth));
-  if (!document.is_object() || document.size() != 4) return Bad(path, {}, "not an object of format, parts, root and tensors");
+  if (!document.is_object() || document.size() != 4)
+    return Bad(path, {}, "not an object of format, parts, root and tensors");
   const Json* format = Member(document, "format", &Json::is_string);
   const Json* parts = Member(document, "parts", &Json::is_array);
   const Json* root = Member(document, "root", &Json::is_string);

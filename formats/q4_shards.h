@@ -13,14 +13,14 @@
 namespace q4 {
 
 struct Q4ShardEntry {
-  std::string name;          // plain file name, in the folder of the list
+  std::string name;  // plain file name, in the folder of the list
   std::uint64_t bytes = 0;
   Sha256 root{};
 };
 
 struct Q4ShardList {
-  std::vector<Q4ShardEntry> parts;                               // shard 0, 1, ...
-  std::vector<std::pair<std::string, std::uint32_t>> tensors;    // name and shard; encoding sorts by name
+  std::vector<Q4ShardEntry> parts;                             // shard 0, 1, ...
+  std::vector<std::pair<std::string, std::uint32_t>> tensors;  // name and shard; encoding sorts by name
 };
 
 // SHA-256 over the shard roots in order; for a single shard its own root (F7.4).

@@ -1,3 +1,5 @@
+// Rules of one record come first, then those across records. The payload is walked once in file order, so that each
+// chunk is compared with what the shapes and the chunk before it determine.
 #include "formats/q4_validate.h"
 
 #include <bit>
@@ -14,7 +16,6 @@
 #include "formats/q4_issues.h"
 #include "formats/q4_layout.h"
 #include "formats/q4_parts.h"
-#include "formats/q4_reader.h"
 
 namespace q4 {
 namespace {
@@ -93,7 +94,8 @@ absl::StatusOr<Q4ChunkOwners> AssignOwners(const Q4Index& index, std::string_vie
   return owners;
 }
 
-// Walks the payload in file order and compares each chunk with what its owner's shape and the chunks before it determine.
+// Walks the payload in file order and compares each chunk with what its owner's shape and the chunks before it
+// determine.
 class PayloadWalk {
  public:
   PayloadWalk(const Q4Index& index, std::string_view path) : index_(index), path_(path) {}
@@ -103,7 +105,8 @@ class PayloadWalk {
                     std::uint64_t alignment) {
     const std::uint64_t count = CeilDiv(raw_bytes, chunk_size);
     for (std::uint64_t i = 0; i < count; ++i) {
-      Q4_RETURN_IF_ERROR(Chunk(first_chunk + i, Q4ChunkRawBytes(raw_bytes, chunk_size, i), planes, i == 0 ? alignment : 1));
+      Q4_RETURN_IF_ERROR(
+          Chunk(first_chunk + i, Q4ChunkRawBytes(raw_bytes, chunk_size, i), planes, i == 0 ? alignment : 1));
     }
     return absl::OkStatus();
   }
@@ -116,7 +119,8 @@ class PayloadWalk {
     const Q4Chunk& chunk = index_.chunks[number];
     const auto where = [number] { return fmt::format("chunk {}", number); };
     if (chunk.raw_bytes != raw_bytes) {
-      return Fail(kQ4ChunkSize, path_, where(), GotExpected(fmt::to_string(chunk.raw_bytes), fmt::to_string(raw_bytes)));
+      return Fail(kQ4ChunkSize, path_, where(),
+                  GotExpected(fmt::to_string(chunk.raw_bytes), fmt::to_string(raw_bytes)));
     }
     const bool stored = chunk.codec == Q4Codec::kStored;
     const bool size_holds = stored ? chunk.stored_bytes == raw_bytes
@@ -128,7 +132,8 @@ class PayloadWalk {
     }
     std::uint64_t offset = 0;
     std::uint64_t end = 0;
-    if (!CheckedAlignUp(end_, alignment, &offset) || chunk.offset != offset || !CheckedAdd(offset, chunk.stored_bytes, &end)) {
+    if (!CheckedAlignUp(end_, alignment, &offset) || chunk.offset != offset ||
+        !CheckedAdd(offset, chunk.stored_bytes, &end)) {
       return Fail(kQ4ChunkPlace, path_, where(), GotExpected(fmt::to_string(chunk.offset), fmt::to_string(offset)));
     }
     end_ = end;
@@ -177,37 +182,6 @@ absl::Status ValidateOrder(const Items& items, const Issue& issue, std::string_v
   return absl::OkStatus();
 }
 
-// Where a chunk lies in the part that holds it.
-struct PartPlace {
-  const Q4Tensor* tensor = nullptr;  // nullptr: an embedded file
-  Q4Part part = Q4Part::kData;
-  std::uint64_t first_byte = 0;
-  bool last = false;
-};
-
-PartPlace PlaceOf(const Q4Reader& reader, std::uint64_t chunk) {
-  const Q4Tensor* tensor = reader.TensorOfChunk(chunk);
-  if (tensor == nullptr) return {};
-  for (const Q4PartEntry& part : tensor->parts) {
-    if (chunk - part.first_chunk < part.chunk_count) {
-      const std::uint64_t number = chunk - part.first_chunk;
-      return {tensor, part.part, number * Q4ChunkRawSize(part.part), number + 1 == part.chunk_count};
-    }
-  }
-  return {};
-}
-
-// F3.6 for one chunk, and that it decodes.
-absl::Status VerifyContent(const Q4Reader& reader, std::uint64_t chunk) {
-  Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> raw, reader.ReadChunk(chunk));
-  const PartPlace place = PlaceOf(reader, chunk);
-  if (place.tensor == nullptr) return absl::OkStatus();
-  if (place.part == Q4Part::kCodes && place.last) {
-    return ValidateQ4PaddingNibble(*place.tensor, raw.back(), reader.path());
-  }
-  return ValidateQ4Scales(*place.tensor, place.part, raw, place.first_byte / sizeof(float), reader.path());
-}
-
 }  // namespace
 
 bool ComputeQ4Elements(const Shape& shape, std::uint64_t* elems) {
@@ -235,12 +209,14 @@ absl::Status ValidateQ4Tensor(const Q4Tensor& tensor, std::string_view path) {
     return Fail(kQ4TensorShape, path, TensorPlace(tensor), ShapeString(tensor.shape));
   }
   const auto dtype = static_cast<int>(tensor.dtype);
-  if (dtype < 1 || dtype > kMaxDType) return Fail(kQ4TensorRecord, path, TensorPlace(tensor), fmt::format("dtype {}", dtype));
+  if (dtype < 1 || dtype > kMaxDType)
+    return Fail(kQ4TensorRecord, path, TensorPlace(tensor), fmt::format("dtype {}", dtype));
   if (tensor.scheme > Q4Scheme::kFp4) {
     return Fail(kQ4TensorRecord, path, TensorPlace(tensor), fmt::format("scheme {}", static_cast<int>(tensor.scheme)));
   }
   if (tensor.encoder > Q4Encoder::kMse) {
-    return Fail(kQ4TensorRecord, path, TensorPlace(tensor), fmt::format("encoder {}", static_cast<int>(tensor.encoder)));
+    return Fail(kQ4TensorRecord, path, TensorPlace(tensor),
+                fmt::format("encoder {}", static_cast<int>(tensor.encoder)));
   }
   const std::string problem = tensor.scheme == Q4Scheme::kRaw ? RawProblem(tensor) : QuantizedProblem(tensor);
   if (!problem.empty()) return Fail(kQ4TensorRecord, path, TensorPlace(tensor), problem);
@@ -263,7 +239,8 @@ absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_
   if (index.files.size() > limits::kEmbeddedFiles || (index.shard != 0 && !index.files.empty())) {
     return Fail(kQ4FileRecord, path, "index", fmt::format("{} files in shard {}", index.files.size(), index.shard));
   }
-  if (index.provenance.size() > kProvenanceBytes || !IsUtf8(index.provenance)) return Fail(kQ4Provenance, path, "index");
+  if (index.provenance.size() > kProvenanceBytes || !IsUtf8(index.provenance))
+    return Fail(kQ4Provenance, path, "index");
   Q4_RETURN_IF_ERROR(ValidateOrder(index.tensors, kQ4TensorOrder, path));
   Q4_RETURN_IF_ERROR(ValidateOrder(index.files, kQ4FileOrder, path));
   Q4_ASSIGN_OR_RETURN(Q4ChunkOwners owners, AssignOwners(index, path));
@@ -271,15 +248,16 @@ absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_
   return owners;
 }
 
-absl::Status ValidateQ4Scales(const Q4Tensor& tensor, Q4Part part, std::span<const std::uint8_t> raw, std::uint64_t first,
-                              std::string_view path) {
+absl::Status ValidateQ4Scales(const Q4Tensor& tensor, Q4Part part, std::span<const std::uint8_t> raw,
+                              std::uint64_t first, std::string_view path) {
   if (part != Q4Part::kScales && part != Q4Part::kScales2) return absl::OkStatus();
   const bool may_be_negative = part == Q4Part::kScales && tensor.encoder != Q4Encoder::kAbsmax;
   for (std::size_t i = 0; i < raw.size() / sizeof(float); ++i) {
     float scale;
     std::memcpy(&scale, raw.data() + i * sizeof scale, sizeof scale);
     if (std::isfinite(scale) && (may_be_negative || !std::signbit(scale))) continue;
-    return Fail(kQ4ScaleValue, path, TensorPlace(tensor), fmt::format("{} {} is {}", Q4PartName(part), first + i, scale));
+    return Fail(kQ4ScaleValue, path, TensorPlace(tensor),
+                fmt::format("{} {} is {}", Q4PartName(part), first + i, scale));
   }
   return absl::OkStatus();
 }
@@ -290,31 +268,6 @@ absl::Status ValidateQ4PaddingNibble(const Q4Tensor& tensor, std::uint8_t last_b
   const int got = last_byte & 0xF;
   if (got == expected) return absl::OkStatus();
   return Fail(kQ4PaddingNibble, path, TensorPlace(tensor), GotExpected(fmt::to_string(got), fmt::to_string(expected)));
-}
-
-std::uint64_t VerifyQ4Container(const Q4Reader& reader, const std::function<void(const absl::Status&)>& problem) {
-  std::uint64_t problems = 0;
-  const auto report = [&](const absl::Status& status) {
-    if (status.ok()) return;
-    ++problems;
-    problem(status);
-  };
-  for (std::uint64_t chunk = 0; chunk < reader.index().chunks.size(); ++chunk) {
-    absl::Status status = reader.VerifyChunk(chunk);
-    // What was damaged is not looked into.
-    if (status.ok()) status = VerifyContent(reader, chunk);
-    report(status);
-  }
-  report(reader.VerifyTail());
-  return problems;
-}
-
-absl::Status VerifyQ4Container(const Q4Reader& reader) {
-  absl::Status first;
-  VerifyQ4Container(reader, [&first](const absl::Status& status) {
-    if (first.ok()) first = status;
-  });
-  return first;
 }
 
 }  // namespace q4

@@ -1,9 +1,8 @@
-// The structural rules of docs/format.md that relate one field to another, and the check of every byte of a container.
-// Digests say that bytes were not damaged; these rules hold whoever computed the digests (F7.5).
+// The structural rules of docs/format.md that relate one field to another. Digests say that bytes were not damaged;
+// these rules hold whoever computed the digests (F7.5). Pure; `path` is only for messages.
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -14,12 +13,11 @@
 
 namespace q4 {
 
-class Q4Reader;
-
 // The number of elements of a shape: false unless every dimension and the product are below 2^48.
 bool ComputeQ4Elements(const Shape& shape, std::uint64_t* elems);
 
-// The rules of one tensor record: name, dtype, rank, elems, scheme, encoder, block size, nesting. Not parts and statistics.
+// The rules of one tensor record: name, dtype, rank, elems, scheme, encoder, block size, nesting. Not parts and
+// statistics.
 absl::Status ValidateQ4Tensor(const Q4Tensor& tensor, std::string_view path);
 
 // The rules of one embedded file record.
@@ -29,24 +27,17 @@ absl::Status ValidateQ4File(const Q4EmbeddedFile& file, std::string_view path);
 using Q4ChunkOwners = std::vector<std::uint32_t>;
 
 // Every rule across records: order and uniqueness of names, one owner per chunk, sizes computed from shapes, codecs,
-// offsets without hole or overlap up to `index_offset`. Returns the chunks' owners. REQUIRES: ValidateQ4Tensor() holds for each
-// tensor, ValidateQ4File() for each file, and `parts` were set by FillQ4Parts().
+// offsets without hole or overlap up to `index_offset`. Returns the chunks' owners. REQUIRES: ValidateQ4Tensor()
+// holds for each tensor, ValidateQ4File() for each file, and `parts` were set by FillQ4Parts().
 absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_t index_offset, std::string_view path);
 
-// F3.6 for scales: finite, and of the sign that the encoder gives. `raw` are whole f32 values of `part`; parts without f32 hold
-// always. `first` is the number of the first value, for messages.
-absl::Status ValidateQ4Scales(const Q4Tensor& tensor, Q4Part part, std::span<const std::uint8_t> raw, std::uint64_t first,
-                              std::string_view path);
+// F3.6 for scales: finite, and of the sign that the encoder gives. `raw` are whole f32 values of `part`; parts
+// without f32 hold always. `first` is the number of the first value, for messages.
+absl::Status ValidateQ4Scales(const Q4Tensor& tensor, Q4Part part, std::span<const std::uint8_t> raw,
+                              std::uint64_t first, std::string_view path);
 
-// F3.6 for codes: the last low nibble of a tensor with an odd number of elements. `last_byte` is the last byte of kCodes.
+// F3.6 for codes: the last low nibble of a tensor with an odd number of elements. `last_byte` is the last byte of
+// kCodes.
 absl::Status ValidateQ4PaddingNibble(const Q4Tensor& tensor, std::uint8_t last_byte, std::string_view path);
-
-// Checks every chunk and every padding byte of an open container (whose header, index and footer Open() has checked) and calls
-// `problem` for each that fails; the status names tensor and chunk. Returns the number of problems.
-// A verifier that works in parallel calls Q4Reader::VerifyChunk() for every chunk and VerifyTail() once instead.
-std::uint64_t VerifyQ4Container(const Q4Reader& reader, const std::function<void(const absl::Status&)>& problem);
-
-// The first problem, or OK.
-absl::Status VerifyQ4Container(const Q4Reader& reader);
 
 }  // namespace q4

@@ -44,7 +44,8 @@ absl::Status PreparePlan(Q4Index* index, std::string_view path) {
 struct Q4Writer::State {
   enum class Phase { kIdle, kInFile, kInTensor, kInPart, kFinished };
 
-  State(WritableFile* f, Q4Index i) : file(f), index(std::move(i)), begun(index.tensors.size()), first_chunk(begun.size()) {}
+  State(WritableFile* f, Q4Index i)
+      : file(f), index(std::move(i)), begun(index.tensors.size()), first_chunk(begun.size()) {}
 
   // Appends to the file, gathering what is small.
   absl::Status Write(std::span<const std::uint8_t> bytes) {
@@ -75,14 +76,14 @@ struct Q4Writer::State {
 
   WritableFile* file;
   Q4Index index;
-  std::vector<std::uint8_t> header;          // as written; the root covers it
-  std::vector<bool> begun;                   // tensors whose segment was started
-  std::vector<std::uint64_t> first_chunk;    // of each tensor
+  std::vector<std::uint8_t> header;        // as written; the root covers it
+  std::vector<bool> begun;                 // tensors whose segment was started
+  std::vector<std::uint64_t> first_chunk;  // of each tensor
   std::size_t files_begun = 0;
   bool any_tensor_begun = false;
   Phase phase = Phase::kIdle;
-  std::uint64_t alignment = 1;               // of the next chunk
-  std::vector<std::uint8_t> gathered;        // written but not yet given to `file`
+  std::uint64_t alignment = 1;         // of the next chunk
+  std::vector<std::uint8_t> gathered;  // written but not yet given to `file`
   std::uint64_t flushed = 0;
 };
 
@@ -103,7 +104,8 @@ absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Create(WritableFile* file, Q
 
 absl::Status Q4Writer::BeginFile(std::size_t file) {
   State& s = *state_;
-  if (s.phase == State::Phase::kFinished || s.any_tensor_begun || file != s.files_begun || file >= s.index.files.size()) {
+  if (s.phase == State::Phase::kFinished || s.any_tensor_begun || file != s.files_begun ||
+      file >= s.index.files.size()) {
     return Misuse(s.file->path(), fmt::format("embedded file {} out of turn", file));
   }
   ++s.files_begun;
@@ -224,7 +226,8 @@ absl::StatusOr<Q4LayoutSize> ComputeQ4Layout(const Q4Index& index, std::span<con
   }
   std::vector<bool> seen(index.tensors.size());
   for (const std::size_t i : payload_order) {
-    if (i >= seen.size() || seen[i]) return Misuse({}, fmt::format("tensor {} twice or unknown in the payload order", i));
+    if (i >= seen.size() || seen[i])
+      return Misuse({}, fmt::format("tensor {} twice or unknown in the payload order", i));
     seen[i] = true;
     const Q4Tensor& tensor = index.tensors[i];
     Q4_RETURN_IF_ERROR(ValidateQ4Tensor(tensor, {}));

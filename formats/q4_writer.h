@@ -1,4 +1,5 @@
-// Writes one .q4 file (one shard). Chunks are encoded anywhere, on any thread (q4_chunk.h), and appended in plan order by one.
+// Writes one .q4 file (one shard). Chunks are encoded anywhere, on any thread (q4_chunk.h), and appended in plan
+// order by one.
 #pragma once
 
 #include <cstdint>
@@ -16,27 +17,30 @@
 
 namespace q4 {
 
-// Not thread-safe. Calls in another order than documented, or chunks that do not follow the plan, are errors with exit code 4
-// and leave a file that no reader accepts; what Finish() has sealed satisfies every rule of docs/format.md.
+// Not thread-safe. Calls in another order than documented, or chunks that do not follow the plan, are errors with
+// exit code 4 and leave a file that no reader accepts; what Finish() has sealed satisfies every rule of
+// docs/format.md.
 class Q4Writer {
  public:
-  // `index` is the plan: every field final but stats, nested_offset, nested, parts, chunks and provenance, which are filled in while
-  // writing. Tensors and files must be sorted by name. Writes the header. `file` must outlive the writer.
+  // `index` is the plan: every field final but stats, nested_offset, nested, parts, chunks and provenance, which are
+  // filled in while writing. Tensors and files must be sorted by name. Writes the header. `file` must outlive the
+  // writer.
   static absl::StatusOr<std::unique_ptr<Q4Writer>> Create(WritableFile* file, Q4Index index);
   ~Q4Writer();
   Q4Writer(const Q4Writer&) = delete;
   Q4Writer& operator=(const Q4Writer&) = delete;
 
-  // Starts the segment of an embedded file or of a tensor (indices into the plan): aligned, zero padded. Files come first, in
-  // index order; then tensors in any order (payload order), each once; all of an owner's chunks follow its Begin, a tensor's
-  // part by part, each after its BeginPart(). What has no bytes has no chunk; beginning it is allowed.
+  // Starts the segment of an embedded file or of a tensor (indices into the plan): aligned, zero padded. Files come
+  // first, in index order; then tensors in any order (payload order), each once; all of an owner's chunks follow its
+  // Begin, a tensor's part by part, each after its BeginPart(). What has no bytes has no chunk; beginning it is
+  // allowed.
   absl::Status BeginFile(std::size_t file);
   absl::Status BeginTensor(std::size_t tensor);
   absl::Status BeginPart(Q4Part part);
   absl::Status Append(Q4EncodedChunk chunk);
 
-  // Replaces the plan of a tensor whose data asked for another treatment (scheme, nested, encoder, block size, has_stats, dtype);
-  // name, shape and elems must be those planned. Before its BeginTensor().
+  // Replaces the plan of a tensor whose data asked for another treatment (scheme, nested, encoder, block size,
+  // has_stats, dtype); name, shape and elems must be those planned. Before its BeginTensor().
   absl::Status ReviseTensor(std::size_t tensor, const Q4Tensor& revised);
 
   // What only the data could tell. Before Finish(), for each quantized tensor. `stats` is nullptr for a tensor without.
@@ -65,9 +69,9 @@ struct Q4LayoutSize {
   std::vector<std::uint64_t> segment_offsets;  // of each tensor, by its index; 0 for one without elements
 };
 
-// `index` is a plan as for Q4Writer::Create(), with `has_stats` and `nested` as they will be. `payload_order` lists every tensor
-// index in the order in which it will be written, after the embedded files. `provenance_bytes` is the length of the document
-// that Finish() will get. Compression can only make the file smaller.
+// `index` is a plan as for Q4Writer::Create(), with `has_stats` and `nested` as they will be. `payload_order` lists
+// every tensor index in the order in which it will be written, after the embedded files. `provenance_bytes` is the
+// length of the document that Finish() will get. Compression can only make the file smaller.
 absl::StatusOr<Q4LayoutSize> ComputeQ4Layout(const Q4Index& index, std::span<const std::size_t> payload_order,
                                              std::uint64_t provenance_bytes);
 

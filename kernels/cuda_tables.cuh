@@ -16,16 +16,14 @@ constexpr int BookIndex(CodeBook book) { return book == CodeBook::kNf4 ? 0 : 1; 
 // ---- Codes by intervals (Q2.3, Q10.4)
 //
 // The line is cut into cells of width 1/16, cell c being ((c - 1) / 16, c / 16]. No cell holds two decision bounds inside, so within
-// a cell one comparison decides: the code is one of two. t lies in cell ceil(16 t), which one addition finds: with u = 2^-11,
-//   t + (6144 + 127 u), rounded upward, is 6144 + u (ceil(2048 t) + 127)
-// because u is the ulp there, and the bits of that sum above the lowest 7 hold floor((ceil(2048 t) + 127) / 128) = ceil(16 t),
-// modulo 64. Rounding upward and not to nearest puts zero and the smallest positive number into different cells, as FP4 needs.
+// a cell one comparison decides: the code is one of two. t lies in cell ceil(16 t), which one addition finds: between 2^19 and 2^20
+// an ulp is 1/16, so t + 1.5 * 2^19, rounded upward, has the bits of 1.5 * 2^19 plus ceil(16 t). Rounding upward and not to nearest
+// puts zero and the smallest positive number into different cells, as FP4 needs.
 //
-// The encoder's t is at most one ulp beyond 1 (Q4.5), so cells -15 to 17 occur. Other t, which only non-finite input makes, fall
-// into some cell: the mask keeps every address inside the table.
-inline constexpr float kCellMagic = 6144.0f + 127 * 0x1p-11f;
-inline constexpr int kCells = 64;
-inline constexpr std::uint32_t kCellShift = 7;
+// The encoder's t is at most one ulp beyond 1 (Q4.5), so cells -16 to 17 occur. Other t are the caller's to avoid: they would
+// lead outside the table.
+inline constexpr float kCellMagic = 0x1.8p+19f;
+inline constexpr int kFirstCell = -16, kLastCell = 17, kCells = kLastCell - kFirstCell + 1;
 
 struct CodeCell {
   float bound;          // the decision bound inside the cell, or +infinity
@@ -46,20 +44,20 @@ constexpr CodeCells CellsOf(CodeBook book) {
   const auto& bounds = book == CodeBook::kNf4 ? kNf4Bounds : kFp4Bounds;
   const auto& order = book == CodeBook::kNf4 ? kNf4Order : kFp4Order;
   CodeCells result{};
-  for (int c = -kCells / 2; c < kCells / 2; ++c) {
+  for (int c = kFirstCell; c <= kLastCell; ++c) {
     const float below = static_cast<float>(c - 1) / 16, above = static_cast<float>(c) / 16;
     const int passed = CountAtMost(bounds, below);  // all t of the cell exceed these
     const bool has_bound = passed < 15 && bounds[static_cast<std::size_t>(passed)] < above;
     const std::uint32_t low = order[static_cast<std::size_t>(passed)];
     const std::uint32_t high = has_bound ? order[static_cast<std::size_t>(passed) + 1] : low;
-    result.cells[static_cast<std::size_t>((c + kCells) % kCells)] = {
+    result.cells[c - kFirstCell] = {
         has_bound ? bounds[static_cast<std::size_t>(passed)] : std::numeric_limits<float>::infinity(), low << 28 | high << 24};
   }
   return result;
 }
 
 constexpr bool EveryCellHasOneBoundAtMost(const std::array<float, 15>& bounds) {
-  for (int c = -kCells / 2; c < kCells / 2; ++c) {
+  for (int c = kFirstCell; c <= kLastCell; ++c) {
     int inside = 0;
     for (const float bound : bounds) {
       inside += bound > static_cast<float>(c - 1) / 16 && bound < static_cast<float>(c) / 16;
@@ -73,27 +71,42 @@ static_assert(EveryCellHasOneBoundAtMost(kNf4Bounds) && EveryCellHasOneBoundAtMo
 static __constant__ constexpr CodeCells kCodeCells[2] = {CellsOf(CodeBook::kNf4), CellsOf(CodeBook::kFp4)};
 
 // The table in shared memory, once for each of 16 lanes: 64-bit accesses are served 16 lanes at a time.
-struct alignas(16) SharedCodeCells {
-  static constexpr std::uint32_t kColumns = 16;
-  CodeCell cells[kCells][kColumns];
-
+class SharedCodeCells {
+ public:
   // By all threads of the thread block; a barrier must follow.
   __device__ void Fill(CodeBook book) {
-    for (std::uint32_t i = threadIdx.x; i < kCells * kColumns; i += blockDim.x) {
-      cells[i / kColumns][i % kColumns] = kCodeCells[BookIndex(book)].cells[i / kColumns];
+    for (int i = static_cast<int>(threadIdx.x); i < kCells * kColumns; i += static_cast<int>(blockDim.x)) {
+      cells_[i / kColumns][i % kColumns] = kCodeCells[BookIndex(book)].cells[i / kColumns];
     }
   }
 
-  // Appends the code of t to `packed`, which moves up by four bits.
-  __device__ std::uint32_t Append(std::uint32_t packed, float t, std::uint32_t lane) const {
-    constexpr std::uint32_t kRowBytes = kColumns * sizeof(CodeCell);
-    static_assert(kRowBytes == 1u << kCellShift);
-    const std::uint32_t row = BitsOf(__fadd_ru(t, kCellMagic)) & ((kCells - 1) * kRowBytes);
-    const std::uint32_t offset = row | (lane % kColumns) * static_cast<std::uint32_t>(sizeof(CodeCell));
-    const CodeCell cell = *reinterpret_cast<const CodeCell*>(reinterpret_cast<const char*>(cells) + offset);
-    const std::uint32_t codes = t > cell.bound ? cell.codes << 4 : cell.codes;
-    return __funnelshift_l(codes, packed, 4);
+  // One lane's column.
+  class Column {
+   public:
+    // Appends the code of t to `packed`, which moves up by four bits.
+    __device__ std::uint32_t Append(std::uint32_t packed, float t) const {
+      const std::uint32_t address = BitsOf(__fadd_ru(t, kCellMagic)) * kRowBytes + origin_;
+      std::uint32_t bound, codes;
+      asm("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(bound), "=r"(codes) : "r"(address));
+      return __funnelshift_l(t > FloatOf(bound) ? codes << 4 : codes, packed, 4);
+    }
+
+   private:
+    friend class SharedCodeCells;
+    std::uint32_t origin_;  // the shared-memory address for the bits of a sum of 0, modulo 2^32
+  };
+
+  __device__ Column ColumnOf(std::uint32_t lane) const {
+    Column column;
+    const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(&cells_[-kFirstCell][lane % kColumns]));
+    column.origin_ = address - BitsOf(kCellMagic) * kRowBytes;
+    return column;
   }
+
+ private:
+  static constexpr int kColumns = 16;
+  static constexpr std::uint32_t kRowBytes = kColumns * sizeof(CodeCell);
+  CodeCell cells_[kCells][kColumns];
 };
 
 // ---- Values by code

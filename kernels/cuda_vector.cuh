@@ -65,12 +65,19 @@ __device__ inline std::uint32_t NarrowPair(float first, float second) {
   }
 }
 
-// ---- Order-free maxima over the lanes of a warp that differ in the lowest log2(kLanes) bits
+// ---- Order-free reductions
 
+// The maximum over the lanes of a warp that differ in the lowest log2(kLanes) bits.
 template <std::uint32_t kLanes>
 __device__ inline std::uint32_t MaxOverLanes(std::uint32_t v) {
 #pragma unroll
   for (std::uint32_t distance = kLanes / 2; distance >= 1; distance /= 2) v = max(v, __shfl_xor_sync(kAllLanes, v, distance));
+  return v;
+}
+
+__device__ inline std::uint32_t SumOverWarp(std::uint32_t v) {
+#pragma unroll
+  for (std::uint32_t distance = kWarp / 2; distance >= 1; distance /= 2) v += __shfl_xor_sync(kAllLanes, v, distance);
   return v;
 }
 

@@ -17,13 +17,14 @@ __global__ void __launch_bounds__(kThreads) QuantizeKernel(const QuantizeArgs ar
     cells.Fill(args.book);
     __syncthreads();
   }
+  const SharedCodeCells::Column column = cells.ColumnOf(threadIdx.x % kWarp);
   const std::uint64_t full_end = args.n / kBlockSize * kBlockSize;
   const std::uint64_t warps = std::uint64_t{gridDim.x} * (kThreads / kWarp);
   std::uint64_t tile = std::uint64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
   for (; tile < tiles; tile += warps) {
-    QuantizeTile<kType, kBlockSize, kCodes, true>(args, tile * QuantizeShape<kType, kBlockSize>::kTile, full_end, cells);
+    QuantizeTile<kType, kBlockSize, kCodes, true>(args, tile * QuantizeShape<kType, kBlockSize>::kTile, full_end, column);
   }
-  if (tile == tiles && full_end < args.n) QuantizeTail<kCodes>(args, cells);
+  if (tile == tiles && full_end < args.n) QuantizeTail<kCodes>(args, column);
 }
 
 template <FloatType kType, std::uint32_t kBlockSize, bool kCodes>

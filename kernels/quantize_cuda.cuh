@@ -55,12 +55,12 @@ __device__ inline void NoteFirstBad(std::uint64_t* first_bad, std::uint64_t inde
 
 // The codes of one vector, in the byte order of memory: element 2i is the high nibble of byte i (Q3.1).
 template <FloatType kType>
-__device__ inline std::uint32_t EncodeVector(const uint4& v, float r, const SharedCodeCells& cells, std::uint32_t lane) {
+__device__ inline std::uint32_t EncodeVector(const uint4& v, float r, const SharedCodeCells::Column& cells) {
   std::uint32_t packed = 0;
 #pragma unroll
   for (int byte = kVectorSize<kType> / 2 - 1; byte >= 0; --byte) {
-    packed = cells.Append(packed, __fmul_rn(ElementOf<kType>(v, 2 * byte), r), lane);
-    packed = cells.Append(packed, __fmul_rn(ElementOf<kType>(v, 2 * byte + 1), r), lane);
+    packed = cells.Append(packed, __fmul_rn(ElementOf<kType>(v, 2 * byte), r));
+    packed = cells.Append(packed, __fmul_rn(ElementOf<kType>(v, 2 * byte + 1), r));
   }
   return packed;
 }
@@ -69,66 +69,72 @@ __device__ inline std::uint32_t EncodeVector(const uint4& v, float r, const Shar
 // end of the slab's last full block, are left alone.
 template <FloatType kType, std::uint32_t kBlockSize, bool kCodes, bool kStreaming>
 __device__ inline void QuantizeTile(const QuantizeArgs& args, std::uint64_t begin, std::uint64_t full_end,
-                                    const SharedCodeCells& cells) {
+                                    const SharedCodeCells::Column& cells) {
   using Shape = QuantizeShape<kType, kBlockSize>;
+  constexpr std::uint32_t kPerBlock = Shape::kBlockVectors;
   const std::uint32_t lane = threadIdx.x % kWarp;
-  const std::uint64_t first = begin + lane * Shape::kVector;  // the lane's first element
-  const auto* x = static_cast<const unsigned char*>(args.x);
+  const std::uint32_t size = full_end - begin < Shape::kTile ? static_cast<std::uint32_t>(full_end - begin) : Shape::kTile;
+  const std::uint32_t first = lane * Shape::kVector;  // the lane's first element, counted from `begin`
+  const auto* x = static_cast<const unsigned char*>(args.x) + (begin + first) * kElementBytes<kType>;
 
   uint4 vectors[Shape::kVectors];
 #pragma unroll
   for (std::uint32_t v = 0; v < Shape::kVectors; ++v) {
-    const std::uint64_t i = first + v * Shape::kWarpVector;
-    vectors[v] = i < full_end ? LoadVector<kStreaming>(x + i * kElementBytes<kType>) : uint4{};
+    const bool inside = first + v * Shape::kWarpVector < size;
+    vectors[v] = inside ? LoadVector<kStreaming>(x + v * Shape::kWarpVector * kElementBytes<kType>) : uint4{};
   }
 
-  float own_scale = 0;  // lane b of a block's lanes stores the scale of block b
-  bool all_finite = true;
+  // Q4.1. Lane b of a block's lanes keeps the maximum of block b: it stores the scale and divides, for all of them.
+  const std::uint32_t own_block = lane % Shape::kLanes;
+  float own_maximum = 0;
 #pragma unroll
   for (std::uint32_t b = 0; b < Shape::kBlocks; ++b) {
     std::uint32_t max = 0;
 #pragma unroll
-    for (std::uint32_t v = b * Shape::kBlockVectors; v < (b + 1) * Shape::kBlockVectors; ++v) {
+    for (std::uint32_t v = b * kPerBlock; v < (b + 1) * kPerBlock; ++v) {
 #pragma unroll
       for (int word = 0; word < 4; ++word) max = MaxMagnitudeOf<kType>(max, WordOf(vectors[v], word));
     }
     const float a = BlockMaximum<kType, Shape::kLanes>(max);
-    all_finite = all_finite && IsFinite(a);
-    if (lane % Shape::kLanes == b) own_scale = a;
-    if constexpr (kCodes) {
-      const float r = __frcp_rn(ClampTiny(a));  // Q4.3
-#pragma unroll
-      for (std::uint32_t v = b * Shape::kBlockVectors; v < (b + 1) * Shape::kBlockVectors; ++v) {
-        const std::uint64_t i = first + v * Shape::kWarpVector;
-        const std::uint32_t packed = EncodeVector<kType>(vectors[v], r, cells, lane);
-        if (i < full_end) {
-          if constexpr (kType == FloatType::kF32) {
-            *reinterpret_cast<std::uint16_t*>(args.codes + i / 2) = static_cast<std::uint16_t>(packed);
-          } else {
-            *reinterpret_cast<std::uint32_t*>(args.codes + i / 2) = packed;
-          }
-        }
-      }
-    }
+    if (own_block == b) own_maximum = a;
   }
-  const std::uint32_t own_block = lane % Shape::kLanes;
-  if (own_block < Shape::kBlocks) {
-    const std::uint64_t k = begin / kBlockSize + own_block * (kWarp / Shape::kLanes) + lane / Shape::kLanes;
-    if (k < full_end / kBlockSize) args.scales[k] = own_scale;
-  }
-
-  if (!all_finite) {
+  if (__any_sync(kAllLanes, !IsFinite(own_maximum))) {
 #pragma unroll 1
     for (std::uint32_t i = 0; i < Shape::kVectors * Shape::kVector; ++i) {
-      const std::uint64_t index = first + i / Shape::kVector * Shape::kWarpVector + i % Shape::kVector;
-      if (index < full_end && !IsFinite(LoadElement(kType, args.x, index))) NoteFirstBad(args.first_bad, index);
+      const std::uint32_t at = first + i / Shape::kVector * Shape::kWarpVector + i % Shape::kVector;
+      if (at < size && !IsFinite(LoadElement(kType, args.x, begin + at))) NoteFirstBad(args.first_bad, begin + at);
+    }
+    return;
+  }
+  if (own_block < Shape::kBlocks) {
+    const std::uint32_t k = own_block * (kWarp / Shape::kLanes) + lane / Shape::kLanes;
+    if (k < size / kBlockSize) args.scales[begin / kBlockSize + k] = own_maximum;
+  }
+
+  if constexpr (kCodes) {
+    const float own_reciprocal = __frcp_rn(ClampTiny(own_maximum));  // Q4.3
+    std::uint8_t* codes = args.codes + (begin + first) / 2;
+#pragma unroll
+    for (std::uint32_t b = 0; b < Shape::kBlocks; ++b) {
+      const float r = __shfl_sync(kAllLanes, own_reciprocal, static_cast<int>(b), Shape::kLanes);
+#pragma unroll
+      for (std::uint32_t v = b * kPerBlock; v < (b + 1) * kPerBlock; ++v) {
+        const std::uint32_t packed = EncodeVector<kType>(vectors[v], r, cells);
+        if (first + v * Shape::kWarpVector >= size) continue;
+        std::uint8_t* out = codes + v * Shape::kWarpVector / 2;
+        if constexpr (kType == FloatType::kF32) {
+          *reinterpret_cast<std::uint16_t*>(out) = static_cast<std::uint16_t>(packed);
+        } else {
+          *reinterpret_cast<std::uint32_t*>(out) = packed;
+        }
+      }
     }
   }
 }
 
 // The tail block, which divides and stores the clamped scale (Q4.4), with all lanes of one warp. A slab has at most one.
 template <bool kCodes>
-__device__ inline void QuantizeTail(const QuantizeArgs& args, const SharedCodeCells& cells) {
+__device__ inline void QuantizeTail(const QuantizeArgs& args, const SharedCodeCells::Column& cells) {
   const std::uint64_t k = args.n / args.block_size, begin = k * args.block_size;
   const std::uint32_t lane = threadIdx.x % kWarp;
   std::uint32_t max = 0;
@@ -137,14 +143,16 @@ __device__ inline void QuantizeTail(const QuantizeArgs& args, const SharedCodeCe
     max = ::max(max, magnitude);
     if (magnitude >= kF32Infinity) NoteFirstBad(args.first_bad, i);
   }
-  const float m = ClampTiny(FloatOf(MaxOverLanes<kWarp>(max)));
+  max = MaxOverLanes<kWarp>(max);
+  if (max >= kF32Infinity) return;
+  const float m = ClampTiny(FloatOf(max));
   if (lane == 0) args.scales[k] = m;
   if constexpr (kCodes) {
     for (std::uint64_t i = begin + 2 * lane; i < args.n; i += 2 * kWarp) {
       // Q3.2: the nibble after an odd end is the code of 0.
       const float second = i + 1 < args.n ? LoadElement(args.type, args.x, i + 1) : 0.0f;
-      std::uint32_t packed = cells.Append(0, __fdiv_rn(LoadElement(args.type, args.x, i), m), lane);
-      packed = cells.Append(packed, __fdiv_rn(second, m), lane);
+      std::uint32_t packed = cells.Append(0, __fdiv_rn(LoadElement(args.type, args.x, i), m));
+      packed = cells.Append(packed, __fdiv_rn(second, m));
       args.codes[i / 2] = static_cast<std::uint8_t>(packed);
     }
   }

@@ -1,5 +1,5 @@
-// Order of things: refuse a bad output, open the container, choose tensors, plan targets and configuration, lay out weight
-// files, write pieces on all threads, add the small files, publish.
+// Order of things: refuse a bad output, open the container, choose tensors, plan targets and configuration, lay out
+// weight files, write pieces on all threads, add the small files, publish.
 #include "libconvert/export.h"
 
 #include <algorithm>
@@ -37,7 +37,8 @@ struct SmallFile {
 absl::Status CheckFlags(const ExportOptions& options, bool single_file) {
   if (options.format == ExportFormat::kBnb) {
     if (options.dtype) return Fail(kExportFlag, {}, "--dtype", "a bnb export is not dequantized");
-    if (single_file) return Fail(kExportFlag, {}, "--to bnb", "the output must be a directory, not a .safetensors file");
+    if (single_file)
+      return Fail(kExportFlag, {}, "--to bnb", "the output must be a directory, not a .safetensors file");
   }
   if (single_file && options.shard_bytes != 0) {
     return Fail(kExportFlag, {}, "--shard-size", "the output must be a directory, not a .safetensors file");
@@ -45,7 +46,8 @@ absl::Status CheckFlags(const ExportOptions& options, bool single_file) {
   return absl::OkStatus();
 }
 
-// Whether `directory` is `path`'s directory or one above it. ".." is followed on disk, so links on the way do not matter.
+// Whether `directory` is `path`'s directory or one above it. ".." is followed on disk, so links on the way do not
+// matter.
 absl::StatusOr<bool> LiesUnder(FileSystem& fs, const std::string& path, const FileIdentity& directory) {
   constexpr int kMaxDepth = 256;
   std::string above = DirectoryOf(path);
@@ -68,7 +70,8 @@ absl::StatusOr<bool> LooksLikeModel(FileSystem& fs, const std::string& directory
          });
 }
 
-absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string& output, bool single_file, bool force) {
+absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string& output, bool single_file,
+                         bool force) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(output));
   if (!info.exists && !info.is_symlink) return absl::OkStatus();
   for (const auto& shard : model.shards()) {
@@ -103,7 +106,7 @@ absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, E
     plan->sources.push_back({&model.reader(at), &tensor});
     report->parameters += tensor.elems;
     const bool quantized = tensor.scheme != Q4Scheme::kRaw;
-    ++(!quantized                               ? report->kept_tensors
+    ++(!quantized                             ? report->kept_tensors
        : options.format == ExportFormat::kBnb ? report->quantized_tensors
                                               : report->dequantized_tensors);
   }
@@ -214,8 +217,9 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
   return absl::OkStatus();
 }
 
-absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const ExportPlan& plan, const ExportOptions& options,
-                               const WeightLayout& layout, std::vector<SmallFile> small_files, ExportReport* report) {
+absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const ExportPlan& plan,
+                               const ExportOptions& options, const WeightLayout& layout,
+                               std::vector<SmallFile> small_files, ExportReport* report) {
   Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, report->output, options.force));
   if (layout.files.size() > 1) {
     small_files.push_back({kWeightIndexName, WeightIndexText(layout, plan.targets, report->parameters)});
@@ -259,8 +263,8 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   Q4_ASSIGN_OR_RETURN(const auto model, Q4Model::Open(fs, input));
   const std::uint32_t shard_count = model->shards().front()->index().shard_count;
   if (model->shards().size() != shard_count) {
-    return Fail(kExportOneShard, input, {}, GotExpected(fmt::to_string(model->shards().size()) + " shards",
-                                                        fmt::to_string(shard_count)));
+    return Fail(kExportOneShard, input, {},
+                GotExpected(fmt::to_string(model->shards().size()) + " shards", fmt::to_string(shard_count)));
   }
   Q4_RETURN_IF_ERROR(CheckOutput(fs, *model, report.output, single_file, options.force));
 

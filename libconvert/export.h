@@ -1,8 +1,8 @@
 // Hands a .q4 model on to other software: the public API behind q4export.
 //
-// kBnb writes a directory that transformers and vLLM load as a pre-quantized bitsandbytes model; the codes and scales are
-// copied, nothing is computed. kSafetensors writes a dequantized checkpoint: a directory, or one file when the output's name
-// ends in ".safetensors". docs/q4export.md describes both.
+// kBnb writes a directory that transformers and vLLM load as a pre-quantized bitsandbytes model; the codes and scales
+// are copied, nothing is computed. kSafetensors writes a dequantized checkpoint: a directory, or one file when the
+// output's name ends in ".safetensors". docs/q4export.md describes both.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +22,9 @@ enum class ExportFormat : std::uint8_t { kBnb, kSafetensors };
 
 struct ExportOptions {
   ExportFormat format = ExportFormat::kBnb;
-  std::string tensor_pattern;             // regular expression; only tensors whose name it occurs in; "" for all
-  std::uint64_t shard_bytes = 0;          // most tensor bytes per weight file; 0: one file
-  bool force = false;                     // replace an existing output
+  std::string tensor_pattern;     // regular expression; only tensors whose name it occurs in; "" for all
+  std::uint64_t shard_bytes = 0;  // most tensor bytes per weight file; 0: one file
+  bool force = false;             // replace an existing output
 
   // kBnb: the dtype that packed codes pose as (U8, BF16, F16, F32), and the one that config.json asks to compute in.
   DType quant_storage = DType::kU8;
@@ -33,10 +33,10 @@ struct ExportOptions {
   // kSafetensors: the dtype of every F32, F16 and BF16 tensor (of the source's dtype); nullopt: each keeps its own.
   std::optional<DType> dtype;
 
-  unsigned threads = 0;                   // 0: all cores
+  unsigned threads = 0;                               // 0: all cores
   std::uint64_t max_memory = std::uint64_t{2} << 30;  // bytes; fewer threads work when it is small
-  const KernelTable* kernels = nullptr;   // nullptr: BestCpuKernels()
-  ProgressCallback progress;              // bytes are those written
+  const KernelTable* kernels = nullptr;               // nullptr: BestCpuKernels()
+  ProgressCallback progress;                          // bytes are those written
   CancelFlag* cancel = nullptr;
 };
 
@@ -48,26 +48,26 @@ struct ExportedFile {
 struct ExportReport {
   std::string input, output;
   ExportFormat format = ExportFormat::kBnb;
-  std::vector<ExportedFile> files;          // bytewise sorted by name
-  std::uint64_t quantized_tensors = 0;      // written as codes and scales
+  std::vector<ExportedFile> files;      // bytewise sorted by name
+  std::uint64_t quantized_tensors = 0;  // written as codes and scales
   std::uint64_t dequantized_tensors = 0;
-  std::uint64_t kept_tensors = 0;           // never quantized
-  std::uint64_t left_out_tensors = 0;       // not matched by tensor_pattern
-  std::uint64_t parameters = 0;             // logical elements of the tensors written
-  std::uint64_t tensor_bytes = 0;           // of the weight files, without their headers
+  std::uint64_t kept_tensors = 0;      // never quantized
+  std::uint64_t left_out_tensors = 0;  // not matched by tensor_pattern
+  std::uint64_t parameters = 0;        // logical elements of the tensors written
+  std::uint64_t tensor_bytes = 0;      // of the weight files, without their headers
 
   // kBnb: what config.json says.
-  std::string quant_type;                   // "nf4" or "fp4"
+  std::string quant_type;  // "nf4" or "fp4"
   bool double_quant = false;
   std::optional<std::vector<std::string>> skip_modules;  // nullopt: transformers' defaults hold
 
-  std::uint64_t overflowed = 0;             // elements that became infinite in a narrower dtype
-  std::vector<std::string> warnings;        // for people; fit for a terminal
+  std::uint64_t overflowed = 0;       // elements that became infinite in a narrower dtype
+  std::vector<std::string> warnings;  // for people; fit for a terminal
 };
 
-// Exports the model `input` (a .q4 file or NAME.q4.index.json) to `output`, which appears by one rename when everything is
-// written and synced; on any error nothing remains. Errors: exit code 1 output, flags or pattern refused; 2 I/O; 3 or 6 the
-// container is invalid or damaged; 5 a tensor that the format cannot hold; 7 cancelled.
+// Exports the model `input` (a .q4 file or NAME.q4.index.json) to `output`, which appears by one rename when everything
+// is written and synced; on any error nothing remains. Errors: exit code 1 output, flags or pattern refused; 2 I/O; 3
+// or 6 the container is invalid or damaged; 5 a tensor that the format cannot hold; 7 cancelled.
 absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& input, const std::string& output,
                                          const ExportOptions& options);
 

@@ -26,12 +26,16 @@ bool IsStoredTransposed(const Decision& decision) { return decision.reason.start
 
 PieceKind PieceKindOf(BnbPart part) {
   switch (part) {
-    case BnbPart::kQuantMap: return PieceKind::kQuantMap;
-    case BnbPart::kNestedQuantMap: return PieceKind::kNestedMap;
-    case BnbPart::kQuantState: return PieceKind::kQuantState;
+    case BnbPart::kQuantMap:
+      return PieceKind::kQuantMap;
+    case BnbPart::kNestedQuantMap:
+      return PieceKind::kNestedMap;
+    case BnbPart::kQuantState:
+      return PieceKind::kQuantState;
     case BnbPart::kCodes:
     case BnbPart::kAbsmax:
-    case BnbPart::kNestedAbsmax: break;
+    case BnbPart::kNestedAbsmax:
+      break;
   }
   return PieceKind::kCopy;
 }
@@ -42,9 +46,10 @@ Q4Part ContainerPartOf(BnbPart part, bool nested) {
   return nested ? Q4Part::kScaleCodes : Q4Part::kScales;
 }
 
-// The default policy's decision for every tensor, by name and shape alone: a matrix that was kept because its dtype or its
-// values could not be quantized is still a linear layer to transformers.
-absl::StatusOr<std::vector<Decision>> DefaultDecisions(std::vector<TensorInfo> tensors, const std::string& config_json) {
+// The default policy's decision for every tensor, by name and shape alone: a matrix that was kept because its dtype or
+// its values could not be quantized is still a linear layer to transformers.
+absl::StatusOr<std::vector<Decision>> DefaultDecisions(std::vector<TensorInfo> tensors,
+                                                       const std::string& config_json) {
   for (TensorInfo& tensor : tensors) {
     tensor.dtype = DType::kF32;
     tensor.elems = std::max<std::uint64_t>(tensor.elems, 1);
@@ -154,7 +159,8 @@ absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::strin
     const std::string_view dtype = CommonDType(model);
     if (!json.contains("dtype") && !json.contains("torch_dtype") && !dtype.empty()) json["dtype"] = dtype;
   }
-  // All keys that save_pretrained writes. Of the library's own defaults, the quant type is fp4: it is always stated here.
+  // All keys that save_pretrained writes. Of the library's own defaults, the quant type is fp4: it is always stated
+  // here.
   Json quantization;
   quantization["_load_in_4bit"] = true;
   quantization["_load_in_8bit"] = false;
@@ -191,9 +197,11 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
   if (config_json.empty()) {
     lines.emplace_back("the container holds no config.json, so the one written names no architecture to load");
   }
-  huge.Report("bitsandbytes up to 0.50 counts elements in 32 bits on CUDA: 2^31 elements or more decode wrongly", &lines);
+  huge.Report("bitsandbytes up to 0.50 counts elements in 32 bits on CUDA: 2^31 elements or more decode wrongly",
+              &lines);
   small_blocks.Report("block size 32 needs bitsandbytes 0.50 or newer on CUDA", &lines);
-  ragged.Report("bitsandbytes on CPUs with AVX-512 reads wrong scales when rows are no multiple of the block size", &lines);
+  ragged.Report("bitsandbytes on CPUs with AVX-512 reads wrong scales when rows are no multiple of the block size",
+                &lines);
   single.Report("bitsandbytes transposes packed codes whose first dimension is 1", &lines);
   experts.Report("transformers quantizes no fused experts and cannot load them with from_pretrained", &lines);
   return lines;

@@ -26,12 +26,12 @@ struct BnbConfig {
   std::optional<std::vector<std::string>> skip_modules;
 };
 
-// `config_json` is the embedded config.json, or "". Fails if that is not JSON (3), and for a weight that transformers stores
-// transposed but that was quantized as it was (5).
+// `config_json` is the embedded config.json, or "". Fails if that is not JSON (3), and for a weight that transformers
+// stores transposed but that was quantized as it was (5).
 absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json);
 
-// `config_json` with quantization_config added, as save_pretrained writes it. A model dtype is added if the configuration
-// names none and all quantized weights have the same. Fails if `config_json` is no JSON object (3).
+// `config_json` with quantization_config added, as save_pretrained writes it. A model dtype is added if the
+// configuration names none and all quantized weights have the same. Fails if `config_json` is no JSON object (3).
 absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::string& config_json, const BnbConfig& config,
                                           const ExportOptions& options);
 

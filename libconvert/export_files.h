@@ -29,14 +29,14 @@ struct WeightLayout {
     std::uint64_t offset = 0;  // absolute
   };
   std::vector<WeightFile> files;
-  std::vector<Place> places;        // one per target
-  std::uint64_t tensor_bytes = 0;   // of all targets
+  std::vector<Place> places;       // one per target
+  std::uint64_t tensor_bytes = 0;  // of all targets
 };
 
 // Lays `targets` out in model.safetensors or, if one file would hold more than `shard_bytes` of tensors, in
-// model-00001-of-0000N.safetensors and so on, in the order of the targets' groups; a group larger than `shard_bytes` has a
-// file for itself. 0: one file. Inside a file tensors lie as save_pretrained lays them. Pure.
-// Fails if two targets have the same name (exit code 5) or there are too many files (1).
+// model-00001-of-0000N.safetensors and so on, in the order of the targets' groups; a group larger than `shard_bytes`
+// has a file for itself. 0: one file. Inside a file tensors lie as save_pretrained lays them. Pure. Fails if two
+// targets have the same name (exit code 5) or there are too many files (1).
 absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes);
 
 // model.safetensors.index.json: for a layout of several files.

@@ -10,7 +10,6 @@ inline constexpr Issue kExportExists{8002, ExitCode::kUsage, "the output exists;
 inline constexpr Issue kExportNotReplaceable{8003, ExitCode::kUsage,
                                              "the output exists and is no model that --force would replace"};
 inline constexpr Issue kExportFlag{8004, ExitCode::kUsage, "the flags do not go together"};
-inline constexpr Issue kExportPattern{8005, ExitCode::kUsage, "not a regular expression"};
 inline constexpr Issue kExportNoTensor{8006, ExitCode::kUsage, "no tensor's name matches"};
 inline constexpr Issue kExportMemory{8007, ExitCode::kUsage, "--max-memory is too small to export"};
 inline constexpr Issue kExportInterrupted{8008, ExitCode::kInterrupted, "interrupted; run the same command again"};
@@ -24,9 +23,7 @@ inline constexpr Issue kExportStorage{8102, ExitCode::kUnsupported,
 inline constexpr Issue kExportTransposed{8103, ExitCode::kUnsupported,
                                          "bitsandbytes stores this weight transposed; it must be quantized that way"};
 inline constexpr Issue kExportConfig{8104, ExitCode::kInvalidInput, "the embedded config.json is not a JSON object"};
-inline constexpr Issue kExportNoConfig{8105, ExitCode::kUnsupported,
-                                       "the container holds no config.json, which a model directory needs"};
-inline constexpr Issue kExportNameTaken{8106, ExitCode::kUnsupported,
+inline constexpr Issue kExportNameTaken{8105, ExitCode::kUnsupported,
                                         "an embedded file has the name of a file that the export writes"};
 
 }  // namespace q4

@@ -27,7 +27,8 @@ std::vector<std::uint8_t> BytesOf(std::span<const T> values) {
 
 std::vector<std::uint8_t> QuantMapBytes(Q4Scheme scheme) {
   std::vector<float> values;
-  // FP4 code 8 decodes to -0.0, but bitsandbytes saves +0.0 there (numerics Q2.2). No other code value is zero with a sign.
+  // FP4 code 8 decodes to -0.0, but bitsandbytes saves +0.0 there (numerics Q2.2). No other code value is zero with a
+  // sign.
   for (const float value : CodeValues(CodeBookOf(scheme))) values.push_back(value == 0 ? 0.0f : value);
   return BytesOf<float>(values);
 }
@@ -51,8 +52,8 @@ std::uint64_t CountInfinite(DType dtype, std::span<const std::uint8_t> bytes) {
   return count;
 }
 
-// Items [first, first + count) of a part of 1- or 4-byte items. A code chunk covers a power of two of blocks, at most as
-// many as any chunk of scales has, so what belongs to it lies in one chunk.
+// Items [first, first + count) of a part of 1- or 4-byte items. A code chunk covers a power of two of blocks, at most
+// as many as any chunk of scales has, so what belongs to it lies in one chunk.
 template <typename T>
 absl::StatusOr<std::vector<T>> ReadItems(const ExportSource& source, Q4Part part, std::uint64_t first,
                                          std::uint64_t count, ChunkCache* cache) {
@@ -71,8 +72,8 @@ absl::StatusOr<std::vector<float>> ReadScales(const ExportSource& source, std::u
   const Q4Tensor& tensor = *source.tensor;
   if (!tensor.nested) return ReadItems<float>(source, Q4Part::kScales, first, blocks, cache);
   Q4_ASSIGN_OR_RETURN(const auto codes, ReadItems<std::uint8_t>(source, Q4Part::kScaleCodes, first, blocks, cache));
-  Q4_ASSIGN_OR_RETURN(const auto scales2, ReadItems<float>(source, Q4Part::kScales2, first / kScaleGroup,
-                                                           GroupCount(blocks), cache));
+  Q4_ASSIGN_OR_RETURN(const auto scales2,
+                      ReadItems<float>(source, Q4Part::kScales2, first / kScaleGroup, GroupCount(blocks), cache));
   std::vector<float> scales(blocks);
   kernels.dequantize_scales(codes.data(), scales2.data(), blocks, tensor.nested_offset, scales.data());
   return scales;
@@ -125,7 +126,8 @@ void AddConvertedTarget(std::uint32_t source, ExportTensor target, ExportPlan* p
   const auto index = static_cast<std::uint32_t>(plan->targets.size());
   plan->targets.push_back(std::move(target));
   for (std::uint64_t chunk = 0; chunk < ChunksOf(tensor, part); ++chunk) {
-    plan->pieces.push_back({raw ? PieceKind::kConvert : PieceKind::kDecode, part, source, index, chunk, chunk * chunk_bytes});
+    plan->pieces.push_back(
+        {raw ? PieceKind::kConvert : PieceKind::kDecode, part, source, index, chunk, chunk * chunk_bytes});
   }
 }
 
@@ -145,11 +147,16 @@ absl::StatusOr<PieceBytes> MakePiece(const ExportPlan& plan, const ExportPiece& 
       Q4_ASSIGN_OR_RETURN(auto bytes, source.reader->ReadChunk(chunk));
       return PieceBytes{std::move(bytes), 0};
     }
-    case PieceKind::kConvert: return Convert(source, dtype, piece.chunk, kernels);
-    case PieceKind::kDecode: return Decode(source, dtype, piece.chunk, kernels, cache);
-    case PieceKind::kQuantMap: return PieceBytes{QuantMapBytes(source.tensor->scheme), 0};
-    case PieceKind::kNestedMap: return PieceBytes{BytesOf<float>(NestedMap()), 0};
-    case PieceKind::kQuantState: break;
+    case PieceKind::kConvert:
+      return Convert(source, dtype, piece.chunk, kernels);
+    case PieceKind::kDecode:
+      return Decode(source, dtype, piece.chunk, kernels, cache);
+    case PieceKind::kQuantMap:
+      return PieceBytes{QuantMapBytes(source.tensor->scheme), 0};
+    case PieceKind::kNestedMap:
+      return PieceBytes{BytesOf<float>(NestedMap()), 0};
+    case PieceKind::kQuantState:
+      break;
   }
   const std::string json = BnbQuantStateJson(*source.tensor);
   return PieceBytes{{json.begin(), json.end()}, 0};

@@ -1,5 +1,5 @@
-// The work of an export, cut into pieces: each makes one run of bytes of one tensor of the new checkpoint. Pieces follow
-// the container's chunks, so that each chunk is read once and memory is bounded whatever a tensor's size.
+// The work of an export, cut into pieces: each makes one run of bytes of one tensor of the new checkpoint. Pieces
+// follow the container's chunks, so that each chunk is read once and memory is bounded whatever a tensor's size.
 // Internal to libconvert/export*.cc.
 #pragma once
 

@@ -10,12 +10,12 @@
 
 namespace q4 {
 
-// Adds one target for each of plan->sources. F32, F16 and BF16 tensors, quantized or not, get `dtype` if it is given; all
-// others stay as they are.
+// Adds one target for each of plan->sources. F32, F16 and BF16 tensors, quantized or not, get `dtype` if it is given;
+// all others stay as they are.
 void PlanSafetensorsTargets(std::optional<DType> dtype, ExportPlan* plan);
 
-// `config_json` for the dequantized model: without quantization_config, and naming `dtype` if that is given. Fails if it is
-// no JSON object (exit code 3).
+// `config_json` for the dequantized model: without quantization_config, and naming `dtype` if that is given. Fails if
+// it is no JSON object (exit code 3).
 absl::StatusOr<std::string> DequantizedConfigText(const std::string& config_json, std::optional<DType> dtype);
 
 }  // namespace q4

@@ -109,7 +109,8 @@ void ReadModelNames(const std::string& config_text, const std::string& path, Ins
 }
 
 void SumUpTensors(InspectReport* report) {
-  std::sort(report->tensors.begin(), report->tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::sort(report->tensors.begin(), report->tensors.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
   std::map<std::pair<bool, std::string>, InspectTreatment> treatments;  // quantized ones first
   for (const InspectTensor& tensor : report->tensors) {
     InspectTreatment& row = treatments[{!tensor.quantized, tensor.treatment}];

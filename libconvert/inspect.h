@@ -1,7 +1,8 @@
 // Answers "what is in this file, how was it made, how good is it" from headers and index, without reading the payload.
 //
-// Of a .q4 container the header, index and footer are read, and the embedded config.json (a few kilobytes), which names the
-// model. Of a safetensors or bitsandbytes checkpoint the headers are read, config.json, and the small quant_state texts.
+// Of a .q4 container the header, index and footer are read, and the embedded config.json (a few kilobytes), which names
+// the model. Of a safetensors or bitsandbytes checkpoint the headers are read, config.json, and the small quant_state
+// texts.
 #pragma once
 
 #include <cstdint>
@@ -28,8 +29,8 @@ struct InspectPart {
 
 struct InspectTensor {
   std::string name;
-  std::string treatment;           // "nf4 b64 dq", "BF16", "bnb nf4 b64 dq"
-  DType dtype = DType::kF32;       // of the values; a bitsandbytes weight: of the decoded ones
+  std::string treatment;      // "nf4 b64 dq", "BF16", "bnb nf4 b64 dq"
+  DType dtype = DType::kF32;  // of the values; a bitsandbytes weight: of the decoded ones
   Shape shape;
   std::uint64_t elems = 0;
   bool quantized = false;
@@ -65,18 +66,18 @@ struct InspectTreatment {
 
 struct InspectReport {
   std::string path;
-  std::string format;                        // "q4", "safetensors", "safetensors-sharded", "bitsandbytes"
-  std::string architecture, model_type;      // from config.json; "" when not stated
-  std::uint64_t file_bytes = 0;              // of all shards
+  std::string format;                    // "q4", "safetensors", "safetensors-sharded", "bitsandbytes"
+  std::string architecture, model_type;  // from config.json; "" when not stated
+  std::uint64_t file_bytes = 0;          // of all shards
   std::uint64_t elems = 0, quantized_elems = 0;
   std::uint64_t quantized_bytes = 0;         // stored, codes and scales
   std::vector<InspectTreatment> treatments;  // quantized ones first, then by name
   std::vector<InspectShard> shards;
-  std::uint32_t shard_count = 0;             // more than shards.size() when one shard was given alone
-  std::optional<Sha256> root;                // containers only: the artifact's identity
-  std::string provenance;                    // containers only: the JSON document as stored
-  std::vector<InspectFile> files;            // embedded, or beside a checkpoint
-  std::vector<InspectTensor> tensors;        // bytewise sorted by name
+  std::uint32_t shard_count = 0;       // more than shards.size() when one shard was given alone
+  std::optional<Sha256> root;          // containers only: the artifact's identity
+  std::string provenance;              // containers only: the JSON document as stored
+  std::vector<InspectFile> files;      // embedded, or beside a checkpoint
+  std::vector<InspectTensor> tensors;  // bytewise sorted by name
   ModelStats model;
 
   // Stored bits of codes and scales per quantized element; 0 when nothing is quantized.
@@ -101,13 +102,14 @@ absl::StatusOr<std::vector<const InspectTensor*>> SelectTensors(const InspectRep
 
 // One decoded element.
 struct DumpValue {
-  std::uint64_t index = 0;   // flat, row-major
-  int code = -1;             // -1: not quantized
-  float scale = 0;           // of its block, decoded
-  std::string value;         // shortest text that reads back equal; hexadecimal for types without a number
+  std::uint64_t index = 0;  // flat, row-major
+  int code = -1;            // -1: not quantized
+  float scale = 0;          // of its block, decoded
+  std::string value;        // shortest text that reads back equal; hexadecimal for types without a number
 };
 
-// Elements [start, start + count) of a tensor of a .q4 container, reading only the chunks they lie in. At most kMaxDump.
+// Elements [start, start + count) of a tensor of a .q4 container, reading only the chunks they lie in. At most
+// kMaxDump.
 absl::StatusOr<std::vector<DumpValue>> DumpTensor(FileSystem& fs, const std::string& path, const std::string& tensor,
                                                   std::uint64_t start, std::uint64_t count);
 inline constexpr std::uint64_t kMaxDump = 1'000'000;

@@ -1,5 +1,6 @@
-// A bitsandbytes weight P has a tensor P.quant_state.bitsandbytes__TYPE whose bytes are JSON text: type, block size, dtype and
-// logical shape. Its other tensors are P (the codes) and P.absmax, P.quant_map, P.nested_absmax, P.nested_quant_map.
+// A bitsandbytes weight P has a tensor P.quant_state.bitsandbytes__TYPE whose bytes are JSON text: type, block size,
+// dtype and logical shape. Its other tensors are P (the codes) and P.absmax, P.quant_map, P.nested_absmax,
+// P.nested_quant_map.
 #include "libconvert/inspect_checkpoint.h"
 
 #include <map>
@@ -33,8 +34,8 @@ bool DescribeWeight(const Json& state, InspectTensor* weight) {
   const auto dtype = kDTypes.find(text("dtype"));
   const auto block_size = state.find("blocksize");
   const auto shape = state.find("shape");
-  if (dtype == kDTypes.end() || block_size == state.end() || !block_size->is_number_unsigned() || shape == state.end() ||
-      !shape->is_array()) {
+  if (dtype == kDTypes.end() || block_size == state.end() || !block_size->is_number_unsigned() ||
+      shape == state.end() || !shape->is_array()) {
     return false;
   }
   std::uint64_t elems = 1;
@@ -97,8 +98,8 @@ class CheckpointInspection {
       const absl::StatusOr<Json> state = ParseJson(text, info.name, kQuantStateDepth);
       InspectTensor weight;
       if (!state.ok() || !DescribeWeight(*state, &weight)) continue;  // listed as the tensors that they are
-      for (const std::string& part : {info.name, name + ".absmax", name + ".quant_map", name + ".nested_absmax",
-                                      name + ".nested_quant_map"}) {
+      for (const std::string& part :
+           {info.name, name + ".absmax", name + ".quant_map", name + ".nested_absmax", name + ".nested_quant_map"}) {
         const TensorInfo* belongs = checkpoint_.Find(part);
         if (belongs == nullptr) continue;
         parts_.insert(part);

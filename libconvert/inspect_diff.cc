@@ -20,8 +20,8 @@ struct ChunkRun {
   std::uint64_t count;
 };
 
-// SHA-256 is over stored bytes, so equal digests and codecs mean equal content. Unequal ones mean unequal content only if
-// nothing is compressed: two zstd frames may hold the same bytes.
+// SHA-256 is over stored bytes, so equal digests and codecs mean equal content. Unequal ones mean unequal content only
+// if nothing is compressed: two zstd frames may hold the same bytes.
 absl::StatusOr<bool> SameChunk(const Q4Reader& left, std::uint64_t left_chunk, const Q4Reader& right,
                                std::uint64_t right_chunk) {
   const Q4Chunk& a = left.index().chunks[left_chunk];

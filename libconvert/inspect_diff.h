@@ -12,8 +12,8 @@ namespace q4 {
 
 struct TensorChange {
   std::string name;
-  std::string before, after;                // how it is stored, "[64, 32] nf4 b64 dq"; equal when only the content differs
-  bool content_differs = false;             // not asked when it is stored differently
+  std::string before, after;     // how it is stored, "[64, 32] nf4 b64 dq"; equal when only the content differs
+  bool content_differs = false;  // not asked when it is stored differently
   std::optional<double> nmse_before, nmse_after;
 };
 
@@ -33,7 +33,8 @@ struct DiffReport {
   }
 };
 
-// Compares by digests where both sides store a chunk in the same way; only chunks compressed on one side or both are read.
+// Compares by digests where both sides store a chunk in the same way; only chunks compressed on one side or both are
+// read.
 absl::StatusOr<DiffReport> DiffContainers(FileSystem& fs, const std::string& left, const std::string& right);
 
 }  // namespace q4

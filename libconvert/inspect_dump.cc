@@ -46,7 +46,8 @@ class RangeDecoder {
     return read;
   }
   absl::StatusOr<std::vector<float>> ReadFloats(Q4Part part, std::uint64_t first, std::uint64_t count) const {
-    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, Read(part, first * sizeof(float), count * sizeof(float)));
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes,
+                        Read(part, first * sizeof(float), count * sizeof(float)));
     std::vector<float> floats(count);
     std::memcpy(floats.data(), bytes.data(), bytes.size());
     return floats;
@@ -80,8 +81,8 @@ class RangeDecoder {
     values.reserve(count);
     for (std::uint64_t i = start - first; i < elems; ++i) {
       const int shift = i % 2 == 0 ? 4 : 0;
-      values.push_back({first + i, codes[i / 2] >> shift & 15, scales[i / tensor_.block_size],
-                        TextOf(decoded.data() + i * item)});
+      values.push_back(
+          {first + i, codes[i / 2] >> shift & 15, scales[i / tensor_.block_size], TextOf(decoded.data() + i * item)});
     }
     return values;
   }
@@ -104,27 +105,40 @@ class RangeDecoder {
 
   std::string TextOf(const std::uint8_t* bytes) const {
     switch (tensor_.dtype) {
-      case DType::kF32: return fmt::to_string(As<float>(bytes));
-      case DType::kF64: return fmt::to_string(As<double>(bytes));
+      case DType::kF32:
+        return fmt::to_string(As<float>(bytes));
+      case DType::kF64:
+        return fmt::to_string(As<double>(bytes));
       case DType::kF16:
       case DType::kBF16: {
         float value;
         BestCpuKernels().convert(FloatTypeOf(tensor_.dtype), bytes, 1, FloatType::kF32, &value);
         return fmt::to_string(value);
       }
-      case DType::kBool: return bytes[0] == 0 ? "false" : bytes[0] == 1 ? "true" : fmt::format("0x{:02x}", bytes[0]);
-      case DType::kU8: return std::to_string(bytes[0]);
-      case DType::kI8: return std::to_string(As<std::int8_t>(bytes));
-      case DType::kU16: return std::to_string(As<std::uint16_t>(bytes));
-      case DType::kI16: return std::to_string(As<std::int16_t>(bytes));
-      case DType::kU32: return std::to_string(As<std::uint32_t>(bytes));
-      case DType::kI32: return std::to_string(As<std::int32_t>(bytes));
-      case DType::kU64: return std::to_string(As<std::uint64_t>(bytes));
-      case DType::kI64: return std::to_string(As<std::int64_t>(bytes));
+      case DType::kBool:
+        return bytes[0] == 0 ? "false" : bytes[0] == 1 ? "true" : fmt::format("0x{:02x}", bytes[0]);
+      case DType::kU8:
+        return std::to_string(bytes[0]);
+      case DType::kI8:
+        return std::to_string(As<std::int8_t>(bytes));
+      case DType::kU16:
+        return std::to_string(As<std::uint16_t>(bytes));
+      case DType::kI16:
+        return std::to_string(As<std::int16_t>(bytes));
+      case DType::kU32:
+        return std::to_string(As<std::uint32_t>(bytes));
+      case DType::kI32:
+        return std::to_string(As<std::int32_t>(bytes));
+      case DType::kU64:
+        return std::to_string(As<std::uint64_t>(bytes));
+      case DType::kI64:
+        return std::to_string(As<std::int64_t>(bytes));
       case DType::kF8E4M3:
       case DType::kF8E5M2:
-      case DType::kF8E8M0: return fmt::format("0x{:02x}", bytes[0]);
-      case DType::kC64: return fmt::format("{}, {}i", As<float>(bytes), As<float>(bytes + sizeof(float)));
+      case DType::kF8E8M0:
+        return fmt::format("0x{:02x}", bytes[0]);
+      case DType::kC64:
+        return fmt::format("{}, {}i", As<float>(bytes), As<float>(bytes + sizeof(float)));
     }
     return {};
   }

@@ -1,5 +1,5 @@
-// Sums are added one by one in a fixed order; maxima keep the first of equals, which is the smallest index because slabs
-// and tensors come in order.
+// Sums are added one by one in a fixed order; maxima keep the first of equals, which is the smallest index because
+// slabs and tensors come in order.
 #include "libconvert/model_stats.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// The error statistics of docs/numerics.md Q8: from slabs to a tensor, from tensors to a model, and the ratios that people
-// read. The one copy of these definitions: converter, inspector, verifier and reports all use it.
+// The error statistics of docs/numerics.md Q8: from slabs to a tensor, from tensors to a model, and the ratios that
+// people read. The one copy of these definitions: converter, inspector, verifier and reports all use it.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +12,13 @@
 
 namespace q4 {
 
-// Folds the slabs of one tensor, in element order, into its statistics. The result does not depend on how the tensor was
-// cut, because the group sums are added one by one (Q7.3, Q7.4). Not thread-safe: kernels run on any thread, their
+// Folds the slabs of one tensor, in element order, into its statistics. The result does not depend on how the tensor
+// was cut, because the group sums are added one by one (Q7.3, Q7.4). Not thread-safe: kernels run on any thread, their
 // results are added by one.
 class TensorStatsAccumulator {
  public:
-  // `first_elem` is the slab's first element in the tensor; `slab` and `groups` are what KernelTable::error_stats wrote.
-  // REQUIRES: slabs come in element order without gaps.
+  // `first_elem` is the slab's first element in the tensor; `slab` and `groups` are what KernelTable::error_stats
+  // wrote. REQUIRES: slabs come in element order without gaps.
   void AddSlab(std::uint64_t first_elem, std::uint32_t block_size, const SlabStats& slab,
                std::span<const GroupSums> groups);
 

@@ -1,5 +1,5 @@
-// GCC 12 takes std::regex's own code for a use of uninitialized memory when a sanitizer is on (GCC bug 105562). The pragma has
-// to stand in front of <regex>.
+// GCC 12 takes std::regex's own code for a use of uninitialized memory when a sanitizer is on (GCC bug 105562). The
+// pragma has to stand in front of <regex>.
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif

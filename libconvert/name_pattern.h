@@ -12,8 +12,8 @@ namespace q4 {
 // ECMAScript syntax, case-sensitive, searched anywhere in the name ("^" and "$" anchor it). Immutable, thread-safe.
 class NamePattern {
  public:
-  // `where` names the origin for the error message, e.g. "--exclude" or "rule 3". An expression that does not compile is
-  // a usage error.
+  // `where` names the origin for the error message, e.g. "--exclude" or "rule 3". An expression that does not
+  // compile is a usage error.
   static absl::StatusOr<NamePattern> Parse(std::string_view regex, std::string_view where);
 
   // False as well for the rare name on which the expression exceeds the library's own limits.

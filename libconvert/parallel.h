@@ -23,8 +23,8 @@ inline unsigned ThreadsOrAllCores(unsigned threads) {
 // Calls work(i) for i in [0, count) on `threads` threads, and commit(i, result) once for each i, one at a time and in
 // order, whatever the order in which they end. So what commit() builds does not depend on the number of threads.
 //
-// Bounded: work(i) does not begin before commit(i - 4 * threads) has ended. The first error that commit() returns ends the
-// loop and is returned; what work() throws is thrown here.
+// Bounded: work(i) does not begin before commit(i - 4 * threads) has ended. The first error that commit() returns ends
+// the loop and is returned; what work() throws is thrown here.
 template <typename Work, typename Commit>
 absl::Status ParallelInOrder(std::uint64_t count, unsigned threads, const Work& work, const Commit& commit) {
   using Result = decltype(work(std::uint64_t{0}));

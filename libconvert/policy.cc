@@ -1,5 +1,5 @@
-// For each tensor: the default policy, then the recipe, then the command line's patterns; what cannot be quantized is kept
-// whatever they say.
+// For each tensor: the default policy, then the recipe, then the command line's patterns; what cannot be quantized
+// is kept whatever they say.
 #include "libconvert/policy.h"
 
 #include <fmt/format.h>
@@ -98,7 +98,9 @@ class SkipSet {
 // The output heads that a model may have without a tensor of their own, because they are tied to the embedding.
 std::vector<std::string> TiedHeads(const std::set<std::string_view>& modules, const std::string& config_json) {
   std::vector<std::string> heads = {"lm_head"};  // the loader takes it for "lm_head.decoder" too
-  const auto is_prediction = [](std::string_view module) { return MatchesModule("predictions.transform.dense", module); };
+  const auto is_prediction = [](std::string_view module) {
+    return MatchesModule("predictions.transform.dense", module);
+  };
   if (std::any_of(modules.begin(), modules.end(), is_prediction)) heads.push_back("cls.predictions.decoder");
   if (const auto names = ModelNames(config_json); names.ok()) {
     for (const PolicyRule* rule : RulesFor(*names)) {

@@ -1,5 +1,5 @@
-// Order of the rules for one tensor: those of its model, experts, shape, what neighbouring tensors tell, general names. What is
-// left, a matrix called "<module>.weight", is a linear layer's.
+// Order of the rules for one tensor: those of its model, experts, shape, what neighbouring tensors tell, general
+// names. What is left, a matrix called "<module>.weight", is a linear layer's.
 #include "libconvert/policy_default.h"
 
 #include <fmt/format.h>
@@ -27,12 +27,14 @@ std::string Join(std::string_view parent, std::string_view name) {
 // Routed experts: a matrix per expert below "experts", or all in one 3-D tensor. Their biases are not meant.
 bool IsExpertWeight(const TensorInfo& tensor) {
   const std::string_view module = ModuleOf(tensor.name);
-  if (tensor.shape.size() < 2 || module.substr(module.rfind('.') + 1).find("bias") != std::string_view::npos) return false;
+  const std::string_view last_part = module.substr(module.rfind('.') + 1);
+  if (tensor.shape.size() < 2 || last_part.find("bias") != std::string_view::npos) return false;
   if (MatchesModule("experts.**", module)) return true;
   return tensor.shape.size() == 3 && MatchesModule("shared_experts.* moe.* input_linear output_linear", module);
 }
 
-// The module that the router of an expert weight stands in: the one that holds "experts", or the 3-D weights themselves.
+// The module that the router of an expert weight stands in: the one that holds "experts", or the 3-D weights
+// themselves.
 std::string_view MoeModuleOf(std::string_view expert_weight) {
   constexpr std::string_view kExperts = ".experts.";
   if (expert_weight.starts_with(kExperts.substr(1))) return {};
@@ -109,14 +111,14 @@ bool DefaultPolicy::IsRouter(std::string_view module) const {
   return MatchesModule("gate router", module) && moe_modules_.contains(std::string(ParentOf(module)));
 }
 
-// nn.MultiheadAttention's out_proj is of a class derived from nn.Linear, which transformers leaves alone. What gives it away is
-// the packed input projection beside it.
+// nn.MultiheadAttention's out_proj is of a class derived from nn.Linear, which transformers leaves alone. What
+// gives it away is the packed input projection beside it.
 bool DefaultPolicy::IsMultiheadAttentionOutput(std::string_view module) const {
   return MatchesModule("out_proj", module) && names_.contains(Join(ParentOf(module), "in_proj_weight"));
 }
 
-// A head at the very end of a model. transformers spares the module of the last parameter by the parameter's name less
-// ".weight": a head that has a bias is not found that way, and is quantized.
+// A head at the very end of a model. transformers spares the module of the last parameter by the parameter's name
+// less ".weight": a head that has a bias is not found that way, and is quantized.
 bool DefaultPolicy::IsLastModule(std::string_view module) const {
   return MatchesModule("^score ^text_projection", module) && !names_.contains(Join(module, "bias"));
 }

@@ -15,8 +15,8 @@ namespace q4 {
 // "a.b.weight" -> "a.b", "weight" -> "". Names that do not end in ".weight" are returned as they are.
 std::string_view ModuleOf(std::string_view tensor);
 
-// What config.json says about the kind of model: every model_type in it, at any depth, and every entry of "architectures".
-// "" gives none. Fails when the text is not JSON.
+// What config.json says about the kind of model: every model_type in it, at any depth, and every entry of
+// "architectures". "" gives none. Fails when the text is not JSON.
 absl::StatusOr<std::vector<std::string>> ModelNames(std::string_view config_json);
 
 // The entries of ModelRules() that apply to a model, in order.

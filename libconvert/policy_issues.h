@@ -7,7 +7,8 @@ namespace q4 {
 
 inline constexpr Issue kBadPattern{1201, ExitCode::kUsage, "not a valid regular expression"};
 inline constexpr Issue kPatternNotUtf8{1202, ExitCode::kUsage, "a regular expression must be UTF-8 text"};
-inline constexpr Issue kRecipeShape{4001, ExitCode::kInvalidInput, "a recipe is {\"rules\": [{\"match\": \"...\", ...}, ...]}"};
+inline constexpr Issue kRecipeShape{4001, ExitCode::kInvalidInput,
+                                    "a recipe is {\"rules\": [{\"match\": \"...\", ...}, ...]}"};
 inline constexpr Issue kRecipeUnknownKey{4002, ExitCode::kInvalidInput, "unknown key in a recipe"};
 inline constexpr Issue kRecipeValue{4003, ExitCode::kInvalidInput, "value not allowed in a recipe"};
 inline constexpr Issue kRecipeEmptyRule{4004, ExitCode::kInvalidInput, "a recipe's rule changes nothing"};

@@ -1,5 +1,6 @@
 // The tables were derived by running transformers 5.23's own selection over every model class that it can build
-// (tests/python/policy_check.py); tests/libconvert/policy_test.cc replays the result. A rule that no model needs is not here.
+// (tests/python/policy_check.py); tests/libconvert/policy_architectures_test.cc replays the result. A rule that no
+// model needs is not here.
 #include "libconvert/policy_rules.h"
 
 #include <cstddef>
@@ -36,7 +37,8 @@ constexpr PolicyRule kModelRules[] = {
 
     // Layers that appear in several places: tied weights are spared.
     {"zamba zamba2", "shared_transf.** shared_transformer.**", false, kTied},
-    {"d_fine deformable_detr deimv2 grounding-dino mm-grounding-dino rt_detr_v2", "bbox_embed.#.layers.#", false, kTied},
+    {"d_fine deformable_detr deimv2 grounding-dino mm-grounding-dino rt_detr_v2", "bbox_embed.#.layers.#", false,
+     kTied},
     {"DabDetrForObjectDetection", "bbox_predictor.layers.# bbox_embed.layers.#", false, kTied},
     {"pp_doclayout_v3", "bbox_embed.layers.# enc_bbox_head.layers.# enc_score_head", false, kTied},
     {"NeoMMEForMaskedLM", "embed_tokens.embedding_projection unembedding_projection", false, kTied},
@@ -61,8 +63,8 @@ constexpr PolicyRule kModelRules[] = {
 
     // The module that comes last in the class, and has no bias.
     {"CTRLForSequenceClassification ModernBertDecoderForSequenceClassification", "^classifier", false, kLast},
-    {"VoxtralModel VoxtralRealtimeModel VoxtralRealtimeForConditionalGeneration", "multi_modal_projector.linear_2", false,
-     kLast},
+    {"VoxtralModel VoxtralRealtimeModel VoxtralRealtimeForConditionalGeneration", "multi_modal_projector.linear_2",
+     false, kLast},
     {"Inkling2Model Inkling2VisionModel", "merger.linear_2", false, kLast},
     {"EmbeddingGemma2Model EmbeddingGemma2TextModel", "embedding_projection", false, kLast},
     {"SplinterForPreTraining SplinterForQuestionAnswering", "splinter_qass.end_classifier", false, kLast},
@@ -81,7 +83,8 @@ constexpr PolicyRule kModelRules[] = {
     {"TimesFm2_5ModelForPrediction", "^output_projection_quantiles.residual_layer", false, kLast},
     {"XCLIPModel", "^text_projection", true, kLinear},
 
-    // Routers inside a module of their own, of a class of their own; routers that are plain linear layers are quantized.
+    // Routers inside a module of their own, of a class of their own; routers that are plain linear layers are
+    // quantized.
     {"granitemoe granitemoehybrid granitemoeshared", "router.layer", false, kRouter},
     {"hy_v3", "router.gate", false, kRouter},
 
@@ -105,8 +108,8 @@ constexpr PolicyRule kModelRules[] = {
     {"gradium_phonon_tts", "cond_embed", true, kLinear},
     {"inkling2 inkling2_text", "attn.k_sconv.weight_proj attn.v_sconv.weight_proj", true, kLinear},
     {"lilt", "box_linear_embeddings", true, kLinear},
-    {"dab-detr lw_detr rf_detr oneformer pp_doclayout_v2 pp_doclayout_v4 rt_detr", "class_embed class_embed.# enc_out_class_embed.#",
-     true, kLinear},
+    {"dab-detr lw_detr rf_detr oneformer pp_doclayout_v2 pp_doclayout_v4 rt_detr",
+     "class_embed class_embed.# enc_out_class_embed.#", true, kLinear},
     {"markuplm", "xpath_unitseq2_embeddings", true, kLinear},
     {"patchtst", "input_embedding", true, kLinear},
     {"prophetnet", "relative_pos_embeddings", true, kLinear},
@@ -115,28 +118,35 @@ constexpr PolicyRule kModelRules[] = {
     {"vit_mae", "decoder_embed", true, kLinear},
     {"vjepa2", "predictor_embeddings", true, kLinear},
 
-    // Checkpoints that pack the three input projections of attention into one matrix, as nn.MultiheadAttention does, for
-    // models whose attention is made of plain linear layers.
-    {"rf_detr", "transformer.decoder.layers.#.self_attn.in_proj_weight transformer.decoder.layers.#.self_attn.out_proj", true,
-     kLinear},
-    {"step3p7", "vision_model.transformer.resblocks.#.attn.in_proj_weight vision_model.transformer.resblocks.#.attn.out_proj",
+    // Checkpoints that pack the three input projections of attention into one matrix, as nn.MultiheadAttention
+    // does, for models whose attention is made of plain linear layers.
+    {"rf_detr", "transformer.decoder.layers.#.self_attn.in_proj_weight transformer.decoder.layers.#.self_attn.out_proj",
      true, kLinear},
-    {"tipsv2 tipsv2_text_model", "transformer.resblocks.#.attn.in_proj_weight transformer.resblocks.#.attn.out_proj", true,
-     kLinear},
+    {"step3p7",
+     "vision_model.transformer.resblocks.#.attn.in_proj_weight vision_model.transformer.resblocks.#.attn.out_proj",
+     true, kLinear},
+    {"tipsv2 tipsv2_text_model", "transformer.resblocks.#.attn.in_proj_weight transformer.resblocks.#.attn.out_proj",
+     true, kLinear},
 };
 
 constexpr PolicyRule kGeneralRules[] = {
     // Before the embeddings: projections to and from them.
-    {"", "*embed*_proj* embedding_hidden_mapping_in embedding_transformation embeddings_project patch_embedding "
-         "entity_embedding_dense inputs_embeds_projector mask_embedder.#.#", true, kLinear},
+    {"",
+     "*embed*_proj* embedding_hidden_mapping_in embedding_transformation embeddings_project patch_embedding "
+     "entity_embedding_dense inputs_embeds_projector mask_embedder.#.#",
+     true, kLinear},
+    {"",
+     "lm_head lm_heads.# embed_out shared_head.head lm_head.out_proj lm_head.decoder audio_lm_head generator_lm_head "
+     "*predictions.decoder head.decoder pred_layer.proj output_projection vocab_projector lm_loss logits_dense "
+     "ctc_head",
+     false, kOutputHead},
     {"", "*embed* *embed*.# *Embed* wte wpe shared *_emb relative_attention_bias *_token *_tokens", false, kEmbedding},
     {"", "*norm *norm1 *norm2 *norm.#", false, "norm"},
-    {"", "lm_head lm_heads.# lm_head.out_proj lm_head.decoder audio_lm_head generator_lm_head *predictions.decoder "
-         "head.decoder pred_layer.proj output_projection vocab_projector lm_loss logits_dense ctc_head", false, kOutputHead},
 };
 
-// Whether `pattern`, a text with `*` or "#", matches all of `part`, a name between two dots. A `*` that turns out too short
-// takes one character more; only the last one needs to, so that the time is bounded by the product of the lengths.
+// Whether `pattern`, a text with `*` or "#", matches all of `part`, a name between two dots. A `*` that turns out
+// too short takes one character more; only the last one needs to, so that the time is bounded by the product of the
+// lengths.
 bool MatchesPart(std::string_view pattern, std::string_view part) {
   if (pattern == "#") {
     return !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
@@ -178,8 +188,8 @@ class PartsFromEnd {
   bool done_ = false;
 };
 
-// Whether the parts of `pattern`, from the end, match those of `name`. What `name` has in front of them is allowed unless
-// `whole`. A pattern has at most one "**".
+// Whether the parts of `pattern`, from the end, match those of `name`. What `name` has in front of them is allowed
+// unless `whole`. A pattern has at most one "**".
 bool MatchesParts(PartsFromEnd pattern, PartsFromEnd name, bool whole) {
   while (!pattern.empty()) {
     const std::string_view part = pattern.Take();

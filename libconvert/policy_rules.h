@@ -9,11 +9,12 @@ namespace q4 {
 // The reason for which output embeddings are kept.
 inline constexpr std::string_view kOutputHead = "output head";
 
-// The fields `models` and `modules` are lists of items, separated by single spaces. In an item `*` stands for any characters but
-// dots; between dots, "#" stands for a number and "**" (once in an item) for any number of parts.
+// The fields `models` and `modules` are lists of items, separated by single spaces. In an item `*` stands for any
+// characters but dots; between dots, "#" stands for a number and "**" (once in an item) for any number of parts.
 struct PolicyRule {
-  // Model types and architecture class names that the rule is about: it applies when any model_type in config.json, that of
-  // a part included (text_config, vision_config, ...), or any entry of "architectures" matches. "": every model.
+  // Model types and architecture class names that the rule is about: it applies when any model_type in config.json,
+  // that of a part included (text_config, vision_config, ...), or any entry of "architectures" matches. "": every
+  // model.
   std::string_view models;
   // Module names, i.e. tensor names without ".weight". An item matches a whole name or what follows a dot in it;
   // "^item" matches whole names only.

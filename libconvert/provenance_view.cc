@@ -42,7 +42,8 @@ absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::strin
   view.tool = TextIn(tool, "name") + " " + TextIn(tool, "version");
   view.numerics = TextIn(document, "numerics");
   DType keep_dtype;
-  if (ParseDTypeName(TextIn(MemberOrNull(document, "options"), "keep_dtype"), &keep_dtype)) view.keep_dtype = keep_dtype;
+  if (ParseDTypeName(TextIn(MemberOrNull(document, "options"), "keep_dtype"), &keep_dtype))
+    view.keep_dtype = keep_dtype;
   const Json& files = MemberOrNull(MemberOrNull(document, "source"), "files");
   if (files.is_array()) {
     for (const Json& file : files) view.sources.push_back(RecordOf(file));

@@ -20,14 +20,14 @@ struct SourceFileRecord {
   std::string digest;       // lower-case hexadecimal
 };
 
-// Members that are absent, or of another type than expected, are left at their defaults: provenance is a statement of the
-// writer and decides nothing about how the payload is read.
+// Members that are absent, or of another type than expected, are left at their defaults: provenance is a statement of
+// the writer and decides nothing about how the payload is read.
 struct ProvenanceView {
-  std::string tool;                      // "q4convert 0.1.0"
-  std::string numerics;                  // "q4n-1"
-  std::optional<DType> keep_dtype;       // of float tensors that stay unquantized; nullopt: their own
+  std::string tool;                 // "q4convert 0.1.0"
+  std::string numerics;             // "q4n-1"
+  std::optional<DType> keep_dtype;  // of float tensors that stay unquantized; nullopt: their own
   std::vector<SourceFileRecord> sources;
-  Json document;                         // all of it
+  Json document;  // all of it
 };
 
 // Fails if the text is no JSON object. `path` is named in errors.

@@ -57,11 +57,12 @@ absl::StatusOr<RecipeRule> ParseRule(const RuleText& text) {
   }
   Q4_ASSIGN_OR_RETURN(NamePattern match, NamePattern::Parse(text.json.at("match").get<std::string>(),
                                                             fmt::format("{}: {}", text.file, text.where)));
-  RecipeRule rule{.match = std::move(match), .code_book = {}, .block_size = {}, .double_quant = {}, .encoder = {}, .keep = {}};
+  RecipeRule rule{std::move(match), {}, {}, {}, {}, {}};
   for (const auto& [key, value] : text.json.items()) {
     if (key == "match") continue;
     if (key == "type") {
-      Q4_RETURN_IF_ERROR(ReadWord<CodeBook>(text, key, {"nf4", CodeBook::kNf4}, {"fp4", CodeBook::kFp4}, rule.code_book));
+      Q4_RETURN_IF_ERROR(
+          ReadWord<CodeBook>(text, key, {"nf4", CodeBook::kNf4}, {"fp4", CodeBook::kFp4}, rule.code_book));
     } else if (key == "block_size") {
       Q4_RETURN_IF_ERROR(ReadBlockSize(text, key, rule.block_size));
     } else if (key == "double_quant") {

@@ -21,11 +21,11 @@ namespace q4 {
 // One rule. What a rule leaves out stays as the rules before it, or the defaults, have it.
 struct RecipeRule {
   NamePattern match;
-  std::optional<CodeBook> code_book;          // "type": "nf4", "fp4"
-  std::optional<std::uint32_t> block_size;    // 32, 64, ... 4096
+  std::optional<CodeBook> code_book;        // "type": "nf4", "fp4"
+  std::optional<std::uint32_t> block_size;  // 32, 64, ... 4096
   std::optional<bool> double_quant;
-  std::optional<Q4Encoder> encoder;           // "absmax", "mse"
-  std::optional<bool> keep;                   // true: do not quantize; false: quantize, whatever the default policy says
+  std::optional<Q4Encoder> encoder;  // "absmax", "mse"
+  std::optional<bool> keep;          // true: do not quantize; false: quantize, whatever the default says
 };
 
 // Rules are applied in order, field by field: for each field the last rule that matches and has it wins.
@@ -33,8 +33,8 @@ struct Recipe {
   std::vector<RecipeRule> rules;
 };
 
-// Parses a recipe. `file` is named in errors: not JSON, an unknown key, a wrong type or value, a rule without any effect (exit
-// code 3); a regular expression that does not compile (1, as on the command line).
+// Parses a recipe. `file` is named in errors: not JSON, an unknown key, a wrong type or value, a rule without any
+// effect (exit code 3); a regular expression that does not compile (1, as on the command line).
 absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& file);
 
 // The recipe as canonical JSON: what the provenance records. Parsing it gives the same rules again.

@@ -22,18 +22,24 @@ Json TextOrNull(const std::string& text) { return text.empty() ? Json(nullptr) :
 
 const char* SchemeName(Q4Scheme scheme) {
   switch (scheme) {
-    case Q4Scheme::kNf4: return "nf4";
-    case Q4Scheme::kFp4: return "fp4";
-    case Q4Scheme::kRaw: break;
+    case Q4Scheme::kNf4:
+      return "nf4";
+    case Q4Scheme::kFp4:
+      return "fp4";
+    case Q4Scheme::kRaw:
+      break;
   }
   return "raw";
 }
 
 const char* EncoderName(Q4Encoder encoder) {
   switch (encoder) {
-    case Q4Encoder::kAbsmax: return "absmax";
-    case Q4Encoder::kMse: return "mse";
-    case Q4Encoder::kNone: break;
+    case Q4Encoder::kAbsmax:
+      return "absmax";
+    case Q4Encoder::kMse:
+      return "mse";
+    case Q4Encoder::kNone:
+      break;
   }
   return "none";
 }

@@ -1,4 +1,5 @@
-// The JSON documents of q4verify and q4inspect, as docs/schema/verify.schema.json and inspect.schema.json describe them.
+// The JSON documents of q4verify and q4inspect, as docs/schema/verify.schema.json and inspect.schema.json describe
+// them.
 #pragma once
 
 #include <string>
@@ -16,10 +17,10 @@ std::string VerifyReportJson(const VerifyReport& report);
 struct InspectDetail {
   std::vector<const InspectTensor*> tensors;  // listed, in this order
   bool list_tensors = false;
-  bool stats = false;                         // error statistics: of the model, and of each listed tensor
-  bool hist = false;                          // code usage
+  bool stats = false;  // error statistics: of the model, and of each listed tensor
+  bool hist = false;   // code usage
   bool files = false;
-  std::vector<DumpValue> dump;                // of the one listed tensor
+  std::vector<DumpValue> dump;  // of the one listed tensor
 };
 
 std::string InspectReportJson(const InspectReport& report, const InspectDetail& detail);

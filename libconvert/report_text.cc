@@ -27,7 +27,8 @@ std::string Grouped(std::uint64_t number) {
 
 std::string Field(std::string_view name, const std::string& value) { return fmt::format("  {:<12} {}\n", name, value); }
 
-// Columns as wide as their widest cell; the first is left-aligned, as is every column after a name; numbers to the right.
+// Columns as wide as their widest cell; the first is left-aligned, as is every column after a name; numbers to the
+// right.
 class Table {
  public:
   // A heading that begins with '<' is left-aligned.

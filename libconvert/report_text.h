@@ -1,5 +1,5 @@
-// The reports of q4verify and q4inspect for people: plain text, aligned tables, names escaped. The same in a terminal, a pipe
-// and a log.
+// The reports of q4verify and q4inspect for people: plain text, aligned tables, names escaped. The same in a terminal,
+// a pipe and a log.
 #pragma once
 
 #include <string>

@@ -19,10 +19,14 @@ FloatType FloatTypeOf(DType dtype);
 // REQUIRES: scheme != kRaw.
 CodeBook CodeBookOf(Q4Scheme scheme);
 
-// Statistics of a slab, tile by tile (a tile is 256 blocks, one SUM256 group), ready to be added in order.
+// Elements of a tile, what the kernels are given at once: it stays in the cache between quantizing and taking statistics. A
+// whole number of SUM256 groups, several where blocks are small, because each call searches its maxima anew.
+std::uint64_t TileElems(std::uint32_t block_size);
+
+// Statistics of a slab, tile by tile, ready to be added in order.
 struct SlabStatistics {
   std::vector<SlabStats> tiles;
-  std::vector<GroupSums> groups;
+  std::vector<GroupSums> groups;  // of all tiles, one after the other
   // Adds them to `total`; `first_elem` is the slab's first element in the tensor.
   void AddTo(std::uint64_t first_elem, std::uint32_t block_size, TensorStatsAccumulator* total) const;
 };

@@ -1,5 +1,5 @@
-// Order: every chunk, the recorded statistics, then the source (tensors, files, digests), then the limits. Later steps skip
-// what earlier ones found damaged, so that one fault is one finding.
+// Order: every chunk, the recorded statistics, then the source (tensors, files, digests), then the limits. Later steps
+// skip what earlier ones found damaged, so that one fault is one finding.
 #include "libconvert/verify.h"
 
 #include <algorithm>
@@ -31,7 +31,10 @@ unsigned ThreadsWithin(std::uint64_t max_memory, unsigned wanted) {
 class Verification {
  public:
   Verification(FileSystem& fs, const Q4Model& model, const VerifyOptions& options, const ProgressCallback& progress)
-      : fs_(fs), model_(model), options_(options), progress_(progress),
+      : fs_(fs),
+        model_(model),
+        options_(options),
+        progress_(progress),
         threads_(ThreadsWithin(options.max_memory, options.threads)) {}
 
   absl::StatusOr<VerifyReport> Run() {
@@ -114,7 +117,9 @@ class Verification {
     Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
     Q4_RETURN_IF_ERROR(digests.get());
     findings_.Append(std::move(digest_findings));
-    report_.stats_recomputed = true;
+    report_.stats_recomputed =
+        std::all_of(report_.tensors.begin(), report_.tensors.end(),
+                    [](const VerifyTensor& tensor) { return tensor.compared || tensor.scheme == Q4Scheme::kRaw; });
     return source.CheckUnchanged();
   }
 

@@ -11,8 +11,8 @@
 
 namespace q4 {
 
-// Digests the source files and compares size and digest with the records. Reads whole files, 1 MiB at a time, on the calling
-// thread. `container` is named in the findings. Fails only if a file cannot be read or on `cancel`.
+// Digests the source files and compares size and digest with the records. Reads whole files, 1 MiB at a time, on the
+// calling thread. `container` is named in the findings. Fails only if a file cannot be read or on `cancel`.
 absl::Status CompareSourceDigests(const Checkpoint& source, const std::vector<SourceFileRecord>& records,
                                   const std::string& container, CancelFlag* cancel, FindingList* findings);
 

@@ -68,8 +68,7 @@ absl::Status CheckContent(const Q4Reader& reader, const ChunkUse& use, std::span
   if (use.part == Q4Part::kCodes) {
     return use.is_last ? ValidateQ4PaddingNibble(*use.tensor, bytes.back(), reader.path()) : absl::OkStatus();
   }
-  Q4_RETURN_IF_ERROR(
-      ValidateQ4Scales(*use.tensor, use.part, bytes, use.first_byte / sizeof(float), reader.path()));
+  Q4_RETURN_IF_ERROR(ValidateQ4Scales(*use.tensor, use.part, bytes, use.first_byte / sizeof(float), reader.path()));
   return use.part == Q4Part::kScales2 ? CheckDecodedScales(reader, use, bytes) : absl::OkStatus();
 }
 
@@ -124,12 +123,14 @@ std::string ContradictionIn(const Q4Tensor& tensor) {
   constexpr double kSlack = 1 + 1e-6;
 
   if (s.count != tensor.elems) return "count: " + GotExpected(fmt::to_string(s.count), fmt::to_string(tensor.elems));
-  if (hist_sum != tensor.elems) return "histogram: " + GotExpected(fmt::to_string(hist_sum), fmt::to_string(tensor.elems));
+  if (hist_sum != tensor.elems)
+    return "histogram: " + GotExpected(fmt::to_string(hist_sum), fmt::to_string(tensor.elems));
   if (s.zero_blocks > tensor.blocks() || s.tiny_blocks > tensor.blocks() - s.zero_blocks) {
     return "more zero and tiny blocks than blocks";
   }
   if (s.clipped > s.count || s.overflow > s.count) return "more clipped or overflowed elements than elements";
-  for (double value : {s.sum_e, s.sum_abs_e, s.sum_e2, s.sum_x2, s.sum_xy, s.max_abs_err, s.max_gap_ratio, s.worst_block_e2}) {
+  for (double value :
+       {s.sum_e, s.sum_abs_e, s.sum_e2, s.sum_x2, s.sum_xy, s.max_abs_err, s.max_gap_ratio, s.worst_block_e2}) {
     if (!std::isfinite(value)) return "a value is not finite";
   }
   for (double value : {s.sum_abs_e, s.sum_e2, s.sum_x2, s.max_abs_err, s.max_gap_ratio, s.worst_block_e2}) {
@@ -140,7 +141,8 @@ std::string ContradictionIn(const Q4Tensor& tensor) {
   if (s.sum_abs_e > n * s.max_abs_err * kSlack) return "sum of errors exceeds what the largest allows";
   if (s.sum_e2 > s.sum_abs_e * s.max_abs_err * kSlack) return "sum of squares exceeds what the errors allow";
   if (s.worst_block_e2 > s.sum_e2 * kSlack) return "worst block exceeds the sum over all";
-  if (s.max_abs_err_index != 0 && s.max_abs_err_index >= tensor.elems) return "position of the largest error is outside";
+  if (s.max_abs_err_index != 0 && s.max_abs_err_index >= tensor.elems)
+    return "position of the largest error is outside";
   if (s.worst_block != 0 && s.worst_block >= tensor.blocks()) return "worst block is outside";
   return {};
 }

@@ -20,8 +20,8 @@ using BytesDone = std::function<void(std::uint64_t bytes)>;
 absl::Status CheckChunks(const Q4Model& model, unsigned threads, CancelFlag* cancel, const BytesDone& done,
                          FindingList* findings);
 
-// What is impossible in the recorded statistics of one tensor, or "" if they may be true: counts against the shape, sums
-// against each other, and the bound of Q8.8 where it holds for every element.
+// What is impossible in the recorded statistics of one tensor, or "" if they may be true: counts against the shape,
+// sums against each other, and the bound of Q8.8 where it holds for every element.
 std::string ContradictionIn(const Q4Tensor& tensor);
 
 // Q8.8: for the absmax encoder with fp32 scales no element is clipped and none lies farther from its value than half a

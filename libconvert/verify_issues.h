@@ -22,11 +22,13 @@ inline constexpr Issue kScaleCodesDiffer{6209, ExitCode::kCheckFailed, "scale co
 inline constexpr Issue kScales2Differ{6210, ExitCode::kCheckFailed, "second-level scales are not those of the source"};
 inline constexpr Issue kOffsetDiffers{6211, ExitCode::kCheckFailed, "scale offset is not that of the source"};
 inline constexpr Issue kStatsDiffer{6212, ExitCode::kCheckFailed, "recorded statistics are not those of the source"};
-inline constexpr Issue kSourceNotFinite{6213, ExitCode::kCheckFailed, "quantized tensor holds NaN or infinity in the source"};
+inline constexpr Issue kSourceNotFinite{6213, ExitCode::kCheckFailed,
+                                        "quantized tensor holds NaN or infinity in the source"};
 inline constexpr Issue kFileMissing{6214, ExitCode::kCheckFailed, "companion file of the source is not embedded"};
 inline constexpr Issue kFileExtra{6215, ExitCode::kCheckFailed, "embedded file is not beside the source"};
 inline constexpr Issue kFileDiffers{6216, ExitCode::kCheckFailed, "embedded file differs from the source"};
-inline constexpr Issue kSourceFileDiffers{6217, ExitCode::kCheckFailed, "source file is not the one the container was made from"};
+inline constexpr Issue kSourceFileDiffers{6217, ExitCode::kCheckFailed,
+                                          "source file is not the one the container was made from"};
 
 // Thresholds.
 inline constexpr Issue kNmseTooHigh{6301, ExitCode::kCheckFailed, "NMSE exceeds the limit"};

@@ -1,5 +1,6 @@
-// A slab is one chunk of codes, or of unquantized data. It is taken in pieces that fit a core's cache, so that the source
-// is fetched from memory once for quantizing, comparing and statistics. Pieces are whole groups of 256 blocks (Q7.5).
+// A slab is one chunk of codes, or of unquantized data. It is taken in pieces that fit a core's cache, so that the
+// source is fetched from memory once for quantizing, comparing and statistics. Pieces are whole groups of 256 blocks
+// (Q7.5).
 #include "libconvert/verify_slab.h"
 
 #include <algorithm>
@@ -39,7 +40,8 @@ Difference CompareFloats(const char* what, std::uint64_t first, std::span<const 
   });
 }
 
-Difference CompareCodes(std::uint64_t first_elem, std::uint64_t elems, const std::uint8_t* got, const std::uint8_t* expected) {
+Difference CompareCodes(std::uint64_t first_elem, std::uint64_t elems, const std::uint8_t* got,
+                        const std::uint8_t* expected) {
   Difference difference;
   if (std::memcmp(got, expected, PackedBytes(elems)) == 0) return difference;
   for (std::uint64_t i = 0; i < elems; ++i) {  // so the padding nibble, which has a check of its own, is left out
@@ -56,8 +58,8 @@ Difference CompareCodes(std::uint64_t first_elem, std::uint64_t elems, const std
 
 class SlabComparer {
  public:
-  SlabComparer(const Q4Reader& reader, const Q4Tensor& stored, const Checkpoint& source, const TensorInfo& source_tensor,
-               ChunkCache* cache)
+  SlabComparer(const Q4Reader& reader, const Q4Tensor& stored, const Checkpoint& source,
+               const TensorInfo& source_tensor, ChunkCache* cache)
       : reader_(reader), stored_(stored), source_(source), source_tensor_(source_tensor), cache_(*cache) {}
 
   SlabResult Run(std::uint64_t slab) {
@@ -193,17 +195,17 @@ class SlabComparer {
     const std::uint64_t first_group = first_block / kScaleGroup;
     Q4_ASSIGN_OR_RETURN(const ChunkCache::Bytes chunk, ChunkHolding(Q4Part::kScaleCodes, first_block));
     const std::uint8_t* scale_codes = chunk->data() + first_block % Q4ChunkRawSize(Q4Part::kScaleCodes);
-    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales2, ReadFloats(Q4Part::kScales2, first_group, GroupCount(blocks)));
+    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales2,
+                        ReadFloats(Q4Part::kScales2, first_group, GroupCount(blocks)));
     if (stored_.encoder == Q4Encoder::kAbsmax) {
       std::vector<std::uint8_t> expected_codes(blocks);
       std::vector<float> expected_scales2(scales2.size());
       BestCpuKernels().quantize_scales(expected_scales_.data(), blocks, stored_.nested_offset, expected_codes.data(),
                                        expected_scales2.data());
-      result_.scale_codes.Append(
-          CompareArrays(scale_codes, expected_codes.data(), blocks, [&](std::uint64_t i) {
-            return fmt::format("block {}: {}", first_block + i,
-                               GotExpected(std::to_string(scale_codes[i]), std::to_string(expected_codes[i])));
-          }));
+      result_.scale_codes.Append(CompareArrays(scale_codes, expected_codes.data(), blocks, [&](std::uint64_t i) {
+        return fmt::format("block {}: {}", first_block + i,
+                           GotExpected(std::to_string(scale_codes[i]), std::to_string(expected_codes[i])));
+      }));
       result_.scales2.Append(CompareFloats("group", first_group, scales2, expected_scales2.data()));
     }
     scales_.resize(blocks);

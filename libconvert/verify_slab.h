@@ -55,20 +55,20 @@ struct PieceStats {
 };
 
 struct SlabResult {
-  absl::Status status;                     // the source could not be read, or the container is damaged here
+  absl::Status status;  // the source could not be read, or the container is damaged here
   std::uint64_t source_bytes = 0;
-  std::uint64_t nonfinite = kAllFinite;    // element of the tensor
+  std::uint64_t nonfinite = kAllFinite;  // element of the tensor
   Difference data, codes, scales, scale_codes, scales2;
-  std::vector<PieceStats> pieces;          // in element order; empty for an unquantized tensor
-  std::vector<double> scale_sums;          // of the source's scales, one per group of 256 (Q7.3)
+  std::vector<PieceStats> pieces;  // in element order; empty for an unquantized tensor
+  std::vector<double> scale_sums;  // of the source's scales, one per group of 256 (Q7.3)
 };
 
 // Number of slabs that CompareSlab() takes for a tensor; at least one.
 std::uint64_t SlabCount(const Q4Tensor& tensor);
 
-// Compares slab `slab` of `stored` with `source`. Codes and scales are those of the absmax encoder; with another encoder
-// only the statistics are computed. A nested tensor's scales are quantized with the recorded offset, so that one pass over
-// the source is enough: the caller compares the offset itself with the sum of all `scale_sums` (Q5.1).
+// Compares slab `slab` of `stored` with `source`. Codes and scales are those of the absmax encoder; with another
+// encoder only the statistics are computed. A nested tensor's scales are quantized with the recorded offset, so that
+// one pass over the source is enough: the caller compares the offset itself with the sum of all `scale_sums` (Q5.1).
 // Thread-safe. Holds about 12 MiB at a time beside the cache.
 SlabResult CompareSlab(const Q4Reader& reader, const Q4Tensor& stored, const Checkpoint& source,
                        const TensorInfo& source_tensor, std::uint64_t slab, ChunkCache* cache);

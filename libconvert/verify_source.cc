@@ -1,5 +1,5 @@
-// Slabs of all tensors form one sequence, worked on by all threads and merged in order, so that many small tensors and one
-// huge one are equally parallel and the report does not depend on timing.
+// Slabs of all tensors form one sequence, worked on by all threads and merged in order, so that many small tensors and
+// one huge one are equally parallel and the report does not depend on timing.
 #include "libconvert/verify_source.h"
 
 #include <algorithm>

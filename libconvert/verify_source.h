@@ -19,13 +19,14 @@ struct TensorPair {
   std::size_t report = 0;  // index into VerifyReport::tensors
 };
 
-// Pairs the tensors by name and reports those without a partner, or with one of another shape or dtype. Tensors of shards
-// that were not opened are not missed. `keep_dtype` is the --keep-dtype of the conversion.
+// Pairs the tensors by name and reports those without a partner, or with one of another shape or dtype. Tensors of
+// shards that were not opened are not missed. `keep_dtype` is the --keep-dtype of the conversion.
 std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& source, std::optional<DType> keep_dtype,
                                     FindingList* findings);
 
-// Reads every pair once, front to back, and compares it bit for bit: codes, scales and statistics are computed again from
-// the source. Sets `compared` and the statistics in `report`. Fails only if the source cannot be read or on `cancel`.
+// Reads every pair once, front to back, and compares it bit for bit: codes, scales and statistics are computed again
+// from the source. Sets `compared` and the statistics in `report`. Fails only if the source cannot be read or on
+// `cancel`.
 absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPair>& pairs, unsigned threads,
                             CancelFlag* cancel, const BytesDone& done, FindingList* findings, VerifyReport* report);
 

@@ -1,4 +1,5 @@
-// q4inspect: says what is in a .q4 container or a checkpoint, reading its header and index only.  See docs/q4inspect.md.
+// q4inspect: says what is in a .q4 container or a checkpoint, reading its header and index only.  See
+// docs/q4inspect.md.
 #include "libconvert/inspect.h"
 #include "libconvert/inspect_diff.h"
 #include "libconvert/report_json.h"
@@ -26,8 +27,7 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
   detail.list_tensors = detail.stats = true;
   if (!flags.dump.empty()) {
     Q4_ASSIGN_OR_RETURN(const DumpRange range, ParseDumpRange(flags.dump));
-    Q4_ASSIGN_OR_RETURN(detail.dump,
-                        DumpTensor(PosixFileSystem(), flags.file, flags.tensor, range.start, range.count));
+    Q4_ASSIGN_OR_RETURN(detail.dump, DumpTensor(PosixFileSystem(), flags.file, flags.tensor, range.start, range.count));
   }
   ToolResult result;
   if (flags.json) {

@@ -1,5 +1,5 @@
-// The lock is a file inside the partial directory. It moves with the directory and is removed only after the rename: were
-// it removed before, another writer could take over a directory that is about to be published.
+// The lock is a file inside the partial directory. It moves with the directory and is removed only after the rename:
+// were it removed before, another writer could take over a directory that is about to be published.
 #include "formats/base/atomic_directory.h"
 
 #include <algorithm>

@@ -12,12 +12,12 @@
 
 namespace q4 {
 
-// The counterpart of AtomicFile. Life: Create -> CreateFile / WriteFile -> Publish(). If it is destroyed before Publish()
-// succeeded, the partial directory is removed and the destination is untouched. Not thread-safe.
+// The counterpart of AtomicFile. Life: Create -> CreateFile / WriteFile -> Publish(). If it is destroyed before
+// Publish() succeeded, the partial directory is removed and the destination is untouched. Not thread-safe.
 class AtomicDirectory {
  public:
-  // Makes and locks `path`.partial; a second writer gets "in use" (exit code 2), and what a dead run left there is removed.
-  // A `path`.partial that no run of ours made is an error, and so is an existing `path` unless `replace`.
+  // Makes and locks `path`.partial; a second writer gets "in use" (exit code 2), and what a dead run left there is
+  // removed. A `path`.partial that no run of ours made is an error, and so is an existing `path` unless `replace`.
   static absl::StatusOr<std::unique_ptr<AtomicDirectory>> Create(FileSystem& fs, const std::string& path, bool replace);
   ~AtomicDirectory();
   AtomicDirectory(const AtomicDirectory&) = delete;
@@ -29,9 +29,9 @@ class AtomicDirectory {
   // A small file, written, synced and closed.
   absl::Status WriteFile(const std::string& name, std::string_view content);
 
-  // Syncs the directories, moves a replaced destination aside, renames, and removes what was replaced. If the process dies
-  // in between, the destination is the old directory, the new one, or (for the moment between two renames) the old one
-  // under the name `path`.q4-replaced.
+  // Syncs the directories, moves a replaced destination aside, renames, and removes what was replaced. If the process
+  // dies in between, the destination is the old directory, the new one, or (for the moment between two renames) the old
+  // one under the name `path`.q4-replaced.
   absl::Status Publish();
 
  private:

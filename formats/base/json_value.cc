@@ -88,7 +88,7 @@ class Builder final : public JsonHandler {
 };
 
 void AppendEscapedUnit(std::uint32_t unit, std::string* out) {
-  std::array<char, 7> text{};
+  std::array<char, 16> text{};
   std::snprintf(text.data(), text.size(), "\\u%04x", unit);
   *out += text.data();
 }

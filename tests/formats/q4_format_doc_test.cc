@@ -1,5 +1,5 @@
-// docs/format.md against the code: the hex dump that it shows is the file that the writer makes, and files of every released
-// version stay readable.
+// docs/format.md against the code: the hex dump that it shows is the file that the writer makes, and files of every
+// released version stay readable.
 #include <cstdlib>
 #include <fstream>
 #include <iterator>

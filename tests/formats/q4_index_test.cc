@@ -17,7 +17,9 @@ void PutU64(TestBytes* bytes, std::size_t at, std::uint64_t value) {
   PutU32(bytes, at, static_cast<std::uint32_t>(value));
   PutU32(bytes, at + 4, static_cast<std::uint32_t>(value >> 32));
 }
-std::uint64_t GetU64(const TestBytes& bytes, std::size_t at) { return ByteReader(std::span<const std::uint8_t>(bytes).subspan(at)).U64(); }
+std::uint64_t GetU64(const TestBytes& bytes, std::size_t at) {
+  return ByteReader(std::span<const std::uint8_t>(bytes).subspan(at)).U64();
+}
 
 // Where the table says what about section number `i` (from 0).
 constexpr std::size_t Kind(std::size_t i) { return 8 + 24 * i; }
@@ -109,7 +111,8 @@ TEST_CASE("reserved bytes and padding of the index are zero", "[q4][index]") {
   const std::size_t files = GetU64(original.index, Offset(3));
   const std::size_t chunks = GetU64(original.index, Offset(4));
   REQUIRE(names_end % 8 != 0);
-  for (const std::size_t at : {tensors + 21, tensors + 23, tensors + 28, names_end, files + 12, original.index.size() - 1}) {
+  for (const std::size_t at :
+       {tensors + 21, tensors + 23, tensors + 28, names_end, files + 12, original.index.size() - 1}) {
     TestBytes index = original.index;
     REQUIRE(index[at] == 0);
     index[at] = 1;
@@ -134,11 +137,11 @@ TEST_CASE("sections hold exactly what the records claim", "[q4][index]") {
   check(kQ4SectionContent, [&](TestBytes* index) { PutU32(index, tensors + 8, 0xFFFFFFFF); });  // Name_Bytes
   check(kQ4SectionContent, [&](TestBytes* index) { (*index)[tensors + 17] = 255; });            // Rank
   check(kQ4SectionContent, [&](TestBytes* index) { (*index)[tensors + 17] = 0; });
-  check(kQ4TensorRecord, [&](TestBytes* index) { (*index)[tensors + 20] = 4; });                // Flags
+  check(kQ4TensorRecord, [&](TestBytes* index) { (*index)[tensors + 20] = 4; });  // Flags
   check(kQ4SectionContent, [&](TestBytes* index) { PutU64(index, Bytes(0), GetU64(*index, Bytes(0)) - 1); });
   check(kQ4SectionContent, [&](TestBytes* index) { PutU64(index, Bytes(2), GetU64(*index, Bytes(2)) + 1); });
   check(kQ4ReservedNotZero, [&](TestBytes* index) { PutU64(index, Bytes(2), GetU64(*index, Bytes(2)) - 1); });
-  check(kQ4TensorRecord, [&](TestBytes* index) { PutU64(index, tensors + 32, 1); });            // First_Chunk of "empty"
+  check(kQ4TensorRecord, [&](TestBytes* index) { PutU64(index, tensors + 32, 1); });  // First_Chunk of "empty"
 }
 
 }  // namespace

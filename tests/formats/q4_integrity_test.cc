@@ -33,14 +33,17 @@ TEST_CASE("every flipped bit is found", "[q4][integrity]") {
   CHECK(missed == 0);
   CHECK(wrong_exit_code == 0);
   CHECK(flips == 8 * bytes.size());
-  std::cout << "q4_integrity: " << flips << " single-bit flips of " << bytes.size() << " bytes, " << missed << " missed\n";
+  std::cout << "q4_integrity: " << flips << " single-bit flips of " << bytes.size() << " bytes, " << missed
+            << " missed\n";
 }
 
 TEST_CASE("every prefix is refused", "[q4][integrity]") {
   const TestBytes bytes = WriteSample(SmallSample());
   for (std::size_t size = 0; size < bytes.size(); ++size) {
-    const absl::Status status = VerifySample(TestBytes(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)));
-    if (status.ok() || ExitCodeOf(status) != (size < kQ4Magic.size() ? ExitCode::kInvalidInput : ExitCode::kCheckFailed)) {
+    const absl::Status status =
+        VerifySample(TestBytes(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)));
+    if (status.ok() ||
+        ExitCodeOf(status) != (size < kQ4Magic.size() ? ExitCode::kInvalidInput : ExitCode::kCheckFailed)) {
       FAIL("prefix of " << size << " bytes: " << status.ToString());
     }
   }
@@ -142,7 +145,9 @@ TEST_CASE("swapped and spliced chunks are found", "[q4][integrity]") {
   REQUIRE(intact.reader.ok());
   const Q4Index& index = (*intact.reader)->index();
   REQUIRE(index.chunks.size() == 4);
-  const auto at = [](TestBytes& b, const Q4Chunk& chunk) { return b.begin() + static_cast<std::ptrdiff_t>(chunk.offset); };
+  const auto at = [](TestBytes& b, const Q4Chunk& chunk) {
+    return b.begin() + static_cast<std::ptrdiff_t>(chunk.offset);
+  };
 
   SECTION("bytes of two tensors") {
     TestBytes swapped = bytes;
@@ -189,7 +194,8 @@ TEST_CASE("a chunk whose XXH3 was forged is found by its SHA-256", "[q4][integri
   REQUIRE(intact.reader.ok());
   const Q4Chunk& chunk = (*intact.reader)->index().chunks[0];
   bytes[chunk.offset] ^= 1;
-  const std::span<const std::uint8_t> stored = std::span<const std::uint8_t>(bytes).subspan(chunk.offset, chunk.stored_bytes);
+  const std::span<const std::uint8_t> stored =
+      std::span<const std::uint8_t>(bytes).subspan(chunk.offset, chunk.stored_bytes);
   // Chunk 0 is the first of the tensor that was written first, "w", number 1.
   const std::uint64_t forged_xxh3 =
       Xxh3(stored, Q4ChunkSeed((*intact.reader)->index().file_id, {Q4ChunkPlace::Section::kTensor, 1, 0}));

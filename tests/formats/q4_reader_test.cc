@@ -101,7 +101,8 @@ TEST_CASE("opening reads header, footer and index; a tensor costs its own bytes"
 }
 
 TEST_CASE("what is no container is not called damaged", "[q4][reader]") {
-  for (const std::string& text : {std::string(), std::string("\x89Q4F"), std::string(9000, 'x'), std::string("GGUF....")}) {
+  for (const std::string& text :
+       {std::string(), std::string("\x89Q4F"), std::string(9000, 'x'), std::string("GGUF....")}) {
     const OpenedSample opened = OpenSample(TestBytes(text.begin(), text.end()));
     CHECK(IssueNumberOf(opened.reader.status()) == kQ4NotAContainer.number);
     CHECK(ExitCodeOf(opened.reader.status()) == ExitCode::kInvalidInput);
@@ -139,7 +140,8 @@ TEST_CASE("what needs a newer reader says so", "[q4][reader]") {
 }
 
 TEST_CASE("scales are checked when a part is read", "[q4][reader]") {
-  const float bad = GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -0.5f, -0.0f);
+  const float bad =
+      GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -0.5f, -0.0f);
   Q4Sample sample = FullSample();
   const auto put = [&sample, bad](const std::string& name, Q4Part part) {
     std::memcpy(sample.parts[name][part].data() + 4, &bad, sizeof bad);
@@ -215,7 +217,8 @@ TEST_CASE("a hundred thousand tensors open quickly", "[q4][reader]") {
     index_bytes = (*reader)->seal().index_bytes;
     best = std::min(best, took.count());
   }
-  std::cout << "q4_reader: " << kTensors << " tensors (index of " << index_bytes << " bytes) opened in " << best << " ms\n";
+  std::cout << "q4_reader: " << kTensors << " tensors (index of " << index_bytes << " bytes) opened in " << best
+            << " ms\n";
   // The bound is for the quadratic, not for a slow machine or a sanitizer.
   CHECK(best < 5000);
 }

@@ -158,10 +158,10 @@ TestBytes WriteSample(const Q4Sample& sample) {
   const auto append = [&](TestBytes raw, std::uint64_t chunk_size, std::uint8_t planes, Q4ChunkPlace* place) {
     for (std::size_t begin = 0; begin < raw.size(); begin += chunk_size) {
       const std::size_t end = std::min<std::size_t>(raw.size(), begin + chunk_size);
-      auto chunk = EncodeQ4Chunk(sample.plan.file_id, *place,
-                                 TestBytes(raw.begin() + static_cast<std::ptrdiff_t>(begin),
-                                           raw.begin() + static_cast<std::ptrdiff_t>(end)),
-                                 planes, sample.compression);
+      auto chunk = EncodeQ4Chunk(
+          sample.plan.file_id, *place,
+          TestBytes(raw.begin() + static_cast<std::ptrdiff_t>(begin), raw.begin() + static_cast<std::ptrdiff_t>(end)),
+          planes, sample.compression);
       REQUIRE(chunk.ok());
       REQUIRE((*writer)->Append(*std::move(chunk)).ok());
       ++place->chunk;

@@ -1,5 +1,5 @@
-// Small containers for the tests of formats/q4_*, and the means to forge them: to change what a file says and to compute all
-// digests anew, as an attacker would.
+// Small containers for the tests of formats/q4_*, and the means to forge them: to change what a file says and to
+// compute all digests anew, as an attacker would.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@
 #include "formats/q4_container.h"
 #include "formats/q4_layout.h"
 #include "formats/q4_reader.h"
+#include "formats/q4_verify.h"
 #include "formats/q4_writer.h"
 #include "tests/support/memory_file_system.h"
 
@@ -21,14 +22,14 @@ namespace q4 {
 struct Q4Sample {
   Q4Index plan;
   std::vector<std::size_t> payload_order;
-  std::map<std::string, std::map<Q4Part, TestBytes>> parts;   // of each tensor
-  std::vector<std::string> files;                             // contents, in the order of plan.files
-  std::string provenance = 
-      R"({"numerics":"q4n-1","options":{},"source":{"files":[],"format":"safetensors"},"tool":{"name":"tests","version":"1"}})";
+  std::map<std::string, std::map<Q4Part, TestBytes>> parts;  // of each tensor
+  std::vector<std::string> files;                            // contents, in the order of plan.files
+  std::string provenance = R"({"numerics":"q4n-1","options":{},"source":{"files":[],"format":"safetensors"},)"
+                           R"("tool":{"name":"tests","version":"1"}})";
   Q4Compression compression;
 
-  // Adds a tensor whose parts are filled with bytes that depend on its name; scales are positive and finite, padding nibbles right.
-  // The caller sorts with Sort().
+  // Adds a tensor whose parts are filled with bytes that depend on its name; scales are positive and finite, padding
+  // nibbles right. The caller sorts with Sort().
   void Add(Q4Tensor tensor);
   void AddFile(const std::string& name, const std::string& content);
   // Puts tensors and files in the order of the format. The payload order becomes the reverse of the index order.
@@ -62,7 +63,7 @@ absl::Status VerifySample(TestBytes bytes);
 struct ForgedContainer {
   explicit ForgedContainer(const TestBytes& bytes);
   Q4Header header;
-  TestBytes payload;   // from the end of the header to the index
+  TestBytes payload;  // from the end of the header to the index
   TestBytes index;
   // What the footer says is adjusted by this after it was computed and before its digest.
   std::function<void(Q4Footer*)> edit_footer = [](Q4Footer*) {};

@@ -79,9 +79,9 @@ TEST_CASE("names must be sorted and unique", "[q4][validate]") {
 }
 
 TEST_CASE("embedded files stay below their folder", "[q4][validate]") {
-  for (const std::string& name : {std::string("../x"), std::string("/etc/passwd"), std::string("a//b"), std::string("./a"),
-                                  std::string("a/.."), std::string("a\\b"), std::string("C:x"), std::string("a\nb"),
-                                  std::string(""), std::string("a/"), std::string("\xFF")}) {
+  for (const std::string& name : {std::string("../x"), std::string("/etc/passwd"), std::string("a//b"),
+                                  std::string("./a"), std::string("a/.."), std::string("a\\b"), std::string("C:x"),
+                                  std::string("a\nb"), std::string(""), std::string("a/"), std::string("\xFF")}) {
     INFO(name);
     CheckForged(kQ4FileName, [&name](Q4Index* index) { index->files[0].name = name; });
   }
@@ -97,8 +97,9 @@ TEST_CASE("only the first shard embeds files", "[q4][validate]") {
 }
 
 TEST_CASE("header fields out of range are refused", "[q4][validate]") {
-  const auto edit = GENERATE(std::pair<std::uint32_t, std::uint32_t>{0, 0}, std::pair<std::uint32_t, std::uint32_t>{1, 1},
-                             std::pair<std::uint32_t, std::uint32_t>{0, 10'001});
+  const auto edit =
+      GENERATE(std::pair<std::uint32_t, std::uint32_t>{0, 0}, std::pair<std::uint32_t, std::uint32_t>{1, 1},
+               std::pair<std::uint32_t, std::uint32_t>{0, 10'001});
   ForgedContainer forged(WriteSample(SmallSample()));
   forged.header.shard = edit.first;
   forged.header.shard_count = edit.second;
@@ -134,7 +135,7 @@ TEST_CASE("every chunk has exactly one owner", "[q4][validate]") {
     CheckForged(kQ4ChunkOwner, [&](Q4Index* index) { Named(index, name).parts[0].first_chunk = first; });
   };
   first_chunk("bias", kHuge);
-  first_chunk("bias", 0);        // that of a file
+  first_chunk("bias", 0);  // that of a file
   first_chunk("nf4.nested", kHuge);
   first_chunk("nf4.nested", kHuge - 1);  // its further parts wrap to 0
   CheckForged(kQ4ChunkOwner, [](Q4Index* index) {

@@ -178,7 +178,8 @@ TEST_CASE("an index beyond the limit is refused while planning", "[q4][writer]")
   sample.Add(RawTensor("w", DType::kU8, {8}));
   sample.Sort();
   CHECK(ComputeQ4Layout(sample.plan, sample.payload_order, (256u << 20) - 512).ok());
-  CHECK(IssueNumberOf(ComputeQ4Layout(sample.plan, sample.payload_order, 256u << 20).status()) == kQ4IndexTooLarge.number);
+  CHECK(IssueNumberOf(ComputeQ4Layout(sample.plan, sample.payload_order, 256u << 20).status()) ==
+        kQ4IndexTooLarge.number);
   sample.plan.tensors[0].shape = {std::uint64_t{1} << 47};
   sample.plan.tensors[0].elems = std::uint64_t{1} << 47;
   CHECK(IssueNumberOf(ComputeQ4Layout(sample.plan, sample.payload_order, 0).status()) == kQ4IndexTooLarge.number);

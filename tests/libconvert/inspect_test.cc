@@ -39,8 +39,10 @@ Bytes NormalBytes(DType dtype, std::uint64_t elems, unsigned seed) {
 
 Q4Builder Model() {
   Q4Builder builder;
-  builder.AddQuantized("a.weight", DType::kBF16, {100, 333}, NormalBytes(DType::kBF16, 33300, 1), Q4Scheme::kNf4, 64, true);
-  builder.AddQuantized("b.weight", DType::kF32, {64, 65}, NormalBytes(DType::kF32, 64 * 65, 2), Q4Scheme::kFp4, 128, false);
+  builder.AddQuantized("a.weight", DType::kBF16, {100, 333}, NormalBytes(DType::kBF16, 33300, 1), Q4Scheme::kNf4, 64,
+                       true);
+  builder.AddQuantized("b.weight", DType::kF32, {64, 65}, NormalBytes(DType::kF32, 64 * 65, 2), Q4Scheme::kFp4, 128,
+                       false);
   builder.AddRaw("norm.weight", DType::kBF16, {64}, NormalBytes(DType::kBF16, 64, 3));
   builder.AddRaw("steps", DType::kI64, {2}, Bytes{1, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255});
   builder.AddFile("config.json", kConfig);
@@ -181,7 +183,8 @@ TEST_CASE("dumped values are those that dequantizing gives") {
   std::vector<std::uint16_t> words(33300);
   std::memcpy(words.data(), source.data(), source.size());
   // Across block and group borders (256 blocks of 64), and to the very end.
-  for (const auto& [start, count] : {std::pair<std::uint64_t, std::uint64_t>{0, 3}, {16381, 9}, {33299, 1}, {0, 33300}}) {
+  for (const auto& [start, count] :
+       {std::pair<std::uint64_t, std::uint64_t>{0, 3}, {16381, 9}, {33299, 1}, {0, 33300}}) {
     const auto dump = DumpTensor(PosixFileSystem(), fixture.path(), "a.weight", start, count);
     REQUIRE(dump.ok());
     REQUIRE(dump->size() == count);
@@ -205,8 +208,11 @@ TEST_CASE("dumped values are those that dequantizing gives") {
 
 TEST_CASE("a dump outside the tensor is refused") {
   const Fixture fixture;
-  for (const auto& [start, count] :
-       {std::pair<std::uint64_t, std::uint64_t>{0, 0}, {33300, 1}, {33299, 2}, {~std::uint64_t{0}, 2}, {1, ~std::uint64_t{0}}}) {
+  for (const auto& [start, count] : {std::pair<std::uint64_t, std::uint64_t>{0, 0},
+                                     {33300, 1},
+                                     {33299, 2},
+                                     {~std::uint64_t{0}, 2},
+                                     {1, ~std::uint64_t{0}}}) {
     CHECK(IssueNumberOf(DumpTensor(PosixFileSystem(), fixture.path(), "a.weight", start, count).status()) ==
           kBadDumpRange.number);
   }
@@ -244,7 +250,8 @@ TEST_CASE("two containers are compared by content") {
     Q4Builder builder = Model();
     builder.Find("norm.weight").parts[Q4Part::kData][0] ^= 1;
     builder.Remove("b.weight");
-    builder.AddQuantized("b.weight", DType::kF32, {64, 65}, NormalBytes(DType::kF32, 64 * 65, 2), Q4Scheme::kNf4, 64, false);
+    builder.AddQuantized("b.weight", DType::kF32, {64, 65}, NormalBytes(DType::kF32, 64 * 65, 2), Q4Scheme::kNf4, 64,
+                         false);
     builder.Remove("steps");
     builder.AddRaw("new", DType::kU8, {1}, Bytes(1));
     builder.AddFile("tokenizer.json", "y");
@@ -293,9 +300,8 @@ TEST_CASE("safetensors checkpoints are inspected too") {
 
 TEST_CASE("the parts of a bitsandbytes weight are shown as one weight") {
   const test::TempDir dir;
-  const std::string state =
-      R"({"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [4, 32], )"
-      R"("nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.05})";
+  const std::string state = R"({"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [4, 32], )"
+                            R"("nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": 0.05})";
   test::SafetensorsBuilder file;
   file.Add("w", "U8", {64, 1}, std::string(64, 'a'))
       .Add("w.absmax", "U8", {2}, "ab")
@@ -347,8 +353,8 @@ TEST_CASE("statistics, histogram and one tensor in depth are shown") {
   detail.tensors = *SelectTensors(report, {});
   detail.stats = detail.hist = detail.files = true;
   const std::string text = InspectReportText(report, detail);
-  for (const char* expected : {"(model: 2 tensors)", "codes of 1 nf4 tensors", "codes of 1 fp4 tensors", "#####",
-                               "tokenizer.json"}) {
+  for (const char* expected :
+       {"(model: 2 tensors)", "codes of 1 nf4 tensors", "codes of 1 fp4 tensors", "#####", "tokenizer.json"}) {
     INFO(text);
     CHECK(text.find(expected) != std::string::npos);
   }

@@ -1,5 +1,5 @@
-// Replays what transformers itself would quantize, as recorded by tests/python/policy_check.py: testdata/policy, or the file
-// that Q4_POLICY_FIXTURE names.
+// Replays what transformers itself would quantize, as recorded by tests/python/policy_check.py: testdata/policy, or
+// the file that Q4_POLICY_FIXTURE names.
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
@@ -48,7 +48,8 @@ std::vector<Model> LoadModels() {
     Model model;
     model.config = entry.at("config").dump();
     model.name = entry.at("config").at("architectures").at(0).get<std::string>();
-    // "kept 2": the names of tensors that are kept and have two dimensions. The policy asks for no more than the rank.
+    // "kept 2": the names of tensors that are kept and have two dimensions. The policy asks for no more than the
+    // rank.
     for (const auto& [kind_and_rank, names] : entry.at("tensors").items()) {
       const std::size_t space = kind_and_rank.find(' ');
       for (const Json& name : names) {
@@ -65,8 +66,8 @@ std::vector<Model> LoadModels() {
   return models;
 }
 
-// The one difference that is left as it is: in these classes the last parameter is that of the last layer's last module, which
-// transformers therefore spares (docs/policy.md, D3).
+// The one difference that is left as it is: in these classes the last parameter is that of the last layer's last
+// module, which transformers therefore spares (docs/policy.md, D3).
 const std::map<std::string, std::string> kLastLayerSpared = {
     {"HrmTextModel", "^H_module.layers.#.mlp.down_proj"},
     {"NanoChatModel", "^layers.#.mlp.fc2"},
@@ -103,14 +104,16 @@ TEST_CASE("the default policy quantizes what transformers quantizes") {
       }
       if (agrees) continue;
       ++differences;
-      UNSCOPED_INFO(model.name << ": " << tensor.name << " is \"" << kind << "\" to transformers; q4: " << decision.reason);
+      UNSCOPED_INFO(model.name << ": " << tensor.name << " is \"" << kind
+                               << "\" to transformers; q4: " << decision.reason);
     }
   }
   CHECK(differences == 0);
   CHECK(spared.size() == kLastLayerSpared.size());
-  std::printf("policy: %zu classes of %zu model types, %zu tensors, %zu undocumented differences (documented: %zu expert "
-              "weights, %zu Conv1D weights, %zu last layers)\n",
-              models.size(), model_types.size(), tensors, differences, experts, transposed, spared.size());
+  std::printf(
+      "policy: %zu classes of %zu model types, %zu tensors, %zu undocumented differences "
+      "(documented: %zu expert weights, %zu Conv1D weights, %zu last layers)\n",
+      models.size(), model_types.size(), tensors, differences, experts, transposed, spared.size());
 }
 
 TEST_CASE("every rule of a model decides about some tensor") {

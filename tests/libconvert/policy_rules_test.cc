@@ -70,7 +70,8 @@ TEST_CASE("the tables are well formed") {
       CHECK_FALSE(rule.reason.empty());
     }
   }
-  CHECK(std::none_of(ModelRules().begin(), ModelRules().end(), [](const PolicyRule& rule) { return rule.models.empty(); }));
+  CHECK(std::none_of(ModelRules().begin(), ModelRules().end(),
+                     [](const PolicyRule& rule) { return rule.models.empty(); }));
 }
 
 }  // namespace

@@ -52,8 +52,9 @@ TEST_CASE("without a configuration the general rules decide") {
       Tensor("lm_head.weight", {1000, 64}),
   };
   const std::vector<std::string> reasons = {
-      "embedding",     "linear weight", "not a layer's weight", "not a 2-D weight", "router",           "expert weight",
-      "expert weight", "not a layer's weight", "router",        "linear weight",    "not a 2-D weight", "output head",
+      "embedding", "linear weight", "not a layer's weight", "not a 2-D weight",
+      "router",    "expert weight", "expert weight",        "not a layer's weight",
+      "router",    "linear weight", "not a 2-D weight",     "output head",
   };
   const auto decisions = DecideTensors(tensors, "", {});
   REQUIRE(decisions.ok());
@@ -91,7 +92,8 @@ TEST_CASE("an expression that does not compile is a usage error that names it") 
     const auto decisions = DecideTensors({kUpProj}, "", Patterns({{true, "ok"}, {include, "mlp("}}));
     REQUIRE_FALSE(decisions.ok());
     CHECK(ExitCodeOf(decisions.status()) == ExitCode::kUsage);
-    CHECK_THAT(MessageOf(decisions.status()), Catch::Contains("mlp(") && Catch::Contains(include ? "--include" : "--exclude"));
+    CHECK_THAT(MessageOf(decisions.status()),
+               Catch::Contains("mlp(") && Catch::Contains(include ? "--include" : "--exclude"));
   }
   const auto decisions = DecideTensors({kUpProj}, "", Patterns({{true, "\xff"}}));
   REQUIRE_FALSE(decisions.ok());
@@ -116,7 +118,8 @@ TEST_CASE("a recipe is applied rule by rule, field by field, before the patterns
       {"match": "down_proj", "block_size": 512},
       {"match": "norm", "keep": false},
       {"match": "layers\\.11\\.mlp", "keep": true},
-      {"match": "up_proj", "keep": false}]})", "recipe.json");
+      {"match": "up_proj", "keep": false}]})",
+                                  "recipe.json");
   REQUIRE(recipe.ok());
   options.recipe = *recipe;
   const Decision up = DecideOne(kUpProj, options);
@@ -174,7 +177,8 @@ TEST_CASE("the skip list holds kept matrices, sorted, and the head even when it 
   CHECK(Skipped({"model.embed_tokens.weight"}, {}) == Names{"lm_head", "model.embed_tokens"});
   CHECK(Skipped({}, {"lm_head.weight"}).empty());
   CHECK(Skipped({"x.scales"}, {}) == Names{"lm_head"});
-  CHECK(ModulesToSkip({Tensor("norm.weight", {8}), Tensor("conv.weight", {8, 8, 3})}, {false, false}) == Names{"lm_head"});
+  CHECK(ModulesToSkip({Tensor("norm.weight", {8}), Tensor("conv.weight", {8, 8, 3})}, {false, false}) ==
+        Names{"lm_head"});
 }
 
 TEST_CASE("the skip list names the tied heads of models that call them otherwise") {

@@ -25,7 +25,8 @@ TEST_CASE("a rule keeps unset what it leaves out") {
 
 TEST_CASE("every field is read") {
   const auto recipe = Parse(
-      R"({"rules": [{"encoder": "mse", "double_quant": false, "type": "fp4", "block_size": 4096, "match": "", "keep": false}]})");
+      R"({"rules": [{"encoder": "mse", "double_quant": false, "type": "fp4", "block_size": 4096,
+                     "match": "", "keep": false}]})");
   REQUIRE(recipe.ok());
   const RecipeRule& rule = recipe->rules.front();
   CHECK(rule.code_book == CodeBook::kFp4);
@@ -58,28 +59,26 @@ TEST_CASE("what is not a recipe is refused with its place") {
   struct Case {
     std::string text, place;
   };
-  const Case test = GENERATE(Case{"", ""}, Case{"{", ""}, Case{"[]", ""}, Case{"{}", ""}, Case{R"({"rules": {}})", ""},
-                             Case{R"({"rules": [], "version": 1})", "version"},
-                             Case{R"({"rules": [], "rules": []})", "rules"},
-                             Case{R"({"rules": [1]})", "rule 1"},
-                             Case{R"({"rules": [{"keep": true}]})", "rule 1"},
-                             Case{R"({"rules": [{"match": 1, "keep": true}]})", "rule 1"},
-                             Case{R"({"rules": [{"match": "a"}]})", "rule 1"},
-                             Case{R"({"rules": [{"match": "a", "keep": true}, {"match": "a", "blocksize": 64}]})", "blocksize"},
-                             Case{R"({"rules": [{"match": "a", "keep": 1}]})", "keep"},
-                             Case{R"({"rules": [{"match": "a", "keep": null}]})", "keep"},
-                             Case{R"({"rules": [{"match": "a", "double_quant": "yes"}]})", "double_quant"},
-                             Case{R"({"rules": [{"match": "a", "type": "int4"}]})", "nf4"},
-                             Case{R"({"rules": [{"match": "a", "type": 4}]})", "type"},
-                             Case{R"({"rules": [{"match": "a", "encoder": "none"}]})", "encoder"},
-                             Case{R"({"rules": [{"match": "a", "block_size": 16}]})", "block_size"},
-                             Case{R"({"rules": [{"match": "a", "block_size": 96}]})", "block_size"},
-                             Case{R"({"rules": [{"match": "a", "block_size": 8192}]})", "block_size"},
-                             Case{R"({"rules": [{"match": "a", "block_size": 4294967360}]})", "block_size"},
-                             Case{R"({"rules": [{"match": "a", "block_size": -64}]})", "block_size"},
-                             Case{R"({"rules": [{"match": "a", "block_size": 64.0}]})", "block_size"},
-                             Case{R"({"rules": [{"match": "a", "block_size": "64"}]})", "block_size"},
-                             Case{R"({"rules": [{"match": "a", "keep": [[true]]}]})", ""});
+  const Case test = GENERATE(
+      Case{"", ""}, Case{"{", ""}, Case{"[]", ""}, Case{"{}", ""}, Case{R"({"rules": {}})", ""},
+      Case{R"({"rules": [], "version": 1})", "version"}, Case{R"({"rules": [], "rules": []})", "rules"},
+      Case{R"({"rules": [1]})", "rule 1"}, Case{R"({"rules": [{"keep": true}]})", "rule 1"},
+      Case{R"({"rules": [{"match": 1, "keep": true}]})", "rule 1"}, Case{R"({"rules": [{"match": "a"}]})", "rule 1"},
+      Case{R"({"rules": [{"match": "a", "keep": true}, {"match": "", "blocksize": 1}]})", "blocksize"},
+      Case{R"({"rules": [{"match": "a", "keep": 1}]})", "keep"},
+      Case{R"({"rules": [{"match": "a", "keep": null}]})", "keep"},
+      Case{R"({"rules": [{"match": "a", "double_quant": "yes"}]})", "double_quant"},
+      Case{R"({"rules": [{"match": "a", "type": "int4"}]})", "nf4"},
+      Case{R"({"rules": [{"match": "a", "type": 4}]})", "type"},
+      Case{R"({"rules": [{"match": "a", "encoder": "none"}]})", "encoder"},
+      Case{R"({"rules": [{"match": "a", "block_size": 16}]})", "block_size"},
+      Case{R"({"rules": [{"match": "a", "block_size": 96}]})", "block_size"},
+      Case{R"({"rules": [{"match": "a", "block_size": 8192}]})", "block_size"},
+      Case{R"({"rules": [{"match": "a", "block_size": 4294967360}]})", "block_size"},
+      Case{R"({"rules": [{"match": "a", "block_size": -64}]})", "block_size"},
+      Case{R"({"rules": [{"match": "a", "block_size": 64.0}]})", "block_size"},
+      Case{R"({"rules": [{"match": "a", "block_size": "64"}]})", "block_size"},
+      Case{R"({"rules": [{"match": "a", "keep": [[true]]}]})", ""});
   INFO(test.text);
   const auto recipe = Parse(test.text);
   REQUIRE_FALSE(recipe.ok());

@@ -1,5 +1,5 @@
-// A small model whose container is then changed in meaning, with right digests, or in bytes. Each change must be found and
-// named.
+// A small model whose container is then changed in meaning, with right digests, or in bytes. Each change must be found
+// and named.
 #include "libconvert/verify.h"
 
 #include <cstring>
@@ -113,7 +113,8 @@ class Fixture {
 };
 
 // Exactly one finding, of this rule and tensor, whose message holds `text`.
-void CheckOnlyFinding(const VerifyReport& report, const Issue& issue, const std::string& tensor, const std::string& text = {}) {
+void CheckOnlyFinding(const VerifyReport& report, const Issue& issue, const std::string& tensor,
+                      const std::string& text = {}) {
   INFO(VerifyReportJson(report));
   REQUIRE(report.findings.size() == 1);
   CHECK(report.finding_count == 1);

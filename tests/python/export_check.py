@@ -9,8 +9,9 @@ For each case: convert, export, load the export with from_pretrained, quantize t
 and compare
   - the modules that became Linear4bit, and their packed codes: equal;
   - without double quantization, scales and outputs: equal bit for bit;
-  - with it, decoded scales: as near to the true ones as the 8-bit map allows (numerics Q5.11), and within 2 % of the ones
-    of bitsandbytes, which does not always pick the nearest; outputs: cosine above 0.999.
+  - with it, decoded scales: as near to the true ones as the 8-bit map allows (numerics Q5.11), on average no farther than
+    those of bitsandbytes, which does not always pick the nearest entry, and at most one entry away from them; outputs:
+    cosine above 0.999.
 Prints a line of figures per case and exits with 1 if any comparison fails.
 """
 
@@ -30,7 +31,6 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAnd
 
 # Half the widest gap of the 8-bit map, relative to a group's largest value, with room for the rounding of Q5.4 and Q5.5.
 HALF_GAP = 0.00704
-BNB_SCALE_TOLERANCE = 0.02
 MIN_COSINE = 0.999
 
 
@@ -97,8 +97,9 @@ def convert_and_export(case, programs, work):
 
 def load(case, directory, config=None):
     kind = AutoModelForCausalLM if case.causal else AutoModel
-    model = kind.from_pretrained(directory, quantization_config=config, device_map="cpu")
-    return model.eval()
+    # An explicit quantization_config=None would hide the one in config.json.
+    settings = {"quantization_config": config} if config else {}
+    return kind.from_pretrained(directory, device_map="cpu", **settings).eval()
 
 
 def quantize_on_load(case):
@@ -141,17 +142,21 @@ def decoded_scales(state):
 
 
 def check_scales(case, name, ours, theirs, source_weight, failures):
-    """Returns the largest relative difference of decoded scales."""
+    """Returns the largest difference of decoded scales, relative to their group's largest value."""
     if not case.double_quant:
         failures.require(case, torch.equal(ours.absmax, theirs.absmax), f"{name}: scales differ")
         return 0.0
     mine, other = decoded_scales(ours), decoded_scales(theirs)
     blocks = torch.nn.functional.pad(source_weight.float().abs().flatten(), (0, -source_weight.numel() % 64))
     true = blocks.reshape(-1, 64).amax(1)
-    bound = HALF_GAP * ours.state2.absmax.repeat_interleave(256)[: true.numel()]
-    failures.require(case, bool(((mine - true).abs() <= bound).all()), f"{name}: a decoded scale misses the bound of Q5.11")
-    difference = ((mine - other).abs() / other.abs()).max().item()
-    failures.require(case, difference <= BNB_SCALE_TOLERANCE, f"{name}: scales {difference:.2%} from those of bitsandbytes")
+    group_max = ours.state2.absmax.repeat_interleave(256)[: true.numel()]
+    my_error, other_error = (mine - true).abs(), (other - true).abs()
+    failures.require(case, bool((my_error <= HALF_GAP * group_max).all()), f"{name}: a scale misses the bound of Q5.11")
+    failures.require(case, my_error.double().mean() <= other_error.double().mean() * (1 + 1e-6),
+                     f"{name}: scales are farther from the true ones than those of bitsandbytes")
+    difference = ((mine - other).abs() / group_max).max().item()
+    # At most one entry of the map apart.
+    failures.require(case, difference <= 2 * HALF_GAP, f"{name}: scales {difference:.2%} from those of bitsandbytes")
     return difference
 
 

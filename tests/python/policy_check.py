@@ -1,10 +1,10 @@
-"""Derives from transformers itself which checkpoint tensors `load_in_4bit` quantizes, for every architecture that it has.
+"""Derives from transformers itself which checkpoint tensors `load_in_4bit` quantizes, for every architecture.
 
 Each model class is built on the meta device (shapes, no memory) from its default configuration with few layers. The
 skip list and the replacement of modules are transformers' own (Bnb4BitHfQuantizer.get_modules_to_not_convert,
 replace_with_bnb_linear); the names on disk are those of save_pretrained (revert_weight_conversion). To follow a weight
-through the conversions that split, merge or rename it, each group of weights has a dtype of its own while the conversions
-run (TAGS): the dtype that comes out says where a tensor came from.
+through the conversions that split, merge or rename it, each group of weights has a dtype of its own while they run (TAGS):
+the dtype that comes out says where a tensor came from.
 
     python policy_check.py --out all.json [--shard 0/2]      every model class
     python policy_check.py --compact all.json [...] --out testdata/policy/architectures.json
@@ -136,7 +136,7 @@ def describe(model_type, class_name):
     model = build(model_type, class_name)
     state = dict(model.state_dict())
     modules = quantized_modules(model)
-    experts = {name for name, module in model.named_modules() if re.search(r"Experts(FP8|Fp8)?$", type(module).__name__)}
+    experts = {name for name, module in model.named_modules() if type(module).__name__.endswith("Experts")}
     tagged = {}
     for name, tensor in state.items():
         parent, _, own_name = name.rpartition(".")

@@ -25,7 +25,8 @@ struct ReadRecord {
   std::uint64_t bytes = 0;
 };
 
-// Only what readers and writers of single files need: no directories, no locks. A test may change a file's bytes in place.
+// Only what readers and writers of single files need: no directories, no locks. A test may change a file's bytes in
+// place.
 class MemoryFileSystem final : public FileSystem {
  public:
   TestBytes& operator[](const std::string& path) {
@@ -89,7 +90,8 @@ class MemoryFileSystem final : public FileSystem {
         const std::lock_guard lock(fs_->mutex_);
         fs_->reads_.push_back({path_, offset, out.size()});
       }
-      if (offset > bytes_->size() || out.size() > bytes_->size() - offset) return absl::OutOfRangeError("file ends early");
+      if (offset > bytes_->size() || out.size() > bytes_->size() - offset)
+        return absl::OutOfRangeError("file ends early");
       std::copy_n(bytes_->begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
       return absl::OkStatus();
     }

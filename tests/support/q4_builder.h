@@ -1,5 +1,5 @@
-// Makes .q4 containers from values in memory, with the scalar kernels and without the converter, so that tests can change
-// what a container says (a code, a scale, a statistic) and write it again with right digests.
+// Makes .q4 containers from values in memory, with the scalar kernels and without the converter, so that tests can
+// change what a container says (a code, a scale, a statistic) and write it again with right digests.
 #pragma once
 
 #include <algorithm>
@@ -55,7 +55,8 @@ class Q4Builder {
     const std::uint64_t blocks = entry.blocks();
     Bytes codes(PackedBytes(entry.elems));
     std::vector<float> scales(blocks);
-    if (kernels.quantize(type, book, bytes.data(), entry.elems, block_size, codes.data(), scales.data()) != kAllFinite) {
+    if (kernels.quantize(type, book, bytes.data(), entry.elems, block_size, codes.data(), scales.data()) !=
+        kAllFinite) {
       throw std::runtime_error("test tensor holds NaN or infinity");
     }
     if (nested) {
@@ -113,8 +114,8 @@ class Q4Builder {
     for (const auto& [name, content] : files_) {
       Check(writer->BeginFile(number));
       std::uint64_t chunk = 0;
-      Append(*writer, {Q4ChunkPlace::Section::kFile, number++, 0}, Bytes(content.begin(), content.end()), kQ4ChunkBytes, 1,
-             &chunk);
+      Append(*writer, {Q4ChunkPlace::Section::kFile, number++, 0}, Bytes(content.begin(), content.end()), kQ4ChunkBytes,
+             1, &chunk);
     }
     for (std::size_t t = 0; t < tensors_.size(); ++t) {
       const BuiltTensor& tensor = tensors_[t];
@@ -168,8 +169,10 @@ class Q4Builder {
     for (std::uint64_t begin = 0; begin < bytes.size(); begin += chunk_bytes) {
       const std::uint64_t end = std::min<std::uint64_t>(bytes.size(), begin + chunk_bytes);
       place.chunk = (*chunk)++;
-      Check(writer.Append(Get(EncodeQ4Chunk(writer.index().file_id, place, Bytes(bytes.begin() + static_cast<std::ptrdiff_t>(begin),
-                                            bytes.begin() + static_cast<std::ptrdiff_t>(end)), planes, compression))));
+      Check(writer.Append(Get(EncodeQ4Chunk(
+          writer.index().file_id, place,
+          Bytes(bytes.begin() + static_cast<std::ptrdiff_t>(begin), bytes.begin() + static_cast<std::ptrdiff_t>(end)),
+          planes, compression))));
     }
   }
 

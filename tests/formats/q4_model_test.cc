@@ -1,0 +1,156 @@
+// Models of one file and of several (formats/q4_model.cc, formats/q4_shards.cc).
+#include <algorithm>
+
+#include "formats/q4_issues.h"
+#include "formats/q4_shards.h"
+#include "tests/formats/q4_samples.h"
+#include "tests/support/catch.h"
+
+namespace q4 {
+namespace {
+
+// Two shards with their list in "dir/m.q4.index.json".
+class ShardedModel {
+ public:
+  ShardedModel() {
+    for (std::uint32_t shard = 0; shard < 2; ++shard) {
+      Q4Sample sample;
+      sample.plan.shard = shard;
+      sample.plan.shard_count = 2;
+      sample.plan.file_id.fill(static_cast<std::uint8_t>(shard));
+      // Names of the shards interleave.
+      for (const char* name : {"a", "c"}) {
+        sample.Add(QuantizedTensor(name + std::to_string(shard), Q4Scheme::kNf4, {64}, 64, false));
+      }
+      if (shard == 0) sample.AddFile("config.json", "{}");
+      sample.Sort();
+      const std::string name = Q4ShardName("dir/m.q4", shard, 2);
+      fs[name] = WriteSample(sample);
+      const auto reader = Q4Reader::Open(fs, name);
+      REQUIRE(reader.ok());
+      list.parts.push_back({BaseNameOf(name), (*reader)->seal().file_bytes, (*reader)->seal().root});
+      for (const Q4Tensor& tensor : (*reader)->index().tensors) list.tensors.emplace_back(tensor.name, shard);
+    }
+  }
+
+  absl::StatusOr<std::unique_ptr<Q4Model>> Open() {
+    const std::string text = EncodeQ4ShardList(list);
+    fs["dir/m.q4.index.json"].assign(text.begin(), text.end());
+    return Q4Model::Open(fs, "dir/m.q4.index.json");
+  }
+
+  MemoryFileSystem fs;
+  Q4ShardList list;
+};
+
+TEST_CASE("shard names", "[q4][shards]") {
+  CHECK(Q4ShardName("out/m.q4", 0, 3) == "out/m-00001-of-00003.q4");
+  CHECK(Q4ShardName("m", 9999, 10000) == "m-10000-of-10000.q4");
+  CHECK(Q4ShardIndexName("out/m.q4") == "out/m.q4.index.json");
+  CHECK(Q4ShardIndexName("m") == "m.q4.index.json");
+}
+
+TEST_CASE("a sharded model is one model", "[q4][model]") {
+  ShardedModel sharded;
+  const auto model = sharded.Open();
+  INFO(model.status().ToString());
+  REQUIRE(model.ok());
+  std::vector<std::string> names;
+  for (const Q4Model::Location& at : (*model)->tensors()) names.push_back((*model)->tensor(at).name);
+  CHECK(names == std::vector<std::string>{"a0", "a1", "c0", "c1"});
+  REQUIRE((*model)->Find("c1") != nullptr);
+  CHECK((*model)->Find("c1")->shard == 1);
+  CHECK((*model)->Find("b") == nullptr);
+  CHECK((*model)->ReadFile("config.json").value() == "{}");
+  CHECK(IssueNumberOf((*model)->ReadFile("tokenizer.json").status()) == kQ4NoSuchFile.number);
+  TestBytes roots;
+  for (const Q4ShardEntry& part : sharded.list.parts) roots.insert(roots.end(), part.root.begin(), part.root.end());
+  CHECK((*model)->root() == Sha256Of(roots));
+}
+
+TEST_CASE("one container is a model, also when it is a shard", "[q4][model]") {
+  ShardedModel sharded;
+  const auto model = Q4Model::Open(sharded.fs, "dir/m-00002-of-00002.q4");
+  REQUIRE(model.ok());
+  CHECK((*model)->tensors().size() == 2);
+  CHECK((*model)->root() == sharded.list.parts[1].root);
+  CHECK((*model)->Find("a1") != nullptr);
+  CHECK((*model)->Find("a0") == nullptr);
+}
+
+TEST_CASE("the list is canonical and survives parsing", "[q4][shards]") {
+  ShardedModel sharded;
+  const std::string text = EncodeQ4ShardList(sharded.list);
+  const auto parsed = ParseQ4ShardList(text, "list");
+  REQUIRE(parsed.ok());
+  CHECK(EncodeQ4ShardList(*parsed) == text);
+  std::reverse(sharded.list.tensors.begin(), sharded.list.tensors.end());
+  CHECK(EncodeQ4ShardList(sharded.list) == text);
+}
+
+TEST_CASE("shards that are not those of the list are refused", "[q4][model]") {
+  ShardedModel sharded;
+  const auto refused = [&sharded] {
+    const absl::Status status = sharded.Open().status();
+    INFO(status.ToString());
+    CHECK(ExitCodeOf(status) == ExitCode::kCheckFailed);
+    return IssueNumberOf(status) == kQ4ShardDiffers.number;
+  };
+  SECTION("size") {
+    ++sharded.list.parts[0].bytes;
+    CHECK(refused());
+  }
+  SECTION("root") {
+    sharded.list.parts[1].root[0] ^= 1;
+    CHECK(refused());
+  }
+  SECTION("order") {
+    std::swap(sharded.list.parts[0], sharded.list.parts[1]);
+    CHECK(refused());
+  }
+  SECTION("a tensor too many") {
+    sharded.list.tensors.emplace_back("z", 0);
+    CHECK(refused());
+  }
+  SECTION("a tensor too few") {
+    sharded.list.tensors.pop_back();
+    CHECK(refused());
+  }
+  SECTION("a tensor in another shard") {
+    sharded.list.tensors[0].second = 1;
+    CHECK(refused());
+  }
+  SECTION("a damaged shard") {
+    sharded.fs["dir/m-00001-of-00002.q4"][100] ^= 1;
+    CHECK(IssueNumberOf(sharded.Open().status()) == kQ4HeaderDamaged.number);
+  }
+  SECTION("a missing shard") {
+    REQUIRE(sharded.fs.Remove("dir/m-00001-of-00002.q4").ok());
+    CHECK_FALSE(sharded.Open().ok());
+  }
+}
+
+TEST_CASE("a list that breaks a rule is refused", "[q4][shards]") {
+  const std::string good = EncodeQ4ShardList(ShardedModel().list);
+  const auto with = [&good](const std::string& from, const std::string& to) {
+    std::string text = good;
+    const std::size_t at = text.find(from);
+    REQUIRE(at != std::string::npos);
+    return text.replace(at, from.size(), to);
+  };
+  const std::string root = good.substr(good.find("\"root\": \"") + 9, 64);
+  for (const std::string& text :
+       {std::string("{}"), std::string("[]"), std::string("{"), with("q4-shards-1", "q4-shards-2"),
+        with("\"a0\": 0", "\"a0\": 2"), with("\"a0\": 0", "\"a0\": -1"), with("\"a0\": 0", "\"a1\": 0"),
+        with("\"a0\": 0", "\"a0\": \"0\""), with("m-00001-of-00002.q4", "../m-00001-of-00002.q4"),
+        with("m-00001-of-00002.q4", ".hidden"), with("m-00001-of-00002.q4", "/etc/passwd"),
+        with("m-00001-of-00002.q4", ""), with(root, root.substr(1)), with(root, std::string(64, 'g')),
+        with(root, std::string(64, '0')), with("\"format\"", "\"Format\""),
+        with("\"tensors\"", "\"extra\": 1, \"tensors\"")}) {
+    INFO(text);
+    CHECK(ExitCodeOf(ParseQ4ShardList(text, "list").status()) == ExitCode::kInvalidInput);
+  }
+}
+
+}  // namespace
+}  // namespace q4

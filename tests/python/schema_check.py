@@ -1,0 +1,55 @@
+"""Runs the tools with --json and validates what they print against docs/schema."""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import jsonschema
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bin", type=pathlib.Path, required=True)
+    parser.add_argument("--checkpoints", type=pathlib.Path, required=True)
+    parser.add_argument("--schemas", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    checked = 0
+
+    def check(tool, schema, *words, code=0):
+        nonlocal checked
+        done = subprocess.run([str(arguments.bin / tool), *map(str, words), "--json"], capture_output=True, text=True)
+        if done.returncode != code:
+            sys.exit(f"{tool} {words}: exit code {done.returncode}, expected {code}: {done.stderr}")
+        document = json.loads(done.stdout)  # exactly one document
+        validator = jsonschema.Draft202012Validator(json.loads((arguments.schemas / schema).read_text()))
+        errors = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+        if errors:
+            sys.exit(f"{tool} {words} does not match {schema}:\n" + "\n".join(errors[:10]))
+        checked += 1
+
+    with tempfile.TemporaryDirectory() as folder:
+        work = pathlib.Path(folder)
+        source = arguments.checkpoints / "tiny_plain_src"
+        model, parts = work / "m.q4", work / "p.q4"
+        for schema in arguments.schemas.glob("*.schema.json"):
+            jsonschema.Draft202012Validator.check_schema(json.loads(schema.read_text()))
+        quiet = ("--progress", "none")
+        check("q4convert", "convert.schema.json", source, "-o", model, "--dry-run")
+        check("q4convert", "convert.schema.json", source, "-o", model, *quiet)
+        check("q4convert", "convert.schema.json", source, "-o", parts, "--shard-size", "200KB", "--no-double-quant", *quiet)
+        for words in ((), ("--tensors",), ("--stats",), ("--hist",), ("--files",), ("--diff", model),
+                      ("--tensor", "model.layers.0.mlp.up_proj.weight", "--dump", "0:4")):
+            check("q4inspect", "inspect.schema.json", model, *words)
+        check("q4inspect", "inspect.schema.json", source)
+        check("q4verify", "verify.schema.json", model, *quiet)
+        check("q4verify", "verify.schema.json", model, "--against", source, *quiet)
+        check("q4verify", "verify.schema.json", model, "--max-nmse", "1e-9", *quiet, code=6)
+        check("q4export", "export.schema.json", model, "--to", "bnb", "-o", work / "bnb", *quiet)
+        check("q4export", "export.schema.json", model, "--to", "safetensors", "-o", work / "plain", *quiet)
+    print(f"schema_check: {checked} documents, 0 violations")
+
+
+if __name__ == "__main__":
+    main()
