@@ -12,6 +12,9 @@
 
 namespace q4 {
 
+// How every list begins, since it is canonical: what tells it from other JSON files.
+inline constexpr std::string_view kQ4ShardListStart = "{\n  \"format\": \"q4-shards-";
+
 struct Q4ShardEntry {
   std::string name;  // plain file name, in the folder of the list
   std::uint64_t bytes = 0;

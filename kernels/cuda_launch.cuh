@@ -24,6 +24,12 @@ inline KernelError BadArgument(const char* what) { return {static_cast<int>(cuda
 
 inline bool IsAligned16(const void* pointer) { return reinterpret_cast<std::uintptr_t>(pointer) % 16 == 0; }
 
+// A grid-stride kernel works with any grid; a grid's size has a limit.
+inline unsigned GridSize(std::uint64_t wanted) {
+  constexpr std::uint64_t kLargest = 0x7FFFFFFF;
+  return static_cast<unsigned>(wanted < kLargest ? wanted : kLargest);
+}
+
 // Blocks of a grid-stride kernel: as many as run at once, or fewer if there is less work.
 template <typename Kernel>
 KernelError ResidentGrid(Kernel kernel, int threads, std::uint64_t work_items, unsigned* grid) {

@@ -1,5 +1,5 @@
 // The tables of kernels/codebook.h in the forms that device code looks them up. All are computed by the compiler from that header
-// and sit in constant memory; kernels copy what they use to shared memory, replicated so that no two lanes of an access meet in a bank.
+// and sit in the device's memory; kernels copy what they use to shared memory, replicated so that no two lanes of an access meet in a bank.
 #pragma once
 
 #include <array>
@@ -137,7 +137,8 @@ constexpr NestedMapTable NestedMapOf() {
   return table;
 }
 
-static __constant__ constexpr NestedMapTable kDeviceNestedMap = NestedMapOf();
+// In global memory: threads copy it side by side, and constant memory would serve them one by one.
+static __device__ const NestedMapTable kDeviceNestedMap = NestedMapOf();
 
 // Q5.5: a multiply and a separate add. `map` is the table above or a copy.
 __device__ inline float DecodeNestedScale(const float* map, std::uint32_t code, float absmax2, float offset) {

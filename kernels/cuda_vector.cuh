@@ -20,12 +20,7 @@ inline constexpr std::uint32_t kElementBytes = kType == FloatType::kF32 ? 4 : 2;
 template <FloatType kType>
 inline constexpr std::uint32_t kVectorSize = 16 / kElementBytes<kType>;
 
-// kStreaming: the data is used once and need not stay in a cache.
-template <bool kStreaming>
-__device__ inline uint4 LoadVector(const void* p) {
-  if constexpr (kStreaming) return __ldcs(static_cast<const uint4*>(p));
-  return *static_cast<const uint4*>(p);
-}
+__device__ inline uint4 LoadVector(const void* p) { return *static_cast<const uint4*>(p); }
 
 __device__ inline std::uint32_t WordOf(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 

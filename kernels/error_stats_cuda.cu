@@ -1,9 +1,9 @@
 // Error statistics on the device (docs/numerics.md Q7, Q8), alone or in the pass that quantizes. error_stats_scalar.cc with this
 // division of work:
 //   A group of 256 blocks belongs to one team: a warp or, where groups are large and so few, a thread block. The team takes the
-//   group's blocks in order, 16 to a warp at a time, and one of its warps adds the block sums in that order (Q7.3).
-//   A warp works on its 16 blocks at once, two lanes to a block: the even lane owns the even ones of Q7.1's 16 sum lanes, the odd lane the
-//   odd ones, each in increasing order. So all steps of the tree but the last stay inside a lane.
+//   group's blocks in order, 8 to a warp at a time, and one of its warps adds the block sums in that order (Q7.3).
+//   A warp works on its 8 blocks at once, four lanes to a block. Of Q7.1's 16 sum lanes, a block's lane q owns q, q + 4, q + 8 and
+//   q + 12, each in increasing order of the elements. So half of the tree's steps stay inside a lane.
 //   Sums are fp64, operation by operation those of the reference.
 //   Maxima: fp32 estimates prove for nearly every block that it cannot raise a maximum found so far. Other blocks are looked at
 //   again with the reference's operations (NoteExtremes). error_stats_simd.cc does the same and holds the proof for the gap ratio.
@@ -21,7 +21,8 @@ namespace {
 
 constexpr std::uint32_t kWarps = 8;
 constexpr int kThreads = kWarps * kWarp;
-constexpr std::uint32_t kTileBlocks = kWarp / 2;
+constexpr std::uint32_t kBlockLanes = 4;  // lanes of a warp that share a block
+constexpr std::uint32_t kTileBlocks = kWarp / kBlockLanes;
 constexpr std::uint32_t kGroupTiles = kScaleGroup / kTileBlocks;
 constexpr std::uint64_t kMaxGrid = 1024;
 constexpr int kSums = 5;  // of GroupSums, in its order
@@ -78,7 +79,15 @@ struct WarpExtremes {
 
 // The bits of the largest values that any warp of the thread block has found; non-negative fp64 compare as integers.
 struct RunningMaxima {
-  unsigned long long abs_err, gap_ratio;
+  unsigned long long abs_err, gap_ratio, block_e2;
+
+  // What another warp raises meanwhile may or may not be seen: that decides about work, never about results.
+  static __device__ double Read(const unsigned long long& bits) {
+    return __longlong_as_double(static_cast<long long>(*const_cast<const volatile unsigned long long*>(&bits)));
+  }
+  static __device__ void Raise(unsigned long long* bits, double value) {
+    atomicMax(bits, static_cast<unsigned long long>(__double_as_longlong(value)));
+  }
 };
 
 // The two tables by code begin at multiples of their size, and a row of either is 128 bytes: so one "and" and one "or" make an
@@ -171,114 +180,98 @@ __device__ void MergeExtremes(const Extremes& found, std::uint64_t block, double
     if (err > all->max_abs_err || (err == all->max_abs_err && err > 0 && err_index < all->max_abs_err_index)) {
       all->max_abs_err = err;
       all->max_abs_err_index = err_index;
-      atomicMax(&running->abs_err, static_cast<unsigned long long>(__double_as_longlong(err)));
+      RunningMaxima::Raise(&running->abs_err, err);
     }
     if (gap > all->max_gap_ratio) {
       all->max_gap_ratio = gap;
-      atomicMax(&running->gap_ratio, static_cast<unsigned long long>(__double_as_longlong(gap)));
+      RunningMaxima::Raise(&running->gap_ratio, gap);
     }
     if (e2 > all->worst_block_e2 || (e2 == all->worst_block_e2 && e2 > 0 && block < all->worst_block)) {
       all->worst_block_e2 = e2;
       all->worst_block = block;
+      RunningMaxima::Raise(&running->block_e2, e2);
     }
   }
   __syncwarp();
 }
 
-// What the fast path learnt about a lane's half of a block.
-struct HalfBlock {
-  std::uint64_t index;    // of the block
+// What the fast path learnt about a lane's part of a block.
+struct BlockPart {
+  std::uint64_t index;  // of the block
   float scale;
-  float ratio;            // largest gap ratio estimate, times the scale
-  bool is_active;         // there is such a block
-  double e2, x2;          // the block's sums
+  float ratio;          // largest gap ratio estimate, times the scale
+  bool is_active;       // there is such a block
+  double e2;            // S64(e*e) of the block
 };
 
-// No error of the half block exceeds this. A ratio estimate is fl(fl(e) * fl(1 / h)) with some half gap h: each rounding loses at most
+// No error of the part exceeds this. A ratio estimate is fl(fl(e) * fl(1 / h)) with some half gap h: each rounding loses at most
 // 2^-24 of the result, or 2^-150 of a subnormal one.
 __device__ double MaxErrorBound(float ratio, double largest_half_gap) {
   return (static_cast<double>(ratio) + 0x1p-149) * (largest_half_gap * (1 + 0x1p-20));
 }
 
-__device__ bool MayRaiseMaxAbsError(const HalfBlock& half, double largest_half_gap, double max_abs_err) {
-  return half.ratio != 0 && !(MaxErrorBound(half.ratio, largest_half_gap) < max_abs_err);
+__device__ bool MayRaiseMaxAbsError(const BlockPart& part, double largest_half_gap, double max_abs_err) {
+  return part.ratio != 0 && !(MaxErrorBound(part.ratio, largest_half_gap) < max_abs_err);
 }
 
 // See the function of this name in error_stats_simd.cc. Outside the intervals this estimate is positive where that one is 0, so it is
 // true at least as often.
-__device__ bool MayRaiseGapRatio(const HalfBlock& half, double max_gap_ratio) {
-  if (!(half.scale >= 0x1p-100f && max_gap_ratio >= 0x1p-10)) return half.ratio != 0;
-  const double limit = (max_gap_ratio < 1.99 ? max_gap_ratio : 1.99) * static_cast<double>(half.scale);
-  return !(static_cast<double>(half.ratio) * (1 + 0x1p-20) <= limit);
+__device__ bool MayRaiseGapRatio(const BlockPart& part, double max_gap_ratio) {
+  if (!(part.scale >= 0x1p-100f && max_gap_ratio >= 0x1p-10)) return part.ratio != 0;
+  const double limit = (max_gap_ratio < 1.99 ? max_gap_ratio : 1.99) * static_cast<double>(part.scale);
+  return !(static_cast<double>(part.ratio) * (1 + 0x1p-20) <= limit);
 }
 
 // Whether a decoded element can round to infinity: no |code value| exceeds 1.
 __device__ bool MayOverflow(FloatType type, float scale) { return !IsFinite(RoundTo(type, scale)); }
 
-// Looks at the blocks of a tile again, with all lanes of the warp.
-__device__ __noinline__ void NoteExtremes(const ErrorStatsArgs& args, const HalfBlock& half, StatsShared* shared) {
-  WarpExtremes* all = &shared->extremes[threadIdx.x / kWarp];
-  const std::uint64_t begin = half.index * args.block_size, end = begin + args.block_size;
-  const std::uint32_t parity = threadIdx.x % 2;
-  const double max_abs_err = __longlong_as_double(static_cast<long long>(shared->running.abs_err));
-  const double max_gap_ratio = __longlong_as_double(static_cast<long long>(shared->running.gap_ratio));
+// Looks again at those blocks of a tile that may matter, one after another with all lanes of the warp.
+__device__ __noinline__ void NoteExtremes(const ErrorStatsArgs& args, const BlockPart& part, StatsShared* shared) {
+  const std::uint32_t lane = threadIdx.x % kWarp;
+  const double max_abs_err = RunningMaxima::Read(shared->running.abs_err);
+  const double max_gap_ratio = RunningMaxima::Read(shared->running.gap_ratio);
+  const bool may_matter =
+      part.is_active && (MayRaiseMaxAbsError(part, kStatsTables[BookIndex(args.book)].largest_half_gap, max_abs_err) ||
+                         MayRaiseGapRatio(part, max_gap_ratio) || MayOverflow(args.type, part.scale));
   Extremes found;
-  if (half.is_active) {
-    const bool look_at_error = MayRaiseMaxAbsError(half, kStatsTables[BookIndex(args.book)].largest_half_gap, max_abs_err);
-    const bool look_at_gap = MayRaiseGapRatio(half, max_gap_ratio);
-    const bool look_at_overflow = MayOverflow(args.type, half.scale);
-    if (look_at_error || look_at_gap || look_at_overflow) {
-      for (std::uint64_t i = begin + parity; i < end; i += 2) {
-        const Element element = ElementAt(args, i, half.scale);
-        NoteMaxAbsError(element, i, &found);
-        if (look_at_gap) NoteGapRatio(args, element, half.scale, &found);
-        if (look_at_overflow) found.overflow += IsInfinite(RoundTo(args.type, element.y));
-      }
-      found.clipped = 0;  // the fast path counts these
+  for (std::uint32_t lanes = __ballot_sync(kAllLanes, may_matter); lanes != 0;) {
+    const int source = __ffs(static_cast<int>(lanes)) - 1;
+    lanes &= ~(((1u << kBlockLanes) - 1) << (source / kBlockLanes * kBlockLanes));  // the other lanes of that block
+    const std::uint64_t begin = __shfl_sync(kAllLanes, part.index, source) * args.block_size;
+    const float scale = __shfl_sync(kAllLanes, part.scale, source);
+    for (std::uint64_t i = begin + lane; i < begin + args.block_size; i += kWarp) {
+      const Element element = ElementAt(args, i, scale);
+      NoteMaxAbsError(element, i, &found);
+      NoteGapRatio(args, element, scale, &found);
+      found.overflow += IsInfinite(RoundTo(args.type, element.y));
     }
   }
-  const bool is_first = half.is_active && parity == 0;
-  const std::uint32_t zero = __popc(__ballot_sync(kAllLanes, is_first && half.x2 == 0));
-  const std::uint32_t tiny = __popc(__ballot_sync(kAllLanes, is_first && half.x2 != 0 && fabsf(half.scale) < kTiny));
-  if (threadIdx.x % kWarp == 0) {
-    all->zero_blocks += zero;
-    all->tiny_blocks += tiny;
-  }
-  MergeExtremes(found, half.index, half.is_active ? half.e2 : 0, all, &shared->running);
+  found.clipped = 0;  // the fast path counts these
+  MergeExtremes(found, part.index, part.is_active ? part.e2 : 0, &shared->extremes[threadIdx.x / kWarp], &shared->running);
 }
 
 // ---- Sums of a tile (the fast path)
 
-// The elements with the lane's parity of a row, as fp32.
+// The elements q, q + 4, q + 8 and q + 12 of a row, as fp32.
 template <FloatType kType>
-__device__ void LoadRow(const uint4* row, std::uint32_t parity, float x[kRow / 2]) {
-  if constexpr (kType == FloatType::kF32) {
+__device__ void LoadRow(const uint4* row, std::uint32_t q, float x[4]) {
+  const auto* words = reinterpret_cast<const std::uint32_t*>(row);
 #pragma unroll
-    for (int v = 0; v < 4; ++v) {
-      const uint4 four = row[v];
-      x[2 * v] = FloatOf(parity == 0 ? four.x : four.y);
-      x[2 * v + 1] = FloatOf(parity == 0 ? four.z : four.w);
-    }
-  } else {
-#pragma unroll
-    for (int v = 0; v < 2; ++v) {
-      const uint4 eight = row[v];
-#pragma unroll
-      for (int word = 0; word < 4; ++word) {
-        if constexpr (kType == FloatType::kBF16) {
-          x[4 * v + word] = FloatOf(__byte_perm(WordOf(eight, word), 0, parity == 0 ? 0x1044 : 0x3244));
-        } else {
-          x[4 * v + word] = WidenLow<kType>(__byte_perm(WordOf(eight, word), 0, parity == 0 ? 0x4410 : 0x4432));
-        }
-      }
+  for (int j = 0; j < 4; ++j) {
+    if constexpr (kType == FloatType::kF32) {
+      x[j] = FloatOf(words[4 * j + q]);
+    } else if constexpr (kType == FloatType::kBF16) {
+      x[j] = FloatOf(__byte_perm(words[2 * j + q / 2], 0, q % 2 == 0 ? 0x1044 : 0x3244));
+    } else {
+      x[j] = WidenLow<kType>(__byte_perm(words[2 * j + q / 2], 0, q % 2 == 0 ? 0x4410 : 0x4432));
     }
   }
 }
 
-// One lane's half of a block.
-class HalfSums {
+// One lane's part of a block.
+class PartSums {
  public:
-  __device__ HalfSums(float scale, StatsShared* shared) : scale_(scale) {
+  __device__ PartSums(float scale, StatsShared* shared) : scale_(scale) {
     const std::uint32_t lane = threadIdx.x % kWarp;
     CodeTables& tables = shared->Tables();
     decode_ = static_cast<std::uint32_t>(__cvta_generic_to_shared(&tables.decode[0][lane % (kCodeRow / sizeof(DecodeEntry))]));
@@ -287,9 +280,9 @@ class HalfSums {
     clip_limit_ = fabsf(scale) >= kTiny ? fabsf(scale) : FloatOf(kF32Infinity);
   }
 
-  // Element x with sum lane `lane` of the lane's eight. Its code is in the bits of `code_row` that kCodeRow counts.
+  // Adds element x to the lane's sum lane j of four. Its code is in the bits of `code_row` that kCodeRow counts.
   template <bool kMayClip>
-  __device__ void Add(int lane, float x, std::uint32_t code_row, std::uint32_t one) {
+  __device__ void Add(int j, float x, std::uint32_t code_row, std::uint32_t one) {
     const std::uint32_t offset = code_row & (15 * kCodeRow);
     float value, above, below, unused;
     asm("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(value), "=f"(above), "=f"(below), "=f"(unused) : "r"(decode_ | offset));
@@ -298,11 +291,11 @@ class HalfSums {
     const float y = __fmul_rn(value, scale_);
     const double x64 = static_cast<double>(x), y64 = static_cast<double>(y);
     const double e = __dsub_rn(x64, y64);
-    e_[lane] = __dadd_rn(e_[lane], e);
-    abs_e_[lane] = __dadd_rn(abs_e_[lane], fabs(e));
-    e2_[lane] = __dadd_rn(e2_[lane], __dmul_rn(e, e));
-    x2_[lane] = __dadd_rn(x2_[lane], __dmul_rn(x64, x64));
-    xy_[lane] = __dadd_rn(xy_[lane], __dmul_rn(x64, y64));
+    e_[j] = __dadd_rn(e_[j], e);
+    abs_e_[j] = __dadd_rn(abs_e_[j], fabs(e));
+    e2_[j] = __dadd_rn(e2_[j], __dmul_rn(e, e));
+    x2_[j] = __dadd_rn(x2_[j], __dmul_rn(x64, x64));
+    xy_[j] = __dadd_rn(xy_[j], __dmul_rn(x64, y64));
     // The gap ratio estimate, times the scale: |e| over the half gap on the side of the value that the sign of e tells. One product is
     // that, the other is not positive. As integers, the larger of non-negative floats is the larger, and negative ones lose.
     const float e32 = __fsub_rn(x, y);
@@ -312,17 +305,15 @@ class HalfSums {
     }
   }
 
-  // Q7.1's tree: the sums of the whole block, in both of its lanes.
+  // Q7.1's tree: the sums of the whole block, in all of its lanes.
   __device__ void Fold(double sums[kSums]) {
     double* const lanes[kSums] = {e_, abs_e_, e2_, x2_, xy_};
 #pragma unroll
     for (int s = 0; s < kSums; ++s) {
+      const double low = __dadd_rn(lanes[s][0], lanes[s][2]), high = __dadd_rn(lanes[s][1], lanes[s][3]);  // w = 8
+      sums[s] = __dadd_rn(low, high);                                                                      // w = 4
 #pragma unroll
-      for (int w = 4; w >= 1; w /= 2) {
-#pragma unroll
-        for (int j = 0; j < w; ++j) lanes[s][j] = __dadd_rn(lanes[s][j], lanes[s][j + w]);
-      }
-      sums[s] = __dadd_rn(lanes[s][0], __shfl_xor_sync(kAllLanes, lanes[s][0], 1));
+      for (int w = 2; w >= 1; w /= 2) sums[s] = __dadd_rn(sums[s], __shfl_xor_sync(kAllLanes, sums[s], w));
     }
   }
 
@@ -330,7 +321,7 @@ class HalfSums {
   __device__ std::uint32_t clipped() const { return clipped_; }
 
  private:
-  double e_[8] = {}, abs_e_[8] = {}, e2_[8] = {}, x2_[8] = {}, xy_[8] = {};
+  double e_[4] = {}, abs_e_[4] = {}, e2_[4] = {}, x2_[4] = {}, xy_[4] = {};
   std::uint32_t decode_, hist_;  // addresses in shared memory
   float scale_, clip_limit_;
   int ratio_bits_ = 0;
@@ -345,11 +336,11 @@ __device__ std::uint32_t AddTile(const ErrorStatsArgs& args, std::uint64_t first
   constexpr std::uint32_t kRowVectors = kRow * kElementBytes<kType> / 16;
   constexpr std::uint32_t kVectors = kPieceRows * kRowVectors;
   static_assert(kVectors <= kPieceVectors);
-  const std::uint32_t lane = threadIdx.x % kWarp, own = lane / 2, parity = lane % 2;
+  const std::uint32_t lane = threadIdx.x % kWarp, own = lane / kBlockLanes, q = lane % kBlockLanes;
   uint4(*pieces)[kPieceVectors + 1] = shared->pieces[threadIdx.x / kWarp];
   const bool is_active = own < count;
-  HalfBlock half{first + own, is_active ? args.scales[first + own] : 0.0f, 0, is_active, 0, 0};
-  HalfSums sums(half.scale, shared);
+  BlockPart part{first + own, is_active ? args.scales[first + own] : 0.0f, 0, is_active, 0};
+  PartSums sums(part.scale, shared);
 
   const auto* x = static_cast<const unsigned char*>(args.x);
   for (std::uint32_t at = 0; at < args.block_size; at += kPiece) {
@@ -365,44 +356,45 @@ __device__ std::uint32_t AddTile(const ErrorStatsArgs& args, std::uint64_t first
     for (std::uint32_t j = 0; j < kVectors * kTileBlocks / kWarp; ++j) {
       const std::uint32_t b = (j * kWarp + lane) / kVectors, v = (j * kWarp + lane) % kVectors;
       const std::uint64_t i = (first + b) * args.block_size + at;
-      pieces[b][v] = b < count ? LoadVector<false>(x + i * kElementBytes<kType> + v * 16) : uint4{};
+      pieces[b][v] = b < count ? LoadVector(x + i * kElementBytes<kType> + v * 16) : uint4{};
     }
     __syncwarp();
 #pragma unroll
     for (std::uint32_t row = 0; row < kPieceRows; ++row) {
-      float elements[kRow / 2];
-      LoadRow<kType>(&pieces[own][row * kRowVectors], parity, elements);
-#pragma unroll
-      for (int word = 0; word < 2; ++word) {
-        // Byte j holds the codes of elements 2j (high nibble) and 2j + 1 of these eight.
-        const std::uint32_t own_codes = (word == 0 ? codes[row].x : codes[row].y) >> (parity == 0 ? 4 : 0);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          static_assert(kCodeRow == 1 << 7);
-          const std::uint32_t code_row = j == 0 ? own_codes << 7 : own_codes >> (8 * j - 7);
-          sums.template Add<kMayClip>(4 * word + j, elements[4 * word + j], code_row, one);
-        }
-      }
+      float elements[4];
+      LoadRow<kType>(&pieces[own][row * kRowVectors], q, elements);
+      // Byte b holds the codes of elements 2b (high nibble) and 2b + 1 of a row: the lane's are in bytes q / 2, q / 2 + 2, ...
+      const std::uint32_t shift = q / 2 * 8 + (q % 2 == 0 ? 4 : 0);
+      const std::uint32_t low = codes[row].x >> shift, high = codes[row].y >> shift;
+      static_assert(kCodeRow == 1 << 7);
+      sums.template Add<kMayClip>(0, elements[0], low << 7, one);
+      sums.template Add<kMayClip>(1, elements[1], low >> (16 - 7), one);
+      sums.template Add<kMayClip>(2, elements[2], high << 7, one);
+      sums.template Add<kMayClip>(3, elements[3], high >> (16 - 7), one);
     }
   }
 
   double folded[kSums];
   sums.Fold(folded);
-  if (is_active && parity == 0) {
+  if (is_active && q == 0) {
 #pragma unroll
     for (int s = 0; s < kSums; ++s) shared->sums[threadIdx.x / kWarp][s][own] = folded[s];
   }
-  half.ratio = sums.ratio();
-  half.e2 = folded[2];
-  half.x2 = folded[3];
-  const WarpExtremes& extremes = shared->extremes[threadIdx.x / kWarp];
-  const auto* running = const_cast<const volatile RunningMaxima*>(&shared->running);
-  const double max_abs_err = __longlong_as_double(static_cast<long long>(running->abs_err));
-  const double max_gap_ratio = __longlong_as_double(static_cast<long long>(running->gap_ratio));
-  const bool matters = half.x2 == 0 || fabsf(half.scale) < kTiny || half.e2 > extremes.worst_block_e2 ||
-                       MayOverflow(kType, half.scale) || MayRaiseGapRatio(half, max_gap_ratio) ||
-                       MayRaiseMaxAbsError(half, kStatsTables[BookIndex(args.book)].largest_half_gap, max_abs_err);
-  if (__any_sync(kAllLanes, is_active && matters)) NoteExtremes(args, half, shared);
+  part.ratio = sums.ratio();
+  part.e2 = folded[2];
+  const bool is_zero = folded[3] == 0;
+  const std::uint32_t zero = __ballot_sync(kAllLanes, is_active && q == 0 && is_zero);
+  const std::uint32_t tiny = __ballot_sync(kAllLanes, is_active && q == 0 && !is_zero && fabsf(part.scale) < kTiny);
+  if (lane == 0 && (zero | tiny) != 0) {
+    shared->extremes[threadIdx.x / kWarp].zero_blocks += __popc(zero);
+    shared->extremes[threadIdx.x / kWarp].tiny_blocks += __popc(tiny);
+  }
+  const bool may_matter =
+      part.is_active &&
+      ((part.e2 > 0 && part.e2 >= RunningMaxima::Read(shared->running.block_e2)) || MayOverflow(kType, part.scale) ||
+       MayRaiseGapRatio(part, RunningMaxima::Read(shared->running.gap_ratio)) ||
+       MayRaiseMaxAbsError(part, kStatsTables[BookIndex(args.book)].largest_half_gap, RunningMaxima::Read(shared->running.abs_err)));
+  if (__any_sync(kAllLanes, may_matter)) NoteExtremes(args, part, shared);
   return sums.clipped();
 }
 
@@ -509,10 +501,10 @@ struct QuantizeFirst {
 
   __device__ void Prepare(CodeBook book) { cells.Fill(book); }
   __device__ void Tile(const QuantizeArgs& args, std::uint64_t first, std::uint64_t full_end) const {
-    constexpr std::uint32_t kStep = QuantizeShape<kType, kBlockSize>::kTile;
+    using Shape = QuantizeShape<kType, kBlockSize, kTileBlocks * kBlockSize / (kWarp * kVectorSize<kType>)>;
     const std::uint64_t begin = first * kBlockSize, end = ::min(begin + kTileBlocks * kBlockSize, full_end);
-    for (std::uint64_t i = begin; i < end; i += kStep) {
-      QuantizeTile<kType, kBlockSize, true, false>(args, i, end, cells.ColumnOf(threadIdx.x % kWarp));
+    for (std::uint64_t i = begin; i < end; i += Shape::kTile) {
+      QuantizeTile<Shape, true>(args, i, end, cells.ColumnOf(threadIdx.x % kWarp));
     }
   }
   __device__ void Tail(const QuantizeArgs& args) const { QuantizeTail<true>(args, cells.ColumnOf(threadIdx.x % kWarp)); }
@@ -530,7 +522,7 @@ __device__ void SyncTeam() {
 }
 
 template <FloatType kType, std::uint32_t kPieceRows, std::uint32_t kTeamWarps, typename Before>
-__global__ void __launch_bounds__(kThreads, 2)
+__global__ void __launch_bounds__(kThreads, 3)
     ErrorStatsKernel(const ErrorStatsArgs args, const QuantizeArgs quantize_args, std::uint32_t one, SlabStats* partials) {
   __shared__ StatsShared shared;
   __shared__ Before before;
@@ -541,7 +533,7 @@ __global__ void __launch_bounds__(kThreads, 2)
     tables.decode[i / kCopies][i % kCopies] = kStatsTables[BookIndex(args.book)].entries[i / kCopies];
   }
   if (threadIdx.x < kWarps) shared.extremes[threadIdx.x] = {};
-  if (threadIdx.x == 0) shared.running = {0, 0};
+  if (threadIdx.x == 0) shared.running = {0, 0, 0};
   before.Prepare(args.book);
   __syncthreads();
 

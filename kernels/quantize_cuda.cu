@@ -9,8 +9,14 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// Warps take tiles in turn. The warp after the last one to have a full tile takes the tail block.
-template <FloatType kType, std::uint32_t kBlockSize, bool kCodes>
+// Vectors per lane: enough loads in flight to cover the memory's latency.
+constexpr std::uint32_t kVectors = 8;
+
+// Tiles of a warp. With fewer, thread blocks of one wave end together and the memory idles; with one, each fills a table for too little.
+constexpr std::uint64_t kWarpTiles = 4;
+
+// Each warp takes tiles in turn; the one whose turn comes after the last tile takes the tail block.
+template <typename Shape, bool kCodes>
 __global__ void __launch_bounds__(kThreads) QuantizeKernel(const QuantizeArgs args, std::uint64_t tiles) {
   __shared__ SharedCodeCells cells;
   if constexpr (kCodes) {
@@ -18,24 +24,21 @@ __global__ void __launch_bounds__(kThreads) QuantizeKernel(const QuantizeArgs ar
     __syncthreads();
   }
   const SharedCodeCells::Column column = cells.ColumnOf(threadIdx.x % kWarp);
-  const std::uint64_t full_end = args.n / kBlockSize * kBlockSize;
+  const std::uint64_t full_end = args.n / Shape::kBlockSize * Shape::kBlockSize;
   const std::uint64_t warps = std::uint64_t{gridDim.x} * (kThreads / kWarp);
   std::uint64_t tile = std::uint64_t{blockIdx.x} * (kThreads / kWarp) + threadIdx.x / kWarp;
   for (; tile < tiles; tile += warps) {
-    QuantizeTile<kType, kBlockSize, kCodes, true>(args, tile * QuantizeShape<kType, kBlockSize>::kTile, full_end, column);
+    QuantizeTile<Shape, kCodes>(args, tile * Shape::kTile, full_end, column);
   }
   if (tile == tiles && full_end < args.n) QuantizeTail<kCodes>(args, column);
 }
 
 template <FloatType kType, std::uint32_t kBlockSize, bool kCodes>
 KernelError LaunchQuantize(const QuantizeArgs& args, StreamHandle stream) {
-  constexpr std::uint64_t kTile = QuantizeShape<kType, kBlockSize>::kTile;
-  const std::uint64_t tiles = args.n / kBlockSize / (kTile / kBlockSize) + (args.n / kBlockSize % (kTile / kBlockSize) != 0);
-  const auto kernel = QuantizeKernel<kType, kBlockSize, kCodes>;
-  unsigned grid = 0;
-  const KernelError error = ResidentGrid(kernel, kThreads, tiles / (kThreads / kWarp) + 1, &grid);
-  if (!error.ok()) return error;
-  kernel<<<grid, kThreads, 0, RawStream(stream)>>>(args, tiles);
+  using Shape = QuantizeShape<kType, kBlockSize, kVectors>;
+  const std::uint64_t full = args.n / kBlockSize * kBlockSize, tiles = full / Shape::kTile + (full % Shape::kTile != 0);
+  const std::uint64_t grid = tiles / (kWarpTiles * kThreads / kWarp) + 1;
+  QuantizeKernel<Shape, kCodes><<<GridSize(grid), kThreads, 0, RawStream(stream)>>>(args, tiles);
   return CheckLaunch("quantize");
 }
 

@@ -13,19 +13,20 @@
 
 namespace q4::cuda {
 
-// The shape of the work of one warp.
-template <FloatType kType, std::uint32_t kBlockSize>
+// The shape of the work of one warp. A lane takes at least one block's vectors and otherwise `kWantedVectors`, as far as its block
+// has lanes that could each look after one of the warp's blocks.
+template <FloatType kElementType, std::uint32_t kElementsPerBlock, std::uint32_t kWantedVectors>
 struct QuantizeShape {
+  static constexpr FloatType kType = kElementType;
+  static constexpr std::uint32_t kBlockSize = kElementsPerBlock;
   static constexpr std::uint32_t kVector = kVectorSize<kType>;
   static constexpr std::uint32_t kWarpVector = kWarp * kVector;  // elements that a warp loads at once
   static constexpr std::uint32_t kLanes = kBlockSize < kWarpVector ? kBlockSize / kVector : kWarp;  // of one block
   static constexpr std::uint32_t kBlockVectors = kBlockSize / (kLanes * kVector);  // vectors that a lane holds of one block
-  // Vectors per lane: four, but no more than 16 blocks in a warp, and at least one block.
-  static constexpr std::uint32_t kWanted = 16 * kBlockSize / kWarpVector < 4 ? 16 * kBlockSize / kWarpVector : 4;
-  static constexpr std::uint32_t kVectors = kBlockVectors > kWanted ? kBlockVectors : kWanted;
+  static constexpr std::uint32_t kFewer = kWantedVectors < kLanes ? kWantedVectors : kLanes;
+  static constexpr std::uint32_t kVectors = kBlockVectors > kFewer ? kBlockVectors : kFewer;
   static constexpr std::uint32_t kBlocks = kVectors / kBlockVectors;  // blocks that a lane works on
   static constexpr std::uint32_t kTile = kVectors * kWarpVector;      // elements per warp
-  static constexpr std::uint32_t kTileBlocks = kTile / kBlockSize;
 };
 
 // Running maximum of magnitudes (Q4.1) in the bits of the type: one fp32, or two 16-bit elements side by side.
@@ -67,10 +68,11 @@ __device__ inline std::uint32_t EncodeVector(const uint4& v, float r, const Shar
 
 // Quantizes the tile of full blocks that begins at element `begin`, with all lanes of a warp. Elements at and beyond `full_end`, the
 // end of the slab's last full block, are left alone.
-template <FloatType kType, std::uint32_t kBlockSize, bool kCodes, bool kStreaming>
+template <typename Shape, bool kCodes>
 __device__ inline void QuantizeTile(const QuantizeArgs& args, std::uint64_t begin, std::uint64_t full_end,
                                     const SharedCodeCells::Column& cells) {
-  using Shape = QuantizeShape<kType, kBlockSize>;
+  constexpr FloatType kType = Shape::kType;
+  constexpr std::uint32_t kBlockSize = Shape::kBlockSize;
   constexpr std::uint32_t kPerBlock = Shape::kBlockVectors;
   const std::uint32_t lane = threadIdx.x % kWarp;
   const std::uint32_t size = full_end - begin < Shape::kTile ? static_cast<std::uint32_t>(full_end - begin) : Shape::kTile;
@@ -81,7 +83,7 @@ __device__ inline void QuantizeTile(const QuantizeArgs& args, std::uint64_t begi
 #pragma unroll
   for (std::uint32_t v = 0; v < Shape::kVectors; ++v) {
     const bool inside = first + v * Shape::kWarpVector < size;
-    vectors[v] = inside ? LoadVector<kStreaming>(x + v * Shape::kWarpVector * kElementBytes<kType>) : uint4{};
+    vectors[v] = inside ? LoadVector(x + v * Shape::kWarpVector * kElementBytes<kType>) : uint4{};
   }
 
   // Q4.1. Lane b of a block's lanes keeps the maximum of block b: it stores the scale and divides, for all of them.
@@ -123,9 +125,9 @@ __device__ inline void QuantizeTile(const QuantizeArgs& args, std::uint64_t begi
         if (first + v * Shape::kWarpVector >= size) continue;
         std::uint8_t* out = codes + v * Shape::kWarpVector / 2;
         if constexpr (kType == FloatType::kF32) {
-          *reinterpret_cast<std::uint16_t*>(out) = static_cast<std::uint16_t>(packed);
+          __stcs(reinterpret_cast<unsigned short*>(out), static_cast<unsigned short>(packed));
         } else {
-          *reinterpret_cast<std::uint32_t*>(out) = packed;
+          __stcs(reinterpret_cast<unsigned*>(out), packed);
         }
       }
     }

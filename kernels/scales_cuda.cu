@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kThreads) PartialSumsKernel(const float* scale
   const std::uint64_t whole = blocks / 4 * 4;
   std::uint64_t i = (std::uint64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   for (; i < whole; i += stride) {
-    const uint4 v = LoadVector<false>(scales + i);
+    const uint4 v = LoadVector(scales + i);
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
       const float scale = FloatOf(WordOf(v, j));
@@ -175,7 +175,7 @@ __global__ void __launch_bounds__(kThreads) QuantizeScalesKernel(const QuantizeS
     const bool whole = begin + kLaneScales <= args.blocks;
     float v[kLaneScales];  // Q5.2; 0 beyond the end
     if (whole) {
-      const uint4 low = LoadVector<false>(args.scales + begin), high = LoadVector<false>(args.scales + begin + 4);
+      const uint4 low = LoadVector(args.scales + begin), high = LoadVector(args.scales + begin + 4);
 #pragma unroll
       for (int j = 0; j < 4; ++j) v[j] = __fsub_rn(FloatOf(WordOf(low, j)), offset), v[4 + j] = __fsub_rn(FloatOf(WordOf(high, j)), offset);
     } else {

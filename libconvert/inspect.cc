@@ -9,6 +9,7 @@
 #include "formats/base/limits.h"
 #include "formats/q4_layout.h"
 #include "formats/q4_reader.h"
+#include "formats/q4_shards.h"
 #include "libconvert/inspect_checkpoint.h"
 #include "libconvert/name_pattern.h"
 #include "libconvert/plan.h"
@@ -17,19 +18,16 @@
 namespace q4 {
 namespace {
 
-// A list of shards begins so, because it is canonical JSON (docs/format.md section 10).
-constexpr std::string_view kShardListStart = R"({"format":"q4-shards)";
-
 absl::StatusOr<bool> IsContainer(FileSystem& fs, const std::string& path) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (info.is_directory) return false;
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(path));
-  std::vector<std::uint8_t> start(std::min<std::uint64_t>(file->size(), kShardListStart.size()));
+  std::vector<std::uint8_t> start(std::min<std::uint64_t>(file->size(), kQ4ShardListStart.size()));
   Q4_RETURN_IF_ERROR(file->ReadAt(0, start));
   const auto starts_with = [&](const auto& text) {
     return start.size() >= text.size() && std::equal(text.begin(), text.end(), start.begin());
   };
-  return starts_with(kQ4Magic) || starts_with(kShardListStart);
+  return starts_with(kQ4Magic) || starts_with(kQ4ShardListStart);
 }
 
 InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint32_t shard) {
