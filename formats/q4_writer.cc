@@ -51,8 +51,7 @@ struct Q4Writer::State {
   absl::Status Write(std::span<const std::uint8_t> bytes) {
     if (gathered.size() + bytes.size() > kGatherBytes) Q4_RETURN_IF_ERROR(Flush());
     if (bytes.size() >= kGatherBytes) {
-      Q4_RETURN_IF_ERROR(file->WriteAt(flushed, bytes));
-      flushed += bytes.size();
+      Q4_RETURN_IF_ERROR(WriteOut(bytes));
     } else {
       gathered.insert(gathered.end(), bytes.begin(), bytes.end());
     }
@@ -61,9 +60,16 @@ struct Q4Writer::State {
 
   absl::Status Flush() {
     if (gathered.empty()) return absl::OkStatus();
-    Q4_RETURN_IF_ERROR(file->WriteAt(flushed, gathered));
-    flushed += gathered.size();
+    Q4_RETURN_IF_ERROR(WriteOut(gathered));
     gathered.clear();
+    return absl::OkStatus();
+  }
+
+  // Pages go to the disk while more are made, so that the final sync is short.
+  absl::Status WriteOut(std::span<const std::uint8_t> bytes) {
+    Q4_RETURN_IF_ERROR(file->WriteAt(flushed, bytes));
+    file->StartWriteback(flushed, bytes.size());
+    flushed += bytes.size();
     return absl::OkStatus();
   }
 

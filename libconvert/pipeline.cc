@@ -23,7 +23,7 @@
 namespace q4 {
 namespace {
 
-// Scratch of one worker: fp32 scales of a slab twice (made and decoded), at the smallest block size.
+// Scratch of one worker: decoded scales of a slab at the smallest block size, and statistics by tile.
 constexpr std::uint64_t kWorkerScratchBytes = 2 * (kSlabElems / 32) * sizeof(float);
 
 // Everything about one tensor or embedded file in flight.
@@ -43,7 +43,8 @@ struct Job {
   std::vector<float> scales;                  // undecoded
   std::vector<std::uint8_t> scale_codes;      // nested
   std::vector<float> scales2;
-  std::vector<std::shared_ptr<Buffer>> resident;       // source slabs kept between two passes
+  std::vector<std::shared_ptr<Buffer>> resident;       // source slabs kept between two passes, and their codes
+  std::vector<std::vector<std::uint8_t>> codes;
   std::vector<std::shared_ptr<Reservation>> output_memory;  // one per slab, for the chunks made from it
   std::mutex mutex;                           // guards the counters and first_bad
   std::uint64_t slabs_left = 0;               // of the running pass
@@ -135,7 +136,7 @@ class Pipeline {
   void Encode(const JobPtr& job, Q4Part part, std::uint64_t chunk, std::vector<std::uint8_t> raw, FinishedChunk finished);
   void KeepSlab(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x);
   void QuantizeCodes(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x);
-  void AbsmaxSlab(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x);
+  void FirstPass(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x);
   void SettleScales(const JobPtr& job);
   void SecondPass(const JobPtr& job);
   void EncodeScales(const JobPtr& job);
@@ -247,29 +248,33 @@ void Pipeline::KeepSlab(const JobPtr& job, std::uint64_t slab, const std::shared
   job->output_memory[slab].reset();
 }
 
-// The pass that makes codes and statistics.
+// The pass that ends in codes and statistics.
 void Pipeline::QuantizeCodes(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x) {
   const Q4Tensor& tensor = job->tensor;
   const std::uint64_t first = slab * kSlabElems;
   const std::uint64_t n = SlabElems(tensor.elems, slab, kSlabElems);
   const std::uint64_t first_block = first / tensor.block_size, blocks = BlockCount(n, tensor.block_size);
-  std::vector<std::uint8_t> codes(PackedBytes(n));
   FinishedChunk finished;
   finished.source_bytes = x->size();
   finished.memory = std::move(job->output_memory[slab]);
-  std::vector<float> scratch, decoded;
-  float* scales = nullptr;
+  // Scales to take statistics with: the plain ones, or what a reader will decode.
+  std::vector<float> decoded;
   if (tensor.nested) {
-    scratch.resize(blocks);
     decoded.resize(blocks);
-    scales = scratch.data();
     kernels_.dequantize_scales(job->scale_codes.data() + first_block, job->scales2.data() + first_block / kScaleGroup,
                                blocks, tensor.nested_offset, decoded.data());
-  } else {
-    scales = job->scales.data() + first_block;
   }
-  const std::uint64_t bad = QuantizeSlab(kernels_, tensor, x->data(), n, codes.data(), scales,
-                                         tensor.nested ? decoded.data() : nullptr, &finished.statistics);
+  float* const scales = job->scales.data() + first_block;
+  const float* const used = tensor.nested ? decoded.data() : scales;
+  std::vector<std::uint8_t> codes;
+  std::uint64_t bad = kAllFinite;
+  if (!job->codes.empty()) {
+    codes = std::move(job->codes[slab]);
+    TakeSlabStatistics(kernels_, tensor, x->data(), n, codes.data(), used, &finished.statistics);
+  } else {
+    codes.resize(PackedBytes(n));
+    bad = QuantizeSlab(kernels_, tensor, x->data(), n, codes.data(), scales, used, &finished.statistics);
+  }
   if (bad != kAllFinite) {
     job->chunks.Fail(slab, NonFinite(*job, first + bad));
   } else {
@@ -283,13 +288,22 @@ void Pipeline::QuantizeCodes(const JobPtr& job, std::uint64_t slab, const std::s
   if (last) EncodeScales(job);
 }
 
-// The first of two passes.
-void Pipeline::AbsmaxSlab(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x) {
+// The first of two passes: all scales, and for a tensor that stays in memory its codes as well (they do not depend on how
+// the scales will be stored).
+void Pipeline::FirstPass(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x) {
   const Q4Tensor& tensor = job->tensor;
+  const FloatType type = FloatTypeOf(tensor.dtype);
   const std::uint64_t first = slab * kSlabElems;
   const std::uint64_t n = SlabElems(tensor.elems, slab, kSlabElems);
-  const std::uint64_t bad = kernels_.absmax(FloatTypeOf(tensor.dtype), x->data(), n, tensor.block_size,
-                                            job->scales.data() + first / tensor.block_size);
+  float* const scales = job->scales.data() + first / tensor.block_size;
+  std::uint64_t bad = kAllFinite;
+  if (job->resident.empty()) {
+    bad = kernels_.absmax(type, x->data(), n, tensor.block_size, scales);
+  } else {
+    std::vector<std::uint8_t> codes(PackedBytes(n));
+    bad = kernels_.quantize(type, CodeBookOf(tensor.scheme), x->data(), n, tensor.block_size, codes.data(), scales);
+    job->codes[slab] = std::move(codes);
+  }
   bool last = false;
   {
     std::lock_guard lock(job->mutex);
@@ -468,6 +482,7 @@ void Pipeline::AdmitQuantized(const JobPtr& job) {
   job->slabs_left = slabs;
   if (resident) {
     job->resident.resize(slabs);
+    job->codes.resize(slabs);
     job->output_memory.resize(slabs);
   }
   for (std::uint64_t slab = 0; slab < slabs; ++slab) {
@@ -478,7 +493,7 @@ void Pipeline::AdmitQuantized(const JobPtr& job) {
       job->resident[slab] = *x;
       job->output_memory[slab] = Reserve(ChunkMemory(PackedBytes(elems), options_.compression));
     }
-    Submit(job, [this, job, slab, buffer = *std::move(x)] { AbsmaxSlab(job, slab, buffer); });
+    Submit(job, [this, job, slab, buffer = *std::move(x)] { FirstPass(job, slab, buffer); });
   }
   if (resident) return;  // SettleScales() starts the second pass
   const absl::StatusOr<Q4Tensor>& settled = job->settlement.Wait();

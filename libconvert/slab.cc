@@ -26,27 +26,62 @@ void SlabStatistics::AddTo(std::uint64_t first_elem, std::uint32_t block_size, T
   }
 }
 
+namespace {
+
+// One tile of a slab: where it begins and what of the statistics is its own.
+struct Tile {
+  std::uint64_t first, count, first_block;
+  GroupSums* groups;
+  SlabStats* stats;
+};
+
+// Calls step(tile) for each tile of n elements, until one returns false.
+template <typename Step>
+void ForEachTile(std::uint64_t n, std::uint32_t block_size, SlabStatistics* statistics, const Step& step) {
+  const std::uint64_t tile_elems = TileElems(block_size);
+  statistics->tiles.resize(n / tile_elems + (n % tile_elems != 0));
+  statistics->groups.resize(GroupCount(BlockCount(n, block_size)));
+  std::uint64_t first = 0;
+  for (SlabStats& stats : statistics->tiles) {
+    const std::uint64_t first_block = first / block_size;
+    const std::uint64_t count = std::min(tile_elems, n - first);
+    if (!step(Tile{first, count, first_block, &statistics->groups[first_block / kScaleGroup], &stats})) return;
+    first += count;
+  }
+}
+
+}  // namespace
+
 std::uint64_t QuantizeSlab(const KernelTable& kernels, const Q4Tensor& tensor, const std::uint8_t* x, std::uint64_t n,
                            std::uint8_t* codes, float* scales, const float* decoded, SlabStatistics* statistics) {
   const FloatType type = FloatTypeOf(tensor.dtype);
   const CodeBook book = CodeBookOf(tensor.scheme);
-  const std::uint64_t tile_elems = TileElems(tensor.block_size);
-  statistics->tiles.resize(n / tile_elems + (n % tile_elems != 0));
-  statistics->groups.resize(GroupCount(BlockCount(n, tensor.block_size)));
-  std::uint64_t first = 0;
-  for (SlabStats& tile : statistics->tiles) {
-    const std::uint64_t count = std::min(tile_elems, n - first), first_block = first / tensor.block_size;
-    const std::uint8_t* const tile_x = x + first * FloatSize(type);
-    std::uint8_t* const tile_codes = codes + first / 2;
-    float* const tile_scales = scales + first_block;
+  std::uint64_t first_bad = kAllFinite;
+  ForEachTile(n, tensor.block_size, statistics, [&](const Tile& tile) {
+    const std::uint8_t* const tile_x = x + tile.first * FloatSize(type);
+    std::uint8_t* const tile_codes = codes + tile.first / 2;
+    float* const tile_scales = scales + tile.first_block;
     const std::uint64_t bad =
-        kernels.quantize(type, book, tile_x, count, tensor.block_size, tile_codes, tile_scales);
-    if (bad != kAllFinite) return first + bad;
-    kernels.error_stats(type, book, tile_x, tile_codes, decoded != nullptr ? decoded + first_block : tile_scales, count,
-                        tensor.block_size, &statistics->groups[first_block / kScaleGroup], &tile);
-    first += count;
-  }
-  return kAllFinite;
+        kernels.quantize(type, book, tile_x, tile.count, tensor.block_size, tile_codes, tile_scales);
+    if (bad != kAllFinite) {
+      first_bad = tile.first + bad;
+      return false;
+    }
+    kernels.error_stats(type, book, tile_x, tile_codes, decoded != nullptr ? decoded + tile.first_block : tile_scales,
+                        tile.count, tensor.block_size, tile.groups, tile.stats);
+    return true;
+  });
+  return first_bad;
+}
+
+void TakeSlabStatistics(const KernelTable& kernels, const Q4Tensor& tensor, const std::uint8_t* x, std::uint64_t n,
+                        const std::uint8_t* codes, const float* decoded, SlabStatistics* statistics) {
+  const FloatType type = FloatTypeOf(tensor.dtype);
+  ForEachTile(n, tensor.block_size, statistics, [&](const Tile& tile) {
+    kernels.error_stats(type, CodeBookOf(tensor.scheme), x + tile.first * FloatSize(type), codes + tile.first / 2,
+                        decoded + tile.first_block, tile.count, tensor.block_size, tile.groups, tile.stats);
+    return true;
+  });
 }
 
 }  // namespace q4

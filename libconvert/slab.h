@@ -37,4 +37,8 @@ struct SlabStatistics {
 std::uint64_t QuantizeSlab(const KernelTable& kernels, const Q4Tensor& tensor, const std::uint8_t* x, std::uint64_t n,
                            std::uint8_t* codes, float* scales, const float* decoded, SlabStatistics* statistics);
 
+// The statistics alone, of n elements that were quantized before.
+void TakeSlabStatistics(const KernelTable& kernels, const Q4Tensor& tensor, const std::uint8_t* x, std::uint64_t n,
+                        const std::uint8_t* codes, const float* decoded, SlabStatistics* statistics);
+
 }  // namespace q4

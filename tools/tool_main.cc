@@ -1,5 +1,7 @@
 #include "tools/tool_main.h"
 
+#include <malloc.h>
+
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -30,6 +32,14 @@ void InstallSignalHandlers() {
 #endif
 }
 
+// Chunks and slabs come from the system and go back to it at once: a freed one that lingers in the allocator would count against
+// the promise of --max-memory.
+void ReturnLargeBlocks() {
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
+}
+
 // One write per line, so that lines of parallel processes in one log stay whole.
 void PrintLine(std::string_view tool, std::string_view text) {
   const std::string line = std::string(tool) + ": " + std::string(text) + "\n";
@@ -46,6 +56,7 @@ namespace internal {
 
 int Run(std::string_view tool, const bool& quiet, const Body& body) {
   InstallSignalHandlers();
+  ReturnLargeBlocks();
   try {
     if (!FloatEnvironmentIsCanonical()) {
       PrintLine(tool,
