@@ -6,6 +6,7 @@
 
 #include "formats/base/status.h"
 #include "formats/checkpoint_issues.h"
+#include "formats/q4_layout.h"
 
 namespace q4 {
 namespace {
@@ -42,7 +43,7 @@ FileKind SniffKind(std::span<const std::uint8_t> head) {
   // PROTO 2 to 5, then what legacy torch.save begins with (LONG1, its magic number) or a pickle's usual first opcodes.
   const bool protocol = text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5;
   if (protocol && "\x8a}]c\x95("sv.find(text[2]) != std::string_view::npos) return FileKind::kPickle;
-  if (text.starts_with("\x89Q4F\r\n\x1a\n"sv)) return FileKind::kQ4;
+  if (head.size() >= kQ4Magic.size() && std::equal(kQ4Magic.begin(), kQ4Magic.end(), head.begin())) return FileKind::kQ4;
   // A byte order mark is no JSON either, but the parser should say so.
   const std::size_t first = text.find_first_not_of(" \t\r\n", text.starts_with("\xEF\xBB\xBF"sv) ? 3 : 0);
   if (first == std::string_view::npos) return FileKind::kUnknown;

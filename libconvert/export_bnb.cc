@@ -12,6 +12,7 @@
 #include "formats/bnb.h"
 #include "libconvert/export_issues.h"
 #include "libconvert/policy.h"
+#include "libconvert/policy_rules.h"
 
 namespace q4 {
 namespace {
@@ -45,6 +46,10 @@ Q4Part ContainerPartOf(BnbPart part, bool nested) {
   if (part == BnbPart::kNestedAbsmax) return Q4Part::kScales2;
   return nested ? Q4Part::kScaleCodes : Q4Part::kScales;
 }
+
+// Routed experts are no linear layers to transformers 5, which holds them in fused parameters: it never looks whether they are
+// to be skipped.
+bool IsExpert(const Decision& decision) { return decision.reason == kExpertWeight; }
 
 // The default policy's decision for every tensor, by name and shape alone: a matrix that was kept because its dtype or
 // its values could not be quantized is still a linear layer to transformers.
@@ -136,7 +141,7 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
 
   bool defaults_hold = true;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
-    if (!IsModuleMatrix(tensors[i])) continue;
+    if (!IsModuleMatrix(tensors[i]) || IsExpert(defaults[i])) continue;
     if (IsStoredTransposed(defaults[i])) {
       if (quantized[i]) return Fail(kExportTransposed, model.path(), tensors[i].name);
       defaults_hold = false;
@@ -146,7 +151,7 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
   BnbConfig config;
   config.quant_type = 2 * fp4 > weights ? "fp4" : "nf4";
   config.double_quant = 2 * nested > weights;
-  if (!defaults_hold) config.skip_modules = ModulesToSkip(tensors, quantized);
+  if (!defaults_hold) config.skip_modules = ModulesToSkip(tensors, quantized, config_json);
   return config;
 }
 

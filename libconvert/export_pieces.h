@@ -11,7 +11,7 @@
 #include "formats/q4_reader.h"
 #include "formats/tensor.h"
 #include "kernels/kernels.h"
-#include "libconvert/verify_slab.h"
+#include "libconvert/chunk_cache.h"
 
 namespace q4 {
 

@@ -95,7 +95,7 @@ DefaultVerdict DefaultPolicy::Decide(const TensorInfo& tensor) const {
   for (const PolicyRule* rule : model_rules_) {
     if (MatchesModule(rule->modules, module)) return {rule->quantize, rule->reason};
   }
-  if (IsExpertWeight(tensor)) return {true, "expert weight"};
+  if (IsExpertWeight(tensor)) return {true, kExpertWeight};
   if (module.size() == tensor.name.size()) return {false, "not a layer's weight"};
   if (tensor.shape.size() != 2) return {false, "not a 2-D weight"};
   if (IsRouter(module)) return {false, "router"};

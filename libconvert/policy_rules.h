@@ -6,8 +6,9 @@
 
 namespace q4 {
 
-// The reason for which output embeddings are kept.
+// Reasons that others ask for: why output embeddings are kept and why routed experts are quantized.
 inline constexpr std::string_view kOutputHead = "output head";
+inline constexpr std::string_view kExpertWeight = "expert weight";
 
 // The fields `models` and `modules` are lists of items, separated by single spaces. In an item `*` stands for any
 // characters but dots; between dots, "#" stands for a number and "**" (once in an item) for any number of parts.

@@ -269,6 +269,14 @@ TEST_CASE("config.json lists skipped modules only when they are not the default 
     CHECK(std::count(skipped.begin(), skipped.end(), "lm_head") == 1);
     CHECK(std::count(skipped.begin(), skipped.end(), "model.layers.1.mlp.down_proj") == 1);
   }
+  SECTION("routed experts are no linear layers to the loader") {
+    SafetensorsBuilder tensors = OneLinear();
+    tensors.Add("model.layers.0.mlp.experts.0.up_proj.weight", "F32", {16, 64}, FloatBytes(16 * 64));
+    ConvertOptions convert = Nested();
+    convert.policy.patterns = {{false, "experts"}};
+    Convert(WriteModel(temp, "moe", kLlama, tensors), convert, temp.File("a.q4"));
+    CHECK_FALSE(Export(temp.File("a.q4"), temp.File("out")).skip_modules.has_value());
+  }
 }
 
 // What the format cannot hold.
