@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstdlib>
 #include <new>
 #include <utility>
 
@@ -50,38 +51,47 @@ void Reservation::Reset() {
   bytes_ = 0;
 }
 
+std::uint8_t* BufferMemory::Allocate(std::uint64_t bytes) {
+  return static_cast<std::uint8_t*>(std::aligned_alloc(kPage, bytes));
+}
+
+void BufferMemory::Free(std::uint8_t* data) { std::free(data); }
+
 Buffer::~Buffer() { pool_->Return(data_, capacity_); }
 
-BufferPool::~BufferPool() = default;
+BufferPool::~BufferPool() {
+  for (const auto& [capacity, data] : idle_) memory_->Free(data);
+}
 
 std::uint64_t BufferPool::CapacityFor(std::uint64_t size) { return std::bit_ceil(std::max(size, kPage)); }
 
 std::shared_ptr<Buffer> BufferPool::Get(std::uint64_t size) {
   const std::uint64_t capacity = CapacityFor(size);
   budget_->Acquire(capacity);
-  std::unique_ptr<std::uint8_t, Free> data;
+  std::uint8_t* data = nullptr;
   {
     std::lock_guard lock(mutex_);
     const auto kept = idle_.find(capacity);
     if (kept != idle_.end()) {
-      data = std::move(kept->second);
+      data = kept->second;
       idle_bytes_ -= capacity;
       idle_.erase(kept);
     }
   }
   Trim();
-  if (!data) data.reset(static_cast<std::uint8_t*>(std::aligned_alloc(kPage, capacity)));
-  if (!data) {
+  if (data == nullptr) data = memory_->Allocate(capacity);
+  if (data == nullptr) {
     budget_->Release(capacity);
     throw std::bad_alloc();
   }
-  return std::make_shared<Buffer>(this, data.release(), size, capacity);
+  return std::make_shared<Buffer>(this, data, size, capacity);
 }
 
 void BufferPool::Trim() {
   std::lock_guard lock(mutex_);
   while (!idle_.empty() && budget_->held() + idle_bytes_ > budget_->limit()) {
     idle_bytes_ -= idle_.begin()->first;
+    memory_->Free(idle_.begin()->second);
     idle_.erase(idle_.begin());
   }
 }
@@ -89,7 +99,7 @@ void BufferPool::Trim() {
 void BufferPool::Return(std::uint8_t* data, std::uint64_t capacity) {
   {
     std::lock_guard lock(mutex_);
-    idle_.emplace(capacity, std::unique_ptr<std::uint8_t, Free>(data));
+    idle_.emplace(capacity, data);
     idle_bytes_ += capacity;
   }
   budget_->Release(capacity);

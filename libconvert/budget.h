@@ -3,7 +3,6 @@
 
 #include <condition_variable>
 #include <cstdint>
-#include <cstdlib>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -46,6 +45,15 @@ class Reservation {
   std::uint64_t bytes_ = 0;
 };
 
+// Where a pool's buffers come from: the process's memory, or in a derived class some other. Thread-safe.
+class BufferMemory {
+ public:
+  virtual ~BufferMemory() = default;
+  // Page-aligned; nullptr when there is none.
+  virtual std::uint8_t* Allocate(std::uint64_t bytes);
+  virtual void Free(std::uint8_t* data);
+};
+
 class BufferPool;
 
 // Uninitialized, page-aligned bytes. Shared by the stages that read it; the last one returns it to its pool.
@@ -70,7 +78,8 @@ class Buffer {
 // budget's limit. Must outlive its buffers.
 class BufferPool {
  public:
-  explicit BufferPool(MemoryBudget* budget) : budget_(budget) {}
+  // Does not own them.
+  BufferPool(MemoryBudget* budget, BufferMemory* memory) : budget_(budget), memory_(memory) {}
   ~BufferPool();
   // Acquires CapacityFor(size) bytes from the budget; waits for them.
   std::shared_ptr<Buffer> Get(std::uint64_t size);
@@ -83,12 +92,10 @@ class BufferPool {
  private:
   friend class Buffer;
   void Return(std::uint8_t* data, std::uint64_t capacity);
-  struct Free {
-    void operator()(std::uint8_t* p) const { std::free(p); }
-  };
-  MemoryBudget* budget_;
+  MemoryBudget* const budget_;
+  BufferMemory* const memory_;
   std::mutex mutex_;
-  std::multimap<std::uint64_t, std::unique_ptr<std::uint8_t, Free>> idle_;  // by capacity
+  std::multimap<std::uint64_t, std::uint8_t*> idle_;  // by capacity
   std::uint64_t idle_bytes_ = 0;
 };
 

@@ -17,11 +17,14 @@
 
 namespace q4 {
 
+class SlabEngine;
+
 // How the work is done; none of this can change a byte of the output.
 struct RunOptions {
   unsigned threads = 0;                                  // 0: all cores
   std::uint64_t max_memory = std::uint64_t{2} << 30;     // of the whole process, beside a fixed overhead (docs/architecture.md)
   const KernelTable* kernels = nullptr;                  // nullptr: BestCpuKernels()
+  SlabEngine* engine = nullptr;                          // where slabs are quantized; nullptr: on the cores, with `kernels`
   bool force = false;                                    // replace an existing output
   std::optional<double> max_nmse;                        // a tensor above it fails the run, leaving no output
   ProgressCallback progress;

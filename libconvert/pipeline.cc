@@ -1,4 +1,4 @@
-// See pipeline.h for the stages. Order of this file: jobs, memory needs, worker steps, reader, commit, RunPipeline.
+// See pipeline.h for the stages. Order of this file: jobs, memory needs, worker steps, admission, commit, RunPipeline.
 #include "libconvert/pipeline.h"
 
 #include <fmt/format.h>
@@ -16,6 +16,7 @@
 #include "formats/base/limits.h"
 #include "libconvert/convert_issues.h"
 #include "libconvert/slab.h"
+#include "libconvert/slab_engine.h"
 #include "libconvert/source_hasher.h"
 #include "libconvert/tensor_job.h"
 #include "libconvert/thread_pool.h"
@@ -23,8 +24,11 @@
 namespace q4 {
 namespace {
 
-// Scratch of one worker: decoded scales of a slab at the smallest block size, and statistics by tile.
-constexpr std::uint64_t kWorkerScratchBytes = 2 * (kSlabElems / 32) * sizeof(float);
+// Scratch of one worker beside the engine's: decoded scales of a slab at the smallest block size.
+constexpr std::uint64_t kWorkerScratchBytes = kSlabElems / 32 * sizeof(float);
+
+// One thread keeps two or three cores supplied; more than eight do not read faster.
+unsigned ReaderThreads(unsigned threads) { return std::clamp(threads / 2, 1u, 8u); }
 
 // Everything about one tensor or embedded file in flight.
 struct Job {
@@ -43,8 +47,7 @@ struct Job {
   std::vector<float> scales;                  // undecoded
   std::vector<std::uint8_t> scale_codes;      // nested
   std::vector<float> scales2;
-  std::vector<std::shared_ptr<Buffer>> resident;       // source slabs kept between two passes, and their codes
-  std::vector<std::vector<std::uint8_t>> codes;
+  std::vector<std::shared_ptr<SlabWork>> resident;          // slabs kept between two passes
   std::vector<std::shared_ptr<Reservation>> output_memory;  // one per slab, for the chunks made from it
   std::mutex mutex;                           // guards the counters and first_bad
   std::uint64_t slabs_left = 0;               // of the running pass
@@ -78,9 +81,12 @@ std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compressi
   return plain + ChunkMemory(std::max(plain, nested), compression) + nested;
 }
 
-// A slab of a tensor to be quantized: its source and its codes.
-std::uint64_t SlabMemory(const TensorInfo& source, std::uint64_t elems, const Q4Compression& compression) {
-  return BufferPool::CapacityFor(elems * ItemSize(source.dtype)) + ChunkMemory(PackedBytes(elems), compression);
+// The source of a slab, and its codes.
+std::uint64_t SourceMemory(const TensorInfo& source, std::uint64_t elems) {
+  return BufferPool::CapacityFor(elems * ItemSize(source.dtype));
+}
+std::uint64_t CodeMemory(std::uint64_t elems, const Q4Compression& compression) {
+  return ChunkMemory(PackedBytes(elems), compression);
 }
 
 std::uint64_t KeptSlabMemory(const TensorInfo& source, DType stored, const Q4Compression& compression) {
@@ -97,6 +103,12 @@ double OverflowThreshold(DType dtype) {
   }
 }
 
+// Held from beginning to end.
+std::uint64_t FixedMemory(const SlabEngine* engine, unsigned threads, std::uint64_t max_memory) {
+  const std::uint64_t scratch = engine != nullptr ? engine->scratch_bytes_per_thread() : kCpuSlabScratchBytes;
+  return threads * (kWorkerScratchBytes + scratch) + (engine != nullptr ? engine->RingBytes(max_memory) : 0);
+}
+
 class Pipeline {
  public:
   Pipeline(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
@@ -108,35 +120,45 @@ class Pipeline {
         run_(run),
         writers_(writers),
         kernels_(run.kernels != nullptr ? *run.kernels : BestCpuKernels()),
+        cpu_engine_(MakeCpuSlabEngine(kernels_)),
+        engine_(run.engine != nullptr ? *run.engine : *cpu_engine_),
         threads_(run.threads != 0 ? run.threads : ThreadPool::DefaultThreads()),
-        budget_(run.max_memory - std::min(run.max_memory, threads_ * kWorkerScratchBytes)),
-        buffers_(&budget_),
-        hasher_(checkpoint, options.source_digest),
-        workers_(threads_) {}
+        ring_(engine_.RingBytes(run.max_memory)),
+        budget_(run.max_memory - std::min(run.max_memory, FixedMemory(&engine_, threads_, run.max_memory))),
+        buffers_(ring_.limit() != 0 ? &ring_ : &budget_, &engine_.buffer_memory()),
+        hasher_(checkpoint, options.source_digest, threads_),
+        workers_(threads_),
+        readers_(ReaderThreads(threads_)) {}
 
   absl::StatusOr<PipelineResult> Run();
 
  private:
-  // Reader thread.
-  void ReadAll();
+  // Admitting thread.
+  void AdmitAll();
   bool Admit(const JobPtr& job);
   void AdmitFile(const JobPtr& job);
-  void AdmitKept(const JobPtr& job);
+  void AdmitKept(const JobPtr& job, bool hash);
   void AdmitQuantized(const JobPtr& job);
-  void ReadCodes(const JobPtr& job, bool hash);
-  void ReadKept(const JobPtr& job, bool hash);
-  absl::StatusOr<std::shared_ptr<Buffer>> ReadSlab(const Job& job, std::uint64_t first, std::uint64_t elems, bool hash);
-  absl::StatusOr<bool> Overflows(const Job& job);
+  void AdmitFirstPass(const JobPtr& job, bool resident);
+  void AdmitCodes(const JobPtr& job, bool hash);
+  bool Stopped() const { return stop_.load() || (run_.cancel != nullptr && run_.cancel->load()); }
 
   std::shared_ptr<Reservation> Reserve(std::uint64_t bytes);
 
+  // Reader threads.
+  using Failed = std::function<void(const absl::Status&)>;
+  using SlabStep = std::function<void(std::shared_ptr<Buffer>)>;
+  void Read(const JobPtr& job, std::uint64_t first, std::uint64_t elems, bool hash, Failed failed, SlabStep work);
+  absl::Status ReadInto(const Job& job, std::uint64_t first, bool hash, const std::shared_ptr<Buffer>& buffer);
+
   // Worker steps.
-  void Submit(const JobPtr& job, std::function<void()> work);
+  void Submit(ThreadPool& pool, const JobPtr& job, std::function<void()> work);
   void Abort(const JobPtr& job, const absl::Status& status);
+  absl::StatusOr<bool> Overflows(const Job& job);
   void Encode(const JobPtr& job, Q4Part part, std::uint64_t chunk, std::vector<std::uint8_t> raw, FinishedChunk finished);
   void KeepSlab(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x);
-  void QuantizeCodes(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x);
-  void FirstPass(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x);
+  void FirstPass(const JobPtr& job, std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x);
+  void LastPass(const JobPtr& job, std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x);
   void SettleScales(const JobPtr& job);
   void SecondPass(const JobPtr& job);
   void EncodeScales(const JobPtr& job);
@@ -156,9 +178,12 @@ class Pipeline {
   const ConvertOptions& options_;
   const RunOptions& run_;
   const std::vector<Q4Writer*>& writers_;
-  const KernelTable& kernels_;
+  const KernelTable& kernels_;  // for what is done on this machine's cores whatever the engine
+  const std::unique_ptr<SlabEngine> cpu_engine_;
+  SlabEngine& engine_;
   const unsigned threads_;
-  MemoryBudget budget_;
+  MemoryBudget ring_;    // source buffers, where the engine wants few of them
+  MemoryBudget budget_;  // all else in flight, and otherwise the source buffers too
   BufferPool buffers_;
 
   std::mutex mutex_;  // guards jobs_, all_admitted_, notes_
@@ -169,8 +194,9 @@ class Pipeline {
   std::atomic<bool> stop_{false};  // an error was committed: admit nothing more
   Progress progress_;
 
-  SourceHasher hasher_;   // after what it uses: its thread ends first
-  ThreadPool workers_;
+  // After what they use: the threads of the last end first.
+  SourceHasher hasher_;
+  ThreadPool workers_, readers_;
 };
 
 // ---- worker steps ------------------------------------------------------------------------------------------------------
@@ -188,8 +214,8 @@ std::shared_ptr<Reservation> Pipeline::Reserve(std::uint64_t bytes) {
 }
 
 // Memory is the one thing a step can run out of.
-void Pipeline::Submit(const JobPtr& job, std::function<void()> work) {
-  workers_.Submit(job->order, [this, job, step = std::move(work)] {
+void Pipeline::Submit(ThreadPool& pool, const JobPtr& job, std::function<void()> work) {
+  pool.Submit(job->order, [this, job, step = std::move(work)] {
     try {
       step();
     } catch (const std::bad_alloc&) {
@@ -248,35 +274,53 @@ void Pipeline::KeepSlab(const JobPtr& job, std::uint64_t slab, const std::shared
   job->output_memory[slab].reset();
 }
 
-// The pass that ends in codes and statistics.
-void Pipeline::QuantizeCodes(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x) {
+// The first of two passes: all scales, and for a tensor that stays in memory its codes as well (they do not depend on how
+// the scales will be stored).
+void Pipeline::FirstPass(const JobPtr& job, std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) {
+  const std::uint64_t first = slab * kSlabElems;
+  float* const scales = job->scales.data() + first / job->tensor.block_size;
+  const SlabWork::FirstBad bad =
+      job->resident.empty() ? work.Absmax(std::move(x), scales) : work.QuantizeAndKeep(std::move(x), scales);
+  if (!bad.ok()) return job->settlement.Settle(bad.status());
+  bool last = false;
+  {
+    std::lock_guard lock(job->mutex);
+    if (*bad != kAllFinite) job->first_bad = std::min(job->first_bad, first + *bad);
+    last = --job->slabs_left == 0;
+  }
+  if (last) SettleScales(job);
+}
+
+// The only pass, or the second one, which ends in codes and statistics. `x` is null where the work has kept it.
+void Pipeline::LastPass(const JobPtr& job, std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) {
   const Q4Tensor& tensor = job->tensor;
   const std::uint64_t first = slab * kSlabElems;
   const std::uint64_t n = SlabElems(tensor.elems, slab, kSlabElems);
   const std::uint64_t first_block = first / tensor.block_size, blocks = BlockCount(n, tensor.block_size);
   FinishedChunk finished;
-  finished.source_bytes = x->size();
+  finished.source_bytes = n * ItemSize(tensor.dtype);
   finished.memory = std::move(job->output_memory[slab]);
-  // Scales to take statistics with: the plain ones, or what a reader will decode.
-  std::vector<float> decoded;
-  if (tensor.nested) {
-    decoded.resize(blocks);
-    kernels_.dequantize_scales(job->scale_codes.data() + first_block, job->scales2.data() + first_block / kScaleGroup,
-                               blocks, tensor.nested_offset, decoded.data());
-  }
   float* const scales = job->scales.data() + first_block;
-  const float* const used = tensor.nested ? decoded.data() : scales;
-  std::vector<std::uint8_t> codes;
-  std::uint64_t bad = kAllFinite;
-  if (!job->codes.empty()) {
-    codes = std::move(job->codes[slab]);
-    TakeSlabStatistics(kernels_, tensor, x->data(), n, codes.data(), used, &finished.statistics);
-  } else {
-    codes.resize(PackedBytes(n));
-    bad = QuantizeSlab(kernels_, tensor, x->data(), n, codes.data(), scales, used, &finished.statistics);
+  // Statistics are about what a reader will decode: the scales themselves unless they are nested.
+  std::vector<float> nested;
+  if (tensor.nested) {
+    nested.resize(blocks);
+    kernels_.dequantize_scales(job->scale_codes.data() + first_block, job->scales2.data() + first_block / kScaleGroup,
+                               blocks, tensor.nested_offset, nested.data());
   }
-  if (bad != kAllFinite) {
-    job->chunks.Fail(slab, NonFinite(*job, first + bad));
+  const float* const decoded = tensor.nested ? nested.data() : scales;
+  std::vector<std::uint8_t> codes;
+  SlabWork::FirstBad bad = kAllFinite;
+  if (x == nullptr) {
+    const absl::Status status = work.Finish(decoded, &codes, &finished.statistics);
+    if (!status.ok()) bad = status;
+  } else {
+    bad = work.Quantize(std::move(x), tensor.nested ? decoded : nullptr, &codes, scales, &finished.statistics);
+  }
+  if (!bad.ok()) {
+    job->chunks.Fail(slab, bad.status());
+  } else if (*bad != kAllFinite) {
+    job->chunks.Fail(slab, NonFinite(*job, first + *bad));
   } else {
     Encode(job, Q4Part::kCodes, slab, std::move(codes), std::move(finished));
   }
@@ -286,31 +330,6 @@ void Pipeline::QuantizeCodes(const JobPtr& job, std::uint64_t slab, const std::s
     last = --job->slabs_left == 0;
   }
   if (last) EncodeScales(job);
-}
-
-// The first of two passes: all scales, and for a tensor that stays in memory its codes as well (they do not depend on how
-// the scales will be stored).
-void Pipeline::FirstPass(const JobPtr& job, std::uint64_t slab, const std::shared_ptr<Buffer>& x) {
-  const Q4Tensor& tensor = job->tensor;
-  const FloatType type = FloatTypeOf(tensor.dtype);
-  const std::uint64_t first = slab * kSlabElems;
-  const std::uint64_t n = SlabElems(tensor.elems, slab, kSlabElems);
-  float* const scales = job->scales.data() + first / tensor.block_size;
-  std::uint64_t bad = kAllFinite;
-  if (job->resident.empty()) {
-    bad = kernels_.absmax(type, x->data(), n, tensor.block_size, scales);
-  } else {
-    std::vector<std::uint8_t> codes(PackedBytes(n));
-    bad = kernels_.quantize(type, CodeBookOf(tensor.scheme), x->data(), n, tensor.block_size, codes.data(), scales);
-    job->codes[slab] = std::move(codes);
-  }
-  bool last = false;
-  {
-    std::lock_guard lock(job->mutex);
-    if (bad != kAllFinite) job->first_bad = std::min(job->first_bad, first + bad);
-    last = --job->slabs_left == 0;
-  }
-  if (last) SettleScales(job);
 }
 
 // Between the passes: what the whole tensor's scales decide.
@@ -338,7 +357,7 @@ void Pipeline::SettleScales(const JobPtr& job) {
       tensor.nested_offset = 0;
     }
   }
-  if (IsResident(*job)) SecondPass(job);
+  if (!job->resident.empty()) SecondPass(job);
   // Last, because the reader and the committing thread go on from here.
   job->settlement.Settle(tensor);
 }
@@ -361,7 +380,7 @@ absl::StatusOr<bool> Pipeline::Overflows(const Job& job) {
     Q4_RETURN_IF_ERROR(checkpoint_.Read(*job.source, first * ItemSize(tensor.dtype), x));
     codes.resize(PackedBytes(n));
     SlabStatistics statistics;
-    (void)QuantizeSlab(kernels_, tensor, x.data(), n, codes.data(), scales.data(), decoded.data(), &statistics);
+    (void)QuantizeSlab(kernels_, SlabShapeOf(tensor, n), x.data(), codes.data(), scales.data(), decoded.data(), &statistics);
     for (const SlabStats& tile : statistics.tiles) {
       if (tile.overflow != 0) return true;
     }
@@ -371,10 +390,10 @@ absl::StatusOr<bool> Pipeline::Overflows(const Job& job) {
 
 // The second pass over slabs that stayed in memory.
 void Pipeline::SecondPass(const JobPtr& job) {
-  std::vector<std::shared_ptr<Buffer>> slabs = std::move(job->resident);
+  std::vector<std::shared_ptr<SlabWork>> slabs = std::move(job->resident);
   job->slabs_left = slabs.size();
   for (std::uint64_t slab = 0; slab < slabs.size(); ++slab) {
-    Submit(job, [this, job, slab, x = std::move(slabs[slab])] { QuantizeCodes(job, slab, x); });
+    Submit(workers_, job, [this, job, slab, work = std::move(slabs[slab])] { LastPass(job, slab, *work, nullptr); });
   }
 }
 
@@ -384,7 +403,7 @@ void Pipeline::EncodeScales(const JobPtr& job) {
     const auto* const bytes = static_cast<const std::uint8_t*>(data);
     const std::uint64_t total = Q4PartRawBytes(job->tensor, part), size = Q4ChunkRawSize(part);
     for (std::uint64_t at = 0; at < total; at += size) {
-      Submit(job, [this, job, part, at, chunk = at / size, bytes, count = std::min(size, total - at)] {
+      Submit(workers_, job, [this, job, part, at, chunk = at / size, bytes, count = std::min(size, total - at)] {
         Encode(job, part, chunk, std::vector<std::uint8_t>(bytes + at, bytes + at + count), {});
       });
     }
@@ -397,25 +416,41 @@ void Pipeline::EncodeScales(const JobPtr& job) {
   }
 }
 
-// ---- reader ------------------------------------------------------------------------------------------------------------
+// ---- reading -----------------------------------------------------------------------------------------------------------
+
+// Takes a buffer for the slab, has it filled by a reader and then worked on by a worker.
+void Pipeline::Read(const JobPtr& job, std::uint64_t first, std::uint64_t elems, bool hash, Failed failed, SlabStep work) {
+  std::shared_ptr<Buffer> buffer = buffers_.Get(elems * ItemSize(job->source->dtype));
+  Submit(readers_, job,
+         [this, job, first, hash, buffer = std::move(buffer), failed = std::move(failed), work = std::move(work)]() mutable {
+           const absl::Status read = ReadInto(*job, first, hash, buffer);
+           if (!read.ok()) return failed(read);
+           Submit(workers_, job, [work = std::move(work), x = std::move(buffer)]() mutable { work(std::move(x)); });
+         });
+}
+
+absl::Status Pipeline::ReadInto(const Job& job, std::uint64_t first, bool hash, const std::shared_ptr<Buffer>& buffer) {
+  if (Stopped()) return Fail(kInterruptedRun, {}, {});
+  const std::uint64_t begin = first * ItemSize(job.source->dtype);
+  // The next slabs come to memory while this one is worked on.
+  checkpoint_.files()[job.source->file].file->Prefetch(job.source->offset + begin + buffer->size(), 4 * buffer->size());
+  Q4_RETURN_IF_ERROR(checkpoint_.Read(*job.source, begin, {buffer->data(), buffer->size()}));
+  if (hash) hasher_.Add(job.source->file, job.source->offset + begin, buffer);
+  return absl::OkStatus();
+}
+
+// ---- admission ---------------------------------------------------------------------------------------------------------
 
 // With --on-nonfinite keep a tensor may turn out to be kept, which takes more memory than its codes: then read again.
 bool Pipeline::IsResident(const Job& job) const {
-  const std::uint64_t elems = job.source->elems;
-  const std::uint64_t slab = SlabMemory(*job.source, std::min(elems, kSlabElems), options_.compression);
+  const std::uint64_t elems = job.source->elems, slab_elems = std::min(elems, kSlabElems);
+  std::uint64_t slab = CodeMemory(slab_elems, options_.compression);
+  if (engine_.keeps_on_host()) {
+    slab += SourceMemory(*job.source, slab_elems);
+  } else if (job.source->bytes > engine_.device_keep_bytes()) {
+    return false;
+  }
   return !options_.keep_nonfinite && SlabCount(elems, kSlabElems) * slab <= budget_.limit() / 2;
-}
-
-absl::StatusOr<std::shared_ptr<Buffer>> Pipeline::ReadSlab(const Job& job, std::uint64_t first, std::uint64_t elems,
-                                                           bool hash) {
-  if (stop_.load() || (run_.cancel != nullptr && run_.cancel->load())) return Fail(kInterruptedRun, {}, {});
-  const std::uint64_t item = ItemSize(job.source->dtype);
-  std::shared_ptr<Buffer> buffer = buffers_.Get(elems * item);
-  // The next slabs come to memory while this one is worked on.
-  checkpoint_.files()[job.source->file].file->Prefetch(job.source->offset + (first + elems) * item, 4 * elems * item);
-  Q4_RETURN_IF_ERROR(checkpoint_.Read(*job.source, first * item, {buffer->data(), buffer->size()}));
-  if (hash) hasher_.Add(job.source->file, buffer);
-  return buffer;
 }
 
 void Pipeline::AdmitFile(const JobPtr& job) {
@@ -436,38 +471,54 @@ void Pipeline::AdmitFile(const JobPtr& job) {
   }
 }
 
-void Pipeline::ReadKept(const JobPtr& job, bool hash) {
+void Pipeline::AdmitKept(const JobPtr& job, bool hash) {
   const std::uint64_t slab_elems = KeptSlabElems(job->source->dtype);
   const std::uint64_t slabs = SlabCount(job->source->elems, slab_elems);
   job->output_memory.resize(slabs);
   for (std::uint64_t slab = 0; slab < slabs; ++slab) {
     const std::uint64_t elems = SlabElems(job->source->elems, slab, slab_elems);
-    absl::StatusOr<std::shared_ptr<Buffer>> x = ReadSlab(*job, slab * slab_elems, elems, hash);
-    if (!x.ok()) {
-      const std::uint64_t chunk = slab * slab_elems * ItemSize(job->tensor.dtype) / kQ4ChunkBytes;
-      return job->chunks.Fail(chunk, x.status());
-    }
     job->output_memory[slab] = Reserve(ChunkMemory(elems * ItemSize(job->tensor.dtype), options_.compression));
-    Submit(job, [this, job, slab, buffer = *std::move(x)] { KeepSlab(job, slab, buffer); });
+    const std::uint64_t first_chunk = slab * slab_elems * ItemSize(job->tensor.dtype) / kQ4ChunkBytes;
+    Read(
+        job, slab * slab_elems, elems, hash,
+        [job, first_chunk](const absl::Status& status) { job->chunks.Fail(first_chunk, status); },
+        [this, job, slab](const std::shared_ptr<Buffer>& x) { KeepSlab(job, slab, x); });
   }
 }
 
-void Pipeline::ReadCodes(const JobPtr& job, bool hash) {
+// The only pass over a tensor, or its second reading.
+void Pipeline::AdmitCodes(const JobPtr& job, bool hash) {
   const std::uint64_t slabs = SlabCount(job->source->elems, kSlabElems);
   job->output_memory.resize(slabs);
   job->slabs_left = slabs;
   for (std::uint64_t slab = 0; slab < slabs; ++slab) {
     const std::uint64_t elems = SlabElems(job->source->elems, slab, kSlabElems);
-    absl::StatusOr<std::shared_ptr<Buffer>> x = ReadSlab(*job, slab * kSlabElems, elems, hash);
-    if (!x.ok()) return job->chunks.Fail(slab, x.status());
-    job->output_memory[slab] = Reserve(ChunkMemory(PackedBytes(elems), options_.compression));
-    Submit(job, [this, job, slab, buffer = *std::move(x)] { QuantizeCodes(job, slab, buffer); });
+    std::shared_ptr<SlabWork> work = engine_.Begin(job->tensor, elems, /*keep=*/false);
+    job->output_memory[slab] = Reserve(CodeMemory(elems, options_.compression));
+    Read(
+        job, slab * kSlabElems, elems, hash, [job, slab](const absl::Status& status) { job->chunks.Fail(slab, status); },
+        [this, job, slab, work = std::move(work)](std::shared_ptr<Buffer> x) { LastPass(job, slab, *work, std::move(x)); });
   }
 }
 
-void Pipeline::AdmitKept(const JobPtr& job) {
-  job->settlement.Settle(job->tensor);
-  ReadKept(job, /*hash=*/true);
+void Pipeline::AdmitFirstPass(const JobPtr& job, bool resident) {
+  const std::uint64_t slabs = SlabCount(job->source->elems, kSlabElems);
+  job->slabs_left = slabs;
+  if (resident) {
+    job->resident.resize(slabs);
+    job->output_memory.resize(slabs);
+  }
+  for (std::uint64_t slab = 0; slab < slabs; ++slab) {
+    const std::uint64_t elems = SlabElems(job->source->elems, slab, kSlabElems);
+    std::shared_ptr<SlabWork> work = engine_.Begin(job->tensor, elems, resident);
+    if (resident) {
+      job->resident[slab] = work;
+      job->output_memory[slab] = Reserve(CodeMemory(elems, options_.compression));
+    }
+    Read(
+        job, slab * kSlabElems, elems, /*hash=*/true, [job](const absl::Status& status) { job->settlement.Settle(status); },
+        [this, job, slab, work = std::move(work)](std::shared_ptr<Buffer> x) { FirstPass(job, slab, *work, std::move(x)); });
+  }
 }
 
 void Pipeline::AdmitQuantized(const JobPtr& job) {
@@ -475,30 +526,14 @@ void Pipeline::AdmitQuantized(const JobPtr& job) {
   job->scales.resize(job->tensor.blocks());
   if (!TwoPasses(job->tensor)) {
     job->settlement.Settle(job->tensor);
-    return ReadCodes(job, /*hash=*/true);
+    return AdmitCodes(job, /*hash=*/true);
   }
   const bool resident = IsResident(*job);
-  const std::uint64_t slabs = SlabCount(job->source->elems, kSlabElems);
-  job->slabs_left = slabs;
-  if (resident) {
-    job->resident.resize(slabs);
-    job->codes.resize(slabs);
-    job->output_memory.resize(slabs);
-  }
-  for (std::uint64_t slab = 0; slab < slabs; ++slab) {
-    const std::uint64_t elems = SlabElems(job->source->elems, slab, kSlabElems);
-    absl::StatusOr<std::shared_ptr<Buffer>> x = ReadSlab(*job, slab * kSlabElems, elems, /*hash=*/true);
-    if (!x.ok()) return job->settlement.Settle(x.status());
-    if (resident) {
-      job->resident[slab] = *x;
-      job->output_memory[slab] = Reserve(ChunkMemory(PackedBytes(elems), options_.compression));
-    }
-    Submit(job, [this, job, slab, buffer = *std::move(x)] { FirstPass(job, slab, buffer); });
-  }
+  AdmitFirstPass(job, resident);
   if (resident) return;  // SettleScales() starts the second pass
   const absl::StatusOr<Q4Tensor>& settled = job->settlement.Wait();
   if (!settled.ok()) return;
-  settled->scheme == Q4Scheme::kRaw ? ReadKept(job, /*hash=*/false) : ReadCodes(job, /*hash=*/false);
+  settled->scheme == Q4Scheme::kRaw ? AdmitKept(job, /*hash=*/false) : AdmitCodes(job, /*hash=*/false);
 }
 
 bool Pipeline::Admit(const JobPtr& job) {
@@ -512,7 +547,8 @@ bool Pipeline::Admit(const JobPtr& job) {
     if (job->planned == nullptr) {
       AdmitFile(job);
     } else if (job->tensor.scheme == Q4Scheme::kRaw) {
-      AdmitKept(job);
+      job->settlement.Settle(job->tensor);
+      AdmitKept(job, /*hash=*/true);
     } else {
       AdmitQuantized(job);
     }
@@ -522,7 +558,7 @@ bool Pipeline::Admit(const JobPtr& job) {
   return true;
 }
 
-void Pipeline::ReadAll() {
+void Pipeline::AdmitAll() {
   std::uint64_t order = 0;
   bool going = true;
   for (std::size_t s = 0; s < plan_.shards.size() && going; ++s) {
@@ -616,16 +652,16 @@ absl::Status Pipeline::CommitAll() {
 }
 
 absl::StatusOr<PipelineResult> Pipeline::Run() {
-  std::thread reader([this] { ReadAll(); });
+  std::thread admitting([this] { AdmitAll(); });
   const absl::Status committed = CommitAll();
-  reader.join();
+  admitting.join();
+  readers_.Wait();
   workers_.Wait();
-  absl::StatusOr<std::vector<std::string>> digests = hasher_.Finish();
   Q4_RETURN_IF_ERROR(committed);
-  Q4_RETURN_IF_ERROR(digests.status());
+  Q4_ASSIGN_OR_RETURN(std::vector<std::string> digests, hasher_.Finish());
   Q4_RETURN_IF_ERROR(checkpoint_.CheckUnchanged());
   PipelineResult result;
-  result.source_digests = *std::move(digests);
+  result.source_digests = std::move(digests);
   result.notes = std::move(notes_);
   result.peak_budget_bytes = budget_.peak();
   std::sort(result.notes.begin(), result.notes.end());
@@ -634,21 +670,22 @@ absl::StatusOr<PipelineResult> Pipeline::Run() {
 
 }  // namespace
 
-std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan, unsigned threads) {
+std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan, unsigned threads,
+                                    const SlabEngine* engine, std::uint64_t max_memory) {
   const Q4Compression worst{true, 0};
   std::uint64_t most = 3 * kQ4ChunkBytes;
   for (const PlannedShard& shard : plan.shards) {
     for (const PlannedTensor& planned : shard.tensors) {
       const TensorInfo& source = checkpoint.tensors()[planned.source];
       const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
+      const std::uint64_t slab = std::min(source.elems, kSlabElems);
       most = std::max(most, tensor.scheme == Q4Scheme::kRaw
                                 ? KeptSlabMemory(source, tensor.dtype, worst)
-                                : ScaleMemory(tensor, worst) +
-                                      std::max(SlabMemory(source, std::min(source.elems, kSlabElems), worst),
-                                               KeptSlabMemory(source, DType::kF32, worst)));
+                                : ScaleMemory(tensor, worst) + std::max(SourceMemory(source, slab) + CodeMemory(slab, worst),
+                                                                        KeptSlabMemory(source, DType::kF32, worst)));
     }
   }
-  return most + threads * kWorkerScratchBytes;
+  return most + FixedMemory(engine, threads, max_memory);
 }
 
 absl::StatusOr<PipelineResult> RunPipeline(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,

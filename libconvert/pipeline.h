@@ -1,16 +1,16 @@
 // The streaming core of a conversion: read, quantize, statistics, compress, digest and write at the same time, in plan order,
 // within a memory bound.
 //
-//   reader thread ──▶ worker threads ──▶ ordered commit (the calling thread) ──▶ Q4Writer
-//        └──────────▶ source hasher thread
+//   admitting thread ──▶ readers ──▶ workers (and through the engine, devices) ──▶ ordered commit (the calling thread) ──▶ Q4Writer
+//                           └──────▶ source hasher
 //
-// The reader walks the plan and admits work in its order, taking from the budget all the memory that the work will ever need.
-// Workers finish chunks in any order; the calling thread appends them in plan order. So thread count and timing can change
-// nothing in the output, and the memory in flight always drains.
+// The admitting thread walks the plan and takes from the budget, in its order, all the memory that a slab will ever need. Readers
+// fill slabs and workers finish chunks in any order; the calling thread appends them in plan order. So thread count, devices and
+// timing can change nothing in the output, and the memory in flight always drains.
 //
 // A quantized tensor with plain fp32 scales needs one pass. One with double-quantized scales needs two, because statistics
 // use the decoded scales, which depend on the mean of all scales: first absmax over all slabs, then codes and statistics.
-// Between the two the source stays in memory if it fits half of the budget, else it is read again.
+// Between the two the source stays where the engine works on it if it fits half of the memory there, else it is read again.
 #pragma once
 
 #include <string>
@@ -21,6 +21,7 @@
 #include "formats/q4_writer.h"
 #include "libconvert/convert.h"
 #include "libconvert/plan.h"
+#include "libconvert/slab_engine.h"
 
 namespace q4 {
 
@@ -36,7 +37,9 @@ absl::StatusOr<PipelineResult> RunPipeline(FileSystem& fs, const Checkpoint& che
                                            const ConvertOptions& options, const RunOptions& run,
                                            const std::vector<Q4Writer*>& writers);
 
-// The least RunOptions::max_memory with which RunPipeline can convert `plan` on `threads` threads.
-std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan, unsigned threads);
+// The least RunOptions::max_memory with which RunPipeline can convert `plan` on `threads` threads: that of `max_memory` bytes,
+// of which an engine may take its share, with nullptr as engine for this machine's cores.
+std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan, unsigned threads,
+                                    const SlabEngine* engine = nullptr, std::uint64_t max_memory = 0);
 
 }  // namespace q4

@@ -52,34 +52,36 @@ void ForEachTile(std::uint64_t n, std::uint32_t block_size, SlabStatistics* stat
 
 }  // namespace
 
-std::uint64_t QuantizeSlab(const KernelTable& kernels, const Q4Tensor& tensor, const std::uint8_t* x, std::uint64_t n,
-                           std::uint8_t* codes, float* scales, const float* decoded, SlabStatistics* statistics) {
-  const FloatType type = FloatTypeOf(tensor.dtype);
-  const CodeBook book = CodeBookOf(tensor.scheme);
+SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems) {
+  return {FloatTypeOf(tensor.dtype), CodeBookOf(tensor.scheme), tensor.block_size, elems};
+}
+
+std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x, std::uint8_t* codes,
+                           float* scales, const float* decoded, SlabStatistics* statistics) {
   std::uint64_t first_bad = kAllFinite;
-  ForEachTile(n, tensor.block_size, statistics, [&](const Tile& tile) {
-    const std::uint8_t* const tile_x = x + tile.first * FloatSize(type);
+  ForEachTile(shape.elems, shape.block_size, statistics, [&](const Tile& tile) {
+    const std::uint8_t* const tile_x = x + tile.first * FloatSize(shape.type);
     std::uint8_t* const tile_codes = codes + tile.first / 2;
     float* const tile_scales = scales + tile.first_block;
     const std::uint64_t bad =
-        kernels.quantize(type, book, tile_x, tile.count, tensor.block_size, tile_codes, tile_scales);
+        kernels.quantize(shape.type, shape.book, tile_x, tile.count, shape.block_size, tile_codes, tile_scales);
     if (bad != kAllFinite) {
       first_bad = tile.first + bad;
       return false;
     }
-    kernels.error_stats(type, book, tile_x, tile_codes, decoded != nullptr ? decoded + tile.first_block : tile_scales,
-                        tile.count, tensor.block_size, tile.groups, tile.stats);
+    kernels.error_stats(shape.type, shape.book, tile_x, tile_codes,
+                        decoded != nullptr ? decoded + tile.first_block : tile_scales, tile.count, shape.block_size,
+                        tile.groups, tile.stats);
     return true;
   });
   return first_bad;
 }
 
-void TakeSlabStatistics(const KernelTable& kernels, const Q4Tensor& tensor, const std::uint8_t* x, std::uint64_t n,
+void TakeSlabStatistics(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
                         const std::uint8_t* codes, const float* decoded, SlabStatistics* statistics) {
-  const FloatType type = FloatTypeOf(tensor.dtype);
-  ForEachTile(n, tensor.block_size, statistics, [&](const Tile& tile) {
-    kernels.error_stats(type, CodeBookOf(tensor.scheme), x + tile.first * FloatSize(type), codes + tile.first / 2,
-                        decoded + tile.first_block, tile.count, tensor.block_size, tile.groups, tile.stats);
+  ForEachTile(shape.elems, shape.block_size, statistics, [&](const Tile& tile) {
+    kernels.error_stats(shape.type, shape.book, x + tile.first * FloatSize(shape.type), codes + tile.first / 2,
+                        decoded + tile.first_block, tile.count, shape.block_size, tile.groups, tile.stats);
     return true;
   });
 }

@@ -31,14 +31,24 @@ struct SlabStatistics {
   void AddTo(std::uint64_t first_elem, std::uint32_t block_size, TensorStatsAccumulator* total) const;
 };
 
-// Quantizes n elements at `x` and takes their error statistics, in tiles that stay in the cache: codes[PackedBytes(n)],
-// scales[BlockCount(n)] (the undecoded ones). With `decoded` scales, statistics are taken with those. Returns kAllFinite or
-// the index of the first non-finite element.
-std::uint64_t QuantizeSlab(const KernelTable& kernels, const Q4Tensor& tensor, const std::uint8_t* x, std::uint64_t n,
-                           std::uint8_t* codes, float* scales, const float* decoded, SlabStatistics* statistics);
+// What the kernels need to know of a slab.
+struct SlabShape {
+  FloatType type = FloatType::kF32;
+  CodeBook book = CodeBook::kNf4;
+  std::uint32_t block_size = 0;
+  std::uint64_t elems = 0;
+};
+// REQUIRES: the tensor is to be quantized.
+SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems);
 
-// The statistics alone, of n elements that were quantized before.
-void TakeSlabStatistics(const KernelTable& kernels, const Q4Tensor& tensor, const std::uint8_t* x, std::uint64_t n,
+// Quantizes the elements at `x` and takes their error statistics, in tiles that stay in the cache: codes[PackedBytes(elems)],
+// scales[BlockCount(elems)] (the undecoded ones). With `decoded` scales, statistics are taken with those. Returns kAllFinite or
+// the index of the first non-finite element.
+std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x, std::uint8_t* codes,
+                           float* scales, const float* decoded, SlabStatistics* statistics);
+
+// The statistics alone, of elements that were quantized before.
+void TakeSlabStatistics(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
                         const std::uint8_t* codes, const float* decoded, SlabStatistics* statistics);
 
 }  // namespace q4

@@ -9,6 +9,7 @@
 
 #include "formats/base/digest.h"
 #include "libconvert/convert_issues.h"
+#include "libconvert/parallel.h"
 
 namespace q4 {
 namespace {
@@ -40,30 +41,42 @@ class FileDigest {
   std::uint64_t bytes_ = 0;
 };
 
-// All before the payload.
-absl::Status AddHeader(const CheckpointFile& file, FileDigest* digest) {
-  std::vector<std::uint8_t> piece(std::uint64_t{1} << 20);
-  for (std::uint64_t at = 0; at < file.payload_offset; at += piece.size()) {
-    const std::span<std::uint8_t> bytes(piece.data(), std::min<std::uint64_t>(piece.size(), file.payload_offset - at));
-    Q4_RETURN_IF_ERROR(file.file->ReadAt(at, bytes));
+constexpr std::uint64_t kReadBytes = std::uint64_t{1} << 20;
+
+// The file's first `end` bytes.
+absl::Status AddFileUntil(const RandomAccessFile& file, std::uint64_t end, const std::atomic<bool>& given_up, FileDigest* digest) {
+  std::vector<std::uint8_t> piece(kReadBytes);
+  for (std::uint64_t at = 0; at < end && !given_up.load(); at += kReadBytes) {
+    const std::span<std::uint8_t> bytes(piece.data(), std::min(kReadBytes, end - at));
+    Q4_RETURN_IF_ERROR(file.ReadAt(at, bytes));
     digest->Update(bytes);
   }
   return absl::OkStatus();
 }
 
+// From this many threads on, one digest is slower than they are together.
+constexpr unsigned kManyThreads = 8;
+
+unsigned FilesApart(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads) {
+  if (kind != SourceDigest::kSha256 || threads < kManyThreads || checkpoint.files().size() < 2) return 0;
+  return static_cast<unsigned>(std::min<std::size_t>(threads / 2, checkpoint.files().size()));
+}
+
 }  // namespace
 
-SourceHasher::SourceHasher(const Checkpoint& checkpoint, SourceDigest kind)
-    : checkpoint_(checkpoint), kind_(kind), thread_([this] { Loop(); }) {}
+SourceHasher::SourceHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads)
+    : checkpoint_(checkpoint), kind_(kind), apart_(FilesApart(checkpoint, kind, threads)), thread_([this] { Loop(); }) {}
 
 SourceHasher::~SourceHasher() {
+  given_up_.store(true);
   if (thread_.joinable()) (void)Finish();
 }
 
-void SourceHasher::Add(std::uint32_t file, std::shared_ptr<const Buffer> bytes) {
+void SourceHasher::Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<const Buffer> bytes) {
+  if (apart_ != 0) return;
   {
     std::lock_guard lock(mutex_);
-    pieces_.push_back({file, std::move(bytes)});
+    pieces_.emplace(std::pair(file, offset), std::move(bytes));
   }
   wake_.notify_one();
 }
@@ -81,7 +94,7 @@ absl::StatusOr<std::vector<std::string>> SourceHasher::Finish() {
 
 void SourceHasher::Loop() {
   try {
-    status_ = HashAll();
+    status_ = apart_ != 0 ? HashFilesApart() : HashWhatIsRead();
   } catch (const std::bad_alloc&) {
     status_ = Fail(kOutOfMemory, checkpoint_.path(), "source digest");
   }
@@ -94,28 +107,44 @@ void SourceHasher::Loop() {
   }
 }
 
-absl::Status SourceHasher::HashAll() {
+absl::Status SourceHasher::HashWhatIsRead() {
   for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
     const CheckpointFile& file = checkpoint_.files()[i];
     FileDigest digest(kind_);
-    Q4_RETURN_IF_ERROR(AddHeader(file, &digest));
+    Q4_RETURN_IF_ERROR(AddFileUntil(*file.file, file.payload_offset, given_up_, &digest));
     while (digest.bytes() < file.file->size()) {
-      Piece piece;
+      std::shared_ptr<const Buffer> piece;
       {
         std::unique_lock lock(mutex_);
-        wake_.wait(lock, [this] { return finished_ || !pieces_.empty(); });
-        if (pieces_.empty() || pieces_.front().file != i) {
+        const auto next = [&] { return pieces_.find({i, digest.bytes()}); };
+        wake_.wait(lock, [&] { return finished_ || next() != pieces_.end(); });
+        const auto found = next();
+        if (found == pieces_.end()) {
           return Fail(kSourceUnread, file.file->path(), {},
                       GotExpected(std::to_string(digest.bytes()), std::to_string(file.file->size()) + " bytes"));
         }
-        piece = std::move(pieces_.front());
-        pieces_.pop_front();
+        piece = std::move(found->second);
+        pieces_.erase(found);
       }
-      digest.Update({piece.bytes->data(), piece.bytes->size()});
+      digest.Update({piece->data(), piece->size()});
     }
     digests_.push_back(digest.Finish());
   }
   return absl::OkStatus();
+}
+
+absl::Status SourceHasher::HashFilesApart() {
+  const std::vector<CheckpointFile>& files = checkpoint_.files();
+  const auto hash = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
+    FileDigest digest(kind_);
+    Q4_RETURN_IF_ERROR(AddFileUntil(*files[i].file, files[i].file->size(), given_up_, &digest));
+    return digest.Finish();
+  };
+  return ParallelInOrder(files.size(), apart_, hash, [&](std::uint64_t, absl::StatusOr<std::string> digest) -> absl::Status {
+    Q4_RETURN_IF_ERROR(digest.status());
+    digests_.push_back(*std::move(digest));
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace q4

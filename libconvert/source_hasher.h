@@ -1,13 +1,19 @@
-// Digests the source files while the conversion reads them, on a thread of its own.
+// Digests the source files while the conversion reads them.
+//
+// One thread digests what the conversion has read, in file order. With many threads and several files it would be the slowest
+// stage by far (SHA-256 is sequential in a file and slower than a disk), so then every file has a thread that reads it once more:
+// from the page cache, as the conversion reads the same bytes.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -19,32 +25,33 @@ namespace q4 {
 
 class SourceHasher {
  public:
-  SourceHasher(const Checkpoint& checkpoint, SourceDigest kind);
+  // `threads`: those of the conversion.
+  SourceHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads);
+  // Gives up what is not done.
   ~SourceHasher();
   SourceHasher(const SourceHasher&) = delete;
   SourceHasher& operator=(const SourceHasher&) = delete;
 
-  // The next payload bytes of file `file`. REQUIRES: per file in file order, files in order. Readers guarantee that tensors
-  // tile the payload, so payload order is file order.
-  void Add(std::uint32_t file, std::shared_ptr<const Buffer> bytes);
+  // Payload bytes of file `file` from `offset` on, in any order, but each byte once. Those that come early are held until their
+  // turn: files in order, and each from its beginning to its end. Tensors tile the payload, as readers guarantee.
+  void Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<const Buffer> bytes);
 
   // Ends the work: one lower-case hexadecimal digest per file, over its whole content.
   absl::StatusOr<std::vector<std::string>> Finish();
 
  private:
-  struct Piece {
-    std::uint32_t file;
-    std::shared_ptr<const Buffer> bytes;
-  };
   void Loop();
-  absl::Status HashAll();
+  absl::Status HashWhatIsRead();
+  absl::Status HashFilesApart();
 
   const Checkpoint& checkpoint_;
   const SourceDigest kind_;
+  const unsigned apart_;  // files digested at the same time, each by its own thread; 0: by what Add() brings
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::deque<Piece> pieces_;
+  std::map<std::pair<std::uint32_t, std::uint64_t>, std::shared_ptr<const Buffer>> pieces_;  // by file and offset
   bool finished_ = false;
+  std::atomic<bool> given_up_{false};
   absl::Status status_;
   std::vector<std::string> digests_;
   std::thread thread_;
