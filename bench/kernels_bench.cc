@@ -1,5 +1,5 @@
 // Elements per second of every kernel, backend by backend, from inputs larger than any cache. A backend whose output is
-// not equal to the scalar reference's is reported as an error and never timed.
+// not equal to the scalar reference's is reported as an error and never timed. On one thread and on all processors.
 //   kernels_bench --benchmark_repetitions=5 --benchmark_report_aggregates_only=true --benchmark_filter='AVX2.*quantize'
 #include <benchmark/benchmark.h>
 
@@ -10,6 +10,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "kernels/kernels.h"
@@ -196,11 +197,10 @@ const char* NameOf(CodeBook book) { return book == CodeBook::kNf4 ? "nf4" : "fp4
 void Register(const char* name, Work work, Operation operation, FloatType x_type) {
   const std::string full_name =
       std::string(work.kernels->name) + "/" + name + "/" + NameOf(work.type) + "/" + NameOf(work.book);
-  benchmark::RegisterBenchmark(full_name.c_str(), Run, work, operation, x_type)
-      ->Threads(1)
-      ->Threads(2)
-      ->UseRealTime()
-      ->Unit(benchmark::kMillisecond);
+  auto* registered = benchmark::RegisterBenchmark(full_name.c_str(), Run, work, operation, x_type);
+  registered->UseRealTime()->Unit(benchmark::kMillisecond)->Threads(1);
+  const int processors = static_cast<int>(std::thread::hardware_concurrency());
+  if (processors > 1) registered->Threads(processors);
 }
 
 void RegisterAll() {

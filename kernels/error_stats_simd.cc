@@ -1,13 +1,14 @@
-// error_stats_scalar.cc, vectorised (docs/numerics.md Q7, Q8). Each block is taken in pieces of up to 256 elements:
-//   1. fp32: x and y into small buffers, y by table; largest |x|, largest |e| and largest gap ratio, the last two
-//   approximate;
-//   2. fp64: the five sums, in the 16 lanes of Q7.1.
-// Sums repeat the reference, operation by operation. Maxima are not taken from the approximations: those only prove,
-// for nearly every block, that the block cannot raise the maximum so far. The other blocks go through the reference
-// functions.
-#include <cmath>
+// error_stats_scalar.cc, vectorised (docs/numerics.md Q7, Q8). Each full block is read twice:
+//   1. in fp32: x and y into a small buffer; the clipped elements; the largest |e| and the largest gap ratio, both
+//      approximate;
+//   2. in fp64: the five sums, in the 16 lanes of Q7.1.
+// Codes are counted group by group.
+// Sums repeat the reference, addition by addition. Maxima are not taken from the approximations: those only prove, for
+// nearly every element, that it cannot raise the maximum so far. The other elements go through the reference functions.
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdint>
-#include <limits>
 
 #include "kernels/simd_targets.h"
 // Highway compiles this file once per target; the targets' list must be known by now.
@@ -16,6 +17,7 @@
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/error_stats_block.h"
+#include "kernels/error_stats_filter.h"
 #include "kernels/numeric.h"
 #include "kernels/scalar_kernels.h"
 #include "kernels/simd-inl.h"
@@ -27,91 +29,50 @@
 namespace q4 {
 namespace {
 
-constexpr std::uint32_t kPiece = 256;  // elements
-constexpr std::size_t kSumLanes = 16;  // Q7.1
+constexpr std::size_t kMaxBlockSize = 4096;  // elements
+constexpr std::size_t kStep = 32;            // elements: 16 packed bytes, and every block is a multiple
 
-// What the gap filter looks up, as fp32.
-struct GapTables {
-  alignas(16) std::uint8_t rank[16];       // the interval above a code's value; the one below has the number before
-  alignas(64) float inverse_half_gap[16];  // by interval; 0 for those outside: above the last value, and -1 modulo 16
+// The bytes of 16 floats, for lookups by byte shuffles: plane k holds byte k of each.
+struct FloatPlanes {
+  alignas(16) std::uint8_t plane[4][16];
 };
 
-constexpr GapTables GapTablesOf(CodeBook book) {
-  const ValueIntervals intervals = IntervalsOf(book);
-  const auto& values = book == CodeBook::kNf4 ? kNf4Values : kFp4Values;
-  GapTables tables{};
-  for (std::size_t code = 0; code < 16; ++code) {
-    int rank = 0;
-    while (intervals.values[rank] != static_cast<double>(values[code])) ++rank;
-    tables.rank[code] = static_cast<std::uint8_t>(rank);
+constexpr FloatPlanes PlanesOf(const std::array<float, 16>& floats) {
+  FloatPlanes planes{};
+  for (std::size_t i = 0; i < 16; ++i) {
+    const auto bits = std::bit_cast<std::uint32_t>(floats[i]);
+    for (std::size_t k = 0; k < 4; ++k) planes.plane[k][i] = static_cast<std::uint8_t>(bits >> (8 * k));
   }
-  for (int j = 0; j < 15; ++j) {
-    const double half_gap = intervals.HalfGap(j);
-    if (half_gap != 0) tables.inverse_half_gap[j] = static_cast<float>(1.0 / half_gap);
+  return planes;
+}
+
+constexpr FloatPlanes kNf4ValuePlanes = PlanesOf(kNf4Values), kFp4ValuePlanes = PlanesOf(kFp4Values);
+constexpr FloatPlanes kNf4GapPlanes = PlanesOf(Nf4InverseHalfGaps()), kFp4GapPlanes = PlanesOf(Fp4InverseHalfGaps());
+
+// Table k adds 1 to a byte's low nibble for code 2k and to its high nibble for code 2k + 1.
+struct CountingTables {
+  alignas(16) std::uint8_t table[8][16];
+};
+
+constexpr CountingTables kCounting = [] {
+  CountingTables tables{};
+  for (std::size_t k = 0; k < 8; ++k) {
+    tables.table[k][2 * k] = 0x01;
+    tables.table[k][2 * k + 1] = 0x10;
   }
   return tables;
+}();
+
+// Element i of the slab as a block of its own.
+inline StatsBlock OneElement(const StatsBlock& block, std::uint64_t i) {
+  StatsBlock one = block;
+  one.begin = i;
+  one.end = i + 1;
+  return one;
 }
 
-constexpr GapTables kNf4Gaps = GapTablesOf(CodeBook::kNf4), kFp4Gaps = GapTablesOf(CodeBook::kFp4);
-
-// Code counts, a packed byte at a time. Four histograms, so that equal neighbours do not wait for each other's stores.
-class ByteHistogram {
- public:
-  void Add(const std::uint8_t* packed, std::uint64_t bytes) {
-    std::uint64_t i = 0;
-    for (; i + 4 <= bytes; i += 4) {
-      ++counts_[0][packed[i]];
-      ++counts_[1][packed[i + 1]];
-      ++counts_[2][packed[i + 2]];
-      ++counts_[3][packed[i + 3]];
-    }
-    for (; i < bytes; ++i) ++counts_[0][packed[i]];
-  }
-
-  void FoldInto(std::uint64_t hist[16]) const {
-    for (std::size_t byte = 0; byte < 256; ++byte) {
-      const std::uint64_t count = counts_[0][byte] + counts_[1][byte] + counts_[2][byte] + counts_[3][byte];
-      hist[byte >> 4] += count;
-      hist[byte & 15] += count;
-    }
-  }
-
- private:
-  std::uint64_t counts_[4][256] = {};
-};
-
-constexpr double kLargestFloat = std::numeric_limits<float>::max();
-
-// Errors in fp32, fl(x - y), up to this one belong to errors that do not exceed the maximum so far. Rounding is
-// monotonic and moves a normal result by at most 2^-24 of itself; a subnormal difference of two floats is exact. fp32
-// overflow exceeds every limit.
-inline float ErrorLimit(const SlabStats& stats) {
-  return static_cast<float>(std::fmin(stats.max_abs_err * (1 - 0x1p-22), kLargestFloat));
-}
-
-// The gap filter: if ratio~ = fl(|fl(x - y)| * fl(1/h)) is at most the limit for all elements of a block, then none has
-// a gap ratio (Q8.7) above the maximum M so far. h is half the interval next to the code's value v on the side that the
-// sign of x - y tells.
-// - fl(x - y), fl(1/h) and the product each err by at most 2^-24, the limit likewise, and the reference by a few 2^-53:
-// 1 - 2^-19
-//   covers all of them. A product that underflows errs by 2^-150, far less than 2^-20 of the limit, which is at least
-//   2^-111.
-// - ratio~ < 1.99 s means that x lies less than 0.995 intervals from y on that side. y differs from v * s by at most
-// 2^-24 |v s|,
-//   less than 0.001 of any interval. So u = x / s is in that interval and h is right; or x lies between y and v * s,
-//   which makes the true ratio smaller than 2^-24 / 0.0026, below 2^-10 <= M.
-// - Next to the outermost values there is no interval: 1/h is 0. Such elements are the clipped ones, as y = -s and y =
-// s are exact.
-inline bool GapFilterApplies(float scale, const SlabStats& stats) {
-  return scale >= 0x1p-100f && stats.max_gap_ratio >= 0x1p-10;
-}
-inline float GapLimit(float scale, const SlabStats& stats) {
-  const double limit = std::fmin(stats.max_gap_ratio, 1.99) * static_cast<double>(scale) * (1 - 0x1p-19);
-  return static_cast<float>(std::fmin(limit, kLargestFloat));
-}
-
-// Whether a decoded element can round to infinity: no |code value| exceeds 1.
-inline bool MayOverflow(FloatType type, float scale) { return !IsFinite(RoundTo(type, scale)); }
+// Where element i of a step is found once vectors have put it into order (see "Order within a step").
+constexpr std::size_t PositionOf(std::size_t i) { return i % 2 * 16 + i / 8 % 2 * 8 + i / 16 * 4 + i / 2 % 4; }
 
 }  // namespace
 }  // namespace q4
@@ -126,189 +87,364 @@ using F64Tag = hn::CappedTag<double, 4>;
 using F64Vec = hn::Vec<F64Tag>;
 inline constexpr std::size_t kWideLanes = hn::MaxLanes(F64Tag());
 
-// table[index] for 16 entries and indices below 16.
-HWY_INLINE F32Vec Lookup16(const float* table, U32Vec index) {
-  const F32Tag d;
-  const U32Tag du;
-  const I32Tag di;
-  if constexpr (kLanes == 8) {
-    const auto within = hn::IndicesFromVec(d, hn::And(index, hn::Set(du, 7)));
-    const F32Vec low = hn::TableLookupLanes(hn::Load(d, table), within);
-    const F32Vec high = hn::TableLookupLanes(hn::Load(d, table + 8), within);
-    const auto is_high = hn::Gt(hn::BitCast(di, index), hn::Set(di, 7));
-    return hn::IfThenElse(hn::RebindMask(d, is_high), high, low);
+using BytesTag = hn::Repartition<std::uint8_t, F32Tag>;  // as many bytes as F32Vec has
+using Bytes = hn::Vec<BytesTag>;
+inline constexpr std::size_t kVectorElems = 4 * kLanes;  // a step, or half of it
+static_assert(kStep % kVectorElems == 0);
+
+// ---- Order within a step. Four vectors hold 4 * kLanes elements; 128 bits of each hold
+//   vector 0: elements 0 2 4 6, vector 1: 8 10 12 14, vector 2: 1 3 5 7, vector 3: 9 11 13 15,
+// and where vectors have 256 bits, the other half holds the same of the next 16 elements. Two-byte elements and nibbles
+// come apart in this order at the least cost, and each 128 bits hold four of the lanes of Q7.1.
+
+struct FourVectors {
+  F32Vec v[4];
+};
+
+// A step's x and y as four vectors of eight each.
+struct Step {
+  alignas(64) float x[kStep];
+  alignas(64) float y[kStep];
+};
+
+// 16 bytes, and with 256 bits those from 32 bytes on.
+template <class D>
+HWY_INLINE hn::Vec<D> LoadBlocks(D d8, const std::uint8_t* p) {
+  if constexpr (hn::MaxLanes(d8) == 32) {
+    return hn::Combine(d8, hn::LoadU(Bytes16Tag(), p + 32), hn::LoadU(Bytes16Tag(), p));
   } else {
-    return hn::GatherIndex(d, table, hn::BitCast(di, index));
+    return hn::LoadU(d8, p);
   }
 }
 
-HWY_INLINE U32Vec LoadBytes(const std::uint8_t* p) {
-  return hn::PromoteTo(U32Tag(), hn::LoadU(hn::Rebind<std::uint8_t, U32Tag>(), p));
-}
-
-// The buffers of one piece.
-struct Piece {
-  alignas(64) float x[kPiece];
-  alignas(64) float y[kPiece];
-};
-
-// The 16 lanes of the five sums of one block. The first piece sets them, the others add.
-struct SumLanes {
-  alignas(64) double e[kSumLanes];
-  alignas(64) double abs_e[kSumLanes];
-  alignas(64) double e2[kSumLanes];
-  alignas(64) double x2[kSumLanes];
-  alignas(64) double xy[kSumLanes];
-};
-
-// The fp32 pass over whole pieces of a block: fills `piece` and raises the maxima.
-template <FloatType kType, CodeBook kBook>
-class FloatPass {
- public:
-  explicit HWY_INLINE FloatPass(float scale) : scale_bits_(hn::Set(U32Tag(), q4::MagnitudeBits(scale))) {
-    const float* values = kBook == CodeBook::kNf4 ? kNf4Values.data() : kFp4Values.data();
-    for (std::size_t code = 0; code < 16; code += kLanes) {
-      hn::Store(DecodeVector(values + code, scale), F32Tag(), outputs_ + code);
-    }
-    max_x_ = max_error_ = max_ratio_ = clipped_ = hn::Zero(U32Tag());
-  }
-
-  HWY_INLINE void Run(const std::uint8_t* x, const std::uint8_t* packed, std::uint32_t size, Piece& piece) {
-    const Bytes16Tag d8;
-    alignas(16) std::uint8_t codes[32], ranks[32];
-    for (std::uint32_t i = 0; i < size; i += 32) {
-      Bytes16 first, second;
-      UnpackCodes(hn::LoadU(d8, packed + i / 2), first, second);
-      hn::Store(first, d8, codes);
-      hn::Store(second, d8, codes + 16);
-      if constexpr (kBook == CodeBook::kFp4) {
-        const Bytes16 rank = hn::Load(d8, kGaps.rank);
-        hn::Store(hn::TableLookupBytes(rank, first), d8, ranks);
-        hn::Store(hn::TableLookupBytes(rank, second), d8, ranks + 16);
-      }
-      const std::uint8_t* gap_ranks = kBook == CodeBook::kNf4 ? codes : ranks;
-      for (std::uint32_t j = 0; j < 32; j += kLanes) {
-        RunVector(LoadElements<kType>(x + (i + j) * FloatSize(kType)), LoadBytes(codes + j), LoadBytes(gap_ranks + j),
-                  piece.x + i + j, piece.y + i + j);
-      }
-    }
-  }
-
-  HWY_INLINE bool AllZero() const { return !AnyAbove(max_x_, 0); }
-  HWY_INLINE bool AnyErrorAbove(float limit) const { return AnyAbove(max_error_, BitsOf(limit)); }
-  HWY_INLINE bool AnyRatioAbove(float limit) const { return AnyAbove(max_ratio_, BitsOf(limit)); }
-
-  // Elements with |x| > |scale|; an infinite or NaN scale has none.
-  HWY_INLINE std::uint64_t Clipped() const { return hn::GetLane(hn::SumOfLanes(U32Tag(), clipped_)); }
-
- private:
-  static constexpr const GapTables& kGaps = kBook == CodeBook::kNf4 ? kNf4Gaps : kFp4Gaps;
-
-  static HWY_INLINE bool AnyAbove(U32Vec magnitudes, std::uint32_t limit) {
-    return !hn::AllFalse(U32Tag(), MagnitudeAbove(magnitudes, limit));
-  }
-
-  HWY_INLINE void RunVector(F32Vec x, U32Vec code, U32Vec rank, float* x_out, float* y_out) {
-    const F32Tag d;
+// Elements 0 to 7, and with 256 bits 16 to 23, from x[0].
+template <FloatType kType>
+HWY_INLINE void LoadEvenOdd(const std::uint8_t* x, F32Vec* even, F32Vec* odd) {
+  const F32Tag d;
+  constexpr std::size_t kNext = (kLanes == 8 ? 16 : 4) * FloatSize(kType);
+  if constexpr (kType == FloatType::kBF16) {
     const U32Tag du;
-    const F32Vec y = Lookup16(outputs_, code);
-    hn::Store(x, d, x_out);
-    hn::Store(y, d, y_out);
-
-    const U32Vec x_bits = MagnitudeBits(x);
-    max_x_ = hn::Max(max_x_, x_bits);
-    const I32Tag di;
-    const auto is_clipped = hn::Gt(hn::BitCast(di, x_bits), hn::BitCast(di, scale_bits_));
-    clipped_ = hn::Sub(clipped_, hn::BitCast(du, hn::VecFromMask(di, is_clipped)));
-
-    const F32Vec e = hn::Sub(x, y);
-    const U32Vec e_bits = MagnitudeBits(e);
-    max_error_ = hn::Max(max_error_, e_bits);
-
-    const U32Vec negative = hn::ShiftRight<31>(hn::BitCast(du, e));
-    const U32Vec interval = hn::And(hn::Sub(rank, negative), hn::Set(du, 15));
-    const F32Vec ratio = hn::Mul(hn::BitCast(d, e_bits), Lookup16(kGaps.inverse_half_gap, interval));
-    max_ratio_ = hn::Max(max_ratio_, MagnitudeBits(ratio));
+    const auto pairs = hn::BitCast(du, LoadBlocks(BytesTag(), x));
+    *even = hn::BitCast(d, hn::ShiftLeft<16>(pairs));
+    *odd = hn::BitCast(d, hn::And(pairs, hn::Set(du, 0xFFFF0000)));
+  } else {
+    const F32Vec low = LoadElements<kType>(x), high = LoadElements<kType>(x + kNext);
+    *even = hn::ConcatEven(d, high, low);
+    *odd = hn::ConcatOdd(d, high, low);
   }
+}
 
-  alignas(64) float outputs_[16];
-  U32Vec scale_bits_, max_x_, max_error_, max_ratio_, clipped_;
+// The codes of a step, or of its half `half` where a vector has 128 bits, a byte each (Q3.1).
+HWY_INLINE Bytes LoadCodes(const std::uint8_t* packed, std::size_t half) {
+  alignas(32) static constexpr std::uint8_t kSpread[] = {0, 1, 2,  3,  4,  5,  6,  7,  0, 1, 2,  3,  4,  5,  6,  7,
+                                                         8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15};
+  alignas(32) static constexpr std::uint64_t kShifts[] = {4, 0, 4, 0};
+  const BytesTag d8;
+  const hn::Repartition<std::uint64_t, BytesTag> d64;
+  const Bytes spread = hn::TableLookupBytes(hn::LoadDup128(d8, packed), hn::Load(d8, kSpread + 16 * half));
+  const auto shifted = hn::Shr(hn::BitCast(d64, spread), hn::Load(d64, kShifts));
+  return hn::And(hn::BitCast(d8, shifted), hn::Set(d8, 0x0F));
+}
+
+// The floats of each index; 0 for an index whose highest bit is set.
+HWY_INLINE FourVectors Lookup(const FloatPlanes& planes, Bytes index) {
+  const BytesTag d8;
+  const hn::Repartition<std::uint16_t, BytesTag> d16;
+  const auto plane = [&](std::size_t k)
+                         HWY_ATTR { return hn::TableLookupBytesOr0(hn::LoadDup128(d8, planes.plane[k]), index); };
+  const Bytes p0 = plane(0), p1 = plane(1), p2 = plane(2), p3 = plane(3);
+  const auto low01 = hn::BitCast(d16, hn::InterleaveLower(d8, p0, p1));
+  const auto high01 = hn::BitCast(d16, hn::InterleaveUpper(d8, p0, p1));
+  const auto low23 = hn::BitCast(d16, hn::InterleaveLower(d8, p2, p3));
+  const auto high23 = hn::BitCast(d16, hn::InterleaveUpper(d8, p2, p3));
+  const F32Tag d;
+  return {{hn::BitCast(d, hn::InterleaveLower(d16, low01, low23)),
+           hn::BitCast(d, hn::InterleaveUpper(d16, low01, low23)),
+           hn::BitCast(d, hn::InterleaveLower(d16, high01, high23)),
+           hn::BitCast(d, hn::InterleaveUpper(d16, high01, high23))}};
+}
+
+// All ones in each byte whose element is negative (or -0).
+HWY_INLINE Bytes NegativeBytes(const FourVectors& e) {
+  const I32Tag di;
+  const hn::Repartition<std::int16_t, I32Tag> di16;
+  const hn::Repartition<std::uint16_t, I32Tag> du16;
+  const hn::Repartition<std::int8_t, I32Tag> di8;
+  const BytesTag d8;
+  // Saturation keeps signs. Within each 128 bits, the words of one vector stand before those of the other.
+  const auto first = hn::ReorderDemote2To(di16, hn::BitCast(di, e.v[0]), hn::BitCast(di, e.v[1]));
+  const auto second = hn::ReorderDemote2To(di16, hn::BitCast(di, e.v[2]), hn::BitCast(di, e.v[3]));
+  const auto mixed =
+      hn::Or(hn::And(hn::BitCast(du16, first), hn::Set(du16, 0xFF00)), hn::ShiftRight<8>(hn::BitCast(du16, second)));
+  alignas(16) static constexpr std::uint8_t kOrder[] = {1, 3, 5, 7, 9, 11, 13, 15, 0, 2, 4, 6, 8, 10, 12, 14};
+  const Bytes signs = hn::TableLookupBytes(hn::BitCast(d8, mixed), hn::LoadDup128(d8, kOrder));
+  return hn::BitCast(d8, hn::VecFromMask(di8, hn::Lt(hn::BitCast(di8, signs), hn::Zero(di8))));
+}
+
+// fl(1/h) of the interval next to each code's value on the side that the sign of e tells.
+template <CodeBook kBook>
+HWY_INLINE FourVectors InverseHalfGaps(Bytes codes, const FourVectors& e) {
+  const BytesTag d8;
+  const Bytes negative = NegativeBytes(e);
+  if constexpr (kBook == CodeBook::kNf4) {
+    return Lookup(kNf4GapPlanes, hn::Add(codes, negative));  // the interval below has the number before
+  } else {
+    return Lookup(kFp4GapPlanes,
+                  hn::Xor(codes, hn::And(negative, hn::Set(d8, 8))));  // bit 3: sign of code and e differ
+  }
+}
+
+// Q8.1: adds the counts of 2 * bytes codes, by table: eight tables, each counting two codes in the nibbles of its sums.
+void CountCodes(const std::uint8_t* packed, std::uint64_t bytes, std::uint64_t hist[16]) {
+  const BytesTag d8;
+  const hn::Repartition<std::uint16_t, BytesTag> d16;
+  const hn::Repartition<std::uint64_t, BytesTag> d64;
+  constexpr std::size_t kVectorBytes = hn::MaxLanes(d8);
+  constexpr std::uint64_t kRun = 7 * kVectorBytes;  // two codes a byte: at most 14 in a nibble
+  const Bytes nibble = hn::Set(d8, 0x0F);
+  const auto high_nibbles = [&](Bytes v) HWY_ATTR {
+    return hn::And(hn::BitCast(d8, hn::ShiftRight<4>(hn::BitCast(d16, v))), nibble);
+  };
+  alignas(64) std::uint64_t counts[16][kVectorBytes / 8] = {};
+  const auto add_to = [&](std::size_t code, Bytes sums) HWY_ATTR {
+    hn::Store(hn::Add(hn::Load(d64, counts[code]), hn::SumsOf8(sums)), d64, counts[code]);
+  };
+  const std::uint64_t vector_bytes = bytes / kVectorBytes * kVectorBytes;
+  for (std::uint64_t begin = 0; begin < vector_bytes; begin += kRun) {
+    const std::uint64_t end = std::min(begin + kRun, vector_bytes);
+    for (std::size_t k = 0; k < 8; k += 4) {  // four tables and their sums fit the registers
+      const Bytes t0 = hn::LoadDup128(d8, kCounting.table[k]), t1 = hn::LoadDup128(d8, kCounting.table[k + 1]);
+      const Bytes t2 = hn::LoadDup128(d8, kCounting.table[k + 2]), t3 = hn::LoadDup128(d8, kCounting.table[k + 3]);
+      Bytes s0 = hn::Zero(d8), s1 = s0, s2 = s0, s3 = s0;
+      for (std::uint64_t i = begin; i < end; i += kVectorBytes) {
+        const Bytes both = hn::LoadU(d8, packed + i);
+        for (const Bytes codes : {high_nibbles(both), hn::And(both, nibble)}) {
+          s0 = hn::Add(s0, hn::TableLookupBytes(t0, codes));
+          s1 = hn::Add(s1, hn::TableLookupBytes(t1, codes));
+          s2 = hn::Add(s2, hn::TableLookupBytes(t2, codes));
+          s3 = hn::Add(s3, hn::TableLookupBytes(t3, codes));
+        }
+      }
+      std::size_t code = 2 * k;
+      for (const Bytes sums : {s0, s1, s2, s3}) {
+        add_to(code++, hn::And(sums, nibble));
+        add_to(code++, high_nibbles(sums));
+      }
+    }
+  }
+  for (std::size_t code = 0; code < 16; ++code) {
+    for (const std::uint64_t count : counts[code]) hist[code] += count;
+  }
+  for (std::uint64_t i = vector_bytes; i < bytes; ++i) {
+    ++hist[packed[i] >> 4];
+    ++hist[packed[i] & 0x0F];
+  }
+}
+
+// |fl(x - y)| and ratio~ (MaximaFilter). Infinity times 0 gives a NaN, perhaps with a sign.
+struct Approximations {
+  FourVectors error, ratio;
 };
 
-// Q8.3 and Q7.1: adds a piece to the lanes. kWideLanes lanes of all five sums at a time, as all 16 would not fit the
-// registers.
-HWY_INLINE void AddPiece(const Piece& piece, std::uint32_t size, bool is_first, SumLanes& lanes) {
+template <CodeBook kBook>
+HWY_INLINE Approximations Approximate(Bytes codes, const FourVectors& x, const FourVectors& y) {
+  const F32Tag d;
+  FourVectors e;
+  for (std::size_t k = 0; k < 4; ++k) e.v[k] = hn::Sub(x.v[k], y.v[k]);
+  const FourVectors inverses = InverseHalfGaps<kBook>(codes, e);
+  Approximations result;
+  for (std::size_t k = 0; k < 4; ++k) {
+    result.error.v[k] = hn::BitCast(d, MagnitudeBits(e.v[k]));
+    result.ratio.v[k] = hn::Mul(result.error.v[k], inverses.v[k]);
+  }
+  return result;
+}
+
+// The largest approximations, by lane, as bits.
+struct Maxima {
+  U32Vec error, ratio;
+
+  HWY_INLINE Maxima() : error(hn::Zero(U32Tag())), ratio(hn::Zero(U32Tag())) {}
+
+  HWY_INLINE void Add(const Approximations& approximations) {
+    const U32Tag du;
+    for (std::size_t k = 0; k < 4; ++k) {
+      error = hn::Max(error, hn::BitCast(du, approximations.error.v[k]));
+      ratio = hn::Max(ratio, hn::BitCast(du, approximations.ratio.v[k]));
+    }
+  }
+
+  HWY_INLINE bool AnyErrorAbove(float limit) const {
+    return !hn::AllFalse(U32Tag(), MagnitudeAbove(error, BitsOf(limit)));
+  }
+
+  HWY_INLINE bool AnyAbove(float error_limit, float gap_limit) const {
+    const U32Vec magnitude = MagnitudeBits(hn::BitCast(F32Tag(), ratio));
+    return AnyErrorAbove(error_limit) || !hn::AllFalse(U32Tag(), MagnitudeAbove(magnitude, BitsOf(gap_limit)));
+  }
+};
+
+struct BlockMaxima {
+  Maxima maxima;
+  U32Vec clipped;  // counts of |x| > |scale|; an infinite or NaN scale has none
+
+  HWY_INLINE BlockMaxima() : clipped(hn::Zero(U32Tag())) {}
+};
+
+// The fp32 pass over one block.
+template <FloatType kType, CodeBook kBook>
+HWY_INLINE BlockMaxima ReadBlock(const std::uint8_t* x, const std::uint8_t* packed, float scale, std::size_t size,
+                                 Step* steps) {
+  const F32Tag d;
+  const I32Tag di;
+  const U32Tag du;
+  const FloatPlanes& values = kBook == CodeBook::kNf4 ? kNf4ValuePlanes : kFp4ValuePlanes;
+  const F32Vec scales = hn::Set(d, scale);
+  const auto scale_bits = hn::BitCast(di, hn::Set(du, q4::MagnitudeBits(scale)));
+  BlockMaxima result;
+  for (std::size_t i = 0; i < size; i += kStep, ++steps) {
+    for (std::size_t half = 0; half < kStep / kVectorElems; ++half) {
+      const Bytes codes = LoadCodes(packed + i / 2, half);
+      FourVectors xs, ys = Lookup(values, codes);
+      const std::uint8_t* first = x + (i + half * kVectorElems) * FloatSize(kType);
+      LoadEvenOdd<kType>(first, &xs.v[0], &xs.v[2]);
+      LoadEvenOdd<kType>(first + 8 * FloatSize(kType), &xs.v[1], &xs.v[3]);
+      for (std::size_t k = 0; k < 4; ++k) {
+        ys.v[k] = hn::Mul(ys.v[k], scales);
+        hn::Store(xs.v[k], d, steps->x + 8 * k + 4 * half);
+        hn::Store(ys.v[k], d, steps->y + 8 * k + 4 * half);
+        const auto is_clipped = hn::Gt(hn::BitCast(di, MagnitudeBits(xs.v[k])), scale_bits);
+        result.clipped = hn::Sub(result.clipped, hn::BitCast(du, hn::VecFromMask(di, is_clipped)));
+      }
+      result.maxima.Add(Approximate<kBook>(codes, xs, ys));
+    }
+  }
+  return result;
+}
+
+// The five sums of Q8.3, some lanes of each.
+struct SumVectors {
+  F64Vec e, abs_e, e2, x2, xy;
+};
+
+HWY_INLINE SumVectors Add(const SumVectors& a, const SumVectors& b) {
+  return {hn::Add(a.e, b.e), hn::Add(a.abs_e, b.abs_e), hn::Add(a.e2, b.e2), hn::Add(a.x2, b.x2), hn::Add(a.xy, b.xy)};
+}
+
+// Adds kWideLanes elements. The products x * x and x * y of two fp32 numbers are exact in fp64 (48 bits, exponents far
+// inside the range), so a fused multiply-add rounds as the two operations of the reference do. e * e is not exact.
+HWY_INLINE void AddElements(const Step& step, std::size_t position, SumVectors* sums) {
   const F64Tag d;
   const hn::Rebind<float, F64Tag> d32;
-  for (std::size_t lane = 0; lane < kSumLanes; lane += kWideLanes) {
-    F64Vec sum_e = hn::Zero(d), sum_abs = sum_e, sum_e2 = sum_e, sum_x2 = sum_e, sum_xy = sum_e;
-    if (!is_first) {
-      sum_e = hn::Load(d, lanes.e + lane);
-      sum_abs = hn::Load(d, lanes.abs_e + lane);
-      sum_e2 = hn::Load(d, lanes.e2 + lane);
-      sum_x2 = hn::Load(d, lanes.x2 + lane);
-      sum_xy = hn::Load(d, lanes.xy + lane);
-    }
-    for (std::size_t i = lane; i < size; i += kSumLanes) {
-      const F64Vec x = hn::PromoteTo(d, hn::Load(d32, piece.x + i));
-      const F64Vec y = hn::PromoteTo(d, hn::Load(d32, piece.y + i));
-      const F64Vec e = hn::Sub(x, y);
-      sum_e = hn::Add(sum_e, e);
-      sum_abs = hn::Add(sum_abs, hn::Abs(e));
-      sum_e2 = hn::Add(sum_e2, hn::Mul(e, e));
-      sum_x2 = hn::Add(sum_x2, hn::Mul(x, x));
-      sum_xy = hn::Add(sum_xy, hn::Mul(x, y));
-    }
-    hn::Store(sum_e, d, lanes.e + lane);
-    hn::Store(sum_abs, d, lanes.abs_e + lane);
-    hn::Store(sum_e2, d, lanes.e2 + lane);
-    hn::Store(sum_x2, d, lanes.x2 + lane);
-    hn::Store(sum_xy, d, lanes.xy + lane);
+  const F64Vec x = hn::PromoteTo(d, hn::Load(d32, step.x + position));
+  const F64Vec y = hn::PromoteTo(d, hn::Load(d32, step.y + position));
+  const F64Vec e = hn::Sub(x, y);
+  sums->e = hn::Add(sums->e, e);
+  sums->abs_e = hn::Add(sums->abs_e, hn::Abs(e));
+  sums->e2 = hn::Add(sums->e2, hn::Mul(e, e));
+  sums->x2 = hn::MulAdd(x, x, sums->x2);
+  sums->xy = hn::MulAdd(x, y, sums->xy);
+}
+
+// Q7.1: kWideLanes lanes, those from `position` on.
+HWY_INLINE SumVectors SumLanes(const Step* steps, std::size_t size, std::size_t position) {
+  const F64Vec zero = hn::Zero(F64Tag());
+  SumVectors sums = {zero, zero, zero, zero, zero};
+  for (std::size_t i = 0; i < size; i += kStep, ++steps) {
+    AddElements(*steps, position, &sums);
+    AddElements(*steps, position + 4, &sums);
+  }
+  return sums;
+}
+
+using F64HalfTag = hn::Full128<double>;
+using F64Half = hn::Vec<F64HalfTag>;
+
+// The tree's step w = 4 for lanes 0 2 4 6 or 1 3 5 7 of one sum, once they are one vector.
+template <class V>
+HWY_INLINE F64Half AddHalves(V lanes) {
+  if constexpr (hn::MaxLanes(hn::DFromV<V>()) == 4) {
+    return hn::Add(hn::LowerHalf(lanes), hn::UpperHalf(F64HalfTag(), lanes));
+  } else {
+    return lanes;
   }
 }
 
-// FoldLanes of numeric.h: lanes j and j + w for w = 8, 4, 2, 1.
-HWY_INLINE double FoldSumLanes(double* lanes) {
-  if constexpr (kWideLanes == 4) {
-    const F64Tag d;
-    const F64Vec eight_low = hn::Add(hn::Load(d, lanes), hn::Load(d, lanes + 8));
-    const F64Vec eight_high = hn::Add(hn::Load(d, lanes + 4), hn::Load(d, lanes + 12));
-    const F64Vec four = hn::Add(eight_low, eight_high);
-    const auto two = hn::Add(hn::LowerHalf(four), hn::UpperHalf(hn::Half<F64Tag>(), four));
-    return hn::GetLane(two) + hn::ExtractLane(two, 1);
-  } else {
-    return FoldLanes(lanes);
+// The steps w = 4, 2 and 1, from the even and the odd lanes.
+HWY_INLINE double Fold(F64Vec even_lanes, F64Vec odd_lanes) {
+  const F64HalfTag d;
+  const F64Half even = AddHalves(even_lanes), odd = AddHalves(odd_lanes);
+  const F64Half two = hn::Add(hn::InterleaveLower(d, even, odd), hn::InterleaveUpper(d, even, odd));
+  return hn::GetLane(two) + hn::ExtractLane(two, 1);
+}
+
+HWY_INLINE GroupSums SumBlock(const Step* steps, std::size_t size) {
+  // w = 8
+  SumVectors even = Add(SumLanes(steps, size, 0), SumLanes(steps, size, 8));
+  SumVectors odd = Add(SumLanes(steps, size, 16), SumLanes(steps, size, 24));
+  if constexpr (kWideLanes == 2) {  // and w = 4
+    even = Add(even, Add(SumLanes(steps, size, 2), SumLanes(steps, size, 10)));
+    odd = Add(odd, Add(SumLanes(steps, size, 18), SumLanes(steps, size, 26)));
   }
+  return {Fold(even.e, odd.e), Fold(even.abs_e, odd.abs_e), Fold(even.e2, odd.e2), Fold(even.x2, odd.x2),
+          Fold(even.xy, odd.xy)};
+}
+
+// NoteMaxAbsError and NoteGapRatio for the elements of a block that the approximations do not rule out, in order.
+template <CodeBook kBook>
+void NoteMaxima(const StatsBlock& block, const Step* steps, float error_limit, float gap_limit, SlabStats* stats) {
+  const F32Tag d;
+  alignas(64) float error[kStep], ratio[kStep];
+  const std::uint64_t clipped = stats->clipped;
+  for (std::uint64_t begin = block.begin; begin < block.end; begin += kStep, ++steps) {
+    Maxima maxima;
+    for (std::size_t half = 0; half < kStep / kVectorElems; ++half) {
+      FourVectors x, y;
+      for (std::size_t k = 0; k < 4; ++k) {
+        x.v[k] = hn::Load(d, steps->x + 8 * k + 4 * half);
+        y.v[k] = hn::Load(d, steps->y + 8 * k + 4 * half);
+      }
+      const Approximations approximations = Approximate<kBook>(LoadCodes(block.codes + begin / 2, half), x, y);
+      maxima.Add(approximations);
+      for (std::size_t k = 0; k < 4; ++k) {
+        hn::Store(approximations.error.v[k], d, error + 8 * k + 4 * half);
+        hn::Store(approximations.ratio.v[k], d, ratio + 8 * k + 4 * half);
+      }
+    }
+    if (!maxima.AnyAbove(error_limit, gap_limit)) continue;
+    for (std::size_t i = 0; i < kStep; ++i) {
+      const std::size_t position = PositionOf(i);
+      if (!(error[position] <= error_limit)) NoteMaxAbsError(OneElement(block, begin + i), stats);
+      if (!(ratio[position] <= gap_limit)) NoteGapRatio(OneElement(block, begin + i), stats);
+    }
+  }
+  stats->clipped = clipped;  // ReadBlock counts them
 }
 
 // AddBlock of error_stats_scalar.cc for a full block, but for the histogram.
 template <FloatType kType, CodeBook kBook>
-HWY_INLINE void AddFullBlock(const StatsBlock& block, GroupSums* group, SlabStats* stats) {
+HWY_INLINE void AddFullBlock(const StatsBlock& block, Step* steps, MaximaFilter* filter, GroupSums* group,
+                             SlabStats* stats) {
   const auto* x = static_cast<const std::uint8_t*>(block.x) + block.begin * FloatSize(kType);
-  const std::uint8_t* packed = block.codes + block.begin / 2;
-  const auto block_size = static_cast<std::uint32_t>(block.end - block.begin);
-  Piece piece;
-  SumLanes lanes;
-  FloatPass<kType, kBook> pass(block.scale);
-  for (std::uint32_t i = 0; i < block_size; i += kPiece) {
-    const std::uint32_t size = block_size < kPiece ? block_size : kPiece;
-    pass.Run(x + i * FloatSize(kType), packed + i / 2, size, piece);
-    AddPiece(piece, size, i == 0, lanes);
-  }
-  const GroupSums sums = {FoldSumLanes(lanes.e), FoldSumLanes(lanes.abs_e), FoldSumLanes(lanes.e2),
-                          FoldSumLanes(lanes.x2), FoldSumLanes(lanes.xy)};
+  const std::size_t size = block.end - block.begin;
+  const auto [maxima, clipped] = ReadBlock<kType, kBook>(x, block.codes + block.begin / 2, block.scale, size, steps);
+  const GroupSums sums = SumBlock(steps, size);
   AddToGroup(sums, group);
   NoteWorstBlock(block.index, sums.e2, stats);
+  CountZeroAndTiny(block.scale, sums.x2 == 0, stats);  // squares neither cancel nor vanish
+  if (q4::MagnitudeBits(block.scale) >= SmallestOverflow(kType)) CountOverflow(block, stats);
 
-  CountZeroAndTiny(block.scale, pass.AllZero(), stats);
-  if (MayOverflow(kType, block.scale)) CountOverflow(block, stats);
-  if (pass.AnyErrorAbove(ErrorLimit(*stats))) NoteMaxAbsError(block, stats);
-  const bool may_raise_ratio = GapFilterApplies(block.scale, *stats) ? pass.AnyRatioAbove(GapLimit(block.scale, *stats))
-                                                                     : pass.AnyErrorAbove(0.0f);
-  if (may_raise_ratio) {
+  if (MaximaFilter::GapLimitApplies(block.scale)) {
+    stats->clipped += hn::GetLane(hn::SumOfLanes(U32Tag(), clipped));
+    const float error_limit = filter->error_limit(), gap_limit = filter->GapLimit(block.scale);
+    if (maxima.AnyAbove(error_limit, gap_limit)) {
+      NoteMaxima<kBook>(block, steps, error_limit, gap_limit, stats);
+      filter->Update(*stats);
+    }
+  } else if (maxima.AnyErrorAbove(0)) {
+    NoteMaxAbsError(block, stats);
     NoteGapRatio(block, stats);
-  } else if (std::fabs(block.scale) >= kTiny) {
-    stats->clipped += pass.Clipped();
+    filter->Update(*stats);
   }
 }
 
@@ -318,20 +454,23 @@ void ErrorStatsOf(const void* x, const std::uint8_t* codes, const float* scales,
   *stats = SlabStats{};
   stats->count = n;
   const std::uint64_t full_blocks = n / block_size;
-  ByteHistogram histogram;
+  MaximaFilter filter(*stats);
+  Step steps[kMaxBlockSize / kStep];
   for (std::uint64_t k = 0; k < BlockCount(n, block_size); ++k) {
     GroupSums* group = &groups[k / kScaleGroup];
-    if (k % kScaleGroup == 0) *group = GroupSums{};
     const std::uint64_t begin = k * block_size;
+    if (k % kScaleGroup == 0) {
+      *group = GroupSums{};
+      CountCodes(codes + begin / 2, std::min(kScaleGroup, full_blocks - k) * block_size / 2, stats->hist);
+    }
     if (k == full_blocks) {
       AddBlock({kType, kBook, x, codes, scales[k], k, begin, n}, group, stats);
       break;
     }
-    AddFullBlock<kType, kBook>({kType, kBook, x, codes, scales[k], k, begin, begin + block_size}, group, stats);
-    histogram.Add(codes + begin / 2, block_size / 2);
+    const StatsBlock block = {kType, kBook, x, codes, scales[k], k, begin, begin + block_size};
+    AddFullBlock<kType, kBook>(block, steps, &filter, group, stats);
   }
   FinishGroups(groups, GroupCount(BlockCount(n, block_size)));
-  histogram.FoldInto(stats->hist);
 }
 
 template <FloatType kType>
