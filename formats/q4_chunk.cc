@@ -1,5 +1,6 @@
 #include "formats/q4_chunk.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "formats/base/status.h"
@@ -7,6 +8,18 @@
 #include "formats/q4_layout.h"
 
 namespace q4 {
+namespace {
+
+// The number of planes is a constant so that the compiler makes wide stores of it.
+template <std::size_t kPlanes>
+void Interleave(std::span<const std::uint8_t> planes, std::uint8_t* raw) {
+  const std::size_t items = planes.size() / kPlanes;
+  for (std::size_t i = 0; i < items; ++i) {
+    for (std::size_t plane = 0; plane < kPlanes; ++plane) raw[i * kPlanes + plane] = planes[plane * items + i];
+  }
+}
+
+}  // namespace
 
 std::vector<std::uint8_t> SplitPlanes(std::span<const std::uint8_t> raw, std::uint8_t plane_bytes) {
   const std::size_t items = raw.size() / plane_bytes;
@@ -19,13 +32,19 @@ std::vector<std::uint8_t> SplitPlanes(std::span<const std::uint8_t> raw, std::ui
 }
 
 std::vector<std::uint8_t> JoinPlanes(std::span<const std::uint8_t> planes, std::uint8_t plane_bytes) {
-  const std::size_t items = planes.size() / plane_bytes;
   std::vector<std::uint8_t> raw(planes.size());
-  for (std::size_t plane = 0; plane < plane_bytes; ++plane) {
-    const std::uint8_t* in = planes.data() + plane * items;
-    for (std::size_t i = 0; i < items; ++i) raw[i * plane_bytes + plane] = in[i];
-  }
+  JoinPlanesInto(planes, plane_bytes, raw);
   return raw;
+}
+
+void JoinPlanesInto(std::span<const std::uint8_t> planes, std::uint8_t plane_bytes, std::span<std::uint8_t> raw) {
+  if (plane_bytes == 2) {
+    Interleave<2>(planes, raw.data());
+  } else if (plane_bytes == 4) {
+    Interleave<4>(planes, raw.data());
+  } else {
+    std::copy(planes.begin(), planes.end(), raw.begin());
+  }
 }
 
 std::uint64_t Q4ChunkSeed(const Sha256& file_id, const Q4ChunkPlace& place) {
@@ -61,6 +80,14 @@ absl::StatusOr<std::vector<std::uint8_t>> DecodeQ4Chunk(const Q4Chunk& chunk, st
   Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> planes, DecompressZstd(stored, chunk.raw_bytes));
   if (chunk.plane_bytes == 1) return planes;
   return JoinPlanes(planes, chunk.plane_bytes);
+}
+
+absl::Status DecodeQ4ChunkInto(const Q4Chunk& chunk, std::span<const std::uint8_t> stored,
+                               std::span<std::uint8_t> planes, std::span<std::uint8_t> raw) {
+  if (chunk.plane_bytes == 1) return DecompressZstdInto(stored, raw);
+  Q4_RETURN_IF_ERROR(DecompressZstdInto(stored, planes));
+  JoinPlanesInto(planes, chunk.plane_bytes, raw);
+  return absl::OkStatus();
 }
 
 }  // namespace q4

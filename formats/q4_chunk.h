@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "formats/q4_container.h"
 
@@ -42,9 +43,15 @@ std::uint64_t Q4ChunkSeed(const Sha256& file_id, const Q4ChunkPlace& place);
 // Errors have exit code 6 and name no file.
 absl::StatusOr<std::vector<std::uint8_t>> DecodeQ4Chunk(const Q4Chunk& chunk, std::vector<std::uint8_t> stored);
 
+// The same for a compressed chunk, into memory of the caller. `raw` has chunk.raw_bytes, and so has `planes`, which is
+// overwritten with what nobody needs.
+absl::Status DecodeQ4ChunkInto(const Q4Chunk& chunk, std::span<const std::uint8_t> stored,
+                               std::span<std::uint8_t> planes, std::span<std::uint8_t> raw);
+
 // F4.4. `raw_bytes` is a multiple of `plane_bytes`.
 std::vector<std::uint8_t> SplitPlanes(std::span<const std::uint8_t> raw, std::uint8_t plane_bytes);
 std::vector<std::uint8_t> JoinPlanes(std::span<const std::uint8_t> planes, std::uint8_t plane_bytes);
+void JoinPlanesInto(std::span<const std::uint8_t> planes, std::uint8_t plane_bytes, std::span<std::uint8_t> raw);
 
 // F4.3: whether a compressed chunk is small enough to be stored so.
 constexpr bool CompressionPays(std::uint64_t raw_bytes, std::uint64_t stored_bytes) {

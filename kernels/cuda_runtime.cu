@@ -22,6 +22,13 @@ KernelError DeviceCount(int* count) {
 
 KernelError SetDevice(int device) { return Check(cudaSetDevice(device), "choose the device"); }
 
+KernelError StartDevice(int device) {
+  if (KernelError error = SetDevice(device); !error.ok()) return error;
+  // Before the first use it counts; a process that used the device before keeps its way of waiting.
+  if (KernelError error = Check(cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync), "set the device's flags"); !error.ok()) return error;
+  return Check(cudaFree(nullptr), "start the device");
+}
+
 KernelError GetDeviceInfo(int device, DeviceInfo* info) {
   cudaDeviceProp properties;
   if (KernelError error = Check(cudaGetDeviceProperties(&properties, device), "query the device"); !error.ok()) return error;
@@ -42,38 +49,42 @@ KernelError GetDeviceInfo(int device, DeviceInfo* info) {
   return error.ok() ? restored : error;
 }
 
+KernelError AllocateOnDevice(std::uint64_t bytes, void** data) {
+  *data = nullptr;
+  return Check(cudaMalloc(data, bytes), "allocate device memory");
+}
+
+void FreeOnDevice(void* data) { cudaFree(data); }
+
+KernelError AllocatePinned(std::uint64_t bytes, void** data) {
+  *data = nullptr;
+  return Check(cudaMallocHost(data, bytes), "allocate page-locked memory");
+}
+
+void FreePinned(void* data) { cudaFreeHost(data); }
+
 KernelError DeviceBuffer::Allocate(std::uint64_t bytes) {
   Reset();
-  if (bytes == 0) return {};
-  const KernelError error = Check(cudaMalloc(&data_, bytes), "allocate device memory");
-  if (error.ok()) {
-    size_ = bytes;
-  } else {
-    data_ = nullptr;
-  }
+  const KernelError error = bytes == 0 ? KernelError{} : AllocateOnDevice(bytes, &data_);
+  if (error.ok()) size_ = bytes;
   return error;
 }
 
 void DeviceBuffer::Reset() {
-  if (data_ != nullptr) cudaFree(data_);
+  FreeOnDevice(data_);
   data_ = nullptr;
   size_ = 0;
 }
 
 KernelError PinnedBuffer::Allocate(std::uint64_t bytes) {
   Reset();
-  if (bytes == 0) return {};
-  const KernelError error = Check(cudaMallocHost(&data_, bytes), "allocate page-locked memory");
-  if (error.ok()) {
-    size_ = bytes;
-  } else {
-    data_ = nullptr;
-  }
+  const KernelError error = bytes == 0 ? KernelError{} : AllocatePinned(bytes, &data_);
+  if (error.ok()) size_ = bytes;
   return error;
 }
 
 void PinnedBuffer::Reset() {
-  if (data_ != nullptr) cudaFreeHost(data_);
+  FreePinned(data_);
   data_ = nullptr;
   size_ = 0;
 }

@@ -12,6 +12,8 @@ namespace q4::cuda {
 // The number of usable devices. Zero with an error when there is no driver, no device or no permission.
 KernelError DeviceCount(int* count);
 KernelError SetDevice(int device);  // for the calling thread
+// Starts a device, which takes a moment, and makes it the calling thread's. Threads that wait for it will sleep and not spin.
+KernelError StartDevice(int device);
 
 struct DeviceInfo {
   char name[256] = "";
@@ -21,6 +23,13 @@ struct DeviceInfo {
   int driver = 0, runtime = 0;  // CUDA versions, 13000 for 13.0
 };
 KernelError GetDeviceInfo(int device, DeviceInfo* info);
+
+// Memory of the current device, and page-locked memory of the host, for owners other than the two classes below. The functions that
+// free take null as well.
+KernelError AllocateOnDevice(std::uint64_t bytes, void** data);
+void FreeOnDevice(void* data);
+KernelError AllocatePinned(std::uint64_t bytes, void** data);
+void FreePinned(void* data);
 
 // Memory of the current device.
 class DeviceBuffer {

@@ -20,7 +20,11 @@ inline constexpr std::uint32_t kElementBytes = kType == FloatType::kF32 ? 4 : 2;
 template <FloatType kType>
 inline constexpr std::uint32_t kVectorSize = 16 / kElementBytes<kType>;
 
-__device__ inline uint4 LoadVector(const void* p) { return *static_cast<const uint4*>(p); }
+// 16 bytes of global memory.
+__device__ inline uint4 LoadVector(const void* p) {
+  __builtin_assume(__isGlobal(p));
+  return *static_cast<const uint4*>(p);
+}
 
 __device__ inline std::uint32_t WordOf(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
 

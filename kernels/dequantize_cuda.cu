@@ -10,7 +10,8 @@ namespace q4::cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr std::uint32_t kUnroll = 4;  // vectors per thread and step, so that loads overlap
+constexpr std::uint32_t kUnroll = 2;  // vectors per thread and step, so that loads overlap
+constexpr std::uint64_t kSteps = 4;   // of a thread block: enough to pay for its tables, few enough to keep all of the memory busy
 
 struct SharedValues {
   float by_code[16][kWarp];
@@ -109,10 +110,8 @@ KernelError LaunchDequantize(const DequantizeArgs& args, StreamHandle stream) {
   const auto kernel = DequantizeKernel<kOut, kNested>;
   std::uint32_t log2_block_size = 0;
   while (1u << log2_block_size < args.block_size) ++log2_block_size;
-  unsigned grid = 0;
-  const std::uint64_t steps = args.n / (std::uint64_t{kThreads} * kUnroll * kVectorSize<kOut>) + 1;
-  if (KernelError error = ResidentGrid(kernel, kThreads, steps, &grid); !error.ok()) return error;
-  kernel<<<grid, kThreads, 0, RawStream(stream)>>>(args, log2_block_size);
+  const std::uint64_t grid = args.n / (kSteps * kThreads * kUnroll * kVectorSize<kOut>) + 1;
+  kernel<<<GridSize(grid), kThreads, 0, RawStream(stream)>>>(args, log2_block_size);
   return CheckLaunch("dequantize");
 }
 

@@ -1,254 +1,83 @@
-// Error statistics on the device (docs/numerics.md Q7, Q8), alone or in the pass that quantizes. error_stats_scalar.cc with this
-// division of work:
-//   A group of 256 blocks belongs to one team: a warp or, where groups are large and so few, a thread block. The team takes the
-//   group's blocks in order, 8 to a warp at a time, and one of its warps adds the block sums in that order (Q7.3).
-//   A warp works on its 8 blocks at once, four lanes to a block. Of Q7.1's 16 sum lanes, a block's lane q owns q, q + 4, q + 8 and
-//   q + 12, each in increasing order of the elements. So half of the tree's steps stay inside a lane.
-//   Sums are fp64, operation by operation those of the reference.
-//   Maxima: fp32 estimates prove for nearly every block that it cannot raise a maximum found so far. Other blocks are looked at
-//   again with the reference's operations (NoteExtremes). error_stats_simd.cc does the same and holds the proof for the gap ratio.
+// Error statistics of codes and scales that exist, and the general case of QuantizeWithStats: see error_stats_cuda.cuh.
+//
+// A warp works on 8 blocks of its tile at once, four lanes to a block. Of Q7.1's 16 sum lanes, a block's lane q owns q, q + 4, q + 8 and
+// q + 12, each in increasing order of the elements. So half of the tree's steps stay inside a lane.
+//
+// A lane's gap ratio estimate r is the largest fl(fl(e) fl(1 / h)) of its elements, h being the half gap next to the code's value on
+// the side that the sign of e tells. Let the scale s be ordinary. Let g be the maximum so
+// far, G, or 1.99 if that is less, less 2^-18 of it. If r <= fl(g s) and G is at least 2^-10, no gap ratio exceeds G:
+// - fl(e), fl(1 / h), both products and the limit err by at most 2^-24 of themselves each, the reference by a few 2^-53: 2^-18 covers
+//   all of them. A product that underflows errs by 2^-150, far less than 2^-20 of the limit, which is at least 2^-111 unless it is 0.
+// - r < 1.99 s means that x lies less than 0.995 intervals from y on that side. y differs from v s by at most 2^-24 |v s|, less than
+//   0.001 of any interval. So u = x / s is in that interval and h is right; or x lies between y and v s, which makes the true ratio
+//   smaller than 2^-24 / 0.0026, below 2^-10 <= G.
+// - Next to the outermost values there is no interval; what lies there is clipped.
 #include <cstddef>
 #include <cstdint>
 
-#include "kernels/cuda_launch.cuh"
-#include "kernels/cuda_tables.cuh"
-#include "kernels/cuda_vector.cuh"
-#include "kernels/error_stats_block.h"
+#include "kernels/error_stats_cuda.cuh"
 #include "kernels/quantize_cuda.cuh"
 
 namespace q4::cuda {
 namespace {
 
-constexpr std::uint32_t kWarps = 8;
-constexpr int kThreads = kWarps * kWarp;
 constexpr std::uint32_t kBlockLanes = 4;  // lanes of a warp that share a block
-constexpr std::uint32_t kTileBlocks = kWarp / kBlockLanes;
-constexpr std::uint32_t kGroupTiles = kScaleGroup / kTileBlocks;
-constexpr std::uint64_t kMaxGrid = 1024;
-constexpr int kSums = 5;  // of GroupSums, in its order
-static_assert(sizeof(GroupSums) == kSums * sizeof(double));
+constexpr std::uint32_t kSetBlocks = kWarp / kBlockLanes;  // a warp's blocks at a time
 
 // A block is read in pieces of at most 128 bytes, a piece in rows of 16 elements: one for each sum lane.
-constexpr std::uint32_t kRow = 16;
+constexpr std::uint32_t kRow = kSumLanes;
 constexpr std::uint32_t kPieceVectors = 8;
 
 // ---- Tables
 
-// What an element's code decodes to, and the gap filter's factors (see GapRatioEstimate).
+// What an element's code decodes to, and the factors of the gap ratio estimate.
 struct alignas(16) DecodeEntry {
   float value;
   float above, below;  // the reciprocal half gap above the value; the negated one below it
   float unused;
 };
 
-struct StatsTables {
+struct DecodeTable {
   DecodeEntry entries[16];
-  ValueIntervals intervals;
-  double largest_half_gap;
 };
 
-constexpr StatsTables StatsTablesOf(CodeBook book) {
-  StatsTables tables{};
-  tables.intervals = IntervalsOf(book);
-  const ValueIntervals& intervals = tables.intervals;
-  for (int j = 0; j < 15; ++j) {
-    if (intervals.HalfGap(j) > tables.largest_half_gap) tables.largest_half_gap = intervals.HalfGap(j);
-  }
+constexpr DecodeTable DecodeTableOf(CodeBook book) {
+  DecodeTable table{};
+  const ValueIntervals intervals = IntervalsOf(book);
   const auto& values = book == CodeBook::kNf4 ? kNf4Values : kFp4Values;
   for (std::size_t code = 0; code < 16; ++code) {
     int rank = 0;
     while (intervals.values[rank] != static_cast<double>(values[code])) ++rank;
-    // Outside the intervals there is no gap; the largest one keeps MaxErrorBound true there.
-    const double above = rank < 15 && intervals.HalfGap(rank) > 0 ? intervals.HalfGap(rank) : tables.largest_half_gap;
-    const double below = rank > 0 ? intervals.HalfGap(rank - 1) : tables.largest_half_gap;
-    tables.entries[code] = {values[code], static_cast<float>(1.0 / above), static_cast<float>(-1.0 / below), 0.0f};
+    const double above = rank < 15 && intervals.HalfGap(rank) > 0 ? 1.0 / intervals.HalfGap(rank) : 0.0;
+    const double below = rank > 0 ? -1.0 / intervals.HalfGap(rank - 1) : 0.0;
+    table.entries[code] = {values[code], static_cast<float>(above), static_cast<float>(below), 0.0f};
   }
-  return tables;
+  return table;
 }
 
-static __constant__ constexpr StatsTables kStatsTables[2] = {StatsTablesOf(CodeBook::kNf4), StatsTablesOf(CodeBook::kFp4)};
+static __constant__ constexpr DecodeTable kDecodeTables[2] = {DecodeTableOf(CodeBook::kNf4), DecodeTableOf(CodeBook::kFp4)};
 
 // ---- Shared memory
 
-// The order-free statistics of one warp. Only lane 0 changes them.
-struct WarpExtremes {
-  double max_abs_err, max_gap_ratio, worst_block_e2;
-  std::uint64_t max_abs_err_index, worst_block;
-  std::uint64_t zero_blocks, tiny_blocks, clipped, overflow;
+// The decode table begins at a multiple of its size, and a row of it is 128 bytes: so one "and" and one "or" make an address from an
+// element's code. A row holds 8 copies of the entry: 128-bit accesses are served 8 lanes at a time, and no two of those meet in a bank.
+constexpr std::uint32_t kCodeRow = 128, kCodeTable = 16 * kCodeRow;
+
+struct DecodeRows {
+  DecodeEntry entries[16][kCodeRow / sizeof(DecodeEntry)];
 };
+static_assert(sizeof(DecodeRows) == kCodeTable);
 
-// The bits of the largest values that any warp of the thread block has found; non-negative fp64 compare as integers.
-struct RunningMaxima {
-  unsigned long long abs_err, gap_ratio, block_e2;
+struct GeneralShared : StatsShared {
+  // The table lies at the first multiple of kCodeTable in here: the toolkit does not honour an alignment above 1024 in shared memory.
+  unsigned char table_bytes[2 * kCodeTable];
+  uint4 pieces[kStatsWarps][kSetBlocks][kPieceVectors + 1];  // padded: the 8 lanes of an access meet no bank twice
 
-  // What another warp raises meanwhile may or may not be seen: that decides about work, never about results.
-  static __device__ double Read(const unsigned long long& bits) {
-    return __longlong_as_double(static_cast<long long>(*const_cast<const volatile unsigned long long*>(&bits)));
-  }
-  static __device__ void Raise(unsigned long long* bits, double value) {
-    atomicMax(bits, static_cast<unsigned long long>(__double_as_longlong(value)));
-  }
-};
-
-// The two tables by code begin at multiples of their size, and a row of either is 128 bytes: so one "and" and one "or" make an
-// address from an element's code. A row holds a copy of the entry, or a counter, for each lane that would otherwise meet another one
-// in a bank: 8 copies, as 128-bit accesses are served 8 lanes at a time, and 32 counters.
-inline constexpr std::uint32_t kCodeRow = 128, kCodeTable = 16 * kCodeRow;
-
-struct CodeTables {
-  DecodeEntry decode[16][kCodeRow / sizeof(DecodeEntry)];
-  std::uint32_t hist[16][kWarp];
-};
-static_assert(sizeof(CodeTables::decode) == kCodeTable && sizeof(CodeTables) == 2 * kCodeTable);
-
-struct StatsShared {
-  // The tables lie at the first multiple of kCodeTable in here: the toolkit does not honour an alignment above 1024 in shared memory.
-  unsigned char table_bytes[3 * kCodeTable];
-  double sums[kWarps][kSums][kTileBlocks];               // of the blocks of each warp's tile
-  uint4 pieces[kWarps][kTileBlocks][kPieceVectors + 1];  // padded: the 8 lanes of an access meet no bank twice
-  WarpExtremes extremes[kWarps];
-  RunningMaxima running;
-
-  __device__ CodeTables& Tables() {
+  __device__ DecodeRows& Rows() {
     const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(table_bytes));
-    return *reinterpret_cast<CodeTables*>(table_bytes + (0u - address) % kCodeTable);
+    return *reinterpret_cast<DecodeRows*>(table_bytes + (0u - address) % kCodeTable);
   }
 };
-
-// ---- Extremes (the rare path)
-
-// One lane's findings.
-struct Extremes {
-  double max_abs_err = 0, max_gap_ratio = 0;
-  std::uint64_t max_abs_err_index = 0;
-  std::uint32_t clipped = 0, overflow = 0;
-};
-
-struct Element {
-  float x, y;
-  __device__ double Error() const { return __dsub_rn(static_cast<double>(x), static_cast<double>(y)); }
-};
-
-__device__ Element ElementAt(const ErrorStatsArgs& args, std::uint64_t i, float scale) {
-  return {LoadElement(args.type, args.x, i), __fmul_rn(CodeValueOf(args.book, UnpackCode(args.codes, i)), scale)};
-}
-
-// Q8.2
-__device__ void NoteMaxAbsError(const Element& element, std::uint64_t i, Extremes* found) {
-  const double error = fabs(element.Error());
-  if (error > found->max_abs_err) {
-    found->max_abs_err = error;
-    found->max_abs_err_index = i;
-  }
-}
-
-// Q8.7
-__device__ void NoteGapRatio(const ErrorStatsArgs& args, const Element& element, float scale, Extremes* found) {
-  if (!(fabsf(scale) >= kTiny)) return;
-  const ValueIntervals& intervals = kStatsTables[BookIndex(args.book)].intervals;
-  const double s = static_cast<double>(scale);
-  const double u = __ddiv_rn(static_cast<double>(element.x), s);
-  if (u < intervals.values[0] || u > intervals.values[15]) {
-    ++found->clipped;
-    return;
-  }
-  int j = 0;  // the smallest interval that holds u: as many inner values are strictly below it
-  for (int k = 1; k < 15; ++k) j += u > intervals.values[k];
-  const double ratio = __ddiv_rn(fabs(element.Error()), __dmul_rn(intervals.HalfGap(j), fabs(s)));
-  if (ratio > found->max_gap_ratio) found->max_gap_ratio = ratio;
-}
-
-// Merges what the lanes of a warp found into its WarpExtremes. e2 is S64(e*e) of the lane's block.
-__device__ void MergeExtremes(const Extremes& found, std::uint64_t block, double e2, WarpExtremes* all, RunningMaxima* running) {
-  double err = found.max_abs_err, gap = found.max_gap_ratio;
-  std::uint64_t err_index = found.max_abs_err_index;
-  for (std::uint32_t distance = kWarp / 2; distance >= 1; distance /= 2) {
-    const double other_err = __shfl_xor_sync(kAllLanes, err, distance);
-    const std::uint64_t other_index = __shfl_xor_sync(kAllLanes, err_index, distance);
-    if (other_err > err || (other_err == err && other_index < err_index)) err = other_err, err_index = other_index;
-    const double other_gap = __shfl_xor_sync(kAllLanes, gap, distance);
-    if (other_gap > gap) gap = other_gap;
-    const double other_e2 = __shfl_xor_sync(kAllLanes, e2, distance);
-    const std::uint64_t other_block = __shfl_xor_sync(kAllLanes, block, distance);
-    if (!(e2 == e2) || other_e2 > e2 || (other_e2 == e2 && other_block < block)) e2 = other_e2, block = other_block;
-  }
-  const std::uint32_t overflow = SumOverWarp(found.overflow);
-  const std::uint32_t clipped = SumOverWarp(found.clipped);
-  if (threadIdx.x % kWarp == 0) {
-    all->overflow += overflow;
-    all->clipped += clipped;
-    if (err > all->max_abs_err || (err == all->max_abs_err && err > 0 && err_index < all->max_abs_err_index)) {
-      all->max_abs_err = err;
-      all->max_abs_err_index = err_index;
-      RunningMaxima::Raise(&running->abs_err, err);
-    }
-    if (gap > all->max_gap_ratio) {
-      all->max_gap_ratio = gap;
-      RunningMaxima::Raise(&running->gap_ratio, gap);
-    }
-    if (e2 > all->worst_block_e2 || (e2 == all->worst_block_e2 && e2 > 0 && block < all->worst_block)) {
-      all->worst_block_e2 = e2;
-      all->worst_block = block;
-      RunningMaxima::Raise(&running->block_e2, e2);
-    }
-  }
-  __syncwarp();
-}
-
-// What the fast path learnt about a lane's part of a block.
-struct BlockPart {
-  std::uint64_t index;  // of the block
-  float scale;
-  float ratio;          // largest gap ratio estimate, times the scale
-  bool is_active;       // there is such a block
-  double e2;            // S64(e*e) of the block
-};
-
-// No error of the part exceeds this. A ratio estimate is fl(fl(e) * fl(1 / h)) with some half gap h: each rounding loses at most
-// 2^-24 of the result, or 2^-150 of a subnormal one.
-__device__ double MaxErrorBound(float ratio, double largest_half_gap) {
-  return (static_cast<double>(ratio) + 0x1p-149) * (largest_half_gap * (1 + 0x1p-20));
-}
-
-__device__ bool MayRaiseMaxAbsError(const BlockPart& part, double largest_half_gap, double max_abs_err) {
-  return part.ratio != 0 && !(MaxErrorBound(part.ratio, largest_half_gap) < max_abs_err);
-}
-
-// See the function of this name in error_stats_simd.cc. Outside the intervals this estimate is positive where that one is 0, so it is
-// true at least as often.
-__device__ bool MayRaiseGapRatio(const BlockPart& part, double max_gap_ratio) {
-  if (!(part.scale >= 0x1p-100f && max_gap_ratio >= 0x1p-10)) return part.ratio != 0;
-  const double limit = (max_gap_ratio < 1.99 ? max_gap_ratio : 1.99) * static_cast<double>(part.scale);
-  return !(static_cast<double>(part.ratio) * (1 + 0x1p-20) <= limit);
-}
-
-// Whether a decoded element can round to infinity: no |code value| exceeds 1.
-__device__ bool MayOverflow(FloatType type, float scale) { return !IsFinite(RoundTo(type, scale)); }
-
-// Looks again at those blocks of a tile that may matter, one after another with all lanes of the warp.
-__device__ __noinline__ void NoteExtremes(const ErrorStatsArgs& args, const BlockPart& part, StatsShared* shared) {
-  const std::uint32_t lane = threadIdx.x % kWarp;
-  const double max_abs_err = RunningMaxima::Read(shared->running.abs_err);
-  const double max_gap_ratio = RunningMaxima::Read(shared->running.gap_ratio);
-  const bool may_matter =
-      part.is_active && (MayRaiseMaxAbsError(part, kStatsTables[BookIndex(args.book)].largest_half_gap, max_abs_err) ||
-                         MayRaiseGapRatio(part, max_gap_ratio) || MayOverflow(args.type, part.scale));
-  Extremes found;
-  for (std::uint32_t lanes = __ballot_sync(kAllLanes, may_matter); lanes != 0;) {
-    const int source = __ffs(static_cast<int>(lanes)) - 1;
-    lanes &= ~(((1u << kBlockLanes) - 1) << (source / kBlockLanes * kBlockLanes));  // the other lanes of that block
-    const std::uint64_t begin = __shfl_sync(kAllLanes, part.index, source) * args.block_size;
-    const float scale = __shfl_sync(kAllLanes, part.scale, source);
-    for (std::uint64_t i = begin + lane; i < begin + args.block_size; i += kWarp) {
-      const Element element = ElementAt(args, i, scale);
-      NoteMaxAbsError(element, i, &found);
-      NoteGapRatio(args, element, scale, &found);
-      found.overflow += IsInfinite(RoundTo(args.type, element.y));
-    }
-  }
-  found.clipped = 0;  // the fast path counts these
-  MergeExtremes(found, part.index, part.is_active ? part.e2 : 0, &shared->extremes[threadIdx.x / kWarp], &shared->running);
-}
 
 // ---- Sums of a tile (the fast path)
 
@@ -271,33 +100,29 @@ __device__ void LoadRow(const uint4* row, std::uint32_t q, float x[4]) {
 // One lane's part of a block.
 class PartSums {
  public:
-  __device__ PartSums(float scale, StatsShared* shared) : scale_(scale) {
-    const std::uint32_t lane = threadIdx.x % kWarp;
-    CodeTables& tables = shared->Tables();
-    decode_ = static_cast<std::uint32_t>(__cvta_generic_to_shared(&tables.decode[0][lane % (kCodeRow / sizeof(DecodeEntry))]));
-    hist_ = static_cast<std::uint32_t>(__cvta_generic_to_shared(&tables.hist[0][lane]));
+  __device__ PartSums(float scale, GeneralShared* shared) : scale_(scale) {
+    DecodeEntry* column = &shared->Rows().entries[0][threadIdx.x % (kCodeRow / sizeof(DecodeEntry))];
+    decode_ = static_cast<std::uint32_t>(__cvta_generic_to_shared(column));
     // Q8.7: with |scale| below TINY, and with a NaN, nothing counts as clipped.
     clip_limit_ = fabsf(scale) >= kTiny ? fabsf(scale) : FloatOf(kF32Infinity);
   }
 
   // Adds element x to the lane's sum lane j of four. Its code is in the bits of `code_row` that kCodeRow counts.
   template <bool kMayClip>
-  __device__ void Add(int j, float x, std::uint32_t code_row, std::uint32_t one) {
+  __device__ void Add(int j, float x, std::uint32_t code_row) {
     const std::uint32_t offset = code_row & (15 * kCodeRow);
     float value, above, below, unused;
     asm("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(value), "=f"(above), "=f"(below), "=f"(unused) : "r"(decode_ | offset));
-    // Not an increment by a constant 1: that instruction serves one address after another.
-    asm volatile("red.shared.add.u32 [%0], %1;" : : "r"(hist_ | offset), "r"(one) : "memory");
     const float y = __fmul_rn(value, scale_);
     const double x64 = static_cast<double>(x), y64 = static_cast<double>(y);
     const double e = __dsub_rn(x64, y64);
+    max_error_ = MaxHighWord(max_error_, e);
     e_[j] = __dadd_rn(e_[j], e);
     abs_e_[j] = __dadd_rn(abs_e_[j], fabs(e));
     e2_[j] = __dadd_rn(e2_[j], __dmul_rn(e, e));
     x2_[j] = __dadd_rn(x2_[j], __dmul_rn(x64, x64));
     xy_[j] = __dadd_rn(xy_[j], __dmul_rn(x64, y64));
-    // The gap ratio estimate, times the scale: |e| over the half gap on the side of the value that the sign of e tells. One product is
-    // that, the other is not positive. As integers, the larger of non-negative floats is the larger, and negative ones lose.
+    // The gap ratio estimate. One product is it, the other is not positive. As integers, the larger of non-negative floats is the larger, and negative ones lose.
     const float e32 = __fsub_rn(x, y);
     ratio_bits_ = __vimax3_s32(ratio_bits_, __float_as_int(__fmul_rn(e32, above)), __float_as_int(__fmul_rn(e32, below)));
     if constexpr (kMayClip) {
@@ -318,173 +143,105 @@ class PartSums {
   }
 
   __device__ float ratio() const { return __int_as_float(ratio_bits_); }
+  __device__ float max_error() const { return max_error_; }
   __device__ std::uint32_t clipped() const { return clipped_; }
 
  private:
   double e_[4] = {}, abs_e_[4] = {}, e2_[4] = {}, x2_[4] = {}, xy_[4] = {};
-  std::uint32_t decode_, hist_;  // addresses in shared memory
+  std::uint32_t decode_;  // address in shared memory
   float scale_, clip_limit_;
+  float max_error_ = 0;
   int ratio_bits_ = 0;
   std::uint32_t clipped_ = 0;
 };
 
-// Blocks [first, first + count) of a tile, count <= kTileBlocks, all full. Their sums go to the warp's part of shared->sums. Returns how many elements of the lane were clipped.
+// Counts the codes of blocks [first, first + count), all full, 32 to a lane at a time.
+__device__ void CountTile(const ErrorStatsArgs& args, std::uint64_t first, std::uint32_t count, StatsShared* shared) {
+  const std::uint8_t* codes = args.codes + first * (args.block_size / 2);
+  const std::uint32_t bytes = count * (args.block_size / 2);
+  CodeCounts counts;
+  for (std::uint32_t at = threadIdx.x % kWarp * 16; at < bytes; at += kWarp * 16) counts.Add(LoadVector(codes + at));
+  counts.FlushTo(shared->counts);
+}
+
+// Blocks [first, first + count) of a tile, count <= kTileBlocks, all full. Their sums go to the warp's part of shared->sums. Returns
+// how many elements of the lane were clipped.
 template <FloatType kType, std::uint32_t kPieceRows, bool kMayClip>
-__device__ std::uint32_t AddTile(const ErrorStatsArgs& args, std::uint64_t first, std::uint32_t count, std::uint32_t one,
-                                 StatsShared* shared) {
+__device__ std::uint32_t AddTile(const ErrorStatsArgs& args, std::uint64_t first, std::uint32_t count, GeneralShared* shared) {
   constexpr std::uint32_t kPiece = kPieceRows * kRow;  // elements
   constexpr std::uint32_t kRowVectors = kRow * kElementBytes<kType> / 16;
   constexpr std::uint32_t kVectors = kPieceRows * kRowVectors;
   static_assert(kVectors <= kPieceVectors);
-  const std::uint32_t lane = threadIdx.x % kWarp, own = lane / kBlockLanes, q = lane % kBlockLanes;
-  uint4(*pieces)[kPieceVectors + 1] = shared->pieces[threadIdx.x / kWarp];
-  const bool is_active = own < count;
-  BlockPart part{first + own, is_active ? args.scales[first + own] : 0.0f, 0, is_active, 0};
-  PartSums sums(part.scale, shared);
+  const std::uint32_t warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, own = lane / kBlockLanes, q = lane % kBlockLanes;
+  const std::uint32_t block_bytes = args.block_size * kElementBytes<kType>;
+  uint4(*pieces)[kPieceVectors + 1] = shared->pieces[warp];
 
-  const auto* x = static_cast<const unsigned char*>(args.x);
-  for (std::uint32_t at = 0; at < args.block_size; at += kPiece) {
-    // Missing blocks are zeros with code 0: they add nothing, but for the count of code 0, which is derived in the end.
-    uint2 codes[kPieceRows];
-#pragma unroll
-    for (std::uint32_t row = 0; row < kPieceRows; ++row) {
-      const std::uint64_t i = (first + own) * args.block_size + at + row * kRow;
-      codes[row] = is_active ? *reinterpret_cast<const uint2*>(args.codes + i / 2) : uint2{};
-    }
-    __syncwarp();
-#pragma unroll
-    for (std::uint32_t j = 0; j < kVectors * kTileBlocks / kWarp; ++j) {
-      const std::uint32_t b = (j * kWarp + lane) / kVectors, v = (j * kWarp + lane) % kVectors;
-      const std::uint64_t i = (first + b) * args.block_size + at;
-      pieces[b][v] = b < count ? LoadVector(x + i * kElementBytes<kType> + v * 16) : uint4{};
-    }
-    __syncwarp();
-#pragma unroll
-    for (std::uint32_t row = 0; row < kPieceRows; ++row) {
-      float elements[4];
-      LoadRow<kType>(&pieces[own][row * kRowVectors], q, elements);
-      // Byte b holds the codes of elements 2b (high nibble) and 2b + 1 of a row: the lane's are in bytes q / 2, q / 2 + 2, ...
-      const std::uint32_t shift = q / 2 * 8 + (q % 2 == 0 ? 4 : 0);
-      const std::uint32_t low = codes[row].x >> shift, high = codes[row].y >> shift;
-      static_assert(kCodeRow == 1 << 7);
-      sums.template Add<kMayClip>(0, elements[0], low << 7, one);
-      sums.template Add<kMayClip>(1, elements[1], low >> (16 - 7), one);
-      sums.template Add<kMayClip>(2, elements[2], high << 7, one);
-      sums.template Add<kMayClip>(3, elements[3], high >> (16 - 7), one);
-    }
-  }
+  // The lane loads vector lane % kVectors of block lane / kVectors, and of every kLoadBlocks-th block after that one.
+  constexpr std::uint32_t kLoadBlocks = kWarp / kVectors;
+  const std::uint32_t load_block = lane / kVectors, load_vector = lane % kVectors;
+  const auto* x = static_cast<const unsigned char*>(args.x) + (first + load_block) * block_bytes + load_vector * 16;
+  const auto* codes = args.codes + (first + own) * (args.block_size / 2);
+  const float* scales = args.scales + first + own;
+  std::uint32_t clipped = 0;
 
-  double folded[kSums];
-  sums.Fold(folded);
-  if (is_active && q == 0) {
+#pragma unroll 1
+  for (std::uint32_t set = 0; set < count; set += kSetBlocks) {
+    const bool is_active = set + own < count;
+    const float scale = is_active ? scales[set] : 0.0f;
+    PartSums sums(scale, shared);
+#pragma unroll 1
+    for (std::uint32_t at = 0; at < args.block_size; at += kPiece) {
+      // Missing blocks are zeros with code 0: they add nothing, but for the count of code 0, which is derived in the end.
+      uint4 loaded[kSetBlocks / kLoadBlocks], piece_codes[kPieceRows / 2];
 #pragma unroll
-    for (int s = 0; s < kSums; ++s) shared->sums[threadIdx.x / kWarp][s][own] = folded[s];
-  }
-  part.ratio = sums.ratio();
-  part.e2 = folded[2];
-  const bool is_zero = folded[3] == 0;
-  const std::uint32_t zero = __ballot_sync(kAllLanes, is_active && q == 0 && is_zero);
-  const std::uint32_t tiny = __ballot_sync(kAllLanes, is_active && q == 0 && !is_zero && fabsf(part.scale) < kTiny);
-  if (lane == 0 && (zero | tiny) != 0) {
-    shared->extremes[threadIdx.x / kWarp].zero_blocks += __popc(zero);
-    shared->extremes[threadIdx.x / kWarp].tiny_blocks += __popc(tiny);
-  }
-  const bool may_matter =
-      part.is_active &&
-      ((part.e2 > 0 && part.e2 >= RunningMaxima::Read(shared->running.block_e2)) || MayOverflow(kType, part.scale) ||
-       MayRaiseGapRatio(part, RunningMaxima::Read(shared->running.gap_ratio)) ||
-       MayRaiseMaxAbsError(part, kStatsTables[BookIndex(args.book)].largest_half_gap, RunningMaxima::Read(shared->running.abs_err)));
-  if (__any_sync(kAllLanes, may_matter)) NoteExtremes(args, part, shared);
-  return sums.clipped();
-}
-
-// The tail block, with all lanes of a warp: each of the first 16 is a sum lane.
-__device__ __noinline__ void AddTail(const ErrorStatsArgs& args, std::uint64_t k, StatsShared* shared) {
-  const std::uint32_t lane = threadIdx.x % kWarp;
-  const float scale = args.scales[k];
-  double sums[kSums] = {};
-  Extremes found;
-  if (lane < kRow) {
-    for (std::uint64_t i = k * args.block_size + lane; i < args.n; i += kRow) {
-      const Element element = ElementAt(args, i, scale);
-      const double x = static_cast<double>(element.x), y = static_cast<double>(element.y), e = element.Error();
-      sums[0] = __dadd_rn(sums[0], e);
-      sums[1] = __dadd_rn(sums[1], fabs(e));
-      sums[2] = __dadd_rn(sums[2], __dmul_rn(e, e));
-      sums[3] = __dadd_rn(sums[3], __dmul_rn(x, x));
-      sums[4] = __dadd_rn(sums[4], __dmul_rn(x, y));
-      NoteMaxAbsError(element, i, &found);
-      NoteGapRatio(args, element, scale, &found);
-      found.overflow += IsInfinite(RoundTo(args.type, element.y));
-      atomicAdd(&shared->Tables().hist[UnpackCode(args.codes, i)][lane], 1u);
+      for (std::uint32_t j = 0; j < kSetBlocks / kLoadBlocks; ++j) {
+        const bool exists = set + load_block + j * kLoadBlocks < count;
+        loaded[j] = exists ? LoadVector(x + at * kElementBytes<kType> + j * kLoadBlocks * block_bytes) : uint4{};
+      }
+#pragma unroll
+      for (std::uint32_t j = 0; j < kPieceRows / 2; ++j) {
+        piece_codes[j] = is_active ? LoadVector(codes + at / 2 + j * 16) : uint4{};
+      }
+      __syncwarp();
+#pragma unroll
+      for (std::uint32_t j = 0; j < kSetBlocks / kLoadBlocks; ++j) pieces[load_block + j * kLoadBlocks][load_vector] = loaded[j];
+      __syncwarp();
+#pragma unroll
+      for (std::uint32_t row = 0; row < kPieceRows; ++row) {
+        float elements[4];
+        LoadRow<kType>(&pieces[own][row * kRowVectors], q, elements);
+        // Byte b holds the codes of elements 2b (high nibble) and 2b + 1 of a row: the lane's are in bytes q / 2, q / 2 + 2, ...
+        const std::uint32_t shift = q / 2 * 8 + (q % 2 == 0 ? 4 : 0);
+        const uint4& two_rows = piece_codes[row / 2];
+        const std::uint32_t low = (row % 2 == 0 ? two_rows.x : two_rows.z) >> shift;
+        const std::uint32_t high = (row % 2 == 0 ? two_rows.y : two_rows.w) >> shift;
+        static_assert(kCodeRow == 1 << 7);
+        sums.template Add<kMayClip>(0, elements[0], low << 7);
+        sums.template Add<kMayClip>(1, elements[1], low >> (16 - 7));
+        sums.template Add<kMayClip>(2, elements[2], high << 7);
+        sums.template Add<kMayClip>(3, elements[3], high >> (16 - 7));
+      }
     }
+    x += kSetBlocks * block_bytes;
+    codes += kSetBlocks * (args.block_size / 2);
+    clipped += sums.clipped();
+
+    double folded[kSums];
+    sums.Fold(folded);
+    if (q == 0) {
+#pragma unroll
+      for (int s = 0; s < kSums; ++s) shared->sums[warp][s][set + own] = folded[s];
+    }
+    NoteExtremesWhere<kBlockLanes>(args, first + set, folded[2], folded[3], shared, [&](const Limits& limits) {
+      const float gap = __fmul_rd(fminf(limits.gap, 1.99f), 1 - 0x1p-18f);
+      return is_active && !(limits.gap >= 0x1p-10f && sums.ratio() <= __fmul_rn(gap, scale) &&
+                            limits.Cover(sums.max_error(), folded[2], folded[3]) && IsOrdinary<kType>(scale));
+    });
   }
-  for (int s = 0; s < kSums; ++s) {
-    for (std::uint32_t w = kRow / 2; w >= 1; w /= 2) sums[s] = __dadd_rn(sums[s], __shfl_down_sync(kAllLanes, sums[s], w));
-    sums[s] = __shfl_sync(kAllLanes, sums[s], 0);
-  }
-  WarpExtremes* all = &shared->extremes[threadIdx.x / kWarp];
-  if (lane == 0) {
-    for (int s = 0; s < kSums; ++s) shared->sums[threadIdx.x / kWarp][s][k % kTileBlocks] = sums[s];
-    all->zero_blocks += sums[3] == 0;
-    all->tiny_blocks += sums[3] != 0 && fabsf(scale) < kTiny;
-  }
-  MergeExtremes(found, k, sums[2], all, &shared->running);
+  return clipped;
 }
 
 // ---- Groups and thread blocks
-
-__device__ void MergeInto(const SlabStats& part, SlabStats* all) {
-  all->zero_blocks += part.zero_blocks;
-  all->tiny_blocks += part.tiny_blocks;
-  all->clipped += part.clipped;
-  all->overflow += part.overflow;
-  for (int code = 0; code < 16; ++code) all->hist[code] += part.hist[code];
-  if (part.max_abs_err > all->max_abs_err ||
-      (part.max_abs_err == all->max_abs_err && part.max_abs_err > 0 && part.max_abs_err_index < all->max_abs_err_index)) {
-    all->max_abs_err = part.max_abs_err;
-    all->max_abs_err_index = part.max_abs_err_index;
-  }
-  if (part.max_gap_ratio > all->max_gap_ratio) all->max_gap_ratio = part.max_gap_ratio;
-  if (part.worst_block_e2 > all->worst_block_e2 ||
-      (part.worst_block_e2 == all->worst_block_e2 && part.worst_block_e2 > 0 && part.worst_block < all->worst_block)) {
-    all->worst_block_e2 = part.worst_block_e2;
-    all->worst_block = part.worst_block;
-  }
-}
-
-// By all threads, after a barrier: this thread block's part of the statistics.
-__device__ void WritePartial(StatsShared& shared, SlabStats* partial) {
-  if (threadIdx.x < 16) {
-    std::uint64_t count = 0;
-    for (std::uint32_t lane = 0; lane < kWarp; ++lane) count += shared.Tables().hist[threadIdx.x][lane];
-    partial->hist[threadIdx.x] = count;
-  }
-  if (threadIdx.x == kWarp) {
-    SlabStats all = {};
-    for (const WarpExtremes& warp : shared.extremes) {
-      MergeInto({.zero_blocks = warp.zero_blocks,
-                 .tiny_blocks = warp.tiny_blocks,
-                 .clipped = warp.clipped,
-                 .overflow = warp.overflow,
-                 .max_abs_err = warp.max_abs_err,
-                 .max_abs_err_index = warp.max_abs_err_index,
-                 .max_gap_ratio = warp.max_gap_ratio,
-                 .worst_block_e2 = warp.worst_block_e2,
-                 .worst_block = warp.worst_block},
-                &all);
-    }
-    partial->zero_blocks = all.zero_blocks;
-    partial->tiny_blocks = all.tiny_blocks;
-    partial->clipped = all.clipped;
-    partial->overflow = all.overflow;
-    partial->max_abs_err = all.max_abs_err;
-    partial->max_abs_err_index = all.max_abs_err_index;
-    partial->max_gap_ratio = all.max_gap_ratio;
-    partial->worst_block_e2 = all.worst_block_e2;
-    partial->worst_block = all.worst_block;
-  }
-}
 
 // What is done to a tile before its statistics are taken. Alone: nothing.
 struct AlreadyQuantized {
@@ -501,7 +258,9 @@ struct QuantizeFirst {
 
   __device__ void Prepare(CodeBook book) { cells.Fill(book); }
   __device__ void Tile(const QuantizeArgs& args, std::uint64_t first, std::uint64_t full_end) const {
-    using Shape = QuantizeShape<kType, kBlockSize, kTileBlocks * kBlockSize / (kWarp * kVectorSize<kType>)>;
+    constexpr std::uint32_t kWantedVectors = 8;
+    using Shape = QuantizeShape<kType, kBlockSize, kWantedVectors>;
+    static_assert(kTileBlocks * kBlockSize % Shape::kTile == 0);
     const std::uint64_t begin = first * kBlockSize, end = ::min(begin + kTileBlocks * kBlockSize, full_end);
     for (std::uint64_t i = begin; i < end; i += Shape::kTile) {
       QuantizeTile<Shape, true>(args, i, end, cells.ColumnOf(threadIdx.x % kWarp));
@@ -513,7 +272,7 @@ struct QuantizeFirst {
 // A team of warps, all of one thread block.
 template <std::uint32_t kTeamWarps>
 __device__ void SyncTeam() {
-  static_assert(kTeamWarps == 1 || kTeamWarps == kWarps);
+  static_assert(kTeamWarps == 1 || kTeamWarps == kStatsWarps);
   if constexpr (kTeamWarps == 1) {
     __syncwarp();
   } else {
@@ -522,27 +281,26 @@ __device__ void SyncTeam() {
 }
 
 template <FloatType kType, std::uint32_t kPieceRows, std::uint32_t kTeamWarps, typename Before>
-__global__ void __launch_bounds__(kThreads, 3)
-    ErrorStatsKernel(const ErrorStatsArgs args, const QuantizeArgs quantize_args, std::uint32_t one, SlabStats* partials) {
-  __shared__ StatsShared shared;
+__global__ void __launch_bounds__(kStatsThreads, 4)
+    ErrorStatsKernel(const __grid_constant__ ErrorStatsArgs args, const __grid_constant__ QuantizeArgs quantize_args) {
+  __shared__ GeneralShared shared;
   __shared__ Before before;
-  CodeTables& tables = shared.Tables();
-  for (std::uint32_t i = threadIdx.x; i < 16 * kWarp; i += kThreads) tables.hist[i / kWarp][i % kWarp] = 0;
+  auto* workspace = static_cast<StatsWorkspace*>(args.workspace);
+  shared.Prepare(workspace);
   constexpr std::uint32_t kCopies = kCodeRow / sizeof(DecodeEntry);
-  for (std::uint32_t i = threadIdx.x; i < 16 * kCopies; i += kThreads) {
-    tables.decode[i / kCopies][i % kCopies] = kStatsTables[BookIndex(args.book)].entries[i / kCopies];
+  for (std::uint32_t i = threadIdx.x; i < 16 * kCopies; i += kStatsThreads) {
+    shared.Rows().entries[i / kCopies][i % kCopies] = kDecodeTables[BookIndex(args.book)].entries[i / kCopies];
   }
-  if (threadIdx.x < kWarps) shared.extremes[threadIdx.x] = {};
-  if (threadIdx.x == 0) shared.running = {0, 0, 0};
   before.Prepare(args.book);
   __syncthreads();
 
   const std::uint64_t blocks = BlockCount(args.n, args.block_size), full_blocks = args.n / args.block_size;
   const std::uint64_t groups = GroupCount(blocks);
   const std::uint32_t warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, rank = warp % kTeamWarps;
-  constexpr std::uint32_t kTeams = kWarps / kTeamWarps;  // per thread block
+  constexpr std::uint32_t kTeams = kStatsWarps / kTeamWarps;  // per thread block
   std::uint32_t clipped = 0;
   for (std::uint64_t group = std::uint64_t{blockIdx.x} * kTeams + warp / kTeamWarps; group < groups; group += gridDim.x * kTeams) {
+    shared.RefreshLimits();
     double group_sum = 0;  // lane s of the team's first warp holds sum s
 #pragma unroll 1
     for (std::uint32_t tile = 0; tile < kGroupTiles; tile += kTeamWarps) {
@@ -551,7 +309,8 @@ __global__ void __launch_bounds__(kThreads, 3)
         const auto count = static_cast<std::uint32_t>(::min(full_blocks - first, std::uint64_t{kTileBlocks}));
         before.Tile(quantize_args, first, full_blocks * args.block_size);
         __syncwarp();  // its codes and scales are read by other lanes
-        clipped += AddTile<kType, kPieceRows, Before::kMayClip>(args, first, count, one, &shared);
+        clipped += AddTile<kType, kPieceRows, Before::kMayClip>(args, first, count, &shared);
+        CountTile(args, first, count, &shared);
       }
       if (full_blocks < blocks && full_blocks >= first && full_blocks < first + kTileBlocks) {
         before.Tail(quantize_args);
@@ -559,11 +318,10 @@ __global__ void __launch_bounds__(kThreads, 3)
         AddTail(args, full_blocks, &shared);
       }
       SyncTeam<kTeamWarps>();
-      if (rank == 0 && lane < kSums && team_first < blocks) {  // Q7.3
-        const auto size = static_cast<std::uint32_t>(::min(blocks - team_first, std::uint64_t{kTeamWarps * kTileBlocks}));
-#pragma unroll 8
-        for (std::uint32_t k = 0; k < size; ++k) {
-          group_sum = __dadd_rn(group_sum, shared.sums[warp + k / kTileBlocks][lane][k % kTileBlocks]);
+      if (rank == 0 && lane < kSums) {
+        for (std::uint32_t w = 0; w < kTeamWarps && team_first + w * kTileBlocks < blocks; ++w) {
+          const auto size = static_cast<std::uint32_t>(::min(blocks - team_first - w * kTileBlocks, std::uint64_t{kTileBlocks}));
+          group_sum = shared.AddTile(group_sum, warp + w, lane, size);
         }
       }
       SyncTeam<kTeamWarps>();
@@ -574,7 +332,7 @@ __global__ void __launch_bounds__(kThreads, 3)
   clipped = SumOverWarp(clipped);
   if (lane == 0) shared.extremes[warp].clipped += clipped;
   __syncthreads();
-  WritePartial(shared, &partials[blockIdx.x]);
+  WritePartial(shared, &workspace->partials[blockIdx.x]);
 }
 
 constexpr int kMergeThreads = 128;
@@ -592,7 +350,6 @@ __global__ void __launch_bounds__(kMergeThreads) MergePartialsKernel(const SlabS
   if (threadIdx.x == 0) {
     all = parts[0];
     all.count = n;
-    // Missing blocks of the last tile were counted as code 0.
     all.hist[0] = n;
     for (int code = 1; code < 16; ++code) all.hist[0] -= all.hist[code];
     *stats = all;
@@ -600,23 +357,28 @@ __global__ void __launch_bounds__(kMergeThreads) MergePartialsKernel(const SlabS
 }
 
 template <FloatType kType, std::uint32_t kPieceRows, std::uint32_t kTeamWarps, typename Before>
-KernelError LaunchErrorStatsOf(const ErrorStatsArgs& args, const QuantizeArgs& quantize_args, StreamHandle stream) {
+KernelError LaunchErrorStats(const ErrorStatsArgs& args, const QuantizeArgs& quantize_args, StreamHandle stream) {
   const auto kernel = ErrorStatsKernel<kType, kPieceRows, kTeamWarps, Before>;
-  const std::uint64_t groups = GroupCount(BlockCount(args.n, args.block_size));
-  const std::uint64_t thread_blocks = groups * kTeamWarps / kWarps + (groups * kTeamWarps % kWarps != 0);
+  const std::uint64_t warps = GroupCount(BlockCount(args.n, args.block_size)) * kTeamWarps;
   unsigned grid = 0;
-  if (KernelError error = ResidentGrid(kernel, kThreads, ::min(thread_blocks, kMaxGrid), &grid); !error.ok()) return error;
-  auto* partials = static_cast<SlabStats*>(args.workspace);
-  if (grid > 0) kernel<<<grid, kThreads, 0, RawStream(stream)>>>(args, quantize_args, 1, partials);
-  if (KernelError error = CheckLaunch("error statistics"); !error.ok()) return error;
-  MergePartialsKernel<<<1, kMergeThreads, 0, RawStream(stream)>>>(partials, grid, args.n, args.stats);
-  return CheckLaunch("merge the error statistics");
+  if (KernelError error = ResidentGrid(kernel, kStatsThreads, ::min(warps / kStatsWarps + (warps % kStatsWarps != 0), kMaxGrid), &grid);
+      !error.ok()) {
+    return error;
+  }
+  if (grid > 0) {
+    kernel<<<grid, kStatsThreads, 0, RawStream(stream)>>>(args, quantize_args);
+    if (KernelError error = CheckLaunch("error statistics"); !error.ok()) return error;
+  }
+  return MergePartials(args, grid, stream);
 }
 
-template <FloatType kType, std::uint32_t kPieceRows, typename Before>
-KernelError LaunchErrorStats(const ErrorStatsArgs& args, const QuantizeArgs& quantize_args, StreamHandle stream) {
-  if (args.block_size <= 256) return LaunchErrorStatsOf<kType, kPieceRows, 1, Before>(args, quantize_args, stream);
-  return LaunchErrorStatsOf<kType, kPieceRows, kWarps, Before>(args, quantize_args, stream);
+// Groups of blocks larger than this are few enough to share out among a thread block's warps.
+constexpr std::uint32_t kLargestWarpBlock = 256;
+
+template <FloatType kType, std::uint32_t kPieceRows>
+KernelError LaunchErrorStats(const ErrorStatsArgs& args, StreamHandle stream) {
+  if (args.block_size <= kLargestWarpBlock) return LaunchErrorStats<kType, kPieceRows, 1, AlreadyQuantized>(args, {}, stream);
+  return LaunchErrorStats<kType, kPieceRows, kStatsWarps, AlreadyQuantized>(args, {}, stream);
 }
 
 KernelError CheckStatsArgs(const ErrorStatsArgs& args) {
@@ -630,17 +392,27 @@ KernelError CheckStatsArgs(const ErrorStatsArgs& args) {
 template <FloatType kType>
 KernelError ErrorStatsOf(const ErrorStatsArgs& args, StreamHandle stream) {
   if constexpr (kType != FloatType::kF32) {
-    if (args.block_size >= 64) return LaunchErrorStats<kType, 4, AlreadyQuantized>(args, {}, stream);
+    if (args.block_size >= 64) return LaunchErrorStats<kType, 4>(args, stream);
   }
-  return LaunchErrorStats<kType, 2, AlreadyQuantized>(args, {}, stream);
+  return LaunchErrorStats<kType, 2>(args, stream);
+}
+
+KernelError ClearLimits(void* workspace, StreamHandle stream) {
+  return Check(cudaMemsetAsync(workspace, 0, sizeof(Limits), RawStream(stream)), "clear the limits");
 }
 
 }  // namespace
 
-std::uint64_t ErrorStatsWorkspace() { return kMaxGrid * sizeof(SlabStats); }
+std::uint64_t ErrorStatsWorkspace() { return sizeof(StatsWorkspace); }
+
+KernelError MergePartials(const ErrorStatsArgs& args, unsigned count, StreamHandle stream) {
+  MergePartialsKernel<<<1, kMergeThreads, 0, RawStream(stream)>>>(static_cast<const StatsWorkspace*>(args.workspace)->partials, count, args.n, args.stats);
+  return CheckLaunch("merge the error statistics");
+}
 
 KernelError ErrorStats(const ErrorStatsArgs& args, StreamHandle stream) {
   if (KernelError error = CheckStatsArgs(args); !error.ok()) return error;
+  if (KernelError error = ClearLimits(args.workspace, stream); !error.ok()) return error;
   if (args.type == FloatType::kF32) return ErrorStatsOf<FloatType::kF32>(args, stream);
   if (args.type == FloatType::kF16) return ErrorStatsOf<FloatType::kF16>(args, stream);
   return ErrorStatsOf<FloatType::kBF16>(args, stream);
@@ -655,9 +427,16 @@ KernelError QuantizeWithStats(const QuantizeWithStatsArgs& args, StreamHandle st
   if (KernelError error = CheckStatsArgs(stats); !error.ok()) return error;
   const cudaError_t cleared = cudaMemsetAsync(quantize.first_bad, 0xFF, sizeof(*quantize.first_bad), RawStream(stream));
   if (cleared != cudaSuccess) return Check(cleared, "clear the first bad index");
-  return ForShape(quantize.type, quantize.block_size, [&]<FloatType kType, std::uint32_t kBlockSize>() {
-    constexpr std::uint32_t kPieceRows = kType == FloatType::kF32 || kBlockSize < 64 ? 2 : 4;
-    return LaunchErrorStats<kType, kPieceRows, QuantizeFirst<kType, kBlockSize>>(stats, quantize, stream);
+  if (KernelError error = ClearLimits(args.workspace, stream); !error.ok()) return error;
+  if (IsCommonShape(quantize.type, quantize.block_size)) return QuantizeCommonShape(quantize, stats, stream);
+  return ForShape(quantize.type, quantize.block_size, [&]<FloatType kType, std::uint32_t kBlockSize>() -> KernelError {
+    if constexpr (IsCommonShape(kType, kBlockSize)) {
+      return {};
+    } else {
+      constexpr std::uint32_t kPieceRows = kType == FloatType::kF32 ? 2 : 4;
+      constexpr std::uint32_t kTeamWarps = kBlockSize <= kLargestWarpBlock ? 1 : kStatsWarps;
+      return LaunchErrorStats<kType, kPieceRows, kTeamWarps, QuantizeFirst<kType, kBlockSize>>(stats, quantize, stream);
+    }
   });
 }
 

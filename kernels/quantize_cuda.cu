@@ -12,7 +12,7 @@ constexpr int kThreads = 256;
 // Vectors per lane: enough loads in flight to cover the memory's latency.
 constexpr std::uint32_t kVectors = 8;
 
-// Tiles of a warp. With fewer, thread blocks of one wave end together and the memory idles; with one, each fills a table for too little.
+// Tiles of a warp: enough to pay for its thread block's table, few enough to keep all of the memory busy.
 constexpr std::uint64_t kWarpTiles = 4;
 
 // Each warp takes tiles in turn; the one whose turn comes after the last tile takes the tail block.

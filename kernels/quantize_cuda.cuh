@@ -135,8 +135,9 @@ __device__ inline void QuantizeTile(const QuantizeArgs& args, std::uint64_t begi
 }
 
 // The tail block, which divides and stores the clamped scale (Q4.4), with all lanes of one warp. A slab has at most one.
-template <bool kCodes>
-__device__ inline void QuantizeTail(const QuantizeArgs& args, const SharedCodeCells::Column& cells) {
+// `cells` encodes as SharedCodeCells::Column does.
+template <bool kCodes, typename Column>
+__device__ inline void QuantizeTail(const QuantizeArgs& args, const Column& cells) {
   const std::uint64_t k = args.n / args.block_size, begin = k * args.block_size;
   const std::uint32_t lane = threadIdx.x % kWarp;
   std::uint32_t max = 0;

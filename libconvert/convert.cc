@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <memory>
 #include <utility>
 
@@ -94,6 +95,7 @@ absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& ch
     writers.push_back(std::move(writer));
   }
 
+  const auto begin = std::chrono::steady_clock::now();
   Q4_ASSIGN_OR_RETURN(PipelineResult result, RunPipeline(fs, checkpoint, plan, options, run, writer_list));
 
   ConvertReport report;
@@ -111,6 +113,7 @@ absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& ch
     report.shards.push_back(std::move(shard));
   }
   if (run.max_nmse) Q4_RETURN_IF_ERROR(CheckGate(report, *run.max_nmse, output));
+  const auto written = std::chrono::steady_clock::now();
 
   for (const std::unique_ptr<AtomicFile>& file : files) Q4_RETURN_IF_ERROR(file->Publish());
   if (paths.size() > 1) {
@@ -125,6 +128,8 @@ absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& ch
     }
     Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, report.index_path, EncodeQ4ShardList(list), run.force));
   }
+  report.convert_seconds = std::chrono::duration<double>(written - begin).count();
+  report.publish_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - written).count();
   return report;
 }
 

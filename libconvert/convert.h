@@ -44,6 +44,7 @@ struct ConvertReport {
   std::uint64_t source_bytes = 0, output_bytes = 0;
   std::uint64_t peak_budget_bytes = 0;       // most held of max_memory
   std::vector<std::string> notes;            // for people: what was treated otherwise than planned, and why
+  double convert_seconds = 0, publish_seconds = 0;  // wall time until all was written, and then until it was on the disk
 };
 
 // Refuses an output that is an input, exists (unless `force`), is no regular file or lies in no directory.

@@ -493,11 +493,12 @@ void Pipeline::AdmitCodes(const JobPtr& job, bool hash) {
   job->slabs_left = slabs;
   for (std::uint64_t slab = 0; slab < slabs; ++slab) {
     const std::uint64_t elems = SlabElems(job->source->elems, slab, kSlabElems);
-    std::shared_ptr<SlabWork> work = engine_.Begin(job->tensor, elems, /*keep=*/false);
+    absl::StatusOr<std::shared_ptr<SlabWork>> work = engine_.Begin(job->tensor, elems);
+    if (!work.ok()) return job->chunks.Fail(slab, work.status());
     job->output_memory[slab] = Reserve(CodeMemory(elems, options_.compression));
     Read(
         job, slab * kSlabElems, elems, hash, [job, slab](const absl::Status& status) { job->chunks.Fail(slab, status); },
-        [this, job, slab, work = std::move(work)](std::shared_ptr<Buffer> x) { LastPass(job, slab, *work, std::move(x)); });
+        [this, job, slab, work = *std::move(work)](std::shared_ptr<Buffer> x) { LastPass(job, slab, *work, std::move(x)); });
   }
 }
 
@@ -510,14 +511,15 @@ void Pipeline::AdmitFirstPass(const JobPtr& job, bool resident) {
   }
   for (std::uint64_t slab = 0; slab < slabs; ++slab) {
     const std::uint64_t elems = SlabElems(job->source->elems, slab, kSlabElems);
-    std::shared_ptr<SlabWork> work = engine_.Begin(job->tensor, elems, resident);
+    absl::StatusOr<std::shared_ptr<SlabWork>> work = engine_.Begin(job->tensor, elems);
+    if (!work.ok()) return job->settlement.Settle(work.status());
     if (resident) {
-      job->resident[slab] = work;
+      job->resident[slab] = *work;
       job->output_memory[slab] = Reserve(CodeMemory(elems, options_.compression));
     }
     Read(
         job, slab * kSlabElems, elems, /*hash=*/true, [job](const absl::Status& status) { job->settlement.Settle(status); },
-        [this, job, slab, work = std::move(work)](std::shared_ptr<Buffer> x) { FirstPass(job, slab, *work, std::move(x)); });
+        [this, job, slab, work = *std::move(work)](std::shared_ptr<Buffer> x) { FirstPass(job, slab, *work, std::move(x)); });
   }
 }
 

@@ -44,7 +44,7 @@ class CpuSlabEngine : public SlabEngine {
  public:
   explicit CpuSlabEngine(const KernelTable& kernels) : kernels_(kernels) {}
 
-  std::unique_ptr<SlabWork> Begin(const Q4Tensor& tensor, std::uint64_t elems, bool /*keep*/) override {
+  absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
     return std::make_unique<CpuSlabWork>(kernels_, tensor, elems);
   }
   bool keeps_on_host() const override { return true; }

@@ -33,7 +33,7 @@ class SlabWork {
                             SlabStatistics* statistics) = 0;
 
   // The same in two halves: the scales now, codes and statistics once it is known how the scales decode. The elements stay with
-  // this object, on the device that it works on. REQUIRES: Begin() was told to keep.
+  // this object, on the device that it works on.
   virtual FirstBad QuantizeAndKeep(std::shared_ptr<Buffer> x, float* scales) = 0;
   virtual absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) = 0;
 };
@@ -44,7 +44,7 @@ class SlabEngine {
 
   // Starts work on a slab of `elems` elements of `tensor`, of which scheme, dtype and block size count. Waits until the device has
   // the memory. One thread calls this, in plan order (budget.h says why).
-  virtual std::unique_ptr<SlabWork> Begin(const Q4Tensor& tensor, std::uint64_t elems, bool keep) = 0;
+  virtual absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) = 0;
 
   // Whether kept slabs hold host memory (their source buffers), and otherwise how many bytes of source the devices can keep.
   virtual bool keeps_on_host() const = 0;

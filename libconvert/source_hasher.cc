@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <future>
 #include <new>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "formats/base/digest.h"
@@ -41,17 +43,30 @@ class FileDigest {
   std::uint64_t bytes_ = 0;
 };
 
-constexpr std::uint64_t kReadBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kReadBytes = std::uint64_t{4} << 20;
 
-// The file's first `end` bytes.
+// The file's first `end` bytes. While one piece is digested the next is read, by a thread of its own: together they would take a fifth
+// longer.
 absl::Status AddFileUntil(const RandomAccessFile& file, std::uint64_t end, const std::atomic<bool>& given_up, FileDigest* digest) {
-  std::vector<std::uint8_t> piece(kReadBytes);
-  for (std::uint64_t at = 0; at < end && !given_up.load(); at += kReadBytes) {
-    const std::span<std::uint8_t> bytes(piece.data(), std::min(kReadBytes, end - at));
-    Q4_RETURN_IF_ERROR(file.ReadAt(at, bytes));
-    digest->Update(bytes);
+  std::vector<std::uint8_t> piece, next_piece;
+  const auto read = [&](std::uint64_t at) {
+    next_piece.resize(std::min(kReadBytes, end - at));
+    return file.ReadAt(at, next_piece);
+  };
+  if (end == 0) return absl::OkStatus();
+  absl::Status status = read(0);
+  for (std::uint64_t at = 0; status.ok() && !given_up.load();) {
+    piece.swap(next_piece);
+    at += piece.size();
+    if (at == end) {
+      digest->Update(piece);
+      break;
+    }
+    std::future<absl::Status> reading = std::async(std::launch::async, read, at);
+    digest->Update(piece);
+    status = reading.get();
   }
-  return absl::OkStatus();
+  return status;
 }
 
 // From this many threads on, one digest is slower than they are together.
@@ -97,6 +112,8 @@ void SourceHasher::Loop() {
     status_ = apart_ != 0 ? HashFilesApart() : HashWhatIsRead();
   } catch (const std::bad_alloc&) {
     status_ = Fail(kOutOfMemory, checkpoint_.path(), "source digest");
+  } catch (const std::system_error&) {
+    status_ = Fail(kOutOfMemory, checkpoint_.path(), "a thread for the source digest");
   }
   // After an error pieces still arrive; they hold memory that others wait for.
   std::unique_lock lock(mutex_);

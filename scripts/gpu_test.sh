@@ -1,59 +1,62 @@
 #!/bin/sh
-# Builds and runs the GPU tests and benchmarks on a machine with a GPU and no network. Needs nvcc, g++ and Catch2 (v2 or v3) only:
-# the CUDA kernels and the scalar reference they are compared with use no other library.
-#   scripts/gpu_test.sh [test] [sanitize] [bench]      default: all three
-#   Q4_GPU_BUILD   build folder              (default build-gpu)
-#   Q4_GPU_ARCH    nvcc -arch                (default native)
+# gpu_test.sh: builds q4 and runs its GPU tests and benchmarks, on a machine with a GPU and perhaps no network.
+#   scripts/gpu_test.sh [build] [test] [sanitize] [bench]      default: build test
+#   build      configures (with .gpu-packages/ if scripts/gpu_packages.sh has made it) and builds everything; every other step does it too
+#   test       ctest -L gpu; fails if there is no GPU
+#   sanitize   compute-sanitizer's memcheck, racecheck, initcheck and synccheck over the kernel tests, in their reduced form
+#   bench      every benchmark named *_cuda_bench or cuda_*_bench; and bitsandbytes beside them if Python has it
+#   Q4_GPU_BUILD      build folder                        (default build/gpu)
+#   Q4_GPU_ARCH       CMake's name of the architecture    (default native)
+#   Q4_GPU_TARGETS    what to build                       (default all)
 set -eu
 cd "$(dirname "$0")/.."
-build=${Q4_GPU_BUILD:-build-gpu}
-arch=${Q4_GPU_ARCH:-native}
-steps=${*:-test sanitize bench}
-mkdir -p "$build"
+build=${Q4_GPU_BUILD:-build/gpu}
+packages=$PWD/.gpu-packages/usr
 
-cxx="g++ -std=c++20 -O2 -Wall -Wextra -ffp-contract=off -I."
-nvcc="nvcc -std=c++20 -O3 -arch=$arch --expt-relaxed-constexpr --fmad=false --ftz=false --prec-div=true --prec-sqrt=true -lineinfo -I."
+build() {
+  set -- -DQ4_WERROR=OFF
+  if [ -d "$packages" ]; then
+    libraries=$(echo "$packages"/lib/*-linux-gnu)
+    export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+    export PKG_CONFIG_PATH="$libraries/pkgconfig" PKG_CONFIG_SYSROOT_DIR="${packages%/usr}"
+    command -v pkg-config > /dev/null || set -- "$@" -DPKG_CONFIG_EXECUTABLE="$packages/bin/pkgconf"
+    set -- "$@" -DCMAKE_PREFIX_PATH="$packages" -DOPENSSL_ROOT_DIR="$packages"
+  fi
+  cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DQ4_BUILD_BENCH=ON -DQ4_CUDA_ARCHITECTURES="${Q4_GPU_ARCH:-native}" "$@"
+  # shellcheck disable=SC2086  # a list of targets
+  cmake --build "$build" --target ${Q4_GPU_TARGETS:-all}
+}
 
-# name of the object: flattened path
-object() { echo "$build/$(echo "$1" | tr '/.' '__').o"; }
+run_tests() {
+  nvidia-smi -L
+  ctest --test-dir "$build" -L gpu --output-on-failure --no-tests=error
+}
 
-kernels="kernels/cuda_runtime.cu kernels/quantize_cuda.cu kernels/scales_cuda.cu kernels/dequantize_cuda.cu kernels/error_stats_cuda.cu
-         kernels/codebook.cc kernels/quantize_scalar.cc kernels/dequantize_scalar.cc kernels/scales_scalar.cc
-         kernels/error_stats_scalar.cc kernels/convert_scalar.cc"
-tests="tests/kernels/cuda_test_main.cc tests/kernels/cuda_kernels_test.cc tests/kernels/cuda_search_test.cu"
-bench="bench/cuda_kernels_bench.cu"
+sanitize() {
+  for tool in memcheck racecheck initcheck synccheck; do
+    echo "compute-sanitizer $tool"
+    Q4_GPU_TEST=reduced compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/tests/kernels/cuda_kernels_test"
+  done
+}
 
-pids=""
-for source in $kernels $tests $bench; do
-  case $source in
-    *.cu) $nvcc -c "$source" -o "$(object "$source")" & ;;
-    *)    $cxx -c "$source" -o "$(object "$source")" & ;;
-  esac
-  pids="$pids $!"
-done
-for pid in $pids; do wait "$pid"; done
-objects() { for source in "$@"; do object "$source"; done; }
-catch=""
-for library in -lCatch2; do
-  if echo 'int main(){}' | g++ -x c++ - $library -o "$build/probe" 2>/dev/null; then catch=$library; fi
-done
-# shellcheck disable=SC2046
-nvcc -arch="$arch" -cudart static $(objects $kernels $tests) $catch -o "$build/cuda_kernels_test"
-# shellcheck disable=SC2046
-nvcc -arch="$arch" -cudart static $(objects $kernels $bench) -o "$build/cuda_kernels_bench"
+bench() {
+  for program in "$build"/bench/cuda_*_bench "$build"/bench/*_cuda_bench; do
+    if [ -x "$program" ]; then "$program"; fi
+  done
+  if python3 -c 'import bitsandbytes, torch; assert torch.cuda.is_available()' 2> /dev/null; then
+    python3 bench/bitsandbytes_cuda_bench.py
+  else
+    echo "SKIP bitsandbytes: not installed, or its PyTorch finds no GPU"
+  fi
+}
 
-for step in $steps; do
+build
+for step in ${*:-test}; do
   case $step in
-    test)
-      "$build/cuda_kernels_test" ;;
-    sanitize)
-      for tool in memcheck racecheck initcheck synccheck; do
-        echo "compute-sanitizer $tool"
-        Q4_GPU_TEST=reduced compute-sanitizer --tool "$tool" --error-exitcode 9 "$build/cuda_kernels_test"
-      done ;;
-    bench)
-      "$build/cuda_kernels_bench" ;;
-    *)
-      echo "unknown step $step" >&2; exit 2 ;;
+    build) ;;
+    test) run_tests ;;
+    sanitize) sanitize ;;
+    bench) bench ;;
+    *) echo "usage: gpu_test.sh [build] [test] [sanitize] [bench]" >&2; exit 1 ;;
   esac
 done

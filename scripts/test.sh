@@ -1,21 +1,40 @@
 #!/bin/sh
-# test.sh: installs what is missing, builds and runs all tests. Continuous integration runs the same (.ci/run).
+# test.sh: installs what is missing, builds and runs all tests.
 #   test.sh           release build, Python environment with the real peers, every test
 #   test.sh --quick   without the Python environment: tests that need it are skipped, and say so
-#   test.sh asan|tsan the same tests that need no Python under sanitizers
+#   test.sh asan      under AddressSanitizer and UndefinedBehaviorSanitizer: all tests that need no Python packages
+#   test.sh tsan      under ThreadSanitizer: the converter's pipeline and the loader
+# CUDA code is compiled where nvcc is found; tests on a GPU are skipped, and say so, where there is none.
 set -eu
 cd "$(dirname "$0")/.."
 
-preset=release
-python=
+sh scripts/install_deps.sh
+
+sanitized() {  # preset, targets...
+  preset=$1
+  shift
+  cmake --preset "$preset" -DQ4_ENABLE_CUDA=OFF
+  cmake --build --preset "$preset" --target "$@"
+}
+
+# Machine code for one generation, and PTX that every newer device compiles for itself: all seven generations take minutes.
+release() {  # the Python of the peers, or nothing
+  cmake --preset release -DQ4_WERROR=ON -DQ4_CUDA_ARCHITECTURES='75-virtual;90-real' -DQ4_TEST_PYTHON="$1"
+  cmake --build --preset release
+  ctest --preset release --no-tests=error
+}
+
 case "${1:-}" in
-  '') sh scripts/python_env.sh build/python-env && python="$PWD/build/python-env/bin/python" ;;
-  --quick) ;;
-  asan | tsan) preset=$1 ;;
+  '')
+    sh scripts/python_env.sh build/python-env
+    release "$PWD/build/python-env/bin/python" ;;
+  --quick) release '' ;;
+  asan)
+    sanitized asan all
+    ctest --preset asan -LE python --no-tests=error ;;
+  tsan)
+    sanitized tsan libconvert_tests load_test
+    build/tsan/tests/libconvert/libconvert_tests '[threads]'
+    build/tsan/tests/loader/load_test ;;
   *) echo "usage: test.sh [--quick | asan | tsan]" >&2; exit 1 ;;
 esac
-
-sh scripts/install_deps.sh
-cmake --preset "$preset" -DQ4_WERROR=ON -DQ4_TEST_PYTHON="$python"
-cmake --build --preset "$preset"
-ctest --preset "$preset" --no-tests=error

@@ -1,13 +1,18 @@
 // q4convert: turns one checkpoint into one sealed .q4 container.  See docs/q4convert.md.
+#include <fmt/format.h>
+
 #include <charconv>
+#include <chrono>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "formats/base/atomic_file.h"
 #include "formats/base/limits.h"
 #include "formats/checkpoint.h"
 #include "libconvert/convert.h"
 #include "libconvert/convert_report.h"
+#include "libconvert/device.h"
 #include "libconvert/thread_pool.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
@@ -36,10 +41,6 @@ absl::StatusOr<Q4Compression> ParseCompression(const std::string& text) {
 // What this version does not do yet gets its own exit code and a sentence, never a silent substitute.
 absl::Status CheckSupported(const ConvertFlags& flags) {
   if (flags.encoder == "mse") return Fail(kNotYetEncoderMse, {}, {});
-  if (flags.device.starts_with("cuda")) return Fail(kNotYetCuda, {}, {});
-  if (flags.device != "auto" && flags.device != "cpu") {
-    return Fail(kBadFlag, {}, "--device", GotExpected(flags.device, "auto, cpu, cuda or cuda:N[,M...]"));
-  }
   if (!flags.gate.empty()) return Fail(kNotYetReport, {}, "--gate");
   return absl::OkStatus();
 }
@@ -68,6 +69,7 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
 
 absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   Q4_RETURN_IF_ERROR(CheckSupported(flags));
+  Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   FileSystem& fs = PosixFileSystem();
   OpenOptions open;
@@ -84,6 +86,9 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
                                : PlanText(*checkpoint, plan, options, threads);
     return result;
   }
+  const auto begin = std::chrono::steady_clock::now();
+  Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevices(device));
+  const std::chrono::duration<double> opening = std::chrono::steady_clock::now() - begin;
   ProgressPrinter printer("q4convert", flags.progress, flags.quiet);
   RunOptions run;
   run.threads = threads;
@@ -92,9 +97,22 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   run.max_nmse = flags.max_nmse;
   run.progress = printer.Callback();
   run.cancel = &InterruptRequested();
-  Q4_ASSIGN_OR_RETURN(const ConvertReport report, RunConversion(fs, *checkpoint, plan, options, run, flags.output));
+  run.engine = chosen.engine.get();
+  absl::StatusOr<ConvertReport> converted = RunConversion(fs, *checkpoint, plan, options, run, flags.output);
+  if (device.kind == DeviceChoice::Kind::kAuto && IsDeviceFailure(converted.status())) {
+    chosen.note = "converting again on the CPU: " + MessageOf(converted.status());
+    run.engine = nullptr;
+    converted = RunConversion(fs, *checkpoint, plan, options, run, flags.output);
+  }
+  Q4_ASSIGN_OR_RETURN(const ConvertReport report, std::move(converted));
   const double seconds = printer.Seconds();
   result.notes = report.notes;
+  if (!chosen.note.empty()) result.notes.insert(result.notes.begin(), chosen.note);
+  if (flags.verbose > 0) {
+    result.notes.push_back(fmt::format("{} threads, {}; {:.3f} s to start devices, {:.3f} s to convert, {:.3f} s to sync; {} MiB held",
+                                       threads, chosen.engine != nullptr ? "GPU" : "CPU", opening.count(), report.convert_seconds,
+                                       report.publish_seconds, report.peak_budget_bytes >> 20));
+  }
   if (!flags.report.empty()) {
     Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, ConvertReportJson(report, seconds), /*replace=*/true));
   }

@@ -1,9 +1,20 @@
 // The parts of file.h that hold for every file system.
 #include "formats/base/file.h"
 
+#include <algorithm>
+
 #include "formats/base/base_issues.h"
 
 namespace q4 {
+
+absl::Status RandomAccessFile::ReadUncached(std::uint64_t offset, std::span<std::uint8_t> out) const {
+  return ReadAt(offset, InsideFile(offset, out));
+}
+
+std::span<std::uint8_t> RandomAccessFile::InsideFile(std::uint64_t offset, std::span<std::uint8_t> out) const {
+  if (offset >= size()) return out;
+  return out.first(static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), size() - offset)));
+}
 
 std::string DirectoryOf(const std::string& path) {
   const std::size_t slash = path.find_last_of('/');

@@ -24,6 +24,9 @@ struct FileIdentity {
   bool operator==(const FileIdentity&) const = default;
 };
 
+// Of RandomAccessFile::ReadUncached(): what disks and file systems want at most.
+inline constexpr std::uint64_t kUncachedAlignment = 4096;
+
 // A regular file open for reading. Thread-safe: reads are positional. Never memory-mapped, so that a file truncated
 // while it is read gives an error and no signal.
 class RandomAccessFile {
@@ -31,6 +34,10 @@ class RandomAccessFile {
   virtual ~RandomAccessFile() = default;
   // Fills `out` from `offset`; short files and I/O errors are errors (exit code 2, or 3 "file ends early").
   virtual absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const = 0;
+  // ReadAt() past the page cache, where the file system can do that, for large reads of what will not be read again
+  // soon. Offset, address and size are multiples of kUncachedAlignment; what lies behind the end of the file is
+  // unspecified.
+  virtual absl::Status ReadUncached(std::uint64_t offset, std::span<std::uint8_t> out) const;
   // Tells the system that [offset, offset+bytes) will be read soon. Advisory.
   virtual void Prefetch(std::uint64_t offset, std::uint64_t bytes) const = 0;
   // An error unless size and modification time are still those at open ("input changed while reading").
@@ -38,6 +45,10 @@ class RandomAccessFile {
   virtual std::uint64_t size() const = 0;  // at open
   virtual const std::string& path() const = 0;
   virtual FileIdentity identity() const = 0;
+
+ protected:
+  // The part of a read that lies before the end of the file; all of it if none does, so that ReadAt() reports it.
+  std::span<std::uint8_t> InsideFile(std::uint64_t offset, std::span<std::uint8_t> out) const;
 };
 
 // A file open for writing. Not thread-safe.

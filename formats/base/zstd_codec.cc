@@ -41,6 +41,35 @@ absl::Status CheckFrameHeader(std::span<const std::uint8_t> frame) {
   return absl::OkStatus();
 }
 
+// That `frame` is what DecompressZstd() wants, as far as that can be told without decoding it.
+absl::Status CheckFrame(std::span<const std::uint8_t> frame, std::uint64_t expected_raw_bytes) {
+  Q4_RETURN_IF_ERROR(CheckFrameHeader(frame));
+  const std::size_t frame_bytes = ZSTD_findFrameCompressedSize(frame.data(), frame.size());
+  if (ZSTD_isError(frame_bytes)) return Fail(kZstdFrame, {}, {}, ZSTD_getErrorName(frame_bytes));
+  if (frame_bytes != frame.size()) {
+    return Fail(kZstdFrame, {}, {},
+                GotExpected(std::to_string(frame.size()) + " bytes", "one frame of " + std::to_string(frame_bytes)));
+  }
+  const unsigned long long content = ZSTD_getFrameContentSize(frame.data(), frame.size());
+  if (content == ZSTD_CONTENTSIZE_ERROR) return Fail(kZstdFrame, {}, {}, "unreadable frame header");
+  if (content == ZSTD_CONTENTSIZE_UNKNOWN) return Fail(kZstdSize, {}, {}, "it states none");
+  if (content != expected_raw_bytes) {
+    return Fail(kZstdSize, {}, {}, GotExpected(std::to_string(content), std::to_string(expected_raw_bytes)));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DecodeFrame(std::span<const std::uint8_t> frame, std::span<std::uint8_t> raw) {
+  const std::unique_ptr<ZSTD_DCtx, FreeContext> context(ZSTD_createDCtx());
+  if (context == nullptr) return Fail(kZstdDecode, {}, {}, "no memory");
+  const std::size_t bytes = ZSTD_decompressDCtx(context.get(), raw.data(), raw.size(), frame.data(), frame.size());
+  if (ZSTD_isError(bytes)) return Fail(kZstdDecode, {}, {}, ZSTD_getErrorName(bytes));
+  if (bytes != raw.size()) {
+    return Fail(kZstdDecode, {}, {}, GotExpected(std::to_string(bytes) + " bytes", std::to_string(raw.size())));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<std::uint8_t>> CompressZstd(std::span<const std::uint8_t> raw, int level) {
@@ -63,30 +92,16 @@ absl::StatusOr<std::vector<std::uint8_t>> CompressZstd(std::span<const std::uint
 
 absl::StatusOr<std::vector<std::uint8_t>> DecompressZstd(std::span<const std::uint8_t> frame,
                                                          std::uint64_t expected_raw_bytes) {
-  // Structure first; nothing is allocated until the frame is known to be the one that is expected.
-  Q4_RETURN_IF_ERROR(CheckFrameHeader(frame));
-  const std::size_t frame_bytes = ZSTD_findFrameCompressedSize(frame.data(), frame.size());
-  if (ZSTD_isError(frame_bytes)) return Fail(kZstdFrame, {}, {}, ZSTD_getErrorName(frame_bytes));
-  if (frame_bytes != frame.size()) {
-    return Fail(kZstdFrame, {}, {},
-                GotExpected(std::to_string(frame.size()) + " bytes", "one frame of " + std::to_string(frame_bytes)));
-  }
-  const unsigned long long content = ZSTD_getFrameContentSize(frame.data(), frame.size());
-  if (content == ZSTD_CONTENTSIZE_ERROR) return Fail(kZstdFrame, {}, {}, "unreadable frame header");
-  if (content == ZSTD_CONTENTSIZE_UNKNOWN) return Fail(kZstdSize, {}, {}, "it states none");
-  if (content != expected_raw_bytes) {
-    return Fail(kZstdSize, {}, {}, GotExpected(std::to_string(content), std::to_string(expected_raw_bytes)));
-  }
-
-  const std::unique_ptr<ZSTD_DCtx, FreeContext> context(ZSTD_createDCtx());
-  if (context == nullptr) return Fail(kZstdDecode, {}, {}, "no memory");
+  // Nothing is allocated until the frame is known to be the one that is expected.
+  Q4_RETURN_IF_ERROR(CheckFrame(frame, expected_raw_bytes));
   std::vector<std::uint8_t> raw(static_cast<std::size_t>(expected_raw_bytes));
-  const std::size_t bytes = ZSTD_decompressDCtx(context.get(), raw.data(), raw.size(), frame.data(), frame.size());
-  if (ZSTD_isError(bytes)) return Fail(kZstdDecode, {}, {}, ZSTD_getErrorName(bytes));
-  if (bytes != raw.size()) {
-    return Fail(kZstdDecode, {}, {}, GotExpected(std::to_string(bytes) + " bytes", std::to_string(raw.size())));
-  }
+  Q4_RETURN_IF_ERROR(DecodeFrame(frame, raw));
   return raw;
+}
+
+absl::Status DecompressZstdInto(std::span<const std::uint8_t> frame, std::span<std::uint8_t> raw) {
+  Q4_RETURN_IF_ERROR(CheckFrame(frame, raw.size()));
+  return DecodeFrame(frame, raw);
 }
 
 }  // namespace q4

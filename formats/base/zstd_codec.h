@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 namespace q4 {
@@ -22,5 +23,8 @@ absl::StatusOr<std::vector<std::uint8_t>> CompressZstd(std::span<const std::uint
 // have exit code 6 and name no file: see InFile().
 absl::StatusOr<std::vector<std::uint8_t>> DecompressZstd(std::span<const std::uint8_t> frame,
                                                          std::uint64_t expected_raw_bytes);
+
+// The same into memory of the caller, all of which the frame must fill.
+absl::Status DecompressZstdInto(std::span<const std::uint8_t> frame, std::span<std::uint8_t> raw);
 
 }  // namespace q4

@@ -143,9 +143,18 @@ expect 0 'kept unquantized' q4convert nan.safetensors -o kept.q4 --progress none
 expect 0 '' q4verify kept.q4 --against nan.safetensors -q
 absent x.q4
 
+# ---- devices: one that no machine has, by name (5 in a build without CUDA, else 4) and through auto, which goes on
+no_device=4
+q4convert "$src" -o x.q4 --device cuda:4096 2>&1 | grep -q 'no CUDA backend' && no_device=5
+expect $no_device 'CUDA' q4convert "$src" -o x.q4 --device cuda:4096
+expect 1 'auto, cpu, cuda' q4convert "$src" -o x.q4 --device cuda:0,0
+absent x.q4
+CUDA_VISIBLE_DEVICES='' expect 0 'converting on the CPU: ' q4convert "$src" -o auto.q4 --device auto --progress none
+expect 0 '' q4convert "$src" -o cpu.q4 --device cpu --progress none -q
+expect 0 '' cmp auto.q4 cpu.q4
+
 # ---- not in this version (5)
 expect 5 'encoder mse' q4convert "$src" -o x.q4 --encoder mse
-expect 5 'CUDA' q4convert "$src" -o x.q4 --device cuda:0
 expect 5 'report' q4verify tiny.q4 --html report.html
 expect 5 'report' q4verify tiny.q4 --junit report.xml
 absent x.q4

@@ -15,6 +15,7 @@
 #include "libconvert/model_stats.h"
 #include "libconvert/pipeline.h"
 #include "libconvert/slab.h"
+#include "tests/libconvert/convert_setup.h"
 #include "tests/support/catch.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -22,85 +23,12 @@
 namespace q4 {
 namespace {
 
+using test::FileSha256;
+using test::kMiB;
 using test::SafetensorsBuilder;
+using test::Setup;
 using test::TempDir;
-
-constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
-
-// Normal weights of standard deviation 0.02, as raw bytes of `dtype`.
-std::string Weights(DType dtype, std::uint64_t elems, std::uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0.0f, 0.02f);
-  std::vector<float> values(elems);
-  for (float& value : values) value = normal(random);
-  std::string bytes(elems * ItemSize(dtype), '\0');
-  if (dtype == DType::kF32) {
-    std::memcpy(bytes.data(), values.data(), bytes.size());
-  } else {
-    (void)ScalarKernels().convert(FloatType::kF32, values.data(), elems,
-                                  dtype == DType::kF16 ? FloatType::kF16 : FloatType::kBF16, bytes.data());
-  }
-  return bytes;
-}
-
-// A model in which everything happens: a tensor of several slabs, odd sizes, tails, all float types, other types, empty ones.
-std::string WriteModel(const TempDir& dir) {
-  SafetensorsBuilder builder;
-  const auto add = [&](const std::string& name, DType dtype, const Shape& shape, std::uint32_t seed) {
-    std::uint64_t elems = 1;
-    for (const std::uint64_t d : shape) elems *= d;
-    builder.Add(name, DTypeName(dtype), shape, Weights(dtype, elems, seed));
-  };
-  add("model.embed_tokens.weight", DType::kBF16, {300, 64}, 1);
-  add("model.layers.0.mlp.up_proj.weight", DType::kBF16, {3100, 3001}, 2);  // 9.3 M elements: 3 slabs, odd rows
-  add("model.layers.0.mlp.down_proj.weight", DType::kF16, {131, 77}, 3);
-  add("model.layers.0.self_attn.q_proj.weight", DType::kF32, {2111, 2003}, 4);  // 4.2 M elements: 2 slabs
-  add("model.layers.0.self_attn.k_proj.weight", DType::kBF16, {1, 33}, 5);
-  add("model.layers.0.input_layernorm.weight", DType::kBF16, {64}, 6);
-  builder.Add("counter", "I64", {3}, std::string(24, 7));
-  builder.Add("flags", "BOOL", {5}, std::string(5, 1));
-  builder.Add("nothing", "F32", {0, 4}, "");
-  add("lm_head.weight", DType::kBF16, {300, 64}, 7);
-  const std::string path = dir.Write("model.safetensors", builder.Build());
-  dir.Write("config.json", R"({"architectures":["LlamaForCausalLM"],"model_type":"llama","tie_word_embeddings":false})");
-  dir.Write("tokenizer.json", R"({"version":"1.0"})");
-  return path;
-}
-
-std::string FileSha256(const std::string& path) {
-  const absl::StatusOr<std::string> text = ReadWholeFile(PosixFileSystem(), path, std::uint64_t{1} << 30);
-  REQUIRE(text.ok());
-  return HexOf(Sha256Of({reinterpret_cast<const std::uint8_t*>(text->data()), text->size()}));
-}
-
-struct Setup {
-  TempDir dir;
-  std::unique_ptr<Checkpoint> checkpoint;
-  std::string config;
-  ConvertOptions options;
-
-  Setup() : Setup(WriteModel) {}
-  explicit Setup(std::string (*write)(const TempDir&)) {
-    absl::StatusOr<std::unique_ptr<Checkpoint>> opened = OpenCheckpoint(PosixFileSystem(), write(dir));
-    INFO(MessageOf(opened.status()));
-    REQUIRE(opened.ok());
-    checkpoint = *std::move(opened);
-    absl::StatusOr<std::string> text = checkpoint->ConfigJson(PosixFileSystem());
-    REQUIRE(text.ok());
-    config = *text;
-  }
-
-  ConversionPlan Plan() const {
-    absl::StatusOr<ConversionPlan> plan = PlanConversion(*checkpoint, config, options);
-    INFO(MessageOf(plan.status()));
-    REQUIRE(plan.ok());
-    return *std::move(plan);
-  }
-
-  absl::StatusOr<ConvertReport> Run(const RunOptions& run, const std::string& name = "out.q4") const {
-    return RunConversion(PosixFileSystem(), *checkpoint, Plan(), options, run, dir.File(name));
-  }
-};
+using test::Weights;
 
 std::size_t Leftovers(const TempDir& dir) {
   std::size_t count = 0;
@@ -113,7 +41,7 @@ std::size_t Leftovers(const TempDir& dir) {
 
 }  // namespace
 
-TEST_CASE("any thread count, memory bound and kernel target give one SHA-256") {
+TEST_CASE("any thread count, memory bound and kernel target give one SHA-256", "[threads]") {
   Setup setup;
   int runs = 0;
   for (const bool nested : {true, false}) {
@@ -148,6 +76,39 @@ TEST_CASE("any thread count, memory bound and kernel target give one SHA-256") {
     }
   }
   fmt::print("convert: {} runs of 4 settings, 1 SHA-256 each\n", runs);
+}
+
+std::string WriteShards(const TempDir& dir) {
+  std::string map;
+  for (const std::string part : {"1", "2", "3"}) {
+    SafetensorsBuilder builder;
+    const std::string name = "layers." + part + ".mlp.up_proj.weight";
+    builder.Add(name, "BF16", {300, 200}, Weights(DType::kBF16, 300 * 200, 1));
+    dir.Write("model-0000" + part + "-of-00003.safetensors", builder.Build());
+    map += (map.empty() ? "" : ",") + fmt::format(R"("{}":"model-0000{}-of-00003.safetensors")", name, part);
+  }
+  return dir.Write("model.safetensors.index.json", R"({"metadata":{},"weight_map":{)" + map + "}}");
+}
+
+TEST_CASE("shards are digested alike by one thread in order and by many side by side", "[threads]") {
+  Setup setup(WriteShards);
+  for (const SourceDigest digest : {SourceDigest::kSha256, SourceDigest::kXxh3}) {
+    setup.options.source_digest = digest;
+    std::string expected;
+    for (const unsigned threads : {1u, 2u, 8u, 16u}) {
+      RunOptions run;
+      run.threads = threads;
+      run.force = true;
+      const absl::StatusOr<ConvertReport> report = setup.Run(run);
+      INFO(MessageOf(report.status()));
+      REQUIRE(report.ok());
+      if (expected.empty()) expected = report->provenance;
+      CHECK(report->provenance == expected);
+      for (const CheckpointFile& file : setup.checkpoint->files()) {
+        if (digest == SourceDigest::kSha256) CHECK(expected.find(FileSha256(file.file->path())) != std::string::npos);
+      }
+    }
+  }
 }
 
 TEST_CASE("a container holds what the reference kernels compute and verifies") {
@@ -266,7 +227,7 @@ TEST_CASE("scales that would decode to infinity stay fp32") {
   CHECK(report->notes[0].find("keeps fp32 scales") != std::string::npos);
 }
 
-TEST_CASE("shards hold the same tensors as one file") {
+TEST_CASE("shards hold the same tensors as one file", "[threads]") {
   Setup setup;
   REQUIRE(setup.Run({}).ok());
   setup.options.shard_bytes = 3 * kMiB;
@@ -316,7 +277,7 @@ TEST_CASE("kept tensors can change their type, but never overflow") {
   CHECK(Leftovers(big.dir) == 0);
 }
 
-TEST_CASE("a refused, failed or cancelled run leaves the output as it was") {
+TEST_CASE("a refused, failed or cancelled run leaves the output as it was", "[threads]") {
   Setup setup;
   const std::string out = setup.dir.File("out.q4");
   SECTION("existing output without force") {

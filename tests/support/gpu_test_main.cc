@@ -1,4 +1,4 @@
-// The main() of the GPU tests: skips, and says why, where there is no GPU. CTest takes exit status 77 as "skipped".
+// The main() of tests that need a GPU: skips, and says why, where there is none. CTest takes exit status 77 as "skipped".
 #define CATCH_CONFIG_RUNNER  // Catch2 v2
 #include <cstdio>
 
@@ -9,7 +9,7 @@ int main(int argc, char** argv) {
   int devices = 0;
   const q4::cuda::KernelError error = q4::cuda::DeviceCount(&devices);
   if (devices == 0) {
-    std::printf("SKIP GPU tests: %s\n", error.ok() ? "no CUDA device" : q4::cuda::ErrorText(error));
+    std::printf("SKIP: %s\n", error.ok() ? "no CUDA device" : q4::cuda::ErrorText(error));
     return 77;
   }
   q4::cuda::DeviceInfo info;

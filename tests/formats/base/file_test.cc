@@ -51,6 +51,22 @@ TEST_CASE("reading: content, size, short files") {
   }
 }
 
+TEST_CASE("reading past the page cache: the same content, also at the end of the file") {
+  const TempDir dir;
+  std::string content(5 * kUncachedAlignment + 100, ' ');
+  for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 7 + i / 256);
+  const auto file = Fs().OpenForRead(dir.Write("f", content));
+  REQUIRE(file.ok());
+  alignas(kUncachedAlignment) static std::uint8_t out[4 * kUncachedAlignment];
+  REQUIRE((*file)->ReadUncached(kUncachedAlignment, out).ok());
+  CHECK(std::memcmp(out, content.data() + kUncachedAlignment, sizeof out) == 0);
+  REQUIRE((*file)->ReadUncached(4 * kUncachedAlignment, out).ok());
+  CHECK(std::memcmp(out, content.data() + 4 * kUncachedAlignment, kUncachedAlignment + 100) == 0);
+  CHECK(IssueNumberOf((*file)->ReadUncached(6 * kUncachedAlignment, out)) == kFileEndsEarly.number);
+  std::filesystem::resize_file(dir.File("f"), 2 * kUncachedAlignment);
+  CHECK(IssueNumberOf((*file)->ReadUncached(kUncachedAlignment, out)) == kFileEndsEarly.number);
+}
+
 TEST_CASE("a file cut short while it is read is an error, and no signal") {
   const TempDir dir;
   const std::string path = dir.Write("f", std::string(100'000, 'x'));

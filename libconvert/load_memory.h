@@ -1,0 +1,88 @@
+// Where loaded tensors come to lie: this process's memory, or a GPU's. The seam between the loader (load.h), which
+// knows files, and devices, of which it knows nothing else.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "kernels/kernels.h"
+
+namespace q4 {
+
+// One allocation, freed with this object. It may outlive the LoadMemory that it came from.
+class MemoryBlock {
+ public:
+  virtual ~MemoryBlock() = default;
+  MemoryBlock(const MemoryBlock&) = delete;
+  MemoryBlock& operator=(const MemoryBlock&) = delete;
+  // Aligned to 256 at least. An address of a GPU is not to be read by the host.
+  std::uint8_t* data() const { return data_; }
+  std::uint64_t bytes() const { return bytes_; }
+
+ protected:
+  MemoryBlock(std::uint8_t* data, std::uint64_t bytes) : data_(data), bytes_(bytes) {}
+
+ private:
+  std::uint8_t* data_;
+  std::uint64_t bytes_;
+};
+
+// One thread's stream of copies out of host memory that the device can reach. Of `slots` equal pieces of that memory
+// one is filled while the others are copied. Used by one thread at a time. Its end waits for the copies under way.
+class CopyQueue {
+ public:
+  virtual ~CopyQueue() = default;
+  // The slots, one behind the other, aligned to 4096.
+  virtual std::uint8_t* slots() = 0;
+  // Begins to copy `bytes` of a slot, from its byte `skip` on, which stay untouched until Wait(slot) returns.
+  virtual absl::Status Copy(unsigned slot, std::uint64_t skip, std::uint64_t bytes, std::uint8_t* to) = 0;
+  // Returns when the last copy of this slot is done, at once if there was none.
+  virtual absl::Status Wait(unsigned slot) = 0;
+};
+
+// One tensor to be dequantized (numerics Q6). All pointers but `offset` are into memory of the same LoadMemory.
+struct DequantizeJob {
+  CodeBook book = CodeBook::kNf4;
+  std::uint64_t elems = 0;
+  std::uint32_t block_size = 0;
+  const std::uint8_t* codes = nullptr;
+  const float* scales = nullptr;  // null: nested
+  const std::uint8_t* scale_codes = nullptr;
+  const float* scales2 = nullptr;
+  const float* offset_word = nullptr;  // the nested offset, in that memory
+  float offset = 0;                    // the same, by value
+  FloatType out_type = FloatType::kF32;
+  std::uint8_t* out = nullptr;  // aligned to 16
+};
+
+// Thread-safe. Errors have the issues of device_issues.h and load_issues.h.
+class LoadMemory {
+ public:
+  virtual ~LoadMemory() = default;
+  // "host", "cuda:0"
+  virtual std::string name() const = 0;
+  // Whether the host can write the memory itself; then NewQueue() is not called.
+  virtual bool host_writable() const = 0;
+  // Not cleared. `bytes` may be 0.
+  virtual absl::StatusOr<std::unique_ptr<MemoryBlock>> Allocate(std::uint64_t bytes) = 0;
+  // REQUIRES: slots >= 1, slot_bytes a multiple of 4096.
+  virtual absl::StatusOr<std::unique_ptr<CopyQueue>> NewQueue(unsigned slots, std::uint64_t slot_bytes) = 0;
+  // Returns when all jobs are done. `threads` is for memory whose kernels run on the CPU.
+  virtual absl::Status Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) = 0;
+  // Returns when the bytes are there.
+  virtual absl::Status CopyToHost(const void* from, std::span<std::uint8_t> to) = 0;
+};
+
+// The memory of this process: files are read into their place, and dequantized by the CPU kernels.
+std::unique_ptr<LoadMemory> MakeHostMemory();
+
+// The memory of a CUDA device. Starts the device if no one did, which takes a moment; nothing is allocated. Error
+// codes: 5 in a build without CUDA, 4 when there is no such device or it does not work; the message has CUDA's text.
+// Calls change the calling thread's current device.
+absl::StatusOr<std::unique_ptr<LoadMemory>> MakeCudaMemory(int device);
+
+}  // namespace q4
