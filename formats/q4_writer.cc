@@ -144,7 +144,7 @@ absl::Status Q4Writer::BeginPart(Q4Part part) {
   return absl::OkStatus();
 }
 
-absl::Status Q4Writer::Append(Q4EncodedChunk chunk) {
+absl::Status Q4Writer::Append(const Q4EncodedChunk& chunk) {
   State& s = *state_;
   if ((s.phase != State::Phase::kInFile && s.phase != State::Phase::kInPart) ||
       chunk.stored.size() != chunk.entry.stored_bytes) {
@@ -152,8 +152,8 @@ absl::Status Q4Writer::Append(Q4EncodedChunk chunk) {
   }
   Q4_RETURN_IF_ERROR(s.PadTo(s.alignment));
   s.alignment = 1;
-  chunk.entry.offset = s.size();
   s.index.chunks.push_back(chunk.entry);
+  s.index.chunks.back().offset = s.size();
   return s.Write(chunk.stored);
 }
 

@@ -37,7 +37,7 @@ class Q4Writer {
   absl::Status BeginFile(std::size_t file);
   absl::Status BeginTensor(std::size_t tensor);
   absl::Status BeginPart(Q4Part part);
-  absl::Status Append(Q4EncodedChunk chunk);
+  absl::Status Append(const Q4EncodedChunk& chunk);
 
   // Replaces the plan of a tensor whose data asked for another treatment (scheme, nested, encoder, block size,
   // has_stats, dtype); name, shape and elems must be those planned. Before its BeginTensor().

@@ -9,6 +9,10 @@
 namespace q4 {
 namespace {
 constexpr std::uint64_t kPage = 4096;
+
+// Idle buffers beyond the budget. Without them nearly every slab would get fresh pages, because the memory of a buffer that comes back
+// is taken for codes before the next slab is read.
+constexpr std::uint64_t kIdleBytes = std::uint64_t{32} << 20;
 }  // namespace
 
 void MemoryBudget::Acquire(std::uint64_t bytes) {
@@ -89,7 +93,7 @@ std::shared_ptr<Buffer> BufferPool::Get(std::uint64_t size) {
 
 void BufferPool::Trim() {
   std::lock_guard lock(mutex_);
-  while (!idle_.empty() && budget_->held() + idle_bytes_ > budget_->limit()) {
+  while (!idle_.empty() && budget_->held() + idle_bytes_ > budget_->limit() + kIdleBytes) {
     idle_bytes_ -= idle_.begin()->first;
     memory_->Free(idle_.begin()->second);
     idle_.erase(idle_.begin());
@@ -103,6 +107,19 @@ void BufferPool::Return(std::uint8_t* data, std::uint64_t capacity) {
     idle_bytes_ += capacity;
   }
   budget_->Release(capacity);
+}
+
+std::vector<std::uint8_t> SpareVectors::Take() {
+  std::lock_guard lock(mutex_);
+  if (spares_.empty()) return {};
+  std::vector<std::uint8_t> spare = std::move(spares_.back());
+  spares_.pop_back();
+  return spare;
+}
+
+void SpareVectors::Give(std::vector<std::uint8_t> spare) {
+  std::lock_guard lock(mutex_);
+  if (spares_.size() < most_) spares_.push_back(std::move(spare));
 }
 
 }  // namespace q4

@@ -75,7 +75,7 @@ class Buffer {
 };
 
 // Recycles large buffers: fresh pages cost as much as reading them. Kept buffers and held bytes together stay under the
-// budget's limit. Must outlive its buffers.
+// budget's limit and 32 MiB more. Must outlive its buffers.
 class BufferPool {
  public:
   // Does not own them.
@@ -83,8 +83,7 @@ class BufferPool {
   ~BufferPool();
   // Acquires CapacityFor(size) bytes from the budget; waits for them.
   std::shared_ptr<Buffer> Get(std::uint64_t size);
-  // Gives idle buffers back to the system until they fit the budget together with what is held. Call after acquiring
-  // memory past the pool.
+  // Gives idle buffers back to the system until they fit together with what is held. Call after acquiring memory past the pool.
   void Trim();
   // Power of two, at least 4096.
   static std::uint64_t CapacityFor(std::uint64_t size);
@@ -97,6 +96,20 @@ class BufferPool {
   std::mutex mutex_;
   std::multimap<std::uint64_t, std::uint8_t*> idle_;  // by capacity
   std::uint64_t idle_bytes_ = 0;
+};
+
+// A few vectors of bytes to be used again. Thread-safe.
+class SpareVectors {
+ public:
+  explicit SpareVectors(std::size_t most) : most_(most) {}
+  // An empty vector if there is no spare one; otherwise one of any size and contents.
+  std::vector<std::uint8_t> Take();
+  void Give(std::vector<std::uint8_t> spare);
+
+ private:
+  const std::size_t most_;
+  std::mutex mutex_;
+  std::vector<std::vector<std::uint8_t>> spares_;
 };
 
 }  // namespace q4

@@ -159,8 +159,9 @@ class HeldLane {
 class CudaSlabWork : public SlabWork {
  public:
   // Waits for the device's memory; throws std::bad_alloc when the device has less than it promised.
-  CudaSlabWork(Device& device, const SlabShape& shape)
+  CudaSlabWork(Device& device, SpareVectors* spare_codes, const SlabShape& shape)
       : device_(device),
+        spare_codes_(*spare_codes),
         shape_(shape),
         x_(device.pool.Get(shape.elems * FloatSize(shape.type))),
         codes_(device.pool.Get(PackedBytes(shape.elems))) {}
@@ -241,6 +242,7 @@ class CudaSlabWork : public SlabWork {
 
   // From the lane to the caller. The device's memory is given back: nothing needs it any more.
   void HandOver(const HostLane& here, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) {
+    *codes = spare_codes_.Take();
     codes->assign(here.codes, here.codes + PackedBytes(shape_.elems));
     statistics->tiles.assign(1, here.stats);
     statistics->groups.assign(here.groups, here.groups + GroupCount(blocks()));
@@ -249,6 +251,7 @@ class CudaSlabWork : public SlabWork {
   }
 
   Device& device_;
+  SpareVectors& spare_codes_;
   const SlabShape shape_;
   std::shared_ptr<Buffer> x_, codes_;  // on the device
 };
@@ -262,13 +265,15 @@ class CudaSlabEngine : public SlabEngine {
     Device& device = **std::max_element(devices_.begin(), devices_.end(),
                                         [&](const auto& a, const auto& b) { return free_bytes(a) < free_bytes(b); });
     try {
-      return std::make_unique<CudaSlabWork>(device, SlabShapeOf(tensor, elems));
+      return std::make_unique<CudaSlabWork>(device, &spare_codes_, SlabShapeOf(tensor, elems));
     } catch (const std::bad_alloc&) {
       return Fail(kDeviceMemory, {}, fmt::format("cuda:{}", device.ordinal),
                   fmt::format("{} bytes in use by this run of {} that were free at its start", device.budget.held(),
                               device.budget.limit()));
     }
   }
+
+  void Recycle(std::vector<std::uint8_t> codes) override { spare_codes_.Give(std::move(codes)); }
 
   bool keeps_on_host() const override { return false; }
   std::uint64_t device_keep_bytes() const override {
@@ -287,6 +292,7 @@ class CudaSlabEngine : public SlabEngine {
  private:
   std::vector<std::unique_ptr<Device>> devices_;
   PinnedMemory pinned_;
+  SpareVectors spare_codes_{kSpareCodes};
 };
 
 // Enough for some slabs of any dtype at once.

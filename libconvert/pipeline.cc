@@ -613,7 +613,7 @@ absl::Status Pipeline::Commit(Job& job) {
     Q4_RETURN_IF_ERROR(writer.BeginFile(job.owner));
     for (std::uint64_t at = 0; at < job.file_bytes; at += kQ4ChunkBytes) {
       Q4_ASSIGN_OR_RETURN(FinishedChunk finished, job.chunks.Take(at / kQ4ChunkBytes));
-      Q4_RETURN_IF_ERROR(writer.Append(std::move(finished.chunk)));
+      Q4_RETURN_IF_ERROR(writer.Append(finished.chunk));
     }
     return absl::OkStatus();
   }
@@ -627,7 +627,8 @@ absl::Status Pipeline::Commit(Job& job) {
     for (std::uint64_t chunk = 0; chunk < ChunksOfPart(*settled, part); ++chunk) {
       Q4_ASSIGN_OR_RETURN(FinishedChunk finished, job.chunks.Take(ChunkNumber(*settled, part, chunk)));
       finished.statistics.AddTo(chunk * kSlabElems, settled->block_size, &statistics);
-      Q4_RETURN_IF_ERROR(writer.Append(std::move(finished.chunk)));
+      Q4_RETURN_IF_ERROR(writer.Append(finished.chunk));
+      if (part == Q4Part::kCodes) engine_.Recycle(std::move(finished.chunk.stored));
       progress_.done_bytes += finished.source_bytes;
       progress_.tensor = settled->name;
       if (run_.progress) run_.progress(progress_);

@@ -46,6 +46,9 @@ class SlabEngine {
   // the memory. One thread calls this, in plan order (budget.h says why).
   virtual absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) = 0;
 
+  // Takes back the memory of codes that are written, for the codes of later slabs: fresh pages cost as much as quantizing.
+  virtual void Recycle(std::vector<std::uint8_t> codes) = 0;
+
   // Whether kept slabs hold host memory (their source buffers), and otherwise how many bytes of source the devices can keep.
   virtual bool keeps_on_host() const = 0;
   virtual std::uint64_t device_keep_bytes() const = 0;
@@ -58,6 +61,9 @@ class SlabEngine {
   // Host memory of each worker thread beside its slab.
   virtual std::uint64_t scratch_bytes_per_thread() const = 0;
 };
+
+// Vectors that an engine keeps of those that it takes back.
+inline constexpr std::size_t kSpareCodes = 8;
 
 // Statistics of a slab by tile, and what is gathered while they are made.
 inline constexpr std::uint64_t kCpuSlabScratchBytes = kSlabElems / 32 * sizeof(float);
