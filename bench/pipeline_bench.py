@@ -4,7 +4,7 @@ the kernels in memory. Needs the tools and kernels_bench (cmake --preset bench) 
 
   python3 bench/pipeline_bench.py --build build/bench --work /tmp/q4bench [--gigabytes 2] [--repeats 5]
 
-Prints one JSON document. "share" is the conversion's speed over the slower of read and quantize speed.
+Prints one JSON document. "share" is the conversion's speed over the slower of read and quantize speed: the median of pairs.
 """
 import argparse
 import json
@@ -129,26 +129,30 @@ def main():
     result = {"bytes": bytes_read, "threads": threads, "repeats": arguments.repeats, "runs": {}}
     if arguments.kernel:
         result["kernel_elements_per_second"] = kernel_speed(arguments.build, arguments.kernel, threads)
+    # A disk's speed drifts, so each conversion is compared with a plain read right before it.
+    quantize_seconds = elems / result["kernel_elements_per_second"] if arguments.kernel else 0
     for cold in (True, False):
-        reads = [read_seconds(source, cold) for _ in range(arguments.repeats)]
-        result[f"read_{'cold' if cold else 'warm'}_bytes_per_second"] = bytes_read / statistics.median(reads)
-    for digest in ("sha256", "xxh3"):
-        for cold in (True, False):
-            samples = []
-            for _ in range(arguments.repeats):
+        kind = "cold" if cold else "warm"
+        reads, samples = [], {"sha256": [], "xxh3": []}
+        for _ in range(arguments.repeats):
+            for digest, runs in samples.items():
+                read = read_seconds(source, cold)
                 if cold:
                     drop_cache(source)
-                samples.append(run([str(arguments.build / "tools/q4convert"), str(source.parent), "-o", str(output), "--force",
-                                    "--max-memory", arguments.max_memory, "--source-digest", digest, "-q"]))
-            seconds = statistics.median(sample[0] for sample in samples)
-            read = result[f"read_{'cold' if cold else 'warm'}_bytes_per_second"]
-            quantize = 2 * result.get("kernel_elements_per_second", float("inf"))
-            result["runs"][f"{digest}, {'cold' if cold else 'warm'}"] = {
+                output.unlink(missing_ok=True)
+                seconds, cpu, rss = run([str(arguments.build / "tools/q4convert"), str(source.parent), "-o", str(output),
+                                         "--device", "cpu", "--max-memory", arguments.max_memory, "--source-digest", digest, "-q"])
+                reads.append(read)
+                runs.append((seconds, cpu, rss, max(read, quantize_seconds) / seconds))
+        result[f"read_{kind}_bytes_per_second"] = bytes_read / statistics.median(reads)
+        for digest, runs in samples.items():
+            seconds = statistics.median(run[0] for run in runs)
+            result["runs"][f"{digest}, {kind}"] = {
                 "seconds": round(seconds, 3),
-                "cpu_seconds": round(statistics.median(sample[1] for sample in samples), 3),
+                "cpu_seconds": round(statistics.median(run[1] for run in runs), 3),
                 "elements_per_second": elems / seconds,
-                "peak_rss_bytes": max(sample[2] for sample in samples),
-                "share": round(bytes_read / seconds / min(read, quantize), 3),
+                "peak_rss_bytes": max(run[2] for run in runs),
+                "share": round(statistics.median(run[3] for run in runs), 3),
             }
     json.dump(result, sys.stdout, indent=2)
     print()
