@@ -1,4 +1,5 @@
-"""bitsandbytes on the tensor of bench/cuda_kernels_bench.cu: 16384 x 65536 bf16, NF4, block size 64. Median of 25, CUDA events.
+"""bitsandbytes on a tensor like that of bench/cuda_kernels_bench.cu: 16384 x 65536 bf16, NF4, block size 64.
+Median of 25, CUDA events.
 
 Run it in the same session as cuda_kernels_bench, on the same device."""
 import statistics

@@ -1,5 +1,6 @@
-// Speed of the CUDA kernels: CUDA events, median of N runs on one large tensor after a warm-up. Before anything is timed its output
-// is compared by bytes with the scalar reference on parts of the tensor; a benchmark that differs prints no time.
+// Speed of the CUDA kernels: CUDA events, median of N runs on one large tensor after a warm-up. Before anything is
+// timed its output is compared by bytes with the scalar reference on parts of the tensor; a benchmark that differs
+// prints no time.
 //   cuda_kernels_bench [runs [rows columns]]
 // Bytes are those that must cross the memory bus: each input read once, each output written once.
 #include <cuda_runtime.h>
@@ -75,8 +76,8 @@ struct Bench {
       return;
     }
     const double s = Median(work);
-    std::printf("%-44s %8.3f ms %8.1f G el/s %8.1f GB/s %6.1f %% of copy\n", name, s * 1e3, static_cast<double>(n) / s * 1e-9,
-                bytes / s * 1e-9, 100 * bytes / s / copy_bytes_per_second);
+    std::printf("%-44s %8.3f ms %8.1f G el/s %8.1f GB/s %6.1f %% of copy\n", name, s * 1e3,
+                static_cast<double>(n) / s * 1e-9, bytes / s * 1e-9, 100 * bytes / s / copy_bytes_per_second);
   }
 };
 
@@ -102,36 +103,48 @@ struct Tensor {
   }
 
   cuda::QuantizeArgs Args() const {
-    return {type, book, x.data(), n, block_size, codes.as<std::uint8_t>(), scales.as<float>(), first_bad.as<std::uint64_t>()};
+    return {type,
+            book,
+            x.data(),
+            n,
+            block_size,
+            codes.as<std::uint8_t>(),
+            scales.as<float>(),
+            first_bad.as<std::uint64_t>()};
   }
-  cuda::NestedScales Nested() const { return {scale_codes.as<std::uint8_t>(), absmax2.as<float>(), offset.as<float>()}; }
+  cuda::NestedScales Nested() const {
+    return {scale_codes.as<std::uint8_t>(), absmax2.as<float>(), offset.as<float>()};
+  }
 
   cuda::KernelError Quantize() const { return cuda::Quantize(Args(), nullptr); }
   cuda::KernelError QuantizeScales() const {
     cuda::KernelError error = cuda::Fill(sum.data(), 0, sizeof(cuda::ScaleSum), nullptr);
     if (error.ok()) {
-      error = cuda::SumScales({scales.as<float>(), blocks, sum.as<cuda::ScaleSum>(), offset.as<float>(), blocks, sum_workspace.data()},
-                              nullptr);
+      error = cuda::SumScales(
+          {scales.as<float>(), blocks, sum.as<cuda::ScaleSum>(), offset.as<float>(), blocks, sum_workspace.data()},
+          nullptr);
     }
     if (!error.ok()) return error;
-    return cuda::QuantizeScales({scales.as<float>(), blocks, offset.as<float>(), scale_codes.as<std::uint8_t>(), absmax2.as<float>()},
-                                nullptr);
+    return cuda::QuantizeScales(
+        {scales.as<float>(), blocks, offset.as<float>(), scale_codes.as<std::uint8_t>(), absmax2.as<float>()}, nullptr);
   }
   cuda::KernelError QuantizeNested() const {
     const cuda::KernelError error = Quantize();
     return error.ok() ? QuantizeScales() : error;
   }
   cuda::KernelError QuantizeWithStats() const {
-    return cuda::QuantizeWithStats({Args(), groups.as<GroupSums>(), stats.as<SlabStats>(), stats_workspace.data()}, nullptr);
+    return cuda::QuantizeWithStats({Args(), groups.as<GroupSums>(), stats.as<SlabStats>(), stats_workspace.data()},
+                                   nullptr);
   }
   cuda::KernelError ErrorStats(const float* used_scales) const {
-    return cuda::ErrorStats({type, book, x.data(), codes.as<std::uint8_t>(), used_scales, n, block_size, groups.as<GroupSums>(),
-                             stats.as<SlabStats>(), stats_workspace.data()},
+    return cuda::ErrorStats({type, book, x.data(), codes.as<std::uint8_t>(), used_scales, n, block_size,
+                             groups.as<GroupSums>(), stats.as<SlabStats>(), stats_workspace.data()},
                             nullptr);
   }
   cuda::KernelError Dequantize(FloatType out_type, bool nested, void* out) const {
-    return cuda::Dequantize({book, codes.as<std::uint8_t>(), nested ? nullptr : scales.as<float>(), Nested(), n, block_size, out_type, out},
-                            nullptr);
+    return cuda::Dequantize(
+        {book, codes.as<std::uint8_t>(), nested ? nullptr : scales.as<float>(), Nested(), n, block_size, out_type, out},
+        nullptr);
   }
 
   FloatType type;
@@ -139,8 +152,8 @@ struct Tensor {
   std::uint64_t n;
   std::uint32_t block_size;
   std::uint64_t blocks;
-  cuda::DeviceBuffer x, codes, scales, first_bad, scale_codes, absmax2, offset, sum, sum_workspace, decoded, groups, stats,
-      stats_workspace;
+  cuda::DeviceBuffer x, codes, scales, first_bad, scale_codes, absmax2, offset, sum, sum_workspace, decoded, groups,
+      stats, stats_workspace;
 };
 
 template <typename T>
@@ -159,7 +172,8 @@ bool SameBytes(const std::vector<T>& a, const std::vector<T>& b) {
 // The tensor's first, middle and last 64 groups (or all of it), against the reference.
 template <typename Compare>
 bool EveryPart(const Tensor& t, const Compare& compare) {
-  const std::uint64_t group = kScaleGroup * t.block_size, size = std::min<std::uint64_t>(t.n, std::max<std::uint64_t>(group, 1 << 20));
+  const std::uint64_t group = kScaleGroup * t.block_size,
+                      size = std::min<std::uint64_t>(t.n, std::max<std::uint64_t>(group, 1 << 20));
   bool equal = true;
   for (const std::uint64_t begin : {std::uint64_t{0}, t.n / 2 / group * group, (t.n - size) / group * group}) {
     equal = equal && compare(begin, std::min(size, t.n - begin));
@@ -209,8 +223,10 @@ bool GroupSumsAreEqual(const Tensor& t, const float* device_scales) {
     const std::vector<float> scales = Download<float>(device_scales, begin / t.block_size, part.scales.size());
     std::vector<GroupSums> expected(GroupCount(part.scales.size()));
     SlabStats stats;
-    scalar::ErrorStats(t.type, t.book, part.x.data(), part.codes.data(), scales.data(), size, t.block_size, expected.data(), &stats);
-    return SameBytes(expected, Download<GroupSums>(t.groups.data(), begin / t.block_size / kScaleGroup, expected.size()));
+    scalar::ErrorStats(t.type, t.book, part.x.data(), part.codes.data(), scales.data(), size, t.block_size,
+                       expected.data(), &stats);
+    return SameBytes(expected,
+                     Download<GroupSums>(t.groups.data(), begin / t.block_size / kScaleGroup, expected.size()));
   });
 }
 
@@ -224,7 +240,9 @@ bool OutputIsEqual(const Tensor& t, const float* device_scales, FloatType out_ty
   });
 }
 
-const char* NameOf(FloatType type) { return type == FloatType::kF32 ? "f32" : type == FloatType::kF16 ? "f16" : "bf16"; }
+const char* NameOf(FloatType type) {
+  return type == FloatType::kF32 ? "f32" : type == FloatType::kF16 ? "f16" : "bf16";
+}
 const char* NameOf(CodeBook book) { return book == CodeBook::kNf4 ? "nf4" : "fp4"; }
 
 void MeasureCopy(Bench* bench) {
@@ -235,14 +253,16 @@ void MeasureCopy(Bench* bench) {
   FillWeights<<<4096, 256>>>(FloatType::kBF16, from.data(), bytes / 2);
   const double s = bench->Median([&] { return cuda::CopyOnDevice(to.data(), from.data(), bytes, nullptr); });
   bench->copy_bytes_per_second = 2.0 * static_cast<double>(bytes) / s;
-  std::printf("%-44s %8.3f ms %30.1f GB/s (read and written)\n", "device-to-device copy of 4 GiB", s * 1e3, bench->copy_bytes_per_second * 1e-9);
+  std::printf("%-44s %8.3f ms %30.1f GB/s (read and written)\n", "device-to-device copy of 4 GiB", s * 1e3,
+              bench->copy_bytes_per_second * 1e-9);
 }
 
 void MeasureTensor(const Bench& bench, FloatType type, CodeBook book, std::uint32_t block_size, bool everything) {
   const Tensor t(type, book, bench.n, block_size);
   const std::string shape = std::string(NameOf(book)) + " " + NameOf(type) + " b" + std::to_string(block_size);
   const auto n = static_cast<double>(bench.n), blocks = static_cast<double>(t.blocks);
-  const double in = n * static_cast<double>(FloatSize(type)), packed = n / 2, scales = 4 * blocks, nested = blocks * (1 + 4.0 / 256);
+  const double in = n * static_cast<double>(FloatSize(type)), packed = n / 2, scales = 4 * blocks,
+               nested = blocks * (1 + 4.0 / 256);
 
   Check(t.Quantize());
   const bool equal = CodesAreEqual(t);
@@ -252,15 +272,17 @@ void MeasureTensor(const Bench& bench, FloatType type, CodeBook book, std::uint3
   Check(t.QuantizeScales());
   Check(cuda::DequantizeScales({t.Nested(), t.blocks, t.decoded.as<float>()}, nullptr));
   const bool nested_equal = equal && NestedAreEqual(t);
-  bench.Report(("quantize, double quantization " + shape).c_str(), in + packed + nested, nested_equal, [&] { return t.QuantizeNested(); });
-  bench.Report(("  of which the scales " + shape).c_str(), scales + nested, nested_equal, [&] { return t.QuantizeScales(); });
+  bench.Report(("quantize, double quantization " + shape).c_str(), in + packed + nested, nested_equal,
+               [&] { return t.QuantizeNested(); });
+  bench.Report(("  of which the scales " + shape).c_str(), scales + nested, nested_equal,
+               [&] { return t.QuantizeScales(); });
 
   Check(t.ErrorStats(t.scales.as<float>()));
   bench.Report(("statistics " + shape).c_str(), in + packed + scales, GroupSumsAreEqual(t, t.scales.as<float>()),
                [&] { return t.ErrorStats(t.scales.as<float>()); });
   Check(t.ErrorStats(t.decoded.as<float>()));
-  bench.Report(("statistics, nested scales " + shape).c_str(), in + packed + scales, GroupSumsAreEqual(t, t.decoded.as<float>()),
-               [&] { return t.ErrorStats(t.decoded.as<float>()); });
+  bench.Report(("statistics, nested scales " + shape).c_str(), in + packed + scales,
+               GroupSumsAreEqual(t, t.decoded.as<float>()), [&] { return t.ErrorStats(t.decoded.as<float>()); });
   Check(t.QuantizeWithStats());
   bench.Report(("quantize with statistics " + shape).c_str(), in + packed + scales,
                CodesAreEqual(t) && GroupSumsAreEqual(t, t.scales.as<float>()), [&] { return t.QuantizeWithStats(); });
@@ -273,8 +295,8 @@ void MeasureTensor(const Bench& bench, FloatType type, CodeBook book, std::uint3
       Check(cuda::Fill(out.data(), 0xA7, out.size(), nullptr));
       Check(t.Dequantize(out_type, is_nested, out.data()));
       const bool same = OutputIsEqual(t, (is_nested ? t.decoded : t.scales).as<float>(), out_type, out.data());
-      const std::string name = std::string("dequantize to ") + NameOf(out_type) + (is_nested ? ", nested " : " ") + NameOf(book) + " b" +
-                               std::to_string(block_size);
+      const std::string name = std::string("dequantize to ") + NameOf(out_type) + (is_nested ? ", nested " : " ") +
+                               NameOf(book) + " b" + std::to_string(block_size);
       bench.Report(name.c_str(), packed + out_bytes + (is_nested ? nested : scales), same,
                    [&] { return t.Dequantize(out_type, is_nested, out.data()); });
     }
@@ -292,8 +314,8 @@ int Run(int argc, char** argv) {
   }
   cuda::DeviceInfo info;
   Check(cuda::GetDeviceInfo(0, &info));
-  std::printf("%s, %d multiprocessors, driver CUDA %d, runtime CUDA %d; %llu elements, median of %d\n", info.name, info.multiprocessors,
-              info.driver, info.runtime, static_cast<unsigned long long>(bench.n), bench.runs);
+  std::printf("%s, %d multiprocessors, driver CUDA %d, runtime CUDA %d; %llu elements, median of %d\n", info.name,
+              info.multiprocessors, info.driver, info.runtime, static_cast<unsigned long long>(bench.n), bench.runs);
   MeasureCopy(&bench);
   MeasureTensor(bench, FloatType::kBF16, CodeBook::kNf4, 64, true);
   MeasureTensor(bench, FloatType::kBF16, CodeBook::kFp4, 64, false);

@@ -1,13 +1,15 @@
-// The kernels on an NVIDIA GPU: the arithmetic of docs/numerics.md, bit-identical to ScalarKernels(). Plain C++: no CUDA header is
-// needed to include this.
+// The kernels on an NVIDIA GPU: the arithmetic of docs/numerics.md, bit-identical to ScalarKernels(). Plain C++: no
+// CUDA header is needed to include this.
 //
-// Every function enqueues work on one stream of the current device and returns at once. Arguments are PODs passed by value. All
-// pointers in them are device pointers that stay valid until the work is done; outputs overlap neither inputs nor each other. A
-// function that returns an error has enqueued nothing or part of its work: its outputs are unspecified.
+// Every function enqueues work on one stream of the current device and returns at once. Arguments are PODs passed by
+// value. All pointers in them are device pointers that stay valid until the work is done; outputs overlap neither
+// inputs nor each other. A function that returns an error has enqueued nothing or part of its work: its outputs are
+// unspecified.
 //
-// Slabs are those of kernels/kernels.h: `n` elements of one tensor, beginning at a multiple of 256 blocks, ending at one too unless
-// the slab is the tensor's last. Pointers to elements, codes, scale codes and scales must be multiples of 16 bytes. cudaMalloc's
-// are, and so is every slab inside such an allocation; anything else is refused with an error, never read.
+// Slabs are those of kernels/kernels.h: `n` elements of one tensor, beginning at a multiple of 256 blocks, ending at
+// one too unless the slab is the tensor's last. Pointers to elements, codes, scale codes and scales must be multiples
+// of 16 bytes. cudaMalloc's are, and so is every slab inside such an allocation; anything else is refused with an
+// error, never read.
 #pragma once
 
 #include <cstdint>
@@ -39,8 +41,8 @@ struct QuantizeArgs {
   std::uint32_t block_size = 0;
   std::uint8_t* codes = nullptr;       // [PackedBytes(n)], or null: only the scales are wanted (KernelTable::absmax)
   float* scales = nullptr;             // [BlockCount(n)]
-  std::uint64_t* first_bad = nullptr;  // one word: kAllFinite, or the smallest index of a NaN or infinite element (Q1.4); then
-                                       // codes and scales are unspecified
+  std::uint64_t* first_bad = nullptr;  // one word: kAllFinite, or the smallest index of a NaN or infinite element
+                                       // (Q1.4); then codes and scales are unspecified
 };
 KernelError Quantize(const QuantizeArgs& args, StreamHandle stream);
 
@@ -63,7 +65,8 @@ struct ErrorStatsArgs {
 };
 KernelError ErrorStats(const ErrorStatsArgs& args, StreamHandle stream);
 
-// Both in one pass over x: the statistics are those of the fp32 scales. If *first_bad names an element, they are unspecified too.
+// Both in one pass over x: the statistics are those of the fp32 scales. If *first_bad names an element, they are
+// unspecified too.
 struct QuantizeWithStatsArgs {
   QuantizeArgs quantize;
   GroupSums* groups = nullptr;
@@ -76,8 +79,9 @@ KernelError QuantizeWithStats(const QuantizeWithStatsArgs& args, StreamHandle st
 
 // The state of a tensor's scale sum, carried over its slabs in order. All bytes zero at the tensor's start.
 struct ScaleSum {
-  double total = 0;                // SUM256 so far (Q7.3)
-  std::int32_t lowest_bit = 0;     // exponent of the lowest set bit of any scale so far, as kernels/scales_cuda.cu defines it
+  double total = 0;  // SUM256 so far (Q7.3)
+  std::int32_t lowest_bit =
+      0;  // exponent of the lowest set bit of any scale so far, as kernels/scales_cuda.cu defines it
   std::int32_t used_fallback = 0;  // whether some slab needed the additions done one by one; for tests and reports
 };
 

@@ -11,7 +11,8 @@ namespace q4::cuda {
 
 inline cudaStream_t RawStream(StreamHandle stream) { return static_cast<cudaStream_t>(stream); }
 
-// A failed call also leaves its code behind as the thread's "last error"; it is taken away, so that the next launch does not report it.
+// A failed call also leaves its code behind as the thread's "last error"; it is taken away, so that the next launch
+// does not report it.
 inline KernelError Check(cudaError_t code, const char* what) {
   if (code == cudaSuccess) return {};
   cudaGetLastError();
@@ -39,7 +40,8 @@ KernelError ResidentGrid(Kernel kernel, int threads, std::uint64_t work_items, u
     error = Check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "query the device");
   }
   if (error.ok()) {
-    error = Check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads, 0), "query the occupancy");
+    error = Check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads, 0),
+                  "query the occupancy");
   }
   if (!error.ok()) return error;
   const auto resident = static_cast<std::uint64_t>(multiprocessors) * static_cast<std::uint64_t>(per_multiprocessor);

@@ -25,13 +25,16 @@ KernelError SetDevice(int device) { return Check(cudaSetDevice(device), "choose 
 KernelError StartDevice(int device) {
   if (KernelError error = SetDevice(device); !error.ok()) return error;
   // Before the first use it counts; a process that used the device before keeps its way of waiting.
-  if (KernelError error = Check(cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync), "set the device's flags"); !error.ok()) return error;
+  if (KernelError error = Check(cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync), "set the device's flags");
+      !error.ok())
+    return error;
   return Check(cudaFree(nullptr), "start the device");
 }
 
 KernelError GetDeviceInfo(int device, DeviceInfo* info) {
   cudaDeviceProp properties;
-  if (KernelError error = Check(cudaGetDeviceProperties(&properties, device), "query the device"); !error.ok()) return error;
+  if (KernelError error = Check(cudaGetDeviceProperties(&properties, device), "query the device"); !error.ok())
+    return error;
   static_assert(sizeof(properties.name) == sizeof(info->name));
   std::memcpy(info->name, properties.name, sizeof(info->name));
   info->multiprocessors = properties.multiProcessorCount;
@@ -141,6 +144,8 @@ KernelError Fill(void* device, std::uint8_t byte, std::uint64_t bytes, StreamHan
   return Check(cudaMemsetAsync(device, byte, bytes, RawStream(stream)), "fill device memory");
 }
 
-KernelError Synchronize(StreamHandle stream) { return Check(cudaStreamSynchronize(RawStream(stream)), "finish the work"); }
+KernelError Synchronize(StreamHandle stream) {
+  return Check(cudaStreamSynchronize(RawStream(stream)), "finish the work");
+}
 
 }  // namespace q4::cuda

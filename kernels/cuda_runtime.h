@@ -1,5 +1,6 @@
-// The little of the CUDA runtime that host code needs to use kernels/cuda_kernels.h: devices, memory, streams, events, copies.
-// Owners free what they hold when they go; a moved-from or empty owner holds nothing. No CUDA header is needed to include this.
+// The little of the CUDA runtime that host code needs to use kernels/cuda_kernels.h: devices, memory, streams, events,
+// copies. Owners free what they hold when they go; a moved-from or empty owner holds nothing. No CUDA header is needed
+// to include this.
 #pragma once
 
 #include <cstdint>
@@ -12,20 +13,21 @@ namespace q4::cuda {
 // The number of usable devices. Zero with an error when there is no driver, no device or no permission.
 KernelError DeviceCount(int* count);
 KernelError SetDevice(int device);  // for the calling thread
-// Starts a device, which takes a moment, and makes it the calling thread's. Threads that wait for it will sleep and not spin.
+// Starts a device, which takes a moment, and makes it the calling thread's. Threads that wait for it will sleep and not
+// spin.
 KernelError StartDevice(int device);
 
 struct DeviceInfo {
   char name[256] = "";
   std::uint64_t total_bytes = 0, free_bytes = 0;
   int multiprocessors = 0;
-  int capability = 0;  // 90 for 9.0
+  int capability = 0;           // 90 for 9.0
   int driver = 0, runtime = 0;  // CUDA versions, 13000 for 13.0
 };
 KernelError GetDeviceInfo(int device, DeviceInfo* info);
 
-// Memory of the current device, and page-locked memory of the host, for owners other than the two classes below. The functions that
-// free take null as well.
+// Memory of the current device, and page-locked memory of the host, for owners other than the two classes below. The
+// functions that free take null as well.
 KernelError AllocateOnDevice(std::uint64_t bytes, void** data);
 void FreeOnDevice(void* data);
 KernelError AllocatePinned(std::uint64_t bytes, void** data);
@@ -121,7 +123,7 @@ class Event {
 
   KernelError Create();
   KernelError Record(StreamHandle stream);
-  KernelError Wait();                     // the host waits
+  KernelError Wait();                       // the host waits
   KernelError WaitOn(StreamHandle stream);  // the stream waits
   // Milliseconds between two recorded events that the host has waited for.
   static KernelError Elapsed(const Event& begin, const Event& end, float* milliseconds);

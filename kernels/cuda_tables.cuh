@@ -1,5 +1,6 @@
-// The tables of kernels/codebook.h in the forms that device code looks them up. All are computed by the compiler from that header
-// and sit in the device's memory; kernels copy what they use to shared memory, replicated so that no two lanes of an access meet in a bank.
+// The tables of kernels/codebook.h in the forms that device code looks them up. All are computed by the compiler from
+// that header and sit in the device's memory; kernels copy what they use to shared memory, replicated so that no two
+// lanes of an access meet in a bank.
 #pragma once
 
 #include <array>
@@ -15,13 +16,14 @@ constexpr int BookIndex(CodeBook book) { return book == CodeBook::kNf4 ? 0 : 1; 
 
 // ---- Codes by intervals (Q2.3, Q10.4)
 //
-// The line is cut into cells of width 1/16, cell c being ((c - 1) / 16, c / 16]. No cell holds two decision bounds inside, so within
-// a cell one comparison decides: the code is one of two. t lies in cell ceil(16 t), which one addition finds: between 2^19 and 2^20
-// an ulp is 1/16, so t + 1.5 * 2^19, rounded upward, has the bits of 1.5 * 2^19 plus ceil(16 t). Rounding upward and not to nearest
-// puts zero and the smallest positive number into different cells, as FP4 needs.
+// The line is cut into cells of width 1/16, cell c being ((c - 1) / 16, c / 16]. No cell holds two decision bounds
+// inside, so within a cell one comparison decides: the code is one of two. t lies in cell ceil(16 t), which one
+// addition finds: between 2^19 and 2^20 an ulp is 1/16, so t + 1.5 * 2^19, rounded upward, has the bits of 1.5 * 2^19
+// plus ceil(16 t). Rounding upward and not to nearest puts zero and the smallest positive number into different cells,
+// as FP4 needs.
 //
-// The encoder's t is at most one ulp beyond 1 (Q4.5), so cells -16 to 17 occur. Other t are the caller's to avoid: they would
-// lead outside the table.
+// The encoder's t is at most one ulp beyond 1 (Q4.5), so cells -16 to 17 occur. Other t are the caller's to avoid: they
+// would lead outside the table.
 inline constexpr float kCellMagic = 0x1.8p+19f;
 inline constexpr int kFirstCell = -16, kLastCell = 17, kCells = kLastCell - kFirstCell + 1;
 
@@ -51,7 +53,8 @@ constexpr CodeCells CellsOf(CodeBook book) {
     const std::uint32_t low = order[static_cast<std::size_t>(passed)];
     const std::uint32_t high = has_bound ? order[static_cast<std::size_t>(passed) + 1] : low;
     result.cells[c - kFirstCell] = {
-        has_bound ? bounds[static_cast<std::size_t>(passed)] : std::numeric_limits<float>::infinity(), low << 28 | high << 24};
+        has_bound ? bounds[static_cast<std::size_t>(passed)] : std::numeric_limits<float>::infinity(),
+        low << 28 | high << 24};
   }
   return result;
 }
@@ -117,13 +120,16 @@ struct CodeValueTable {
 
 constexpr CodeValueTable ValuesOf(CodeBook book) {
   CodeValueTable table{};
-  for (std::size_t code = 0; code < 16; ++code) table.values[code] = (book == CodeBook::kNf4 ? kNf4Values : kFp4Values)[code];
+  for (std::size_t code = 0; code < 16; ++code)
+    table.values[code] = (book == CodeBook::kNf4 ? kNf4Values : kFp4Values)[code];
   return table;
 }
 
 static __constant__ constexpr CodeValueTable kCodeValues[2] = {ValuesOf(CodeBook::kNf4), ValuesOf(CodeBook::kFp4)};
 
-__device__ inline float CodeValueOf(CodeBook book, std::uint32_t code) { return kCodeValues[BookIndex(book)].values[code]; }
+__device__ inline float CodeValueOf(CodeBook book, std::uint32_t code) {
+  return kCodeValues[BookIndex(book)].values[code];
+}
 
 // ---- Nested scales (Q5.6)
 

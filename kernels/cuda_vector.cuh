@@ -26,7 +26,9 @@ __device__ inline uint4 LoadVector(const void* p) {
   return *static_cast<const uint4*>(p);
 }
 
-__device__ inline std::uint32_t WordOf(const uint4& v, int i) { return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w; }
+__device__ inline std::uint32_t WordOf(const uint4& v, int i) {
+  return i == 0 ? v.x : i == 1 ? v.y : i == 2 ? v.z : v.w;
+}
 
 // The low or high 16 bits of a word as an element.
 template <FloatType kType>
@@ -48,7 +50,8 @@ __device__ inline float ElementOf(const uint4& v, int i) {
   return i % 2 == 0 ? WidenLow<kType>(word) : WidenHigh<kType>(word);
 }
 
-// Two elements of a 16-bit type in a word, the first one low. Neither may be NaN: the hardware's NaN is not the canonical one.
+// Two elements of a 16-bit type in a word, the first one low. Neither may be NaN: the hardware's NaN is not the
+// canonical one.
 template <FloatType kType>
 __device__ inline std::uint32_t NarrowPair(float first, float second) {
   if constexpr (kType == FloatType::kF16) {
@@ -70,7 +73,8 @@ __device__ inline std::uint32_t NarrowPair(float first, float second) {
 template <std::uint32_t kLanes>
 __device__ inline std::uint32_t MaxOverLanes(std::uint32_t v) {
 #pragma unroll
-  for (std::uint32_t distance = kLanes / 2; distance >= 1; distance /= 2) v = max(v, __shfl_xor_sync(kAllLanes, v, distance));
+  for (std::uint32_t distance = kLanes / 2; distance >= 1; distance /= 2)
+    v = max(v, __shfl_xor_sync(kAllLanes, v, distance));
   return v;
 }
 

@@ -1,5 +1,5 @@
-// The decoder on the device (docs/numerics.md Q6): dequantize_scalar.cc with 16 bytes of output per thread and step. Values by code
-// come from shared memory, where every lane of a warp has its own copy of the table.
+// The decoder on the device (docs/numerics.md Q6): dequantize_scalar.cc with 16 bytes of output per thread and step.
+// Values by code come from shared memory, where every lane of a warp has its own copy of the table.
 #include <cstdint>
 
 #include "kernels/cuda_launch.cuh"
@@ -11,7 +11,8 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr std::uint32_t kUnroll = 2;  // vectors per thread and step, so that loads overlap
-constexpr std::uint64_t kSteps = 4;   // of a thread block: enough to pay for its tables, few enough to keep all of the memory busy
+constexpr std::uint64_t kSteps =
+    4;  // of a thread block: enough to pay for its tables, few enough to keep all of the memory busy
 
 struct SharedValues {
   float by_code[16][kWarp];
@@ -34,7 +35,7 @@ __device__ std::uint32_t LoadCodes(const std::uint8_t* codes) {
 
 // fl(value * scale) for element i of packed codes. The nibble goes where it is the row's offset in the table.
 __device__ float DecodeElement(const float* lane_values, std::uint32_t packed, int i, float scale) {
-  constexpr int kRowShift = 7;  // a row is 32 floats
+  constexpr int kRowShift = 7;                 // a row is 32 floats
   const int nibble = 4 * (i ^ 1) - kRowShift;  // even elements sit in high nibbles
   const std::uint32_t offset = (nibble < 0 ? packed << -nibble : packed >> nibble) & (15u << kRowShift);
   return __fmul_rn(*reinterpret_cast<const float*>(reinterpret_cast<const char*>(lane_values) + offset), scale);
@@ -49,16 +50,18 @@ __device__ uint4 DecodeVector(const float* lane_values, std::uint32_t packed, fl
   } else {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
-      words[i] = NarrowPair<kOut>(DecodeElement(lane_values, packed, 2 * i, scale), DecodeElement(lane_values, packed, 2 * i + 1, scale));
+      words[i] = NarrowPair<kOut>(DecodeElement(lane_values, packed, 2 * i, scale),
+                                  DecodeElement(lane_values, packed, 2 * i + 1, scale));
     }
   }
   return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-// Elements [begin, end) one by one: the end of a tensor, and blocks whose scale is infinite or NaN, where NaN must be canonical.
+// Elements [begin, end) one by one: the end of a tensor, and blocks whose scale is infinite or NaN, where NaN must be
+// canonical.
 template <FloatType kOut>
-__device__ __noinline__ void DecodeSlowly(CodeBook book, const std::uint8_t* codes, float scale, std::uint64_t begin, std::uint64_t end,
-                                          void* out) {
+__device__ __noinline__ void DecodeSlowly(CodeBook book, const std::uint8_t* codes, float scale, std::uint64_t begin,
+                                          std::uint64_t end, void* out) {
   for (std::uint64_t i = begin; i < end; ++i) {
     StoreElement(kOut, out, i, CanonicalNan(__fmul_rn(CodeValueOf(book, UnpackCode(codes, i)), scale)));
   }
@@ -68,7 +71,8 @@ template <FloatType kOut, bool kNested>
 __global__ void __launch_bounds__(kThreads) DequantizeKernel(const DequantizeArgs args, std::uint32_t log2_block_size) {
   constexpr std::uint32_t kVector = kVectorSize<kOut>;
   __shared__ SharedValues values;
-  for (std::uint32_t i = threadIdx.x; i < 16 * kWarp; i += kThreads) values.by_code[i / kWarp][i % kWarp] = CodeValueOf(args.book, i / kWarp);
+  for (std::uint32_t i = threadIdx.x; i < 16 * kWarp; i += kThreads)
+    values.by_code[i / kWarp][i % kWarp] = CodeValueOf(args.book, i / kWarp);
   float offset = 0;
   if constexpr (kNested) {
     for (std::uint32_t i = threadIdx.x; i < 256; i += kThreads) values.nested_map[i] = kDeviceNestedMap.values[i];
@@ -96,7 +100,8 @@ __global__ void __launch_bounds__(kThreads) DequantizeKernel(const DequantizeArg
     for (std::uint32_t u = 0; u < kUnroll; ++u) {
       const std::uint64_t i = first + u * kThreads * kVector;
       if (i + kVector <= args.n && IsFinite(scale[u])) {
-        __stcs(reinterpret_cast<uint4*>(out + i * kElementBytes<kOut>), DecodeVector<kOut>(lane_values, packed[u], scale[u]));
+        __stcs(reinterpret_cast<uint4*>(out + i * kElementBytes<kOut>),
+               DecodeVector<kOut>(lane_values, packed[u], scale[u]));
       } else if (i < args.n) {
         const float s = ScaleOf<kNested>(args, i >> log2_block_size, values.nested_map, offset);
         DecodeSlowly<kOut>(args.book, args.codes, s, i, ::min(i + kVector, args.n), args.out);
@@ -110,14 +115,15 @@ KernelError LaunchDequantize(const DequantizeArgs& args, StreamHandle stream) {
   const auto kernel = DequantizeKernel<kOut, kNested>;
   std::uint32_t log2_block_size = 0;
   while (1u << log2_block_size < args.block_size) ++log2_block_size;
-  const std::uint64_t grid = args.n / (kSteps * kThreads * kUnroll * kVectorSize<kOut>) + 1;
+  const std::uint64_t grid = args.n / (kSteps * kThreads * kUnroll * kVectorSize<kOut>)+1;
   kernel<<<GridSize(grid), kThreads, 0, RawStream(stream)>>>(args, log2_block_size);
   return CheckLaunch("dequantize");
 }
 
 template <FloatType kOut>
 KernelError LaunchDequantize(const DequantizeArgs& args, StreamHandle stream) {
-  return args.scales != nullptr ? LaunchDequantize<kOut, false>(args, stream) : LaunchDequantize<kOut, true>(args, stream);
+  return args.scales != nullptr ? LaunchDequantize<kOut, false>(args, stream)
+                                : LaunchDequantize<kOut, true>(args, stream);
 }
 
 }  // namespace
@@ -126,7 +132,8 @@ KernelError Dequantize(const DequantizeArgs& args, StreamHandle stream) {
   if (!IsBlockSize(args.block_size)) return BadArgument("block size");
   if (!IsAligned16(args.codes) || !IsAligned16(args.out)) return BadArgument("misaligned pointer");
   if (args.n == 0) return {};
-  if (args.scales == nullptr && (args.nested.codes == nullptr || args.nested.absmax2 == nullptr || args.nested.offset == nullptr)) {
+  if (args.scales == nullptr &&
+      (args.nested.codes == nullptr || args.nested.absmax2 == nullptr || args.nested.offset == nullptr)) {
     return BadArgument("no scales");
   }
   if (args.out_type == FloatType::kF32) return LaunchDequantize<FloatType::kF32>(args, stream);

@@ -1,16 +1,17 @@
 // Error statistics of codes and scales that exist, and the general case of QuantizeWithStats: see error_stats_cuda.cuh.
 //
-// A warp works on 8 blocks of its tile at once, four lanes to a block. Of Q7.1's 16 sum lanes, a block's lane q owns q, q + 4, q + 8 and
-// q + 12, each in increasing order of the elements. So half of the tree's steps stay inside a lane.
+// A warp works on 8 blocks of its tile at once, four lanes to a block. Of Q7.1's 16 sum lanes, a block's lane q owns q,
+// q + 4, q + 8 and q + 12, each in increasing order of the elements. So half of the tree's steps stay inside a lane.
 //
-// A lane's gap ratio estimate r is the largest fl(fl(e) fl(1 / h)) of its elements, h being the half gap next to the code's value on
-// the side that the sign of e tells. Let the scale s be ordinary. Let g be the maximum so
-// far, G, or 1.99 if that is less, less 2^-18 of it. If r <= fl(g s) and G is at least 2^-10, no gap ratio exceeds G:
-// - fl(e), fl(1 / h), both products and the limit err by at most 2^-24 of themselves each, the reference by a few 2^-53: 2^-18 covers
-//   all of them. A product that underflows errs by 2^-150, far less than 2^-20 of the limit, which is at least 2^-111 unless it is 0.
-// - r < 1.99 s means that x lies less than 0.995 intervals from y on that side. y differs from v s by at most 2^-24 |v s|, less than
-//   0.001 of any interval. So u = x / s is in that interval and h is right; or x lies between y and v s, which makes the true ratio
-//   smaller than 2^-24 / 0.0026, below 2^-10 <= G.
+// A lane's gap ratio estimate r is the largest fl(fl(e) fl(1 / h)) of its elements, h being the half gap next to the
+// code's value on the side that the sign of e tells. Let the scale s be ordinary. Let g be the maximum so far, G,
+// or 1.99 if that is less, less 2^-18 of it. If r <= fl(g s) and G is at least 2^-10, no gap ratio exceeds G:
+// - fl(e), fl(1 / h), both products and the limit err by at most 2^-24 of themselves each, the reference by a few
+//   2^-53: 2^-18 covers all of them. A product that underflows errs by 2^-150, far less than 2^-20 of the limit, which
+//   is at least 2^-111.
+// - r < 1.99 s means that x lies less than 0.995 intervals from y on that side. y differs from v s by at most
+//   2^-24 |v s|, less than 0.001 of any interval. So u = x / s is in that interval and h is right; or x lies between y
+//   and v s, which makes the true ratio smaller than 2^-24 / 0.0026, below 2^-10 <= G.
 // - Next to the outermost values there is no interval; what lies there is clipped.
 #include <cstddef>
 #include <cstdint>
@@ -21,7 +22,7 @@
 namespace q4::cuda {
 namespace {
 
-constexpr std::uint32_t kBlockLanes = 4;  // lanes of a warp that share a block
+constexpr std::uint32_t kBlockLanes = 4;                   // lanes of a warp that share a block
 constexpr std::uint32_t kSetBlocks = kWarp / kBlockLanes;  // a warp's blocks at a time
 
 // A block is read in pieces of at most 128 bytes, a piece in rows of 16 elements: one for each sum lane.
@@ -55,12 +56,14 @@ constexpr DecodeTable DecodeTableOf(CodeBook book) {
   return table;
 }
 
-static __constant__ constexpr DecodeTable kDecodeTables[2] = {DecodeTableOf(CodeBook::kNf4), DecodeTableOf(CodeBook::kFp4)};
+static __constant__ constexpr DecodeTable kDecodeTables[2] = {DecodeTableOf(CodeBook::kNf4),
+                                                              DecodeTableOf(CodeBook::kFp4)};
 
 // ---- Shared memory
 
-// The decode table begins at a multiple of its size, and a row of it is 128 bytes: so one "and" and one "or" make an address from an
-// element's code. A row holds 8 copies of the entry: 128-bit accesses are served 8 lanes at a time, and no two of those meet in a bank.
+// The decode table begins at a multiple of its size, and a row of it is 128 bytes: so one "and" and one "or" make an
+// address from an element's code. A row holds 8 copies of the entry: 128-bit accesses are served 8 lanes at a time, and
+// no two of those meet in a bank.
 constexpr std::uint32_t kCodeRow = 128, kCodeTable = 16 * kCodeRow;
 
 struct DecodeRows {
@@ -69,7 +72,8 @@ struct DecodeRows {
 static_assert(sizeof(DecodeRows) == kCodeTable);
 
 struct GeneralShared : StatsShared {
-  // The table lies at the first multiple of kCodeTable in here: the toolkit does not honour an alignment above 1024 in shared memory.
+  // The table lies at the first multiple of kCodeTable in here: the toolkit does not honour an alignment above 1024 in
+  // shared memory.
   unsigned char table_bytes[2 * kCodeTable];
   uint4 pieces[kStatsWarps][kSetBlocks][kPieceVectors + 1];  // padded: the 8 lanes of an access meet no bank twice
 
@@ -112,7 +116,9 @@ class PartSums {
   __device__ void Add(int j, float x, std::uint32_t code_row) {
     const std::uint32_t offset = code_row & (15 * kCodeRow);
     float value, above, below, unused;
-    asm("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(value), "=f"(above), "=f"(below), "=f"(unused) : "r"(decode_ | offset));
+    asm("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
+        : "=f"(value), "=f"(above), "=f"(below), "=f"(unused)
+        : "r"(decode_ | offset));
     const float y = __fmul_rn(value, scale_);
     const double x64 = static_cast<double>(x), y64 = static_cast<double>(y);
     const double e = __dsub_rn(x64, y64);
@@ -122,11 +128,15 @@ class PartSums {
     e2_[j] = __dadd_rn(e2_[j], __dmul_rn(e, e));
     x2_[j] = __dadd_rn(x2_[j], __dmul_rn(x64, x64));
     xy_[j] = __dadd_rn(xy_[j], __dmul_rn(x64, y64));
-    // The gap ratio estimate. One product is it, the other is not positive. As integers, the larger of non-negative floats is the larger, and negative ones lose.
+    // The gap ratio estimate. One product is it, the other is not positive. As integers, the larger of non-negative
+    // floats is the larger, and negative ones lose.
     const float e32 = __fsub_rn(x, y);
-    ratio_bits_ = __vimax3_s32(ratio_bits_, __float_as_int(__fmul_rn(e32, above)), __float_as_int(__fmul_rn(e32, below)));
+    ratio_bits_ =
+        __vimax3_s32(ratio_bits_, __float_as_int(__fmul_rn(e32, above)), __float_as_int(__fmul_rn(e32, below)));
     if constexpr (kMayClip) {
-      asm("{.reg .pred p; setp.gt.f32 p, %1, %2; @p add.u32 %0, %0, 1;}" : "+r"(clipped_) : "f"(fabsf(x)), "f"(clip_limit_));
+      asm("{.reg .pred p; setp.gt.f32 p, %1, %2; @p add.u32 %0, %0, 1;}"
+          : "+r"(clipped_)
+          : "f"(fabsf(x)), "f"(clip_limit_));
     }
   }
 
@@ -164,15 +174,17 @@ __device__ void CountTile(const ErrorStatsArgs& args, std::uint64_t first, std::
   counts.FlushTo(shared->counts);
 }
 
-// Blocks [first, first + count) of a tile, count <= kTileBlocks, all full. Their sums go to the warp's part of shared->sums. Returns
-// how many elements of the lane were clipped.
+// Blocks [first, first + count) of a tile, count <= kTileBlocks, all full. Their sums go to the warp's part of
+// shared->sums. Returns how many elements of the lane were clipped.
 template <FloatType kType, std::uint32_t kPieceRows, bool kMayClip>
-__device__ std::uint32_t AddTile(const ErrorStatsArgs& args, std::uint64_t first, std::uint32_t count, GeneralShared* shared) {
+__device__ std::uint32_t AddTile(const ErrorStatsArgs& args, std::uint64_t first, std::uint32_t count,
+                                 GeneralShared* shared) {
   constexpr std::uint32_t kPiece = kPieceRows * kRow;  // elements
   constexpr std::uint32_t kRowVectors = kRow * kElementBytes<kType> / 16;
   constexpr std::uint32_t kVectors = kPieceRows * kRowVectors;
   static_assert(kVectors <= kPieceVectors);
-  const std::uint32_t warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, own = lane / kBlockLanes, q = lane % kBlockLanes;
+  const std::uint32_t warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, own = lane / kBlockLanes,
+                      q = lane % kBlockLanes;
   const std::uint32_t block_bytes = args.block_size * kElementBytes<kType>;
   uint4(*pieces)[kPieceVectors + 1] = shared->pieces[warp];
 
@@ -191,7 +203,8 @@ __device__ std::uint32_t AddTile(const ErrorStatsArgs& args, std::uint64_t first
     PartSums sums(scale, shared);
 #pragma unroll 1
     for (std::uint32_t at = 0; at < args.block_size; at += kPiece) {
-      // Missing blocks are zeros with code 0: they add nothing, but for the count of code 0, which is derived in the end.
+      // Missing blocks are zeros with code 0: they add nothing, but for the count of code 0, which is derived in the
+      // end.
       uint4 loaded[kSetBlocks / kLoadBlocks], piece_codes[kPieceRows / 2];
 #pragma unroll
       for (std::uint32_t j = 0; j < kSetBlocks / kLoadBlocks; ++j) {
@@ -204,13 +217,15 @@ __device__ std::uint32_t AddTile(const ErrorStatsArgs& args, std::uint64_t first
       }
       __syncwarp();
 #pragma unroll
-      for (std::uint32_t j = 0; j < kSetBlocks / kLoadBlocks; ++j) pieces[load_block + j * kLoadBlocks][load_vector] = loaded[j];
+      for (std::uint32_t j = 0; j < kSetBlocks / kLoadBlocks; ++j)
+        pieces[load_block + j * kLoadBlocks][load_vector] = loaded[j];
       __syncwarp();
 #pragma unroll
       for (std::uint32_t row = 0; row < kPieceRows; ++row) {
         float elements[4];
         LoadRow<kType>(&pieces[own][row * kRowVectors], q, elements);
-        // Byte b holds the codes of elements 2b (high nibble) and 2b + 1 of a row: the lane's are in bytes q / 2, q / 2 + 2, ...
+        // Byte b holds the codes of elements 2b (high nibble) and 2b + 1 of a row: the lane's are in bytes q / 2, q / 2
+        // + 2, ...
         const std::uint32_t shift = q / 2 * 8 + (q % 2 == 0 ? 4 : 0);
         const uint4& two_rows = piece_codes[row / 2];
         const std::uint32_t low = (row % 2 == 0 ? two_rows.x : two_rows.z) >> shift;
@@ -266,7 +281,9 @@ struct QuantizeFirst {
       QuantizeTile<Shape, true>(args, i, end, cells.ColumnOf(threadIdx.x % kWarp));
     }
   }
-  __device__ void Tail(const QuantizeArgs& args) const { QuantizeTail<true>(args, cells.ColumnOf(threadIdx.x % kWarp)); }
+  __device__ void Tail(const QuantizeArgs& args) const {
+    QuantizeTail<true>(args, cells.ColumnOf(threadIdx.x % kWarp));
+  }
 };
 
 // A team of warps, all of one thread block.
@@ -299,12 +316,14 @@ __global__ void __launch_bounds__(kStatsThreads, 4)
   const std::uint32_t warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, rank = warp % kTeamWarps;
   constexpr std::uint32_t kTeams = kStatsWarps / kTeamWarps;  // per thread block
   std::uint32_t clipped = 0;
-  for (std::uint64_t group = std::uint64_t{blockIdx.x} * kTeams + warp / kTeamWarps; group < groups; group += gridDim.x * kTeams) {
+  for (std::uint64_t group = std::uint64_t{blockIdx.x} * kTeams + warp / kTeamWarps; group < groups;
+       group += gridDim.x * kTeams) {
     shared.RefreshLimits();
     double group_sum = 0;  // lane s of the team's first warp holds sum s
 #pragma unroll 1
     for (std::uint32_t tile = 0; tile < kGroupTiles; tile += kTeamWarps) {
-      const std::uint64_t team_first = group * kScaleGroup + tile * kTileBlocks, first = team_first + rank * kTileBlocks;
+      const std::uint64_t team_first = group * kScaleGroup + tile * kTileBlocks,
+                          first = team_first + rank * kTileBlocks;
       if (first < full_blocks) {
         const auto count = static_cast<std::uint32_t>(::min(full_blocks - first, std::uint64_t{kTileBlocks}));
         before.Tile(quantize_args, first, full_blocks * args.block_size);
@@ -320,7 +339,8 @@ __global__ void __launch_bounds__(kStatsThreads, 4)
       SyncTeam<kTeamWarps>();
       if (rank == 0 && lane < kSums) {
         for (std::uint32_t w = 0; w < kTeamWarps && team_first + w * kTileBlocks < blocks; ++w) {
-          const auto size = static_cast<std::uint32_t>(::min(blocks - team_first - w * kTileBlocks, std::uint64_t{kTileBlocks}));
+          const auto size =
+              static_cast<std::uint32_t>(::min(blocks - team_first - w * kTileBlocks, std::uint64_t{kTileBlocks}));
           group_sum = shared.AddTile(group_sum, warp + w, lane, size);
         }
       }
@@ -337,8 +357,8 @@ __global__ void __launch_bounds__(kStatsThreads, 4)
 
 constexpr int kMergeThreads = 128;
 
-__global__ void __launch_bounds__(kMergeThreads) MergePartialsKernel(const SlabStats* partials, std::uint32_t count, std::uint64_t n,
-                                                                     SlabStats* stats) {
+__global__ void __launch_bounds__(kMergeThreads)
+    MergePartialsKernel(const SlabStats* partials, std::uint32_t count, std::uint64_t n, SlabStats* stats) {
   __shared__ SlabStats parts[kMergeThreads];
   SlabStats all = {};
   for (std::uint32_t i = threadIdx.x; i < count; i += kMergeThreads) MergeInto(partials[i], &all);
@@ -361,7 +381,8 @@ KernelError LaunchErrorStats(const ErrorStatsArgs& args, const QuantizeArgs& qua
   const auto kernel = ErrorStatsKernel<kType, kPieceRows, kTeamWarps, Before>;
   const std::uint64_t warps = GroupCount(BlockCount(args.n, args.block_size)) * kTeamWarps;
   unsigned grid = 0;
-  if (KernelError error = ResidentGrid(kernel, kStatsThreads, ::min(warps / kStatsWarps + (warps % kStatsWarps != 0), kMaxGrid), &grid);
+  if (KernelError error =
+          ResidentGrid(kernel, kStatsThreads, ::min(warps / kStatsWarps + (warps % kStatsWarps != 0), kMaxGrid), &grid);
       !error.ok()) {
     return error;
   }
@@ -377,7 +398,8 @@ constexpr std::uint32_t kLargestWarpBlock = 256;
 
 template <FloatType kType, std::uint32_t kPieceRows>
 KernelError LaunchErrorStats(const ErrorStatsArgs& args, StreamHandle stream) {
-  if (args.block_size <= kLargestWarpBlock) return LaunchErrorStats<kType, kPieceRows, 1, AlreadyQuantized>(args, {}, stream);
+  if (args.block_size <= kLargestWarpBlock)
+    return LaunchErrorStats<kType, kPieceRows, 1, AlreadyQuantized>(args, {}, stream);
   return LaunchErrorStats<kType, kPieceRows, kStatsWarps, AlreadyQuantized>(args, {}, stream);
 }
 
@@ -406,7 +428,8 @@ KernelError ClearLimits(void* workspace, StreamHandle stream) {
 std::uint64_t ErrorStatsWorkspace() { return sizeof(StatsWorkspace); }
 
 KernelError MergePartials(const ErrorStatsArgs& args, unsigned count, StreamHandle stream) {
-  MergePartialsKernel<<<1, kMergeThreads, 0, RawStream(stream)>>>(static_cast<const StatsWorkspace*>(args.workspace)->partials, count, args.n, args.stats);
+  MergePartialsKernel<<<1, kMergeThreads, 0, RawStream(stream)>>>(
+      static_cast<const StatsWorkspace*>(args.workspace)->partials, count, args.n, args.stats);
   return CheckLaunch("merge the error statistics");
 }
 

@@ -1,11 +1,13 @@
-// What the two kernels with error statistics share (docs/numerics.md Q7, Q8): error_stats_cuda.cu takes them of codes that exist,
-// for any shape, and quantize_stats_cuda.cu while it quantizes. error_stats_scalar.cc with this division of work:
-//   A group of 256 blocks belongs to one team: a warp or, where groups are large and so few, a thread block. The team takes the
-//   group's blocks in order, a tile of 32 to a warp at a time, and one of its warps adds the block sums in that order (Q7.3).
-//   Sums are fp64, operation by operation those of the reference.
-//   Code counts are taken from packed codes, 32 at a time (CodeCounts).
-//   Maxima: cheap estimates prove for nearly every block that it cannot raise a maximum found so far (Limits). The other blocks are
-//   looked at again with the reference's operations (NoteExtremes).
+// What the two kernels with error statistics share (docs/numerics.md Q7, Q8): error_stats_cuda.cu takes them of codes
+// that exist, for any shape, and quantize_stats_cuda.cu while it quantizes. As error_stats_scalar.cc, with this
+// division of work:
+// - A group of 256 blocks belongs to one team: a warp or, where groups are large and so few, a thread block. The team
+//   takes the group's blocks in order, a tile of 32 to a warp at a time, and one of its warps adds the block sums in
+//   that order (Q7.3).
+// - Sums are fp64, operation by operation those of the reference.
+// - Code counts are taken from packed codes, 32 at a time (CodeCounts).
+// - Maxima: cheap estimates prove for nearly every block that it cannot raise a maximum found so far (Limits). Other
+//   blocks are looked at again with the reference's operations (NoteExtremes).
 #pragma once
 
 #include <cstddef>
@@ -31,7 +33,9 @@ static_assert(sizeof(GroupSums) == kSums * sizeof(double));
 KernelError MergePartials(const ErrorStatsArgs& args, unsigned count, StreamHandle stream);
 
 // QuantizeWithStats for the shapes that nearly all checkpoints have. Arguments are checked and *first_bad is cleared.
-constexpr bool IsCommonShape(FloatType type, std::uint32_t block_size) { return type != FloatType::kF32 && block_size <= 64; }
+constexpr bool IsCommonShape(FloatType type, std::uint32_t block_size) {
+  return type != FloatType::kF32 && block_size <= 64;
+}
 KernelError QuantizeCommonShape(const QuantizeArgs& quantize, const ErrorStatsArgs& stats, StreamHandle stream);
 
 // ---- Intervals between code values
@@ -47,15 +51,15 @@ constexpr double LargestHalfGap(CodeBook book) {
 
 // ---- Limits
 
-// Maxima found so far, in the form that the fast path compares with. Each warp has its own, and shares what it finds with all others
-// through the workspace. When it learns of theirs decides about work, never about results.
+// Maxima found so far, in the form that the fast path compares with. Each warp has its own, and shares what it finds
+// with all others through the workspace. When it learns of theirs decides about work, never about results.
 struct Limits {
   float gap;        // of max_gap_ratio: rounded down
   float error;      // of max_abs_err: its high word
   double block_e2;  // of worst_block_e2
 
-  // Whether a block raises neither max_abs_err nor worst_block_e2 and is not counted in zero_blocks. `max_error` is the block's
-  // (MaxHighWord). Errors are no smaller than 2^-149, so one whose high word is 0 is 0.
+  // Whether a block raises neither max_abs_err nor worst_block_e2 and is not counted in zero_blocks. `max_error` is the
+  // block's (MaxHighWord). Errors are no smaller than 2^-149, so one whose high word is 0 is 0.
   __device__ bool Cover(float max_error, double e2, double x2) const {
     return (max_error < error || max_error == 0) && (e2 < block_e2 || e2 == 0) && x2 != 0;
   }
@@ -66,7 +70,8 @@ struct Limits {
     block_e2 = fmax(block_e2, other.block_e2);
   }
 
-  // The same for limits in global memory, by any thread at any time. Non-negative floating-point numbers compare as integers.
+  // The same for limits in global memory, by any thread at any time. Non-negative floating-point numbers compare as
+  // integers.
   __device__ void RaiseShared(const Limits& other) {
     atomicMax(reinterpret_cast<int*>(&gap), __float_as_int(other.gap));
     atomicMax(reinterpret_cast<int*>(&error), __float_as_int(other.error));
@@ -85,9 +90,12 @@ struct StatsWorkspace {
   SlabStats partials[kMaxGrid];
 };
 
-// The running maximum of high words of |e|. A smaller high word is a smaller number. High words are compared as fp32, which has an instruction for it, and order as they should: those that would be
-// NaN belong to |e| >= 2^1017, which only an infinite or NaN scale makes.
-__device__ inline float MaxHighWord(float max, double e) { return fmaxf(max, fabsf(__int_as_float(__double2hiint(e)))); }
+// The running maximum of high words of |e|. A smaller high word is a smaller number. High words are compared as fp32,
+// which has an instruction for it, and order as they should: those that would be NaN belong to |e| >= 2^1017, which
+// only an infinite or NaN scale makes.
+__device__ inline float MaxHighWord(float max, double e) {
+  return fmaxf(max, fabsf(__int_as_float(__double2hiint(e))));
+}
 
 // Whether a scale is small enough for no output to overflow, and large enough for the estimates to hold.
 template <FloatType kType>
@@ -99,15 +107,18 @@ __device__ bool IsOrdinary(float scale) {
 
 // ---- Code counts
 
-// Counts of codes by subset: number m, of 1 to 15, is how many codes have all bits of m set. That takes one AND and one population
-// count for 32 codes, after their bits have been sorted into four words; the counts by code follow in the end (WritePartial).
+// Counts of codes by subset: number m, of 1 to 15, is how many codes have all bits of m set. That takes one AND and one
+// population count for 32 codes, after their bits have been sorted into four words; the counts by code follow in the
+// end (WritePartial).
 class CodeCounts {
  public:
   // 32 codes, in any order. Codes 0 do not count.
   __device__ void Add(const uint4& codes) {
     // Bits 0 and 2, then 1 and 3, of the codes of two words; then bit by bit, of all four.
-    const std::uint32_t even_low = Select(0x55555555, codes.x, codes.y << 1), odd_low = Select(0x55555555, codes.x >> 1, codes.y);
-    const std::uint32_t even_high = Select(0x55555555, codes.z, codes.w << 1), odd_high = Select(0x55555555, codes.z >> 1, codes.w);
+    const std::uint32_t even_low = Select(0x55555555, codes.x, codes.y << 1),
+                        odd_low = Select(0x55555555, codes.x >> 1, codes.y);
+    const std::uint32_t even_high = Select(0x55555555, codes.z, codes.w << 1),
+                        odd_high = Select(0x55555555, codes.z >> 1, codes.w);
     std::uint32_t subset[16];
     subset[1] = Select(0x33333333, even_low, even_high << 2);
     subset[2] = Select(0x33333333, odd_low, odd_high << 2);
@@ -143,7 +154,9 @@ class CodeCounts {
 
  private:
   // Bits of a where the mask is set, bits of b elsewhere.
-  static __device__ std::uint32_t Select(std::uint32_t mask, std::uint32_t a, std::uint32_t b) { return (a & mask) | (b & ~mask); }
+  static __device__ std::uint32_t Select(std::uint32_t mask, std::uint32_t a, std::uint32_t b) {
+    return (a & mask) | (b & ~mask);
+  }
 
   std::uint32_t pairs_[8] = {};  // number m in 16 bits of word m / 2
 };
@@ -158,10 +171,11 @@ struct WarpExtremes {
 };
 
 struct StatsShared {
-  alignas(16) double sums[kStatsWarps][kSums][kTileBlocks + 2];  // of the blocks of each warp's tile; padded against bank conflicts
+  alignas(16) double sums[kStatsWarps][kSums]
+                         [kTileBlocks + 2];  // of the blocks of each warp's tile; padded against bank conflicts
   WarpExtremes extremes[kStatsWarps];
-  Limits limits[kStatsWarps];  // only lane 0 changes them
-  Limits* all_limits;          // in the workspace
+  Limits limits[kStatsWarps];       // only lane 0 changes them
+  Limits* all_limits;               // in the workspace
   std::uint32_t counts[16][kWarp];  // CodeCounts, a column for each lane
 
   // By all threads; a barrier must follow.
@@ -235,7 +249,8 @@ __device__ inline void NoteGapRatio(const ErrorStatsArgs& args, const Element& e
 }
 
 // Adds to the warp's extremes what its lanes found in a block, and what the block's sums S64(e*e) and S64(x*x) tell.
-__device__ inline void NoteBlock(const Extremes& found, std::uint64_t block, float scale, double e2, double x2, StatsShared* shared) {
+__device__ inline void NoteBlock(const Extremes& found, std::uint64_t block, float scale, double e2, double x2,
+                                 StatsShared* shared) {
   double err = found.max_abs_err, gap = found.max_gap_ratio;
   std::uint64_t err_index = found.max_abs_err_index;
   for (std::uint32_t distance = kWarp / 2; distance >= 1; distance /= 2) {
@@ -262,7 +277,8 @@ __device__ inline void NoteBlock(const Extremes& found, std::uint64_t block, flo
       all.worst_block_e2 = e2;
       all.worst_block = block;
     }
-    const Limits found_limits = {__double2float_rd(all.max_gap_ratio), __int_as_float(__double2hiint(all.max_abs_err)), all.worst_block_e2};
+    const Limits found_limits = {__double2float_rd(all.max_gap_ratio), __int_as_float(__double2hiint(all.max_abs_err)),
+                                 all.worst_block_e2};
     shared->limits[threadIdx.x / kWarp].Raise(found_limits);
     shared->all_limits->RaiseShared(found_limits);
   }
@@ -270,7 +286,8 @@ __device__ inline void NoteBlock(const Extremes& found, std::uint64_t block, flo
 }
 
 // A full block, with the reference's operations, by all lanes of a warp. Clipped elements are counted elsewhere.
-static __device__ __noinline__ void NoteExtremes(const ErrorStatsArgs& args, std::uint64_t block, double e2, double x2, StatsShared* shared) {
+static __device__ __noinline__ void NoteExtremes(const ErrorStatsArgs& args, std::uint64_t block, double e2, double x2,
+                                                 StatsShared* shared) {
   const float scale = args.scales[block];
   Extremes found;
   for (std::uint64_t i = block * args.block_size + threadIdx.x % kWarp; i < (block + 1) * args.block_size; i += kWarp) {
@@ -283,11 +300,12 @@ static __device__ __noinline__ void NoteExtremes(const ErrorStatsArgs& args, std
   NoteBlock(found, block, scale, e2, x2, shared);
 }
 
-// Looks again at those of a warp's blocks for which may_matter(limits) says so: block first + b belongs to the kLanes neighbouring
-// lanes that begin with lane b * kLanes; e2 and x2 are its sums. Every block looked at may settle others.
+// Looks again at those of a warp's blocks for which may_matter(limits) says so: block first + b belongs to the kLanes
+// neighbouring lanes that begin with lane b * kLanes; e2 and x2 are its sums. Every block looked at, by any warp, may
+// settle others.
 template <std::uint32_t kLanes, typename MayMatter>
-__device__ void NoteExtremesWhere(const ErrorStatsArgs& args, std::uint64_t first, double e2, double x2, StatsShared* shared,
-                                  const MayMatter& may_matter) {
+__device__ void NoteExtremesWhere(const ErrorStatsArgs& args, std::uint64_t first, double e2, double x2,
+                                  StatsShared* shared, const MayMatter& may_matter) {
   const Limits& limits = shared->limits[threadIdx.x / kWarp];
   if (!__any_sync(kAllLanes, may_matter(limits))) return;
   shared->RefreshLimits();
@@ -297,7 +315,9 @@ __device__ void NoteExtremesWhere(const ErrorStatsArgs& args, std::uint64_t firs
     NoteExtremes(args, first + block, __shfl_sync(kAllLanes, e2, static_cast<int>(source)),
                  __shfl_sync(kAllLanes, x2, static_cast<int>(source)), shared);
     lanes &= ~(((1u << (kLanes - 1) << 1) - 1) << (block * kLanes));
-    if (lanes != 0) lanes &= __ballot_sync(kAllLanes, may_matter(limits));
+    if (lanes == 0) break;
+    shared->RefreshLimits();
+    lanes &= __ballot_sync(kAllLanes, may_matter(limits));
   }
 }
 
@@ -327,7 +347,8 @@ static __device__ __noinline__ void AddTail(const ErrorStatsArgs& args, std::uin
   }
   counts.FlushTo(shared->counts);
   for (int s = 0; s < kSums; ++s) {
-    for (std::uint32_t w = kSumLanes / 2; w >= 1; w /= 2) sums[s] = __dadd_rn(sums[s], __shfl_down_sync(kAllLanes, sums[s], w));
+    for (std::uint32_t w = kSumLanes / 2; w >= 1; w /= 2)
+      sums[s] = __dadd_rn(sums[s], __shfl_down_sync(kAllLanes, sums[s], w));
     sums[s] = __shfl_sync(kAllLanes, sums[s], 0);
   }
   if (lane == 0) {
@@ -344,8 +365,8 @@ __device__ inline void MergeInto(const SlabStats& part, SlabStats* all) {
   all->clipped += part.clipped;
   all->overflow += part.overflow;
   for (int code = 0; code < 16; ++code) all->hist[code] += part.hist[code];
-  if (part.max_abs_err > all->max_abs_err ||
-      (part.max_abs_err == all->max_abs_err && part.max_abs_err > 0 && part.max_abs_err_index < all->max_abs_err_index)) {
+  if (part.max_abs_err > all->max_abs_err || (part.max_abs_err == all->max_abs_err && part.max_abs_err > 0 &&
+                                              part.max_abs_err_index < all->max_abs_err_index)) {
     all->max_abs_err = part.max_abs_err;
     all->max_abs_err_index = part.max_abs_err_index;
   }

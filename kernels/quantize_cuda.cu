@@ -47,7 +47,8 @@ KernelError LaunchQuantize(const QuantizeArgs& args, StreamHandle stream) {
 KernelError CheckQuantizeArgs(const QuantizeArgs& args) {
   if (!IsBlockSize(args.block_size)) return BadArgument("block size");
   if (args.first_bad == nullptr) return BadArgument("no place for the first bad index");
-  if (!IsAligned16(args.x) || !IsAligned16(args.codes) || !IsAligned16(args.scales)) return BadArgument("misaligned pointer");
+  if (!IsAligned16(args.x) || !IsAligned16(args.codes) || !IsAligned16(args.scales))
+    return BadArgument("misaligned pointer");
   return {};
 }
 

@@ -1,8 +1,8 @@
-// The encoder (docs/numerics.md Q3, Q4) on the device, shared by quantize_cuda.cu and error_stats_cuda.cu. quantize_scalar.cc,
-// step by step, with this division of work:
-//   a lane holds 16-byte vectors of the input, as many as make the loads of a warp worth their latency;
-//   the lanes of one block are neighbours in a warp, or all 32 with several vectors each: a block never leaves its warp;
-//   absmax: an integer maximum in the lane, then shuffles; the codes: one table access per element (cuda_tables.cuh).
+// The encoder (docs/numerics.md Q3, Q4) on the device, shared by the kernels that quantize. As quantize_scalar.cc, step
+// by step, with this division of work:
+// - A lane holds 16-byte vectors of the input, as many as make the loads of a warp worth their latency.
+// - The lanes of one block are neighbours in a warp, or all 32 with several vectors each. No block leaves its warp.
+// - absmax: an integer maximum in the lane, then shuffles. The codes: one table access per element (cuda_tables.cuh).
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace q4::cuda {
 
-// The shape of the work of one warp. A lane takes at least one block's vectors and otherwise `kWantedVectors`, as far as its block
-// has lanes that could each look after one of the warp's blocks.
+// The shape of the work of one warp. A lane takes at least one block's vectors and otherwise `kWantedVectors`, as far
+// as its block has lanes that could each look after one of the warp's blocks.
 template <FloatType kElementType, std::uint32_t kElementsPerBlock, std::uint32_t kWantedVectors>
 struct QuantizeShape {
   static constexpr FloatType kType = kElementType;
@@ -22,7 +22,8 @@ struct QuantizeShape {
   static constexpr std::uint32_t kVector = kVectorSize<kType>;
   static constexpr std::uint32_t kWarpVector = kWarp * kVector;  // elements that a warp loads at once
   static constexpr std::uint32_t kLanes = kBlockSize < kWarpVector ? kBlockSize / kVector : kWarp;  // of one block
-  static constexpr std::uint32_t kBlockVectors = kBlockSize / (kLanes * kVector);  // vectors that a lane holds of one block
+  static constexpr std::uint32_t kBlockVectors =
+      kBlockSize / (kLanes * kVector);  // vectors that a lane holds of one block
   static constexpr std::uint32_t kFewer = kWantedVectors < kLanes ? kWantedVectors : kLanes;
   static constexpr std::uint32_t kVectors = kBlockVectors > kFewer ? kBlockVectors : kFewer;
   static constexpr std::uint32_t kBlocks = kVectors / kBlockVectors;  // blocks that a lane works on
@@ -66,8 +67,8 @@ __device__ inline std::uint32_t EncodeVector(const uint4& v, float r, const Shar
   return packed;
 }
 
-// Quantizes the tile of full blocks that begins at element `begin`, with all lanes of a warp. Elements at and beyond `full_end`, the
-// end of the slab's last full block, are left alone.
+// Quantizes the tile of full blocks that begins at element `begin`, with all lanes of a warp. Elements at and beyond
+// `full_end`, the end of the slab's last full block, are left alone.
 template <typename Shape, bool kCodes>
 __device__ inline void QuantizeTile(const QuantizeArgs& args, std::uint64_t begin, std::uint64_t full_end,
                                     const SharedCodeCells::Column& cells) {
@@ -75,7 +76,8 @@ __device__ inline void QuantizeTile(const QuantizeArgs& args, std::uint64_t begi
   constexpr std::uint32_t kBlockSize = Shape::kBlockSize;
   constexpr std::uint32_t kPerBlock = Shape::kBlockVectors;
   const std::uint32_t lane = threadIdx.x % kWarp;
-  const std::uint32_t size = full_end - begin < Shape::kTile ? static_cast<std::uint32_t>(full_end - begin) : Shape::kTile;
+  const std::uint32_t size =
+      full_end - begin < Shape::kTile ? static_cast<std::uint32_t>(full_end - begin) : Shape::kTile;
   const std::uint32_t first = lane * Shape::kVector;  // the lane's first element, counted from `begin`
   const auto* x = static_cast<const unsigned char*>(args.x) + (begin + first) * kElementBytes<kType>;
 
@@ -134,8 +136,8 @@ __device__ inline void QuantizeTile(const QuantizeArgs& args, std::uint64_t begi
   }
 }
 
-// The tail block, which divides and stores the clamped scale (Q4.4), with all lanes of one warp. A slab has at most one.
-// `cells` encodes as SharedCodeCells::Column does.
+// The tail block, which divides and stores the clamped scale (Q4.4), with all lanes of one warp. A slab has at most
+// one. `cells` encodes as SharedCodeCells::Column does.
 template <bool kCodes, typename Column>
 __device__ inline void QuantizeTail(const QuantizeArgs& args, const Column& cells) {
   const std::uint64_t k = args.n / args.block_size, begin = k * args.block_size;
@@ -169,15 +171,24 @@ template <typename Visit>
 KernelError ForShape(FloatType type, std::uint32_t block_size, const Visit& visit) {
   const auto for_type = [&]<FloatType kType>() -> KernelError {
     switch (block_size) {
-      case 32: return visit.template operator()<kType, 32>();
-      case 64: return visit.template operator()<kType, 64>();
-      case 128: return visit.template operator()<kType, 128>();
-      case 256: return visit.template operator()<kType, 256>();
-      case 512: return visit.template operator()<kType, 512>();
-      case 1024: return visit.template operator()<kType, 1024>();
-      case 2048: return visit.template operator()<kType, 2048>();
-      case 4096: return visit.template operator()<kType, 4096>();
-      default: return {1, "block size"};
+      case 32:
+        return visit.template operator()<kType, 32>();
+      case 64:
+        return visit.template operator()<kType, 64>();
+      case 128:
+        return visit.template operator()<kType, 128>();
+      case 256:
+        return visit.template operator()<kType, 256>();
+      case 512:
+        return visit.template operator()<kType, 512>();
+      case 1024:
+        return visit.template operator()<kType, 1024>();
+      case 2048:
+        return visit.template operator()<kType, 2048>();
+      case 4096:
+        return visit.template operator()<kType, 4096>();
+      default:
+        return {1, "block size"};
     }
   };
   if (type == FloatType::kF32) return for_type.template operator()<FloatType::kF32>();

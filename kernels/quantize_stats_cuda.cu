@@ -1,19 +1,23 @@
 // Quantization with error statistics in one pass, for 16-bit elements in blocks of 32 or 64: see error_stats_cuda.cuh.
 //
-// A lane takes a whole block, and a warp a tile of 32. So the block's maximum, its codes and the tree of its sums (Q7.1) stay inside the
-// lane, and every fp64 operation is one that the definition asks for. Rows of the tile come through shared memory: the warp copies
-// them side by side, while it still works on the tile before, and each lane reads its own.
+// A lane takes a whole block, and a warp a tile of 32. So the block's maximum, its codes and the tree of its sums
+// (Q7.1) stay inside the lane, and every fp64 operation is one that the definition asks for. Rows of the tile come
+// through shared memory: the warp copies them side by side, while it does the last of its work on the tile before, and
+// each lane reads its own.
 //
-// A lane sums up two of the 16 sum lanes at a time, j and j + 8, and folds what it can at once. (A sum lane starts as its first element
-// and not as 0 plus it, which can make a zero negative. The group's sum, which starts at 0, takes that back.)
+// A lane sums up two of the 16 sum lanes at a time, j and j + 8, and folds what it can at once. (A sum lane starts as
+// its first element and not as 0 plus it, which can make a zero negative. The group's sum, which starts at 0, takes
+// that back.)
 //
-// The gap ratio needs no estimate of its own: it is near 1, its largest value, only where t is near the decision bound that the encoder
-// compares it with. Let the scale s be ordinary, d be the smallest |t - bound| of a block's elements, g = limits.gap at least 63/64, G the
-// maximum so far, and H the largest half gap. If d > (1 - g) H + 2^-21, no gap ratio exceeds G. For t differs from u = x / s by less
-// than 2^-22.9 (two roundings) and y / s from the code's value v by at most 2^-24, and bounds are midpoints within 2^-25. Then
+// The gap ratio needs no estimate of its own: it is near 1, its largest value, only where t is near the decision bound
+// that the encoder compares it with. Let the scale s be ordinary, d be the smallest |t - bound| of a block's elements,
+// g = limits.gap at least 63/64, G the maximum so far, and H the largest half gap. If d > (1 - g) H + 2^-22, no gap
+// ratio exceeds G. For t differs from u = x / s by at most 2^-22.99 (two roundings) and y / s from the code's value v
+// by at most 2^-24, and bounds are midpoints within 2^-25. Then
 // - if u lies between v and the bound, |x - y| / s < h - d + 2^-22, so the ratio is below 1 - (d - 2^-22) / H < g <= G;
-// - if not, u lies between v and a cell border, beyond which the next bound is (EveryBoundKeepsOff): the ratio is below 63/64 <= g;
-//   or between v and t, and the ratio is below 2^-22 / 0.0026.
+// - if u lies between v and a cell border, the next bound is beyond that (EveryBoundKeepsOff), and the ratio is below
+//   63/64 <= g;
+// - if u lies between v and t, the ratio is below 2^-22 / 0.0026.
 #include <cuda_pipeline_primitives.h>
 
 #include <cstddef>
@@ -135,13 +139,13 @@ template <FloatType kType, std::uint32_t kBlockSize>
 struct LaneBlock {
   static constexpr std::uint32_t kVectors = kBlockSize / kVectorSize<kType>;
 
-  const uint4* x;  // in shared memory
+  const uint4* x;                                // in shared memory
   std::uint32_t packed[kVectors] = {};           // the codes of each vector, in the order in which Encode makes them
   float max_error = 0;                           // high word, see MaxHighWord
   float least_distance = FloatOf(kF32Infinity);  // of t from a bound
 
-  // Q4.1, two elements at a time: as unsigned integers negative elements exceed the others and the largest magnitude is the largest of
-  // them; as signed integers, none of them exceeds 0.
+  // Q4.1, two elements at a time: as unsigned integers negative elements exceed the others and the largest magnitude is
+  // the largest of them; as signed integers, none of them exceeds 0.
   __device__ float Maximum() const {
     std::uint32_t negative = 0, positive = 0;
 #pragma unroll
@@ -153,8 +157,9 @@ struct LaneBlock {
     return WidenLow<kType>(::max(max & 0xFFFF, max >> 16));
   }
 
-  // Encodes the block, and sums up. A vector holds the elements of sum lanes 0 to 7, or 8 to 15, of a row; the first of two rounds takes
-  // elements 6, 2, 7 and 3 of each vector, in this order, and the second 4, 0, 5 and 1. One round's code fits the instruction cache.
+  // Encodes the block, and sums up. A vector holds the elements of sum lanes 0 to 7, or 8 to 15, of a row; the first of
+  // two rounds takes elements 6, 2, 7 and 3 of each vector, in this order, and the second 4, 0, 5 and 1. One round's
+  // code fits the instruction cache.
   __device__ Sums Encode(float scale, float reciprocal, const SharedValueCells::Column& cells) {
     Sums sums[2] = {};
 #pragma unroll 1
@@ -162,23 +167,25 @@ struct LaneBlock {
       const auto* words = reinterpret_cast<const std::uint32_t*>(x) + (1 - round);
 #pragma unroll
       for (std::uint32_t odd = 0; odd < 2; ++odd) {
-        Sums lane = PairOfLanes(words + 2, odd, scale, reciprocal, cells);   // w = 8
-        lane.Add(PairOfLanes(words, odd, scale, reciprocal, cells));         // w = 4
-        sums[odd].Add(lane);                                                 // w = 2
+        Sums lane = PairOfLanes(words + 2, odd, scale, reciprocal, cells);  // w = 8
+        lane.Add(PairOfLanes(words, odd, scale, reciprocal, cells));        // w = 4
+        sums[odd].Add(lane);                                                // w = 2
       }
     }
-    sums[0].Add(sums[1]);                                                    // w = 1
+    sums[0].Add(sums[1]);  // w = 1
     return sums[0];
   }
 
-  // The codes of a vector as Q3.1 wants them: nibbles 6 2 7 3 4 0 5 1, the first one the most significant, become 6 7 4 5 2 3 0 1.
+  // The codes of a vector as Q3.1 wants them. From the most significant nibble on: 6 2 7 3 4 0 5 1 become
+  // 6 7 4 5 2 3 0 1.
   __device__ std::uint32_t Codes(std::uint32_t v) const {
     const std::uint32_t high = packed[v] & 0xF0F0F0F0, low = packed[v] << 4 & 0xF0F0F0F0;
     return __byte_perm(low | low << 4, high | high << 4, 0x7531);
   }
 
  private:
-  // Sum lanes j and j + 8, whose elements are the low or high (odd) ones of every fourth word from `words` on, and the sum of both.
+  // Sum lanes j and j + 8, whose elements are the low or high (odd) ones of every fourth word from `words` on, and the
+  // sum of both.
   __device__ Sums PairOfLanes(const std::uint32_t* words, std::uint32_t odd, float scale, float reciprocal,
                               const SharedValueCells::Column& cells) {
     Sums pair[2];
@@ -191,8 +198,8 @@ struct LaneBlock {
     return pair[0];
   }
 
-  __device__ void AddElement(float element, float scale, float reciprocal, const SharedValueCells::Column& cells, bool is_first,
-                             std::uint32_t* packed_codes, Sums* sums) {
+  __device__ void AddElement(float element, float scale, float reciprocal, const SharedValueCells::Column& cells,
+                             bool is_first, std::uint32_t* packed_codes, Sums* sums) {
     const float t = __fmul_rn(element, reciprocal);
     const ValueCell cell = cells.CellOf(t);
     const bool is_high = t > cell.bound;
@@ -217,7 +224,7 @@ struct LaneBlock {
 template <std::uint32_t kVectors>
 struct CommonShared : StatsShared {
   SharedValueCells cells;
-  uint4 lane_counts[2][kStatsThreads];  // every lane's code counts: their low and high vectors
+  uint4 lane_counts[2][kStatsThreads];                 // every lane's code counts: their low and high vectors
   uint4 rows[kStatsWarps][kTileBlocks][kVectors + 1];  // padded: 8 lanes, each in its row, meet no bank twice
 };
 
@@ -231,9 +238,10 @@ class TileWorker {
   __device__ TileWorker(const QuantizeArgs& quantize, const ErrorStatsArgs& stats, Shared* shared)
       : quantize_(quantize), stats_(stats), shared_(*shared), cells_(shared->cells.ColumnOf(Lane())) {}
 
-  // Starts to copy the full blocks of the tile that begins at block `first`; rows without one become zeros. All lanes have read the
-  // tile before.
+  // Starts to copy the full blocks of the tile that begins at block `first`; rows without one become zeros. No lane
+  // needs the tile before any more.
   __device__ void Fetch(std::uint64_t first) const {
+    __syncwarp();
     constexpr std::uint32_t kRowsAtOnce = kWarp / kVectors;
     const std::uint32_t count = FullBlocks(first), row = Lane() / kVectors;
     const auto* x = static_cast<const uint4*>(quantize_.x) + first * kVectors + Lane();
@@ -252,8 +260,8 @@ class TileWorker {
     __pipeline_commit();
   }
 
-  // Waits for the tile fetched last, encodes it, fetches the one at `next`, and does the rest of the work. What remains is to add the
-  // tile's sums to the group's: the next call does so before it encodes, or FinishGroup.
+  // Waits for the tile fetched last, encodes it, fetches the one at `next`, and does the rest of the work. What remains
+  // is to add the tile's sums to the group's: the next call does so before it encodes, or FinishGroup.
   __device__ void Work(std::uint64_t first, std::uint64_t next, bool is_first_of_group) {
     const std::uint32_t count = FullBlocks(first);
     const bool is_active = Lane() < count;
@@ -271,7 +279,6 @@ class TileWorker {
     const double group_sum = AddedGroupSum();
     group_sum_ = is_first_of_group ? 0 : group_sum;
     const Sums sums = block.Encode(scale, reciprocal, cells_);
-    __syncwarp();
     Fetch(next);
     CountCodes(block, is_active);
     if (is_active) Store(own, scale, block);
@@ -283,7 +290,7 @@ class TileWorker {
     const float max_error = block.max_error, distance = block.least_distance;
     NoteExtremesWhere<1>(stats_, first, e2, x2, &shared_, [&](const Limits& limits) {
       const float largest_half_gap = quantize_.book == CodeBook::kNf4 ? kNf4HalfGap : kFp4HalfGap;
-      const float settling = __fadd_ru(__fmul_ru(__fsub_ru(1.0f, limits.gap), largest_half_gap), 0x1p-21f);
+      const float settling = __fadd_ru(__fmul_ru(__fsub_ru(1.0f, limits.gap), largest_half_gap), 0x1p-22f);
       return is_active && !(distance > settling && limits.gap >= kLeastGapLimit && limits.Cover(max_error, e2, x2) &&
                             IsOrdinary<kType>(scale));
     });
@@ -297,6 +304,7 @@ class TileWorker {
     __syncwarp();
   }
 
+  // Due before the first tile.
   __device__ void StartCounting() const { StoreCounts({}); }
 
   // The end of a group: writes its sums, and adds the lane's code counts to the thread block's.
@@ -312,9 +320,11 @@ class TileWorker {
   static __device__ std::uint32_t Lane() { return threadIdx.x % kWarp; }
   static __device__ std::uint32_t Warp() { return threadIdx.x / kWarp; }
 
-  // The group's sums with those of the last tile: lane s has sum s, and lanes without one do as the last of these. Missing blocks add
-  // zeros.
-  __device__ double AddedGroupSum() const { return shared_.AddTile(group_sum_, Warp(), ::min(Lane(), std::uint32_t{kSums - 1})); }
+  // The group's sums with those of the last tile: lane s has sum s, and lanes without one do as the last of these.
+  // Missing blocks add zeros.
+  __device__ double AddedGroupSum() const {
+    return shared_.AddTile(group_sum_, Warp(), ::min(Lane(), std::uint32_t{kSums - 1}));
+  }
 
   __device__ void CountCodes(const Block& block, bool is_active) const {
     CodeCounts counts = CodeCounts::From(shared_.lane_counts[0][threadIdx.x], shared_.lane_counts[1][threadIdx.x]);
@@ -361,7 +371,7 @@ class TileWorker {
 
 // One warp per group.
 template <FloatType kType, std::uint32_t kBlockSize>
-__global__ void __launch_bounds__(kStatsThreads, 4)
+__global__ void __launch_bounds__(kStatsThreads, 3)
     QuantizeStatsKernel(const __grid_constant__ QuantizeArgs quantize, const __grid_constant__ ErrorStatsArgs stats) {
   using Worker = TileWorker<kType, kBlockSize>;
   __shared__ typename Worker::Shared shared;
@@ -370,7 +380,8 @@ __global__ void __launch_bounds__(kStatsThreads, 4)
   shared.cells.Fill(quantize.book);
   __syncthreads();
 
-  const std::uint64_t blocks = BlockCount(quantize.n, kBlockSize), full_blocks = quantize.n / kBlockSize, groups = GroupCount(blocks);
+  const std::uint64_t blocks = BlockCount(quantize.n, kBlockSize), full_blocks = quantize.n / kBlockSize,
+                      groups = GroupCount(blocks);
   const std::uint64_t warps = std::uint64_t{gridDim.x} * kStatsWarps;
   Worker worker(quantize, stats, &shared);
   worker.StartCounting();
@@ -396,7 +407,8 @@ KernelError Launch(const QuantizeArgs& quantize, const ErrorStatsArgs& stats, St
   const auto kernel = QuantizeStatsKernel<kType, kBlockSize>;
   const std::uint64_t groups = GroupCount(BlockCount(quantize.n, kBlockSize));
   unsigned grid = 0;
-  if (KernelError error = ResidentGrid(kernel, kStatsThreads, ::min(groups / kStatsWarps + (groups % kStatsWarps != 0), kMaxGrid), &grid);
+  if (KernelError error = ResidentGrid(kernel, kStatsThreads,
+                                       ::min(groups / kStatsWarps + (groups % kStatsWarps != 0), kMaxGrid), &grid);
       !error.ok()) {
     return error;
   }
@@ -409,7 +421,8 @@ KernelError Launch(const QuantizeArgs& quantize, const ErrorStatsArgs& stats, St
 
 template <FloatType kType>
 KernelError Launch(const QuantizeArgs& quantize, const ErrorStatsArgs& stats, StreamHandle stream) {
-  return quantize.block_size == 32 ? Launch<kType, 32>(quantize, stats, stream) : Launch<kType, 64>(quantize, stats, stream);
+  return quantize.block_size == 32 ? Launch<kType, 32>(quantize, stats, stream)
+                                   : Launch<kType, 64>(quantize, stats, stream);
 }
 
 }  // namespace

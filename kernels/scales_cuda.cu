@@ -1,13 +1,13 @@
 // Nested scales on the device (docs/numerics.md Q5): the sum behind the offset, quantization, decoding.
 //
-// The sum (Q7.3) is defined by a sequence of fp64 additions, but nearly always any order gives its bits. Let every scale be a
-// non-negative multiple of 2^q, q being the exponent of the lowest bit set in any of them. Then every partial sum, in any order and
-// grouping, is a multiple of 2^q, and exact while it is below 2^(q + 53). Should one reach that, rounding cannot bring it back under
-// (rounding is monotonic and 2^(q + 53) is representable) and neither can adding more. So, if the total computed in some order is
-// below 2^(q + 53), every partial sum of that order was exact, and the total is the true sum; and as all partial sums of the
-// specified order are no larger than the true sum, they are exact too, and its total is the same.
-// Otherwise (or if a scale is negative or not finite) the additions are done one by one as specified: groups side by side, and then
-// the groups' sums in order, by one thread.
+// The sum (Q7.3) is defined by a sequence of fp64 additions, but nearly always any order gives its bits. Let every
+// scale be a non-negative multiple of 2^q, q being the exponent of the lowest bit set in any of them. Then every
+// partial sum, in any order and grouping, is a multiple of 2^q, and exact while it is below 2^(q + 53). Should one
+// reach that, rounding cannot bring it back under (rounding is monotonic and 2^(q + 53) is representable) and neither
+// can adding more. So, if the total computed in some order is below 2^(q + 53), every partial sum of that order was
+// exact, and the total is the true sum; and as all partial sums of the specified order are no larger than the true sum,
+// they are exact too, and its total is the same. Otherwise (or if a scale is negative or not finite) the additions are
+// done one by one as specified: groups side by side, and then the groups' sums in order, by one thread.
 #include <cstddef>
 #include <cstdint>
 
@@ -59,7 +59,8 @@ __device__ PartialSum Merged(PartialSum a, PartialSum b) {
 __device__ PartialSum MergeOverBlock(PartialSum part) {
   __shared__ PartialSum warps[kThreads / kWarp];
   for (std::uint32_t distance = kWarp / 2; distance >= 1; distance /= 2) {
-    part = Merged(part, {__shfl_xor_sync(kAllLanes, part.total, distance), __shfl_xor_sync(kAllLanes, part.lowest_bit, distance)});
+    part = Merged(part, {__shfl_xor_sync(kAllLanes, part.total, distance),
+                         __shfl_xor_sync(kAllLanes, part.lowest_bit, distance)});
   }
   if (threadIdx.x % kWarp == 0) warps[threadIdx.x / kWarp] = part;
   __syncthreads();
@@ -75,7 +76,8 @@ struct SumWorkspace {
   double groups[1];  // [GroupCount(blocks)]
 };
 
-__global__ void __launch_bounds__(kThreads) PartialSumsKernel(const float* scales, std::uint64_t blocks, SumWorkspace* workspace) {
+__global__ void __launch_bounds__(kThreads)
+    PartialSumsKernel(const float* scales, std::uint64_t blocks, SumWorkspace* workspace) {
   PartialSum part = {0, kNothing};
   const std::uint64_t stride = std::uint64_t{gridDim.x} * kThreads * 4;
   const std::uint64_t whole = blocks / 4 * 4;
@@ -96,8 +98,8 @@ __global__ void __launch_bounds__(kThreads) PartialSumsKernel(const float* scale
   if (blockIdx.x == 0 && threadIdx.x == 0) workspace->ticket = 0;
 }
 
-// Merges the partial sums (every thread block for itself) and, if that settles the total, ends there. Otherwise the thread blocks
-// share the groups, and the one that finishes last adds the groups' sums.
+// Merges the partial sums (every thread block for itself) and, if that settles the total, ends there. Otherwise the
+// thread blocks share the groups, and the one that finishes last adds the groups' sums.
 __global__ void __launch_bounds__(kThreads) FinishSumKernel(const SumScalesArgs args, std::uint32_t partials) {
   auto* workspace = static_cast<SumWorkspace*>(args.workspace);
   PartialSum part = {0, kNothing};
@@ -109,7 +111,8 @@ __global__ void __launch_bounds__(kThreads) FinishSumKernel(const SumScalesArgs 
 
   if (!exact) {
     const std::uint64_t groups = GroupCount(args.blocks);
-    for (std::uint64_t g = std::uint64_t{blockIdx.x} * kThreads + threadIdx.x; g < groups; g += std::uint64_t{gridDim.x} * kThreads) {
+    for (std::uint64_t g = std::uint64_t{blockIdx.x} * kThreads + threadIdx.x; g < groups;
+         g += std::uint64_t{gridDim.x} * kThreads) {
       const std::uint64_t end = ::min((g + 1) * kScaleGroup, args.blocks);
       double sum = 0;
 #pragma unroll 8
@@ -177,10 +180,12 @@ __global__ void __launch_bounds__(kThreads) QuantizeScalesKernel(const QuantizeS
     if (whole) {
       const uint4 low = LoadVector(args.scales + begin), high = LoadVector(args.scales + begin + 4);
 #pragma unroll
-      for (int j = 0; j < 4; ++j) v[j] = __fsub_rn(FloatOf(WordOf(low, j)), offset), v[4 + j] = __fsub_rn(FloatOf(WordOf(high, j)), offset);
+      for (int j = 0; j < 4; ++j)
+        v[j] = __fsub_rn(FloatOf(WordOf(low, j)), offset), v[4 + j] = __fsub_rn(FloatOf(WordOf(high, j)), offset);
     } else {
 #pragma unroll
-      for (std::uint32_t j = 0; j < kLaneScales; ++j) v[j] = begin + j < args.blocks ? __fsub_rn(args.scales[begin + j], offset) : 0.0f;
+      for (std::uint32_t j = 0; j < kLaneScales; ++j)
+        v[j] = begin + j < args.blocks ? __fsub_rn(args.scales[begin + j], offset) : 0.0f;
     }
     std::uint32_t max = 0;
 #pragma unroll
@@ -221,9 +226,9 @@ __global__ void __launch_bounds__(kThreads) DequantizeScalesKernel(const Dequant
     const float absmax2 = args.nested.absmax2[i / kScaleGroup];
     if (i + 4 <= args.blocks) {
       const uchar4 codes = *reinterpret_cast<const uchar4*>(args.nested.codes + i);
-      *reinterpret_cast<float4*>(args.scales + i) =
-          make_float4(DecodeNestedScale(map, codes.x, absmax2, offset), DecodeNestedScale(map, codes.y, absmax2, offset),
-                      DecodeNestedScale(map, codes.z, absmax2, offset), DecodeNestedScale(map, codes.w, absmax2, offset));
+      *reinterpret_cast<float4*>(args.scales + i) = make_float4(
+          DecodeNestedScale(map, codes.x, absmax2, offset), DecodeNestedScale(map, codes.y, absmax2, offset),
+          DecodeNestedScale(map, codes.z, absmax2, offset), DecodeNestedScale(map, codes.w, absmax2, offset));
     } else {
       for (std::uint64_t k = i; k < args.blocks; ++k) {
         args.scales[k] = DecodeNestedScale(map, args.nested.codes[k], absmax2, offset);
@@ -247,7 +252,8 @@ KernelError SumScales(const SumScalesArgs& args, StreamHandle stream) {
   if (KernelError error = CheckLaunch("sum the scales"); !error.ok()) return error;
   // Few thread blocks when little may have to be done one by one; they all but end at once otherwise.
   const std::uint64_t finishers = GroupCount(args.blocks) / kThreads + 1;
-  FinishSumKernel<<<static_cast<unsigned>(finishers < 128 ? finishers : 128), kThreads, 0, RawStream(stream)>>>(args, grid);
+  FinishSumKernel<<<static_cast<unsigned>(finishers < 128 ? finishers : 128), kThreads, 0, RawStream(stream)>>>(args,
+                                                                                                                grid);
   return CheckLaunch("finish the sum of the scales");
 }
 
@@ -256,7 +262,9 @@ KernelError QuantizeScales(const QuantizeScalesArgs& args, StreamHandle stream) 
   if (args.blocks == 0) return {};
   unsigned grid = 0;
   const std::uint64_t groups = GroupCount(args.blocks);
-  if (KernelError error = ResidentGrid(QuantizeScalesKernel, kThreads, groups / (kThreads / kWarp) + 1, &grid); !error.ok()) return error;
+  if (KernelError error = ResidentGrid(QuantizeScalesKernel, kThreads, groups / (kThreads / kWarp) + 1, &grid);
+      !error.ok())
+    return error;
   QuantizeScalesKernel<<<grid, kThreads, 0, RawStream(stream)>>>(args, groups);
   return CheckLaunch("quantize the scales");
 }
@@ -265,7 +273,9 @@ KernelError DequantizeScales(const DequantizeScalesArgs& args, StreamHandle stre
   if (!IsAligned16(args.scales) || !IsAligned16(args.nested.codes)) return BadArgument("misaligned pointer");
   if (args.blocks == 0) return {};
   unsigned grid = 0;
-  if (KernelError error = ResidentGrid(DequantizeScalesKernel, kThreads, args.blocks / (4 * kThreads) + 1, &grid); !error.ok()) return error;
+  if (KernelError error = ResidentGrid(DequantizeScalesKernel, kThreads, args.blocks / (4 * kThreads) + 1, &grid);
+      !error.ok())
+    return error;
   DequantizeScalesKernel<<<grid, kThreads, 0, RawStream(stream)>>>(args);
   return CheckLaunch("decode the scales");
 }

@@ -1,16 +1,18 @@
 #!/bin/sh
-# gpu_packages.sh: unpacks what q4 builds with into .gpu-packages/ (not in git), for a GPU machine that has a compiler, CMake, ninja and
-# Catch2 but no network: carry that folder there beside the tree; scripts/gpu_test.sh finds it. Run it on Debian or Ubuntu with network,
-# not necessarily the release of the GPU machine, but no newer one. Nothing is installed.
+# gpu_packages.sh: unpacks what q4 builds with into .gpu-packages/ (not in git), for a GPU machine that has a compiler,
+# CMake, ninja and Catch2 but no network: carry that folder there with the tree; scripts/gpu_test.sh finds it. Run it on
+# Debian or Ubuntu with network, of any release not newer than the GPU machine's. Nothing is installed.
 set -eu
 cd "$(dirname "$0")/.."
 
-packages='libabsl-dev nlohmann-json3-dev libzstd-dev libhwy-dev libxxhash-dev libssl-dev libcli11-dev libfmt-dev libbenchmark-dev
-pkgconf pkgconf-bin'
+packages='libabsl-dev nlohmann-json3-dev libzstd-dev libhwy-dev libxxhash-dev libssl-dev libcli11-dev libfmt-dev
+libbenchmark-dev pkgconf pkgconf-bin'
 folder=.gpu-packages
 
 # A development package brings headers; the shared library is a package that it depends on.
-libraries=$(apt-cache depends $packages | sed -n 's/^ *Depends: \(lib[a-z0-9+.-]*\)$/\1/p' | grep -v -e '-dev$' -e '^libc6' -e '^libstdc' | sort -u)
+# shellcheck disable=SC2086  # a list of package names
+libraries=$(apt-cache depends $packages | sed -n 's/^ *Depends: \(lib[a-z0-9+.-]*\)$/\1/p' |
+  grep -v -e '-dev$' -e '^libc6' -e '^libstdc' | sort -u)
 
 rm -rf "$folder"
 mkdir -p "$folder/deb"

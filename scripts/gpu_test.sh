@@ -1,9 +1,9 @@
 #!/bin/sh
 # gpu_test.sh: builds q4 and runs its GPU tests and benchmarks, on a machine with a GPU and perhaps no network.
 #   scripts/gpu_test.sh [build] [test] [sanitize] [bench]      default: build test
-#   build      configures (with .gpu-packages/ if scripts/gpu_packages.sh has made it) and builds everything; every other step does it too
+#   build      configures (with .gpu-packages/ if scripts/gpu_packages.sh has made it) and builds; all other steps do too
 #   test       ctest -L gpu; fails if there is no GPU
-#   sanitize   compute-sanitizer's memcheck, racecheck, initcheck and synccheck over the kernel tests, in their reduced form
+#   sanitize   compute-sanitizer's memcheck, racecheck, initcheck and synccheck over the reduced kernel tests
 #   bench      every benchmark named *_cuda_bench or cuda_*_bench; and bitsandbytes beside them if Python has it
 #   Q4_GPU_BUILD      build folder                        (default build/gpu)
 #   Q4_GPU_ARCH       CMake's name of the architecture    (default native)
@@ -22,7 +22,8 @@ build() {
     command -v pkg-config > /dev/null || set -- "$@" -DPKG_CONFIG_EXECUTABLE="$packages/bin/pkgconf"
     set -- "$@" -DCMAKE_PREFIX_PATH="$packages" -DOPENSSL_ROOT_DIR="$packages"
   fi
-  cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DQ4_BUILD_BENCH=ON -DQ4_CUDA_ARCHITECTURES="${Q4_GPU_ARCH:-native}" "$@"
+  cmake -S . -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DQ4_BUILD_BENCH=ON \
+    -DQ4_CUDA_ARCHITECTURES="${Q4_GPU_ARCH:-native}" "$@"
   # shellcheck disable=SC2086  # a list of targets
   cmake --build "$build" --target ${Q4_GPU_TARGETS:-all}
 }

@@ -37,8 +37,8 @@ int Differs(bool equal, const Case& c, const char* what) {
   ++tally.comparisons;
   if (equal) return 0;
   if (++tally.differences <= 20) {
-    UNSCOPED_INFO(what << ": " << NameOf(c.type) << " " << NameOf(c.book) << " block " << c.block_size << " n " << c.n << " content "
-                       << static_cast<int>(c.content));
+    UNSCOPED_INFO(what << ": " << NameOf(c.type) << " " << NameOf(c.book) << " block " << c.block_size << " n " << c.n
+                       << " content " << static_cast<int>(c.content));
   }
   return 1;
 }
@@ -72,7 +72,13 @@ struct ExpectedStats {
 
 int CompareQuantize(const Case& c, const DeviceBytes& x, const Expected& expected) {
   DeviceBytes codes(PackedBytes(c.n)), scales(4 * c.blocks()), absmax(4 * c.blocks()), first_bad(8), absmax_bad(8);
-  cuda::QuantizeArgs args = {c.type, c.book, x.as<void>(), c.n, c.block_size, codes.as<std::uint8_t>(), scales.as<float>(),
+  cuda::QuantizeArgs args = {c.type,
+                             c.book,
+                             x.as<void>(),
+                             c.n,
+                             c.block_size,
+                             codes.as<std::uint8_t>(),
+                             scales.as<float>(),
                              first_bad.as<std::uint64_t>()};
   RequireOk(cuda::Quantize(args, nullptr));
   args.codes = nullptr;
@@ -88,35 +94,37 @@ int CompareQuantize(const Case& c, const DeviceBytes& x, const Expected& expecte
   return differing;
 }
 
-int CompareDequantize(const Case& c, const DeviceBytes& codes, const DeviceBytes& scales, const std::uint8_t* host_codes,
-                      const float* host_scales, FloatType out_type) {
+int CompareDequantize(const Case& c, const DeviceBytes& codes, const DeviceBytes& scales,
+                      const std::uint8_t* host_codes, const float* host_scales, FloatType out_type) {
   std::vector<std::uint8_t> expected(c.n * FloatSize(out_type));
   scalar::Dequantize(c.book, host_codes, host_scales, c.n, c.block_size, out_type, expected.data());
   DeviceBytes out(expected.size());
-  RequireOk(cuda::Dequantize({c.book, codes.as<std::uint8_t>(), scales.as<float>(), {}, c.n, c.block_size, out_type, out.as<void>()},
-                             nullptr));
+  RequireOk(cuda::Dequantize(
+      {c.book, codes.as<std::uint8_t>(), scales.as<float>(), {}, c.n, c.block_size, out_type, out.as<void>()},
+      nullptr));
   return Differs(out.Holds(expected.data()), c, "dequantized");
 }
 
-int CompareStats(const Case& c, const std::vector<std::uint8_t>& host_x, const DeviceBytes& x, const std::uint8_t* host_codes,
-                 const float* host_scales) {
+int CompareStats(const Case& c, const std::vector<std::uint8_t>& host_x, const DeviceBytes& x,
+                 const std::uint8_t* host_codes, const float* host_scales) {
   const ExpectedStats expected(c, host_x, host_codes, host_scales);
   const DeviceBytes codes(host_codes, PackedBytes(c.n)), scales(host_scales, 4 * c.blocks());
   DeviceBytes groups(sizeof(GroupSums) * c.groups()), stats(sizeof(SlabStats)), workspace(cuda::ErrorStatsWorkspace());
-  RequireOk(cuda::ErrorStats({c.type, c.book, x.as<void>(), codes.as<std::uint8_t>(), scales.as<float>(), c.n, c.block_size,
-                              groups.as<GroupSums>(), stats.as<SlabStats>(), workspace.as<void>()},
+  RequireOk(cuda::ErrorStats({c.type, c.book, x.as<void>(), codes.as<std::uint8_t>(), scales.as<float>(), c.n,
+                              c.block_size, groups.as<GroupSums>(), stats.as<SlabStats>(), workspace.as<void>()},
                              nullptr));
   int differing = Differs(groups.Holds(expected.groups.data()), c, "group sums");
   differing += Differs(stats.Holds(&expected.stats), c, "statistics");
   return differing;
 }
 
-int CompareQuantizeWithStats(const Case& c, const std::vector<std::uint8_t>& host_x, const DeviceBytes& x, const Expected& expected) {
+int CompareQuantizeWithStats(const Case& c, const std::vector<std::uint8_t>& host_x, const DeviceBytes& x,
+                             const Expected& expected) {
   const ExpectedStats expected_stats(c, host_x, expected.codes.data(), expected.scales.data());
   DeviceBytes codes(PackedBytes(c.n)), scales(4 * c.blocks()), first_bad(8);
   DeviceBytes groups(sizeof(GroupSums) * c.groups()), stats(sizeof(SlabStats)), workspace(cuda::ErrorStatsWorkspace());
-  RequireOk(cuda::QuantizeWithStats({{c.type, c.book, x.as<void>(), c.n, c.block_size, codes.as<std::uint8_t>(), scales.as<float>(),
-                                      first_bad.as<std::uint64_t>()},
+  RequireOk(cuda::QuantizeWithStats({{c.type, c.book, x.as<void>(), c.n, c.block_size, codes.as<std::uint8_t>(),
+                                      scales.as<float>(), first_bad.as<std::uint64_t>()},
                                      groups.as<GroupSums>(),
                                      stats.as<SlabStats>(),
                                      workspace.as<void>()},
@@ -130,8 +138,8 @@ int CompareQuantizeWithStats(const Case& c, const std::vector<std::uint8_t>& hos
 }
 
 // Nested scales from given scales, all steps; the decoded scales in *decoded.
-int CompareNested(const Case& c, const DeviceBytes& codes, const std::uint8_t* host_codes, const std::vector<float>& host_scales,
-                  std::vector<float>* decoded) {
+int CompareNested(const Case& c, const DeviceBytes& codes, const std::uint8_t* host_codes,
+                  const std::vector<float>& host_scales, std::vector<float>* decoded) {
   const std::uint64_t blocks = host_scales.size(), groups = GroupCount(blocks);
   Sum256 sum256;
   sum256.Add(host_scales);
@@ -145,8 +153,9 @@ int CompareNested(const Case& c, const DeviceBytes& codes, const std::uint8_t* h
   const DeviceBytes scales(host_scales.data(), 4 * blocks);
   DeviceBytes sum(sizeof(cuda::ScaleSum)), offset(4), workspace(cuda::SumScalesWorkspace(blocks));
   RequireOk(cuda::Fill(sum.as<void>(), 0, sizeof(cuda::ScaleSum), nullptr));
-  RequireOk(cuda::SumScales({scales.as<float>(), blocks, sum.as<cuda::ScaleSum>(), offset.as<float>(), blocks, workspace.as<void>()},
-                            nullptr));
+  RequireOk(cuda::SumScales(
+      {scales.as<float>(), blocks, sum.as<cuda::ScaleSum>(), offset.as<float>(), blocks, workspace.as<void>()},
+      nullptr));
   int differing = Differs(BitsOf(offset.Value<float>()) == BitsOf(host_offset), c, "offset");
   const double total = sum.Value<cuda::ScaleSum>().total, host_total = sum256.total();
   differing += Differs(std::memcmp(&total, &host_total, sizeof(total)) == 0, c, "scale sum");
@@ -164,8 +173,8 @@ int CompareNested(const Case& c, const DeviceBytes& codes, const std::uint8_t* h
     std::vector<std::uint8_t> expected(c.n * FloatSize(out_type));
     scalar::Dequantize(c.book, host_codes, decoded->data(), c.n, c.block_size, out_type, expected.data());
     DeviceBytes out(expected.size());
-    RequireOk(
-        cuda::Dequantize({c.book, codes.as<std::uint8_t>(), nullptr, nested, c.n, c.block_size, out_type, out.as<void>()}, nullptr));
+    RequireOk(cuda::Dequantize(
+        {c.book, codes.as<std::uint8_t>(), nullptr, nested, c.n, c.block_size, out_type, out.as<void>()}, nullptr));
     differing += Differs(out.Holds(expected.data()), c, "dequantized from nested scales");
   }
   return differing;
@@ -221,7 +230,8 @@ TEST_CASE("every size from 0 to 4097") {
     differing += CompareQuantize(c, x, expected);
     const DeviceBytes codes(expected.codes.data(), expected.codes.size());
     const DeviceBytes scales(expected.scales.data(), 4 * expected.scales.size());
-    differing += CompareDequantize(c, codes, scales, expected.codes.data(), expected.scales.data(), kTypes[turn / 7 % 3]);
+    differing +=
+        CompareDequantize(c, codes, scales, expected.codes.data(), expected.scales.data(), kTypes[turn / 7 % 3]);
     if (n % 4 == 1) differing += CompareQuantizeWithStats(c, host_x, x, expected);
     if (n % 4 == 3) differing += CompareStats(c, host_x, x, expected.codes.data(), expected.scales.data());
   }
@@ -236,8 +246,12 @@ TEST_CASE("every block size, type, code book and content at telling sizes") {
   for (const FloatType type : kTypes) {
     for (const CodeBook book : kBooks) {
       for (int content = 0; content < static_cast<int>(Content::kCount); ++content) {
-        const std::uint64_t sizes[] = {1, std::uint64_t{block_size} - 1, block_size, std::uint64_t{2} * block_size + 7,
-                                       std::uint64_t{5} * block_size + block_size / 2, std::uint64_t{33} * block_size + 5};
+        const std::uint64_t sizes[] = {1,
+                                       std::uint64_t{block_size} - 1,
+                                       block_size,
+                                       std::uint64_t{2} * block_size + 7,
+                                       std::uint64_t{5} * block_size + block_size / 2,
+                                       std::uint64_t{33} * block_size + 5};
         for (const std::uint64_t n : sizes) {
           if (Reduced() && ++turn % 17 != 0) continue;
           differing += CompareAll({type, book, block_size, n, static_cast<Content>(content)}, &random);
@@ -277,11 +291,12 @@ TEST_CASE("the first non-finite element is named, whatever follows it") {
         differing += CompareQuantize(c, x, Expected(c, host_x));
 
         DeviceBytes codes(PackedBytes(n)), scales(4 * c.blocks()), first_bad(8);
-        DeviceBytes groups(sizeof(GroupSums) * c.groups()), stats(sizeof(SlabStats)), workspace(cuda::ErrorStatsWorkspace());
+        DeviceBytes groups(sizeof(GroupSums) * c.groups()), stats(sizeof(SlabStats)),
+            workspace(cuda::ErrorStatsWorkspace());
         RequireOk(cuda::Fill(codes.as<void>(), 0, PackedBytes(n), nullptr));
         RequireOk(cuda::Fill(scales.as<void>(), 0, 4 * c.blocks(), nullptr));
-        RequireOk(cuda::QuantizeWithStats({{type, c.book, x.as<void>(), n, block_size, codes.as<std::uint8_t>(), scales.as<float>(),
-                                            first_bad.as<std::uint64_t>()},
+        RequireOk(cuda::QuantizeWithStats({{type, c.book, x.as<void>(), n, block_size, codes.as<std::uint8_t>(),
+                                            scales.as<float>(), first_bad.as<std::uint64_t>()},
                                            groups.as<GroupSums>(),
                                            stats.as<SlabStats>(),
                                            workspace.as<void>()},
@@ -323,8 +338,8 @@ TEST_CASE("infinite and NaN scales") {
 TEST_CASE("the sum of the scales, in any order and one by one") {
   Random random(5000);
   int differing = 0, fallbacks = 0, sums = 0;
-  for (const std::uint64_t blocks : {std::uint64_t{1}, std::uint64_t{255}, std::uint64_t{256}, std::uint64_t{257}, std::uint64_t{70'001},
-                                     std::uint64_t{1'300'003}}) {
+  for (const std::uint64_t blocks : {std::uint64_t{1}, std::uint64_t{255}, std::uint64_t{256}, std::uint64_t{257},
+                                     std::uint64_t{70'001}, std::uint64_t{1'300'003}}) {
     if (Reduced() && blocks > 100'000) continue;
     for (int kind = 0; kind < 6; ++kind) {
       ArenaScope scope;
@@ -347,9 +362,10 @@ TEST_CASE("the sum of the scales, in any order and one by one") {
       DeviceBytes sum(sizeof(cuda::ScaleSum)), offset(4), workspace(cuda::SumScalesWorkspace(blocks));
       RequireOk(cuda::Fill(sum.as<void>(), 0, sizeof(cuda::ScaleSum), nullptr));
       for (int slab = 0; slab < 3; ++slab) {
-        RequireOk(cuda::SumScales({scales.as<float>() + begins[slab], ends[slab] - begins[slab], sum.as<cuda::ScaleSum>(),
-                                   slab == 2 ? offset.as<float>() : nullptr, blocks, workspace.as<void>()},
-                                  nullptr));
+        RequireOk(
+            cuda::SumScales({scales.as<float>() + begins[slab], ends[slab] - begins[slab], sum.as<cuda::ScaleSum>(),
+                             slab == 2 ? offset.as<float>() : nullptr, blocks, workspace.as<void>()},
+                            nullptr));
       }
       const auto result = sum.Value<cuda::ScaleSum>();
       const double expected_total = expected.total();
@@ -390,14 +406,17 @@ TEST_CASE("nested scales: zero groups, one value, wide ranges") {
 
 TEST_CASE("what is misaligned or no block size is refused") {
   ArenaScope scope;
-  DeviceBytes x(4096), codes(512), scales(256), bad(8), groups(4096), stats(sizeof(SlabStats)), workspace(cuda::ErrorStatsWorkspace());
-  cuda::QuantizeArgs args = {FloatType::kBF16, CodeBook::kNf4, x.as<void>(), 1024, 64, codes.as<std::uint8_t>(), scales.as<float>(),
-                             bad.as<std::uint64_t>()};
+  DeviceBytes x(4096), codes(512), scales(256), bad(8), groups(4096), stats(sizeof(SlabStats)),
+      workspace(cuda::ErrorStatsWorkspace());
+  cuda::QuantizeArgs args = {FloatType::kBF16,         CodeBook::kNf4,     x.as<void>(),           1024, 64,
+                             codes.as<std::uint8_t>(), scales.as<float>(), bad.as<std::uint64_t>()};
   CHECK(cuda::Quantize(args, nullptr).ok());
   for (const std::uint32_t block_size : {0u, 16u, 48u, 8192u}) {
     args.block_size = block_size;
     CHECK_FALSE(cuda::Quantize(args, nullptr).ok());
-    CHECK_FALSE(cuda::QuantizeWithStats({args, groups.as<GroupSums>(), stats.as<SlabStats>(), workspace.as<void>()}, nullptr).ok());
+    CHECK_FALSE(
+        cuda::QuantizeWithStats({args, groups.as<GroupSums>(), stats.as<SlabStats>(), workspace.as<void>()}, nullptr)
+            .ok());
   }
   args.block_size = 64;
   args.x = x.as<std::uint8_t>() + 2;
@@ -405,7 +424,13 @@ TEST_CASE("what is misaligned or no block size is refused") {
   args.x = x.as<void>();
   args.codes = codes.as<std::uint8_t>() + 1;
   CHECK_FALSE(cuda::Quantize(args, nullptr).ok());
-  CHECK_FALSE(cuda::Dequantize({CodeBook::kNf4, codes.as<std::uint8_t>(), scales.as<float>(), {}, 64, 64, FloatType::kBF16,
+  CHECK_FALSE(cuda::Dequantize({CodeBook::kNf4,
+                                codes.as<std::uint8_t>(),
+                                scales.as<float>(),
+                                {},
+                                64,
+                                64,
+                                FloatType::kBF16,
                                 x.as<std::uint8_t>() + 4},
                                nullptr)
                   .ok());

@@ -1,5 +1,5 @@
-// The table look-ups that stand for the decision bounds, against counting the bounds, for every fp32 bit pattern they may meet
-// (numerics.md Q10.4). Also tensors of more than 2^31 elements, whose input is made on the device.
+// The table look-ups that stand for the decision bounds, against counting the bounds, for every fp32 bit pattern they
+// may meet (numerics.md Q10.4). Also tensors of more than 2^31 elements, whose input is made on the device.
 #include <array>
 #include <cstdint>
 #include <cstdio>
@@ -38,7 +38,8 @@ __global__ void CompareCodes(CodeBook book, unsigned long long* counts) {
   const std::uint8_t* order = book == CodeBook::kNf4 ? kBoundsTable.nf4_order : kBoundsTable.fp4_order;
   unsigned long long examined = 0, differing = 0;
   const std::uint64_t threads = std::uint64_t{gridDim.x} * blockDim.x;
-  for (std::uint64_t i = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < std::uint64_t{1} << 32; i += threads) {
+  for (std::uint64_t i = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < std::uint64_t{1} << 32;
+       i += threads) {
     const float t = FloatOf(static_cast<std::uint32_t>(i));
     if (!(fabsf(t) <= 1.0f + 0x1p-23f)) continue;  // Q4.5
     ++examined;
@@ -54,7 +55,8 @@ __global__ void CompareNestedCodes(unsigned long long* counts) {
   __syncthreads();
   unsigned long long examined = 0, differing = 0;
   const std::uint64_t threads = std::uint64_t{gridDim.x} * blockDim.x;
-  for (std::uint64_t i = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < std::uint64_t{1} << 32; i += threads) {
+  for (std::uint64_t i = std::uint64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < std::uint64_t{1} << 32;
+       i += threads) {
     const float t = FloatOf(static_cast<std::uint32_t>(i));
     if (IsNan(t)) continue;
     ++examined;
@@ -126,17 +128,20 @@ TEST_CASE("more than 2^31 elements, compared in parts") {
   RequireOk(workspace.Allocate(cuda::ErrorStatsWorkspace()));
   RequireOk(out.Allocate(2 * n));
   FillWeights<<<4096, 256>>>(x.as<std::uint16_t>(), n);
-  const cuda::QuantizeArgs args = {FloatType::kBF16,    CodeBook::kNf4,           x.data(),           n, kBlockSize,
-                                   codes.as<std::uint8_t>(), scales.as<float>(), first_bad.as<std::uint64_t>()};
+  const cuda::QuantizeArgs args = {
+      FloatType::kBF16, CodeBook::kNf4,           x.data(),           n,
+      kBlockSize,       codes.as<std::uint8_t>(), scales.as<float>(), first_bad.as<std::uint64_t>()};
   for (const bool with_stats : {false, true}) {
     RequireOk(cuda::Fill(codes.data(), 0xA7, codes.size(), nullptr));
     RequireOk(cuda::Fill(scales.data(), 0xA7, scales.size(), nullptr));
     if (with_stats) {
-      RequireOk(cuda::QuantizeWithStats({args, group_sums.as<GroupSums>(), stats.as<SlabStats>(), workspace.data()}, nullptr));
+      RequireOk(cuda::QuantizeWithStats({args, group_sums.as<GroupSums>(), stats.as<SlabStats>(), workspace.data()},
+                                        nullptr));
     } else {
       RequireOk(cuda::Quantize(args, nullptr));
     }
-    RequireOk(cuda::Dequantize({args.book, args.codes, args.scales, {}, n, kBlockSize, FloatType::kBF16, out.data()}, nullptr));
+    RequireOk(cuda::Dequantize({args.book, args.codes, args.scales, {}, n, kBlockSize, FloatType::kBF16, out.data()},
+                               nullptr));
     int differing = 0, compared = 0;
     const std::uint64_t last = n / kSlab * kSlab;
     for (const std::uint64_t begin : {std::uint64_t{0}, (std::uint64_t{1} << 30) - kSlab, std::uint64_t{1} << 31,
@@ -154,11 +159,12 @@ TEST_CASE("more than 2^31 elements, compared in parts") {
       RequireOk(cuda::CopyToHost(host_scales.data(), args.scales + begin / kBlockSize, 4 * size_blocks, nullptr));
       RequireOk(cuda::CopyToHost(&sums, group_sums.as<GroupSums>() + begin / kSlab, sizeof(sums), nullptr));
       RequireOk(cuda::Synchronize(nullptr));
-      scalar::Quantize(args.type, args.book, host_x.data(), size, kBlockSize, expected_codes.data(), expected_scales.data());
+      scalar::Quantize(args.type, args.book, host_x.data(), size, kBlockSize, expected_codes.data(),
+                       expected_scales.data());
       scalar::Dequantize(args.book, expected_codes.data(), expected_scales.data(), size, kBlockSize, FloatType::kBF16,
                          expected_out.data());
-      scalar::ErrorStats(args.type, args.book, host_x.data(), expected_codes.data(), expected_scales.data(), size, kBlockSize,
-                         &expected_sums, &expected_stats);
+      scalar::ErrorStats(args.type, args.book, host_x.data(), expected_codes.data(), expected_scales.data(), size,
+                         kBlockSize, &expected_sums, &expected_stats);
       differing += host_codes != expected_codes;
       differing += std::memcmp(host_scales.data(), expected_scales.data(), 4 * size_blocks) != 0;
       differing += host_out != expected_out;

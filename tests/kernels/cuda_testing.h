@@ -1,5 +1,5 @@
-// What the GPU tests share: device arrays with guards, uploads, downloads. Q4_GPU_TEST=reduced in the environment selects fewer and
-// smaller cases and gives every array its own allocation, for runs under compute-sanitizer.
+// What the GPU tests share: device arrays with guards, uploads, downloads. Q4_GPU_TEST=reduced in the environment
+// selects fewer and smaller cases and gives every array its own allocation, for runs under compute-sanitizer.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +25,8 @@ inline void RequireOk(const cuda::KernelError& error) {
   REQUIRE(error.ok());
 }
 
-// Device memory handed out piece by piece and taken back all at once: cudaMalloc for every array of every case would take longer
-// than the kernels.
+// Device memory handed out piece by piece and taken back all at once: cudaMalloc for every array of every case would
+// take longer than the kernels.
 class Arena {
  public:
   static Arena& Get() {

@@ -93,7 +93,7 @@ TEST_CASE("an expression that does not compile is a usage error that names it") 
     REQUIRE_FALSE(decisions.ok());
     CHECK(ExitCodeOf(decisions.status()) == ExitCode::kUsage);
     CHECK_THAT(MessageOf(decisions.status()),
-               Catch::Contains("mlp(") && Catch::Contains(include ? "--include" : "--exclude"));
+               test::ContainsSubstring("mlp(") && test::ContainsSubstring(include ? "--include" : "--exclude"));
   }
   const auto decisions = DecideTensors({kUpProj}, "", Patterns({{true, "\xff"}}));
   REQUIRE_FALSE(decisions.ok());
@@ -156,7 +156,7 @@ TEST_CASE("a config.json that is not JSON is an error") {
   const auto decisions = DecideTensors({kUpProj}, R"({"model_type": )", {});
   REQUIRE_FALSE(decisions.ok());
   CHECK(ExitCodeOf(decisions.status()) == ExitCode::kInvalidInput);
-  CHECK_THAT(MessageOf(decisions.status()), Catch::Contains("config.json"));
+  CHECK_THAT(MessageOf(decisions.status()), test::ContainsSubstring("config.json"));
 }
 
 std::vector<std::string> Skipped(const std::vector<std::string>& kept, const std::vector<std::string>& quantized,

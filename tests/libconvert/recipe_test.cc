@@ -83,7 +83,7 @@ TEST_CASE("what is not a recipe is refused with its place") {
   const auto recipe = Parse(test.text);
   REQUIRE_FALSE(recipe.ok());
   CHECK(ExitCodeOf(recipe.status()) == ExitCode::kInvalidInput);
-  CHECK_THAT(MessageOf(recipe.status()), Catch::Contains("recipe.json") && Catch::Contains(test.place));
+  CHECK_THAT(MessageOf(recipe.status()), test::ContainsSubstring("recipe.json") && test::ContainsSubstring(test.place));
 }
 
 TEST_CASE("an expression that does not compile is a usage error that names rule and expression") {
@@ -91,7 +91,7 @@ TEST_CASE("an expression that does not compile is a usage error that names rule 
   REQUIRE_FALSE(recipe.ok());
   CHECK(ExitCodeOf(recipe.status()) == ExitCode::kUsage);
   CHECK_THAT(MessageOf(recipe.status()),
-             Catch::Contains("recipe.json") && Catch::Contains("rule 2") && Catch::Contains("[z-a]"));
+             test::ContainsSubstring("recipe.json") && test::ContainsSubstring("rule 2") && test::ContainsSubstring("[z-a]"));
 }
 
 }  // namespace

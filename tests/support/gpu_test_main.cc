@@ -1,4 +1,5 @@
-// The main() of tests that need a GPU: skips, and says why, where there is none. CTest takes exit status 77 as "skipped".
+// The main() of tests that need a GPU: skips, and says why, where there is none. CTest takes exit status 77 as
+// "skipped".
 #define CATCH_CONFIG_RUNNER  // Catch2 v2
 #include <cstdio>
 
