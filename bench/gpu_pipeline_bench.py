@@ -21,7 +21,7 @@ import sys
 import time
 
 import numpy
-from pipeline_bench import drop_cache, run
+from pipeline_bench import drop_cache, layer_tensors, run
 
 HIDDEN, INTERMEDIATE, VOCABULARY = 4096, 11008, 32000
 SHARD_BYTES = 5_000_000_000
@@ -39,14 +39,7 @@ def say(text):
 def tensors_of(layers):
     yield "model.embed_tokens.weight", (VOCABULARY, HIDDEN)
     for layer in range(layers):
-        prefix = f"model.layers.{layer}."
-        yield prefix + "input_layernorm.weight", (HIDDEN,)
-        yield prefix + "mlp.down_proj.weight", (HIDDEN, INTERMEDIATE)
-        yield prefix + "mlp.gate_proj.weight", (INTERMEDIATE, HIDDEN)
-        yield prefix + "mlp.up_proj.weight", (INTERMEDIATE, HIDDEN)
-        yield prefix + "post_attention_layernorm.weight", (HIDDEN,)
-        for name in "kqvo":
-            yield prefix + f"self_attn.{name}_proj.weight", (HIDDEN, HIDDEN)
+        yield from layer_tensors(layer, HIDDEN, INTERMEDIATE)
     yield "model.norm.weight", (HIDDEN,)
     yield "lm_head.weight", (VOCABULARY, HIDDEN)
 

@@ -21,15 +21,16 @@ import numpy
 HIDDEN, INTERMEDIATE, VOCABULARY = 2048, 5632, 32000
 
 
-def layer_tensors(layer):
+def layer_tensors(layer, hidden=HIDDEN, intermediate=INTERMEDIATE):
+    """Names and shapes of one layer of a Llama."""
     prefix = f"model.layers.{layer}."
-    yield prefix + "input_layernorm.weight", (HIDDEN,)
-    yield prefix + "mlp.down_proj.weight", (HIDDEN, INTERMEDIATE)
-    yield prefix + "mlp.gate_proj.weight", (INTERMEDIATE, HIDDEN)
-    yield prefix + "mlp.up_proj.weight", (INTERMEDIATE, HIDDEN)
-    yield prefix + "post_attention_layernorm.weight", (HIDDEN,)
+    yield prefix + "input_layernorm.weight", (hidden,)
+    yield prefix + "mlp.down_proj.weight", (hidden, intermediate)
+    yield prefix + "mlp.gate_proj.weight", (intermediate, hidden)
+    yield prefix + "mlp.up_proj.weight", (intermediate, hidden)
+    yield prefix + "post_attention_layernorm.weight", (hidden,)
     for name in "kqvo":
-        yield prefix + f"self_attn.{name}_proj.weight", (HIDDEN, HIDDEN)
+        yield prefix + f"self_attn.{name}_proj.weight", (hidden, hidden)
 
 
 def write_checkpoint(directory, gigabytes):
