@@ -1,0 +1,120 @@
+// The pipeline over an engine whose device fails at any step: the run ends with the device's message and leaves nothing.
+#include "libconvert/slab_engine.h"
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "libconvert/device.h"
+#include "libconvert/device_issues.h"
+#include "tests/libconvert/convert_setup.h"
+#include "tests/support/catch.h"
+
+namespace q4 {
+namespace {
+
+using test::kMiB;
+using test::Setup;
+
+enum class Step { kBegin, kAbsmax, kQuantize, kQuantizeAndKeep, kFinish };
+
+// Counts calls of one step and fails the chosen one.
+struct Fault {
+  Step step;
+  int at;  // from 0
+  std::atomic<int> calls{0};
+
+  absl::Status Meet(Step met) {
+    if (met != step || calls++ != at) return absl::OkStatus();
+    return Fail(kDeviceFailed, {}, "cuda:0", "could not copy to the device: out of luck");
+  }
+};
+
+class FaultyWork : public SlabWork {
+ public:
+  FaultyWork(std::unique_ptr<SlabWork> work, Fault* fault) : work_(std::move(work)), fault_(*fault) {}
+
+  FirstBad Absmax(std::shared_ptr<Buffer> x, float* scales) override {
+    Q4_RETURN_IF_ERROR(fault_.Meet(Step::kAbsmax));
+    return work_->Absmax(std::move(x), scales);
+  }
+  FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
+                    SlabStatistics* statistics) override {
+    Q4_RETURN_IF_ERROR(fault_.Meet(Step::kQuantize));
+    return work_->Quantize(std::move(x), decoded, codes, scales, statistics);
+  }
+  FirstBad QuantizeAndKeep(std::shared_ptr<Buffer> x, float* scales) override {
+    Q4_RETURN_IF_ERROR(fault_.Meet(Step::kQuantizeAndKeep));
+    return work_->QuantizeAndKeep(std::move(x), scales);
+  }
+  absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) override {
+    Q4_RETURN_IF_ERROR(fault_.Meet(Step::kFinish));
+    return work_->Finish(decoded, codes, statistics);
+  }
+
+ private:
+  std::unique_ptr<SlabWork> work_;
+  Fault& fault_;
+};
+
+class FaultyEngine : public SlabEngine {
+ public:
+  explicit FaultyEngine(Fault* fault) : engine_(MakeCpuSlabEngine(ScalarKernels())), fault_(*fault) {}
+
+  absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
+    Q4_RETURN_IF_ERROR(fault_.Meet(Step::kBegin));
+    Q4_ASSIGN_OR_RETURN(std::unique_ptr<SlabWork> work, engine_->Begin(tensor, elems));
+    return std::make_unique<FaultyWork>(std::move(work), &fault_);
+  }
+  void Recycle(std::vector<std::uint8_t> codes) override { engine_->Recycle(std::move(codes)); }
+  bool keeps_on_host() const override { return true; }
+  std::uint64_t device_keep_bytes() const override { return 0; }
+  BufferMemory& buffer_memory() override { return engine_->buffer_memory(); }
+  std::uint64_t RingBytes(std::uint64_t max_memory) const override { return max_memory / 4; }
+  std::uint64_t scratch_bytes_per_thread() const override { return engine_->scratch_bytes_per_thread(); }
+
+ private:
+  std::unique_ptr<SlabEngine> engine_;
+  Fault& fault_;
+};
+
+}  // namespace
+
+TEST_CASE("a device that fails at any step ends the run with its message and leaves nothing", "[threads]") {
+  Setup setup;
+  int faults = 0;
+  for (const bool nested : {true, false}) {
+    setup.options.policy.defaults.double_quant = nested;
+    // Slabs are kept between two passes, unless the tensor itself may have to be kept: then they are read twice.
+    for (const bool keep_nonfinite : {false, true}) {
+      setup.options.keep_nonfinite = keep_nonfinite;
+      for (const Step step : {Step::kBegin, Step::kAbsmax, Step::kQuantize, Step::kQuantizeAndKeep, Step::kFinish}) {
+        for (const int at : {0, 1, 3}) {
+          Fault fault{step, at};
+          FaultyEngine engine(&fault);
+          RunOptions run;
+          run.threads = 3;
+          run.max_memory = 1024 * kMiB;
+          run.engine = &engine;
+          std::filesystem::remove(setup.dir.File("out.q4"));
+          const absl::StatusOr<ConvertReport> report = setup.Run(run);
+          const bool met = fault.calls.load() > at;
+          INFO("nested " << nested << ", keep " << keep_nonfinite << ", step " << static_cast<int>(step) << ", call " << at << ": "
+                         << MessageOf(report.status()));
+          REQUIRE(report.ok() == !met);
+          if (!met) continue;
+          ++faults;
+          CHECK(IsDeviceFailure(report.status()));
+          CHECK(MessageOf(report.status()).find("out of luck") != std::string::npos);
+          CHECK_FALSE(std::filesystem::exists(setup.dir.File("out.q4")));
+          CHECK_FALSE(std::filesystem::exists(setup.dir.File("out.q4.partial")));
+        }
+      }
+    }
+  }
+  CHECK(faults >= 20);
+}
+
+}  // namespace q4
