@@ -5,7 +5,8 @@ set -eu
 cd "$(dirname "$0")/.."
 
 sh scripts/install_deps.sh
-cmake --preset release
+# As scripts/test.sh: CUDA code, where nvcc is found, in the two forms that build fast and run on every GPU.
+cmake --preset release -DQ4_CUDA_ARCHITECTURES='75-virtual;90-real'
 cmake --build --preset release --target q4convert q4inspect q4verify q4export
 
 work=build/demo
