@@ -76,7 +76,7 @@ absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& ch
                                             const std::string& output) {
   Q4_RETURN_IF_ERROR(CheckOutput(fs, checkpoint, plan, output, run.force));
   const unsigned threads = run.threads != 0 ? run.threads : ThreadPool::DefaultThreads();
-  const std::uint64_t least = MinimumPipelineMemory(checkpoint, plan, threads, run.engine, run.max_memory);
+  const std::uint64_t least = MinimumPipelineMemory(checkpoint, plan, options, threads, run.engine, run.max_memory);
   if (run.max_memory < least) {
     return Fail(kMemoryTooSmall, checkpoint.path(), "--max-memory",
                 GotExpected(fmt::format("{} bytes", run.max_memory), fmt::format("at least {} bytes", least)));

@@ -84,7 +84,7 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   text += fmt::format("output  {}{} bytes ({})\n", options.compression.zstd ? "at most " : "", plan.output_bytes,
                       HumanBytes(plan.output_bytes));
   text += fmt::format("memory  at least {} bytes with {} threads (--max-memory)\n",
-                      MinimumPipelineMemory(checkpoint, plan, threads), threads);
+                      MinimumPipelineMemory(checkpoint, plan, options, threads), threads);
   return text;
 }
 
@@ -115,7 +115,7 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   json["output_bytes"] = plan.output_bytes;
   json["output_bytes_exact"] = !options.compression.zstd;
   json["part_bytes"] = std::move(parts);
-  json["least_memory_bytes"] = MinimumPipelineMemory(checkpoint, plan, threads);
+  json["least_memory_bytes"] = MinimumPipelineMemory(checkpoint, plan, options, threads);
   json["quantized_tensors"] = plan.quantized_tensors;
   json["kept_tensors"] = plan.kept_tensors;
   json["tensors"] = std::move(tensors);

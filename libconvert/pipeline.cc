@@ -673,19 +673,23 @@ absl::StatusOr<PipelineResult> Pipeline::Run() {
 
 }  // namespace
 
-std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan, unsigned threads,
-                                    const SlabEngine* engine, std::uint64_t max_memory) {
-  const Q4Compression worst{true, 0};
+std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
+                                    unsigned threads, const SlabEngine* engine, std::uint64_t max_memory) {
+  const Q4Compression& compression = options.compression;
   std::uint64_t most = 3 * kQ4ChunkBytes;
   for (const PlannedShard& shard : plan.shards) {
     for (const PlannedTensor& planned : shard.tensors) {
       const TensorInfo& source = checkpoint.tensors()[planned.source];
       const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
       const std::uint64_t slab = std::min(source.elems, kSlabElems);
-      most = std::max(most, tensor.scheme == Q4Scheme::kRaw
-                                ? KeptSlabMemory(source, tensor.dtype, worst)
-                                : ScaleMemory(tensor, worst) + std::max(SourceMemory(source, slab) + CodeMemory(slab, worst),
-                                                                        KeptSlabMemory(source, DType::kF32, worst)));
+      if (tensor.scheme == Q4Scheme::kRaw) {
+        most = std::max(most, KeptSlabMemory(source, tensor.dtype, compression));
+        continue;
+      }
+      // With --on-nonfinite keep it may be kept after all.
+      const std::uint64_t one_slab = std::max(SourceMemory(source, slab) + CodeMemory(slab, compression),
+                                              KeptSlabMemory(source, DType::kF32, compression));
+      most = std::max(most, ScaleMemory(tensor, compression) + one_slab);
     }
   }
   return most + FixedMemory(engine, threads, max_memory);

@@ -39,7 +39,7 @@ absl::StatusOr<PipelineResult> RunPipeline(FileSystem& fs, const Checkpoint& che
 
 // The least RunOptions::max_memory with which RunPipeline can convert `plan` on `threads` threads: that of `max_memory` bytes,
 // of which an engine may take its share, with nullptr as engine for this machine's cores.
-std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan, unsigned threads,
-                                    const SlabEngine* engine = nullptr, std::uint64_t max_memory = 0);
+std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
+                                    unsigned threads, const SlabEngine* engine = nullptr, std::uint64_t max_memory = 0);
 
 }  // namespace q4

@@ -51,7 +51,7 @@ TEST_CASE("any thread count, memory bound and kernel target give one SHA-256", "
       const ConversionPlan plan = setup.Plan();
       std::string expected;
       for (const unsigned threads : {1u, 2u, 7u}) {
-        const std::uint64_t least = MinimumPipelineMemory(*setup.checkpoint, plan, threads);
+        const std::uint64_t least = MinimumPipelineMemory(*setup.checkpoint, plan, setup.options, threads);
         // The least bound reads large tensors twice; the largest keeps them in memory.
         for (const std::uint64_t memory : {least, least + 24 * kMiB, 1024 * kMiB}) {
           RunOptions run;
