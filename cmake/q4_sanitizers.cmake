@@ -3,3 +3,11 @@ if(Q4_SANITIZE)
   add_compile_options(-fsanitize=${Q4_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${Q4_SANITIZE})
 endif()
+
+# libFuzzer is guided by the coverage that this records, also in code that is only linked to a fuzz target.
+if(Q4_BUILD_FUZZERS)
+  if(NOT CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+    message(FATAL_ERROR "Q4_BUILD_FUZZERS needs Clang; use the preset fuzz")
+  endif()
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()

@@ -48,7 +48,9 @@ FileKind SniffKind(std::span<const std::uint8_t> head) {
   const std::size_t first = text.find_first_not_of(" \t\r\n", text.starts_with("\xEF\xBB\xBF"sv) ? 3 : 0);
   if (first == std::string_view::npos) return FileKind::kUnknown;
   if (IsHtml(text.substr(first))) return FileKind::kHtml;
-  return text[first] == '{' ? FileKind::kJson : FileKind::kUnknown;
+  // JSON text has no NUL; the eight bytes that begin a safetensors file have, as its header length is far below 2^56.
+  const bool may_be_text = text.substr(0, 8).find('\0') == std::string_view::npos;
+  return text[first] == '{' && may_be_text ? FileKind::kJson : FileKind::kUnknown;
 }
 
 std::string_view DescribeKind(FileKind kind) {

@@ -10,7 +10,7 @@ inline constexpr Issue kWouldReplace{1102, ExitCode::kUsage, "the output exists;
 inline constexpr Issue kOutputNotAFile{1103, ExitCode::kUsage, "the output must be a regular file"};
 inline constexpr Issue kOutputName{1104, ExitCode::kUsage, "the output's name must end in .q4"};
 inline constexpr Issue kOutputDirectory{2101, ExitCode::kIo, "the output's directory does not exist"};
-inline constexpr Issue kTooManyShards{1105, ExitCode::kUsage, "--shard-size makes too many parts"};
+inline constexpr Issue kTooManyParts{1105, ExitCode::kUsage, "--shard-size makes too many parts"};
 inline constexpr Issue kNonFinite{4101, ExitCode::kInvalidInput,
                                   "element is NaN or infinite; --on-nonfinite keep would store the tensor unquantized"};
 inline constexpr Issue kKeepOverflow{4102, ExitCode::kInvalidInput, "--keep-dtype makes finite elements infinite"};

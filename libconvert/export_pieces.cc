@@ -8,6 +8,7 @@
 #include "formats/base/status.h"
 #include "formats/bnb.h"
 #include "formats/q4_parts.h"
+#include "formats/q4_validate.h"
 #include "libconvert/slab.h"
 
 namespace q4 {
@@ -63,6 +64,8 @@ absl::StatusOr<std::vector<T>> ReadItems(const ExportSource& source, Q4Part part
                       cache->Get(*source.reader, source.tensor->Part(part)->first_chunk + begin / chunk_size));
   std::vector<T> items(count);
   std::memcpy(items.data(), chunk->data() + begin % chunk_size, count * sizeof(T));
+  const std::span bytes(reinterpret_cast<const std::uint8_t*>(items.data()), count * sizeof(T));
+  Q4_RETURN_IF_ERROR(ValidateQ4Scales(*source.tensor, part, bytes, first, source.reader->path()));
   return items;
 }
 
@@ -145,6 +148,8 @@ absl::StatusOr<PieceBytes> MakePiece(const ExportPlan& plan, const ExportPiece& 
     case PieceKind::kCopy: {
       const std::uint64_t chunk = source.tensor->Part(piece.part)->first_chunk + piece.chunk;
       Q4_ASSIGN_OR_RETURN(auto bytes, source.reader->ReadChunk(chunk));
+      const std::uint64_t first_scale = piece.chunk * Q4ChunkRawSize(piece.part) / sizeof(float);
+      Q4_RETURN_IF_ERROR(ValidateQ4Scales(*source.tensor, piece.part, bytes, first_scale, source.reader->path()));
       return PieceBytes{std::move(bytes), 0};
     }
     case PieceKind::kConvert:

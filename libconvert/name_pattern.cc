@@ -15,9 +15,12 @@ namespace q4 {
 
 absl::StatusOr<NamePattern> NamePattern::Parse(std::string_view regex, std::string_view where) {
   if (!IsUtf8(regex)) return Fail(kPatternNotUtf8, "", where, regex);
+  // A string of our own, for libstdc++ looks at the character behind a final "(": here the terminator.
+  std::string text(regex);
   // std::regex reports by exceptions only; this file is the one place that meets them.
   try {
-    return NamePattern(std::string(regex), std::regex(regex.begin(), regex.end(), std::regex::ECMAScript));
+    std::regex compiled(text, std::regex::ECMAScript);
+    return NamePattern(std::move(text), std::move(compiled));
   } catch (const std::regex_error& error) {
     return Fail(kBadPattern, "", where, "'" + std::string(regex) + "': " + error.what());
   }

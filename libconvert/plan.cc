@@ -154,7 +154,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     shard.index.tensors.push_back(std::move(tensor));
   }
   if (plan.shards.size() > limits::kShards) {
-    return Fail(kTooManyShards, {}, "--shard-size",
+    return Fail(kTooManyParts, {}, "--shard-size",
                 GotExpected(std::to_string(plan.shards.size()), "at most " + std::to_string(limits::kShards)));
   }
   plan.shards.front().files = checkpoint.companions();

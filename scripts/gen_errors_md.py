@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes docs/errors.md from the Issue constants in *_issues.h. With --check, fails if the page is out of date or if two
-issues share a number."""
+issues share a number or a name: constants of one name in two headers are one constant to the linker."""
 import pathlib
 import re
 import sys
@@ -30,6 +30,10 @@ def main() -> int:
     twice = [f"Q4-{a[0]}: {a[3]} ({a[4]}) and {b[3]} ({b[4]})" for a, b in zip(issues, issues[1:]) if a[0] == b[0]]
     if twice:
         print("issue numbers used twice:\n" + "\n".join(twice))
+        return 1
+    names = [issue[3] for issue in issues]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        print("issue names used twice: " + ", ".join(twice))
         return 1
     lines = ["# Errors", "",
              "Every error line ends in a number in brackets. This page lists them; `scripts/gen_errors_md.py` writes it from the",

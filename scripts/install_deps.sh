@@ -1,11 +1,13 @@
 #!/bin/sh
 # install_deps.sh: installs what q4 builds and tests with, from the distribution's packages (Debian 12, Ubuntu 22.04 and later).
 # As root or with sudo; returns at once when everything is there.
+#   install_deps.sh clang   also what scripts/fuzz.sh builds with (Debian 12, Ubuntu 24.04 and later)
 set -eu
 
 packages='g++ cmake ninja-build pkg-config python3 python3-venv
 libabsl-dev nlohmann-json3-dev libzstd-dev libhwy-dev libxxhash-dev libssl-dev libcli11-dev libfmt-dev
 catch2 libbenchmark-dev'
+[ "${1:-}" != clang ] || packages="$packages clang libclang-rt-dev"
 
 missing=
 for package in $packages; do

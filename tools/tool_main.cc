@@ -6,9 +6,10 @@
 #include <cstdio>
 #include <exception>
 #include <new>
+#include <system_error>
 
-#include "formats/base/text.h"
 #include "kernels/kernels.h"
+#include "tools/usage_issues.h"
 
 namespace q4 {
 namespace {
@@ -48,6 +49,12 @@ void PrintLine(std::string_view tool, std::string_view text) {
 
 int Exit(ExitCode code) { return static_cast<int>(code); }
 
+// Prints the error line and returns the exit code that goes with it.
+int PrintError(std::string_view tool, const absl::Status& error) {
+  PrintLine(tool, MessageOf(error));
+  return Exit(ExitCodeOf(error));
+}
+
 }  // namespace
 
 const std::atomic<bool>& InterruptRequested() { return interrupted; }
@@ -59,15 +66,11 @@ int Run(std::string_view tool, const bool& quiet, const Body& body) {
   ReturnLargeBlocks();
   try {
     if (!FloatEnvironmentIsCanonical()) {
-      PrintLine(tool,
-                "the floating-point environment flushes subnormals or does not round to nearest, so results would "
-                "differ (a preloaded library set it?) [Q4-9001]");
-      return Exit(ExitCode::kInternal);
+      return PrintError(tool, Fail(kFloatEnvironment, {}, {}));
     }
     absl::StatusOr<ToolResult> result = body();
     if (!result.ok()) {
-      PrintLine(tool, MessageOf(result.status()));
-      return Exit(ExitCodeOf(result.status()));
+      return PrintError(tool, result.status());
     }
     if (!quiet) {
       for (const std::string& note : result->notes) PrintLine(tool, note);
@@ -75,16 +78,17 @@ int Run(std::string_view tool, const bool& quiet, const Body& body) {
     for (const std::string& error : result->errors) PrintLine(tool, error);
     const bool written = std::fwrite(result->output.data(), 1, result->output.size(), stdout) == result->output.size();
     if (!written || std::fflush(stdout) != 0 || std::fclose(stdout) != 0) {
-      PrintLine(tool, "stdout: cannot write the results [Q4-2090]");
-      return Exit(ExitCode::kIo);
+      return PrintError(tool, Fail(kCannotPrint, "stdout", {}));
     }
     return Exit(result->exit_code);
   } catch (const std::bad_alloc&) {
-    PrintLine(tool, "out of memory: raise the process's limit or lower --max-memory [Q4-2091]");
-    return Exit(ExitCode::kIo);
+    return PrintError(tool, Fail(kToolOutOfMemory, {}, {}));
+  } catch (const std::system_error& e) {
+    // A thread that cannot be started: its stack does not fit, or the process may have no more threads.
+    const bool short_of_memory = e.code() == std::errc::resource_unavailable_try_again;
+    return PrintError(tool, Fail(short_of_memory ? kToolOutOfMemory : kInternalError, {}, {}, e.what()));
   } catch (const std::exception& e) {
-    PrintLine(tool, "internal error: " + Printable(e.what()) + " [Q4-9002]");
-    return Exit(ExitCode::kInternal);
+    return PrintError(tool, Fail(kInternalError, {}, {}, e.what()));
   }
 }
 

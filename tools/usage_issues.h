@@ -1,4 +1,4 @@
-// Rules of the command line.
+// Rules of the command line, and what ends a tool whatever it does.
 #pragma once
 
 #include "formats/base/status.h"
@@ -11,5 +11,13 @@ inline constexpr Issue kNotYetEncoderMse{5901, ExitCode::kUnsupported,
 inline constexpr Issue kNotYetReport{5903, ExitCode::kUnsupported,
                                      "HTML, JUnit and Markdown reports and gate files are not part of this version; "
                                      "use --json and the threshold flags"};
+
+inline constexpr Issue kCannotPrint{2090, ExitCode::kIo, "cannot write the results"};
+inline constexpr Issue kToolOutOfMemory{2091, ExitCode::kIo,
+                                        "out of memory: raise the process's limit or lower --max-memory"};
+inline constexpr Issue kFloatEnvironment{9001, ExitCode::kInternal,
+                                         "the floating-point environment flushes subnormals or does not round to "
+                                         "nearest, so results would differ (a preloaded library set it?)"};
+inline constexpr Issue kInternalError{9002, ExitCode::kInternal, "internal error"};
 
 }  // namespace q4

@@ -1,0 +1,135 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the fuzz targets, testdata/fuzz/<target>/*: one small input per feature.
+
+Inputs named regression_* are not made here: each once made a target fail.
+"""
+import hashlib
+import json
+import pathlib
+import struct
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+OUT = ROOT / "testdata" / "fuzz"
+
+
+def write(target: str, name: str, content: "bytes | str") -> None:
+    folder = OUT / target
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+
+
+class Container:
+    """The regions of a .q4 file, as far as the seeds need them."""
+
+    def __init__(self, path: pathlib.Path):
+        data = path.read_bytes()
+        self.header = data[:4096]
+        offset, size = struct.unpack_from("<QQ", data, len(data) - 120)
+        self.index = data[offset:offset + size]
+        chunks, chunk_bytes = struct.unpack_from("<QQ", self.index, 8 + 4 * 24 + 8)
+        self.chunks = []  # (codec, planes, raw bytes, stored)
+        for at in range(chunks, chunks + chunk_bytes, 64):
+            begin, stored, raw, codec, planes = struct.unpack_from("<QIIBB", self.index, at)
+            self.chunks.append((codec, planes, raw, data[begin:begin + stored]))
+
+    def fuzz_input(self) -> bytes:
+        """As tests/fuzz/q4_container_fuzz.cc reads it."""
+        stored = b"".join(chunk[3] for chunk in self.chunks)
+        return struct.pack("<H", len(self.index)) + self.header[8:72] + self.index + stored
+
+
+def safetensors_header(tensors: dict, metadata: "dict | None" = None) -> str:
+    header, end = {}, 0
+    if metadata:
+        header["__metadata__"] = metadata
+    for name, (dtype, shape, size) in tensors.items():
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
+        end += size
+    return json.dumps(header, separators=(",", ":"))
+
+
+def json_seeds() -> None:
+    write("json", "scalars", '[null, true, false, 0, -1, 18446744073709551615, 1.5e-7, "\\u00e9\\ud83d\\ude00\\n"]')
+    write("json", "nested", '{"a": {"b": [{}, [], {"c": [1, [2, [3]]]}]}, "": ""}')
+    write("json", "duplicate_key", '{"a": 1, "\\u0061": 2}')
+    write("json", "negative_zero", "[-0, -0.0, 1e16, 1E-5]")
+    write("provenance", "full", json.dumps(
+        {"numerics": "q4n-1", "options": {"keep_dtype": "BF16", "type": "nf4"},
+         "source": {"files": [{"name": "model.safetensors", "sha256": "00" * 32, "size": 12},
+                              {"name": "b", "size": 1, "xxh3": "0" * 16}], "format": "safetensors"},
+         "tool": {"name": "q4convert", "version": "0.1.0"}}, separators=(",", ":")))
+    write("provenance", "other_types", '{"tool":[],"options":{"keep_dtype":3},"source":{"files":[{"size":-1},4]}}')
+    write("recipe", "every_key", json.dumps({"rules": [
+        {"match": "experts", "type": "fp4", "block_size": 128, "double_quant": False, "encoder": "absmax"},
+        {"match": "layers\\.0\\.", "keep": True}]}))
+    write("recipe", "unknown_key", '{"rules":[{"match":"a","blocksize":64}]}')
+    write("shard_index", "two_shards", json.dumps(
+        {"metadata": {"total_size": 3, "note": [1]},
+         "weight_map": {"a.weight": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors",
+                        "c": "model-00001-of-00002.safetensors"}}))
+    write("shard_index", "path", '{"weight_map":{"a":"../x"}}')
+    root = hashlib.sha256(b"\0" * 64).hexdigest()
+    for count, name in ((1, "one"), (2, "two")):
+        parts = [{"bytes": 9000 + i, "name": f"m-0000{i + 1}-of-0000{count}.q4", "root": "00" * 32}
+                 for i in range(count)]
+        write("q4_shard_list", name, json.dumps(
+            {"format": "q4-shards-1", "parts": parts, "root": root if count > 1 else "00" * 32,
+             "tensors": {"a": 0, "b": count - 1}}, indent=2) + "\n")
+
+
+def safetensors_seeds() -> None:
+    tensors = {"a": ("F32", [2, 3], 24), "b.weight": ("BF16", [4], 8), "empty": ("I64", [0, 5], 0), "s": ("U8", [], 1)}
+    header = safetensors_header(tensors, {"format": "pt"})
+    write("safetensors", "header", header)
+    write("safetensors", "header_large", safetensors_header({"x": ("F16", [1 << 20, 1 << 19], 1 << 40)}))
+    write("safetensors", "header_overlap", '{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},'
+                                           '"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}')
+    write("safetensors", "file", struct.pack("<Q", len(header)) + header.encode() + bytes(33))
+    write("safetensors", "lfs_pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
+    # A header length whose first byte looks like the start of a JSON document.
+    write("safetensors", "header_of_0x7b_bytes", safetensors_header({"a": ("U8", [1], 1)}).ljust(0x7B))
+
+
+def container_seeds() -> None:
+    for name in ("v1_two_tensors", "v1_full_zstd"):
+        container = Container(ROOT / "testdata" / "q4" / f"{name}.q4")
+        write("q4_index", name, container.index)
+        write("q4_container", name, container.fuzz_input())
+        for number, (codec, planes, raw, stored) in enumerate(container.chunks):
+            if codec == 1 and len(stored) < 2000:
+                write("q4_chunk", f"frame_{number}", bytes([1, {1: 0, 2: 1, 4: 2}[planes]]) +
+                      raw.to_bytes(3, "little") + stored)
+    write("q4_chunk", "round_trip_stored", bytes([0, 0, 0, 0]) + bytes(range(64)))
+    write("q4_chunk", "round_trip_planes", bytes([0, 2, 1, 2]) + bytes([0, 0, 128, 63]) * 32)
+    # zstd, the flipped bit, two tensors, one file; a raw I16 [3]; a nested FP4 BF16 [5, 13]; the file.
+    raw = bytes([1, 3, 0, 8 - 1]) + bytes(range(6))
+    nested = bytes([2, 5, 13, 1, 2, 0, 0, 1]) + struct.pack("<65H", *(0x3C00 + 37 * i for i in range(65)))
+    write("q4_roundtrip", "raw_nested_file", bytes([1, 9, 9, 9, 2, 1]) + raw + nested + bytes([4]) + b"text")
+    plain = bytes([1, 19, 1, 0, 1, 7, 0]) + struct.pack("<19f", *(0.25 * i - 2 for i in range(19)))
+    write("q4_roundtrip", "plain", bytes([0, 0, 128, 0, 1, 0]) + plain)
+    write("q4_roundtrip", "nothing", bytes(6))
+
+
+def other_seeds() -> None:
+    write("policy", "llama", "M2model.embed_tokens.weight\nM2model.layers.0.self_attn.q_proj.weight\n"
+                             "M2model.layers.0.mlp.gate.weight\nM3model.layers.0.mlp.experts.gate_up_proj\n"
+                             "M1model.norm.weight\nL2lm_head.weight\n\n"
+                             '{"model_type":"llama","architectures":["LlamaForCausalLM"],"text_config":{"model_type":"x"}}')
+    write("policy", "attention", "M2a.out_proj.weight\nM2a.in_proj_weight\nM2score.weight\nB2cls.predictions.transform."
+                                 "dense.weight\n\n")
+    write("name_pattern", "literal", "mlp\na.mlp.b")
+    write("name_pattern", "alternatives", "^(a|b[0-9]+)?\\.(?!c).{1,3}$\nb12.xyz")
+    write("name_pattern", "back_reference", "(a*)*\\1[[:alpha:]\\d]\naaaab")
+    write("name_pattern", "unclosed", "([a-\nx")
+    elements = struct.pack("<96f", *(0.02 * (i % 37 - 18) for i in range(96)))
+    write("kernels", "f32", bytes([0, 0, 0, 3]) + elements + struct.pack("<24f", *(0.1 * i for i in range(24))))
+    bf16 = struct.pack("<150H", *(0x3C00 + 101 * i & 0xBFFF for i in range(150)))
+    write("kernels", "bf16_fp4", bytes([2, 1, 1, 0]) + bf16 + bytes(range(100)))
+    write("kernels", "f16_not_finite", bytes([1, 0, 0, 1]) + struct.pack("<40H", *range(0x7BE8, 0x7C10)) + bytes(30))
+
+
+if __name__ == "__main__":
+    json_seeds()
+    safetensors_seeds()
+    container_seeds()
+    other_seeds()

@@ -1,0 +1,242 @@
+"""Section 3.2: a checkpoint of several files; and model directories."""
+
+import json
+import os
+import time
+
+from harness import CONVERT, Bench, Case, Directory, Fifo, Link, Row, Socket, Sparse, accept, require
+from safetensors_bytes import floats, sparse_header, tensors
+
+INDEX = "model.safetensors.index.json"
+SHARD = "s1.safetensors"
+COMMAND = ("q4convert", INDEX, *CONVERT[2:])
+INSPECT = ("q4inspect", INDEX)
+GOOD_SHARD = tensors(a=("F32", (1,), floats(1)))
+
+
+def index_text(weight_map, total=None, **rest):
+    document = {"weight_map": weight_map, **rest}
+    if total is not None:
+        document["metadata"] = {"total_size": total}
+    return json.dumps(document).encode()
+
+
+def bad(index, issue, files=None, **rest):
+    """An index that both the converter and the inspector must refuse."""
+    for command in (COMMAND, INSPECT):
+        yield Case(
+            {INDEX: index, **({SHARD: GOOD_SHARD} if files is None else files)}, issue=issue, command=command, **rest
+        )
+
+
+def x01():
+    for name in ("../other.safetensors", "a/../../b", "/etc/passwd", "C:\\x", "//x", "", ".", "..", "a\0b", "a\\b"):
+        yield from bad(index_text({"a": name}), 3141)
+
+
+def x02():
+    files = {"elsewhere/real.safetensors": GOOD_SHARD, SHARD: Link("elsewhere/real.safetensors")}
+    yield from bad(index_text({"a": SHARD}), 2004, files)
+    yield accept({INDEX: index_text({"a": SHARD}), **files}, command=COMMAND + ("--follow-symlinks",))
+    yield from bad(index_text({"a": SHARD}), (3143, 2004), {SHARD: Link("nowhere")})
+    yield Case(
+        {INDEX: index_text({"a": SHARD}), SHARD: GOOD_SHARD, "real.json": b"{}", "config.json": Link("real.json")},
+        issue=2004,
+        command=COMMAND,
+    )
+
+
+def x03():
+    for content in (Fifo, Directory, Socket, Link("/dev/zero")):
+        yield Case(
+            {INDEX: index_text({"a": SHARD}), SHARD: content}, issue=2003, command=COMMAND + ("--follow-symlinks",)
+        )
+    yield Case({"in.safetensors": Fifo}, issue=2003)
+    yield Case({"in.q4": Fifo}, issue=2003, command=("q4verify", "in.q4"))
+
+
+def x04():
+    yield from bad(index_text({"a": SHARD, "b": SHARD}), 3143, {}, text=f"{SHARD}.*'a'")
+    yield Case({}, code=2, issue=2001)
+    yield Case(
+        {INDEX: index_text({"a": SHARD}), SHARD: GOOD_SHARD}, code=2, issue=2001, command=COMMAND, limits={"n": 4}
+    )
+
+
+def x07():
+    shards = {SHARD: GOOD_SHARD, "s2.safetensors": tensors(a=("F32", (1,), floats(1)), b=("F32", (1,), floats(1)))}
+    yield from bad(index_text({"a": SHARD, "b": "s2.safetensors"}), 3109, shards)
+
+
+def x08():
+    yield from bad(b'{"weight_map":{"a":"%s","a":"%s"}}' % (SHARD.encode(), SHARD.encode()), 3002)
+    for text in (
+        b'{"weight_map":[]}',
+        b'{"weight_map":{"a":1}}',
+        b'{"metadata":{}}',
+        b'{"weight_map":{"a":"s"},"other":1}',
+        b'{"weight_map":"a"}',
+        b'{"metadata":{"total_size":"4"},"weight_map":{"a":"s1.safetensors"}}',
+    ):
+        yield from bad(text, 3140)
+    yield from bad(b'{"weight_map":{"a":{"b":{"c":{}}}}}', (3003, 3140))
+    yield from bad(b'{"metadata":{"a":{"b":{"c":{}}}},"weight_map":{}}', 3003)
+    yield from bad(index_text({"": SHARD}), 3108)
+
+
+def x10():
+    yield from bad(index_text({"a": INDEX}), 3144)
+    yield from bad(index_text({"a": "other.index.json"}), 3144, {"other.index.json": index_text({"a": SHARD})})
+    yield from bad(index_text({"a": SHARD}), 3130, {SHARD: b"PK\x03\x04" + bytes(60)})
+
+
+def x11():
+    yield from bad(index_text({f"t{i}": f"s{i}" for i in range(10_001)}), 3142)
+
+    def a_million(path):
+        with open(path, "w", encoding="ascii") as file:
+            file.write('{"weight_map":{' + ",".join(f'"t{i}":"s{i}"' for i in range(50_000)))
+            for first in range(50_000, 1_000_000, 50_000):
+                file.write("," + ",".join(f'"t{i}":"s{i}"' for i in range(first, first + 50_000)))
+            file.write("}}")
+
+    yield from bad(a_million, 3142)
+    yield from bad(Sparse(b'{"weight_map":{', 300 << 20), 3004, rss=64)
+    yield from bad(Sparse(b'{"weight_map":{', 200 << 20), 3001, rss=64)
+
+    def million_tensors(path):
+        with open(path, "w", encoding="ascii") as file:
+            file.write('{"weight_map":{"t":"s1.safetensors"')
+            for first in range(0, 1_000_001, 50_000):
+                file.write("".join(f',"{i}":"s1.safetensors"' for i in range(first, min(first + 50_000, 1_000_001))))
+            file.write("}}")
+
+    yield Case({INDEX: million_tensors, SHARD: GOOD_SHARD}, issue=3105, command=COMMAND, seconds=5)
+
+
+def x12(bench: Bench):
+    """The source grows, or gets another time, while it is read. The converter is held at its output's lock until then."""
+    head, size = sparse_header({f"layer.{i}.q_proj.weight": ("BF16", (4096, 8192)) for i in range(8)})
+    for change in ("size", "time"):
+        source = bench.work / "in.safetensors"
+        bench.build({"in.safetensors": Sparse(head, size)})
+
+        def alter(child):
+            deadline = time.monotonic() + 60
+            while child.poll() is None and time.monotonic() < deadline:
+                if (bench.work / "out.q4.partial").exists():
+                    if change == "size":
+                        os.truncate(source, size + 1)
+                    else:
+                        os.utime(source, ns=(1, 1))
+                    return
+                time.sleep(0.0005)
+
+        result = bench.run(
+            (
+                "q4convert",
+                "in.safetensors",
+                "-o",
+                "out.q4",
+                "--device",
+                "cpu",
+                "-q",
+                "--threads",
+                "1",
+                "--progress",
+                "none",
+            ),
+            meanwhile=lambda child: alter(Waiting(child)),
+        )
+        require(result.code == 3 and 2006 in result.issues(), f"{change}: exit code {result.code}: {result.stderr}")
+        require({path.name for path in bench.work.iterdir()} == {"in.safetensors"}, "something was left behind")
+        bench.issues_seen |= result.issues()
+        source.unlink()
+
+
+class Waiting:
+    """A child whose end is awaited elsewhere."""
+
+    def __init__(self, child):
+        self.pid = child.pid
+
+    def poll(self):
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
+                return 0 if file.read().rsplit(")", 1)[1].split()[0] == "Z" else None
+        except OSError:
+            return 0
+
+
+def directories():
+    """Rules on model directories, which the table has no rows of their own for."""
+    convert = ("q4convert", "d", *CONVERT[2:])
+    yield Case({"d": Directory}, issue=3160, command=convert)
+    yield Case({"d/a.safetensors": GOOD_SHARD, "d/b.safetensors": GOOD_SHARD}, issue=3161, command=convert)
+    yield Case(
+        {"d/model.safetensors": GOOD_SHARD, "d/" + INDEX: index_text({"a": SHARD}), "d/" + SHARD: GOOD_SHARD},
+        issue=3161,
+        command=convert,
+    )
+    yield Case({"d/pytorch_model.bin": b"x"}, code=5, issue=5101, command=convert)
+    yield Case(
+        {"d/model.safetensors": GOOD_SHARD, "d/big.json": Sparse(b"{", (256 << 20) + 1)}, issue=3163, command=convert
+    )
+    yield Case(
+        {"d/model.safetensors": GOOD_SHARD, **{f"d/{i}.json": b"{}" for i in range(1001)}}, issue=3162, command=convert
+    )
+    yield Case(
+        {"d/model.safetensors": GOOD_SHARD, "d/config.json": Sparse(b"{", 17 << 20)}, issue=2007, command=convert
+    )
+    yield Case({"d/model.safetensors": GOOD_SHARD, "d/config.json": b'{"a":' * 100}, issue=3003, command=convert)
+    yield Case(
+        {"d/model.safetensors": GOOD_SHARD, "d/config.json": b'{"n":18446744073709551616}'},
+        code=(0, 3),
+        command=convert,
+        makes=(),
+    )
+    for text in (b"{}", b'[{"path":"../x"}]', b'[{"path":1}]', b'[{"path":"/etc"}]', b'[{"path":".git"}]'):
+        yield Case({"d/model.safetensors": GOOD_SHARD, "d/modules.json": text}, issue=3164, command=convert)
+
+
+def total_size():
+    yield from bad(index_text({"a": SHARD}, total=5), 3147, text="5.*4")
+    yield from bad(index_text({"a": SHARD}, total=2**64 - 1), 3147)
+
+
+ROWS = [
+    Row("X01", "shard name that is a path", x01),
+    Row("X02", "shard or companion is a symbolic link", x02),
+    Row("X03", "shard is FIFO, directory, socket, device", x03),
+    Row("X04", "shard missing or unreadable", x04),
+    Row(
+        "X05",
+        "tensor is not in the shard named",
+        lambda: bad(
+            index_text({"a": SHARD, "b": "s2.safetensors", "c": SHARD}),
+            3145,
+            {SHARD: GOOD_SHARD, "s2.safetensors": tensors(b=("U8", (1,), b"x"))},
+        ),
+    ),
+    Row(
+        "X06",
+        "shard holds an unlisted tensor",
+        lambda: bad(index_text({"a": SHARD}), 3146, {SHARD: tensors(a=("U8", (1,), b"x"), b=("U8", (1,), b"x"))}),
+    ),
+    Row("X07", "one tensor in two shards", x07),
+    Row("X08", "weight_map of a wrong form", x08),
+    Row("X09", "wrong total_size", total_size),
+    Row(
+        "X10",
+        "index as a shard of itself or of another",
+        x10,
+        note="a shard of an alien kind is named by its content (Q4-3130)",
+    ),
+    Row(
+        "X11",
+        "10,001 and 1 M shards, 1 M tensors, 300 MB index",
+        lambda: [*x11(), *directories()],
+        note="also the limits and rules on model directories",
+    ),
+    Row("X12", "source changes while it is read", lambda: [x12]),
+]
