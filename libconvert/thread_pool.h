@@ -13,6 +13,7 @@ namespace q4 {
 
 class ThreadPool {
  public:
+  // Throws std::system_error when the system gives no more threads.
   explicit ThreadPool(unsigned threads);
   // Runs what was submitted, then joins.
   ~ThreadPool();
@@ -36,6 +37,7 @@ class ThreadPool {
     }
   };
   void Loop();
+  void Stop();
 
   std::mutex mutex_;
   std::condition_variable wake_, idle_;
