@@ -13,9 +13,8 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/checkpoint.h"
-#include "formats/q4_container.h"
-#include "libconvert/model_stats.h"
 #include "libconvert/progress.h"
+#include "libconvert/verify_report.h"
 
 namespace q4 {
 
@@ -30,43 +29,6 @@ struct VerifyOptions {
   std::optional<double> max_abs_error;
   CancelFlag* cancel = nullptr;
 };
-
-// One thing that is wrong.
-struct VerifyFinding {
-  int issue = 0;        // the number after Q4-
-  std::string tensor;   // name of the tensor concerned; "" when it is none
-  std::string message;  // the whole error line but the tool's name; fit for a terminal
-};
-
-struct VerifyTensor {
-  std::string name;
-  Q4Scheme scheme = Q4Scheme::kRaw;
-  std::uint64_t elems = 0;
-  bool passed = true;      // no finding names it
-  bool compared = false;   // with the source, whole
-  bool has_stats = false;  // recorded, or recomputed when `compared`
-  Q4Stats stats;
-};
-
-// Everything that was looked at. Complete even when findings are many: only their listing is capped.
-struct VerifyReport {
-  std::string path, source;
-  Sha256 root{};                  // the artifact's identity
-  std::uint32_t shards = 0;       // files verified
-  std::uint32_t shard_count = 0;  // files the model has; more than `shards` when one was given alone
-  std::uint64_t file_bytes = 0;   // of these shards
-  std::uint64_t chunks = 0;
-  std::uint64_t source_bytes = 0;     // tensor bytes of the source that were compared
-  std::vector<VerifyTensor> tensors;  // bytewise sorted by name
-  std::uint64_t embedded_files = 0;
-  bool stats_recomputed = false;        // of every quantized tensor
-  ModelStats model;                     // of the tensors that have statistics
-  std::vector<VerifyFinding> findings;  // the first kMaxFindings, in file order, then name order
-  std::uint64_t finding_count = 0;      // all of them
-
-  bool passed() const { return finding_count == 0; }
-};
-inline constexpr std::size_t kMaxFindings = 100;
 
 // Verifies the container `path` (a file, a shard, or NAME.q4.index.json). What is wrong with the container is in the
 // report; a status is returned only if it cannot be opened or read, if the source cannot be, or if `options.cancel` was
