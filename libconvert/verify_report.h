@@ -75,10 +75,10 @@ struct VerifyGroup {
 
 // One threshold held against one subject.
 struct GateVerdict {
-  enum class Scope : std::uint8_t { kTensor, kGroup, kModel };
+  enum class Scope : std::uint8_t { kTensor, kLayer, kRole, kModel };
   std::string gate;  // the rule's name in the gate file, or the flag ("--max-nmse"), or "baseline"
   Scope scope = Scope::kTensor;
-  std::string subject;     // name of the tensor or group; "" for the model
+  std::string subject;     // name of the tensor, layer or role; "" for the model
   std::string statistic;   // as in the JSON report: "nmse", "sqnr_db", ...
   bool is_maximum = true;  // the value may be at most `limit`, else at least
   double limit = 0;
@@ -98,9 +98,11 @@ struct VerifyReport {
   std::string architecture, model_type;  // from the embedded config.json; "" when not stated
   std::string provenance;                // the JSON document as stored
   double sample_percent = 100;           // of the slabs that were compared with the source
+  std::string only;                      // the regular expression of the tensors that were compared; "": all
+  std::string baseline;                  // the earlier report that was held against this one; "": none
   std::vector<VerifyTensor> tensors;     // bytewise sorted by name
   std::vector<VerifyGroup> groups;       // layers in natural order, then roles by name
-  std::vector<GateVerdict> gates;        // in the order: tensors by name, groups, model
+  std::vector<GateVerdict> gates;        // in the order: tensors by name, layers, roles, model
   std::uint64_t embedded_files = 0;
   bool stats_recomputed = false;        // of every quantized tensor
   ModelStats model;                     // of the tensors that have statistics
