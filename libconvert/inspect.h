@@ -114,6 +114,16 @@ absl::StatusOr<std::vector<DumpValue>> DumpTensor(FileSystem& fs, const std::str
                                                   std::uint64_t start, std::uint64_t count);
 inline constexpr std::uint64_t kMaxDump = 1'000'000;
 
+// What a report shows beyond the summary.
+struct InspectDetail {
+  std::vector<const InspectTensor*> tensors;  // listed, in this order
+  bool list_tensors = false;
+  bool stats = false;  // error statistics: of the model, and of each listed tensor
+  bool hist = false;   // code usage
+  bool files = false;
+  std::vector<DumpValue> dump;  // of the one listed tensor
+};
+
 // "START:COUNT"
 struct DumpRange {
   std::uint64_t start = 0, count = 0;

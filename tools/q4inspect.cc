@@ -2,8 +2,8 @@
 // docs/q4inspect.md.
 #include "libconvert/inspect.h"
 #include "libconvert/inspect_diff.h"
-#include "libconvert/report_json.h"
-#include "libconvert/report_text.h"
+#include "libconvert/inspect_json.h"
+#include "libconvert/inspect_text.h"
 #include "libconvert/verify_issues.h"
 #include "tools/options.h"
 #include "tools/tool_main.h"
