@@ -15,24 +15,11 @@
 namespace q4 {
 namespace {
 
-// The options of a conversion on one line, without those that were left empty.
-std::string OptionsText(const Json& document) {
-  std::string text;
-  const auto options = document.find("options");
-  if (options == document.end() || !options->is_object()) return text;
-  for (const auto& [key, value] : options->items()) {
-    if (value.is_null() || (value.is_array() && value.empty())) continue;
-    if (!text.empty()) text += ", ";
-    text += key + " " + (value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', true));
-  }
-  return Printable(text, 400);
-}
-
 std::string ProvenanceText(const InspectReport& report) {
   const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
   if (!view.ok()) return Field("made by", "unknown: the provenance is no JSON object");
   std::string text = Field("made by", Printable(fmt::format("{}, arithmetic {}", view->tool, view->numerics)));
-  text += Field("options", OptionsText(view->document));
+  text += Field("options", Printable(ConversionOptions(*view), 400));
   constexpr std::size_t kShownSources = 3;
   for (std::size_t i = 0; i < view->sources.size() && i < kShownSources; ++i) {
     const SourceFileRecord& source = view->sources[i];

@@ -52,4 +52,16 @@ absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::strin
   return view;
 }
 
+std::string ConversionOptions(const ProvenanceView& view) {
+  std::string text;
+  const auto options = view.document.find("options");
+  if (options == view.document.end() || !options->is_object()) return text;
+  for (const auto& [key, value] : options->items()) {
+    if (value.is_null() || (value.is_array() && value.empty())) continue;
+    if (!text.empty()) text += ", ";
+    text += key + " " + (value.is_string() ? value.get<std::string>() : value.dump(-1, ' ', true));
+  }
+  return text;
+}
+
 }  // namespace q4

@@ -33,4 +33,7 @@ struct ProvenanceView {
 // Fails if the text is no JSON object. `path` is named in errors.
 absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::string_view path);
 
+// The recorded options on one line, "type nf4, block_size 64", without those that were left empty. Not escaped.
+std::string ConversionOptions(const ProvenanceView& view);
+
 }  // namespace q4

@@ -1,0 +1,11 @@
+// page.css and page.js of this folder, as the build embeds them (cmake/q4_embed_text.cmake). Internal to report_html.
+#pragma once
+
+#include <string_view>
+
+namespace q4::html {
+
+extern const std::string_view kPageCss;
+extern const std::string_view kPageJs;
+
+}  // namespace q4::html
