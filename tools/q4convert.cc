@@ -41,7 +41,7 @@ absl::StatusOr<Q4Compression> ParseCompression(const std::string& text) {
 // What this version does not do yet gets its own exit code and a sentence, never a silent substitute.
 absl::Status CheckSupported(const ConvertFlags& flags) {
   if (flags.encoder == "mse") return Fail(kNotYetEncoderMse, {}, {});
-  if (!flags.gate.empty()) return Fail(kNotYetReport, {}, "--gate");
+  if (!flags.gate.empty()) return Fail(kNotYetGate, {}, "--gate");
   return absl::OkStatus();
 }
 

@@ -5,19 +5,12 @@
 #include "libconvert/verify.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
+#include "tools/report_files.h"
 #include "tools/tool_main.h"
 #include "tools/usage_issues.h"
 
 namespace q4 {
 namespace {
-
-absl::Status CheckSupported(const VerifyFlags& flags) {
-  if (!flags.gate.empty()) return Fail(kNotYetReport, {}, "--gate");
-  if (!flags.junit.empty()) return Fail(kNotYetReport, {}, "--junit");
-  if (!flags.markdown.empty()) return Fail(kNotYetReport, {}, "--markdown");
-  if (!flags.html.empty()) return Fail(kNotYetReport, {}, "--html");
-  return absl::OkStatus();
-}
 
 VerifyOptions OptionsFrom(const VerifyFlags& flags) {
   VerifyOptions options;
@@ -33,7 +26,9 @@ VerifyOptions OptionsFrom(const VerifyFlags& flags) {
 }
 
 absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
-  Q4_RETURN_IF_ERROR(CheckSupported(flags));
+  if (!flags.gate.empty()) return Fail(kNotYetGate, {}, "--gate");
+  ReportFiles reports;
+  Q4_RETURN_IF_ERROR(reports.Open(PosixFileSystem(), flags));
   ProgressPrinter printer("q4verify", flags.progress, flags.quiet);
   Q4_ASSIGN_OR_RETURN(const VerifyReport report,
                       VerifyModel(PosixFileSystem(), flags.file, OptionsFrom(flags), printer.Callback()));
@@ -41,6 +36,11 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
   for (const VerifyFinding& finding : report.findings) result.errors.push_back(finding.message);
   if (report.finding_count > report.findings.size()) {
     result.errors.push_back("and " + std::to_string(report.finding_count - report.findings.size()) + " more problems");
+  }
+  // A broken check is the weightier news; a report that is missing fails the run nonetheless.
+  for (const absl::Status& status : reports.Write(report)) {
+    result.errors.push_back(MessageOf(status));
+    result.exit_code = ExitCodeOf(status);
   }
   if (!report.passed()) result.exit_code = ExitCode::kCheckFailed;
   if (flags.json) {

@@ -155,8 +155,6 @@ expect 0 '' cmp auto.q4 cpu.q4
 
 # ---- not in this version (5)
 expect 5 'encoder mse' q4convert "$src" -o x.q4 --encoder mse
-expect 5 'report' q4verify tiny.q4 --html report.html
-expect 5 'report' q4verify tiny.q4 --junit report.xml
 absent x.q4
 
 # ---- a check failed (6)

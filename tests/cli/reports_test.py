@@ -1,0 +1,143 @@
+#!/usr/bin/env python3
+"""q4verify's report files: when they are written, what is refused, and JUnit XML as its readers want it.
+
+    reports_test.py TOOLS REPORT_SAMPLE CHECKPOINTS
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+
+CHECKS = 0
+
+
+def check(holds: bool, what: str, *details) -> None:
+    global CHECKS
+    CHECKS += 1
+    if not holds:
+        raise SystemExit(f"reports_test: FAILED: {what} {details if details else ''}")
+
+
+# The schema that Jenkins publishes, as far as a reader relies on it: element -> (attributes that must be there, children).
+JUNIT = {
+    "testsuites": ({"name", "tests", "failures", "errors"}, {"testsuite"}),
+    "testsuite": ({"name", "tests", "failures", "errors", "skipped"}, {"testcase"}),
+    "testcase": ({"name", "classname"}, {"failure", "skipped"}),
+    "failure": ({"message", "type"}, set()),
+    "skipped": ({"message"}, set()),
+}
+
+
+def check_junit(path: pathlib.Path) -> ElementTree.Element:
+    root = ElementTree.parse(path).getroot()
+    check(root.tag == "testsuites", "the root is testsuites")
+    for element in root.iter():
+        attributes, children = JUNIT[element.tag]
+        check(attributes <= set(element.attrib), f"{element.tag} has its attributes", element.attrib)
+        check({child.tag for child in element} <= children, f"{element.tag} has only its children")
+        check("time" not in element.attrib and "timestamp" not in element.attrib, "no time makes two runs differ")
+    for suite in root.iter("testsuite"):
+        cases = suite.findall("testcase")
+        check(int(suite.get("tests")) == len(cases), "the count of tests is right")
+        check(int(suite.get("failures")) == len(suite.findall("testcase/failure")), "the count of failures is right")
+        check(int(suite.get("skipped")) == len(suite.findall("testcase/skipped")), "the count of skipped ones is right")
+        check(all(len(case) <= 1 for case in cases), "a case fails or is skipped once")
+        check(len({case.get("name") for case in cases}) == len(cases), "no two cases have one name")
+    for total in ("tests", "failures", "skipped"):
+        check(int(root.get(total)) == sum(int(suite.get(total)) for suite in root), f"the total of {total} is right")
+    return root
+
+
+class Run:
+    def __init__(self, tools: pathlib.Path, work: pathlib.Path):
+        self.tools, self.work = tools, work
+
+    def __call__(self, tool: str, *arguments, code: int = 0) -> str:
+        done = subprocess.run([self.tools / tool, *map(str, arguments)], cwd=self.work, capture_output=True, text=True)
+        check(done.returncode == code, f"{tool} {arguments} ends with {code}", done.returncode, done.stderr)
+        return done.stderr
+
+
+def check_writing(run: Run, source: pathlib.Path) -> None:
+    work = run.work
+    run("q4convert", source, "-o", "model.q4", "-q")
+    reports = ("--junit", "r.xml", "--markdown", "r.md", "--html", "r.html")
+    names = ("r.xml", "r.md", "r.html")
+    run("q4verify", "model.q4", "--against", source, *reports, "-q")
+    first = [(work / name).read_bytes() for name in names]
+    suites = {suite.get("name"): suite for suite in check_junit(work / "r.xml")}
+    check(set(suites) == {"integrity", "comparison"}, "a suite per kind", set(suites))
+    check(first[1].startswith("## ✅".encode()) and first[2].startswith(b"<!DOCTYPE html>"), "Markdown and HTML are what they should be")
+    run("q4verify", "model.q4", "--against", source, *reports, "-q", "--threads", "1")
+    check([(work / name).read_bytes() for name in names] == first, "the same verification writes the same reports, over the old ones")
+
+    # A broken limit: the reports are there, and name the tensor.
+    error = run("q4verify", "model.q4", "--max-nmse", "1e-9", *reports, code=6)
+    check("[Q4-63" in error, "the breach is an error line", error)
+    root = check_junit(work / "r.xml")
+    failed = [case for case in root.iter("testcase") if case.find("failure") is not None]
+    check(any("model.layers.0.mlp.down_proj.weight" in case.get("name") for case in failed), "JUnit names the tensor")
+    for name in ("r.md", "r.html"):
+        text = (work / name).read_text(encoding="utf-8")
+        check("model.layers.0.mlp.down_proj.weight" in text and "ailed" in text, f"{name} names the tensor")
+
+    # A flipped bit in the payload: integrity fails, and so does its suite.
+    damaged = bytearray((work / "model.q4").read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    (work / "damaged.q4").write_bytes(damaged)
+    run("q4verify", "damaged.q4", *reports, "-q", code=6)
+    suites = {suite.get("name"): suite for suite in check_junit(work / "r.xml")}
+    check(int(suites["integrity"].get("failures")) == 1, "the integrity suite fails")
+    for path in work.glob("*.partial"):
+        check(False, "nothing is left behind", path)
+
+
+def check_refusals(run: Run, source: pathlib.Path) -> None:
+    work = run.work
+    before = (work / "model.q4").read_bytes()
+    (work / "link.html").symlink_to("model.q4")
+    os.link(work / "model.q4", work / "hard.html")
+    for path in ("model.q4", "./model.q4", "link.html", "hard.html"):
+        check("[Q4-1002]" in run("q4verify", "model.q4", "--html", path, code=1), f"{path} is the container")
+    (work / "source").mkdir()
+    for file in source.iterdir():
+        (work / "source" / file.name).write_bytes(file.read_bytes())
+    for name in ("model.safetensors", "config.json"):
+        error = run("q4verify", "model.q4", "--against", "source", "--markdown", f"source/{name}", code=1)
+        check("[Q4-1002]" in error, f"{name} is part of the source", error)
+        check((work / "source" / name).read_bytes() == (source / name).read_bytes(), f"{name} is as it was")
+    for other in ("same", "./same", "../" + work.name + "/same"):
+        check("[Q4-1003]" in run("q4verify", "model.q4", "--html", "same", "--junit", other, code=1), "two reports are two files")
+    check(not (work / "same").exists(), "a refused report does not appear")
+    run("q4verify", "model.q4", "--html", "no/such/directory/r.html", code=2)
+    # One that cannot be opened stops the tool before the work; the others do not appear.
+    run("q4verify", "model.q4", "--junit", "new.xml", "--html", "no/such/r.html", code=2)
+    check(not (work / "new.xml").exists() and not list(work.glob("*.partial")), "nothing is left of the others")
+    check((work / "model.q4").read_bytes() == before, "the container is as it was")
+
+
+def check_samples(sample: pathlib.Path, work: pathlib.Path) -> None:
+    for kind, failures in (("sound", 0), ("failed", 10), ("hostile", None)):
+        subprocess.run([sample, "3", kind, work / kind], check=True)
+        root = check_junit(work / f"{kind}.xml")
+        check(failures is None or int(root.get("failures")) == failures, f"{kind}: {failures} failures", root.get("failures"))
+        check({suite.get("name") for suite in root} == {"integrity", "comparison", "gates"}, f"{kind}: three suites")
+
+
+def main() -> int:
+    tools, sample, checkpoints = (pathlib.Path(argument).resolve() for argument in sys.argv[1:4])
+    with tempfile.TemporaryDirectory() as directory:
+        work = pathlib.Path(directory).resolve()
+        run = Run(tools, work)
+        check_writing(run, checkpoints / "tiny_bf16st_src")
+        check_refusals(run, checkpoints / "tiny_bf16st_src")
+        check_samples(sample, work)
+    print(f"reports: {CHECKS} checks")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
