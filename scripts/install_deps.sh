@@ -1,5 +1,6 @@
 #!/bin/sh
 # install_deps.sh: installs what q4 builds and tests with, from the distribution's packages (Debian 12, Ubuntu 22.04 and later).
+# The browser that the HTML report is tested in is a package of Debian only; the test takes any Chromium or Chrome it finds.
 # As root or with sudo; returns at once when everything is there.
 #   install_deps.sh clang   also what scripts/fuzz.sh builds with (Debian 12, Ubuntu 24.04 and later)
 set -eu
@@ -7,6 +8,7 @@ set -eu
 packages='g++ cmake ninja-build pkg-config python3 python3-venv
 libabsl-dev nlohmann-json3-dev libzstd-dev libhwy-dev libxxhash-dev libssl-dev libcli11-dev libfmt-dev
 catch2 libbenchmark-dev'
+if grep -q '^ID=debian' /etc/os-release 2>/dev/null; then packages="$packages chromium-headless-shell"; fi
 [ "${1:-}" != clang ] || packages="$packages clang libclang-rt-dev"
 
 missing=
