@@ -49,6 +49,10 @@ struct Q4Writer::State {
 
   // Appends to the file, gathering what is small.
   absl::Status Write(std::span<const std::uint8_t> bytes) {
+    if (retracing) {
+      flushed += bytes.size();
+      return absl::OkStatus();
+    }
     if (gathered.size() + bytes.size() > kGatherBytes) Q4_RETURN_IF_ERROR(Flush());
     if (bytes.size() >= kGatherBytes) {
       Q4_RETURN_IF_ERROR(WriteOut(bytes));
@@ -79,6 +83,7 @@ struct Q4Writer::State {
   }
 
   std::uint64_t size() const { return flushed + gathered.size(); }
+  bool in_segment() const { return phase == Phase::kInFile || phase == Phase::kInPart; }
 
   WritableFile* file;
   Q4Index index;
@@ -87,6 +92,7 @@ struct Q4Writer::State {
   std::vector<std::uint64_t> first_chunk;  // of each tensor
   std::size_t files_begun = 0;
   bool any_tensor_begun = false;
+  bool retracing = false;  // the file holds it already: count only
   Phase phase = Phase::kIdle;
   std::uint64_t alignment = 1;         // of the next chunk
   std::vector<std::uint8_t> gathered;  // written but not yet given to `file`
@@ -97,6 +103,14 @@ Q4Writer::Q4Writer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Q4Writer::~Q4Writer() = default;
 
 absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Create(WritableFile* file, Q4Index index) {
+  return Begin(file, std::move(index), /*retracing=*/false);
+}
+
+absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Resume(WritableFile* file, Q4Index index) {
+  return Begin(file, std::move(index), /*retracing=*/true);
+}
+
+absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Begin(WritableFile* file, Q4Index index, bool retracing) {
   index.version = kQ4FormatVersion;
   index.chunks.clear();
   if (absl::Status plan = PreparePlan(&index, file->path()); !plan.ok()) return Misuse(file->path(), MessageOf(plan));
@@ -104,6 +118,7 @@ absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Create(WritableFile* file, Q
   Q4Header{index.version, index.required_features, 0, index.file_id, index.shard, index.shard_count}.EncodeTo(&header);
   auto state = std::make_unique<State>(file, std::move(index));
   state->header = header.Take();
+  state->retracing = retracing;
   Q4_RETURN_IF_ERROR(state->Write(state->header));
   return std::unique_ptr<Q4Writer>(new Q4Writer(std::move(state)));
 }
@@ -146,8 +161,7 @@ absl::Status Q4Writer::BeginPart(Q4Part part) {
 
 absl::Status Q4Writer::Append(const Q4EncodedChunk& chunk) {
   State& s = *state_;
-  if ((s.phase != State::Phase::kInFile && s.phase != State::Phase::kInPart) ||
-      chunk.stored.size() != chunk.entry.stored_bytes) {
+  if (!s.in_segment() || s.retracing || chunk.stored.size() != chunk.entry.stored_bytes) {
     return Misuse(s.file->path(), fmt::format("chunk {} out of turn", s.index.chunks.size()));
   }
   Q4_RETURN_IF_ERROR(s.PadTo(s.alignment));
@@ -156,6 +170,23 @@ absl::Status Q4Writer::Append(const Q4EncodedChunk& chunk) {
   s.index.chunks.back().offset = s.size();
   return s.Write(chunk.stored);
 }
+
+absl::Status Q4Writer::AppendStored(const Q4Chunk& chunk) {
+  State& s = *state_;
+  if (!s.in_segment() || !s.retracing) {
+    return Misuse(s.file->path(), fmt::format("chunk {} out of turn", s.index.chunks.size()));
+  }
+  Q4_RETURN_IF_ERROR(s.PadTo(s.alignment));
+  s.alignment = 1;
+  if (chunk.offset != s.size()) {
+    return Misuse(s.file->path(), fmt::format("chunk {} lies elsewhere", s.index.chunks.size()));
+  }
+  s.index.chunks.push_back(chunk);
+  s.flushed += chunk.stored_bytes;
+  return absl::OkStatus();
+}
+
+void Q4Writer::Continue() { state_->retracing = false; }
 
 absl::Status Q4Writer::ReviseTensor(std::size_t tensor, const Q4Tensor& revised) {
   State& s = *state_;
@@ -185,6 +216,7 @@ absl::StatusOr<Q4Seal> Q4Writer::Finish(std::string provenance) {
   State& s = *state_;
   const std::string& path = s.file->path();
   if (s.phase == State::Phase::kFinished) return Misuse(path, "finished twice");
+  if (s.retracing) return Misuse(path, "finished while retracing");
   s.phase = State::Phase::kFinished;
   s.index.provenance = std::move(provenance);
   for (std::size_t i = 0; i < s.index.tensors.size(); ++i) {

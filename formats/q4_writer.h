@@ -26,6 +26,9 @@ class Q4Writer {
   // filled in while writing. Tensors and files must be sorted by name. Writes the header. `file` must outlive the
   // writer.
   static absl::StatusOr<std::unique_ptr<Q4Writer>> Create(WritableFile* file, Q4Index index);
+  // The same for a file that holds the header and the first chunks of the same plan already: until Continue() is called, calls
+  // only retrace what is there and nothing is written. AppendStored() stands for Append().
+  static absl::StatusOr<std::unique_ptr<Q4Writer>> Resume(WritableFile* file, Q4Index index);
   ~Q4Writer();
   Q4Writer(const Q4Writer&) = delete;
   Q4Writer& operator=(const Q4Writer&) = delete;
@@ -38,6 +41,12 @@ class Q4Writer {
   absl::Status BeginTensor(std::size_t tensor);
   absl::Status BeginPart(Q4Part part);
   absl::Status Append(const Q4EncodedChunk& chunk);
+
+  // After Resume(): a chunk whose bytes the file holds. Where it lies follows from what was retraced before it: an error with exit
+  // code 4 unless that is `chunk.offset`.
+  absl::Status AppendStored(const Q4Chunk& chunk);
+  // Ends the retracing. The file ends at bytes_written(), or is cut there by the caller, and goes on from there.
+  void Continue();
 
   // Replaces the plan of a tensor whose data asked for another treatment (scheme, nested, encoder, block size,
   // has_stats, dtype); name, shape and elems must be those planned. Before its BeginTensor().
@@ -58,6 +67,7 @@ class Q4Writer {
 
  private:
   struct State;
+  static absl::StatusOr<std::unique_ptr<Q4Writer>> Begin(WritableFile* file, Q4Index index, bool retracing);
   explicit Q4Writer(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -12,6 +12,7 @@
 #include "formats/checkpoint.h"
 #include "formats/q4_container.h"
 #include "kernels/kernels.h"
+#include "libconvert/journal.h"
 #include "libconvert/plan.h"
 #include "libconvert/progress.h"
 
@@ -27,6 +28,8 @@ struct RunOptions {
   SlabEngine* engine = nullptr;                          // where slabs are quantized; nullptr: on the cores, with `kernels`
   bool force = false;                                    // replace an existing output
   std::optional<double> max_nmse;                        // a tensor above it fails the run, leaving no output
+  bool resume = true;                                    // go on with what an interrupted run left; else begin from the start
+  JournalPace pace;                                      // how much an interruption may cost
   ProgressCallback progress;
   CancelFlag* cancel = nullptr;
 };
@@ -43,7 +46,7 @@ struct ConvertReport {
   std::string provenance;
   std::uint64_t source_bytes = 0, output_bytes = 0;
   std::uint64_t peak_budget_bytes = 0;       // most held of max_memory
-  std::vector<std::string> notes;            // for people: what was treated otherwise than planned, and why
+  std::vector<std::string> notes;            // for people: what was resumed, and what was treated otherwise than planned, and why
   double convert_seconds = 0, publish_seconds = 0;  // wall time until all was written, and then until it was on the disk
 };
 
@@ -51,8 +54,11 @@ struct ConvertReport {
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force);
 
-// Runs the plan. The output appears by an atomic rename when everything is written and synced; on any error nothing
-// remains. Errors: exit code 1 output refused, 2 I/O, 3 non-finite input, 6 max_nmse exceeded, 7 cancelled.
+// Runs the plan. The output appears by an atomic rename when everything is written and synced.
+//
+// What a long run has written is noted in OUTPUT.journal. If it ends for a reason that lies outside of input and options (interrupted,
+// killed, disk full, device failed), OUTPUT.partial and the journal stay, and the same call goes on with them, to the same bytes; after
+// any other error nothing remains. Errors: exit code 1 output refused, 2 I/O, 3 non-finite input, 6 max_nmse exceeded, 7 cancelled.
 absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                                             const ConvertOptions& options, const RunOptions& run,
                                             const std::string& output);

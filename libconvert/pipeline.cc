@@ -13,8 +13,10 @@
 #include <thread>
 #include <utility>
 
+#include "formats/base/base_issues.h"
 #include "formats/base/limits.h"
 #include "libconvert/convert_issues.h"
+#include "libconvert/device.h"
 #include "libconvert/slab.h"
 #include "libconvert/slab_engine.h"
 #include "libconvert/source_hasher.h"
@@ -36,6 +38,7 @@ struct Job {
   std::size_t shard = 0;
   const PlannedTensor* planned = nullptr;     // nullptr: an embedded file
   const TensorInfo* source = nullptr;
+  std::uint64_t number = 0;                   // in the shard's order of writing
   std::size_t owner = 0;                      // index of the tensor or file in the shard's index
   std::uint64_t file_bytes = 0;               // of an embedded file
   Q4Tensor tensor;                            // the treatment; changes only before it is settled
@@ -52,6 +55,7 @@ struct Job {
   std::mutex mutex;                           // guards the counters and first_bad
   std::uint64_t slabs_left = 0;               // of the running pass
   std::uint64_t first_bad = kAllFinite;       // smallest index of a non-finite element
+  std::string note;                           // why it is treated otherwise than planned; set before it is settled
 };
 using JobPtr = std::shared_ptr<Job>;
 
@@ -109,16 +113,28 @@ std::uint64_t FixedMemory(const SlabEngine* engine, unsigned threads, std::uint6
   return threads * (kWorkerScratchBytes + scratch) + (engine != nullptr ? engine->RingBytes(max_memory) : 0);
 }
 
+// Tensors are planned in the order of the source: those that are done are its first.
+std::size_t TensorsDone(const ConversionPlan& plan, const PipelineStart& start) {
+  std::size_t done = 0;
+  for (std::size_t s = 0; s < plan.shards.size(); ++s) {
+    const std::uint64_t files = plan.shards[s].files.size();
+    done += start.owners_done[s] - std::min(start.owners_done[s], files);
+  }
+  return done;
+}
+
 class Pipeline {
  public:
   Pipeline(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
-           const RunOptions& run, const std::vector<Q4Writer*>& writers)
+           const RunOptions& run, const PipelineStart& start, const std::vector<Q4Writer*>& writers, JournalWriter* journal)
       : fs_(fs),
         checkpoint_(checkpoint),
         plan_(plan),
         options_(options),
         run_(run),
+        start_(start),
         writers_(writers),
+        journal_(*journal),
         kernels_(run.kernels != nullptr ? *run.kernels : BestCpuKernels()),
         cpu_engine_(MakeCpuSlabEngine(kernels_)),
         engine_(run.engine != nullptr ? *run.engine : *cpu_engine_),
@@ -126,7 +142,7 @@ class Pipeline {
         ring_(engine_.RingBytes(run.max_memory)),
         budget_(run.max_memory - std::min(run.max_memory, FixedMemory(&engine_, threads_, run.max_memory))),
         buffers_(ring_.limit() != 0 ? &ring_ : &budget_, &engine_.buffer_memory()),
-        hasher_(checkpoint, options.source_digest, threads_),
+        hasher_(checkpoint, options.source_digest, threads_, start.digests, TensorsDone(plan, start)),
         workers_(threads_),
         readers_(ReaderThreads(threads_)) {}
 
@@ -169,15 +185,17 @@ class Pipeline {
   // Committing thread.
   absl::Status CommitAll();
   absl::Status Commit(Job& job);
+  absl::Status Journalize(const Job& job, std::size_t first_chunk, const Q4Tensor* settled);
   JobPtr NextJob();
-  void Note(std::string note);
 
   FileSystem& fs_;
   const Checkpoint& checkpoint_;
   const ConversionPlan& plan_;
   const ConvertOptions& options_;
   const RunOptions& run_;
+  const PipelineStart& start_;
   const std::vector<Q4Writer*>& writers_;
+  JournalWriter& journal_;
   const KernelTable& kernels_;  // for what is done on this machine's cores whatever the engine
   const std::unique_ptr<SlabEngine> cpu_engine_;
   SlabEngine& engine_;
@@ -186,12 +204,12 @@ class Pipeline {
   MemoryBudget budget_;  // all else in flight, and otherwise the source buffers too
   BufferPool buffers_;
 
-  std::mutex mutex_;  // guards jobs_, all_admitted_, notes_
+  std::mutex mutex_;  // guards jobs_ and all_admitted_
   std::condition_variable job_admitted_;
   std::deque<JobPtr> jobs_;
   bool all_admitted_ = false;
-  std::vector<std::string> notes_;
   std::atomic<bool> stop_{false};  // an error was committed: admit nothing more
+  std::vector<std::string> notes_;
   Progress progress_;
 
   // After what they use: the threads of the last end first.
@@ -337,7 +355,7 @@ void Pipeline::SettleScales(const JobPtr& job) {
   Q4Tensor& tensor = job->tensor;
   if (job->first_bad != kAllFinite) {
     if (!options_.keep_nonfinite) return job->settlement.Settle(NonFinite(*job, job->first_bad));
-    Note(fmt::format("tensor '{}' is kept unquantized: element {} is NaN or infinite", tensor.name, job->first_bad));
+    job->note = fmt::format("tensor '{}' is kept unquantized: element {} is NaN or infinite", tensor.name, job->first_bad);
     tensor = PlanTensor(*job->source, Decision{}, options_);
   } else if (tensor.nested) {
     const std::uint64_t blocks = tensor.blocks();
@@ -351,8 +369,8 @@ void Pipeline::SettleScales(const JobPtr& job) {
     const absl::StatusOr<bool> overflows = Overflows(*job);
     if (!overflows.ok()) return job->settlement.Settle(overflows.status());
     if (*overflows) {
-      Note(fmt::format("tensor '{}' keeps fp32 scales: with double-quantized ones elements would overflow {}",
-                       tensor.name, DTypeName(tensor.dtype)));
+      job->note = fmt::format("tensor '{}' keeps fp32 scales: with double-quantized ones elements would overflow {}", tensor.name,
+                              DTypeName(tensor.dtype));
       tensor.nested = false;
       tensor.nested_offset = 0;
     }
@@ -565,22 +583,20 @@ void Pipeline::AdmitAll() {
   bool going = true;
   for (std::size_t s = 0; s < plan_.shards.size() && going; ++s) {
     const PlannedShard& shard = plan_.shards[s];
-    for (std::size_t f = 0; f < shard.files.size() && going; ++f) {
+    for (std::uint64_t n = start_.owners_done[s]; n < shard.files.size() + shard.tensors.size() && going; ++n) {
       const auto job = std::make_shared<Job>();
       job->order = order++;
       job->shard = s;
-      job->owner = f;
-      job->file_bytes = shard.index.files[f].raw_bytes;
-      going = Admit(job);
-    }
-    for (std::size_t t = 0; t < shard.tensors.size() && going; ++t) {
-      const auto job = std::make_shared<Job>();
-      job->order = order++;
-      job->shard = s;
-      job->planned = &shard.tensors[t];
-      job->source = &checkpoint_.tensors()[job->planned->source];
-      job->owner = job->planned->tensor;
-      job->tensor = shard.index.tensors[job->owner];
+      job->number = n;
+      if (n < shard.files.size()) {
+        job->owner = n;
+        job->file_bytes = shard.index.files[n].raw_bytes;
+      } else {
+        job->planned = &shard.tensors[n - shard.files.size()];
+        job->source = &checkpoint_.tensors()[job->planned->source];
+        job->owner = job->planned->tensor;
+        job->tensor = shard.index.tensors[job->owner];
+      }
       going = Admit(job);
     }
   }
@@ -593,11 +609,6 @@ void Pipeline::AdmitAll() {
 
 // ---- committing thread -------------------------------------------------------------------------------------------------
 
-void Pipeline::Note(std::string note) {
-  std::lock_guard lock(mutex_);
-  notes_.push_back(std::move(note));
-}
-
 JobPtr Pipeline::NextJob() {
   std::unique_lock lock(mutex_);
   job_admitted_.wait(lock, [this] { return all_admitted_ || !jobs_.empty(); });
@@ -609,13 +620,14 @@ JobPtr Pipeline::NextJob() {
 
 absl::Status Pipeline::Commit(Job& job) {
   Q4Writer& writer = *writers_[job.shard];
+  const std::size_t first_chunk = writer.index().chunks.size();
   if (job.planned == nullptr) {
     Q4_RETURN_IF_ERROR(writer.BeginFile(job.owner));
     for (std::uint64_t at = 0; at < job.file_bytes; at += kQ4ChunkBytes) {
       Q4_ASSIGN_OR_RETURN(FinishedChunk finished, job.chunks.Take(at / kQ4ChunkBytes));
       Q4_RETURN_IF_ERROR(writer.Append(finished.chunk));
     }
-    return absl::OkStatus();
+    return Journalize(job, first_chunk, nullptr);
   }
   const absl::StatusOr<Q4Tensor>& settled = job.settlement.Wait();
   Q4_RETURN_IF_ERROR(settled.status());
@@ -635,15 +647,39 @@ absl::Status Pipeline::Commit(Job& job) {
     }
   }
   ++progress_.done_tensors;
+  if (!job.note.empty()) notes_.push_back(job.note);
   writer.SetTensorResult(job.owner, settled->nested, settled->nested_offset,
                          settled->has_stats ? &statistics.Finish() : nullptr);
-  return absl::OkStatus();
+  return Journalize(job, first_chunk, &*settled);
+}
+
+absl::Status Pipeline::Journalize(const Job& job, std::size_t first_chunk, const Q4Tensor* settled) {
+  const Q4Index& index = writers_[job.shard]->index();
+  JournalOwner done;
+  done.shard = static_cast<std::uint32_t>(job.shard);
+  done.number = job.number;
+  if (settled != nullptr) {
+    const Q4Tensor& planned = plan_.shards[job.shard].index.tensors[job.owner];
+    if (settled->scheme != planned.scheme) {
+      done.treatment = JournalOwner::Treatment::kKept;
+    } else if (settled->nested != planned.nested) {
+      done.treatment = JournalOwner::Treatment::kPlainScales;
+    }
+    const Q4Tensor& result = index.tensors[job.owner];
+    done.nested_offset = result.nested_offset;
+    if (result.has_stats) done.stats = result.stats;
+    done.note = job.note;
+  }
+  done.chunks.assign(index.chunks.begin() + static_cast<std::ptrdiff_t>(first_chunk), index.chunks.end());
+  return journal_.Add(std::move(done), [this] { return hasher_.States(); });
 }
 
 absl::Status Pipeline::CommitAll() {
   absl::Status status;
   progress_.total_bytes = plan_.source_bytes;
   progress_.total_tensors = checkpoint_.tensors().size();
+  progress_.done_tensors = TensorsDone(plan_, start_);
+  for (std::size_t i = 0; i < progress_.done_tensors; ++i) progress_.done_bytes += checkpoint_.tensors()[i].bytes;
   while (JobPtr job = NextJob()) {
     if (status.ok()) status = Commit(*job);
     if (status.ok()) continue;
@@ -660,10 +696,13 @@ absl::StatusOr<PipelineResult> Pipeline::Run() {
   admitting.join();
   readers_.Wait();
   workers_.Wait();
+  // The last that can be done for the next run; if that fails too, it begins a little earlier.
+  if (IsWorthResuming(committed)) journal_.AddPending([this] { return hasher_.States(); }).IgnoreError();
   Q4_RETURN_IF_ERROR(committed);
   Q4_ASSIGN_OR_RETURN(std::vector<std::string> digests, hasher_.Finish());
   Q4_RETURN_IF_ERROR(checkpoint_.CheckUnchanged());
   PipelineResult result;
+  result.digest_states = hasher_.States();
   result.source_digests = std::move(digests);
   result.notes = std::move(notes_);
   result.peak_budget_bytes = budget_.peak();
@@ -696,9 +735,18 @@ std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const Conversi
 }
 
 absl::StatusOr<PipelineResult> RunPipeline(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
-                                           const ConvertOptions& options, const RunOptions& run,
-                                           const std::vector<Q4Writer*>& writers) {
-  return Pipeline(fs, checkpoint, plan, options, run, writers).Run();
+                                           const ConvertOptions& options, const RunOptions& run, const PipelineStart& start,
+                                           const std::vector<Q4Writer*>& writers, JournalWriter* journal) {
+  return Pipeline(fs, checkpoint, plan, options, run, start, writers, journal).Run();
+}
+
+bool IsWorthResuming(const absl::Status& status) {
+  const int issue = IssueNumberOf(status);
+  switch (ExitCodeOf(status)) {
+    case ExitCode::kInterrupted: return true;
+    case ExitCode::kIo: return issue != kCannotSync.number && issue != kCannotClose.number;
+    default: return IsDeviceFailure(status);
+  }
 }
 
 }  // namespace q4

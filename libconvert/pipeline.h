@@ -20,22 +20,35 @@
 #include "formats/checkpoint.h"
 #include "formats/q4_writer.h"
 #include "libconvert/convert.h"
+#include "libconvert/journal.h"
 #include "libconvert/plan.h"
 #include "libconvert/slab_engine.h"
 
 namespace q4 {
 
+// What an earlier run has done, and where to note what this one does.
+struct PipelineStart {
+  std::vector<std::uint64_t> owners_done;  // of each shard, in the order of writing: embedded files, then tensors
+  std::vector<SourceDigestState> digests;  // of what was read for them, or less, or more
+};
+
 struct PipelineResult {
+  std::vector<SourceDigestState> digest_states;
   std::vector<std::string> source_digests;  // lower-case hexadecimal, one per source file
   std::vector<std::string> notes;
   std::uint64_t peak_budget_bytes = 0;
 };
 
-// Writes all payload of `plan` through `writers` (one per shard, in order) and sets every tensor's result there. The
-// caller finishes the writers. On error the writers' files are incomplete.
+// Writes all payload of `plan` but what `start` says is done through `writers` (one per shard, in order; null where nothing is left to
+// do) and sets every tensor's result there. The caller finishes the writers. On error the writers' files are incomplete; if a rerun
+// could do better, all that is complete is noted in `journal`.
 absl::StatusOr<PipelineResult> RunPipeline(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
-                                           const ConvertOptions& options, const RunOptions& run,
-                                           const std::vector<Q4Writer*>& writers);
+                                           const ConvertOptions& options, const RunOptions& run, const PipelineStart& start,
+                                           const std::vector<Q4Writer*>& writers, JournalWriter* journal);
+
+// Whether a run that ended like this may end otherwise when it is run again, so that what it has written is worth keeping. After a failed
+// sync nobody knows what is on the disk.
+bool IsWorthResuming(const absl::Status& status);
 
 // The least RunOptions::max_memory with which RunPipeline can convert `plan` on `threads` threads: that of `max_memory` bytes,
 // of which an engine may take its share, with nullptr as engine for this machine's cores.

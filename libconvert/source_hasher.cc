@@ -16,14 +16,36 @@
 namespace q4 {
 namespace {
 
+constexpr std::uint64_t kReadBytes = std::uint64_t{4} << 20;
+
+// From this many threads on, one digest is slower than they are together.
+constexpr unsigned kManyThreads = 8;
+
+unsigned FilesApart(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads) {
+  if (kind != SourceDigest::kSha256 || threads < kManyThreads || checkpoint.files().size() < 2) return 0;
+  return static_cast<unsigned>(std::min<std::size_t>(threads / 2, checkpoint.files().size()));
+}
+
+// `done` with an entry for every file.
+std::vector<SourceDigestState> ByFile(const std::vector<SourceDigestState>& done, std::size_t files) {
+  std::vector<SourceDigestState> states(files);
+  for (const SourceDigestState& state : done) states[state.file] = state;
+  return states;
+}
+
+}  // namespace
+
 // One file's digest, of either kind.
-class FileDigest {
+class SourceHasher::FileDigest {
  public:
-  explicit FileDigest(SourceDigest kind) {
-    if (kind == SourceDigest::kSha256) {
+  FileDigest(SourceDigest kind, const Sha256State& done) {
+    if (kind == SourceDigest::kXxh3) {
+      xxh3_.emplace(0);
+    } else if (done.bytes == 0) {
       sha256_.emplace();
     } else {
-      xxh3_.emplace(0);
+      sha256_.emplace(done);
+      bytes_ = done.bytes;
     }
   }
   void Update(std::span<const std::uint8_t> bytes) {
@@ -36,6 +58,7 @@ class FileDigest {
   }
   std::string Finish() { return sha256_ ? HexOf(sha256_->Finish()) : fmt::format("{:016x}", xxh3_->Digest()); }
   std::uint64_t bytes() const { return bytes_; }
+  const std::optional<Sha256Stream>& sha256() const { return sha256_; }
 
  private:
   std::optional<Sha256Stream> sha256_;
@@ -43,44 +66,15 @@ class FileDigest {
   std::uint64_t bytes_ = 0;
 };
 
-constexpr std::uint64_t kReadBytes = std::uint64_t{4} << 20;
-
-// The file's first `end` bytes. While one piece is digested the next is read, by a thread of its own: together they would take a fifth
-// longer.
-absl::Status AddFileUntil(const RandomAccessFile& file, std::uint64_t end, const std::atomic<bool>& given_up, FileDigest* digest) {
-  std::vector<std::uint8_t> piece, next_piece;
-  const auto read = [&](std::uint64_t at) {
-    next_piece.resize(std::min(kReadBytes, end - at));
-    return file.ReadAt(at, next_piece);
-  };
-  if (end == 0) return absl::OkStatus();
-  absl::Status status = read(0);
-  for (std::uint64_t at = 0; status.ok() && !given_up.load();) {
-    piece.swap(next_piece);
-    at += piece.size();
-    if (at == end) {
-      digest->Update(piece);
-      break;
-    }
-    std::future<absl::Status> reading = std::async(std::launch::async, read, at);
-    digest->Update(piece);
-    status = reading.get();
-  }
-  return status;
-}
-
-// From this many threads on, one digest is slower than they are together.
-constexpr unsigned kManyThreads = 8;
-
-unsigned FilesApart(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads) {
-  if (kind != SourceDigest::kSha256 || threads < kManyThreads || checkpoint.files().size() < 2) return 0;
-  return static_cast<unsigned>(std::min<std::size_t>(threads / 2, checkpoint.files().size()));
-}
-
-}  // namespace
-
-SourceHasher::SourceHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads)
-    : checkpoint_(checkpoint), kind_(kind), apart_(FilesApart(checkpoint, kind, threads)), thread_([this] { Loop(); }) {}
+SourceHasher::SourceHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads,
+                           const std::vector<SourceDigestState>& done, std::size_t first_tensor)
+    : checkpoint_(checkpoint),
+      kind_(kind),
+      first_tensor_(first_tensor),
+      done_(ByFile(done, checkpoint.files().size())),
+      apart_(FilesApart(checkpoint, kind, threads)),
+      states_(kind == SourceDigest::kSha256 ? done : std::vector<SourceDigestState>{}),
+      thread_([this] { Loop(); }) {}
 
 SourceHasher::~SourceHasher() {
   given_up_.store(true);
@@ -89,11 +83,20 @@ SourceHasher::~SourceHasher() {
 
 void SourceHasher::Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<const Buffer> bytes) {
   if (apart_ != 0) return;
+  // The digest of an earlier run may have been ahead of what it had written.
+  const std::uint64_t done = kind_ == SourceDigest::kSha256 ? done_[file].sha256.bytes : 0;
+  const std::uint64_t skip = done <= offset ? 0 : std::min<std::uint64_t>(done - offset, bytes->size());
+  if (skip != 0 && skip == bytes->size()) return;
   {
     std::lock_guard lock(mutex_);
-    pieces_.emplace(std::pair(file, offset), std::move(bytes));
+    pieces_.emplace(std::pair(file, offset + skip), Piece{std::move(bytes), skip});
   }
   wake_.notify_one();
+}
+
+std::vector<SourceDigestState> SourceHasher::States() {
+  std::lock_guard lock(mutex_);
+  return states_;
 }
 
 absl::StatusOr<std::vector<std::string>> SourceHasher::Finish() {
@@ -124,13 +127,56 @@ void SourceHasher::Loop() {
   }
 }
 
+SourceHasher::FileDigest SourceHasher::Begin(std::uint32_t file) const { return {kind_, done_[file].sha256}; }
+
+void SourceHasher::Note(std::uint32_t file, const FileDigest& digest) {
+  if (!digest.sha256()) return;
+  const SourceDigestState state{file, digest.sha256()->Save()};
+  std::lock_guard lock(mutex_);
+  const auto same = [&](const SourceDigestState& other) { return other.file == file; };
+  const auto found = std::find_if(states_.begin(), states_.end(), same);
+  found == states_.end() ? states_.push_back(state) : void(*found = state);
+}
+
+// Digests the file up to `end`. While one piece is digested the next is read, by a thread of its own: together they
+// would take a fifth longer.
+absl::Status SourceHasher::AddUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest) {
+  const RandomAccessFile& file = *checkpoint_.files()[number].file;
+  std::vector<std::uint8_t> piece, next_piece;
+  const auto read = [&](std::uint64_t at) {
+    next_piece.resize(std::min(kReadBytes, end - at));
+    return file.ReadAt(at, next_piece);
+  };
+  if (digest->bytes() >= end) return absl::OkStatus();
+  absl::Status status = read(digest->bytes());
+  while (status.ok() && !given_up_.load()) {
+    piece.swap(next_piece);
+    const std::uint64_t at = digest->bytes() + piece.size();
+    std::future<absl::Status> reading;
+    if (at < end) reading = std::async(std::launch::async, read, at);
+    digest->Update(piece);
+    Note(number, *digest);
+    if (at == end) break;
+    status = reading.get();
+  }
+  return status;
+}
+
 absl::Status SourceHasher::HashWhatIsRead() {
+  const bool all_done = first_tensor_ == checkpoint_.tensors().size();
   for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
     const CheckpointFile& file = checkpoint_.files()[i];
-    FileDigest digest(kind_);
-    Q4_RETURN_IF_ERROR(AddFileUntil(*file.file, file.payload_offset, given_up_, &digest));
+    FileDigest digest = Begin(i);
+    // What nobody brings: the header, and the tensors that an earlier run has converted.
+    std::uint64_t unread_until = file.payload_offset;
+    if (all_done || i < checkpoint_.tensors()[first_tensor_].file) {
+      unread_until = file.file->size();
+    } else if (i == checkpoint_.tensors()[first_tensor_].file) {
+      unread_until = checkpoint_.tensors()[first_tensor_].offset;
+    }
+    Q4_RETURN_IF_ERROR(AddUntil(i, unread_until, &digest));
     while (digest.bytes() < file.file->size()) {
-      std::shared_ptr<const Buffer> piece;
+      Piece piece;
       {
         std::unique_lock lock(mutex_);
         const auto next = [&] { return pieces_.find({i, digest.bytes()}); };
@@ -143,7 +189,8 @@ absl::Status SourceHasher::HashWhatIsRead() {
         piece = std::move(found->second);
         pieces_.erase(found);
       }
-      digest.Update({piece->data(), piece->size()});
+      digest.Update({piece.bytes->data() + piece.skip, piece.bytes->size() - piece.skip});
+      Note(i, digest);
     }
     digests_.push_back(digest.Finish());
   }
@@ -151,17 +198,18 @@ absl::Status SourceHasher::HashWhatIsRead() {
 }
 
 absl::Status SourceHasher::HashFilesApart() {
-  const std::vector<CheckpointFile>& files = checkpoint_.files();
   const auto hash = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
-    FileDigest digest(kind_);
-    Q4_RETURN_IF_ERROR(AddFileUntil(*files[i].file, files[i].file->size(), given_up_, &digest));
+    const auto file = static_cast<std::uint32_t>(i);
+    FileDigest digest = Begin(file);
+    Q4_RETURN_IF_ERROR(AddUntil(file, checkpoint_.files()[file].file->size(), &digest));
     return digest.Finish();
   };
-  return ParallelInOrder(files.size(), apart_, hash, [&](std::uint64_t, absl::StatusOr<std::string> digest) -> absl::Status {
-    Q4_RETURN_IF_ERROR(digest.status());
-    digests_.push_back(*std::move(digest));
-    return absl::OkStatus();
-  });
+  return ParallelInOrder(checkpoint_.files().size(), apart_, hash,
+                         [&](std::uint64_t, absl::StatusOr<std::string> digest) -> absl::Status {
+                           Q4_RETURN_IF_ERROR(digest.status());
+                           digests_.push_back(*std::move(digest));
+                           return absl::OkStatus();
+                         });
 }
 
 }  // namespace q4

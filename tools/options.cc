@@ -133,6 +133,8 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
       ->transform(SizeText());
   app.add_flag("--force", flags->force, "Replace an existing output, atomically");
   app.add_flag("--no-resume", flags->no_resume, "Ignore what an interrupted run left");
+  app.add_option("--sync-every", flags->sync_every, "Work that an interruption may cost, as bytes of output (default 256MiB)")
+      ->transform(SizeText());
   app.add_flag("--dry-run", flags->dry_run, "Print the plan and the exact output size; write nothing");
   app.add_option("--source-digest", flags->source_digest, "What identifies each source file in the provenance")
       ->check(CLI::IsMember({"sha256", "xxh3"}))

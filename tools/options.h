@@ -27,6 +27,7 @@ struct ConvertFlags {
   std::string compress = "none";
   std::uint64_t shard_size = 0;  // 0: one file
   bool force = false, no_resume = false, dry_run = false;
+  std::uint64_t sync_every = std::uint64_t{256} << 20;
   std::string source_digest = "sha256";
   std::string report;
   std::optional<double> max_nmse;

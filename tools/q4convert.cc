@@ -95,6 +95,8 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   run.max_memory = flags.max_memory;
   run.force = flags.force;
   run.max_nmse = flags.max_nmse;
+  run.resume = !flags.no_resume;
+  run.pace.bytes = flags.sync_every;
   run.progress = printer.Callback();
   run.cancel = &InterruptRequested();
   run.engine = chosen.engine.get();

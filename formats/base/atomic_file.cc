@@ -12,7 +12,8 @@ namespace q4 {
 AtomicFile::AtomicFile(FileSystem& fs, std::string path, bool replace)
     : fs_(fs), path_(std::move(path)), partial_path_(path_ + ".partial"), replace_(replace) {}
 
-absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, const std::string& path, bool replace) {
+absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, const std::string& path, bool replace,
+                                                               Leftover leftover) {
   // An early answer for the user; what decides is the rename.
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (info.exists && !info.is_regular) return Fail(kOutputNotARegularFile, path, {});
@@ -20,13 +21,13 @@ absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, c
 
   std::unique_ptr<AtomicFile> file(new AtomicFile(fs, path, replace));
   Q4_ASSIGN_OR_RETURN(file->file_, fs.OpenLocked(file->partial_path_));
-  Q4_RETURN_IF_ERROR(file->file_->Truncate(0));
+  if (leftover == Leftover::kTruncate) Q4_RETURN_IF_ERROR(file->file_->Truncate(0));
   return file;
 }
 
 AtomicFile::~AtomicFile() {
   // Without file_ the partial belongs to somebody else. A partial that cannot be removed is truncated by the next run.
-  if (file_ != nullptr && !published_) fs_.Remove(partial_path_).IgnoreError();
+  if (file_ != nullptr && !published_ && !leave_partial_) fs_.Remove(partial_path_).IgnoreError();
 }
 
 absl::Status AtomicFile::Publish() {

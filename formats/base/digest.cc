@@ -1,8 +1,14 @@
 #include "formats/base/digest.h"
 
-#include <openssl/evp.h>
+// The one interface of libcrypto whose state can be saved, so that a resumed run need not read what it has digested. Deprecated in
+// favour of one that cannot; the code behind both is the same.
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
 #include <xxhash.h>
 
+#include <algorithm>
+#include <cstring>
+#include <iterator>
 #include <new>
 
 namespace q4 {
@@ -37,32 +43,40 @@ void Xxh3Stream::Update(std::span<const std::uint8_t> bytes) {
 std::uint64_t Xxh3Stream::Digest() const { return XXH3_64bits_digest(state_->xxh3); }
 
 struct Sha256Stream::State {
-  State() : context(EVP_MD_CTX_new()) {
-    if (context == nullptr) throw std::bad_alloc();
-    if (EVP_DigestInit_ex(context, EVP_sha256(), nullptr) != 1) {
-      EVP_MD_CTX_free(context);
-      throw std::bad_alloc();
-    }
-  }
-  ~State() { EVP_MD_CTX_free(context); }
-  State(const State&) = delete;
-  State& operator=(const State&) = delete;
-
-  EVP_MD_CTX* context;
+  SHA256_CTX context;
 };
 
-Sha256Stream::Sha256Stream() : state_(std::make_unique<State>()) {}
+// These calls of libcrypto cannot fail: they work on memory they are given.
+Sha256Stream::Sha256Stream() : state_(std::make_unique<State>()) { SHA256_Init(&state_->context); }
+Sha256Stream::Sha256Stream(const Sha256State& state) : Sha256Stream() {
+  SHA256_CTX& context = state_->context;
+  std::copy(state.chain.begin(), state.chain.end(), std::begin(context.h));
+  const std::uint64_t bits = 8 * state.bytes;
+  context.Nl = static_cast<SHA_LONG>(bits);
+  context.Nh = static_cast<SHA_LONG>(bits >> 32);
+  context.num = static_cast<unsigned>(state.bytes % state.pending.size());
+  std::memcpy(context.data, state.pending.data(), context.num);
+}
 Sha256Stream::~Sha256Stream() = default;
 Sha256Stream::Sha256Stream(Sha256Stream&&) noexcept = default;
 Sha256Stream& Sha256Stream::operator=(Sha256Stream&&) noexcept = default;
 
 void Sha256Stream::Update(std::span<const std::uint8_t> bytes) {
-  if (EVP_DigestUpdate(state_->context, bytes.data(), bytes.size()) != 1) throw std::bad_alloc();
+  SHA256_Update(&state_->context, bytes.data(), bytes.size());
+}
+
+Sha256State Sha256Stream::Save() const {
+  const SHA256_CTX& context = state_->context;
+  Sha256State state;
+  std::copy(std::begin(context.h), std::end(context.h), state.chain.begin());
+  std::memcpy(state.pending.data(), context.data, context.num);
+  state.bytes = (std::uint64_t{context.Nh} << 32 | context.Nl) / 8;
+  return state;
 }
 
 Sha256 Sha256Stream::Finish() {
   Sha256 digest;
-  if (EVP_DigestFinal_ex(state_->context, digest.data(), nullptr) != 1) throw std::bad_alloc();
+  SHA256_Final(digest.data(), &state_->context);
   return digest;
 }
 

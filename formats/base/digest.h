@@ -32,16 +32,26 @@ class Xxh3Stream {
   std::unique_ptr<State> state_;
 };
 
-// SHA-256 over bytes that come in pieces. Throws std::bad_alloc where libcrypto cannot set up the computation: short of
-// memory it is an allocation failure like any other, and the tools report both the same way.
+// A SHA-256 that is not finished: all that a later process needs to go on with it.
+struct Sha256State {
+  std::array<std::uint32_t, 8> chain{};     // H of FIPS 180-4, after the whole blocks
+  std::array<std::uint8_t, 64> pending{};   // the first bytes % 64 of it: those of the block that is not full yet
+  std::uint64_t bytes = 0;                  // all so far, below 2^60
+  bool operator==(const Sha256State&) const = default;
+};
+
+// SHA-256 over bytes that come in pieces.
 class Sha256Stream {
  public:
   Sha256Stream();
+  // Goes on where Save() was called.
+  explicit Sha256Stream(const Sha256State& state);
   ~Sha256Stream();
   Sha256Stream(Sha256Stream&&) noexcept;
   Sha256Stream& operator=(Sha256Stream&&) noexcept;
 
   void Update(std::span<const std::uint8_t> bytes);
+  Sha256State Save() const;
   // Ends the computation; call once, and nothing after it.
   Sha256 Finish();
 

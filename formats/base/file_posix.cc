@@ -128,6 +128,9 @@ class PosixReadFile final : public RandomAccessFile {
   }
 
   std::uint64_t size() const override { return static_cast<std::uint64_t>(info_.st_size); }
+  std::int64_t modified_nanoseconds() const override {
+    return std::int64_t{info_.st_mtim.tv_sec} * 1'000'000'000 + info_.st_mtim.tv_nsec;
+  }
   const std::string& path() const override { return path_; }
   FileIdentity identity() const override { return IdentityOf(info_); }
 

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """kill_test.py TOOLS KILL_AT_SO: q4convert killed at any instant loses nothing.
 
-Kills one conversion right before every call that changes the disk, and others at random times. After each kill the output is the old
-one or the complete new one, and the same command run again gives the bytes of an undisturbed run.
+Kills a conversion right before every call that changes the disk, and others at random times, and often the rerun as well. After each
+kill the output is the old one or the complete new one, and the same command run again gives the bytes of an undisturbed run. Done for
+a file that replaces another, for a new file whose tensors are noted one by one, so that reruns resume, and for a model in shards.
 """
 import hashlib
 import json
@@ -17,34 +18,40 @@ import tempfile
 import time
 
 RANDOM_KILLS = 50
+EVERY_TENSOR = ["--sync-every", "1"]
 
 
-def write_model(path, tensors):
+def write_model(path, tensors, rows):
     """bf16 matrices of finite values: random low bytes under one high byte."""
     source, header, payload = random.Random(1), {}, b""
     for i in range(tensors):
-        elems = 2100 * 2001
+        elems = rows * 2001
         data = bytearray(source.randbytes(2 * elems))
         data[1::2] = bytes([0x3C]) * elems
         header[f"model.layers.{i}.mlp.up_proj.weight"] = {
-            "dtype": "BF16", "shape": [2100, 2001], "data_offsets": [len(payload), len(payload) + len(data)]}
+            "dtype": "BF16", "shape": [rows, 2001], "data_offsets": [len(payload), len(payload) + len(data)]}
         payload += data
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + payload)
 
 
-def digest(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else None
-
-
 class Killer:
-    def __init__(self, tools, preload, folder):
-        self.command = [str(tools / "q4convert"), str(folder / "model.safetensors"), "-o", str(folder / "out.q4"), "--force", "-q",
-                        "--device", "cpu"]
-        self.preload, self.output, self.partial = str(preload), folder / "out.q4", folder / "out.q4.partial"
-        self.failures = 0
+    """One command, its outputs, and what they are when nothing disturbs it."""
 
-    def run(self, at=None, count=None):
+    def __init__(self, name, tools, preload, folder, model, options, precious=None):
+        self.name, self.folder, self.preload, self.precious = name, folder / name, str(preload), precious
+        self.folder.mkdir()
+        self.output = self.folder / "out.q4"
+        self.command = [str(tools / "q4convert"), str(model), "-o", str(self.output), "-q", "--device", "cpu", *options]
+        self.failures = self.kills = self.resumed = 0
+        begin = time.monotonic()
+        if self.run(count=folder / "count") != 0:
+            sys.exit(f"{name}: the undisturbed run failed")
+        self.duration = time.monotonic() - begin
+        self.new, self.calls = self.outputs(), int((folder / "count").read_text())
+        self.old = {"out.q4": hashlib.sha256(precious).hexdigest()} if precious else {}
+
+    def run(self, at=None, count=None, kill_after=None):
         """One conversion, with the kill library if `at` or `count` ask for it. Returns the exit status."""
         environment = dict(os.environ)
         if at is not None or count is not None:
@@ -53,51 +60,88 @@ class Killer:
             environment["Q4_KILL_AT"] = str(at)
         if count is not None:
             environment["Q4_KILL_COUNT"] = str(count)
-        return subprocess.run(self.command, env=environment, stderr=subprocess.DEVNULL).returncode
+        process = subprocess.Popen(self.command, env=environment, stderr=subprocess.DEVNULL)
+        if kill_after is not None:
+            time.sleep(kill_after)
+            process.kill()
+        return process.wait()
+
+    def outputs(self):
+        """Name and digest of everything that is no leftover."""
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(self.folder.iterdir())
+                if path.suffix not in (".partial", ".journal")}
+
+    def leftovers(self):
+        return [path.name for path in self.folder.iterdir() if path.suffix in (".partial", ".journal")]
 
     def expect(self, condition, text):
         if not condition:
             self.failures += 1
-            print("FAILED:", text)
+            print(f"FAILED: {self.name}: {text}")
 
-    def check(self, old, new, what):
-        """After a kill, and after the same command ran to its end."""
-        self.expect(digest(self.output) in (old, new), f"{what}: the output is neither the old one nor the new one")
-        self.expect(self.run() == 0, f"{what}: the second run failed")
-        self.expect(digest(self.output) == new, f"{what}: the second run gave other bytes")
-        self.expect(not self.partial.exists(), f"{what}: a partial file is left")
+    def begin(self):
+        for path in self.folder.iterdir():
+            path.unlink()
+        if self.precious:
+            self.output.write_bytes(self.precious)
+
+    def check_disturbed(self, what):
+        """Every file that is there is an old one or a complete new one."""
+        for name, digest in self.outputs().items():
+            self.expect(digest in (self.old.get(name), self.new.get(name)), f"{what}: {name} is neither old nor new")
+
+    def check_rerun(self, what):
+        """The same command runs to its end, or refuses to replace what it has completed."""
+        self.resumed += (self.folder / "out.q4.journal").exists()
+        status = self.run()
+        self.expect(status == 0 or status == 1 and self.outputs() == self.new, f"{what}: the rerun ended with {status}")
+        self.expect(self.outputs() == self.new, f"{what}: the rerun gave other bytes")
+        self.expect(status != 0 or not self.leftovers(), f"{what}: left behind: {self.leftovers()}")
+
+    def kill_at_every_call(self):
+        source = random.Random(3)
+        for at in range(1, self.calls + 1):
+            self.begin()
+            status = self.run(at=at)
+            # Which calls a run makes depends on its timing by one or two.
+            self.expect(status == -signal.SIGKILL or at > self.calls - 3 and status == 0, f"call {at}: was not killed")
+            self.kills += 1
+            self.check_disturbed(f"call {at}")
+            if at % 2 == 0:
+                self.run(at=source.randint(1, self.calls))
+                self.check_disturbed(f"call {at}, then another")
+            self.check_rerun(f"call {at}")
+
+    def kill_at_random(self, times):
+        source = random.Random(2)
+        for i in range(times):
+            self.begin()
+            self.kills += self.run(kill_after=source.random() * self.duration) == -signal.SIGKILL
+            self.check_disturbed(f"random kill {i}")
+            if i % 2 == 0:
+                self.run(kill_after=source.random() * self.duration)
+                self.check_disturbed(f"random kill {i}, then another")
+            self.check_rerun(f"random kill {i}")
 
 
 def main():
     tools, preload = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
-        write_model(folder / "model.safetensors", tensors=5)
-        killer = Killer(tools, preload, folder)
-        begin = time.monotonic()
-        if killer.run(count=folder / "count") != 0:
-            sys.exit("the undisturbed run failed")
-        duration = time.monotonic() - begin
-        new, calls = digest(killer.output), int((folder / "count").read_text())
-
-        precious = b"an older output"
-        old = hashlib.sha256(precious).hexdigest()
-        for at in range(1, calls + 1):
-            killer.output.write_bytes(precious)
-            killer.expect(killer.run(at=at) == -signal.SIGKILL, f"call {at}: was not killed")
-            killer.check(old, new, f"call {at}")
-
-        source = random.Random(2)
-        killed = 0
-        for i in range(RANDOM_KILLS):
-            killer.output.write_bytes(precious)
-            process = subprocess.Popen(killer.command, stderr=subprocess.DEVNULL)
-            time.sleep(source.random() * duration)
-            process.kill()
-            killed += process.wait() == -signal.SIGKILL
-            killer.check(old, new, f"random kill {i}")
-        print(f"kill: {calls} calls of one conversion and {killed} of {RANDOM_KILLS} random instants, {killer.failures} failures")
-        sys.exit(killer.failures != 0 or calls < 10)
+        large, small = folder / "large.safetensors", folder / "small.safetensors"
+        write_model(large, tensors=5, rows=2100)
+        write_model(small, tensors=6, rows=120)
+        killers = [
+            Killer("replaced", tools, preload, folder, large, ["--force"], precious=b"an older output"),
+            Killer("resumed", tools, preload, folder, small, EVERY_TENSOR),
+            Killer("shards", tools, preload, folder, small, [*EVERY_TENSOR, "--shard-size", "250KB"]),
+        ]
+        for killer in killers:
+            killer.kill_at_every_call()
+            killer.kill_at_random(RANDOM_KILLS)
+            print(f"kill, {killer.name}: {killer.calls} calls of one conversion and {RANDOM_KILLS} random instants, {killer.kills} kills, "
+                  f"{killer.resumed} reruns with a journal, {killer.failures} failures", flush=True)
+        sys.exit(any(killer.failures or killer.calls < 10 for killer in killers) or not all(k.resumed for k in killers[1:]))
 
 
 if __name__ == "__main__":

@@ -108,6 +108,7 @@ class CountingFileSystem final : public FileSystem {
     void Prefetch(std::uint64_t offset, std::uint64_t bytes) const override { file_->Prefetch(offset, bytes); }
     absl::Status CheckUnchanged() const override { return file_->CheckUnchanged(); }
     std::uint64_t size() const override { return file_->size(); }
+    std::int64_t modified_nanoseconds() const override { return file_->modified_nanoseconds(); }
     const std::string& path() const override { return file_->path(); }
     FileIdentity identity() const override { return file_->identity(); }
 

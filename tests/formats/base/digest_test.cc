@@ -51,6 +51,22 @@ TEST_CASE("streams give the same as one call, however the bytes are cut") {
   }
 }
 
+TEST_CASE("a saved SHA-256 goes on to the same digest, wherever it was saved") {
+  std::vector<std::uint8_t> bytes(1000);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<std::uint8_t>(i * i + 7);
+  const std::span<const std::uint8_t> all = bytes;
+  for (std::size_t cut = 0; cut <= bytes.size(); ++cut) {
+    Sha256Stream first;
+    first.Update(all.first(cut));
+    const Sha256State state = first.Save();
+    REQUIRE(state.bytes == cut);
+    Sha256Stream second(state);
+    CHECK(second.Save() == state);
+    second.Update(all.subspan(cut));
+    CHECK(second.Finish() == Sha256Of(bytes));
+  }
+}
+
 TEST_CASE("every changed bit changes XXH3") {
   std::vector<std::uint8_t> bytes = Pattern(1024);
   const std::uint64_t digest = Xxh3(bytes, 7);

@@ -1,0 +1,189 @@
+// The system's files on a machine that stops: at the k-th call that changes the disk, everything after it is without
+// effect.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "formats/base/base_issues.h"
+#include "formats/base/file.h"
+#include "formats/base/status.h"
+
+namespace q4::test {
+
+// What a stopped machine finds when it starts again.
+enum class AfterCrash {
+  kAll,       // everything that was written: the process alone was killed
+  kSynced,    // what was synced, and names whose directory was: the power was cut
+  kSomething  // of the rest anything, torn writes too
+};
+
+// Nothing is really synced, so it is fast. Thread-safe.
+class CrashFileSystem final : public FileSystem {
+ public:
+  explicit CrashFileSystem(std::int64_t crash_at) : crash_at_(crash_at) {}
+
+  bool crashed() const { return calls_.load() > crash_at_; }
+  std::int64_t calls() const { return calls_.load(); }
+
+  // Call once everything that uses this object is gone.
+  void Restart(AfterCrash mode, std::uint32_t seed) {
+    if (mode == AfterCrash::kAll) return;
+    std::mt19937 random(seed);
+    const auto lost = [&] { return mode == AfterCrash::kSynced || random() % 2 == 0; };
+    for (const auto& [path, file] : files_) {
+      if (!Content(path)) continue;
+      if (lost()) {
+        std::string content = file->synced.value_or("");
+        if (mode == AfterCrash::kSomething) {  // its first bytes, or its last, had arrived
+          const std::string now = *Content(path);
+          content.resize(std::max(content.size(), random() % (now.size() + 1)));
+          for (std::size_t i = content.size() / 2; i < std::min(content.size(), now.size()); ++i) content[i] = now[i];
+        }
+        Store(path, content);
+      }
+    }
+    for (auto change = names_.rbegin(); change != names_.rend(); ++change) {
+      if (!lost()) continue;
+      change->before ? Store(change->path, *change->before) : void(std::filesystem::remove(change->path));
+      if (change->moved_from) Store(*change->moved_from, change->moved);
+    }
+  }
+
+  using FileSystem::OpenForRead;
+  absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path, SymbolicLinks links) override {
+    return base_.OpenForRead(path, links);
+  }
+  absl::StatusOr<std::unique_ptr<WritableFile>> CreateExclusive(const std::string& path) override {
+    return Open(path, &FileSystem::CreateExclusive);
+  }
+  absl::StatusOr<std::unique_ptr<WritableFile>> OpenLocked(const std::string& path) override {
+    return Open(path, &FileSystem::OpenLocked);
+  }
+  absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
+    const std::lock_guard lock(mutex_);
+    if (!Goes()) return PowerIsOut(to);
+    NameChange change{to, Content(to), from, *Content(from)};
+    Q4_RETURN_IF_ERROR(base_.Rename(from, to, replace));
+    names_.push_back(std::move(change));
+    files_[to] = std::exchange(files_[from], nullptr);
+    files_.erase(from);
+    return absl::OkStatus();
+  }
+  absl::Status SyncDirectory(const std::string& directory) override {
+    const std::lock_guard lock(mutex_);
+    if (!Goes()) return PowerIsOut(directory);
+    std::erase_if(names_, [&](const NameChange& change) { return DirectoryOf(change.path) == directory; });
+    return absl::OkStatus();
+  }
+  absl::Status Remove(const std::string& path) override {
+    const std::lock_guard lock(mutex_);
+    if (!Goes()) return PowerIsOut(path);
+    if (Content(path)) names_.push_back({path, Content(path), std::nullopt, {}});
+    files_.erase(path);
+    return base_.Remove(path);
+  }
+  absl::Status RemoveDirectory(const std::string& path) override { return base_.RemoveDirectory(path); }
+  absl::Status CreateDirectory(const std::string& path) override { return base_.CreateDirectory(path); }
+  absl::StatusOr<PathInfo> Stat(const std::string& path) override { return base_.Stat(path); }
+  absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) override {
+    return base_.ListDirectory(path);
+  }
+
+ private:
+  struct File {
+    std::optional<std::string> synced;
+  };
+  // A name that appeared, moved or went, and how it was before.
+  struct NameChange {
+    std::string path;
+    std::optional<std::string> before;  // its content
+    std::optional<std::string> moved_from;
+    std::string moved;
+  };
+
+  class Writable final : public WritableFile {
+   public:
+    Writable(CrashFileSystem* fs, std::unique_ptr<WritableFile> base, std::shared_ptr<File> file)
+        : fs_(*fs), base_(std::move(base)), file_(std::move(file)), opened_as_(base_->path()) {}
+    absl::Status WriteAt(std::uint64_t offset, std::span<const std::uint8_t> data) override {
+      const std::lock_guard lock(fs_.mutex_);
+      const bool was_on = !fs_.crashed();
+      if (fs_.Goes()) return base_->WriteAt(offset, data);
+      if (was_on) base_->WriteAt(offset, data.first(data.size() / 2)).IgnoreError();
+      return PowerIsOut(path());
+    }
+    absl::Status Reserve(std::uint64_t) override { return absl::OkStatus(); }
+    absl::Status Truncate(std::uint64_t bytes) override {
+      const std::lock_guard lock(fs_.mutex_);
+      return fs_.Goes() ? base_->Truncate(bytes) : PowerIsOut(path());
+    }
+    void StartWriteback(std::uint64_t, std::uint64_t) override {}
+    absl::Status Sync() override {
+      const std::lock_guard lock(fs_.mutex_);
+      if (!fs_.Goes()) return PowerIsOut(path());
+      file_->synced = Content(opened_as_);
+      return absl::OkStatus();
+    }
+    absl::Status Close() override { return base_->Close(); }
+    const std::string& path() const override { return base_->path(); }
+
+   private:
+    CrashFileSystem& fs_;
+    std::unique_ptr<WritableFile> base_;
+    std::shared_ptr<File> file_;
+    const std::string opened_as_;
+  };
+
+  template <typename OpenCall>
+  absl::StatusOr<std::unique_ptr<WritableFile>> Open(const std::string& path, OpenCall open) {
+    const std::lock_guard lock(mutex_);
+    if (!Goes()) return PowerIsOut(path);
+    std::optional<std::string> before = Content(path);
+    Q4_ASSIGN_OR_RETURN(auto file, (base_.*open)(path));
+    std::shared_ptr<File>& state = files_[path];
+    if (state == nullptr) {
+      if (!before) names_.push_back({path, std::nullopt, std::nullopt, {}});
+      state = std::make_shared<File>(File{std::move(before)});
+    }
+    return std::make_unique<Writable>(this, std::move(file), state);
+  }
+
+  // Counts a call; false if the machine stopped at it or before.
+  bool Goes() { return calls_++ < crash_at_; }
+  static absl::Status PowerIsOut(const std::string& path) {
+    return Fail(kCannotWrite, path, {}, "the machine stopped");
+  }
+
+  static std::optional<std::string> Content(const std::string& path) {
+    std::ifstream stream(path, std::ios::binary);
+    if (!stream) return std::nullopt;
+    return std::string(std::istreambuf_iterator<char>(stream), {});
+  }
+  static void Store(const std::string& path, const std::string& content) {
+    std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
+  }
+
+  FileSystem& base_ = PosixFileSystem();
+  const std::int64_t crash_at_;
+  std::atomic<std::int64_t> calls_{0};
+  std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<File>> files_;
+  std::vector<NameChange> names_;  // not yet synced, oldest first
+};
+
+}  // namespace q4::test
