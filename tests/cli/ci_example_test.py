@@ -1,0 +1,73 @@
+#!/usr/bin/env python3
+"""scripts/convert_and_judge.sh on a small model: gates that hold, then one that breaks.
+
+    ci_example_test.py TOOLS CHECKPOINTS
+"""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+
+SCRIPT = pathlib.Path(__file__).resolve().parent.parent.parent / "scripts" / "convert_and_judge.sh"
+REPORTS = {"convert.json", "verify.json", "junit.xml", "comment.md", "report.html"}
+CHECKS = 0
+
+
+def check(holds: bool, what: str, *details) -> None:
+    global CHECKS
+    CHECKS += 1
+    if not holds:
+        raise SystemExit(f"ci_example_test: FAILED: {what} {details if details else ''}")
+
+
+def main() -> int:
+    tools, checkpoints = (pathlib.Path(argument).resolve() for argument in sys.argv[1:3])
+    environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+    source = checkpoints / "tiny_bf16st_src"
+    with tempfile.TemporaryDirectory() as directory:
+        work = pathlib.Path(directory)
+
+        def run(*gates: str) -> subprocess.CompletedProcess:
+            return subprocess.run(["sh", SCRIPT, source, "out/model.q4", "reports", *gates], cwd=work, env=environment,
+                                  capture_output=True, text=True)
+
+        def files() -> set:
+            return {path.name for path in (work / "reports").iterdir()}
+
+        done = run("--max-nmse", "0.012", "--min-sqnr", "18")
+        check(done.returncode == 0, "gates that hold end with 0", done.stderr)
+        check(files() == REPORTS, "all reports are there", files())
+        check(json.loads((work / "reports/verify.json").read_text())["passed"] is True, "the JSON report says passed")
+        check(ElementTree.parse(work / "reports/junit.xml").getroot().get("failures") == "0", "JUnit counts no failure")
+        check([path.name for path in (work / "out").iterdir()] == ["model.q4"], "the container is published, and nothing else")
+        published = (work / "out/model.q4").read_bytes()
+
+        done = run("--max-nmse", "0.001")
+        check(done.returncode == 6, "a gate that breaks ends with 6", done.returncode, done.stderr)
+        check(files() == REPORTS, "all reports are there again", files())
+        tensor = "model.layers.1.mlp.down_proj.weight"
+        check(tensor in done.stderr, "stderr names the breach", done.stderr)
+        verdict = json.loads((work / "reports/verify.json").read_text())
+        check(verdict["passed"] is False and any(finding["tensor"] == tensor for finding in verdict["findings"]), "and so does JSON")
+        failed = [case.get("name") for case in ElementTree.parse(work / "reports/junit.xml").iter("testcase") if len(case)]
+        check(any(tensor in name for name in failed), "and JUnit", failed)
+        for name in ("comment.md", "report.html"):
+            text = (work / "reports" / name).read_text(encoding="utf-8")
+            check("ailed" in text and tensor in text, f"and {name}")
+        check([path.name for path in (work / "out").iterdir()] == ["model.q4"], "what failed is not published")
+        check((work / "out/model.q4").read_bytes() == published, "what was published before is as it was")
+
+        # A source that cannot be read: no report of an earlier run is left to be mistaken for this one's.
+        source = work / "no-such-model"
+        done = run()
+        check(done.returncode not in (0, 6) and files() == set(), "old reports do not survive", done.returncode, files())
+    print(f"ci_example: {CHECKS} checks")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
