@@ -34,7 +34,7 @@ std::uint64_t OwnerCount(const PlannedShard& shard);
 Journal ReadJournal(FileSystem& fs, const std::string& path, const Sha256& run_id, const Checkpoint& checkpoint,
                     const ConversionPlan& plan, const ConvertOptions& options);
 
-// Checks header, padding, XXH3 and SHA-256 of the chunks that `journal` lists, all but those of `published` shards, in
+// Checks header, padding and XXH3 of the chunks that `journal` lists, all but those of `published` shards, in
 // the partial files `partials` (one path per shard), and cuts the journal before the first owner that does not hold.
 // False when nothing is left.
 bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, const std::vector<bool>& published,

@@ -1,12 +1,16 @@
 """Section 3.6: .q4 containers, damaged by chance and by somebody who recomputes the digests."""
 
+import errno
 import hashlib
 import json
+import os
+import random
 import struct
 
 import container_bytes as q4
 from container_bytes import CHUNKS, DIMS, FILES, NAMES, STATS, TENSORS, lie, lie_in
 from harness import QUIET, VERIFY, Bench, Case, Row, accept, require
+from safetensors_bytes import tensors
 
 IN = "in.q4"
 INSPECT = ("q4inspect", IN)
@@ -359,10 +363,11 @@ def q16():
 
 
 def q17():
-    """A partial file that is not ours, or is torn, never becomes an output: until runs are resumed it is written anew."""
+    """What an interrupted run left is gone on with if it is this run's, whole or torn, and otherwise never becomes an output."""
     from rows_values import MODEL
 
-    def run(bench: Bench):
+    def leftovers(bench: Bench):
+        """Partial files without a journal."""
         bench.build({"in.safetensors": MODEL})
         bench.ok(*CONVERT_ALL, "-o", "right.q4")
         right = (bench.work / "right.q4").read_bytes()
@@ -383,9 +388,59 @@ def q17():
             (bench.work / "out.q4").unlink()
             require(not (bench.work / "out.q4.partial").exists(), "the partial file is still there")
 
-    yield run
+    def journals(bench: Bench):
+        """A run whose last step, the rename, fails leaves everything; then journal, input or options are changed."""
+        weights = [bytes(random.Random(i).randbytes(2 * 64 * 64)).translate(FINITE) for i in range(6)]
+        layers = tensors(**{f"layers.{i}.up_proj.weight": ("BF16", (64, 64), data) for i, data in enumerate(weights)})
+        bench.build({"in.safetensors": layers, "other.safetensors": layers[:-1] + bytes([layers[-1] ^ 1])})
+        journal, partial, out = (bench.work / name for name in ("out.q4.journal", "out.q4.partial", "out.q4"))
+        bench.ok(*CONVERT_ALL, "-o", "right.q4")
+        bench.ok("q4convert", "other.safetensors", *CONVERT_ALL[2:], "-o", "other.q4")
+        right, other = ((bench.work / name).read_bytes() for name in ("right.q4", "other.q4"))
+        command = (*CONVERT_ALL, "--sync-every", "1", "-o", "out.q4")
+        result = bench.run(command, env={"LD_PRELOAD": bench.shim(), "Q4_FAULT": f"rename:1:{errno.EIO}"})
+        require(result.code == 2 and journal.exists() and partial.exists(), f"exit code {result.code}: {result.stderr}")
+        whole, stored = journal.read_bytes(), partial.read_bytes()
+
+        def rerun(what, journal_bytes, partial_bytes, expected, resumes=None, words=command):
+            journal.write_bytes(journal_bytes)
+            partial.write_bytes(partial_bytes)
+            done = bench.run([word for word in words if word != "-q"])
+            require(done.code == 0, f"{what}: exit code {done.code}: {done.stderr}")
+            require(out.read_bytes() == expected, f"{what}: other bytes")
+            require(not journal.exists() and not partial.exists(), f"{what}: leftovers remain")
+            if resumes is not None:
+                note = "resumed: " if resumes else "began again: "
+                require(note in done.stderr, f"{what}: no remark '{note}': {done.stderr}")
+            out.unlink()
+
+        rerun("undisturbed", whole, stored, right, resumes=True)
+        for size in [0, 1, 47, 48, 49, *range(50, len(whole), 97), len(whole) - 1]:
+            rerun(f"journal torn after {size} bytes", whole[:size], stored, right, resumes=None if size > 300 else False)
+        for at in [*range(0, 64), *range(64, len(whole), 131)]:
+            flipped = bytearray(whole)
+            flipped[at] ^= 1 << at % 8
+            rerun(f"journal with a bit flipped in byte {at}", flipped, stored, right, resumes=False if at < 300 else None)
+        for at in range(0, len(stored), 1997):
+            flipped = bytearray(stored)
+            flipped[at] ^= 0x10
+            rerun(f"partial file with a bit flipped in byte {at}", whole, flipped, right)
+        for size in range(0, len(stored), 4999):
+            rerun(f"journal longer than the partial file of {size} bytes", whole, stored[:size], right)
+        rerun("journal doubled", whole + whole, stored, right, resumes=True)
+        rerun("other input", whole, stored, other, False, ("q4convert", "other.safetensors", *command[2:]))
+        rerun("--no-resume", whole, stored, right, None, (*command, "--no-resume"))
+        plain = bench.run((*CONVERT_ALL, "--block-size", "128", "-o", "plain.q4"))
+        require(plain.code == 0, plain.stderr)
+        rerun("other options", whole, stored, (bench.work / "plain.q4").read_bytes(), False, (*command, "--block-size", "128"))
+        os.utime(bench.work / "in.safetensors", ns=(1, 1))
+        rerun("input of another time", whole, stored, right, resumes=False)
+
+    yield leftovers
+    yield journals
 
 
+FINITE = bytes(value & 0x3F for value in range(256))  # no bf16 of such bytes is NaN or infinite
 CONVERT_ALL = ("q4convert", "in.safetensors", "--device", "cpu", "-q", *QUIET)
 
 
@@ -456,8 +511,7 @@ ROWS = [
         "Q17",
         "leftovers and journals",
         q17,
-        waits="resume",
-        note="leftovers are written anew; the journal comes with resume",
+        note="another version of q4 is part of the run id, as another input is: tests/libconvert/resume_test.cc",
     ),
     Row("Q18", "q4inspect on a large file reads its index only", q18, note="a sparse file of 5 GiB"),
 ]

@@ -159,7 +159,36 @@ def faults(call, number, issue, *words, most=40):
     return run
 
 
+def resumable(call, number, issue):
+    """A long run, in which every tensor is noted at once, stops at each call in turn: what it left is gone on with."""
+
+    def run(bench: Bench):
+        shim = bench.shim()
+        names = {f"layers.{i}.up_proj.weight": ("BF16", (64, 64), bytes(8192)) for i in range(5)}
+        bench.build({IN: tensors(**names)})
+        bench.ok(*convert(output="right.q4"))
+        right, resumed = (bench.work / "right.q4").read_bytes(), 0
+        out, partial, journal = (bench.work / name for name in ("out.q4", "out.q4.partial", "out.q4.journal"))
+        for k in range(1, 60):
+            result = bench.run(convert("--sync-every", "1"), env={"LD_PRELOAD": shim, "Q4_FAULT": f"{call}:{k}:{number}"})
+            if result.code == 0:
+                require(resumed >= 3, f"{call}: only {resumed} runs were resumed")
+                return
+            require(result.code == 2 and issue in result.issues(), f"{call} {k}: exit code {result.code}: {result.stderr}")
+            require(not out.exists(), f"{call} {k}: an output was made")
+            require(partial.exists() == journal.exists(), f"{call} {k}: a partial file without a journal, or the reverse")
+            again = bench.ok(*[word for word in convert("--sync-every", "1") if word != "-q"])
+            resumed += "resumed: " in again.stderr
+            require(out.read_bytes() == right, f"{call} {k}: the resumed run gave other bytes")
+            require(not partial.exists() and not journal.exists(), f"{call} {k}: leftovers remain")
+            out.unlink()
+        raise Failure(f"{call}: still failing after 60 calls")
+
+    return run
+
+
 def e05():
+    yield resumable("pwrite", errno.ENOSPC, 2024)
     yield faults("pwrite", errno.ENOSPC, 2024)
     yield faults("fallocate", errno.ENOSPC, 2025)
     yield faults("ftruncate", errno.ENOSPC, 2026)
