@@ -1,7 +1,6 @@
 // Every shard is opened and held against the list before the model is given out, so that whatever a caller finds in it
 // is covered by the model's root.
 #include <algorithm>
-#include <array>
 
 #include "fmt/format.h"
 #include "formats/base/limits.h"
@@ -17,9 +16,9 @@ namespace {
 absl::StatusOr<bool> IsShardList(FileSystem& fs, const std::string& path) {
   Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path));
   if (file->size() == 0) return false;
-  std::array<std::uint8_t, 1> first{};
-  Q4_RETURN_IF_ERROR(file->ReadAt(0, first));
-  return first[0] == '{';
+  std::uint8_t first = 0;
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, {&first, 1}));
+  return first == '{' || first == ' ' || first == '\t' || first == '\r' || first == '\n';
 }
 
 absl::Status CheckShard(const Q4Reader& shard, const Q4ShardEntry& entry, std::size_t number, std::size_t count) {

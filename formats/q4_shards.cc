@@ -14,6 +14,14 @@ namespace {
 constexpr std::string_view kFormatName = "q4-shards-1";
 constexpr std::string_view kExtension = ".q4";
 
+// Takes white space and then `token` from the front of `text`; false if something else is there.
+bool Take(std::string_view token, std::string_view* text) {
+  text->remove_prefix(std::min(text->find_first_not_of(" \t\r\n"), text->size()));
+  if (!text->starts_with(token)) return false;
+  text->remove_prefix(token.size());
+  return true;
+}
+
 absl::Status Bad(std::string_view path, std::string_view where, std::string_view detail) {
   return Fail(kQ4ShardList, path, where, detail);
 }
@@ -93,6 +101,10 @@ Sha256 ModelRootOf(const std::vector<Q4ShardEntry>& parts) {
 }
 
 }  // namespace
+
+bool IsQ4ShardListHead(std::string_view head) {
+  return Take("{", &head) && Take("\"format\"", &head) && Take(":", &head) && Take("\"q4-shards-", &head);
+}
 
 Sha256 Q4ModelRoot(const std::vector<Sha256>& shard_roots) {
   if (shard_roots.size() == 1) return shard_roots.front();

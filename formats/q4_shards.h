@@ -12,8 +12,10 @@
 
 namespace q4 {
 
-// How every list begins, since it is canonical: what tells it from other JSON files.
-inline constexpr std::string_view kQ4ShardListStart = "{\n  \"format\": \"q4-shards-";
+// Whether a file that begins with `head`, its first kQ4ShardListHeadBytes or all if it is shorter, is a list of shards
+// of this or a later version: the first member tells it from other JSON files, with any white space that JSON allows.
+bool IsQ4ShardListHead(std::string_view head);
+inline constexpr std::size_t kQ4ShardListHeadBytes = 4096;
 
 struct Q4ShardEntry {
   std::string name;  // plain file name, in the folder of the list

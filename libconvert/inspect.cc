@@ -18,18 +18,6 @@
 namespace q4 {
 namespace {
 
-absl::StatusOr<bool> IsContainer(FileSystem& fs, const std::string& path) {
-  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-  if (info.is_directory) return false;
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(path));
-  std::vector<std::uint8_t> start(std::min<std::uint64_t>(file->size(), kQ4ShardListStart.size()));
-  Q4_RETURN_IF_ERROR(file->ReadAt(0, start));
-  const auto starts_with = [&](const auto& text) {
-    return start.size() >= text.size() && std::equal(text.begin(), text.end(), start.begin());
-  };
-  return starts_with(kQ4Magic) || starts_with(kQ4ShardListStart);
-}
-
 InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint32_t shard) {
   InspectTensor entry;
   entry.name = tensor.name;
@@ -93,6 +81,18 @@ absl::StatusOr<InspectReport> InspectContainer(FileSystem& fs, const std::string
 
 }  // namespace
 
+absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (info.is_directory) return false;
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(path));
+  std::vector<std::uint8_t> head(std::min<std::uint64_t>(file->size(), kQ4Magic.size()));
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
+  if (std::equal(kQ4Magic.begin(), kQ4Magic.end(), head.begin(), head.end())) return true;
+  head.resize(std::min<std::uint64_t>(file->size(), kQ4ShardListHeadBytes));
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
+  return IsQ4ShardListHead({reinterpret_cast<const char*>(head.data()), head.size()});
+}
+
 void ReadModelNames(const std::string& config_text, const std::string& path, InspectReport* report) {
   // A config.json that cannot be read is no reason to refuse the report: it is a file among others.
   const absl::StatusOr<Json> config = ParseJson(config_text, path, limits::kConfigJsonDepth);
@@ -136,7 +136,7 @@ double InspectReport::BitsPerElement() const {
 }
 
 absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options) {
-  Q4_ASSIGN_OR_RETURN(const bool is_container, IsContainer(fs, path));
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
   return is_container ? InspectContainer(fs, path) : InspectCheckpoint(fs, path, options);
 }
 

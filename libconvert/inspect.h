@@ -86,6 +86,9 @@ struct InspectReport {
   double BitsPerElement() const;
 };
 
+// Whether `path` is a .q4 container or the list of its shards, from its first bytes. Directories are not.
+absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path);
+
 // Opens whatever `path` is. The content decides, never the extension.
 absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options = {});
 

@@ -68,6 +68,33 @@ TEST_CASE("a sharded model is one model", "[q4][model]") {
   CHECK((*model)->root() == Sha256Of(roots));
 }
 
+TEST_CASE("a shard list may have any white space that JSON allows", "[q4][shards]") {
+  ShardedModel sharded;
+  REQUIRE(sharded.Open().ok());
+  const TestBytes written = sharded.fs["dir/m.q4.index.json"];
+  const std::string canonical(written.begin(), written.end());
+  // docs/format.md section 10: two spaces a level, one newline at the end.
+  CHECK(canonical.starts_with("{\n  \"format\": \"q4-shards-1\",\n  \"parts\": [\n    {\n      \"bytes\": "));
+  CHECK(canonical.ends_with("\n  }\n}\n"));
+  std::string compact, wide;
+  for (const char c : canonical) {
+    if (c != ' ' && c != '\n') compact += c;
+    wide += c;
+    if (c == '{' || c == ':' || c == ',') wide += " \r\n\t ";
+  }
+  for (const std::string& text : {canonical, compact, wide, "\n \t" + wide}) {
+    CHECK(IsQ4ShardListHead(text.substr(0, kQ4ShardListHeadBytes)));
+    sharded.fs["dir/m.q4.index.json"].assign(text.begin(), text.end());
+    const auto model = Q4Model::Open(sharded.fs, "dir/m.q4.index.json");
+    INFO(text << model.status().ToString());
+    CHECK(model.ok());
+  }
+  for (const char* other :
+       {"", "{", "[]", "{\"format\": \"pt\"}", "{\"weight_map\": {}}", "{\"format\": 1", "q4-shards-"}) {
+    CHECK_FALSE(IsQ4ShardListHead(other));
+  }
+}
+
 TEST_CASE("one container is a model, also when it is a shard", "[q4][model]") {
   ShardedModel sharded;
   const auto model = Q4Model::Open(sharded.fs, "dir/m-00002-of-00002.q4");
