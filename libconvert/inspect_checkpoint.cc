@@ -5,55 +5,31 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "fmt/format.h"
-#include "formats/base/checked_math.h"
-#include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "libconvert/bnb_quant_state.h"
 
 namespace q4 {
 namespace {
 
-constexpr std::string_view kQuantStateInfix = ".quant_state.bitsandbytes__";
-constexpr std::uint64_t kQuantStateBytes = 64u << 10;  // real ones have about 200
-constexpr int kQuantStateDepth = 3;
-
-// Fills `weight` from a quant_state text; false if it is not what bitsandbytes writes.
-bool DescribeWeight(const Json& state, InspectTensor* weight) {
-  if (!state.is_object()) return false;
-  const auto text = [&](const char* key) {
-    const auto at = state.find(key);
-    return at != state.end() && at->is_string() ? at->get<std::string>() : std::string();
-  };
-  static const std::map<std::string, DType> kDTypes{
-      {"float32", DType::kF32}, {"float16", DType::kF16}, {"bfloat16", DType::kBF16}};
-  const auto dtype = kDTypes.find(text("dtype"));
-  const auto block_size = state.find("blocksize");
-  const auto shape = state.find("shape");
-  if (dtype == kDTypes.end() || block_size == state.end() || !block_size->is_number_unsigned() ||
-      shape == state.end() || !shape->is_array()) {
-    return false;
-  }
-  std::uint64_t elems = 1;
-  Shape dims;
-  for (const Json& dim : *shape) {
-    if (!dim.is_number_unsigned() || !CheckedMul(elems, dim.get<std::uint64_t>(), &elems)) return false;
-    dims.push_back(dim.get<std::uint64_t>());
-  }
-  const std::uint64_t block = block_size->get<std::uint64_t>();
-  if (block > 4096) return false;
-  weight->dtype = dtype->second;
-  weight->shape = std::move(dims);
-  weight->elems = elems;
-  weight->quantized = true;
-  weight->block_size = static_cast<std::uint32_t>(block);
-  weight->nested = state.contains("nested_blocksize");
-  weight->treatment = fmt::format("bnb {} b{}{}", text("quant_type"), block, weight->nested ? " dq" : "");
-  return true;
+// A weight as its quant_state describes it.
+InspectTensor Described(const BnbQuantState& state) {
+  InspectTensor weight;
+  weight.dtype = state.dtype;
+  weight.shape = state.shape;
+  weight.elems = state.elems;
+  weight.quantized = true;
+  weight.block_size = state.block_size;
+  weight.nested = state.nested;
+  weight.treatment = fmt::format("bnb {} b{}{}", state.book == CodeBook::kNf4 ? "nf4" : "fp4", state.block_size,
+                                 state.nested ? " dq" : "");
+  return weight;
 }
 
 class CheckpointInspection {
@@ -89,15 +65,16 @@ class CheckpointInspection {
 
   absl::Status FindWeights() {
     for (const TensorInfo& info : checkpoint_.tensors()) {
-      const std::size_t infix = info.name.find(kQuantStateInfix);
-      if (infix == std::string::npos || info.bytes > kQuantStateBytes) continue;
+      const std::size_t infix = info.name.find(kBnbQuantStateInfix);
+      if (infix == std::string::npos || info.bytes > kBnbQuantStateBytes) continue;
       const std::string name = info.name.substr(0, infix);
       if (checkpoint_.Find(name) == nullptr) continue;
       std::string text(info.bytes, '\0');
       Q4_RETURN_IF_ERROR(checkpoint_.Read(info, 0, {reinterpret_cast<std::uint8_t*>(text.data()), text.size()}));
-      const absl::StatusOr<Json> state = ParseJson(text, info.name, kQuantStateDepth);
-      InspectTensor weight;
-      if (!state.ok() || !DescribeWeight(*state, &weight)) continue;  // listed as the tensors that they are
+      std::string problem;
+      const std::optional<BnbQuantState> state = ParseBnbQuantState(text, &problem);
+      if (!state) continue;  // listed as the tensors that they are; --lint says what is wrong
+      InspectTensor weight = Described(*state);
       for (const std::string& part :
            {info.name, name + ".absmax", name + ".quant_map", name + ".nested_absmax", name + ".nested_quant_map"}) {
         const TensorInfo* belongs = checkpoint_.Find(part);

@@ -7,7 +7,7 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ISSUE = re.compile(r"inline constexpr Issue (k\w+)\{\s*(\d+),\s*ExitCode::k(\w+),\s*((?:\"(?:[^\"\\]|\\.)*\"\s*)+)\}")
-CODES = {"Usage": 1, "Io": 2, "InvalidInput": 3, "Internal": 4, "Unsupported": 5, "CheckFailed": 6, "Interrupted": 7}
+CODES = {"Ok": 0, "Usage": 1, "Io": 2, "InvalidInput": 3, "Internal": 4, "Unsupported": 5, "CheckFailed": 6, "Interrupted": 7}
 RANGES = {1: "Usage", 2: "Files and output", 3: "Checkpoint readers", 4: "Policy, plan and conversion", 5: "Not supported",
           6: "Verification", 7: "The `.q4` container", 8: "Export", 9: "Internal"}
 

@@ -166,6 +166,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
       ->check(CLI::IsMember({"name", "size", "elems", "nmse", "sqnr"}));
   app.add_option("--filter", flags->filter, "Only tensors whose name matches this regular expression");
   app.add_option("--diff", flags->diff, "Compare with another container");
+  app.add_flag("--lint", flags->lint, "Look for known faults of 4-bit checkpoints");
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards through symbolic links");
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
   return Parse(app, argc, argv);

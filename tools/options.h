@@ -41,7 +41,7 @@ struct ConvertFlags {
 
 struct InspectFlags {
   std::string file;
-  bool tensors = false, stats = false, hist = false, files = false;
+  bool tensors = false, stats = false, hist = false, files = false, lint = false;
   std::string tensor;           // --tensor NAME
   std::string dump;             // --dump START:COUNT, with --tensor
   std::string sort, filter, diff;

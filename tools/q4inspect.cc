@@ -4,6 +4,7 @@
 #include "libconvert/inspect_diff.h"
 #include "libconvert/inspect_json.h"
 #include "libconvert/inspect_text.h"
+#include "libconvert/lint.h"
 #include "libconvert/verify_issues.h"
 #include "tools/options.h"
 #include "tools/tool_main.h"
@@ -16,6 +17,16 @@ absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
   ToolResult result;
   result.output = flags.json ? DiffReportJson(report) : DiffReportText(report);
   if (!report.SameContent()) result.exit_code = ExitCode::kCheckFailed;
+  return result;
+}
+
+absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
+  LintOptions options;
+  options.follow_symlinks = flags.follow_symlinks;
+  Q4_ASSIGN_OR_RETURN(const LintReport report, LintModel(PosixFileSystem(), flags.file, options));
+  ToolResult result;
+  result.output = flags.json ? LintReportJson(report) : LintReportText(report);
+  if (!report.passed()) result.exit_code = ExitCode::kCheckFailed;
   return result;
 }
 
@@ -40,6 +51,7 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
 
 absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
   if (!flags.diff.empty()) return Diff(flags);
+  if (flags.lint) return Lint(flags);
   OpenOptions open;
   open.follow_symlinks = flags.follow_symlinks;
   open.allow_empty = true;

@@ -68,6 +68,11 @@ says 'nf4 b64 dq +14'
 expect 0 '' q4inspect tiny.q4 --tensors --stats --hist --files --sort nmse
 expect 0 '' q4inspect tiny.q4 --tensor model.layers.0.mlp.up_proj.weight --dump 0:8
 expect 0 '' q4inspect "$src" --tensors
+expect 0 "" q4inspect "$src" --lint
+expect 0 "" q4inspect tiny.q4 --lint
+mkdir lint && head -c 100 "$src/model.safetensors" > lint/model.safetensors
+expect 6 "" q4inspect lint --lint
+says "file-malformed"
 expect 0 '' q4verify tiny.q4 -q
 expect 0 '' q4verify tiny.q4 --against "$src" --progress none
 says 'passed'

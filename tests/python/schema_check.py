@@ -39,10 +39,14 @@ def main():
         check("q4convert", "convert.schema.json", source, "-o", model, "--dry-run")
         check("q4convert", "convert.schema.json", source, "-o", model, *quiet)
         check("q4convert", "convert.schema.json", source, "-o", parts, "--shard-size", "200KB", "--no-double-quant", *quiet)
-        for words in ((), ("--tensors",), ("--stats",), ("--hist",), ("--files",), ("--diff", model),
+        for words in ((), ("--tensors",), ("--stats",), ("--hist",), ("--files",), ("--diff", model), ("--lint",),
                       ("--tensor", "model.layers.0.mlp.up_proj.weight", "--dump", "0:4")):
             check("q4inspect", "inspect.schema.json", model, *words)
         check("q4inspect", "inspect.schema.json", source)
+        bad = work / "bad"
+        bad.mkdir()
+        (bad / "model.safetensors").write_bytes(b"not weights")
+        check("q4inspect", "inspect.schema.json", bad, "--lint", code=6)
         check("q4verify", "verify.schema.json", model, *quiet)
         check("q4verify", "verify.schema.json", model, "--against", source, *quiet)
         check("q4verify", "verify.schema.json", model, "--max-nmse", "1e-9", *quiet, code=6)
