@@ -48,8 +48,11 @@ class Q4Reader {
   // What the chunk holds, for messages: "tensor 'x', codes, chunk 3".
   std::string DescribeChunk(std::uint64_t chunk) const;
 
-  // Checks XXH3 and SHA-256 of the stored bytes of one chunk, and that the padding before it is zero.
+  // Checks XXH3 and SHA-256 of the stored bytes of one chunk, and that the padding before it is zero. Holds a small
+  // part of the chunk at a time.
   absl::Status VerifyChunk(std::uint64_t chunk) const;
+  // The same and ReadChunk() in one, reading the file once.
+  absl::StatusOr<std::vector<std::uint8_t>> ReadVerifiedChunk(std::uint64_t chunk) const;
   // Checks the padding between the last chunk and the index. Every byte of the file is covered by Open(),
   // VerifyChunk() of every chunk, and this.
   absl::Status VerifyTail() const;
@@ -58,6 +61,9 @@ class Q4Reader {
   Q4Reader() = default;
   // The stored bytes of a chunk, their XXH3 checked.
   absl::StatusOr<std::vector<std::uint8_t>> ReadStored(std::uint64_t chunk) const;
+  absl::StatusOr<std::vector<std::uint8_t>> Decode(std::uint64_t chunk, std::vector<std::uint8_t> stored) const;
+  std::uint64_t SeedOf(std::uint64_t chunk) const;
+  absl::Status CheckPaddingBefore(std::uint64_t chunk) const;
   // That the bytes [begin, end) are zero.
   absl::Status CheckZero(std::uint64_t begin, std::uint64_t end, std::string_view before) const;
 

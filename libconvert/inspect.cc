@@ -11,6 +11,7 @@
 #include "formats/q4_reader.h"
 #include "formats/q4_shards.h"
 #include "libconvert/inspect_checkpoint.h"
+#include "libconvert/model_names.h"
 #include "libconvert/name_pattern.h"
 #include "libconvert/plan.h"
 #include "libconvert/verify_issues.h"
@@ -68,7 +69,7 @@ absl::StatusOr<InspectReport> InspectContainer(FileSystem& fs, const std::string
       report.files.push_back({file.name, file.raw_bytes});
       if (file.name != "config.json" || file.raw_bytes > limits::kConfigJsonBytes) continue;
       const absl::StatusOr<std::string> config = shard->ReadFile(file);
-      if (config.ok()) ReadModelNames(*config, path, &report);
+      if (config.ok()) SetModelNames(*config, &report);
     }
   }
   report.tensors.reserve(model->tensors().size());
@@ -93,17 +94,10 @@ absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path) {
   return IsQ4ShardListHead({reinterpret_cast<const char*>(head.data()), head.size()});
 }
 
-void ReadModelNames(const std::string& config_text, const std::string& path, InspectReport* report) {
-  // A config.json that cannot be read is no reason to refuse the report: it is a file among others.
-  const absl::StatusOr<Json> config = ParseJson(config_text, path, limits::kConfigJsonDepth);
-  if (!config.ok() || !config->is_object()) return;
-  if (const auto type = config->find("model_type"); type != config->end() && type->is_string()) {
-    report->model_type = type->get<std::string>();
-  }
-  const auto names = config->find("architectures");
-  if (names != config->end() && names->is_array() && !names->empty() && names->front().is_string()) {
-    report->architecture = names->front().get<std::string>();
-  }
+void SetModelNames(std::string_view config_json, InspectReport* report) {
+  ModelNames names = ReadModelNames(config_json);
+  report->architecture = std::move(names.architecture);
+  report->model_type = std::move(names.model_type);
 }
 
 void SumUpTensors(InspectReport* report) {

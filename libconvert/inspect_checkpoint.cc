@@ -106,7 +106,7 @@ absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const std::strin
   report.shard_count = static_cast<std::uint32_t>(report.shards.size());
   for (const CompanionFile& file : checkpoint->companions()) report.files.push_back({file.name, file.size});
   if (const absl::StatusOr<std::string> config = checkpoint->ConfigJson(fs); config.ok()) {
-    ReadModelNames(*config, path, &report);
+    SetModelNames(*config, &report);
   }
   CheckpointInspection inspection(*checkpoint);
   Q4_ASSIGN_OR_RETURN(report.tensors, inspection.Run());

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
@@ -17,7 +18,7 @@ absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const std::strin
 // What follows from the list of tensors: order, totals, treatments.
 void SumUpTensors(InspectReport* report);
 
-// Architecture and model type from the text of a config.json; does nothing if they are not there.
-void ReadModelNames(const std::string& config_text, const std::string& path, InspectReport* report);
+// Architecture and model type from the text of a config.json (model_names.h).
+void SetModelNames(std::string_view config_json, InspectReport* report);
 
 }  // namespace q4

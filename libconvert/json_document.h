@@ -9,10 +9,10 @@
 namespace q4 {
 
 // A document with its name, the version of its schema and the tool's version.
-inline Json NewDocument(const char* name) {
+inline Json NewDocument(const char* name, int version = 1) {
   Json json;
   json["document"] = name;
-  json["version"] = 1;
+  json["version"] = version;
   json["tool_version"] = kQ4Version;
   return json;
 }

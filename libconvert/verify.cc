@@ -8,10 +8,13 @@
 
 #include "fmt/format.h"
 #include "formats/q4_reader.h"
+#include "libconvert/model_names.h"
 #include "libconvert/parallel.h"
 #include "libconvert/provenance_view.h"
+#include "libconvert/scale_spread.h"
 #include "libconvert/verify_digests.h"
 #include "libconvert/verify_findings.h"
+#include "libconvert/verify_groups.h"
 #include "libconvert/verify_integrity.h"
 #include "libconvert/verify_issues.h"
 #include "libconvert/verify_source.h"
@@ -43,6 +46,7 @@ class Verification {
       Q4_ASSIGN_OR_RETURN(source, OpenCheckpoint(fs_, options_.against, options_.source_options));
     }
     Describe();
+    if (source != nullptr) Q4_RETURN_IF_ERROR(CheckSelection(*source));
     for (const auto& shard : model_.shards()) {
       for (const Q4Chunk& chunk : shard->index().chunks) progress_state_.total_bytes += chunk.stored_bytes;
     }
@@ -51,10 +55,11 @@ class Verification {
     }
 
     const BytesDone done = [this](std::uint64_t bytes) { Advance(bytes); };
-    Q4_RETURN_IF_ERROR(CheckChunks(model_, threads_, options_.cancel, done, &findings_));
+    Q4_RETURN_IF_ERROR(CheckChunks(model_, threads_, options_.cancel, done, &findings_, &report_));
     CheckRecordedStats();
     if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, done));
     SumAndJudge();
+    for (const VerifyTensor& tensor : report_.tensors) AddSpread(tensor.scales, &report_.scales);
     for (VerifyTensor& tensor : report_.tensors) tensor.passed = !findings_.Failed(tensor.name);
     findings_.MoveTo(&report_);
     return std::move(report_);
@@ -72,16 +77,18 @@ class Verification {
       report_.chunks += shard->index().chunks.size();
       report_.embedded_files += shard->index().files.size();
     }
+    report_.provenance = model_.shards().front()->index().provenance;
+    if (const absl::StatusOr<std::string> config = model_.ReadFile("config.json"); config.ok()) {
+      ModelNames names = ReadModelNames(*config);
+      report_.architecture = std::move(names.architecture);
+      report_.model_type = std::move(names.model_type);
+      embeddings_are_tied_ = names.tie_word_embeddings;
+    }
     report_.tensors.reserve(model_.tensors().size());
     for (const Q4Model::Location& at : model_.tensors()) {
-      const Q4Tensor& tensor = model_.tensor(at);
-      VerifyTensor& entry = report_.tensors.emplace_back();
-      entry.name = tensor.name;
-      entry.scheme = tensor.scheme;
-      entry.elems = tensor.elems;
-      entry.has_stats = tensor.has_stats;
-      entry.stats = tensor.stats;
+      report_.tensors.push_back(DescribeTensor(model_.reader(at).index(), model_.tensor(at)));
     }
+    AssignGroups(&report_.tensors);
   }
 
   void Advance(std::uint64_t bytes) {
@@ -104,16 +111,34 @@ class Verification {
     }
   }
 
+  // A subset of nothing would pass whatever the container holds.
+  absl::Status CheckSelection(const Checkpoint& source) const {
+    if (!options_.only) return absl::OkStatus();
+    const auto selects = [this](const auto& tensor) { return options_.only->Matches(tensor.name); };
+    if (std::any_of(report_.tensors.begin(), report_.tensors.end(), selects) ||
+        std::any_of(source.tensors().begin(), source.tensors().end(), selects)) {
+      return absl::OkStatus();
+    }
+    return Fail(kNothingSelected, model_.path(), "--tensor", options_.only->text());
+  }
+
   absl::Status CompareWith(const Checkpoint& source, const BytesDone& done) {
     Q4_ASSIGN_OR_RETURN(const ProvenanceView provenance,
                         ParseProvenance(model_.shards().front()->index().provenance, model_.path()));
-    // A digest of a whole file is sequential work; it runs beside the comparison, which is not.
+    report_.sample_percent = options_.sample_percent;
+    if (options_.only) report_.only = options_.only->text();
+    // A digest of a whole file is sequential work; it runs beside the comparison, which is not. Of a comparison in part
+    // it would be the larger part, and only the sizes are compared.
+    const bool is_whole = options_.sample_percent >= 100 && !options_.only;
     FindingList digest_findings;
     std::future<absl::Status> digests = std::async(std::launch::async, [&] {
-      return CompareSourceDigests(source, provenance.sources, model_.path(), options_.cancel, &digest_findings);
+      return CompareSourceFiles(source, provenance.sources, /*digests=*/is_whole, model_.path(), options_.cancel,
+                                &digest_findings);
     });
-    const std::vector<TensorPair> pairs = PairTensors(model_, source, provenance.keep_dtype, &findings_);
-    Q4_RETURN_IF_ERROR(CompareTensors(source, pairs, threads_, options_.cancel, done, &findings_, &report_));
+    const std::vector<TensorPair> pairs =
+        PairTensors(model_, source, options_.only ? &*options_.only : nullptr, provenance.keep_dtype, &findings_);
+    Q4_RETURN_IF_ERROR(CompareTensors(source, pairs, SlabSample(report_.root, options_.sample_percent),
+                                      embeddings_are_tied_, {threads_, options_.cancel, done}, &findings_, &report_));
     Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
     Q4_RETURN_IF_ERROR(digests.get());
     findings_.Append(std::move(digest_findings));
@@ -134,6 +159,7 @@ class Verification {
         findings_.Add(tensor.name, kNoStatsToJudge, model_.path(), place);
       }
     }
+    report_.groups = TotalsOfGroups(report_.tensors);
     if (report_.model.tensors > 0) Judge("", "model", report_.model.total);
   }
 
@@ -164,6 +190,7 @@ class Verification {
   const unsigned threads_;
   VerifyReport report_;
   FindingList findings_;
+  bool embeddings_are_tied_ = false;
   Progress progress_state_;
 };
 

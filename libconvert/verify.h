@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/checkpoint.h"
+#include "libconvert/name_pattern.h"
 #include "libconvert/progress.h"
 #include "libconvert/verify_report.h"
 
@@ -21,6 +22,10 @@ namespace q4 {
 struct VerifyOptions {
   std::string against;  // the original checkpoint, as OpenCheckpoint() takes it; "" for integrity alone
   OpenOptions source_options;
+  std::optional<NamePattern> only;  // compare only tensors with such names; integrity is checked whole in any case
+  // Percent of the slabs (4 Mi elements) that are compared, in (0, 100]: one of each tensor at least, chosen by a hash
+  // of artifact, tensor and slab. Statistics are then those recorded, which the sample must not contradict.
+  double sample_percent = 100;
   unsigned threads = 0;                               // 0: all cores
   std::uint64_t max_memory = std::uint64_t{2} << 30;  // bytes; fewer threads work when it is small, at least one does
   // Limits, on recomputed statistics where there are any, else on the recorded ones.

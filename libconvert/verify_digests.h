@@ -11,9 +11,10 @@
 
 namespace q4 {
 
-// Digests the source files and compares size and digest with the records. Reads whole files, 1 MiB at a time, on the
-// calling thread. `container` is named in the findings. Fails only if a file cannot be read or on `cancel`.
-absl::Status CompareSourceDigests(const Checkpoint& source, const std::vector<SourceFileRecord>& records,
-                                  const std::string& container, CancelFlag* cancel, FindingList* findings);
+// Compares the source files with the records: their sizes and, with `digests`, their digests, for which whole files are
+// read, 1 MiB at a time, on the calling thread. `container` is named in the findings. Fails only if a file cannot be
+// read or on `cancel`.
+absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
+                                const std::string& container, CancelFlag* cancel, FindingList* findings);
 
 }  // namespace q4

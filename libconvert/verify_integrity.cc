@@ -13,7 +13,9 @@
 #include "formats/q4_parts.h"
 #include "formats/q4_validate.h"
 #include "kernels/kernels.h"
+#include "libconvert/chunk_cache.h"
 #include "libconvert/parallel.h"
+#include "libconvert/scale_spread.h"
 #include "libconvert/verify_issues.h"
 
 namespace q4 {
@@ -22,88 +24,135 @@ namespace {
 // What a chunk holds. Chunks of embedded files have no tensor.
 struct ChunkUse {
   const Q4Tensor* tensor = nullptr;
+  std::size_t report = 0;  // the tensor's index in VerifyReport::tensors
   Q4Part part = Q4Part::kData;
   std::uint64_t first_byte = 0;  // in the part
   bool is_last = false;          // of the part
 };
 
-std::vector<ChunkUse> UsesOfChunks(const Q4Index& index) {
+std::vector<ChunkUse> UsesOfChunks(const Q4Model& model, std::size_t shard) {
+  const Q4Index& index = model.shards()[shard]->index();
   std::vector<ChunkUse> uses(index.chunks.size());
-  for (const Q4Tensor& tensor : index.tensors) {
+  for (std::size_t i = 0; i < model.tensors().size(); ++i) {
+    if (model.tensors()[i].shard != shard) continue;
+    const Q4Tensor& tensor = model.tensor(model.tensors()[i]);
     for (const Q4PartEntry& part : tensor.parts) {
-      for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
-        uses[part.first_chunk + i] = {&tensor, part.part, i * Q4ChunkRawSize(part.part), i + 1 == part.chunk_count};
+      for (std::uint64_t c = 0; c < part.chunk_count; ++c) {
+        uses[part.first_chunk + c] = {&tensor, i, part.part, c * Q4ChunkRawSize(part.part), c + 1 == part.chunk_count};
       }
     }
   }
   return uses;
 }
 
-// Q5.5 with |map| <= 1: a group whose A + |offset| is finite decodes to finite scales. Only other groups are decoded.
-absl::Status CheckDecodedScales(const Q4Reader& reader, const ChunkUse& use, std::span<const std::uint8_t> scales2) {
-  const Q4Tensor& tensor = *use.tensor;
-  const std::uint64_t chunk_bytes = Q4ChunkRawSize(Q4Part::kScaleCodes);
-  for (std::uint64_t i = 0; i < scales2.size() / sizeof(float); ++i) {
-    float absmax2;
-    std::memcpy(&absmax2, scales2.data() + i * sizeof absmax2, sizeof absmax2);
-    if (std::isfinite(absmax2 + std::fabs(tensor.nested_offset))) continue;
-    const std::uint64_t first_block = (use.first_byte / sizeof(float) + i) * kScaleGroup;
-    const auto codes = reader.ReadChunk(tensor.Part(Q4Part::kScaleCodes)->first_chunk + first_block / chunk_bytes);
-    if (!codes.ok()) return absl::OkStatus();  // reported for that chunk
-    const std::uint64_t blocks = std::min(kScaleGroup, tensor.blocks() - first_block);
-    float scales[kScaleGroup];
-    ScalarKernels().dequantize_scales(codes->data() + first_block % chunk_bytes, &absmax2, blocks, tensor.nested_offset,
-                                      scales);
-    for (std::uint64_t block = 0; block < blocks; ++block) {
+struct ChunkResult {
+  absl::Status status;
+  ScaleSpread scales;  // that the chunk holds or, of scale codes, decodes to
+};
+
+// One chunk of one shard.
+class ChunkCheck {
+ public:
+  ChunkCheck(const Q4Reader& reader, const ChunkUse& use, ChunkCache* cache)
+      : reader_(reader), use_(use), cache_(*cache) {}
+
+  ChunkResult Run(std::uint64_t chunk) {
+    ChunkResult result;
+    result.status = Check(chunk, &result.scales);
+    return result;
+  }
+
+ private:
+  absl::Status Check(std::uint64_t chunk, ScaleSpread* scales) {
+    if (!MustLookInto(reader_.index().chunks[chunk])) return reader_.VerifyChunk(chunk);
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, reader_.ReadVerifiedChunk(chunk));
+    return use_.tensor == nullptr ? absl::OkStatus() : CheckContent(bytes, scales);
+  }
+
+  bool MustLookInto(const Q4Chunk& chunk) const {
+    if (chunk.codec != Q4Codec::kStored) return true;  // a right digest does not prove that it decompresses
+    if (use_.tensor == nullptr || use_.part == Q4Part::kData) return false;
+    return use_.part != Q4Part::kCodes || (use_.is_last && use_.tensor->elems % 2 != 0);
+  }
+
+  // The rules on the decoded bytes of a chunk of a tensor.
+  absl::Status CheckContent(std::span<const std::uint8_t> bytes, ScaleSpread* scales) const {
+    const Q4Tensor& tensor = *use_.tensor;
+    switch (use_.part) {
+      case Q4Part::kCodes:
+        return use_.is_last ? ValidateQ4PaddingNibble(tensor, bytes.back(), reader_.path()) : absl::OkStatus();
+      case Q4Part::kScaleCodes:
+        return CheckDecodedScales(bytes, scales);
+      case Q4Part::kScales:
+      case Q4Part::kScales2: {
+        Q4_RETURN_IF_ERROR(ValidateQ4Scales(tensor, use_.part, bytes, use_.first_byte / sizeof(float), reader_.path()));
+        if (use_.part == Q4Part::kScales) {
+          std::vector<float> floats(bytes.size() / sizeof(float));
+          std::memcpy(floats.data(), bytes.data(), bytes.size());
+          AddScales(floats, scales);
+        }
+        return absl::OkStatus();
+      }
+      case Q4Part::kData:
+        break;
+    }
+    return absl::OkStatus();
+  }
+
+  // That the scales which these scale codes stand for are finite (Q5.5).
+  absl::Status CheckDecodedScales(std::span<const std::uint8_t> codes, ScaleSpread* spread) const {
+    const Q4Tensor& tensor = *use_.tensor;
+    const std::uint64_t first_block = use_.first_byte, first_group = first_block / kScaleGroup;
+    // A chunk of scale codes is a whole number of groups, and their second-level scales lie in one chunk.
+    const std::uint64_t scales2_chunk_size = Q4ChunkRawSize(Q4Part::kScales2);
+    const auto scales2 = cache_.Get(
+        reader_, tensor.Part(Q4Part::kScales2)->first_chunk + first_group * sizeof(float) / scales2_chunk_size);
+    if (!scales2.ok()) return absl::OkStatus();  // reported for that chunk
+    std::vector<float> absmax2(GroupCount(codes.size()));
+    std::memcpy(absmax2.data(), (*scales2)->data() + first_group * sizeof(float) % scales2_chunk_size,
+                absmax2.size() * sizeof(float));
+    std::vector<float> scales(codes.size());
+    BestCpuKernels().dequantize_scales(codes.data(), absmax2.data(), codes.size(), tensor.nested_offset, scales.data());
+    for (std::uint64_t block = 0; block < scales.size(); ++block) {
       if (std::isfinite(scales[block])) continue;
-      return Fail(kQ4ScaleValue, reader.path(), TensorPlace(tensor.name),
+      // A second-level scale that is itself not finite is reported for its own chunk.
+      if (!std::isfinite(absmax2[block / kScaleGroup])) return absl::OkStatus();
+      return Fail(kQ4ScaleValue, reader_.path(), TensorPlace(tensor.name),
                   fmt::format("scale {} decodes to {}", first_block + block, scales[block]));
     }
+    AddScales(scales, spread);
+    return absl::OkStatus();
   }
-  return absl::OkStatus();
-}
 
-// The rules on the decoded bytes of a chunk of a tensor.
-absl::Status CheckContent(const Q4Reader& reader, const ChunkUse& use, std::span<const std::uint8_t> bytes) {
-  if (use.part == Q4Part::kCodes) {
-    return use.is_last ? ValidateQ4PaddingNibble(*use.tensor, bytes.back(), reader.path()) : absl::OkStatus();
-  }
-  Q4_RETURN_IF_ERROR(ValidateQ4Scales(*use.tensor, use.part, bytes, use.first_byte / sizeof(float), reader.path()));
-  return use.part == Q4Part::kScales2 ? CheckDecodedScales(reader, use, bytes) : absl::OkStatus();
-}
-
-bool MustLookInto(const Q4Chunk& chunk, const ChunkUse& use) {
-  if (chunk.codec != Q4Codec::kStored) return true;  // a right digest does not prove that it decompresses
-  if (use.tensor == nullptr) return false;
-  return use.part == Q4Part::kScales || use.part == Q4Part::kScales2 ||
-         (use.part == Q4Part::kCodes && use.is_last && use.tensor->elems % 2 != 0);
-}
-
-absl::Status CheckChunk(const Q4Reader& reader, std::uint64_t chunk, const ChunkUse& use) {
-  Q4_RETURN_IF_ERROR(reader.VerifyChunk(chunk));
-  if (!MustLookInto(reader.index().chunks[chunk], use)) return absl::OkStatus();
-  Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, reader.ReadChunk(chunk));
-  return use.tensor == nullptr ? absl::OkStatus() : CheckContent(reader, use, bytes);
-}
+  const Q4Reader& reader_;
+  const ChunkUse& use_;
+  ChunkCache& cache_;
+};
 
 }  // namespace
 
 absl::Status CheckChunks(const Q4Model& model, unsigned threads, CancelFlag* cancel, const BytesDone& done,
-                         FindingList* findings) {
-  for (const auto& shard : model.shards()) {
-    const Q4Reader& reader = *shard;
-    const std::vector<ChunkUse> uses = UsesOfChunks(reader.index());
+                         FindingList* findings, VerifyReport* report) {
+  ChunkCache cache;
+  for (std::size_t shard = 0; shard < model.shards().size(); ++shard) {
+    const Q4Reader& reader = *model.shards()[shard];
+    const std::vector<ChunkUse> uses = UsesOfChunks(model, shard);
     Q4_RETURN_IF_ERROR(ParallelInOrder(
         uses.size(), threads,
-        [&](std::uint64_t chunk) -> absl::Status {
-          if (cancel != nullptr && cancel->load()) return Fail(kVerifyInterrupted, reader.path(), {});
-          return CheckChunk(reader, chunk, uses[chunk]);
-        },
-        [&](std::uint64_t chunk, const absl::Status& status) -> absl::Status {
-          if (!status.ok()) {
-            if (!IsDamage(status)) return status;
-            findings->Add(uses[chunk].tensor != nullptr ? uses[chunk].tensor->name : "", status);
+        [&](std::uint64_t chunk) {
+          if (cancel != nullptr && cancel->load()) {
+            return ChunkResult{Fail(kVerifyInterrupted, reader.path(), {}), {}};
           }
+          const ScopedFloatEnvironment environment;
+          return ChunkCheck(reader, uses[chunk], &cache).Run(chunk);
+        },
+        [&](std::uint64_t chunk, const ChunkResult& result) -> absl::Status {
+          const ChunkUse& use = uses[chunk];
+          if (!result.status.ok()) {
+            if (!IsDamage(result.status)) return result.status;
+            findings->Add(use.tensor != nullptr ? use.tensor->name : "", result.status);
+          }
+          if (use.tensor != nullptr) AddSpread(result.scales, &report->tensors[use.report].scales);
           done(reader.index().chunks[chunk].stored_bytes);
           return absl::OkStatus();
         }));

@@ -16,9 +16,10 @@ namespace q4 {
 using BytesDone = std::function<void(std::uint64_t bytes)>;
 
 // Every chunk of every shard: digests, padding, that it decompresses, that scales are finite and of the right sign, and
-// the padding nibble of an odd element count (Q3.2). Fails only if a file cannot be read or `cancel` is set.
+// the padding nibble of an odd element count (Q3.2). Sets the spread of each tensor's scales in `report`, whose tensors
+// are those of the model in its order. Fails only if a file cannot be read or `cancel` is set.
 absl::Status CheckChunks(const Q4Model& model, unsigned threads, CancelFlag* cancel, const BytesDone& done,
-                         FindingList* findings);
+                         FindingList* findings, VerifyReport* report);
 
 // What is impossible in the recorded statistics of one tensor, or "" if they may be true: counts against the shape,
 // sums against each other, and the bound of Q8.8 where it holds for every element.

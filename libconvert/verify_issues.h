@@ -29,6 +29,8 @@ inline constexpr Issue kFileExtra{6215, ExitCode::kCheckFailed, "embedded file i
 inline constexpr Issue kFileDiffers{6216, ExitCode::kCheckFailed, "embedded file differs from the source"};
 inline constexpr Issue kSourceFileDiffers{6217, ExitCode::kCheckFailed,
                                           "source file is not the one the container was made from"};
+inline constexpr Issue kTiedDiffer{6218, ExitCode::kCheckFailed, "tensors that are equal in the source differ here"};
+inline constexpr Issue kNothingSelected{6219, ExitCode::kUsage, "no tensor has a name that matches"};
 
 // Thresholds.
 inline constexpr Issue kNmseTooHigh{6301, ExitCode::kCheckFailed, "NMSE exceeds the limit"};
@@ -36,6 +38,11 @@ inline constexpr Issue kSqnrTooLow{6302, ExitCode::kCheckFailed, "SQNR is below 
 inline constexpr Issue kAbsErrorTooHigh{6303, ExitCode::kCheckFailed, "largest error exceeds the limit"};
 inline constexpr Issue kNoStatsToJudge{6304, ExitCode::kCheckFailed,
                                        "no statistics recorded to hold against the limit; use --against"};
+inline constexpr Issue kGateBreached{6305, ExitCode::kCheckFailed, "a gate is broken"};
+inline constexpr Issue kGateMatchesNothing{6306, ExitCode::kCheckFailed,
+                                           "a gate's rule matches nothing, so it tests nothing"};
+inline constexpr Issue kWorseThanBaseline{6307, ExitCode::kCheckFailed, "the error is worse than in the baseline"};
+inline constexpr Issue kBaselineTensorGone{6308, ExitCode::kCheckFailed, "tensor of the baseline is missing"};
 
 // q4inspect.
 inline constexpr Issue kNoSuchTensor{6401, ExitCode::kUsage, "no tensor of that name"};

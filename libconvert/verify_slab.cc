@@ -4,16 +4,14 @@
 #include "libconvert/verify_slab.h"
 
 #include <algorithm>
-#include <bit>
-#include <cmath>
 #include <cstring>
 
 #include "fmt/format.h"
 #include "formats/base/checked_math.h"
-#include "formats/q4_issues.h"
+#include "formats/base/digest.h"
+#include "formats/base/status.h"
 #include "formats/q4_parts.h"
 #include "libconvert/slab.h"
-#include "libconvert/verify_findings.h"
 
 namespace q4 {
 namespace {
@@ -58,32 +56,23 @@ Difference CompareCodes(std::uint64_t first_elem, std::uint64_t elems, const std
 
 class SlabComparer {
  public:
-  SlabComparer(const Q4Reader& reader, const Q4Tensor& stored, const Checkpoint& source,
-               const TensorInfo& source_tensor, ChunkCache* cache)
-      : reader_(reader), stored_(stored), source_(source), source_tensor_(source_tensor), cache_(*cache) {}
+  SlabComparer(const TensorPair& pair, const Checkpoint& source, ChunkCache* cache)
+      : reader_(*pair.reader), stored_(*pair.stored), source_tensor_(*pair.source), pieces_(pair, source, cache) {}
 
   SlabResult Run(std::uint64_t slab) {
     result_.status = stored_.scheme == Q4Scheme::kRaw ? CompareRaw(slab) : CompareQuantized(slab);
+    result_.source_digest = source_digest_.Digest();
+    result_.stored_digest = stored_digest_.Digest();
     return std::move(result_);
   }
 
  private:
   absl::Status ReadSource(std::uint64_t first_elem, std::uint64_t elems) {
-    const std::uint64_t item = ItemSize(source_tensor_.dtype);
-    source_bytes_.resize(elems * item);
+    Q4_RETURN_IF_ERROR(pieces_.ReadSource(first_elem, elems, &source_bytes_));
+    result_.elems += elems;
     result_.source_bytes += source_bytes_.size();
-    return source_.Read(source_tensor_, first_elem * item, source_bytes_);
-  }
-
-  // The bytes [begin, begin + bytes) of a part, which lie in one chunk: pieces are cut finer than chunks.
-  absl::StatusOr<ChunkCache::Bytes> ChunkHolding(Q4Part part, std::uint64_t begin) {
-    return cache_.Get(reader_, stored_.Part(part)->first_chunk + begin / Q4ChunkRawSize(part));
-  }
-  absl::StatusOr<std::vector<float>> ReadFloats(Q4Part part, std::uint64_t first, std::uint64_t count) {
-    Q4_ASSIGN_OR_RETURN(const ChunkCache::Bytes chunk, ChunkHolding(part, 4 * first));
-    std::vector<float> floats(count);
-    std::memcpy(floats.data(), chunk->data() + 4 * first % Q4ChunkRawSize(part), 4 * count);
-    return floats;
+    source_digest_.Update(source_bytes_);
+    return absl::OkStatus();
   }
 
   absl::Status CompareRaw(std::uint64_t slab) {
@@ -96,7 +85,9 @@ class SlabComparer {
     for (std::uint64_t begin = 0; begin < elems; begin += kPieceBytes / item) {
       const std::uint64_t n = std::min(kPieceBytes / item, elems - begin);
       Q4_RETURN_IF_ERROR(ReadSource(chunk_first + begin, n));
-      result_.data.Append(CompareRawPiece(chunk_first + begin, {chunk.data() + begin * item, n * item}));
+      const std::span<const std::uint8_t> stored{chunk.data() + begin * item, n * item};
+      stored_digest_.Update(stored);
+      result_.data.Append(CompareRawPiece(chunk_first + begin, stored));
     }
     return absl::OkStatus();
   }
@@ -150,15 +141,16 @@ class SlabComparer {
       if (!EncodeAgain(first_elem, n)) return absl::OkStatus();
       result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
     }
-    Q4_RETURN_IF_ERROR(stored_.nested ? CompareNestedScales(first_block, blocks) : CompareScales(first_block, blocks));
-    if (!std::all_of(scales_.begin(), scales_.end(), [](float s) { return std::isfinite(s); })) {
-      return Fail(kQ4ScaleValue, reader_.path(), TensorPlace(stored_.name));
-    }
+    Q4_ASSIGN_OR_RETURN(const StoredScales scales, pieces_.ReadScales(first_block, blocks));
+    if (stored_.encoder == Q4Encoder::kAbsmax) CompareScales(first_block, blocks, scales);
+    stored_digest_.Update({codes, PackedBytes(n)});
+    stored_digest_.Update({reinterpret_cast<const std::uint8_t*>(scales.decoded.data()), blocks * sizeof(float)});
     PieceStats& piece = result_.pieces.emplace_back();
     piece.first_elem = first_elem;
+    piece.elems = n;
     piece.groups.resize(GroupCount(blocks));
     BestCpuKernels().error_stats(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), codes,
-                                 scales_.data(), n, stored_.block_size, piece.groups.data(), &piece.stats);
+                                 scales.decoded.data(), n, stored_.block_size, piece.groups.data(), &piece.stats);
     return absl::OkStatus();
   }
 
@@ -182,45 +174,31 @@ class SlabComparer {
     return true;
   }
 
-  // Both leave the stored scales, decoded, in scales_.
-  absl::Status CompareScales(std::uint64_t first_block, std::uint64_t blocks) {
-    Q4_ASSIGN_OR_RETURN(scales_, ReadFloats(Q4Part::kScales, first_block, blocks));
-    if (stored_.encoder == Q4Encoder::kAbsmax) {
-      result_.scales.Append(CompareFloats("block", first_block, scales_, expected_scales_.data()));
+  void CompareScales(std::uint64_t first_block, std::uint64_t blocks, const StoredScales& scales) {
+    if (!stored_.nested) {
+      result_.scales.Append(CompareFloats("block", first_block, scales.decoded, expected_scales_.data()));
+      return;
     }
-    return absl::OkStatus();
-  }
-
-  absl::Status CompareNestedScales(std::uint64_t first_block, std::uint64_t blocks) {
-    const std::uint64_t first_group = first_block / kScaleGroup;
-    Q4_ASSIGN_OR_RETURN(const ChunkCache::Bytes chunk, ChunkHolding(Q4Part::kScaleCodes, first_block));
-    const std::uint8_t* scale_codes = chunk->data() + first_block % Q4ChunkRawSize(Q4Part::kScaleCodes);
-    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales2,
-                        ReadFloats(Q4Part::kScales2, first_group, GroupCount(blocks)));
-    if (stored_.encoder == Q4Encoder::kAbsmax) {
-      std::vector<std::uint8_t> expected_codes(blocks);
-      std::vector<float> expected_scales2(scales2.size());
-      BestCpuKernels().quantize_scales(expected_scales_.data(), blocks, stored_.nested_offset, expected_codes.data(),
-                                       expected_scales2.data());
-      result_.scale_codes.Append(CompareArrays(scale_codes, expected_codes.data(), blocks, [&](std::uint64_t i) {
-        return fmt::format("block {}: {}", first_block + i,
-                           GotExpected(std::to_string(scale_codes[i]), std::to_string(expected_codes[i])));
-      }));
-      result_.scales2.Append(CompareFloats("group", first_group, scales2, expected_scales2.data()));
-    }
-    scales_.resize(blocks);
-    BestCpuKernels().dequantize_scales(scale_codes, scales2.data(), blocks, stored_.nested_offset, scales_.data());
-    return absl::OkStatus();
+    std::vector<std::uint8_t> expected_codes(blocks);
+    std::vector<float> expected_scales2(scales.scales2.size());
+    BestCpuKernels().quantize_scales(expected_scales_.data(), blocks, stored_.nested_offset, expected_codes.data(),
+                                     expected_scales2.data());
+    const std::vector<std::uint8_t>& codes = scales.scale_codes;
+    result_.scale_codes.Append(CompareArrays(codes.data(), expected_codes.data(), blocks, [&](std::uint64_t i) {
+      return fmt::format("block {}: {}", first_block + i,
+                         GotExpected(std::to_string(codes[i]), std::to_string(expected_codes[i])));
+    }));
+    result_.scales2.Append(CompareFloats("group", first_block / kScaleGroup, scales.scales2, expected_scales2.data()));
   }
 
   const Q4Reader& reader_;
   const Q4Tensor& stored_;
-  const Checkpoint& source_;
   const TensorInfo& source_tensor_;
-  ChunkCache& cache_;
+  const PieceReader pieces_;
   SlabResult result_;
+  Xxh3Stream source_digest_{0}, stored_digest_{0};
   std::vector<std::uint8_t> source_bytes_, expected_codes_;
-  std::vector<float> expected_scales_, scales_;
+  std::vector<float> expected_scales_;
 };
 
 }  // namespace
@@ -231,10 +209,9 @@ std::uint64_t SlabCount(const Q4Tensor& tensor) {
   return data == nullptr ? 1 : std::max<std::uint64_t>(1, data->chunk_count);
 }
 
-SlabResult CompareSlab(const Q4Reader& reader, const Q4Tensor& stored, const Checkpoint& source,
-                       const TensorInfo& source_tensor, std::uint64_t slab, ChunkCache* cache) {
+SlabResult CompareSlab(const TensorPair& pair, const Checkpoint& source, std::uint64_t slab, ChunkCache* cache) {
   const ScopedFloatEnvironment environment;
-  return SlabComparer(reader, stored, source, source_tensor, cache).Run(slab);
+  return SlabComparer(pair, source, cache).Run(slab);
 }
 
 }  // namespace q4

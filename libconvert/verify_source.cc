@@ -3,17 +3,22 @@
 #include "libconvert/verify_source.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
+#include <cstring>
 #include <map>
 #include <set>
 
 #include "fmt/format.h"
+#include "formats/base/digest.h"
 #include "formats/base/limits.h"
 #include "kernels/kernels.h"
 #include "libconvert/model_stats.h"
 #include "libconvert/parallel.h"
 #include "libconvert/verify_issues.h"
 #include "libconvert/verify_slab.h"
+#include "libconvert/verify_tied.h"
+#include "libconvert/verify_worst.h"
 
 namespace q4 {
 namespace {
@@ -91,13 +96,43 @@ class StatsDifference {
   std::string text_;
 };
 
+// What of a partly compared tensor contradicts the record of the whole, or "".
+std::string SampleContradiction(const Q4Stats& sample, const Q4Stats& recorded) {
+  const auto exceeds = [](const char* name, auto got, auto most) {
+    return fmt::format("{} of the sample: {}", name, GotExpected(fmt::to_string(got), fmt::format("at most {}", most)));
+  };
+  for (std::size_t code = 0; code < sample.hist.size(); ++code) {
+    if (sample.hist[code] > recorded.hist[code]) {
+      return exceeds(fmt::format("hist[{}]", code).c_str(), sample.hist[code], recorded.hist[code]);
+    }
+  }
+  if (sample.clipped > recorded.clipped) return exceeds("clipped", sample.clipped, recorded.clipped);
+  if (sample.max_abs_err > recorded.max_abs_err) {
+    return exceeds("max_abs_err", sample.max_abs_err, recorded.max_abs_err);
+  }
+  if (sample.worst_block_e2 > recorded.worst_block_e2) {
+    return exceeds("worst_block_e2", sample.worst_block_e2, recorded.worst_block_e2);
+  }
+  constexpr double kRoundedSums = 1 + 1e-6;  // a part's sum may round above the whole's
+  if (sample.sum_e2 > recorded.sum_e2 * kRoundedSums) return exceeds("sum_e2", sample.sum_e2, recorded.sum_e2);
+  if (sample.sum_x2 > recorded.sum_x2 * kRoundedSums) return exceeds("sum_x2", sample.sum_x2, recorded.sum_x2);
+  return {};
+}
+
+void AddDigest(std::uint64_t digest, Xxh3Stream* stream) {
+  std::array<std::uint8_t, sizeof digest> bytes;
+  std::memcpy(bytes.data(), &digest, sizeof digest);
+  stream->Update(bytes);
+}
+
 // Gathers the slabs of one tensor, which come in order, and judges it after the last.
 class TensorComparison {
  public:
-  explicit TensorComparison(const TensorPair& pair) : pair_(pair) {}
+  TensorComparison(const TensorPair& pair, bool is_whole) : pair_(pair), is_whole_(is_whole) {}
 
   void Add(const SlabResult& slab) {
     damaged_ = damaged_ || !slab.status.ok();
+    elems_ += slab.elems;
     nonfinite_ = std::min(nonfinite_, slab.nonfinite);
     data_.Append(slab.data);
     codes_.Append(slab.codes);
@@ -106,12 +141,15 @@ class TensorComparison {
     scales2_.Append(slab.scales2);
     for (const PieceStats& piece : slab.pieces) {
       stats_.AddSlab(piece.first_elem, pair_.stored->block_size, piece.stats, piece.groups);
+      worst_.Add(piece, pair_.stored->block_size);
     }
     for (double sum : slab.scale_sums) scale_sum_.AddGroup(sum);
+    AddDigest(slab.source_digest, &source_digest_);
+    AddDigest(slab.stored_digest, &stored_digest_);
   }
 
   // A damaged tensor has been reported as such and is not judged.
-  void Finish(FindingList* findings, VerifyTensor* report) const {
+  void Finish(FindingList* findings, VerifyTensor* report) {
     if (damaged_) return;
     if (nonfinite_ != kAllFinite) {
       Report(kSourceNotFinite, fmt::format("element {}", nonfinite_), findings);
@@ -121,7 +159,7 @@ class TensorComparison {
     ReportDifference(kCodesDiffer, codes_, findings);
     ReportDifference(kScalesDiffer, scales_, findings);
     const Q4Tensor& stored = *pair_.stored;
-    if (stored.nested && stored.encoder == Q4Encoder::kAbsmax) {
+    if (is_whole_ && stored.nested && stored.encoder == Q4Encoder::kAbsmax) {
       const float offset = NestedOffset(scale_sum_.total(), stored.blocks());
       if (std::bit_cast<std::uint32_t>(offset) != std::bit_cast<std::uint32_t>(stored.nested_offset)) {
         Report(kOffsetDiffers, GotExpected(fmt::to_string(stored.nested_offset), fmt::to_string(offset)), findings);
@@ -129,21 +167,31 @@ class TensorComparison {
     }
     ReportDifference(kScaleCodesDiffer, scale_codes_, findings);
     ReportDifference(kScales2Differ, scales2_, findings);
-    report->compared = true;
-    if (stored.scheme == Q4Scheme::kRaw) return;
+    report->compared = is_whole_;
+    report->compared_elems = elems_;
+    if (stored.scheme != Q4Scheme::kRaw) JudgeStats(findings, report);
+  }
 
+  // Of a tensor that was compared whole.
+  TensorDigests digests() const { return {source_digest_.Digest(), stored_digest_.Digest()}; }
+  const std::vector<WorstPiece>& worst_pieces() const { return worst_.pieces(); }
+
+ private:
+  void JudgeStats(FindingList* findings, VerifyTensor* report) const {
+    const Q4Tensor& stored = *pair_.stored;
     const Q4Stats& stats = stats_.Finish();
     if (stored.has_stats) {
-      const StatsDifference difference(stored.stats, stats);
-      if (!difference.text().empty()) Report(kStatsDiffer, difference.text(), findings);
+      const std::string difference =
+          is_whole_ ? StatsDifference(stored.stats, stats).text() : SampleContradiction(stats, stored.stats);
+      if (!difference.empty()) Report(kStatsDiffer, difference, findings);
     }
     const std::string broken = BoundBrokenBy(stored, stats);
     if (!broken.empty()) Report(kErrorBound, broken, findings);
+    if (!is_whole_) return;  // the recorded ones stay
     report->has_stats = true;
     report->stats = stats;
   }
 
- private:
   void Report(const Issue& issue, const std::string& detail, FindingList* findings) const {
     findings->Add(pair_.stored->name, issue, pair_.reader->path(), TensorPlace(pair_.stored->name), detail);
   }
@@ -153,24 +201,48 @@ class TensorComparison {
   }
 
   const TensorPair& pair_;
+  const bool is_whole_;
   bool damaged_ = false;
+  std::uint64_t elems_ = 0;
   std::uint64_t nonfinite_ = kAllFinite;
   Difference data_, codes_, scales_, scale_codes_, scales2_;
   TensorStatsAccumulator stats_;
+  WorstPieces worst_;
   Sum256 scale_sum_;
+  Xxh3Stream source_digest_{0}, stored_digest_{0};
 };
+
+// One slab of one pair.
+struct SlabJob {
+  std::size_t pair = 0;
+  std::uint64_t slab = 0;
+  bool is_last = false;   // of the pair
+  bool is_whole = false;  // all slabs of the pair are compared
+};
+
+std::vector<SlabJob> JobsOf(const std::vector<TensorPair>& pairs, const SlabSample& sample) {
+  std::vector<SlabJob> jobs;
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const std::uint64_t count = SlabCount(*pairs[i].stored);
+    const std::vector<std::uint64_t> slabs = sample.SlabsOf(pairs[i].stored->name, count);
+    for (const std::uint64_t slab : slabs) jobs.push_back({i, slab, slab == slabs.back(), slabs.size() == count});
+  }
+  return jobs;
+}
 
 std::string FilePlace(const std::string& name) { return "file '" + name + "'"; }
 
 }  // namespace
 
-std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& source, std::optional<DType> keep_dtype,
-                                    FindingList* findings) {
+std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& source, const NamePattern* only,
+                                    std::optional<DType> keep_dtype, FindingList* findings) {
+  const auto is_left_out = [only](const std::string& name) { return only != nullptr && !only->Matches(name); };
   std::vector<TensorPair> pairs;
   std::vector<const Q4Tensor*> extra;
   for (std::size_t i = 0; i < model.tensors().size(); ++i) {
     const Q4Model::Location& at = model.tensors()[i];
     const Q4Tensor& stored = model.tensor(at);
+    if (is_left_out(stored.name)) continue;
     const std::string& path = model.reader(at).path();
     const TensorInfo* found = source.Find(stored.name);
     if (found == nullptr) {
@@ -194,51 +266,67 @@ std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& sour
   std::vector<const TensorInfo*> missing;
   const bool is_whole = model.shards().size() == model.shards().front()->index().shard_count;
   for (const TensorInfo& tensor : source.tensors()) {
-    if (is_whole && model.Find(tensor.name) == nullptr) missing.push_back(&tensor);
+    if (is_whole && model.Find(tensor.name) == nullptr && !is_left_out(tensor.name)) missing.push_back(&tensor);
   }
   std::sort(missing.begin(), missing.end(), [](const auto* a, const auto* b) { return a->name < b->name; });
   ReportUnpaired(model.path(), missing, extra, findings);
   return pairs;
 }
 
-absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPair>& pairs, unsigned threads,
-                            CancelFlag* cancel, const BytesDone& done, FindingList* findings, VerifyReport* report) {
-  std::vector<std::uint64_t> slab_ends;  // running total of slabs up to and including each pair
-  slab_ends.reserve(pairs.size());
-  for (const TensorPair& pair : pairs) {
-    slab_ends.push_back((slab_ends.empty() ? 0 : slab_ends.back()) + SlabCount(*pair.stored));
-  }
-  const auto pair_of = [&](std::uint64_t slab) {
-    return static_cast<std::size_t>(std::upper_bound(slab_ends.begin(), slab_ends.end(), slab) - slab_ends.begin());
-  };
-
+absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPair>& pairs, const SlabSample& sample,
+                            bool embeddings_are_tied, const CompareContext& context, FindingList* findings,
+                            VerifyReport* report) {
+  const std::vector<SlabJob> jobs = JobsOf(pairs, sample);
+  std::vector<std::optional<TensorDigests>> digests(pairs.size());
+  std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;  // by pair
   ChunkCache cache;
   std::optional<TensorComparison> current;
-  return ParallelInOrder(
-      slab_ends.empty() ? 0 : slab_ends.back(), threads,
-      [&](std::uint64_t slab) {
-        const std::size_t at = pair_of(slab);
-        const TensorPair& pair = pairs[at];
-        if (cancel != nullptr && cancel->load()) {
-          SlabResult interrupted;
-          interrupted.status = Fail(kVerifyInterrupted, pair.reader->path(), {});
-          return interrupted;
-        }
-        const std::uint64_t first = at == 0 ? 0 : slab_ends[at - 1];
-        return CompareSlab(*pair.reader, *pair.stored, source, *pair.source, slab - first, &cache);
+  const auto interrupted = [&](const TensorPair& pair) -> absl::Status {
+    if (context.cancel == nullptr || !context.cancel->load()) return absl::OkStatus();
+    return Fail(kVerifyInterrupted, pair.reader->path(), {});
+  };
+  Q4_RETURN_IF_ERROR(ParallelInOrder(
+      jobs.size(), context.threads,
+      [&](std::uint64_t i) {
+        const TensorPair& pair = pairs[jobs[i].pair];
+        if (SlabResult result; !(result.status = interrupted(pair)).ok()) return result;
+        return CompareSlab(pair, source, jobs[i].slab, &cache);
       },
-      [&](std::uint64_t slab, const SlabResult& result) -> absl::Status {
+      [&](std::uint64_t i, const SlabResult& result) -> absl::Status {
         // Damage of the container was found by CheckChunks(); anything else ends the comparison.
         if (!result.status.ok() && ExitCodeOf(result.status) != ExitCode::kCheckFailed) return result.status;
-        const std::size_t at = pair_of(slab);
-        if (!current) current.emplace(pairs[at]);
+        const SlabJob& job = jobs[i];
+        if (!current) current.emplace(pairs[job.pair], job.is_whole);
         current->Add(result);
-        if (slab + 1 == slab_ends[at]) {
-          current->Finish(findings, &report->tensors[pairs[at].report]);
+        if (job.is_last) {
+          VerifyTensor& entry = report->tensors[pairs[job.pair].report];
+          current->Finish(findings, &entry);
+          if (entry.compared) {
+            digests[job.pair] = current->digests();
+            if (!current->worst_pieces().empty()) worst.emplace_back(job.pair, current->worst_pieces());
+          }
           current.reset();
         }
         report->source_bytes += result.source_bytes;
-        done(result.source_bytes);
+        context.done(result.source_bytes);
+        return absl::OkStatus();
+      }));
+  CheckTied(pairs, digests, embeddings_are_tied, findings);
+  return ParallelInOrder(
+      worst.size(), context.threads,
+      [&](std::uint64_t i) -> absl::StatusOr<WorstBlocks> {
+        const TensorPair& pair = pairs[worst[i].first];
+        Q4_RETURN_IF_ERROR(interrupted(pair));
+        return FindWorstBlocks(pair, source, worst[i].second, &cache);
+      },
+      [&](std::uint64_t i, absl::StatusOr<WorstBlocks> found) -> absl::Status {
+        if (!found.ok()) return found.status();
+        const TensorPair& pair = pairs[worst[i].first];
+        report->tensors[pair.report].worst_blocks = std::move(found->blocks);
+        if (!found->broken_bound.empty() && !findings->Failed(pair.stored->name)) {
+          findings->Add(pair.stored->name, kErrorBound, pair.reader->path(), TensorPlace(pair.stored->name),
+                        found->broken_bound);
+        }
         return absl::OkStatus();
       });
 }

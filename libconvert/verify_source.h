@@ -5,30 +5,35 @@
 #include "formats/base/file.h"
 #include "formats/checkpoint.h"
 #include "formats/q4_reader.h"
+#include "libconvert/name_pattern.h"
 #include "libconvert/verify.h"
 #include "libconvert/verify_findings.h"
 #include "libconvert/verify_integrity.h"
+#include "libconvert/verify_piece.h"
+#include "libconvert/verify_sample.h"
 
 namespace q4 {
 
-// A tensor that both sides have, with equal shape and a dtype that the conversion may have given it.
-struct TensorPair {
-  const Q4Reader* reader = nullptr;
-  const Q4Tensor* stored = nullptr;
-  const TensorInfo* source = nullptr;
-  std::size_t report = 0;  // index into VerifyReport::tensors
+// Pairs the tensors by name and reports those without a partner, or with one of another shape or dtype. Tensors of
+// shards that were not opened are not missed; tensors whose name `only` does not match are left out on both sides.
+// `keep_dtype` is the --keep-dtype of the conversion.
+std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& source, const NamePattern* only,
+                                    std::optional<DType> keep_dtype, FindingList* findings);
+
+// How the comparison is done, and what it tells as it goes.
+struct CompareContext {
+  unsigned threads = 1;
+  CancelFlag* cancel = nullptr;
+  BytesDone done;
 };
 
-// Pairs the tensors by name and reports those without a partner, or with one of another shape or dtype. Tensors of
-// shards that were not opened are not missed. `keep_dtype` is the --keep-dtype of the conversion.
-std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& source, std::optional<DType> keep_dtype,
-                                    FindingList* findings);
-
-// Reads every pair once, front to back, and compares it bit for bit: codes, scales and statistics are computed again
-// from the source. Sets `compared` and the statistics in `report`. Fails only if the source cannot be read or on
-// `cancel`.
-absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPair>& pairs, unsigned threads,
-                            CancelFlag* cancel, const BytesDone& done, FindingList* findings, VerifyReport* report);
+// Reads the sampled slabs of every pair once, front to back, and compares them bit for bit: codes, scales and
+// statistics are computed again from the source. Sets what `report` says of these tensors: what was compared and, of
+// those compared whole, statistics and worst blocks. Equal tensors of the source must be equal (verify_tied.h). Fails
+// only if the source cannot be read or on `cancel`.
+absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPair>& pairs, const SlabSample& sample,
+                            bool embeddings_are_tied, const CompareContext& context, FindingList* findings,
+                            VerifyReport* report);
 
 // Compares the embedded files with those beside the source.
 absl::Status CompareFiles(FileSystem& fs, const Q4Model& model, const Checkpoint& source, FindingList* findings);
