@@ -11,6 +11,7 @@
 #include "formats/q4_shards.h"
 #include "libconvert/convert_issues.h"
 #include "libconvert/convert_output.h"
+#include "libconvert/gate_judge.h"
 #include "libconvert/model_stats.h"
 #include "libconvert/pipeline.h"
 #include "libconvert/thread_pool.h"
@@ -54,6 +55,14 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, FileSystem& 
   for (const ConvertedShard& shard : report.shards) report.output_bytes += shard.seal.file_bytes;
   if (report.shards.size() > 1) report.index_path = Q4ShardIndexName(path);
   if (run.max_nmse) Q4_RETURN_IF_ERROR(CheckGate(report, *run.max_nmse, path));
+  if (!run.gates.empty()) {
+    std::vector<const Q4Index*> indexes;
+    for (const ConvertedShard& shard : report.shards) indexes.push_back(&shard.index);
+    VerifyReport judged = JudgeConversion(run.gates, indexes, path);
+    report.gate_findings = std::move(judged.findings);
+    report.gate_finding_count = judged.finding_count;
+    if (!report.gate_findings.empty()) return report;  // the caller destroys `output`, and with it what was written
+  }
   const auto written = std::chrono::steady_clock::now();
   Q4_RETURN_IF_ERROR(output.Publish(report.shards, result.digest_states));
   report.convert_seconds = std::chrono::duration<double>(written - begin).count();

@@ -12,9 +12,11 @@
 #include "formats/checkpoint.h"
 #include "formats/q4_container.h"
 #include "kernels/kernels.h"
+#include "libconvert/gate.h"
 #include "libconvert/journal.h"
 #include "libconvert/plan.h"
 #include "libconvert/progress.h"
+#include "libconvert/verify_report.h"
 
 namespace q4 {
 
@@ -30,6 +32,7 @@ struct RunOptions {
   std::optional<double> max_nmse;                        // a tensor above it fails the run, leaving no output
   bool resume = true;                                    // go on with what an interrupted run left; else begin from the start
   JournalPace pace;                                      // how much an interruption may cost
+  std::vector<Gate> gates;                               // held against the whole model before it is published
   ProgressCallback progress;
   CancelFlag* cancel = nullptr;
 };
@@ -47,6 +50,9 @@ struct ConvertReport {
   std::uint64_t source_bytes = 0, output_bytes = 0;
   std::uint64_t peak_budget_bytes = 0;       // most held of max_memory
   std::vector<std::string> notes;            // for people: what was resumed, and what was treated otherwise than planned, and why
+  // Not empty if a gate was broken: then there is no output, and this says why (all of it: `gate_finding_count`).
+  std::vector<VerifyFinding> gate_findings;
+  std::uint64_t gate_finding_count = 0;
   double convert_seconds = 0, publish_seconds = 0;  // wall time until all was written, and then until it was on the disk
 };
 
@@ -59,6 +65,9 @@ absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const Con
 // What a long run has written is noted in OUTPUT.journal. If it ends for a reason that lies outside of input and options (interrupted,
 // killed, disk full, device failed), OUTPUT.partial and the journal stay, and the same call goes on with them, to the same bytes; after
 // any other error nothing remains. Errors: exit code 1 output refused, 2 I/O, 3 non-finite input, 6 max_nmse exceeded, 7 cancelled.
+// Runs the plan. The output appears by an atomic rename when everything is written and synced; on any error nothing
+// remains. Nor does it when a gate is broken, which is no error: ask the report. Errors: exit code 1 output refused, 2 I/O,
+// 3 non-finite input, 6 max_nmse exceeded, 7 cancelled.
 absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                                             const ConvertOptions& options, const RunOptions& run,
                                             const std::string& output);

@@ -75,6 +75,14 @@ std::string WorstTensorTable(const VerifyReport& report) {
 
 }  // namespace
 
+std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings, std::uint64_t finding_count) {
+  std::vector<std::string> lines;
+  for (const VerifyFinding& finding : findings) lines.push_back(finding.message);
+  if (finding_count > findings.size())
+    lines.push_back(fmt::format("and {} more problems", finding_count - findings.size()));
+  return lines;
+}
+
 std::string VerifyReportText(const VerifyReport& report) {
   std::uint64_t quantized = 0, compared = 0, failed = 0;
   for (const VerifyTensor& tensor : report.tensors) {

@@ -10,4 +10,7 @@ namespace q4 {
 // The summary; findings are error lines and not part of it.
 std::string VerifyReportText(const VerifyReport& report);
 
+// What a tool prints of them: a line each, and one that counts those that are not listed.
+std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings, std::uint64_t finding_count);
+
 }  // namespace q4

@@ -8,6 +8,7 @@
 
 #include "fmt/format.h"
 #include "formats/q4_reader.h"
+#include "libconvert/gate_judge.h"
 #include "libconvert/model_names.h"
 #include "libconvert/parallel.h"
 #include "libconvert/provenance_view.h"
@@ -59,7 +60,6 @@ class Verification {
     CheckRecordedStats();
     if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, done));
     SumAndJudge();
-    for (const VerifyTensor& tensor : report_.tensors) AddSpread(tensor.scales, &report_.scales);
     for (VerifyTensor& tensor : report_.tensors) tensor.passed = !findings_.Failed(tensor.name);
     findings_.MoveTo(&report_);
     return std::move(report_);
@@ -149,38 +149,23 @@ class Verification {
   }
 
   void SumAndJudge() {
-    for (const VerifyTensor& tensor : report_.tensors) {
-      if (tensor.scheme == Q4Scheme::kRaw) continue;
-      const std::string place = TensorPlace(tensor.name);
-      if (tensor.has_stats) {
-        AddTensor(tensor.name, tensor.stats, &report_.model);
-        Judge(tensor.name, place, tensor.stats);
-      } else if (options_.max_nmse || options_.min_sqnr_db || options_.max_abs_error) {
-        findings_.Add(tensor.name, kNoStatsToJudge, model_.path(), place);
-      }
-    }
-    report_.groups = TotalsOfGroups(report_.tensors);
-    if (report_.model.tensors > 0) Judge("", "model", report_.model.total);
+    for (const VerifyTensor& tensor : report_.tensors) AddSpread(tensor.scales, &report_.scales);
+    SumUpStats(&report_);
+    JudgeGates(Gates(), &findings_, &report_);
+    if (options_.baseline) JudgeBaseline(*options_.baseline, &findings_, &report_);
   }
 
-  // Comparisons are written so that NaN breaks a limit.
-  void Judge(const std::string& tensor, const std::string& place, const Q4Stats& stats) {
-    const DerivedStats derived = Derive(stats);
-    const auto judge = [&](bool holds, const Issue& issue, double got, const char* relation, double limit) {
-      if (holds) return;
-      findings_.Add(tensor, issue, model_.path(), place,
-                    GotExpected(fmt::to_string(got), fmt::format("{} {}", relation, limit)));
-    };
-    if (options_.max_nmse) {
-      judge(derived.nmse <= *options_.max_nmse, kNmseTooHigh, derived.nmse, "at most", *options_.max_nmse);
-    }
+  std::vector<Gate> Gates() const {
+    std::vector<Gate> gates;
+    if (options_.max_nmse) gates.push_back(FlagGate("--max-nmse", "nmse", true, *options_.max_nmse, kNmseTooHigh));
     if (options_.min_sqnr_db) {
-      judge(derived.sqnr_db >= *options_.min_sqnr_db, kSqnrTooLow, derived.sqnr_db, "at least", *options_.min_sqnr_db);
+      gates.push_back(FlagGate("--min-sqnr", "sqnr_db", false, *options_.min_sqnr_db, kSqnrTooLow));
     }
     if (options_.max_abs_error) {
-      judge(stats.max_abs_err <= *options_.max_abs_error, kAbsErrorTooHigh, stats.max_abs_err, "at most",
-            *options_.max_abs_error);
+      gates.push_back(FlagGate("--max-abs-error", "max_abs_err", true, *options_.max_abs_error, kAbsErrorTooHigh));
     }
+    gates.insert(gates.end(), options_.gates.begin(), options_.gates.end());
+    return gates;
   }
 
   FileSystem& fs_;

@@ -13,6 +13,8 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/checkpoint.h"
+#include "libconvert/baseline.h"
+#include "libconvert/gate.h"
 #include "libconvert/name_pattern.h"
 #include "libconvert/progress.h"
 #include "libconvert/verify_report.h"
@@ -28,10 +30,12 @@ struct VerifyOptions {
   double sample_percent = 100;
   unsigned threads = 0;                               // 0: all cores
   std::uint64_t max_memory = std::uint64_t{2} << 30;  // bytes; fewer threads work when it is small, at least one does
-  // Limits, on recomputed statistics where there are any, else on the recorded ones.
+  // Limits, on recomputed statistics where there are any, else on the recorded ones. Each judges for itself.
   std::optional<double> max_nmse;     // per tensor and for the model
   std::optional<double> min_sqnr_db;  // per tensor and for the model
-  std::optional<double> max_abs_error;
+  std::optional<double> max_abs_error;  // per tensor and for the model
+  std::vector<Gate> gates;
+  std::optional<Baseline> baseline;
   CancelFlag* cancel = nullptr;
 };
 

@@ -1,4 +1,4 @@
-// The list of what a verification found. Internal to libconvert/verify*.cc.
+// The list of what a verification found. Internal to libconvert.
 #pragma once
 
 #include <set>
@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "formats/base/status.h"
 #include "formats/q4_reader.h"
-#include "libconvert/verify.h"
+#include "libconvert/verify_report.h"
 
 namespace q4 {
 

@@ -39,19 +39,19 @@ void AssignGroups(std::vector<VerifyTensor>* tensors) {
   }
 }
 
-std::vector<VerifyGroup> TotalsOfGroups(const std::vector<VerifyTensor>& tensors) {
+void SumUpStats(VerifyReport* report) {
   std::map<std::string, ModelStats, bool (*)(std::string_view, std::string_view)> layers(NaturalLess);
   std::map<std::string, ModelStats> roles;
-  for (const VerifyTensor& tensor : tensors) {
+  for (const VerifyTensor& tensor : report->tensors) {
     if (tensor.scheme == Q4Scheme::kRaw || !tensor.has_stats) continue;
+    AddTensor(tensor.name, tensor.stats, &report->model);
     if (!tensor.layer.empty()) AddTensor(tensor.name, tensor.stats, &layers[tensor.layer]);
     if (!tensor.role.empty()) AddTensor(tensor.name, tensor.stats, &roles[tensor.role]);
   }
-  std::vector<VerifyGroup> groups;
+  std::vector<VerifyGroup>& groups = report->groups;
   groups.reserve(layers.size() + roles.size());
   for (auto& [name, stats] : layers) groups.push_back({VerifyGroup::Kind::kLayer, name, std::move(stats)});
   for (auto& [name, stats] : roles) groups.push_back({VerifyGroup::Kind::kRole, name, std::move(stats)});
-  return groups;
 }
 
 }  // namespace q4

@@ -14,8 +14,8 @@ VerifyTensor DescribeTensor(const Q4Index& index, const Q4Tensor& tensor);
 // Sets layer and role of all tensors of a model (tensor_groups.h).
 void AssignGroups(std::vector<VerifyTensor>* tensors);
 
-// The layers in natural order, then the roles in bytewise order, that quantized tensors with statistics belong to, with
-// their totals (Q8.11). REQUIRES: `tensors` is bytewise sorted by name.
-std::vector<VerifyGroup> TotalsOfGroups(const std::vector<VerifyTensor>& tensors);
+// Sets the totals (Q8.11) of the quantized tensors with statistics: of the model, and of the groups, layers in natural
+// order and then roles in bytewise order. REQUIRES: the report's tensors are bytewise sorted by name.
+void SumUpStats(VerifyReport* report);
 
 }  // namespace q4

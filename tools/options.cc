@@ -141,7 +141,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
       ->capture_default_str();
   app.add_option("--report", flags->report, "Write the conversion report (JSON) to this file");
   app.add_option("--max-nmse", flags->max_nmse, "Fail (6), leaving no output, when a tensor's NMSE exceeds this");
-  app.add_option("--gate", flags->gate, "Gate file");
+  app.add_option("--gate", flags->gate, "Gate file (docs/gates.md), or 'default'; fail (6), leaving no output, on a breach");
   app.add_option("--on-nonfinite", flags->on_nonfinite, "A tensor with NaN or infinity: fail, or keep it unquantized")
       ->check(CLI::IsMember({"error", "keep"}))
       ->capture_default_str();
@@ -175,13 +175,18 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, VerifyFlags* flags) {
   CLI::App app("Checks every byte of a .q4 container and, with --against, every code against the original.", "q4verify");
   app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
-  app.add_option("--against", flags->against, "The original checkpoint: recompute everything from it");
+  auto* against = app.add_option("--against", flags->against, "The original checkpoint: recompute everything from it");
+  app.add_option("--tensor", flags->tensor, "Compare only tensors whose name matches this regular expression")
+      ->needs(against);
+  app.add_option("--sample", flags->sample, "Compare this percentage of the data, a reproducible choice")->needs(against);
   app.add_option("--threads", flags->threads, "Worker threads (default: all cores)")->check(CLI::Range(1u, 1024u));
   app.add_option("--max-memory", flags->max_memory, "Bound on host memory (default 2GiB)")->transform(SizeText());
   app.add_option("--max-nmse", flags->max_nmse, "Fail (6) when a tensor's or the model's NMSE exceeds this");
   app.add_option("--min-sqnr", flags->min_sqnr, "Fail (6) when a tensor's or the model's SQNR in dB is below this");
   app.add_option("--max-abs-error", flags->max_abs_error, "Fail (6) when an element's error exceeds this");
-  app.add_option("--gate", flags->gate, "Gate file");
+  app.add_option("--gate", flags->gate, "Gate file (docs/gates.md), or 'default'; fail (6) on each breach");
+  app.add_option("--baseline", flags->baseline, "An earlier --json report; fail (6) where the error has grown");
+  app.add_option("--baseline-slack", flags->baseline_slack, "By how much it may have grown")->capture_default_str();
   app.add_option("--junit", flags->junit, "Write a JUnit XML report");
   app.add_option("--markdown", flags->markdown, "Write a Markdown report");
   app.add_option("--html", flags->html, "Write an HTML report");

@@ -56,7 +56,11 @@ struct VerifyFlags {
   unsigned threads = 0;
   std::uint64_t max_memory = std::uint64_t{2} << 30;
   std::optional<double> max_nmse, min_sqnr, max_abs_error;
-  std::string gate, junit, markdown, html;
+  std::string tensor;   // --tensor RE
+  double sample = 100;  // percent
+  std::string gate;
+  std::string baseline, baseline_slack = "0.5%";
+  std::string junit, markdown, html;
   std::string progress = "auto";
   bool follow_symlinks = false;
   bool quiet = false, json = false;

@@ -13,6 +13,7 @@
 #include "libconvert/convert.h"
 #include "libconvert/convert_report.h"
 #include "libconvert/device.h"
+#include "libconvert/report_text.h"
 #include "libconvert/thread_pool.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
@@ -41,7 +42,6 @@ absl::StatusOr<Q4Compression> ParseCompression(const std::string& text) {
 // What this version does not do yet gets its own exit code and a sentence, never a silent substitute.
 absl::Status CheckSupported(const ConvertFlags& flags) {
   if (flags.encoder == "mse") return Fail(kNotYetEncoderMse, {}, {});
-  if (!flags.gate.empty()) return Fail(kNotYetGate, {}, "--gate");
   return absl::OkStatus();
 }
 
@@ -72,6 +72,11 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   FileSystem& fs = PosixFileSystem();
+  std::vector<Gate> gates;
+  if (!flags.gate.empty()) {
+    Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(fs, flags.gate));
+    gates.push_back(std::move(gate));
+  }
   OpenOptions open;
   open.follow_symlinks = flags.follow_symlinks;
   open.allow_empty = flags.allow_empty;
@@ -97,6 +102,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   run.max_nmse = flags.max_nmse;
   run.resume = !flags.no_resume;
   run.pace.bytes = flags.sync_every;
+  run.gates = std::move(gates);
   run.progress = printer.Callback();
   run.cancel = &InterruptRequested();
   run.engine = chosen.engine.get();
@@ -108,6 +114,11 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   }
   Q4_ASSIGN_OR_RETURN(const ConvertReport report, std::move(converted));
   const double seconds = printer.Seconds();
+  if (!report.gate_findings.empty()) {
+    result.errors = FindingLines(report.gate_findings, report.gate_finding_count);
+    result.exit_code = ExitCode::kCheckFailed;
+    return result;
+  }
   result.notes = report.notes;
   if (!chosen.note.empty()) result.notes.insert(result.notes.begin(), chosen.note);
   if (flags.verbose > 0) {

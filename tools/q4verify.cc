@@ -1,5 +1,9 @@
 // q4verify: checks every byte of a .q4 container and, with --against, every code against the original.
 // See docs/q4verify.md.
+#include <charconv>
+#include <utility>
+
+#include "fmt/format.h"
 #include "libconvert/report_json.h"
 #include "libconvert/report_text.h"
 #include "libconvert/verify.h"
@@ -12,7 +16,32 @@
 namespace q4 {
 namespace {
 
-VerifyOptions OptionsFrom(const VerifyFlags& flags) {
+// "0.5%" or "0.005"
+absl::StatusOr<double> ParseShare(const std::string& text) {
+  const char* const end = text.data() + text.size();
+  double share = 0;
+  const auto [rest, error] = std::from_chars(text.data(), end, share, std::chars_format::fixed);
+  const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
+  if (unit == "%") share /= 100;
+  if (error != std::errc() || (!unit.empty() && unit != "%") || !(share >= 0 && share <= 100)) {
+    return Fail(kBadFlag, {}, "--baseline-slack", GotExpected(text, "a share such as 0.5% or 0.005"));
+  }
+  return share;
+}
+
+absl::Status LoadJudgement(const VerifyFlags& flags, VerifyOptions* options) {
+  if (!flags.gate.empty()) {
+    Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(PosixFileSystem(), flags.gate));
+    options->gates.push_back(std::move(gate));
+  }
+  if (!flags.baseline.empty()) {
+    Q4_ASSIGN_OR_RETURN(const double slack, ParseShare(flags.baseline_slack));
+    Q4_ASSIGN_OR_RETURN(options->baseline, LoadBaseline(PosixFileSystem(), flags.baseline, slack));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<VerifyOptions> OptionsFrom(const VerifyFlags& flags) {
   VerifyOptions options;
   options.against = flags.against;
   options.source_options.follow_symlinks = flags.follow_symlinks;
@@ -22,21 +51,26 @@ VerifyOptions OptionsFrom(const VerifyFlags& flags) {
   options.min_sqnr_db = flags.min_sqnr;
   options.max_abs_error = flags.max_abs_error;
   options.cancel = &InterruptRequested();
+  if (!flags.tensor.empty()) {
+    Q4_ASSIGN_OR_RETURN(options.only, NamePattern::Parse(flags.tensor, "--tensor"));
+  }
+  options.sample_percent = flags.sample;
+  if (!(flags.sample > 0 && flags.sample <= 100)) {
+    return Fail(kBadFlag, {}, "--sample", GotExpected(fmt::to_string(flags.sample), "more than 0, at most 100"));
+  }
+  Q4_RETURN_IF_ERROR(LoadJudgement(flags, &options));
   return options;
 }
 
 absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
-  if (!flags.gate.empty()) return Fail(kNotYetGate, {}, "--gate");
+  Q4_ASSIGN_OR_RETURN(const VerifyOptions options, OptionsFrom(flags));
   ReportFiles reports;
   Q4_RETURN_IF_ERROR(reports.Open(PosixFileSystem(), flags));
   ProgressPrinter printer("q4verify", flags.progress, flags.quiet);
   Q4_ASSIGN_OR_RETURN(const VerifyReport report,
-                      VerifyModel(PosixFileSystem(), flags.file, OptionsFrom(flags), printer.Callback()));
+                      VerifyModel(PosixFileSystem(), flags.file, options, printer.Callback()));
   ToolResult result;
-  for (const VerifyFinding& finding : report.findings) result.errors.push_back(finding.message);
-  if (report.finding_count > report.findings.size()) {
-    result.errors.push_back("and " + std::to_string(report.finding_count - report.findings.size()) + " more problems");
-  }
+  result.errors = FindingLines(report.findings, report.finding_count);
   // A broken check is the weightier news; a report that is missing fails the run nonetheless.
   for (const absl::Status& status : reports.Write(report)) {
     result.errors.push_back(MessageOf(status));

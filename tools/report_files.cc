@@ -26,6 +26,7 @@ std::vector<FileIdentity> Inputs(FileSystem& fs, const VerifyFlags& flags) {
   add(flags.file);
   add(flags.against);
   add(flags.gate);
+  add(flags.baseline);
   if (const auto model = Q4Model::Open(fs, flags.file); model.ok()) {
     for (const auto& shard : (*model)->shards()) inputs.push_back(shard->file().identity());
   }

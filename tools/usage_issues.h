@@ -10,8 +10,6 @@ inline constexpr Issue kReportIsInput{1002, ExitCode::kUsage, "the report is one
 inline constexpr Issue kReportTwice{1003, ExitCode::kUsage, "two reports cannot be one file"};
 inline constexpr Issue kNotYetEncoderMse{5901, ExitCode::kUnsupported,
                                          "--encoder mse is specified (docs/numerics.md Q9) but not part of this version"};
-inline constexpr Issue kNotYetGate{5903, ExitCode::kUnsupported,
-                                   "gate files are not part of this version; use the threshold flags"};
 
 inline constexpr Issue kCannotPrint{2090, ExitCode::kIo, "cannot write the results"};
 inline constexpr Issue kToolOutOfMemory{2091, ExitCode::kIo,

@@ -431,7 +431,7 @@ def usage():
         seconds=3,
     )
     yield wrong(convert("--encoder", "mse"), 5, 5901)
-    yield wrong(convert("--gate", "x"), 5, 5903)
+    yield wrong(convert("--gate", "x"), 2, 2001)
     for text, issue in (
         (b"{}", 4001),
         (b'{"rules":[{"type":"nf4"}]}', 4001),

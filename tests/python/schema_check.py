@@ -36,6 +36,16 @@ def main():
         for schema in arguments.schemas.glob("*.schema.json"):
             jsonschema.Draft202012Validator.check_schema(json.loads(schema.read_text()))
         quiet = ("--progress", "none")
+        gates = jsonschema.Draft202012Validator(json.loads((arguments.schemas / "gate.schema.json").read_text()))
+        for path in sorted((arguments.schemas.parent / "gates").glob("*.json")):
+            gates.validate(json.loads(path.read_text()))
+            checked += 1
+        # What the tools refuse (tests/libconvert/gate_test.cc), the schema refuses as well.
+        for rule in ({}, {"match": "a"}, {"max_nmes": 1}, {"max_nmse": "1"}, {"max_nmse": 1, "scope": "model", "match": "a"},
+                     {"max_nmse": 1, "scope": "role", "type": "nf4"}, {"max_nmse": 1, "block_size": 63}):
+            if gates.is_valid({"rules": [rule]}):
+                sys.exit(f"gate.schema.json accepts {rule}")
+            checked += 1
         check("q4convert", "convert.schema.json", source, "-o", model, "--dry-run")
         check("q4convert", "convert.schema.json", source, "-o", model, *quiet)
         check("q4convert", "convert.schema.json", source, "-o", parts, "--shard-size", "200KB", "--no-double-quant", *quiet)
@@ -50,6 +60,7 @@ def main():
         check("q4verify", "verify.schema.json", model, *quiet)
         check("q4verify", "verify.schema.json", model, "--against", source, *quiet)
         check("q4verify", "verify.schema.json", model, "--max-nmse", "1e-9", *quiet, code=6)
+        check("q4verify", "verify.schema.json", model, "--against", source, "--sample", "50", "--gate", "default", *quiet)
         check("q4export", "export.schema.json", model, "--to", "bnb", "-o", work / "bnb", *quiet)
         check("q4export", "export.schema.json", model, "--to", "safetensors", "-o", work / "plain", *quiet)
     print(f"schema_check: {checked} documents, 0 violations")
