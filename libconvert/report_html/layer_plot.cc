@@ -21,12 +21,12 @@ namespace q4::html {
 namespace {
 
 constexpr double kWidth = 960, kHeight = 380;
-constexpr double kLeft = 52, kRight = 150, kTop = 18, kBottom = 46;
+constexpr double kLeft = 52, kRight = 190, kTop = 18, kBottom = 46;
 constexpr double kLabelPitch = 15;          // between names at the right
 constexpr std::size_t kMostSeries = 8;      // as many shapes and colours there are
 constexpr std::size_t kMostMarkers = 4096;  // above that, lines alone
 constexpr std::size_t kMostTableRows = 300;
-constexpr std::size_t kLabelBytes = 20;
+constexpr std::size_t kLabelBytes = 26;
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 struct Series {

@@ -148,6 +148,7 @@
     const list = element("dl", { className: "facts" });
     const add = (label, value) => list.append(element("div", {}, element("dt", {}, label), element("dd", {}, value)));
     if (tensor.layer) add("layer", tensor.layer);
+    if (tensor.role) add("role", tensor.role);
     add("elements", `${grouped(tensor.elems)} ${tensor.shape}`);
     if (tensor.hist) {
       add("RMSE", general(tensor.rmse, 6));
@@ -169,7 +170,7 @@
     const width = 480, height = 190, top = 10, bottom = 38, room = height - top - bottom;
     const pitch = width / bars.length;
     const most = Math.max(1, ...bars.map((bar) => bar.count));
-    const labelEvery = Math.floor(bars.length / 16) + 1;
+    const labelEvery = Math.ceil(bars.length / 16);
     const svg = svgElement("svg", { class: "bars", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name });
     bars.forEach((bar, i) => {
       const size = (room * bar.count) / most;
@@ -215,7 +216,7 @@
       list.append(element("div", {}, element("dt", {}, `block ${grouped(block)} at ${position}`),
         element("dd", {}, `\u03a3e\u00b2 ${general(sumE2, 4)}, scale ${general(scale, 4)}`, ...lines)));
     }
-    return element("div", {}, element("h4", {}, "Worst blocks, source \u2192 decoded"), list);
+    return element("div", { className: "blocks" }, element("h4", {}, "Worst blocks, source \u2192 decoded"), list);
   }
 
   // A link to a tensor shows its row, whatever is searched for, and opens it.

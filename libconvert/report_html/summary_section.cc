@@ -51,7 +51,7 @@ std::string Verdict(const VerifyReport& report, const Counts& counts) {
   }
   const char* scope = report.source.empty()                                 ? "every byte is intact"
                       : report.sample_percent < 100 || !report.only.empty() ? "what was compared holds"
-                                                                            : "every code is the one it must be";
+                                                                            : "intact, and true to its source";
   return fmt::format("<p class=\"verdict passed\"><b><span aria-hidden=\"true\">✓</span> Passed</b> {}</p>\n", scope);
 }
 

@@ -19,9 +19,8 @@ struct Column {
   const char* field;
   const char* heading;
 };
-constexpr std::array<Column, 12> kColumns{{{"name", "tensor"},
+constexpr std::array<Column, 11> kColumns{{{"name", "tensor"},
                                            {"passed", "state"},
-                                           {"role", "role"},
                                            {"treatment", "treatment"},
                                            {"shape", "shape"},
                                            {"elems", "elements"},
@@ -35,9 +34,9 @@ constexpr std::array<Column, 12> kColumns{{{"name", "tensor"},
 // End tags that HTML lets one leave out are left out: a model may have tens of thousands of rows.
 std::string Row(const VerifyTensor& tensor, std::size_t index) {
   std::string row =
-      fmt::format("<tr id=\"t{}\"><th scope=\"row\">{}<td{}<td>{}<td>{}<td>{}<td>{}<td>{}", index, Name(tensor.name),
-                  tensor.passed ? ">✓ ok" : " class=\"failed\">✕ failed", Text(tensor.role), TreatmentOf(tensor),
-                  ShapeString(tensor.shape), Grouped(tensor.elems), BitsPer(tensor.stored_bytes, tensor.elems));
+      fmt::format("<tr id=\"t{}\"><th scope=\"row\">{}<td{}<td>{}<td>{}<td>{}<td>{}", index, Name(tensor.name),
+                  tensor.passed ? ">✓" : " class=\"failed\">✕ failed", TreatmentOf(tensor), ShapeString(tensor.shape),
+                  Grouped(tensor.elems), BitsPer(tensor.stored_bytes, tensor.elems));
   if (tensor.scheme == Q4Scheme::kRaw || !tensor.has_stats) return row + "<td><td><td><td><td>\n";
   const DerivedStats derived = Derive(tensor.stats);
   return row + fmt::format("<td>{}<td>{}<td>{}<td>{:.4f}<td>{}\n", SqnrText(derived.sqnr_db), ShortText(derived.nmse),

@@ -43,7 +43,7 @@ def shown_number(text: str) -> float:
 
 def check_sorting(page) -> None:
     headings = page.evaluate("Array.from(document.querySelectorAll('#tensor-table thead th')).map(th => th.dataset.field)")
-    check(len(headings) == 12, "there are twelve columns", headings)
+    check(len(headings) == 11, "there are eleven columns", headings)
     press = "document.querySelector('#tensor-table th[data-field={}] button').click()"
     state = "document.querySelector('#tensor-table th[data-field={}]').getAttribute('aria-sort')"
     numbers = {"elems", "bits", "sqnr_db", "nmse", "max_abs_err", "max_gap_ratio", "clipped"}
@@ -56,7 +56,7 @@ def check_sorting(page) -> None:
             cells = [cell for cell in page.evaluate(COLUMN.format(index)) if cell]
             if field in numbers:
                 values = [shown_number(cell) for cell in cells]
-            elif field in ("name", "role", "treatment"):
+            elif field in ("name", "treatment"):
                 values = cells
             else:
                 continue  # a shape is sorted by its elements, a state by failed and passed
@@ -156,6 +156,10 @@ def check_real_model(browser, report: pathlib.Path) -> None:
     check(page.evaluate("document.querySelector('h1').textContent") == "tiny.q4", "the page names the container")
     check(page.evaluate("document.querySelector('.verdict').textContent").strip().startswith("✓ Passed"), "and says that it passed")
     check_histogram(page)
+    check_plots(page)
+    check_sorting(page)
+    check_filters(page)
+    check_keyboard(page)
     check_phone(page)
     check_dark(page)
     quiet(page, report, "a real model")
@@ -164,10 +168,6 @@ def check_real_model(browser, report: pathlib.Path) -> None:
 def check_links(browser, report: pathlib.Path) -> None:
     page = browser.page()
     page.open(report)
-    check_plots(page)
-    check_sorting(page)
-    check_filters(page)
-    check_keyboard(page)
     page.evaluate("document.querySelector('#worst td a').click()")
     page.evaluate("new Promise(done => setTimeout(done, 100))")
     check(page.evaluate("document.querySelectorAll('tr.details').length") == 1, "a link to a tensor opens its row")
@@ -214,7 +214,7 @@ def check_large(browser, report: pathlib.Path) -> float:
     rows = page.evaluate(ROWS)
     seconds = time.monotonic() - started
     check(rows == 250, "a large model shows its first rows", rows)
-    check(seconds < 20, "and opens in reasonable time", seconds)  # far above the usual, for slow machines
+    check(seconds < 60, "and opens in reasonable time", seconds)  # far above the usual, for busy machines
     page.evaluate("document.querySelector('#tensor-table th[data-field=nmse] button').click()")
     page.evaluate("document.getElementById('more').click()")
     check(page.evaluate(ROWS) == 10008, "all of them on demand", page.evaluate(ROWS))

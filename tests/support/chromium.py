@@ -30,7 +30,7 @@ def find() -> str | None:
 class Chromium:
     """A browser process with a profile of its own, which ends with the `with` statement."""
 
-    def __init__(self, timeout_s: float = 60.0, environment: dict | None = None):
+    def __init__(self, timeout_s: float = 120.0, environment: dict | None = None):
         self.timeout_s = timeout_s
         self.profile = tempfile.TemporaryDirectory(prefix="q4-chromium-", ignore_cleanup_errors=True)
         # The browser reads commands from descriptor 3 and writes answers to descriptor 4.
