@@ -72,6 +72,11 @@ ConversionOutput::ConversionOutput(FileSystem& fs, const Checkpoint& checkpoint,
   for (std::string& path : OutputPaths(plan, output)) shards_.emplace_back().path = std::move(path);
 }
 
+// Once published there is no journal any more. Otherwise it goes before the partial files, of which it speaks.
+ConversionOutput::~ConversionOutput() {
+  if (journal_ != nullptr && !kept_) journal_->Remove().IgnoreError();
+}
+
 absl::Status ConversionOutput::Find() {
   Q4_RETURN_IF_ERROR(CheckName(fs_, output_));
   const std::string journal_path = JournalPath(output_);
@@ -218,12 +223,9 @@ absl::Status ConversionOutput::Publish(const std::vector<ConvertedShard>& finish
 }
 
 absl::Status ConversionOutput::LeaveAfter(const absl::Status& status) {
-  if (!IsWorthResuming(status) || (!journal_->exists() && leftover_.owners.empty())) {
-    journal_->Remove().IgnoreError();
-    return status;
-  }
+  kept_ = IsWorthResuming(status) && (journal_->exists() || !leftover_.owners.empty());
   for (const Shard& shard : shards_) {
-    if (shard.file != nullptr) shard.file->LeavePartial();
+    if (kept_ && shard.file != nullptr) shard.file->LeavePartial();
   }
   return status;
 }

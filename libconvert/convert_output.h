@@ -22,6 +22,9 @@ class ConversionOutput {
   // All arguments must outlive the object.
   ConversionOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                    const ConvertOptions& options, const RunOptions& run, const std::string& output);
+  ~ConversionOutput();
+  ConversionOutput(const ConversionOutput&) = delete;
+  ConversionOutput& operator=(const ConversionOutput&) = delete;
 
   // Looks for what an interrupted run of the same conversion left, and whether that run was publishing already. Then
   // refuses what CheckOutput() refuses, but for shards that the earlier run has published. Touches nothing.
@@ -65,6 +68,7 @@ class ConversionOutput {
   std::vector<Shard> shards_;
   std::unique_ptr<JournalWriter> journal_;
   bool found_journal_ = false;
+  bool kept_ = false;  // for another run
   Journal leftover_;
   PipelineStart start_;
   std::vector<std::string> notes_;

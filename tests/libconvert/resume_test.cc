@@ -14,6 +14,7 @@
 
 #include "formats/base/file.h"
 #include "libconvert/convert_issues.h"
+#include "libconvert/gate.h"
 #include "libconvert/journal.h"
 #include "tests/libconvert/convert_setup.h"
 #include "tests/support/catch.h"
@@ -330,6 +331,20 @@ TEST_CASE("errors that a rerun would meet again leave nothing") {
   setup.options.keep_nonfinite = false;  // the NaN in the last tensor
   const absl::StatusOr<ConvertReport> report = setup.Convert(PosixFileSystem());
   CHECK(IssueNumberOf(report.status()) == kNonFinite.number);
+  CHECK(setup.Outputs().empty());
+}
+
+TEST_CASE("a gate that fails after a long run leaves nothing") {
+  ResumeSetup setup;
+  RunOptions run = ResumeSetup::EagerRun();
+  run.max_nmse = 1e-9;
+  CHECK(ExitCodeOf(setup.Convert(PosixFileSystem(), run).status()) == ExitCode::kCheckFailed);
+  CHECK(setup.Outputs().empty());
+  run.max_nmse.reset();
+  run.gates.push_back(FlagGate("--max-nmse", "nmse", /*is_maximum=*/true, 1e-9, kNmseTooHigh));
+  const absl::StatusOr<ConvertReport> report = setup.Convert(PosixFileSystem(), run);
+  REQUIRE(report.ok());
+  CHECK(report->gate_finding_count > 0);
   CHECK(setup.Outputs().empty());
 }
 
