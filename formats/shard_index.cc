@@ -1,6 +1,7 @@
 #include "formats/shard_index.h"
 
 #include <algorithm>
+#include <map>
 #include <numeric>
 #include <utility>
 
@@ -112,7 +113,7 @@ class IndexHandler final : public JsonHandler {
 
   std::string_view file_;
   ShardIndex index_;
-  absl::flat_hash_map<std::string, std::uint32_t> numbers_;  // shard name -> index into index_.shards
+  std::map<std::string, std::uint32_t> numbers_;  // shard name -> index into index_.shards
   int depth_ = 0;
   Member member_ = Member::kNone;
   bool has_weight_map_ = false;

@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "absl/container/flat_hash_map.h"
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/base/strict_json.h"
@@ -19,9 +19,9 @@
 namespace q4 {
 
 struct ShardIndex {
-  std::vector<std::string> shards;                           // plain file names, bytewise sorted
-  absl::flat_hash_map<std::string, std::uint32_t> shard_of;  // tensor name -> index into shards
-  std::optional<std::uint64_t> total_size;                   // metadata.total_size, when given
+  std::vector<std::string> shards;                // plain file names, bytewise sorted
+  std::map<std::string, std::uint32_t> shard_of;  // tensor name -> index into shards
+  std::optional<std::uint64_t> total_size;        // metadata.total_size, when given
 };
 
 // Pure. `file` is named in errors (exit code 3). metadata may hold anything else besides; no other member is known.

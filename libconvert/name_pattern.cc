@@ -6,15 +6,34 @@
 
 #include "libconvert/name_pattern.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "formats/base/text.h"
 #include "libconvert/policy_issues.h"
 
 namespace q4 {
+namespace {
+
+// Whether `regex` repeats or refers back by a number of more digits than fit: libstdc++ lets that overflow, which is
+// undefined.
+bool HasHugeNumber(std::string_view regex) {
+  constexpr std::ptrdiff_t kMostDigits = 9;
+  const auto is_digit = [](char c) { return c >= '0' && c <= '9'; };
+  for (auto at = regex.begin(); at != regex.end();) {
+    const char before = *at++;
+    const auto end = std::find_if_not(at, regex.end(), is_digit);
+    if ((before == '{' || before == ',' || before == '\\') && end - at > kMostDigits) return true;
+    at = end;
+  }
+  return false;
+}
+
+}  // namespace
 
 absl::StatusOr<NamePattern> NamePattern::Parse(std::string_view regex, std::string_view where) {
   if (!IsUtf8(regex)) return Fail(kPatternNotUtf8, "", where, regex);
+  if (HasHugeNumber(regex)) return Fail(kBadPattern, "", where, "'" + std::string(regex) + "': a number is too large");
   // A string of our own, for libstdc++ looks at the character behind a final "(": here the terminator.
   std::string text(regex);
   // std::regex reports by exceptions only; this file is the one place that meets them.

@@ -1,8 +1,8 @@
 #!/bin/sh
 # fuzz.sh: builds the libFuzzer targets of tests/fuzz with Clang, ASan and UBSan, and runs them one after the other.
 #   fuzz.sh [SECONDS [TARGET...]]     SECONDS for each target (10), the targets by name, such as q4_container (all)
-# Starts from testdata/fuzz and from what earlier runs found, which is kept in build/fuzz-corpus and reduced to what adds
-# coverage after runs of a minute and more. Prints a table; exits 1 if anything was found, which is then in
+# Starts from testdata/fuzz and from what earlier runs here found, which is kept in build/fuzz-corpus and reduced to what adds
+# coverage after runs of a minute and more. scripts/fuzz_campaign.py is for long runs on many cores. Prints a table; exits 1 if anything was found, which is then in
 # build/fuzz-findings. Needs Clang with its sanitizer runtime; installs it if it is missing.
 set -eu
 cd "$(dirname "$0")/.."
@@ -33,12 +33,16 @@ for target in "$@"; do
   corpus=build/fuzz-corpus/$target
   log=$logs/$target.log
   program=build/fuzz/tests/fuzz/${target}_fuzz
-  mkdir -p "$corpus"
+  python3 tests/fuzz/found_inputs.py unpack "testdata/fuzz/$target.found" "$corpus"
   dictionary=
   [ ! -f "tests/fuzz/$target.dict" ] || dictionary=-dict=tests/fuzz/$target.dict
+  # libFuzzer's runtime is built without exceptions, and so are the copies of the standard library's templates that the linker takes
+  # from it: they leak when an allocation fails. The test fuzz_alloc_fail looks for leaks.
+  leaks=
+  [ "$target" != alloc_fail ] || leaks=-detect_leaks=0
   result=ok
   # shellcheck disable=SC2086  # lists of options
-  "$program" $limits $dictionary -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$findings/$target-" \
+  "$program" $limits $dictionary $leaks -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$findings/$target-" \
     "$corpus" "testdata/fuzz/$target" >"$log" 2>&1 || result=FOUND
   if [ "$result" != ok ]; then
     failed=1

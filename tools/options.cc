@@ -5,6 +5,7 @@
 #include <charconv>
 #include <cmath>
 #include <limits>
+#include <stdexcept>
 #include <utility>
 
 #include "formats/base/text.h"
@@ -56,6 +57,9 @@ absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char**
     return std::string(version.what()) + "\n";
   } catch (const CLI::ParseError& error) {
     return Fail(kBadFlag, {}, {}, error.what());
+  } catch (const std::out_of_range&) {
+    // CLI11 lets this one through where a flag is given a number that no integer holds: --double-quant=99999999999999999999.
+    return Fail(kBadFlag, {}, {}, "a number is too large");
   }
   return std::nullopt;
 }

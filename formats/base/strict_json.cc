@@ -7,10 +7,10 @@
 #include <cstddef>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 #include <vector>
 
-#include "absl/container/flat_hash_set.h"
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
 
@@ -183,7 +183,6 @@ class Adapter {
           Refuse(kJsonTooDeep, cursor_.offset() - 1, "more than " + std::to_string(options_.max_depth) + " levels"));
     }
     ++depth_;
-    // The sets are kept for the next object of the same depth, so that a million small objects cost no allocation.
     if (keys_.size() < depth_) keys_.resize(depth_);
     keys_[depth_ - 1].clear();
     return Keep(handler_.OnStart(container));
@@ -208,7 +207,9 @@ class Adapter {
   const Cursor& cursor_;
   JsonHandler& handler_;
   std::size_t depth_ = 0;
-  std::vector<absl::flat_hash_set<std::string>> keys_;  // of the object open at each depth
+  // Of the object open at each depth. Ordered, for keys can be chosen to collide in a hash table, and a hash table of
+  // Abseil is not in order after an allocation that failed.
+  std::vector<std::set<std::string>> keys_;
   absl::Status status_;
 };
 

@@ -98,7 +98,7 @@ def container_seeds() -> None:
         for number, (codec, planes, raw, stored) in enumerate(container.chunks):
             if codec == 1 and len(stored) < 2000:
                 write("q4_chunk", f"frame_{number}", bytes([1, {1: 0, 2: 1, 4: 2}[planes]]) +
-                      raw.to_bytes(3, "little") + stored)
+                      raw.to_bytes(2, "little") + stored)
     write("q4_chunk", "round_trip_stored", bytes([0, 0, 0, 0]) + bytes(range(64)))
     write("q4_chunk", "round_trip_planes", bytes([0, 2, 1, 2]) + bytes([0, 0, 128, 63]) * 32)
     # zstd, the flipped bit, two tensors, one file; a raw I16 [3]; a nested FP4 BF16 [5, 13]; the file.
@@ -108,6 +108,28 @@ def container_seeds() -> None:
     plain = bytes([1, 19, 1, 0, 1, 7, 0]) + struct.pack("<19f", *(0.25 * i - 2 for i in range(19)))
     write("q4_roundtrip", "plain", bytes([0, 0, 128, 0, 1, 0]) + plain)
     write("q4_roundtrip", "nothing", bytes(6))
+
+
+def alloc_fail_seeds() -> None:
+    """Each reader with memory for some allocations, and for all."""
+    index = json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}).encode()
+    header = safetensors_header({"a": ("F32", [2, 3], 24), "b": ("U8", [1], 1)}).encode()
+    container = (ROOT / "testdata" / "q4" / "v1_two_tensors.q4").read_bytes()
+    inputs = (struct.pack("<Q", len(header)) + header + bytes(25), index, container)
+    for reader, content in enumerate(inputs):
+        for allocations in (5, 40, 0xFFFE):
+            write("alloc_fail", f"reader_{reader}_{allocations}", struct.pack("<BBH", reader, allocations % 2, allocations) + content)
+
+
+def cli_options_seeds() -> None:
+    lines = {0: ["in", "-o", "out.q4", "--block-size", "128", "--no-double-quant", "--include", "a", "--exclude=b",
+                 "--max-memory=1.5GiB", "--max-nmse", "0.01", "-vv"],
+             1: ["f.q4", "--tensor", "a", "--dump", "0:4", "--sort", "nmse", "--json"],
+             2: ["f.q4", "--against", "in", "--min-sqnr", "20", "--junit", "r.xml", "--threads=3"],
+             3: ["f.q4", "-o", "out", "--to", "bnb", "--quant-storage=bfloat16", "--shard-size", "5GB"]}
+    for tool, arguments in lines.items():
+        write("cli_options", f"tool_{tool}", bytes([tool]) + "\n".join(arguments).encode())
+        write("cli_options", f"help_{tool}", bytes([tool]) + b"--help")
 
 
 def other_seeds() -> None:
@@ -132,4 +154,6 @@ if __name__ == "__main__":
     json_seeds()
     safetensors_seeds()
     container_seeds()
+    alloc_fail_seeds()
+    cli_options_seeds()
     other_seeds()

@@ -8,7 +8,7 @@
 namespace q4::fuzz {
 namespace {
 
-constexpr std::uint64_t kMostRawBytes = std::uint64_t{1} << 20;
+constexpr std::uint64_t kMostRawBytes = std::uint64_t{1} << 16;
 constexpr std::uint8_t kPlanes[] = {1, 2, 4};
 
 // Both decoders on the same bytes.

@@ -1,6 +1,6 @@
-// Runs every fuzz target over its corpus, without libFuzzer: fuzz_corpora FOLDER runs <target> over FOLDER/<target>/*.
-// Each input is also cut after each of its first bytes, as a damaged file is. A target that finds something ends the
-// process.
+// Runs every fuzz target over its corpus, without libFuzzer: fuzz_corpora FOLDER runs <target> over FOLDER/<target>/*
+// and over the inputs in FOLDER/<target>.found (found_inputs.py). The former are also cut after each of their first
+// bytes, as a damaged file is. A target that finds something ends the process.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 #include <set>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -38,6 +39,23 @@ std::vector<std::uint8_t> BytesOf(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
 }
 
+// The inputs packed into the file, each behind its size.
+std::vector<std::vector<std::uint8_t>> Unpack(const std::filesystem::path& path) {
+  const std::vector<std::uint8_t> packed = BytesOf(path);
+  std::vector<std::vector<std::uint8_t>> inputs;
+  for (std::size_t at = 0; at < packed.size();) {
+    if (packed.size() - at < 4) throw std::runtime_error(path.string() + " ends early");
+    std::size_t size = 0;
+    for (unsigned i = 0; i < 4; ++i) size |= std::size_t{packed[at + i]} << (8 * i);
+    at += 4;
+    if (packed.size() - at < size) throw std::runtime_error(path.string() + " ends early");
+    const auto begin = packed.begin() + static_cast<std::ptrdiff_t>(at);
+    inputs.emplace_back(begin, begin + static_cast<std::ptrdiff_t>(size));
+    at += size;
+  }
+  return inputs;
+}
+
 // The number of runs.
 std::size_t Replay(const Target& target, const std::filesystem::path& path) {
   const std::vector<std::uint8_t> input = BytesOf(path);
@@ -57,7 +75,7 @@ std::size_t Replay(const Target& target, const std::filesystem::path& path) {
 
 int main(int argc, char** argv) try {
   if (argc != 2) {
-    std::fprintf(stderr, "usage: fuzz_corpora FOLDER\n");
+    std::fprintf(stderr, "usage: %s FOLDER\n", argv[0]);
     return 1;
   }
   std::size_t inputs = 0;
@@ -72,9 +90,16 @@ int main(int argc, char** argv) try {
       return 1;
     }
     for (const auto& path : paths) runs += Replay(target, path);
-    inputs += paths.size();
+    const auto found = Unpack(std::filesystem::path(argv[1]) / (std::string(target.name) + ".found"));
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      std::printf("%s: found %zu\n", target.name, i);
+      std::fflush(stdout);
+      target.run(found[i].data(), found[i].size());
+    }
+    inputs += paths.size() + found.size();
+    runs += found.size();
   }
-  std::printf("fuzz_corpora: %zu targets, %zu inputs, %zu runs\n", std::size(kTargets), inputs, runs);
+  std::printf("fuzz: %zu targets, %zu inputs, %zu runs\n", std::size(kTargets), inputs, runs);
   return 0;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "%s\n", error.what());
