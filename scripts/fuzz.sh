@@ -38,11 +38,11 @@ for target in "$@"; do
   [ ! -f "tests/fuzz/$target.dict" ] || dictionary=-dict=tests/fuzz/$target.dict
   # libFuzzer's runtime is built without exceptions, and so are the copies of the standard library's templates that the linker takes
   # from it: they leak when an allocation fails. The test fuzz_alloc_fail looks for leaks.
-  leaks=
-  [ "$target" != alloc_fail ] || leaks=-detect_leaks=0
+  leaks=1
+  [ "$target" != alloc_fail ] || leaks=0
   result=ok
   # shellcheck disable=SC2086  # lists of options
-  "$program" $limits $dictionary $leaks -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$findings/$target-" \
+  ASAN_OPTIONS=detect_leaks=$leaks "$program" $limits $dictionary -max_total_time="$seconds" -print_final_stats=1 -artifact_prefix="$findings/$target-" \
     "$corpus" "testdata/fuzz/$target" >"$log" 2>&1 || result=FOUND
   if [ "$result" != ok ]; then
     failed=1

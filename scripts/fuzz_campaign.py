@@ -26,7 +26,6 @@ import time
 # target keeps no memory from one input to the next.
 LIMITS = ["-rss_limit_mb=2048", "-malloc_limit_mb=256", "-timeout=20", "-print_final_stats=1"]
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "quarantine_size_mb=8:malloc_context_size=4:thread_local_quarantine_size_kb=256"}
-MERGE_SECONDS = 60
 
 
 def parse_pairs(pairs: "list[str]") -> "dict[str, int]":
@@ -40,6 +39,10 @@ class Target:
         self.program = ["setarch", "-R", str(args.programs / f"{name}_fuzz")]
         self.seeds = args.repository / "testdata" / "fuzz" / name
         self.dictionary = args.repository / "tests" / "fuzz" / f"{name}.dict"
+        self.environment = dict(ENVIRONMENT)
+        if name == "alloc_fail":  # as in fuzz.sh
+            self.environment["ASAN_OPTIONS"] += ":detect_leaks=0"
+        self.merge_seconds = args.merge_seconds
         self.max_len = parse_pairs(args.max_len).get(name)
         self.corpus, self.reduced, self.logs, self.findings = (
             scratch / part / name for part in ("corpus", "reduced", "logs", "findings"))
@@ -60,25 +63,20 @@ class Target:
                                                f"-artifact_prefix={self.findings}/"]
             if self.dictionary.exists():
                 command.append(f"-dict={self.dictionary}")
-            # As in fuzz.sh.
-            if self.name == "alloc_fail":
-                command.append("-detect_leaks=0")
             # Half of the processes keep to short inputs, which are faster, half do not.
             if self.max_len is not None and seed % 2 == 0:
                 command.append(f"-max_len={self.max_len}")
             with open(self.logs / f"{seed}-{attempt}.log", "wb") as log:
-                subprocess.run(command + [self.corpus, self.seeds, self.known], stdout=log, stderr=subprocess.STDOUT, env=ENVIRONMENT,
+                subprocess.run(command + [self.corpus, self.seeds, self.known], stdout=log, stderr=subprocess.STDOUT, env=self.environment,
                                check=False)
 
     def reduce(self) -> None:
-        command = self.program + ["-merge=1", f"-max_total_time={MERGE_SECONDS}", str(self.reduced), str(self.seeds),
+        command = self.program + ["-merge=1", f"-max_total_time={self.merge_seconds}", str(self.reduced), str(self.seeds),
                                   str(self.known), str(self.corpus)]
-        if self.name == "alloc_fail":
-            command.insert(3, "-detect_leaks=0")
         with open(self.logs / "merge.log", "wb") as log:
             try:
-                subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=ENVIRONMENT, check=False,
-                               timeout=MERGE_SECONDS + 10)
+                subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=self.environment, check=False,
+                               timeout=self.merge_seconds + 10)
             except subprocess.TimeoutExpired:
                 log.write(b"merge: out of time\n")
 
@@ -109,6 +107,7 @@ def main() -> int:
     parser.add_argument("repository", type=pathlib.Path)
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--seconds", type=int, required=True)
+    parser.add_argument("--merge-seconds", type=int, default=60, help="that the reduction of a corpus may take")
     parser.add_argument("--processes", action="append", default=[], metavar="TARGET=N")
     parser.add_argument("--max-len", action="append", default=[], metavar="TARGET=N")
     parser.add_argument("--only", action="append", default=[], metavar="TARGET")

@@ -132,6 +132,23 @@ def cli_options_seeds() -> None:
         write("cli_options", f"help_{tool}", bytes([tool]) + b"--help")
 
 
+def journal_seeds() -> None:
+    """Records of tensors with and without statistics, of digests and of the end, as tests/fuzz/journal_fuzz.cc reads them."""
+    def record(kind: int, payload: bytes) -> bytes:
+        return struct.pack("<BH", kind, len(payload)) + payload
+
+    def owner(number: int, stats: bytes, note: bytes, chunks: int) -> bytes:
+        chunk = struct.pack("<QIIBB6xQ32s", 4096, 20, 20, 0, 1, 7, bytes(32))
+        return record(1, struct.pack("<IQBfB", 0, number, 0, 0.5, bool(stats)) + stats + struct.pack("<I", len(note)) + note +
+                      struct.pack("<Q", chunks) + chunk * chunks)
+
+    digests = record(2, struct.pack("<IQ", 0, 64) + bytes(range(96)))
+    tensors = owner(0, b"", b"", 1) + owner(1, bytes(248), b"kept", 2)
+    write("journal", "tensors_digests_seal", struct.pack("<I", 700) + tensors + digests + owner(2, b"", b"", 0) + record(3, bytes(64)))
+    write("journal", "unknown_record", bytes(4) + tensors + record(9, b"x") + digests)
+    write("journal", "nothing", bytes(4))
+
+
 def other_seeds() -> None:
     write("policy", "llama", "M2model.embed_tokens.weight\nM2model.layers.0.self_attn.q_proj.weight\n"
                              "M2model.layers.0.mlp.gate.weight\nM3model.layers.0.mlp.experts.gate_up_proj\n"
@@ -156,4 +173,5 @@ if __name__ == "__main__":
     container_seeds()
     alloc_fail_seeds()
     cli_options_seeds()
+    journal_seeds()
     other_seeds()
