@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <set>
+#include <string>
 #include <tuple>
 
 #include "fmt/format.h"
 #include "libconvert/model_stats.h"
-#include "libconvert/report_format.h"
+#include "libconvert/verify_issues.h"
 
 namespace q4 {
 namespace {
@@ -18,6 +20,14 @@ double Excess(const GateVerdict& verdict) {
   const double distance = verdict.is_maximum ? verdict.value - verdict.limit : verdict.limit - verdict.value;
   const double excess = verdict.limit == 0 ? distance : distance / std::fabs(verdict.limit);
   return std::isnan(excess) ? HUGE_VAL : excess;
+}
+
+// Gates also have findings that no verdict tells: a rule that matches nothing, a tensor without statistics.
+bool RestatesVerdict(const VerifyFinding& finding) {
+  for (const Issue& issue : {kNmseTooHigh, kSqnrTooLow, kAbsErrorTooHigh, kGateBreached, kWorseThanBaseline}) {
+    if (finding.issue == issue.number) return true;
+  }
+  return false;
 }
 
 double RankOf(double error) { return std::isnan(error) ? HUGE_VAL : error; }
@@ -57,14 +67,14 @@ std::vector<const GateVerdict*> BrokenGates(const VerifyReport& report) {
 }
 
 std::vector<const VerifyFinding*> ProblemsBesideGates(const VerifyReport& report) {
-  // A gate's finding names the tensor; those of groups and of the model name none.
-  std::map<std::string, bool> broken_on;
+  // The finding of a broken gate names the tensor; those of groups and of the model name none.
+  std::set<std::string> broken_on;
   for (const GateVerdict* verdict : BrokenGates(report)) {
-    broken_on[verdict->scope == GateVerdict::Scope::kTensor ? verdict->subject : ""] = true;
+    broken_on.insert(verdict->scope == GateVerdict::Scope::kTensor ? verdict->subject : "");
   }
   std::vector<const VerifyFinding*> problems;
   for (const VerifyFinding& finding : report.findings) {
-    if (KindOf(finding) != FindingKind::kGate || !broken_on.contains(finding.tensor)) problems.push_back(&finding);
+    if (!RestatesVerdict(finding) || !broken_on.contains(finding.tensor)) problems.push_back(&finding);
   }
   return problems;
 }

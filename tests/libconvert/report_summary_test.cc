@@ -40,8 +40,11 @@ TEST_CASE("a gate's finding is not told twice, but one without a verdict is") {
   test::AddGates(2, &report);
   CHECK(ProblemsBesideGates(report).empty());
   report.findings.push_back({6304, "model.layers.0.self_attn.v_proj.weight", "no statistics"});
+  report.gates.back().passed = false;  // the model's
+  report.findings.push_back({6302, "", "model: SQNR is below the limit"});
+  report.findings.push_back({6306, "", "a rule matches nothing"});
   test::AddProblems(&report);
-  CHECK(ProblemsBesideGates(report).size() == 6);
+  CHECK(ProblemsBesideGates(report).size() == 7);
   report.finding_count = 1000;
   CHECK(UnlistedFindings(report) == 1000 - report.findings.size());
 }
