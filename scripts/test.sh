@@ -31,7 +31,15 @@ case "${1:-}" in
   --quick) release '' ;;
   asan)
     sanitized asan all
-    ctest --preset asan -LE python --no-tests=error ;;
+    ctest --preset asan -LE python --no-tests=error
+    # A few seconds of changed inputs for each fuzz target, others for each commit.
+    seed=$(git rev-list --count HEAD 2>/dev/null || echo 1)
+    for program in fuzz_corpora fuzz_alloc_fail; do
+      echo "$program, 3 seconds a target, seed $seed"
+      build/asan/tests/fuzz/$program testdata/fuzz 3 "$seed" >build/asan/$program.log 2>&1 ||
+        { tail -n 60 build/asan/$program.log; exit 1; }
+      tail -n 1 build/asan/$program.log
+    done ;;
   tsan)
     sanitized tsan libconvert_tests load_test
     build/tsan/tests/libconvert/libconvert_tests '[threads]'
