@@ -9,7 +9,6 @@ LOADER = ("the loader's interface, which no tool uses", "tests/loader/load_test.
 LINT = ("a finding of q4inspect --lint, which breaks each rule", "tests/libconvert/lint_test.cc")
 EXPORT = ("a model that is right but cannot be exported so", "tests/libconvert/export_test.cc")
 GPU = ("needs a GPU", "tests/libconvert/slab_engine_test.cc")
-INVARIANT = ("an invariant of q4 itself, which no input can break", "")
 
 ISSUES = {
     1002: ("where a report goes", "tests/cli/reports_test.py"),
@@ -19,8 +18,8 @@ ISSUES = {
     2005: ("a file that shrinks between two reads", "tests/formats/base/file_test.cc"),
     2009: ("a directory that vanishes between two looks", "tests/formats/base/file_test.cc"),
     2021: ("an output that appears between the check and the rename", "tests/formats/base/atomic_file_test.cc"),
-    2028: ("close() that fails, as network file systems do", ""),
-    2030: ("a file that cannot be removed in a directory that can be written", ""),
+    2028: ("close() that fails, as network file systems do", "tests/formats/base/file_test.cc"),
+    2030: ("a file that cannot be removed in a directory that can be written", "tests/formats/base/file_test.cc"),
     2032: ("the exporter says Q4-8003 before", "tests/formats/base/atomic_directory_test.cc"),
     4911: LOADER,
     6012: VERDICT,
@@ -36,12 +35,12 @@ ISSUES = {
     7062: ("needs a million tensors in one container", "tests/formats/q4_writer_test.cc"),
     7063: ("asked for by a caller, not by a file", "tests/formats/q4_model_test.cc"),
     8008: ("an interrupted export", "tests/libconvert/export_test.cc"),
-    8009: ("needs more than 10,000 files of an export", ""),
+    8009: ("needs more than 10,000 files of an export", "tests/libconvert/export_files_test.cc"),
     8103: EXPORT,
-    9002: INVARIANT,
-    9101: ("memory that is short inside zstd", ""),
+    9002: ("an invariant of q4 itself, which no input can break", "tests/cli/tool_main_test.cc"),
+    9101: ("memory that is short inside zstd", "tests/formats/base/zstd_codec_test.cc"),
     9102: ("asked for by a caller, not by a file", "tests/formats/open_checkpoint_test.cc"),
-    9201: INVARIANT,
+    9201: ("an invariant of q4 itself, which no input can break", "tests/libconvert/source_hasher_test.cc"),
     9301: GPU,
     9303: ("needs a GPU", "tests/loader/load_gpu_test.cc"),
     9304: LOADER,

@@ -8,7 +8,9 @@
 
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 #include <string>
+#include <system_error>
 #include <vector>
 
 #include "formats/base/base_issues.h"
@@ -197,6 +199,36 @@ TEST_CASE("E08: one writer at a time") {
   CHECK(ExitCodeOf(second.status()) == ExitCode::kIo);
   REQUIRE((*first)->Close().ok());
   CHECK(Fs().OpenLocked(dir.File("out")).ok());
+}
+
+TEST_CASE("a file that cannot be closed is an error") {
+  const TempDir dir;
+  auto file = Fs().CreateExclusive(dir.File("out"));
+  REQUIRE(file.ok());
+  // Behind its back, so that close() fails as it does on a network file system whose server refuses the data.
+  int descriptors = 0;
+  for (int fd = 3; fd < 256; ++fd) {
+    std::error_code none;
+    const auto target = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), none);
+    if (target != std::filesystem::canonical(dir.File("out"))) continue;
+    ::close(fd);
+    ++descriptors;
+  }
+  REQUIRE(descriptors == 1);
+  const absl::Status status = (*file)->Close();
+  CHECK(IssueNumberOf(status) == kCannotClose.number);
+  CHECK(ExitCodeOf(status) == ExitCode::kIo);
+}
+
+TEST_CASE("what cannot be removed is an error, what is not there is none") {
+  const TempDir dir;
+  dir.Write("full/f", "x");
+  CHECK(IssueNumberOf(Fs().Remove(dir.File("full"))) == kCannotRemove.number);
+  CHECK(IssueNumberOf(Fs().RemoveDirectory(dir.File("full"))) == kCannotRemove.number);
+  CHECK(Fs().Remove(dir.File("full/f")).ok());
+  CHECK(Fs().RemoveDirectory(dir.File("full")).ok());
+  CHECK(Fs().Remove(dir.File("full/f")).ok());
+  CHECK(Fs().RemoveDirectory(dir.File("full")).ok());
 }
 
 TEST_CASE("rename replaces only when asked") {

@@ -1,5 +1,10 @@
 #include "formats/base/zstd_codec.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <cstdint>
+#include <fstream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,6 +56,23 @@ TEST_CASE("zstd: what goes in comes out") {
     }
   }
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose shadow memory breaks the limit
+TEST_CASE("zstd: short of memory is an error") {
+  const Bytes raw(std::size_t{8} << 20, 7);
+  std::uint64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  rlimit limit{};
+  REQUIRE(::getrlimit(RLIMIT_AS, &limit) == 0);
+  const rlimit before = limit;
+  // Room for the frame, and not for what the highest level works in.
+  limit.rlim_cur = pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) + (std::uint64_t{24} << 20);
+  REQUIRE(::setrlimit(RLIMIT_AS, &limit) == 0);
+  const auto frame = CompressZstd(raw, 22);
+  REQUIRE(::setrlimit(RLIMIT_AS, &before) == 0);
+  CHECK(IssueNumberOf(frame.status()) == kZstdEncode.number);
+}
+#endif
 
 TEST_CASE("zstd: a wrong expectation is refused before anything is decoded") {
   const Bytes raw = Sample(1000);
