@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "formats/q4_parts.h"
+#include "formats/q4_reader.h"
 #include "formats/q4_writer.h"
 #include "kernels/kernels.h"
 #include "libconvert/model_stats.h"
@@ -31,6 +32,26 @@ class Q4Builder {
  public:
   std::string provenance = R"({"numerics":"q4n-1","options":{},"source":{"files":[],"format":"safetensors"}})";
   Q4Compression compression;
+
+  // The container at `path`, ready to be changed and written again. Throws if it is damaged.
+  static Q4Builder Load(FileSystem& fs, const std::string& path) {
+    const auto reader = Get(Q4Reader::Open(fs, path));
+    Q4Builder builder;
+    builder.provenance = reader->index().provenance;
+    for (const Q4Tensor& entry : reader->index().tensors) {
+      BuiltTensor& tensor = builder.tensors_.emplace_back();
+      tensor.entry = entry;
+      tensor.entry.parts.clear();  // the writer places them anew
+      for (const Q4PartEntry& part : entry.parts) {
+        if (part.raw_bytes != 0) tensor.parts[part.part] = Get(reader->ReadPart(entry, part.part));
+      }
+    }
+    for (const Q4EmbeddedFile& file : reader->index().files) builder.files_[file.name] = Get(reader->ReadFile(file));
+    return builder;
+  }
+
+  std::vector<BuiltTensor>& tensors() { return tensors_; }
+  const std::map<std::string, std::string>& files() const { return files_; }
 
   // References stay valid until the next Add.
   BuiltTensor& AddRaw(const std::string& name, DType dtype, const Shape& shape, Bytes bytes) {
