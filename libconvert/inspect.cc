@@ -4,6 +4,7 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <tuple>
 #include <utility>
 
 #include "formats/base/limits.h"
@@ -53,7 +54,52 @@ InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint
   return entry;
 }
 
-absl::StatusOr<InspectReport> InspectContainer(FileSystem& fs, const std::string& path) {
+// What TreatmentName() looks at, so that the name is made once per treatment.
+using TreatmentKey = std::tuple<Q4Scheme, DType, bool, std::uint32_t, bool>;
+TreatmentKey TreatmentKeyOf(const Q4Tensor& tensor) {
+  const DType dtype = tensor.scheme == Q4Scheme::kRaw ? tensor.dtype : DType::kF32;  // of a quantized tensor: not named
+  return {tensor.scheme, dtype, tensor.encoder == Q4Encoder::kMse, tensor.block_size, tensor.nested};
+}
+
+std::uint64_t StoredBytes(const Q4Reader& reader, const Q4Tensor& tensor) {
+  std::uint64_t bytes = 0;
+  for (const Q4PartEntry& part : tensor.parts) {
+    for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
+      bytes += reader.index().chunks[part.first_chunk + i].stored_bytes;
+    }
+  }
+  return bytes;
+}
+
+// Totals straight from the index, without a description of each tensor.
+void SumUpContainer(const Q4Model& model, InspectReport* report) {
+  std::map<TreatmentKey, InspectTreatment> treatments;
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& tensor = model.tensor(at);
+    InspectTreatment& row = treatments[TreatmentKeyOf(tensor)];
+    if (row.tensors == 0) row.treatment = TreatmentName(tensor);
+    row.quantized = tensor.scheme != Q4Scheme::kRaw;
+    ++row.tensors;
+    row.elems += tensor.elems;
+    row.stored_bytes += StoredBytes(model.reader(at), tensor);
+    if (tensor.has_stats) AddTensor(tensor.name, tensor.stats, &report->model);
+  }
+  for (auto& [key, row] : treatments) {
+    report->tensor_count += row.tensors;
+    report->elems += row.elems;
+    if (row.quantized) {
+      report->quantized_elems += row.elems;
+      report->quantized_bytes += row.stored_bytes;
+    }
+    report->treatments.push_back(std::move(row));
+  }
+  std::sort(report->treatments.begin(), report->treatments.end(),
+            [](const InspectTreatment& a, const InspectTreatment& b) {
+              return a.quantized != b.quantized ? a.quantized : a.treatment < b.treatment;
+            });
+}
+
+absl::StatusOr<InspectReport> InspectContainer(FileSystem& fs, const std::string& path, InspectScope scope) {
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
   InspectReport report;
   report.path = path;
@@ -72,11 +118,12 @@ absl::StatusOr<InspectReport> InspectContainer(FileSystem& fs, const std::string
       if (config.ok()) SetModelNames(*config, &report);
     }
   }
+  SumUpContainer(*model, &report);
+  if (scope == InspectScope::kSummary) return report;
   report.tensors.reserve(model->tensors().size());
   for (const Q4Model::Location& at : model->tensors()) {
     report.tensors.push_back(Describe(model->reader(at), model->tensor(at), static_cast<std::uint32_t>(at.shard)));
   }
-  SumUpTensors(&report);
   return report;
 }
 
@@ -104,6 +151,7 @@ void SumUpTensors(InspectReport* report) {
   std::sort(report->tensors.begin(), report->tensors.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
   std::map<std::pair<bool, std::string>, InspectTreatment> treatments;  // quantized ones first
+  report->tensor_count = report->tensors.size();
   for (const InspectTensor& tensor : report->tensors) {
     InspectTreatment& row = treatments[{!tensor.quantized, tensor.treatment}];
     row.treatment = tensor.treatment;
@@ -116,7 +164,6 @@ void SumUpTensors(InspectReport* report) {
       report->quantized_elems += tensor.elems;
       report->quantized_bytes += tensor.stored_bytes;
     }
-    if (tensor.has_stats) AddTensor(tensor.name, tensor.stats, &report->model);
   }
   for (auto& [key, row] : treatments) report->treatments.push_back(std::move(row));
 }
@@ -129,9 +176,10 @@ double InspectReport::BitsPerElement() const {
   return elems == 0 ? 0 : 8 * static_cast<double>(file_bytes) / static_cast<double>(elems);
 }
 
-absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options) {
+absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options,
+                                           InspectScope scope) {
   Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
-  return is_container ? InspectContainer(fs, path) : InspectCheckpoint(fs, path, options);
+  return is_container ? InspectContainer(fs, path, scope) : InspectCheckpoint(fs, path, options);
 }
 
 const InspectTensor* FindTensor(const InspectReport& report, std::string_view name) {

@@ -73,11 +73,12 @@ struct InspectReport {
   std::uint64_t quantized_bytes = 0;         // stored, codes and scales
   std::vector<InspectTreatment> treatments;  // quantized ones first, then by name
   std::vector<InspectShard> shards;
-  std::uint32_t shard_count = 0;       // more than shards.size() when one shard was given alone
-  std::optional<Sha256> root;          // containers only: the artifact's identity
-  std::string provenance;              // containers only: the JSON document as stored
-  std::vector<InspectFile> files;      // embedded, or beside a checkpoint
-  std::vector<InspectTensor> tensors;  // bytewise sorted by name
+  std::uint32_t shard_count = 0;   // more than shards.size() when one shard was given alone
+  std::optional<Sha256> root;      // containers only: the artifact's identity
+  std::string provenance;          // containers only: the JSON document as stored
+  std::vector<InspectFile> files;  // embedded, or beside a checkpoint
+  std::uint64_t tensor_count = 0;
+  std::vector<InspectTensor> tensors;  // bytewise sorted by name; empty for InspectScope::kSummary of a container
   ModelStats model;
 
   // Stored bits of codes and scales per quantized element; 0 when nothing is quantized.
@@ -89,8 +90,12 @@ struct InspectReport {
 // Whether `path` is a .q4 container or the list of its shards, from its first bytes. Directories are not.
 absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path);
 
+// What a report is to hold. A summary of 100,000 tensors costs less than their descriptions.
+enum class InspectScope { kSummary, kTensors };
+
 // Opens whatever `path` is. The content decides, never the extension.
-absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options = {});
+absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options = {},
+                                           InspectScope scope = InspectScope::kTensors);
 
 // nullptr when there is no such tensor.
 const InspectTensor* FindTensor(const InspectReport& report, std::string_view name);
@@ -121,6 +126,7 @@ inline constexpr std::uint64_t kMaxDump = 1'000'000;
 struct InspectDetail {
   std::vector<const InspectTensor*> tensors;  // listed, in this order
   bool list_tensors = false;
+  bool tree = false;   // the module tree of `tensors`; text only
   bool stats = false;  // error statistics: of the model, and of each listed tensor
   bool hist = false;   // code usage
   bool files = false;

@@ -15,7 +15,7 @@ namespace q4 {
 // tensors that belong to it, which are not listed themselves.
 absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const std::string& path, const OpenOptions& options);
 
-// What follows from the list of tensors: order, totals, treatments.
+// What follows from the list of tensors of a checkpoint: order, totals, treatments.
 void SumUpTensors(InspectReport* report);
 
 // Architecture and model type from the text of a config.json (model_names.h).

@@ -3,6 +3,7 @@
 #include <bit>
 #include <map>
 #include <memory>
+#include <set>
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
@@ -69,7 +70,7 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, DiffReport* 
       continue;
     }
     const Q4Tensor& b = right.tensor(*other);
-    TensorChange change{a.name, StoredAs(a), StoredAs(b), false, {}, {}};
+    TensorChange change{a.name, StoredAs(a), StoredAs(b), false, {}, {}, {}};
     if (change.before == change.after) {
       Q4_ASSIGN_OR_RETURN(const bool same, SameContent(left.reader(at), a, right.reader(*other), b));
       change.content_differs = !same;
@@ -80,12 +81,53 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, DiffReport* 
     }
     if (a.has_stats) change.nmse_before = Derive(a.stats).nmse;
     if (b.has_stats) change.nmse_after = Derive(b.stats).nmse;
+    Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(left.reader(at), a, right.reader(*other), b));
     report->changed.push_back(std::move(change));
   }
   for (const Q4Model::Location& at : right.tensors()) {
     const std::string& name = right.tensor(at).name;
     if (left.Find(name) == nullptr) report->added.push_back(name);
   }
+  return absl::OkStatus();
+}
+
+// What tensors of equal content have in common, as a key to find them by.
+std::string ContentKey(const Q4Model& model, const Q4Model::Location& at) {
+  const Q4Tensor& tensor = model.tensor(at);
+  std::string key = StoredAs(tensor);
+  if (!tensor.parts.empty() && tensor.parts.front().chunk_count != 0) {
+    const Q4Chunk& first = model.reader(at).index().chunks[tensor.parts.front().first_chunk];
+    key.append(first.sha256.begin(), first.sha256.end());
+  }
+  return key;
+}
+
+// Moves pairs of a removed and an added tensor with the same content to `renamed`. Tensors that are stored in other
+// bytes, compressed or not, are not recognised.
+absl::Status FindRenames(const Q4Model& left, const Q4Model& right, DiffReport* report) {
+  std::map<std::string, std::string> added;  // content key -> name
+  for (const std::string& name : report->added) added.emplace(ContentKey(right, *right.Find(name)), name);
+  std::vector<std::string> removed;
+  std::set<std::string> taken;  // of the added ones
+  for (const std::string& name : report->removed) {
+    const Q4Model::Location& at = *left.Find(name);
+    const auto twin = added.find(ContentKey(left, at));
+    bool same = false;
+    if (twin != added.end()) {
+      const Q4Model::Location& other = *right.Find(twin->second);
+      Q4_ASSIGN_OR_RETURN(same,
+                          SameContent(left.reader(at), left.tensor(at), right.reader(other), right.tensor(other)));
+    }
+    if (!same) {
+      removed.push_back(name);
+      continue;
+    }
+    report->renamed.push_back({name, twin->second});
+    taken.insert(twin->second);
+    added.erase(twin);
+  }
+  std::erase_if(report->added, [&taken](const std::string& name) { return taken.contains(name); });
+  report->removed = std::move(removed);
   return absl::OkStatus();
 }
 
@@ -128,6 +170,7 @@ absl::StatusOr<DiffReport> DiffContainers(FileSystem& fs, const std::string& lef
   report.provenance_differs =
       before->shards().front()->index().provenance != after->shards().front()->index().provenance;
   Q4_RETURN_IF_ERROR(DiffTensors(*before, *after, &report));
+  Q4_RETURN_IF_ERROR(FindRenames(*before, *after, &report));
   Q4_RETURN_IF_ERROR(DiffFiles(*before, *after, &report));
   return report;
 }

@@ -67,6 +67,17 @@ Json DumpJson(const std::vector<DumpValue>& dump) {
   return values;
 }
 
+Json DeltaJson(const std::optional<TensorDelta>& delta) {
+  if (!delta) return nullptr;
+  const auto count = [](const std::optional<std::uint64_t>& value) { return value ? Json(*value) : Json(nullptr); };
+  return {{"differing_elems", delta->differing_elems},
+          {"nmse", delta->nmse},
+          {"max_abs", delta->max_abs},
+          {"max_abs_index", delta->max_abs_index},
+          {"differing_codes", count(delta->differing_codes)},
+          {"differing_scales", count(delta->differing_scales)}};
+}
+
 Json NmseJson(const std::optional<double>& nmse) { return nmse ? Json(*nmse) : Json(nullptr); }
 
 }  // namespace
@@ -83,7 +94,7 @@ std::string InspectReportJson(const InspectReport& report, const InspectDetail& 
   json["quantized_bytes"] = report.quantized_bytes;
   json["bits_per_quantized_element"] = report.BitsPerQuantizedElement();
   json["bits_per_element"] = report.BitsPerElement();
-  json["tensor_count"] = report.tensors.size();
+  json["tensor_count"] = report.tensor_count;
   json["treatments"] = Json::array();
   for (const InspectTreatment& row : report.treatments) {
     json["treatments"].push_back({{"treatment", row.treatment},
@@ -134,7 +145,12 @@ std::string DiffReportJson(const DiffReport& report) {
                                {"after", change.after},
                                {"content_differs", change.content_differs},
                                {"nmse_before", NmseJson(change.nmse_before)},
-                               {"nmse_after", NmseJson(change.nmse_after)}});
+                               {"nmse_after", NmseJson(change.nmse_after)},
+                               {"delta", DeltaJson(change.delta)}});
+  }
+  json["renamed"] = Json::array();
+  for (const TensorRename& rename : report.renamed) {
+    json["renamed"].push_back({{"before", rename.before}, {"after", rename.after}});
   }
   json["files_removed"] = report.files_removed;
   json["files_added"] = report.files_added;

@@ -2,24 +2,30 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "fmt/format.h"
 #include "formats/base/digest.h"
 #include "formats/base/text.h"
 #include "formats/q4_parts.h"
 #include "kernels/kernels.h"
+#include "libconvert/inspect_tree.h"
 #include "libconvert/provenance_view.h"
 #include "libconvert/text_table.h"
 
 namespace q4 {
 namespace {
 
-std::string ProvenanceText(const InspectReport& report) {
+// `value` short enough for its field on a terminal.
+std::string Fit(const TextStyle& style, const std::string& value) {
+  constexpr std::size_t kFieldColumns = 15;
+  return style.shorten && style.width > 2 * kFieldColumns ? ShortenMiddle(value, style.width - kFieldColumns) : value;
+}
+
+std::string ProvenanceText(const InspectReport& report, const TextStyle& style) {
   const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
   if (!view.ok()) return Field("made by", "unknown: the provenance is no JSON object");
   std::string text = Field("made by", Printable(fmt::format("{}, arithmetic {}", view->tool, view->numerics)));
-  text += Field("options", Printable(ConversionOptions(*view), 400));
+  text += Field("options", Fit(style, Printable(ConversionOptions(*view), 400)));
   constexpr std::size_t kShownSources = 3;
   for (std::size_t i = 0; i < view->sources.size() && i < kShownSources; ++i) {
     const SourceFileRecord& source = view->sources[i];
@@ -32,17 +38,32 @@ std::string ProvenanceText(const InspectReport& report) {
   return text;
 }
 
-std::string TreatmentTable(const InspectReport& report) {
-  Table table({"<treatment", "tensors", "elements", "stored", "bits/element"});
-  for (const InspectTreatment& row : report.treatments) {
+// So many that the summary fits one screen; --json has all.
+constexpr std::size_t kShownTreatments = 12;
+
+std::string TreatmentTable(const InspectReport& report, const TextStyle& style) {
+  Table table({"<~treatment", "tensors", "elements", "stored", "bits/element"});
+  InspectTreatment rest;
+  for (std::size_t i = 0; i < report.treatments.size(); ++i) {
+    const InspectTreatment& row = report.treatments[i];
+    if (i >= kShownTreatments) {
+      rest.tensors += row.tensors;
+      rest.elems += row.elems;
+      rest.stored_bytes += row.stored_bytes;
+      continue;
+    }
     table.Add({Printable(row.treatment), Grouped(row.tensors), Grouped(row.elems), HumanBytes(row.stored_bytes),
                BitsPer(row.stored_bytes, row.elems)});
   }
-  return table.Text();
+  if (rest.tensors != 0) {
+    table.Add({fmt::format("{} more", report.treatments.size() - kShownTreatments), Grouped(rest.tensors),
+               Grouped(rest.elems), HumanBytes(rest.stored_bytes), BitsPer(rest.stored_bytes, rest.elems)});
+  }
+  return table.Text(style);
 }
 
-std::string SummaryText(const InspectReport& report) {
-  std::string text = Printable(report.path, 4096) + "\n";
+std::string SummaryText(const InspectReport& report, const TextStyle& style) {
+  std::string text = Paint(style, Tone::kHeading, Printable(report.path, 4096)) + "\n";
   if (!report.architecture.empty() || !report.model_type.empty()) {
     text += Field("model", Printable(report.architecture) +
                                (report.model_type.empty() ? "" : " (" + Printable(report.model_type) + ")"));
@@ -50,14 +71,14 @@ std::string SummaryText(const InspectReport& report) {
   text += Field("format", fmt::format("{}, {}, {} ({} bytes)", report.format,
                                       ShardsText(report.shards.size(), report.shard_count),
                                       HumanBytes(report.file_bytes), report.file_bytes));
-  text += Field("elements", fmt::format("{} in {} tensors, {} quantized ({})", Grouped(report.elems),
-                                        Grouped(report.tensors.size()), Grouped(report.quantized_elems),
-                                        Percent(report.quantized_elems, report.elems)));
+  text += Field("elements",
+                fmt::format("{} in {} tensors, {} quantized ({})", Grouped(report.elems), Grouped(report.tensor_count),
+                            Grouped(report.quantized_elems), Percent(report.quantized_elems, report.elems)));
   text += Field("bits/element", fmt::format("{} of quantized weights, {} of the whole model",
                                             BitsPer(report.quantized_bytes, report.quantized_elems),
                                             BitsPer(report.file_bytes, report.elems)));
-  if (!report.provenance.empty()) text += ProvenanceText(report);
-  if (report.model.tensors != 0) text += Field("error", ErrorSummary(report.model));
+  if (!report.provenance.empty()) text += ProvenanceText(report, style);
+  if (report.model.tensors != 0) text += Field("error", Fit(style, ErrorSummary(report.model)));
   if (report.root) {
     text += Field("seal", "sha256:" + HexOf(*report.root));
     text += Field("", "header and index are intact; q4verify checks the rest");
@@ -66,20 +87,21 @@ std::string SummaryText(const InspectReport& report) {
   for (const InspectFile& file : report.files) file_bytes += file.bytes;
   text += Field(report.root ? "embedded" : "beside it",
                 fmt::format("{} files, {} (--files)", report.files.size(), HumanBytes(file_bytes)));
-  return text + "\n" + TreatmentTable(report);
+  return text + "\n" + TreatmentTable(report, style);
 }
 
-std::string TensorTable(const std::vector<const InspectTensor*>& tensors) {
-  Table table({"<treatment", "elements", "stored", "bits/element", "<shape", "<name"});
+std::string TensorTable(const std::vector<const InspectTensor*>& tensors, const TextStyle& style) {
+  Table table({"<treatment", "elements", "stored", "bits/element", "<shape", "<~name"});
   for (const InspectTensor* tensor : tensors) {
     table.Add({Printable(tensor->treatment), Grouped(tensor->elems), Grouped(tensor->stored_bytes),
                BitsPer(tensor->stored_bytes, tensor->elems), ShapeString(tensor->shape), Printable(tensor->name)});
   }
-  return table.Text();
+  return table.Text(style);
 }
 
-std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const ModelStats& model) {
-  Table table({"SQNR dB", "NMSE", "RMSE", "bias", "cosine", "max |e|", "half steps", "clipped", "<name"});
+std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const ModelStats& model,
+                       const TextStyle& style) {
+  Table table({"SQNR dB", "NMSE", "RMSE", "bias", "cosine", "max |e|", "half steps", "clipped", "<~name"});
   const auto add = [&table](const Q4Stats& stats, const std::string& name) {
     const DerivedStats derived = Derive(stats);
     table.Add({fmt::format("{:.3f}", derived.sqnr_db), fmt::format("{:.4g}", derived.nmse),
@@ -96,13 +118,13 @@ std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const M
     }
   }
   if (model.tensors != 0) add(model.total, fmt::format("(model: {} tensors)", model.tensors));
-  std::string text = table.Text();
+  std::string text = table.Text(style);
   if (without != 0) text += fmt::format("  {} quantized tensors have no recorded statistics\n", without);
   return text;
 }
 
 // One line per code, in the order of the code values, with a bar.
-std::string HistogramText(CodeBook book, const std::array<std::uint64_t, 16>& hist) {
+std::string HistogramText(CodeBook book, const std::array<std::uint64_t, 16>& hist, const TextStyle& style) {
   const auto values = CodeValues(book);
   std::array<std::size_t, 16> order;
   for (std::size_t code = 0; code < order.size(); ++code) order[code] = code;
@@ -112,21 +134,21 @@ std::string HistogramText(CodeBook book, const std::array<std::uint64_t, 16>& hi
     total += count;
     most = std::max(most, count);
   }
-  constexpr double kBarWidth = 40;
+  constexpr std::size_t kBarColumns = 40;
   Table table({"code", "value", "count", "share", "<"});
   for (std::size_t code : order) {
-    const double length = most == 0 ? 0 : kBarWidth * static_cast<double>(hist[code]) / static_cast<double>(most);
+    const double fraction = most == 0 ? 0 : static_cast<double>(hist[code]) / static_cast<double>(most);
     table.Add({std::to_string(code), fmt::format("{:+.6f}", values[code]), Grouped(hist[code]),
-               Percent(hist[code], total), std::string(static_cast<std::size_t>(std::lround(length)), '#')});
+               Percent(hist[code], total), BarText(style, fraction, kBarColumns)});
   }
-  return table.Text();
+  return table.Text(style);
 }
 
 bool UsesBook(const InspectTensor& tensor, CodeBook book) {
   return tensor.treatment.starts_with(book == CodeBook::kNf4 ? "nf4" : "fp4");
 }
 
-std::string HistogramsText(const std::vector<const InspectTensor*>& tensors) {
+std::string HistogramsText(const std::vector<const InspectTensor*>& tensors, const TextStyle& style) {
   std::string text;
   for (const CodeBook book : {CodeBook::kNf4, CodeBook::kFp4}) {
     Q4Stats total;
@@ -139,32 +161,33 @@ std::string HistogramsText(const std::vector<const InspectTensor*>& tensors) {
     if (counted == 0) continue;
     text += fmt::format("codes of {} {} tensors, {:.4f} bits of entropy per code\n", counted,
                         book == CodeBook::kNf4 ? "nf4" : "fp4", CodeEntropyBits(total));
-    text += HistogramText(book, total.hist);
+    text += HistogramText(book, total.hist, style);
   }
   return text.empty() ? "no tensor has recorded code counts\n" : text;
 }
 
-std::string FilesTable(const InspectReport& report) {
-  Table table({"bytes", "<file"});
+std::string FilesTable(const InspectReport& report, const TextStyle& style) {
+  Table table({"bytes", "<~file"});
   for (const InspectFile& file : report.files) table.Add({Grouped(file.bytes), Printable(file.name)});
-  return table.Text();
+  return table.Text(style);
 }
 
 std::string NmseText(const std::optional<double>& nmse) { return nmse ? fmt::format("{:.6g}", *nmse) : "not recorded"; }
 
 }  // namespace
 
-std::string InspectReportText(const InspectReport& report, const InspectDetail& detail) {
+std::string InspectReportText(const InspectReport& report, const InspectDetail& detail, const TextStyle& style) {
   std::string text;
-  if (detail.list_tensors) text += TensorTable(detail.tensors);
-  if (detail.stats) text += StatsTable(detail.tensors, report.model);
-  if (detail.hist) text += HistogramsText(detail.tensors);
-  if (detail.files) text += FilesTable(report);
-  return text.empty() ? SummaryText(report) : text;
+  if (detail.tree) text += ModuleTreeText(detail.tensors, style);
+  if (detail.list_tensors) text += TensorTable(detail.tensors, style);
+  if (detail.stats) text += StatsTable(detail.tensors, report.model, style);
+  if (detail.hist) text += HistogramsText(detail.tensors, style);
+  if (detail.files) text += FilesTable(report, style);
+  return text.empty() ? SummaryText(report, style) : text;
 }
 
-std::string InspectTensorText(const InspectTensor& tensor) {
-  std::string text = Printable(tensor.name) + "\n";
+std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& style) {
+  std::string text = Paint(style, Tone::kHeading, Printable(tensor.name, 4096)) + "\n";
   text += Field("shape", fmt::format("{} {}, {} elements", ShapeString(tensor.shape), DTypeName(tensor.dtype),
                                      Grouped(tensor.elems)));
   text += Field("treatment", Printable(tensor.treatment));
@@ -177,7 +200,7 @@ std::string InspectTensorText(const InspectTensor& tensor) {
       table.Add({Q4PartName(part.part), Grouped(part.raw_bytes), Grouped(part.stored_bytes), Grouped(part.chunks),
                  Grouped(part.compressed_chunks)});
     }
-    text += "\n" + table.Text();
+    text += "\n" + table.Text(style);
   }
   if (!tensor.has_stats) return text;
   const Q4Stats& stats = tensor.stats;
@@ -195,7 +218,8 @@ std::string InspectTensorText(const InspectTensor& tensor) {
   text += Field("blocks", fmt::format("{} zero, {} tiny", Grouped(stats.zero_blocks), Grouped(stats.tiny_blocks)));
   text += Field("elements", fmt::format("{} clipped, {} overflowing", Grouped(stats.clipped), Grouped(stats.overflow)));
   text += Field("entropy", fmt::format("{:.4f} bits per code", CodeEntropyBits(stats)));
-  return text + "\n" + HistogramText(UsesBook(tensor, CodeBook::kNf4) ? CodeBook::kNf4 : CodeBook::kFp4, stats.hist);
+  return text + "\n" +
+         HistogramText(UsesBook(tensor, CodeBook::kNf4) ? CodeBook::kNf4 : CodeBook::kFp4, stats.hist, style);
 }
 
 std::string DumpText(const std::vector<DumpValue>& dump) {
@@ -216,11 +240,23 @@ std::string DiffReportText(const DiffReport& report) {
   std::string text;
   for (const std::string& name : report.removed) text += "- tensor " + Printable(name) + "\n";
   for (const std::string& name : report.added) text += "+ tensor " + Printable(name) + "\n";
+  for (const TensorRename& rename : report.renamed) {
+    text += fmt::format("~ tensor {}: renamed to {}\n", Printable(rename.before), Printable(rename.after));
+  }
   for (const TensorChange& change : report.changed) {
     text += fmt::format("~ tensor {}: ", Printable(change.name));
     text += change.content_differs ? "content differs" : fmt::format("{} -> {}", change.before, change.after);
     if (change.nmse_before || change.nmse_after) {
       text += fmt::format(", NMSE {} -> {}", NmseText(change.nmse_before), NmseText(change.nmse_after));
+    }
+    if (change.delta) {
+      const TensorDelta& delta = *change.delta;
+      text += fmt::format("\n    {} elements differ, by {:.6g} at most (element {}), NMSE between them {:.6g}",
+                          Grouped(delta.differing_elems), delta.max_abs, delta.max_abs_index, delta.nmse);
+      if (delta.differing_codes) {
+        text +=
+            fmt::format("; {} codes and {} scales", Grouped(*delta.differing_codes), Grouped(*delta.differing_scales));
+      }
     }
     text += "\n";
   }
@@ -228,8 +264,9 @@ std::string DiffReportText(const DiffReport& report) {
   for (const std::string& name : report.files_added) text += "+ file " + Printable(name) + "\n";
   for (const std::string& name : report.files_changed) text += "~ file " + Printable(name) + "\n";
   if (report.provenance_differs) text += "~ provenance\n";
-  text += fmt::format("{} tensors equal, {} changed, {} removed, {} added: {}\n", Grouped(report.equal_tensors),
-                      Grouped(report.changed.size()), Grouped(report.removed.size()), Grouped(report.added.size()),
+  text += fmt::format("{} tensors equal, {} renamed, {} changed, {} removed, {} added: {}\n",
+                      Grouped(report.equal_tensors), Grouped(report.renamed.size()), Grouped(report.changed.size()),
+                      Grouped(report.removed.size()), Grouped(report.added.size()),
                       report.same_root       ? "the same artifact"
                       : report.SameContent() ? "the same content in other bytes"
                                              : "different");

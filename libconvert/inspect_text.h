@@ -1,4 +1,4 @@
-// The reports of q4inspect for people: plain text, aligned tables, names escaped.
+// The reports of q4inspect for people: aligned tables, names escaped; drawn as `style` says.
 #pragma once
 
 #include <string>
@@ -6,14 +6,15 @@
 
 #include "libconvert/inspect.h"
 #include "libconvert/inspect_diff.h"
+#include "libconvert/text_style.h"
 
 namespace q4 {
 
 // The summary in one screen, or what `detail` asks for.
-std::string InspectReportText(const InspectReport& report, const InspectDetail& detail);
+std::string InspectReportText(const InspectReport& report, const InspectDetail& detail, const TextStyle& style = {});
 
 // `tensor` in depth: how it is stored, where it lies, how large its error is, which codes it uses.
-std::string InspectTensorText(const InspectTensor& tensor);
+std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& style = {});
 std::string DumpText(const std::vector<DumpValue>& dump);
 std::string DiffReportText(const DiffReport& report);
 

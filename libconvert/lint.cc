@@ -129,14 +129,16 @@ absl::StatusOr<LintReport> LintModel(FileSystem& fs, const std::string& path, co
   return report;
 }
 
-std::string LintReportText(const LintReport& report) {
+std::string LintReportText(const LintReport& report, const TextStyle& style) {
   std::string text;
   const LintRule* last = nullptr;
   for (const LintFinding& finding : report.findings) {
     const LintRule& rule = *finding.rule;
     if (finding.rule != last) {
-      text += fmt::format("{} {} [Q4-{}]: {}\n    {} {}\n", rule.is_error() ? "error" : "warning", rule.name,
-                          rule.issue->number, rule.issue->rule, rule.meaning, rule.advice);
+      text += fmt::format(
+          "{} {} [Q4-{}]: {}\n    {} {}\n",
+          rule.is_error() ? Paint(style, Tone::kError, "error") : Paint(style, Tone::kWarning, "warning"),
+          Paint(style, Tone::kHeading, rule.name), rule.issue->number, rule.issue->rule, rule.meaning, rule.advice);
       last = finding.rule;
     }
     text += "    - " + (finding.where.empty() ? "the checkpoint" : Printable(finding.where));

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/base/status.h"
+#include "libconvert/text_style.h"
 
 namespace q4 {
 
@@ -62,7 +63,7 @@ struct LintOptions {
 absl::StatusOr<LintReport> LintModel(FileSystem& fs, const std::string& path, const LintOptions& options = {});
 
 // The report for people, and as docs/schema/inspect.schema.json describes it.
-std::string LintReportText(const LintReport& report);
+std::string LintReportText(const LintReport& report, const TextStyle& style = {});
 std::string LintReportJson(const LintReport& report);
 
 }  // namespace q4

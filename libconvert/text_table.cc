@@ -42,22 +42,36 @@ Table::Table(std::vector<std::string> headings) {
   for (std::string& heading : headings) {
     left_.push_back(heading.starts_with('<'));
     if (left_.back()) heading.erase(0, 1);
+    if (heading.starts_with('~')) {
+      names_ = left_.size() - 1;
+      heading.erase(0, 1);
+    }
   }
   rows_.push_back(std::move(headings));
 }
 
-std::string Table::Text() const {
+std::string Table::Text(const TextStyle& style) const {
+  constexpr std::size_t kGap = 2, kLeastName = 16;
   std::vector<std::size_t> widths(left_.size());
   for (const auto& row : rows_) {
-    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], row[c].size());
+    for (std::size_t c = 0; c < row.size(); ++c) widths[c] = std::max(widths[c], DisplayWidth(row[c]));
+  }
+  std::size_t total = 0;
+  for (const std::size_t width : widths) total += width + kGap;
+  if (style.shorten && names_ < widths.size() && total > style.width) {
+    const std::size_t others = total - widths[names_];
+    widths[names_] = std::min(widths[names_], std::max(kLeastName, style.width - std::min(style.width, others)));
   }
   std::string text;
   for (const auto& row : rows_) {
     std::string line;
     for (std::size_t c = 0; c < row.size(); ++c) {
-      line += left_[c] ? fmt::format("  {:<{}}", row[c], widths[c]) : fmt::format("  {:>{}}", row[c], widths[c]);
+      const std::string cell = c == names_ && style.shorten ? ShortenMiddle(row[c], widths[c]) : row[c];
+      const std::string padding(widths[c] - std::min(widths[c], DisplayWidth(cell)), ' ');
+      line += std::string(kGap, ' ') + (left_[c] ? cell + padding : padding + cell);
     }
-    text += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
+    line.erase(line.find_last_not_of(' ') + 1);
+    text += (&row == &rows_.front() ? Paint(style, Tone::kHeading, line) : line) + "\n";
   }
   return text;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "libconvert/model_stats.h"
+#include "libconvert/text_style.h"
 
 namespace q4 {
 
@@ -31,13 +32,15 @@ std::string ErrorSummary(const ModelStats& model);
 // Columns as wide as their widest cell; numbers to the right.
 class Table {
  public:
-  // A heading that begins with '<' is left-aligned.
+  // A heading that begins with '<' is left-aligned; one that then begins with '~' holds names, which may be shortened
+  // so that the table fits a terminal.
   explicit Table(std::vector<std::string> headings);
   void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
-  std::string Text() const;
+  std::string Text(const TextStyle& style = {}) const;
 
  private:
   std::vector<bool> left_;
+  std::size_t names_ = static_cast<std::size_t>(-1);  // the column that may be shortened
   std::vector<std::vector<std::string>> rows_;
 };
 

@@ -161,6 +161,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
                "q4inspect");
   app.add_option("FILE", flags->file, "A .q4 file, NAME.q4.index.json, .safetensors file or model directory")->required();
   app.add_flag("--tensors", flags->tensors, "A table of all tensors");
+  app.add_flag("--tree", flags->tree, "The module tree, layers that are alike shown once");
   auto* tensor = app.add_option("--tensor", flags->tensor, "One tensor in depth");
   app.add_option("--dump", flags->dump, "START:COUNT, decoded values of --tensor")->needs(tensor);
   app.add_flag("--stats", flags->stats, "Error statistics per tensor");
@@ -170,6 +171,9 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
       ->check(CLI::IsMember({"name", "size", "elems", "nmse", "sqnr"}));
   app.add_option("--filter", flags->filter, "Only tensors whose name matches this regular expression");
   app.add_option("--diff", flags->diff, "Compare with another container");
+  app.add_option("--color", flags->color, "auto: colour on a terminal, none in a pipe")
+      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->capture_default_str();
   app.add_flag("--lint", flags->lint, "Look for known faults of 4-bit checkpoints");
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards through symbolic links");
   AddCommon(app, flags->quiet, flags->json, flags->verbose);

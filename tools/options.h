@@ -41,10 +41,11 @@ struct ConvertFlags {
 
 struct InspectFlags {
   std::string file;
-  bool tensors = false, stats = false, hist = false, files = false, lint = false;
+  bool tensors = false, stats = false, hist = false, files = false, lint = false, tree = false;
   std::string tensor;           // --tensor NAME
   std::string dump;             // --dump START:COUNT, with --tensor
   std::string sort, filter, diff;
+  std::string color = "auto";
   bool follow_symlinks = false;
   bool quiet = false, json = false;
   int verbose = 0;

@@ -7,6 +7,7 @@
 #include "libconvert/lint.h"
 #include "libconvert/verify_issues.h"
 #include "tools/options.h"
+#include "tools/terminal.h"
 #include "tools/tool_main.h"
 
 namespace q4 {
@@ -25,7 +26,7 @@ absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
   options.follow_symlinks = flags.follow_symlinks;
   Q4_ASSIGN_OR_RETURN(const LintReport report, LintModel(PosixFileSystem(), flags.file, options));
   ToolResult result;
-  result.output = flags.json ? LintReportJson(report) : LintReportText(report);
+  result.output = flags.json ? LintReportJson(report) : LintReportText(report, StyleOfStdout(flags.color));
   if (!report.passed()) result.exit_code = ExitCode::kCheckFailed;
   return result;
 }
@@ -44,7 +45,7 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
   if (flags.json) {
     result.output = InspectReportJson(report, detail);
   } else {
-    result.output = flags.dump.empty() ? InspectTensorText(*tensor) : DumpText(detail.dump);
+    result.output = flags.dump.empty() ? InspectTensorText(*tensor, StyleOfStdout(flags.color)) : DumpText(detail.dump);
   }
   return result;
 }
@@ -55,20 +56,25 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
   OpenOptions open;
   open.follow_symlinks = flags.follow_symlinks;
   open.allow_empty = true;
-  Q4_ASSIGN_OR_RETURN(const InspectReport report, InspectModel(PosixFileSystem(), flags.file, open));
-  if (!flags.tensor.empty()) return InspectTensorInDepth(flags, report);
-
+  // A selection alone asks for the table it selects from; in JSON statistics and tree stand with the tensors.
+  const bool selects = !flags.filter.empty() || !flags.sort.empty();
+  const bool wants_values = flags.stats || flags.hist;
   InspectDetail detail;
-  Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort}));
   detail.stats = flags.stats;
   detail.hist = flags.hist;
   detail.files = flags.files;
-  // A selection alone asks for the table it selects from; in JSON statistics stand with the tensors.
-  const bool selects = !flags.filter.empty() || !flags.sort.empty();
-  const bool wants_values = flags.stats || flags.hist;
-  detail.list_tensors = flags.tensors || (selects && !wants_values) || (flags.json && wants_values);
+  detail.tree = flags.tree;
+  detail.list_tensors =
+      flags.tensors || (selects && !wants_values && !flags.tree) || (flags.json && (wants_values || flags.tree));
+  const bool summary = !detail.list_tensors && !wants_values && !flags.tree && flags.tensor.empty();
+  Q4_ASSIGN_OR_RETURN(
+      const InspectReport report,
+      InspectModel(PosixFileSystem(), flags.file, open, summary ? InspectScope::kSummary : InspectScope::kTensors));
+  if (!flags.tensor.empty()) return InspectTensorInDepth(flags, report);
+  Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort}));
   ToolResult result;
-  result.output = flags.json ? InspectReportJson(report, detail) : InspectReportText(report, detail);
+  result.output =
+      flags.json ? InspectReportJson(report, detail) : InspectReportText(report, detail, StyleOfStdout(flags.color));
   return result;
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 
 namespace q4 {
 namespace {
@@ -76,6 +77,13 @@ std::string Printable(std::string_view text, std::size_t max_bytes) {
 }
 
 bool IsUtf8(std::string_view text) {
+  // Most names are ASCII, eight bytes at a time.
+  std::uint64_t word = 0;
+  while (text.size() >= sizeof word) {
+    std::memcpy(&word, text.data(), sizeof word);
+    if ((word & 0x8080808080808080u) != 0) break;
+    text.remove_prefix(sizeof word);
+  }
   while (!text.empty()) {
     const CodePoint c = DecodeUtf8(text);
     if (c.bytes == 0) return false;

@@ -68,6 +68,11 @@ says 'nf4 b64 dq +14'
 expect 0 '' q4inspect tiny.q4 --tensors --stats --hist --files --sort nmse
 expect 0 '' q4inspect tiny.q4 --tensor model.layers.0.mlp.up_proj.weight --dump 0:8
 expect 0 '' q4inspect "$src" --tensors
+expect 0 '' q4inspect tiny.q4 --tree
+says '0[.][.]1 x2'
+if LC_ALL=C grep -q '[^ -~]' out; then fail 'a pipe gets colour or line drawing'; fi
+expect 0 '' q4inspect tiny.q4 --color always
+LC_ALL=C grep -q "$(printf '\033')" out || fail '--color always gives no colour'
 expect 0 "" q4inspect "$src" --lint
 expect 0 "" q4inspect tiny.q4 --lint
 mkdir lint && head -c 100 "$src/model.safetensors" > lint/model.safetensors

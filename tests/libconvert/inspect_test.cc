@@ -1,5 +1,6 @@
 #include "libconvert/inspect.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <memory>
@@ -13,6 +14,7 @@
 #include "libconvert/inspect_diff.h"
 #include "libconvert/inspect_json.h"
 #include "libconvert/inspect_text.h"
+#include "libconvert/inspect_tree.h"
 #include "libconvert/verify_issues.h"
 #include "tests/support/catch.h"
 #include "tests/support/q4_builder.h"
@@ -153,6 +155,14 @@ TEST_CASE("a summary reads header, index, footer and config.json, and no payload
   const Q4Seal seal = builder.Write(PosixFileSystem(), dir.File("big.q4"));
   CountingFileSystem fs;
   REQUIRE(InspectModel(fs, dir.File("big.q4")).ok());
+  // The summary alone says the same, without a description of each tensor.
+  const auto whole = InspectModel(PosixFileSystem(), dir.File("big.q4"));
+  const auto summary = InspectModel(PosixFileSystem(), dir.File("big.q4"), {}, InspectScope::kSummary);
+  REQUIRE(summary.ok());
+  CHECK(summary->tensors.empty());
+  CHECK(summary->tensor_count == whole->tensors.size());
+  CHECK(InspectReportText(*summary, {}) == InspectReportText(*whole, {}));
+  CHECK(InspectReportJson(*summary, {}) == InspectReportJson(*whole, {}));
   const std::uint64_t overhead = kQ4HeaderBytes + kQ4FooterBytes + seal.index_bytes;
   INFO(fs.bytes_read() << " of " << seal.file_bytes << " bytes read");
   CHECK(fs.bytes_read() < overhead + std::strlen(kConfig) + 100);
@@ -277,7 +287,42 @@ TEST_CASE("two containers are compared by content") {
   SECTION("one code") {
     Q4Builder builder = Model();
     builder.Find("a.weight").parts[Q4Part::kCodes][3] ^= 1;
-    CHECK(diff(std::move(builder)).changed.size() == 1);
+    const DiffReport report = diff(std::move(builder));
+    REQUIRE(report.changed.size() == 1);
+    REQUIRE(report.changed[0].delta.has_value());
+    const TensorDelta& delta = *report.changed[0].delta;
+    CHECK(delta.differing_elems == 1);
+    CHECK(delta.differing_codes == 1u);
+    CHECK(delta.differing_scales == 0u);
+    CHECK(delta.max_abs_index == 7);
+    CHECK(delta.max_abs > 0);
+    CHECK(delta.nmse > 0);
+    CHECK(delta.nmse < 1e-3);
+    CHECK(DiffReportText(report).find("1 elements differ") != std::string::npos);
+  }
+  SECTION("one scale: the elements of its block that are not zero") {
+    Q4Builder builder = Model();
+    builder.Find("b.weight").Floats(Q4Part::kScales)[1] *= 2;
+    const DiffReport report = diff(std::move(builder));
+    REQUIRE(report.changed.size() == 1);
+    const TensorDelta& delta = *report.changed[0].delta;
+    CHECK(delta.differing_scales == 1u);
+    CHECK(delta.differing_codes == 0u);
+    CHECK(delta.differing_elems <= 128);
+    CHECK(delta.differing_elems > 100);
+    CHECK(delta.max_abs_index >= 128);
+    CHECK(delta.max_abs_index < 256);
+  }
+  SECTION("a tensor renamed") {
+    Q4Builder builder = Model();
+    builder.Find("a.weight").entry.name = "z.weight";
+    const DiffReport report = diff(std::move(builder));
+    REQUIRE(report.renamed.size() == 1);
+    CHECK(report.renamed[0].before == "a.weight");
+    CHECK(report.renamed[0].after == "z.weight");
+    CHECK(report.removed.empty());
+    CHECK(report.added.empty());
+    CHECK_FALSE(report.SameContent());
   }
 }
 
@@ -365,6 +410,98 @@ TEST_CASE("statistics, histogram and one tensor in depth are shown") {
     CHECK(depth.find(expected) != std::string::npos);
   }
   CHECK(FindTensor(report, "nothing") == nullptr);
+}
+
+InspectReport ReportOf(const std::vector<std::pair<std::string, std::string>>& names_and_treatments) {
+  InspectReport report;
+  for (const auto& [name, treatment] : names_and_treatments) {
+    InspectTensor& tensor = report.tensors.emplace_back();
+    tensor.name = name;
+    tensor.treatment = treatment;
+    tensor.shape = {4, 5};
+    tensor.elems = 20;
+    tensor.stored_bytes = 10;
+  }
+  return report;
+}
+
+TEST_CASE("the module tree folds layers that are alike") {
+  std::vector<std::pair<std::string, std::string>> names = {{"embed.weight", "BF16"}, {"lm_head.weight", "BF16"}};
+  for (int layer = 0; layer < 12; ++layer) {
+    const std::string prefix = "model.layers." + std::to_string(layer);
+    names.emplace_back(prefix + ".mlp.up.weight", layer == 9 ? "BF16" : "nf4 b64");
+    names.emplace_back(prefix + ".norm.weight", "BF16");
+  }
+  const InspectReport report = ReportOf(names);
+  InspectDetail detail;
+  detail.tensors = *SelectTensors(report, {});
+  detail.tree = true;
+  const std::string ascii = InspectReportText(report, detail);
+  CHECK(ascii ==
+        "  module               tensors  elements  stored  bits/element  stored as\n"
+        "  embed.weight               1        20    10 B         4.000  BF16 [4, 5]\n"
+        "  lm_head.weight             1        20    10 B         4.000  BF16 [4, 5]\n"
+        "  model.layers              24       480   240 B         4.000\n"
+        "  |- 0..8 x9                18       360   180 B         4.000\n"
+        "  |  |- mlp.up.weight        1        20    10 B         4.000  nf4 b64 [4, 5]\n"
+        "  |  `- norm.weight          1        20    10 B         4.000  BF16 [4, 5]\n"
+        "  |- 9                       2        40    20 B         4.000\n"
+        "  |  |- mlp.up.weight        1        20    10 B         4.000  BF16 [4, 5]\n"
+        "  |  `- norm.weight          1        20    10 B         4.000  BF16 [4, 5]\n"
+        "  `- 10..11 x2               4        80    40 B         4.000\n"
+        "     |- mlp.up.weight        1        20    10 B         4.000  nf4 b64 [4, 5]\n"
+        "     `- norm.weight          1        20    10 B         4.000  BF16 [4, 5]\n");
+  TextStyle terminal;
+  terminal.unicode = terminal.color = true;
+  const std::string drawn = InspectReportText(report, detail, terminal);
+  CHECK(drawn.find("│  └─ norm.weight") != std::string::npos);
+  CHECK(drawn.starts_with("\x1b[1m  module"));
+}
+
+TEST_CASE("hostile names make no deep tree") {
+  std::string dots;
+  for (int i = 0; i < 2000; ++i) dots += "a.";
+  const InspectReport report = ReportOf({{".", "U8"}, {"..", "U8"}, {"a", "U8"}, {dots, "U8"}, {dots + "b", "U8"}});
+  const std::vector<TreeLine> lines = ModuleTree(*SelectTensors(report, {}));
+  std::size_t deepest = 0;
+  for (const TreeLine& line : lines) deepest = std::max(deepest, line.depth);
+  CHECK(deepest <= 32);
+}
+
+TEST_CASE("names are shortened on a terminal and whole in a pipe") {
+  const std::string name = "model." + std::string(150, 'x') + ".weight";
+  const InspectReport report = ReportOf({{name, "nf4 b64"}, {"short", "nf4 b64"}});
+  InspectDetail detail;
+  detail.tensors = *SelectTensors(report, {});
+  detail.list_tensors = true;
+  CHECK(InspectReportText(report, detail).find(name) != std::string::npos);
+  TextStyle terminal;
+  terminal.shorten = true;
+  for (const std::size_t width : {70u, 80u, 120u}) {
+    terminal.width = width;
+    const std::string text = InspectReportText(report, detail, terminal);
+    std::size_t line_start = 0;
+    for (std::size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', line_start)) {
+      CHECK(DisplayWidth(text.substr(line_start, end - line_start)) <= width);
+      line_start = end + 1;
+    }
+    CHECK(text.find("...") != std::string::npos);
+  }
+  CHECK(ShortenMiddle("abcdefghijkl", 12) == "abcdefghijkl");
+  CHECK(ShortenMiddle("abcdefghijklm", 12) == "abcde...jklm");
+  CHECK(ShortenMiddle("ääääääääääääää", 9) == "äää...äää");
+  CHECK(BarText({}, 0.5, 10) == "#####");
+  CHECK(BarText({false, true, false, 100}, 0.55, 10) == "█████▌");
+}
+
+TEST_CASE("the summary fits one screen, whatever the model") {
+  std::vector<std::pair<std::string, std::string>> names;
+  for (int i = 0; i < 1000; ++i) names.emplace_back("t" + std::to_string(i), "treatment " + std::to_string(i % 50));
+  InspectReport report = ReportOf(names);
+  for (int i = 0; i < 50; ++i) report.treatments.push_back({"treatment " + std::to_string(i), true, 20, 400, 200});
+  const std::string text = InspectReportText(report, {});
+  CHECK(std::count(text.begin(), text.end(), '\n') <= 24);
+  CHECK(text.find("38 more") != std::string::npos);
 }
 
 }  // namespace

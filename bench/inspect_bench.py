@@ -1,0 +1,90 @@
+"""Times q4inspect's summary of a container with very many tensors.
+
+    python inspect_bench.py --bin DIR [--tensors 100000] [--runs 10]
+
+Makes a checkpoint of that many tensors (three of four are quantized: [2, 64], the others [64]), converts it, checks that the summary counts them all, and prints
+the best and median wall time of the whole process `q4inspect FILE`, and of `q4inspect FILE --json`. Beside it, if the
+package is there: safetensors' safe_open and keys() on the source checkpoint in this process, without Python's start.
+"""
+import argparse
+import json
+import pathlib
+import statistics
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def write_checkpoint(path, tensors):
+    header, offset = {}, 0
+    for i in range(tensors):
+        layer, expert = divmod(i // 4, 256)
+        name = f"model.layers.{layer}.mlp.experts.{expert}.{('gate_proj', 'up_proj', 'down_proj', 'norm')[i % 4]}.weight"
+        shape = [64] if i % 4 == 3 else [2, 64]
+        size = 4 * 64 * (1 if i % 4 == 3 else 2)
+        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    with open(path, "wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        block = struct.pack("<64f", *((i * 37 % 101 - 50) / 997 for i in range(64)))
+        file.write(block * (offset // 256))
+
+
+def best_and_median(seconds):
+    return f"best {1000 * min(seconds):.1f} ms, median {1000 * statistics.median(seconds):.1f} ms of {len(seconds)}"
+
+
+def timed(runs, job):
+    seconds = []
+    for _ in range(runs):
+        start = time.perf_counter()
+        job()
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", type=pathlib.Path, required=True)
+    parser.add_argument("--tensors", type=int, default=100000)
+    parser.add_argument("--runs", type=int, default=10)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        source, container = pathlib.Path(folder) / "model.safetensors", pathlib.Path(folder) / "model.q4"
+        write_checkpoint(source, arguments.tensors)
+        start = time.perf_counter()
+        subprocess.run([arguments.bin / "q4convert", source, "-o", container, "--progress", "none", "-q"], check=True,
+                       stdout=subprocess.DEVNULL)
+        print(f"converted {arguments.tensors} tensors, {source.stat().st_size / 1e6:.1f} MB -> "
+              f"{container.stat().st_size / 1e6:.1f} MB in {time.perf_counter() - start:.1f} s")
+
+        def inspect(*words):
+            return subprocess.run([arguments.bin / "q4inspect", container, *words], check=True, capture_output=True).stdout
+
+        if json.loads(inspect("--json"))["tensor_count"] != arguments.tensors:
+            sys.exit("the summary does not count all tensors")
+        print(f"q4inspect:        {best_and_median(timed(arguments.runs, inspect))}")
+        print(f"q4inspect --json: {best_and_median(timed(arguments.runs, lambda: inspect('--json')))}")
+        print(f"q4inspect --tree: {best_and_median(timed(arguments.runs, lambda: inspect('--tree')))}")
+        empty = timed(arguments.runs, lambda: subprocess.run([arguments.bin / "q4inspect", "--version"], check=True,
+                                                             capture_output=True))
+        print(f"process start:    {best_and_median(empty)}")
+        try:
+            import safetensors
+        except ImportError:
+            print("safetensors is not installed: not compared")
+            return
+
+        def keys():
+            with safetensors.safe_open(source, framework="np") as file:
+                if len(file.keys()) != arguments.tensors:
+                    sys.exit("safetensors does not list all tensors")
+
+        print(f"safe_open, keys:  {best_and_median(timed(arguments.runs, keys))}")
+
+
+if __name__ == "__main__":
+    main()

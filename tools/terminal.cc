@@ -1,0 +1,53 @@
+#include "tools/terminal.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cstdlib>
+#include <string>
+
+namespace q4 {
+namespace {
+
+std::string Variable(const char* name) {
+  const char* const value = std::getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+// As the C library chooses the locale of characters, without loading it.
+bool LocaleIsUtf8() {
+  std::string locale;
+  for (const char* name : {"LC_ALL", "LC_CTYPE", "LANG"}) {
+    locale = Variable(name);
+    if (!locale.empty()) break;
+  }
+  std::transform(locale.begin(), locale.end(), locale.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return locale.find("utf-8") != std::string::npos || locale.find("utf8") != std::string::npos;
+}
+
+std::size_t Columns(std::size_t fallback) {
+  winsize size{};
+  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  const std::string columns = Variable("COLUMNS");
+  const unsigned long stated = std::strtoul(columns.c_str(), nullptr, 10);
+  return stated > 0 && stated < 10'000 ? stated : fallback;
+}
+
+}  // namespace
+
+TextStyle StyleOfStdout(std::string_view color) {
+  const bool terminal = isatty(STDOUT_FILENO) != 0;
+  const std::string kind = Variable("TERM");
+  TextStyle style;
+  style.color = color == "always" ||
+                (color == "auto" && terminal && !kind.empty() && kind != "dumb" && Variable("NO_COLOR").empty());
+  style.unicode = terminal && kind != "dumb" && LocaleIsUtf8();
+  style.shorten = terminal;
+  if (terminal) style.width = Columns(style.width);
+  return style;
+}
+
+}  // namespace q4
