@@ -94,7 +94,8 @@ std::string TensorTable(const std::vector<const InspectTensor*>& tensors, const 
   Table table({"<treatment", "elements", "stored", "bits/element", "<shape", "<~name"});
   for (const InspectTensor* tensor : tensors) {
     table.Add({Printable(tensor->treatment), Grouped(tensor->elems), Grouped(tensor->stored_bytes),
-               BitsPer(tensor->stored_bytes, tensor->elems), ShapeString(tensor->shape), Printable(tensor->name)});
+               BitsPer(tensor->stored_bytes, tensor->elems), ShapeString(tensor->shape),
+               Printable(tensor->name, kWholeName)});
   }
   return table.Text(style);
 }
@@ -112,7 +113,7 @@ std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const M
   std::size_t without = 0;
   for (const InspectTensor* tensor : tensors) {
     if (tensor->has_stats) {
-      add(tensor->stats, Printable(tensor->name));
+      add(tensor->stats, Printable(tensor->name, kWholeName));
     } else if (tensor->quantized) {
       ++without;
     }
@@ -168,7 +169,7 @@ std::string HistogramsText(const std::vector<const InspectTensor*>& tensors, con
 
 std::string FilesTable(const InspectReport& report, const TextStyle& style) {
   Table table({"bytes", "<~file"});
-  for (const InspectFile& file : report.files) table.Add({Grouped(file.bytes), Printable(file.name)});
+  for (const InspectFile& file : report.files) table.Add({Grouped(file.bytes), Printable(file.name, kWholeName)});
   return table.Text(style);
 }
 
@@ -187,7 +188,7 @@ std::string InspectReportText(const InspectReport& report, const InspectDetail& 
 }
 
 std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& style) {
-  std::string text = Paint(style, Tone::kHeading, Printable(tensor.name, 4096)) + "\n";
+  std::string text = Paint(style, Tone::kHeading, Printable(tensor.name, kWholeName)) + "\n";
   text += Field("shape", fmt::format("{} {}, {} elements", ShapeString(tensor.shape), DTypeName(tensor.dtype),
                                      Grouped(tensor.elems)));
   text += Field("treatment", Printable(tensor.treatment));
@@ -238,13 +239,14 @@ std::string DumpText(const std::vector<DumpValue>& dump) {
 
 std::string DiffReportText(const DiffReport& report) {
   std::string text;
-  for (const std::string& name : report.removed) text += "- tensor " + Printable(name) + "\n";
-  for (const std::string& name : report.added) text += "+ tensor " + Printable(name) + "\n";
+  for (const std::string& name : report.removed) text += "- tensor " + Printable(name, kWholeName) + "\n";
+  for (const std::string& name : report.added) text += "+ tensor " + Printable(name, kWholeName) + "\n";
   for (const TensorRename& rename : report.renamed) {
-    text += fmt::format("~ tensor {}: renamed to {}\n", Printable(rename.before), Printable(rename.after));
+    text += fmt::format("~ tensor {}: renamed to {}\n", Printable(rename.before, kWholeName),
+                        Printable(rename.after, kWholeName));
   }
   for (const TensorChange& change : report.changed) {
-    text += fmt::format("~ tensor {}: ", Printable(change.name));
+    text += fmt::format("~ tensor {}: ", Printable(change.name, kWholeName));
     text += change.content_differs ? "content differs" : fmt::format("{} -> {}", change.before, change.after);
     if (change.nmse_before || change.nmse_after) {
       text += fmt::format(", NMSE {} -> {}", NmseText(change.nmse_before), NmseText(change.nmse_after));
