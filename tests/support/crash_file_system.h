@@ -35,9 +35,10 @@ enum class AfterCrash {
 // Nothing is really synced, so it is fast. Thread-safe.
 class CrashFileSystem final : public FileSystem {
  public:
+  static constexpr std::int64_t kAtRename = -1;
   explicit CrashFileSystem(std::int64_t crash_at) : crash_at_(crash_at) {}
 
-  bool crashed() const { return calls_.load() > crash_at_; }
+  bool crashed() const { return crashed_.load(); }
   std::int64_t calls() const { return calls_.load(); }
 
   // Call once everything that uses this object is gone.
@@ -76,7 +77,7 @@ class CrashFileSystem final : public FileSystem {
   }
   absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
     const std::lock_guard lock(mutex_);
-    if (!Goes()) return PowerIsOut(to);
+    if (!Goes(/*rename=*/true)) return PowerIsOut(to);
     NameChange change{to, Content(to), from, *Content(from)};
     Q4_RETURN_IF_ERROR(base_.Rename(from, to, replace));
     names_.push_back(std::move(change));
@@ -164,7 +165,11 @@ class CrashFileSystem final : public FileSystem {
   }
 
   // Counts a call; false if the machine stopped at it or before.
-  bool Goes() { return calls_++ < crash_at_; }
+  bool Goes(bool rename = false) {
+    const std::int64_t call = calls_++;
+    if (crash_at_ == kAtRename ? rename : call >= crash_at_) crashed_ = true;
+    return !crashed_;
+  }
   static absl::Status PowerIsOut(const std::string& path) {
     return Fail(kCannotWrite, path, {}, "the machine stopped");
   }
@@ -181,6 +186,7 @@ class CrashFileSystem final : public FileSystem {
   FileSystem& base_ = PosixFileSystem();
   const std::int64_t crash_at_;
   std::atomic<std::int64_t> calls_{0};
+  std::atomic<bool> crashed_{false};
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<File>> files_;
   std::vector<NameChange> names_;  // not yet synced, oldest first
