@@ -2,6 +2,7 @@
 #include "libconvert/slab_engine.h"
 
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -15,6 +16,7 @@
 namespace q4 {
 namespace {
 
+using test::FileSha256;
 using test::kMiB;
 using test::Setup;
 
@@ -98,6 +100,7 @@ TEST_CASE("a device that fails at any step ends the run with its message and lea
           run.threads = 3;
           run.max_memory = 1024 * kMiB;
           run.engine = &engine;
+          run.pace.time = std::chrono::hours(1);  // also a slow run is a short one, which leaves nothing
           std::filesystem::remove(setup.dir.File("out.q4"));
           const absl::StatusOr<ConvertReport> report = setup.Run(run);
           const bool met = fault.calls.load() > at;
@@ -115,6 +118,35 @@ TEST_CASE("a device that fails at any step ends the run with its message and lea
     }
   }
   CHECK(faults >= 20);
+}
+
+TEST_CASE("what was noted before a device failed is gone on with on the cores", "[threads]") {
+  Setup setup;
+  REQUIRE(setup.Run({}, "right.q4").ok());
+  const std::string right = FileSha256(setup.dir.File("right.q4"));
+  int resumed = 0;
+  for (int at = 0; at < 8; ++at) {
+    Fault fault{Step::kFinish, at};
+    FaultyEngine engine(&fault);
+    RunOptions run;
+    run.threads = 1;
+    run.pace.bytes = 1;
+    run.force = true;
+    run.engine = &engine;
+    const absl::StatusOr<ConvertReport> failed = setup.Run(run);
+    if (failed.ok()) break;
+    CHECK(IsDeviceFailure(failed.status()));
+    const bool noted = std::filesystem::exists(setup.dir.File("out.q4.journal"));
+    CHECK(std::filesystem::exists(setup.dir.File("out.q4.partial")) == noted);
+    run.engine = nullptr;
+    const absl::StatusOr<ConvertReport> report = setup.Run(run);
+    INFO(MessageOf(report.status()));
+    REQUIRE(report.ok());
+    resumed += !report->notes.empty() && report->notes.front().starts_with("resumed");
+    CHECK(FileSha256(setup.dir.File("out.q4")) == right);
+    std::filesystem::remove(setup.dir.File("out.q4"));
+  }
+  CHECK(resumed > 0);
 }
 
 }  // namespace q4
