@@ -63,7 +63,7 @@ class FaultyWork : public SlabWork {
 
 class FaultyEngine : public SlabEngine {
  public:
-  explicit FaultyEngine(Fault* fault) : engine_(MakeCpuSlabEngine(ScalarKernels())), fault_(*fault) {}
+  explicit FaultyEngine(Fault* fault) : engine_(MakeCpuSlabEngine(BestCpuKernels())), fault_(*fault) {}
 
   absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
     Q4_RETURN_IF_ERROR(fault_.Meet(Step::kBegin));
