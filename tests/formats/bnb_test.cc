@@ -157,6 +157,14 @@ TEST_CASE("packed codes pose as the storage dtype, with the same bytes") {
   }
 }
 
+TEST_CASE("torch's names of the dtypes that a weight or its storage may have") {
+  CHECK(TorchDTypeName(DType::kF32) == "float32");
+  CHECK(TorchDTypeName(DType::kF16) == "float16");
+  CHECK(TorchDTypeName(DType::kBF16) == "bfloat16");
+  CHECK(TorchDTypeName(DType::kU8) == "uint8");
+  CHECK(TorchDTypeName(DType::kI64).empty());
+}
+
 TEST_CASE("codes that are no whole number of storage items do not fit") {
   CHECK(BnbStorageFits(5, DType::kU8));
   CHECK_FALSE(BnbStorageFits(5, DType::kBF16));

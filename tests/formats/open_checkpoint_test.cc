@@ -1,5 +1,7 @@
 // OpenCheckpoint() and the Checkpoint that it gives.
+#include <cstdint>
 #include <filesystem>
+#include <iostream>
 #include <string>
 #include <vector>
 
@@ -8,12 +10,14 @@
 #include "formats/checkpoint.h"
 #include "formats/checkpoint_issues.h"
 #include "tests/support/catch.h"
+#include "tests/support/faulty_file_system.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
 
 namespace q4 {
 namespace {
 
+using test::FaultyFileSystem;
 using test::SafetensorsBuilder;
 using test::TempDir;
 
@@ -174,6 +178,43 @@ TEST_CASE("the recorded checkpoints open") {
       CHECK(Names(**checkpoint) == std::vector<std::string>{"config.json", "generation_config.json"});
     }
   }
+}
+
+// All that a conversion reads from the checkpoint in `directory`.
+absl::Status ReadAll(FileSystem& fs, const std::string& directory) {
+  Q4_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(fs, directory));
+  Q4_ASSIGN_OR_RETURN(const std::string config, checkpoint->ConfigJson(fs));
+  if (config != "{}") return absl::DataLossError(config);
+  for (const TensorInfo& tensor : checkpoint->tensors()) {
+    std::vector<std::uint8_t> bytes(tensor.bytes);
+    Q4_RETURN_IF_ERROR(checkpoint->Read(tensor, 0, bytes));
+  }
+  return checkpoint->CheckUnchanged();
+}
+
+TEST_CASE("whichever call fails while a checkpoint is found, opened and read, its error comes through") {
+  const TempDir dir;
+  dir.Write("config.json", "{}");
+  dir.Write("modules.json", R"([{"path":""},{"path":"1_Pooling"}])");
+  dir.Write("1_Pooling/config.json", "{}");
+  dir.Write("model.safetensors", Model());
+  std::string kind = "one file";
+  SECTION("one file") {}
+  SECTION("a file that its index names") {
+    kind = "with an index";
+    dir.Write("model.safetensors.index.json", IndexOf("model.safetensors"));
+  }
+  std::int64_t calls = 0;
+  for (bool failed = true; failed; ++calls) {
+    FaultyFileSystem fs(calls);
+    const absl::Status status = ReadAll(fs, dir.path());
+    INFO("call " << calls << ": " << status.message());
+    failed = fs.failed();
+    CHECK(IssueNumberOf(status) == (failed ? kCannotWrite.number : 0));
+    CHECK(ExitCodeOf(status) == (failed ? ExitCode::kIo : ExitCode::kOk));
+  }
+  CHECK(calls > 15);
+  std::cout << "open checkpoint, " << kind << ": each of " << calls - 1 << " calls failed in turn\n";
 }
 
 }  // namespace

@@ -1,10 +1,17 @@
 // Models of one file and of several (formats/q4_model.cc, formats/q4_shards.cc).
 #include <algorithm>
+#include <cstdint>
+#include <iostream>
+#include <string>
+#include <vector>
 
+#include "formats/base/base_issues.h"
 #include "formats/q4_issues.h"
 #include "formats/q4_shards.h"
 #include "tests/formats/q4_samples.h"
 #include "tests/support/catch.h"
+#include "tests/support/faulty_file_system.h"
+#include "tests/support/temp_dir.h"
 
 namespace q4 {
 namespace {
@@ -177,6 +184,44 @@ TEST_CASE("a list that breaks a rule is refused", "[q4][shards]") {
     INFO(text);
     CHECK(ExitCodeOf(ParseQ4ShardList(text, "list").status()) == ExitCode::kInvalidInput);
   }
+}
+
+// Opens the model at `path`, reads all of it and verifies its shards.
+absl::Status ReadAll(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const auto model, Q4Model::Open(fs, path));
+  Q4_ASSIGN_OR_RETURN(const std::string config, model->ReadFile("config.json"));
+  if (config != "{}") return absl::DataLossError(config);
+  for (const Q4Model::Location& at : model->tensors()) {
+    Q4_RETURN_IF_ERROR(ReadQ4Tensor(*model->shards()[at.shard], model->tensor(at)).status());
+  }
+  for (const auto& shard : model->shards()) {
+    for (std::uint64_t chunk = 0; chunk < shard->index().chunks.size(); ++chunk) {
+      Q4_RETURN_IF_ERROR(shard->ReadVerifiedChunk(chunk).status());
+    }
+    Q4_RETURN_IF_ERROR(VerifyQ4Container(*shard));
+  }
+  return absl::OkStatus();
+}
+
+TEST_CASE("whichever call fails while a model is opened, read and verified, its error comes through", "[q4][model]") {
+  ShardedModel sharded;
+  REQUIRE(sharded.Open().ok());
+  const test::TempDir dir;
+  const std::vector<std::string> names = sharded.fs.ListDirectory("dir").value();
+  for (const std::string& name : names) {
+    const TestBytes& bytes = sharded.fs[name];
+    dir.Write(BaseNameOf(name), {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  }
+  std::int64_t calls = 0;
+  for (bool failed = true; failed; ++calls) {
+    test::FaultyFileSystem fs(calls);
+    const absl::Status status = ReadAll(fs, dir.File("m.q4.index.json"));
+    INFO("call " << calls << ": " << status.message());
+    failed = fs.failed();
+    CHECK(IssueNumberOf(status) == (failed ? kCannotWrite.number : 0));
+  }
+  CHECK(calls > 50);
+  std::cout << "sharded model: each of " << calls - 1 << " calls failed in turn\n";
 }
 
 }  // namespace

@@ -98,6 +98,8 @@ TEST_CASE("the header is compact JSON that escapes only what it must") {
   CHECK(Json(*PlanSafetensors(one)) ==
         "{\"__metadata__\":{\"format\":\"pt\"},\"a\\\"\\\\\\u0001\x7F\xC3\xA9\xF0\x9F\x98\x80/\\b\\t"
         "\xE2\x80\xA8\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  ");
+  CHECK(Json(*PlanSafetensors(std::vector<SafetensorsTensor>{{"\f\n\r", DType::kU8, {1}}}))
+            .find(R"("\f\n\r":{"dtype")") != std::string::npos);
   CHECK(Json(*PlanSafetensors({})) == "{\"__metadata__\":{\"format\":\"pt\"}}");
 }
 

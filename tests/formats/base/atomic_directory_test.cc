@@ -1,6 +1,8 @@
 #include "formats/base/atomic_directory.h"
 
+#include <cstdint>
 #include <filesystem>
+#include <iostream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -8,12 +10,14 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
 #include "tests/support/catch.h"
+#include "tests/support/faulty_file_system.h"
 #include "tests/support/temp_dir.h"
 
 namespace q4 {
 namespace {
 
 namespace stdfs = std::filesystem;
+using test::FaultyFileSystem;
 using test::ReadBytes;
 using test::TempDir;
 
@@ -125,6 +129,38 @@ TEST_CASE("removing a tree removes links and not what they lead to") {
   CHECK_FALSE(stdfs::exists(temp.File("tree")));
   CHECK(ReadBytes(temp.File("keep/file")) == "x");
   CHECK(RemoveTree(PosixFileSystem(), temp.File("absent")).ok());
+}
+
+// Replaces the directory at `path` by one that holds sub/new.
+absl::Status Replace(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, path, true));
+  Q4_RETURN_IF_ERROR(directory->WriteFile("sub/new", "new"));
+  return directory->Publish();
+}
+
+TEST_CASE("whichever call fails: an error, the old directory or the new one, and the next run succeeds") {
+  std::int64_t calls = 0;
+  for (bool failed = true; failed; ++calls) {
+    const TempDir temp;
+    const std::string out = temp.File("out");
+    temp.Write("out/old/file", "old");
+    FaultyFileSystem fs(calls);
+    const absl::Status status = Replace(fs, out);
+    INFO("call " << calls << ": " << status.message());
+    failed = fs.failed();
+    CHECK(ExitCodeOf(status) == (failed ? ExitCode::kIo : ExitCode::kOk));
+
+    const bool is_new = stdfs::exists(out + "/sub");
+    CHECK(ReadBytes(out + (is_new ? "/sub/new" : "/old/file")) == (is_new ? "new" : "old"));
+    CHECK(stdfs::exists(out + "/old") == !is_new);
+    if (!failed) CHECK(is_new);
+
+    CHECK(Replace(PosixFileSystem(), out).ok());
+    CHECK(ReadBytes(out + "/sub/new") == "new");
+    CHECK(temp.Count() == 1);
+  }
+  CHECK(calls > 15);
+  std::cout << "atomic directory: each of " << calls - 1 << " calls failed in turn\n";
 }
 
 }  // namespace

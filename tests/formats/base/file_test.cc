@@ -16,6 +16,7 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
 #include "tests/support/catch.h"
+#include "tests/support/memory_file_system.h"
 #include "tests/support/temp_dir.h"
 
 namespace q4 {
@@ -69,6 +70,17 @@ TEST_CASE("reading past the page cache: the same content, also at the end of the
   CHECK(IssueNumberOf((*file)->ReadUncached(kUncachedAlignment, out)) == kFileEndsEarly.number);
 }
 
+TEST_CASE("a file system that cannot read past the cache reads through it") {
+  MemoryFileSystem fs;
+  fs["f"] = TestBytes(kUncachedAlignment + 3, 7);
+  const auto file = fs.OpenForRead("f");
+  REQUIRE(file.ok());
+  std::vector<std::uint8_t> out(kUncachedAlignment);
+  REQUIRE((*file)->ReadUncached(kUncachedAlignment, out).ok());
+  CHECK((out[2] == 7 && out[3] == 0));
+  CHECK_FALSE((*file)->ReadUncached(2 * kUncachedAlignment, out).ok());
+}
+
 TEST_CASE("a file cut short while it is read is an error, and no signal") {
   const TempDir dir;
   const std::string path = dir.Write("f", std::string(100'000, 'x'));
@@ -88,6 +100,7 @@ TEST_CASE("X12: a file of the same size with another time has changed") {
   REQUIRE(file.ok());
   std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) + std::chrono::seconds(1));
   const absl::Status status = (*file)->CheckUnchanged();
+  CHECK((*Fs().OpenForRead(path))->modified_nanoseconds() - (*file)->modified_nanoseconds() == 1'000'000'000);
   CHECK(IssueNumberOf(status) == kFileChanged.number);
   CHECK(MessageOf(status).find("input changed while reading") != std::string::npos);
 }
@@ -142,6 +155,10 @@ TEST_CASE("symbolic links are followed or refused as asked") {
   CHECK((!dangling.exists && dangling.is_symlink));
   CHECK_FALSE(Fs().Stat(dir.File("none"))->exists);
   CHECK(Fs().Stat(dir.path())->is_directory);
+
+  std::filesystem::create_symlink("loop", dir.File("loop"));
+  CHECK(IssueOf(Fs().Stat(dir.File("loop"))) == kCannotStat.number);
+  CHECK(IssueOf(Fs().Stat(dir.File(std::string(300, 'x')))) == kCannotStat.number);
 }
 
 TEST_CASE("identity follows hard links") {
@@ -201,7 +218,7 @@ TEST_CASE("E08: one writer at a time") {
   CHECK(Fs().OpenLocked(dir.File("out")).ok());
 }
 
-TEST_CASE("a file that cannot be closed is an error") {
+TEST_CASE("a file that cannot be written, synced or closed is an error") {
   const TempDir dir;
   auto file = Fs().CreateExclusive(dir.File("out"));
   REQUIRE(file.ok());
@@ -215,6 +232,10 @@ TEST_CASE("a file that cannot be closed is an error") {
     ++descriptors;
   }
   REQUIRE(descriptors == 1);
+  CHECK(IssueNumberOf((*file)->WriteAt(0, Bytes("x"))) == kCannotWrite.number);
+  CHECK(IssueNumberOf((*file)->Reserve(1)) == kCannotReserve.number);
+  CHECK(IssueNumberOf((*file)->Truncate(0)) == kCannotResize.number);
+  CHECK(IssueNumberOf((*file)->Sync()) == kCannotSync.number);
   const absl::Status status = (*file)->Close();
   CHECK(IssueNumberOf(status) == kCannotClose.number);
   CHECK(ExitCodeOf(status) == ExitCode::kIo);
@@ -242,6 +263,10 @@ TEST_CASE("rename replaces only when asked") {
   REQUIRE(Fs().Rename(dir.File("to"), dir.File("fresh"), false).ok());
   CHECK(dir.Count() == 1);
   CHECK(IssueNumberOf(Fs().Rename(dir.File("none"), dir.File("x"), true)) == kCannotRename.number);
+  // The error of file systems that know no such rename, and what comes instead refuses a directory.
+  dir.Write("d/f", "x");
+  CHECK(IssueNumberOf(Fs().Rename(dir.File("d"), dir.File("d/sub"), false)) == kCannotRename.number);
+  CHECK(test::ReadBytes(dir.File("d/f")) == "x");
 }
 
 TEST_CASE("directories: create, list sorted") {

@@ -109,6 +109,8 @@ TEST_CASE("DumpSorted gives the bytes of json.dumps(sort_keys=True, indent=2)") 
 })");
   CHECK(DumpSorted(Json::object()) == "{}");
   CHECK(DumpSorted(Json(std::nan(""))) == "NaN");
+  CHECK(DumpSorted(Json(-HUGE_VAL)) == "-Infinity");
+  CHECK(DumpSorted(Json("\b\f\n\r\t")) == R"("\b\f\n\r\t")");
 }
 
 TEST_CASE("DumpSorted reproduces what transformers wrote") {
