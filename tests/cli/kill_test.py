@@ -103,14 +103,15 @@ class Killer:
         for at in range(1, self.calls + 1):
             self.begin()
             status = self.run(at=at)
-            # Which calls a run makes depends on its timing by one or two.
-            self.expect(status == -signal.SIGKILL or at > self.calls - 3 and status == 0, f"call {at}: was not killed")
-            self.kills += 1
+            # How many syncs a run makes depends on the disk: it may end before it comes to the last calls.
+            self.expect(status in (-signal.SIGKILL, 0), f"call {at}: ended with {status}")
+            self.kills += status == -signal.SIGKILL
             self.check_disturbed(f"call {at}")
             if at % 2 == 0:
                 self.run(at=source.randint(1, self.calls))
                 self.check_disturbed(f"call {at}, then another")
             self.check_rerun(f"call {at}")
+        self.expect(self.kills >= 0.7 * self.calls, f"only {self.kills} of {self.calls} calls were reached")
 
     def kill_at_random(self, times):
         source = random.Random(2)
