@@ -22,6 +22,6 @@ find "$build" -name '*.gcda' -delete
 ctest --preset coverage --no-tests=error -R '^(formats|libconvert|fuzz_corpora|cli|export_roundtrip|hostile)$'
 
 # Threads count without locks, so that a count may come out negative; the line was executed all the same.
-"$build/venv/bin/gcovr" --root . --object-directory "$build" --filter 'formats/' --filter 'libconvert/' -j 2 \
+"$build/venv/bin/gcovr" --root . --object-directory "$build" "$build" --filter 'formats/' --filter 'libconvert/' -j 2 \
   --exclude-throw-branches --gcov-ignore-parse-errors=negative_hits.warn_once_per_file --json "$build/coverage.json"
 python3 scripts/coverage_table.py "$build/coverage.json" --least 95

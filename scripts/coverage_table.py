@@ -65,7 +65,7 @@ def main():
     total = Count()  # formats/ with formats/base/
     for file in json.loads(options.file.read_text(encoding="utf-8"))["files"]:
         name = file["file"]
-        folder = str(pathlib.PurePosixPath(name).parent)
+        folder = "libconvert" if name.startswith("libconvert/") else str(pathlib.PurePosixPath(name).parent)
         for number, (met, branches) in merged(file["lines"]).items():
             folders[folder].add(met, branches)
             if folder == "libconvert":
