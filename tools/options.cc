@@ -170,7 +170,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
   app.add_option("--sort", flags->sort, "Sort tables by name, size, elems, nmse or sqnr")
       ->check(CLI::IsMember({"name", "size", "elems", "nmse", "sqnr"}));
   app.add_option("--filter", flags->filter, "Only tensors whose name matches this regular expression");
-  app.add_option("--diff", flags->diff, "Compare with another container");
+  app.add_option("--diff", flags->diff, "Compare with another container, or with a checkpoint");
   app.add_option("--color", flags->color, "auto: colour on a terminal, none in a pipe")
       ->check(CLI::IsMember({"auto", "always", "never"}))
       ->capture_default_str();

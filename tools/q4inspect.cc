@@ -5,6 +5,9 @@
 #include "libconvert/inspect_json.h"
 #include "libconvert/inspect_text.h"
 #include "libconvert/lint.h"
+#include "libconvert/report_json.h"
+#include "libconvert/report_text.h"
+#include "libconvert/verify.h"
 #include "libconvert/verify_issues.h"
 #include "tools/options.h"
 #include "tools/terminal.h"
@@ -13,7 +16,26 @@
 namespace q4 {
 namespace {
 
+// A container beside a checkpoint: what the checkpoint asks for and the container does not have, and by how much its decoded weights
+// are off.
+absl::StatusOr<ToolResult> DiffWithSource(const std::string& container, const std::string& source, const InspectFlags& flags) {
+  VerifyOptions options;
+  options.against = source;
+  options.source_options.follow_symlinks = flags.follow_symlinks;
+  options.cancel = &InterruptRequested();
+  Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(PosixFileSystem(), container, options));
+  ToolResult result;
+  result.errors = FindingLines(report.findings, report.finding_count);
+  result.output = flags.json ? VerifyReportJson(report) : VerifyReportText(report);
+  if (!report.passed()) result.exit_code = ExitCode::kCheckFailed;
+  return result;
+}
+
 absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
+  Q4_ASSIGN_OR_RETURN(const bool left_is_container, IsQ4Container(PosixFileSystem(), flags.file));
+  Q4_ASSIGN_OR_RETURN(const bool right_is_container, IsQ4Container(PosixFileSystem(), flags.diff));
+  if (left_is_container && !right_is_container) return DiffWithSource(flags.file, flags.diff, flags);
+  if (right_is_container && !left_is_container) return DiffWithSource(flags.diff, flags.file, flags);
   Q4_ASSIGN_OR_RETURN(const DiffReport report, DiffContainers(PosixFileSystem(), flags.file, flags.diff));
   ToolResult result;
   result.output = flags.json ? DiffReportJson(report) : DiffReportText(report);

@@ -102,6 +102,15 @@ expect 0 '' cmp tiny.q4 t7.q4
 expect 0 '' cmp tiny.q4 ts.q4
 expect 0 '' q4inspect tiny.q4 --diff t7.q4
 
+# ---- a container beside a checkpoint, in either order
+expect 0 '' q4inspect tiny.q4 --diff "$src"
+says 'SQNR'
+expect 0 '' q4inspect "$src" --diff tiny.q4 --json
+says '"document": *"q4verify-report"'
+mkdir other && cp -r "$src"/. other && chmod -R u+w other
+printf '\001' | dd of=other/model.safetensors bs=1 seek=$(($(wc -c < other/model.safetensors) - 2)) conv=notrunc 2> /dev/null
+expect 6 'Q4-62[0-9][0-9]' q4inspect tiny.q4 --diff other
+
 # ---- dry run: exact size, nothing written
 expect 0 '' q4convert "$src" -o dry.q4 --dry-run
 says "^output +$(wc -c < tiny.q4) bytes"
