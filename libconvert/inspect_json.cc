@@ -10,18 +10,6 @@
 namespace q4 {
 namespace {
 
-const char* EncoderName(Q4Encoder encoder) {
-  switch (encoder) {
-    case Q4Encoder::kAbsmax:
-      return "absmax";
-    case Q4Encoder::kMse:
-      return "mse";
-    case Q4Encoder::kNone:
-      break;
-  }
-  return "none";
-}
-
 Json TensorJson(const InspectTensor& tensor, bool with_stats) {
   Json json;
   json["name"] = tensor.name;

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "formats/base/json_value.h"
+#include "formats/q4_container.h"
 #include "libconvert/version.h"
 
 namespace q4 {
@@ -18,5 +19,18 @@ inline Json NewDocument(const char* name, int version = 1) {
 }
 
 inline Json TextOrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
+
+// As in the options of the command line.
+inline const char* EncoderName(Q4Encoder encoder) {
+  switch (encoder) {
+    case Q4Encoder::kAbsmax:
+      return "absmax";
+    case Q4Encoder::kMse:
+      return "mse";
+    case Q4Encoder::kNone:
+      break;
+  }
+  return "none";
+}
 
 }  // namespace q4

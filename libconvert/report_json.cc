@@ -23,18 +23,6 @@ const char* SchemeName(Q4Scheme scheme) {
   return "raw";
 }
 
-const char* EncoderName(Q4Encoder encoder) {
-  switch (encoder) {
-    case Q4Encoder::kAbsmax:
-      return "absmax";
-    case Q4Encoder::kMse:
-      return "mse";
-    case Q4Encoder::kNone:
-      break;
-  }
-  return "none";
-}
-
 // The document itself, or null if it is none.
 Json ProvenanceJsonOf(const std::string& text, const std::string& path) {
   const absl::StatusOr<Json> provenance = ParseJson(text, path, limits::kConfigJsonDepth);
