@@ -42,6 +42,14 @@ absl::Status CheckPlace(FileSystem& fs, const Checkpoint& checkpoint, const std:
   return replace ? absl::OkStatus() : Fail(kWouldReplace, path, {});
 }
 
+// A published shard can have a partial file still: the earlier run was to replace a file of the same bytes, or its
+// rename was a link() whose unlink() did not happen. Fails if somebody else writes to it.
+absl::Status RemovePartial(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo partial, fs.Stat(AtomicFile::PartialPath(path)));
+  if (!partial.exists && !partial.is_symlink) return absl::OkStatus();
+  return AtomicFile::Create(fs, path, /*replace=*/true, AtomicFile::Leftover::kKeep).status();
+}
+
 // The list of shards: last, because the model exists once it does.
 absl::Status PublishShardList(FileSystem& fs, const std::string& path, const std::vector<ConvertedShard>& shards,
                               bool replace) {
@@ -104,7 +112,10 @@ absl::Status ConversionOutput::Find() {
 absl::Status ConversionOutput::Open(unsigned threads) {
   const auto leftover = leftover_.owners.empty() ? AtomicFile::Leftover::kTruncate : AtomicFile::Leftover::kKeep;
   for (Shard& shard : shards_) {
-    if (shard.published) continue;
+    if (shard.published) {
+      Q4_RETURN_IF_ERROR(RemovePartial(fs_, shard.path));
+      continue;
+    }
     Q4_ASSIGN_OR_RETURN(shard.file, AtomicFile::Create(fs_, shard.path, run_.force, leftover));
   }
   const bool resumed = TakeOver(threads);

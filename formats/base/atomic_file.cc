@@ -10,7 +10,7 @@
 namespace q4 {
 
 AtomicFile::AtomicFile(FileSystem& fs, std::string path, bool replace)
-    : fs_(fs), path_(std::move(path)), partial_path_(path_ + ".partial"), replace_(replace) {}
+    : fs_(fs), path_(std::move(path)), partial_path_(PartialPath(path_)), replace_(replace) {}
 
 absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, const std::string& path, bool replace,
                                                                Leftover leftover) {

@@ -27,6 +27,9 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
+  // Where Create(`path`) writes until Publish().
+  static std::string PartialPath(const std::string& path) { return path + ".partial"; }
+
   WritableFile& file() { return *file_; }
   const std::string& partial_path() const { return partial_path_; }
   // The partial file stays where it is when this object goes: a later run goes on with it.

@@ -189,6 +189,22 @@ TEST_CASE("an output that is replaced stays whole until the new one is") {
   }
 }
 
+TEST_CASE("a run that was to replace the same bytes leaves no partial file behind") {
+  ResumeSetup setup;
+  REQUIRE(setup.Convert(PosixFileSystem()).ok());
+  const std::string complete = setup.Outputs();
+  {
+    CrashFileSystem fs(CrashFileSystem::kAtRename);
+    REQUIRE_FALSE(setup.Convert(fs).ok());
+  }
+  REQUIRE(std::filesystem::exists(setup.partial()));
+  REQUIRE(std::filesystem::exists(setup.journal()));
+  const absl::StatusOr<ConvertReport> report = setup.Convert(PosixFileSystem());
+  INFO(MessageOf(report.status()));
+  REQUIRE(report.ok());
+  CHECK(setup.Outputs() == complete);
+}
+
 TEST_CASE("an interrupted run goes on where it was, reads no finished tensor again, and says so") {
   ResumeSetup setup;
   REQUIRE(setup.Convert(PosixFileSystem()).ok());
