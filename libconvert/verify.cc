@@ -39,7 +39,8 @@ class Verification {
         model_(model),
         options_(options),
         progress_(progress),
-        threads_(ThreadsWithin(options.max_memory, options.threads)) {}
+        threads_(ThreadsWithin(options.max_memory, options.threads)),
+        sample_(model.root(), options.sample_percent) {}
 
   absl::StatusOr<VerifyReport> Run() {
     std::unique_ptr<Checkpoint> source;
@@ -51,14 +52,21 @@ class Verification {
     for (const auto& shard : model_.shards()) {
       for (const Q4Chunk& chunk : shard->index().chunks) progress_state_.total_bytes += chunk.stored_bytes;
     }
+    ProvenanceView provenance;
+    FindingList pair_findings;  // come after those of the container alone
     if (source != nullptr) {
-      for (const TensorInfo& tensor : source->tensors()) progress_state_.total_bytes += tensor.bytes;
+      Q4_ASSIGN_OR_RETURN(provenance, ParseProvenance(model_.shards().front()->index().provenance, model_.path()));
+      pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, provenance.keep_dtype,
+                           &pair_findings);
+      progress_state_.total_bytes += BytesToCompare(pairs_, sample_);
+      progress_state_.total_tensors = pairs_.size();
     }
 
-    const BytesDone done = [this](std::uint64_t bytes) { Advance(bytes); };
-    Q4_RETURN_IF_ERROR(CheckChunks(model_, threads_, options_.cancel, done, &findings_, &report_));
+    Q4_RETURN_IF_ERROR(CheckChunks(
+        model_, threads_, options_.cancel, [this](std::uint64_t bytes) { Advance(bytes); }, &findings_, &report_));
     CheckRecordedStats();
-    if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, done));
+    findings_.Append(std::move(pair_findings));
+    if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, provenance));
     SumAndJudge();
     for (VerifyTensor& tensor : report_.tensors) tensor.passed = !findings_.Failed(tensor.name);
     findings_.MoveTo(&report_);
@@ -122,23 +130,22 @@ class Verification {
     return Fail(kNothingSelected, model_.path(), "--tensor", options_.only->text());
   }
 
-  absl::Status CompareWith(const Checkpoint& source, const BytesDone& done) {
-    Q4_ASSIGN_OR_RETURN(const ProvenanceView provenance,
-                        ParseProvenance(model_.shards().front()->index().provenance, model_.path()));
+  absl::Status CompareWith(const Checkpoint& source, const ProvenanceView& provenance) {
     report_.sample_percent = options_.sample_percent;
     if (options_.only) report_.only = options_.only->text();
-    // A digest of a whole file is sequential work; it runs beside the comparison, which is not. Of a comparison in part
-    // it would be the larger part, and only the sizes are compared.
+    // A digest of a whole file is sequential work; it runs beside the comparison, which is not, and beside the others.
+    // Of a comparison in part it would be the larger part, and only the sizes are compared.
     const bool is_whole = options_.sample_percent >= 100 && !options_.only;
     FindingList digest_findings;
     std::future<absl::Status> digests = std::async(std::launch::async, [&] {
-      return CompareSourceFiles(source, provenance.sources, /*digests=*/is_whole, model_.path(), options_.cancel,
-                                &digest_findings);
+      return CompareSourceFiles(source, provenance.sources, /*digests=*/is_whole, model_.path(), threads_,
+                                options_.cancel, &digest_findings);
     });
-    const std::vector<TensorPair> pairs =
-        PairTensors(model_, source, options_.only ? &*options_.only : nullptr, provenance.keep_dtype, &findings_);
-    Q4_RETURN_IF_ERROR(CompareTensors(source, pairs, SlabSample(report_.root, options_.sample_percent),
-                                      embeddings_are_tied_, {threads_, options_.cancel, done}, &findings_, &report_));
+    const CompareContext context{threads_, options_.cancel, [this](std::uint64_t bytes, bool ends_tensor) {
+                                   progress_state_.done_tensors += ends_tensor;
+                                   Advance(bytes);
+                                 }};
+    Q4_RETURN_IF_ERROR(CompareTensors(source, pairs_, sample_, embeddings_are_tied_, context, &findings_, &report_));
     Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
     Q4_RETURN_IF_ERROR(digests.get());
     findings_.Append(std::move(digest_findings));
@@ -173,6 +180,8 @@ class Verification {
   const VerifyOptions& options_;
   const ProgressCallback& progress_;
   const unsigned threads_;
+  const SlabSample sample_;
+  std::vector<TensorPair> pairs_;  // of the container with the source; their order is that of the tensors
   VerifyReport report_;
   FindingList findings_;
   bool embeddings_are_tied_ = false;

@@ -4,6 +4,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/digest.h"
+#include "libconvert/parallel.h"
 #include "libconvert/verify_issues.h"
 
 namespace q4 {
@@ -36,29 +37,29 @@ absl::StatusOr<std::string> DigestOf(const RandomAccessFile& file, const std::st
 }  // namespace
 
 absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
-                                const std::string& container, CancelFlag* cancel, FindingList* findings) {
-  for (const SourceFileRecord& record : records) {
+                                const std::string& container, unsigned threads, CancelFlag* cancel,
+                                FindingList* findings) {
+  // What is wrong with a file, or "".
+  const auto compare = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
+    const SourceFileRecord& record = records[i];
     const auto found = std::find_if(source.files().begin(), source.files().end(),
                                     [&](const CheckpointFile& file) { return file.name == record.name; });
-    const std::string place = "source file '" + record.name + "'";
-    if (found == source.files().end()) {
-      findings->Add("", kSourceFileDiffers, container, place, "there is no file of that name");
-      continue;
-    }
+    if (found == source.files().end()) return "there is no file of that name";
     const RandomAccessFile& file = *found->file;
     if (file.size() != record.size) {
-      findings->Add("", kSourceFileDiffers, container, place,
-                    GotExpected(fmt::format("{} bytes", file.size()), fmt::format("{} bytes", record.size)));
-      continue;
+      return GotExpected(fmt::format("{} bytes", file.size()), fmt::format("{} bytes", record.size));
     }
-    if (!digests || record.digest_kind.empty()) continue;
+    if (!digests || record.digest_kind.empty()) return std::string();
     Q4_ASSIGN_OR_RETURN(const std::string digest, DigestOf(file, record.digest_kind, cancel));
-    if (digest != record.digest) {
-      findings->Add("", kSourceFileDiffers, container, place,
-                    record.digest_kind + " " + GotExpected(digest, record.digest));
-    }
-  }
-  return absl::OkStatus();
+    return digest == record.digest ? "" : record.digest_kind + " " + GotExpected(digest, record.digest);
+  };
+  return ParallelInOrder(
+      records.size(), threads, compare, [&](std::uint64_t i, const absl::StatusOr<std::string>& wrong) -> absl::Status {
+        if (!wrong.ok()) return wrong.status();
+        if (wrong->empty()) return absl::OkStatus();
+        findings->Add("", kSourceFileDiffers, container, "source file '" + records[i].name + "'", *wrong);
+        return absl::OkStatus();
+      });
 }
 
 }  // namespace q4

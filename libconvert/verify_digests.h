@@ -12,9 +12,10 @@
 namespace q4 {
 
 // Compares the source files with the records: their sizes and, with `digests`, their digests, for which whole files are
-// read, 1 MiB at a time, on the calling thread. `container` is named in the findings. Fails only if a file cannot be
-// read or on `cancel`.
+// read, 1 MiB at a time, up to `threads` files side by side. `container` is named in the findings, which come in the
+// order of the records. Fails only if a file cannot be read or on `cancel`.
 absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
-                                const std::string& container, CancelFlag* cancel, FindingList* findings);
+                                const std::string& container, unsigned threads, CancelFlag* cancel,
+                                FindingList* findings);
 
 }  // namespace q4

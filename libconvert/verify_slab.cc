@@ -80,7 +80,7 @@ class SlabComparer {
     if (part == nullptr || part->chunk_count == 0) return absl::OkStatus();
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> chunk, reader_.ReadChunk(part->first_chunk + slab));
     const std::uint64_t item = ItemSize(stored_.dtype);
-    const std::uint64_t chunk_first = slab * Q4ChunkRawSize(Q4Part::kData) / item;
+    const std::uint64_t chunk_first = slab * (Q4ChunkRawSize(Q4Part::kData) / item);
     const std::uint64_t elems = chunk.size() / item;
     for (std::uint64_t begin = 0; begin < elems; begin += kPieceBytes / item) {
       const std::uint64_t n = std::min(kPieceBytes / item, elems - begin);
@@ -123,7 +123,7 @@ class SlabComparer {
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes,
                         reader_.ReadChunk(stored_.Part(Q4Part::kCodes)->first_chunk + slab));
     const std::uint64_t slab_first = slab * kQ4ChunkElems;
-    const std::uint64_t slab_elems = std::min(kQ4ChunkElems, stored_.elems - slab_first);
+    const std::uint64_t slab_elems = SlabElems(stored_, slab);
     const std::uint64_t piece = std::max(kPieceElems, kScaleGroup * stored_.block_size);
     for (std::uint64_t begin = 0; begin < slab_elems; begin += piece) {
       const std::uint64_t n = std::min(piece, slab_elems - begin);
@@ -207,6 +207,12 @@ std::uint64_t SlabCount(const Q4Tensor& tensor) {
   if (tensor.scheme != Q4Scheme::kRaw) return std::max<std::uint64_t>(1, CeilDiv(tensor.elems, kQ4ChunkElems));
   const Q4PartEntry* data = tensor.Part(Q4Part::kData);
   return data == nullptr ? 1 : std::max<std::uint64_t>(1, data->chunk_count);
+}
+
+std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab) {
+  const bool is_raw = tensor.scheme == Q4Scheme::kRaw;
+  const std::uint64_t most = is_raw ? Q4ChunkRawSize(Q4Part::kData) / ItemSize(tensor.dtype) : kQ4ChunkElems;
+  return std::min(most, tensor.elems - slab * most);
 }
 
 SlabResult CompareSlab(const TensorPair& pair, const Checkpoint& source, std::uint64_t slab, ChunkCache* cache) {

@@ -48,6 +48,9 @@ struct SlabResult {
 // Number of slabs that CompareSlab() takes for a tensor; at least one.
 std::uint64_t SlabCount(const Q4Tensor& tensor);
 
+// Elements of slab `slab`; none in that of an empty tensor.
+std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab);
+
 // Compares slab `slab` of the pair. Codes and scales are those of the absmax encoder; with another
 // encoder only the statistics are computed. A nested tensor's scales are quantized with the recorded offset, so that
 // one pass over the source is enough: the caller compares the offset itself with the sum of all `scale_sums` (Q5.1).

@@ -273,6 +273,15 @@ std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& sour
   return pairs;
 }
 
+std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample) {
+  std::uint64_t bytes = 0;
+  for (const SlabJob& job : JobsOf(pairs, sample)) {
+    const TensorPair& pair = pairs[job.pair];
+    bytes += SlabElems(*pair.stored, job.slab) * ItemSize(pair.source->dtype);
+  }
+  return bytes;
+}
+
 absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPair>& pairs, const SlabSample& sample,
                             bool embeddings_are_tied, const CompareContext& context, FindingList* findings,
                             VerifyReport* report) {
@@ -308,7 +317,7 @@ absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPa
           current.reset();
         }
         report->source_bytes += result.source_bytes;
-        context.done(result.source_bytes);
+        context.done(result.source_bytes, job.is_last);
         return absl::OkStatus();
       }));
   CheckTied(pairs, digests, embeddings_are_tied, findings);

@@ -1,6 +1,9 @@
 // The checks of a container against the checkpoint it was made from. Internal to libconvert/verify*.cc.
 #pragma once
 
+#include <functional>
+#include <vector>
+
 #include "absl/status/status.h"
 #include "formats/base/file.h"
 #include "formats/checkpoint.h"
@@ -20,11 +23,15 @@ namespace q4 {
 std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& source, const NamePattern* only,
                                     std::optional<DType> keep_dtype, FindingList* findings);
 
+// Bytes of the source that CompareTensors() compares.
+std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample);
+
 // How the comparison is done, and what it tells as it goes.
 struct CompareContext {
   unsigned threads = 1;
   CancelFlag* cancel = nullptr;
-  BytesDone done;
+  // Called with the source bytes that were compared since the last call, and whether a tensor ended with them.
+  std::function<void(std::uint64_t bytes, bool ends_tensor)> done;
 };
 
 // Reads the sampled slabs of every pair once, front to back, and compares them bit for bit: codes, scales and

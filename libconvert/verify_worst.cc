@@ -37,6 +37,8 @@ double HalfStep(std::span<const double> values, double u) {
   return (*above - *(above - 1)) / 2;
 }
 
+constexpr double kRounding = 1 + 1e-5;  // Q8.8
+
 class PieceSearch {
  public:
   PieceSearch(const TensorPair& pair, const Checkpoint& source, ChunkCache* cache)
@@ -55,12 +57,22 @@ class PieceSearch {
     Q4_ASSIGN_OR_RETURN(const StoredScales scales, reader_.ReadScales(first_block, blocks));
     Q4_ASSIGN_OR_RETURN(const ChunkCache::Bytes chunk, reader_.ChunkHolding(Q4Part::kCodes, piece.first_elem / 2));
     const std::uint8_t* codes = chunk->data() + piece.first_elem / 2 % Q4ChunkRawSize(Q4Part::kCodes);
+    decoded_.resize(piece.elems);
+    BestCpuKernels().dequantize(book_, codes, scales.decoded.data(), piece.elems, stored_.block_size, FloatType::kF32,
+                                decoded_.data());
+    const bool check_bounds =
+        stored_.encoder == Q4Encoder::kAbsmax && result_.broken_bound.empty() && !AllAreNearest(codes, blocks);
     for (std::uint64_t block = 0; block < blocks; ++block) {
       const std::uint64_t begin = block * stored_.block_size;
-      const Block view{
-          first_block + block, piece.first_elem + begin, scales.decoded[block], codes + begin / 2,
-          std::span<const float>(x_).subspan(begin, std::min<std::uint64_t>(stored_.block_size, piece.elems - begin))};
-      Judge(view);
+      const std::uint64_t elems = std::min<std::uint64_t>(stored_.block_size, piece.elems - begin);
+      const Block view{first_block + block,
+                       piece.first_elem + begin,
+                       scales.decoded[block],
+                       codes + begin / 2,
+                       std::span<const float>(x_).subspan(begin, elems),
+                       std::span<const float>(decoded_).subspan(begin, elems)};
+      Rank(view);
+      if (check_bounds && result_.broken_bound.empty()) CheckBounds(view);
     }
     return absl::OkStatus();
   }
@@ -72,46 +84,65 @@ class PieceSearch {
     std::uint64_t number, first_elem;
     float scale;
     const std::uint8_t* codes;
-    std::span<const float> x;
+    std::span<const float> x, decoded;
   };
 
-  float Decoded(const Block& block, std::uint64_t i) const {
-    return CodeValues(book_)[CodeAt(block.codes, i)] * block.scale;
+  static double ErrorOf(float x, float decoded) { return double{x} - double{decoded}; }
+
+  // Whether the piece in x_ has the nearest codes under the scales that the absmax encoder gives it. Then every element
+  // is within its bound, by the triangle inequality.
+  bool AllAreNearest(const std::uint8_t* codes, std::uint64_t blocks) {
+    std::vector<float> absmax(blocks);
+    std::vector<GroupSums> sums(GroupCount(blocks));
+    SlabStats stats;
+    BestCpuKernels().absmax(FloatType::kF32, x_.data(), x_.size(), stored_.block_size, absmax.data());
+    BestCpuKernels().error_stats(FloatType::kF32, book_, x_.data(), codes, absmax.data(), x_.size(), stored_.block_size,
+                                 sums.data(), &stats);
+    return stats.clipped == 0 && stats.max_gap_ratio <= kRounding;
   }
 
-  void Judge(const Block& block) {
-    // The kernel's sum over this block alone is its S64.
+  void Rank(const Block& block) {
+    double sum_e2 = 0;
+    for (std::size_t i = 0; i < block.x.size(); ++i) {
+      const double e = ErrorOf(block.x[i], block.decoded[i]);
+      sum_e2 += e * e;
+    }
+    // Summed in another order than S64, which is asked for only where it can matter.
+    constexpr double kOrder = 1 + 1e-9;
+    const std::vector<WorstBlock>& worst = result_.blocks;
+    if (worst.size() < kWorstBlocks || sum_e2 * kOrder >= worst.back().sum_e2) Keep(block, BlockSum(block));
+  }
+
+  // S64 (Q7.1) of the squared errors: what the kernel finds as the worst of this block alone.
+  double BlockSum(const Block& block) const {
     SlabStats stats;
     GroupSums sums;
     BestCpuKernels().error_stats(FloatType::kF32, book_, block.x.data(), block.codes, &block.scale, block.x.size(),
                                  stored_.block_size, &sums, &stats);
-    if (stats.worst_block_e2 > 0) Keep(block, stats.worst_block_e2);
-    if (stored_.encoder == Q4Encoder::kAbsmax && result_.broken_bound.empty()) CheckBounds(block);
+    return stats.worst_block_e2;
   }
 
   void Keep(const Block& block, double sum_e2) {
     WorstBlock worst{block.number, sum_e2, block.scale, {}};
     std::vector<WorstBlock>& blocks = result_.blocks;
-    if (blocks.size() == kWorstBlocks && !IsWorse(worst, blocks.back())) return;
+    if (sum_e2 == 0 || (blocks.size() == kWorstBlocks && !IsWorse(worst, blocks.back()))) return;
     const auto farther = [](const WorstElement& a, const WorstElement& b) {
-      const double left = std::fabs(double{a.source} - double{a.decoded});
-      const double right = std::fabs(double{b.source} - double{b.decoded});
+      const double left = std::fabs(ErrorOf(a.source, a.decoded)), right = std::fabs(ErrorOf(b.source, b.decoded));
       return left != right ? left > right : a.index < b.index;
     };
     for (std::uint64_t i = 0; i < block.x.size(); ++i) {
-      AddSorted(WorstElement{block.first_elem + i, block.x[i], Decoded(block, i)}, farther, kWorstElements,
+      AddSorted(WorstElement{block.first_elem + i, block.x[i], block.decoded[i]}, farther, kWorstElements,
                 &worst.elements);
     }
     AddSorted(std::move(worst), IsWorse<WorstBlock>, kWorstBlocks, &blocks);
   }
 
   void CheckBounds(const Block& block) {
-    constexpr double kRounding = 1 + 1e-5;
     double absmax = 0;
     for (const float x : block.x) absmax = std::max(absmax, std::fabs(double{x}));
     if (absmax < double{std::numeric_limits<float>::min()}) return;  // coded against TINY (Q4.3)
     for (std::uint64_t i = 0; i < block.x.size(); ++i) {
-      const double error = std::fabs(double{block.x[i]} - double{Decoded(block, i)});
+      const double error = std::fabs(ErrorOf(block.x[i], block.decoded[i]));
       const double value{CodeValues(book_)[CodeAt(block.codes, i)]};
       const double bound = HalfStep(sorted_values_, double{block.x[i]} / absmax) * absmax +
                            std::fabs(absmax - double{block.scale}) * std::fabs(value);
@@ -127,7 +158,7 @@ class PieceSearch {
   const PieceReader reader_;
   std::vector<double> sorted_values_;
   std::vector<std::uint8_t> bytes_;
-  std::vector<float> x_;
+  std::vector<float> x_, decoded_;
   WorstBlocks result_;
 };
 

@@ -40,10 +40,12 @@ std::string ProgressLine(const Progress& progress, double seconds, bool bar) {
     line += "[" + std::string(static_cast<std::size_t>(filled), '#') +
             std::string(static_cast<std::size_t>(kBarWidth - filled), ' ') + "] ";
   }
-  line += fmt::format("{:3.0f} %  {} of {}  {}/s  {}/{} tensors  ETA {}", fraction * 100, HumanBytes(progress.done_bytes),
-                      HumanBytes(progress.total_bytes), HumanBytes(static_cast<unsigned long long>(rate)),
-                      progress.done_tensors, progress.total_tensors, eta);
-  return line;
+  line += fmt::format("{:3.0f} %  {} of {}  {}/s", fraction * 100, HumanBytes(progress.done_bytes),
+                      HumanBytes(progress.total_bytes), HumanBytes(static_cast<unsigned long long>(rate)));
+  if (progress.total_tensors != 0) {
+    line += fmt::format("  {}/{} tensors", progress.done_tensors, progress.total_tensors);
+  }
+  return line + "  ETA " + eta;
 }
 
 ProgressPrinter::ProgressPrinter(std::string_view tool, std::string_view mode, bool quiet)
