@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "fmt/format.h"
@@ -91,6 +92,11 @@ std::optional<BnbQuantState> ParseBnbQuantState(std::string_view text, std::stri
   *problem = Fill(*json, &state);
   if (!problem->empty()) return std::nullopt;
   return state;
+}
+
+bool IsSameBnbTable(std::span<const float> got, std::span<const float> expected) {
+  return std::equal(got.begin(), got.end(), expected.begin(), expected.end(),
+                    [](float a, float b) { return std::fabs(a - b) <= 1e-6f; });
 }
 
 }  // namespace q4

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -31,5 +32,9 @@ struct BnbQuantState {
 // The description in `text`, members in any order; nullopt, with the reason in *problem, if a loader could not use it.
 // Untrusted: nothing is allocated but what the text holds.
 std::optional<BnbQuantState> ParseBnbQuantState(std::string_view text, std::string* problem);
+
+// Whether a table of a checkpoint is ours, up to the last digits, which other builds of the library print differently.
+// REQUIRES: as many values.
+bool IsSameBnbTable(std::span<const float> got, std::span<const float> expected);
 
 }  // namespace q4

@@ -116,10 +116,10 @@ struct DumpValue {
   std::string value;        // shortest text that reads back equal; hexadecimal for types without a number
 };
 
-// Elements [start, start + count) of a tensor of a .q4 container, reading only the chunks they lie in. At most
+// Elements [start, start + count) of a tensor of a container or checkpoint, of which little more is read. At most
 // kMaxDump.
-absl::StatusOr<std::vector<DumpValue>> DumpTensor(FileSystem& fs, const std::string& path, const std::string& tensor,
-                                                  std::uint64_t start, std::uint64_t count);
+absl::StatusOr<std::vector<DumpValue>> DumpTensor(FileSystem& fs, const std::string& path, const OpenOptions& options,
+                                                  const std::string& tensor, std::uint64_t start, std::uint64_t count);
 inline constexpr std::uint64_t kMaxDump = 1'000'000;
 
 // What a report shows beyond the summary.

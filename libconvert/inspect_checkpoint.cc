@@ -1,6 +1,3 @@
-// A bitsandbytes weight P has a tensor P.quant_state.bitsandbytes__TYPE whose bytes are JSON text: type, block size,
-// dtype and logical shape. Its other tensors are P (the codes) and P.absmax, P.quant_map, P.nested_absmax,
-// P.nested_quant_map.
 #include "libconvert/inspect_checkpoint.h"
 
 #include <map>
@@ -13,7 +10,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
-#include "libconvert/bnb_quant_state.h"
+#include "libconvert/bnb_weights.h"
 
 namespace q4 {
 namespace {
@@ -44,7 +41,7 @@ class CheckpointInspection {
       const auto weight = weights_.find(info.name);
       InspectTensor entry = weight != weights_.end() ? weight->second : Plain(info);
       entry.name = info.name;
-      entry.stored_bytes += info.bytes;
+      if (weight == weights_.end()) entry.stored_bytes = info.bytes;
       entry.offset = info.offset;
       entry.shard = info.file;
       tensors.push_back(std::move(entry));
@@ -63,26 +60,16 @@ class CheckpointInspection {
     return entry;
   }
 
+  // What is not described well is listed as the tensors that it is; --lint says what is wrong.
   absl::Status FindWeights() {
-    for (const TensorInfo& info : checkpoint_.tensors()) {
-      const std::size_t infix = info.name.find(kBnbQuantStateInfix);
-      if (infix == std::string::npos || info.bytes > kBnbQuantStateBytes) continue;
-      const std::string name = info.name.substr(0, infix);
-      if (checkpoint_.Find(name) == nullptr) continue;
-      std::string text(info.bytes, '\0');
-      Q4_RETURN_IF_ERROR(checkpoint_.Read(info, 0, {reinterpret_cast<std::uint8_t*>(text.data()), text.size()}));
-      std::string problem;
-      const std::optional<BnbQuantState> state = ParseBnbQuantState(text, &problem);
-      if (!state) continue;  // listed as the tensors that they are; --lint says what is wrong
-      InspectTensor weight = Described(*state);
-      for (const std::string& part :
-           {info.name, name + ".absmax", name + ".quant_map", name + ".nested_absmax", name + ".nested_quant_map"}) {
-        const TensorInfo* belongs = checkpoint_.Find(part);
-        if (belongs == nullptr) continue;
-        parts_.insert(part);
-        weight.stored_bytes += belongs->bytes;
+    Q4_ASSIGN_OR_RETURN(const std::vector<BnbWeight> weights, FindBnbWeights(checkpoint_));
+    for (const BnbWeight& weight : weights) {
+      InspectTensor described = Described(weight.state);
+      for (const TensorInfo* belongs : weight.tensors()) {
+        described.stored_bytes += belongs->bytes;
+        if (belongs != weight.codes) parts_.insert(belongs->name);
       }
-      weights_.emplace(name, std::move(weight));
+      weights_.emplace(weight.name, std::move(described));
     }
     return absl::OkStatus();
   }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -14,16 +13,10 @@
 namespace q4 {
 namespace {
 
-std::vector<float> AsFloats(const std::vector<std::uint8_t>& bytes) {
-  std::vector<float> floats(bytes.size() / sizeof(float));
-  std::memcpy(floats.data(), bytes.data(), floats.size() * sizeof(float));
-  return floats;
-}
-
 // Decodes a tensor slab by slab to fp32.
 class SlabDecoder {
  public:
-  SlabDecoder(const Q4Reader& reader, const Q4Tensor& tensor) : reader_(reader), tensor_(tensor) {}
+  SlabDecoder(const Q4Tensor& tensor, const TensorParts& parts) : tensor_(tensor), parts_(parts) {}
 
   bool quantized() const { return tensor_.scheme != Q4Scheme::kRaw; }
   const std::vector<float>& scales() const { return scales_; }       // all; after ReadScales()
@@ -32,57 +25,43 @@ class SlabDecoder {
 
   absl::Status ReadScales() {
     if (!quantized()) return absl::OkStatus();
-    if (!tensor_.nested) {
-      Q4_ASSIGN_OR_RETURN(const auto bytes, reader_.ReadPart(tensor_, Q4Part::kScales));
-      scales_ = AsFloats(bytes);
-      return absl::OkStatus();
-    }
-    Q4_ASSIGN_OR_RETURN(const auto codes, reader_.ReadPart(tensor_, Q4Part::kScaleCodes));
-    Q4_ASSIGN_OR_RETURN(const auto scales2, reader_.ReadPart(tensor_, Q4Part::kScales2));
-    scales_.resize(codes.size());
-    BestCpuKernels().dequantize_scales(codes.data(), AsFloats(scales2).data(), codes.size(), tensor_.nested_offset,
-                                       scales_.data());
+    Q4_ASSIGN_OR_RETURN(scales_, ReadDecodedScales(tensor_, parts_, 0, tensor_.blocks()));
     return absl::OkStatus();
   }
 
-  // `first` is a multiple of kSlabElems, so that a slab of codes is one chunk and one of raw data whole chunks.
+  // `first` is a multiple of kSlabElems.
   absl::Status Decode(std::uint64_t first, std::uint64_t count) {
     values_.resize(count);
     if (quantized()) {
-      const std::uint64_t chunk = tensor_.Part(Q4Part::kCodes)->first_chunk + first / kQ4ChunkElems;
-      Q4_ASSIGN_OR_RETURN(codes_, reader_.ReadChunk(chunk));
+      Q4_ASSIGN_OR_RETURN(codes_, parts_.Read(Q4Part::kCodes, first / 2, PackedBytes(count)));
       BestCpuKernels().dequantize(CodeBookOf(tensor_.scheme), codes_.data(),
                                   scales_.data() + first / tensor_.block_size, count, tensor_.block_size,
                                   FloatType::kF32, values_.data());
       return absl::OkStatus();
     }
     const std::uint64_t item = ItemSize(tensor_.dtype);
-    std::vector<std::uint8_t> bytes;
-    for (std::uint64_t at = first * item; at < (first + count) * item; at += kQ4ChunkBytes) {
-      Q4_ASSIGN_OR_RETURN(const auto chunk,
-                          reader_.ReadChunk(tensor_.Part(Q4Part::kData)->first_chunk + at / kQ4ChunkBytes));
-      bytes.insert(bytes.end(), chunk.begin(), chunk.end());
-    }
+    Q4_ASSIGN_OR_RETURN(const auto bytes, parts_.Read(Q4Part::kData, first * item, count * item));
     BestCpuKernels().convert(FloatTypeOf(tensor_.dtype), bytes.data(), count, FloatType::kF32, values_.data());
     return absl::OkStatus();
   }
 
  private:
-  const Q4Reader& reader_;
   const Q4Tensor& tensor_;
+  const TensorParts& parts_;
   std::vector<float> scales_;
   std::vector<std::uint8_t> codes_;
   std::vector<float> values_;
 };
 
-std::uint64_t DifferingCodes(const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& b) {
-  std::uint64_t count = 0;
-  for (std::size_t i = 0; i < std::min(a.size(), b.size()); ++i) {
-    const int difference = a[i] ^ b[i];
-    count +=
-        static_cast<std::uint64_t>((difference & 0xF0) != 0) + static_cast<std::uint64_t>((difference & 0x0F) != 0);
+// Of `count` codes; the padding nibble is none.
+std::uint64_t DifferingCodes(const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& b,
+                             std::uint64_t count) {
+  std::uint64_t differing = 0;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const int mask = i % 2 == 0 ? 0xF0 : 0x0F;
+    differing += static_cast<std::uint64_t>(((a[i / 2] ^ b[i / 2]) & mask) != 0);
   }
-  return count;
+  return differing;
 }
 
 std::uint64_t DifferingFloats(const std::vector<float>& a, const std::vector<float>& b) {
@@ -95,11 +74,10 @@ std::uint64_t DifferingFloats(const std::vector<float>& a, const std::vector<flo
 
 }  // namespace
 
-absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const Q4Reader& left, const Q4Tensor& a,
-                                                          const Q4Reader& right, const Q4Tensor& b) {
-  static_assert(kSlabElems == kQ4ChunkElems && kSlabElems * 2 % kQ4ChunkBytes == 0);
+absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const Q4Tensor& a, const TensorParts& left, const Q4Tensor& b,
+                                                          const TensorParts& right) {
   if (a.shape != b.shape || !IsQuantizable(a.dtype) || !IsQuantizable(b.dtype)) return std::nullopt;
-  SlabDecoder before(left, a), after(right, b);
+  SlabDecoder before(a, left), after(b, right);
   Q4_RETURN_IF_ERROR(before.ReadScales());
   Q4_RETURN_IF_ERROR(after.ReadScales());
   TensorDelta delta;
@@ -114,7 +92,7 @@ absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const Q4Reader& left, 
     Q4_RETURN_IF_ERROR(before.Decode(first, count));
     Q4_RETURN_IF_ERROR(after.Decode(first, count));
     delta.differing_elems += DifferingFloats(before.values(), after.values());
-    if (same_layout) *delta.differing_codes += DifferingCodes(before.codes(), after.codes());
+    if (same_layout) *delta.differing_codes += DifferingCodes(before.codes(), after.codes(), count);
     for (std::uint64_t i = 0; i < count; ++i) {
       const double x = before.values()[i], y = after.values()[i];
       const double e = x - y;

@@ -1,15 +1,21 @@
 #include "libconvert/inspect_diff.h"
 
+#include <algorithm>
 #include <bit>
 #include <map>
 #include <memory>
 #include <set>
 
 #include "fmt/format.h"
+#include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/q4_parts.h"
 #include "formats/q4_reader.h"
+#include "libconvert/bnb_weights.h"
+#include "libconvert/inspect.h"
 #include "libconvert/model_stats.h"
 #include "libconvert/plan.h"
+#include "libconvert/tensor_parts.h"
 
 namespace q4 {
 namespace {
@@ -81,7 +87,8 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, DiffReport* 
     }
     if (a.has_stats) change.nmse_before = Derive(a.stats).nmse;
     if (b.has_stats) change.nmse_after = Derive(b.stats).nmse;
-    Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(left.reader(at), a, right.reader(*other), b));
+    Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(a, *PartsInContainer(left.reader(at), a), b,
+                                                     *PartsInContainer(right.reader(*other), b)));
     report->changed.push_back(std::move(change));
   }
   for (const Q4Model::Location& at : right.tensors()) {
@@ -158,7 +165,122 @@ absl::Status DiffFiles(const Q4Model& left, const Q4Model& right, DiffReport* re
   return absl::OkStatus();
 }
 
+// One side of a comparison that reads whatever there is.
+struct Side {
+  std::unique_ptr<Q4Model> model;          // a container, or
+  std::unique_ptr<Checkpoint> checkpoint;  // a checkpoint
+  std::vector<ReadableTensor> tensors;     // bytewise sorted by name
+};
+
+absl::StatusOr<Side> OpenSide(FileSystem& fs, const std::string& path, const OpenOptions& options) {
+  Side side;
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
+  if (!is_container) {
+    Q4_ASSIGN_OR_RETURN(side.checkpoint, OpenCheckpoint(fs, path, options));
+    Q4_ASSIGN_OR_RETURN(side.tensors, TensorsOf(*side.checkpoint));
+    return side;
+  }
+  Q4_ASSIGN_OR_RETURN(side.model, Q4Model::Open(fs, path));
+  for (const Q4Model::Location& at : side.model->tensors()) {
+    const Q4Tensor& tensor = side.model->tensor(at);
+    side.tensors.push_back({tensor, PartsInContainer(side.model->reader(at), tensor)});
+  }
+  return side;
+}
+
+// REQUIRES: stored alike.
+absl::StatusOr<bool> SameParts(const ReadableTensor& left, const ReadableTensor& right) {
+  const Q4Tensor& tensor = left.tensor;
+  if (tensor.nested &&
+      std::bit_cast<std::uint32_t>(tensor.nested_offset) != std::bit_cast<std::uint32_t>(right.tensor.nested_offset)) {
+    return false;
+  }
+  for (const Q4Part part : Q4PartsOf(tensor)) {
+    const std::uint64_t bytes = Q4PartRawBytes(tensor, part), piece = Q4ChunkRawSize(part);
+    for (std::uint64_t begin = 0; begin < bytes; begin += piece) {
+      const std::uint64_t count = std::min(piece, bytes - begin);
+      Q4_ASSIGN_OR_RETURN(auto a, left.parts->Read(part, begin, count));
+      Q4_ASSIGN_OR_RETURN(auto b, right.parts->Read(part, begin, count));
+      if (part == Q4Part::kCodes && tensor.elems % 2 != 0 && begin + count == bytes) {
+        a.back() &= 0xF0;  // the rest is padding, which bitsandbytes fills as it likes
+        b.back() &= 0xF0;
+      }
+      if (a != b) return false;
+    }
+  }
+  return true;
+}
+
+absl::Status DiffReadable(const Side& left, const Side& right, DiffReport* report) {
+  auto a = left.tensors.begin(), b = right.tensors.begin();
+  while (a != left.tensors.end() || b != right.tensors.end()) {
+    if (b == right.tensors.end() || (a != left.tensors.end() && a->tensor.name < b->tensor.name)) {
+      report->removed.push_back(a++->tensor.name);
+      continue;
+    }
+    if (a == left.tensors.end() || b->tensor.name < a->tensor.name) {
+      report->added.push_back(b++->tensor.name);
+      continue;
+    }
+    TensorChange change{a->tensor.name, StoredAs(a->tensor), StoredAs(b->tensor), false, {}, {}, {}};
+    bool same = change.before == change.after;
+    if (same) {
+      Q4_ASSIGN_OR_RETURN(same, SameParts(*a, *b));
+      change.content_differs = !same;
+    }
+    if (same) {
+      ++report->equal_tensors;
+    } else {
+      Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(a->tensor, *a->parts, b->tensor, *b->parts));
+      report->changed.push_back(std::move(change));
+    }
+    ++a;
+    ++b;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkpoint& right, DiffReport* report) {
+  std::map<std::string, std::string> after;  // name -> path
+  for (const CompanionFile& file : right.companions()) after.emplace(file.name, file.path);
+  for (const CompanionFile& file : left.companions()) {
+    const auto other = after.find(file.name);
+    if (other == after.end()) {
+      report->files_removed.push_back(file.name);
+      continue;
+    }
+    Q4_ASSIGN_OR_RETURN(const std::string a, ReadWholeFile(fs, file.path, limits::kEmbeddedFileBytes));
+    Q4_ASSIGN_OR_RETURN(const std::string b, ReadWholeFile(fs, other->second, limits::kEmbeddedFileBytes));
+    if (a != b) report->files_changed.push_back(file.name);
+    after.erase(other);
+  }
+  for (const auto& [name, path] : after) report->files_added.push_back(name);
+  return absl::OkStatus();
+}
+
 }  // namespace
+
+absl::StatusOr<DiffReport> DiffWithCheckpoint(FileSystem& fs, const std::string& left, const std::string& right,
+                                              const OpenOptions& options) {
+  const ScopedFloatEnvironment environment;
+  Q4_ASSIGN_OR_RETURN(const Side before, OpenSide(fs, left, options));
+  Q4_ASSIGN_OR_RETURN(const Side after, OpenSide(fs, right, options));
+  DiffReport report;
+  report.left = left;
+  report.right = right;
+  Q4_RETURN_IF_ERROR(DiffReadable(before, after, &report));
+  report.files_compared = before.checkpoint != nullptr && after.checkpoint != nullptr;
+  if (report.files_compared) {
+    Q4_RETURN_IF_ERROR(DiffCompanions(fs, *before.checkpoint, *after.checkpoint, &report));
+  }
+  return report;
+}
+
+absl::StatusOr<bool> HoldsBnbWeights(FileSystem& fs, const std::string& path, const OpenOptions& options) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, OpenCheckpoint(fs, path, options));
+  Q4_ASSIGN_OR_RETURN(const std::vector<BnbWeight> weights, FindBnbWeights(*checkpoint));
+  return !weights.empty();
+}
 
 absl::StatusOr<DiffReport> DiffContainers(FileSystem& fs, const std::string& left, const std::string& right) {
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> before, Q4Model::Open(fs, left));

@@ -1,4 +1,4 @@
-// What changed between two containers.
+// What changed between two models.
 #pragma once
 
 #include <optional>
@@ -7,6 +7,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
+#include "formats/checkpoint.h"
 #include "libconvert/inspect_delta.h"
 
 namespace q4 {
@@ -32,6 +33,7 @@ struct DiffReport {
   std::vector<TensorChange> changed;
   std::uint64_t equal_tensors = 0;
   std::vector<std::string> files_removed, files_added, files_changed;
+  bool files_compared = true;  // a container carries the files of its source, not those of an export
   bool provenance_differs = false;
 
   // Whether a loader gets the same tensors and files from both.
@@ -44,5 +46,13 @@ struct DiffReport {
 // Compares by digests where both sides store a chunk in the same way; only chunks compressed on one side or both are
 // read, and all of each tensor that differs, to say by how much.
 absl::StatusOr<DiffReport> DiffContainers(FileSystem& fs, const std::string& left, const std::string& right);
+
+// Two checkpoints, or a container and a checkpoint, by reading both whole. Weights in the bitsandbytes layout are
+// compared with quantized tensors code by code and scale by scale.
+absl::StatusOr<DiffReport> DiffWithCheckpoint(FileSystem& fs, const std::string& left, const std::string& right,
+                                              const OpenOptions& options);
+
+// Whether a checkpoint holds weights in the bitsandbytes layout.
+absl::StatusOr<bool> HoldsBnbWeights(FileSystem& fs, const std::string& path, const OpenOptions& options);
 
 }  // namespace q4

@@ -8,11 +8,11 @@
 #include "fmt/format.h"
 #include "formats/base/checked_math.h"
 #include "formats/base/status.h"
-#include "formats/q4_parts.h"
 #include "formats/q4_reader.h"
 #include "kernels/kernels.h"
 #include "libconvert/inspect.h"
 #include "libconvert/slab.h"
+#include "libconvert/tensor_parts.h"
 #include "libconvert/verify_issues.h"
 
 namespace q4 {
@@ -20,7 +20,7 @@ namespace {
 
 class RangeDecoder {
  public:
-  RangeDecoder(const Q4Reader& reader, const Q4Tensor& tensor) : reader_(reader), tensor_(tensor) {}
+  RangeDecoder(const Q4Tensor& tensor, const TensorParts& parts) : tensor_(tensor), parts_(parts) {}
 
   // REQUIRES: the range lies inside the tensor and is not empty.
   absl::StatusOr<std::vector<DumpValue>> Decode(std::uint64_t start, std::uint64_t count) const {
@@ -28,51 +28,13 @@ class RangeDecoder {
   }
 
  private:
-  // Bytes [begin, begin + bytes) of a part.
-  absl::StatusOr<std::vector<std::uint8_t>> Read(Q4Part part, std::uint64_t begin, std::uint64_t bytes) const {
-    const std::uint64_t chunk_bytes = Q4ChunkRawSize(part);
-    const std::uint64_t end = begin + bytes;
-    std::vector<std::uint8_t> read;
-    read.reserve(bytes);
-    while (begin < end) {
-      const std::uint64_t at = begin / chunk_bytes;
-      Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> chunk,
-                          reader_.ReadChunk(tensor_.Part(part)->first_chunk + at));
-      const std::uint64_t until = std::min(end, (at + 1) * chunk_bytes);
-      const auto from = chunk.begin() + static_cast<std::ptrdiff_t>(begin % chunk_bytes);
-      read.insert(read.end(), from, from + static_cast<std::ptrdiff_t>(until - begin));
-      begin = until;
-    }
-    return read;
-  }
-  absl::StatusOr<std::vector<float>> ReadFloats(Q4Part part, std::uint64_t first, std::uint64_t count) const {
-    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes,
-                        Read(part, first * sizeof(float), count * sizeof(float)));
-    std::vector<float> floats(count);
-    std::memcpy(floats.data(), bytes.data(), bytes.size());
-    return floats;
-  }
-
-  // Decoded scales of blocks [first, first + count).
-  absl::StatusOr<std::vector<float>> ReadScales(std::uint64_t first, std::uint64_t count) const {
-    if (!tensor_.nested) return ReadFloats(Q4Part::kScales, first, count);
-    const std::uint64_t group = first / kScaleGroup, skipped = first % kScaleGroup;
-    const std::uint64_t blocks = skipped + count;  // decoding begins with a whole group
-    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes, Read(Q4Part::kScaleCodes, group * kScaleGroup, blocks));
-    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales2, ReadFloats(Q4Part::kScales2, group, GroupCount(blocks)));
-    std::vector<float> scales(blocks);
-    BestCpuKernels().dequantize_scales(codes.data(), scales2.data(), blocks, tensor_.nested_offset, scales.data());
-    scales.erase(scales.begin(), scales.begin() + static_cast<std::ptrdiff_t>(skipped));
-    return scales;
-  }
-
   absl::StatusOr<std::vector<DumpValue>> DecodeQuantized(std::uint64_t start, std::uint64_t count) const {
     const std::uint64_t first_block = start / tensor_.block_size;
     const std::uint64_t first = first_block * tensor_.block_size;  // even, so that it begins a byte
     const std::uint64_t elems = start + count - first;
     const std::uint64_t blocks = BlockCount(elems, tensor_.block_size);
-    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes, Read(Q4Part::kCodes, first / 2, PackedBytes(elems)));
-    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales, ReadScales(first_block, blocks));
+    Q4_ASSIGN_OR_RETURN(const auto codes, parts_.Read(Q4Part::kCodes, first / 2, PackedBytes(elems)));
+    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales, ReadDecodedScales(tensor_, parts_, first_block, blocks));
     const std::uint64_t item = ItemSize(tensor_.dtype);
     std::vector<std::uint8_t> decoded(elems * item);
     BestCpuKernels().dequantize(CodeBookOf(tensor_.scheme), codes.data(), scales.data(), elems, tensor_.block_size,
@@ -89,7 +51,7 @@ class RangeDecoder {
 
   absl::StatusOr<std::vector<DumpValue>> DecodeRaw(std::uint64_t start, std::uint64_t count) const {
     const std::uint64_t item = ItemSize(tensor_.dtype);
-    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, Read(Q4Part::kData, start * item, count * item));
+    Q4_ASSIGN_OR_RETURN(const auto bytes, parts_.Read(Q4Part::kData, start * item, count * item));
     std::vector<DumpValue> values;
     values.reserve(count);
     for (std::uint64_t i = 0; i < count; ++i) values.push_back({start + i, -1, 0, TextOf(bytes.data() + i * item)});
@@ -143,25 +105,39 @@ class RangeDecoder {
     return {};
   }
 
-  const Q4Reader& reader_;
   const Q4Tensor& tensor_;
+  const TensorParts& parts_;
 };
+
+absl::StatusOr<std::vector<DumpValue>> Dump(const std::string& path, const Q4Tensor& tensor, const TensorParts& parts,
+                                            std::uint64_t start, std::uint64_t count) {
+  if (count == 0 || count > kMaxDump || !RangeFits(start, count, tensor.elems)) {
+    return Fail(kBadDumpRange, path, tensor.name,
+                GotExpected(fmt::format("{}:{}", start, count),
+                            fmt::format("at most {} of {} elements", kMaxDump, tensor.elems)));
+  }
+  const ScopedFloatEnvironment environment;
+  return RangeDecoder(tensor, parts).Decode(start, count);
+}
 
 }  // namespace
 
-absl::StatusOr<std::vector<DumpValue>> DumpTensor(FileSystem& fs, const std::string& path, const std::string& tensor,
-                                                  std::uint64_t start, std::uint64_t count) {
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
-  const Q4Model::Location* at = model->Find(tensor);
-  if (at == nullptr) return Fail(kNoSuchTensor, path, tensor);
-  const Q4Tensor& stored = model->tensor(*at);
-  if (count == 0 || count > kMaxDump || !RangeFits(start, count, stored.elems)) {
-    return Fail(kBadDumpRange, path, tensor,
-                GotExpected(fmt::format("{}:{}", start, count),
-                            fmt::format("at most {} of {} elements", kMaxDump, stored.elems)));
+absl::StatusOr<std::vector<DumpValue>> DumpTensor(FileSystem& fs, const std::string& path, const OpenOptions& options,
+                                                  const std::string& tensor, std::uint64_t start, std::uint64_t count) {
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
+  if (is_container) {
+    Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+    const Q4Model::Location* at = model->Find(tensor);
+    if (at == nullptr) return Fail(kNoSuchTensor, path, tensor);
+    const Q4Tensor& stored = model->tensor(*at);
+    return Dump(path, stored, *PartsInContainer(model->reader(*at), stored), start, count);
   }
-  const ScopedFloatEnvironment environment;
-  return RangeDecoder(model->reader(*at), stored).Decode(start, count);
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, OpenCheckpoint(fs, path, options));
+  Q4_ASSIGN_OR_RETURN(const std::vector<ReadableTensor> tensors, TensorsOf(*checkpoint));
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [&](const ReadableTensor& entry) { return entry.tensor.name == tensor; });
+  if (found == tensors.end()) return Fail(kNoSuchTensor, path, tensor);
+  return Dump(path, found->tensor, *found->parts, start, count);
 }
 
 absl::StatusOr<DumpRange> ParseDumpRange(const std::string& text) {

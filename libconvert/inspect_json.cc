@@ -140,6 +140,7 @@ std::string DiffReportJson(const DiffReport& report) {
   for (const TensorRename& rename : report.renamed) {
     json["renamed"].push_back({{"before", rename.before}, {"after", rename.after}});
   }
+  json["files_compared"] = report.files_compared;
   json["files_removed"] = report.files_removed;
   json["files_added"] = report.files_added;
   json["files_changed"] = report.files_changed;

@@ -265,6 +265,7 @@ std::string DiffReportText(const DiffReport& report) {
   for (const std::string& name : report.files_removed) text += "- file " + Printable(name) + "\n";
   for (const std::string& name : report.files_added) text += "+ file " + Printable(name) + "\n";
   for (const std::string& name : report.files_changed) text += "~ file " + Printable(name) + "\n";
+  if (!report.files_compared) text += "files were not compared: a checkpoint in 4 bits has its own\n";
   if (report.provenance_differs) text += "~ provenance\n";
   text += fmt::format("{} tensors equal, {} renamed, {} changed, {} removed, {} added: {}\n",
                       Grouped(report.equal_tensors), Grouped(report.renamed.size()), Grouped(report.changed.size()),

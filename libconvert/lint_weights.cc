@@ -3,7 +3,6 @@
 #include "libconvert/lint_weights.h"
 
 #include <array>
-#include <cmath>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -199,27 +198,20 @@ class WeightLint {
     return floats;
   }
 
-  // Whether a table of a checkpoint is ours, up to the last digits that other builds of the library print differently.
-  static bool SameTable(std::span<const float> got, std::span<const float> expected) {
-    for (std::size_t i = 0; i < expected.size(); ++i) {
-      if (!(std::fabs(got[i] - expected[i]) <= 1e-6f)) return false;
-    }
-    return true;
-  }
-
   // REQUIRES, as CheckNumbers: CheckSizes() holds.
   absl::Status CheckMaps(const std::string& name, const Parts& parts, const BnbQuantState& state) {
     if (parts.quant_map != nullptr) {
       Q4_ASSIGN_OR_RETURN(const std::vector<float> map, ReadFloats(*parts.quant_map));
       const CodeBook other = state.book == CodeBook::kNf4 ? CodeBook::kFp4 : CodeBook::kNf4;
-      if (!SameTable(map, CodeValues(state.book))) {
-        findings_.Add(kLintQuantMap, name,
-                      SameTable(map, CodeValues(other)) ? "it is that of the other type" : "it is of neither type");
+      if (!IsSameBnbTable(map, CodeValues(state.book))) {
+        findings_.Add(
+            kLintQuantMap, name,
+            IsSameBnbTable(map, CodeValues(other)) ? "it is that of the other type" : "it is of neither type");
       }
     }
     if (state.nested && parts.nested_map != nullptr) {
       Q4_ASSIGN_OR_RETURN(const std::vector<float> map, ReadFloats(*parts.nested_map));
-      if (!SameTable(map, NestedMap())) findings_.Add(kLintNestedMap, name);
+      if (!IsSameBnbTable(map, NestedMap())) findings_.Add(kLintNestedMap, name);
     }
     return absl::OkStatus();
   }

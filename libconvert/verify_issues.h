@@ -47,6 +47,8 @@ inline constexpr Issue kBaselineTensorGone{6308, ExitCode::kCheckFailed, "tensor
 // q4inspect.
 inline constexpr Issue kNoSuchTensor{6401, ExitCode::kUsage, "no tensor of that name"};
 inline constexpr Issue kBadDumpRange{6402, ExitCode::kUsage, "--dump takes START:COUNT inside the tensor"};
+inline constexpr Issue kBnbWeight{6403, ExitCode::kInvalidInput,
+                                 "bitsandbytes weight cannot be decoded; q4inspect --lint says what is wrong"};
 
 inline constexpr Issue kVerifyInterrupted{6901, ExitCode::kInterrupted, "interrupted before everything was checked"};
 

@@ -34,9 +34,18 @@ absl::StatusOr<ToolResult> DiffWithSource(const std::string& container, const st
 absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const bool left_is_container, IsQ4Container(PosixFileSystem(), flags.file));
   Q4_ASSIGN_OR_RETURN(const bool right_is_container, IsQ4Container(PosixFileSystem(), flags.diff));
-  if (left_is_container && !right_is_container) return DiffWithSource(flags.file, flags.diff, flags);
-  if (right_is_container && !left_is_container) return DiffWithSource(flags.diff, flags.file, flags);
-  Q4_ASSIGN_OR_RETURN(const DiffReport report, DiffContainers(PosixFileSystem(), flags.file, flags.diff));
+  OpenOptions open;
+  open.follow_symlinks = flags.follow_symlinks;
+  open.allow_empty = true;
+  if (left_is_container != right_is_container) {
+    const std::string& checkpoint = left_is_container ? flags.diff : flags.file;
+    Q4_ASSIGN_OR_RETURN(const bool is_quantized, HoldsBnbWeights(PosixFileSystem(), checkpoint, open));
+    if (!is_quantized) return DiffWithSource(left_is_container ? flags.file : flags.diff, checkpoint, flags);
+  }
+  Q4_ASSIGN_OR_RETURN(const DiffReport report,
+                      left_is_container && right_is_container
+                          ? DiffContainers(PosixFileSystem(), flags.file, flags.diff)
+                          : DiffWithCheckpoint(PosixFileSystem(), flags.file, flags.diff, open));
   ToolResult result;
   result.output = flags.json ? DiffReportJson(report) : DiffReportText(report);
   if (!report.SameContent()) result.exit_code = ExitCode::kCheckFailed;
@@ -53,7 +62,7 @@ absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
   return result;
 }
 
-absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const InspectReport& report) {
+absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const OpenOptions& open, const InspectReport& report) {
   const InspectTensor* tensor = FindTensor(report, flags.tensor);
   if (tensor == nullptr) return Fail(kNoSuchTensor, flags.file, flags.tensor);
   InspectDetail detail;
@@ -61,7 +70,7 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
   detail.list_tensors = detail.stats = true;
   if (!flags.dump.empty()) {
     Q4_ASSIGN_OR_RETURN(const DumpRange range, ParseDumpRange(flags.dump));
-    Q4_ASSIGN_OR_RETURN(detail.dump, DumpTensor(PosixFileSystem(), flags.file, flags.tensor, range.start, range.count));
+    Q4_ASSIGN_OR_RETURN(detail.dump, DumpTensor(PosixFileSystem(), flags.file, open, flags.tensor, range.start, range.count));
   }
   ToolResult result;
   if (flags.json) {
@@ -92,7 +101,7 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
   Q4_ASSIGN_OR_RETURN(
       const InspectReport report,
       InspectModel(PosixFileSystem(), flags.file, open, summary ? InspectScope::kSummary : InspectScope::kTensors));
-  if (!flags.tensor.empty()) return InspectTensorInDepth(flags, report);
+  if (!flags.tensor.empty()) return InspectTensorInDepth(flags, open, report);
   Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort}));
   ToolResult result;
   result.output =

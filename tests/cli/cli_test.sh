@@ -110,6 +110,11 @@ says '"document": *"q4verify-report"'
 mkdir other && cp -r "$src"/. other && chmod -R u+w other
 printf '\001' | dd of=other/model.safetensors bs=1 seek=$(($(wc -c < other/model.safetensors) - 2)) conv=notrunc 2> /dev/null
 expect 6 'Q4-62[0-9][0-9]' q4inspect tiny.q4 --diff other
+expect 0 '' q4inspect tiny.q4 --diff bnb
+says '21 tensors equal, 0 renamed, 0 changed'
+expect 0 '' q4inspect bnb --diff tiny.q4 --json
+says '"document": *"q4inspect-diff"'
+expect 0 '' q4inspect bnb --tensor model.layers.0.mlp.up_proj.weight --dump 0:8
 
 # ---- dry run: exact size, nothing written
 expect 0 '' q4convert "$src" -o dry.q4 --dry-run

@@ -27,6 +27,7 @@ ISSUES = {
                                    *range(6541, 6546), *range(6551, 6564)]},
     **{number: VERDICT for number in range(6201, 6217) if number != 6213},
     6218: ("a verdict, as above", "tests/libconvert/verify_report_test.cc"),
+    6403: ("asked of a --diff with a damaged bitsandbytes weight", "tests/libconvert/inspect_bnb_test.cc"),
     6219: ("a --tensor that matches nothing", "tests/libconvert/verify_report_test.cc"),
     **{number: VERDICT for number in range(6301, 6305)},
     **{number: GATE for number in (*range(4201, 4207), *range(6305, 6309))},
