@@ -1,4 +1,4 @@
-// RunConversion: find and check the output, run the pipeline, gate, publish.
+// RunConversion: find and check the output, run the pipeline, judge, publish.
 #include "libconvert/convert.h"
 
 #include <fmt/format.h>
@@ -12,30 +12,11 @@
 #include "libconvert/convert_issues.h"
 #include "libconvert/convert_output.h"
 #include "libconvert/gate_judge.h"
-#include "libconvert/model_stats.h"
 #include "libconvert/pipeline.h"
 #include "libconvert/thread_pool.h"
 
 namespace q4 {
 namespace {
-
-// One message that names every tensor above the limit.
-absl::Status CheckGate(const ConvertReport& report, double max_nmse, const std::string& output) {
-  std::vector<std::string> breaches;
-  for (const ConvertedShard& shard : report.shards) {
-    for (const Q4Tensor& tensor : shard.index.tensors) {
-      if (!tensor.has_stats) continue;
-      const double nmse = Derive(tensor.stats).nmse;
-      if (!(nmse <= max_nmse)) breaches.push_back(fmt::format("tensor '{}' {:.6g}", tensor.name, nmse));
-    }
-  }
-  if (breaches.empty()) return absl::OkStatus();
-  std::string list;
-  for (std::size_t i = 0; i < std::min<std::size_t>(breaches.size(), 5); ++i) list += (i ? ", " : "") + breaches[i];
-  if (breaches.size() > 5) list += fmt::format(" and {} more", breaches.size() - 5);
-  return Fail(kGateBroken, output, list, GotExpected(fmt::format("{} tensors above", breaches.size()),
-                                                     fmt::format("at most {:.6g}", max_nmse)));
-}
 
 // Converts into `output`, which is found and checked.
 absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, FileSystem& fs, const Checkpoint& checkpoint,
@@ -54,7 +35,6 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, FileSystem& 
   Q4_ASSIGN_OR_RETURN(report.shards, output.Finish(report.provenance));
   for (const ConvertedShard& shard : report.shards) report.output_bytes += shard.seal.file_bytes;
   if (report.shards.size() > 1) report.index_path = Q4ShardIndexName(path);
-  if (run.max_nmse) Q4_RETURN_IF_ERROR(CheckGate(report, *run.max_nmse, path));
   if (!run.gates.empty()) {
     std::vector<const Q4Index*> indexes;
     for (const ConvertedShard& shard : report.shards) indexes.push_back(&shard.index);

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <functional>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,7 +28,6 @@ struct RunOptions {
   const KernelTable* kernels = nullptr;                  // nullptr: BestCpuKernels()
   SlabEngine* engine = nullptr;                          // where slabs are quantized; nullptr: on the cores, with `kernels`
   bool force = false;                                    // replace an existing output
-  std::optional<double> max_nmse;                        // a tensor above it fails the run, leaving no output
   bool resume = true;                                    // go on with what an interrupted run left; else begin from the start
   JournalPace pace;                                      // how much an interruption may cost
   std::vector<Gate> gates;                               // held against the whole model before it is published
@@ -60,14 +58,12 @@ struct ConvertReport {
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force);
 
-// Runs the plan. The output appears by an atomic rename when everything is written and synced.
+// Runs the plan. The output appears by an atomic rename when everything is written and synced. It does not when a gate is broken, which
+// is no error: ask the report.
 //
 // What a long run has written is noted in OUTPUT.journal. If it ends for a reason that lies outside of input and options (interrupted,
 // killed, disk full, device failed), OUTPUT.partial and the journal stay, and the same call goes on with them, to the same bytes; after
-// any other error nothing remains. Errors: exit code 1 output refused, 2 I/O, 3 non-finite input, 6 max_nmse exceeded, 7 cancelled.
-// Runs the plan. The output appears by an atomic rename when everything is written and synced; on any error nothing
-// remains. Nor does it when a gate is broken, which is no error: ask the report. Errors: exit code 1 output refused, 2 I/O,
-// 3 non-finite input, 6 max_nmse exceeded, 7 cancelled.
+// any other error nothing remains. Errors: exit code 1 output refused, 2 I/O, 3 non-finite input, 7 cancelled.
 absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                                             const ConvertOptions& options, const RunOptions& run,
                                             const std::string& output);

@@ -29,16 +29,10 @@ struct PlannedOwner {
   std::uint64_t index() const { return tensor != nullptr ? tensor->tensor : number; }
 };
 
-// Every owner of the plan, in the order of writing.
-std::vector<PlannedOwner> OwnersOf(const ConversionPlan& plan) {
-  std::vector<PlannedOwner> owners;
-  for (std::size_t s = 0; s < plan.shards.size(); ++s) {
-    const PlannedShard& shard = plan.shards[s];
-    for (std::uint64_t n = 0; n < OwnerCount(shard); ++n) {
-      owners.push_back({s, n, n < shard.files.size() ? nullptr : &shard.tensors[n - shard.files.size()]});
-    }
-  }
-  return owners;
+PlannedOwner OwnerAt(const ConversionPlan& plan, std::size_t shard, std::uint64_t number) {
+  const PlannedShard& planned = plan.shards[shard];
+  const std::uint64_t files = planned.files.size();
+  return {shard, number, number < files ? nullptr : &planned.tensors[number - files]};
 }
 
 // The sizes of the chunks that an owner must have, before compression.
@@ -141,18 +135,22 @@ Journal ReadJournal(FileSystem& fs, const std::string& path, const Sha256& run_i
   if (!(*file)->ReadAt(0, bytes).ok()) return {};
   Journal journal = ParseJournal(bytes, run_id);
 
-  const std::vector<PlannedOwner> planned = OwnersOf(plan);
+  // In the plan's order of writing: shard by shard.
   std::size_t good = 0;
-  while (good < journal.owners.size() && good < planned.size() &&
-         FollowsPlan(journal.owners[good], planned[good], checkpoint, plan, options)) {
-    ++good;
+  bool follows = true;
+  for (std::size_t shard = 0; follows && shard < plan.shards.size(); ++shard) {
+    for (std::uint64_t number = 0; follows && number < OwnerCount(plan.shards[shard]); ++number) {
+      follows = good < journal.owners.size() &&
+                FollowsPlan(journal.owners[good], OwnerAt(plan, shard, number), checkpoint, plan, options);
+      good += follows;
+    }
   }
   const bool sources_exist =
       std::all_of(journal.digests.begin(), journal.digests.end(), [&](const SourceDigestState& state) {
         return state.file < checkpoint.files().size() &&
                state.sha256.bytes <= checkpoint.files()[state.file].file->size();
       });
-  const bool seal_fits = !journal.sealed || (good == planned.size() && journal.sealed->size() == plan.shards.size());
+  const bool seal_fits = !journal.sealed || (follows && journal.sealed->size() == plan.shards.size());
   if (good == 0 || !sources_exist || !seal_fits) return {};
   journal.CutAfter(good);
   return journal;
@@ -160,13 +158,13 @@ Journal ReadJournal(FileSystem& fs, const std::string& path, const Sha256& run_i
 
 bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, const std::vector<bool>& published,
                       const ConversionPlan& plan, unsigned threads, Journal* journal) {
-  const std::vector<PlannedOwner> planned = OwnersOf(plan);
   std::vector<std::unique_ptr<RandomAccessFile>> files(partials.size());
   std::vector<StoredChunk> chunks;
   std::size_t good = 0;  // owners before the first whose place is not even there
   std::vector<std::uint64_t> ends(partials.size(), kQ4HeaderBytes);
   for (; good < journal->owners.size(); ++good) {
-    const std::size_t shard = planned[good].shard;
+    const PlannedOwner planned = OwnerAt(plan, journal->owners[good].shard, journal->owners[good].number);
+    const std::size_t shard = planned.shard;
     if (published[shard]) continue;
     if (files[shard] == nullptr) {
       absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = fs.OpenForRead(partials[shard], SymbolicLinks::kRefuse);
@@ -174,8 +172,8 @@ bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, 
       files[shard] = *std::move(file);
     }
     Q4ChunkPlace place;
-    place.section = planned[good].tensor != nullptr ? Q4ChunkPlace::Section::kTensor : Q4ChunkPlace::Section::kFile;
-    place.owner = planned[good].index();
+    place.section = planned.tensor != nullptr ? Q4ChunkPlace::Section::kTensor : Q4ChunkPlace::Section::kFile;
+    place.owner = planned.index();
     for (const Q4Chunk& chunk : journal->owners[good].chunks) {
       chunks.push_back({good, shard, place, ends[shard], &chunk});
       ends[shard] = chunk.offset + chunk.stored_bytes;
@@ -209,18 +207,17 @@ Q4Tensor SettledTensor(const Q4Tensor& planned, const TensorInfo& source, const 
 
 absl::Status Retrace(const Journal& journal, std::size_t shard, const Checkpoint& checkpoint,
                      const ConversionPlan& plan, const ConvertOptions& options, Q4Writer* writer) {
-  const std::vector<PlannedOwner> planned = OwnersOf(plan);
-  for (std::size_t i = 0; i < journal.owners.size(); ++i) {
-    const JournalOwner& owner = journal.owners[i];
+  for (const JournalOwner& owner : journal.owners) {
     if (owner.shard != shard) continue;
-    if (planned[i].tensor == nullptr) {
+    const PlannedOwner planned = OwnerAt(plan, shard, owner.number);
+    if (planned.tensor == nullptr) {
       Q4_RETURN_IF_ERROR(writer->BeginFile(owner.number));
       for (const Q4Chunk& chunk : owner.chunks) Q4_RETURN_IF_ERROR(writer->AppendStored(chunk));
       continue;
     }
-    const std::size_t tensor = planned[i].tensor->tensor;
+    const std::size_t tensor = planned.tensor->tensor;
     const Q4Tensor settled =
-        SettledTensor(PlannedEntry(planned[i], plan), checkpoint.tensors()[planned[i].tensor->source], owner, options);
+        SettledTensor(PlannedEntry(planned, plan), checkpoint.tensors()[planned.tensor->source], owner, options);
     Q4_RETURN_IF_ERROR(writer->ReviseTensor(tensor, settled));
     Q4_RETURN_IF_ERROR(writer->BeginTensor(tensor));
     auto chunk = owner.chunks.begin();

@@ -73,6 +73,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   FileSystem& fs = PosixFileSystem();
   std::vector<Gate> gates;
+  if (flags.max_nmse) gates.push_back(FlagGate("--max-nmse", "nmse", /*is_maximum=*/true, *flags.max_nmse, kNmseTooHigh));
   if (!flags.gate.empty()) {
     Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(fs, flags.gate));
     gates.push_back(std::move(gate));
@@ -99,7 +100,6 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   run.threads = threads;
   run.max_memory = flags.max_memory;
   run.force = flags.force;
-  run.max_nmse = flags.max_nmse;
   run.resume = !flags.no_resume;
   run.pace.bytes = flags.sync_every;
   run.gates = std::move(gates);

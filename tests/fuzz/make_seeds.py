@@ -63,6 +63,21 @@ def json_seeds() -> None:
         {"match": "experts", "type": "fp4", "block_size": 128, "double_quant": False, "encoder": "absmax"},
         {"match": "layers\\.0\\.", "keep": True}]}))
     write("recipe", "unknown_key", '{"rules":[{"match":"a","blocksize":64}]}')
+    write("gate", "every_key", json.dumps({"rules": [
+        {"name": "all", "max_nmse": 0.012, "min_cosine": 0.99},
+        {"match": "\\.up_proj\\.", "type": "nf4", "block_size": 64, "optional": True, "max_nmse": None, "max_bias": 1e-3},
+        {"scope": "role", "match": "^up_proj$", "max_rmse": 1}, {"scope": "layer", "max_mse": 1},
+        {"scope": "model", "min_sqnr_db": 20}]}))
+    write("gate", "default", (ROOT / "docs" / "gates" / "default.json").read_text())
+    write("gate", "unknown_key", '{"rules":[{"match":"a","max_nsme":1}]}')
+    stats = {"nmse": 0.009, "sqnr_db": 20.4}
+    write("baseline", "report", json.dumps(
+        {"document": "q4verify-report", "version": 1, "model": stats,
+         "groups": [{"kind": "layer", "name": "model.layers.0", "stats": stats},
+                    {"kind": "role", "name": "up_proj", "stats": stats}],
+         "tensors": [{"name": "model.layers.0.mlp.up_proj.weight", "scheme": "nf4", "stats": stats},
+                     {"name": "gone", "scheme": "raw", "stats": None}]}))
+    write("baseline", "other_document", '{"document":"q4inspect-diff"}')
     write("shard_index", "two_shards", json.dumps(
         {"metadata": {"total_size": 3, "note": [1]},
          "weight_map": {"a.weight": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors",

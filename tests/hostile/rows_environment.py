@@ -101,7 +101,7 @@ def e03():
     yield accept({IN: MODEL, "out.q4": b"old"}, command=convert("--force"))
     yield Case({IN: UNREADABLE, "out.q4": b"precious"}, issue=4101, command=convert("--force"))
     yield Case(
-        {IN: MODEL, "out.q4": b"precious"}, code=6, issue=6101, command=convert("--force", "--max-nmse", "1e-12")
+        {IN: MODEL, "out.q4": b"precious"}, code=6, issue=6301, command=convert("--force", "--max-nmse", "1e-12")
     )
     yield Case({"m.q4": GOOD, "out": Directory}, code=1, issue=8002, command=export("--to", "safetensors"))
     yield Case(

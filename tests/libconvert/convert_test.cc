@@ -290,10 +290,12 @@ TEST_CASE("a refused, failed or cancelled run leaves the output as it was", "[th
     setup.dir.Write("out.q4", "precious");
     RunOptions run;
     run.force = true;
-    run.max_nmse = 1e-6;
+    run.gates.push_back(FlagGate("--max-nmse", "nmse", /*is_maximum=*/true, 1e-6, kNmseTooHigh));
     const auto report = setup.Run(run);
-    CHECK(ExitCodeOf(report.status()) == ExitCode::kCheckFailed);
-    CHECK(MessageOf(report.status()).find("tensor 'model.layers.0") != std::string::npos);
+    REQUIRE(report.ok());
+    REQUIRE_FALSE(report->gate_findings.empty());
+    CHECK(report->gate_findings[0].issue == kNmseTooHigh.number);
+    CHECK(report->gate_findings[0].message.find("tensor 'model.layers.0") != std::string::npos);
     CHECK(*ReadWholeFile(PosixFileSystem(), out, 100) == "precious");
     CHECK(Leftovers(setup.dir) == 1);
   }
