@@ -55,7 +55,7 @@ absl::StatusOr<Q4EncodedChunk> EncodeQ4Chunk(const Sha256& file_id, const Q4Chun
                                              std::vector<std::uint8_t> raw, std::uint8_t plane_bytes,
                                              const Q4Compression& compression) {
   Q4EncodedChunk chunk;
-  chunk.entry.raw_bytes = raw.size();
+  chunk.entry.raw_bytes = static_cast<std::uint32_t>(raw.size());
   if (compression.zstd) {
     Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> frame,
                         plane_bytes == 1 ? CompressZstd(raw, compression.level)
@@ -69,7 +69,7 @@ absl::StatusOr<Q4EncodedChunk> EncodeQ4Chunk(const Sha256& file_id, const Q4Chun
     }
   }
   if (chunk.entry.codec == Q4Codec::kStored) chunk.stored = std::move(raw);
-  chunk.entry.stored_bytes = chunk.stored.size();
+  chunk.entry.stored_bytes = static_cast<std::uint32_t>(chunk.stored.size());
   chunk.entry.xxh3 = Xxh3(chunk.stored, Q4ChunkSeed(file_id, place));
   chunk.entry.sha256 = Sha256Of(chunk.stored);
   return chunk;

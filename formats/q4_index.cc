@@ -1,11 +1,14 @@
 // Encoding writes the section table from sizes known in advance, then one section after the other. Decoding checks
 // the table, cuts the index into its sections and walks them side by side: a tensor record says how many dimensions
-// and name bytes are its own, so that nothing in the index points anywhere.
+// and name bytes are its own, so that nothing in the index points anywhere. Nine tenths of a large index are chunks and
+// statistics; their records are used in place.
 #include "formats/q4_index.h"
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <string>
+#include <type_traits>
 
 #include "fmt/format.h"
 #include "formats/base/checked_math.h"
@@ -16,6 +19,8 @@
 
 namespace q4 {
 namespace {
+
+static_assert(std::endian::native == std::endian::little, "records are used as they lie in the file");
 
 using SectionSizes = std::array<std::uint64_t, kQ4SectionCount>;
 constexpr std::uint64_t kTableBytes = 8 + kQ4SectionCount * Q4SectionEntry::kBytes;
@@ -41,7 +46,7 @@ SectionSizes SizesOf(const Q4Index& index, std::uint64_t chunk_count, std::uint6
 
 Q4TensorRecord RecordOf(const Q4Tensor& tensor) {
   Q4TensorRecord record;
-  record.first_chunk = tensor.elems == 0 ? 0 : tensor.parts.front().first_chunk;
+  record.first_chunk = tensor.first_chunk;
   record.name_bytes = static_cast<std::uint32_t>(tensor.name.size());
   record.block_size = tensor.block_size;
   record.dtype = static_cast<std::uint8_t>(tensor.dtype);
@@ -54,7 +59,7 @@ Q4TensorRecord RecordOf(const Q4Tensor& tensor) {
   return record;
 }
 
-// The sections of an index, as spans into it and readers of them.
+// The sections of an index, each as a reader of its bytes.
 class Sections {
  public:
   absl::Status Parse(std::span<const std::uint8_t> bytes, std::string_view path);
@@ -138,7 +143,18 @@ absl::Status TakeName(Sections* sections, std::uint32_t name_bytes, std::string_
   return absl::OkStatus();
 }
 
-absl::Status DecodeTensor(Sections* sections, std::string_view path, Q4Tensor* tensor) {
+// The next `count` records of a section where they lie in `bytes`, which the result keeps alive. REQUIRES: so many are
+// there, and the section is a part of `bytes`.
+template <typename Record>
+std::shared_ptr<const Record> TakeInPlace(const SharedArray<std::uint8_t>& bytes, std::uint64_t count,
+                                          ByteReader* section) {
+  static_assert(std::is_trivially_copyable_v<Record> && alignof(Record) <= kQ4SectionAlignment);
+  const auto records = section->Bytes(count * sizeof(Record));
+  return {bytes.owner(), reinterpret_cast<const Record*>(records.data())};
+}
+
+absl::Status DecodeTensor(Sections* sections, const SharedArray<std::uint8_t>& bytes, std::string_view path,
+                          Q4Tensor* tensor) {
   Q4TensorRecord record;
   const bool reserved_zero = record.DecodeFrom(&(*sections)[Q4SectionKind::kTensors]);
   Q4_RETURN_IF_ERROR(TakeName(sections, record.name_bytes, path, &tensor->name));
@@ -166,12 +182,11 @@ absl::Status DecodeTensor(Sections* sections, std::string_view path, Q4Tensor* t
   if (tensor->elems == 0 && record.first_chunk != 0) {
     return Fail(kQ4TensorRecord, path, "tensor '" + tensor->name + "'", "has a chunk but no elements");
   }
-  FillQ4Parts(record.first_chunk, tensor);
-
+  tensor->first_chunk = record.first_chunk;
   if (tensor->has_stats) {
     ByteReader& stats = (*sections)[Q4SectionKind::kStats];
     if (stats.remaining() < kQ4StatsRecordBytes) return Misfit(Q4SectionKind::kStats, path);
-    DecodeQ4StatsRecord(&stats, &tensor->stats);
+    tensor->stats = TakeInPlace<Q4Stats>(bytes, 1, &stats);
   }
   return absl::OkStatus();
 }
@@ -224,7 +239,7 @@ std::vector<std::uint8_t> EncodeQ4Index(const Q4Index& index) {
   for (const Q4Chunk& chunk : index.chunks) EncodeQ4ChunkRecord(chunk, &out);
   end_section();
   for (const Q4Tensor& tensor : index.tensors) {
-    if (tensor.has_stats) EncodeQ4StatsRecord(tensor.stats, &out);
+    if (tensor.has_stats) EncodeQ4StatsRecord(*tensor.stats, &out);
   }
   end_section();
   out.Text(index.provenance);
@@ -232,7 +247,7 @@ std::vector<std::uint8_t> EncodeQ4Index(const Q4Index& index) {
   return out.Take();
 }
 
-absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, std::span<const std::uint8_t> bytes,
+absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, const SharedArray<std::uint8_t>& bytes,
                                       std::string_view path) {
   Sections sections;
   Q4_RETURN_IF_ERROR(sections.Parse(bytes, path));
@@ -246,8 +261,10 @@ absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, std::span<const st
   Q4_ASSIGN_OR_RETURN(
       const std::uint64_t tensor_count,
       CountRecords(&sections, Q4SectionKind::kTensors, Q4TensorRecord::kBytes, limits::kTensorsPerCheckpoint, path));
-  index.tensors.resize(tensor_count);
-  for (Q4Tensor& tensor : index.tensors) Q4_RETURN_IF_ERROR(DecodeTensor(&sections, path, &tensor));
+  index.tensors.reserve(tensor_count);
+  for (std::uint64_t i = 0; i < tensor_count; ++i) {
+    Q4_RETURN_IF_ERROR(DecodeTensor(&sections, bytes, path, &index.tensors.emplace_back()));
+  }
 
   Q4_ASSIGN_OR_RETURN(const std::uint64_t file_count, CountRecords(&sections, Q4SectionKind::kFiles,
                                                                    Q4FileRecord::kBytes, limits::kEmbeddedFiles, path));
@@ -260,9 +277,11 @@ absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, std::span<const st
 
   Q4_ASSIGN_OR_RETURN(const std::uint64_t chunk_count, CountRecords(&sections, Q4SectionKind::kChunks,
                                                                     kQ4ChunkRecordBytes, limits::kQ4IndexBytes, path));
-  index.chunks.resize(chunk_count);
+  index.chunks = {TakeInPlace<Q4Chunk>(bytes, chunk_count, &sections[Q4SectionKind::kChunks]), chunk_count};
   for (std::uint64_t i = 0; i < chunk_count; ++i) {
-    if (!DecodeQ4ChunkRecord(&sections[Q4SectionKind::kChunks], &index.chunks[i])) {
+    const Q4Chunk& chunk = index.chunks[i];
+    const bool zero = std::all_of(chunk.reserved.begin(), chunk.reserved.end(), [](std::uint8_t b) { return b == 0; });
+    if (!zero || chunk.codec > Q4Codec::kZstd) {
       return Fail(kQ4ChunkCodec, path, fmt::format("chunk {}", i), "codec or reserved bytes");
     }
   }

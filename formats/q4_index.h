@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string_view>
 #include <vector>
 
@@ -20,9 +19,11 @@ std::uint64_t Q4IndexBytes(const Q4Index& index, std::uint64_t chunk_count, std:
 std::vector<std::uint8_t> EncodeQ4Index(const Q4Index& index);
 
 // The index and, from the header, what identifies the file. Checks everything that one record can tell
-// (ValidateQ4Tensor, ...); the caller goes on with ValidateQ4Index(). Allocates no more than a small multiple of
-// `bytes`. `path` is for messages.
-absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, std::span<const std::uint8_t> bytes,
+// (ValidateQ4Tensor, ...); the caller goes on with ValidateQ4Index(). `path` is for messages.
+//
+// Chunks and statistics stay where they are, so the result keeps `bytes` alive; the rest takes no more than a small
+// multiple of it. REQUIRES: bytes.data() is aligned as operator new does it.
+absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, const SharedArray<std::uint8_t>& bytes,
                                       std::string_view path);
 
 }  // namespace q4

@@ -196,11 +196,11 @@ bool Q4FileRecord::DecodeFrom(ByteReader* in) {
 
 void EncodeQ4ChunkRecord(const Q4Chunk& chunk, ByteWriter* out) {
   out->U64(chunk.offset);
-  out->U32(static_cast<std::uint32_t>(chunk.stored_bytes));
-  out->U32(static_cast<std::uint32_t>(chunk.raw_bytes));
+  out->U32(chunk.stored_bytes);
+  out->U32(chunk.raw_bytes);
   out->U8(static_cast<std::uint8_t>(chunk.codec));
   out->U8(chunk.plane_bytes);
-  out->Zeros(6);
+  out->Bytes(chunk.reserved);
   out->U64(chunk.xxh3);
   out->Bytes(chunk.sha256);
 }

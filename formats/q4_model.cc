@@ -57,6 +57,9 @@ absl::StatusOr<std::unique_ptr<Q4Model>> Q4Model::Open(FileSystem& fs, const std
     model->shards_.push_back(std::move(shard));
   }
 
+  std::size_t tensor_count = 0;
+  for (const auto& shard : model->shards_) tensor_count += shard->index().tensors.size();
+  model->tensors_.reserve(tensor_count);
   for (std::size_t s = 0; s < model->shards_.size(); ++s) {
     for (std::size_t t = 0; t < model->shards_[s]->index().tensors.size(); ++t) model->tensors_.push_back({s, t});
   }

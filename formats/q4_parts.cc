@@ -64,16 +64,23 @@ std::uint64_t Q4ChunkCountOf(const Q4Tensor& tensor) {
   return count;
 }
 
-void FillQ4Parts(std::uint64_t first_chunk, Q4Tensor* tensor) {
-  const std::span<const Q4Part> parts = Q4PartsOf(*tensor);
-  tensor->parts.clear();
-  tensor->parts.reserve(parts.size());
-  for (const Q4Part part : parts) {
-    const std::uint64_t raw_bytes = Q4PartRawBytes(*tensor, part);
+Q4PartList Q4Tensor::parts() const {
+  Q4PartList list;
+  std::uint64_t chunk = first_chunk;
+  for (const Q4Part part : Q4PartsOf(*this)) {
+    const std::uint64_t raw_bytes = Q4PartRawBytes(*this, part);
     const std::uint64_t chunk_count = CeilDiv(raw_bytes, Q4ChunkRawSize(part));
-    tensor->parts.push_back({part, raw_bytes, first_chunk, chunk_count});
-    first_chunk += chunk_count;
+    list.Add({part, raw_bytes, chunk, chunk_count});
+    chunk += chunk_count;
   }
+  return list;
+}
+
+std::optional<Q4PartEntry> Q4Tensor::Part(Q4Part part) const {
+  for (const Q4PartEntry& entry : parts()) {
+    if (entry.part == part) return entry;
+  }
+  return std::nullopt;
 }
 
 const char* Q4PartName(Q4Part part) {

@@ -28,9 +28,6 @@ std::uint8_t Q4PlaneBytes(const Q4Tensor& tensor, Q4Part part);
 // All chunks of a tensor. REQUIRES: as Q4PartRawBytes.
 std::uint64_t Q4ChunkCountOf(const Q4Tensor& tensor);
 
-// Sets tensor->parts, whose chunks begin at `first_chunk`. REQUIRES: as Q4PartRawBytes.
-void FillQ4Parts(std::uint64_t first_chunk, Q4Tensor* tensor);
-
 // "codes", "scales", ...
 const char* Q4PartName(Q4Part part);
 

@@ -1,10 +1,12 @@
-// Nothing is allocated or followed before it was checked: magic, header, footer, index digest, root, structure, in
-// this order.
+// Nothing is allocated or followed before it was checked: magic, header, footer, XXH3 of the index, structure. The root,
+// a SHA-256 of the index, is computed meanwhile, and nothing is given out before it is known to be right.
 #include "formats/q4_reader.h"
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <future>
+#include <system_error>
 
 #include "fmt/format.h"
 #include "formats/base/checked_math.h"
@@ -45,16 +47,45 @@ absl::Status ReadHeader(const RandomAccessFile& file, std::span<std::uint8_t, kQ
   return absl::OkStatus();
 }
 
-// Memory for the index, not cleared before it is read into.
-class Buffer {
- public:
-  explicit Buffer(std::uint64_t bytes) : bytes_(bytes), data_(std::make_unique_for_overwrite<std::uint8_t[]>(bytes)) {}
-  std::span<std::uint8_t> span() { return {data_.get(), bytes_}; }
+// From this size on an index is worth a second thread.
+constexpr std::uint64_t kLargeIndexBytes = 1u << 20;
 
- private:
-  std::size_t bytes_;
-  std::unique_ptr<std::uint8_t[]> data_;
-};
+// Starts `job` on a thread of its own, or lets it run when its result is asked for.
+template <typename Job>
+auto Start(bool beside, Job job) {
+  if (beside) {
+    try {
+      return std::async(std::launch::async, job);
+    } catch (const std::system_error&) {
+      // The process may have no more threads: slower, but no error.
+    }
+  }
+  return std::async(std::launch::deferred, job);
+}
+
+// Two threads read a large index: most of the time goes into new pages of memory.
+absl::Status ReadIndexInto(const RandomAccessFile& file, std::uint64_t offset, std::span<std::uint8_t> bytes) {
+  if (bytes.size() < kLargeIndexBytes) return file.ReadAt(offset, bytes);
+  const std::size_t half = bytes.size() / 2;
+  std::future<absl::Status> second =
+      Start(true, [&file, offset, bytes, half] { return file.ReadAt(offset + half, bytes.subspan(half)); });
+  Q4_RETURN_IF_ERROR(file.ReadAt(offset, bytes.first(half)));
+  return second.get();
+}
+
+// The bytes of the index, their XXH3 checked.
+absl::StatusOr<SharedArray<std::uint8_t>> ReadIndex(const RandomAccessFile& file, const Q4Footer& footer,
+                                                    const Sha256& file_id) {
+  // Not cleared before it is read into.
+  const std::shared_ptr<std::uint8_t> memory(new std::uint8_t[footer.index_bytes],
+                                             std::default_delete<std::uint8_t[]>());
+  const std::span<std::uint8_t> bytes(memory.get(), footer.index_bytes);
+  Q4_RETURN_IF_ERROR(ReadIndexInto(file, footer.index_offset, bytes));
+  if (Xxh3(bytes, Q4Seed(file_id, Q4DigestSection::kIndex)) != footer.index_xxh3) {
+    return Fail(kQ4IndexDamaged, file.path(), "index");
+  }
+  return SharedArray<std::uint8_t>(memory, bytes.size());
+}
 
 std::vector<float> AsFloats(const std::vector<std::uint8_t>& bytes) {
   std::vector<float> floats(bytes.size() / sizeof(float));
@@ -77,16 +108,22 @@ absl::StatusOr<std::unique_ptr<Q4Reader>> Q4Reader::Open(FileSystem& fs, const s
   Q4_ASSIGN_OR_RETURN(const Q4Footer footer, Q4Footer::DecodeFrom(footer_bytes, header.file_id, path));
   Q4_RETURN_IF_ERROR(CheckFooter(footer, file.size(), path));
 
-  Buffer index(footer.index_bytes);
-  Q4_RETURN_IF_ERROR(file.ReadAt(footer.index_offset, index.span()));
-  if (Xxh3(index.span(), Q4Seed(header.file_id, Q4DigestSection::kIndex)) != footer.index_xxh3) {
-    return Fail(kQ4IndexDamaged, path, "index");
-  }
-  if (Q4Root(header_bytes, index.span()) != footer.root) return Fail(kQ4RootDiffers, path, "footer");
-  Q4_ASSIGN_OR_RETURN(reader->index_, DecodeQ4Index(header, index.span(), path));
-  Q4_ASSIGN_OR_RETURN(reader->chunk_owner_, ValidateQ4Index(reader->index_, footer.index_offset, path));
+  Q4_ASSIGN_OR_RETURN(const SharedArray<std::uint8_t> index_bytes, ReadIndex(file, footer, header.file_id));
+  // Of a large index the SHA-256 takes as long as decoding. Nothing decoded is used before it is known to be right.
+  std::future<Sha256> root = Start(index_bytes.size() >= kLargeIndexBytes,
+                                   [&header_bytes, &index_bytes] { return Q4Root(header_bytes, index_bytes); });
+  const absl::Status structure = reader->DecodeIndex(header, footer, index_bytes);
+  if (root.get() != footer.root) return Fail(kQ4RootDiffers, path, "footer");
+  Q4_RETURN_IF_ERROR(structure);
   reader->seal_ = {footer.root, footer.file_bytes, footer.index_offset, footer.index_bytes};
   return reader;
+}
+
+absl::Status Q4Reader::DecodeIndex(const Q4Header& header, const Q4Footer& footer,
+                                   const SharedArray<std::uint8_t>& bytes) {
+  Q4_ASSIGN_OR_RETURN(index_, DecodeQ4Index(header, bytes, path()));
+  Q4_ASSIGN_OR_RETURN(chunk_owner_, ValidateQ4Index(index_, footer.index_offset, path()));
+  return absl::OkStatus();
 }
 
 std::int64_t Q4Reader::FindTensor(std::string_view name) const {
@@ -106,7 +143,7 @@ std::string Q4Reader::DescribeChunk(std::uint64_t chunk) const {
     const Q4EmbeddedFile& file = index_.files[chunk_owner_[chunk]];
     return fmt::format("file '{}', chunk {}", file.name, chunk - file.first_chunk);
   }
-  for (const Q4PartEntry& part : tensor->parts) {
+  for (const Q4PartEntry& part : tensor->parts()) {
     const std::uint64_t number = chunk - part.first_chunk;
     if (chunk >= part.first_chunk && number < part.chunk_count) {
       return fmt::format("tensor '{}', {}, chunk {}", tensor->name, Q4PartName(part.part), number);
@@ -133,7 +170,7 @@ std::uint64_t Q4Reader::SeedOf(std::uint64_t chunk) const {
     place.chunk = chunk - index_.files[chunk_owner_[chunk]].first_chunk;
   } else {
     place.owner = chunk_owner_[chunk] - index_.files.size();
-    place.chunk = chunk - tensor->parts.front().first_chunk;
+    place.chunk = chunk - tensor->first_chunk;
   }
   return Q4ChunkSeed(index_.file_id, place);
 }
@@ -159,8 +196,8 @@ absl::StatusOr<std::vector<std::uint8_t>> Q4Reader::ReadChunk(std::uint64_t chun
 }
 
 absl::StatusOr<std::vector<std::uint8_t>> Q4Reader::ReadPart(const Q4Tensor& tensor, Q4Part part) const {
-  const Q4PartEntry* entry = tensor.Part(part);
-  if (entry == nullptr) return Fail(kQ4NoSuchPart, path(), "tensor '" + tensor.name + "'", Q4PartName(part));
+  const std::optional<Q4PartEntry> entry = tensor.Part(part);
+  if (!entry) return Fail(kQ4NoSuchPart, path(), "tensor '" + tensor.name + "'", Q4PartName(part));
   std::vector<std::uint8_t> out;
   out.reserve(entry->raw_bytes);
   for (std::uint64_t i = 0; i < entry->chunk_count; ++i) {
@@ -196,11 +233,11 @@ absl::Status Q4Reader::VerifyChunk(std::uint64_t chunk) const {
   // In pieces that stay in a core's cache: both digests then read them from there.
   constexpr std::uint64_t kPieceBytes = std::uint64_t{256} << 10;
   const Q4Chunk& entry = index_.chunks[chunk];
-  std::vector<std::uint8_t> piece(std::min(kPieceBytes, entry.stored_bytes));
+  std::vector<std::uint8_t> piece(std::min<std::uint64_t>(kPieceBytes, entry.stored_bytes));
   Xxh3Stream xxh3(SeedOf(chunk));
   Sha256Stream sha256;
   for (std::uint64_t at = 0; at < entry.stored_bytes; at += piece.size()) {
-    piece.resize(std::min(kPieceBytes, entry.stored_bytes - at));
+    piece.resize(std::min<std::uint64_t>(kPieceBytes, entry.stored_bytes - at));
     Q4_RETURN_IF_ERROR(file_->ReadAt(entry.offset + at, piece));
     xxh3.Update(piece);
     sha256.Update(piece);
@@ -225,7 +262,7 @@ absl::Status Q4Reader::VerifyTail() const {
 
 absl::StatusOr<Q4TensorData> ReadQ4Tensor(const Q4Reader& reader, const Q4Tensor& tensor) {
   Q4TensorData data;
-  for (const Q4PartEntry& part : tensor.parts) {
+  for (const Q4PartEntry& part : tensor.parts()) {
     Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> bytes, reader.ReadPart(tensor, part.part));
     switch (part.part) {
       case Q4Part::kData:

@@ -12,6 +12,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/q4_container.h"
+#include "formats/q4_layout.h"
 #include "formats/q4_parts.h"
 #include "formats/q4_shards.h"
 #include "formats/q4_validate.h"
@@ -59,6 +60,8 @@ class Q4Reader {
 
  private:
   Q4Reader() = default;
+  // Sets index_ and chunk_owner_, every rule of docs/format.md but the digests checked.
+  absl::Status DecodeIndex(const Q4Header& header, const Q4Footer& footer, const SharedArray<std::uint8_t>& bytes);
   // The stored bytes of a chunk, their XXH3 checked.
   absl::StatusOr<std::vector<std::uint8_t>> ReadStored(std::uint64_t chunk) const;
   absl::StatusOr<std::vector<std::uint8_t>> Decode(std::uint64_t chunk, std::vector<std::uint8_t> stored) const;

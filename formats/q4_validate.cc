@@ -1,5 +1,6 @@
-// Rules of one record come first, then those across records. The payload is walked once in file order, so that each
-// chunk is compared with what the shapes and the chunk before it determine.
+// Rules of one record come first, then those across records. The tensors are walked once in the order of the index and
+// note what they expect of their chunks; then the payload is walked once in file order, so that each chunk is compared
+// with what the shapes and the chunk before it determine.
 #include "formats/q4_validate.h"
 
 #include <bit>
@@ -25,7 +26,9 @@ constexpr std::uint64_t kProvenanceBytes = 16u << 20;
 std::string TensorPlace(const Q4Tensor& tensor) { return "tensor '" + tensor.name + "'"; }
 
 bool IsContainerBlockSize(std::uint32_t block_size) {
-  return block_size >= 32 && block_size <= 4096 && std::has_single_bit(block_size);
+  const bool power_of_two =
+      (block_size & (block_size - 1)) == 0;  // one of a hundred thousand: no call for the bit count
+  return block_size >= 32 && block_size <= 4096 && power_of_two;
 }
 
 // The rules of a quantized tensor; an empty text when they hold.
@@ -63,111 +66,101 @@ bool IsPlainRelativePath(std::string_view name) {
 
 constexpr std::uint32_t kNoOwner = std::numeric_limits<std::uint32_t>::max();
 
-// Gives chunks [first, first + count) to `owner`; false if they do not exist or belong to another.
-bool Claim(std::uint64_t first, std::uint64_t count, std::size_t owner, Q4ChunkOwners* owners) {
-  if (!RangeFits(first, count, owners->size())) return false;
-  for (std::uint64_t chunk = first; chunk < first + count; ++chunk) {
-    if ((*owners)[chunk] != kNoOwner) return false;
-    (*owners)[chunk] = static_cast<std::uint32_t>(owner);
-  }
-  return true;
-}
+// What the shape of a chunk's owner determines.
+struct ExpectedChunk {
+  std::uint32_t raw_bytes;
+  std::uint16_t alignment;
+  std::uint8_t planes;  // if it is compressed
+};
 
-absl::StatusOr<Q4ChunkOwners> AssignOwners(const Q4Index& index, std::string_view path) {
-  Q4ChunkOwners owners(index.chunks.size(), kNoOwner);
+// Gives every chunk to its owner, and notes what the owner expects of it. Owners come in the order of the index, which
+// is not that of the payload.
+class ChunkClaims {
+ public:
+  explicit ChunkClaims(std::size_t chunks) : owners_(chunks, kNoOwner), expected_(chunks) {}
+
+  // Claims the chunks of one part for `owner`; false if they do not exist or belong to another.
+  bool Claim(std::size_t owner, const Q4PartEntry& part, std::uint64_t chunk_size, std::uint8_t planes,
+             std::uint64_t alignment) {
+    if (!RangeFits(part.first_chunk, part.chunk_count, owners_.size())) return false;
+    for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
+      const std::uint64_t chunk = part.first_chunk + i;
+      if (owners_[chunk] != kNoOwner) return false;
+      owners_[chunk] = static_cast<std::uint32_t>(owner);
+      expected_[chunk] = {static_cast<std::uint32_t>(Q4ChunkRawBytes(part.raw_bytes, chunk_size, i)),
+                          static_cast<std::uint16_t>(i == 0 ? alignment : 1), planes};
+    }
+    return true;
+  }
+
+  const ExpectedChunk& expected(std::size_t chunk) const { return expected_[chunk]; }
+  const Q4ChunkOwners& owners() const { return owners_; }
+  Q4ChunkOwners TakeOwners() { return std::move(owners_); }
+
+ private:
+  Q4ChunkOwners owners_;
+  std::vector<ExpectedChunk> expected_;
+};
+
+absl::StatusOr<ChunkClaims> ClaimChunks(const Q4Index& index, std::string_view path) {
+  ChunkClaims claims(index.chunks.size());
   for (std::size_t i = 0; i < index.files.size(); ++i) {
     const Q4EmbeddedFile& file = index.files[i];
-    if (!Claim(file.first_chunk, file.chunk_count, i, &owners)) {
+    const Q4PartEntry whole{Q4Part::kData, file.raw_bytes, file.first_chunk, file.chunk_count};
+    if (!claims.Claim(i, whole, kQ4ChunkBytes, 1, kQ4SegmentAlignment)) {
       return Fail(kQ4ChunkOwner, path, "file '" + file.name + "'");
     }
   }
   for (std::size_t i = 0; i < index.tensors.size(); ++i) {
-    for (const Q4PartEntry& part : index.tensors[i].parts) {
-      if (!Claim(part.first_chunk, part.chunk_count, index.files.size() + i, &owners)) {
-        return Fail(kQ4ChunkOwner, path, TensorPlace(index.tensors[i]));
+    const Q4Tensor& tensor = index.tensors[i];
+    std::uint64_t alignment = kQ4SegmentAlignment;
+    for (const Q4PartEntry& part : tensor.parts()) {
+      if (!claims.Claim(index.files.size() + i, part, Q4ChunkRawSize(part.part), Q4PlaneBytes(tensor, part.part),
+                        alignment)) {
+        return Fail(kQ4ChunkOwner, path, TensorPlace(tensor));
       }
+      alignment = kQ4PartAlignment;
     }
   }
-  for (std::size_t chunk = 0; chunk < owners.size(); ++chunk) {
-    if (owners[chunk] == kNoOwner) return Fail(kQ4ChunkOwner, path, fmt::format("chunk {}", chunk), "has none");
+  for (std::size_t chunk = 0; chunk < index.chunks.size(); ++chunk) {
+    if (claims.owners()[chunk] == kNoOwner)
+      return Fail(kQ4ChunkOwner, path, fmt::format("chunk {}", chunk), "has none");
   }
-  return owners;
+  return claims;
 }
 
-// Walks the payload in file order and compares each chunk with what its owner's shape and the chunks before it
-// determine.
-class PayloadWalk {
- public:
-  PayloadWalk(const Q4Index& index, std::string_view path) : index_(index), path_(path) {}
-
-  // All chunks of one part. `alignment` is that of its first chunk.
-  absl::Status Part(std::uint64_t first_chunk, std::uint64_t raw_bytes, std::uint64_t chunk_size, std::uint8_t planes,
-                    std::uint64_t alignment) {
-    const std::uint64_t count = CeilDiv(raw_bytes, chunk_size);
-    for (std::uint64_t i = 0; i < count; ++i) {
-      Q4_RETURN_IF_ERROR(
-          Chunk(first_chunk + i, Q4ChunkRawBytes(raw_bytes, chunk_size, i), planes, i == 0 ? alignment : 1));
-    }
-    return absl::OkStatus();
+// Compares one chunk with what its owner and the chunks before it determine. `*end` is where the chunk before ended.
+absl::Status ValidateChunk(const Q4Chunk& chunk, std::size_t number, const ExpectedChunk& expected, std::uint64_t* end,
+                           std::string_view path) {
+  const auto where = [number] { return fmt::format("chunk {}", number); };
+  if (chunk.raw_bytes != expected.raw_bytes) {
+    return Fail(kQ4ChunkSize, path, where(),
+                GotExpected(fmt::to_string(chunk.raw_bytes), fmt::to_string(expected.raw_bytes)));
   }
-
-  // The end of the last chunk seen.
-  std::uint64_t end() const { return end_; }
-
- private:
-  absl::Status Chunk(std::uint64_t number, std::uint64_t raw_bytes, std::uint8_t planes, std::uint64_t alignment) {
-    const Q4Chunk& chunk = index_.chunks[number];
-    const auto where = [number] { return fmt::format("chunk {}", number); };
-    if (chunk.raw_bytes != raw_bytes) {
-      return Fail(kQ4ChunkSize, path_, where(),
-                  GotExpected(fmt::to_string(chunk.raw_bytes), fmt::to_string(raw_bytes)));
-    }
-    const bool stored = chunk.codec == Q4Codec::kStored;
-    const bool size_holds = stored ? chunk.stored_bytes == raw_bytes
-                                   : chunk.stored_bytes > 0 && CompressionPays(raw_bytes, chunk.stored_bytes);
-    if (!size_holds || chunk.plane_bytes != (stored ? 1 : planes)) {
-      return Fail(kQ4ChunkCodec, path_, where(),
-                  fmt::format("codec {}, {} planes, {} of {} bytes", static_cast<int>(chunk.codec), chunk.plane_bytes,
-                              chunk.stored_bytes, raw_bytes));
-    }
-    std::uint64_t offset = 0;
-    std::uint64_t end = 0;
-    if (!CheckedAlignUp(end_, alignment, &offset) || chunk.offset != offset ||
-        !CheckedAdd(offset, chunk.stored_bytes, &end)) {
-      return Fail(kQ4ChunkPlace, path_, where(), GotExpected(fmt::to_string(chunk.offset), fmt::to_string(offset)));
-    }
-    end_ = end;
-    return absl::OkStatus();
+  const bool stored = chunk.codec == Q4Codec::kStored;
+  const bool size_holds = stored ? chunk.stored_bytes == chunk.raw_bytes
+                                 : chunk.stored_bytes > 0 && CompressionPays(chunk.raw_bytes, chunk.stored_bytes);
+  if (!size_holds || chunk.plane_bytes != (stored ? 1 : expected.planes)) {
+    return Fail(kQ4ChunkCodec, path, where(),
+                fmt::format("codec {}, {} planes, {} of {} bytes", static_cast<int>(chunk.codec), chunk.plane_bytes,
+                            chunk.stored_bytes, chunk.raw_bytes));
   }
+  std::uint64_t offset = 0;
+  if (!CheckedAlignUp(*end, expected.alignment, &offset) || chunk.offset != offset ||
+      !CheckedAdd(offset, chunk.stored_bytes, end)) {
+    return Fail(kQ4ChunkPlace, path, where(), GotExpected(fmt::to_string(chunk.offset), fmt::to_string(offset)));
+  }
+  return absl::OkStatus();
+}
 
-  const Q4Index& index_;
-  std::string_view path_;
-  std::uint64_t end_ = kQ4HeaderBytes;
-};
-
-absl::Status ValidatePayload(const Q4Index& index, const Q4ChunkOwners& owners, std::uint64_t index_offset,
+absl::Status ValidatePayload(const Q4Index& index, const ChunkClaims& claims, std::uint64_t index_offset,
                              std::string_view path) {
-  PayloadWalk walk(index, path);
-  std::uint64_t chunk = 0;
-  while (chunk < owners.size()) {
-    const std::size_t owner = owners[chunk];
-    if (owner < index.files.size()) {
-      const Q4EmbeddedFile& file = index.files[owner];
-      Q4_RETURN_IF_ERROR(walk.Part(file.first_chunk, file.raw_bytes, kQ4ChunkBytes, 1, kQ4SegmentAlignment));
-      chunk += file.chunk_count;
-      continue;
-    }
-    const Q4Tensor& tensor = index.tensors[owner - index.files.size()];
-    std::uint64_t alignment = kQ4SegmentAlignment;
-    for (const Q4PartEntry& part : tensor.parts) {
-      Q4_RETURN_IF_ERROR(walk.Part(part.first_chunk, part.raw_bytes, Q4ChunkRawSize(part.part),
-                                   Q4PlaneBytes(tensor, part.part), alignment));
-      alignment = kQ4PartAlignment;
-      chunk += part.chunk_count;
-    }
+  std::uint64_t end = kQ4HeaderBytes;
+  for (std::size_t chunk = 0; chunk < index.chunks.size(); ++chunk) {
+    Q4_RETURN_IF_ERROR(ValidateChunk(index.chunks[chunk], chunk, claims.expected(chunk), &end, path));
   }
   std::uint64_t expected = 0;
-  if (!CheckedAlignUp(walk.end(), kQ4SegmentAlignment, &expected) || index_offset != expected) {
+  if (!CheckedAlignUp(end, kQ4SegmentAlignment, &expected) || index_offset != expected) {
     return Fail(kQ4ChunkPlace, path, "index", GotExpected(fmt::to_string(index_offset), fmt::to_string(expected)));
   }
   return absl::OkStatus();
@@ -243,9 +236,9 @@ absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_
     return Fail(kQ4Provenance, path, "index");
   Q4_RETURN_IF_ERROR(ValidateOrder(index.tensors, kQ4TensorOrder, path));
   Q4_RETURN_IF_ERROR(ValidateOrder(index.files, kQ4FileOrder, path));
-  Q4_ASSIGN_OR_RETURN(Q4ChunkOwners owners, AssignOwners(index, path));
-  Q4_RETURN_IF_ERROR(ValidatePayload(index, owners, index_offset, path));
-  return owners;
+  Q4_ASSIGN_OR_RETURN(ChunkClaims claims, ClaimChunks(index, path));
+  Q4_RETURN_IF_ERROR(ValidatePayload(index, claims, index_offset, path));
+  return claims.TakeOwners();
 }
 
 absl::Status ValidateQ4Scales(const Q4Tensor& tensor, Q4Part part, std::span<const std::uint8_t> raw,

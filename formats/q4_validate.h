@@ -28,7 +28,7 @@ using Q4ChunkOwners = std::vector<std::uint32_t>;
 
 // Every rule across records: order and uniqueness of names, one owner per chunk, sizes computed from shapes, codecs,
 // offsets without hole or overlap up to `index_offset`. Returns the chunks' owners. REQUIRES: ValidateQ4Tensor()
-// holds for each tensor, ValidateQ4File() for each file, and `parts` were set by FillQ4Parts().
+// holds for each tensor, ValidateQ4File() for each file, and its `first_chunk` is set.
 absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_t index_offset, std::string_view path);
 
 // F3.6 for scales: finite, and of the sign that the encoder gives. `raw` are whole f32 values of `part`; parts

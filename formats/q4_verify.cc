@@ -20,7 +20,7 @@ struct PartPlace {
 PartPlace PlaceOf(const Q4Reader& reader, std::uint64_t chunk) {
   const Q4Tensor* tensor = reader.TensorOfChunk(chunk);
   if (tensor == nullptr) return {};
-  for (const Q4PartEntry& part : tensor->parts) {
+  for (const Q4PartEntry& part : tensor->parts()) {
     if (chunk - part.first_chunk < part.chunk_count) {
       const std::uint64_t number = chunk - part.first_chunk;
       return {tensor, part.part, number * Q4ChunkRawSize(part.part), number + 1 == part.chunk_count};

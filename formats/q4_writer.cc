@@ -44,8 +44,7 @@ absl::Status PreparePlan(Q4Index* index, std::string_view path) {
 struct Q4Writer::State {
   enum class Phase { kIdle, kInFile, kInTensor, kInPart, kFinished };
 
-  State(WritableFile* f, Q4Index i)
-      : file(f), index(std::move(i)), begun(index.tensors.size()), first_chunk(begun.size()) {}
+  State(WritableFile* f, Q4Index i) : file(f), index(std::move(i)), begun(index.tensors.size()) {}
 
   // Appends to the file, gathering what is small.
   absl::Status Write(std::span<const std::uint8_t> bytes) {
@@ -87,9 +86,9 @@ struct Q4Writer::State {
 
   WritableFile* file;
   Q4Index index;
-  std::vector<std::uint8_t> header;        // as written; the root covers it
-  std::vector<bool> begun;                 // tensors whose segment was started
-  std::vector<std::uint64_t> first_chunk;  // of each tensor
+  std::vector<Q4Chunk> chunks;       // those of `index` when it is finished
+  std::vector<std::uint8_t> header;  // as written; the root covers it
+  std::vector<bool> begun;           // tensors whose segment was started
   std::size_t files_begun = 0;
   bool any_tensor_begun = false;
   bool retracing = false;  // the file holds it already: count only
@@ -112,7 +111,7 @@ absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Resume(WritableFile* file, Q
 
 absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Begin(WritableFile* file, Q4Index index, bool retracing) {
   index.version = kQ4FormatVersion;
-  index.chunks.clear();
+  index.chunks = {};
   if (absl::Status plan = PreparePlan(&index, file->path()); !plan.ok()) return Misuse(file->path(), MessageOf(plan));
   ByteWriter header;
   Q4Header{index.version, index.required_features, 0, index.file_id, index.shard, index.shard_count}.EncodeTo(&header);
@@ -141,7 +140,7 @@ absl::Status Q4Writer::BeginTensor(std::size_t tensor) {
     return Misuse(s.file->path(), fmt::format("tensor {} out of turn", tensor));
   }
   s.begun[tensor] = true;
-  s.first_chunk[tensor] = s.index.chunks.size();
+  s.index.tensors[tensor].first_chunk = s.index.tensors[tensor].elems == 0 ? 0 : s.chunks.size();
   s.any_tensor_begun = true;
   s.phase = State::Phase::kInTensor;
   s.alignment = kQ4SegmentAlignment;
@@ -162,26 +161,26 @@ absl::Status Q4Writer::BeginPart(Q4Part part) {
 absl::Status Q4Writer::Append(const Q4EncodedChunk& chunk) {
   State& s = *state_;
   if (!s.in_segment() || s.retracing || chunk.stored.size() != chunk.entry.stored_bytes) {
-    return Misuse(s.file->path(), fmt::format("chunk {} out of turn", s.index.chunks.size()));
+    return Misuse(s.file->path(), fmt::format("chunk {} out of turn", s.chunks.size()));
   }
   Q4_RETURN_IF_ERROR(s.PadTo(s.alignment));
   s.alignment = 1;
-  s.index.chunks.push_back(chunk.entry);
-  s.index.chunks.back().offset = s.size();
+  s.chunks.push_back(chunk.entry);
+  s.chunks.back().offset = s.size();
   return s.Write(chunk.stored);
 }
 
 absl::Status Q4Writer::AppendStored(const Q4Chunk& chunk) {
   State& s = *state_;
   if (!s.in_segment() || !s.retracing) {
-    return Misuse(s.file->path(), fmt::format("chunk {} out of turn", s.index.chunks.size()));
+    return Misuse(s.file->path(), fmt::format("chunk {} out of turn", s.chunks.size()));
   }
   Q4_RETURN_IF_ERROR(s.PadTo(s.alignment));
   s.alignment = 1;
   if (chunk.offset != s.size()) {
-    return Misuse(s.file->path(), fmt::format("chunk {} lies elsewhere", s.index.chunks.size()));
+    return Misuse(s.file->path(), fmt::format("chunk {} lies elsewhere", s.chunks.size()));
   }
-  s.index.chunks.push_back(chunk);
+  s.chunks.push_back(chunk);
   s.flushed += chunk.stored_bytes;
   return absl::OkStatus();
 }
@@ -209,7 +208,7 @@ void Q4Writer::SetTensorResult(std::size_t tensor, bool nested, float nested_off
   entry.nested = nested;
   entry.nested_offset = nested_offset;
   entry.has_stats = stats != nullptr;
-  entry.stats = stats != nullptr ? *stats : Q4Stats{};
+  entry.stats = stats != nullptr ? std::make_shared<const Q4Stats>(*stats) : nullptr;
 }
 
 absl::StatusOr<Q4Seal> Q4Writer::Finish(std::string provenance) {
@@ -219,10 +218,10 @@ absl::StatusOr<Q4Seal> Q4Writer::Finish(std::string provenance) {
   if (s.retracing) return Misuse(path, "finished while retracing");
   s.phase = State::Phase::kFinished;
   s.index.provenance = std::move(provenance);
-  for (std::size_t i = 0; i < s.index.tensors.size(); ++i) {
-    Q4Tensor& tensor = s.index.tensors[i];
+  s.index.chunks = std::move(s.chunks);
+  for (const Q4Tensor& tensor : s.index.tensors) {
     if (absl::Status status = ValidateQ4Tensor(tensor, path); !status.ok()) return Misuse(path, MessageOf(status));
-    FillQ4Parts(tensor.elems == 0 ? 0 : s.first_chunk[i], &tensor);
+    if (tensor.has_stats && tensor.stats == nullptr) return Misuse(path, "tensor '" + tensor.name + "' has no result");
   }
   Q4_RETURN_IF_ERROR(s.PadTo(kQ4SegmentAlignment));
 
@@ -249,6 +248,7 @@ absl::StatusOr<Q4Seal> Q4Writer::Finish(std::string provenance) {
 
 absl::Status Q4Writer::Flush() { return state_->Flush(); }
 std::uint64_t Q4Writer::bytes_written() const { return state_->size(); }
+std::span<const Q4Chunk> Q4Writer::chunks() const { return state_->chunks; }
 const Q4Index& Q4Writer::index() const { return state_->index; }
 
 absl::StatusOr<Q4LayoutSize> ComputeQ4Layout(const Q4Index& index, std::span<const std::size_t> payload_order,

@@ -22,12 +22,12 @@ namespace q4 {
 // docs/format.md.
 class Q4Writer {
  public:
-  // `index` is the plan: every field final but stats, nested_offset, nested, parts, chunks and provenance, which are
-  // filled in while writing. Tensors and files must be sorted by name. Writes the header. `file` must outlive the
+  // `index` is the plan: every field final but stats, nested_offset, nested, first_chunk, chunks and provenance, which
+  // are filled in while writing. Tensors and files must be sorted by name. Writes the header. `file` must outlive the
   // writer.
   static absl::StatusOr<std::unique_ptr<Q4Writer>> Create(WritableFile* file, Q4Index index);
-  // The same for a file that holds the header and the first chunks of the same plan already: until Continue() is called, calls
-  // only retrace what is there and nothing is written. AppendStored() stands for Append().
+  // The same for a file that holds the header and the first chunks of the same plan already: until Continue() is
+  // called, calls only retrace what is there and nothing is written. AppendStored() stands for Append().
   static absl::StatusOr<std::unique_ptr<Q4Writer>> Resume(WritableFile* file, Q4Index index);
   ~Q4Writer();
   Q4Writer(const Q4Writer&) = delete;
@@ -42,8 +42,8 @@ class Q4Writer {
   absl::Status BeginPart(Q4Part part);
   absl::Status Append(const Q4EncodedChunk& chunk);
 
-  // After Resume(): a chunk whose bytes the file holds. Where it lies follows from what was retraced before it: an error with exit
-  // code 4 unless that is `chunk.offset`.
+  // After Resume(): a chunk whose bytes the file holds. Where it lies follows from what was retraced before it: an
+  // error with exit code 4 unless that is `chunk.offset`.
   absl::Status AppendStored(const Q4Chunk& chunk);
   // Ends the retracing. The file ends at bytes_written(), or is cut there by the caller, and goes on from there.
   void Continue();
@@ -63,6 +63,8 @@ class Q4Writer {
 
   // The size of the file so far, gathered bytes included.
   std::uint64_t bytes_written() const;
+  // The chunks appended so far; valid until the next is. index() has them from Finish() on.
+  std::span<const Q4Chunk> chunks() const;
   const Q4Index& index() const;
 
  private:

@@ -46,7 +46,7 @@ ModelStats TotalsOf(const ConvertReport& report) {
   std::map<std::string_view, const Q4Stats*> by_name;
   for (const ConvertedShard& shard : report.shards) {
     for (const Q4Tensor& tensor : shard.index.tensors) {
-      if (tensor.has_stats) by_name.emplace(tensor.name, &tensor.stats);
+      if (tensor.has_stats) by_name.emplace(tensor.name, tensor.stats.get());
     }
   }
   ModelStats totals;
@@ -159,7 +159,7 @@ std::string ConvertReportJson(const ConvertReport& report, double seconds) {
       entry["shape"] = tensor.shape;
       entry["treatment"] = TreatmentName(tensor);
       entry["part"] = s;
-      if (tensor.has_stats) entry["stats"] = StatsJson(tensor.stats);
+      if (tensor.has_stats) entry["stats"] = StatsJson(*tensor.stats);
       tensors.push_back(std::move(entry));
     }
   }

@@ -15,8 +15,8 @@ namespace q4 {
 namespace {
 
 std::uint64_t ChunksOf(const Q4Tensor& tensor, Q4Part part) {
-  const Q4PartEntry* entry = tensor.Part(part);
-  return entry == nullptr ? 0 : entry->chunk_count;
+  const std::optional<Q4PartEntry> entry = tensor.Part(part);
+  return entry ? entry->chunk_count : 0;
 }
 
 template <typename T>

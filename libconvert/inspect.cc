@@ -34,9 +34,9 @@ InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint
   entry.nested_offset = tensor.nested_offset;
   entry.shard = shard;
   entry.has_stats = tensor.has_stats;
-  entry.stats = tensor.stats;
-  const std::vector<Q4Chunk>& chunks = reader.index().chunks;
-  for (const Q4PartEntry& part : tensor.parts) {
+  if (tensor.has_stats) entry.stats = *tensor.stats;
+  const SharedArray<Q4Chunk>& chunks = reader.index().chunks;
+  for (const Q4PartEntry& part : tensor.parts()) {
     InspectPart& summary = entry.parts.emplace_back();
     summary.part = part.part;
     summary.raw_bytes = part.raw_bytes;
@@ -48,9 +48,7 @@ InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint
     }
     entry.stored_bytes += summary.stored_bytes;
   }
-  if (!tensor.parts.empty() && tensor.parts.front().chunk_count > 0) {
-    entry.offset = chunks[tensor.parts.front().first_chunk].offset;
-  }
+  if (tensor.elems != 0) entry.offset = chunks[tensor.first_chunk].offset;
   return entry;
 }
 
@@ -63,7 +61,7 @@ TreatmentKey TreatmentKeyOf(const Q4Tensor& tensor) {
 
 std::uint64_t StoredBytes(const Q4Reader& reader, const Q4Tensor& tensor) {
   std::uint64_t bytes = 0;
-  for (const Q4PartEntry& part : tensor.parts) {
+  for (const Q4PartEntry& part : tensor.parts()) {
     for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
       bytes += reader.index().chunks[part.first_chunk + i].stored_bytes;
     }
@@ -82,7 +80,7 @@ void SumUpContainer(const Q4Model& model, InspectReport* report) {
     ++row.tensors;
     row.elems += tensor.elems;
     row.stored_bytes += StoredBytes(model.reader(at), tensor);
-    if (tensor.has_stats) AddTensor(tensor.name, tensor.stats, &report->model);
+    if (tensor.has_stats) AddTensor(tensor.name, *tensor.stats, &report->model);
   }
   for (auto& [key, row] : treatments) {
     report->tensor_count += row.tensors;

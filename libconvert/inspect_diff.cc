@@ -53,9 +53,10 @@ absl::StatusOr<bool> SameChunks(const ChunkRun& left, const ChunkRun& right) {
 // REQUIRES: stored alike.
 absl::StatusOr<bool> SameContent(const Q4Reader& left, const Q4Tensor& a, const Q4Reader& right, const Q4Tensor& b) {
   if (std::bit_cast<std::uint32_t>(a.nested_offset) != std::bit_cast<std::uint32_t>(b.nested_offset)) return false;
-  for (std::size_t i = 0; i < a.parts.size(); ++i) {
-    Q4_ASSIGN_OR_RETURN(const bool same, SameChunks({&left, a.parts[i].first_chunk, a.parts[i].chunk_count},
-                                                    {&right, b.parts[i].first_chunk, b.parts[i].chunk_count}));
+  const Q4PartList parts_a = a.parts(), parts_b = b.parts();
+  for (std::size_t i = 0; i < parts_a.size(); ++i) {
+    Q4_ASSIGN_OR_RETURN(const bool same, SameChunks({&left, parts_a[i].first_chunk, parts_a[i].chunk_count},
+                                                    {&right, parts_b[i].first_chunk, parts_b[i].chunk_count}));
     if (!same) return false;
   }
   return true;
@@ -85,8 +86,8 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, DiffReport* 
       ++report->equal_tensors;
       continue;
     }
-    if (a.has_stats) change.nmse_before = Derive(a.stats).nmse;
-    if (b.has_stats) change.nmse_after = Derive(b.stats).nmse;
+    if (a.has_stats) change.nmse_before = Derive(*a.stats).nmse;
+    if (b.has_stats) change.nmse_after = Derive(*b.stats).nmse;
     Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(a, *PartsInContainer(left.reader(at), a), b,
                                                      *PartsInContainer(right.reader(*other), b)));
     report->changed.push_back(std::move(change));
@@ -102,8 +103,8 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, DiffReport* 
 std::string ContentKey(const Q4Model& model, const Q4Model::Location& at) {
   const Q4Tensor& tensor = model.tensor(at);
   std::string key = StoredAs(tensor);
-  if (!tensor.parts.empty() && tensor.parts.front().chunk_count != 0) {
-    const Q4Chunk& first = model.reader(at).index().chunks[tensor.parts.front().first_chunk];
+  if (tensor.elems != 0) {
+    const Q4Chunk& first = model.reader(at).index().chunks[tensor.first_chunk];
     key.append(first.sha256.begin(), first.sha256.end());
   }
   return key;

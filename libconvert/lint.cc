@@ -25,8 +25,8 @@ namespace {
 static_assert(kQ4ChunkElems / 2 == kLintCodeBytes && kQ4ChunkBytes == kLintScaleBytes);
 absl::StatusOr<std::vector<std::uint8_t>> ReadFirstChunk(const Q4Reader& reader, const Q4Tensor& tensor, Q4Part part,
                                                          std::uint64_t* bytes_read) {
-  const Q4PartEntry* entry = tensor.Part(part);
-  if (entry == nullptr || entry->chunk_count == 0) return std::vector<std::uint8_t>();
+  const std::optional<Q4PartEntry> entry = tensor.Part(part);
+  if (!entry || entry->chunk_count == 0) return std::vector<std::uint8_t>();
   *bytes_read += reader.index().chunks[entry->first_chunk].stored_bytes;
   return reader.ReadChunk(entry->first_chunk);
 }

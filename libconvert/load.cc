@@ -52,8 +52,11 @@ struct TensorPlan {
 
 // As in an uncompressed container (F3.3).
 void PlaceParts(const Q4Tensor& tensor, BlockLayout* layout, std::array<std::uint64_t, kMostParts>* parts) {
-  for (std::size_t p = 0; p < tensor.parts.size(); ++p) {
-    (*parts)[p] = layout->Take(tensor.parts[p].raw_bytes, p == 0 ? kSegmentAlignment : kPartAlignment);
+  auto at = parts->begin();
+  std::uint64_t alignment = kSegmentAlignment;
+  for (const Q4PartEntry& part : tensor.parts()) {
+    *at++ = layout->Take(part.raw_bytes, alignment);
+    alignment = kPartAlignment;
   }
 }
 
@@ -121,8 +124,7 @@ class Loader {
     }
     if (options_.tensors.empty()) wanted = model_.tensors();
     const auto key = [this](const Q4Model::Location& at) {
-      const Q4Tensor& tensor = model_.tensor(at);
-      return std::tuple(at.shard, tensor.parts.front().first_chunk, at.tensor);
+      return std::tuple(at.shard, model_.tensor(at).first_chunk, at.tensor);
     };
     std::sort(wanted.begin(), wanted.end(), [&](const auto& a, const auto& b) { return key(a) < key(b); });
     const auto same = [](const auto& a, const auto& b) { return a.shard == b.shard && a.tensor == b.tensor; };
@@ -162,7 +164,7 @@ class Loader {
     first_offset_word_ = block_.Take(0, kPartAlignment);
     for (TensorPlan& plan : plans_) {
       if (model_.tensor(plan.at).nested) plan.offset_word = block_.Take(sizeof(float), sizeof(float));
-      for (const Q4PartEntry& part : model_.tensor(plan.at).parts) {
+      for (const Q4PartEntry& part : model_.tensor(plan.at).parts()) {
         for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
           total_.total_bytes += model_.reader(plan.at).index().chunks[part.first_chunk + i].stored_bytes;
         }
@@ -191,7 +193,8 @@ class Loader {
     for (const TensorPlan& plan : batch) {
       TensorTarget& target = targets.emplace_back();
       target.at = plan.at;
-      for (std::size_t p = 0; p < model_.tensor(plan.at).parts.size(); ++p) target.parts[p] = PartAt(plan, p);
+      const std::size_t parts = model_.tensor(plan.at).parts().size();
+      for (std::size_t p = 0; p < parts; ++p) target.parts[p] = PartAt(plan, p);
     }
     const std::vector<ChunkRun> runs = CutIntoRuns(model_, targets, options_.slot_bytes);
     const std::uint64_t ahead = (options_.prefetch_bytes + options_.slot_bytes - 1) / options_.slot_bytes;

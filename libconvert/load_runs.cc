@@ -24,11 +24,12 @@ struct ChunkUse {
 
 ChunkUse UseOf(const Q4Reader& reader, std::uint64_t chunk) {
   const Q4Tensor* tensor = reader.TensorOfChunk(chunk);
-  auto part = tensor->parts.begin();
+  const Q4PartList parts = tensor->parts();
+  const Q4PartEntry* part = parts.begin();
   while (chunk - part->first_chunk >= part->chunk_count) ++part;
   Q4ChunkPlace place;
   place.owner = static_cast<std::uint64_t>(tensor - reader.index().tensors.data());
-  place.chunk = chunk - tensor->parts.front().first_chunk;
+  place.chunk = chunk - tensor->first_chunk;
   return {tensor, part->part, (chunk - part->first_chunk) * Q4ChunkRawSize(part->part),
           Q4ChunkSeed(reader.index().file_id, place)};
 }
@@ -153,8 +154,9 @@ std::vector<ChunkRun> CutIntoRuns(const Q4Model& model, std::span<const TensorTa
   for (const TensorTarget& target : targets) {
     const Q4Index& index = model.reader(target.at).index();
     const Q4Tensor& tensor = model.tensor(target.at);
-    for (std::size_t p = 0; p < tensor.parts.size(); ++p) {
-      const Q4PartEntry& part = tensor.parts[p];
+    const Q4PartList parts = tensor.parts();
+    for (std::size_t p = 0; p < parts.size(); ++p) {
+      const Q4PartEntry& part = parts[p];
       for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
         const std::uint64_t number = part.first_chunk + i;
         const Q4Chunk& chunk = index.chunks[number];

@@ -620,7 +620,7 @@ JobPtr Pipeline::NextJob() {
 
 absl::Status Pipeline::Commit(Job& job) {
   Q4Writer& writer = *writers_[job.shard];
-  const std::size_t first_chunk = writer.index().chunks.size();
+  const std::size_t first_chunk = writer.chunks().size();
   if (job.planned == nullptr) {
     Q4_RETURN_IF_ERROR(writer.BeginFile(job.owner));
     for (std::uint64_t at = 0; at < job.file_bytes; at += kQ4ChunkBytes) {
@@ -654,7 +654,7 @@ absl::Status Pipeline::Commit(Job& job) {
 }
 
 absl::Status Pipeline::Journalize(const Job& job, std::size_t first_chunk, const Q4Tensor* settled) {
-  const Q4Index& index = writers_[job.shard]->index();
+  const Q4Writer& writer = *writers_[job.shard];
   JournalOwner done;
   done.shard = static_cast<std::uint32_t>(job.shard);
   done.number = job.number;
@@ -665,12 +665,13 @@ absl::Status Pipeline::Journalize(const Job& job, std::size_t first_chunk, const
     } else if (settled->nested != planned.nested) {
       done.treatment = JournalOwner::Treatment::kPlainScales;
     }
-    const Q4Tensor& result = index.tensors[job.owner];
+    const Q4Tensor& result = writer.index().tensors[job.owner];
     done.nested_offset = result.nested_offset;
-    if (result.has_stats) done.stats = result.stats;
+    if (result.has_stats) done.stats = *result.stats;
     done.note = job.note;
   }
-  done.chunks.assign(index.chunks.begin() + static_cast<std::ptrdiff_t>(first_chunk), index.chunks.end());
+  const std::span<const Q4Chunk> chunks = writer.chunks().subspan(first_chunk);
+  done.chunks.assign(chunks.begin(), chunks.end());
   return journal_.Add(std::move(done), [this] { return hasher_.States(); });
 }
 

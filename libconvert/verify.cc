@@ -114,7 +114,7 @@ class Verification {
         findings_.Add(tensor.name, kStatsInconsistent, path, TensorPlace(tensor.name), contradiction);
         continue;
       }
-      const std::string broken = BoundBrokenBy(tensor, tensor.stats);
+      const std::string broken = BoundBrokenBy(tensor, *tensor.stats);
       if (!broken.empty()) findings_.Add(tensor.name, kErrorBound, path, TensorPlace(tensor.name), broken);
     }
   }

@@ -18,13 +18,13 @@ VerifyTensor DescribeTensor(const Q4Index& index, const Q4Tensor& tensor) {
   entry.block_size = tensor.block_size;
   entry.nested = tensor.nested;
   entry.elems = tensor.elems;
-  for (const Q4PartEntry& part : tensor.parts) {
+  for (const Q4PartEntry& part : tensor.parts()) {
     for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
       entry.stored_bytes += index.chunks[part.first_chunk + i].stored_bytes;
     }
   }
   entry.has_stats = tensor.has_stats;
-  entry.stats = tensor.stats;
+  if (tensor.has_stats) entry.stats = *tensor.stats;
   return entry;
 }
 

@@ -36,7 +36,7 @@ std::vector<ChunkUse> UsesOfChunks(const Q4Model& model, std::size_t shard) {
   for (std::size_t i = 0; i < model.tensors().size(); ++i) {
     if (model.tensors()[i].shard != shard) continue;
     const Q4Tensor& tensor = model.tensor(model.tensors()[i]);
-    for (const Q4PartEntry& part : tensor.parts) {
+    for (const Q4PartEntry& part : tensor.parts()) {
       for (std::uint64_t c = 0; c < part.chunk_count; ++c) {
         uses[part.first_chunk + c] = {&tensor, i, part.part, c * Q4ChunkRawSize(part.part), c + 1 == part.chunk_count};
       }
@@ -164,7 +164,7 @@ absl::Status CheckChunks(const Q4Model& model, unsigned threads, CancelFlag* can
 }
 
 std::string ContradictionIn(const Q4Tensor& tensor) {
-  const Q4Stats& s = tensor.stats;
+  const Q4Stats& s = *tensor.stats;
   const double n = static_cast<double>(s.count);
   std::uint64_t hist_sum = 0;
   for (std::uint64_t count : s.hist) hist_sum += count;

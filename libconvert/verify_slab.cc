@@ -76,8 +76,8 @@ class SlabComparer {
   }
 
   absl::Status CompareRaw(std::uint64_t slab) {
-    const Q4PartEntry* part = stored_.Part(Q4Part::kData);
-    if (part == nullptr || part->chunk_count == 0) return absl::OkStatus();
+    const std::optional<Q4PartEntry> part = stored_.Part(Q4Part::kData);
+    if (!part || part->chunk_count == 0) return absl::OkStatus();
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> chunk, reader_.ReadChunk(part->first_chunk + slab));
     const std::uint64_t item = ItemSize(stored_.dtype);
     const std::uint64_t chunk_first = slab * (Q4ChunkRawSize(Q4Part::kData) / item);
@@ -205,8 +205,8 @@ class SlabComparer {
 
 std::uint64_t SlabCount(const Q4Tensor& tensor) {
   if (tensor.scheme != Q4Scheme::kRaw) return std::max<std::uint64_t>(1, CeilDiv(tensor.elems, kQ4ChunkElems));
-  const Q4PartEntry* data = tensor.Part(Q4Part::kData);
-  return data == nullptr ? 1 : std::max<std::uint64_t>(1, data->chunk_count);
+  const std::optional<Q4PartEntry> data = tensor.Part(Q4Part::kData);
+  return !data ? 1 : std::max<std::uint64_t>(1, data->chunk_count);
 }
 
 std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab) {

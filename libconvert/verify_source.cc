@@ -182,7 +182,7 @@ class TensorComparison {
     const Q4Stats& stats = stats_.Finish();
     if (stored.has_stats) {
       const std::string difference =
-          is_whole_ ? StatsDifference(stored.stats, stats).text() : SampleContradiction(stats, stored.stats);
+          is_whole_ ? StatsDifference(*stored.stats, stats).text() : SampleContradiction(stats, *stored.stats);
       if (!difference.empty()) Report(kStatsDiffer, difference, findings);
     }
     const std::string broken = BoundBrokenBy(stored, stats);

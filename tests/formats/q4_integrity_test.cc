@@ -159,9 +159,9 @@ TEST_CASE("swapped and spliced chunks are found", "[q4][integrity]") {
     TestBytes swapped = bytes;
     std::swap_ranges(at(swapped, index.chunks[0]), at(swapped, index.chunks[0]) + 256, at(swapped, index.chunks[2]));
     ForgedContainer forged(swapped);
-    forged.EditIndex([](Q4Index* edited) {
-      std::swap(edited->chunks[0].xxh3, edited->chunks[2].xxh3);
-      std::swap(edited->chunks[0].sha256, edited->chunks[2].sha256);
+    forged.EditChunks([](std::vector<Q4Chunk>* chunks) {
+      std::swap((*chunks)[0].xxh3, (*chunks)[2].xxh3);
+      std::swap((*chunks)[0].sha256, (*chunks)[2].sha256);
     });
     CHECK(IssueNumberOf(VerifySample(forged.Seal())) == kQ4ChunkDamaged.number);
   }
@@ -200,7 +200,7 @@ TEST_CASE("a chunk whose XXH3 was forged is found by its SHA-256", "[q4][integri
   const std::uint64_t forged_xxh3 =
       Xxh3(stored, Q4ChunkSeed((*intact.reader)->index().file_id, {Q4ChunkPlace::Section::kTensor, 1, 0}));
   ForgedContainer forged(bytes);
-  forged.EditIndex([forged_xxh3](Q4Index* index) { index->chunks[0].xxh3 = forged_xxh3; });
+  forged.EditChunks([forged_xxh3](std::vector<Q4Chunk>* chunks) { chunks->front().xxh3 = forged_xxh3; });
   CHECK(IssueNumberOf(VerifySample(forged.Seal())) == kQ4ChunkReplaced.number);
 }
 

@@ -26,12 +26,15 @@ TEST_CASE("part sizes follow from the shape", "[q4][parts]") {
 TEST_CASE("chunk counts at their borders", "[q4][parts]") {
   const auto codes = [](std::uint64_t elems) {
     Q4Tensor tensor = QuantizedTensor("w", Q4Scheme::kNf4, {elems}, 4096, false);
-    FillQ4Parts(10, &tensor);
-    REQUIRE(tensor.parts.size() == 2);
-    CHECK(tensor.parts[0].first_chunk == 10);
-    CHECK(tensor.parts[1].first_chunk == 10 + tensor.parts[0].chunk_count);
-    CHECK(Q4ChunkCountOf(tensor) == tensor.parts[0].chunk_count + tensor.parts[1].chunk_count);
-    return tensor.parts[0].chunk_count;
+    tensor.first_chunk = 10;
+    const Q4PartList parts = tensor.parts();
+    REQUIRE(parts.size() == 2);
+    CHECK(parts[0].first_chunk == 10);
+    CHECK(parts[1].first_chunk == 10 + parts[0].chunk_count);
+    CHECK(Q4ChunkCountOf(tensor) == parts[0].chunk_count + parts[1].chunk_count);
+    CHECK(tensor.Part(Q4Part::kScales)->raw_bytes == parts[1].raw_bytes);
+    CHECK_FALSE(tensor.Part(Q4Part::kScales2).has_value());
+    return parts[0].chunk_count;
   };
   CHECK(codes(1) == 1);
   CHECK(codes(kQ4ChunkElems) == 1);

@@ -69,7 +69,7 @@ Q4Tensor QuantizedTensor(const std::string& name, Q4Scheme scheme, Shape shape, 
   tensor.nested = nested;
   tensor.nested_offset = nested ? 0.015625f : 0;
   tensor.has_stats = true;
-  tensor.stats = PlausibleStats(tensor);
+  tensor.stats = std::make_shared<const Q4Stats>(PlausibleStats(tensor));
   return tensor;
 }
 
@@ -111,10 +111,10 @@ Q4Sample TwoTensorSample() {
   TestBytes codes = {0xF0};
   for (int i = 1; i < 16; ++i) codes.push_back(static_cast<std::uint8_t>(((2 * i - 1) << 4 | (2 * i % 16)) & 0xFF));
   codes.push_back(0xF7);
-  weight.stats.hist = {};
-  for (std::size_t i = 0; i < weight.elems; ++i) {
-    ++weight.stats.hist[i % 2 == 0 ? codes[i / 2] >> 4 : codes[i / 2] & 0xF];
-  }
+  Q4Stats stats = *weight.stats;
+  stats.hist = {};
+  for (std::size_t i = 0; i < weight.elems; ++i) ++stats.hist[i % 2 == 0 ? codes[i / 2] >> 4 : codes[i / 2] & 0xF];
+  weight.stats = std::make_shared<const Q4Stats>(stats);
   sample.Add(weight);
   sample.parts["proj.weight"][Q4Part::kCodes] = codes;
   sample.parts["proj.weight"][Q4Part::kScales] = {0, 0, 0, 0x3F, 0, 0, 0x80, 0x3E};
@@ -180,7 +180,7 @@ TestBytes WriteSample(const Q4Sample& sample) {
       REQUIRE((*writer)->BeginPart(part).ok());
       append(RawBytes(sample, tensor, part), Q4ChunkRawSize(part), Q4PlaneBytes(tensor, part), &place);
     }
-    (*writer)->SetTensorResult(i, tensor.nested, tensor.nested_offset, tensor.has_stats ? &tensor.stats : nullptr);
+    (*writer)->SetTensorResult(i, tensor.nested, tensor.nested_offset, tensor.has_stats ? tensor.stats.get() : nullptr);
   }
   const auto seal = (*writer)->Finish(sample.provenance);
   INFO(seal.status().ToString());
@@ -223,6 +223,14 @@ void ForgedContainer::EditIndex(const std::function<void(Q4Index*)>& edit) {
   REQUIRE(decoded.ok());
   edit(&*decoded);
   index = EncodeQ4Index(*decoded);
+}
+
+void ForgedContainer::EditChunks(const std::function<void(std::vector<Q4Chunk>*)>& edit) {
+  EditIndex([&edit](Q4Index* decoded) {
+    std::vector<Q4Chunk> chunks = decoded->chunks.ToVector();
+    edit(&chunks);
+    decoded->chunks = std::move(chunks);
+  });
 }
 
 TestBytes ForgedContainer::Seal() const {

@@ -70,6 +70,7 @@ struct ForgedContainer {
 
   // Replaces the index by what `edit` makes of its decoded form.
   void EditIndex(const std::function<void(Q4Index*)>& edit);
+  void EditChunks(const std::function<void(std::vector<Q4Chunk>*)>& edit);
   TestBytes Seal() const;
 };
 

@@ -22,11 +22,18 @@ absl::Status Forge(const std::function<void(Q4Index*)>& edit) {
   return VerifySample(forged.Seal());
 }
 
-void CheckForged(const Issue& issue, const std::function<void(Q4Index*)>& edit) {
-  const absl::Status status = Forge(edit);
+void CheckIssue(const Issue& issue, const absl::Status& status) {
   INFO(status.ToString());
   CHECK(IssueNumberOf(status) == issue.number);
   CHECK(ExitCodeOf(status) == issue.exit_code);
+}
+
+void CheckForged(const Issue& issue, const std::function<void(Q4Index*)>& edit) { CheckIssue(issue, Forge(edit)); }
+
+void CheckForgedChunks(const Issue& issue, const std::function<void(std::vector<Q4Chunk>*)>& edit) {
+  ForgedContainer forged(WriteSample(FullSample()));
+  forged.EditChunks(edit);
+  CheckIssue(issue, VerifySample(forged.Seal()));
 }
 
 Q4Tensor& Named(Q4Index* index, const std::string& name) {
@@ -52,7 +59,7 @@ TEST_CASE("a lying tensor record is refused", "[q4][validate]") {
   tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.encoder = Q4Encoder::kAbsmax; });
   tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.block_size = 64; });
   tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.nested = true; });
-  tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.has_stats = true; });
+  tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.has_stats = true, t.stats = std::make_shared<const Q4Stats>(); });
   tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.nested_offset = 1; });
   tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.encoder = static_cast<Q4Encoder>(3); });
   tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.dtype = DType::kF64; });
@@ -132,28 +139,28 @@ TEST_CASE("a footer that points elsewhere is refused", "[q4][validate]") {
 
 TEST_CASE("every chunk has exactly one owner", "[q4][validate]") {
   const auto first_chunk = [](const std::string& name, std::uint64_t first) {
-    CheckForged(kQ4ChunkOwner, [&](Q4Index* index) { Named(index, name).parts[0].first_chunk = first; });
+    CheckForged(kQ4ChunkOwner, [&](Q4Index* index) { Named(index, name).first_chunk = first; });
   };
   first_chunk("bias", kHuge);
   first_chunk("bias", 0);  // that of a file
   first_chunk("nf4.nested", kHuge);
   first_chunk("nf4.nested", kHuge - 1);  // its further parts wrap to 0
-  CheckForged(kQ4ChunkOwner, [](Q4Index* index) {
-    Named(index, "bias").parts[0].first_chunk = Named(index, "scalar").parts[0].first_chunk;
-  });
-  CheckForged(kQ4ChunkOwner, [](Q4Index* index) { index->chunks.push_back(index->chunks.back()); });
-  CheckForged(kQ4ChunkOwner, [](Q4Index* index) { index->chunks.pop_back(); });
-  CheckForged(kQ4ChunkOwner, [](Q4Index* index) { index->chunks.clear(); });
+  CheckForged(kQ4ChunkOwner,
+              [](Q4Index* index) { Named(index, "bias").first_chunk = Named(index, "scalar").first_chunk; });
+  CheckForgedChunks(kQ4ChunkOwner, [](std::vector<Q4Chunk>* chunks) { chunks->push_back(chunks->back()); });
+  CheckForgedChunks(kQ4ChunkOwner, [](std::vector<Q4Chunk>* chunks) { chunks->pop_back(); });
+  CheckForgedChunks(kQ4ChunkOwner, [](std::vector<Q4Chunk>* chunks) { chunks->clear(); });
   // Tensors of equal form may trade their segments in the index, but the seeds of their chunks tell.
   CheckForged(kQ4ChunkOwner, [](Q4Index* index) { Named(index, "bias").shape = {kQ4ChunkBytes / 4 + 1}; });
 }
 
 TEST_CASE("chunks lie where the format puts them", "[q4][validate]") {
-  CheckForged(kQ4ChunkPlace, [](Q4Index* index) { index->chunks[0].offset = 0; });
-  CheckForged(kQ4ChunkPlace, [](Q4Index* index) { index->chunks[1].offset = index->chunks[0].offset; });
-  CheckForged(kQ4ChunkPlace, [](Q4Index* index) { std::swap(index->chunks[0].offset, index->chunks[1].offset); });
-  CheckForged(kQ4ChunkPlace, [](Q4Index* index) { index->chunks.back().offset += 4096; });
-  CheckForged(kQ4ChunkPlace, [](Q4Index* index) { index->chunks.back().offset = kHuge; });
+  CheckForgedChunks(kQ4ChunkPlace, [](std::vector<Q4Chunk>* chunks) { (*chunks)[0].offset = 0; });
+  CheckForgedChunks(kQ4ChunkPlace, [](std::vector<Q4Chunk>* chunks) { (*chunks)[1].offset = (*chunks)[0].offset; });
+  CheckForgedChunks(kQ4ChunkPlace,
+                    [](std::vector<Q4Chunk>* chunks) { std::swap((*chunks)[0].offset, (*chunks)[1].offset); });
+  CheckForgedChunks(kQ4ChunkPlace, [](std::vector<Q4Chunk>* chunks) { chunks->back().offset += 4096; });
+  CheckForgedChunks(kQ4ChunkPlace, [](std::vector<Q4Chunk>* chunks) { chunks->back().offset = kHuge; });
   ForgedContainer forged(WriteSample(SmallSample()));
   forged.payload.resize(forged.payload.size() + 4096);  // a hole before the index
   CHECK(IssueNumberOf(VerifySample(forged.Seal())) == kQ4ChunkPlace.number);
@@ -163,15 +170,14 @@ TEST_CASE("chunk sizes follow from the shape", "[q4][validate]") {
   CheckForged(kQ4ChunkSize, [](Q4Index* index) { Named(index, "bias").shape = {301}; });
   CheckForged(kQ4ChunkSize, [](Q4Index* index) { Named(index, "fp4.plain").shape = {9, 38}; });
   CheckForged(kQ4ChunkSize, [](Q4Index* index) { Named(index, "fp4.plain").block_size = 32; });
-  CheckForged(kQ4ChunkSize, [](Q4Index* index) { index->chunks[0].raw_bytes = 0x40000000; });
+  CheckForgedChunks(kQ4ChunkSize, [](std::vector<Q4Chunk>* chunks) { (*chunks)[0].raw_bytes = 0x40000000; });
   CheckForged(kQ4ChunkSize, [](Q4Index* index) { index->files[0].raw_bytes = 3; });
-  CheckForged(kQ4ChunkCodec, [](Q4Index* index) { index->chunks[0].stored_bytes += 1; });
-  CheckForged(kQ4ChunkCodec, [](Q4Index* index) { index->chunks[0].stored_bytes = 0; });
-  CheckForged(kQ4ChunkCodec, [](Q4Index* index) { index->chunks[0].plane_bytes = 2; });
-  CheckForged(kQ4ChunkCodec, [](Q4Index* index) { index->chunks[0].codec = static_cast<Q4Codec>(2); });
-  CheckForged(kQ4ChunkCodec, [](Q4Index* index) {
-    index->chunks[Named(index, "bias").parts[0].first_chunk].codec = Q4Codec::kZstd;  // and saves nothing
-  });
+  CheckForgedChunks(kQ4ChunkCodec, [](std::vector<Q4Chunk>* chunks) { (*chunks)[0].stored_bytes += 1; });
+  CheckForgedChunks(kQ4ChunkCodec, [](std::vector<Q4Chunk>* chunks) { (*chunks)[0].stored_bytes = 0; });
+  CheckForgedChunks(kQ4ChunkCodec, [](std::vector<Q4Chunk>* chunks) { (*chunks)[0].plane_bytes = 2; });
+  CheckForgedChunks(kQ4ChunkCodec, [](std::vector<Q4Chunk>* chunks) { (*chunks)[0].codec = static_cast<Q4Codec>(2); });
+  // That of "bias", which is stored: compressed, it would save nothing.
+  CheckForgedChunks(kQ4ChunkCodec, [](std::vector<Q4Chunk>* chunks) { chunks->back().codec = Q4Codec::kZstd; });
 }
 
 // A container with one compressed chunk of a tensor of U8, its stored bytes replaced.
@@ -182,11 +188,11 @@ absl::Status WithFrame(const TestBytes& frame) {
   sample.Sort();
   sample.compression.zstd = true;
   ForgedContainer forged(WriteSample(sample));
-  forged.EditIndex([&frame](Q4Index* index) {
-    Q4Chunk& chunk = index->chunks[0];
+  forged.EditChunks([&](std::vector<Q4Chunk>* chunks) {
+    Q4Chunk& chunk = chunks->front();
     REQUIRE(chunk.codec == Q4Codec::kZstd);
-    chunk.stored_bytes = frame.size();
-    chunk.xxh3 = Xxh3(frame, Q4ChunkSeed(index->file_id, {Q4ChunkPlace::Section::kTensor, 0, 0}));
+    chunk.stored_bytes = static_cast<std::uint32_t>(frame.size());
+    chunk.xxh3 = Xxh3(frame, Q4ChunkSeed(forged.header.file_id, {Q4ChunkPlace::Section::kTensor, 0, 0}));
     chunk.sha256 = Sha256Of(frame);
   });
   forged.payload.assign(4096, 0);

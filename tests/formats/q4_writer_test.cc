@@ -34,7 +34,7 @@ TEST_CASE("the layout is exact for what is not compressed", "[q4][writer]") {
     CHECK(layout->index_bytes == reader.seal().index_bytes);
     for (std::size_t i = 0; i < sample.plan.tensors.size(); ++i) {
       const Q4Tensor& tensor = reader.index().tensors[i];
-      const std::uint64_t expected = tensor.elems == 0 ? 0 : reader.index().chunks[tensor.parts[0].first_chunk].offset;
+      const std::uint64_t expected = tensor.elems == 0 ? 0 : reader.index().chunks[tensor.first_chunk].offset;
       CHECK(layout->segment_offsets[i] == expected);
     }
   }
@@ -45,9 +45,9 @@ TEST_CASE("segments are aligned to pages, parts to cache lines", "[q4][writer]")
   REQUIRE(opened.reader.ok());
   const Q4Index& index = (*opened.reader)->index();
   for (const Q4Tensor& tensor : index.tensors) {
-    for (const Q4PartEntry& part : tensor.parts) {
+    for (const Q4PartEntry& part : tensor.parts()) {
       if (part.chunk_count == 0) continue;
-      const bool first = &part == &tensor.parts.front();
+      const bool first = part.first_chunk == tensor.first_chunk;
       CHECK(index.chunks[part.first_chunk].offset % (first ? 4096 : 64) == 0);
     }
   }
@@ -68,9 +68,9 @@ TEST_CASE("parts longer than a chunk are cut and joined", "[q4][writer]") {
   REQUIRE(opened.reader.ok());
   const Q4Reader& reader = **opened.reader;
   CHECK(reader.index().files[0].chunk_count == 2);
-  CHECK(reader.index().tensors[0].parts[0].chunk_count == 2);
-  CHECK(reader.index().tensors[1].parts[0].chunk_count == 3);
-  CHECK(reader.index().chunks[reader.index().tensors[1].parts[0].first_chunk + 2].raw_bytes == 1);
+  CHECK(reader.index().tensors[0].parts()[0].chunk_count == 2);
+  CHECK(reader.index().tensors[1].parts()[0].chunk_count == 3);
+  CHECK(reader.index().chunks[reader.index().tensors[1].first_chunk + 2].raw_bytes == 1);
   for (const Q4Tensor& tensor : reader.index().tensors) {
     for (const Q4Part part : Q4PartsOf(tensor)) {
       const auto bytes = reader.ReadPart(tensor, part);

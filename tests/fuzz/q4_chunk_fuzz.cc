@@ -16,10 +16,10 @@ void Decode(FuzzInput input, std::uint8_t planes) {
   Q4Chunk chunk;
   chunk.codec = Q4Codec::kZstd;
   chunk.plane_bytes = planes;
-  chunk.raw_bytes = input.Below(kMostRawBytes) / planes * planes;
+  chunk.raw_bytes = static_cast<std::uint32_t>(input.Below(kMostRawBytes) / planes * planes);
   const auto rest = input.Rest();
   const std::vector<std::uint8_t> stored(rest.begin(), rest.end());
-  chunk.stored_bytes = stored.size();
+  chunk.stored_bytes = static_cast<std::uint32_t>(stored.size());
 
   const auto raw = DecodeQ4Chunk(chunk, stored);
   std::vector<std::uint8_t> into(chunk.raw_bytes), scratch(chunk.raw_bytes);

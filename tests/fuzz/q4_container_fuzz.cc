@@ -51,7 +51,7 @@ std::vector<Q4ChunkPlace> PlacesOf(const Q4Index& index) {
   }
   for (std::size_t i = 0; i < index.tensors.size(); ++i) {
     const Q4Tensor& tensor = index.tensors[i];
-    claim(tensor.parts.front().first_chunk, Q4ChunkCountOf(tensor), {Q4ChunkPlace::Section::kTensor, i, 0});
+    claim(tensor.first_chunk, Q4ChunkCountOf(tensor), {Q4ChunkPlace::Section::kTensor, i, 0});
   }
   return places;
 }
@@ -119,7 +119,7 @@ void ReadEverything(const Q4Reader& reader) {
     const Q4Tensor& tensor = index.tensors[i];
     Q4_FUZZ_CHECK(reader.FindTensor(tensor.name) == static_cast<std::int64_t>(i));
     Q4_FUZZ_CHECK(ReadQ4Tensor(reader, tensor).ok());
-    for (const Q4PartEntry& part : tensor.parts) {
+    for (const Q4PartEntry& part : tensor.parts()) {
       const auto bytes = reader.ReadPart(tensor, part.part);
       Q4_FUZZ_CHECK(bytes.ok() && bytes->size() == part.raw_bytes);
     }

@@ -46,7 +46,7 @@ void CheckAccepted(const Q4Index& index, const Q4ChunkOwners& owners, std::span<
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace q4;
   const std::span<const std::uint8_t> bytes(data, size);
-  const auto index = DecodeQ4Index(Q4Header(), bytes, "f.q4");
+  const auto index = DecodeQ4Index(Q4Header(), std::vector<std::uint8_t>(data, data + size), "f.q4");
   if (!index.ok()) {
     fuzz::CheckError(index.status());
     return 0;

@@ -157,7 +157,7 @@ TEST_CASE("a container holds what the reference kernels compute and verifies") {
     scalar.error_stats(type, CodeBook::kNf4, x.data(), codes.data(), decoded.data(), source.elems, 64, groups.data(), &slab);
     TensorStatsAccumulator whole;
     whole.AddSlab(0, 64, slab, groups);
-    CHECK((tensor.stats == whole.Finish()));
+    CHECK((*tensor.stats == whole.Finish()));
   }
   CHECK(quantized == 4);
   const auto config = (*model)->ReadFile("config.json");
@@ -222,7 +222,7 @@ TEST_CASE("scales that would decode to infinity stay fp32") {
   REQUIRE(report.ok());
   const Q4Tensor& tensor = report->shards[0].index.tensors[0];
   CHECK_FALSE(tensor.nested);
-  CHECK(tensor.stats.overflow == 0);
+  CHECK(tensor.stats->overflow == 0);
   REQUIRE(report->notes.size() == 1);
   CHECK(report->notes[0].find("keeps fp32 scales") != std::string::npos);
 }

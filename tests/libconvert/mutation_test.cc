@@ -226,7 +226,7 @@ Subject ChangeFileByte(Q4Builder* model, Random* random) {
 Subject ChangeStats(Q4Builder* model, Random* random) {
   BuiltTensor* tensor = Pick(model, random, [](const BuiltTensor& t) { return t.entry.has_stats; });
   if (tensor == nullptr) return std::nullopt;
-  Q4Stats& stats = tensor->entry.stats;
+  Q4Stats& stats = tensor->stats;
   const Q4Stats before = stats;
   std::uint64_t* const counts[] = {&stats.zero_blocks,       &stats.tiny_blocks, &stats.clipped,
                                    &stats.max_abs_err_index, &stats.worst_block, &stats.hist[random->Below(16)]};

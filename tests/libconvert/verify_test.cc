@@ -202,12 +202,12 @@ TEST_CASE("each kind of change of meaning is found and named") {
     CHECK(report.findings[0].tensor == kNested);
   }
   SECTION("a recorded statistic") {
-    builder.Find(kNested).entry.stats.sum_e2 *= 1 + 0x1p-52;
+    builder.Find(kNested).stats.sum_e2 *= 1 + 0x1p-52;
     CheckOnlyFinding(fixture.Verify(std::move(builder)), kStatsDiffer, kNested, "sum_e2: got ");
   }
   SECTION("two recorded code counts") {
-    ++builder.Find(kPlain).entry.stats.hist[3];
-    --builder.Find(kPlain).entry.stats.hist[4];
+    ++builder.Find(kPlain).stats.hist[3];
+    --builder.Find(kPlain).stats.hist[4];
     CheckOnlyFinding(fixture.Verify(std::move(builder)), kStatsDiffer, kPlain, "hist[3]: got ");
   }
   SECTION("an unquantized value") {
@@ -294,7 +294,7 @@ TEST_CASE("source files are held against the recorded digests") {
 TEST_CASE("recorded statistics that contradict themselves are found without the source") {
   const Fixture fixture;
   Q4Builder builder = fixture.Convert();
-  Q4Stats& stats = builder.Find(kPlain).entry.stats;
+  Q4Stats& stats = builder.Find(kPlain).stats;
   SECTION("sums") { stats.sum_e = 2 * stats.sum_abs_e; }
   SECTION("largest error") { stats.max_abs_err = 2 * stats.sum_abs_e; }
   SECTION("squares") { stats.sum_e2 = stats.sum_abs_e; }
@@ -305,8 +305,8 @@ TEST_CASE("recorded statistics that contradict themselves are found without the 
 TEST_CASE("the bound of Q8.8 is held against recorded statistics") {
   const Fixture fixture;
   Q4Builder builder = fixture.Convert();
-  SECTION("clipped") { builder.Find(kPlain).entry.stats.clipped = 1; }
-  SECTION("farther than half a step") { builder.Find(kPlain).entry.stats.max_gap_ratio = 1.001; }
+  SECTION("clipped") { builder.Find(kPlain).stats.clipped = 1; }
+  SECTION("farther than half a step") { builder.Find(kPlain).stats.max_gap_ratio = 1.001; }
   CheckOnlyFinding(fixture.Verify(std::move(builder), false), kErrorBound, kPlain);
 }
 

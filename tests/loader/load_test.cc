@@ -143,7 +143,7 @@ TEST_CASE("a subset costs its own bytes", "[loader]") {
     std::vector<std::string> names;
     for (const LoadedTensor& tensor : loaded.tensors) {
       names.push_back(tensor.entry.name);
-      for (const Q4PartEntry& part : tensor.entry.parts) stored += part.raw_bytes;
+      for (const Q4PartEntry& part : tensor.entry.parts()) stored += part.raw_bytes;
       RequireRight(*model, *memory, tensor, form);
     }
     CHECK(names == std::vector<std::string>{"empty", "kept.I8", "nf4.nested", "odd.plain"});
@@ -219,7 +219,7 @@ TEST_CASE("of several damaged chunks the first in the file is reported", "[loade
 TEST_CASE("checks can be left out, or be those of the model's identity", "[loader]") {
   const TestBytes bytes = WriteSample(FullSample());
   ForgedContainer forged(bytes);
-  forged.EditIndex([](Q4Index* index) { index->chunks.back().sha256[0] ^= 1; });
+  forged.EditChunks([](std::vector<Q4Chunk>* chunks) { chunks->back().sha256[0] ^= 1; });
   ModelFiles files;
   files.path = "m.q4";
   files.fs["m.q4"] = forged.Seal();

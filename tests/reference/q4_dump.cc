@@ -46,7 +46,7 @@ absl::StatusOr<Json> TensorReport(const Q4Reader& reader, const Q4Tensor& tensor
   report["dtype"] = static_cast<int>(tensor.dtype);
   report["shape"] = tensor.shape;
   report["parts"] = Json::object();
-  for (const Q4PartEntry& part : tensor.parts) {
+  for (const Q4PartEntry& part : tensor.parts()) {
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, reader.ReadPart(tensor, part.part));
     report["parts"][Q4PartName(part.part)] = Sha256Hex(bytes);
   }

@@ -23,6 +23,7 @@ using Bytes = std::vector<std::uint8_t>;
 
 struct BuiltTensor {
   Q4Tensor entry;
+  Q4Stats stats;  // where entry.has_stats
   std::map<Q4Part, Bytes> parts;
 
   float* Floats(Q4Part part) { return reinterpret_cast<float*>(parts.at(part).data()); }
@@ -41,8 +42,8 @@ class Q4Builder {
     for (const Q4Tensor& entry : reader->index().tensors) {
       BuiltTensor& tensor = builder.tensors_.emplace_back();
       tensor.entry = entry;
-      tensor.entry.parts.clear();  // the writer places them anew
-      for (const Q4PartEntry& part : entry.parts) {
+      if (entry.has_stats) tensor.stats = *entry.stats;
+      for (const Q4PartEntry& part : entry.parts()) {
         if (part.raw_bytes != 0) tensor.parts[part.part] = Get(reader->ReadPart(entry, part.part));
       }
     }
@@ -99,7 +100,7 @@ class Q4Builder {
                         &slab);
     TensorStatsAccumulator stats;
     stats.AddSlab(0, block_size, slab, groups);
-    entry.stats = stats.Finish();
+    tensor.stats = stats.Finish();
     tensor.parts[Q4Part::kCodes] = std::move(codes);
     return tensor;
   }
@@ -151,7 +152,7 @@ class Q4Builder {
       }
       if (tensor.entry.scheme != Q4Scheme::kRaw) {
         writer->SetTensorResult(t, tensor.entry.nested, tensor.entry.nested_offset,
-                                tensor.entry.has_stats ? &tensor.entry.stats : nullptr);
+                                tensor.entry.has_stats ? &tensor.stats : nullptr);
       }
     }
     const Q4Seal seal = Get(writer->Finish(provenance));

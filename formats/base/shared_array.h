@@ -1,0 +1,45 @@
+// An array that nobody changes any more and that its copies share.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <utility>
+#include <vector>
+
+namespace q4 {
+
+// Copying costs a reference count. Thread-safe to read. A view of it as std::span<const T> is valid as long as any copy
+// lives.
+template <typename T>
+class SharedArray {
+ public:
+  SharedArray() = default;
+  // Takes over what was collected elsewhere.
+  SharedArray(std::vector<T> items) {
+    const auto owner = std::make_shared<const std::vector<T>>(std::move(items));
+    items_ = std::shared_ptr<const T>(owner, owner->data());
+    size_ = owner->size();
+  }
+  // `size` items from `first` on, which keeps alive what they lie in: memory of their own or a larger block.
+  SharedArray(std::shared_ptr<const T> first, std::size_t size) : items_(std::move(first)), size_(size) {}
+
+  std::size_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  const T* data() const { return items_.get(); }
+  const T* begin() const { return items_.get(); }
+  const T* end() const { return items_.get() + size_; }
+  const T& operator[](std::size_t i) const { return items_.get()[i]; }
+  const T& front() const { return *begin(); }
+  const T& back() const { return end()[-1]; }
+
+  // The first item, as an owner of all.
+  const std::shared_ptr<const T>& owner() const { return items_; }
+  // A copy of the items that may be changed.
+  std::vector<T> ToVector() const { return {begin(), end()}; }
+
+ private:
+  std::shared_ptr<const T> items_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace q4
