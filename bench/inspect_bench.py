@@ -2,13 +2,16 @@
 
     python inspect_bench.py --bin DIR [--tensors 100000] [--runs 10]
 
-Makes a checkpoint of that many tensors (three of four are quantized: [2, 64], the others [64]), converts it, checks that the summary counts them all, and prints
-the best and median wall time of the whole process `q4inspect FILE`, and of `q4inspect FILE --json`. Beside it, if the
-package is there: safetensors' safe_open and keys() on the source checkpoint in this process, without Python's start.
+Makes a checkpoint of that many tensors (three of four are quantized: [2, 64], the others [64]), converts it, checks that
+the summary counts them all, and prints wall and CPU time of the whole process `q4inspect FILE`, of `q4inspect FILE
+--json` and `--tree`. CPU time counts all threads. Beside it, if the package is there: safetensors' safe_open and keys()
+on the source checkpoint in this process, without Python's start. The load average tells how quiet the machine was.
 """
 import argparse
 import json
+import os
 import pathlib
+import resource
 import statistics
 import struct
 import subprocess
@@ -33,17 +36,25 @@ def write_checkpoint(path, tensors):
         file.write(block * (offset // 256))
 
 
+def cpu_seconds():
+    """Of this process and of the children that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
 def best_and_median(seconds):
-    return f"best {1000 * min(seconds):.1f} ms, median {1000 * statistics.median(seconds):.1f} ms of {len(seconds)}"
+    return f"best {1000 * min(seconds):.1f} ms, median {1000 * statistics.median(seconds):.1f} ms"
 
 
 def timed(runs, job):
-    seconds = []
+    """What `job` takes in `runs` runs, as text."""
+    wall, cpu = [], []
     for _ in range(runs):
-        start = time.perf_counter()
+        start, cpu_start = time.perf_counter(), cpu_seconds()
         job()
-        seconds.append(time.perf_counter() - start)
-    return seconds
+        wall.append(time.perf_counter() - start)
+        cpu.append(cpu_seconds() - cpu_start)
+    return f"{best_and_median(wall)}; CPU {best_and_median(cpu)}"
 
 
 def main():
@@ -66,12 +77,13 @@ def main():
 
         if json.loads(inspect("--json"))["tensor_count"] != arguments.tensors:
             sys.exit("the summary does not count all tensors")
-        print(f"q4inspect:        {best_and_median(timed(arguments.runs, inspect))}")
-        print(f"q4inspect --json: {best_and_median(timed(arguments.runs, lambda: inspect('--json')))}")
-        print(f"q4inspect --tree: {best_and_median(timed(arguments.runs, lambda: inspect('--tree')))}")
-        empty = timed(arguments.runs, lambda: subprocess.run([arguments.bin / "q4inspect", "--version"], check=True,
-                                                             capture_output=True))
-        print(f"process start:    {best_and_median(empty)}")
+        print(f"{arguments.runs} runs each, load average {os.getloadavg()[0]:.2f}")
+        print(f"q4inspect:        {timed(arguments.runs, inspect)}")
+        print(f"q4inspect --json: {timed(arguments.runs, lambda: inspect('--json'))}")
+        print(f"q4inspect --tree: {timed(arguments.runs, lambda: inspect('--tree'))}")
+        start_alone = timed(arguments.runs, lambda: subprocess.run([arguments.bin / "q4inspect", "--version"],
+                                                                   check=True, capture_output=True))
+        print(f"process start:    {start_alone}")
         try:
             import safetensors
         except ImportError:
@@ -83,7 +95,8 @@ def main():
                 if len(file.keys()) != arguments.tensors:
                     sys.exit("safetensors does not list all tensors")
 
-        print(f"safe_open, keys:  {best_and_median(timed(arguments.runs, keys))}")
+        print(f"safe_open, keys:  {timed(arguments.runs, keys)}")
+        print(f"load average at the end {os.getloadavg()[0]:.2f}")
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ absl::Status TakeName(Sections* sections, std::uint32_t name_bytes, std::string_
   ByteReader& names = (*sections)[Q4SectionKind::kNames];
   const auto bytes = names.Bytes(name_bytes);
   if (!names.ok()) return Misfit(Q4SectionKind::kNames, path);
-  name->assign(bytes.begin(), bytes.end());
+  name->assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
   return absl::OkStatus();
 }
 

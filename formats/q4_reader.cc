@@ -1,5 +1,6 @@
-// Nothing is allocated or followed before it was checked: magic, header, footer, XXH3 of the index, structure. The root,
-// a SHA-256 of the index, is computed meanwhile, and nothing is given out before it is known to be right.
+// Nothing is allocated or followed before it was checked: magic, header, footer, structure of the index. The digests of
+// the index, which take as long as decoding it, are computed meanwhile; nothing is given out, and no finding about the
+// structure reported, before they are known to be right.
 #include "formats/q4_reader.h"
 
 #include <algorithm>
@@ -73,18 +74,24 @@ absl::Status ReadIndexInto(const RandomAccessFile& file, std::uint64_t offset, s
   return second.get();
 }
 
-// The bytes of the index, their XXH3 checked.
-absl::StatusOr<SharedArray<std::uint8_t>> ReadIndex(const RandomAccessFile& file, const Q4Footer& footer,
-                                                    const Sha256& file_id) {
+absl::StatusOr<SharedArray<std::uint8_t>> ReadIndex(const RandomAccessFile& file, const Q4Footer& footer) {
   // Not cleared before it is read into.
   const std::shared_ptr<std::uint8_t> memory(new std::uint8_t[footer.index_bytes],
                                              std::default_delete<std::uint8_t[]>());
   const std::span<std::uint8_t> bytes(memory.get(), footer.index_bytes);
   Q4_RETURN_IF_ERROR(ReadIndexInto(file, footer.index_offset, bytes));
-  if (Xxh3(bytes, Q4Seed(file_id, Q4DigestSection::kIndex)) != footer.index_xxh3) {
-    return Fail(kQ4IndexDamaged, file.path(), "index");
-  }
   return SharedArray<std::uint8_t>(memory, bytes.size());
+}
+
+// The digests of an index.
+struct IndexDigests {
+  std::uint64_t xxh3 = 0;
+  Sha256 root{};
+};
+
+IndexDigests DigestsOf(std::span<const std::uint8_t> header_bytes, const Sha256& file_id,
+                       std::span<const std::uint8_t> index) {
+  return {Xxh3(index, Q4Seed(file_id, Q4DigestSection::kIndex)), Q4Root(header_bytes, index)};
 }
 
 std::vector<float> AsFloats(const std::vector<std::uint8_t>& bytes) {
@@ -108,12 +115,13 @@ absl::StatusOr<std::unique_ptr<Q4Reader>> Q4Reader::Open(FileSystem& fs, const s
   Q4_ASSIGN_OR_RETURN(const Q4Footer footer, Q4Footer::DecodeFrom(footer_bytes, header.file_id, path));
   Q4_RETURN_IF_ERROR(CheckFooter(footer, file.size(), path));
 
-  Q4_ASSIGN_OR_RETURN(const SharedArray<std::uint8_t> index_bytes, ReadIndex(file, footer, header.file_id));
-  // Of a large index the SHA-256 takes as long as decoding. Nothing decoded is used before it is known to be right.
-  std::future<Sha256> root = Start(index_bytes.size() >= kLargeIndexBytes,
-                                   [&header_bytes, &index_bytes] { return Q4Root(header_bytes, index_bytes); });
+  Q4_ASSIGN_OR_RETURN(const SharedArray<std::uint8_t> index_bytes, ReadIndex(file, footer));
+  std::future<IndexDigests> digests = Start(index_bytes.size() >= kLargeIndexBytes,
+                                            [&] { return DigestsOf(header_bytes, header.file_id, index_bytes); });
   const absl::Status structure = reader->DecodeIndex(header, footer, index_bytes);
-  if (root.get() != footer.root) return Fail(kQ4RootDiffers, path, "footer");
+  const IndexDigests found = digests.get();
+  if (found.xxh3 != footer.index_xxh3) return Fail(kQ4IndexDamaged, path, "index");
+  if (found.root != footer.root) return Fail(kQ4RootDiffers, path, "footer");
   Q4_RETURN_IF_ERROR(structure);
   reader->seal_ = {footer.root, footer.file_bytes, footer.index_offset, footer.index_bytes};
   return reader;
