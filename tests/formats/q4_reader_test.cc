@@ -2,14 +2,18 @@
 
 #include <chrono>
 #include <cstring>
+#include <fstream>
 #include <iostream>
 #include <limits>
 
 #include "fmt/format.h"
+#include "formats/base/base_issues.h"
 #include "formats/q4_chunk.h"
 #include "formats/q4_issues.h"
 #include "tests/formats/q4_samples.h"
 #include "tests/support/catch.h"
+#include "tests/support/faulty_file_system.h"
+#include "tests/support/temp_dir.h"
 
 namespace q4 {
 namespace {
@@ -190,6 +194,45 @@ TEST_CASE("asking for a part that a tensor lacks is an error", "[q4][reader]") {
   REQUIRE(opened.reader.ok());
   const Q4Reader& reader = **opened.reader;
   CHECK(IssueNumberOf(reader.ReadPart(reader.index().tensors[0], Q4Part::kCodes).status()) == kQ4NoSuchPart.number);
+}
+
+// Read by two threads, decoded beside its digests: what is found and reported must not depend on that.
+TEST_CASE("a large index is checked like a small one", "[q4][reader]") {
+  Q4Sample sample;
+  for (int i = 0; i < 4000; ++i) {
+    sample.Add(QuantizedTensor(fmt::format("model.layers.{:04}.mlp.weight", i), Q4Scheme::kNf4, {8, 8}, 64, true));
+  }
+  sample.Sort();
+  const TestBytes intact = WriteSample(sample);
+  const ForgedContainer original(intact);
+  REQUIRE(original.index.size() > 1'500'000);
+  CHECK(OpenSample(intact).reader.ok());
+
+  const std::size_t index_offset = kQ4HeaderBytes + original.payload.size();
+  TestBytes damaged = intact;
+  for (std::size_t at = 0; at < original.index.size(); at += original.index.size() / 61) {
+    damaged[index_offset + at] ^= 0x40;
+    CHECK(IssueNumberOf(OpenSample(damaged).reader.status()) == kQ4IndexDamaged.number);
+    damaged[index_offset + at] ^= 0x40;
+  }
+
+  ForgedContainer forged = original;
+  forged.EditChunks([](std::vector<Q4Chunk>* chunks) { chunks->back().offset += 64; });
+  CHECK(IssueNumberOf(VerifySample(forged.Seal())) == kQ4ChunkPlace.number);
+  forged.edit_footer = [](Q4Footer* footer) { footer->root[0] ^= 1; };
+  CHECK(IssueNumberOf(VerifySample(forged.Seal())) == kQ4RootDiffers.number);
+
+  // Each read fails in turn: those of both halves among them.
+  const test::TempDir dir;
+  std::ofstream(dir.File("t.q4"), std::ios::binary)
+      .write(reinterpret_cast<const char*>(intact.data()), static_cast<std::streamsize>(intact.size()));
+  test::FaultyFileSystem counting(std::numeric_limits<std::int64_t>::max());
+  REQUIRE(Q4Reader::Open(counting, dir.File("t.q4")).ok());
+  REQUIRE(counting.calls() == 5);  // open, header, footer, two halves
+  for (std::int64_t call = 0; call < counting.calls(); ++call) {
+    test::FaultyFileSystem fs(call);
+    CHECK(IssueNumberOf(Q4Reader::Open(fs, dir.File("t.q4")).status()) == kCannotWrite.number);
+  }
 }
 
 TEST_CASE("a hundred thousand tensors open quickly", "[q4][reader]") {
