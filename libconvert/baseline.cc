@@ -20,18 +20,12 @@ using Scope = GateVerdict::Scope;
 constexpr std::uint64_t kReportBytes = std::uint64_t{64} << 20;
 constexpr int kReportJsonDepth = limits::kConfigJsonDepth + 1;
 
-const Json* Member(const Json& object, const char* key) {
-  if (!object.is_object()) return nullptr;
-  const auto at = object.find(key);
-  return at == object.end() ? nullptr : &*at;
-}
-
 bool IsText(const Json* json, std::string_view text) {
   return json != nullptr && json->is_string() && json->get_ref<const std::string&>() == text;
 }
 
 std::optional<double> NmseOf(const Json& stats) {
-  const Json* nmse = Member(stats, "nmse");
+  const Json* nmse = FindMember(stats, "nmse");
   return nmse != nullptr && nmse->is_number() ? std::optional(nmse->get<double>()) : std::nullopt;
 }
 
@@ -40,7 +34,7 @@ template <typename Add>
 bool ForEachNamed(const Json* list, const Add& add) {
   if (list == nullptr || !list->is_array()) return false;
   return std::all_of(list->begin(), list->end(), [&](const Json& item) {
-    const Json* name = Member(item, "name");
+    const Json* name = FindMember(item, "name");
     if (name == nullptr || !name->is_string()) return false;
     add(item, name->get<std::string>());
     return true;
@@ -83,30 +77,31 @@ std::string PlaceOf(const BaselineEntry& entry) {
 absl::StatusOr<Baseline> ParseBaseline(std::string_view json, const std::string& path, double slack) {
   Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(json, path, kReportJsonDepth));
   Baseline baseline{path, {}, slack};
-  bool is_report = IsText(Member(document, "document"), "q4verify-report");
+  bool is_report = IsText(FindMember(document, "document"), "q4verify-report");
   bool has_nmse = false;
   const auto add = [&](Scope scope, const std::string& name, std::optional<double> nmse) {
     has_nmse = has_nmse || nmse;
     baseline.entries.push_back({scope, name, nmse});
   };
-  is_report = is_report && ForEachNamed(Member(document, "tensors"), [&](const Json& tensor, const std::string& name) {
-                const Json* stats = Member(tensor, "stats");
-                if (stats != nullptr && stats->is_object()) {
-                  add(Scope::kTensor, name, NmseOf(*stats));
-                } else if (IsText(Member(tensor, "scheme"), "raw")) {
-                  baseline.entries.push_back({Scope::kTensor, name, 0});
-                } else {
-                  baseline.entries.push_back({Scope::kTensor, name, std::nullopt});
-                }
-              });
-  if (const Json* groups = Member(document, "groups"); is_report && groups != nullptr) {
+  is_report =
+      is_report && ForEachNamed(FindMember(document, "tensors"), [&](const Json& tensor, const std::string& name) {
+        const Json* stats = FindMember(tensor, "stats");
+        if (stats != nullptr && stats->is_object()) {
+          add(Scope::kTensor, name, NmseOf(*stats));
+        } else if (IsText(FindMember(tensor, "scheme"), "raw")) {
+          baseline.entries.push_back({Scope::kTensor, name, 0});
+        } else {
+          baseline.entries.push_back({Scope::kTensor, name, std::nullopt});
+        }
+      });
+  if (const Json* groups = FindMember(document, "groups"); is_report && groups != nullptr) {
     is_report = ForEachNamed(groups, [&](const Json& group, const std::string& name) {
-      const Json* stats = Member(group, "stats");
-      const Scope scope = IsText(Member(group, "kind"), "layer") ? Scope::kLayer : Scope::kRole;
+      const Json* stats = FindMember(group, "stats");
+      const Scope scope = IsText(FindMember(group, "kind"), "layer") ? Scope::kLayer : Scope::kRole;
       if (stats != nullptr) add(scope, name, NmseOf(*stats));
     });
   }
-  if (const Json* model = Member(document, "model"); model != nullptr) add(Scope::kModel, "", NmseOf(*model));
+  if (const Json* model = FindMember(document, "model"); model != nullptr) add(Scope::kModel, "", NmseOf(*model));
   if (!is_report || !has_nmse) return Fail(kNoBaseline, path, {});
   return baseline;
 }

@@ -20,11 +20,6 @@ constexpr int kDepth = 3;
 constexpr std::array<std::string_view, 7> kMembers = {"quant_type",       "blocksize",    "dtype",        "shape",
                                                       "nested_blocksize", "nested_dtype", "nested_offset"};
 
-const Json* Member(const Json& object, const char* key) {
-  const auto at = object.find(key);
-  return at == object.end() ? nullptr : &*at;
-}
-
 std::string TextOf(const Json* value) {
   return value != nullptr && value->is_string() ? value->get<std::string>() : std::string();
 }
@@ -46,11 +41,11 @@ std::string Fill(const Json& json, BnbQuantState* state) {
   for (const auto& [key, value] : json.items()) {
     if (std::find(kMembers.begin(), kMembers.end(), key) == kMembers.end()) return "unknown member '" + key + "'";
   }
-  const std::string type = TextOf(Member(json, "quant_type"));
+  const std::string type = TextOf(FindMember(json, "quant_type"));
   if (type != "nf4" && type != "fp4") return "quant_type " + GotExpected("'" + type + "'", "nf4 or fp4");
   state->book = type == "nf4" ? CodeBook::kNf4 : CodeBook::kFp4;
 
-  const std::string dtype = TextOf(Member(json, "dtype"));
+  const std::string dtype = TextOf(FindMember(json, "dtype"));
   if (dtype == "float32") {
     state->dtype = DType::kF32;
   } else if (dtype == "float16") {
@@ -60,17 +55,17 @@ std::string Fill(const Json& json, BnbQuantState* state) {
   } else {
     return "dtype " + GotExpected("'" + dtype + "'", "float32, float16 or bfloat16");
   }
-  const Json* block_size = Member(json, "blocksize");
+  const Json* block_size = FindMember(json, "blocksize");
   if (block_size == nullptr || !block_size->is_number_unsigned() || !IsBlockSize(block_size->get<std::uint64_t>())) {
     return "blocksize is not 32, 64, ... 4096";
   }
   state->block_size = static_cast<std::uint32_t>(block_size->get<std::uint64_t>());
-  if (!ParseShape(Member(json, "shape"), state)) return "shape is not a list of dimensions";
+  if (!ParseShape(FindMember(json, "shape"), state)) return "shape is not a list of dimensions";
 
-  const Json* nested = Member(json, "nested_blocksize");
+  const Json* nested = FindMember(json, "nested_blocksize");
   state->nested = nested != nullptr;
   if (!state->nested) return {};
-  const Json* offset = Member(json, "nested_offset");
+  const Json* offset = FindMember(json, "nested_offset");
   if (!nested->is_number_unsigned() || nested->get<std::uint64_t>() != kScaleGroup) {
     return fmt::format("nested_blocksize is not {}", kScaleGroup);
   }

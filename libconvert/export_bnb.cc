@@ -47,8 +47,8 @@ Q4Part ContainerPartOf(BnbPart part, bool nested) {
   return nested ? Q4Part::kScaleCodes : Q4Part::kScales;
 }
 
-// Routed experts are no linear layers to transformers 5, which holds them in fused parameters: it never looks whether they are
-// to be skipped.
+// Routed experts are no linear layers to transformers 5, which holds them in fused parameters: it never looks whether
+// they are to be skipped.
 bool IsExpert(const Decision& decision) { return decision.reason == kExpertWeight; }
 
 // The default policy's decision for every tensor, by name and shape alone: a matrix that was kept because its dtype or
@@ -63,7 +63,7 @@ absl::StatusOr<std::vector<Decision>> DefaultDecisions(std::vector<TensorInfo> t
 }
 
 // Counts what is wrong and remembers the first tensor that has it, so that a model with a thousand gets one line.
-class Tally {
+class TensorTally {
  public:
   void Add(const Q4Tensor& tensor) {
     if (count_++ == 0) first_ = Printable(tensor.name);
@@ -185,7 +185,7 @@ absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::strin
 }
 
 std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& config_json) {
-  Tally huge, small_blocks, ragged, single, experts;
+  TensorTally huge, small_blocks, ragged, single, experts;
   for (const ExportSource& source : plan.sources) {
     const Q4Tensor& tensor = *source.tensor;
     if (!IsQuantized(tensor)) continue;

@@ -16,6 +16,8 @@
 namespace q4 {
 namespace {
 
+using Scope = GateVerdict::Scope;
+
 constexpr int kGateJsonDepth = 3;  // document, "rules", rule
 
 double Of(std::uint64_t count) { return static_cast<double>(count); }
@@ -44,7 +46,7 @@ const GateStatistic* FindStatistic(std::string_view name) {
 }
 
 // One rule of the file, and how to name it in an error.
-struct RuleText {
+struct GateRuleSource {
   const Json& json;
   const std::string& file;
   std::string where;  // "rule 3", counted from 1
@@ -54,8 +56,7 @@ struct RuleText {
   }
 };
 
-absl::Status ReadScope(const RuleText& text, const Json& value, GateRule* rule) {
-  using Scope = GateVerdict::Scope;
+absl::Status ReadScope(const GateRuleSource& text, const Json& value, GateRule* rule) {
   constexpr std::array<std::pair<std::string_view, Scope>, 4> kScopes{
       {{"tensor", Scope::kTensor}, {"layer", Scope::kLayer}, {"role", Scope::kRole}, {"model", Scope::kModel}}};
   for (const auto& [word, scope] : kScopes) {
@@ -66,13 +67,13 @@ absl::Status ReadScope(const RuleText& text, const Json& value, GateRule* rule) 
   return text.Wrong("scope", value, "\"tensor\", \"layer\", \"role\" or \"model\"");
 }
 
-absl::Status ReadType(const RuleText& text, const Json& value, GateRule* rule) {
+absl::Status ReadType(const GateRuleSource& text, const Json& value, GateRule* rule) {
   if (value == "nf4") rule->scheme = Q4Scheme::kNf4;
   if (value == "fp4") rule->scheme = Q4Scheme::kFp4;
   return rule->scheme ? absl::OkStatus() : text.Wrong("type", value, "\"nf4\" or \"fp4\"");
 }
 
-absl::Status ReadBlockSize(const RuleText& text, const Json& value, GateRule* rule) {
+absl::Status ReadBlockSize(const GateRuleSource& text, const Json& value, GateRule* rule) {
   if (!value.is_number_unsigned() || !IsBlockSize(value.get<std::uint64_t>())) {
     return text.Wrong("block_size", value, "a power of two from 32 to 4096");
   }
@@ -80,7 +81,7 @@ absl::Status ReadBlockSize(const RuleText& text, const Json& value, GateRule* ru
   return absl::OkStatus();
 }
 
-absl::Status ReadLimit(const RuleText& text, const std::string& key, const Json& value, GateRule* rule) {
+absl::Status ReadLimit(const GateRuleSource& text, const std::string& key, const Json& value, GateRule* rule) {
   const bool is_maximum = key.starts_with("max_");
   const GateStatistic* statistic =
       is_maximum || key.starts_with("min_") ? FindStatistic(std::string_view(key).substr(4)) : nullptr;
@@ -94,7 +95,7 @@ absl::Status ReadLimit(const RuleText& text, const std::string& key, const Json&
   return absl::OkStatus();
 }
 
-absl::Status ReadKey(const RuleText& text, const std::string& key, const Json& value, GateRule* rule) {
+absl::Status ReadKey(const GateRuleSource& text, const std::string& key, const Json& value, GateRule* rule) {
   if (key == "scope") return ReadScope(text, value, rule);
   if (key == "type") return ReadType(text, value, rule);
   if (key == "block_size") return ReadBlockSize(text, value, rule);
@@ -117,14 +118,14 @@ absl::Status ReadKey(const RuleText& text, const std::string& key, const Json& v
   return ReadLimit(text, key, value, rule);
 }
 
-absl::StatusOr<GateRule> ParseRule(const RuleText& text) {
+absl::StatusOr<GateRule> ParseGateRule(const GateRuleSource& text) {
   if (!text.json.is_object()) return Fail(kGateShape, text.file, text.where);
   GateRule rule;
   rule.name = text.where;
   for (const auto& [key, value] : text.json.items()) Q4_RETURN_IF_ERROR(ReadKey(text, key, value, &rule));
   if (rule.limits.empty()) return Fail(kGateEmptyRule, text.file, text.where);
-  if (rule.scope == GateVerdict::Scope::kModel && rule.match) return Fail(kGateScope, text.file, text.where, "match");
-  if (rule.scope != GateVerdict::Scope::kTensor && (rule.scheme || rule.block_size)) {
+  if (rule.scope == Scope::kModel && rule.match) return Fail(kGateScope, text.file, text.where, "match");
+  if (rule.scope != Scope::kTensor && (rule.scheme || rule.block_size)) {
     return Fail(kGateScope, text.file, text.where, rule.scheme ? "type" : "block_size");
   }
   return rule;
@@ -147,7 +148,7 @@ absl::StatusOr<Gate> ParseGate(std::string_view json, const std::string& file) {
   }
   Gate gate{file, {}};
   for (const Json& rule_json : document.at("rules")) {
-    Q4_ASSIGN_OR_RETURN(GateRule rule, ParseRule({rule_json, file, fmt::format("rule {}", gate.rules.size() + 1)}));
+    Q4_ASSIGN_OR_RETURN(GateRule rule, ParseGateRule({rule_json, file, fmt::format("rule {}", gate.rules.size() + 1)}));
     gate.rules.push_back(std::move(rule));
   }
   return gate;
@@ -166,7 +167,7 @@ Gate FlagGate(std::string_view flag, std::string_view statistic, bool is_maximum
   rule.limits.push_back({&GateStatisticNamed(statistic), is_maximum, limit});
   rule.issue = &issue;
   Gate gate{"", {rule, rule}};
-  gate.rules.back().scope = GateVerdict::Scope::kModel;
+  gate.rules.back().scope = Scope::kModel;
   return gate;
 }
 

@@ -14,6 +14,7 @@
 #include "formats/base/status.h"
 #include "formats/bnb.h"
 #include "libconvert/lint_issues.h"
+#include "libconvert/quant_settings.h"
 
 namespace q4 {
 namespace {
@@ -182,7 +183,7 @@ class ConfigLint {
     const std::string storage = Text(quantization, "bnb_4bit_quant_storage");
     for (const LintWeight& weight : weights_) {
       if (!weight.quantized) continue;
-      const std::string_view book = weight.book == CodeBook::kNf4 ? "nf4" : "fp4";
+      const std::string_view book = CodeBookName(weight.book);
       if (!type.empty() && type != book) findings_.Add(kLintConfigType, weight.name, GotExpected(type, book));
       if (nested && *nested != weight.nested) {
         findings_.Add(kLintConfigDoubleQuant, weight.name,

@@ -7,13 +7,14 @@
 #include "libconvert/lint_codes.h"
 #include "libconvert/lint_issues.h"
 #include "libconvert/lint_weights.h"
+#include "libconvert/quant_settings.h"
 #include "libconvert/slab.h"
 
 namespace q4 {
 namespace {
 
 // Counts, and remembers the first.
-struct Tally {
+struct PlaceTally {
   std::uint64_t count = 0;
   std::size_t first = 0;
   void Add(std::size_t at) {
@@ -34,7 +35,7 @@ bool IsUniform(std::span<const std::uint8_t> codes) {
 void LintZeroScales(std::string_view name, const LintCodes& weight, LintFindings* findings) {
   const std::size_t block_bytes = weight.block_size / 2;
   const std::size_t blocks = std::min(weight.scales.size(), weight.codes.size() / block_bytes);
-  Tally zero;
+  PlaceTally zero;
   std::size_t zero_scales = 0;
   for (std::size_t block = 0; block < blocks; ++block) {
     if (weight.scales[block] != 0) continue;
@@ -49,8 +50,6 @@ void LintZeroScales(std::string_view name, const LintCodes& weight, LintFindings
   }
 }
 
-std::string_view BookName(CodeBook book) { return book == CodeBook::kNf4 ? "nf4" : "fp4"; }
-
 }  // namespace
 
 void LintCodesOf(std::string_view name, const LintCodes& weight, LintFindings* findings) {
@@ -58,7 +57,7 @@ void LintCodesOf(std::string_view name, const LintCodes& weight, LintFindings* f
   const CodeEvidence evidence = GatherCodeEvidence(weight.book, weight.codes, weight.block_size);
   if (LooksLikeOtherBook(weight.book, evidence)) {
     findings->Add(kLintCodeType, name,
-                  fmt::format("declared {}, {} codes judged", BookName(weight.book), evidence.elems));
+                  fmt::format("declared {}, {} codes judged", CodeBookName(weight.book), evidence.elems));
   }
   if (LooksSwapped(evidence)) {
     findings->Add(kLintNibbleOrder, name,
@@ -77,7 +76,7 @@ void LintCodesOf(std::string_view name, const LintCodes& weight, LintFindings* f
 
 void LintScaleValues(std::string_view name, std::string_view what, std::span<const float> scales, bool sign,
                      LintFindings* findings) {
-  Tally not_finite, negative;
+  PlaceTally not_finite, negative;
   for (std::size_t i = 0; i < scales.size(); ++i) {
     if (!std::isfinite(scales[i])) {
       not_finite.Add(i);
@@ -96,7 +95,7 @@ void LintPlainValues(std::string_view name, DType dtype, std::span<const std::ui
   const std::size_t count = bytes.size() / size;
   std::vector<float> values(count);
   BestCpuKernels().convert(FloatTypeOf(dtype), bytes.data(), count, FloatType::kF32, values.data());
-  Tally bad;
+  PlaceTally bad;
   for (std::size_t i = 0; i < count; ++i) {
     if (!std::isfinite(values[i])) bad.Add(i);
   }

@@ -1,4 +1,5 @@
-// From headers and options to the layout: decide each tensor, cut into shards, sort each shard's index, derive the file id.
+// From headers and options to the layout: decide each tensor, cut into shards, sort each shard's index, derive the file
+// id.
 #include "libconvert/plan.h"
 
 #include <fmt/format.h>
@@ -10,13 +11,12 @@
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "libconvert/convert_issues.h"
+#include "libconvert/json_document.h"
+#include "libconvert/quant_settings.h"
 #include "libconvert/version.h"
 
 namespace q4 {
 namespace {
-
-std::string_view BookName(CodeBook book) { return book == CodeBook::kNf4 ? "nf4" : "fp4"; }
-std::string_view EncoderName(Q4Encoder encoder) { return encoder == Q4Encoder::kMse ? "mse" : "absmax"; }
 
 // Options that decide bytes. Threads, memory and device are absent on purpose: they change nothing (D8).
 Json OptionsJson(const ConvertOptions& options) {
@@ -36,7 +36,7 @@ Json OptionsJson(const ConvertOptions& options) {
   json["patterns"] = std::move(patterns);
   json["recipe"] = options.policy.recipe ? Json(RecipeText(*options.policy.recipe)) : Json(nullptr);
   json["shard_size"] = options.shard_bytes;
-  json["type"] = BookName(defaults.code_book);
+  json["type"] = CodeBookName(defaults.code_book);
   return json;
 }
 
@@ -69,7 +69,8 @@ void SortIndex(PlannedShard* shard) {
   std::vector<Q4Tensor>& entries = shard->index.tensors;
   std::vector<std::size_t> order(entries.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return entries[a].name < entries[b].name; });
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return entries[a].name < entries[b].name; });
   std::vector<Q4Tensor> sorted(entries.size());
   for (std::size_t to = 0; to < order.size(); ++to) {
     sorted[to] = std::move(entries[order[to]]);

@@ -102,7 +102,7 @@ std::vector<std::string> TiedHeads(const std::set<std::string_view>& modules, co
     return MatchesModule("predictions.transform.dense", module);
   };
   if (std::any_of(modules.begin(), modules.end(), is_prediction)) heads.push_back("cls.predictions.decoder");
-  if (const auto names = ModelNames(config_json); names.ok()) {
+  if (const auto names = ModelKinds(config_json); names.ok()) {
     for (const PolicyRule* rule : RulesFor(*names)) {
       const bool is_root_name = rule->modules.starts_with('^') && rule->modules.find(' ') == std::string_view::npos;
       if (rule->reason == kOutputHead && is_root_name) heads.emplace_back(rule->modules.substr(1));
@@ -115,7 +115,7 @@ std::vector<std::string> TiedHeads(const std::set<std::string_view>& modules, co
 
 absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<TensorInfo>& tensors,
                                                     const std::string& config_json, const PolicyOptions& options) {
-  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> model_names, ModelNames(config_json));
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> model_names, ModelKinds(config_json));
   Q4_ASSIGN_OR_RETURN(const std::vector<CompiledPattern> patterns, Compile(options.patterns));
   const DefaultPolicy policy(tensors, model_names);
 

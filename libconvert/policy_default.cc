@@ -59,7 +59,7 @@ std::string_view ModuleOf(std::string_view tensor) {
   return tensor;
 }
 
-absl::StatusOr<std::vector<std::string>> ModelNames(std::string_view config_json) {
+absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json) {
   std::vector<std::string> names;
   if (config_json.empty()) return names;
   Q4_ASSIGN_OR_RETURN(const Json config, ParseJson(config_json, "config.json", limits::kConfigJsonDepth));

@@ -17,7 +17,7 @@ std::string_view ModuleOf(std::string_view tensor);
 
 // What config.json says about the kind of model: every model_type in it, at any depth, and every entry of
 // "architectures". "" gives none. Fails when the text is not JSON.
-absl::StatusOr<std::vector<std::string>> ModelNames(std::string_view config_json);
+absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json);
 
 // The entries of ModelRules() that apply to a model, in order.
 std::vector<const PolicyRule*> RulesFor(const std::vector<std::string>& model_names);

@@ -8,6 +8,9 @@
 
 namespace q4 {
 
+// As in the options of the command line.
+inline const char* CodeBookName(CodeBook book) { return book == CodeBook::kNf4 ? "nf4" : "fp4"; }
+
 struct QuantSettings {
   CodeBook code_book = CodeBook::kNf4;
   std::uint32_t block_size = 64;  // IsBlockSize()

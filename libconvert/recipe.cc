@@ -15,7 +15,7 @@ namespace {
 constexpr int kRecipeJsonDepth = 3;  // document, "rules", rule
 
 // One rule of the file, and how to name it in an error.
-struct RuleText {
+struct RecipeRuleSource {
   const Json& json;
   const std::string& file;
   std::string where;  // "rule 3", counted from 1
@@ -25,13 +25,13 @@ struct RuleText {
   }
 };
 
-absl::Status ReadBool(const RuleText& rule, const std::string& key, std::optional<bool>& out) {
+absl::Status ReadBool(const RecipeRuleSource& rule, const std::string& key, std::optional<bool>& out) {
   if (!rule.json.at(key).is_boolean()) return rule.Wrong(key, "true or false");
   out = rule.json.at(key).get<bool>();
   return absl::OkStatus();
 }
 
-absl::Status ReadBlockSize(const RuleText& rule, const std::string& key, std::optional<std::uint32_t>& out) {
+absl::Status ReadBlockSize(const RecipeRuleSource& rule, const std::string& key, std::optional<std::uint32_t>& out) {
   const Json& value = rule.json.at(key);
   if (!value.is_number_unsigned() || !IsBlockSize(value.get<std::uint64_t>())) {
     return rule.Wrong(key, "a power of two from 32 to 4096");
@@ -42,7 +42,7 @@ absl::Status ReadBlockSize(const RuleText& rule, const std::string& key, std::op
 
 // A string that is one of two words.
 template <typename Enum>
-absl::Status ReadWord(const RuleText& rule, const std::string& key, std::pair<std::string_view, Enum> first,
+absl::Status ReadWord(const RecipeRuleSource& rule, const std::string& key, std::pair<std::string_view, Enum> first,
                       std::pair<std::string_view, Enum> second, std::optional<Enum>& out) {
   const Json& json = rule.json.at(key);
   for (const auto& [word, value] : {first, second}) {
@@ -51,7 +51,7 @@ absl::Status ReadWord(const RuleText& rule, const std::string& key, std::pair<st
   return out ? absl::OkStatus() : rule.Wrong(key, fmt::format("\"{}\" or \"{}\"", first.first, second.first));
 }
 
-absl::StatusOr<RecipeRule> ParseRule(const RuleText& text) {
+absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
   if (!text.json.is_object() || !text.json.contains("match") || !text.json.at("match").is_string()) {
     return Fail(kRecipeShape, text.file, text.where);
   }
@@ -92,7 +92,8 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& fil
   }
   Recipe recipe;
   for (const Json& rule_json : document.at("rules")) {
-    Q4_ASSIGN_OR_RETURN(RecipeRule rule, ParseRule({rule_json, file, fmt::format("rule {}", recipe.rules.size() + 1)}));
+    Q4_ASSIGN_OR_RETURN(RecipeRule rule,
+                        ParseRecipeRule({rule_json, file, fmt::format("rule {}", recipe.rules.size() + 1)}));
     recipe.rules.push_back(std::move(rule));
   }
   return recipe;

@@ -19,7 +19,7 @@ CodeBook CodeBookOf(const VerifyTensor& tensor) {
   return tensor.scheme == Q4Scheme::kFp4 ? CodeBook::kFp4 : CodeBook::kNf4;
 }
 
-std::string GateRule(const GateVerdict& verdict) {
+std::string GateRuleText(const GateVerdict& verdict) {
   return fmt::format("{}: {} {} {}", verdict.gate, verdict.statistic, verdict.is_maximum ? "at most" : "at least",
                      verdict.limit);
 }

@@ -16,7 +16,7 @@ std::string TreatmentOf(const VerifyTensor& tensor);
 CodeBook CodeBookOf(const VerifyTensor& tensor);
 
 // "max-nmse: nmse at most 0.01", what a gate demands; names are not escaped.
-std::string GateRule(const GateVerdict& verdict);
+std::string GateRuleText(const GateVerdict& verdict);
 
 // "tensor 'x'", "layer 'x'", "role 'x'", "model", what a gate was held against.
 std::string GateSubject(const GateVerdict& verdict);

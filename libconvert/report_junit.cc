@@ -13,8 +13,8 @@
 namespace q4 {
 namespace {
 
-constexpr std::size_t kNameBytes = 1024;
-constexpr std::size_t kMessageBytes = 4096;
+constexpr std::size_t kXmlNameBytes = 1024;
+constexpr std::size_t kXmlMessageBytes = 4096;
 
 // Printable() leaves only characters that XML 1.0 allows, but for U+FFFE and U+FFFF.
 std::string Xml(std::string_view text, std::size_t max_bytes) {
@@ -53,16 +53,17 @@ class Suite {
   void Skip(std::string_view test, std::string_view reason) {
     ++skipped_;
     cases_ += fmt::format("{}>\n      <skipped message=\"{}\"/>\n    </testcase>\n", Opening(test),
-                          Xml(reason, kMessageBytes));
+                          Xml(reason, kXmlMessageBytes));
   }
   // Readers show one failure per case: its message is the first, its text lists all.
   void Fail(std::string_view test, const std::vector<Failure>& failures) {
     ++failed_;
     std::string lines;
-    for (const Failure& failure : failures) lines += (lines.empty() ? "" : "\n") + Xml(failure.message, kMessageBytes);
+    for (const Failure& failure : failures)
+      lines += (lines.empty() ? "" : "\n") + Xml(failure.message, kXmlMessageBytes);
     cases_ +=
         fmt::format("{}>\n      <failure type=\"{}\" message=\"{}\">{}</failure>\n    </testcase>\n", Opening(test),
-                    Xml(failures.front().type, kNameBytes), Xml(failures.front().message, kMessageBytes), lines);
+                    Xml(failures.front().type, kXmlNameBytes), Xml(failures.front().message, kXmlMessageBytes), lines);
   }
   void PassOrFail(std::string_view test, const std::vector<Failure>* failures) {
     failures == nullptr ? Pass(test) : Fail(test, *failures);
@@ -80,7 +81,7 @@ class Suite {
  private:
   std::string Opening(std::string_view test) {
     ++tests_;
-    return fmt::format("    <testcase classname=\"q4.{}\" name=\"{}\"", name_, Xml(test, kNameBytes));
+    return fmt::format("    <testcase classname=\"q4.{}\" name=\"{}\"", name_, Xml(test, kXmlNameBytes));
   }
 
   std::string name_, cases_;
@@ -133,7 +134,7 @@ Suite ComparisonSuite(const VerifyReport& report, Failures failures) {
 Suite GateSuite(const VerifyReport& report, const Failures& failures) {
   Suite suite("gates");
   for (const GateVerdict& verdict : report.gates) {
-    const std::string test = GateRule(verdict) + ", " + GateSubject(verdict);
+    const std::string test = GateRuleText(verdict) + ", " + GateSubject(verdict);
     if (verdict.passed) {
       suite.Pass(test);
     } else {
@@ -181,7 +182,7 @@ std::string VerifyReportJunit(const VerifyReport& report) {
       "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
       "<testsuites name=\"q4verify {} sha256:{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" "
       "skipped=\"{}\">\n{}</testsuites>\n",
-      Xml(report.path, kMessageBytes), HexOf(report.root), tests, failed, skipped, text);
+      Xml(report.path, kXmlMessageBytes), HexOf(report.root), tests, failed, skipped, text);
 }
 
 }  // namespace q4

@@ -104,7 +104,7 @@ std::string Summary(const VerifyReport& report) {
   return text + "\n";
 }
 
-std::string Subject(const GateVerdict& verdict) {
+std::string SubjectText(const GateVerdict& verdict) {
   switch (verdict.scope) {
     case GateVerdict::Scope::kTensor:
       return Code(verdict.subject);
@@ -124,7 +124,7 @@ std::string BrokenGatesTable(const VerifyReport& report) {
   Rows rows("### Broken gates\n\n| gate | subject | statistic | value | limit |\n|---|---|---|---:|---:|\n",
             kGatesBudget);
   for (const GateVerdict* verdict : broken) {
-    rows.Add(fmt::format("| {} | {} | {} | **{:.6g}** | {} {:.6g} |", Code(verdict->gate), Subject(*verdict),
+    rows.Add(fmt::format("| {} | {} | {} | **{:.6g}** | {} {:.6g} |", Code(verdict->gate), SubjectText(*verdict),
                          Code(verdict->statistic), verdict->value, verdict->is_maximum ? "≤" : "≥", verdict->limit));
   }
   return rows.Text();
@@ -148,7 +148,7 @@ std::string GateRules(const VerifyReport& report) {
         "| {} | {} | {} | {} | {} | {:.6g}: {} |", summary.broken == 0 ? "✅" : "❌", Code(closest.gate),
         Code(closest.statistic),
         summary.one_limit ? fmt::format("{} {:.6g}", closest.is_maximum ? "≤" : "≥", closest.limit) : "each its own",
-        Grouped(summary.subjects), closest.value, Subject(closest)));
+        Grouped(summary.subjects), closest.value, SubjectText(closest)));
   }
   return rows.Text();
 }

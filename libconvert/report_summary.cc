@@ -92,7 +92,7 @@ std::vector<const VerifyTensor*> WorstTensors(const VerifyReport& report, std::s
   return tensors;
 }
 
-std::vector<RankedBlock> WorstBlocks(const VerifyReport& report, std::size_t count) {
+std::vector<RankedBlock> RankedBlocks(const VerifyReport& report, std::size_t count) {
   std::vector<RankedBlock> blocks;
   for (const VerifyTensor& tensor : report.tensors) {
     if (tensor.scheme == Q4Scheme::kRaw) continue;

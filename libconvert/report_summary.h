@@ -40,7 +40,7 @@ struct RankedBlock {
   std::uint64_t block = 0;
   double sum_e2 = 0;
 };
-std::vector<RankedBlock> WorstBlocks(const VerifyReport& report, std::size_t count);
+std::vector<RankedBlock> RankedBlocks(const VerifyReport& report, std::size_t count);
 
 // Where element `index` of a tensor lies: "[12, 3456]"; "[0]" of a scalar.
 std::string ElementPosition(const Shape& shape, std::uint64_t index);

@@ -13,7 +13,7 @@ constexpr std::size_t kLongestTail = 8;
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
 
-bool IsNumber(std::string_view component) {
+bool IsAllDigits(std::string_view component) {
   return !component.empty() && std::all_of(component.begin(), component.end(), IsDigit);
 }
 
@@ -27,7 +27,7 @@ LayerAndPath Split(std::string_view name) {
   for (std::size_t begin = 0; begin <= name.size();) {
     const std::size_t end = std::min(name.find('.', begin), name.size());
     const std::string_view component = name.substr(begin, end - begin);
-    const bool is_number = IsNumber(component);
+    const bool is_number = IsAllDigits(component);
     if (is_number && begin != 0 && !after_experts && split.layer.empty()) {
       split.layer = name.substr(0, end);
       split.path.clear();

@@ -19,6 +19,7 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/checked_math.h"
 #include "formats/base/file.h"
+#include "formats/base/text.h"
 
 namespace q4 {
 namespace {
@@ -27,8 +28,6 @@ namespace {
 constexpr std::size_t kMaxTransferBytes = std::size_t{1} << 30;
 
 std::string ErrorText(int error) { return std::generic_category().message(error); }
-
-std::string AtOffset(std::uint64_t offset) { return "offset " + std::to_string(offset); }
 
 // Repeats a system call that returns -1 with EINTR.
 template <typename Call>

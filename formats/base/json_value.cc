@@ -225,6 +225,12 @@ absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file, int
   return root;
 }
 
+const Json* FindMember(const Json& value, const char* key) {
+  if (!value.is_object()) return nullptr;
+  const auto at = value.find(key);
+  return at == value.end() ? nullptr : &*at;
+}
+
 std::string DumpSorted(const Json& value, int indent) {
   std::string out;
   Dumper(indent, &out).Dump(value, 0);

@@ -18,6 +18,9 @@ using Json = nlohmann::ordered_json;
 // code 3).
 absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file, int max_depth);
 
+// The member `key` of `value`, or nullptr where there is none or `value` is no object. Lives as long as `value`.
+const Json* FindMember(const Json& value, const char* key);
+
 // The bytes of Python's json.dumps(value, sort_keys=True, indent=indent, ensure_ascii=True). REQUIRES: strings are
 // UTF-8, which holds for everything that ParseJson() made.
 std::string DumpSorted(const Json& value, int indent = 2);

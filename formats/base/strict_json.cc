@@ -13,11 +13,10 @@
 
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
+#include "formats/base/text.h"
 
 namespace q4 {
 namespace {
-
-std::string AtOffset(std::uint64_t offset) { return "offset " + std::to_string(offset); }
 
 // Hands out one character after the other. After an error it is at its end, and status() says why.
 class Cursor {

@@ -108,4 +108,6 @@ std::string HumanBytes(unsigned long long bytes) {
   return buffer.data();
 }
 
+std::string AtOffset(unsigned long long offset) { return "offset " + std::to_string(offset); }
+
 }  // namespace q4

@@ -17,4 +17,7 @@ bool IsUtf8(std::string_view text);
 // "1.23 GB": decimal units, three significant digits, for people.
 std::string HumanBytes(unsigned long long bytes);
 
+// "offset 123": a place in a file, as errors name it.
+std::string AtOffset(unsigned long long offset);
+
 }  // namespace q4

@@ -9,6 +9,7 @@
 #include "fmt/format.h"
 #include "kernels/kernels.h"
 #include "libconvert/model_stats.h"
+#include "libconvert/quant_settings.h"
 #include "libconvert/report_format.h"
 #include "libconvert/report_html/markup.h"
 #include "libconvert/report_html/sections.h"
@@ -17,8 +18,8 @@
 namespace q4::html {
 namespace {
 
-constexpr double kWidth = 720, kHeight = 220;
-constexpr double kTop = 24, kBottom = 40;  // room for the shares above and the labels below the bars
+constexpr double kBarsWidth = 720, kBarsHeight = 220;
+constexpr double kBarsTop = 24, kBarsBottom = 40;  // room for the shares above and the labels below the bars
 constexpr std::size_t kMostBars = 64;
 
 struct Bar {
@@ -33,36 +34,37 @@ std::string BarPlot(std::string_view title, std::string_view axis, const std::ve
     total += bar.count;
     most = std::max(most, bar.count);
   }
-  const double pitch = kWidth / static_cast<double>(bars.size());
-  const double room = kHeight - kTop - kBottom;
+  const double pitch = kBarsWidth / static_cast<double>(bars.size());
+  const double room = kBarsHeight - kBarsTop - kBarsBottom;
   const std::size_t label_every = bars.size() / 20 + 1;
   std::string svg =
       fmt::format("<div class=\"scroll\"><svg class=\"bars\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n",
-                  kWidth, kHeight, title);
+                  kBarsWidth, kBarsHeight, title);
   for (std::size_t i = 0; i < bars.size(); ++i) {
     const double height = room * static_cast<double>(bars[i].count) / static_cast<double>(most);
     const double middle = pitch * (static_cast<double>(i) + 0.5);
     svg += fmt::format("<g><title>{}</title><rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>",
-                       bars[i].title, middle - 0.38 * pitch, kTop + room - height, 0.76 * pitch, height);
+                       bars[i].title, middle - 0.38 * pitch, kBarsTop + room - height, 0.76 * pitch, height);
     if (i % label_every == 0) {
-      svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>", middle, kHeight - kBottom + 14, bars[i].label);
+      svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>", middle, kBarsHeight - kBarsBottom + 14,
+                         bars[i].label);
     }
     if (label_every == 1 && total != 0) {
-      svg +=
-          fmt::format("<text class=\"share\" x=\"{:.1f}\" y=\"{:.1f}\">{:.1f}%</text>", middle,
-                      kTop + room - height - 4, 100 * static_cast<double>(bars[i].count) / static_cast<double>(total));
+      svg += fmt::format("<text class=\"share\" x=\"{:.1f}\" y=\"{:.1f}\">{:.1f}%</text>", middle,
+                         kBarsTop + room - height - 4,
+                         100 * static_cast<double>(bars[i].count) / static_cast<double>(total));
     }
     svg += "</g>\n";
   }
   return svg + fmt::format(
                    "<line x1=\"0\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/><text class=\"axis\" x=\"{}\" "
                    "y=\"{}\">{}</text></svg></div>\n",
-                   kWidth, kTop + room, kTop + room, kWidth / 2, kHeight - 8, axis);
+                   kBarsWidth, kBarsTop + room, kBarsTop + room, kBarsWidth / 2, kBarsHeight - 8, axis);
 }
 
 std::string CodePlot(CodeBook book, const Q4Stats& total, std::uint64_t tensors) {
   const auto values = CodeValues(book);
-  const char* name = book == CodeBook::kNf4 ? "nf4" : "fp4";
+  const char* name = CodeBookName(book);
   std::array<std::size_t, 16> order;
   for (std::size_t code = 0; code < order.size(); ++code) order[code] = code;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });

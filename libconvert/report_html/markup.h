@@ -9,6 +9,9 @@
 
 namespace q4::html {
 
+// As much of a path as is shown.
+inline constexpr std::size_t kPathBytes = 4096;
+
 // Untrusted text as the content of an element or of a quoted attribute. Control characters are shown as \xNN, what
 // exceeds `max_bytes` as "...".
 std::string Text(std::string_view text, std::size_t max_bytes = 400);

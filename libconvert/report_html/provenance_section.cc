@@ -14,7 +14,6 @@ namespace q4::html {
 namespace {
 
 constexpr std::size_t kSourcesShown = 200;
-constexpr std::size_t kPathBytes = 4096;
 
 std::string Row(std::string_view label, std::string_view markup) {
   return fmt::format("<div><dt>{}</dt><dd>{}</dd></div>\n", label, markup);

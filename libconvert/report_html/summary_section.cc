@@ -12,8 +12,6 @@
 namespace q4::html {
 namespace {
 
-constexpr std::size_t kPathBytes = 4096;
-
 // "dir/model.q4" -> "model.q4"
 std::string_view FileName(std::string_view path) {
   const std::size_t slash = path.find_last_of('/');

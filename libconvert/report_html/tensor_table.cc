@@ -32,7 +32,7 @@ constexpr std::array<Column, 11> kColumns{{{"name", "tensor"},
                                            {"clipped", "clipped"}}};
 
 // End tags that HTML lets one leave out are left out: a model may have tens of thousands of rows.
-std::string Row(const VerifyTensor& tensor, std::size_t index) {
+std::string TensorRow(const VerifyTensor& tensor, std::size_t index) {
   std::string row =
       fmt::format("<tr id=\"t{}\"><th scope=\"row\">{}<td{}<td>{}<td>{}<td>{}<td>{}", index, Name(tensor.name),
                   tensor.passed ? ">✓" : " class=\"failed\">✕ failed", TreatmentOf(tensor), ShapeString(tensor.shape),
@@ -51,7 +51,7 @@ std::string TensorsSection(const VerifyReport& report) {
   for (const Column& column : kColumns) {
     head += fmt::format("<th scope=\"col\" data-field=\"{}\">{}", column.field, column.heading);
   }
-  for (std::size_t i = 0; i < report.tensors.size(); ++i) rows += Row(report.tensors[i], i);
+  for (std::size_t i = 0; i < report.tensors.size(); ++i) rows += TensorRow(report.tensors[i], i);
   // page.js shows the controls, which do nothing without it.
   return Section(
       "tensors", "Tensors", "",

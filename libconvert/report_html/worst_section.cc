@@ -50,7 +50,7 @@ std::string Elements(const RankedBlock& block) {
 
 std::string BlockRows(const VerifyReport& report) {
   std::string rows;
-  for (const RankedBlock& block : WorstBlocks(report, kBlocksShown)) {
+  for (const RankedBlock& block : RankedBlocks(report, kBlocksShown)) {
     rows += "<tr>" + TextCell(TensorLink(report, block.tensor->name)) + NumberCell(Grouped(block.block)) +
             NumberCell(ElementPosition(block.tensor->shape, block.block * block.tensor->block_size)) +
             NumberCell(ShortText(block.sum_e2)) +

@@ -181,7 +181,7 @@ TEST_CASE("the recorded checkpoints open") {
 }
 
 // All that a conversion reads from the checkpoint in `directory`.
-absl::Status ReadAll(FileSystem& fs, const std::string& directory) {
+absl::Status ReadWholeCheckpoint(FileSystem& fs, const std::string& directory) {
   Q4_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(fs, directory));
   Q4_ASSIGN_OR_RETURN(const std::string config, checkpoint->ConfigJson(fs));
   if (config != "{}") return absl::DataLossError(config);
@@ -207,7 +207,7 @@ TEST_CASE("whichever call fails while a checkpoint is found, opened and read, it
   std::int64_t calls = 0;
   for (bool failed = true; failed; ++calls) {
     FaultyFileSystem fs(calls);
-    const absl::Status status = ReadAll(fs, dir.path());
+    const absl::Status status = ReadWholeCheckpoint(fs, dir.path());
     INFO("call " << calls << ": " << status.message());
     failed = fs.failed();
     CHECK(IssueNumberOf(status) == (failed ? kCannotWrite.number : 0));

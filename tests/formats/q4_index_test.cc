@@ -22,10 +22,10 @@ std::uint64_t GetU64(const TestBytes& bytes, std::size_t at) {
 }
 
 // Where the table says what about section number `i` (from 0).
-constexpr std::size_t Kind(std::size_t i) { return 8 + 24 * i; }
-constexpr std::size_t Flags(std::size_t i) { return 12 + 24 * i; }
-constexpr std::size_t Offset(std::size_t i) { return 16 + 24 * i; }
-constexpr std::size_t Bytes(std::size_t i) { return 24 + 24 * i; }
+constexpr std::size_t KindAt(std::size_t i) { return 8 + 24 * i; }
+constexpr std::size_t FlagsAt(std::size_t i) { return 12 + 24 * i; }
+constexpr std::size_t OffsetAt(std::size_t i) { return 16 + 24 * i; }
+constexpr std::size_t BytesAt(std::size_t i) { return 24 + 24 * i; }
 
 // The index with one more section of `kind` behind the known ones.
 TestBytes WithSection(const TestBytes& index, std::uint32_t kind, std::uint32_t flags, const TestBytes& content) {
@@ -33,7 +33,7 @@ TestBytes WithSection(const TestBytes& index, std::uint32_t kind, std::uint32_t 
   out.U32(kQ4SectionCount + 1);
   out.U32(0);
   for (std::size_t i = 0; i < kQ4SectionCount; ++i) {
-    ByteReader in(std::span<const std::uint8_t>(index).subspan(Kind(i)));
+    ByteReader in(std::span<const std::uint8_t>(index).subspan(KindAt(i)));
     Q4SectionEntry entry = Q4SectionEntry::DecodeFrom(&in);
     entry.offset += Q4SectionEntry::kBytes;
     entry.EncodeTo(&out);
@@ -90,13 +90,13 @@ TEST_CASE("a section table that lies is refused", "[q4][index]") {
   }
   check(kQ4ReservedNotZero, [](TestBytes* index) { PutU32(index, 4, 1); });
   for (std::size_t i = 0; i < kQ4SectionCount; ++i) {
-    check(kQ4SectionTable, [i](TestBytes* index) { PutU32(index, Kind(i), 99); });
-    check(kQ4SectionTable, [i](TestBytes* index) { (*index)[Flags(i)] ^= 1; });
-    check(kQ4SectionTable, [i](TestBytes* index) { (*index)[Flags(i)] ^= 2; });
-    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, Offset(i), GetU64(*index, Offset(i)) + 8); });
-    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, Offset(i), ~std::uint64_t{0}); });
-    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, Bytes(i), ~std::uint64_t{0}); });
-    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, Bytes(i), index->size()); });
+    check(kQ4SectionTable, [i](TestBytes* index) { PutU32(index, KindAt(i), 99); });
+    check(kQ4SectionTable, [i](TestBytes* index) { (*index)[FlagsAt(i)] ^= 1; });
+    check(kQ4SectionTable, [i](TestBytes* index) { (*index)[FlagsAt(i)] ^= 2; });
+    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, OffsetAt(i), GetU64(*index, OffsetAt(i)) + 8); });
+    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, OffsetAt(i), ~std::uint64_t{0}); });
+    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, BytesAt(i), ~std::uint64_t{0}); });
+    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, BytesAt(i), index->size()); });
   }
   check(kQ4SectionTable, [](TestBytes* index) { index->resize(index->size() + 8); });
   check(kQ4SectionTable, [](TestBytes* index) { index->resize(100); });
@@ -106,10 +106,10 @@ TEST_CASE("a section table that lies is refused", "[q4][index]") {
 
 TEST_CASE("reserved bytes and padding of the index are zero", "[q4][index]") {
   const ForgedContainer original(WriteSample(FullSample()));
-  const std::size_t tensors = GetU64(original.index, Offset(0));
-  const std::size_t names_end = GetU64(original.index, Offset(2)) + GetU64(original.index, Bytes(2));
-  const std::size_t files = GetU64(original.index, Offset(3));
-  const std::size_t chunks = GetU64(original.index, Offset(4));
+  const std::size_t tensors = GetU64(original.index, OffsetAt(0));
+  const std::size_t names_end = GetU64(original.index, OffsetAt(2)) + GetU64(original.index, BytesAt(2));
+  const std::size_t files = GetU64(original.index, OffsetAt(3));
+  const std::size_t chunks = GetU64(original.index, OffsetAt(4));
   REQUIRE(names_end % 8 != 0);
   for (const std::size_t at :
        {tensors + 21, tensors + 23, tensors + 28, names_end, files + 12, original.index.size() - 1}) {
@@ -126,7 +126,7 @@ TEST_CASE("reserved bytes and padding of the index are zero", "[q4][index]") {
 // Moves the border between two neighbouring sections, so that each holds more or less than its records say.
 TEST_CASE("sections hold exactly what the records claim", "[q4][index]") {
   const ForgedContainer original(WriteSample(FullSample()));
-  const std::size_t tensors = GetU64(original.index, Offset(0));
+  const std::size_t tensors = GetU64(original.index, OffsetAt(0));
   const auto check = [&](const Issue& issue, const std::function<void(TestBytes*)>& edit) {
     TestBytes index = original.index;
     edit(&index);
@@ -138,9 +138,9 @@ TEST_CASE("sections hold exactly what the records claim", "[q4][index]") {
   check(kQ4SectionContent, [&](TestBytes* index) { (*index)[tensors + 17] = 255; });            // Rank
   check(kQ4SectionContent, [&](TestBytes* index) { (*index)[tensors + 17] = 0; });
   check(kQ4TensorRecord, [&](TestBytes* index) { (*index)[tensors + 20] = 4; });  // Flags
-  check(kQ4SectionContent, [&](TestBytes* index) { PutU64(index, Bytes(0), GetU64(*index, Bytes(0)) - 1); });
-  check(kQ4SectionContent, [&](TestBytes* index) { PutU64(index, Bytes(2), GetU64(*index, Bytes(2)) + 1); });
-  check(kQ4ReservedNotZero, [&](TestBytes* index) { PutU64(index, Bytes(2), GetU64(*index, Bytes(2)) - 1); });
+  check(kQ4SectionContent, [&](TestBytes* index) { PutU64(index, BytesAt(0), GetU64(*index, BytesAt(0)) - 1); });
+  check(kQ4SectionContent, [&](TestBytes* index) { PutU64(index, BytesAt(2), GetU64(*index, BytesAt(2)) + 1); });
+  check(kQ4ReservedNotZero, [&](TestBytes* index) { PutU64(index, BytesAt(2), GetU64(*index, BytesAt(2)) - 1); });
   check(kQ4TensorRecord, [&](TestBytes* index) { PutU64(index, tensors + 32, 1); });  // First_Chunk of "empty"
 }
 

@@ -187,7 +187,7 @@ TEST_CASE("a list that breaks a rule is refused", "[q4][shards]") {
 }
 
 // Opens the model at `path`, reads all of it and verifies its shards.
-absl::Status ReadAll(FileSystem& fs, const std::string& path) {
+absl::Status ReadWholeModel(FileSystem& fs, const std::string& path) {
   Q4_ASSIGN_OR_RETURN(const auto model, Q4Model::Open(fs, path));
   Q4_ASSIGN_OR_RETURN(const std::string config, model->ReadFile("config.json"));
   if (config != "{}") return absl::DataLossError(config);
@@ -215,7 +215,7 @@ TEST_CASE("whichever call fails while a model is opened, read and verified, its 
   std::int64_t calls = 0;
   for (bool failed = true; failed; ++calls) {
     test::FaultyFileSystem fs(calls);
-    const absl::Status status = ReadAll(fs, dir.File("m.q4.index.json"));
+    const absl::Status status = ReadWholeModel(fs, dir.File("m.q4.index.json"));
     INFO("call " << calls << ": " << status.message());
     failed = fs.failed();
     CHECK(IssueNumberOf(status) == (failed ? kCannotWrite.number : 0));

@@ -27,7 +27,7 @@ absl::StatusOr<SafetensorsHeader> Parse(std::string_view bytes) {
   return ParseSafetensors({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, "x.safetensors");
 }
 
-struct Row {
+struct BrokenHeader {
   const char* id;
   std::string bytes;
   const Issue* issue;
@@ -63,7 +63,7 @@ std::string Named(std::string_view json_name) {
   return SafetensorsBytes("{\"" + std::string(json_name) + "\":" + kValidEntry + "}", std::string(16, 'p'));
 }
 
-std::vector<Row> Rows() {
+std::vector<BrokenHeader> Rows() {
   const std::string payload(16, 'p');
   const std::string entry = kValidEntry;
   return {
@@ -172,7 +172,7 @@ std::vector<Row> Rows() {
 
 TEST_CASE("every safetensors rule has a file that breaks it") {
   int rows = 0;
-  for (const Row& row : Rows()) {
+  for (const BrokenHeader& row : Rows()) {
     INFO(row.id);
     const auto result = Parse(row.bytes);
     REQUIRE(!result.ok());

@@ -16,12 +16,12 @@ namespace {
 
 using namespace std::string_literals;
 
-absl::StatusOr<SafetensorsHeader> Parse(std::string_view bytes) {
+absl::StatusOr<SafetensorsHeader> ParseWritten(std::string_view bytes) {
   return ParseSafetensors({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, "x");
 }
 
 // The header without the length before it.
-std::string Json(const SafetensorsLayout& layout) { return layout.header.substr(8); }
+std::string HeaderJson(const SafetensorsLayout& layout) { return layout.header.substr(8); }
 
 TEST_CASE("the headers of files that save_pretrained wrote come out byte for byte") {
   std::size_t files = 0;
@@ -31,7 +31,7 @@ TEST_CASE("the headers of files that save_pretrained wrote come out byte for byt
       INFO(name << suffix);
       const std::string file =
           test::ReadBytes(std::string(Q4_TESTDATA "/checkpoints/") + name + suffix + "/model.safetensors");
-      const auto header = Parse(file);
+      const auto header = ParseWritten(file);
       REQUIRE(header.ok());
       std::vector<SafetensorsTensor> tensors;
       for (const TensorInfo& tensor : header->tensors) tensors.push_back({tensor.name, tensor.dtype, tensor.shape});
@@ -61,7 +61,7 @@ TEST_CASE("what is planned and filled, the reader takes") {
   const auto layout = PlanSafetensors(tensors);
   REQUIRE(layout.ok());
   CHECK(layout->header.size() % 8 == 0);
-  const auto header = Parse(layout->header + std::string(layout->file_bytes - layout->header.size(), 'p'));
+  const auto header = ParseWritten(layout->header + std::string(layout->file_bytes - layout->header.size(), 'p'));
   REQUIRE(header.ok());
   CHECK(header->payload_offset == layout->header.size());
   REQUIRE(header->tensors.size() == tensors.size());
@@ -95,12 +95,12 @@ TEST_CASE("the header is compact JSON that escapes only what it must") {
   const std::vector<SafetensorsTensor> one = {
       {"a\"\\\x01\x7F\xC3\xA9\xF0\x9F\x98\x80/\b\t\xE2\x80\xA8", DType::kF32, {1}}};
   // As safetensors 0.8.0 wrote it for the same name.
-  CHECK(Json(*PlanSafetensors(one)) ==
+  CHECK(HeaderJson(*PlanSafetensors(one)) ==
         "{\"__metadata__\":{\"format\":\"pt\"},\"a\\\"\\\\\\u0001\x7F\xC3\xA9\xF0\x9F\x98\x80/\\b\\t"
         "\xE2\x80\xA8\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}  ");
-  CHECK(Json(*PlanSafetensors(std::vector<SafetensorsTensor>{{"\f\n\r", DType::kU8, {1}}}))
+  CHECK(HeaderJson(*PlanSafetensors(std::vector<SafetensorsTensor>{{"\f\n\r", DType::kU8, {1}}}))
             .find(R"("\f\n\r":{"dtype")") != std::string::npos);
-  CHECK(Json(*PlanSafetensors({})) == "{\"__metadata__\":{\"format\":\"pt\"}}");
+  CHECK(HeaderJson(*PlanSafetensors({})) == "{\"__metadata__\":{\"format\":\"pt\"}}");
 }
 
 TEST_CASE("what no reader takes is not planned") {

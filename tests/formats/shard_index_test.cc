@@ -23,13 +23,13 @@ using namespace std::string_literals;
 using test::SafetensorsBuilder;
 using test::TempDir;
 
-absl::StatusOr<ShardIndex> Parse(std::string_view text) {
+absl::StatusOr<ShardIndex> ParseIndex(std::string_view text) {
   JsonText source(text);
   return ParseShardIndex(source, "x.index.json");
 }
 
 TEST_CASE("an index gives sorted shards and finds tensors") {
-  const auto index = Parse(R"({"metadata":{"total_size":12,"total_parameters":3,"note":["x"]},
+  const auto index = ParseIndex(R"({"metadata":{"total_size":12,"total_parameters":3,"note":["x"]},
                                "weight_map":{"c":"s2","a":"s1","b":"s2"}})");
   REQUIRE(index.ok());
   CHECK(index->shards == std::vector<std::string>{"s1", "s2"});
@@ -37,7 +37,7 @@ TEST_CASE("an index gives sorted shards and finds tensors") {
   CHECK(index->shard_of.at("b") == 1);
   CHECK(index->shard_of.at("c") == 1);
   CHECK(index->total_size == 12u);
-  CHECK_FALSE(Parse(R"({"weight_map":{}})")->total_size.has_value());
+  CHECK_FALSE(ParseIndex(R"({"weight_map":{}})")->total_size.has_value());
 }
 
 TEST_CASE("IsPlainFileName") {
@@ -80,7 +80,7 @@ TEST_CASE("every index rule has a text that breaks it") {
   }
   for (const Row& row : rows) {
     INFO(row.id << " " << row.text.substr(0, 80));
-    const auto index = Parse(row.text);
+    const auto index = ParseIndex(row.text);
     REQUIRE(!index.ok());
     const std::string message = MessageOf(index.status());
     INFO(message);
@@ -96,13 +96,13 @@ TEST_CASE("X11: more shards or tensors than the limits") {
   for (std::uint64_t i = 0; i <= limits::kShards; ++i) {
     many_shards += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":\"s" + std::to_string(i) + "\"";
   }
-  CHECK(IssueNumberOf(Parse(many_shards + "}}").status()) == kTooManyShards.number);
+  CHECK(IssueNumberOf(ParseIndex(many_shards + "}}").status()) == kTooManyShards.number);
 
   std::string many_tensors = "{\"weight_map\":{";
   for (std::uint64_t i = 0; i <= limits::kTensorsPerCheckpoint; ++i) {
     many_tensors += (i == 0 ? "\"" : ",\"") + std::to_string(i) + "\":\"s\"";
   }
-  CHECK(IssueNumberOf(Parse(many_tensors + "}}").status()) == kTooManyTensors.number);
+  CHECK(IssueNumberOf(ParseIndex(many_tensors + "}}").status()) == kTooManyTensors.number);
 
   const TempDir dir;
   const std::string huge = dir.Write("model.safetensors.index.json", R"({"weight_map":{)");
@@ -111,9 +111,9 @@ TEST_CASE("X11: more shards or tensors than the limits") {
 }
 
 // A directory of two shards with three tensors of 12 bytes in all, and its index.
-class ShardedModel {
+class ShardedCheckpoint {
  public:
-  ShardedModel() {
+  ShardedCheckpoint() {
     Shard("s1", SafetensorsBuilder().Add("a", "F32", {1}, "aaaa"));
     Shard("s2", SafetensorsBuilder().Add("b", "F32", {1}, "bbbb").Add("c", "U8", {4}, "cccc"));
     Index(R"({"metadata":{"total_size":12},"weight_map":{"a":"s1","b":"s2","c":"s2"}})");
@@ -141,7 +141,7 @@ class ShardedModel {
 bool Contains(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
 
 TEST_CASE("a sharded checkpoint opens, and reads come from the right shard") {
-  const ShardedModel model;
+  const ShardedCheckpoint model;
   const auto checkpoint = model.Open();
   REQUIRE(checkpoint.ok());
   CHECK((*checkpoint)->format() == "safetensors-sharded");
@@ -158,7 +158,7 @@ TEST_CASE("a sharded checkpoint opens, and reads come from the right shard") {
 }
 
 TEST_CASE("X02: a shard that is a link is refused unless links are followed") {
-  ShardedModel model;
+  ShardedCheckpoint model;
   std::filesystem::rename(model.dir.File("s1"), model.dir.File("blob"));
   std::filesystem::create_symlink("blob", model.dir.File("s1"));
   CHECK(Contains(model.Refused(kSymbolicLink), "--follow-symlinks"));
@@ -169,7 +169,7 @@ TEST_CASE("X02: a shard that is a link is refused unless links are followed") {
 }
 
 TEST_CASE("X03: a shard that is no regular file") {
-  ShardedModel model;
+  ShardedCheckpoint model;
   std::filesystem::remove(model.dir.File("s1"));
   REQUIRE(::mkfifo(model.dir.File("s1").c_str(), 0600) == 0);
   CHECK(Contains(model.Refused(kNotARegularFile), "a FIFO"));
@@ -179,13 +179,13 @@ TEST_CASE("X03: a shard that is no regular file") {
 }
 
 TEST_CASE("X04: a missing shard is named with the first tensor that needs it") {
-  ShardedModel model;
+  ShardedCheckpoint model;
   std::filesystem::remove(model.dir.File("s2"));
   CHECK(Contains(model.Refused(kShardMissing), "s2: shard is missing (needed by tensor 'b')"));
 }
 
 TEST_CASE("X05: the shard lacks a tensor that the index puts there") {
-  ShardedModel model;
+  ShardedCheckpoint model;
   model.Index(R"({"weight_map":{"a":"s1","b":"s2","c":"s2","d":"s2"}})");
   CHECK(Contains(model.Refused(kIndexMismatch),
                  "d: tensor is not in the shard that the index names (got no shard, expected shard s2)"));
@@ -195,37 +195,37 @@ TEST_CASE("X05: the shard lacks a tensor that the index puts there") {
 }
 
 TEST_CASE("X06: the shard holds a tensor that the index does not list") {
-  ShardedModel model;
+  ShardedCheckpoint model;
   model.Index(R"({"weight_map":{"a":"s1","c":"s2"}})");
   CHECK(Contains(model.Refused(kIndexUnlisted), "b: shard holds a tensor that the index does not list (in shard s2)"));
 }
 
 TEST_CASE("X07: one tensor in two shards") {
-  ShardedModel model;
+  ShardedCheckpoint model;
   model.Shard("s1", SafetensorsBuilder().Add("a", "F32", {1}, "aaaa").Add("b", "F32", {1}, "xxxx"));
   CHECK(Contains(model.Refused(kDuplicateTensor), "b: duplicate tensor name (in shard s1 and shard s2)"));
 }
 
 TEST_CASE("X09: total_size is wrong") {
-  ShardedModel model;
+  ShardedCheckpoint model;
   model.Index(R"({"metadata":{"total_size":13},"weight_map":{"a":"s1","b":"s2","c":"s2"}})");
   CHECK(Contains(model.Refused(kIndexTotalSize), "got 13, expected 12"));
 }
 
 TEST_CASE("X10: an index that names itself or another index") {
-  ShardedModel model;
+  ShardedCheckpoint model;
   model.Index(R"({"weight_map":{"a":"model.safetensors.index.json"}})");
   CHECK(Contains(model.Refused(kNotAShard), "looks like a JSON document"));
 }
 
 TEST_CASE("a shard that is broken is named itself") {
-  ShardedModel model;
+  ShardedCheckpoint model;
   model.dir.Write("s2", "version https://git-lfs.github.com/spec/v1\n");
   CHECK(Contains(model.Refused(kNotACheckpoint), "s2: not a checkpoint (looks like a Git LFS pointer"));
 }
 
 TEST_CASE("X12: a shard that changes after it was opened") {
-  const ShardedModel model;
+  const ShardedCheckpoint model;
   const auto checkpoint = model.Open();
   REQUIRE(checkpoint.ok());
   REQUIRE((*checkpoint)->CheckUnchanged().ok());

@@ -10,11 +10,6 @@
 namespace q4::testing {
 namespace {
 
-struct Quantized {
-  std::vector<std::uint8_t> codes;
-  std::vector<float> scales;
-};
-
 Quantized Quantize(const KernelTable& kernels, FloatType type, CodeBook book, std::uint32_t block_size,
                    const std::vector<std::uint8_t>& x) {
   const std::uint64_t n = x.size() / FloatSize(type);

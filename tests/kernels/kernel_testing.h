@@ -38,6 +38,12 @@ inline std::vector<const KernelTable*> AllBackends() {
   return backends;
 }
 
+// What a quantizing kernel writes.
+struct Quantized {
+  std::vector<std::uint8_t> codes;
+  std::vector<float> scales;
+};
+
 // Memory between two canaries, at any misalignment, filled with a poison that no kernel writes by chance everywhere.
 class GuardedBytes {
  public:

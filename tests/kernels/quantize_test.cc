@@ -9,11 +9,6 @@
 namespace q4::testing {
 namespace {
 
-struct Quantized {
-  std::vector<std::uint8_t> codes;
-  std::vector<float> scales;
-};
-
 Quantized Quantize(const KernelTable& kernels, CodeBook book, const std::vector<float>& x,
                    std::uint32_t block_size = 32) {
   Quantized result{std::vector<std::uint8_t>(PackedBytes(x.size())),

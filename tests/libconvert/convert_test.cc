@@ -17,6 +17,7 @@
 #include "libconvert/slab.h"
 #include "tests/libconvert/convert_setup.h"
 #include "tests/support/catch.h"
+#include "tests/support/sanitizer.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
 
@@ -51,6 +52,7 @@ TEST_CASE("any thread count, memory bound and kernel target give one SHA-256", "
       const ConversionPlan plan = setup.Plan();
       std::string expected;
       for (const unsigned threads : {1u, 2u, 7u}) {
+        if (test::kThreadSanitizer && threads != 7) continue;
         const std::uint64_t least = MinimumPipelineMemory(*setup.checkpoint, plan, setup.options, threads);
         // The least bound reads large tensors twice; the largest keeps them in memory.
         for (const std::uint64_t memory : {least, least + 24 * kMiB, 1024 * kMiB}) {

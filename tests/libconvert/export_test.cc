@@ -78,7 +78,7 @@ std::unique_ptr<Checkpoint> Opened(const std::string& path) {
   return *std::move(checkpoint);
 }
 
-std::vector<std::uint8_t> Bytes(const Checkpoint& checkpoint, const std::string& name) {
+std::vector<std::uint8_t> TensorBytes(const Checkpoint& checkpoint, const std::string& name) {
   const TensorInfo* tensor = checkpoint.Find(name);
   REQUIRE(tensor != nullptr);
   std::vector<std::uint8_t> bytes(tensor->bytes);
@@ -87,7 +87,7 @@ std::vector<std::uint8_t> Bytes(const Checkpoint& checkpoint, const std::string&
 }
 
 std::vector<float> Floats(const Checkpoint& checkpoint, const std::string& name) {
-  const std::vector<std::uint8_t> bytes = Bytes(checkpoint, name);
+  const std::vector<std::uint8_t> bytes = TensorBytes(checkpoint, name);
   std::vector<float> floats(bytes.size() / 4);
   std::memcpy(floats.data(), bytes.data(), bytes.size());
   return floats;
@@ -168,10 +168,10 @@ struct ScaleTally {
 void CompareNestedScales(const Checkpoint& ours, const Checkpoint& theirs, const std::string& weight,
                          const std::vector<float>& exact, ScaleTally* tally) {
   const auto decoded = [&](const Checkpoint& checkpoint, float* offset) {
-    const std::vector<std::uint8_t> state = Bytes(checkpoint, weight + ".quant_state.bitsandbytes__nf4");
+    const std::vector<std::uint8_t> state = TensorBytes(checkpoint, weight + ".quant_state.bitsandbytes__nf4");
     const Json json = JsonOf(std::string(state.begin(), state.end()));
     *offset = json["nested_offset"].get<float>();
-    const std::vector<std::uint8_t> codes = Bytes(checkpoint, weight + ".absmax");
+    const std::vector<std::uint8_t> codes = TensorBytes(checkpoint, weight + ".absmax");
     std::vector<float> scales(codes.size());
     ScalarKernels().dequantize_scales(codes.data(), Floats(checkpoint, weight + ".nested_absmax").data(), codes.size(),
                                       *offset, scales.data());
@@ -183,8 +183,8 @@ void CompareNestedScales(const Checkpoint& ours, const Checkpoint& theirs, const
   CHECK(std::abs(std::bit_cast<std::int32_t>(our_offset) - std::bit_cast<std::int32_t>(their_offset)) <= 2);
   REQUIRE(mine.size() == exact.size());
   REQUIRE(other.size() == exact.size());
-  const std::vector<std::uint8_t> my_codes = Bytes(ours, weight + ".absmax");
-  const std::vector<std::uint8_t> other_codes = Bytes(theirs, weight + ".absmax");
+  const std::vector<std::uint8_t> my_codes = TensorBytes(ours, weight + ".absmax");
+  const std::vector<std::uint8_t> other_codes = TensorBytes(theirs, weight + ".absmax");
   for (std::size_t i = 0; i < exact.size(); ++i) {
     ++tally->scales;
     tally->differing_codes += my_codes[i] != other_codes[i];
@@ -197,7 +197,7 @@ std::vector<float> ExactScales(const Checkpoint& source, const std::string& weig
   const TensorInfo* tensor = source.Find(weight);
   REQUIRE(tensor != nullptr);
   std::vector<float> scales(BlockCount(tensor->elems, 64));
-  REQUIRE(ScalarKernels().absmax(FloatTypeOf(tensor->dtype), Bytes(source, weight).data(), tensor->elems, 64,
+  REQUIRE(ScalarKernels().absmax(FloatTypeOf(tensor->dtype), TensorBytes(source, weight).data(), tensor->elems, 64,
                                  scales.data()) == kAllFinite);
   return scales;
 }
@@ -227,7 +227,7 @@ TEST_CASE("with double quantization all but the 8-bit scales is what transformer
     CHECK(our->dtype == their.dtype);
     const bool state = their.name.find(".quant_state.") != std::string::npos;
     if (state) {
-      CHECK(WithoutOffset(Bytes(*ours, their.name)) == WithoutOffset(Bytes(*theirs, their.name)));
+      CHECK(WithoutOffset(TensorBytes(*ours, their.name)) == WithoutOffset(TensorBytes(*theirs, their.name)));
       continue;
     }
     CHECK(our->shape == their.shape);
@@ -235,7 +235,7 @@ TEST_CASE("with double quantization all but the 8-bit scales is what transformer
       const std::string weight = their.name.substr(0, their.name.size() - std::strlen(".absmax"));
       CompareNestedScales(*ours, *theirs, weight, ExactScales(*source, weight), &tally);
     } else if (!their.name.ends_with(".nested_absmax")) {
-      CHECK(Bytes(*ours, their.name) == Bytes(*theirs, their.name));
+      CHECK(TensorBytes(*ours, their.name) == TensorBytes(*theirs, their.name));
     }
   }
   CHECK(tally.worst <= 0.02);
@@ -429,7 +429,8 @@ TEST_CASE("shards keep a weight's parts together and hold the same bytes") {
   CHECK(parts->format() == "safetensors-sharded");
   CHECK(parts->files().size() > 3);
   REQUIRE(parts->tensors().size() == whole->tensors().size());
-  for (const TensorInfo& tensor : whole->tensors()) CHECK(Bytes(*parts, tensor.name) == Bytes(*whole, tensor.name));
+  for (const TensorInfo& tensor : whole->tensors())
+    CHECK(TensorBytes(*parts, tensor.name) == TensorBytes(*whole, tensor.name));
 
   const std::string text = ReadBytes(temp.File("out/model.safetensors.index.json"));
   const Json index = JsonOf(text);
@@ -471,7 +472,7 @@ std::vector<std::uint8_t> Decoded(const Checkpoint& bnb, const std::string& weig
                                   std::uint32_t block_size, FloatType type) {
   std::vector<float> scales = Floats(bnb, weight + ".absmax");
   std::vector<std::uint8_t> out(elems * FloatSize(type));
-  ScalarKernels().dequantize(CodeBook::kNf4, Bytes(bnb, weight).data(), scales.data(), elems, block_size, type,
+  ScalarKernels().dequantize(CodeBook::kNf4, TensorBytes(bnb, weight).data(), scales.data(), elems, block_size, type,
                              out.data());
   return out;
 }
@@ -499,7 +500,7 @@ TEST_CASE("a dequantized checkpoint holds the decoded values, in any dtype, as d
   const auto out = Opened(temp.File("out"));
   CHECK(out->Find(weight)->dtype == c.result);
   CHECK(out->Find(weight)->shape == Shape{16, 64});
-  CHECK(Bytes(*out, weight) == Decoded(*bnb, weight, 16 * 64, 64, c.type));
+  CHECK(TensorBytes(*out, weight) == Decoded(*bnb, weight, 16 * 64, 64, c.type));
   CHECK(out->Find("model.norm.weight")->dtype == c.result);
   if (c.dtype)
     CHECK(JsonOf(ReadBytes(temp.File("out/config.json")))["dtype"].get<std::string>() ==
@@ -545,7 +546,7 @@ TEST_CASE("a tensor of several chunks is decoded alike by any number of threads"
     options.threads = threads;
     const std::string file = temp.File(std::to_string(threads) + ".safetensors");
     Export(temp.File("a.q4"), file, options);
-    CHECK(Bytes(*Opened(file), "big.weight") == expected);
+    CHECK(TensorBytes(*Opened(file), "big.weight") == expected);
   }
 }
 

@@ -17,7 +17,7 @@ namespace q4 {
 namespace {
 
 // A tensor of nmse `nmse`, largest error `largest` and mean error -0.5.
-VerifyTensor Tensor(const std::string& name, double nmse, double largest = 1) {
+VerifyTensor JudgedTensor(const std::string& name, double nmse, double largest = 1) {
   VerifyTensor tensor;
   tensor.name = name;
   tensor.scheme = Q4Scheme::kNf4;
@@ -43,7 +43,8 @@ VerifyReport ReportOf(std::vector<VerifyTensor> tensors) {
 }
 
 VerifyReport Report() {
-  return ReportOf({Tensor("h.0.down.weight", 0.02), Tensor("h.1.down.weight", 0.01), Tensor("h.1.up.weight", 0.01)});
+  return ReportOf({JudgedTensor("h.0.down.weight", 0.02), JudgedTensor("h.1.down.weight", 0.01),
+                   JudgedTensor("h.1.up.weight", 0.01)});
 }
 
 Gate GateOf(const std::string& rules) {
@@ -75,7 +76,7 @@ int IssueOf(const std::string& json) { return IssueNumberOf(ParseGate(json, "gat
 int IssueOfRule(const std::string& rule) { return IssueOf("{\"rules\":[" + rule + "]}"); }
 
 TEST_CASE("each statistic is limited from above and from below, NaN breaks both") {
-  const VerifyReport report = ReportOf({Tensor("a", 0.25)});
+  const VerifyReport report = ReportOf({JudgedTensor("a", 0.25)});
   for (const GateStatistic& statistic : GateStatistics()) {
     const double value = statistic.value(report.tensors[0].stats);
     INFO(statistic.name << " " << value);
@@ -152,13 +153,13 @@ TEST_CASE("a breach names subject, rule, statistic, value and limit") {
 }
 
 TEST_CASE("a tensor without statistics breaks every limit on it, and is named once") {
-  VerifyReport report = ReportOf({Tensor("a", 0.01), Tensor("b", 0.01)});
+  VerifyReport report = ReportOf({JudgedTensor("a", 0.01), JudgedTensor("b", 0.01)});
   report.tensors[1].has_stats = false;
   CHECK(Broken({GateOf(R"({"max_nmse": 1, "max_mse": 1000})"), GateOf(R"({"max_rmse": 1000})")}, &report) ==
         "b nmse; b mse; b rmse; ");
   REQUIRE(report.findings.size() == 1);
   CHECK(report.findings[0].issue == kNoStatsToJudge.number);
-  report = ReportOf({Tensor("a", 0.01)});
+  report = ReportOf({JudgedTensor("a", 0.01)});
   report.tensors[0].scheme = Q4Scheme::kRaw;
   CHECK(Broken({GateOf(R"({"optional": true, "max_nmse": 0})")}, &report).empty());
 }
@@ -192,7 +193,7 @@ TEST_CASE("the default gate has a rule for each type and block size") {
   REQUIRE(gate.ok());
   for (const Q4Scheme scheme : {Q4Scheme::kNf4, Q4Scheme::kFp4}) {
     for (std::uint32_t block_size = 32; block_size <= 4096; block_size *= 2) {
-      VerifyTensor tensor = Tensor("a", 0.5);
+      VerifyTensor tensor = JudgedTensor("a", 0.5);
       tensor.scheme = scheme;
       tensor.block_size = block_size;
       VerifyReport report = ReportOf({tensor});
@@ -226,17 +227,19 @@ TEST_CASE("a baseline is broken by what became worse and by what is gone, and by
   CHECK(after.gates.size() == 3 + 2 + 2 + 1);
   CHECK(after.gates[0].gate == "baseline");
 
-  after = ReportOf({Tensor("h.0.down.weight", 0.02), Tensor("h.1.down.weight", 0.01), Tensor("h.1.up.weight", 0.02)});
+  after = ReportOf({JudgedTensor("h.0.down.weight", 0.02), JudgedTensor("h.1.down.weight", 0.01),
+                    JudgedTensor("h.1.up.weight", 0.02)});
   CHECK(Regressions(before, &after).size() == 4);  // the tensor, its layer, its role, the model
   CHECK(after.findings[0].message.find("tensor 'h.1.up.weight': the error is worse than in the baseline (nmse: got "
                                        "0.02,") != std::string::npos);
   after.findings.clear();
   CHECK(Regressions(before, &after, 1.01).empty());
 
-  after = ReportOf({Tensor("h.0.down.weight", 0.02), Tensor("h.1.down.weight", 0.01)});
+  after = ReportOf({JudgedTensor("h.0.down.weight", 0.02), JudgedTensor("h.1.down.weight", 0.01)});
   CHECK(Regressions(before, &after) == std::vector<int>{kBaselineTensorGone.number, kWorseThanBaseline.number});
 
-  std::vector<VerifyTensor> kept{Tensor("h.0.down.weight", 0.02), Tensor("h.1.down.weight", 0.01), Tensor("new", 0.9)};
+  std::vector<VerifyTensor> kept{JudgedTensor("h.0.down.weight", 0.02), JudgedTensor("h.1.down.weight", 0.01),
+                                 JudgedTensor("new", 0.9)};
   VerifyReport raw_before = ReportOf(kept);
   raw_before.tensors[1].scheme = Q4Scheme::kRaw;
   raw_before.tensors[1].has_stats = false;

@@ -1,7 +1,6 @@
 // q4inspect on checkpoints in the bitsandbytes layout: compared with containers and with each other, and dumped.
 #include <functional>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/weights.h"
 
 namespace q4 {
 namespace {
@@ -22,18 +22,13 @@ using test::Bytes;
 using test::Q4Builder;
 
 constexpr const char* kWeight = "model.layers.0.mlp.up_proj.weight";
-constexpr std::uint64_t kElems = 101 * 333;  // odd, with a tail block
+constexpr std::uint64_t kWeightElems = 101 * 333;  // odd, with a tail block
 
 // A container, and what q4export makes of it for bitsandbytes.
 class ExportedModel {
  public:
   explicit ExportedModel(bool nested) {
-    std::mt19937 random(1);
-    std::normal_distribution<float> normal(0, 0.02f);
-    std::vector<float> values(kElems);
-    for (float& value : values) value = normal(random);
-    Bytes bytes(kElems * 2);
-    ScalarKernels().convert(FloatType::kF32, values.data(), kElems, FloatType::kBF16, bytes.data());
+    const Bytes bytes = test::NormalBytes(DType::kBF16, kWeightElems, 1);
     Q4Builder builder;
     builder.AddQuantized(kWeight, DType::kBF16, {101, 333}, bytes, Q4Scheme::kNf4, 64, nested);
     builder.AddRaw("model.norm.weight", DType::kBF16, {64}, Bytes(bytes.begin(), bytes.begin() + 128));
@@ -116,7 +111,7 @@ TEST_CASE("what was changed in an exported model is found, and by how much") {
     REQUIRE(report.changed.size() == 1);
     CHECK(report.changed[0].delta->differing_scales == 1u);
     CHECK(report.changed[0].delta->differing_codes == 0u);
-    CHECK(report.changed[0].delta->max_abs_index >= kElems / 64 * 64);
+    CHECK(report.changed[0].delta->max_abs_index >= kWeightElems / 64 * 64);
   }
   SECTION("the padding nibble is no element") {
     const std::string copy = model.Copy([](std::string* name, std::string* bytes) {
@@ -171,7 +166,7 @@ TEST_CASE("decoded values of a checkpoint are those of the container it came fro
   const ExportedModel model(GENERATE(false, true));
   const std::string copy = model.Copy(KeepAll);
   for (const auto& [tensor, start, count] : std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>{
-           {kWeight, 0, 70}, {kWeight, 333, 1000}, {kWeight, kElems - 5, 5}, {"model.norm.weight", 3, 7}}) {
+           {kWeight, 0, 70}, {kWeight, 333, 1000}, {kWeight, kWeightElems - 5, 5}, {"model.norm.weight", 3, 7}}) {
     const auto expected = DumpTensor(PosixFileSystem(), model.container(), {}, tensor, start, count);
     const auto got = DumpTensor(PosixFileSystem(), copy, {}, tensor, start, count);
     REQUIRE(expected.ok());
@@ -179,7 +174,8 @@ TEST_CASE("decoded values of a checkpoint are those of the container it came fro
     CHECK(DumpText(*got) == DumpText(*expected));
   }
   CHECK(IssueNumberOf(DumpTensor(PosixFileSystem(), copy, {}, "absent", 0, 1).status()) == kNoSuchTensor.number);
-  CHECK(IssueNumberOf(DumpTensor(PosixFileSystem(), copy, {}, kWeight, kElems, 1).status()) == kBadDumpRange.number);
+  CHECK(IssueNumberOf(DumpTensor(PosixFileSystem(), copy, {}, kWeight, kWeightElems, 1).status()) ==
+        kBadDumpRange.number);
 }
 
 }  // namespace q4

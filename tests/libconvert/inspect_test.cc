@@ -4,7 +4,6 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -20,26 +19,18 @@
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/weights.h"
 
 namespace q4 {
 namespace {
 
 using test::Bytes;
+using test::NormalBytes;
 using test::Q4Builder;
 
 constexpr const char* kConfig = R"({"architectures":["TestForCausalLM"],"model_type":"test"})";
 
-Bytes NormalBytes(DType dtype, std::uint64_t elems, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, 0.02f);
-  std::vector<float> values(elems);
-  for (float& value : values) value = normal(random);
-  Bytes bytes(elems * ItemSize(dtype));
-  ScalarKernels().convert(FloatType::kF32, values.data(), elems, FloatTypeOf(dtype), bytes.data());
-  return bytes;
-}
-
-Q4Builder Model() {
+Q4Builder SmallModel() {
   Q4Builder builder;
   builder.AddQuantized("a.weight", DType::kBF16, {100, 333}, NormalBytes(DType::kBF16, 33300, 1), Q4Scheme::kNf4, 64,
                        true);
@@ -55,9 +46,9 @@ Q4Builder Model() {
   return builder;
 }
 
-class Fixture {
+class InspectedModel {
  public:
-  Fixture() { Model().Write(PosixFileSystem(), path()); }
+  InspectedModel() { SmallModel().Write(PosixFileSystem(), path()); }
   std::string path() const { return dir_.File("model.q4"); }
   const test::TempDir& dir() const { return dir_; }
   InspectReport Inspect() const {
@@ -124,7 +115,7 @@ class CountingFileSystem final : public FileSystem {
 };
 
 TEST_CASE("the summary says what is in a container") {
-  const Fixture fixture;
+  const InspectedModel fixture;
   const InspectReport report = fixture.Inspect();
   CHECK(report.format == "q4");
   CHECK(report.architecture == "TestForCausalLM");
@@ -150,7 +141,7 @@ TEST_CASE("the summary says what is in a container") {
 
 TEST_CASE("a summary reads header, index, footer and config.json, and no payload") {
   const test::TempDir dir;
-  Q4Builder builder = Model();
+  Q4Builder builder = SmallModel();
   builder.AddRaw("big", DType::kU8, {3 << 20}, Bytes(3 << 20));
   const Q4Seal seal = builder.Write(PosixFileSystem(), dir.File("big.q4"));
   CountingFileSystem fs;
@@ -169,7 +160,7 @@ TEST_CASE("a summary reads header, index, footer and config.json, and no payload
 }
 
 TEST_CASE("tensors are selected by pattern and sorted by what is asked for") {
-  const Fixture fixture;
+  const InspectedModel fixture;
   const InspectReport report = fixture.Inspect();
   const auto names = [&](const TensorSelection& selection) {
     const auto selected = SelectTensors(report, selection);
@@ -189,7 +180,7 @@ TEST_CASE("tensors are selected by pattern and sorted by what is asked for") {
 }
 
 TEST_CASE("dumped values are those that dequantizing gives") {
-  const Fixture fixture;
+  const InspectedModel fixture;
   const Bytes source = NormalBytes(DType::kBF16, 33300, 1);
   std::vector<std::uint16_t> words(33300);
   std::memcpy(words.data(), source.data(), source.size());
@@ -218,7 +209,7 @@ TEST_CASE("dumped values are those that dequantizing gives") {
 }
 
 TEST_CASE("a dump outside the tensor is refused") {
-  const Fixture fixture;
+  const InspectedModel fixture;
   for (const auto& [start, count] : {std::pair<std::uint64_t, std::uint64_t>{0, 0},
                                      {33300, 1},
                                      {33299, 2},
@@ -236,7 +227,7 @@ TEST_CASE("a dump outside the tensor is refused") {
 }
 
 TEST_CASE("two containers are compared by content") {
-  const Fixture fixture;
+  const InspectedModel fixture;
   const std::string other = fixture.dir().File("other.q4");
   const auto diff = [&](Q4Builder builder) {
     builder.Write(PosixFileSystem(), other);
@@ -245,20 +236,20 @@ TEST_CASE("two containers are compared by content") {
     return *report;
   };
   SECTION("the same") {
-    const DiffReport report = diff(Model());
+    const DiffReport report = diff(SmallModel());
     CHECK(report.same_root);
     CHECK(report.SameContent());
     CHECK(report.equal_tensors == 4);
   }
   SECTION("compressed: other bytes, the same content") {
-    Q4Builder builder = Model();
+    Q4Builder builder = SmallModel();
     builder.compression.zstd = true;
     const DiffReport report = diff(std::move(builder));
     CHECK_FALSE(report.same_root);
     CHECK(report.SameContent());
   }
   SECTION("content, settings, tensors, files, provenance") {
-    Q4Builder builder = Model();
+    Q4Builder builder = SmallModel();
     builder.Find("norm.weight").parts[Q4Part::kData][0] ^= 1;
     builder.Remove("b.weight");
     builder.AddQuantized("b.weight", DType::kF32, {64, 65}, NormalBytes(DType::kF32, 64 * 65, 2), Q4Scheme::kNf4, 64,
@@ -285,7 +276,7 @@ TEST_CASE("two containers are compared by content") {
     CHECK(ParseJson(DiffReportJson(report), "diff", 8).ok());
   }
   SECTION("one code") {
-    Q4Builder builder = Model();
+    Q4Builder builder = SmallModel();
     builder.Find("a.weight").parts[Q4Part::kCodes][3] ^= 1;
     const DiffReport report = diff(std::move(builder));
     REQUIRE(report.changed.size() == 1);
@@ -301,7 +292,7 @@ TEST_CASE("two containers are compared by content") {
     CHECK(DiffReportText(report).find("1 elements differ") != std::string::npos);
   }
   SECTION("one scale: the elements of its block that are not zero") {
-    Q4Builder builder = Model();
+    Q4Builder builder = SmallModel();
     builder.Find("b.weight").Floats(Q4Part::kScales)[1] *= 2;
     const DiffReport report = diff(std::move(builder));
     REQUIRE(report.changed.size() == 1);
@@ -314,7 +305,7 @@ TEST_CASE("two containers are compared by content") {
     CHECK(delta.max_abs_index < 256);
   }
   SECTION("a tensor renamed") {
-    Q4Builder builder = Model();
+    Q4Builder builder = SmallModel();
     builder.Find("a.weight").entry.name = "z.weight";
     const DiffReport report = diff(std::move(builder));
     REQUIRE(report.renamed.size() == 1);
@@ -393,7 +384,7 @@ TEST_CASE("names are shown without control characters, in text and in JSON") {
 }
 
 TEST_CASE("statistics, histogram and one tensor in depth are shown") {
-  const Fixture fixture;
+  const InspectedModel fixture;
   const InspectReport report = fixture.Inspect();
   InspectDetail detail;
   detail.tensors = *SelectTensors(report, {});

@@ -6,7 +6,6 @@
 #include <functional>
 #include <limits>
 #include <map>
-#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -19,9 +18,12 @@
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/weights.h"
 
 namespace q4 {
 namespace {
+
+using test::NormalValues;
 
 const std::string kTestdata = Q4_TESTDATA;
 
@@ -30,17 +32,9 @@ std::string BytesOfValues(const std::vector<T>& values) {
   return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
 }
 
-std::vector<float> Normal(std::uint64_t count, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, 0.02f);
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
 // Weights whose neighbours are alike, as those of convolutions and position tables are.
 std::vector<float> Smooth(std::uint64_t count, unsigned seed) {
-  std::vector<float> values = Normal(count, seed);
+  std::vector<float> values = NormalValues(count, seed);
   for (std::size_t i = 1; i < values.size(); ++i) values[i] += 0.8f * values[i - 1];
   return values;
 }
@@ -52,7 +46,7 @@ struct Stored {
 };
 
 // A model of two layers in the bitsandbytes layout, as a map that tests change before it is written.
-struct Model {
+struct BnbModel {
   std::map<std::string, Stored> tensors;
   std::map<std::string, std::string> files;  // beside model.safetensors
   Json config;
@@ -145,17 +139,17 @@ struct Model {
 const std::string kUp = "model.layers.0.mlp.up_proj.weight";
 const std::string kDown = "model.layers.1.mlp.down_proj.weight";
 
-Model GoodModel() {
-  Model model;
+BnbModel GoodModel() {
+  BnbModel model;
   unsigned seed = 1;
   for (int layer = 0; layer < 2; ++layer) {
     const std::string prefix = fmt::format("model.layers.{}.", layer);
-    model.AddQuantized(prefix + "mlp.up_proj.weight", 172, 128, Normal(172 * 128, seed++));
-    model.AddQuantized(prefix + "mlp.down_proj.weight", 128, 172, Normal(128 * 172, seed++));
-    model.AddFloats(prefix + "input_layernorm.weight", {128}, Normal(128, seed++));
+    model.AddQuantized(prefix + "mlp.up_proj.weight", 172, 128, NormalValues(172 * 128, seed++));
+    model.AddQuantized(prefix + "mlp.down_proj.weight", 128, 172, NormalValues(128 * 172, seed++));
+    model.AddFloats(prefix + "input_layernorm.weight", {128}, NormalValues(128, seed++));
   }
-  model.AddFloats("model.embed_tokens.weight", {50, 128}, Normal(50 * 128, seed++));
-  model.AddFloats("lm_head.weight", {50, 128}, Normal(50 * 128, seed++));
+  model.AddFloats("model.embed_tokens.weight", {50, 128}, NormalValues(50 * 128, seed++));
+  model.AddFloats("lm_head.weight", {50, 128}, NormalValues(50 * 128, seed++));
   model.config = {{"architectures", {"LlamaForCausalLM"}},
                   {"num_hidden_layers", 2},
                   {"vocab_size", 50},
@@ -177,7 +171,7 @@ LintReport Lint(const std::string& path) {
   return *report;
 }
 
-LintReport Lint(const Model& model) {
+LintReport Lint(const BnbModel& model) {
   const test::TempDir dir;
   model.Write(dir);
   return Lint(dir.File("m"));
@@ -196,9 +190,9 @@ std::string Joined(const std::set<std::string>& names) {
 }
 
 // A change of the good model, and all rules that it breaks.
-struct Case {
+struct ModelChange {
   std::set<std::string> rules;
-  std::function<void(Model*)> change;
+  std::function<void(BnbModel*)> change;
 };
 
 void SwapNibbles(std::string* codes) {
@@ -214,23 +208,23 @@ void Replace(std::string* text, std::string_view from, std::string_view to) {
   text->replace(at, from.size(), to);
 }
 
-std::vector<Case> Cases() {
+std::vector<ModelChange> Cases() {
   const std::string state_key = kUp + ".quant_state.bitsandbytes__nf4";
-  const auto erase = [](const std::string& name) { return [name](Model* m) { m->tensors.erase(name); }; };
+  const auto erase = [](const std::string& name) { return [name](BnbModel* m) { m->tensors.erase(name); }; };
   const auto quantization = [](const char* key, const Json& value) {
-    return [key, value](Model* m) { m->config["quantization_config"][key] = value; };
+    return [key, value](BnbModel* m) { m->config["quantization_config"][key] = value; };
   };
   const auto config = [](const char* key, const Json& value) {
-    return [key, value](Model* m) { m->config[key] = value; };
+    return [key, value](BnbModel* m) { m->config[key] = value; };
   };
   const auto state = [](std::string_view from, std::string_view to) {
-    return [from, to](Model* m) {
+    return [from, to](BnbModel* m) {
       Replace(&m->State(kUp), from, to);
       m->Resize(kUp + ".quant_state.bitsandbytes__nf4");
     };
   };
   const auto shard = [](const std::string& name, const std::string& target) {
-    return [name, target](Model* m) {
+    return [name, target](BnbModel* m) {
       m->sharded = true;
       m->weight_map_changes[name] = target;
     };
@@ -238,23 +232,23 @@ std::vector<Case> Cases() {
   const std::string first = "model-00001-of-00002.safetensors", second = "model-00002-of-00002.safetensors";
   const float nan = std::numeric_limits<float>::quiet_NaN();
   return {
-      {{}, [](Model*) {}},
-      {{}, [](Model* m) { m->sharded = true; }},
+      {{}, [](BnbModel*) {}},
+      {{}, [](BnbModel* m) { m->sharded = true; }},
       // Files and index.
       {{"file-malformed"},
-       [](Model* m) {
+       [](BnbModel* m) {
          m->sharded = true;
          m->files["model-00003-of-00003.safetensors"] = "not weights";
          m->weight_map_changes["extra"] = "model-00003-of-00003.safetensors";
        }},
-      {{"file-malformed"}, [](Model* m) { m->files["model.safetensors"] = "x"; }},
-      {{"index-missing"}, [](Model* m) { m->sharded = true, m->with_index = false; }},
+      {{"file-malformed"}, [](BnbModel* m) { m->files["model.safetensors"] = "x"; }},
+      {{"index-missing"}, [](BnbModel* m) { m->sharded = true, m->with_index = false; }},
       {{"shard-missing"}, shard("extra", "model-00009-of-00009.safetensors")},
       {{"tensor-not-in-shard"}, shard("extra", first)},
       {{"tensor-not-in-shard"}, shard(kDown, first)},
       {{"tensor-unlisted"}, shard(kDown, "")},
       {{"tensor-twice", "tensor-not-in-shard", "total-size"},
-       [second](Model* m) {
+       [second](BnbModel* m) {
          m->sharded = true;
          const std::string name = "model.embed_tokens.weight";
          test::SafetensorsBuilder copy;
@@ -262,23 +256,23 @@ std::vector<Case> Cases() {
          m->files["model-00003-of-00003.safetensors"] = copy.Build();
          m->weight_map_changes["extra"] = "model-00003-of-00003.safetensors";
        }},
-      {{"total-size"}, [](Model* m) { m->sharded = true, m->total_size_change = 1; }},
-      {{"unused-file"}, [](Model* m) { m->files["consolidated.safetensors"] = "x"; }},
-      {{"unused-file"}, [](Model* m) { m->sharded = true, m->files["model.safetensors"] = "x"; }},
+      {{"total-size"}, [](BnbModel* m) { m->sharded = true, m->total_size_change = 1; }},
+      {{"unused-file"}, [](BnbModel* m) { m->files["consolidated.safetensors"] = "x"; }},
+      {{"unused-file"}, [](BnbModel* m) { m->sharded = true, m->files["model.safetensors"] = "x"; }},
       // Partners.
       {{"quant-state-missing"}, erase(state_key)},
       {{"quant-state-missing"},
-       [](Model* m) { std::erase_if(m->tensors, [](const auto& t) { return t.first.starts_with(kUp + "."); }); }},
+       [](BnbModel* m) { std::erase_if(m->tensors, [](const auto& t) { return t.first.starts_with(kUp + "."); }); }},
       {{"weight-missing"}, erase(kUp)},
       {{"absmax-missing"}, erase(kUp + ".absmax")},
       {{"quant-map-missing"}, erase(kUp + ".quant_map")},
       {{"nested-missing"}, erase(kUp + ".nested_absmax")},
       {{"nested-missing"}, erase(kUp + ".nested_quant_map")},
       {{"nested-extra", "config-double-quant"},
-       [](Model* m) {
+       [](BnbModel* m) {
          const Stored map = m->tensors.at(kUp + ".nested_quant_map");
          std::erase_if(m->tensors, [](const auto& t) { return t.first.starts_with(kUp); });
-         m->AddQuantized(kUp, 172, 128, Normal(172 * 128, 1), CodeBook::kNf4, 64, false);
+         m->AddQuantized(kUp, 172, 128, NormalValues(172 * 128, 1), CodeBook::kNf4, 64, false);
          m->tensors[kUp + ".nested_quant_map"] = map;
        }},
       {{"quant-state-malformed"}, state("\"nf4\"", "\"nf5\"")},
@@ -288,67 +282,67 @@ std::vector<Case> Cases() {
       {{"quant-state-malformed"}, state("\"nested_offset\": 0", "\"nested_offset\": NaN, \"x\": 0")},
       {{"quant-state-malformed"}, state("{", "")},
       {{"quant-state-malformed"}, state("{", "{\"new\": 1, ")},
-      {{"quant-state-twice"}, [](Model* m) { m->SetState(kUp, "fp4", m->State(kUp)); }},
+      {{"quant-state-twice"}, [](BnbModel* m) { m->SetState(kUp, "fp4", m->State(kUp)); }},
       {{"partner-missing"},
-       [](Model* m) {
+       [](BnbModel* m) {
          m->tensors["model.layers.0.q.qweight"] = {"I32", {1}, std::string(4, '\1')};
        }},
       {{"partner-missing"},
-       [](Model* m) {
+       [](BnbModel* m) {
          m->tensors["model.layers.0.q.weight_scale"] = {"F32", {1}, std::string(4, '\1')};
        }},
       {{},
-       [](Model* m) {
+       [](BnbModel* m) {
          m->tensors["model.layers.0.q.qweight"] = {"I32", {1}, std::string(4, '\1')};
          m->tensors["model.layers.0.q.scales"] = {"F32", {1}, std::string(4, '\1')};
        }},
       // Sizes.
       {{"code-count"},
-       [](Model* m) {
+       [](BnbModel* m) {
          m->tensors.at(kUp).bytes.pop_back();
          m->tensors.at(kUp).shape = {m->tensors.at(kUp).bytes.size(), 1};
        }},
       {{"scale-count"},
-       [](Model* m) {
+       [](BnbModel* m) {
          m->tensors.at(kUp + ".absmax").bytes.pop_back();
          m->Resize(kUp + ".absmax");
        }},
       {{"scale-count"}, state("\"blocksize\": 64", "\"blocksize\": 128")},
       {{"part-type"},
-       [](Model* m) {
+       [](BnbModel* m) {
          Stored& absmax = m->tensors.at(kUp + ".absmax");
          absmax = {"F32", {absmax.shape[0]}, std::string(4 * absmax.shape[0], '\1')};
        }},
       {{"part-type"},
-       [](Model* m) {
+       [](BnbModel* m) {
          m->tensors.at(kUp + ".quant_map") = {"F32", {1}, std::string(4, '\0')};
        }},
       // Values.
-      {{"scale-not-finite"}, [nan](Model* m) { m->Floats(kUp + ".nested_absmax")[1] = nan; }},
-      {{"scale-not-finite"}, [](Model* m) { m->Floats(kUp + ".nested_absmax")[0] = -INFINITY; }},
-      {{"scale-negative"}, [](Model* m) { m->Floats(kUp + ".nested_absmax")[0] *= -1; }},
-      {{"quant-map"}, [](Model* m) { m->Floats(kUp + ".quant_map")[3] *= 1.001f; }},
+      {{"scale-not-finite"}, [nan](BnbModel* m) { m->Floats(kUp + ".nested_absmax")[1] = nan; }},
+      {{"scale-not-finite"}, [](BnbModel* m) { m->Floats(kUp + ".nested_absmax")[0] = -INFINITY; }},
+      {{"scale-negative"}, [](BnbModel* m) { m->Floats(kUp + ".nested_absmax")[0] *= -1; }},
+      {{"quant-map"}, [](BnbModel* m) { m->Floats(kUp + ".quant_map")[3] *= 1.001f; }},
       {{"quant-map", "config-type", "code-type"},
-       [](Model* m) {  // declared fp4 all over, but for the map
+       [](BnbModel* m) {  // declared fp4 all over, but for the map
          Replace(&m->State(kUp), "nf4", "fp4");
          m->SetState(kUp, "fp4", m->State(kUp));
          m->tensors.erase(kUp + ".quant_state.bitsandbytes__nf4");
        }},
-      {{"nested-map"}, [](Model* m) { m->Floats(kUp + ".nested_quant_map")[200] *= 1.01f; }},
-      {{"value-not-finite"}, [nan](Model* m) { m->Floats("model.layers.0.input_layernorm.weight")[5] = nan; }},
+      {{"nested-map"}, [](BnbModel* m) { m->Floats(kUp + ".nested_quant_map")[200] *= 1.01f; }},
+      {{"value-not-finite"}, [nan](BnbModel* m) { m->Floats("model.layers.0.input_layernorm.weight")[5] = nan; }},
       // config.json.
-      {{"config-missing"}, [](Model* m) { m->with_config = false; }},
-      {{"config-malformed"}, [](Model* m) { m->config_text = "{"; }},
-      {{"config-malformed"}, [](Model* m) { m->config_text = "[]"; }},
-      {{"config-not-quantized"}, [](Model* m) { m->config.erase("quantization_config"); }},
+      {{"config-missing"}, [](BnbModel* m) { m->with_config = false; }},
+      {{"config-malformed"}, [](BnbModel* m) { m->config_text = "{"; }},
+      {{"config-malformed"}, [](BnbModel* m) { m->config_text = "[]"; }},
+      {{"config-not-quantized"}, [](BnbModel* m) { m->config.erase("quantization_config"); }},
       {{"config-not-quantized"}, quantization("quant_method", "gptq")},
       {{"config-quantized"},
-       [](Model* m) {
+       [](BnbModel* m) {
          for (const char* name : {"up", "down"}) {
            for (int layer = 0; layer < 2; ++layer) {
              const std::string weight = fmt::format("model.layers.{}.mlp.{}_proj.weight", layer, name);
              std::erase_if(m->tensors, [&](const auto& t) { return t.first.starts_with(weight); });
-             m->AddFloats(weight, {2, 2}, Normal(4, 1));
+             m->AddFloats(weight, {2, 2}, NormalValues(4, 1));
            }
          }
        }},
@@ -356,14 +350,14 @@ std::vector<Case> Cases() {
       {{"config-double-quant"}, quantization("bnb_4bit_use_double_quant", false)},
       {{"config-storage"}, quantization("bnb_4bit_quant_storage", "bfloat16")},
       {{"skip-not-listed"},
-       [](Model* m) {
+       [](BnbModel* m) {
          std::erase_if(m->tensors, [](const auto& t) { return t.first.starts_with(kUp); });
-         m->AddFloats(kUp, {2, 2}, Normal(4, 1));
+         m->AddFloats(kUp, {2, 2}, NormalValues(4, 1));
        }},
       {{},
-       [](Model* m) {
+       [](BnbModel* m) {
          std::erase_if(m->tensors, [](const auto& t) { return t.first.starts_with(kUp); });
-         m->AddFloats(kUp, {2, 2}, Normal(4, 1));
+         m->AddFloats(kUp, {2, 2}, NormalValues(4, 1));
          m->config["quantization_config"]["llm_int8_skip_modules"] = {"model.layers.0.mlp.up_proj", "lm_head"};
        }},
       {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"model.layers.0.mlp"})},
@@ -372,9 +366,9 @@ std::vector<Case> Cases() {
       {{}, quantization("llm_int8_skip_modules", {"(a+)+$", "model.layers.0.mlp"})},  // not judged
       {{"head-missing"}, erase("lm_head.weight")},
       {{"tied-twice"},
-       [](Model* m) {
+       [](BnbModel* m) {
          m->config["tie_word_embeddings"] = true;
-         m->AddFloats("lm_head.weight", {51, 128}, Normal(51 * 128, 1));
+         m->AddFloats("lm_head.weight", {51, 128}, NormalValues(51 * 128, 1));
        }},
       {{"layer-missing"}, config("num_hidden_layers", 3)},
       {{"vocabulary"}, config("vocab_size", 51)},
@@ -382,9 +376,9 @@ std::vector<Case> Cases() {
 }
 
 TEST_CASE("each lint rule is broken by a checkpoint of its own") {
-  const std::vector<Case> cases = Cases();
+  const std::vector<ModelChange> cases = Cases();
   for (std::size_t i = 0; i < cases.size(); ++i) {
-    Model model = GoodModel();
+    BnbModel model = GoodModel();
     cases[i].change(&model);
     const LintReport report = Lint(model);
     INFO("case " << i << "\n" << LintReportText(report));
@@ -397,8 +391,8 @@ TEST_CASE("each lint rule is broken by a checkpoint of its own") {
 TEST_CASE("codes tell of a wrong block size, code book and order") {
   const std::string name = "w.weight";
   const auto rules_after = [&](const std::vector<float>& values, CodeBook book, std::uint32_t block,
-                               const std::function<void(Model*)>& change) {
-    Model model;
+                               const std::function<void(BnbModel*)>& change) {
+    BnbModel model;
     model.AddQuantized(name, 512, 256, values, book, block, false);
     change(&model);
     model.with_config = false;
@@ -406,11 +400,11 @@ TEST_CASE("codes tell of a wrong block size, code book and order") {
     rules.erase("config-missing");
     return Joined(rules);
   };
-  const std::vector<float> normal = Normal(512 * 256, 7), smooth = Smooth(512 * 256, 8);
-  const auto nothing = [](Model*) {};
-  const auto swap = [&](Model* m) { SwapNibbles(&m->tensors.at(name).bytes); };
+  const std::vector<float> normal = NormalValues(512 * 256, 7), smooth = Smooth(512 * 256, 8);
+  const auto nothing = [](BnbModel*) {};
+  const auto swap = [&](BnbModel* m) { SwapNibbles(&m->tensors.at(name).bytes); };
   const auto declare_blocks = [&](std::uint32_t from, std::uint32_t to) {
-    return [&name, from, to](Model* m) {
+    return [&name, from, to](BnbModel* m) {
       Replace(&m->State(name), fmt::format("\"blocksize\": {}", from), fmt::format("\"blocksize\": {}", to));
       m->Resize(name + ".quant_state.bitsandbytes__nf4");
       m->tensors[name + ".absmax"] = {"F32", {512 * 256 / to}, BytesOfValues(std::vector<float>(512 * 256 / to, 1))};
@@ -443,30 +437,30 @@ TEST_CASE("codes tell of a wrong block size, code book and order") {
     ScalarKernels().quantize(FloatType::kF32, book, normal.data(), normal.size(), 64,
                              reinterpret_cast<std::uint8_t*>(codes.data()), scales.data());
     const CodeBook other = book == CodeBook::kNf4 ? CodeBook::kFp4 : CodeBook::kNf4;
-    const auto rules = rules_after(normal, other, 64, [&](Model* m) { m->tensors.at(name).bytes = codes; });
+    const auto rules = rules_after(normal, other, 64, [&](BnbModel* m) { m->tensors.at(name).bytes = codes; });
     CHECK(rules.find("code-type ") != std::string::npos);
   }
 }
 
 TEST_CASE("zero scales and odd ends") {
   const std::string name = "w.weight";
-  const auto rules_after = [&](const std::function<void(Model*)>& change) {
-    Model model;
-    model.AddQuantized(name, 77, 333, Normal(77 * 333, 9), CodeBook::kNf4, 64, false);
+  const auto rules_after = [&](const std::function<void(BnbModel*)>& change) {
+    BnbModel model;
+    model.AddQuantized(name, 77, 333, NormalValues(77 * 333, 9), CodeBook::kNf4, 64, false);
     change(&model);
     model.with_config = false;
     std::set<std::string> rules = RulesOf(Lint(model));
     rules.erase("config-missing");
     return Joined(rules);
   };
-  CHECK(rules_after([](Model*) {}).empty());
-  CHECK(rules_after([&](Model* m) { m->Floats(name + ".absmax")[3] = 0; }) == "scale-zero ");
-  CHECK(rules_after([&](Model* m) { m->Floats(name + ".absmax")[3] *= -1; }) == "scale-negative ");
-  CHECK(rules_after([&](Model* m) {
+  CHECK(rules_after([](BnbModel*) {}).empty());
+  CHECK(rules_after([&](BnbModel* m) { m->Floats(name + ".absmax")[3] = 0; }) == "scale-zero ");
+  CHECK(rules_after([&](BnbModel* m) { m->Floats(name + ".absmax")[3] *= -1; }) == "scale-negative ");
+  CHECK(rules_after([&](BnbModel* m) {
           std::string& bytes = m->tensors.at(name + ".absmax").bytes;
           bytes.assign(bytes.size(), '\0');
         }) == "scales-zero ");
-  CHECK(rules_after([&](Model* m) { m->tensors.at(name).bytes.back() ^= 1; }) == "padding ");
+  CHECK(rules_after([&](BnbModel* m) { m->tensors.at(name).bytes.back() ^= 1; }) == "padding ");
 }
 
 TEST_CASE("real checkpoints of transformers, and containers, raise no alarm") {
@@ -492,7 +486,7 @@ TEST_CASE("real checkpoints of transformers, and containers, raise no alarm") {
 TEST_CASE("a container is linted too") {
   const test::TempDir dir;
   test::Q4Builder builder;
-  const std::vector<float> values = Normal(256 * 256, 3);
+  const std::vector<float> values = NormalValues(256 * 256, 3);
   const std::string bytes = BytesOfValues(values);
   auto& weight = builder.AddQuantized("model.layers.0.w.weight", DType::kF32, {256, 256},
                                       test::Bytes(bytes.begin(), bytes.end()), Q4Scheme::kNf4, 64, false);
@@ -515,7 +509,7 @@ TEST_CASE("docs/lint.md lists the rules as the code has them, and the cases brea
   const std::string page = test::ReadBytes(Q4_TESTDATA "/../docs/lint.md");
   std::set<std::string> broken = {"scale-zero",    "scales-zero", "padding", "block-without-extreme",
                                   "block-smaller", "nibble-order"};  // of the other tests here
-  for (const Case& test_case : Cases()) broken.insert(test_case.rules.begin(), test_case.rules.end());
+  for (const ModelChange& test_case : Cases()) broken.insert(test_case.rules.begin(), test_case.rules.end());
   std::size_t last = 0;
   int last_number = 0;
   for (const LintRule& rule : LintRules()) {

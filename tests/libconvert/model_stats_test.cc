@@ -3,49 +3,41 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <random>
 #include <vector>
 
 #include "kernels/kernels.h"
 #include "libconvert/stats_json.h"
 #include "tests/support/catch.h"
+#include "tests/support/weights.h"
 
 namespace q4 {
 namespace {
 
-constexpr std::uint32_t kBlock = 32;
+constexpr std::uint32_t kStatsBlock = 32;
 
 // Statistics of `values` taken in slabs of `slab_elems`.
 Q4Stats StatsInSlabs(const std::vector<float>& values, std::uint64_t slab_elems) {
   TensorStatsAccumulator total;
   for (std::uint64_t first = 0; first < values.size(); first += slab_elems) {
     const std::uint64_t n = std::min<std::uint64_t>(slab_elems, values.size() - first);
-    const std::uint64_t blocks = BlockCount(n, kBlock);
+    const std::uint64_t blocks = BlockCount(n, kStatsBlock);
     std::vector<std::uint8_t> codes(PackedBytes(n));
     std::vector<float> scales(blocks);
-    ScalarKernels().quantize(FloatType::kF32, CodeBook::kNf4, values.data() + first, n, kBlock, codes.data(),
+    ScalarKernels().quantize(FloatType::kF32, CodeBook::kNf4, values.data() + first, n, kStatsBlock, codes.data(),
                              scales.data());
     std::vector<GroupSums> groups(GroupCount(blocks));
     SlabStats slab;
     ScalarKernels().error_stats(FloatType::kF32, CodeBook::kNf4, values.data() + first, codes.data(), scales.data(), n,
-                                kBlock, groups.data(), &slab);
-    total.AddSlab(first, kBlock, slab, groups);
+                                kStatsBlock, groups.data(), &slab);
+    total.AddSlab(first, kStatsBlock, slab, groups);
   }
   return total.Finish();
 }
 
-std::vector<float> NormalValues(std::size_t count) {
-  std::mt19937 random(7);
-  std::normal_distribution<float> normal(0, 0.02f);
-  std::vector<float> values(count);
-  for (float& value : values) value = normal(random);
-  return values;
-}
-
 TEST_CASE("statistics do not depend on how a tensor is cut") {
-  const std::vector<float> values = NormalValues(5 * kScaleGroup * kBlock + 1234);
+  const std::vector<float> values = test::NormalValues(5 * kScaleGroup * kStatsBlock + 1234, 7);
   const Q4Stats whole = StatsInSlabs(values, values.size());
-  for (const std::uint64_t groups : {1, 2, 3}) CHECK(StatsInSlabs(values, groups * kScaleGroup * kBlock) == whole);
+  for (const std::uint64_t groups : {1, 2, 3}) CHECK(StatsInSlabs(values, groups * kScaleGroup * kStatsBlock) == whole);
   CHECK(whole.count == values.size());
 }
 
@@ -58,16 +50,16 @@ TEST_CASE("positions count from the tensor's first element and the first of equa
   slab.worst_block = 1;
   const GroupSums group{1, 2, 3, 4, 5};
   TensorStatsAccumulator total;
-  total.AddSlab(0, kBlock, slab, {&group, 1});
+  total.AddSlab(0, kStatsBlock, slab, {&group, 1});
   slab.max_abs_err_index = 7;
-  total.AddSlab(64, kBlock, slab, {&group, 1});
+  total.AddSlab(64, kStatsBlock, slab, {&group, 1});
   CHECK(total.Finish().max_abs_err_index == 3);
   CHECK(total.Finish().worst_block == 1);
   slab.max_abs_err = 0.75;
   slab.worst_block_e2 = 3;
-  total.AddSlab(128, kBlock, slab, {&group, 1});
+  total.AddSlab(128, kStatsBlock, slab, {&group, 1});
   CHECK(total.Finish().max_abs_err_index == 128 + 7);
-  CHECK(total.Finish().worst_block == 128 / kBlock + 1);
+  CHECK(total.Finish().worst_block == 128 / kStatsBlock + 1);
   CHECK(total.Finish().sum_xy == 15);
 }
 
@@ -105,12 +97,12 @@ TEST_CASE("ratios of zero tensors are defined") {
 }
 
 TEST_CASE("cosine agrees with the definition on real statistics") {
-  const std::vector<float> values = NormalValues(10'000);
+  const std::vector<float> values = test::NormalValues(10'000, 7);
   std::vector<std::uint8_t> codes(values.size() / 2);
-  std::vector<float> scales(BlockCount(values.size(), kBlock)), decoded(values.size());
-  ScalarKernels().quantize(FloatType::kF32, CodeBook::kNf4, values.data(), values.size(), kBlock, codes.data(),
+  std::vector<float> scales(BlockCount(values.size(), kStatsBlock)), decoded(values.size());
+  ScalarKernels().quantize(FloatType::kF32, CodeBook::kNf4, values.data(), values.size(), kStatsBlock, codes.data(),
                            scales.data());
-  ScalarKernels().dequantize(CodeBook::kNf4, codes.data(), scales.data(), values.size(), kBlock, FloatType::kF32,
+  ScalarKernels().dequantize(CodeBook::kNf4, codes.data(), scales.data(), values.size(), kStatsBlock, FloatType::kF32,
                              decoded.data());
   double xy = 0, xx = 0, yy = 0;
   for (std::size_t i = 0; i < values.size(); ++i) {

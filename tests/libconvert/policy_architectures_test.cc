@@ -24,7 +24,7 @@ struct Recorded {
   std::string kind;
 };
 
-struct Model {
+struct Architecture {
   std::string name;
   std::string config;
   std::vector<Recorded> tensors;
@@ -36,16 +36,16 @@ struct Model {
   }
 };
 
-std::vector<Model> LoadModels() {
+std::vector<Architecture> LoadModels() {
   const char* path = std::getenv("Q4_POLICY_FIXTURE");
   std::ifstream file(path != nullptr ? path : Q4_TESTDATA "/policy/architectures.json");
   std::stringstream text;
   text << file.rdbuf();
   const auto document = ParseJson(text.str(), "architectures.json", 16);
   REQUIRE(document.ok());
-  std::vector<Model> models;
+  std::vector<Architecture> models;
   for (const Json& entry : document->at("entries")) {
-    Model model;
+    Architecture model;
     model.config = entry.at("config").dump();
     model.name = entry.at("config").at("architectures").at(0).get<std::string>();
     // "kept 2": the names of tensors that are kept and have two dimensions. The policy asks for no more than the
@@ -82,11 +82,11 @@ bool IsSparedLastLayer(const std::string& model, const TensorInfo& tensor) {
 TEST_CASE("the default policy quantizes what transformers quantizes") {
   std::size_t tensors = 0, experts = 0, transposed = 0, differences = 0;
   std::set<std::string> spared, model_types;
-  const std::vector<Model> models = LoadModels();
-  for (const Model& model : models) {
+  const std::vector<Architecture> models = LoadModels();
+  for (const Architecture& model : models) {
     const auto decisions = DecideTensors(model.infos(), model.config, {});
     REQUIRE(decisions.ok());
-    model_types.insert(ModelNames(model.config)->front());
+    model_types.insert(ModelKinds(model.config)->front());
     for (std::size_t i = 0; i < decisions->size(); ++i) {
       const auto& [tensor, kind] = model.tensors[i];
       const Decision& decision = (*decisions)[i];
@@ -118,8 +118,8 @@ TEST_CASE("the default policy quantizes what transformers quantizes") {
 
 TEST_CASE("every rule of a model decides about some tensor") {
   std::set<const PolicyRule*> used;
-  for (const Model& model : LoadModels()) {
-    const std::vector<const PolicyRule*> rules = RulesFor(*ModelNames(model.config));
+  for (const Architecture& model : LoadModels()) {
+    const std::vector<const PolicyRule*> rules = RulesFor(*ModelKinds(model.config));
     for (const Recorded& recorded : model.tensors) {
       for (const PolicyRule* rule : rules) {
         if (!MatchesModule(rule->modules, ModuleOf(recorded.tensor.name))) continue;

@@ -33,8 +33,8 @@ PolicyOptions Patterns(std::vector<PatternRule> patterns) {
   return options;
 }
 
-const TensorInfo kUpProj = Tensor("model.layers.11.mlp.up_proj.weight", {64, 32});
-const TensorInfo kNorm = Tensor("model.norm.weight", {64});
+const TensorInfo kUpProjTensor = Tensor("model.layers.11.mlp.up_proj.weight", {64, 32});
+const TensorInfo kNormTensor = Tensor("model.norm.weight", {64});
 
 TEST_CASE("without a configuration the general rules decide") {
   const std::vector<TensorInfo> tensors = {
@@ -68,34 +68,34 @@ TEST_CASE("without a configuration the general rules decide") {
 TEST_CASE("settings are the defaults unless a rule changes them") {
   PolicyOptions options;
   options.defaults = {CodeBook::kFp4, 128, false, Q4Encoder::kMse};
-  CHECK(DecideOne(kUpProj, options).settings == options.defaults);
+  CHECK(DecideOne(kUpProjTensor, options).settings == options.defaults);
 }
 
 TEST_CASE("a pattern is searched anywhere in the name, and the last that matches wins") {
-  CHECK_FALSE(DecideOne(kUpProj, Patterns({{false, "mlp"}})).quantize);
-  CHECK_FALSE(DecideOne(kUpProj, Patterns({{false, "layers\\.1[01]\\."}})).quantize);
-  CHECK(DecideOne(kUpProj, Patterns({{false, "^mlp"}})).quantize);
-  CHECK(DecideOne(kUpProj, Patterns({{false, "mlp$"}})).quantize);
-  CHECK(DecideOne(kUpProj, Patterns({{false, "mlp"}, {true, "layers\\.11\\."}})).quantize);
-  CHECK_FALSE(DecideOne(kUpProj, Patterns({{true, "layers\\.11\\."}, {false, "mlp"}})).quantize);
-  CHECK_FALSE(DecideOne(kUpProj, Patterns({{false, "mlp"}, {true, "attn"}})).quantize);
-  CHECK(DecideOne(kNorm, Patterns({{true, "norm"}})).quantize);
+  CHECK_FALSE(DecideOne(kUpProjTensor, Patterns({{false, "mlp"}})).quantize);
+  CHECK_FALSE(DecideOne(kUpProjTensor, Patterns({{false, "layers\\.1[01]\\."}})).quantize);
+  CHECK(DecideOne(kUpProjTensor, Patterns({{false, "^mlp"}})).quantize);
+  CHECK(DecideOne(kUpProjTensor, Patterns({{false, "mlp$"}})).quantize);
+  CHECK(DecideOne(kUpProjTensor, Patterns({{false, "mlp"}, {true, "layers\\.11\\."}})).quantize);
+  CHECK_FALSE(DecideOne(kUpProjTensor, Patterns({{true, "layers\\.11\\."}, {false, "mlp"}})).quantize);
+  CHECK_FALSE(DecideOne(kUpProjTensor, Patterns({{false, "mlp"}, {true, "attn"}})).quantize);
+  CHECK(DecideOne(kNormTensor, Patterns({{true, "norm"}})).quantize);
 }
 
 TEST_CASE("the reason quotes the pattern that decided") {
-  CHECK(DecideOne(kUpProj, Patterns({{false, "x"}, {false, "mlp"}})).reason == "kept: --exclude 'mlp'");
-  CHECK(DecideOne(kNorm, Patterns({{true, "norm"}})).reason == "quantized: --include 'norm'");
+  CHECK(DecideOne(kUpProjTensor, Patterns({{false, "x"}, {false, "mlp"}})).reason == "kept: --exclude 'mlp'");
+  CHECK(DecideOne(kNormTensor, Patterns({{true, "norm"}})).reason == "quantized: --include 'norm'");
 }
 
 TEST_CASE("an expression that does not compile is a usage error that names it") {
   for (const bool include : {true, false}) {
-    const auto decisions = DecideTensors({kUpProj}, "", Patterns({{true, "ok"}, {include, "mlp("}}));
+    const auto decisions = DecideTensors({kUpProjTensor}, "", Patterns({{true, "ok"}, {include, "mlp("}}));
     REQUIRE_FALSE(decisions.ok());
     CHECK(ExitCodeOf(decisions.status()) == ExitCode::kUsage);
     CHECK_THAT(MessageOf(decisions.status()),
                test::ContainsSubstring("mlp(") && test::ContainsSubstring(include ? "--include" : "--exclude"));
   }
-  const auto decisions = DecideTensors({kUpProj}, "", Patterns({{true, "\xff"}}));
+  const auto decisions = DecideTensors({kUpProjTensor}, "", Patterns({{true, "\xff"}}));
   REQUIRE_FALSE(decisions.ok());
   CHECK(ExitCodeOf(decisions.status()) == ExitCode::kUsage);
 }
@@ -122,14 +122,14 @@ TEST_CASE("a recipe is applied rule by rule, field by field, before the patterns
                                   "recipe.json");
   REQUIRE(recipe.ok());
   options.recipe = *recipe;
-  const Decision up = DecideOne(kUpProj, options);
+  const Decision up = DecideOne(kUpProjTensor, options);
   CHECK(up.quantize);
   CHECK(up.reason == "quantized: recipe rule 6");
   CHECK(up.settings == QuantSettings{CodeBook::kFp4, 256, true, Q4Encoder::kMse});
   CHECK(DecideOne(Tensor("model.layers.11.mlp.gate_proj.weight", {64, 32}), options).reason == "kept: recipe rule 5");
-  CHECK(DecideOne(kNorm, options).quantize);
+  CHECK(DecideOne(kNormTensor, options).quantize);
   options.patterns = {{false, "up_proj"}};
-  CHECK_FALSE(DecideOne(kUpProj, options).quantize);
+  CHECK_FALSE(DecideOne(kUpProjTensor, options).quantize);
 }
 
 TEST_CASE("rules of a model apply to every place in config.json that names it") {
@@ -153,7 +153,7 @@ TEST_CASE("GPT-2's transposed weights are kept unless included") {
 }
 
 TEST_CASE("a config.json that is not JSON is an error") {
-  const auto decisions = DecideTensors({kUpProj}, R"({"model_type": )", {});
+  const auto decisions = DecideTensors({kUpProjTensor}, R"({"model_type": )", {});
   REQUIRE_FALSE(decisions.ok());
   CHECK(ExitCodeOf(decisions.status()) == ExitCode::kInvalidInput);
   CHECK_THAT(MessageOf(decisions.status()), test::ContainsSubstring("config.json"));

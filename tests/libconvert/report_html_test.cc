@@ -7,11 +7,13 @@
 #include "formats/base/json_value.h"
 #include "tests/libconvert/report_sample.h"
 #include "tests/support/catch.h"
+#include "tests/support/text.h"
 
 namespace q4 {
 namespace {
 
 using test::ContainsSubstring;
+using test::Count;
 
 std::string Between(const std::string& text, const std::string& begin, const std::string& end) {
   const std::size_t from = text.find(begin);
@@ -25,12 +27,6 @@ Json DataOf(const std::string& page) {
   const absl::StatusOr<Json> data = ParseJson(Between(page, "id=\"data\">", "</script>"), "data", 10);
   REQUIRE(data.ok());
   return *data;
-}
-
-std::size_t Count(const std::string& text, const std::string& part) {
-  std::size_t count = 0;
-  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
-  return count;
 }
 
 TEST_CASE("HTML: a section for everything there is to show, and none for what there is not") {

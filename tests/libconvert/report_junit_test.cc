@@ -3,17 +3,13 @@
 
 #include "tests/libconvert/report_sample.h"
 #include "tests/support/catch.h"
+#include "tests/support/text.h"
 
 namespace q4 {
 namespace {
 
 using test::ContainsSubstring;
-
-std::size_t Count(const std::string& text, const std::string& part) {
-  std::size_t count = 0;
-  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++count;
-  return count;
-}
+using test::Count;
 
 TEST_CASE("JUnit: a suite per kind, a case per tensor and gate") {
   VerifyReport report = test::SampleReport(2);

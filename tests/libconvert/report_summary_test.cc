@@ -63,12 +63,12 @@ TEST_CASE("the worst tensors come first, and those without statistics not at all
 
 TEST_CASE("the worst blocks are those of all tensors, with values where there was a source") {
   VerifyReport report = test::SampleReport(2);
-  std::vector<RankedBlock> blocks = WorstBlocks(report, 1000);
+  std::vector<RankedBlock> blocks = RankedBlocks(report, 1000);
   CHECK(blocks.size() == 14 * kWorstBlocks);
   CHECK(blocks.front().sum_e2 >= blocks.back().sum_e2);
   CHECK(blocks.front().values != nullptr);
   for (VerifyTensor& tensor : report.tensors) tensor.worst_blocks.clear();
-  blocks = WorstBlocks(report, 1000);
+  blocks = RankedBlocks(report, 1000);
   CHECK(blocks.size() == 14);
   CHECK(blocks.front().values == nullptr);
   CHECK(blocks.front().block == blocks.front().tensor->stats.worst_block);
@@ -87,7 +87,7 @@ TEST_CASE("gates and treatments are named as everywhere") {
   CHECK(TreatmentOf(report.tensors[0]) == "BF16");
   CHECK(TreatmentOf(report.tensors[1]) == "nf4 b64 dq");
   const GateVerdict verdict{"weights", GateVerdict::Scope::kRole, "q_proj", "nmse", true, 0.01, 0.02, false};
-  CHECK(GateRule(verdict) == "weights: nmse at most 0.01");
+  CHECK(GateRuleText(verdict) == "weights: nmse at most 0.01");
   CHECK(GateSubject(verdict) == "role 'q_proj'");
   CHECK(KindOf({6207, "", ""}) == FindingKind::kComparison);
   CHECK(KindOf({6301, "", ""}) == FindingKind::kGate);

@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -17,20 +16,14 @@
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/weights.h"
 
 namespace q4 {
 namespace {
 
 using test::Bytes;
+using test::NormalValues;
 using test::Q4Builder;
-
-std::vector<float> NormalValues(std::uint64_t elems, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, 0.02f);
-  std::vector<float> values(elems);
-  for (float& value : values) value = normal(random);
-  return values;
-}
 
 Bytes BytesOf(const std::vector<float>& values) {
   Bytes bytes(values.size() * sizeof(float));

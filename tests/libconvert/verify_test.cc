@@ -5,7 +5,6 @@
 #include <cstring>
 #include <fstream>
 #include <functional>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -18,11 +17,13 @@
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/weights.h"
 
 namespace q4 {
 namespace {
 
 using test::Bytes;
+using test::NormalBytes;
 using test::Q4Builder;
 
 constexpr const char* kPlain = "layers.0.plain.weight";
@@ -36,16 +37,6 @@ struct SourceTensor {
   Shape shape;
   Bytes bytes;
 };
-
-Bytes NormalBytes(DType dtype, std::uint64_t elems, unsigned seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal(0, 0.02f);
-  std::vector<float> values(elems);
-  for (float& value : values) value = normal(random);
-  Bytes bytes(elems * ItemSize(dtype));
-  ScalarKernels().convert(FloatType::kF32, values.data(), elems, FloatTypeOf(dtype), bytes.data());
-  return bytes;
-}
 
 std::string_view Text(const Bytes& bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
 

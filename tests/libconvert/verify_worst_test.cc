@@ -4,7 +4,6 @@
 #include <cmath>
 #include <cstring>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
@@ -13,6 +12,7 @@
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/weights.h"
 
 namespace q4 {
 namespace {
@@ -27,10 +27,7 @@ constexpr std::uint64_t kElems = 40 * kBlock + 7;
 class OneTensor {
  public:
   OneTensor(Q4Scheme scheme, bool nested) {
-    std::mt19937 random(3);
-    std::normal_distribution<float> normal(0, 0.02f);
-    std::vector<float> values(kElems);
-    for (float& value : values) value = normal(random);
+    std::vector<float> values = test::NormalValues(kElems, 3);
     for (std::size_t i = 0; i < kBlock; ++i) values[i] = 0;
     Bytes bytes(kElems * sizeof(float));
     std::memcpy(bytes.data(), values.data(), bytes.size());

@@ -8,24 +8,20 @@
 #include "formats/base/status.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/text.h"
 
 namespace q4 {
 namespace {
 
+using test::AsBytes;
 using test::ReadBytes;
 using test::TempDir;
 
-FileSystem& Fs() { return PosixFileSystem(); }
-
-std::span<const std::uint8_t> Bytes(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
-
 TEST_CASE("the destination appears on Publish and not before") {
   const TempDir dir;
-  auto output = AtomicFile::Create(Fs(), dir.File("out"), false);
+  auto output = AtomicFile::Create(PosixFileSystem(), dir.File("out"), false);
   REQUIRE(output.ok());
-  REQUIRE((*output)->file().WriteAt(0, Bytes("content")).ok());
+  REQUIRE((*output)->file().WriteAt(0, AsBytes("content")).ok());
   CHECK_FALSE(std::filesystem::exists(dir.File("out")));
   REQUIRE((*output)->Publish().ok());
   output->reset();
@@ -37,9 +33,9 @@ TEST_CASE("P3: an output given up leaves nothing behind") {
   const TempDir dir;
   dir.Write("out", "old");
   {
-    auto output = AtomicFile::Create(Fs(), dir.File("out"), true);
+    auto output = AtomicFile::Create(PosixFileSystem(), dir.File("out"), true);
     REQUIRE(output.ok());
-    REQUIRE((*output)->file().WriteAt(0, Bytes("new")).ok());
+    REQUIRE((*output)->file().WriteAt(0, AsBytes("new")).ok());
     CHECK(dir.Count() == 2);
   }
   CHECK(dir.Count() == 1);
@@ -49,18 +45,18 @@ TEST_CASE("P3: an output given up leaves nothing behind") {
 TEST_CASE("E03: an existing output is replaced only when asked") {
   const TempDir dir;
   dir.Write("out", "old and longer");
-  const auto refused = AtomicFile::Create(Fs(), dir.File("out"), false);
+  const auto refused = AtomicFile::Create(PosixFileSystem(), dir.File("out"), false);
   CHECK(IssueNumberOf(refused.status()) == kOutputExists.number);
   CHECK(ExitCodeOf(refused.status()) == ExitCode::kIo);
   CHECK(dir.Count() == 1);
-  REQUIRE(WriteFileAtomically(Fs(), dir.File("out"), "new", true).ok());
+  REQUIRE(WriteFileAtomically(PosixFileSystem(), dir.File("out"), "new", true).ok());
   CHECK(ReadBytes(dir.File("out")) == "new");
   CHECK(dir.Count() == 1);
 }
 
 TEST_CASE("an output that appears during the run is not overwritten") {
   const TempDir dir;
-  auto output = AtomicFile::Create(Fs(), dir.File("out"), false);
+  auto output = AtomicFile::Create(PosixFileSystem(), dir.File("out"), false);
   REQUIRE(output.ok());
   dir.Write("out", "theirs");
   CHECK(IssueNumberOf((*output)->Publish()) == kOutputExists.number);
@@ -75,30 +71,31 @@ TEST_CASE("E04: directories, devices and links are no outputs") {
   REQUIRE(::mkfifo(dir.File("fifo").c_str(), 0600) == 0);
   for (const std::string& path : {dir.File("d"), dir.File("fifo"), std::string("/dev/null")}) {
     INFO(path);
-    CHECK(IssueNumberOf(AtomicFile::Create(Fs(), path, true).status()) == kOutputNotARegularFile.number);
+    CHECK(IssueNumberOf(AtomicFile::Create(PosixFileSystem(), path, true).status()) == kOutputNotARegularFile.number);
   }
   std::filesystem::create_symlink("nowhere", dir.File("link"));
-  CHECK(IssueNumberOf(AtomicFile::Create(Fs(), dir.File("link"), false).status()) == kOutputExists.number);
+  CHECK(IssueNumberOf(AtomicFile::Create(PosixFileSystem(), dir.File("link"), false).status()) == kOutputExists.number);
   // A link at the partial's place is refused: its target is not ours to truncate.
   dir.Write("victim", "precious");
   std::filesystem::create_symlink("victim", dir.File("out.partial"));
-  CHECK(IssueNumberOf(AtomicFile::Create(Fs(), dir.File("out"), false).status()) == kOutputNotARegularFile.number);
+  CHECK(IssueNumberOf(AtomicFile::Create(PosixFileSystem(), dir.File("out"), false).status()) ==
+        kOutputNotARegularFile.number);
   CHECK(ReadBytes(dir.File("victim")) == "precious");
   CHECK(std::filesystem::is_symlink(dir.File("out.partial")));
 }
 
 TEST_CASE("E01: a missing directory is an error at once") {
   const TempDir dir;
-  const auto output = AtomicFile::Create(Fs(), dir.File("none/out"), false);
+  const auto output = AtomicFile::Create(PosixFileSystem(), dir.File("none/out"), false);
   CHECK(ExitCodeOf(output.status()) == ExitCode::kIo);
 }
 
 TEST_CASE("E08: a second writer is told, and harms nothing") {
   const TempDir dir;
-  auto first = AtomicFile::Create(Fs(), dir.File("out"), false);
+  auto first = AtomicFile::Create(PosixFileSystem(), dir.File("out"), false);
   REQUIRE(first.ok());
-  REQUIRE((*first)->file().WriteAt(0, Bytes("first")).ok());
-  CHECK(IssueNumberOf(AtomicFile::Create(Fs(), dir.File("out"), false).status()) == kOutputInUse.number);
+  REQUIRE((*first)->file().WriteAt(0, AsBytes("first")).ok());
+  CHECK(IssueNumberOf(AtomicFile::Create(PosixFileSystem(), dir.File("out"), false).status()) == kOutputInUse.number);
   REQUIRE((*first)->Publish().ok());
   CHECK(ReadBytes(dir.File("out")) == "first");
 }
@@ -106,7 +103,7 @@ TEST_CASE("E08: a second writer is told, and harms nothing") {
 TEST_CASE("what a dead run left is started over") {
   const TempDir dir;
   dir.Write("out.partial", "remains of a dead run");
-  REQUIRE(WriteFileAtomically(Fs(), dir.File("out"), "ok", false).ok());
+  REQUIRE(WriteFileAtomically(PosixFileSystem(), dir.File("out"), "ok", false).ok());
   CHECK(ReadBytes(dir.File("out")) == "ok");
   CHECK(dir.Count() == 1);
 }

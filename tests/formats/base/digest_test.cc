@@ -5,13 +5,12 @@
 #include <vector>
 
 #include "tests/support/catch.h"
+#include "tests/support/text.h"
 
 namespace q4 {
 namespace {
 
-std::span<const std::uint8_t> Bytes(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
+using test::AsBytes;
 
 std::vector<std::uint8_t> Pattern(std::size_t size) {
   std::vector<std::uint8_t> bytes(size);
@@ -21,15 +20,15 @@ std::vector<std::uint8_t> Pattern(std::size_t size) {
 }
 
 TEST_CASE("XXH3 gives the published values") {
-  CHECK(Xxh3(Bytes(""), 0) == 0x2d06800538d394c2);
-  CHECK(Xxh3(Bytes(""), 1) == 0x4dc5b0cc826f6703);
-  CHECK(Xxh3(Bytes("abc"), 0) == 0x78af5f94892f3950);
-  CHECK(Xxh3(Bytes("abc"), 1) == 0x6b4467b443c76228);
+  CHECK(Xxh3(AsBytes(""), 0) == 0x2d06800538d394c2);
+  CHECK(Xxh3(AsBytes(""), 1) == 0x4dc5b0cc826f6703);
+  CHECK(Xxh3(AsBytes("abc"), 0) == 0x78af5f94892f3950);
+  CHECK(Xxh3(AsBytes("abc"), 1) == 0x6b4467b443c76228);
 }
 
 TEST_CASE("SHA-256 gives the values of FIPS 180") {
-  CHECK(HexOf(Sha256Of(Bytes(""))) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-  CHECK(HexOf(Sha256Of(Bytes("abc"))) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+  CHECK(HexOf(Sha256Of(AsBytes(""))) == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+  CHECK(HexOf(Sha256Of(AsBytes("abc"))) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 TEST_CASE("streams give the same as one call, however the bytes are cut") {

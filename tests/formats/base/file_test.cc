@@ -18,17 +18,13 @@
 #include "tests/support/catch.h"
 #include "tests/support/memory_file_system.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/text.h"
 
 namespace q4 {
 namespace {
 
+using test::AsBytes;
 using test::TempDir;
-
-FileSystem& Fs() { return PosixFileSystem(); }
-
-std::span<const std::uint8_t> Bytes(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
 
 template <typename T>
 int IssueOf(const absl::StatusOr<T>& result) {
@@ -37,7 +33,7 @@ int IssueOf(const absl::StatusOr<T>& result) {
 
 TEST_CASE("reading: content, size, short files") {
   const TempDir dir;
-  const auto file = Fs().OpenForRead(dir.Write("f", "0123456789"));
+  const auto file = PosixFileSystem().OpenForRead(dir.Write("f", "0123456789"));
   REQUIRE(file.ok());
   CHECK((*file)->size() == 10);
   CHECK((*file)->path() == dir.File("f"));
@@ -58,7 +54,7 @@ TEST_CASE("reading past the page cache: the same content, also at the end of the
   const TempDir dir;
   std::string content(5 * kUncachedAlignment + 100, ' ');
   for (std::size_t i = 0; i < content.size(); ++i) content[i] = static_cast<char>(i * 7 + i / 256);
-  const auto file = Fs().OpenForRead(dir.Write("f", content));
+  const auto file = PosixFileSystem().OpenForRead(dir.Write("f", content));
   REQUIRE(file.ok());
   alignas(kUncachedAlignment) static std::uint8_t out[4 * kUncachedAlignment];
   REQUIRE((*file)->ReadUncached(kUncachedAlignment, out).ok());
@@ -84,7 +80,7 @@ TEST_CASE("a file system that cannot read past the cache reads through it") {
 TEST_CASE("a file cut short while it is read is an error, and no signal") {
   const TempDir dir;
   const std::string path = dir.Write("f", std::string(100'000, 'x'));
-  const auto file = Fs().OpenForRead(path);
+  const auto file = PosixFileSystem().OpenForRead(path);
   REQUIRE(file.ok());
   REQUIRE((*file)->CheckUnchanged().ok());
   std::filesystem::resize_file(path, 50'000);
@@ -96,11 +92,12 @@ TEST_CASE("a file cut short while it is read is an error, and no signal") {
 TEST_CASE("X12: a file of the same size with another time has changed") {
   const TempDir dir;
   const std::string path = dir.Write("f", "abc");
-  const auto file = Fs().OpenForRead(path);
+  const auto file = PosixFileSystem().OpenForRead(path);
   REQUIRE(file.ok());
   std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) + std::chrono::seconds(1));
   const absl::Status status = (*file)->CheckUnchanged();
-  CHECK((*Fs().OpenForRead(path))->modified_nanoseconds() - (*file)->modified_nanoseconds() == 1'000'000'000);
+  CHECK((*PosixFileSystem().OpenForRead(path))->modified_nanoseconds() - (*file)->modified_nanoseconds() ==
+        1'000'000'000);
   CHECK(IssueNumberOf(status) == kFileChanged.number);
   CHECK(MessageOf(status).find("input changed while reading") != std::string::npos);
 }
@@ -117,25 +114,25 @@ TEST_CASE("X03: only regular files open, and nothing hangs") {
       {dir.File("fifo"), "a FIFO"}, {dir.path(), "a directory"}, {"/dev/null", "a device"}, {dir.File("sock"), ""}};
   for (const auto& [path, kind] : kPaths) {
     INFO(path);
-    const auto file = Fs().OpenForRead(path);
+    const auto file = PosixFileSystem().OpenForRead(path);
     CHECK(IssueOf(file) == kNotARegularFile.number);
     CHECK(MessageOf(file.status()).find(kind) != std::string::npos);
     CHECK(ExitCodeOf(file.status()) == ExitCode::kInvalidInput);
-    CHECK(IssueOf(Fs().OpenLocked(path)) == kOutputNotARegularFile.number);
+    CHECK(IssueOf(PosixFileSystem().OpenLocked(path)) == kOutputNotARegularFile.number);
   }
   ::close(sock);
 }
 
 TEST_CASE("missing files and directories") {
   const TempDir dir;
-  const auto file = Fs().OpenForRead(dir.File("none"));
+  const auto file = PosixFileSystem().OpenForRead(dir.File("none"));
   CHECK(IssueOf(file) == kCannotOpen.number);
   CHECK(ExitCodeOf(file.status()) == ExitCode::kIo);
   CHECK(MessageOf(file.status()).find("No such file or directory") != std::string::npos);
-  CHECK(IssueOf(Fs().CreateExclusive(dir.File("none/f"))) == kCannotCreate.number);
-  CHECK(IssueOf(Fs().ListDirectory(dir.File("none"))) == kCannotList.number);
-  CHECK(IssueNumberOf(Fs().SyncDirectory(dir.File("none"))) == kCannotSync.number);
-  CHECK(Fs().Remove(dir.File("none")).ok());
+  CHECK(IssueOf(PosixFileSystem().CreateExclusive(dir.File("none/f"))) == kCannotCreate.number);
+  CHECK(IssueOf(PosixFileSystem().ListDirectory(dir.File("none"))) == kCannotList.number);
+  CHECK(IssueNumberOf(PosixFileSystem().SyncDirectory(dir.File("none"))) == kCannotSync.number);
+  CHECK(PosixFileSystem().Remove(dir.File("none")).ok());
 }
 
 TEST_CASE("symbolic links are followed or refused as asked") {
@@ -143,22 +140,22 @@ TEST_CASE("symbolic links are followed or refused as asked") {
   dir.Write("target", "abc");
   std::filesystem::create_symlink("target", dir.File("link"));
   std::filesystem::create_symlink("nowhere", dir.File("dangling"));
-  CHECK(Fs().OpenForRead(dir.File("link")).ok());
-  CHECK(IssueOf(Fs().OpenForRead(dir.File("link"), SymbolicLinks::kRefuse)) == kSymbolicLink.number);
-  CHECK(IssueOf(Fs().OpenLocked(dir.File("link"))) == kOutputNotARegularFile.number);
+  CHECK(PosixFileSystem().OpenForRead(dir.File("link")).ok());
+  CHECK(IssueOf(PosixFileSystem().OpenForRead(dir.File("link"), SymbolicLinks::kRefuse)) == kSymbolicLink.number);
+  CHECK(IssueOf(PosixFileSystem().OpenLocked(dir.File("link"))) == kOutputNotARegularFile.number);
   CHECK(test::ReadBytes(dir.File("target")) == "abc");
 
-  const PathInfo link = *Fs().Stat(dir.File("link"));
+  const PathInfo link = *PosixFileSystem().Stat(dir.File("link"));
   CHECK((link.exists && link.is_symlink && link.is_regular && link.size == 3));
-  CHECK(link.identity == Fs().Stat(dir.File("target"))->identity);
-  const PathInfo dangling = *Fs().Stat(dir.File("dangling"));
+  CHECK(link.identity == PosixFileSystem().Stat(dir.File("target"))->identity);
+  const PathInfo dangling = *PosixFileSystem().Stat(dir.File("dangling"));
   CHECK((!dangling.exists && dangling.is_symlink));
-  CHECK_FALSE(Fs().Stat(dir.File("none"))->exists);
-  CHECK(Fs().Stat(dir.path())->is_directory);
+  CHECK_FALSE(PosixFileSystem().Stat(dir.File("none"))->exists);
+  CHECK(PosixFileSystem().Stat(dir.path())->is_directory);
 
   std::filesystem::create_symlink("loop", dir.File("loop"));
-  CHECK(IssueOf(Fs().Stat(dir.File("loop"))) == kCannotStat.number);
-  CHECK(IssueOf(Fs().Stat(dir.File(std::string(300, 'x')))) == kCannotStat.number);
+  CHECK(IssueOf(PosixFileSystem().Stat(dir.File("loop"))) == kCannotStat.number);
+  CHECK(IssueOf(PosixFileSystem().Stat(dir.File(std::string(300, 'x')))) == kCannotStat.number);
 }
 
 TEST_CASE("identity follows hard links") {
@@ -166,27 +163,27 @@ TEST_CASE("identity follows hard links") {
   const std::string path = dir.Write("a", "abc");
   std::filesystem::create_hard_link(path, dir.File("b"));
   dir.Write("c", "abc");
-  const auto identity = [&](const char* name) { return (*Fs().OpenForRead(dir.File(name)))->identity(); };
+  const auto identity = [&](const char* name) { return (*PosixFileSystem().OpenForRead(dir.File(name)))->identity(); };
   CHECK(identity("a") == identity("b"));
   CHECK_FALSE(identity("a") == identity("c"));
 }
 
 TEST_CASE("writing: positions, reserve, truncate, sync") {
   const TempDir dir;
-  auto file = Fs().CreateExclusive(dir.File("out"));
+  auto file = PosixFileSystem().CreateExclusive(dir.File("out"));
   REQUIRE(file.ok());
   REQUIRE((*file)->Reserve(1 << 20).ok());
   CHECK(std::filesystem::file_size(dir.File("out")) == 0);
-  REQUIRE((*file)->WriteAt(3, Bytes("def")).ok());
-  REQUIRE((*file)->WriteAt(0, Bytes("abc")).ok());
-  REQUIRE((*file)->WriteAt(6, Bytes("ghi")).ok());
+  REQUIRE((*file)->WriteAt(3, AsBytes("def")).ok());
+  REQUIRE((*file)->WriteAt(0, AsBytes("abc")).ok());
+  REQUIRE((*file)->WriteAt(6, AsBytes("ghi")).ok());
   (*file)->StartWriteback(0, 9);
   REQUIRE((*file)->Truncate(8).ok());
   REQUIRE((*file)->Sync().ok());
   REQUIRE((*file)->Close().ok());
   CHECK(test::ReadBytes(dir.File("out")) == "abcdefgh");
-  CHECK(IssueOf(Fs().CreateExclusive(dir.File("out"))) == kOutputExists.number);
-  REQUIRE(Fs().SyncDirectory(dir.path()).ok());
+  CHECK(IssueOf(PosixFileSystem().CreateExclusive(dir.File("out"))) == kOutputExists.number);
+  REQUIRE(PosixFileSystem().SyncDirectory(dir.path()).ok());
 }
 
 TEST_CASE("E07: a file size limit is an error with the system's words") {
@@ -194,12 +191,12 @@ TEST_CASE("E07: a file size limit is an error with the system's words") {
   rlimit before{};
   REQUIRE(::getrlimit(RLIMIT_FSIZE, &before) == 0);
   const auto handler = std::signal(SIGXFSZ, SIG_IGN);
-  auto file = Fs().CreateExclusive(dir.File("out"));
+  auto file = PosixFileSystem().CreateExclusive(dir.File("out"));
   REQUIRE(file.ok());
   const rlimit small{4096, before.rlim_max};
   REQUIRE(::setrlimit(RLIMIT_FSIZE, &small) == 0);
   // The first write is short, the second finds no room.
-  const absl::Status status = (*file)->WriteAt(0, Bytes(std::string(10'000, 'x')));
+  const absl::Status status = (*file)->WriteAt(0, AsBytes(std::string(10'000, 'x')));
   ::setrlimit(RLIMIT_FSIZE, &before);
   std::signal(SIGXFSZ, handler);
   CHECK(IssueNumberOf(status) == kCannotWrite.number);
@@ -209,18 +206,18 @@ TEST_CASE("E07: a file size limit is an error with the system's words") {
 
 TEST_CASE("E08: one writer at a time") {
   const TempDir dir;
-  auto first = Fs().OpenLocked(dir.File("out"));
+  auto first = PosixFileSystem().OpenLocked(dir.File("out"));
   REQUIRE(first.ok());
-  const auto second = Fs().OpenLocked(dir.File("out"));
+  const auto second = PosixFileSystem().OpenLocked(dir.File("out"));
   CHECK(IssueOf(second) == kOutputInUse.number);
   CHECK(ExitCodeOf(second.status()) == ExitCode::kIo);
   REQUIRE((*first)->Close().ok());
-  CHECK(Fs().OpenLocked(dir.File("out")).ok());
+  CHECK(PosixFileSystem().OpenLocked(dir.File("out")).ok());
 }
 
 TEST_CASE("a file that cannot be written, synced or closed is an error") {
   const TempDir dir;
-  auto file = Fs().CreateExclusive(dir.File("out"));
+  auto file = PosixFileSystem().CreateExclusive(dir.File("out"));
   REQUIRE(file.ok());
   // Behind its back, so that close() fails as it does on a network file system whose server refuses the data.
   int descriptors = 0;
@@ -232,7 +229,7 @@ TEST_CASE("a file that cannot be written, synced or closed is an error") {
     ++descriptors;
   }
   REQUIRE(descriptors == 1);
-  CHECK(IssueNumberOf((*file)->WriteAt(0, Bytes("x"))) == kCannotWrite.number);
+  CHECK(IssueNumberOf((*file)->WriteAt(0, AsBytes("x"))) == kCannotWrite.number);
   CHECK(IssueNumberOf((*file)->Reserve(1)) == kCannotReserve.number);
   CHECK(IssueNumberOf((*file)->Truncate(0)) == kCannotResize.number);
   CHECK(IssueNumberOf((*file)->Sync()) == kCannotSync.number);
@@ -244,46 +241,46 @@ TEST_CASE("a file that cannot be written, synced or closed is an error") {
 TEST_CASE("what cannot be removed is an error, what is not there is none") {
   const TempDir dir;
   dir.Write("full/f", "x");
-  CHECK(IssueNumberOf(Fs().Remove(dir.File("full"))) == kCannotRemove.number);
-  CHECK(IssueNumberOf(Fs().RemoveDirectory(dir.File("full"))) == kCannotRemove.number);
-  CHECK(Fs().Remove(dir.File("full/f")).ok());
-  CHECK(Fs().RemoveDirectory(dir.File("full")).ok());
-  CHECK(Fs().Remove(dir.File("full/f")).ok());
-  CHECK(Fs().RemoveDirectory(dir.File("full")).ok());
+  CHECK(IssueNumberOf(PosixFileSystem().Remove(dir.File("full"))) == kCannotRemove.number);
+  CHECK(IssueNumberOf(PosixFileSystem().RemoveDirectory(dir.File("full"))) == kCannotRemove.number);
+  CHECK(PosixFileSystem().Remove(dir.File("full/f")).ok());
+  CHECK(PosixFileSystem().RemoveDirectory(dir.File("full")).ok());
+  CHECK(PosixFileSystem().Remove(dir.File("full/f")).ok());
+  CHECK(PosixFileSystem().RemoveDirectory(dir.File("full")).ok());
 }
 
 TEST_CASE("rename replaces only when asked") {
   const TempDir dir;
   dir.Write("from", "new");
   dir.Write("to", "old");
-  CHECK(IssueNumberOf(Fs().Rename(dir.File("from"), dir.File("to"), false)) == kOutputExists.number);
+  CHECK(IssueNumberOf(PosixFileSystem().Rename(dir.File("from"), dir.File("to"), false)) == kOutputExists.number);
   CHECK(test::ReadBytes(dir.File("to")) == "old");
-  REQUIRE(Fs().Rename(dir.File("from"), dir.File("to"), true).ok());
+  REQUIRE(PosixFileSystem().Rename(dir.File("from"), dir.File("to"), true).ok());
   CHECK(test::ReadBytes(dir.File("to")) == "new");
-  REQUIRE(Fs().Rename(dir.File("to"), dir.File("fresh"), false).ok());
+  REQUIRE(PosixFileSystem().Rename(dir.File("to"), dir.File("fresh"), false).ok());
   CHECK(dir.Count() == 1);
-  CHECK(IssueNumberOf(Fs().Rename(dir.File("none"), dir.File("x"), true)) == kCannotRename.number);
+  CHECK(IssueNumberOf(PosixFileSystem().Rename(dir.File("none"), dir.File("x"), true)) == kCannotRename.number);
   // The error of file systems that know no such rename, and what comes instead refuses a directory.
   dir.Write("d/f", "x");
-  CHECK(IssueNumberOf(Fs().Rename(dir.File("d"), dir.File("d/sub"), false)) == kCannotRename.number);
+  CHECK(IssueNumberOf(PosixFileSystem().Rename(dir.File("d"), dir.File("d/sub"), false)) == kCannotRename.number);
   CHECK(test::ReadBytes(dir.File("d/f")) == "x");
 }
 
 TEST_CASE("directories: create, list sorted") {
   const TempDir dir;
-  REQUIRE(Fs().CreateDirectory(dir.File("d")).ok());
-  CHECK(IssueNumberOf(Fs().CreateDirectory(dir.File("d"))) == kOutputExists.number);
-  CHECK(IssueNumberOf(Fs().CreateDirectory(dir.File("x/y"))) == kCannotCreateDirectory.number);
+  REQUIRE(PosixFileSystem().CreateDirectory(dir.File("d")).ok());
+  CHECK(IssueNumberOf(PosixFileSystem().CreateDirectory(dir.File("d"))) == kOutputExists.number);
+  CHECK(IssueNumberOf(PosixFileSystem().CreateDirectory(dir.File("x/y"))) == kCannotCreateDirectory.number);
   for (const char* name : {"b", "a", "Z", ".hidden"}) dir.Write(name, "");
-  CHECK(*Fs().ListDirectory(dir.path()) == std::vector<std::string>{".hidden", "Z", "a", "b", "d"});
+  CHECK(*PosixFileSystem().ListDirectory(dir.path()) == std::vector<std::string>{".hidden", "Z", "a", "b", "d"});
 }
 
 TEST_CASE("ReadWholeFile keeps its limit") {
   const TempDir dir;
   const std::string path = dir.Write("f", "0123456789");
-  CHECK(*ReadWholeFile(Fs(), path, 10) == "0123456789");
-  CHECK(IssueOf(ReadWholeFile(Fs(), path, 9)) == kFileTooLarge.number);
-  CHECK(ReadWholeFile(Fs(), dir.Write("empty", ""), 0)->empty());
+  CHECK(*ReadWholeFile(PosixFileSystem(), path, 10) == "0123456789");
+  CHECK(IssueOf(ReadWholeFile(PosixFileSystem(), path, 9)) == kFileTooLarge.number);
+  CHECK(ReadWholeFile(PosixFileSystem(), dir.Write("empty", ""), 0)->empty());
 }
 
 TEST_CASE("paths") {

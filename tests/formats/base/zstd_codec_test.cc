@@ -17,29 +17,29 @@
 namespace q4 {
 namespace {
 
-using Bytes = std::vector<std::uint8_t>;
+using ByteVector = std::vector<std::uint8_t>;
 
-Bytes Sample(std::size_t size) {
-  Bytes bytes(size);
+ByteVector Sample(std::size_t size) {
+  ByteVector bytes(size);
   for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::uint8_t>((i * i / 7) % 61);
   return bytes;
 }
 
-Bytes Frame(const Bytes& raw, int level = 3) {
+ByteVector Frame(const ByteVector& raw, int level = 3) {
   auto frame = CompressZstd(raw, level);
   REQUIRE(frame.ok());
   return *std::move(frame);
 }
 
 // The number of the issue for which `frame` is refused, which must have exit code 6.
-int Refused(const Bytes& frame, std::uint64_t raw_bytes) {
+int Refused(const ByteVector& frame, std::uint64_t raw_bytes) {
   const auto raw = DecompressZstd(frame, raw_bytes);
   REQUIRE(!raw.ok());
   CHECK(ExitCodeOf(raw.status()) == ExitCode::kCheckFailed);
   return IssueNumberOf(raw.status());
 }
 
-std::string MessageFor(const Bytes& frame, std::uint64_t raw_bytes) {
+std::string MessageFor(const ByteVector& frame, std::uint64_t raw_bytes) {
   return MessageOf(DecompressZstd(frame, raw_bytes).status());
 }
 
@@ -47,8 +47,8 @@ TEST_CASE("zstd: what goes in comes out") {
   for (const std::size_t size :
        {std::size_t{0}, std::size_t{1}, std::size_t{255}, std::size_t{70'000}, std::size_t{3} << 20}) {
     for (const int level : {kMinZstdLevel, 3, 12}) {
-      const Bytes raw = Sample(size);
-      const Bytes frame = Frame(raw, level);
+      const ByteVector raw = Sample(size);
+      const ByteVector frame = Frame(raw, level);
       CHECK(Frame(raw, level) == frame);
       const auto back = DecompressZstd(frame, size);
       REQUIRE(back.ok());
@@ -59,7 +59,7 @@ TEST_CASE("zstd: what goes in comes out") {
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose shadow memory breaks the limit
 TEST_CASE("zstd: short of memory is an error") {
-  const Bytes raw(std::size_t{8} << 20, 7);
+  const ByteVector raw(std::size_t{8} << 20, 7);
   std::uint64_t pages = 0;
   std::ifstream("/proc/self/statm") >> pages;
   rlimit limit{};
@@ -75,27 +75,27 @@ TEST_CASE("zstd: short of memory is an error") {
 #endif
 
 TEST_CASE("zstd: a wrong expectation is refused before anything is decoded") {
-  const Bytes raw = Sample(1000);
-  const Bytes frame = Frame(raw);
+  const ByteVector raw = Sample(1000);
+  const ByteVector frame = Frame(raw);
   CHECK(Refused(frame, 999) == kZstdSize.number);
   CHECK(Refused(frame, std::uint64_t{1} << 62) == kZstdSize.number);
 }
 
 TEST_CASE("zstd: every prefix and every extra byte is refused") {
-  const Bytes raw = Sample(2000);
-  const Bytes frame = Frame(raw);
+  const ByteVector raw = Sample(2000);
+  const ByteVector frame = Frame(raw);
   for (std::size_t size = 0; size < frame.size(); ++size) {
     INFO(size);
-    CHECK(Refused(Bytes(frame.begin(), frame.begin() + static_cast<long>(size)), 2000) != 0);
+    CHECK(Refused(ByteVector(frame.begin(), frame.begin() + static_cast<long>(size)), 2000) != 0);
   }
-  Bytes longer = frame;
+  ByteVector longer = frame;
   longer.push_back(0);
   CHECK(Refused(longer, 2000) == kZstdFrame.number);
 }
 
 TEST_CASE("zstd: no change of one bit passes for another content of another size") {
-  const Bytes raw = Sample(300);
-  Bytes frame = Frame(raw);
+  const ByteVector raw = Sample(300);
+  ByteVector frame = Frame(raw);
   int decoded = 0;
   for (std::size_t bit = 0; bit < frame.size() * 8; ++bit) {
     frame[bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
@@ -111,7 +111,7 @@ TEST_CASE("zstd: no change of one bit passes for another content of another size
 }
 
 // A frame built by hand: header as given, then one raw last block holding `content`.
-Bytes HandMade(std::uint8_t descriptor, const Bytes& fields, std::string_view content) {
+ByteVector HandMade(std::uint8_t descriptor, const ByteVector& fields, std::string_view content) {
   ByteWriter writer;
   writer.U32(0xFD2FB528);
   writer.U8(descriptor);
@@ -142,8 +142,8 @@ TEST_CASE("zstd: Q08, frames that we do not write") {
   skippable.Text("data");
   CHECK(Refused(skippable.Take(), 0) == kZstdFrame.number);
 
-  Bytes two = HandMade(0x20, {4}, "data");
-  const Bytes second = two;
+  ByteVector two = HandMade(0x20, {4}, "data");
+  const ByteVector second = two;
   two.insert(two.end(), second.begin(), second.end());
   CHECK(Refused(two, 4) == kZstdFrame.number);
   CHECK(Refused(two, 8) == kZstdFrame.number);
