@@ -42,7 +42,9 @@ case "${1:-}" in
     done ;;
   tsan)
     sanitized tsan libconvert_tests load_test
+    build/tsan/tests/loader/load_test >build/tsan/load_test.log 2>&1 &
     build/tsan/tests/libconvert/libconvert_tests '[threads]'
-    build/tsan/tests/loader/load_test ;;
+    wait $! || { tail -n 200 build/tsan/load_test.log; exit 1; }
+    tail -n 3 build/tsan/load_test.log ;;
   *) echo "usage: test.sh [--quick | asan | tsan]" >&2; exit 1 ;;
 esac
