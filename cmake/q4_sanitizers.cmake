@@ -2,10 +2,6 @@
 if(Q4_SANITIZE)
   add_compile_options(-fsanitize=${Q4_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${Q4_SANITIZE})
-  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-    # With a sanitizer's checks in between, GCC takes members of std::regex for uninitialised. The release has the warning.
-    add_compile_options(-Wno-maybe-uninitialized)
-  endif()
 endif()
 
 # libFuzzer is guided by the coverage that this records, also in code that is only linked to a fuzz target.

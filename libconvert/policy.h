@@ -17,7 +17,7 @@
 
 namespace q4 {
 
-// --include or --exclude: an ECMAScript regular expression, searched anywhere in a tensor's name.
+// --include or --exclude: an RE2 regular expression, searched anywhere in a tensor's name.
 struct PatternRule {
   bool include = false;
   std::string regex;

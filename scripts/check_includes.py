@@ -19,6 +19,7 @@ MAY_INCLUDE = {
 ONLY_IN = {
     r"<CLI/": r"tools/options\.cc",
     r"<zstd\.h>": r"formats/base/zstd_codec\.cc",
+    r"<re2/": r"libconvert/name_pattern\.cc",
     r"<xxhash\.h>": r"formats/base/digest\.cc",
     r"<openssl/": r"formats/base/digest\.cc",
     r"[<\"]nlohmann/": r"formats/base/(strict_json|json_value)\.(h|cc)",

@@ -172,8 +172,10 @@ def other_seeds() -> None:
     write("policy", "attention", "M2a.out_proj.weight\nM2a.in_proj_weight\nM2score.weight\nB2cls.predictions.transform."
                                  "dense.weight\n\n")
     write("name_pattern", "literal", "mlp\na.mlp.b")
-    write("name_pattern", "alternatives", "^(a|b[0-9]+)?\\.(?!c).{1,3}$\nb12.xyz")
+    write("name_pattern", "alternatives", "^(a|b[0-9]+)?\\.(?i:C)?.{1,3}$\nb12.xyz")
     write("name_pattern", "back_reference", "(a*)*\\1[[:alpha:]\\d]\naaaab")
+    write("name_pattern", "look_ahead", "a(?!b)\nac")
+    write("name_pattern", "stacked_quantifiers", "^((a*)*)*b?$\n" + 60 * "a" + "c")
     write("name_pattern", "unclosed", "([a-\nx")
     elements = struct.pack("<96f", *(0.02 * (i % 37 - 18) for i in range(96)))
     write("kernels", "f32", bytes([0, 0, 0, 3]) + elements + struct.pack("<24f", *(0.1 * i for i in range(24))))
