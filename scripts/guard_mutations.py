@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""Takes each validation guard of formats/ away in turn; the tests must notice every time. Run before a release.
+
+  guard_mutations.py [--out DIR] [--goal PERCENT] [--only FILE[:LINE]]...
+
+Builds once: DIR (build/guard_mutations) gets a copy of formats/ in which every guard (scripts/guards.py says what that is) asks
+tests/support/guard_switch.h whether it is there, and links to everything else. A guard is then taken away by an environment
+variable. It is killed when a test program fails, crashes, runs out of memory or takes ten times as long as it should. A guard that
+refuses nothing in the undisturbed run of a test program is not tried with it: the run would be the same.
+
+The stages, each only for what survived those before: the quick cases of formats_test, its other cases, and the other test
+programs below. At most two run at once, with low priority.
+
+Prints a table by file and every survivor; DIR/guards.txt tells who killed what. Exit status 1 below the goal (95 % of all guards).
+"""
+import argparse
+import collections
+import concurrent.futures
+import dataclasses
+import os
+import pathlib
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree
+
+import guards
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+QUICK_SECONDS = 0.1  # a test case that takes longer is not among the first
+MEMORY_LIMIT = 4 << 30  # bytes of address space: a size limit that is gone must not take the machine down
+OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O1", "-DQ4_BUILD_TESTS=ON", "-DQ4_ENABLE_CUDA=OFF"]
+LINKED = ["CMakeLists.txt", "cmake", "docs", "kernels", "libconvert", "scripts", "testdata", "tests", "tools"]
+
+# Guards without which nothing can be seen to differ, or that nothing but a failing machine reaches: (file, condition): reason.
+# They count as survivors all the same. An entry for a guard that is killed is an error.
+EXPLAINED: "dict[tuple[str, str], str]" = {
+}
+
+
+@dataclasses.dataclass
+class Mutant:
+    number: int
+    file: str
+    guard: guards.Guard
+    killed_by: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.guard.line}: {self.guard.kind}: {self.guard.text}"
+
+
+@dataclasses.dataclass
+class Stage:
+    """A command that tests something, and what it did while every guard was there."""
+    name: str
+    command: "list[str]"
+    seconds: float = 0
+    met: "set[int]" = dataclasses.field(default_factory=set)  # guards that refused something
+
+
+def write_if_changed(path: pathlib.Path, text: str) -> None:
+    """So that a second run builds only what changed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def copy_sources(source: pathlib.Path) -> "list[Mutant]":
+    """Makes the copy with switches and returns its guards."""
+    source.mkdir(parents=True, exist_ok=True)
+    for name in LINKED:
+        link = source / name
+        if not link.is_symlink():
+            link.symlink_to(ROOT / name)
+    mutants: "list[Mutant]" = []
+    for path in sorted((ROOT / "formats").rglob("*")):
+        if not path.is_file():
+            continue
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+        if path.suffix in (".h", ".cc"):
+            found = guards.find_guards(text)
+            text = guards.with_switches(text, found, len(mutants) + 1)
+            mutants += [Mutant(number, name, guard) for number, guard in enumerate(found, len(mutants) + 1)]
+        write_if_changed(source / name, text)
+    return mutants
+
+
+def build(out: pathlib.Path, targets: "list[str]") -> None:
+    flags = f"-include {ROOT / 'tests' / 'support' / 'guard_switch.h'}"
+    launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+    configure = ["cmake", "-S", str(out / "source"), "-B", str(out / "build"), "-G", "Ninja", f"-DCMAKE_CXX_FLAGS={flags}"]
+    subprocess.run(configure + OPTIONS + launcher, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["nice", "cmake", "--build", str(out / "build"), "-j", "2", "--target", *targets], check=True)
+
+
+def run(stage: Stage, out: pathlib.Path, name: str, environment: "dict[str, str]", seconds: float) -> bool:
+    """Whether the command succeeds in time. What it leaves behind is removed."""
+    scratch = out / "tmp" / name
+    scratch.mkdir(parents=True)
+    process = subprocess.Popen(stage.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env={**os.environ, "TMPDIR": str(scratch), **environment}, start_new_session=True)
+    try:
+        return process.wait(timeout=seconds) == 0
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return False
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def run_undisturbed(stage: Stage, out: pathlib.Path) -> None:
+    """Fills in the stage's time and the guards that it meets."""
+    met = out / "met.txt"
+    met.unlink(missing_ok=True)
+    start = time.monotonic()
+    if not run(stage, out, "undisturbed", {"Q4_GUARDS_MET": str(met)}, 3600):
+        raise SystemExit(f"{stage.name} fails although every guard is there: {' '.join(stage.command)}")
+    stage.seconds = time.monotonic() - start
+    stage.met = {int(line) for line in met.read_text().split()} if met.exists() else set()
+
+
+def try_stage(stage: Stage, mutants: "list[Mutant]", out: pathlib.Path) -> None:
+    """Runs the stage without each guard that is still alive and that it meets."""
+    def try_one(mutant: Mutant) -> None:
+        if not run(stage, out, str(mutant.number), {"Q4_GUARD_OFF": str(mutant.number)}, max(10, 10 * stage.seconds)):
+            mutant.killed_by = stage.name
+
+    run_undisturbed(stage, out)
+    tried = [mutant for mutant in mutants if not mutant.killed_by and mutant.number in stage.met]
+    start = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+        list(pool.map(try_one, tried))
+    print(f"{stage.name}: {stage.seconds:.1f} s undisturbed; {len(tried)} tried in {time.monotonic() - start:.0f} s, "
+          f"{sum(bool(mutant.killed_by) for mutant in tried)} killed", flush=True)
+
+
+def catch_stages(program: pathlib.Path, out: pathlib.Path) -> "list[Stage]":
+    """The quick cases of a Catch2 program, then its others."""
+    report = out / "durations.xml"
+    subprocess.run([program, "-r", "xml", "-d", "yes", "-o", report], check=True, stdout=subprocess.DEVNULL)
+    lists: "dict[str, list[str]]" = {"quick cases": [], "other cases": []}
+    for case in xml.etree.ElementTree.parse(report).getroot().iter("TestCase"):
+        result = case.find("OverallResult")
+        seconds = float(result.get("durationInSeconds", "0")) if result is not None else 0
+        pattern = re.sub(r"([\\,\[])", r"\\\1", case.get("name", ""))
+        lists["quick cases" if seconds < QUICK_SECONDS else "other cases"].append(pattern)
+    stages = []
+    for part, patterns in lists.items():
+        file = out / f"{part.replace(' ', '_')}.txt"
+        file.write_text("".join(f"{pattern}\n" for pattern in patterns), encoding="utf-8")
+        stages.append(Stage(f"{program.name}, {part}", [str(program), "--abort", "--input-file", str(file)]))
+    return stages
+
+
+def stages_of(out: pathlib.Path) -> "list[Stage]":
+    built = out / "build"
+    return catch_stages(built / "tests" / "formats" / "formats_test", out)
+
+
+def limit_children() -> None:
+    """What is started from here on, other than by build(): little memory, no core files, low priority."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.nice(10)
+
+
+def is_chosen(mutant: Mutant, only: "list[str]") -> bool:
+    return not only or any(mutant.file == name or f"{mutant.file}:{mutant.guard.line}" == name for name in only)
+
+
+def print_table(mutants: "list[Mutant]", stages: "list[Stage]") -> None:
+    names = [stage.name for stage in stages]
+    print(f"\n{'file':34} {'guards':>6} {'killed':>6} {'alive':>6}")
+    by_file = collections.defaultdict(list)
+    for mutant in mutants:
+        by_file[mutant.file].append(bool(mutant.killed_by))
+    for file, killed in by_file.items():
+        print(f"{file:34} {len(killed):6} {sum(killed):6} {len(killed) - sum(killed):6}")
+    print(f"{'all':34} {len(mutants):6} {sum(bool(m.killed_by) for m in mutants):6} {sum(not m.killed_by for m in mutants):6}\n")
+    for kind in ("refuse", "accept", "pass on"):
+        killed = [bool(mutant.killed_by) for mutant in mutants if mutant.guard.kind == kind]
+        print(f"{kind}: {sum(killed)} of {len(killed)} killed")
+    for name in names:
+        print(f"killed by {name}: {sum(mutant.killed_by == name for mutant in mutants)}")
+
+
+def print_survivors(mutants: "list[Mutant]", stages: "list[Stage]") -> None:
+    met = set().union(*(stage.met for stage in stages))
+    print("\nsurvivors:")
+    for mutant in (mutant for mutant in mutants if not mutant.killed_by):
+        reason = EXPLAINED.get((mutant.file, mutant.guard.text))
+        note = reason or ("it refuses something, and nothing fails without it" if mutant.number in met else "nothing reaches it")
+        print(f"  {mutant}\n      {note}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build" / "guard_mutations")
+    parser.add_argument("--goal", type=float, default=95)
+    parser.add_argument("--only", action="append", default=[], metavar="FILE[:LINE]")
+    args = parser.parse_args()
+    out = args.out.resolve()
+    mutants = copy_sources(out / "source")
+    build(out, ["formats_test"])
+    limit_children()
+    shutil.rmtree(out / "tmp", ignore_errors=True)
+    mutants = [mutant for mutant in mutants if is_chosen(mutant, args.only)]
+
+    stages = stages_of(out)
+    for stage in stages:
+        try_stage(stage, mutants, out)
+
+    (out / "guards.txt").write_text("".join(f"{m.number} {m.killed_by or 'alive'}: {m}\n" for m in mutants), encoding="utf-8")
+    print_table(mutants, stages)
+    print_survivors(mutants, stages)
+    wrong = [f"{mutant}" for mutant in mutants if mutant.killed_by and (mutant.file, mutant.guard.text) in EXPLAINED]
+    for entry in wrong:
+        print(f"is killed, so EXPLAINED must not hold it: {entry}")
+    killed = sum(bool(mutant.killed_by) for mutant in mutants)
+    percent = 100 * killed / len(mutants) if mutants else 0
+    print(f"\nguard mutations: {killed} of {len(mutants)} killed ({percent:.1f} %), at least {args.goal:g} % wanted")
+    return 1 if percent < args.goal or wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
