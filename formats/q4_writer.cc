@@ -48,10 +48,6 @@ struct Q4Writer::State {
 
   // Appends to the file, gathering what is small.
   absl::Status Write(std::span<const std::uint8_t> bytes) {
-    if (retracing) {
-      flushed += bytes.size();
-      return absl::OkStatus();
-    }
     if (gathered.size() + bytes.size() > kGatherBytes) Q4_RETURN_IF_ERROR(Flush());
     if (bytes.size() >= kGatherBytes) {
       Q4_RETURN_IF_ERROR(WriteOut(bytes));
@@ -91,7 +87,7 @@ struct Q4Writer::State {
   std::vector<bool> begun;           // tensors whose segment was started
   std::size_t files_begun = 0;
   bool any_tensor_begun = false;
-  bool retracing = false;  // the file holds it already: count only
+  bool retracing = false;  // the file holds it already: nothing is written
   Phase phase = Phase::kIdle;
   std::uint64_t alignment = 1;         // of the next chunk
   std::vector<std::uint8_t> gathered;  // written but not yet given to `file`
@@ -118,7 +114,11 @@ absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Begin(WritableFile* file, Q4
   auto state = std::make_unique<State>(file, std::move(index));
   state->header = header.Take();
   state->retracing = retracing;
-  Q4_RETURN_IF_ERROR(state->Write(state->header));
+  if (retracing) {
+    state->flushed = state->header.size();
+  } else {
+    state->gathered = state->header;
+  }
   return std::unique_ptr<Q4Writer>(new Q4Writer(std::move(state)));
 }
 
@@ -175,7 +175,7 @@ absl::Status Q4Writer::AppendStored(const Q4Chunk& chunk) {
   if (!s.in_segment() || !s.retracing) {
     return Misuse(s.file->path(), fmt::format("chunk {} out of turn", s.chunks.size()));
   }
-  Q4_RETURN_IF_ERROR(s.PadTo(s.alignment));
+  s.flushed = AlignUp(s.flushed, s.alignment);  // nothing is gathered while retracing
   s.alignment = 1;
   if (chunk.offset != s.size()) {
     return Misuse(s.file->path(), fmt::format("chunk {} lies elsewhere", s.chunks.size()));
@@ -274,10 +274,9 @@ absl::StatusOr<Q4LayoutSize> ComputeQ4Layout(const Q4Index& index, std::span<con
     layout.segment_offsets[i] = end;
     for (const Q4Part part : Q4PartsOf(tensor)) end = AlignUp(end, kQ4PartAlignment) + Q4PartRawBytes(tensor, part);
     chunk_count += Q4ChunkCountOf(tensor);
-    // Bounds the sum as well: each tensor adds less than 2^52.
-    if (chunk_count > limits::kQ4IndexBytes / kQ4ChunkRecordBytes) return Fail(kQ4IndexTooLarge, {}, {});
   }
   if (payload_order.size() != index.tensors.size()) return Misuse({}, "payload order lacks a tensor");
+  // Were `end` to wrap, the index of so many chunks would be far beyond its limit.
   layout.index_bytes = Q4IndexBytes(index, chunk_count, provenance_bytes);
   if (layout.index_bytes > limits::kQ4IndexBytes) {
     return Fail(kQ4IndexTooLarge, {}, {}, fmt::format("{} bytes", layout.index_bytes));

@@ -226,8 +226,7 @@ absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file, int
 }
 
 const Json* FindMember(const Json& value, const char* key) {
-  if (!value.is_object()) return nullptr;
-  const auto at = value.find(key);
+  const auto at = value.find(key);  // the end where `value` is no object
   return at == value.end() ? nullptr : &*at;
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "formats/base/base_issues.h"
+#include "formats/base/status.h"
 #include "formats/base/zstd_codec.h"
 #include "tests/support/catch.h"
 #include "tests/support/memory_file_system.h"
@@ -54,6 +56,18 @@ TEST_CASE("planes are noted only when they are used", "[q4][chunk]") {
   CHECK(compressed->entry.plane_bytes == 4);
   CHECK(*DecompressZstd(compressed->stored, raw.size()) == SplitPlanes(raw, 4));
   CHECK(*DecodeQ4Chunk(compressed->entry, compressed->stored) == raw);
+}
+
+TEST_CASE("a damaged frame is an error wherever it is decoded to", "[q4][chunk]") {
+  const std::uint8_t planes = GENERATE(std::uint8_t{1}, std::uint8_t{4});
+  auto chunk = EncodeQ4Chunk({}, {}, TestBytes(4096), planes, {true, 3});
+  REQUIRE(chunk.ok());
+  REQUIRE(chunk->entry.codec == Q4Codec::kZstd);
+  TestBytes joined(4096), scratch(4096);
+  REQUIRE(DecodeQ4ChunkInto(chunk->entry, chunk->stored, scratch, joined).ok());
+  chunk->stored.pop_back();
+  CHECK(IssueNumberOf(DecodeQ4ChunkInto(chunk->entry, chunk->stored, scratch, joined)) == kZstdFrame.number);
+  CHECK(IssueNumberOf(DecodeQ4Chunk(chunk->entry, chunk->stored).status()) == kZstdFrame.number);
 }
 
 TEST_CASE("equal bytes in another place have another digest", "[q4][chunk]") {

@@ -1,6 +1,8 @@
 #include "formats/q4_index.h"
 
 #include <bit>
+#include <string>
+#include <string_view>
 
 #include "formats/base/byte_writer.h"
 #include "formats/q4_issues.h"
@@ -78,15 +80,19 @@ TEST_CASE("unknown optional sections are skipped, unknown required ones refused"
 
 TEST_CASE("a section table that lies is refused", "[q4][index]") {
   const ForgedContainer original(WriteSample(FullSample()));
-  const auto check = [&original](const Issue& issue, const std::function<void(TestBytes*)>& edit) {
+  const auto check = [&original](const Issue& issue, const std::function<void(TestBytes*)>& edit,
+                                 std::string_view text = {}) {
     TestBytes index = original.index;
     edit(&index);
     const absl::Status status = VerifyIndex(original, index);
     INFO(status.ToString());
     CHECK(IssueNumberOf(status) == issue.number);
+    CHECK(MessageOf(status).find(text) != std::string::npos);
   };
-  for (const std::uint32_t count : {0u, 6u, 8u, 65u, 0xFFFFFFFFu}) {
-    check(kQ4SectionTable, [count](TestBytes* index) { PutU32(index, 0, count); });
+  check(kQ4SectionTable, [](TestBytes* index) { PutU32(index, 0, 8); });
+  for (const std::uint32_t count : {0u, 6u, 65u, 0xFFFFFFFFu}) {
+    check(
+        kQ4SectionTable, [count](TestBytes* index) { PutU32(index, 0, count); }, "Section_Count");
   }
   check(kQ4ReservedNotZero, [](TestBytes* index) { PutU32(index, 4, 1); });
   for (std::size_t i = 0; i < kQ4SectionCount; ++i) {
@@ -100,8 +106,12 @@ TEST_CASE("a section table that lies is refused", "[q4][index]") {
   }
   check(kQ4SectionTable, [](TestBytes* index) { index->resize(index->size() + 8); });
   check(kQ4SectionTable, [](TestBytes* index) { index->resize(100); });
-  check(kQ4SectionTable, [](TestBytes* index) { index->resize(3); });
-  check(kQ4SectionTable, [](TestBytes* index) { index->clear(); });
+  check(
+      kQ4SectionTable, [](TestBytes* index) { index->resize(20); }, "too short for its section table");
+  check(
+      kQ4SectionTable, [](TestBytes* index) { index->resize(3); }, "Section_Count");
+  check(
+      kQ4SectionTable, [](TestBytes* index) { index->clear(); }, "Section_Count");
 }
 
 TEST_CASE("reserved bytes and padding of the index are zero", "[q4][index]") {
@@ -123,22 +133,48 @@ TEST_CASE("reserved bytes and padding of the index are zero", "[q4][index]") {
   CHECK(IssueNumberOf(VerifyIndex(original, index)) == kQ4ChunkCodec.number);
 }
 
+TEST_CASE("statistics that are announced must be there", "[q4][index]") {
+  Q4Tensor tensor = QuantizedTensor("w", Q4Scheme::kNf4, {64}, 64, false);
+  tensor.has_stats = false;
+  tensor.stats = nullptr;
+  Q4Sample sample;
+  sample.Add(tensor);
+  sample.Sort();
+  const ForgedContainer original(WriteSample(sample));
+  REQUIRE(VerifyIndex(original, original.index).ok());
+  TestBytes index = original.index;
+  index[GetU64(index, OffsetAt(0)) + 20] |= Q4TensorRecord::kHasStats;
+  const absl::Status status = VerifyIndex(original, index);
+  CHECK(IssueNumberOf(status) == kQ4SectionContent.number);
+  CHECK(MessageOf(status).find("section 6") != std::string::npos);
+}
+
 // Moves the border between two neighbouring sections, so that each holds more or less than its records say.
 TEST_CASE("sections hold exactly what the records claim", "[q4][index]") {
   const ForgedContainer original(WriteSample(FullSample()));
   const std::size_t tensors = GetU64(original.index, OffsetAt(0));
-  const auto check = [&](const Issue& issue, const std::function<void(TestBytes*)>& edit) {
+  const std::size_t files = GetU64(original.index, OffsetAt(3));
+  const auto check = [&](const Issue& issue, const std::function<void(TestBytes*)>& edit, std::string_view text = {}) {
     TestBytes index = original.index;
     edit(&index);
     const absl::Status status = VerifyIndex(original, index);
     INFO(status.ToString());
     CHECK(IssueNumberOf(status) == issue.number);
+    CHECK(MessageOf(status).find(text) != std::string::npos);
   };
+  check(
+      kQ4SectionContent, [&](TestBytes* index) { PutU32(index, files + 8, 0xFFFFFFFF); }, "section 3");  // Name_Bytes
+  // Half a record too few, where records end in a zero, so that it could pass for padding.
+  for (const std::size_t section : {0, 3}) {
+    check(
+        kQ4SectionContent,
+        [&](TestBytes* index) { PutU64(index, BytesAt(section), GetU64(*index, BytesAt(section)) - 1); },
+        "section " + std::to_string(section + 1));
+  }
   check(kQ4SectionContent, [&](TestBytes* index) { PutU32(index, tensors + 8, 0xFFFFFFFF); });  // Name_Bytes
   check(kQ4SectionContent, [&](TestBytes* index) { (*index)[tensors + 17] = 255; });            // Rank
   check(kQ4SectionContent, [&](TestBytes* index) { (*index)[tensors + 17] = 0; });
   check(kQ4TensorRecord, [&](TestBytes* index) { (*index)[tensors + 20] = 4; });  // Flags
-  check(kQ4SectionContent, [&](TestBytes* index) { PutU64(index, BytesAt(0), GetU64(*index, BytesAt(0)) - 1); });
   check(kQ4SectionContent, [&](TestBytes* index) { PutU64(index, BytesAt(2), GetU64(*index, BytesAt(2)) + 1); });
   check(kQ4ReservedNotZero, [&](TestBytes* index) { PutU64(index, BytesAt(2), GetU64(*index, BytesAt(2)) - 1); });
   check(kQ4TensorRecord, [&](TestBytes* index) { PutU64(index, tensors + 32, 1); });  // First_Chunk of "empty"

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <iostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "formats/base/base_issues.h"
@@ -112,6 +113,12 @@ TEST_CASE("one container is a model, also when it is a shard", "[q4][model]") {
   CHECK((*model)->Find("a0") == nullptr);
 }
 
+TEST_CASE("an empty file is no model", "[q4][model]") {
+  MemoryFileSystem fs;
+  fs["m.q4"].clear();
+  CHECK(IssueNumberOf(Q4Model::Open(fs, "m.q4").status()) == kQ4NotAContainer.number);
+}
+
 TEST_CASE("the list is canonical and survives parsing", "[q4][shards]") {
   ShardedModel sharded;
   const std::string text = EncodeQ4ShardList(sharded.list);
@@ -124,35 +131,36 @@ TEST_CASE("the list is canonical and survives parsing", "[q4][shards]") {
 
 TEST_CASE("shards that are not those of the list are refused", "[q4][model]") {
   ShardedModel sharded;
-  const auto refused = [&sharded] {
+  const auto refused_for = [&sharded](const std::string& what) {
     const absl::Status status = sharded.Open().status();
     INFO(status.ToString());
     CHECK(ExitCodeOf(status) == ExitCode::kCheckFailed);
-    return IssueNumberOf(status) == kQ4ShardDiffers.number;
+    CHECK(IssueNumberOf(status) == kQ4ShardDiffers.number);
+    CHECK(MessageOf(status).find(": " + what + ": ") != std::string::npos);
   };
   SECTION("size") {
     ++sharded.list.parts[0].bytes;
-    CHECK(refused());
+    refused_for("size");
   }
   SECTION("root") {
     sharded.list.parts[1].root[0] ^= 1;
-    CHECK(refused());
+    refused_for("root");
   }
   SECTION("order") {
     std::swap(sharded.list.parts[0], sharded.list.parts[1]);
-    CHECK(refused());
+    refused_for("header");
   }
   SECTION("a tensor too many") {
     sharded.list.tensors.emplace_back("z", 0);
-    CHECK(refused());
+    refused_for("tensors");
   }
   SECTION("a tensor too few") {
     sharded.list.tensors.pop_back();
-    CHECK(refused());
+    refused_for("tensors");
   }
   SECTION("a tensor in another shard") {
     sharded.list.tensors[0].second = 1;
-    CHECK(refused());
+    refused_for("tensors");
   }
   SECTION("a damaged shard") {
     sharded.fs["dir/m-00001-of-00002.q4"][100] ^= 1;
@@ -165,25 +173,70 @@ TEST_CASE("shards that are not those of the list are refused", "[q4][model]") {
 }
 
 TEST_CASE("a list that breaks a rule is refused", "[q4][shards]") {
-  const std::string good = EncodeQ4ShardList(ShardedModel().list);
+  const Q4ShardList list = ShardedModel().list;
+  const std::string good = EncodeQ4ShardList(list);
   const auto with = [&good](const std::string& from, const std::string& to) {
     std::string text = good;
     const std::size_t at = text.find(from);
     REQUIRE(at != std::string::npos);
     return text.replace(at, from.size(), to);
   };
-  const std::string root = good.substr(good.find("\"root\": \"") + 9, 64);
-  for (const std::string& text :
-       {std::string("{}"), std::string("[]"), std::string("{"), with("q4-shards-1", "q4-shards-2"),
-        with("\"a0\": 0", "\"a0\": 2"), with("\"a0\": 0", "\"a0\": -1"), with("\"a0\": 0", "\"a1\": 0"),
-        with("\"a0\": 0", "\"a0\": \"0\""), with("m-00001-of-00002.q4", "../m-00001-of-00002.q4"),
-        with("m-00001-of-00002.q4", ".hidden"), with("m-00001-of-00002.q4", "/etc/passwd"),
-        with("m-00001-of-00002.q4", ""), with(root, root.substr(1)), with(root, std::string(64, 'g')),
-        with(root, std::string(64, '0')), with("\"format\"", "\"Format\""),
-        with("\"tensors\"", "\"extra\": 1, \"tensors\"")}) {
-    INFO(text);
-    CHECK(ExitCodeOf(ParseQ4ShardList(text, "list").status()) == ExitCode::kInvalidInput);
+  const std::string part_root = HexOf(list.parts[0].root);
+  const std::string model_root = HexOf(Q4ModelRoot({list.parts[0].root, list.parts[1].root}));
+  Q4ShardList crowd = list;
+  crowd.parts.assign(10'001, list.parts[0]);
+  const std::string kDocument = "not an object of format, parts, root and tensors";
+  const std::string kPart = "parts[1]: ";
+  const std::pair<std::string, std::string> kRows[] = {
+      // text of a list, and what the message says of it
+      {"{}", kDocument},
+      {"[]", kDocument},
+      {"{", "offset"},
+      {with("\"format\"", "\"Format\""), kDocument},
+      {with("\"tensors\"", "\"extra\": 1, \"tensors\""), kDocument},
+      {with("q4-shards-1", "q4-shards-2"), "format: "},
+      {with("\"a0\": 0", "\"a0\": 2"), "tensor 'a0': "},
+      {with("\"a0\": 0", "\"a0\": -1"), "tensor 'a0': "},
+      {with("\"a0\": 0", "\"a0\": \"0\""), "tensor 'a0': "},
+      {with("\"a0\": 0", "\"a1\": 0"), "'a1'"},
+      {with("m-00002-of-00002.q4", "../m-00001-of-00002.q4"), kPart},
+      {with("m-00002-of-00002.q4", ".hidden"), kPart},
+      {with("m-00002-of-00002.q4", "/etc/passwd"), kPart},
+      {with("m-00002-of-00002.q4", ""), kPart},
+      {with(part_root, part_root.substr(1)), "parts[0]: "},
+      {with(part_root, part_root + "0"), "parts[0]: "},
+      {with(part_root, std::string(64, 'g')), "parts[0]: "},
+      {with(part_root, std::string(64, '0')), ": root: "},
+      {with(model_root, std::string(64, '0')), ": root: "},
+      {with(model_root, model_root.substr(1)), ": root: "},
+      {with("\"name\": \"m-00001-of-00002.q4\"", "\"name\": 1"), "parts[0]: "},
+      {with("\"name\": \"m-00001-of-00002.q4\"", "\"nome\": \"x\""), "parts[0]: "},
+      {with("\"name\": \"m-00001-of-00002.q4\"", "\"name\": \"x\", \"more\": 1"), "parts[0]: "},
+      {with("\"bytes\": ", "\"bytes\": -"), "parts[0]: "},
+      {EncodeQ4ShardList({}), "parts: "},
+      {EncodeQ4ShardList(crowd), "parts: "},
+      {R"({"format": "q4-shards-1", "parts": [7], "root": "", "tensors": {}})", "parts[0]: "},
+  };
+  for (const auto& [text, message] : kRows) {
+    const absl::Status status = ParseQ4ShardList(text, "list").status();
+    INFO(text.substr(0, 1000) << "\n" << status.ToString());
+    CHECK(ExitCodeOf(status) == ExitCode::kInvalidInput);
+    CHECK(MessageOf(status).find(message) != std::string::npos);
   }
+}
+
+TEST_CASE("more tensors than a checkpoint may have are refused", "[q4][shards]") {
+  std::string tensors = "\"0\":0";
+  for (int i = 1; i <= 1'000'000; ++i) tensors += ",\"" + std::to_string(i) + "\":0";
+  const Q4ShardEntry part{"a.q4", 1, {}};
+  const std::string root = HexOf(part.root);
+  const absl::Status status =
+      ParseQ4ShardList(R"({"format":"q4-shards-1","parts":[{"bytes":1,"name":"a.q4","root":")" + root +
+                           R"("}],"root":")" + root + R"(","tensors":{)" + tensors + "}}",
+                       "list")
+          .status();
+  CHECK(IssueNumberOf(status) == kQ4ShardList.number);
+  CHECK(MessageOf(status).find("1000001 of them") != std::string::npos);
 }
 
 // Opens the model at `path`, reads all of it and verifies its shards.

@@ -121,6 +121,21 @@ TEST_CASE("a partial file is incomplete", "[q4][reader]") {
   const OpenedSample opened = OpenSample(TestBytes(bytes.begin(), bytes.begin() + index_offset));
   CHECK(IssueNumberOf(opened.reader.status()) == kQ4IncompleteContainer.number);
   CHECK(ExitCodeOf(opened.reader.status()) == ExitCode::kCheckFailed);
+  for (const std::uint64_t size : {std::uint64_t{8}, kQ4HeaderBytes, kQ4HeaderBytes + kQ4FooterBytes - 1}) {
+    const OpenedSample cut = OpenSample(TestBytes(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)));
+    INFO(size);
+    CHECK(IssueNumberOf(cut.reader.status()) == kQ4IncompleteContainer.number);
+  }
+}
+
+TEST_CASE("a chunk that another has taken the place of is found by its SHA-256", "[q4][reader]") {
+  ForgedContainer forged(WriteSample(SmallSample()));
+  forged.EditChunks([](std::vector<Q4Chunk>* chunks) { chunks->front().sha256[0] ^= 1; });
+  const OpenedSample opened = OpenSample(forged.Seal());
+  REQUIRE(opened.reader.ok());
+  CHECK((*opened.reader)->ReadChunk(0).ok());
+  CHECK(IssueNumberOf((*opened.reader)->ReadVerifiedChunk(0).status()) == kQ4ChunkReplaced.number);
+  CHECK(IssueNumberOf((*opened.reader)->VerifyChunk(0)) == kQ4ChunkReplaced.number);
 }
 
 TEST_CASE("what needs a newer reader says so", "[q4][reader]") {

@@ -2,6 +2,8 @@
 #include "formats/q4_validate.h"
 
 #include <limits>
+#include <string>
+#include <string_view>
 
 #include "formats/base/base_issues.h"
 #include "formats/q4_chunk.h"
@@ -28,12 +30,20 @@ void CheckIssue(const Issue& issue, const absl::Status& status) {
   CHECK(ExitCodeOf(status) == issue.exit_code);
 }
 
-void CheckForged(const Issue& issue, const std::function<void(Q4Index*)>& edit) { CheckIssue(issue, Forge(edit)); }
+// `text` is what the message says beside the rule, where several places of the code know the same rule.
+void CheckForged(const Issue& issue, const std::function<void(Q4Index*)>& edit, std::string_view text = {}) {
+  const absl::Status status = Forge(edit);
+  CheckIssue(issue, status);
+  CHECK(MessageOf(status).find(text) != std::string::npos);
+}
 
-void CheckForgedChunks(const Issue& issue, const std::function<void(std::vector<Q4Chunk>*)>& edit) {
+void CheckForgedChunks(const Issue& issue, const std::function<void(std::vector<Q4Chunk>*)>& edit,
+                       std::string_view text = {}) {
   ForgedContainer forged(WriteSample(FullSample()));
   forged.EditChunks(edit);
-  CheckIssue(issue, VerifySample(forged.Seal()));
+  const absl::Status status = VerifySample(forged.Seal());
+  CheckIssue(issue, status);
+  CHECK(MessageOf(status).find(text) != std::string::npos);
 }
 
 Q4Tensor& Named(Q4Index* index, const std::string& name) {
@@ -62,6 +72,8 @@ TEST_CASE("a lying tensor record is refused", "[q4][validate]") {
   tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.has_stats = true, t.stats = std::make_shared<const Q4Stats>(); });
   tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.nested_offset = 1; });
   tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.encoder = static_cast<Q4Encoder>(3); });
+  tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.scheme = static_cast<Q4Scheme>(3); });
+  tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.shape = {0}, t.first_chunk = 0; });
   tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.dtype = DType::kF64; });
   tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.nested_offset = -0.0f; });
   for (const std::uint32_t block_size : {0u, 1u, 16u, 48u, 8192u, 0x80000000u}) {
@@ -145,11 +157,14 @@ TEST_CASE("every chunk has exactly one owner", "[q4][validate]") {
   first_chunk("bias", 0);  // that of a file
   first_chunk("nf4.nested", kHuge);
   first_chunk("nf4.nested", kHuge - 1);  // its further parts wrap to 0
-  CheckForged(kQ4ChunkOwner,
-              [](Q4Index* index) { Named(index, "bias").first_chunk = Named(index, "scalar").first_chunk; });
-  CheckForgedChunks(kQ4ChunkOwner, [](std::vector<Q4Chunk>* chunks) { chunks->push_back(chunks->back()); });
+  CheckForged(
+      kQ4ChunkOwner, [](Q4Index* index) { Named(index, "bias").first_chunk = Named(index, "scalar").first_chunk; },
+      "tensor 'scalar'");
+  CheckForgedChunks(
+      kQ4ChunkOwner, [](std::vector<Q4Chunk>* chunks) { chunks->push_back(chunks->back()); }, "has none");
   CheckForgedChunks(kQ4ChunkOwner, [](std::vector<Q4Chunk>* chunks) { chunks->pop_back(); });
-  CheckForgedChunks(kQ4ChunkOwner, [](std::vector<Q4Chunk>* chunks) { chunks->clear(); });
+  CheckForgedChunks(
+      kQ4ChunkOwner, [](std::vector<Q4Chunk>* chunks) { chunks->clear(); }, "file '1_Pooling/config.json'");
   // Tensors of equal form may trade their segments in the index, but the seeds of their chunks tell.
   CheckForged(kQ4ChunkOwner, [](Q4Index* index) { Named(index, "bias").shape = {kQ4ChunkBytes / 4 + 1}; });
 }
@@ -199,6 +214,7 @@ absl::Status WithFrame(const TestBytes& frame) {
   std::copy(frame.begin(), frame.end(), forged.payload.begin());
   const absl::Status status = VerifySample(forged.Seal());
   CHECK(ExitCodeOf(status) == (status.ok() ? ExitCode::kOk : ExitCode::kCheckFailed));
+  if (!status.ok()) CHECK(MessageOf(status).find("t.q4: tensor 't', data, chunk 0: ") != std::string::npos);
   return status;
 }
 
@@ -238,6 +254,14 @@ TEST_CASE("compressed chunks are one frame of the expected size", "[q4][validate
 TEST_CASE("provenance is text", "[q4][validate]") {
   CheckForged(kQ4Provenance, [](Q4Index* index) { index->provenance = "\xFF"; });
   CheckForged(kQ4Provenance, [](Q4Index* index) { index->provenance.assign((16u << 20) + 1, ' '); });
+}
+
+TEST_CASE("an index has no more tensors than a checkpoint may have", "[q4][validate]") {
+  Q4Index index;
+  index.tensors.resize(1'000'001);
+  const absl::Status status = ValidateQ4Index(index, kQ4HeaderBytes, "t.q4").status();
+  CheckIssue(kQ4TensorRecord, status);
+  CHECK(MessageOf(status).find("1000001 tensors") != std::string::npos);
 }
 
 TEST_CASE("element counts", "[q4][validate]") {

@@ -17,10 +17,15 @@
 
 namespace q4::test {
 
-// Fails the call with this number among all that can fail, reads and writes alike; a failing write has written half. Thread-safe.
+// Whether removing is among the calls that can fail. Where it is not, what a failure leaves behind can be checked.
+enum class Removals { kSucceed, kCanFail };
+
+// Fails the call with this number among all that can fail, reads and writes alike; a failing write has written half.
+// Thread-safe.
 class FaultyFileSystem final : public FileSystem {
  public:
-  explicit FaultyFileSystem(std::int64_t fail_at) : fail_at_(fail_at) {}
+  explicit FaultyFileSystem(std::int64_t fail_at, Removals removals = Removals::kSucceed)
+      : fail_at_(fail_at), removals_(removals) {}
 
   std::int64_t calls() const { return calls_.load(); }
   bool failed() const { return calls_.load() > fail_at_; }
@@ -49,8 +54,14 @@ class FaultyFileSystem final : public FileSystem {
     Q4_RETURN_IF_ERROR(Meet(directory));
     return base_.SyncDirectory(directory);
   }
-  absl::Status Remove(const std::string& path) override { return base_.Remove(path); }
-  absl::Status RemoveDirectory(const std::string& path) override { return base_.RemoveDirectory(path); }
+  absl::Status Remove(const std::string& path) override {
+    if (removals_ == Removals::kCanFail) Q4_RETURN_IF_ERROR(Meet(path));
+    return base_.Remove(path);
+  }
+  absl::Status RemoveDirectory(const std::string& path) override {
+    if (removals_ == Removals::kCanFail) Q4_RETURN_IF_ERROR(Meet(path));
+    return base_.RemoveDirectory(path);
+  }
   absl::Status CreateDirectory(const std::string& path) override {
     Q4_RETURN_IF_ERROR(Meet(path));
     return base_.CreateDirectory(path);
@@ -128,6 +139,7 @@ class FaultyFileSystem final : public FileSystem {
 
   FileSystem& base_ = PosixFileSystem();
   const std::int64_t fail_at_;
+  const Removals removals_;
   std::atomic<std::int64_t> calls_{0};
 };
 

@@ -109,7 +109,19 @@ TEST_CASE("what a dead run left is cleared; what others made is not") {
     temp.Write("elsewhere/thesis.txt", "text");
     stdfs::create_directory_symlink(temp.File("elsewhere"), temp.File("out.partial"));
     CHECK(CreateIssue(temp.File("out")) == kForeignPartial.number);
+    stdfs::remove(temp.File("elsewhere/thesis.txt"));  // and an empty directory behind it is no leftover either
+    CHECK(CreateIssue(temp.File("out")) == kForeignPartial.number);
+    CHECK(stdfs::is_empty(temp.File("elsewhere")));
   }
+  SECTION("a file") {
+    temp.Write("out.partial", "text");
+    CHECK(CreateIssue(temp.File("out")) == kForeignPartial.number);
+  }
+}
+
+TEST_CASE("a directory cannot be made where there is none above it") {
+  const TempDir temp;
+  CHECK(CreateIssue(temp.File("none/out")) == kCannotCreateDirectory.number);
 }
 
 TEST_CASE("outputs that are no directory are refused even with replace") {
@@ -139,20 +151,27 @@ absl::Status Replace(FileSystem& fs, const std::string& path) {
 }
 
 TEST_CASE("whichever call fails: an error, the old directory or the new one, and the next run succeeds") {
+  const test::Removals removals = GENERATE(test::Removals::kSucceed, test::Removals::kCanFail);
   std::int64_t calls = 0;
   for (bool failed = true; failed; ++calls) {
     const TempDir temp;
     const std::string out = temp.File("out");
     temp.Write("out/old/file", "old");
-    FaultyFileSystem fs(calls);
+    if (removals == test::Removals::kCanFail) {  // what dead runs left
+      temp.Write("out.partial/.q4-lock", "");
+      temp.Write("out.partial/sub/half", "half");
+      temp.Write("out.q4-replaced/old/file", "older");
+    }
+    FaultyFileSystem fs(calls, removals);
     const absl::Status status = Replace(fs, out);
     INFO("call " << calls << ": " << status.message());
     failed = fs.failed();
-    CHECK(ExitCodeOf(status) == (failed ? ExitCode::kIo : ExitCode::kOk));
+    CHECK(IssueNumberOf(status) == (failed ? kCannotWrite.number : 0));  // of that call, and of no later one
 
     const bool is_new = stdfs::exists(out + "/sub");
     CHECK(ReadBytes(out + (is_new ? "/sub/new" : "/old/file")) == (is_new ? "new" : "old"));
     CHECK(stdfs::exists(out + "/old") == !is_new);
+    CHECK_FALSE(stdfs::exists(out + "/sub/half"));
     if (!failed) CHECK(is_new);
 
     CHECK(Replace(PosixFileSystem(), out).ok());

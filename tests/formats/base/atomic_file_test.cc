@@ -7,6 +7,7 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
 #include "tests/support/catch.h"
+#include "tests/support/faulty_file_system.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/text.h"
 
@@ -106,6 +107,23 @@ TEST_CASE("what a dead run left is started over") {
   REQUIRE(WriteFileAtomically(PosixFileSystem(), dir.File("out"), "ok", false).ok());
   CHECK(ReadBytes(dir.File("out")) == "ok");
   CHECK(dir.Count() == 1);
+}
+
+TEST_CASE("whichever call fails: its error, and the old file or the new one") {
+  std::int64_t calls = 0;
+  for (bool failed = true; failed; ++calls) {
+    const TempDir dir;
+    dir.Write("out", "old");
+    dir.Write("out.partial", "remains of a dead run");
+    test::FaultyFileSystem fs(calls);
+    const absl::Status status = WriteFileAtomically(fs, dir.File("out"), "new", true);
+    INFO("call " << calls << ": " << status.message());
+    failed = fs.failed();
+    CHECK(IssueNumberOf(status) == (failed ? kCannotWrite.number : 0));
+    const std::string content = ReadBytes(dir.File("out"));
+    CHECK((content == "new" || (failed && content == "old")));
+  }
+  CHECK(calls == 9);  // stat, open, truncate, write, sync, rename, sync of the directory, close
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
@@ -89,6 +90,19 @@ TEST_CASE("a file cut short while it is read is an error, and no signal") {
   CHECK(IssueNumberOf((*file)->CheckUnchanged()) == kFileChanged.number);
 }
 
+TEST_CASE("X12: a file of another size has changed, whatever time it bears") {
+  const TempDir dir;
+  const std::string path = dir.Write("f", "abc");
+  const auto time = std::filesystem::last_write_time(path);
+  const auto file = PosixFileSystem().OpenForRead(path);
+  REQUIRE(file.ok());
+  std::filesystem::resize_file(path, 4);
+  std::filesystem::last_write_time(path, time);
+  const absl::Status status = (*file)->CheckUnchanged();
+  CHECK(IssueNumberOf(status) == kFileChanged.number);
+  CHECK(MessageOf(status).find("size") != std::string::npos);
+}
+
 TEST_CASE("X12: a file of the same size with another time has changed") {
   const TempDir dir;
   const std::string path = dir.Write("f", "abc");
@@ -131,7 +145,9 @@ TEST_CASE("missing files and directories") {
   CHECK(MessageOf(file.status()).find("No such file or directory") != std::string::npos);
   CHECK(IssueOf(PosixFileSystem().CreateExclusive(dir.File("none/f"))) == kCannotCreate.number);
   CHECK(IssueOf(PosixFileSystem().ListDirectory(dir.File("none"))) == kCannotList.number);
-  CHECK(IssueNumberOf(PosixFileSystem().SyncDirectory(dir.File("none"))) == kCannotSync.number);
+  const absl::Status synced = PosixFileSystem().SyncDirectory(dir.File("none"));
+  CHECK(IssueNumberOf(synced) == kCannotSync.number);
+  CHECK(MessageOf(synced).find("No such file or directory") != std::string::npos);
   CHECK(PosixFileSystem().Remove(dir.File("none")).ok());
 }
 
@@ -215,20 +231,35 @@ TEST_CASE("E08: one writer at a time") {
   CHECK(PosixFileSystem().OpenLocked(dir.File("out")).ok());
 }
 
-TEST_CASE("a file that cannot be written, synced or closed is an error") {
-  const TempDir dir;
-  auto file = PosixFileSystem().CreateExclusive(dir.File("out"));
-  REQUIRE(file.ok());
-  // Behind its back, so that close() fails as it does on a network file system whose server refuses the data.
+// Closes what this process has open at `path` and returns how many descriptors that was.
+int CloseBehindItsBack(const std::string& path) {
   int descriptors = 0;
   for (int fd = 3; fd < 256; ++fd) {
     std::error_code none;
     const auto target = std::filesystem::read_symlink("/proc/self/fd/" + std::to_string(fd), none);
-    if (target != std::filesystem::canonical(dir.File("out"))) continue;
+    if (target != std::filesystem::canonical(path)) continue;
     ::close(fd);
     ++descriptors;
   }
-  REQUIRE(descriptors == 1);
+  return descriptors;
+}
+
+TEST_CASE("a file that cannot be read or asked for its state is an error") {
+  const TempDir dir;
+  const auto file = PosixFileSystem().OpenForRead(dir.Write("f", "abc"));
+  REQUIRE(file.ok());
+  REQUIRE(CloseBehindItsBack(dir.File("f")) == 1);
+  std::vector<std::uint8_t> out(3);
+  CHECK(IssueNumberOf((*file)->ReadAt(0, out)) == kCannotRead.number);
+  CHECK(IssueNumberOf((*file)->CheckUnchanged()) == kCannotStat.number);
+}
+
+TEST_CASE("a file that cannot be written, synced or closed is an error") {
+  const TempDir dir;
+  auto file = PosixFileSystem().CreateExclusive(dir.File("out"));
+  REQUIRE(file.ok());
+  // So close() fails as it does on a network file system whose server refuses the data.
+  REQUIRE(CloseBehindItsBack(dir.File("out")) == 1);
   CHECK(IssueNumberOf((*file)->WriteAt(0, AsBytes("x"))) == kCannotWrite.number);
   CHECK(IssueNumberOf((*file)->Reserve(1)) == kCannotReserve.number);
   CHECK(IssueNumberOf((*file)->Truncate(0)) == kCannotResize.number);
@@ -262,7 +293,9 @@ TEST_CASE("rename replaces only when asked") {
   CHECK(IssueNumberOf(PosixFileSystem().Rename(dir.File("none"), dir.File("x"), true)) == kCannotRename.number);
   // The error of file systems that know no such rename, and what comes instead refuses a directory.
   dir.Write("d/f", "x");
-  CHECK(IssueNumberOf(PosixFileSystem().Rename(dir.File("d"), dir.File("d/sub"), false)) == kCannotRename.number);
+  const absl::Status into_itself = PosixFileSystem().Rename(dir.File("d"), dir.File("d/sub"), false);
+  CHECK(IssueNumberOf(into_itself) == kCannotRename.number);
+  CHECK(MessageOf(into_itself).find(std::generic_category().message(EPERM)) != std::string::npos);  // of link()
   CHECK(test::ReadBytes(dir.File("d/f")) == "x");
 }
 

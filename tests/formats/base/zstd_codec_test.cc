@@ -81,6 +81,15 @@ TEST_CASE("zstd: a wrong expectation is refused before anything is decoded") {
   CHECK(Refused(frame, std::uint64_t{1} << 62) == kZstdSize.number);
 }
 
+TEST_CASE("zstd: memory of another size is refused and left alone") {
+  const ByteVector frame = Frame(Sample(1000));
+  for (const std::size_t size : {999, 1001}) {
+    ByteVector out(size, 0xEE);
+    CHECK(IssueNumberOf(DecompressZstdInto(frame, out)) == kZstdSize.number);
+    CHECK(out == ByteVector(size, 0xEE));
+  }
+}
+
 TEST_CASE("zstd: every prefix and every extra byte is refused") {
   const ByteVector raw = Sample(2000);
   const ByteVector frame = Frame(raw);
@@ -126,21 +135,31 @@ ByteVector HandMade(std::uint8_t descriptor, const ByteVector& fields, std::stri
 TEST_CASE("zstd: Q08, frames that we do not write") {
   // Single segment with a 1-byte content size is the plain form.
   REQUIRE(DecompressZstd(HandMade(0x20, {4}, "data"), 4).ok());
-  CHECK(Refused(HandMade(0x00, {0x00}, "data"), 4) == kZstdSize.number);   // no content size
-  CHECK(Refused(HandMade(0x21, {9, 4}, "data"), 4) == kZstdFrame.number);  // dictionary id 9
-  CHECK(Refused(HandMade(0x28, {4}, "data"), 4) == kZstdFrame.number);     // reserved bit
-  CHECK(Refused(HandMade(0x24, {4}, "data"), 4) == kZstdFrame.number);     // checksum
+  const auto refused = [](const ByteVector& frame, const Issue& issue, std::string_view text) {
+    INFO(MessageFor(frame, 4));
+    CHECK(Refused(frame, 4) == issue.number);
+    CHECK(MessageFor(frame, 4).find(text) != std::string::npos);
+  };
+  refused(HandMade(0x00, {0x00}, "data"), kZstdSize, "it states none");
+  refused(HandMade(0x21, {9, 4}, "data"), kZstdFrame, "dictionary");
+  refused(HandMade(0x28, {4}, "data"), kZstdFrame, "the reserved bit");
+  refused(HandMade(0x24, {4}, "data"), kZstdFrame, "checksum");
+  refused({0x28, 0xB5, 0x2F, 0xFD}, kZstdFrame, "too short");
+  refused({0x28, 0xB5, 0x2F, 0xFD, 0x00}, kZstdFrame, "too short");
   // 4-byte content size with a window of 2^26, which is allowed, and of 2^27 and 2^31, which are not.
   CHECK(DecompressZstd(HandMade(0x80, {16 << 3, 4, 0, 0, 0}, "data"), 4).ok());
   CHECK(MessageFor(HandMade(0x80, {17 << 3, 4, 0, 0, 0}, "data"), 4).find("window") != std::string::npos);
   CHECK(MessageFor(HandMade(0x80, {21 << 3, 4, 0, 0, 0}, "data"), 4).find("window") != std::string::npos);
   CHECK(MessageFor(HandMade(0x80, {(16 << 3) | 1, 4, 0, 0, 0}, "data"), 4).find("window") != std::string::npos);
 
-  ByteWriter skippable;
-  skippable.U32(0x184D2A50);
-  skippable.U32(4);
-  skippable.Text("data");
-  CHECK(Refused(skippable.Take(), 0) == kZstdFrame.number);
+  // The second length is one that reads like a descriptor without fault.
+  for (const std::uint32_t length : {4u, 32u}) {
+    ByteWriter skippable;
+    skippable.U32(0x184D2A50);
+    skippable.U32(length);
+    skippable.Zeros(length);
+    CHECK(Refused(skippable.Take(), 0) == kZstdFrame.number);
+  }
 
   ByteVector two = HandMade(0x20, {4}, "data");
   const ByteVector second = two;
@@ -150,6 +169,10 @@ TEST_CASE("zstd: Q08, frames that we do not write") {
   CHECK(Refused({'h', 'e', 'l', 'l', 'o', ' ', 'y', 'o', 'u'}, 9) == kZstdFrame.number);
   // Claims 5 bytes, holds 4.
   CHECK(Refused(HandMade(0x20, {5}, "data"), 5) == kZstdDecode.number);
+  // Cut: what the library says of it is told.
+  ByteVector cut = HandMade(0x20, {4}, "data");
+  cut.pop_back();
+  CHECK(MessageFor(cut, 4).find("Src size") != std::string::npos);
 }
 
 }  // namespace
