@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""kill_test.py TOOLS KILL_AT_SO: q4convert killed at any instant loses nothing.
+"""kill_test.py TOOLS KILL_AT_SO [--sanitized]: q4convert killed at any instant loses nothing.
 
 Kills a conversion right before every call that changes the disk, and others at random times, and often the rerun as well. After each
 kill the output is the old one or the complete new one, and the same command run again gives the bytes of an undisturbed run. Done for
 a file that replaces another, for a new file whose tensors are noted one by one, so that reruns resume, and for a model in shards.
+--sanitized: the tool has sanitizers, whose reports are failures; as it is slow, every third call, a smaller model and few random kills.
 """
+import argparse
 import hashlib
 import json
 import os
@@ -17,7 +19,9 @@ import sys
 import tempfile
 import time
 
-RANDOM_KILLS = 50
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import sanitizers  # noqa: E402
+
 EVERY_TENSOR = ["--sync-every", "1"]
 
 
@@ -39,7 +43,7 @@ class Killer:
     """One command, its outputs, and what they are when nothing disturbs it."""
 
     def __init__(self, name, tools, preload, folder, model, options, precious=None):
-        self.name, self.folder, self.preload, self.precious = name, folder / name, str(preload), precious
+        self.name, self.folder, self.preload, self.precious = name, folder / name, preload, precious
         self.folder.mkdir()
         self.output = self.folder / "out.q4"
         self.command = [str(tools / "q4convert"), str(model), "-o", str(self.output), "-q", "--device", "cpu", *options]
@@ -53,18 +57,23 @@ class Killer:
 
     def run(self, at=None, count=None, kill_after=None):
         """One conversion, with the kill library if `at` or `count` ask for it. Returns the exit status."""
-        environment = dict(os.environ)
+        environment = {**os.environ, **sanitizers.ENVIRONMENT}
         if at is not None or count is not None:
             environment["LD_PRELOAD"] = self.preload
         if at is not None:
             environment["Q4_KILL_AT"] = str(at)
         if count is not None:
             environment["Q4_KILL_COUNT"] = str(count)
-        process = subprocess.Popen(self.command, env=environment, stderr=subprocess.DEVNULL)
-        if kill_after is not None:
-            time.sleep(kill_after)
-            process.kill()
-        return process.wait()
+        with tempfile.TemporaryFile() as errors:
+            process = subprocess.Popen(self.command, env=environment, stderr=errors)
+            if kill_after is not None:
+                time.sleep(kill_after)
+                process.kill()
+            status = process.wait()
+            errors.seek(0)
+            found = sanitizers.report(status, errors.read().decode("utf-8", "replace"))
+        self.expect(not found, found)
+        return status
 
     def outputs(self):
         """Name and digest of everything that is no leftover."""
@@ -98,9 +107,10 @@ class Killer:
         self.expect(self.outputs() == self.new, f"{what}: the rerun gave other bytes")
         self.expect(status != 0 or not self.leftovers(), f"{what}: left behind: {self.leftovers()}")
 
-    def kill_at_every_call(self):
+    def kill_at_calls(self, step):
         source = random.Random(3)
-        for at in range(1, self.calls + 1):
+        calls = range(1, self.calls + 1, step)
+        for at in calls:
             self.begin()
             status = self.run(at=at)
             # How many syncs a run makes depends on the disk: it may end before it comes to the last calls.
@@ -111,7 +121,7 @@ class Killer:
                 self.run(at=source.randint(1, self.calls))
                 self.check_disturbed(f"call {at}, then another")
             self.check_rerun(f"call {at}")
-        self.expect(self.kills >= 0.7 * self.calls, f"only {self.kills} of {self.calls} calls were reached")
+        self.expect(self.kills >= 0.7 * len(calls), f"only {self.kills} of {len(calls)} calls were reached")
 
     def kill_at_random(self, times):
         source = random.Random(2)
@@ -126,11 +136,19 @@ class Killer:
 
 
 def main():
-    tools, preload = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tools", type=pathlib.Path)
+    parser.add_argument("kill_at", type=pathlib.Path)
+    parser.add_argument("--sanitized", action="store_true")
+    arguments = parser.parse_args()
+    tools, preload = arguments.tools, str(arguments.kill_at)
+    if arguments.sanitized:
+        preload = f"{sanitizers.runtime(tools / 'q4convert')} {preload}"
+    rows, step, random_kills = (1000, 3, 5) if arguments.sanitized else (2100, 1, 50)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         large, small = folder / "large.safetensors", folder / "small.safetensors"
-        write_model(large, tensors=5, rows=2100)
+        write_model(large, tensors=5, rows=rows)
         write_model(small, tensors=6, rows=120)
         killers = [
             Killer("replaced", tools, preload, folder, large, ["--force"], precious=b"an older output"),
@@ -138,10 +156,10 @@ def main():
             Killer("shards", tools, preload, folder, small, [*EVERY_TENSOR, "--shard-size", "250KB"]),
         ]
         for killer in killers:
-            killer.kill_at_every_call()
-            killer.kill_at_random(RANDOM_KILLS)
-            print(f"kill, {killer.name}: {killer.calls} calls of one conversion and {RANDOM_KILLS} random instants, {killer.kills} kills, "
-                  f"{killer.resumed} reruns with a journal, {killer.failures} failures", flush=True)
+            killer.kill_at_calls(step)
+            killer.kill_at_random(random_kills)
+            print(f"kill, {killer.name}: 1 in {step} of {killer.calls} calls of a conversion and {random_kills} random instants, "
+                  f"{killer.kills} kills, {killer.resumed} reruns with a journal, {killer.failures} failures", flush=True)
         sys.exit(any(killer.failures or killer.calls < 10 for killer in killers) or not all(k.resumed for k in killers[1:]))
 
 

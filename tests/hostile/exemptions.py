@@ -47,7 +47,9 @@ ISSUES = {
     9304: LOADER,
 }
 
-# Met only where fault_shim.c can be preloaded and memory can be limited.
-NEEDS_SHIM = {2002, 2026, 2027, 2029, 2091, 2102, 9001}
+# Met only where fault_shim.c can be preloaded.
+NEEDS_SHIM = {2002, 2026, 2027, 2029, 9001}
+# Met only where memory can be limited.
+NEEDS_MEMORY_LIMIT = {2091, 2102}
 # Which of these is met depends on the build and on the moment at which memory runs out.
 ANY_OF = ({5301, 9302}, {2091, 2102})

@@ -3,6 +3,7 @@
 //                            fallocate, ftruncate or short (pwrite and pread transfer half of what is asked)
 //   Q4_FLUSH_SUBNORMALS=1    as a library built with -ffast-math does
 //   Q4_CLOCK_JUMPS=1         the clocks jump by years, to and fro
+//   Q4_DAMAGE=overrun|leak   writes behind an allocation, or loses one: what a sanitizer in the tool must find
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -10,8 +11,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/types.h>
 #include <time.h>
+#include <unistd.h>
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
@@ -21,10 +24,22 @@ static int fault_from, fault_errno;
 static int clock_jumps;
 static atomic_int calls;
 
+// Through pointers that the compiler cannot see through, or it would do without these calls.
+static void Damage(const char* how) {
+  static void* (*volatile allocate)(size_t) = malloc;
+  static void* (*volatile fill)(void*, int, size_t) = memset;
+  char* bytes = allocate(8);
+  if (strcmp(how, "overrun") != 0) return;
+  fill(bytes, 0, 9);
+  free(bytes);
+}
+
 __attribute__((constructor)) static void ReadEnvironment(void) {
   const char* fault = getenv("Q4_FAULT");
   if (fault != NULL) sscanf(fault, "%15[a-z]:%d:%d", fault_call, &fault_from, &fault_errno);
   clock_jumps = getenv("Q4_CLOCK_JUMPS") != NULL;
+  const char* damage = getenv("Q4_DAMAGE");
+  if (damage != NULL) Damage(damage);
 #if defined(__x86_64__)
   if (getenv("Q4_FLUSH_SUBNORMALS") != NULL) _mm_setcsr(_mm_getcsr() | 0x8040);
 #endif
@@ -67,8 +82,9 @@ int fallocate(int fd, int mode, off_t offset, off_t bytes) {
 
 int ftruncate(int fd, off_t bytes) { return Fails("ftruncate") ? -1 : NEXT(int (*)(int, off_t), "ftruncate")(fd, bytes); }
 
+// Not through dlsym(), which allocates and frees: AddressSanitizer's allocator asks for the time.
 int clock_gettime(clockid_t clock, struct timespec* now) {
-  const int result = NEXT(int (*)(clockid_t, struct timespec*), "clock_gettime")(clock, now);
+  const int result = (int)syscall(SYS_clock_gettime, clock, now);
   if (clock_jumps && atomic_fetch_add(&calls, 1) % 2 != 0) now->tv_sec -= 30000000;
   return result;
 }

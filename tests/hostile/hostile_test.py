@@ -5,8 +5,9 @@
 
 --tools holds q4convert, q4inspect, q4verify and q4export. A row is S, X, Z, K, G, Q, V or E and a number, or only its letter;
 without --row all rows run, and then every number of docs/errors.md must have been met (exemptions.py lists the others, with the
-reason). --sanitized: for tools built with sanitizers, which need more memory and time than the limits allow. --slow adds what
-takes minutes or gigabytes.
+reason). --sanitized: the tools are built with AddressSanitizer and UndefinedBehaviorSanitizer: every report fails its row, memory is not
+limited, limits of time are multiplied, and of rows that loop over many inputs a part is tried, which each row says. --slow adds
+what takes minutes or gigabytes.
 
 Prints the state of every row and a summary; exit status 1 when a row does not hold. Needs Python 3 alone; rows that inject
 faults also a C compiler (--cc), and are skipped, saying so, without.
@@ -24,7 +25,7 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path[:0] = [str(HERE), str(HERE.parent / "support")]
 
 import exemptions  # noqa: E402
 import harness  # noqa: E402
@@ -34,6 +35,7 @@ import rows_index  # noqa: E402
 import rows_safetensors  # noqa: E402
 import rows_values  # noqa: E402
 import rows_waiting  # noqa: E402
+import sanitizers  # noqa: E402
 
 ROOT = HERE.parent.parent
 MODULES = (rows_safetensors, rows_index, rows_waiting, rows_container, rows_values, rows_environment)
@@ -71,10 +73,13 @@ def reverse_test(seen):
     return len(problems)
 
 
-def build_shim(compiler, directory):
-    """Compiles fault_shim.c; None where there is no compiler."""
+TOOLS = ("q4convert", "q4inspect", "q4verify", "q4export")
+
+
+def build_shim(compiler, directory, runtime):
+    """Compiles fault_shim.c and returns what LD_PRELOAD is to say; "" where there is no compiler."""
     if not compiler:
-        return None
+        return ""
     library = pathlib.Path(directory) / "fault_shim.so"
     done = subprocess.run(
         [compiler, "-shared", "-fPIC", "-O1", "-o", library, HERE / "fault_shim.c", "-ldl"],
@@ -83,8 +88,29 @@ def build_shim(compiler, directory):
     )
     if done.returncode != 0:
         print(f"fault_shim.c does not compile here: {done.stderr.strip().splitlines()[-1]}")
-        return None
-    return library
+        return ""
+    return f"{runtime} {library}".strip()
+
+
+def prove_sanitizers(settings):
+    """Ends the test unless all tools have both sanitizers and what fault_shim.c breaks in one of them fails the run."""
+    for name in TOOLS:
+        lacks = sanitizers.missing(settings.tools / name)
+        if lacks:
+            sys.exit(f"--sanitized, but {name} was built without {' and '.join(lacks)}")
+    if not settings.shims:
+        return
+    for damage, words in (("overrun", "heap-buffer-overflow"), ("leak", "detected memory leaks")):
+        try:
+            with tempfile.TemporaryDirectory() as work:
+                bench = harness.Bench(settings, pathlib.Path(work))
+                bench.run(("q4inspect", "--version"), env={"LD_PRELOAD": settings.shims, "Q4_DAMAGE": damage})
+        except harness.Failure as failure:
+            if words in str(failure):
+                continue
+            sys.exit(f"no report of an injected {damage}, but: {failure}")
+        sys.exit(f"an injected {damage} is not found")
+    print("sanitizers: in all tools; an injected overrun and an injected leak are found")
 
 
 def main():
@@ -101,14 +127,18 @@ def main():
     rows = [row for row in all_rows() if not arguments.row or row.id in arguments.row or row.id[0] in arguments.row]
     outcomes = []
     with tempfile.TemporaryDirectory() as directory:
-        shim = None if arguments.sanitized else build_shim(arguments.cc, directory)
+        runtime = sanitizers.runtime(arguments.tools / TOOLS[0]) if arguments.sanitized else ""
+        shim = build_shim(arguments.cc, directory, runtime)
         settings = harness.Settings(arguments.tools, arguments.sanitized, shim)
+        if arguments.sanitized:
+            prove_sanitizers(settings)
         with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
             for outcome in pool.map(lambda row: harness.run_row(row, settings), rows):
                 row = outcome.row
                 state = f"waits for {row.waits}" if outcome.state == "waits" else outcome.state
                 print(
-                    f"{row.id}  {state:<22} {outcome.commands:>4} runs {outcome.seconds:6.2f} s {outcome.rss:5.0f} MiB  {row.title}",
+                    f"{row.id}  {state:<22} {outcome.commands:>4} runs {outcome.seconds:6.2f} s "
+                    f"{outcome.cpu:6.2f} CPU s {outcome.rss:5.0f} MiB  {row.title}",
                     flush=True,
                 )
                 for line in filter(None, (outcome.message, row.note if arguments.list else "")):
@@ -119,14 +149,17 @@ def main():
     problems = count["FAIL"]
     if not arguments.row:
         seen = set().union(*(outcome.issues for outcome in outcomes))
-        if shim is None:
+        if not shim:
             seen |= exemptions.NEEDS_SHIM
+        if arguments.sanitized:
+            seen |= exemptions.NEEDS_MEMORY_LIMIT
         for equals in exemptions.ANY_OF:
             if seen & equals:
                 seen |= equals
         problems += reverse_test(seen)
     print(
-        f"hostile: {len(outcomes)} rows, {sum(o.commands for o in outcomes)} runs: {count['pass']} hold, "
+        f"hostile: {len(outcomes)} rows, {sum(o.commands for o in outcomes)} runs, {sum(o.cpu for o in outcomes):.0f} CPU seconds: "
+        f"{count['pass']} hold, "
         f"{count['waits']} wait ({', '.join(f'{n} for {what}' for what, n in sorted(waiting.items())) or 'for nothing'}), "
         f"{count['skip']} not tried, {count['FAIL']} fail"
     )

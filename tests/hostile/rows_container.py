@@ -415,17 +415,18 @@ def q17():
             out.unlink()
 
         rerun("undisturbed", whole, stored, right, resumes=True)
-        for size in [0, 1, 47, 48, 49, *range(50, len(whole), 97), len(whole) - 1]:
+        step = 5 if bench.settings.sanitized else 1  # tests/libconvert/resume_test.cc flips every bit, under sanitizers too
+        for size in [0, 1, 47, 48, 49, *range(50, len(whole), 97 * step), len(whole) - 1]:
             rerun(f"journal torn after {size} bytes", whole[:size], stored, right, resumes=None if size > 300 else False)
-        for at in [*range(0, 64), *range(64, len(whole), 131)]:
+        for at in [*range(0, 64, step), *range(64, len(whole), 131 * step)]:
             flipped = bytearray(whole)
             flipped[at] ^= 1 << at % 8
             rerun(f"journal with a bit flipped in byte {at}", flipped, stored, right, resumes=False if at < 300 else None)
-        for at in range(0, len(stored), 1997):
+        for at in range(0, len(stored), 1997 * step):
             flipped = bytearray(stored)
             flipped[at] ^= 0x10
             rerun(f"partial file with a bit flipped in byte {at}", whole, flipped, right)
-        for size in range(0, len(stored), 4999):
+        for size in range(0, len(stored), 4999 * step):
             rerun(f"journal longer than the partial file of {size} bytes", whole, stored[:size], right)
         rerun("journal doubled", whole + whole, stored, right, resumes=True)
         rerun("other input", whole, stored, other, False, ("q4convert", "other.safetensors", *command[2:]))
