@@ -47,7 +47,10 @@ TEST_CASE("IsUtf8 accepts exactly the well-formed sequences") {
   }
   // What lies behind the text is none of it, even if it would complete the sequence.
   for (const std::string_view whole : {"\xC2\x80", "\xE0\xA0\x80", "\xF0\x90\x80\x80"}) {
-    for (std::size_t bytes = 1; bytes < whole.size(); ++bytes) CHECK_FALSE(IsUtf8(whole.substr(0, bytes)));
+    for (std::size_t bytes = 1; bytes < whole.size(); ++bytes) {
+      CHECK_FALSE(IsUtf8(whole.substr(0, bytes)));
+      CHECK(Printable(whole.substr(0, bytes)).size() == 4 * bytes);  // \xNN each
+    }
   }
 }
 
