@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 
 # How much more processor time than a plain build a row may take.
@@ -18,13 +19,14 @@ ENVIRONMENT = {
     "UBSAN_OPTIONS": f"exitcode={EXIT_CODE}:print_stacktrace=1",
 }
 
-# The last alternative is the prefix of every line in which a sanitizer speaks of itself, as when it cannot start.
-REPORT = re.compile(r"(?:ERROR|WARNING): \w+Sanitizer|:\d+:\d+: runtime error: |^==\d+==", re.M)
+REPORT = re.compile(r"(?:ERROR|WARNING): \w+Sanitizer|:\d+:\d+: runtime error: ")
+# A sanitizer speaks of itself, as when it cannot start; also when its process is killed under it, which is no finding.
+TROUBLE = re.compile(r"^==\d+==", re.M)
 
 
 def report(code, stderr):
     """What a sanitizer found in a run, or ""."""
-    if REPORT.search(stderr):
+    if REPORT.search(stderr) or code != -signal.SIGKILL and TROUBLE.search(stderr):
         return f"a sanitizer reports: {stderr.strip()[:4000]}"
     if code == EXIT_CODE:
         return "ended by a sanitizer, whose report is lost"
