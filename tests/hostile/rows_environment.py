@@ -476,7 +476,7 @@ ROWS = [
     Row("E06", "I/O errors, short reads and writes", e06),
     Row("E07", "limits on file size, quota and open files", e07),
     Row("E08", "two converters, one output", lambda: [e08]),
-    Row("E09", "signals", e09, note="a rerun begins again: resuming is not built"),
+    Row("E09", "signals", e09, note="the rerun after a kill: tests/cli/kill_test.py"),
     Row("E10", "stdout closed or full", e10),
     Row("E11", "memory limits", e11),
     Row(

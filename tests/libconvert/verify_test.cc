@@ -262,8 +262,7 @@ TEST_CASE("a dtype conversion is accepted exactly when the container says it was
 TEST_CASE("source files are held against the recorded digests") {
   const Fixture fixture;
   Q4Builder builder = fixture.Convert();
-  std::ifstream stream(fixture.source() + "/model.safetensors", std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(stream), {}};
+  const std::string bytes = test::ReadBytes(fixture.source() + "/model.safetensors");
   std::string digest = HexOf(Sha256Of({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}));
   const auto provenance = [&](const std::string& hex, std::size_t size) {
     return R"({"options":{},"source":{"files":[{"name":"model.safetensors","sha256":")" + hex + R"(","size":)" +

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -22,6 +21,7 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/file.h"
 #include "formats/base/status.h"
+#include "tests/support/temp_dir.h"
 
 namespace q4::test {
 
@@ -175,9 +175,8 @@ class CrashFileSystem final : public FileSystem {
   }
 
   static std::optional<std::string> Content(const std::string& path) {
-    std::ifstream stream(path, std::ios::binary);
-    if (!stream) return std::nullopt;
-    return std::string(std::istreambuf_iterator<char>(stream), {});
+    if (!std::filesystem::exists(path)) return std::nullopt;
+    return ReadBytes(path);
   }
   static void Store(const std::string& path, const std::string& content) {
     std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
