@@ -94,7 +94,7 @@ absl::Status Read(std::uint64_t reader, std::string_view text, MemoryFileSystem&
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(alloc_fail) {
   using namespace q4;
   fuzz::FuzzInput input(data, size);
   const std::uint64_t reader = input.Below(3);

@@ -3,7 +3,7 @@
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/fuzz/small_report.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(baseline) {
   using namespace q4;
   const auto baseline = ParseBaseline(fuzz::TextOf(data, size), "before.json", 0.01);
   if (!baseline.ok()) {

@@ -39,7 +39,7 @@ void CheckTool(std::vector<std::string> arguments) {
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(cli_options) {
   using namespace q4;
   if (size == 0) return 0;
   std::vector<std::string> arguments = fuzz::ArgumentsOf(fuzz::TextOf(data + 1, size - 1));

@@ -1,6 +1,9 @@
 // What the fuzz targets share. A target is one file, <target>_fuzz.cc, with one function:
 //
-//   extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+//   Q4_FUZZ_TARGET(target) {  // const std::uint8_t* data, std::size_t size
+//     ...
+//     return 0;
+//   }
 //
 // It must accept any bytes and always return 0. Beyond "no crash" every target has an oracle: something that has to
 // hold for whatever the code under test accepts. libFuzzer drives the targets when Q4_BUILD_FUZZERS is on; otherwise
@@ -20,7 +23,15 @@
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size);
+// libFuzzer wants one name for all; where all are in one program (Q4_FUZZ_REPLAY), each has its own.
+#ifdef Q4_FUZZ_REPLAY
+#define Q4_FUZZ_FUNCTION(target) q4_fuzz_##target
+#else
+#define Q4_FUZZ_FUNCTION(target) LLVMFuzzerTestOneInput
+#endif
+#define Q4_FUZZ_TARGET(target)                                                         \
+  extern "C" int Q4_FUZZ_FUNCTION(target)(const std::uint8_t* data, std::size_t size); \
+  extern "C" int Q4_FUZZ_FUNCTION(target)(const std::uint8_t* data, std::size_t size)
 
 // Ends the process, as a crash does, unless `condition` holds. In any build.
 #define Q4_FUZZ_CHECK(condition)                                                          \

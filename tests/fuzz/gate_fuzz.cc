@@ -4,7 +4,7 @@
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/fuzz/small_report.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(gate) {
   using namespace q4;
   const auto gate = ParseGate(fuzz::TextOf(data, size), "gate.json");
   if (!gate.ok()) {

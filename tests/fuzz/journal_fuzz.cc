@@ -93,7 +93,7 @@ void CheckFlippedBit(const Journal& journal, MadeJournal made, std::uint64_t pla
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(journal) {
   using namespace q4;
   Q4_FUZZ_CHECK(ParseJournal({data, size}, fuzz::kRunId).records == 0);
   fuzz::FuzzInput input(data, size);

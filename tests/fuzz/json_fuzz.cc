@@ -53,7 +53,7 @@ void CheckPieces(std::string_view text) {
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(json) {
   using namespace q4;
   const std::string_view text = fuzz::TextOf(data, size);
   fuzz::CheckPieces(text);

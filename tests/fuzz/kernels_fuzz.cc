@@ -116,7 +116,7 @@ Outputs Run(const KernelTable& kernels, const Case& c) {
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(kernels) {
   using namespace q4;
   const fuzz::Case c = fuzz::TakeCase(fuzz::FuzzInput(data, size));
   const fuzz::Outputs expected = fuzz::Run(ScalarKernels(), c);

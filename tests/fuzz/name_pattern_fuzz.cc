@@ -16,7 +16,7 @@ bool IsLiteral(std::string_view pattern) {
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(name_pattern) {
   using namespace q4;
   const std::string_view text = fuzz::TextOf(data, size);
   const std::size_t newline = std::min(text.find('\n'), text.size());

@@ -50,7 +50,7 @@ std::vector<TensorInfo> TakeTensors(std::string_view* text) {
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(policy) {
   using namespace q4;
   std::string_view text = fuzz::TextOf(data, size);
   const std::vector<TensorInfo> tensors = fuzz::TakeTensors(&text);

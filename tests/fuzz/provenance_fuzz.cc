@@ -2,7 +2,7 @@
 #include "libconvert/provenance_view.h"
 #include "tests/fuzz/fuzz_target.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(provenance) {
   using namespace q4;
   const auto view = ParseProvenance(fuzz::TextOf(data, size), "f.q4");
   if (!view.ok()) {

@@ -8,7 +8,7 @@
 namespace q4::fuzz {
 namespace {
 
-constexpr std::uint64_t kMostRawBytes = std::uint64_t{1} << 16;
+constexpr std::uint64_t kMostChunkBytes = std::uint64_t{1} << 16;
 constexpr std::uint8_t kPlanes[] = {1, 2, 4};
 
 // Both decoders on the same bytes.
@@ -16,7 +16,7 @@ void Decode(FuzzInput input, std::uint8_t planes) {
   Q4Chunk chunk;
   chunk.codec = Q4Codec::kZstd;
   chunk.plane_bytes = planes;
-  chunk.raw_bytes = static_cast<std::uint32_t>(input.Below(kMostRawBytes) / planes * planes);
+  chunk.raw_bytes = static_cast<std::uint32_t>(input.Below(kMostChunkBytes) / planes * planes);
   const auto rest = input.Rest();
   const std::vector<std::uint8_t> stored(rest.begin(), rest.end());
   chunk.stored_bytes = static_cast<std::uint32_t>(stored.size());
@@ -50,7 +50,7 @@ void RoundTrip(FuzzInput input, std::uint8_t planes) {
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(q4_chunk) {
   q4::fuzz::FuzzInput input(data, size);
   const bool decode = input.Bool();
   const std::uint8_t planes = q4::fuzz::kPlanes[input.Below(3)];

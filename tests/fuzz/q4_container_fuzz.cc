@@ -133,7 +133,7 @@ void ReadEverything(const Q4Reader& reader) {
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(q4_container) {
   using namespace q4;
   MemoryFileSystem fs;
   fs[fuzz::kPath] = fuzz::MakeContainer(fuzz::FuzzInput(data, size));

@@ -43,7 +43,7 @@ void CheckAccepted(const Q4Index& index, const Q4ChunkOwners& owners, std::span<
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(q4_index) {
   using namespace q4;
   const std::span<const std::uint8_t> bytes(data, size);
   const auto index = DecodeQ4Index(Q4Header(), std::vector<std::uint8_t>(data, data + size), "f.q4");

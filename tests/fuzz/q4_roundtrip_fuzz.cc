@@ -12,7 +12,7 @@
 namespace q4::fuzz {
 namespace {
 
-constexpr char kPath[] = "f.q4";
+constexpr char kRoundtripPath[] = "f.q4";
 
 TestBytes TakeBytes(std::uint64_t count, FuzzInput* input) {
   const auto taken = input->Take(count);
@@ -58,13 +58,13 @@ void AddTensor(const std::string& name, FuzzInput* input, test::Q4Builder* build
 }
 
 absl::Status OpenAndVerify(MemoryFileSystem& fs) {
-  const auto reader = Q4Reader::Open(fs, kPath);
+  const auto reader = Q4Reader::Open(fs, kRoundtripPath);
   return reader.ok() ? VerifyQ4Container(**reader) : reader.status();
 }
 
 void CheckContent(MemoryFileSystem& fs, test::Q4Builder* builder, std::size_t tensors,
                   const std::vector<std::string>& files) {
-  const auto reader = Q4Reader::Open(fs, kPath);
+  const auto reader = Q4Reader::Open(fs, kRoundtripPath);
   Q4_FUZZ_CHECK(reader.ok());
   Q4_FUZZ_CHECK(VerifyQ4Container(**reader).ok());
   const Q4Index& index = (*reader)->index();
@@ -89,7 +89,7 @@ void CheckContent(MemoryFileSystem& fs, test::Q4Builder* builder, std::size_t te
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(q4_roundtrip) {
   using namespace q4;
   fuzz::FuzzInput input(data, size);
   test::Q4Builder builder;
@@ -105,11 +105,11 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   }
 
   MemoryFileSystem fs;
-  builder.Write(fs, fuzz::kPath);
+  builder.Write(fs, fuzz::kRoundtripPath);
   fuzz::CheckContent(fs, &builder, tensors, files);
-  TestBytes& bytes = fs[fuzz::kPath];
+  TestBytes& bytes = fs[fuzz::kRoundtripPath];
   const TestBytes first = bytes;
-  builder.Write(fs, fuzz::kPath);
+  builder.Write(fs, fuzz::kRoundtripPath);
   Q4_FUZZ_CHECK(bytes == first);
 
   const std::uint64_t at = bit % (8 * bytes.size());

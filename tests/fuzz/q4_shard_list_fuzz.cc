@@ -2,7 +2,7 @@
 #include "formats/q4_shards.h"
 #include "tests/fuzz/fuzz_target.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(q4_shard_list) {
   using namespace q4;
   const auto list = ParseQ4ShardList(fuzz::TextOf(data, size), "f.q4.index.json");
   if (!list.ok()) {

@@ -2,7 +2,7 @@
 #include "libconvert/recipe.h"
 #include "tests/fuzz/fuzz_target.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(recipe) {
   using namespace q4;
   const auto recipe = ParseRecipe(fuzz::TextOf(data, size), "recipe.json");
   if (!recipe.ok()) {

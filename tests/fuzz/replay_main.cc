@@ -19,11 +19,10 @@
 #include <utility>
 #include <vector>
 
-// fuzz_targets.inc, which the build writes, has a line Q4_FUZZ_TARGET(<target>) for each target. The build also gives
-// each target's function the name declared here.
-#define Q4_FUZZ_TARGET(target) extern "C" int q4_fuzz_##target(const std::uint8_t* data, std::size_t size);
+// fuzz_targets.inc, which the build writes, has a line Q4_FUZZ_ENTRY(<target>) for each target.
+#define Q4_FUZZ_ENTRY(target) extern "C" int q4_fuzz_##target(const std::uint8_t* data, std::size_t size);
 #include "fuzz_targets.inc"
-#undef Q4_FUZZ_TARGET
+#undef Q4_FUZZ_ENTRY
 
 namespace {
 
@@ -33,9 +32,9 @@ struct Target {
 };
 
 constexpr Target kTargets[] = {
-#define Q4_FUZZ_TARGET(target) {#target, q4_fuzz_##target},
+#define Q4_FUZZ_ENTRY(target) {#target, q4_fuzz_##target},
 #include "fuzz_targets.inc"
-#undef Q4_FUZZ_TARGET
+#undef Q4_FUZZ_ENTRY
 };
 
 constexpr std::size_t kMostCuts = 4096;

@@ -122,7 +122,7 @@ void ReadFile(std::string_view bytes) {
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(safetensors) {
   const std::string_view bytes = q4::fuzz::TextOf(data, size);
   if (size > 0 && (data[0] == '{' || data[0] == ' ')) {
     q4::fuzz::ReadHeader(bytes);

@@ -46,7 +46,7 @@ void CheckAccepted(const ShardIndex& index) {
 }  // namespace
 }  // namespace q4::fuzz
 
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+Q4_FUZZ_TARGET(shard_index) {
   q4::JsonText text(q4::fuzz::TextOf(data, size));
   const auto index = q4::ParseShardIndex(text, "f.safetensors.index.json");
   if (index.ok()) {
