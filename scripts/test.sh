@@ -18,17 +18,24 @@ sanitized() {  # preset, targets...
 }
 
 # Machine code for one generation, and PTX that every newer device compiles for itself: all seven generations take minutes.
-release() {  # the Python of the peers, or nothing
-  cmake --preset release -DQ4_WERROR=ON -DQ4_CUDA_ARCHITECTURES='75-virtual;90-real' -DQ4_TEST_PYTHON="$1"
+build_release() {  # the Python of the peers, or nothing
+  cmake --preset release -DQ4_WERROR=ON -DQ4_JOIN_TESTS=ON -DQ4_CUDA_ARCHITECTURES='75-virtual;90-real' -DQ4_TEST_PYTHON="$1"
   cmake --build --preset release
-  ctest --preset release --no-tests=error
 }
 
 case "${1:-}" in
   '')
-    sh scripts/python_env.sh build/python-env
-    release "$PWD/build/python-env/bin/python" ;;
-  --quick) release '' ;;
+    mkdir -p build
+    sh scripts/python_env.sh build/python-env >build/python-env.log 2>&1 &  # downloads while the compilers work
+    python_env=$!
+    trap 'kill "$python_env" 2>/dev/null || true' EXIT
+    build_release "$PWD/build/python-env/bin/python"
+    wait "$python_env" || { tail -n 60 build/python-env.log; exit 1; }
+    trap - EXIT
+    ctest --preset release --no-tests=error ;;
+  --quick)
+    build_release ''
+    ctest --preset release --no-tests=error ;;
   asan)
     sanitized asan all
     # An exit code of no tool: no report passes for a refusal that a test expects.
