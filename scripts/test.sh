@@ -10,6 +10,9 @@ cd "$(dirname "$0")/.."
 
 sh scripts/install_deps.sh
 
+beside=  # a process that runs beside this one, and ends with it at the latest
+trap '[ -z "$beside" ] || kill "$beside" 2>/dev/null || true' EXIT
+
 sanitized() {  # preset, targets...
   preset=$1
   shift
@@ -27,11 +30,10 @@ case "${1:-}" in
   '')
     mkdir -p build
     sh scripts/python_env.sh build/python-env >build/python-env.log 2>&1 &  # downloads while the compilers work
-    python_env=$!
-    trap 'kill "$python_env" 2>/dev/null || true' EXIT
+    beside=$!
     build_release "$PWD/build/python-env/bin/python"
-    wait "$python_env" || { tail -n 60 build/python-env.log; exit 1; }
-    trap - EXIT
+    wait "$beside" || { tail -n 60 build/python-env.log; exit 1; }
+    beside=
     ctest --preset release --no-tests=error ;;
   --quick)
     build_release ''
@@ -52,8 +54,10 @@ case "${1:-}" in
   tsan)
     sanitized tsan libconvert_tests load_test
     build/tsan/tests/loader/load_test >build/tsan/load_test.log 2>&1 &
+    beside=$!
     build/tsan/tests/libconvert/libconvert_tests '[threads]'
-    wait $! || { tail -n 200 build/tsan/load_test.log; exit 1; }
+    wait "$beside" || { tail -n 200 build/tsan/load_test.log; exit 1; }
+    beside=
     tail -n 3 build/tsan/load_test.log ;;
   *) echo "usage: test.sh [--quick | asan | tsan]" >&2; exit 1 ;;
 esac
