@@ -2,8 +2,8 @@
 # fuzz.sh: builds the libFuzzer targets of tests/fuzz with Clang, ASan and UBSan, and runs them one after the other.
 #   fuzz.sh [SECONDS [TARGET...]]     SECONDS for each target (10), the targets by name, such as q4_container (all)
 # Starts from testdata/fuzz and from what earlier runs here found, which is kept in build/fuzz-corpus and reduced to what adds
-# coverage after runs of a minute and more. scripts/fuzz_campaign.py is for long runs on many cores. Prints a table; exits 1 if anything was found, which is then in
-# build/fuzz-findings. Needs Clang with its sanitizer runtime; installs it if it is missing.
+# coverage after runs of a minute and more. Prints a table; exits 1 if anything was found, which is then in build/fuzz-findings.
+# scripts/fuzz_campaign.py is for long runs on many cores. Needs Clang with its sanitizer runtime; installs it if it is missing.
 set -eu
 cd "$(dirname "$0")/.."
 
