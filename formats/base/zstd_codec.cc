@@ -62,8 +62,10 @@ absl::Status DecodeFrame(std::span<const std::uint8_t> frame, std::span<std::uin
   const std::unique_ptr<ZSTD_DCtx, FreeContext> context(ZSTD_createDCtx());
   if (context == nullptr) return Fail(kZstdDecode, {}, {}, "no memory");
   const std::size_t bytes = ZSTD_decompressDCtx(context.get(), raw.data(), raw.size(), frame.data(), frame.size());
-  // Error codes are larger than any size.
-  if (bytes != raw.size()) return Fail(kZstdDecode, {}, {}, ZSTD_getErrorName(bytes));
+  if (ZSTD_isError(bytes)) return Fail(kZstdDecode, {}, {}, ZSTD_getErrorName(bytes));
+  if (bytes != raw.size()) {
+    return Fail(kZstdDecode, {}, {}, GotExpected(std::to_string(bytes) + " bytes", std::to_string(raw.size())));
+  }
   return absl::OkStatus();
 }
 
