@@ -7,7 +7,7 @@
 #include "formats/base/status.h"
 #include "formats/q4_parts.h"
 #include "kernels/kernels.h"
-#include "libconvert/verify_issues.h"
+#include "libconvert/model_issues.h"
 
 namespace q4 {
 namespace {

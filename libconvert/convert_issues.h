@@ -16,7 +16,5 @@ inline constexpr Issue kNonFinite{4101, ExitCode::kInvalidInput,
 inline constexpr Issue kKeepOverflow{4102, ExitCode::kInvalidInput, "--keep-dtype makes finite elements infinite"};
 inline constexpr Issue kMemoryTooSmall{1106, ExitCode::kUsage, "--max-memory is too small for this checkpoint"};
 inline constexpr Issue kInterruptedRun{4901, ExitCode::kInterrupted, "interrupted; run the same command again"};
-inline constexpr Issue kOutOfMemory{2102, ExitCode::kIo, "out of memory"};
-inline constexpr Issue kSourceUnread{9201, ExitCode::kInternal, "a source file was not read to its end"};
 
 }  // namespace q4

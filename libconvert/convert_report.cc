@@ -11,6 +11,7 @@
 #include "libconvert/model_stats.h"
 #include "libconvert/pipeline.h"
 #include "libconvert/stats_json.h"
+#include "libconvert/treatment.h"
 
 namespace q4 {
 namespace {

@@ -14,8 +14,8 @@
 #include "libconvert/inspect_checkpoint.h"
 #include "libconvert/model_names.h"
 #include "libconvert/name_pattern.h"
-#include "libconvert/plan.h"
-#include "libconvert/verify_issues.h"
+#include "libconvert/open_model.h"
+#include "libconvert/treatment.h"
 
 namespace q4 {
 namespace {
@@ -126,18 +126,6 @@ absl::StatusOr<InspectReport> InspectContainer(FileSystem& fs, const std::string
 }
 
 }  // namespace
-
-absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path) {
-  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-  if (info.is_directory) return false;
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(path));
-  std::vector<std::uint8_t> head(std::min<std::uint64_t>(file->size(), kQ4Magic.size()));
-  Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
-  if (std::equal(kQ4Magic.begin(), kQ4Magic.end(), head.begin(), head.end())) return true;
-  head.resize(std::min<std::uint64_t>(file->size(), kQ4ShardListHeadBytes));
-  Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
-  return IsQ4ShardListHead({reinterpret_cast<const char*>(head.data()), head.size()});
-}
 
 void SetModelNames(std::string_view config_json, InspectReport* report) {
   ModelNames names = ReadModelNames(config_json);

@@ -12,7 +12,6 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
-#include "formats/base/json_value.h"
 #include "formats/checkpoint.h"
 #include "formats/q4_container.h"
 #include "libconvert/model_stats.h"
@@ -86,9 +85,6 @@ struct InspectReport {
   // Bits of the whole file per element.
   double BitsPerElement() const;
 };
-
-// Whether `path` is a .q4 container or the list of its shards, from its first bytes. Directories are not.
-absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path);
 
 // What a report is to hold. A summary of 100,000 tensors costs less than their descriptions.
 enum class InspectScope { kSummary, kTensors };

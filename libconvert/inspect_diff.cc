@@ -14,7 +14,8 @@
 #include "libconvert/bnb_weights.h"
 #include "libconvert/inspect.h"
 #include "libconvert/model_stats.h"
-#include "libconvert/plan.h"
+#include "libconvert/open_model.h"
+#include "libconvert/treatment.h"
 #include "libconvert/tensor_parts.h"
 
 namespace q4 {

@@ -11,9 +11,10 @@
 #include "formats/q4_reader.h"
 #include "kernels/kernels.h"
 #include "libconvert/inspect.h"
+#include "libconvert/inspect_issues.h"
+#include "libconvert/open_model.h"
 #include "libconvert/slab.h"
 #include "libconvert/tensor_parts.h"
-#include "libconvert/verify_issues.h"
 
 namespace q4 {
 namespace {

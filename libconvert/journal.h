@@ -27,6 +27,7 @@
 #include "formats/base/file.h"
 #include "formats/q4_container.h"
 #include "formats/q4_writer.h"
+#include "libconvert/source_digest.h"
 
 namespace q4 {
 
@@ -45,12 +46,6 @@ struct JournalOwner {
 
   // Where the journal stands after this record, once parsed.
   std::uint64_t records_end = 0, bytes_end = 0;
-};
-
-// How far the digest of a source file has come.
-struct SourceDigestState {
-  std::uint32_t file = 0;
-  Sha256State sha256;
 };
 
 // What a journal says.

@@ -46,6 +46,16 @@ void TensorStatsAccumulator::AddSlab(std::uint64_t first_elem, std::uint32_t blo
   }
 }
 
+void TensorStatsAccumulator::AddSlab(std::uint64_t first_elem, std::uint32_t block_size, const SlabStatistics& slab) {
+  std::span<const GroupSums> groups = slab.groups;
+  for (const SlabStats& tile : slab.tiles) {
+    const std::uint64_t count = GroupCount(BlockCount(tile.count, block_size));
+    AddSlab(first_elem, block_size, tile, groups.first(count));
+    groups = groups.subspan(count);
+    first_elem += tile.count;
+  }
+}
+
 DerivedStats Derive(const Q4Stats& stats) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
   DerivedStats derived;
@@ -97,6 +107,12 @@ void AddTensor(std::string_view name, const Q4Stats& stats, ModelStats* model) {
     total.worst_block = stats.worst_block;
     model->worst_block_tensor = name;
   }
+}
+
+std::string ErrorSummary(const ModelStats& model) {
+  const DerivedStats derived = Derive(model.total);
+  return fmt::format("SQNR {:.3f} dB, NMSE {:.6g}, largest error {:.6g} in '{}'", derived.sqnr_db, derived.nmse,
+                     model.total.max_abs_err, Printable(model.max_abs_err_tensor));
 }
 
 double CodeEntropyBits(const Q4Stats& stats) {

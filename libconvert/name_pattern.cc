@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "formats/base/text.h"
-#include "libconvert/policy_issues.h"
+#include "libconvert/pattern_issues.h"
 
 namespace q4 {
 namespace {

@@ -17,6 +17,7 @@
 #include "formats/base/limits.h"
 #include "libconvert/convert_issues.h"
 #include "libconvert/device.h"
+#include "libconvert/run_issues.h"
 #include "libconvert/slab.h"
 #include "libconvert/slab_engine.h"
 #include "libconvert/source_hasher.h"
@@ -638,7 +639,7 @@ absl::Status Pipeline::Commit(Job& job) {
     Q4_RETURN_IF_ERROR(writer.BeginPart(part));
     for (std::uint64_t chunk = 0; chunk < ChunksOfPart(*settled, part); ++chunk) {
       Q4_ASSIGN_OR_RETURN(FinishedChunk finished, job.chunks.Take(ChunkNumber(*settled, part, chunk)));
-      finished.statistics.AddTo(chunk * kSlabElems, settled->block_size, &statistics);
+      statistics.AddSlab(chunk * kSlabElems, settled->block_size, finished.statistics);
       Q4_RETURN_IF_ERROR(writer.Append(finished.chunk));
       if (part == Q4Part::kCodes) engine_.Recycle(std::move(finished.chunk.stored));
       progress_.done_bytes += finished.source_bytes;

@@ -13,6 +13,7 @@
 #include "libconvert/convert_issues.h"
 #include "libconvert/json_document.h"
 #include "libconvert/quant_settings.h"
+#include "libconvert/treatment.h"
 #include "libconvert/version.h"
 
 namespace q4 {
@@ -80,12 +81,6 @@ void SortIndex(PlannedShard* shard) {
 }
 
 }  // namespace
-
-std::string TreatmentName(const Q4Tensor& tensor) {
-  if (tensor.scheme == Q4Scheme::kRaw) return std::string(DTypeName(tensor.dtype));
-  return fmt::format("{} b{}{}{}", tensor.scheme == Q4Scheme::kNf4 ? "nf4" : "fp4", tensor.block_size,
-                     tensor.nested ? " dq" : "", tensor.encoder == Q4Encoder::kMse ? " mse" : "");
-}
 
 Q4Tensor PlanTensor(const TensorInfo& source, const Decision& decision, const ConvertOptions& options) {
   Q4Tensor tensor;

@@ -12,10 +12,9 @@
 #include "formats/q4_container.h"
 #include "formats/q4_writer.h"
 #include "libconvert/policy.h"
+#include "libconvert/source_digest.h"
 
 namespace q4 {
-
-enum class SourceDigest : std::uint8_t { kSha256, kXxh3 };
 
 // What decides the bytes of the output, apart from the input.
 struct ConvertOptions {
@@ -60,8 +59,5 @@ Q4Tensor PlanTensor(const TensorInfo& source, const Decision& decision, const Co
 // source file; it may be empty while planning: the length of the document does not depend on their values.
 std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& options,
                            const std::vector<std::string>& digests);
-
-// How the tables show a treatment: "nf4 b64 dq", "fp4 b128", "BF16".
-std::string TreatmentName(const Q4Tensor& tensor);
 
 }  // namespace q4

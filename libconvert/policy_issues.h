@@ -1,12 +1,10 @@
-// Rules of the policy: patterns, recipes and the configuration that it reads.
+// Rules of the policy: recipes and the configuration that it reads.
 #pragma once
 
 #include "formats/base/status.h"
 
 namespace q4 {
 
-inline constexpr Issue kBadPattern{1201, ExitCode::kUsage, "not a valid regular expression"};
-inline constexpr Issue kPatternNotUtf8{1202, ExitCode::kUsage, "a regular expression must be UTF-8 text"};
 inline constexpr Issue kRecipeShape{4001, ExitCode::kInvalidInput,
                                     "a recipe is {\"rules\": [{\"match\": \"...\", ...}, ...]}"};
 inline constexpr Issue kRecipeUnknownKey{4002, ExitCode::kInvalidInput, "unknown key in a recipe"};

@@ -1,7 +1,7 @@
 #include "libconvert/report_format.h"
 
 #include "fmt/format.h"
-#include "libconvert/plan.h"
+#include "libconvert/treatment.h"
 
 namespace q4 {
 

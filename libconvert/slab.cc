@@ -16,16 +16,6 @@ std::uint64_t TileElems(std::uint32_t block_size) {
   return std::max(kWantedElems / group_elems, std::uint64_t{1}) * group_elems;
 }
 
-void SlabStatistics::AddTo(std::uint64_t first_elem, std::uint32_t block_size, TensorStatsAccumulator* total) const {
-  std::span<const GroupSums> left = groups;
-  for (const SlabStats& tile : tiles) {
-    const std::uint64_t count = GroupCount(BlockCount(tile.count, block_size));
-    total->AddSlab(first_elem, block_size, tile, left.first(count));
-    left = left.subspan(count);
-    first_elem += tile.count;
-  }
-}
-
 namespace {
 
 // One tile of a slab: where it begins and what of the statistics is its own.

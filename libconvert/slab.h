@@ -7,7 +7,6 @@
 #include "formats/q4_container.h"
 #include "formats/tensor.h"
 #include "kernels/kernels.h"
-#include "libconvert/model_stats.h"
 
 namespace q4 {
 
@@ -27,8 +26,6 @@ std::uint64_t TileElems(std::uint32_t block_size);
 struct SlabStatistics {
   std::vector<SlabStats> tiles;
   std::vector<GroupSums> groups;  // of all tiles, one after the other
-  // Adds them to `total`; `first_elem` is the slab's first element in the tensor.
-  void AddTo(std::uint64_t first_elem, std::uint32_t block_size, TensorStatsAccumulator* total) const;
 };
 
 // What the kernels need to know of a slab.

@@ -10,8 +10,9 @@
 #include <utility>
 
 #include "formats/base/digest.h"
-#include "libconvert/convert_issues.h"
 #include "libconvert/parallel.h"
+#include "libconvert/run_issues.h"
+#include "libconvert/source_issues.h"
 
 namespace q4 {
 namespace {

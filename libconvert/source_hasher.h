@@ -22,8 +22,7 @@
 #include "absl/status/statusor.h"
 #include "formats/checkpoint.h"
 #include "libconvert/budget.h"
-#include "libconvert/journal.h"
-#include "libconvert/plan.h"
+#include "libconvert/source_digest.h"
 
 namespace q4 {
 

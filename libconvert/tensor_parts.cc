@@ -10,7 +10,7 @@
 #include "formats/q4_parts.h"
 #include "kernels/kernels.h"
 #include "libconvert/bnb_weights.h"
-#include "libconvert/verify_issues.h"
+#include "libconvert/model_issues.h"
 
 namespace q4 {
 namespace {

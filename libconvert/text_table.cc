@@ -32,12 +32,6 @@ std::string ShardsText(std::size_t present, std::uint32_t count) {
 
 std::string Field(std::string_view name, const std::string& value) { return fmt::format("  {:<12} {}\n", name, value); }
 
-std::string ErrorSummary(const ModelStats& model) {
-  const DerivedStats derived = Derive(model.total);
-  return fmt::format("SQNR {:.3f} dB, NMSE {:.6g}, largest error {:.6g} in '{}'", derived.sqnr_db, derived.nmse,
-                     model.total.max_abs_err, Printable(model.max_abs_err_tensor));
-}
-
 Table::Table(std::vector<std::string> headings) {
   for (std::string& heading : headings) {
     left_.push_back(heading.starts_with('<'));

@@ -6,7 +6,6 @@
 #include <string_view>
 #include <vector>
 
-#include "libconvert/model_stats.h"
 #include "libconvert/text_style.h"
 
 namespace q4 {
@@ -28,9 +27,6 @@ std::string ShardsText(std::size_t present, std::uint32_t count);
 
 // A line of a report: its name in a column of its own, then the value.
 std::string Field(std::string_view name, const std::string& value);
-
-// "SQNR 20.612 dB, NMSE 0.00868, largest error 0.0961 in 'name'"
-std::string ErrorSummary(const ModelStats& model);
 
 // Columns as wide as their widest cell; numbers to the right.
 class Table {

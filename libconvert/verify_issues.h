@@ -44,12 +44,6 @@ inline constexpr Issue kGateMatchesNothing{6306, ExitCode::kCheckFailed,
 inline constexpr Issue kWorseThanBaseline{6307, ExitCode::kCheckFailed, "the error is worse than in the baseline"};
 inline constexpr Issue kBaselineTensorGone{6308, ExitCode::kCheckFailed, "tensor of the baseline is missing"};
 
-// q4inspect.
-inline constexpr Issue kNoSuchTensor{6401, ExitCode::kUsage, "no tensor of that name"};
-inline constexpr Issue kBadDumpRange{6402, ExitCode::kUsage, "--dump takes START:COUNT inside the tensor"};
-inline constexpr Issue kBnbWeight{6403, ExitCode::kInvalidInput,
-                                 "bitsandbytes weight cannot be decoded; q4inspect --lint says what is wrong"};
-
 inline constexpr Issue kVerifyInterrupted{6901, ExitCode::kInterrupted, "interrupted before everything was checked"};
 
 }  // namespace q4

@@ -3,13 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 
 #include "formats/q4_container.h"
 #include "formats/tensor.h"
 #include "libconvert/model_stats.h"
+#include "libconvert/scale_spread.h"
 
 namespace q4 {
 
@@ -36,14 +36,6 @@ struct WorstBlock {
 };
 inline constexpr std::size_t kWorstBlocks = 3;    // of each tensor
 inline constexpr std::size_t kWorstElements = 4;  // of each block
-
-// How the decoded scales of a tensor, group or model are spread.
-struct ScaleSpread {
-  std::uint64_t count = 0;
-  float min = 0, max = 0;                    // of the scales themselves; 0 when there are none
-  std::map<int, std::uint64_t> by_exponent;  // e: how many have 2^e <= |scale| < 2^(e+1)
-  std::uint64_t zeros = 0;
-};
 
 struct VerifyTensor {
   std::string name;

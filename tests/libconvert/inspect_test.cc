@@ -11,6 +11,7 @@
 #include "formats/q4_layout.h"
 #include "formats/q4_reader.h"
 #include "libconvert/inspect_diff.h"
+#include "libconvert/inspect_issues.h"
 #include "libconvert/inspect_json.h"
 #include "libconvert/inspect_text.h"
 #include "libconvert/inspect_tree.h"

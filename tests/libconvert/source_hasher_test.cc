@@ -3,7 +3,7 @@
 #include <string>
 
 #include "formats/checkpoint.h"
-#include "libconvert/convert_issues.h"
+#include "libconvert/source_issues.h"
 #include "tests/support/catch.h"
 
 namespace q4 {

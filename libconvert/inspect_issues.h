@@ -1,0 +1,11 @@
+// What q4inspect refuses (64xx).
+#pragma once
+
+#include "formats/base/status.h"
+
+namespace q4 {
+
+inline constexpr Issue kNoSuchTensor{6401, ExitCode::kUsage, "no tensor of that name"};
+inline constexpr Issue kBadDumpRange{6402, ExitCode::kUsage, "--dump takes START:COUNT inside the tensor"};
+
+}  // namespace q4

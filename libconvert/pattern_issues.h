@@ -1,0 +1,11 @@
+// Rules of name patterns, the regular expressions that select tensors.
+#pragma once
+
+#include "formats/base/status.h"
+
+namespace q4 {
+
+inline constexpr Issue kBadPattern{1201, ExitCode::kUsage, "not a valid regular expression"};
+inline constexpr Issue kPatternNotUtf8{1202, ExitCode::kUsage, "a regular expression must be UTF-8 text"};
+
+}  // namespace q4
