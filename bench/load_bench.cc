@@ -22,10 +22,10 @@
 #include <vector>
 
 #include "formats/base/status.h"
-#include "formats/q4_reader.h"
+#include "formats/q4/reader.h"
 #include "kernels/kernels.h"
-#include "libconvert/load.h"
-#include "libconvert/parallel.h"
+#include "libconvert/base/parallel.h"
+#include "libconvert/load/load.h"
 
 namespace {
 

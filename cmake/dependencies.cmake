@@ -9,7 +9,7 @@ find_package(hwy REQUIRED)             # SIMD with run-time dispatch, kernels/*_
 find_package(zstd REQUIRED)            # formats/base/zstd_codec                       BSD-3-Clause
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash>=0.8.0)  # digest          BSD-2-Clause
-pkg_check_modules(RE2 REQUIRED IMPORTED_TARGET re2)  # libconvert/name_pattern        BSD-3-Clause
+pkg_check_modules(RE2 REQUIRED IMPORTED_TARGET re2)  # libconvert/base/name_pattern        BSD-3-Clause
 if(Q4_BUILD_TOOLS OR Q4_BUILD_FUZZERS)
   find_package(CLI11 REQUIRED)         # tools/options                                 BSD-3-Clause
 endif()

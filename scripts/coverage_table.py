@@ -3,9 +3,9 @@
 
     coverage_table.py FILE [--least PERCENT]
 
-FILE is the JSON output of gcovr over formats/ and libconvert/. Prints lines and branches of each folder and of each file of
-formats/, then the lines of formats/ that were not executed. Exit status 1 when fewer than PERCENT of the lines of formats/, with
-formats/base/, were executed.
+FILE is the JSON output of gcovr over formats/ and libconvert/. Prints lines and branches of each wing and of each file of
+formats/, then the lines of formats/ that were not executed. Exit status 1 when fewer than PERCENT of the lines of formats/ were
+executed.
 """
 
 import argparse
@@ -60,15 +60,14 @@ def main():
     parser.add_argument("--least", type=float, default=0)
     options = parser.parse_args()
 
-    folders = {name: Count() for name in ("formats", "formats/base", "libconvert")}
-    files, unmet = {}, {}
-    total = Count()  # formats/ with formats/base/
+    folders, files, unmet = {}, {}, {}
+    total = Count()  # of formats/
     for file in json.loads(options.file.read_text(encoding="utf-8"))["files"]:
         name = file["file"]
-        folder = "libconvert" if name.startswith("libconvert/") else str(pathlib.PurePosixPath(name).parent)
+        wing = "/".join(pathlib.PurePosixPath(name).parts[:2])
         for number, (met, branches) in merged(file["lines"]).items():
-            folders[folder].add(met, branches)
-            if folder == "libconvert":
+            folders.setdefault(wing, Count()).add(met, branches)
+            if not name.startswith("formats/"):
                 continue
             files.setdefault(name, Count()).add(met, branches)
             total.add(met, branches)
@@ -76,9 +75,9 @@ def main():
                 unmet.setdefault(name, []).append(number)
 
     print(f"{'':34} {'lines':>25} {'branches':>25}")
-    for name, count in folders.items():
-        print(count.row(name))
-    print(total.row("formats with formats/base"))
+    for name in sorted(folders):
+        print(folders[name].row(name))
+    print(total.row("formats"))
     print()
     for name in sorted(files):
         print(files[name].row(name))

@@ -2,7 +2,7 @@
 """Prints a small .q4 file field by field, in the form that docs/format.md section 12 shows.
 
 Usage: format_dump.py FILE [--update docs/format.md]
---update replaces the dump in the document; tests/formats/q4_format_doc_test.cc compares the document with the file.
+--update replaces the dump in the document; tests/formats/q4/format_doc_test.cc compares the document with the file.
 """
 import re
 import struct

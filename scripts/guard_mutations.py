@@ -45,12 +45,12 @@ EXPLAINED: "dict[tuple[str, str], str]" = {
     ("formats/base/file_posix.cc", "errno != 0"): "readdir() of a directory that opens: fails with the disk",
     ("formats/base/zstd_codec.cc", "context == nullptr"): "malloc() in libzstd must fail",
     ("formats/base/zstd_codec.cc", "ZSTD_isError(result)"): "the library clamps the level, and the other parameters are constants",
-    ("formats/q4_index.cc", "!ComputeQ4Elements(tensor->shape, &tensor->elems)"):
+    ("formats/q4/index.cc", "!ComputeQ4Elements(tensor->shape, &tensor->elems)"):
         "ValidateQ4Tensor() behind it refuses the same shapes in the same words",
-    ("formats/shard_index.cc", "payload.tensors.size() + header.tensors.size() > limits::kTensorsPerCheckpoint"):
+    ("formats/source/shard_index.cc", "payload.tensors.size() + header.tensors.size() > limits::kTensorsPerCheckpoint"):
         "takes shards with over a million tensors together: seconds of every test run",
-    ("formats/shard_index.cc", "!CheckedAdd(total_bytes, tensor.bytes, &total_bytes)"): "takes files of 2^64 bytes together",
-    ("formats/tensor.cc", "static_cast<std::size_t>(kDTypes[i].dtype) != i + 1"): "a static_assert; what it refuses does not compile",
+    ("formats/source/shard_index.cc", "!CheckedAdd(total_bytes, tensor.bytes, &total_bytes)"): "takes files of 2^64 bytes together",
+    ("formats/tensor/tensor.cc", "static_cast<std::size_t>(kDTypes[i].dtype) != i + 1"): "a static_assert; what it refuses does not compile",
 }
 
 

@@ -52,10 +52,11 @@ case "${1:-}" in
       tail -n 1 build/asan/$program.log
     done ;;
   tsan)
-    sanitized tsan libconvert_tests load_test
-    build/tsan/tests/loader/load_test >build/tsan/load_test.log 2>&1 &
+    sanitized tsan libconvert_convert_test libconvert_engine_test load_test
+    build/tsan/tests/libconvert/load/load_test >build/tsan/load_test.log 2>&1 &
     beside=$!
-    build/tsan/tests/libconvert/libconvert_tests '[threads]'
+    build/tsan/tests/libconvert/libconvert_engine_test '[threads]'
+    build/tsan/tests/libconvert/libconvert_convert_test '[threads]'
     wait "$beside" || { tail -n 200 build/tsan/load_test.log; exit 1; }
     beside=
     tail -n 3 build/tsan/load_test.log ;;

@@ -9,7 +9,7 @@
 #include <utility>
 
 #include "formats/base/text.h"
-#include "libconvert/version.h"
+#include "libconvert/base/version.h"
 #include "tools/usage_issues.h"
 
 namespace q4 {
@@ -58,7 +58,8 @@ absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char**
   } catch (const CLI::ParseError& error) {
     return Fail(kBadFlag, {}, {}, error.what());
   } catch (const std::out_of_range&) {
-    // CLI11 lets this one through where a flag is given a number that no integer holds: --double-quant=99999999999999999999.
+    // CLI11 lets this one through where a flag is given a number that no integer holds:
+    // --double-quant=99999999999999999999.
     return Fail(kBadFlag, {}, {}, "a number is too large");
   }
   return std::nullopt;
@@ -68,20 +69,20 @@ absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char**
 
 absl::StatusOr<std::uint64_t> ParseSize(const std::string& text) {
   static constexpr std::array<std::pair<std::string_view, double>, 15> kUnits{{{"", 1},
-                                                                              {"B", 1},
-                                                                              {"K", 1e3},
-                                                                              {"KB", 1e3},
-                                                                              {"KiB", 1024.0},
-                                                                              {"M", 1e6},
-                                                                              {"MB", 1e6},
-                                                                              {"MiB", 1048576.0},
-                                                                              {"G", 1e9},
-                                                                              {"GB", 1e9},
-                                                                              {"GiB", 1073741824.0},
-                                                                              {"T", 1e12},
-                                                                              {"TB", 1e12},
-                                                                              {"TiB", 1099511627776.0},
-                                                                              {"EiB", 1152921504606846976.0}}};
+                                                                               {"B", 1},
+                                                                               {"K", 1e3},
+                                                                               {"KB", 1e3},
+                                                                               {"KiB", 1024.0},
+                                                                               {"M", 1e6},
+                                                                               {"MB", 1e6},
+                                                                               {"MiB", 1048576.0},
+                                                                               {"G", 1e9},
+                                                                               {"GB", 1e9},
+                                                                               {"GiB", 1073741824.0},
+                                                                               {"T", 1e12},
+                                                                               {"TB", 1e12},
+                                                                               {"TiB", 1099511627776.0},
+                                                                               {"EiB", 1152921504606846976.0}}};
   double number = 0;
   const char* const end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
@@ -96,7 +97,8 @@ absl::StatusOr<std::uint64_t> ParseSize(const std::string& text) {
 
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ConvertFlags* flags) {
   CLI::App app("Quantizes a checkpoint to 4 bits, once, into one sealed .q4 file.", "q4convert");
-  app.add_option("INPUT", flags->input, "A .safetensors file, a *.safetensors.index.json or a model directory")->required();
+  app.add_option("INPUT", flags->input, "A .safetensors file, a *.safetensors.index.json or a model directory")
+      ->required();
   app.add_option("-o,--output", flags->output, "The container to write, NAME.q4")->required();
   app.add_option("--type", flags->type, "Code book")->check(CLI::IsMember({"nf4", "fp4"}))->capture_default_str();
   app.add_option("--block-size", flags->block_size, "Elements per scale")
@@ -107,20 +109,20 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
       ->check(CLI::IsMember({"absmax", "mse"}))
       ->capture_default_str();
   app.add_option_function<std::vector<std::string>>(
-      "--include",
-      [flags](const std::vector<std::string>& values) {
-        for (const std::string& value : values) flags->patterns.push_back({true, value});
-      },
-      "Quantize tensors whose name matches; repeatable, the last match of --include and --exclude wins")
+         "--include",
+         [flags](const std::vector<std::string>& values) {
+           for (const std::string& value : values) flags->patterns.push_back({true, value});
+         },
+         "Quantize tensors whose name matches; repeatable, the last match of --include and --exclude wins")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->trigger_on_parse();
   app.add_option_function<std::vector<std::string>>(
-      "--exclude",
-      [flags](const std::vector<std::string>& values) {
-        for (const std::string& value : values) flags->patterns.push_back({false, value});
-      },
-      "Keep tensors whose name matches as they are; repeatable")
+         "--exclude",
+         [flags](const std::vector<std::string>& values) {
+           for (const std::string& value : values) flags->patterns.push_back({false, value});
+         },
+         "Keep tensors whose name matches as they are; repeatable")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->trigger_on_parse();
@@ -137,7 +139,8 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
       ->transform(SizeText());
   app.add_flag("--force", flags->force, "Replace an existing output, atomically");
   app.add_flag("--no-resume", flags->no_resume, "Ignore what an interrupted run left");
-  app.add_option("--sync-every", flags->sync_every, "Work that an interruption may cost, as bytes of output (default 256MiB)")
+  app.add_option("--sync-every", flags->sync_every,
+                 "Work that an interruption may cost, as bytes of output (default 256MiB)")
       ->transform(SizeText());
   app.add_flag("--dry-run", flags->dry_run, "Print the plan and the exact output size; write nothing");
   app.add_option("--source-digest", flags->source_digest, "What identifies each source file in the provenance")
@@ -145,7 +148,8 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
       ->capture_default_str();
   app.add_option("--report", flags->report, "Write the conversion report (JSON) to this file");
   app.add_option("--max-nmse", flags->max_nmse, "Fail (6), leaving no output, when a tensor's NMSE exceeds this");
-  app.add_option("--gate", flags->gate, "Gate file (docs/gates.md), or 'default'; fail (6), leaving no output, on a breach");
+  app.add_option("--gate", flags->gate,
+                 "Gate file (docs/gates.md), or 'default'; fail (6), leaving no output, on a breach");
   app.add_option("--on-nonfinite", flags->on_nonfinite, "A tensor with NaN or infinity: fail, or keep it unquantized")
       ->check(CLI::IsMember({"error", "keep"}))
       ->capture_default_str();
@@ -159,7 +163,8 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, InspectFlags* flags) {
   CLI::App app("Says what is in a .q4 container or a safetensors checkpoint, reading its header and index only.",
                "q4inspect");
-  app.add_option("FILE", flags->file, "A .q4 file, NAME.q4.index.json, .safetensors file or model directory")->required();
+  app.add_option("FILE", flags->file, "A .q4 file, NAME.q4.index.json, .safetensors file or model directory")
+      ->required();
   app.add_flag("--tensors", flags->tensors, "A table of all tensors");
   app.add_flag("--tree", flags->tree, "The module tree, layers that are alike shown once");
   auto* tensor = app.add_option("--tensor", flags->tensor, "One tensor in depth");
@@ -181,12 +186,14 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
 }
 
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, VerifyFlags* flags) {
-  CLI::App app("Checks every byte of a .q4 container and, with --against, every code against the original.", "q4verify");
+  CLI::App app("Checks every byte of a .q4 container and, with --against, every code against the original.",
+               "q4verify");
   app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
   auto* against = app.add_option("--against", flags->against, "The original checkpoint: recompute everything from it");
   app.add_option("--tensor", flags->tensor, "Compare only tensors whose name matches this regular expression")
       ->needs(against);
-  app.add_option("--sample", flags->sample, "Compare this percentage of the data, a reproducible choice")->needs(against);
+  app.add_option("--sample", flags->sample, "Compare this percentage of the data, a reproducible choice")
+      ->needs(against);
   app.add_option("--threads", flags->threads, "Worker threads (default: all cores)")->check(CLI::Range(1u, 1024u));
   app.add_option("--max-memory", flags->max_memory, "Bound on host memory (default 2GiB)")->transform(SizeText());
   app.add_option("--max-nmse", flags->max_nmse, "Fail (6) when a tensor's or the model's NMSE exceeds this");

@@ -1,4 +1,5 @@
-// The command lines of the four tools: one struct each, filled by ParseFlags(). options.cc is the only includer of CLI11.
+// The command lines of the four tools: one struct each, filled by ParseFlags(). options.cc is the only includer of
+// CLI11.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/status.h"
-#include "libconvert/policy.h"
+#include "libconvert/policy/policy.h"
 
 namespace q4 {
 
@@ -42,8 +43,8 @@ struct ConvertFlags {
 struct InspectFlags {
   std::string file;
   bool tensors = false, stats = false, hist = false, files = false, lint = false, tree = false;
-  std::string tensor;           // --tensor NAME
-  std::string dump;             // --dump START:COUNT, with --tensor
+  std::string tensor;  // --tensor NAME
+  std::string dump;    // --dump START:COUNT, with --tensor
   std::string sort, filter, diff;
   std::string color = "auto";
   bool follow_symlinks = false;
@@ -70,11 +71,11 @@ struct VerifyFlags {
 
 struct ExportFlags {
   std::string file, output;
-  std::string to;                            // "bnb" | "safetensors"
-  std::string dtype = "same";                // of --to safetensors
-  std::string tensor;                        // --tensor RE
-  std::string quant_storage = "uint8";       // of --to bnb
-  std::string compute_dtype = "float32";     // of --to bnb
+  std::string to;                         // "bnb" | "safetensors"
+  std::string dtype = "same";             // of --to safetensors
+  std::string tensor;                     // --tensor RE
+  std::string quant_storage = "uint8";    // of --to bnb
+  std::string compute_dtype = "float32";  // of --to bnb
   std::uint64_t shard_size = 0;
   unsigned threads = 0;
   std::uint64_t max_memory = std::uint64_t{2} << 30;
@@ -84,8 +85,8 @@ struct ExportFlags {
   int verbose = 0;
 };
 
-// Fills `flags`. Returns text to print instead of running (--help, --version), or nothing; a bad command line is a usage
-// error (exit code 1).
+// Fills `flags`. Returns text to print instead of running (--help, --version), or nothing; a bad command line is a
+// usage error (exit code 1).
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ConvertFlags* flags);
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, InspectFlags* flags);
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, VerifyFlags* flags);

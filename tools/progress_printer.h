@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "libconvert/progress.h"
+#include "libconvert/base/progress.h"
 
 namespace q4 {
 

@@ -9,12 +9,12 @@
 
 #include "formats/base/atomic_file.h"
 #include "formats/base/limits.h"
-#include "formats/checkpoint.h"
-#include "libconvert/convert.h"
-#include "libconvert/convert_report.h"
-#include "libconvert/device.h"
-#include "libconvert/report_text.h"
-#include "libconvert/thread_pool.h"
+#include "formats/source/checkpoint.h"
+#include "libconvert/base/thread_pool.h"
+#include "libconvert/convert/convert.h"
+#include "libconvert/convert/report.h"
+#include "libconvert/engine/device.h"
+#include "libconvert/report/text.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
 #include "tools/tool_main.h"
@@ -73,7 +73,8 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   FileSystem& fs = PosixFileSystem();
   std::vector<Gate> gates;
-  if (flags.max_nmse) gates.push_back(FlagGate("--max-nmse", "nmse", /*is_maximum=*/true, *flags.max_nmse, kNmseTooHigh));
+  if (flags.max_nmse)
+    gates.push_back(FlagGate("--max-nmse", "nmse", /*is_maximum=*/true, *flags.max_nmse, kNmseTooHigh));
   if (!flags.gate.empty()) {
     Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(fs, flags.gate));
     gates.push_back(std::move(gate));
@@ -88,8 +89,8 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   ToolResult result;
   if (flags.dry_run) {
     Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
-    result.output = flags.json ? PlanJson(*checkpoint, plan, options, threads)
-                               : PlanText(*checkpoint, plan, options, threads);
+    result.output =
+        flags.json ? PlanJson(*checkpoint, plan, options, threads) : PlanText(*checkpoint, plan, options, threads);
     return result;
   }
   const auto begin = std::chrono::steady_clock::now();
@@ -122,9 +123,10 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   result.notes = report.notes;
   if (!chosen.note.empty()) result.notes.insert(result.notes.begin(), chosen.note);
   if (flags.verbose > 0) {
-    result.notes.push_back(fmt::format("{} threads, {}; {:.3f} s to start devices, {:.3f} s to convert, {:.3f} s to sync; {} MiB held",
-                                       threads, chosen.engine != nullptr ? "GPU" : "CPU", opening.count(), report.convert_seconds,
-                                       report.publish_seconds, report.peak_budget_bytes >> 20));
+    result.notes.push_back(
+        fmt::format("{} threads, {}; {:.3f} s to start devices, {:.3f} s to convert, {:.3f} s to sync; {} MiB held",
+                    threads, chosen.engine != nullptr ? "GPU" : "CPU", opening.count(), report.convert_seconds,
+                    report.publish_seconds, report.peak_budget_bytes >> 20));
   }
   if (!flags.report.empty()) {
     Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, ConvertReportJson(report, seconds), /*replace=*/true));

@@ -2,7 +2,7 @@
 #include <optional>
 #include <string_view>
 
-#include "libconvert/export.h"
+#include "libconvert/export/export.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
 #include "tools/tool_main.h"

@@ -1,15 +1,15 @@
 // q4inspect: says what is in a .q4 container or a checkpoint, reading its header and index only.  See
 // docs/q4inspect.md.
-#include "libconvert/inspect.h"
-#include "libconvert/inspect_diff.h"
-#include "libconvert/inspect_issues.h"
-#include "libconvert/inspect_json.h"
-#include "libconvert/inspect_text.h"
-#include "libconvert/lint.h"
-#include "libconvert/open_model.h"
-#include "libconvert/report_json.h"
-#include "libconvert/report_text.h"
-#include "libconvert/verify.h"
+#include "libconvert/inspect/diff.h"
+#include "libconvert/inspect/inspect.h"
+#include "libconvert/inspect/inspect_issues.h"
+#include "libconvert/inspect/json.h"
+#include "libconvert/inspect/text.h"
+#include "libconvert/lint/lint.h"
+#include "libconvert/model/open_model.h"
+#include "libconvert/report/json.h"
+#include "libconvert/report/text.h"
+#include "libconvert/verify/verify.h"
 #include "tools/options.h"
 #include "tools/terminal.h"
 #include "tools/tool_main.h"
@@ -17,9 +17,10 @@
 namespace q4 {
 namespace {
 
-// A container beside a checkpoint: what the checkpoint asks for and the container does not have, and by how much its decoded weights
-// are off.
-absl::StatusOr<ToolResult> DiffWithSource(const std::string& container, const std::string& source, const InspectFlags& flags) {
+// A container beside a checkpoint: what the checkpoint asks for and the container does not have, and by how much its
+// decoded weights are off.
+absl::StatusOr<ToolResult> DiffWithSource(const std::string& container, const std::string& source,
+                                          const InspectFlags& flags) {
   VerifyOptions options;
   options.against = source;
   options.source_options.follow_symlinks = flags.follow_symlinks;
@@ -44,7 +45,7 @@ absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
     if (!is_quantized) return DiffWithSource(left_is_container ? flags.file : flags.diff, checkpoint, flags);
   }
   Q4_ASSIGN_OR_RETURN(const DiffReport report,
-                      left_is_container && right_is_container
+                      left_is_container&& right_is_container
                           ? DiffContainers(PosixFileSystem(), flags.file, flags.diff)
                           : DiffWithCheckpoint(PosixFileSystem(), flags.file, flags.diff, open));
   ToolResult result;
@@ -63,7 +64,8 @@ absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
   return result;
 }
 
-absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const OpenOptions& open, const InspectReport& report) {
+absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const OpenOptions& open,
+                                                const InspectReport& report) {
   const InspectTensor* tensor = FindTensor(report, flags.tensor);
   if (tensor == nullptr) return Fail(kNoSuchTensor, flags.file, flags.tensor);
   InspectDetail detail;
@@ -71,7 +73,8 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
   detail.list_tensors = detail.stats = true;
   if (!flags.dump.empty()) {
     Q4_ASSIGN_OR_RETURN(const DumpRange range, ParseDumpRange(flags.dump));
-    Q4_ASSIGN_OR_RETURN(detail.dump, DumpTensor(PosixFileSystem(), flags.file, open, flags.tensor, range.start, range.count));
+    Q4_ASSIGN_OR_RETURN(detail.dump,
+                        DumpTensor(PosixFileSystem(), flags.file, open, flags.tensor, range.start, range.count));
   }
   ToolResult result;
   if (flags.json) {

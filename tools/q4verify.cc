@@ -4,9 +4,9 @@
 #include <utility>
 
 #include "fmt/format.h"
-#include "libconvert/report_json.h"
-#include "libconvert/report_text.h"
-#include "libconvert/verify.h"
+#include "libconvert/report/json.h"
+#include "libconvert/report/text.h"
+#include "libconvert/verify/verify.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
 #include "tools/report_files.h"

@@ -4,11 +4,11 @@
 #include <cstdint>
 
 #include "formats/base/status.h"
-#include "formats/checkpoint.h"
-#include "formats/q4_reader.h"
-#include "libconvert/report_html.h"
-#include "libconvert/report_junit.h"
-#include "libconvert/report_markdown.h"
+#include "formats/q4/reader.h"
+#include "formats/source/checkpoint.h"
+#include "libconvert/report/html.h"
+#include "libconvert/report/junit.h"
+#include "libconvert/report/markdown.h"
 #include "tools/usage_issues.h"
 
 namespace q4 {

@@ -9,7 +9,7 @@
 #include "absl/status/status.h"
 #include "formats/base/atomic_file.h"
 #include "formats/base/file.h"
-#include "libconvert/verify_report.h"
+#include "libconvert/judge/verify_report.h"
 #include "tools/options.h"
 
 namespace q4 {

@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "libconvert/text_style.h"
+#include "libconvert/base/text_style.h"
 
 namespace q4 {
 

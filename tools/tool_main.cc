@@ -33,8 +33,8 @@ void InstallSignalHandlers() {
 #endif
 }
 
-// Chunks and slabs come from the system and go back to it at once: a freed one that lingers in the allocator would count against
-// the promise of --max-memory.
+// Chunks and slabs come from the system and go back to it at once: a freed one that lingers in the allocator would
+// count against the promise of --max-memory.
 void ReturnLargeBlocks() {
 #ifdef __GLIBC__
   mallopt(M_MMAP_THRESHOLD, 1 << 20);

@@ -15,9 +15,9 @@ namespace q4 {
 
 // What a tool hands back: results for stdout, remarks for stderr, and the exit code.
 struct ToolResult {
-  std::string output;                // to stdout as it is; one JSON document when --json was given
-  std::vector<std::string> notes;    // one line each to stderr, "<tool>: <note>"; not printed with -q
-  std::vector<std::string> errors;   // the same, printed always: the problems behind a non-zero exit code
+  std::string output;               // to stdout as it is; one JSON document when --json was given
+  std::vector<std::string> notes;   // one line each to stderr, "<tool>: <note>"; not printed with -q
+  std::vector<std::string> errors;  // the same, printed always: the problems behind a non-zero exit code
   ExitCode exit_code = ExitCode::kOk;
 };
 

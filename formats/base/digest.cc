@@ -1,7 +1,7 @@
 #include "formats/base/digest.h"
 
-// The one interface of libcrypto whose state can be saved, so that a resumed run need not read what it has digested. Deprecated in
-// favour of one that cannot; the code behind both is the same.
+// The one interface of libcrypto whose state can be saved, so that a resumed run need not read what it has digested.
+// Deprecated in favour of one that cannot; the code behind both is the same.
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/sha.h>
 #include <xxhash.h>

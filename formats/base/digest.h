@@ -34,9 +34,9 @@ class Xxh3Stream {
 
 // A SHA-256 that is not finished: all that a later process needs to go on with it.
 struct Sha256State {
-  std::array<std::uint32_t, 8> chain{};     // H of FIPS 180-4, after the whole blocks
-  std::array<std::uint8_t, 64> pending{};   // the first bytes % 64 of it: those of the block that is not full yet
-  std::uint64_t bytes = 0;                  // all so far, below 2^60
+  std::array<std::uint32_t, 8> chain{};    // H of FIPS 180-4, after the whole blocks
+  std::array<std::uint8_t, 64> pending{};  // the first bytes % 64 of it: those of the block that is not full yet
+  std::uint64_t bytes = 0;                 // all so far, below 2^60
   bool operator==(const Sha256State&) const = default;
 };
 

@@ -42,7 +42,7 @@ class RandomAccessFile {
   virtual void Prefetch(std::uint64_t offset, std::uint64_t bytes) const = 0;
   // An error unless size and modification time are still those at open ("input changed while reading").
   virtual absl::Status CheckUnchanged() const = 0;
-  virtual std::uint64_t size() const = 0;            // at open
+  virtual std::uint64_t size() const = 0;                 // at open
   virtual std::int64_t modified_nanoseconds() const = 0;  // at open, since 1970
   virtual const std::string& path() const = 0;
   virtual FileIdentity identity() const = 0;
@@ -52,7 +52,8 @@ class RandomAccessFile {
   std::span<std::uint8_t> InsideFile(std::uint64_t offset, std::span<std::uint8_t> out) const;
 };
 
-// A file open for writing. Not thread-safe, but for Sync(), which may run beside writes: it covers those that ended before it.
+// A file open for writing. Not thread-safe, but for Sync(), which may run beside writes: it covers those that ended
+// before it.
 class WritableFile {
  public:
   virtual ~WritableFile() = default;

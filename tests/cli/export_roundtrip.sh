@@ -1,7 +1,7 @@
 #!/bin/sh
 # export_roundtrip.sh TOOLS CHECKPOINTS: checkpoint -> q4convert -> q4export gives, byte for byte, the directory that
 # transformers saved for the same settings (CHECKPOINTS/README.md). Double-quantized scales differ by design; those are
-# compared in tests/libconvert/export_test.cc.
+# compared in tests/libconvert/export/export_test.cc.
 set -u
 tools=$1
 checkpoints=$2

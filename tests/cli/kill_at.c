@@ -1,6 +1,6 @@
-/* Preloaded into a tool: ends the process, as the power would, right before the N-th call that changes what is on the disk.
- * Environment: Q4_KILL_AT=N, counted from 1; without it calls are only counted. Q4_KILL_COUNT=FILE: at its end the process writes
- * the number of its calls there. */
+/* Preloaded into a tool: ends the process, as the power would, right before the N-th call that changes what is on the
+ * disk. Environment: Q4_KILL_AT=N, counted from 1; without it calls are only counted. Q4_KILL_COUNT=FILE: at its end
+ * the process writes the number of its calls there. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>

@@ -10,10 +10,10 @@
 #include <new>
 #include <utility>
 
-#include "formats/q4_reader.h"
-#include "formats/q4_verify.h"
-#include "formats/safetensors.h"
-#include "formats/shard_index.h"
+#include "formats/q4/reader.h"
+#include "formats/q4/verify.h"
+#include "formats/source/safetensors.h"
+#include "formats/source/shard_index.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/support/memory_file_system.h"
 

@@ -1,5 +1,5 @@
 // Earlier reports as baselines. One that is accepted is compared with a small report without harm.
-#include "libconvert/baseline.h"
+#include "libconvert/judge/baseline.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/fuzz/small_report.h"
 

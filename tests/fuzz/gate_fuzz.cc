@@ -1,6 +1,6 @@
 // Gate files. One that is accepted judges a small report without harm, and twice alike.
-#include "libconvert/gate.h"
-#include "libconvert/gate_judge.h"
+#include "libconvert/judge/gate.h"
+#include "libconvert/judge/gate_judge.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/fuzz/small_report.h"
 

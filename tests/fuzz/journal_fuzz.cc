@@ -6,7 +6,7 @@
 #include <array>
 #include <vector>
 
-#include "libconvert/journal.h"
+#include "libconvert/convert/journal.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace q4::fuzz {
@@ -29,7 +29,7 @@ void AppendU64(std::uint64_t value, Bytes* out) {
   out->insert(out->end(), bytes.begin(), bytes.end());
 }
 
-// A second writing of what libconvert/journal.h describes.
+// A second writing of what libconvert/convert/journal.h describes.
 MadeJournal MakeJournal(FuzzInput input) {
   constexpr std::string_view kMagic = "Q4JRNL\r\n";
   MadeJournal made;

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <string>
 
-#include "libconvert/name_pattern.h"
+#include "libconvert/base/name_pattern.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace q4::fuzz {

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "libconvert/policy.h"
+#include "libconvert/policy/policy.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace q4::fuzz {

@@ -1,5 +1,5 @@
 // The provenance of a container, as inspector and verifier look into it.
-#include "libconvert/provenance_view.h"
+#include "libconvert/model/provenance_view.h"
 #include "tests/fuzz/fuzz_target.h"
 
 Q4_FUZZ_TARGET(provenance) {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "formats/q4_chunk.h"
+#include "formats/q4/chunk.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace q4::fuzz {

@@ -4,9 +4,9 @@
 #include <vector>
 
 #include "formats/base/checked_math.h"
-#include "formats/q4_index.h"
-#include "formats/q4_parts.h"
-#include "formats/q4_validate.h"
+#include "formats/q4/index.h"
+#include "formats/q4/parts.h"
+#include "formats/q4/validate.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace q4::fuzz {

@@ -11,7 +11,7 @@
 
 #include "formats/base/byte_reader.h"
 #include "formats/base/byte_writer.h"
-#include "formats/q4_layout.h"
+#include "formats/q4/layout.h"
 
 // libFuzzer's own mutation, in place; returns the new size.
 extern "C" std::size_t LLVMFuzzerMutate(std::uint8_t* data, std::size_t size, std::size_t max_size);

@@ -3,8 +3,8 @@
 #include <string>
 #include <vector>
 
-#include "formats/q4_reader.h"
-#include "formats/q4_verify.h"
+#include "formats/q4/reader.h"
+#include "formats/q4/verify.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/support/memory_file_system.h"
 #include "tests/support/q4_builder.h"

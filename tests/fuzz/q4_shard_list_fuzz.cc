@@ -1,5 +1,5 @@
 // The list of the shards of a model. What the parser accepts is written and read again unchanged.
-#include "formats/q4_shards.h"
+#include "formats/q4/shards.h"
 #include "tests/fuzz/fuzz_target.h"
 
 Q4_FUZZ_TARGET(q4_shard_list) {

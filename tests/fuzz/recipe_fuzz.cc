@@ -1,5 +1,5 @@
 // Recipes. The canonical text of an accepted one gives the same rules again.
-#include "libconvert/recipe.h"
+#include "libconvert/policy/recipe.h"
 #include "tests/fuzz/fuzz_target.h"
 
 Q4_FUZZ_TARGET(recipe) {

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "formats/safetensors.h"
-#include "formats/safetensors_writer.h"
-#include "formats/sniff.h"
+#include "formats/exchange/safetensors_writer.h"
+#include "formats/source/safetensors.h"
+#include "formats/source/sniff.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace q4::fuzz {

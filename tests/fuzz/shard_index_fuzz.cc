@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <vector>
 
-#include "formats/safetensors_writer.h"
-#include "formats/shard_index.h"
+#include "formats/exchange/safetensors_writer.h"
+#include "formats/source/shard_index.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/support/memory_file_system.h"
 

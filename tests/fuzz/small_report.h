@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "libconvert/verify_groups.h"
-#include "libconvert/verify_report.h"
+#include "libconvert/judge/verify_groups.h"
+#include "libconvert/judge/verify_report.h"
 
 namespace q4::fuzz {
 

@@ -2,13 +2,13 @@
 
 VERDICT = (
     "a verdict of q4verify on a right container and another source, or on limits",
-    "tests/libconvert/verify_test.cc",
+    "tests/libconvert/verify/verify_test.cc",
 )
-GATE = ("gate files and baselines, which belong to the user", "tests/libconvert/gate_test.cc")
-LOADER = ("the loader's interface, which no tool uses", "tests/loader/load_test.cc")
-LINT = ("a finding of q4inspect --lint, which breaks each rule", "tests/libconvert/lint_test.cc")
-EXPORT = ("a model that is right but cannot be exported so", "tests/libconvert/export_test.cc")
-GPU = ("needs a GPU", "tests/libconvert/slab_engine_test.cc")
+GATE = ("gate files and baselines, which belong to the user", "tests/libconvert/judge/gate_test.cc")
+LOADER = ("the loader's interface, which no tool uses", "tests/libconvert/load/load_test.cc")
+LINT = ("a finding of q4inspect --lint, which breaks each rule", "tests/libconvert/lint/lint_test.cc")
+EXPORT = ("a model that is right but cannot be exported so", "tests/libconvert/export/export_test.cc")
+GPU = ("needs a GPU", "tests/libconvert/engine/slab_engine_test.cc")
 
 ISSUES = {
     1002: ("where a report goes", "tests/cli/reports_test.py"),
@@ -26,24 +26,24 @@ ISSUES = {
     **{number: LINT for number in [*range(6501, 6509), *range(6511, 6520), *range(6521, 6524), *range(6531, 6538),
                                    *range(6541, 6546), *range(6551, 6564)]},
     **{number: VERDICT for number in range(6201, 6217) if number != 6213},
-    6218: ("a verdict, as above", "tests/libconvert/verify_report_test.cc"),
-    6403: ("asked of a --diff with a damaged bitsandbytes weight", "tests/libconvert/inspect_bnb_test.cc"),
-    6219: ("a --tensor that matches nothing", "tests/libconvert/verify_report_test.cc"),
+    6218: ("a verdict, as above", "tests/libconvert/verify/report_test.cc"),
+    6403: ("asked of a --diff with a damaged bitsandbytes weight", "tests/libconvert/inspect/bnb_test.cc"),
+    6219: ("a --tensor that matches nothing", "tests/libconvert/verify/report_test.cc"),
     **{number: VERDICT for number in range(6302, 6305)},
     **{number: GATE for number in (*range(4201, 4207), *range(6305, 6309))},
-    7060: ("asked for by a caller, not by a file", "tests/formats/q4_reader_test.cc"),
-    7061: ("asked for by a caller, not by a file", "tests/formats/q4_writer_test.cc"),
-    7062: ("needs a million tensors in one container", "tests/formats/q4_writer_test.cc"),
-    7063: ("asked for by a caller, not by a file", "tests/formats/q4_model_test.cc"),
-    8008: ("an interrupted export", "tests/libconvert/export_test.cc"),
-    8009: ("needs more than 10,000 files of an export", "tests/libconvert/export_files_test.cc"),
+    7060: ("asked for by a caller, not by a file", "tests/formats/q4/reader_test.cc"),
+    7061: ("asked for by a caller, not by a file", "tests/formats/q4/writer_test.cc"),
+    7062: ("needs a million tensors in one container", "tests/formats/q4/writer_test.cc"),
+    7063: ("asked for by a caller, not by a file", "tests/formats/q4/model_test.cc"),
+    8008: ("an interrupted export", "tests/libconvert/export/export_test.cc"),
+    8009: ("needs more than 10,000 files of an export", "tests/libconvert/export/files_test.cc"),
     8103: EXPORT,
     9002: ("an invariant of q4 itself, which no input can break", "tests/cli/tool_main_test.cc"),
     9101: ("memory that is short inside zstd", "tests/formats/base/zstd_codec_test.cc"),
-    9102: ("asked for by a caller, not by a file", "tests/formats/open_checkpoint_test.cc"),
-    9201: ("an invariant of q4 itself, which no input can break", "tests/libconvert/source_hasher_test.cc"),
+    9102: ("asked for by a caller, not by a file", "tests/formats/source/open_checkpoint_test.cc"),
+    9201: ("an invariant of q4 itself, which no input can break", "tests/libconvert/source/file_hasher_test.cc"),
     9301: GPU,
-    9303: ("needs a GPU", "tests/loader/load_gpu_test.cc"),
+    9303: ("needs a GPU", "tests/libconvert/load/load_gpu_test.cc"),
     9304: LOADER,
 }
 

@@ -1,5 +1,6 @@
 // Preloaded into a tool, it makes the k-th call of one kind fail, or changes what the tool sees of its machine.
-//   Q4_FAULT=CALL:K:ERRNO    the K-th call (from 1) and all later ones fail with that number; CALL is pwrite, pread, fsync, rename,
+//   Q4_FAULT=CALL:K:ERRNO    the K-th call (from 1) and all later ones fail with that number; CALL is pwrite, pread,
+//   fsync, rename,
 //                            fallocate, ftruncate or short (pwrite and pread transfer half of what is asked)
 //   Q4_FLUSH_SUBNORMALS=1    as a library built with -ffast-math does
 //   Q4_CLOCK_JUMPS=1         the clocks jump by years, to and fro
@@ -80,7 +81,9 @@ int fallocate(int fd, int mode, off_t offset, off_t bytes) {
   return Fails("fallocate") ? -1 : NEXT(int (*)(int, int, off_t, off_t), "fallocate")(fd, mode, offset, bytes);
 }
 
-int ftruncate(int fd, off_t bytes) { return Fails("ftruncate") ? -1 : NEXT(int (*)(int, off_t), "ftruncate")(fd, bytes); }
+int ftruncate(int fd, off_t bytes) {
+  return Fails("ftruncate") ? -1 : NEXT(int (*)(int, off_t), "ftruncate")(fd, bytes);
+}
 
 // Not through dlsym(), which allocates and frees: AddressSanitizer's allocator asks for the time.
 int clock_gettime(clockid_t clock, struct timespec* now) {

@@ -415,7 +415,7 @@ def q17():
             out.unlink()
 
         rerun("undisturbed", whole, stored, right, resumes=True)
-        step = 5 if bench.settings.sanitized else 1  # tests/libconvert/resume_test.cc flips every bit, under sanitizers too
+        step = 5 if bench.settings.sanitized else 1  # tests/libconvert/convert/resume_test.cc flips every bit, under sanitizers too
         for size in [0, 1, 47, 48, 49, *range(50, len(whole), 97 * step), len(whole) - 1]:
             rerun(f"journal torn after {size} bytes", whole[:size], stored, right, resumes=None if size > 300 else False)
         for at in [*range(0, 64, step), *range(64, len(whole), 131 * step)]:
@@ -491,7 +491,7 @@ ROWS = [
         "Q01",
         "one bit flipped",
         q01,
-        note="every byte that is not zero and a prime step over the rest; all bits in process: tests/formats/q4_integrity_test.cc",
+        note="every byte that is not zero and a prime step over the rest; all bits in process: tests/formats/q4/integrity_test.cc",
     ),
     Row("Q02", "prefixes and extensions", q02),
     Row("Q03", "newer version", q03, note="unsupported, exit code 5, as docs/format.md F9.1 asks"),
@@ -512,7 +512,7 @@ ROWS = [
         "Q17",
         "leftovers and journals",
         q17,
-        note="another version of q4 is part of the run id, as another input is: tests/libconvert/resume_test.cc",
+        note="another version of q4 is part of the run id, as another input is: tests/libconvert/convert/resume_test.cc",
     ),
     Row("Q18", "q4inspect on a large file reads its index only", q18, note="a sparse file of 5 GiB"),
 ]

@@ -483,7 +483,7 @@ ROWS = [
         "E12",
         "no such device",
         e12,
-        note="failures of a device in the middle of a run: tests/libconvert/slab_engine_test.cc",
+        note="failures of a device in the middle of a run: tests/libconvert/engine/slab_engine_test.cc",
     ),
     Row("E13", "subnormals flushed by a preloaded library", lambda: [e13]),
     Row("E14", "clock, locale, TMPDIR, umask; command lines and recipes", lambda: [e14, *usage()]),

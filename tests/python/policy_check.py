@@ -10,7 +10,7 @@ the dtype that comes out says where a tensor came from.
     python policy_check.py --compact all.json [...] --out testdata/policy/architectures.json
                                                              one example of each kind of tensor, in one line per class
 
-The result is replayed by tests/libconvert/policy_test.cc, which takes another file from Q4_POLICY_FIXTURE.
+The result is replayed by tests/libconvert/policy/policy_test.cc, which takes another file from Q4_POLICY_FIXTURE.
 Needs torch, transformers and bitsandbytes; no network and no weights.
 """
 

@@ -40,7 +40,7 @@ def main():
         for path in sorted((arguments.schemas.parent / "gates").glob("*.json")):
             gates.validate(json.loads(path.read_text()))
             checked += 1
-        # What the tools refuse (tests/libconvert/gate_test.cc), the schema refuses as well.
+        # What the tools refuse (tests/libconvert/judge/gate_test.cc), the schema refuses as well.
         for rule in ({}, {"match": "a"}, {"max_nmes": 1}, {"max_nmse": "1"}, {"max_nmse": 1, "scope": "model", "match": "a"},
                      {"max_nmse": 1, "scope": "role", "type": "nf4"}, {"max_nmse": 1, "block_size": 63}):
             if gates.is_valid({"rules": [rule]}):

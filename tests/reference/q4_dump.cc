@@ -6,8 +6,8 @@
 
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
-#include "formats/q4_reader.h"
-#include "formats/q4_verify.h"
+#include "formats/q4/reader.h"
+#include "formats/q4/verify.h"
 #include "kernels/kernels.h"
 
 namespace q4 {

@@ -10,12 +10,12 @@
 #include <string>
 #include <vector>
 
-#include "formats/q4_parts.h"
-#include "formats/q4_reader.h"
-#include "formats/q4_writer.h"
+#include "formats/q4/parts.h"
+#include "formats/q4/reader.h"
+#include "formats/q4/writer.h"
 #include "kernels/kernels.h"
-#include "libconvert/model_stats.h"
-#include "libconvert/slab.h"
+#include "libconvert/model/stats.h"
+#include "libconvert/scheme/slab.h"
 
 namespace q4::test {
 

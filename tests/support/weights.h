@@ -5,9 +5,9 @@
 #include <random>
 #include <vector>
 
-#include "formats/tensor.h"
+#include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
-#include "libconvert/slab.h"
+#include "libconvert/scheme/slab.h"
 
 namespace q4::test {
 

@@ -1,0 +1,101 @@
+// Every shard is opened and held against the list before the model is given out, so that whatever a caller finds in it
+// is covered by the model's root.
+#include <algorithm>
+
+#include "fmt/format.h"
+#include "formats/base/limits.h"
+#include "formats/q4/layout.h"
+#include "formats/q4/q4_issues.h"
+#include "formats/q4/reader.h"
+#include "formats/q4/shards.h"
+
+namespace q4 {
+namespace {
+
+// A list of shards is JSON text; everything else is left to Q4Reader, which says what is wrong with it.
+absl::StatusOr<bool> IsShardList(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path));
+  if (file->size() == 0) return false;
+  std::uint8_t first = 0;
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, {&first, 1}));
+  return first == '{' || first == ' ' || first == '\t' || first == '\r' || first == '\n';
+}
+
+absl::Status CheckShard(const Q4Reader& shard, const Q4ShardEntry& entry, std::size_t number, std::size_t count) {
+  if (shard.seal().file_bytes != entry.bytes) {
+    return Fail(kQ4ShardDiffers, shard.path(), "size",
+                GotExpected(fmt::to_string(shard.seal().file_bytes), fmt::to_string(entry.bytes)));
+  }
+  if (shard.seal().root != entry.root) {
+    return Fail(kQ4ShardDiffers, shard.path(), "root", GotExpected(HexOf(shard.seal().root), HexOf(entry.root)));
+  }
+  if (shard.index().shard != number || shard.index().shard_count != count) {
+    return Fail(kQ4ShardDiffers, shard.path(), "header",
+                GotExpected(fmt::format("shard {} of {}", shard.index().shard, shard.index().shard_count),
+                            fmt::format("shard {} of {}", number, count)));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Q4Model>> Q4Model::Open(FileSystem& fs, const std::string& path) {
+  std::unique_ptr<Q4Model> model(new Q4Model);
+  model->path_ = path;
+  Q4_ASSIGN_OR_RETURN(const bool is_list, IsShardList(fs, path));
+  Q4ShardList list;
+  if (is_list) {
+    Q4_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, path, limits::kShardIndexBytes));
+    Q4_ASSIGN_OR_RETURN(list, ParseQ4ShardList(text, path));
+    for (const Q4ShardEntry& entry : list.parts) {
+      Q4_ASSIGN_OR_RETURN(auto shard, Q4Reader::Open(fs, JoinPath(DirectoryOf(path), entry.name)));
+      Q4_RETURN_IF_ERROR(CheckShard(*shard, entry, model->shards_.size(), list.parts.size()));
+      model->shards_.push_back(std::move(shard));
+    }
+  } else {
+    Q4_ASSIGN_OR_RETURN(auto shard, Q4Reader::Open(fs, path));
+    model->shards_.push_back(std::move(shard));
+  }
+
+  std::size_t tensor_count = 0;
+  for (const auto& shard : model->shards_) tensor_count += shard->index().tensors.size();
+  model->tensors_.reserve(tensor_count);
+  for (std::size_t s = 0; s < model->shards_.size(); ++s) {
+    for (std::size_t t = 0; t < model->shards_[s]->index().tensors.size(); ++t) model->tensors_.push_back({s, t});
+  }
+  if (!is_list) return model;
+  std::sort(model->tensors_.begin(), model->tensors_.end(),
+            [&model](const Location& a, const Location& b) { return model->tensor(a).name < model->tensor(b).name; });
+  // The list names each tensor once, so a name in two shards shows as a difference.
+  const bool same = std::equal(model->tensors_.begin(), model->tensors_.end(), list.tensors.begin(), list.tensors.end(),
+                               [&model](const Location& at, const std::pair<std::string, std::uint32_t>& listed) {
+                                 return model->tensor(at).name == listed.first && at.shard == listed.second;
+                               });
+  if (!same) return Fail(kQ4ShardDiffers, path, "tensors", "the list and the shards name different ones");
+  return model;
+}
+
+const Q4Model::Location* Q4Model::Find(std::string_view name) const {
+  const auto at =
+      std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                       [this](const Location& location, std::string_view n) { return tensor(location).name < n; });
+  return at != tensors_.end() && tensor(*at).name == name ? &*at : nullptr;
+}
+
+absl::StatusOr<std::string> Q4Model::ReadFile(std::string_view name) const {
+  for (const auto& shard : shards_) {
+    for (const Q4EmbeddedFile& file : shard->index().files) {
+      if (file.name == name) return shard->ReadFile(file);
+    }
+  }
+  return Fail(kQ4NoSuchFile, path_, "file '" + std::string(name) + "'");
+}
+
+Sha256 Q4Model::root() const {
+  std::vector<Sha256> roots;
+  roots.reserve(shards_.size());
+  for (const auto& shard : shards_) roots.push_back(shard->seal().root);
+  return Q4ModelRoot(roots);
+}
+
+}  // namespace q4

@@ -1,0 +1,296 @@
+// Nothing is allocated or followed before it was checked: magic, header, footer, structure of the index. The digests of
+// the index, which take as long as decoding it, are computed meanwhile; nothing is given out, and no finding about the
+// structure reported, before they are known to be right.
+#include "formats/q4/reader.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <future>
+#include <system_error>
+
+#include "fmt/format.h"
+#include "formats/base/checked_math.h"
+#include "formats/base/limits.h"
+#include "formats/q4/chunk.h"
+#include "formats/q4/index.h"
+#include "formats/q4/layout.h"
+#include "formats/q4/q4_issues.h"
+
+namespace q4 {
+namespace {
+
+static_assert(std::endian::native == std::endian::little, "scales are copied as they lie in the file");
+
+// Section 6: where the index lies, in a file of `file_bytes`.
+absl::Status CheckFooter(const Q4Footer& footer, std::uint64_t file_bytes, std::string_view path) {
+  std::uint64_t end = 0;
+  const bool holds = footer.file_bytes == file_bytes && footer.index_bytes <= limits::kQ4IndexBytes &&
+                     footer.index_offset >= kQ4HeaderBytes &&
+                     CheckedAdd(footer.index_offset, footer.index_bytes, &end) &&
+                     CheckedAdd(end, kQ4FooterBytes, &end) && end == file_bytes;
+  if (holds) return absl::OkStatus();
+  return Fail(kQ4FooterField, path, "footer",
+              fmt::format("index of {} bytes at {}, file of {}, got {}", footer.index_bytes, footer.index_offset,
+                          footer.file_bytes, file_bytes));
+}
+
+// The header, or as much of it as an alien or cut file has; it begins with our magic.
+absl::Status ReadHeader(const RandomAccessFile& file, std::span<std::uint8_t, kQ4HeaderBytes> header) {
+  const auto present = header.first(static_cast<std::size_t>(std::min(file.size(), kQ4HeaderBytes)));
+  Q4_RETURN_IF_ERROR(file.ReadAt(0, present));
+  if (present.size() < kQ4Magic.size() || !std::equal(kQ4Magic.begin(), kQ4Magic.end(), present.begin())) {
+    return Fail(kQ4NotAContainer, file.path(), {}, "it does not begin with the magic of .q4");
+  }
+  if (file.size() < kQ4HeaderBytes + kQ4FooterBytes) {
+    return Fail(kQ4IncompleteContainer, file.path(), "footer", fmt::format("{} bytes", file.size()));
+  }
+  return absl::OkStatus();
+}
+
+// From this size on an index is worth a second thread.
+constexpr std::uint64_t kLargeIndexBytes = 1u << 20;
+
+// Starts `job` on a thread of its own, or lets it run when its result is asked for.
+template <typename Job>
+auto Start(bool beside, Job job) {
+  if (beside) {
+    try {
+      return std::async(std::launch::async, job);
+    } catch (const std::system_error&) {
+      // The process may have no more threads: slower, but no error.
+    }
+  }
+  return std::async(std::launch::deferred, job);
+}
+
+// Two threads read a large index: most of the time goes into new pages of memory.
+absl::Status ReadIndexInto(const RandomAccessFile& file, std::uint64_t offset, std::span<std::uint8_t> bytes) {
+  if (bytes.size() < kLargeIndexBytes) return file.ReadAt(offset, bytes);
+  const std::size_t half = bytes.size() / 2;
+  std::future<absl::Status> second =
+      Start(true, [&file, offset, bytes, half] { return file.ReadAt(offset + half, bytes.subspan(half)); });
+  Q4_RETURN_IF_ERROR(file.ReadAt(offset, bytes.first(half)));
+  return second.get();
+}
+
+absl::StatusOr<SharedArray<std::uint8_t>> ReadIndex(const RandomAccessFile& file, const Q4Footer& footer) {
+  // Not cleared before it is read into.
+  const std::shared_ptr<std::uint8_t> memory(new std::uint8_t[footer.index_bytes],
+                                             std::default_delete<std::uint8_t[]>());
+  const std::span<std::uint8_t> bytes(memory.get(), footer.index_bytes);
+  Q4_RETURN_IF_ERROR(ReadIndexInto(file, footer.index_offset, bytes));
+  return SharedArray<std::uint8_t>(memory, bytes.size());
+}
+
+// The digests of an index.
+struct IndexDigests {
+  std::uint64_t xxh3 = 0;
+  Sha256 root{};
+};
+
+IndexDigests DigestsOf(std::span<const std::uint8_t> header_bytes, const Sha256& file_id,
+                       std::span<const std::uint8_t> index) {
+  return {Xxh3(index, Q4Seed(file_id, Q4DigestSection::kIndex)), Q4Root(header_bytes, index)};
+}
+
+std::vector<float> AsFloats(const std::vector<std::uint8_t>& bytes) {
+  std::vector<float> floats(bytes.size() / sizeof(float));
+  std::memcpy(floats.data(), bytes.data(), floats.size() * sizeof(float));
+  return floats;
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Q4Reader>> Q4Reader::Open(FileSystem& fs, const std::string& path) {
+  std::unique_ptr<Q4Reader> reader(new Q4Reader);
+  Q4_ASSIGN_OR_RETURN(reader->file_, fs.OpenForRead(path));
+  const RandomAccessFile& file = *reader->file_;
+  std::array<std::uint8_t, kQ4HeaderBytes> header_bytes{};
+  Q4_RETURN_IF_ERROR(ReadHeader(file, header_bytes));
+  Q4_ASSIGN_OR_RETURN(const Q4Header header, Q4Header::DecodeFrom(header_bytes, path));
+
+  std::array<std::uint8_t, kQ4FooterBytes> footer_bytes{};
+  Q4_RETURN_IF_ERROR(file.ReadAt(file.size() - kQ4FooterBytes, footer_bytes));
+  Q4_ASSIGN_OR_RETURN(const Q4Footer footer, Q4Footer::DecodeFrom(footer_bytes, header.file_id, path));
+  Q4_RETURN_IF_ERROR(CheckFooter(footer, file.size(), path));
+
+  Q4_ASSIGN_OR_RETURN(const SharedArray<std::uint8_t> index_bytes, ReadIndex(file, footer));
+  std::future<IndexDigests> digests = Start(index_bytes.size() >= kLargeIndexBytes,
+                                            [&] { return DigestsOf(header_bytes, header.file_id, index_bytes); });
+  const absl::Status structure = reader->DecodeIndex(header, footer, index_bytes);
+  const IndexDigests found = digests.get();
+  if (found.xxh3 != footer.index_xxh3) return Fail(kQ4IndexDamaged, path, "index");
+  if (found.root != footer.root) return Fail(kQ4RootDiffers, path, "footer");
+  Q4_RETURN_IF_ERROR(structure);
+  reader->seal_ = {footer.root, footer.file_bytes, footer.index_offset, footer.index_bytes};
+  return reader;
+}
+
+absl::Status Q4Reader::DecodeIndex(const Q4Header& header, const Q4Footer& footer,
+                                   const SharedArray<std::uint8_t>& bytes) {
+  Q4_ASSIGN_OR_RETURN(index_, DecodeQ4Index(header, bytes, path()));
+  Q4_ASSIGN_OR_RETURN(chunk_owner_, ValidateQ4Index(index_, footer.index_offset, path()));
+  return absl::OkStatus();
+}
+
+std::int64_t Q4Reader::FindTensor(std::string_view name) const {
+  const auto at = std::lower_bound(index_.tensors.begin(), index_.tensors.end(), name,
+                                   [](const Q4Tensor& tensor, std::string_view n) { return tensor.name < n; });
+  return at != index_.tensors.end() && at->name == name ? at - index_.tensors.begin() : -1;
+}
+
+const Q4Tensor* Q4Reader::TensorOfChunk(std::uint64_t chunk) const {
+  const std::size_t owner = chunk_owner_[chunk];
+  return owner < index_.files.size() ? nullptr : &index_.tensors[owner - index_.files.size()];
+}
+
+std::string Q4Reader::DescribeChunk(std::uint64_t chunk) const {
+  const Q4Tensor* tensor = TensorOfChunk(chunk);
+  if (tensor == nullptr) {
+    const Q4EmbeddedFile& file = index_.files[chunk_owner_[chunk]];
+    return fmt::format("file '{}', chunk {}", file.name, chunk - file.first_chunk);
+  }
+  for (const Q4PartEntry& part : tensor->parts()) {
+    const std::uint64_t number = chunk - part.first_chunk;
+    if (chunk >= part.first_chunk && number < part.chunk_count) {
+      return fmt::format("tensor '{}', {}, chunk {}", tensor->name, Q4PartName(part.part), number);
+    }
+  }
+  return "tensor '" + tensor->name + "'";
+}
+
+absl::Status Q4Reader::CheckZero(std::uint64_t begin, std::uint64_t end, std::string_view before) const {
+  std::vector<std::uint8_t> padding(end - begin);
+  Q4_RETURN_IF_ERROR(file_->ReadAt(begin, padding));
+  const auto bad = std::find_if(padding.begin(), padding.end(), [](std::uint8_t byte) { return byte != 0; });
+  if (bad == padding.end()) return absl::OkStatus();
+  return Fail(kQ4PaddingNotZero, path(), before,
+              fmt::format("at byte {}", begin + static_cast<std::uint64_t>(bad - padding.begin())));
+}
+
+std::uint64_t Q4Reader::SeedOf(std::uint64_t chunk) const {
+  const Q4Tensor* tensor = TensorOfChunk(chunk);
+  Q4ChunkPlace place;
+  if (tensor == nullptr) {
+    place.section = Q4ChunkPlace::Section::kFile;
+    place.owner = chunk_owner_[chunk];
+    place.chunk = chunk - index_.files[chunk_owner_[chunk]].first_chunk;
+  } else {
+    place.owner = chunk_owner_[chunk] - index_.files.size();
+    place.chunk = chunk - tensor->first_chunk;
+  }
+  return Q4ChunkSeed(index_.file_id, place);
+}
+
+absl::StatusOr<std::vector<std::uint8_t>> Q4Reader::ReadStored(std::uint64_t chunk) const {
+  const Q4Chunk& entry = index_.chunks[chunk];
+  std::vector<std::uint8_t> stored(entry.stored_bytes);
+  Q4_RETURN_IF_ERROR(file_->ReadAt(entry.offset, stored));
+  if (Xxh3(stored, SeedOf(chunk)) != entry.xxh3) return Fail(kQ4ChunkDamaged, path(), DescribeChunk(chunk));
+  return stored;
+}
+
+absl::StatusOr<std::vector<std::uint8_t>> Q4Reader::Decode(std::uint64_t chunk,
+                                                           std::vector<std::uint8_t> stored) const {
+  auto raw = DecodeQ4Chunk(index_.chunks[chunk], std::move(stored));
+  if (!raw.ok()) return InFile(raw.status(), path() + ": " + DescribeChunk(chunk));
+  return raw;
+}
+
+absl::StatusOr<std::vector<std::uint8_t>> Q4Reader::ReadChunk(std::uint64_t chunk) const {
+  Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> stored, ReadStored(chunk));
+  return Decode(chunk, std::move(stored));
+}
+
+absl::StatusOr<std::vector<std::uint8_t>> Q4Reader::ReadPart(const Q4Tensor& tensor, Q4Part part) const {
+  const std::optional<Q4PartEntry> entry = tensor.Part(part);
+  if (!entry) return Fail(kQ4NoSuchPart, path(), "tensor '" + tensor.name + "'", Q4PartName(part));
+  std::vector<std::uint8_t> out;
+  out.reserve(entry->raw_bytes);
+  for (std::uint64_t i = 0; i < entry->chunk_count; ++i) {
+    Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> raw, ReadChunk(entry->first_chunk + i));
+    if (entry->chunk_count == 1) {
+      out = std::move(raw);
+    } else {
+      out.insert(out.end(), raw.begin(), raw.end());
+    }
+  }
+  Q4_RETURN_IF_ERROR(ValidateQ4Scales(tensor, part, out, 0, path()));
+  return out;
+}
+
+absl::StatusOr<std::string> Q4Reader::ReadFile(const Q4EmbeddedFile& file) const {
+  std::string content;
+  content.reserve(file.raw_bytes);
+  for (std::uint64_t i = 0; i < file.chunk_count; ++i) {
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> raw, ReadChunk(file.first_chunk + i));
+    content.append(raw.begin(), raw.end());
+  }
+  return content;
+}
+
+absl::Status Q4Reader::CheckPaddingBefore(std::uint64_t chunk) const {
+  const std::uint64_t begin =
+      chunk == 0 ? kQ4HeaderBytes : index_.chunks[chunk - 1].offset + index_.chunks[chunk - 1].stored_bytes;
+  if (begin == index_.chunks[chunk].offset) return absl::OkStatus();
+  return CheckZero(begin, index_.chunks[chunk].offset, "before " + DescribeChunk(chunk));
+}
+
+absl::Status Q4Reader::VerifyChunk(std::uint64_t chunk) const {
+  // In pieces that stay in a core's cache: both digests then read them from there.
+  constexpr std::uint64_t kPieceBytes = std::uint64_t{256} << 10;
+  const Q4Chunk& entry = index_.chunks[chunk];
+  std::vector<std::uint8_t> piece(std::min<std::uint64_t>(kPieceBytes, entry.stored_bytes));
+  Xxh3Stream xxh3(SeedOf(chunk));
+  Sha256Stream sha256;
+  for (std::uint64_t at = 0; at < entry.stored_bytes; at += piece.size()) {
+    piece.resize(std::min<std::uint64_t>(kPieceBytes, entry.stored_bytes - at));
+    Q4_RETURN_IF_ERROR(file_->ReadAt(entry.offset + at, piece));
+    xxh3.Update(piece);
+    sha256.Update(piece);
+  }
+  if (xxh3.Digest() != entry.xxh3) return Fail(kQ4ChunkDamaged, path(), DescribeChunk(chunk));
+  if (sha256.Finish() != entry.sha256) return Fail(kQ4ChunkReplaced, path(), DescribeChunk(chunk));
+  return CheckPaddingBefore(chunk);
+}
+
+absl::StatusOr<std::vector<std::uint8_t>> Q4Reader::ReadVerifiedChunk(std::uint64_t chunk) const {
+  Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> stored, ReadStored(chunk));
+  if (Sha256Of(stored) != index_.chunks[chunk].sha256) return Fail(kQ4ChunkReplaced, path(), DescribeChunk(chunk));
+  Q4_RETURN_IF_ERROR(CheckPaddingBefore(chunk));
+  return Decode(chunk, std::move(stored));
+}
+
+absl::Status Q4Reader::VerifyTail() const {
+  const std::uint64_t begin =
+      index_.chunks.empty() ? kQ4HeaderBytes : index_.chunks.back().offset + index_.chunks.back().stored_bytes;
+  return CheckZero(begin, seal_.index_offset, "before the index");
+}
+
+absl::StatusOr<Q4TensorData> ReadQ4Tensor(const Q4Reader& reader, const Q4Tensor& tensor) {
+  Q4TensorData data;
+  for (const Q4PartEntry& part : tensor.parts()) {
+    Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> bytes, reader.ReadPart(tensor, part.part));
+    switch (part.part) {
+      case Q4Part::kData:
+        data.data = std::move(bytes);
+        break;
+      case Q4Part::kCodes:
+        data.codes = std::move(bytes);
+        break;
+      case Q4Part::kScales:
+        data.scales = AsFloats(bytes);
+        break;
+      case Q4Part::kScaleCodes:
+        data.scale_codes = std::move(bytes);
+        break;
+      case Q4Part::kScales2:
+        data.scales2 = AsFloats(bytes);
+        break;
+    }
+  }
+  return data;
+}
+
+}  // namespace q4

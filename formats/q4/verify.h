@@ -1,0 +1,23 @@
+// The check of every byte of an open container, whose header, index and footer Q4Reader::Open() has checked (F7.6).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+
+#include "absl/status/status.h"
+#include "formats/q4/reader.h"
+
+namespace q4 {
+
+// One chunk: its digests, the padding before it, that it decodes, and F3.6. Errors name tensor and chunk.
+// Thread-safe, so that a container can be verified on all cores: this for every chunk, and Q4Reader::VerifyTail()
+// once.
+absl::Status VerifyQ4Chunk(const Q4Reader& reader, std::uint64_t chunk);
+
+// All chunks and all padding, in file order. Calls `problem` for each that fails and returns their number.
+std::uint64_t VerifyQ4Container(const Q4Reader& reader, const std::function<void(const absl::Status&)>& problem);
+
+// The first problem, or OK.
+absl::Status VerifyQ4Container(const Q4Reader& reader);
+
+}  // namespace q4

@@ -1,0 +1,82 @@
+// A checkpoint: named tensors in one or more files, and the configuration and tokenizer files that travel with them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "formats/base/file.h"
+#include "formats/source/companions.h"
+#include "formats/tensor/tensor.h"
+
+namespace q4 {
+
+// One file that holds tensor payload.
+struct CheckpointFile {
+  std::string name;  // plain file name, as in the shard index
+  std::shared_ptr<RandomAccessFile> file;
+  std::uint64_t payload_offset = 0;  // first payload byte; all before it is header
+};
+
+// A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
+// thread-safe.
+class Checkpoint {
+ public:
+  Checkpoint(std::string path, std::string format, std::vector<CheckpointFile> files, std::vector<TensorInfo> tensors,
+             std::vector<CompanionFile> companions);
+
+  // The path as given on the command line.
+  const std::string& path() const { return path_; }
+  // "safetensors", "safetensors-sharded"
+  const std::string& format() const { return format_; }
+  const std::vector<CheckpointFile>& files() const { return files_; }
+  // In payload order: by file, then by offset. Names are unique.
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  // Bytewise sorted by name.
+  const std::vector<CompanionFile>& companions() const { return companions_; }
+  // nullptr when there is no such tensor.
+  const TensorInfo* Find(std::string_view name) const;
+
+  // Reads bytes [begin, begin + out.size()) of the tensor.
+  absl::Status Read(const TensorInfo& tensor, std::uint64_t begin, std::span<std::uint8_t> out) const;
+  // The companion config.json as text, unparsed, or "" when there is none.
+  absl::StatusOr<std::string> ConfigJson(FileSystem& fs) const;
+  // Errors if any payload file changed since it was opened.
+  absl::Status CheckUnchanged() const;
+
+ private:
+  std::string path_, format_;
+  std::vector<CheckpointFile> files_;
+  std::vector<TensorInfo> tensors_;
+  std::vector<CompanionFile> companions_;
+  std::vector<std::uint32_t> by_name_;  // indices into tensors_, bytewise sorted by name
+};
+
+struct OpenOptions {
+  // The path given to OpenCheckpoint() may always be a symbolic link. Files found through it (shards that an index
+  // names, the checkpoint in a directory, companions) are refused when they are links, unless this is true: a foreign
+  // directory could link to any file of this machine. Hugging Face caches consist of such links.
+  bool follow_symlinks = false;
+  bool allow_empty = false;  // false: a checkpoint without tensors is an error
+};
+
+// Opens a .safetensors file, a *.safetensors.index.json, or a Hugging Face model directory. The content decides what a
+// file is, never its extension; one of another known kind is named in the error: Git LFS pointer, gzip, zip, HTML,
+// PyTorch, GGUF, .q4.
+//
+// A directory must hold exactly one checkpoint: model.safetensors, or model.safetensors.index.json (both only if the
+// index names model.safetensors), or otherwise a single shard index, or otherwise a single .safetensors file.
+//
+// Companions (companions.h) come from the directory of the checkpoint; for a lone file not named model*.safetensors
+// only if config.json lies beside it, as such a file may just as well lie in a download folder.
+//
+// Errors: exit code 3 for whatever is malformed or inconsistent, 5 for other formats and for sub-byte types, 2 for I/O.
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const std::string& path,
+                                                           const OpenOptions& options = {});
+
+}  // namespace q4

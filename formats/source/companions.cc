@@ -1,0 +1,98 @@
+#include "formats/source/companions.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/source/checkpoint_issues.h"
+#include "formats/source/shard_index.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::array<std::string_view, 13> kRefusedEndings = {".py",   ".so",   ".safetensors", ".bin", ".pt",
+                                                              ".pth",  ".ckpt", ".gguf",        ".h5",  ".msgpack",
+                                                              ".onnx", ".q4",   ".index.json"};
+constexpr std::array<std::string_view, 6> kAdmittedEndings = {".json", ".txt", ".model", ".jinja", ".tiktoken", ".md"};
+
+// Adds `name` if it is a regular file; anything else that merely has such a name is passed over, except a symbolic
+// link.
+absl::Status AddIfRegular(FileSystem& fs, const std::string& directory, const std::string& name, SymbolicLinks links,
+                          std::vector<CompanionFile>* companions) {
+  const std::string path = JoinPath(directory, name);
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (info.is_symlink && links == SymbolicLinks::kRefuse) return Fail(kSymbolicLink, path, {});
+  if (info.is_symlink && !info.exists) return Fail(kNotARegularFile, path, {}, "the link leads nowhere");
+  if (!info.is_regular) return absl::OkStatus();
+  if (info.size > limits::kEmbeddedFileBytes) {
+    return Fail(
+        kCompanionTooLarge, path, {},
+        GotExpected(std::to_string(info.size) + " bytes", "at most " + std::to_string(limits::kEmbeddedFileBytes)));
+  }
+  if (companions->size() == limits::kEmbeddedFiles) {
+    return Fail(kTooManyCompanions, directory, {}, "at most " + std::to_string(limits::kEmbeddedFiles));
+  }
+  companions->push_back({name, path, info.size});
+  return absl::OkStatus();
+}
+
+// The directories that modules.json lists. The first module usually has the path "", the model directory itself.
+absl::StatusOr<std::vector<std::string>> ModuleDirectories(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, path, limits::kConfigJsonBytes));
+  Q4_ASSIGN_OR_RETURN(const Json modules, ParseJson(text, path, limits::kConfigJsonDepth));
+  if (!modules.is_array()) return Fail(kModulesForm, path, {}, GotExpected("no array", "an array"));
+  std::vector<std::string> directories;
+  for (const Json& module : modules) {
+    const auto member = module.is_object() ? module.find("path") : module.end();
+    if (member == module.end() || !member->is_string()) return Fail(kModulesForm, path, {}, "a module has no path");
+    const auto& directory = member->get_ref<const std::string&>();
+    if (directory.empty()) continue;
+    if (!IsPlainFileName(directory) || directory.front() == '.') {
+      return Fail(kModulesForm, path, {}, "got '" + directory + "'");
+    }
+    directories.push_back(directory);
+  }
+  std::sort(directories.begin(), directories.end());
+  directories.erase(std::unique(directories.begin(), directories.end()), directories.end());
+  return directories;
+}
+
+}  // namespace
+
+bool IsCompanionName(std::string_view name) {
+  const auto ends = [name](std::string_view ending) { return name.ends_with(ending); };
+  if (name.empty() || name.front() == '.') return false;
+  if (std::any_of(kRefusedEndings.begin(), kRefusedEndings.end(), ends)) return false;
+  if (std::any_of(kAdmittedEndings.begin(), kAdmittedEndings.end(), ends)) return true;
+  return name == "README" || name.starts_with("LICENSE") || name.starts_with("NOTICE");
+}
+
+absl::StatusOr<std::vector<CompanionFile>> FindCompanions(FileSystem& fs, const std::string& directory,
+                                                          SymbolicLinks links) {
+  std::vector<CompanionFile> companions;
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
+  for (const std::string& name : names) {
+    if (IsCompanionName(name)) Q4_RETURN_IF_ERROR(AddIfRegular(fs, directory, name, links, &companions));
+  }
+  const auto modules = std::find_if(companions.begin(), companions.end(),
+                                    [](const CompanionFile& companion) { return companion.name == "modules.json"; });
+  if (modules != companions.end()) {
+    Q4_ASSIGN_OR_RETURN(const auto subdirectories, ModuleDirectories(fs, modules->path));
+    for (const std::string& subdirectory : subdirectories) {
+      Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(JoinPath(directory, subdirectory)));
+      if (info.is_symlink && links == SymbolicLinks::kRefuse) {
+        return Fail(kSymbolicLink, JoinPath(directory, subdirectory), {});
+      }
+      Q4_RETURN_IF_ERROR(AddIfRegular(fs, directory, subdirectory + "/config.json", links, &companions));
+    }
+  }
+  std::sort(companions.begin(), companions.end(),
+            [](const CompanionFile& a, const CompanionFile& b) { return a.name < b.name; });
+  return companions;
+}
+
+}  // namespace q4

@@ -1,0 +1,129 @@
+// OpenCheckpoint(): finds the checkpoint that a path means, opens it as one file or as shards, and adds its companions.
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/base/strict_json.h"
+#include "formats/source/checkpoint.h"
+#include "formats/source/checkpoint_issues.h"
+#include "formats/source/companions.h"
+#include "formats/source/safetensors.h"
+#include "formats/source/shard_index.h"
+#include "formats/source/sniff.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::string_view kModelFile = "model.safetensors";
+constexpr std::string_view kModelIndex = "model.safetensors.index.json";
+
+bool IsShardIndexName(std::string_view name) { return name.ends_with(".safetensors.index.json"); }
+
+bool IsUnsupportedWeights(std::string_view name) {
+  return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth") || name.ends_with(".ckpt") ||
+         name.ends_with(".gguf");
+}
+
+// "a, b, c and 5 more"
+std::string ListNames(const std::vector<std::string>& names) {
+  constexpr std::size_t kShown = 3;
+  std::string out;
+  for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i) out += (i == 0 ? "" : ", ") + names[i];
+  if (names.size() > kShown) out += " and " + std::to_string(names.size() - kShown) + " more";
+  return out;
+}
+
+absl::StatusOr<ShardIndex> ReadShardIndex(const RandomAccessFile& file) {
+  if (file.size() > limits::kShardIndexBytes) {
+    return Fail(
+        kJsonTooLarge, file.path(), {},
+        GotExpected(std::to_string(file.size()) + " bytes", "at most " + std::to_string(limits::kShardIndexBytes)));
+  }
+  JsonFile text(file, 0, file.size());
+  return ParseShardIndex(text, file.path());
+}
+
+// Whether the shard index at `path` names `shard`.
+absl::StatusOr<bool> IndexNames(FileSystem& fs, const std::string& path, std::string_view shard, SymbolicLinks links) {
+  Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path, links));
+  Q4_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(*file));
+  return std::binary_search(index.shards.begin(), index.shards.end(), shard);
+}
+
+// The one checkpoint in a directory; the rule is in checkpoint.h.
+absl::StatusOr<std::string> FindInDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links) {
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
+  std::vector<std::string> files, indices, unsupported;
+  for (const std::string& name : names) {
+    if (name.front() == '.') continue;
+    if (name.ends_with(".safetensors")) files.push_back(name);
+    if (IsShardIndexName(name)) indices.push_back(name);
+    if (IsUnsupportedWeights(name)) unsupported.push_back(name);
+  }
+  const bool has_file = std::binary_search(files.begin(), files.end(), kModelFile);
+  const bool has_index = std::binary_search(indices.begin(), indices.end(), kModelIndex);
+  const auto path_of = [&](std::string_view name) { return JoinPath(directory, std::string(name)); };
+  if (has_file && has_index) {
+    Q4_ASSIGN_OR_RETURN(const bool names_it, IndexNames(fs, path_of(kModelIndex), kModelFile, links));
+    if (names_it) return path_of(kModelIndex);
+    return Fail(kAmbiguousDirectory, directory, {}, ListNames({std::string(kModelFile), std::string(kModelIndex)}));
+  }
+  if (has_index) return path_of(kModelIndex);
+  if (has_file) return path_of(kModelFile);
+  const std::vector<std::string>& candidates = indices.empty() ? files : indices;
+  if (candidates.size() > 1) return Fail(kAmbiguousDirectory, directory, {}, ListNames(candidates));
+  if (candidates.size() == 1) return path_of(candidates.front());
+  if (!unsupported.empty()) {
+    return Fail(kUnsupportedFormat, directory, {},
+                "found only " + ListNames(unsupported) + "; save the model as safetensors first");
+  }
+  return Fail(kNoCheckpointFound, directory, {}, GotExpected("no such file", "model.safetensors or its index"));
+}
+
+absl::StatusOr<std::vector<CompanionFile>> CompanionsOf(FileSystem& fs, const std::string& path, bool lone_file,
+                                                        SymbolicLinks links) {
+  const std::string directory = DirectoryOf(path);
+  if (lone_file && !BaseNameOf(path).starts_with("model")) {
+    Q4_ASSIGN_OR_RETURN(const PathInfo config, fs.Stat(JoinPath(directory, "config.json")));
+    if (!config.exists && !config.is_symlink) return std::vector<CompanionFile>();
+  }
+  return FindCompanions(fs, directory, links);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const std::string& path,
+                                                           const OpenOptions& options) {
+  const SymbolicLinks links = options.follow_symlinks ? SymbolicLinks::kFollow : SymbolicLinks::kRefuse;
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  std::string file_path = path;
+  if (info.is_directory) {
+    Q4_ASSIGN_OR_RETURN(file_path, FindInDirectory(fs, path, links));
+  }
+  Q4_ASSIGN_OR_RETURN(std::shared_ptr<RandomAccessFile> file,
+                      fs.OpenForRead(file_path, info.is_directory ? links : SymbolicLinks::kFollow));
+  std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), kSniffBytes)));
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
+
+  const bool sharded = SniffKind(head) == FileKind::kJson;
+  ShardedPayload payload;
+  if (sharded) {
+    Q4_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(*file));
+    Q4_ASSIGN_OR_RETURN(payload, OpenShards(fs, file_path, index, links));
+  } else {
+    Q4_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(*file));
+    payload.files.push_back({BaseNameOf(file_path), std::move(file), header.payload_offset});
+    payload.tensors = std::move(header.tensors);
+  }
+  if (payload.tensors.empty() && !options.allow_empty) return Fail(kNoTensors, file_path, {});
+  Q4_ASSIGN_OR_RETURN(std::vector<CompanionFile> companions, CompanionsOf(fs, file_path, !sharded, links));
+  return std::make_unique<Checkpoint>(path, sharded ? "safetensors-sharded" : "safetensors", std::move(payload.files),
+                                      std::move(payload.tensors), std::move(companions));
+}
+
+}  // namespace q4

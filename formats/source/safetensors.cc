@@ -1,0 +1,348 @@
+// Order of things: the header length against the file size; the JSON, entry by entry, each entry complete in itself
+// (HeaderHandler); duplicate names; then the tiling of the payload. Only validated numbers are added or multiplied.
+#include "formats/source/safetensors.h"
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+#include <string>
+#include <utility>
+
+#include "formats/base/byte_reader.h"
+#include "formats/base/checked_math.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/base/strict_json.h"
+#include "formats/source/checkpoint_issues.h"
+#include "formats/source/sniff.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::uint64_t kLengthBytes = 8;
+constexpr std::string_view kMetadataKey = "__metadata__";
+
+// Types of the format that q4 does not carry: those of less than a byte, whose elements do not begin at byte
+// boundaries, and the FNUZ variants.
+bool IsUnsupportedDType(std::string_view name) {
+  return name == "F4" || name == "F6_E2M3" || name == "F6_E3M2" || name == "F8_E4M3FNUZ" || name == "F8_E5M2FNUZ";
+}
+
+// Turns the header's JSON events into TensorInfo. Offsets stay relative to the payload.
+class HeaderHandler final : public JsonHandler {
+ public:
+  explicit HeaderHandler(std::string_view file) : file_(file) {}
+
+  SafetensorsHeader TakeHeader() { return std::move(header_); }
+
+  absl::Status OnStart(JsonContainer container) override {
+    const bool object = container == JsonContainer::kObject;
+    switch (state_) {
+      case State::kDocument:
+        if (!object) return Fail(kStNotAnObject, file_, {}, GotExpected("an array", "an object"));
+        state_ = State::kOuter;
+        return absl::OkStatus();
+      case State::kMetadata:
+        if (!object) return Fail(kStMetadata, file_, kMetadataKey, "got an array");
+        state_ = State::kMetadataMembers;
+        return absl::OkStatus();
+      case State::kEntry:
+        if (!object) return Fail(kStEntry, file_, tensor_.name, "got an array");
+        state_ = State::kMembers;
+        return absl::OkStatus();
+      case State::kShape:
+        if (object) return Fail(kStShape, file_, tensor_.name, "got an object");
+        state_ = State::kShapeItems;
+        return absl::OkStatus();
+      case State::kOffsets:
+        if (object) return Fail(kStOffsets, file_, tensor_.name, "got an object");
+        state_ = State::kOffsetItems;
+        return absl::OkStatus();
+      default:
+        return Misplaced(object ? "an object" : "an array");
+    }
+  }
+
+  absl::Status OnKey(std::string key) override {
+    switch (state_) {
+      case State::kOuter:
+        return OnOuterKey(std::move(key));
+      case State::kMetadataMembers:
+        Q4_RETURN_IF_ERROR(CountMetadata(key));
+        header_.metadata.emplace_back(std::move(key), std::string());
+        return absl::OkStatus();
+      default:
+        break;
+    }
+    if (key == "dtype") {
+      state_ = State::kDType;
+      has_dtype_ = true;
+    } else if (key == "shape") {
+      state_ = State::kShape;
+      has_shape_ = true;
+    } else if (key == "data_offsets") {
+      state_ = State::kOffsets;
+      has_offsets_ = true;
+    } else {
+      return Fail(kStEntry, file_, tensor_.name, "got field '" + key + "'");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status OnScalar(JsonScalar scalar) override {
+    const std::string_view kind = JsonKindName(scalar.kind);
+    const bool is_unsigned = scalar.kind == JsonScalar::Kind::kUnsigned;
+    switch (state_) {
+      case State::kDocument:
+        return Fail(kStNotAnObject, file_, {}, GotExpected(kind, "an object"));
+      case State::kMetadataMembers:
+        if (scalar.kind != JsonScalar::Kind::kString) return Fail(kStMetadata, file_, kMetadataKey, GotKind(kind));
+        Q4_RETURN_IF_ERROR(CountMetadata(scalar.text));
+        header_.metadata.back().second = std::move(scalar.text);
+        return absl::OkStatus();
+      case State::kDType:
+        if (scalar.kind != JsonScalar::Kind::kString) return Fail(kStDType, file_, tensor_.name, GotKind(kind));
+        state_ = State::kMembers;
+        return OnDType(scalar.text);
+      case State::kShapeItems:
+        if (!is_unsigned) return Fail(kStShape, file_, tensor_.name, GotKind(kind));
+        if (tensor_.shape.size() == limits::kTensorDimensions) {
+          return Fail(kTooManyDimensions, file_, tensor_.name, "at most " + std::to_string(limits::kTensorDimensions));
+        }
+        tensor_.shape.push_back(scalar.unsigned_value);
+        return absl::OkStatus();
+      case State::kOffsetItems:
+        if (!is_unsigned) return Fail(kStOffsets, file_, tensor_.name, GotKind(kind));
+        if (offset_count_ == offsets_.size()) return Fail(kStOffsets, file_, tensor_.name, "got more than two");
+        offsets_[offset_count_++] = scalar.unsigned_value;
+        return absl::OkStatus();
+      default:
+        return Misplaced(kind);
+    }
+  }
+
+  absl::Status OnEnd(JsonContainer) override {
+    switch (state_) {
+      case State::kShapeItems:
+      case State::kOffsetItems:
+        state_ = State::kMembers;
+        return absl::OkStatus();
+      case State::kMetadataMembers:
+        state_ = State::kOuter;
+        return absl::OkStatus();
+      case State::kMembers:
+        state_ = State::kOuter;
+        return FinishEntry();
+      default:
+        return absl::OkStatus();  // the document's own end
+    }
+  }
+
+ private:
+  enum class State {
+    kDocument,         // before the outermost object
+    kOuter,            // in it
+    kMetadata,         // __metadata__ was read
+    kMetadataMembers,  // in its object
+    kEntry,            // a tensor's name was read
+    kMembers,          // in its object
+    kDType,
+    kShape,
+    kOffsets,  // the name of that member was read
+    kShapeItems,
+    kOffsetItems,  // in its array
+  };
+
+  static std::string GotKind(std::string_view kind) { return "got " + std::string(kind); }
+
+  // A value of a kind that its place does not allow, where not even the kind of container was right.
+  absl::Status Misplaced(std::string_view kind) const {
+    switch (state_) {
+      case State::kMetadata:
+      case State::kMetadataMembers:
+        return Fail(kStMetadata, file_, kMetadataKey, GotKind(kind));
+      case State::kDType:
+        return Fail(kStDType, file_, tensor_.name, GotKind(kind));
+      case State::kShape:
+      case State::kShapeItems:
+        return Fail(kStShape, file_, tensor_.name, GotKind(kind));
+      case State::kOffsets:
+      case State::kOffsetItems:
+        return Fail(kStOffsets, file_, tensor_.name, GotKind(kind));
+      default:
+        return Fail(kStEntry, file_, tensor_.name, GotKind(kind));
+    }
+  }
+
+  absl::Status OnOuterKey(std::string key) {
+    if (key == kMetadataKey) {
+      if (std::exchange(has_metadata_, true)) return Fail(kStMetadata, file_, kMetadataKey, "it is given twice");
+      state_ = State::kMetadata;
+      return absl::OkStatus();
+    }
+    if (key.empty() || key.size() > limits::kTensorNameBytes || key.find('\0') != std::string::npos) {
+      return Fail(kTensorName, file_, key, "got " + std::to_string(key.size()) + " bytes");
+    }
+    if (header_.tensors.size() == limits::kTensorsPerCheckpoint) {
+      return Fail(kTooManyTensors, file_, {}, "at most " + std::to_string(limits::kTensorsPerCheckpoint));
+    }
+    tensor_ = TensorInfo();
+    tensor_.name = std::move(key);
+    has_dtype_ = has_shape_ = has_offsets_ = false;
+    offset_count_ = 0;
+    state_ = State::kEntry;
+    return absl::OkStatus();
+  }
+
+  absl::Status CountMetadata(const std::string& text) {
+    metadata_bytes_ += text.size();
+    if (text.size() <= limits::kMetadataValueBytes && metadata_bytes_ <= limits::kMetadataTotalBytes) {
+      return absl::OkStatus();
+    }
+    return Fail(kStMetadataTooLarge, file_, kMetadataKey,
+                "at most " + std::to_string(limits::kMetadataValueBytes) + " bytes each, " +
+                    std::to_string(limits::kMetadataTotalBytes) + " in all");
+  }
+
+  absl::Status OnDType(const std::string& name) {
+    if (ParseDTypeName(name, &tensor_.dtype)) return absl::OkStatus();
+    const Issue& issue = IsUnsupportedDType(name) ? kUnsupportedDType : kStDType;
+    return Fail(issue, file_, tensor_.name, "got '" + name + "'");
+  }
+
+  absl::Status FinishEntry() {
+    if (!has_dtype_ || !has_shape_ || !has_offsets_) {
+      const std::string_view missing = !has_dtype_ ? "dtype" : !has_shape_ ? "shape" : "data_offsets";
+      return Fail(kStEntry, file_, tensor_.name, std::string(missing) + " is missing");
+    }
+    if (!CountElements(tensor_.shape, &tensor_.elems) ||
+        !CheckedMul(tensor_.elems, ItemSize(tensor_.dtype), &tensor_.bytes)) {
+      return Fail(kTensorTooLarge, file_, tensor_.name, "got shape " + ShapeString(tensor_.shape));
+    }
+    if (offset_count_ != offsets_.size()) return Fail(kStOffsets, file_, tensor_.name, "got fewer than two");
+    const auto [begin, end] = offsets_;
+    if (begin > end) {
+      return Fail(kStOffsets, file_, tensor_.name, "begin " + std::to_string(begin) + " > end " + std::to_string(end));
+    }
+    if (end - begin != tensor_.bytes) {
+      return Fail(kStSizeMismatch, file_, tensor_.name,
+                  GotExpected(std::to_string(end - begin) + " bytes", std::to_string(tensor_.bytes) + " for " +
+                                                                          std::string(DTypeName(tensor_.dtype)) + " " +
+                                                                          ShapeString(tensor_.shape)));
+    }
+    tensor_.offset = begin;
+    header_.tensors.push_back(std::move(tensor_));
+    return absl::OkStatus();
+  }
+
+  std::string_view file_;
+  SafetensorsHeader header_;
+  State state_ = State::kDocument;
+  bool has_metadata_ = false;
+  std::uint64_t metadata_bytes_ = 0;
+  // The entry being read.
+  TensorInfo tensor_;
+  std::array<std::uint64_t, 2> offsets_{};
+  std::size_t offset_count_ = 0;
+  bool has_dtype_ = false, has_shape_ = false, has_offsets_ = false;
+};
+
+absl::Status CheckUniqueNames(const std::vector<TensorInfo>& tensors, std::string_view file) {
+  std::vector<std::uint32_t> order(tensors.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::sort(order.begin(), order.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return tensors[a].name < tensors[b].name; });
+  const auto twin = std::adjacent_find(
+      order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) { return tensors[a].name == tensors[b].name; });
+  return twin == order.end() ? absl::OkStatus() : Fail(kDuplicateTensor, file, tensors[*twin].name);
+}
+
+// Sorts the tensors by position, checks that they tile the payload, and makes their offsets absolute.
+absl::Status PlaceTensors(std::uint64_t payload_offset, std::uint64_t file_bytes, std::string_view file,
+                          std::vector<TensorInfo>* tensors) {
+  // A tensor without bytes may share its position with the one that follows. Names make the order unique.
+  std::sort(tensors->begin(), tensors->end(), [](const TensorInfo& a, const TensorInfo& b) {
+    if (a.offset != b.offset) return a.offset < b.offset;
+    return a.bytes != b.bytes ? a.bytes < b.bytes : a.name < b.name;
+  });
+  const std::uint64_t payload_bytes = file_bytes - payload_offset;
+  std::uint64_t end = 0;
+  for (TensorInfo& tensor : *tensors) {
+    if (tensor.offset != end) {
+      return Fail(tensor.offset < end ? kStOverlap : kStHole, file, tensor.name,
+                  "begin " + GotExpected(std::to_string(tensor.offset), std::to_string(end)));
+    }
+    // Cannot wrap: the entry held this sum as its end.
+    end = tensor.offset + tensor.bytes;
+    if (end > payload_bytes) {
+      return Fail(kStDataEndsEarly, file, tensor.name,
+                  GotExpected(std::to_string(payload_bytes) + " payload bytes", "at least " + std::to_string(end)));
+    }
+    tensor.offset += payload_offset;
+  }
+  if (end != payload_bytes) {
+    return Fail(kStTrailingData, file, {},
+                GotExpected(std::to_string(payload_bytes) + " payload bytes", std::to_string(end)));
+  }
+  return absl::OkStatus();
+}
+
+bool CanBeginJson(std::uint8_t c) { return c == '{' || c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
+
+// Checks the header length at the start of `head`, the first bytes of a file of `file_bytes`, and returns where the
+// payload begins. Whatever fails here is often another kind of file, which is then named instead.
+absl::StatusOr<std::uint64_t> CheckLength(std::span<const std::uint8_t> head, std::uint64_t file_bytes,
+                                          std::string_view file) {
+  ByteReader reader(head);
+  const std::uint64_t length = reader.U64();
+  absl::Status status;
+  if (!reader.ok()) {
+    status = Fail(kStHeaderTooSmall, file, {}, GotExpected(std::to_string(file_bytes) + " bytes", "at least 8"));
+  } else if (length == 0) {
+    status = Fail(kStHeaderEmpty, file, {});
+  } else if (length > file_bytes - kLengthBytes) {
+    status = Fail(kStHeaderExceedsFile, file, {},
+                  GotExpected(std::to_string(length), "at most " + std::to_string(file_bytes - kLengthBytes)));
+  } else if (length > limits::kSafetensorsHeaderBytes) {
+    status = Fail(kStHeaderTooLarge, file, {},
+                  GotExpected(std::to_string(length), "at most " + std::to_string(limits::kSafetensorsHeaderBytes)));
+  }
+  if (status.ok() && CanBeginJson(head[kLengthBytes])) return kLengthBytes + length;
+  Q4_RETURN_IF_ERROR(RefuseKind(SniffKind(head), file));
+  if (!status.ok()) return status;
+  return kLengthBytes + length;  // the JSON parser will say what is wrong
+}
+
+absl::StatusOr<SafetensorsHeader> ParseHeader(JsonSource& source, std::uint64_t payload_offset,
+                                              std::uint64_t file_bytes, std::string_view file) {
+  const StrictJsonOptions options{.max_depth = limits::kSafetensorsJsonDepth,
+                                  .handler_checks_outer_keys = true,  // CheckUniqueNames
+                                  .base_offset = kLengthBytes};
+  HeaderHandler handler(file);
+  Q4_RETURN_IF_ERROR(ParseStrictJson(source, file, options, handler));
+  SafetensorsHeader header = handler.TakeHeader();
+  header.payload_offset = payload_offset;
+  Q4_RETURN_IF_ERROR(CheckUniqueNames(header.tensors, file));
+  Q4_RETURN_IF_ERROR(PlaceTensors(payload_offset, file_bytes, file, &header.tensors));
+  return header;
+}
+
+}  // namespace
+
+absl::StatusOr<SafetensorsHeader> ParseSafetensors(std::span<const std::uint8_t> bytes, std::string_view file) {
+  const auto head = bytes.first(std::min(bytes.size(), kSniffBytes));
+  Q4_ASSIGN_OR_RETURN(const std::uint64_t payload_offset, CheckLength(head, bytes.size(), file));
+  const auto json = bytes.subspan(kLengthBytes, static_cast<std::size_t>(payload_offset - kLengthBytes));
+  JsonText source({reinterpret_cast<const char*>(json.data()), json.size()});
+  return ParseHeader(source, payload_offset, bytes.size(), file);
+}
+
+absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const RandomAccessFile& file) {
+  std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kSniffBytes)));
+  Q4_RETURN_IF_ERROR(file.ReadAt(0, head));
+  Q4_ASSIGN_OR_RETURN(const std::uint64_t payload_offset, CheckLength(head, file.size(), file.path()));
+  JsonFile source(file, kLengthBytes, payload_offset);
+  return ParseHeader(source, payload_offset, file.size(), file.path());
+}
+
+}  // namespace q4

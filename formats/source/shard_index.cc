@@ -1,0 +1,223 @@
+#include "formats/source/shard_index.h"
+
+#include <algorithm>
+#include <map>
+#include <numeric>
+#include <utility>
+
+#include "formats/base/checked_math.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/source/checkpoint_issues.h"
+#include "formats/source/safetensors.h"
+#include "formats/source/sniff.h"
+
+namespace q4 {
+namespace {
+
+// Collects weight_map and metadata.total_size; whatever else metadata holds is free-form and passed over.
+class IndexHandler final : public JsonHandler {
+ public:
+  explicit IndexHandler(std::string_view file) : file_(file) {}
+
+  // The index, with shards in the order of their names.
+  absl::StatusOr<ShardIndex> TakeIndex() {
+    if (!has_weight_map_) return Fail(kIndexForm, file_, {}, "weight_map is missing");
+    std::vector<std::uint32_t> order(index_.shards.size());
+    std::iota(order.begin(), order.end(), 0u);
+    std::sort(order.begin(), order.end(),
+              [this](std::uint32_t a, std::uint32_t b) { return index_.shards[a] < index_.shards[b]; });
+    std::vector<std::uint32_t> new_number(order.size());
+    std::vector<std::string> sorted;
+    for (const std::uint32_t old_number : order) {
+      new_number[old_number] = static_cast<std::uint32_t>(sorted.size());
+      sorted.push_back(std::move(index_.shards[old_number]));
+    }
+    index_.shards = std::move(sorted);
+    for (auto& entry : index_.shard_of) entry.second = new_number[entry.second];
+    return std::move(index_);
+  }
+
+  absl::Status OnStart(JsonContainer container) override {
+    if (depth_ == kInMember && member_ == Member::kMetadata) {
+      ++depth_;  // free-form
+      return absl::OkStatus();
+    }
+    if (depth_ >= kInMember || container != JsonContainer::kObject) {
+      return Unexpected(container == JsonContainer::kObject ? "an object" : "an array");
+    }
+    ++depth_;
+    return absl::OkStatus();
+  }
+
+  absl::Status OnKey(std::string key) override {
+    key_ = std::move(key);
+    if (depth_ != kInDocument) return absl::OkStatus();
+    if (key_ == "weight_map") {
+      member_ = Member::kWeightMap;
+      has_weight_map_ = true;
+    } else if (key_ == "metadata") {
+      member_ = Member::kMetadata;
+    } else {
+      return Fail(kIndexForm, file_, {}, "got member '" + key_ + "'");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status OnScalar(JsonScalar scalar) override {
+    if (depth_ < kInMember) return Unexpected(JsonKindName(scalar.kind));
+    if (member_ == Member::kMetadata) {
+      if (depth_ > kInMember || key_ != "total_size") return absl::OkStatus();
+      if (scalar.kind != JsonScalar::Kind::kUnsigned) return Unexpected(JsonKindName(scalar.kind));
+      index_.total_size = scalar.unsigned_value;
+      return absl::OkStatus();
+    }
+    if (scalar.kind != JsonScalar::Kind::kString) return Unexpected(JsonKindName(scalar.kind));
+    return AddTensor(scalar.text);
+  }
+
+  absl::Status OnEnd(JsonContainer) override {
+    --depth_;
+    return absl::OkStatus();
+  }
+
+ private:
+  enum class Member { kNone, kWeightMap, kMetadata };
+  static constexpr int kInDocument = 1;  // open containers while in the outermost object
+  static constexpr int kInMember = 2;    // ... while in weight_map or metadata
+
+  absl::Status Unexpected(std::string_view kind) const {
+    return Fail(kIndexForm, file_, depth_ == 0 ? std::string_view() : std::string_view(key_),
+                "got " + std::string(kind));
+  }
+
+  absl::Status AddTensor(const std::string& shard) {
+    if (key_.empty() || key_.size() > limits::kTensorNameBytes || key_.find('\0') != std::string::npos) {
+      return Fail(kTensorName, file_, key_, "got " + std::to_string(key_.size()) + " bytes");
+    }
+    if (!IsPlainFileName(shard)) return Fail(kIndexShardName, file_, key_, "got '" + shard + "'");
+    if (index_.shard_of.size() == limits::kTensorsPerCheckpoint) {
+      return Fail(kTooManyTensors, file_, {}, "at most " + std::to_string(limits::kTensorsPerCheckpoint));
+    }
+    const auto [at, is_new] = numbers_.try_emplace(shard, static_cast<std::uint32_t>(index_.shards.size()));
+    if (is_new) {
+      if (index_.shards.size() == limits::kShards) {
+        return Fail(kTooManyShards, file_, {}, "at most " + std::to_string(limits::kShards));
+      }
+      index_.shards.push_back(shard);
+    }
+    // The parser refuses duplicate keys, so this is new.
+    index_.shard_of.emplace(std::move(key_), at->second);
+    return absl::OkStatus();
+  }
+
+  std::string_view file_;
+  ShardIndex index_;
+  std::map<std::string, std::uint32_t> numbers_;  // shard name -> index into index_.shards
+  int depth_ = 0;
+  Member member_ = Member::kNone;
+  bool has_weight_map_ = false;
+  std::string key_;
+};
+
+// The bytewise first tensor that needs each shard, for messages.
+std::vector<std::string_view> FirstTensors(const ShardIndex& index) {
+  std::vector<std::string_view> first(index.shards.size());
+  for (const auto& [name, shard] : index.shard_of) {
+    if (first[shard].empty() || name < first[shard]) first[shard] = name;
+  }
+  return first;
+}
+
+absl::StatusOr<std::shared_ptr<RandomAccessFile>> OpenShard(FileSystem& fs, const std::string& path,
+                                                            const std::string& index_path, std::string_view needed_by,
+                                                            SymbolicLinks links) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (!info.exists && !(info.is_symlink && links == SymbolicLinks::kRefuse)) {
+    return Fail(kShardMissing, index_path, BaseNameOf(path), "needed by tensor '" + std::string(needed_by) + "'");
+  }
+  Q4_ASSIGN_OR_RETURN(std::shared_ptr<RandomAccessFile> file, fs.OpenForRead(path, links));
+  // An index that names itself or another index.
+  std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), kSniffBytes)));
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
+  if (SniffKind(head) == FileKind::kJson) return Fail(kNotAShard, path, {}, "looks like a JSON document");
+  return file;
+}
+
+// Every tensor in the shard that the index names, and in no other.
+absl::Status CompareWithIndex(const ShardIndex& index, const std::string& index_path, const ShardedPayload& payload) {
+  std::vector<const TensorInfo*> by_name;
+  by_name.reserve(payload.tensors.size());
+  for (const TensorInfo& tensor : payload.tensors) by_name.push_back(&tensor);
+  std::sort(by_name.begin(), by_name.end(), [](const TensorInfo* a, const TensorInfo* b) {
+    return a->name != b->name ? a->name < b->name : a->file < b->file;
+  });
+  const auto shard = [&](std::uint32_t file) { return "shard " + index.shards[file]; };
+  const auto twin = std::adjacent_find(by_name.begin(), by_name.end(),
+                                       [](const TensorInfo* x, const TensorInfo* y) { return x->name == y->name; });
+  if (twin != by_name.end()) {
+    return Fail(kDuplicateTensor, index_path, (*twin)->name,
+                "in " + shard((*twin)->file) + " and " + shard(twin[1]->file));
+  }
+  for (const TensorInfo* tensor : by_name) {
+    const auto listed = index.shard_of.find(tensor->name);
+    if (listed == index.shard_of.end()) {
+      return Fail(kIndexUnlisted, index_path, tensor->name, "in " + shard(tensor->file));
+    }
+    if (listed->second != tensor->file) {
+      return Fail(kIndexMismatch, index_path, tensor->name, GotExpected(shard(tensor->file), shard(listed->second)));
+    }
+  }
+  if (by_name.size() == index.shard_of.size()) return absl::OkStatus();
+  // All that was found is listed, so something that is listed was not found. The first by name, for a stable message.
+  std::vector<std::string_view> listed;
+  for (const auto& entry : index.shard_of) listed.push_back(entry.first);
+  std::sort(listed.begin(), listed.end());
+  const auto [missing, found] = std::mismatch(listed.begin(), listed.end(), by_name.begin(), by_name.end(),
+                                              [](std::string_view a, const TensorInfo* b) { return a == b->name; });
+  return Fail(kIndexMismatch, index_path, *missing,
+              GotExpected("no shard", shard(index.shard_of.at(std::string(*missing)))));
+}
+
+}  // namespace
+
+bool IsPlainFileName(std::string_view name) {
+  using namespace std::string_view_literals;
+  return !name.empty() && name != "." && name != ".." && name.find_first_of("/\\:\0"sv) == std::string_view::npos;
+}
+
+absl::StatusOr<ShardIndex> ParseShardIndex(JsonSource& source, std::string_view file) {
+  IndexHandler handler(file);
+  Q4_RETURN_IF_ERROR(ParseStrictJson(source, file, {.max_depth = limits::kIndexJsonDepth}, handler));
+  return handler.TakeIndex();
+}
+
+absl::StatusOr<ShardedPayload> OpenShards(FileSystem& fs, const std::string& index_path, const ShardIndex& index,
+                                          SymbolicLinks links) {
+  const std::vector<std::string_view> needed_by = FirstTensors(index);
+  ShardedPayload payload;
+  std::uint64_t total_bytes = 0;
+  for (std::uint32_t i = 0; i < index.shards.size(); ++i) {
+    const std::string path = JoinPath(DirectoryOf(index_path), index.shards[i]);
+    Q4_ASSIGN_OR_RETURN(auto file, OpenShard(fs, path, index_path, needed_by[i], links));
+    Q4_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(*file));
+    // The index lists no more than the limit, but a shard may hold what the index does not list.
+    if (payload.tensors.size() + header.tensors.size() > limits::kTensorsPerCheckpoint) {
+      return Fail(kTooManyTensors, index_path, {}, "at most " + std::to_string(limits::kTensorsPerCheckpoint));
+    }
+    payload.files.push_back({index.shards[i], std::move(file), header.payload_offset});
+    for (TensorInfo& tensor : header.tensors) {
+      tensor.file = i;
+      if (!CheckedAdd(total_bytes, tensor.bytes, &total_bytes)) return Fail(kTensorTooLarge, index_path, tensor.name);
+      payload.tensors.push_back(std::move(tensor));
+    }
+  }
+  Q4_RETURN_IF_ERROR(CompareWithIndex(index, index_path, payload));
+  if (index.total_size && *index.total_size != total_bytes) {
+    return Fail(kIndexTotalSize, index_path, {},
+                GotExpected(std::to_string(*index.total_size), std::to_string(total_bytes)));
+  }
+  return payload;
+}
+
+}  // namespace q4

@@ -1,0 +1,45 @@
+// The index of a sharded checkpoint, model.safetensors.index.json, and the checkpoint that it describes.
+//   {"metadata": {"total_size": 719173}, "weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors", ...}}
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/base/file.h"
+#include "formats/base/strict_json.h"
+#include "formats/source/checkpoint.h"
+#include "formats/tensor/tensor.h"
+
+namespace q4 {
+
+struct ShardIndex {
+  std::vector<std::string> shards;                // plain file names, bytewise sorted
+  std::map<std::string, std::uint32_t> shard_of;  // tensor name -> index into shards
+  std::optional<std::uint64_t> total_size;        // metadata.total_size, when given
+};
+
+// Pure. `file` is named in errors (exit code 3). metadata may hold anything else besides; no other member is known.
+absl::StatusOr<ShardIndex> ParseShardIndex(JsonSource& source, std::string_view file);
+
+// The tensors of all shards and the files they lie in.
+struct ShardedPayload {
+  std::vector<CheckpointFile> files;
+  std::vector<TensorInfo> tensors;  // by file, then by offset
+};
+
+// Opens every shard, in the directory of `index_path`, and holds index and shards against each other: each tensor is
+// where the index says and nowhere else, no shard holds more, and the sizes add up to total_size.
+absl::StatusOr<ShardedPayload> OpenShards(FileSystem& fs, const std::string& index_path, const ShardIndex& index,
+                                          SymbolicLinks links);
+
+// Whether `name` is one component of a path and nothing else: not empty, "." or "..", without slash, backslash, colon
+// or NUL.
+bool IsPlainFileName(std::string_view name);
+
+}  // namespace q4

@@ -1,0 +1,103 @@
+#include "formats/source/sniff.h"
+
+#include <algorithm>
+#include <cctype>
+#include <string>
+
+#include "formats/base/status.h"
+#include "formats/q4/layout.h"
+#include "formats/source/checkpoint_issues.h"
+
+namespace q4 {
+namespace {
+
+using namespace std::string_view_literals;
+
+// The zip local file header: 26 bytes, the lengths of name and extra field, the name.
+constexpr std::size_t kZipNameLengthOffset = 26;
+constexpr std::size_t kZipNameOffset = 30;
+
+// torch.save puts "<archive>/data.pkl" first.
+bool IsPyTorchZip(std::string_view head) {
+  if (head.size() < kZipNameOffset) return false;
+  const auto byte = [head](std::size_t i) { return static_cast<std::size_t>(static_cast<std::uint8_t>(head[i])); };
+  const std::size_t length = byte(kZipNameLengthOffset) | byte(kZipNameLengthOffset + 1) << 8;
+  return head.substr(kZipNameOffset, length).ends_with("/data.pkl");
+}
+
+bool IsHtml(std::string_view text) {
+  std::string start(text.substr(0, 14));
+  std::transform(start.begin(), start.end(), start.begin(),
+                 [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
+  return start.starts_with("<!doctype html") || start.starts_with("<html");
+}
+
+}  // namespace
+
+FileKind SniffKind(std::span<const std::uint8_t> head) {
+  const std::string_view text(reinterpret_cast<const char*>(head.data()), head.size());
+  if (text.starts_with("version https://git-lfs.github.com/spec/")) return FileKind::kGitLfsPointer;
+  if (text.starts_with("\x1f\x8b"sv)) return FileKind::kGzip;
+  if (text.starts_with("PK\x03\x04"sv)) return IsPyTorchZip(text) ? FileKind::kPyTorchZip : FileKind::kZip;
+  if (text.starts_with("GGUF"sv)) return FileKind::kGguf;
+  // PROTO 2 to 5, then what legacy torch.save begins with (LONG1, its magic number) or a pickle's usual first opcodes.
+  const bool protocol = text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5;
+  if (protocol && "\x8a}]c\x95("sv.find(text[2]) != std::string_view::npos) return FileKind::kPickle;
+  if (head.size() >= kQ4Magic.size() && std::equal(kQ4Magic.begin(), kQ4Magic.end(), head.begin()))
+    return FileKind::kQ4;
+  // A byte order mark is no JSON either, but the parser should say so.
+  const std::size_t first = text.find_first_not_of(" \t\r\n", text.starts_with("\xEF\xBB\xBF"sv) ? 3 : 0);
+  if (first == std::string_view::npos) return FileKind::kUnknown;
+  if (IsHtml(text.substr(first))) return FileKind::kHtml;
+  // JSON text has no NUL; the eight bytes that begin a safetensors file have, as its header length is far below 2^56.
+  const bool may_be_text = text.substr(0, 8).find('\0') == std::string_view::npos;
+  return text[first] == '{' && may_be_text ? FileKind::kJson : FileKind::kUnknown;
+}
+
+std::string_view DescribeKind(FileKind kind) {
+  switch (kind) {
+    case FileKind::kUnknown:
+      return "an unknown format";
+    case FileKind::kGitLfsPointer:
+      return "a Git LFS pointer, not weights; fetch the file with git lfs pull";
+    case FileKind::kGzip:
+      return "a gzip file; decompress it first";
+    case FileKind::kZip:
+      return "a zip archive";
+    case FileKind::kPyTorchZip:
+      return "a PyTorch checkpoint; save it as safetensors first";
+    case FileKind::kPickle:
+      return "a Python pickle or legacy PyTorch checkpoint; save it as safetensors first";
+    case FileKind::kHtml:
+      return "an HTML page, perhaps an error page saved by a download";
+    case FileKind::kGguf:
+      return "a GGUF file";
+    case FileKind::kQ4:
+      return "a .q4 container";
+    case FileKind::kJson:
+      return "a JSON document";
+  }
+  return "an unknown format";
+}
+
+absl::Status RefuseKind(FileKind kind, std::string_view file) {
+  const std::string detail = "looks like " + std::string(DescribeKind(kind));
+  switch (kind) {
+    case FileKind::kUnknown:
+    case FileKind::kJson:
+      return absl::OkStatus();
+    case FileKind::kGitLfsPointer:
+    case FileKind::kGzip:
+    case FileKind::kZip:
+    case FileKind::kHtml:
+      return Fail(kNotACheckpoint, file, {}, detail);
+    case FileKind::kPyTorchZip:
+    case FileKind::kPickle:
+    case FileKind::kGguf:
+    case FileKind::kQ4:
+      return Fail(kUnsupportedFormat, file, {}, detail);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace q4

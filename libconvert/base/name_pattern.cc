@@ -1,0 +1,41 @@
+#include "libconvert/base/name_pattern.h"
+
+#include <re2/re2.h>
+
+#include <cstdint>
+#include <utility>
+
+#include "formats/base/text.h"
+#include "libconvert/base/pattern_issues.h"
+
+namespace q4 {
+namespace {
+
+// Bytes that one expression may take, compiled and with the states that matching adds: far more than names need, and
+// little enough for a recipe of many rules. What would need more is refused.
+constexpr std::int64_t kMostMemory = 1 << 20;
+
+re2::StringPiece PieceOf(std::string_view text) { return re2::StringPiece(text.data(), text.size()); }
+
+}  // namespace
+
+NamePattern::NamePattern(std::string text, std::shared_ptr<const re2::RE2> regex)
+    : text_(std::move(text)), regex_(std::move(regex)) {}
+
+absl::StatusOr<NamePattern> NamePattern::Parse(std::string_view regex, std::string_view where) {
+  if (!IsUtf8(regex)) return Fail(kPatternNotUtf8, "", where, regex);
+  re2::RE2::Options options;
+  options.set_log_errors(false);
+  options.set_never_capture(true);
+  options.set_max_mem(kMostMemory);
+  auto compiled = std::make_shared<const re2::RE2>(PieceOf(regex), options);
+  std::string text(regex);
+  if (!compiled->ok()) return Fail(kBadPattern, "", where, "'" + text + "': " + compiled->error());
+  return NamePattern(std::move(text), std::move(compiled));
+}
+
+bool NamePattern::Matches(std::string_view name) const {
+  return regex_->Match(PieceOf(name), 0, name.size(), re2::RE2::UNANCHORED, nullptr, 0);
+}
+
+}  // namespace q4

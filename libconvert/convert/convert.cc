@@ -1,0 +1,71 @@
+// RunConversion: find and check the output, run the pipeline, judge, publish.
+#include "libconvert/convert/convert.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include "formats/q4/shards.h"
+#include "libconvert/base/thread_pool.h"
+#include "libconvert/convert/convert_issues.h"
+#include "libconvert/convert/output.h"
+#include "libconvert/convert/pipeline.h"
+#include "libconvert/judge/gate_judge.h"
+
+namespace q4 {
+namespace {
+
+// Converts into `output`, which is found and checked.
+absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, FileSystem& fs, const Checkpoint& checkpoint,
+                                          const ConversionPlan& plan, const ConvertOptions& options,
+                                          const RunOptions& run, unsigned threads, const std::string& path) {
+  Q4_RETURN_IF_ERROR(output.Open(threads));
+  const auto begin = std::chrono::steady_clock::now();
+  Q4_ASSIGN_OR_RETURN(PipelineResult result, RunPipeline(fs, checkpoint, plan, options, run, output.start(),
+                                                         output.writers(), &output.journal()));
+  ConvertReport report;
+  report.provenance = ProvenanceJson(checkpoint, options, result.source_digests);
+  report.source_bytes = plan.source_bytes;
+  report.peak_budget_bytes = result.peak_budget_bytes;
+  report.notes = output.notes();
+  report.notes.insert(report.notes.end(), result.notes.begin(), result.notes.end());
+  Q4_ASSIGN_OR_RETURN(report.shards, output.Finish(report.provenance));
+  for (const ConvertedShard& shard : report.shards) report.output_bytes += shard.seal.file_bytes;
+  if (report.shards.size() > 1) report.index_path = Q4ShardIndexName(path);
+  if (!run.gates.empty()) {
+    std::vector<const Q4Index*> indexes;
+    for (const ConvertedShard& shard : report.shards) indexes.push_back(&shard.index);
+    VerifyReport judged = JudgeConversion(run.gates, indexes, path);
+    report.gate_findings = std::move(judged.findings);
+    report.gate_finding_count = judged.finding_count;
+    if (!report.gate_findings.empty()) return report;  // the caller destroys `output`, and with it what was written
+  }
+  const auto written = std::chrono::steady_clock::now();
+  Q4_RETURN_IF_ERROR(output.Publish(report.shards, result.digest_states));
+  report.convert_seconds = std::chrono::duration<double>(written - begin).count();
+  report.publish_seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - written).count();
+  return report;
+}
+
+}  // namespace
+
+absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
+                                            const ConvertOptions& options, const RunOptions& run,
+                                            const std::string& output) {
+  ConversionOutput files(fs, checkpoint, plan, options, run, output);
+  Q4_RETURN_IF_ERROR(files.Find());
+  const unsigned threads = run.threads != 0 ? run.threads : ThreadPool::DefaultThreads();
+  const std::uint64_t least = MinimumPipelineMemory(checkpoint, plan, options, threads, run.engine, run.max_memory);
+  if (run.max_memory < least) {
+    return Fail(kMemoryTooSmall, checkpoint.path(), "--max-memory",
+                GotExpected(fmt::format("{} bytes", run.max_memory), fmt::format("at least {} bytes", least)));
+  }
+  absl::StatusOr<ConvertReport> report = ConvertInto(files, fs, checkpoint, plan, options, run, threads, output);
+  if (!report.ok()) return files.LeaveAfter(report.status());
+  return report;
+}
+
+}  // namespace q4

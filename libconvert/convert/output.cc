@@ -1,0 +1,244 @@
+#include "libconvert/convert/output.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "formats/base/status.h"
+#include "formats/q4/reader.h"
+#include "formats/q4/shards.h"
+#include "libconvert/convert/convert_issues.h"
+#include "libconvert/convert/resume.h"
+
+namespace q4 {
+namespace {
+
+std::vector<std::string> OutputPaths(const ConversionPlan& plan, const std::string& output) {
+  if (plan.shards.size() == 1) return {output};
+  std::vector<std::string> paths;
+  const auto count = static_cast<std::uint32_t>(plan.shards.size());
+  for (std::uint32_t i = 0; i < count; ++i) paths.push_back(Q4ShardName(output, i, count));
+  return paths;
+}
+
+absl::Status CheckName(FileSystem& fs, const std::string& output) {
+  if (!output.ends_with(".q4") || BaseNameOf(output).size() <= 3) {
+    return Fail(kOutputName, output, {}, GotExpected(BaseNameOf(output), "NAME.q4"));
+  }
+  const std::string directory = DirectoryOf(output);
+  Q4_ASSIGN_OR_RETURN(const PathInfo parent, fs.Stat(directory));
+  return parent.is_directory ? absl::OkStatus() : Fail(kOutputDirectory, output, {}, directory);
+}
+
+// Whether a file may appear at `path`.
+absl::Status CheckPlace(FileSystem& fs, const Checkpoint& checkpoint, const std::string& path, bool replace) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (!info.exists) return absl::OkStatus();
+  for (const CheckpointFile& input : checkpoint.files()) {
+    if (input.file->identity() == info.identity) return Fail(kOutputIsInput, path, {}, input.file->path());
+  }
+  if (!info.is_regular) return Fail(kOutputNotAFile, path, {});
+  return replace ? absl::OkStatus() : Fail(kWouldReplace, path, {});
+}
+
+// A published shard can have a partial file still: the earlier run was to replace a file of the same bytes, or its
+// rename was a link() whose unlink() did not happen. Fails if somebody else writes to it.
+absl::Status RemovePartial(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo partial, fs.Stat(AtomicFile::PartialPath(path)));
+  if (!partial.exists && !partial.is_symlink) return absl::OkStatus();
+  return AtomicFile::Create(fs, path, /*replace=*/true, AtomicFile::Leftover::kKeep).status();
+}
+
+// The list of shards: last, because the model exists once it does.
+absl::Status PublishShardList(FileSystem& fs, const std::string& path, const std::vector<ConvertedShard>& shards,
+                              bool replace) {
+  Q4ShardList list;
+  for (const ConvertedShard& shard : shards) {
+    for (const Q4Tensor& tensor : shard.index.tensors) {
+      list.tensors.emplace_back(tensor.name, static_cast<std::uint32_t>(list.parts.size()));
+    }
+    list.parts.push_back({BaseNameOf(shard.path), shard.seal.file_bytes, shard.seal.root});
+  }
+  return WriteFileAtomically(fs, path, EncodeQ4ShardList(list), replace);
+}
+
+}  // namespace
+
+absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
+                         const std::string& output, bool force) {
+  Q4_RETURN_IF_ERROR(CheckName(fs, output));
+  for (const std::string& path : OutputPaths(plan, output)) {
+    Q4_RETURN_IF_ERROR(CheckPlace(fs, checkpoint, path, force));
+  }
+  return plan.shards.size() == 1 ? absl::OkStatus() : CheckPlace(fs, checkpoint, Q4ShardIndexName(output), force);
+}
+
+ConversionOutput::ConversionOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
+                                   const ConvertOptions& options, const RunOptions& run, const std::string& output)
+    : fs_(fs), checkpoint_(checkpoint), plan_(plan), options_(options), run_(run), output_(output) {
+  for (std::string& path : OutputPaths(plan, output)) shards_.emplace_back().path = std::move(path);
+}
+
+// Once published there is no journal any more. Otherwise it goes before the partial files, of which it speaks.
+ConversionOutput::~ConversionOutput() {
+  if (journal_ != nullptr && !kept_) journal_->Remove().IgnoreError();
+}
+
+absl::Status ConversionOutput::Find() {
+  Q4_RETURN_IF_ERROR(CheckName(fs_, output_));
+  const std::string journal_path = JournalPath(output_);
+  Q4_ASSIGN_OR_RETURN(const PathInfo found, fs_.Stat(journal_path));
+  found_journal_ = found.exists || found.is_symlink;
+  Q4_ASSIGN_OR_RETURN(const Sha256 run_id, RunIdOf(fs_, checkpoint_, plan_));
+  journal_ = std::make_unique<JournalWriter>(fs_, journal_path, run_id, run_.pace);
+  if (found_journal_ && run_.resume) leftover_ = ReadJournal(fs_, journal_path, run_id, checkpoint_, plan_, options_);
+  if (leftover_.sealed) {
+    for (std::size_t i = 0; i < shards_.size(); ++i) {
+      const absl::StatusOr<std::unique_ptr<Q4Reader>> reader = Q4Reader::Open(fs_, shards_[i].path);
+      shards_[i].published = reader.ok() && (*reader)->seal().root == (*leftover_.sealed)[i];
+    }
+  }
+  for (const Shard& shard : shards_) {
+    Q4_RETURN_IF_ERROR(CheckPlace(fs_, checkpoint_, shard.path, run_.force || shard.published));
+  }
+  // A list of shards beside shards that all carry the right seals was the last that the earlier run made.
+  const bool all_published =
+      std::all_of(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.published; });
+  return shards_.size() == 1 ? absl::OkStatus()
+                             : CheckPlace(fs_, checkpoint_, Q4ShardIndexName(output_), run_.force || all_published);
+}
+
+absl::Status ConversionOutput::Open(unsigned threads) {
+  const auto leftover = leftover_.owners.empty() ? AtomicFile::Leftover::kTruncate : AtomicFile::Leftover::kKeep;
+  for (Shard& shard : shards_) {
+    if (shard.published) {
+      Q4_RETURN_IF_ERROR(RemovePartial(fs_, shard.path));
+      continue;
+    }
+    Q4_ASSIGN_OR_RETURN(shard.file, AtomicFile::Create(fs_, shard.path, run_.force, leftover));
+  }
+  const bool resumed = TakeOver(threads);
+  if (!resumed) Q4_RETURN_IF_ERROR(StartOver());
+
+  start_.owners_done.assign(shards_.size(), 0);
+  for (const JournalOwner& owner : leftover_.owners) start_.owners_done[owner.shard] = owner.number + 1;
+  start_.digests = leftover_.digests;
+  std::vector<JournalWriter::Shard> journaled;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    const Shard& shard = shards_[i];
+    WritableFile* const file = shard.published ? nullptr : &shard.file->file();
+    journaled.push_back({shard.writer.get(), file});
+    if (file == nullptr) continue;
+    if (resumed) Q4_RETURN_IF_ERROR(file->Truncate(start_.owners_done[i] == 0 ? 0 : shard.writer->bytes_written()));
+    // A full disk is better known now than after an hour. With compression the size is an upper bound only.
+    if (!options_.compression.zstd) Q4_RETURN_IF_ERROR(file->Reserve(plan_.shards[i].file_bytes));
+  }
+  journal_->SetShards(std::move(journaled));
+  return resumed ? journal_->GoOn(leftover_) : absl::OkStatus();
+}
+
+// Takes the writers to where the earlier run ended. False: nothing of it can be used.
+bool ConversionOutput::TakeOver(unsigned threads) {
+  if (leftover_.owners.empty()) return false;
+  std::vector<std::string> partials;
+  std::vector<bool> published;
+  for (const Shard& shard : shards_) {
+    published.push_back(shard.published);
+    partials.push_back(shard.published ? "" : shard.file->partial_path());
+  }
+  if (!CheckStoredBytes(fs_, partials, published, plan_, threads, &leftover_)) return false;
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    Shard& shard = shards_[i];
+    if (shard.published) continue;
+    const bool begun = std::any_of(leftover_.owners.begin(), leftover_.owners.end(),
+                                   [i](const JournalOwner& owner) { return owner.shard == i; });
+    absl::StatusOr<std::unique_ptr<Q4Writer>> writer =
+        begun ? Q4Writer::Resume(&shard.file->file(), plan_.shards[i].index)
+              : Q4Writer::Create(&shard.file->file(), plan_.shards[i].index);
+    if (!writer.ok()) return false;
+    shard.writer = *std::move(writer);
+    if (begun && !Retrace(leftover_, i, checkpoint_, plan_, options_, shard.writer.get()).ok()) return false;
+  }
+  std::uint64_t tensors = 0;
+  for (const JournalOwner& owner : leftover_.owners) {
+    tensors += owner.number >= plan_.shards[owner.shard].files.size();
+    if (!owner.note.empty()) notes_.push_back(owner.note);
+  }
+  notes_.insert(notes_.begin(), fmt::format("resumed: {} of {} tensors were done by an interrupted run", tensors,
+                                            checkpoint_.tensors().size()));
+  return true;
+}
+
+absl::Status ConversionOutput::StartOver() {
+  // The journal goes first: it must not speak of bytes that are about to be overwritten.
+  if (found_journal_) {
+    Q4_RETURN_IF_ERROR(fs_.Remove(JournalPath(output_)));
+    notes_.assign(1, run_.resume ? "began again: what an earlier run left does not belong to this one, or is damaged"
+                                 : "began again, as --no-resume asks");
+  }
+  leftover_ = Journal();
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    Shard& shard = shards_[i];
+    if (shard.published) {  // it belongs to the earlier run as a whole
+      shard.published = false;
+      Q4_ASSIGN_OR_RETURN(shard.file, AtomicFile::Create(fs_, shard.path, /*replace=*/true));
+    }
+    Q4_RETURN_IF_ERROR(shard.file->file().Truncate(0));
+    Q4_ASSIGN_OR_RETURN(shard.writer, Q4Writer::Create(&shard.file->file(), plan_.shards[i].index));
+  }
+  return absl::OkStatus();
+}
+
+std::vector<Q4Writer*> ConversionOutput::writers() const {
+  std::vector<Q4Writer*> writers;
+  for (const Shard& shard : shards_) writers.push_back(shard.writer.get());
+  return writers;
+}
+
+absl::StatusOr<std::vector<ConvertedShard>> ConversionOutput::Finish(const std::string& provenance) {
+  std::vector<ConvertedShard> finished;
+  for (Shard& shard : shards_) {
+    ConvertedShard& result = finished.emplace_back();
+    result.path = shard.path;
+    if (shard.published) {
+      Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Reader> reader, Q4Reader::Open(fs_, shard.path));
+      result.seal = reader->seal();
+      result.index = reader->index();
+      continue;
+    }
+    Q4_ASSIGN_OR_RETURN(result.seal, shard.writer->Finish(provenance));
+    Q4_RETURN_IF_ERROR(shard.file->file().Truncate(result.seal.file_bytes));
+    result.index = shard.writer->index();
+  }
+  return finished;
+}
+
+absl::Status ConversionOutput::Publish(const std::vector<ConvertedShard>& finished,
+                                       const std::vector<SourceDigestState>& digests) {
+  // A kill between two renames must not leave half a model that nobody knows how to complete.
+  if (shards_.size() > 1 || journal_->exists()) {
+    std::vector<Sha256> roots;
+    for (const ConvertedShard& shard : finished) roots.push_back(shard.seal.root);
+    Q4_RETURN_IF_ERROR(journal_->Seal(roots, [&] { return digests; }));
+  }
+  for (const Shard& shard : shards_) {
+    if (!shard.published) Q4_RETURN_IF_ERROR(shard.file->Publish());
+  }
+  if (shards_.size() > 1) {
+    const bool list_is_ours =
+        std::all_of(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.published; });
+    Q4_RETURN_IF_ERROR(PublishShardList(fs_, Q4ShardIndexName(output_), finished, run_.force || list_is_ours));
+  }
+  return journal_->Remove();
+}
+
+absl::Status ConversionOutput::LeaveAfter(const absl::Status& status) {
+  kept_ = IsWorthResuming(status) && (journal_->exists() || !leftover_.owners.empty());
+  for (const Shard& shard : shards_) {
+    if (kept_ && shard.file != nullptr) shard.file->LeavePartial();
+  }
+  return status;
+}
+
+}  // namespace q4

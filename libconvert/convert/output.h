@@ -1,0 +1,77 @@
+// The files of one conversion: partial files and journal on their way, the output at the end. Internal to
+// libconvert/convert/convert.cc.
+//
+// Life: Find -> Open -> writers() are written and finished -> Seal -> Publish; or LeaveAfter() an error. Destroyed
+// before Publish() has succeeded, partial files and journal are removed, unless LeaveAfter() kept them.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "formats/base/atomic_file.h"
+#include "libconvert/convert/convert.h"
+#include "libconvert/convert/journal.h"
+#include "libconvert/convert/pipeline.h"
+
+namespace q4 {
+
+class ConversionOutput {
+ public:
+  // All arguments must outlive the object.
+  ConversionOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
+                   const ConvertOptions& options, const RunOptions& run, const std::string& output);
+  ~ConversionOutput();
+  ConversionOutput(const ConversionOutput&) = delete;
+  ConversionOutput& operator=(const ConversionOutput&) = delete;
+
+  // Looks for what an interrupted run of the same conversion left, and whether that run was publishing already. Then
+  // refuses what CheckOutput() refuses, but for shards that the earlier run has published. Touches nothing.
+  absl::Status Find();
+  // Locks the partial files, takes them over as far as they hold what the journal says, and begins the rest.
+  absl::Status Open(unsigned threads);
+
+  // What is left to do.
+  const PipelineStart& start() const { return start_; }
+  std::vector<Q4Writer*> writers() const;  // by shard; null once published
+  JournalWriter& journal() { return *journal_; }
+  // What was found, for people.
+  const std::vector<std::string>& notes() const { return notes_; }
+
+  // Everything is appended: writes index and footer of each shard. Returns the shards as they are now.
+  absl::StatusOr<std::vector<ConvertedShard>> Finish(const std::string& provenance);
+  // Makes the output appear. `digests`: those of the source files, complete.
+  absl::Status Publish(const std::vector<ConvertedShard>& shards, const std::vector<SourceDigestState>& digests);
+
+  // After an error: keeps what another run can go on with, removes all else. Returns the error to report.
+  absl::Status LeaveAfter(const absl::Status& status);
+
+ private:
+  struct Shard {
+    std::string path;
+    bool published = false;  // by an earlier run
+    std::unique_ptr<AtomicFile> file;
+    std::unique_ptr<Q4Writer> writer;
+  };
+
+  absl::Status Check() const;
+  bool TakeOver(unsigned threads);
+  absl::Status StartOver();
+
+  FileSystem& fs_;
+  const Checkpoint& checkpoint_;
+  const ConversionPlan& plan_;
+  const ConvertOptions& options_;
+  const RunOptions& run_;
+  const std::string& output_;
+  std::vector<Shard> shards_;
+  std::unique_ptr<JournalWriter> journal_;
+  bool found_journal_ = false;
+  bool kept_ = false;  // for another run
+  Journal leftover_;
+  PipelineStart start_;
+  std::vector<std::string> notes_;
+};
+
+}  // namespace q4

@@ -1,0 +1,179 @@
+// From headers and options to the layout: decide each tensor, cut into shards, sort each shard's index, derive the file
+// id.
+#include "libconvert/convert/plan.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "formats/base/digest.h"
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "libconvert/base/json_document.h"
+#include "libconvert/base/version.h"
+#include "libconvert/convert/convert_issues.h"
+#include "libconvert/scheme/quant_settings.h"
+#include "libconvert/scheme/treatment.h"
+
+namespace q4 {
+namespace {
+
+// Options that decide bytes. Threads, memory and device are absent on purpose: they change nothing (D8).
+Json OptionsJson(const ConvertOptions& options) {
+  const QuantSettings& defaults = options.policy.defaults;
+  Json patterns = Json::array();
+  for (const PatternRule& rule : options.policy.patterns) {
+    patterns.push_back({{rule.include ? "include" : "exclude", rule.regex}});
+  }
+  // Keys in bytewise order: the document is canonical.
+  Json json;
+  json["block_size"] = defaults.block_size;
+  json["compress"] = options.compression.zstd ? fmt::format("zstd:{}", options.compression.level) : "none";
+  json["double_quant"] = defaults.double_quant;
+  json["encoder"] = EncoderName(defaults.encoder);
+  json["keep_dtype"] = options.keep_dtype ? std::string(DTypeName(*options.keep_dtype)) : "same";
+  json["on_nonfinite"] = options.keep_nonfinite ? "keep" : "error";
+  json["patterns"] = std::move(patterns);
+  json["recipe"] = options.policy.recipe ? Json(RecipeText(*options.policy.recipe)) : Json(nullptr);
+  json["shard_size"] = options.shard_bytes;
+  json["type"] = CodeBookName(defaults.code_book);
+  return json;
+}
+
+// The seed of all digests: fixed before the first byte is written, the same for the same input and options.
+Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options, const PlannedShard& shard,
+                    std::size_t number, std::size_t count) {
+  Json tensors = Json::array();
+  for (const PlannedTensor& planned : shard.tensors) {
+    const TensorInfo& source = checkpoint.tensors()[planned.source];
+    tensors.push_back(Json::array({source.name, DTypeName(source.dtype), source.shape, source.file, source.offset,
+                                   TreatmentName(shard.index.tensors[planned.tensor])}));
+  }
+  Json files = Json::array();
+  for (const CompanionFile& file : shard.files) files.push_back(Json::array({file.name, file.size}));
+  const Json identity = Json::array({"q4 file id", kNumericsVersion, number, count,
+                                     ProvenanceJson(checkpoint, options, {}), std::move(tensors), std::move(files)});
+  const std::string text = identity.dump();
+  return Sha256Of({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+}
+
+// What a tensor occupies in the file without compression: its share when shards are cut.
+std::uint64_t StoredBytes(const Q4Tensor& tensor) {
+  std::uint64_t bytes = 0;
+  for (const Q4Part part : Q4PartsOf(tensor)) bytes += Q4PartRawBytes(tensor, part);
+  return bytes;
+}
+
+// Sorts the shard's entries by name, as the format asks, keeping `tensors` in payload order.
+void SortIndex(PlannedShard* shard) {
+  std::vector<Q4Tensor>& entries = shard->index.tensors;
+  std::vector<std::size_t> order(entries.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(),
+            [&](std::size_t a, std::size_t b) { return entries[a].name < entries[b].name; });
+  std::vector<Q4Tensor> sorted(entries.size());
+  for (std::size_t to = 0; to < order.size(); ++to) {
+    sorted[to] = std::move(entries[order[to]]);
+    shard->tensors[order[to]].tensor = to;
+  }
+  entries = std::move(sorted);
+}
+
+}  // namespace
+
+Q4Tensor PlanTensor(const TensorInfo& source, const Decision& decision, const ConvertOptions& options) {
+  Q4Tensor tensor;
+  tensor.name = source.name;
+  tensor.dtype = source.dtype;
+  tensor.shape = source.shape;
+  tensor.elems = source.elems;
+  if (!decision.quantize) {
+    if (options.keep_dtype && IsQuantizable(source.dtype)) tensor.dtype = *options.keep_dtype;
+    return tensor;
+  }
+  tensor.scheme = decision.settings.code_book == CodeBook::kNf4 ? Q4Scheme::kNf4 : Q4Scheme::kFp4;
+  tensor.encoder = decision.settings.encoder;
+  tensor.block_size = decision.settings.block_size;
+  tensor.nested = decision.settings.double_quant;
+  tensor.has_stats = true;
+  return tensor;
+}
+
+std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& options,
+                           const std::vector<std::string>& digests) {
+  const bool sha256 = options.source_digest == SourceDigest::kSha256;
+  const std::string placeholder(sha256 ? 64 : 16, '0');
+  Json files = Json::array();
+  for (std::size_t i = 0; i < checkpoint.files().size(); ++i) {
+    Json file;
+    file["name"] = checkpoint.files()[i].name;
+    file[sha256 ? "sha256" : "xxh3"] = i < digests.size() ? digests[i] : placeholder;
+    file["size"] = checkpoint.files()[i].file->size();
+    files.push_back(std::move(file));
+  }
+  // nlohmann's ordered_json keeps this order; it is bytewise, so the document is canonical.
+  Json json;
+  json["numerics"] = kNumericsVersion;
+  json["options"] = OptionsJson(options);
+  json["source"] = Json{{"files", std::move(files)}, {"format", checkpoint.format()}};
+  json["tool"] = Json{{"name", "q4convert"}, {"version", kQ4Version}};
+  return json.dump();
+}
+
+absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const std::string& config_json,
+                                              const ConvertOptions& options) {
+  Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions,
+                      DecideTensors(checkpoint.tensors(), config_json, options.policy));
+  ConversionPlan plan;
+  plan.shards.emplace_back();
+  std::uint64_t shard_payload = 0;
+  for (std::size_t i = 0; i < decisions.size(); ++i) {
+    const TensorInfo& source = checkpoint.tensors()[i];
+    Q4Tensor tensor = PlanTensor(source, decisions[i], options);
+    const std::uint64_t bytes = StoredBytes(tensor);
+    if (options.shard_bytes != 0 && shard_payload != 0 && shard_payload + bytes > options.shard_bytes) {
+      plan.shards.emplace_back();
+      shard_payload = 0;
+    }
+    shard_payload += bytes;
+    plan.source_bytes += source.bytes;
+    if (decisions[i].quantize) {
+      ++plan.quantized_tensors;
+      plan.quantized_elems += source.elems;
+      plan.largest_tensor_elems = std::max(plan.largest_tensor_elems, source.elems);
+    } else {
+      ++plan.kept_tensors;
+    }
+    PlannedShard& shard = plan.shards.back();
+    shard.tensors.push_back({static_cast<std::uint32_t>(i), shard.index.tensors.size(), decisions[i]});
+    shard.index.tensors.push_back(std::move(tensor));
+  }
+  if (plan.shards.size() > limits::kShards) {
+    return Fail(kTooManyParts, {}, "--shard-size",
+                GotExpected(std::to_string(plan.shards.size()), "at most " + std::to_string(limits::kShards)));
+  }
+  plan.shards.front().files = checkpoint.companions();
+  const std::uint64_t provenance_bytes = ProvenanceJson(checkpoint, options, {}).size();
+  for (std::size_t i = 0; i < plan.shards.size(); ++i) {
+    PlannedShard& shard = plan.shards[i];
+    SortIndex(&shard);
+    for (const CompanionFile& file : shard.files) {
+      Q4EmbeddedFile embedded;
+      embedded.name = file.name;
+      embedded.raw_bytes = file.size;
+      shard.index.files.push_back(std::move(embedded));
+    }
+    shard.index.shard = static_cast<std::uint32_t>(i);
+    shard.index.shard_count = static_cast<std::uint32_t>(plan.shards.size());
+    shard.index.file_id = DeriveFileId(checkpoint, options, shard, i, plan.shards.size());
+    std::vector<std::size_t> order;
+    for (const PlannedTensor& tensor : shard.tensors) order.push_back(tensor.tensor);
+    Q4_ASSIGN_OR_RETURN(const Q4LayoutSize size, ComputeQ4Layout(shard.index, order, provenance_bytes));
+    shard.file_bytes = size.file_bytes;
+    plan.output_bytes += size.file_bytes;
+  }
+  return plan;
+}
+
+}  // namespace q4

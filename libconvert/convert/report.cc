@@ -1,0 +1,181 @@
+#include "libconvert/convert/report.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "formats/base/digest.h"
+#include "formats/base/json_value.h"
+#include "formats/base/text.h"
+#include "libconvert/convert/pipeline.h"
+#include "libconvert/model/stats.h"
+#include "libconvert/model/stats_json.h"
+#include "libconvert/scheme/treatment.h"
+
+namespace q4 {
+namespace {
+
+std::uint64_t PayloadBytes(const Q4Tensor& tensor) {
+  std::uint64_t bytes = 0;
+  for (const Q4Part part : Q4PartsOf(tensor)) bytes += Q4PartRawBytes(tensor, part);
+  return bytes;
+}
+
+// Treatments with their numbers of tensors and elements, for the summary lines.
+std::string TreatmentTable(const std::vector<const Q4Tensor*>& tensors) {
+  struct Row {
+    std::uint64_t tensors = 0, elems = 0, bytes = 0;
+  };
+  std::map<std::string, Row> rows;
+  for (const Q4Tensor* tensor : tensors) {
+    Row& row = rows[TreatmentName(*tensor)];
+    ++row.tensors;
+    row.elems += tensor->elems;
+    row.bytes += PayloadBytes(*tensor);
+  }
+  std::string text;
+  for (const auto& [name, row] : rows) {
+    text += fmt::format("  {:<14} {:>7} tensors {:>16} elements {:>10}\n", name, row.tensors, row.elems,
+                        HumanBytes(row.bytes));
+  }
+  return text;
+}
+
+ModelStats TotalsOf(const ConvertReport& report) {
+  // Shards hold tensors in payload order, each sorted by name; the totals are defined in name order over all (Q8.11).
+  std::map<std::string_view, const Q4Stats*> by_name;
+  for (const ConvertedShard& shard : report.shards) {
+    for (const Q4Tensor& tensor : shard.index.tensors) {
+      if (tensor.has_stats) by_name.emplace(tensor.name, tensor.stats.get());
+    }
+  }
+  ModelStats totals;
+  for (const auto& [name, stats] : by_name) AddTensor(name, *stats, &totals);
+  return totals;
+}
+
+}  // namespace
+
+std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
+                     unsigned threads) {
+  std::string text;
+  std::vector<const Q4Tensor*> all;
+  for (std::size_t s = 0; s < plan.shards.size(); ++s) {
+    const PlannedShard& shard = plan.shards[s];
+    if (plan.shards.size() > 1) {
+      text += fmt::format("part {} of {}: {} bytes\n", s + 1, plan.shards.size(), shard.file_bytes);
+    }
+    for (const PlannedTensor& planned : shard.tensors) {
+      const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
+      const TensorInfo& source = checkpoint.tensors()[planned.source];
+      all.push_back(&tensor);
+      text += fmt::format("{:<14} {:>12}  {} {} {}  ({})\n", TreatmentName(tensor), PayloadBytes(tensor),
+                          Printable(tensor.name), DTypeName(source.dtype), ShapeString(tensor.shape),
+                          planned.decision.reason);
+    }
+    for (const CompanionFile& file : shard.files) {
+      text += fmt::format("{:<14} {:>12}  {}\n", "file", file.size, Printable(file.name));
+    }
+  }
+  text += "\n" + TreatmentTable(all);
+  text +=
+      fmt::format("{} of {} tensors quantized\n", plan.quantized_tensors, plan.quantized_tensors + plan.kept_tensors);
+  text += fmt::format("source  {} bytes of tensors ({})\n", plan.source_bytes, HumanBytes(plan.source_bytes));
+  text += fmt::format("output  {}{} bytes ({})\n", options.compression.zstd ? "at most " : "", plan.output_bytes,
+                      HumanBytes(plan.output_bytes));
+  text += fmt::format("memory  at least {} bytes with {} threads (--max-memory)\n",
+                      MinimumPipelineMemory(checkpoint, plan, options, threads), threads);
+  return text;
+}
+
+std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
+                     unsigned threads) {
+  Json tensors = Json::array();
+  for (std::size_t s = 0; s < plan.shards.size(); ++s) {
+    for (const PlannedTensor& planned : plan.shards[s].tensors) {
+      const Q4Tensor& tensor = plan.shards[s].index.tensors[planned.tensor];
+      Json entry;
+      entry["name"] = tensor.name;
+      entry["source_dtype"] = DTypeName(checkpoint.tensors()[planned.source].dtype);
+      entry["shape"] = tensor.shape;
+      entry["quantized"] = tensor.scheme != Q4Scheme::kRaw;
+      entry["treatment"] = TreatmentName(tensor);
+      entry["reason"] = planned.decision.reason;
+      entry["bytes"] = PayloadBytes(tensor);
+      entry["part"] = s;
+      tensors.push_back(std::move(entry));
+    }
+  }
+  Json parts = Json::array();
+  for (const PlannedShard& shard : plan.shards) parts.push_back(shard.file_bytes);
+  Json json;
+  json["document"] = "q4convert-plan";
+  json["version"] = 1;
+  json["source_bytes"] = plan.source_bytes;
+  json["output_bytes"] = plan.output_bytes;
+  json["output_bytes_exact"] = !options.compression.zstd;
+  json["part_bytes"] = std::move(parts);
+  json["least_memory_bytes"] = MinimumPipelineMemory(checkpoint, plan, options, threads);
+  json["quantized_tensors"] = plan.quantized_tensors;
+  json["kept_tensors"] = plan.kept_tensors;
+  json["tensors"] = std::move(tensors);
+  return JsonReportText(json);
+}
+
+std::string ConvertReportText(const ConvertReport& report, double seconds) {
+  std::vector<const Q4Tensor*> all;
+  for (const ConvertedShard& shard : report.shards) {
+    for (const Q4Tensor& tensor : shard.index.tensors) all.push_back(&tensor);
+  }
+  const ModelStats totals = TotalsOf(report);
+  const DerivedStats derived = Derive(totals.total);
+  std::string text = TreatmentTable(all);
+  if (totals.tensors != 0) {
+    text += fmt::format("error   SQNR {:.3f} dB, NMSE {:.6g}, largest error {:.6g} in '{}'\n", derived.sqnr_db,
+                        derived.nmse, totals.total.max_abs_err, Printable(totals.max_abs_err_tensor));
+  }
+  text += fmt::format(
+      "size    {} -> {} ({:.1f} %) in {:.2f} s\n", HumanBytes(report.source_bytes), HumanBytes(report.output_bytes),
+      100.0 * static_cast<double>(report.output_bytes) / std::max(static_cast<double>(report.source_bytes), 1.0),
+      seconds);
+  for (const ConvertedShard& shard : report.shards) {
+    text += fmt::format("wrote   {}\nseal    sha256:{}\n", Printable(shard.path, 4096), HexOf(shard.seal.root));
+  }
+  if (!report.index_path.empty()) text += fmt::format("wrote   {}\n", Printable(report.index_path, 4096));
+  return text;
+}
+
+std::string ConvertReportJson(const ConvertReport& report, double seconds) {
+  Json outputs = Json::array();
+  Json tensors = Json::array();
+  for (std::size_t s = 0; s < report.shards.size(); ++s) {
+    const ConvertedShard& shard = report.shards[s];
+    outputs.push_back(
+        {{"path", shard.path}, {"bytes", shard.seal.file_bytes}, {"root_sha256", HexOf(shard.seal.root)}});
+    for (const Q4Tensor& tensor : shard.index.tensors) {
+      Json entry;
+      entry["name"] = tensor.name;
+      entry["dtype"] = DTypeName(tensor.dtype);
+      entry["shape"] = tensor.shape;
+      entry["treatment"] = TreatmentName(tensor);
+      entry["part"] = s;
+      if (tensor.has_stats) entry["stats"] = StatsJson(*tensor.stats);
+      tensors.push_back(std::move(entry));
+    }
+  }
+  Json json;
+  json["document"] = "q4convert-report";
+  json["version"] = 1;
+  json["outputs"] = std::move(outputs);
+  json["index"] = report.index_path.empty() ? Json(nullptr) : Json(report.index_path);
+  json["source_bytes"] = report.source_bytes;
+  json["output_bytes"] = report.output_bytes;
+  json["seconds"] = seconds;
+  json["notes"] = report.notes;
+  json["totals"] = ModelStatsJson(TotalsOf(report));
+  json["tensors"] = std::move(tensors);
+  return JsonReportText(json);
+}
+
+}  // namespace q4

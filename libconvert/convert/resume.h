@@ -1,0 +1,52 @@
+// What an interrupted conversion left, and how much of it can be believed.
+//
+// Two runs are the same when the same version of q4 would write the same bytes: same plan and options, and source files
+// of the same sizes, headers and modification times. Then the journal says which tensors are complete. What it says is
+// checked against the plan, and the bytes against their digests, before anything is built on them; from the first doubt
+// on the work is done again. An unusable journal is never an error.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/base/file.h"
+#include "formats/q4/writer.h"
+#include "formats/source/checkpoint.h"
+#include "libconvert/convert/journal.h"
+#include "libconvert/convert/plan.h"
+
+namespace q4 {
+
+// OUTPUT.journal
+std::string JournalPath(const std::string& output);
+
+// What the two runs must have in common. Reads the companion files.
+absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan);
+
+// How many things a shard's file holds: embedded files and tensors.
+std::uint64_t OwnerCount(const PlannedShard& shard);
+
+// Reads the journal at `path`. What it says of tensors and chunks follows the plan, and its source files exist; nothing
+// is said yet of the bytes in the partial files. No owners where there is no journal, or none of this run.
+Journal ReadJournal(FileSystem& fs, const std::string& path, const Sha256& run_id, const Checkpoint& checkpoint,
+                    const ConversionPlan& plan, const ConvertOptions& options);
+
+// Checks header, padding and XXH3 of the chunks that `journal` lists, all but those of `published` shards, in
+// the partial files `partials` (one path per shard), and cuts the journal before the first owner that does not hold.
+// False when nothing is left.
+bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, const std::vector<bool>& published,
+                      const ConversionPlan& plan, unsigned threads, Journal* journal);
+
+// A tensor as `owner` says that it ended up.
+Q4Tensor SettledTensor(const Q4Tensor& planned, const TensorInfo& source, const JournalOwner& owner,
+                       const ConvertOptions& options);
+
+// Takes `writer`, which is new and made by Q4Writer::Resume(), to the state after the owners of shard `shard`. Errors
+// are internal ones: ReadJournal() has checked what matters.
+absl::Status Retrace(const Journal& journal, std::size_t shard, const Checkpoint& checkpoint,
+                     const ConversionPlan& plan, const ConvertOptions& options, Q4Writer* writer);
+
+}  // namespace q4

@@ -1,0 +1,345 @@
+#include "libconvert/engine/cuda_slab_engine.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "kernels/cuda_kernels.h"
+#include "kernels/cuda_runtime.h"
+#include "libconvert/engine/device_issues.h"
+
+namespace q4 {
+namespace {
+
+absl::Status Checked(const cuda::KernelError& error, int device) {
+  if (error.ok()) return absl::OkStatus();
+  return Fail(kDeviceFailed, {}, fmt::format("cuda:{}", device),
+              fmt::format("could not {}: {}", error.what, cuda::ErrorText(error)));
+}
+
+// ---- memory
+
+class PinnedMemory : public BufferMemory {
+ public:
+  std::uint8_t* Allocate(std::uint64_t bytes) override {
+    void* data = nullptr;
+    return cuda::AllocatePinned(bytes, &data).ok() ? static_cast<std::uint8_t*>(data) : nullptr;
+  }
+  void Free(std::uint8_t* data) override { cuda::FreePinned(data); }
+};
+
+// Its buffers are not to be touched by the host.
+class DeviceMemory : public BufferMemory {
+ public:
+  explicit DeviceMemory(int device) : device_(device) {}
+  std::uint8_t* Allocate(std::uint64_t bytes) override {
+    void* data = nullptr;
+    if (!cuda::SetDevice(device_).ok() || !cuda::AllocateOnDevice(bytes, &data).ok()) return nullptr;
+    return static_cast<std::uint8_t*>(data);
+  }
+  void Free(std::uint8_t* data) override { cuda::FreeOnDevice(data); }
+
+ private:
+  const int device_;
+};
+
+// ---- lanes
+
+// What one slab needs while it is worked on, at the smallest block size; each array begins at a multiple of 256 bytes.
+// The host's side has the codes too, because copies to memory that is not page-locked wait for the device.
+constexpr std::uint64_t kMaxBlocks = kSlabElems / 32;
+constexpr std::uint64_t kMaxGroups = kMaxBlocks / kScaleGroup;
+
+struct HostLane {
+  alignas(256) std::uint8_t codes[kSlabElems / 2];
+  alignas(256) float scales[kMaxBlocks];
+  alignas(256) GroupSums groups[kMaxGroups];
+  alignas(256) SlabStats stats;
+  alignas(256) std::uint64_t first_bad;
+};
+
+struct DeviceLane {
+  alignas(256) float scales[kMaxBlocks];
+  alignas(256) float decoded[kMaxBlocks];
+  alignas(256) GroupSums groups[kMaxGroups];
+  alignas(256) SlabStats stats;
+  alignas(256) std::uint64_t first_bad;
+};
+
+struct Lane {
+  cuda::Stream stream;
+  cuda::PinnedBuffer host_memory;
+  cuda::DeviceBuffer device_memory, workspace;
+  HostLane& host() const { return *static_cast<HostLane*>(host_memory.data()); }
+  // Only addresses of its members are ever taken.
+  DeviceLane& device() const { return *static_cast<DeviceLane*>(device_memory.data()); }
+};
+
+struct Device {
+  Device(int number, std::uint64_t memory_bytes)
+      : ordinal(number), budget(memory_bytes), memory(number), pool(&budget, &memory) {}
+
+  const int ordinal;
+  MemoryBudget budget;
+  DeviceMemory memory;
+  BufferPool pool;
+  std::mutex mutex;  // guards idle
+  std::vector<std::unique_ptr<Lane>> idle;
+};
+
+absl::StatusOr<std::unique_ptr<Lane>> MakeLane(int device) {
+  auto lane = std::make_unique<Lane>();
+  Q4_RETURN_IF_ERROR(Checked(lane->stream.Create(), device));
+  Q4_RETURN_IF_ERROR(Checked(lane->host_memory.Allocate(sizeof(HostLane)), device));
+  Q4_RETURN_IF_ERROR(Checked(lane->device_memory.Allocate(sizeof(DeviceLane)), device));
+  Q4_RETURN_IF_ERROR(Checked(lane->workspace.Allocate(cuda::ErrorStatsWorkspace()), device));
+  return lane;
+}
+
+// A lane for the time of one step, with its device made the calling thread's current one. When the step ends early,
+// what it began is waited for: its copies read and write memory that others will use.
+class HeldLane {
+ public:
+  static absl::StatusOr<HeldLane> Take(Device& device) {
+    Q4_RETURN_IF_ERROR(Checked(cuda::SetDevice(device.ordinal), device.ordinal));
+    std::unique_ptr<Lane> lane;
+    {
+      std::lock_guard lock(device.mutex);
+      if (!device.idle.empty()) {
+        lane = std::move(device.idle.back());
+        device.idle.pop_back();
+      }
+    }
+    if (lane == nullptr) {
+      Q4_ASSIGN_OR_RETURN(lane, MakeLane(device.ordinal));
+    }
+    return HeldLane(device, std::move(lane));
+  }
+  HeldLane(HeldLane&&) = default;
+  HeldLane& operator=(HeldLane&&) = delete;
+  ~HeldLane() {
+    if (lane_ == nullptr) return;
+    if (busy_) (void)cuda::Synchronize(lane_->stream.handle());
+    std::lock_guard lock(device_.mutex);
+    device_.idle.push_back(std::move(lane_));
+  }
+
+  Lane* operator->() const { return lane_.get(); }
+  cuda::StreamHandle stream() const { return lane_->stream.handle(); }
+
+  // Notes what came of a piece of work; the first failure counts.
+  void Do(const cuda::KernelError& error) {
+    if (first_error_.ok()) first_error_ = error;
+  }
+  void ToDevice(void* to, const void* from, std::uint64_t bytes) { Do(cuda::CopyToDevice(to, from, bytes, stream())); }
+  void ToHost(void* to, const void* from, std::uint64_t bytes) { Do(cuda::CopyToHost(to, from, bytes, stream())); }
+
+  // Waits for all that was begun.
+  absl::Status Finish() {
+    Do(cuda::Synchronize(stream()));
+    busy_ = !first_error_.ok();
+    return Checked(first_error_, device_.ordinal);
+  }
+
+ private:
+  HeldLane(Device& device, std::unique_ptr<Lane> lane) : device_(device), lane_(std::move(lane)) {}
+  Device& device_;
+  std::unique_ptr<Lane> lane_;
+  cuda::KernelError first_error_;
+  bool busy_ = true;
+};
+
+// ---- slabs
+
+class CudaSlabWork : public SlabWork {
+ public:
+  // Waits for the device's memory; throws std::bad_alloc when the device has less than it promised.
+  CudaSlabWork(Device& device, SpareVectors* spare_codes, const SlabShape& shape)
+      : device_(device),
+        spare_codes_(*spare_codes),
+        shape_(shape),
+        x_(device.pool.Get(shape.elems * FloatSize(shape.type))),
+        codes_(device.pool.Get(PackedBytes(shape.elems))) {}
+
+  FirstBad Absmax(std::shared_ptr<Buffer> x, float* scales) override { return MakeScales(*x, nullptr, scales); }
+
+  FirstBad QuantizeAndKeep(std::shared_ptr<Buffer> x, float* scales) override {
+    return MakeScales(*x, codes_->data(), scales);
+  }
+
+  FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
+                    SlabStatistics* statistics) override {
+    Q4_ASSIGN_OR_RETURN(HeldLane lane, HeldLane::Take(device_));
+    DeviceLane& there = lane->device();
+    lane.ToDevice(x_->data(), x->data(), x->size());
+    cuda::QuantizeArgs quantize = QuantizeArgsFor(there, codes_->data());
+    if (decoded == nullptr) {
+      lane.Do(cuda::QuantizeWithStats({quantize, there.groups, &there.stats, lane->workspace.data()}, lane.stream()));
+    } else {
+      lane.Do(cuda::Quantize(quantize, lane.stream()));
+      TakeStatistics(lane, decoded);
+    }
+    lane.ToHost(&lane->host().first_bad, &there.first_bad, sizeof(there.first_bad));
+    CopyResults(lane);
+    // Last: `decoded` has left the lane's scales by now.
+    lane.ToHost(lane->host().scales, there.scales, blocks() * sizeof(float));
+    Q4_RETURN_IF_ERROR(lane.Finish());
+    if (lane->host().first_bad != kAllFinite) return lane->host().first_bad;
+    std::memcpy(scales, lane->host().scales, blocks() * sizeof(float));
+    HandOver(lane->host(), codes, statistics);
+    return kAllFinite;
+  }
+
+  absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) override {
+    Q4_ASSIGN_OR_RETURN(HeldLane lane, HeldLane::Take(device_));
+    TakeStatistics(lane, decoded);
+    CopyResults(lane);
+    Q4_RETURN_IF_ERROR(lane.Finish());
+    HandOver(lane->host(), codes, statistics);
+    return absl::OkStatus();
+  }
+
+ private:
+  std::uint64_t blocks() const { return BlockCount(shape_.elems, shape_.block_size); }
+
+  cuda::QuantizeArgs QuantizeArgsFor(DeviceLane& there, std::uint8_t* codes) const {
+    return {shape_.type,       shape_.book, x_->data(),   shape_.elems,
+            shape_.block_size, codes,       there.scales, &there.first_bad};
+  }
+
+  FirstBad MakeScales(const Buffer& x, std::uint8_t* codes, float* scales) {
+    Q4_ASSIGN_OR_RETURN(HeldLane lane, HeldLane::Take(device_));
+    DeviceLane& there = lane->device();
+    HostLane& here = lane->host();
+    lane.ToDevice(x_->data(), x.data(), x.size());
+    lane.Do(cuda::Quantize(QuantizeArgsFor(there, codes), lane.stream()));
+    lane.ToHost(&here.first_bad, &there.first_bad, sizeof(there.first_bad));
+    lane.ToHost(here.scales, there.scales, blocks() * sizeof(float));
+    Q4_RETURN_IF_ERROR(lane.Finish());
+    std::memcpy(scales, here.scales, blocks() * sizeof(float));
+    return here.first_bad;
+  }
+
+  // Of codes and elements on the device, with scales from the host.
+  void TakeStatistics(HeldLane& lane, const float* decoded) {
+    DeviceLane& there = lane->device();
+    std::memcpy(lane->host().scales, decoded, blocks() * sizeof(float));
+    lane.ToDevice(there.decoded, lane->host().scales, blocks() * sizeof(float));
+    lane.Do(cuda::ErrorStats({shape_.type, shape_.book, x_->data(), codes_->data(), there.decoded, shape_.elems,
+                              shape_.block_size, there.groups, &there.stats, lane->workspace.data()},
+                             lane.stream()));
+  }
+
+  void CopyResults(HeldLane& lane) {
+    const DeviceLane& there = lane->device();
+    HostLane& here = lane->host();
+    lane.ToHost(here.codes, codes_->data(), PackedBytes(shape_.elems));
+    lane.ToHost(here.groups, there.groups, GroupCount(blocks()) * sizeof(GroupSums));
+    lane.ToHost(&here.stats, &there.stats, sizeof(here.stats));
+  }
+
+  // From the lane to the caller. The device's memory is given back: nothing needs it any more.
+  void HandOver(const HostLane& here, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) {
+    *codes = spare_codes_.Take();
+    codes->assign(here.codes, here.codes + PackedBytes(shape_.elems));
+    statistics->tiles.assign(1, here.stats);
+    statistics->groups.assign(here.groups, here.groups + GroupCount(blocks()));
+    x_.reset();
+    codes_.reset();
+  }
+
+  Device& device_;
+  SpareVectors& spare_codes_;
+  const SlabShape shape_;
+  std::shared_ptr<Buffer> x_, codes_;  // on the device
+};
+
+class CudaSlabEngine : public SlabEngine {
+ public:
+  explicit CudaSlabEngine(std::vector<std::unique_ptr<Device>> devices) : devices_(std::move(devices)) {}
+
+  absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
+    const auto free_bytes = [](const std::unique_ptr<Device>& device) {
+      return device->budget.limit() - device->budget.held();
+    };
+    Device& device = **std::max_element(devices_.begin(), devices_.end(),
+                                        [&](const auto& a, const auto& b) { return free_bytes(a) < free_bytes(b); });
+    try {
+      return std::make_unique<CudaSlabWork>(device, &spare_codes_, SlabShapeOf(tensor, elems));
+    } catch (const std::bad_alloc&) {
+      return Fail(kDeviceMemory, {}, fmt::format("cuda:{}", device.ordinal),
+                  fmt::format("{} bytes in use by this run of {} that were free at its start", device.budget.held(),
+                              device.budget.limit()));
+    }
+  }
+
+  void Recycle(std::vector<std::uint8_t> codes) override { spare_codes_.Give(std::move(codes)); }
+
+  bool keeps_on_host() const override { return false; }
+  std::uint64_t device_keep_bytes() const override {
+    std::uint64_t least = devices_.front()->budget.limit();
+    for (const auto& device : devices_) least = std::min(least, device->budget.limit());
+    // With the codes a kept tensor takes up to 5/4 of its bytes; half of the memory stays for the next one.
+    return least / 4;
+  }
+  BufferMemory& buffer_memory() override { return pinned_; }
+  // Page-locking is slow, about 0.3 s for 1 GiB: what keeps copies going and no more.
+  std::uint64_t RingBytes(std::uint64_t max_memory) const override {
+    return std::clamp(max_memory / 4, std::uint64_t{32} << 20, std::uint64_t{256} << 20);
+  }
+  std::uint64_t scratch_bytes_per_thread() const override { return sizeof(HostLane) * devices_.size(); }
+
+ private:
+  std::vector<std::unique_ptr<Device>> devices_;
+  PinnedMemory pinned_;
+  SpareVectors spare_codes_{kSpareCodes};
+};
+
+// Enough for some slabs of any dtype at once.
+constexpr std::uint64_t kLeastDeviceBytes = std::uint64_t{256} << 20;
+
+absl::StatusOr<std::unique_ptr<Device>> StartDevice(int ordinal) {
+  Q4_RETURN_IF_ERROR(Checked(cuda::StartDevice(ordinal), ordinal));
+  cuda::DeviceInfo info;
+  Q4_RETURN_IF_ERROR(Checked(cuda::GetDeviceInfo(ordinal, &info), ordinal));
+  const std::uint64_t usable = info.free_bytes / 5 * 4;
+  if (usable < kLeastDeviceBytes) {
+    return Fail(
+        kDeviceMemory, {}, fmt::format("cuda:{}", ordinal),
+        GotExpected(fmt::format("{} bytes free", info.free_bytes), fmt::format("{}", kLeastDeviceBytes / 4 * 5)));
+  }
+  return std::make_unique<Device>(ordinal, usable);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector<int>& devices) {
+  int count = 0;
+  const cuda::KernelError counted = cuda::DeviceCount(&count);
+  if (!counted.ok() || count == 0) {
+    return Fail(kNoDevice, {}, {}, counted.ok() ? "there is none" : cuda::ErrorText(counted));
+  }
+  std::vector<std::unique_ptr<Device>> started;
+  absl::Status failure;
+  for (int i = 0; devices.empty() && i < count; ++i) {
+    absl::StatusOr<std::unique_ptr<Device>> device = StartDevice(i);
+    if (device.ok()) started.push_back(*std::move(device));
+    if (!device.ok() && failure.ok()) failure = device.status();
+  }
+  for (const int ordinal : devices) {
+    if (ordinal >= count) {
+      return Fail(kNoDevice, {}, fmt::format("cuda:{}", ordinal), fmt::format("there are {}, counted from 0", count));
+    }
+    Q4_ASSIGN_OR_RETURN(auto device, StartDevice(ordinal));
+    started.push_back(std::move(device));
+  }
+  if (started.empty()) return failure;
+  return std::make_unique<CudaSlabEngine>(std::move(started));
+}
+
+}  // namespace q4

@@ -1,0 +1,11 @@
+// Stands in for cuda_slab_engine.cc in a build without CUDA.
+#include "libconvert/engine/cuda_slab_engine.h"
+#include "libconvert/engine/device_issues.h"
+
+namespace q4 {
+
+absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector<int>& /*devices*/) {
+  return Fail(kNoCuda, {}, {});
+}
+
+}  // namespace q4

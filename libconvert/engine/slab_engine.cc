@@ -1,0 +1,73 @@
+#include "libconvert/engine/slab_engine.h"
+
+#include <utility>
+
+namespace q4 {
+namespace {
+
+class CpuSlabWork : public SlabWork {
+ public:
+  CpuSlabWork(const KernelTable& kernels, SpareVectors* spare_codes, const SlabShape& shape)
+      : kernels_(kernels), spare_codes_(*spare_codes), shape_(shape) {}
+
+  FirstBad Absmax(std::shared_ptr<Buffer> x, float* scales) override {
+    return kernels_.absmax(shape_.type, x->data(), shape_.elems, shape_.block_size, scales);
+  }
+
+  FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
+                    SlabStatistics* statistics) override {
+    *codes = spare_codes_.Take();
+    codes->resize(PackedBytes(shape_.elems));
+    return QuantizeSlab(kernels_, shape_, x->data(), codes->data(), scales, decoded, statistics);
+  }
+
+  FirstBad QuantizeAndKeep(std::shared_ptr<Buffer> x, float* scales) override {
+    x_ = std::move(x);
+    codes_ = spare_codes_.Take();
+    codes_.resize(PackedBytes(shape_.elems));
+    return kernels_.quantize(shape_.type, shape_.book, x_->data(), shape_.elems, shape_.block_size, codes_.data(),
+                             scales);
+  }
+
+  absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) override {
+    *codes = std::move(codes_);
+    TakeSlabStatistics(kernels_, shape_, x_->data(), codes->data(), decoded, statistics);
+    x_.reset();
+    return absl::OkStatus();
+  }
+
+ private:
+  const KernelTable& kernels_;
+  SpareVectors& spare_codes_;
+  const SlabShape shape_;
+  std::shared_ptr<Buffer> x_;
+  std::vector<std::uint8_t> codes_;
+};
+
+class CpuSlabEngine : public SlabEngine {
+ public:
+  explicit CpuSlabEngine(const KernelTable& kernels) : kernels_(kernels) {}
+
+  absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
+    return std::make_unique<CpuSlabWork>(kernels_, &spare_codes_, SlabShapeOf(tensor, elems));
+  }
+  void Recycle(std::vector<std::uint8_t> codes) override { spare_codes_.Give(std::move(codes)); }
+  bool keeps_on_host() const override { return true; }
+  std::uint64_t device_keep_bytes() const override { return 0; }
+  BufferMemory& buffer_memory() override { return memory_; }
+  std::uint64_t RingBytes(std::uint64_t /*max_memory*/) const override { return 0; }
+  std::uint64_t scratch_bytes_per_thread() const override { return kCpuSlabScratchBytes; }
+
+ private:
+  const KernelTable& kernels_;
+  BufferMemory memory_;
+  SpareVectors spare_codes_{kSpareCodes};
+};
+
+}  // namespace
+
+std::unique_ptr<SlabEngine> MakeCpuSlabEngine(const KernelTable& kernels) {
+  return std::make_unique<CpuSlabEngine>(kernels);
+}
+
+}  // namespace q4

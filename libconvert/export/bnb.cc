@@ -1,0 +1,215 @@
+#include "libconvert/export/bnb.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <string_view>
+#include <utility>
+
+#include "fmt/format.h"
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "formats/base/text.h"
+#include "formats/exchange/bnb.h"
+#include "libconvert/export/export_issues.h"
+#include "libconvert/policy/policy.h"
+#include "libconvert/policy/rules.h"
+
+namespace q4 {
+namespace {
+
+bool IsQuantized(const Q4Tensor& tensor) { return tensor.scheme != Q4Scheme::kRaw; }
+
+// A matrix that belongs to a module: what a linear layer's weight looks like.
+bool IsModuleMatrix(const TensorInfo& tensor) { return tensor.shape.size() == 2 && tensor.name.ends_with(".weight"); }
+
+// The policy's words for a weight that transformers transposes before it quantizes it.
+bool IsStoredTransposed(const Decision& decision) { return decision.reason.starts_with("Conv1D"); }
+
+PieceKind PieceKindOf(BnbPart part) {
+  switch (part) {
+    case BnbPart::kQuantMap:
+      return PieceKind::kQuantMap;
+    case BnbPart::kNestedQuantMap:
+      return PieceKind::kNestedMap;
+    case BnbPart::kQuantState:
+      return PieceKind::kQuantState;
+    case BnbPart::kCodes:
+    case BnbPart::kAbsmax:
+    case BnbPart::kNestedAbsmax:
+      break;
+  }
+  return PieceKind::kCopy;
+}
+
+Q4Part ContainerPartOf(BnbPart part, bool nested) {
+  if (part == BnbPart::kCodes) return Q4Part::kCodes;
+  if (part == BnbPart::kNestedAbsmax) return Q4Part::kScales2;
+  return nested ? Q4Part::kScaleCodes : Q4Part::kScales;
+}
+
+// Routed experts are no linear layers to transformers 5, which holds them in fused parameters: it never looks whether
+// they are to be skipped.
+bool IsExpert(const Decision& decision) { return decision.reason == kExpertWeight; }
+
+// The default policy's decision for every tensor, by name and shape alone: a matrix that was kept because its dtype or
+// its values could not be quantized is still a linear layer to transformers.
+absl::StatusOr<std::vector<Decision>> DefaultDecisions(std::vector<TensorInfo> tensors,
+                                                       const std::string& config_json) {
+  for (TensorInfo& tensor : tensors) {
+    tensor.dtype = DType::kF32;
+    tensor.elems = std::max<std::uint64_t>(tensor.elems, 1);
+  }
+  return DecideTensors(tensors, config_json, {});
+}
+
+// Counts what is wrong and remembers the first tensor that has it, so that a model with a thousand gets one line.
+class TensorTally {
+ public:
+  void Add(const Q4Tensor& tensor) {
+    if (count_++ == 0) first_ = Printable(tensor.name);
+  }
+  // "<message> (12 tensors, the first is 'x')"
+  void Report(std::string_view message, std::vector<std::string>* lines) const {
+    if (count_ == 1) lines->push_back(fmt::format("{} (tensor '{}')", message, first_));
+    if (count_ > 1) lines->push_back(fmt::format("{} ({} tensors, the first is '{}')", message, count_, first_));
+  }
+
+ private:
+  std::uint64_t count_ = 0;
+  std::string first_;
+};
+
+// The dtype that all quantized weights have, or "".
+std::string_view CommonDType(const Q4Model& model) {
+  std::string_view common;
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& tensor = model.tensor(at);
+    if (!IsQuantized(tensor)) continue;
+    const std::string_view name = TorchDTypeName(tensor.dtype);
+    if (!common.empty() && common != name) return "";
+    common = name;
+  }
+  return common;
+}
+
+}  // namespace
+
+absl::Status PlanBnbTargets(const ExportOptions& options, ExportPlan* plan) {
+  for (std::uint32_t source = 0; source < plan->sources.size(); ++source) {
+    const Q4Tensor& tensor = *plan->sources[source].tensor;
+    if (!IsQuantized(tensor)) {
+      AddCopiedTarget(source, Q4Part::kData,
+                      {tensor.name, tensor.dtype, tensor.shape, tensor.elems * ItemSize(tensor.dtype), source}, plan);
+      continue;
+    }
+    if (!BnbStorageFits(tensor.elems, options.quant_storage)) {
+      return Fail(kExportStorage, {}, tensor.name,
+                  fmt::format("{} code bytes, {} bytes an item", tensor.elems / 2 + tensor.elems % 2,
+                              ItemSize(options.quant_storage)));
+    }
+    for (BnbTensor& part : BnbTensorsOf(tensor, options.quant_storage)) {
+      const PieceKind kind = PieceKindOf(part.part);
+      ExportTensor target{std::move(part.key), part.dtype, std::move(part.shape), part.bytes, source};
+      if (kind == PieceKind::kCopy) {
+        AddCopiedTarget(source, ContainerPartOf(part.part, tensor.nested), std::move(target), plan);
+      } else {
+        AddSmallTarget(source, kind, std::move(target), plan);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json) {
+  std::vector<TensorInfo> tensors;
+  std::vector<bool> quantized;
+  std::uint64_t weights = 0, fp4 = 0, nested = 0;
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& tensor = model.tensor(at);
+    TensorInfo info;
+    info.name = tensor.name;
+    info.dtype = tensor.dtype;
+    info.shape = tensor.shape;
+    info.elems = tensor.elems;
+    tensors.push_back(std::move(info));
+    quantized.push_back(IsQuantized(tensor));
+    weights += IsQuantized(tensor);
+    fp4 += tensor.scheme == Q4Scheme::kFp4;
+    nested += IsQuantized(tensor) && tensor.nested;
+  }
+  Q4_ASSIGN_OR_RETURN(const std::vector<Decision> defaults, DefaultDecisions(tensors, config_json));
+
+  bool defaults_hold = true;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (!IsModuleMatrix(tensors[i]) || IsExpert(defaults[i])) continue;
+    if (IsStoredTransposed(defaults[i])) {
+      if (quantized[i]) return Fail(kExportTransposed, model.path(), tensors[i].name);
+      defaults_hold = false;
+    }
+    if (defaults[i].quantize != quantized[i]) defaults_hold = false;
+  }
+  BnbConfig config;
+  config.quant_type = 2 * fp4 > weights ? "fp4" : "nf4";
+  config.double_quant = 2 * nested > weights;
+  if (!defaults_hold) config.skip_modules = ModulesToSkip(tensors, quantized, config_json);
+  return config;
+}
+
+absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::string& config_json, const BnbConfig& config,
+                                          const ExportOptions& options) {
+  Json json = Json::object();
+  if (!config_json.empty()) {
+    Q4_ASSIGN_OR_RETURN(json, ParseJson(config_json, "config.json", limits::kConfigJsonDepth));
+    if (!json.is_object()) return Fail(kExportConfig, model.path(), "config.json");
+    const std::string_view dtype = CommonDType(model);
+    if (!json.contains("dtype") && !json.contains("torch_dtype") && !dtype.empty()) json["dtype"] = dtype;
+  }
+  // All keys that save_pretrained writes. Of the library's own defaults, the quant type is fp4: it is always stated
+  // here.
+  Json quantization;
+  quantization["_load_in_4bit"] = true;
+  quantization["_load_in_8bit"] = false;
+  quantization["bnb_4bit_compute_dtype"] = TorchDTypeName(options.compute_dtype);
+  quantization["bnb_4bit_quant_storage"] = TorchDTypeName(options.quant_storage);
+  quantization["bnb_4bit_quant_type"] = config.quant_type;
+  quantization["bnb_4bit_use_double_quant"] = config.double_quant;
+  quantization["llm_int8_enable_fp32_cpu_offload"] = false;
+  quantization["llm_int8_has_fp16_weight"] = false;
+  quantization["llm_int8_skip_modules"] = config.skip_modules ? Json(*config.skip_modules) : Json(nullptr);
+  quantization["llm_int8_threshold"] = 6.0;
+  quantization["load_in_4bit"] = true;
+  quantization["load_in_8bit"] = false;
+  quantization["quant_method"] = "bitsandbytes";
+  json["quantization_config"] = std::move(quantization);
+  return DumpSorted(json) + "\n";
+}
+
+std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& config_json) {
+  TensorTally huge, small_blocks, ragged, single, experts;
+  for (const ExportSource& source : plan.sources) {
+    const Q4Tensor& tensor = *source.tensor;
+    if (!IsQuantized(tensor)) continue;
+    if (tensor.elems >= std::uint64_t{1} << 31) huge.Add(tensor);
+    if (tensor.block_size == 32) small_blocks.Add(tensor);
+    if (!tensor.shape.empty() && tensor.shape.back() % tensor.block_size != 0) ragged.Add(tensor);
+    if (tensor.shape.size() > 2 || tensor.name.find("experts.") != std::string::npos) experts.Add(tensor);
+  }
+  for (const ExportTensor& target : plan.targets) {
+    const Q4Tensor& tensor = *plan.sources[target.group].tensor;
+    if (IsQuantized(tensor) && target.name == tensor.name && target.shape.front() == 1) single.Add(tensor);
+  }
+  std::vector<std::string> lines;
+  if (config_json.empty()) {
+    lines.emplace_back("the container holds no config.json, so the one written names no architecture to load");
+  }
+  huge.Report("bitsandbytes up to 0.50 counts elements in 32 bits on CUDA: 2^31 elements or more decode wrongly",
+              &lines);
+  small_blocks.Report("block size 32 needs bitsandbytes 0.50 or newer on CUDA", &lines);
+  ragged.Report("bitsandbytes on CPUs with AVX-512 reads wrong scales when rows are no multiple of the block size",
+                &lines);
+  single.Report("bitsandbytes transposes packed codes whose first dimension is 1", &lines);
+  experts.Report("transformers quantizes no fused experts and cannot load them with from_pretrained", &lines);
+  return lines;
+}
+
+}  // namespace q4

@@ -1,0 +1,295 @@
+// Order of things: refuse a bad output, open the container, choose tensors, plan targets and configuration, lay out
+// weight files, write pieces on all threads, add the small files, publish.
+#include "libconvert/export/export.h"
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <set>
+#include <utility>
+
+#include "fmt/format.h"
+#include "formats/base/atomic_directory.h"
+#include "formats/base/atomic_file.h"
+#include "formats/base/limits.h"
+#include "formats/base/text.h"
+#include "formats/q4/reader.h"
+#include "libconvert/base/name_pattern.h"
+#include "libconvert/base/parallel.h"
+#include "libconvert/export/bnb.h"
+#include "libconvert/export/export_issues.h"
+#include "libconvert/export/files.h"
+#include "libconvert/export/pieces.h"
+#include "libconvert/export/safetensors.h"
+
+namespace q4 {
+namespace {
+
+constexpr char kConfigName[] = "config.json";
+constexpr char kWeightIndexName[] = "model.safetensors.index.json";
+constexpr std::string_view kSingleFileSuffix = ".safetensors";
+
+// A file of the output directory that is small enough to be held.
+struct SmallFile {
+  std::string name, content;
+};
+
+absl::Status CheckFlags(const ExportOptions& options, bool single_file) {
+  if (options.format == ExportFormat::kBnb) {
+    if (options.dtype) return Fail(kExportFlag, {}, "--dtype", "a bnb export is not dequantized");
+    if (single_file)
+      return Fail(kExportFlag, {}, "--to bnb", "the output must be a directory, not a .safetensors file");
+  }
+  if (single_file && options.shard_bytes != 0) {
+    return Fail(kExportFlag, {}, "--shard-size", "the output must be a directory, not a .safetensors file");
+  }
+  return absl::OkStatus();
+}
+
+// Whether `directory` is `path`'s directory or one above it. ".." is followed on disk, so links on the way do not
+// matter.
+absl::StatusOr<bool> LiesUnder(FileSystem& fs, const std::string& path, const FileIdentity& directory) {
+  constexpr int kMaxDepth = 256;
+  std::string above = DirectoryOf(path);
+  FileIdentity last;
+  for (int depth = 0; depth < kMaxDepth; ++depth) {
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(above));
+    if (info.identity == directory) return true;
+    if (!info.exists || info.identity == last) return false;
+    last = info.identity;
+    above += "/..";
+  }
+  return false;
+}
+
+// --force must not sweep away a directory that only happens to have the name.
+absl::StatusOr<bool> LooksLikeModel(FileSystem& fs, const std::string& directory) {
+  Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(directory));
+  return names.empty() || std::any_of(names.begin(), names.end(), [](const std::string& name) {
+           return name == "model.safetensors" || name == kWeightIndexName;
+         });
+}
+
+absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string& output, bool single_file,
+                         bool force) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(output));
+  if (!info.exists && !info.is_symlink) return absl::OkStatus();
+  for (const auto& shard : model.shards()) {
+    if (shard->file().identity() == info.identity) return Fail(kExportIsInput, output, {});
+    if (!info.is_directory) continue;
+    Q4_ASSIGN_OR_RETURN(const bool holds_input, LiesUnder(fs, shard->path(), info.identity));
+    if (holds_input) return Fail(kExportIsInput, output, {});
+  }
+  if (!force) return Fail(kExportExists, output, {});
+  if (info.is_symlink) return Fail(kExportNotReplaceable, output, {}, "got a symbolic link");
+  if (single_file) {
+    return info.is_regular ? absl::OkStatus() : Fail(kExportNotReplaceable, output, {}, "got no regular file");
+  }
+  if (!info.is_directory) return Fail(kExportNotReplaceable, output, {}, "got no directory");
+  Q4_ASSIGN_OR_RETURN(const bool model_directory, LooksLikeModel(fs, output));
+  return model_directory ? absl::OkStatus()
+                         : Fail(kExportNotReplaceable, output, {}, "got a directory without model.safetensors");
+}
+
+// Fills plan->sources with the tensors that the pattern matches, in name order.
+absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, ExportPlan* plan, ExportReport* report) {
+  std::optional<NamePattern> pattern;
+  if (!options.tensor_pattern.empty()) {
+    Q4_ASSIGN_OR_RETURN(pattern, NamePattern::Parse(options.tensor_pattern, "--tensor"));
+  }
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& tensor = model.tensor(at);
+    if (pattern && !pattern->Matches(tensor.name)) {
+      ++report->left_out_tensors;
+      continue;
+    }
+    plan->sources.push_back({&model.reader(at), &tensor});
+    report->parameters += tensor.elems;
+    const bool quantized = tensor.scheme != Q4Scheme::kRaw;
+    ++(!quantized                             ? report->kept_tensors
+       : options.format == ExportFormat::kBnb ? report->quantized_tensors
+                                              : report->dequantized_tensors);
+  }
+  if (plan->sources.empty() && pattern) return Fail(kExportNoTensor, model.path(), pattern->text());
+  return absl::OkStatus();
+}
+
+// The embedded file `name`, or "" when there is none.
+absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view name) {
+  for (const auto& shard : model.shards()) {
+    for (const Q4EmbeddedFile& file : shard->index().files) {
+      if (file.name == name) return shard->ReadFile(file);
+    }
+  }
+  return std::string();
+}
+
+// config.json as the exported model needs it, or nothing.
+absl::StatusOr<std::vector<SmallFile>> MakeConfig(const Q4Model& model, const ExportOptions& options,
+                                                  const ExportPlan& plan, ExportReport* report) {
+  Q4_ASSIGN_OR_RETURN(const std::string embedded, ReadEmbedded(model, kConfigName));
+  if (options.format == ExportFormat::kSafetensors) {
+    if (embedded.empty()) return std::vector<SmallFile>();
+    Q4_ASSIGN_OR_RETURN(std::string text, DequantizedConfigText(embedded, options.dtype));
+    return std::vector<SmallFile>{{kConfigName, std::move(text)}};
+  }
+  Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(model, embedded));
+  Q4_ASSIGN_OR_RETURN(std::string text, BnbConfigText(model, embedded, config, options));
+  report->warnings = BnbWarnings(plan, embedded);
+  report->quant_type = config.quant_type;
+  report->double_quant = config.double_quant;
+  report->skip_modules = std::move(config.skip_modules);
+  return std::vector<SmallFile>{{kConfigName, std::move(text)}};
+}
+
+// How many threads keep their pieces within the memory bound.
+absl::StatusOr<unsigned> ThreadsWithin(const ExportOptions& options) {
+  constexpr std::uint64_t kCacheBytes = 4 * kQ4ChunkBytes;
+  constexpr std::uint64_t kPerThread = kPieceScratchBytes + kPieceResultBytes;
+  if (options.max_memory < kCacheBytes + kPerThread) {
+    return Fail(kExportMemory, {}, "--max-memory",
+                GotExpected(HumanBytes(options.max_memory), "at least " + HumanBytes(kCacheBytes + kPerThread)));
+  }
+  const std::uint64_t most = (options.max_memory - kCacheBytes) / kPerThread;
+  return static_cast<unsigned>(std::min<std::uint64_t>(ThreadsOrAllCores(options.threads), most));
+}
+
+absl::Status WritePieces(const ExportPlan& plan, const ExportOptions& options, WeightWriter* writer,
+                         ExportReport* report) {
+  struct Outcome {
+    absl::Status status;
+    std::uint64_t bytes = 0, overflowed = 0;
+  };
+  Q4_ASSIGN_OR_RETURN(const unsigned threads, ThreadsWithin(options));
+  const KernelTable& kernels = options.kernels != nullptr ? *options.kernels : BestCpuKernels();
+  ChunkCache cache;
+  Progress progress;
+  progress.total_bytes = report->tensor_bytes;
+  progress.total_tensors = plan.sources.size();
+
+  const auto work = [&](std::uint64_t i) -> Outcome {
+    if (options.cancel != nullptr && options.cancel->load()) return {Fail(kExportInterrupted, {}, {}), 0, 0};
+    const ScopedFloatEnvironment environment;
+    const ExportPiece& piece = plan.pieces[i];
+    const absl::StatusOr<PieceBytes> made = MakePiece(plan, piece, kernels, &cache);
+    if (!made.ok()) return {made.status(), 0, 0};
+    return {writer->Write(piece.target, piece.offset, made->bytes), made->bytes.size(), made->overflowed};
+  };
+  const auto commit = [&](std::uint64_t i, const Outcome& outcome) -> absl::Status {
+    Q4_RETURN_IF_ERROR(outcome.status);
+    report->overflowed += outcome.overflowed;
+    progress.done_bytes += outcome.bytes;
+    progress.done_tensors = plan.pieces[i].source;
+    progress.tensor = plan.sources[plan.pieces[i].source].tensor->name;
+    if (options.progress) options.progress(progress);
+    return absl::OkStatus();
+  };
+  return ParallelInOrder(plan.pieces.size(), threads, work, commit);
+}
+
+absl::Status WriteWeights(const ExportPlan& plan, const ExportOptions& options, const WeightLayout& layout,
+                          std::vector<WritableFile*> files, ExportReport* report) {
+  WeightWriter writer(&layout, std::move(files));
+  Q4_RETURN_IF_ERROR(writer.Begin());
+  return WritePieces(plan, options, &writer, report);
+}
+
+absl::Status ExportToFile(FileSystem& fs, const ExportPlan& plan, const ExportOptions& options,
+                          const WeightLayout& layout, ExportReport* report) {
+  Q4_ASSIGN_OR_RETURN(const auto output, AtomicFile::Create(fs, report->output, options.force));
+  Q4_RETURN_IF_ERROR(WriteWeights(plan, options, layout, {&output->file()}, report));
+  report->files.push_back({BaseNameOf(report->output), layout.files.front().bytes});
+  return output->Publish();
+}
+
+// Copies the embedded files whose names are not taken.
+absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken, AtomicDirectory* directory,
+                               ExportReport* report) {
+  for (const auto& shard : model.shards()) {
+    for (const Q4EmbeddedFile& file : shard->index().files) {
+      if (file.name == kConfigName) continue;
+      if (!taken.insert(file.name).second) return Fail(kExportNameTaken, model.path(), file.name);
+      Q4_ASSIGN_OR_RETURN(const std::string content, shard->ReadFile(file));
+      Q4_RETURN_IF_ERROR(directory->WriteFile(file.name, content));
+      report->files.push_back({file.name, content.size()});
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const ExportPlan& plan,
+                               const ExportOptions& options, const WeightLayout& layout,
+                               std::vector<SmallFile> small_files, ExportReport* report) {
+  Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, report->output, options.force));
+  if (layout.files.size() > 1) {
+    small_files.push_back({kWeightIndexName, WeightIndexText(layout, plan.targets, report->parameters)});
+  }
+  std::set<std::string> taken;
+  for (const SmallFile& file : small_files) {
+    taken.insert(file.name);
+    Q4_RETURN_IF_ERROR(directory->WriteFile(file.name, file.content));
+    report->files.push_back({file.name, file.content.size()});
+  }
+
+  std::vector<std::unique_ptr<WritableFile>> files;
+  std::vector<WritableFile*> open_files;
+  for (const WeightFile& file : layout.files) {
+    taken.insert(file.name);
+    Q4_ASSIGN_OR_RETURN(files.emplace_back(), directory->CreateFile(file.name));
+    open_files.push_back(files.back().get());
+    report->files.push_back({file.name, file.bytes});
+  }
+  Q4_RETURN_IF_ERROR(CopyEmbeddedFiles(model, std::move(taken), directory.get(), report));
+  Q4_RETURN_IF_ERROR(WriteWeights(plan, options, layout, std::move(open_files), report));
+  for (const auto& file : files) {
+    Q4_RETURN_IF_ERROR(file->Sync());
+    Q4_RETURN_IF_ERROR(file->Close());
+  }
+  return directory->Publish();
+}
+
+}  // namespace
+
+absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& input, const std::string& output,
+                                         const ExportOptions& options) {
+  ExportReport report;
+  report.input = input;
+  report.output = output;
+  report.format = options.format;
+  while (report.output.size() > 1 && report.output.back() == '/') report.output.pop_back();
+  const bool single_file = report.output.ends_with(kSingleFileSuffix);
+  Q4_RETURN_IF_ERROR(CheckFlags(options, single_file));
+
+  Q4_ASSIGN_OR_RETURN(const auto model, Q4Model::Open(fs, input));
+  const std::uint32_t shard_count = model->shards().front()->index().shard_count;
+  if (model->shards().size() != shard_count) {
+    return Fail(kExportOneShard, input, {},
+                GotExpected(fmt::to_string(model->shards().size()) + " shards", fmt::to_string(shard_count)));
+  }
+  Q4_RETURN_IF_ERROR(CheckOutput(fs, *model, report.output, single_file, options.force));
+
+  ExportPlan plan;
+  Q4_RETURN_IF_ERROR(ChooseSources(*model, options, &plan, &report));
+  if (options.format == ExportFormat::kBnb) {
+    Q4_RETURN_IF_ERROR(InFile(PlanBnbTargets(options, &plan), input));
+  } else {
+    PlanSafetensorsTargets(options.dtype, &plan);
+  }
+  Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files, MakeConfig(*model, options, plan, &report));
+  Q4_ASSIGN_OR_RETURN(const WeightLayout layout, LayOutWeights(plan.targets, options.shard_bytes));
+  report.tensor_bytes = layout.tensor_bytes;
+
+  if (single_file) {
+    Q4_RETURN_IF_ERROR(ExportToFile(fs, plan, options, layout, &report));
+  } else {
+    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, plan, options, layout, std::move(small_files), &report));
+  }
+  if (report.overflowed != 0) {
+    report.warnings.push_back(fmt::format("{} elements are infinite in the exported dtype", report.overflowed));
+  }
+  std::sort(report.files.begin(), report.files.end(),
+            [](const ExportedFile& a, const ExportedFile& b) { return a.name < b.name; });
+  return report;
+}
+
+}  // namespace q4

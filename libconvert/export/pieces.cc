@@ -1,0 +1,170 @@
+#include "libconvert/export/pieces.h"
+
+#include <algorithm>
+#include <cstring>
+#include <span>
+#include <utility>
+
+#include "formats/base/status.h"
+#include "formats/exchange/bnb.h"
+#include "formats/q4/parts.h"
+#include "formats/q4/validate.h"
+#include "libconvert/scheme/slab.h"
+
+namespace q4 {
+namespace {
+
+std::uint64_t ChunksOf(const Q4Tensor& tensor, Q4Part part) {
+  const std::optional<Q4PartEntry> entry = tensor.Part(part);
+  return entry ? entry->chunk_count : 0;
+}
+
+template <typename T>
+std::vector<std::uint8_t> BytesOf(std::span<const T> values) {
+  std::vector<std::uint8_t> bytes(values.size_bytes());
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+std::vector<std::uint8_t> QuantMapBytes(Q4Scheme scheme) {
+  std::vector<float> values;
+  // FP4 code 8 decodes to -0.0, but bitsandbytes saves +0.0 there (numerics Q2.2). No other code value is zero with a
+  // sign.
+  for (const float value : CodeValues(CodeBookOf(scheme))) values.push_back(value == 0 ? 0.0f : value);
+  return BytesOf<float>(values);
+}
+
+std::uint64_t CountInfinite(DType dtype, std::span<const std::uint8_t> bytes) {
+  std::uint64_t count = 0;
+  if (dtype == DType::kF32) {
+    for (std::size_t i = 0; i + 4 <= bytes.size(); i += 4) {
+      std::uint32_t word = 0;
+      std::memcpy(&word, bytes.data() + i, 4);
+      count += (word & 0x7FFFFFFF) == 0x7F800000;
+    }
+    return count;
+  }
+  const std::uint16_t infinity = dtype == DType::kF16 ? 0x7C00 : 0x7F80;
+  for (std::size_t i = 0; i + 2 <= bytes.size(); i += 2) {
+    std::uint16_t word = 0;
+    std::memcpy(&word, bytes.data() + i, 2);
+    count += (word & 0x7FFF) == infinity;
+  }
+  return count;
+}
+
+// Items [first, first + count) of a part of 1- or 4-byte items. A code chunk covers a power of two of blocks, at most
+// as many as any chunk of scales has, so what belongs to it lies in one chunk.
+template <typename T>
+absl::StatusOr<std::vector<T>> ReadItems(const ExportSource& source, Q4Part part, std::uint64_t first,
+                                         std::uint64_t count, ChunkCache* cache) {
+  const std::uint64_t begin = first * sizeof(T);
+  const std::uint64_t chunk_size = Q4ChunkRawSize(part);
+  Q4_ASSIGN_OR_RETURN(const ChunkCache::Bytes chunk,
+                      cache->Get(*source.reader, source.tensor->Part(part)->first_chunk + begin / chunk_size));
+  std::vector<T> items(count);
+  std::memcpy(items.data(), chunk->data() + begin % chunk_size, count * sizeof(T));
+  const std::span bytes(reinterpret_cast<const std::uint8_t*>(items.data()), count * sizeof(T));
+  Q4_RETURN_IF_ERROR(ValidateQ4Scales(*source.tensor, part, bytes, first, source.reader->path()));
+  return items;
+}
+
+// The decoded scales of `blocks` blocks from `first`, which is a multiple of 256.
+absl::StatusOr<std::vector<float>> ReadScales(const ExportSource& source, std::uint64_t first, std::uint64_t blocks,
+                                              const KernelTable& kernels, ChunkCache* cache) {
+  const Q4Tensor& tensor = *source.tensor;
+  if (!tensor.nested) return ReadItems<float>(source, Q4Part::kScales, first, blocks, cache);
+  Q4_ASSIGN_OR_RETURN(const auto codes, ReadItems<std::uint8_t>(source, Q4Part::kScaleCodes, first, blocks, cache));
+  Q4_ASSIGN_OR_RETURN(const auto scales2,
+                      ReadItems<float>(source, Q4Part::kScales2, first / kScaleGroup, GroupCount(blocks), cache));
+  std::vector<float> scales(blocks);
+  kernels.dequantize_scales(codes.data(), scales2.data(), blocks, tensor.nested_offset, scales.data());
+  return scales;
+}
+
+absl::StatusOr<PieceBytes> Decode(const ExportSource& source, DType dtype, std::uint64_t chunk,
+                                  const KernelTable& kernels, ChunkCache* cache) {
+  const Q4Tensor& tensor = *source.tensor;
+  const std::uint64_t first = chunk * kQ4ChunkElems;
+  const std::uint64_t elems = std::min(kQ4ChunkElems, tensor.elems - first);
+  Q4_ASSIGN_OR_RETURN(const auto codes, source.reader->ReadChunk(tensor.Part(Q4Part::kCodes)->first_chunk + chunk));
+  Q4_ASSIGN_OR_RETURN(const auto scales, ReadScales(source, first / tensor.block_size,
+                                                    BlockCount(elems, tensor.block_size), kernels, cache));
+  PieceBytes piece;
+  piece.bytes.resize(elems * ItemSize(dtype));
+  kernels.dequantize(CodeBookOf(tensor.scheme), codes.data(), scales.data(), elems, tensor.block_size,
+                     FloatTypeOf(dtype), piece.bytes.data());
+  piece.overflowed = CountInfinite(dtype, piece.bytes);
+  return piece;
+}
+
+absl::StatusOr<PieceBytes> Convert(const ExportSource& source, DType dtype, std::uint64_t chunk,
+                                   const KernelTable& kernels) {
+  const Q4Tensor& tensor = *source.tensor;
+  Q4_ASSIGN_OR_RETURN(const auto data, source.reader->ReadChunk(tensor.Part(Q4Part::kData)->first_chunk + chunk));
+  const std::uint64_t elems = data.size() / ItemSize(tensor.dtype);
+  PieceBytes piece;
+  piece.bytes.resize(elems * ItemSize(dtype));
+  piece.overflowed =
+      kernels.convert(FloatTypeOf(tensor.dtype), data.data(), elems, FloatTypeOf(dtype), piece.bytes.data());
+  return piece;
+}
+
+}  // namespace
+
+void AddCopiedTarget(std::uint32_t source, Q4Part part, ExportTensor target, ExportPlan* plan) {
+  const auto index = static_cast<std::uint32_t>(plan->targets.size());
+  plan->targets.push_back(std::move(target));
+  for (std::uint64_t chunk = 0; chunk < ChunksOf(*plan->sources[source].tensor, part); ++chunk) {
+    plan->pieces.push_back({PieceKind::kCopy, part, source, index, chunk, chunk * Q4ChunkRawSize(part)});
+  }
+}
+
+void AddConvertedTarget(std::uint32_t source, ExportTensor target, ExportPlan* plan) {
+  const Q4Tensor& tensor = *plan->sources[source].tensor;
+  const bool raw = tensor.scheme == Q4Scheme::kRaw;
+  const Q4Part part = raw ? Q4Part::kData : Q4Part::kCodes;
+  const std::uint64_t chunk_elems = raw ? kQ4ChunkBytes / ItemSize(tensor.dtype) : kQ4ChunkElems;
+  const std::uint64_t chunk_bytes = chunk_elems * ItemSize(target.dtype);
+  const auto index = static_cast<std::uint32_t>(plan->targets.size());
+  plan->targets.push_back(std::move(target));
+  for (std::uint64_t chunk = 0; chunk < ChunksOf(tensor, part); ++chunk) {
+    plan->pieces.push_back(
+        {raw ? PieceKind::kConvert : PieceKind::kDecode, part, source, index, chunk, chunk * chunk_bytes});
+  }
+}
+
+void AddSmallTarget(std::uint32_t source, PieceKind kind, ExportTensor target, ExportPlan* plan) {
+  const auto index = static_cast<std::uint32_t>(plan->targets.size());
+  plan->targets.push_back(std::move(target));
+  plan->pieces.push_back({kind, Q4Part::kData, source, index, 0, 0});
+}
+
+absl::StatusOr<PieceBytes> MakePiece(const ExportPlan& plan, const ExportPiece& piece, const KernelTable& kernels,
+                                     ChunkCache* cache) {
+  const ExportSource& source = plan.sources[piece.source];
+  const DType dtype = plan.targets[piece.target].dtype;
+  switch (piece.kind) {
+    case PieceKind::kCopy: {
+      const std::uint64_t chunk = source.tensor->Part(piece.part)->first_chunk + piece.chunk;
+      Q4_ASSIGN_OR_RETURN(auto bytes, source.reader->ReadChunk(chunk));
+      const std::uint64_t first_scale = piece.chunk * Q4ChunkRawSize(piece.part) / sizeof(float);
+      Q4_RETURN_IF_ERROR(ValidateQ4Scales(*source.tensor, piece.part, bytes, first_scale, source.reader->path()));
+      return PieceBytes{std::move(bytes), 0};
+    }
+    case PieceKind::kConvert:
+      return Convert(source, dtype, piece.chunk, kernels);
+    case PieceKind::kDecode:
+      return Decode(source, dtype, piece.chunk, kernels, cache);
+    case PieceKind::kQuantMap:
+      return PieceBytes{QuantMapBytes(source.tensor->scheme), 0};
+    case PieceKind::kNestedMap:
+      return PieceBytes{BytesOf<float>(NestedMap()), 0};
+    case PieceKind::kQuantState:
+      break;
+  }
+  const std::string json = BnbQuantStateJson(*source.tensor);
+  return PieceBytes{{json.begin(), json.end()}, 0};
+}
+
+}  // namespace q4

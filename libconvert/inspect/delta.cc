@@ -1,0 +1,111 @@
+#include "libconvert/inspect/delta.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "formats/base/status.h"
+#include "kernels/kernels.h"
+#include "libconvert/scheme/slab.h"
+
+namespace q4 {
+namespace {
+
+// Decodes a tensor slab by slab to fp32.
+class SlabDecoder {
+ public:
+  SlabDecoder(const Q4Tensor& tensor, const TensorParts& parts) : tensor_(tensor), parts_(parts) {}
+
+  bool quantized() const { return tensor_.scheme != Q4Scheme::kRaw; }
+  const std::vector<float>& scales() const { return scales_; }       // all; after ReadScales()
+  const std::vector<std::uint8_t>& codes() const { return codes_; }  // of the slab decoded last
+  const std::vector<float>& values() const { return values_; }       // the same
+
+  absl::Status ReadScales() {
+    if (!quantized()) return absl::OkStatus();
+    Q4_ASSIGN_OR_RETURN(scales_, ReadDecodedScales(tensor_, parts_, 0, tensor_.blocks()));
+    return absl::OkStatus();
+  }
+
+  // `first` is a multiple of kSlabElems.
+  absl::Status Decode(std::uint64_t first, std::uint64_t count) {
+    values_.resize(count);
+    if (quantized()) {
+      Q4_ASSIGN_OR_RETURN(codes_, parts_.Read(Q4Part::kCodes, first / 2, PackedBytes(count)));
+      BestCpuKernels().dequantize(CodeBookOf(tensor_.scheme), codes_.data(),
+                                  scales_.data() + first / tensor_.block_size, count, tensor_.block_size,
+                                  FloatType::kF32, values_.data());
+      return absl::OkStatus();
+    }
+    const std::uint64_t item = ItemSize(tensor_.dtype);
+    Q4_ASSIGN_OR_RETURN(const auto bytes, parts_.Read(Q4Part::kData, first * item, count * item));
+    BestCpuKernels().convert(FloatTypeOf(tensor_.dtype), bytes.data(), count, FloatType::kF32, values_.data());
+    return absl::OkStatus();
+  }
+
+ private:
+  const Q4Tensor& tensor_;
+  const TensorParts& parts_;
+  std::vector<float> scales_;
+  std::vector<std::uint8_t> codes_;
+  std::vector<float> values_;
+};
+
+// Of `count` codes; the padding nibble is none.
+std::uint64_t DifferingCodes(const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& b,
+                             std::uint64_t count) {
+  std::uint64_t differing = 0;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const int mask = i % 2 == 0 ? 0xF0 : 0x0F;
+    differing += static_cast<std::uint64_t>(((a[i / 2] ^ b[i / 2]) & mask) != 0);
+  }
+  return differing;
+}
+
+std::uint64_t DifferingFloats(const std::vector<float>& a, const std::vector<float>& b) {
+  std::uint64_t count = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    count += std::bit_cast<std::uint32_t>(a[i]) != std::bit_cast<std::uint32_t>(b[i]);
+  }
+  return count;
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const Q4Tensor& a, const TensorParts& left, const Q4Tensor& b,
+                                                          const TensorParts& right) {
+  if (a.shape != b.shape || !IsQuantizable(a.dtype) || !IsQuantizable(b.dtype)) return std::nullopt;
+  SlabDecoder before(a, left), after(b, right);
+  Q4_RETURN_IF_ERROR(before.ReadScales());
+  Q4_RETURN_IF_ERROR(after.ReadScales());
+  TensorDelta delta;
+  const bool same_layout = before.quantized() && a.scheme == b.scheme && a.block_size == b.block_size;
+  if (same_layout) {
+    delta.differing_codes = 0;
+    delta.differing_scales = DifferingFloats(before.scales(), after.scales());
+  }
+  double error = 0, energy = 0;
+  for (std::uint64_t first = 0; first < a.elems; first += kSlabElems) {
+    const std::uint64_t count = std::min(kSlabElems, a.elems - first);
+    Q4_RETURN_IF_ERROR(before.Decode(first, count));
+    Q4_RETURN_IF_ERROR(after.Decode(first, count));
+    delta.differing_elems += DifferingFloats(before.values(), after.values());
+    if (same_layout) *delta.differing_codes += DifferingCodes(before.codes(), after.codes(), count);
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const double x = before.values()[i], y = after.values()[i];
+      const double e = x - y;
+      error += e * e;
+      energy += x * x;
+      if (std::fabs(e) > delta.max_abs) {
+        delta.max_abs = std::fabs(e);
+        delta.max_abs_index = first + i;
+      }
+    }
+  }
+  delta.nmse = energy > 0 ? error / energy : (error == 0 ? 0 : std::numeric_limits<double>::infinity());
+  return delta;
+}
+
+}  // namespace q4

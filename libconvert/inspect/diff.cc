@@ -1,0 +1,302 @@
+#include "libconvert/inspect/diff.h"
+
+#include <algorithm>
+#include <bit>
+#include <map>
+#include <memory>
+#include <set>
+
+#include "fmt/format.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/q4/parts.h"
+#include "formats/q4/reader.h"
+#include "libconvert/inspect/inspect.h"
+#include "libconvert/model/bnb_weights.h"
+#include "libconvert/model/open_model.h"
+#include "libconvert/model/stats.h"
+#include "libconvert/model/stored_tensor.h"
+#include "libconvert/scheme/treatment.h"
+
+namespace q4 {
+namespace {
+
+// A run of chunks in one reader: a part of a tensor, or an embedded file.
+struct ChunkRun {
+  const Q4Reader* reader;
+  std::uint64_t first;
+  std::uint64_t count;
+};
+
+// SHA-256 is over stored bytes, so equal digests and codecs mean equal content. Unequal ones mean unequal content only
+// if nothing is compressed: two zstd frames may hold the same bytes.
+absl::StatusOr<bool> SameChunk(const Q4Reader& left, std::uint64_t left_chunk, const Q4Reader& right,
+                               std::uint64_t right_chunk) {
+  const Q4Chunk& a = left.index().chunks[left_chunk];
+  const Q4Chunk& b = right.index().chunks[right_chunk];
+  if (a.raw_bytes != b.raw_bytes) return false;
+  if (a.codec == b.codec && a.plane_bytes == b.plane_bytes && a.sha256 == b.sha256) return true;
+  if (a.codec == Q4Codec::kStored && b.codec == Q4Codec::kStored) return false;
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes_a, left.ReadChunk(left_chunk));
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes_b, right.ReadChunk(right_chunk));
+  return bytes_a == bytes_b;
+}
+
+absl::StatusOr<bool> SameChunks(const ChunkRun& left, const ChunkRun& right) {
+  if (left.count != right.count) return false;
+  for (std::uint64_t i = 0; i < left.count; ++i) {
+    Q4_ASSIGN_OR_RETURN(const bool same, SameChunk(*left.reader, left.first + i, *right.reader, right.first + i));
+    if (!same) return false;
+  }
+  return true;
+}
+
+// REQUIRES: stored alike.
+absl::StatusOr<bool> SameContent(const Q4Reader& left, const Q4Tensor& a, const Q4Reader& right, const Q4Tensor& b) {
+  if (std::bit_cast<std::uint32_t>(a.nested_offset) != std::bit_cast<std::uint32_t>(b.nested_offset)) return false;
+  const Q4PartList parts_a = a.parts(), parts_b = b.parts();
+  for (std::size_t i = 0; i < parts_a.size(); ++i) {
+    Q4_ASSIGN_OR_RETURN(const bool same, SameChunks({&left, parts_a[i].first_chunk, parts_a[i].chunk_count},
+                                                    {&right, parts_b[i].first_chunk, parts_b[i].chunk_count}));
+    if (!same) return false;
+  }
+  return true;
+}
+
+std::string StoredAs(const Q4Tensor& tensor) {
+  std::string text = ShapeString(tensor.shape) + " " + TreatmentName(tensor);
+  if (tensor.scheme != Q4Scheme::kRaw) text += fmt::format(" of {}", DTypeName(tensor.dtype));
+  return text;
+}
+
+absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, DiffReport* report) {
+  for (const Q4Model::Location& at : left.tensors()) {
+    const Q4Tensor& a = left.tensor(at);
+    const Q4Model::Location* other = right.Find(a.name);
+    if (other == nullptr) {
+      report->removed.push_back(a.name);
+      continue;
+    }
+    const Q4Tensor& b = right.tensor(*other);
+    TensorChange change{a.name, StoredAs(a), StoredAs(b), false, {}, {}, {}};
+    if (change.before == change.after) {
+      Q4_ASSIGN_OR_RETURN(const bool same, SameContent(left.reader(at), a, right.reader(*other), b));
+      change.content_differs = !same;
+    }
+    if (change.before == change.after && !change.content_differs) {
+      ++report->equal_tensors;
+      continue;
+    }
+    if (a.has_stats) change.nmse_before = Derive(*a.stats).nmse;
+    if (b.has_stats) change.nmse_after = Derive(*b.stats).nmse;
+    Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(a, *PartsInContainer(left.reader(at), a), b,
+                                                     *PartsInContainer(right.reader(*other), b)));
+    report->changed.push_back(std::move(change));
+  }
+  for (const Q4Model::Location& at : right.tensors()) {
+    const std::string& name = right.tensor(at).name;
+    if (left.Find(name) == nullptr) report->added.push_back(name);
+  }
+  return absl::OkStatus();
+}
+
+// What tensors of equal content have in common, as a key to find them by.
+std::string ContentKey(const Q4Model& model, const Q4Model::Location& at) {
+  const Q4Tensor& tensor = model.tensor(at);
+  std::string key = StoredAs(tensor);
+  if (tensor.elems != 0) {
+    const Q4Chunk& first = model.reader(at).index().chunks[tensor.first_chunk];
+    key.append(first.sha256.begin(), first.sha256.end());
+  }
+  return key;
+}
+
+// Moves pairs of a removed and an added tensor with the same content to `renamed`. Tensors that are stored in other
+// bytes, compressed or not, are not recognised.
+absl::Status FindRenames(const Q4Model& left, const Q4Model& right, DiffReport* report) {
+  std::map<std::string, std::string> added;  // content key -> name
+  for (const std::string& name : report->added) added.emplace(ContentKey(right, *right.Find(name)), name);
+  std::vector<std::string> removed;
+  std::set<std::string> taken;  // of the added ones
+  for (const std::string& name : report->removed) {
+    const Q4Model::Location& at = *left.Find(name);
+    const auto twin = added.find(ContentKey(left, at));
+    bool same = false;
+    if (twin != added.end()) {
+      const Q4Model::Location& other = *right.Find(twin->second);
+      Q4_ASSIGN_OR_RETURN(same,
+                          SameContent(left.reader(at), left.tensor(at), right.reader(other), right.tensor(other)));
+    }
+    if (!same) {
+      removed.push_back(name);
+      continue;
+    }
+    report->renamed.push_back({name, twin->second});
+    taken.insert(twin->second);
+    added.erase(twin);
+  }
+  std::erase_if(report->added, [&taken](const std::string& name) { return taken.contains(name); });
+  report->removed = std::move(removed);
+  return absl::OkStatus();
+}
+
+std::map<std::string, ChunkRun> FilesOf(const Q4Model& model) {
+  std::map<std::string, ChunkRun> files;
+  for (const auto& shard : model.shards()) {
+    for (const Q4EmbeddedFile& file : shard->index().files) {
+      files.emplace(file.name, ChunkRun{shard.get(), file.first_chunk, file.chunk_count});
+    }
+  }
+  return files;
+}
+
+absl::Status DiffFiles(const Q4Model& left, const Q4Model& right, DiffReport* report) {
+  const std::map<std::string, ChunkRun> before = FilesOf(left), after = FilesOf(right);
+  for (const auto& [name, chunks] : before) {
+    const auto other = after.find(name);
+    if (other == after.end()) {
+      report->files_removed.push_back(name);
+      continue;
+    }
+    Q4_ASSIGN_OR_RETURN(const bool same, SameChunks(chunks, other->second));
+    if (!same) report->files_changed.push_back(name);
+  }
+  for (const auto& [name, chunks] : after) {
+    if (!before.contains(name)) report->files_added.push_back(name);
+  }
+  return absl::OkStatus();
+}
+
+// One side of a comparison that reads whatever there is.
+struct Side {
+  std::unique_ptr<Q4Model> model;          // a container, or
+  std::unique_ptr<Checkpoint> checkpoint;  // a checkpoint
+  std::vector<ReadableTensor> tensors;     // bytewise sorted by name
+};
+
+absl::StatusOr<Side> OpenSide(FileSystem& fs, const std::string& path, const OpenOptions& options) {
+  Side side;
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
+  if (!is_container) {
+    Q4_ASSIGN_OR_RETURN(side.checkpoint, OpenCheckpoint(fs, path, options));
+    Q4_ASSIGN_OR_RETURN(side.tensors, TensorsOf(*side.checkpoint));
+    return side;
+  }
+  Q4_ASSIGN_OR_RETURN(side.model, Q4Model::Open(fs, path));
+  for (const Q4Model::Location& at : side.model->tensors()) {
+    const Q4Tensor& tensor = side.model->tensor(at);
+    side.tensors.push_back({tensor, PartsInContainer(side.model->reader(at), tensor)});
+  }
+  return side;
+}
+
+// REQUIRES: stored alike.
+absl::StatusOr<bool> SameParts(const ReadableTensor& left, const ReadableTensor& right) {
+  const Q4Tensor& tensor = left.tensor;
+  if (tensor.nested &&
+      std::bit_cast<std::uint32_t>(tensor.nested_offset) != std::bit_cast<std::uint32_t>(right.tensor.nested_offset)) {
+    return false;
+  }
+  for (const Q4Part part : Q4PartsOf(tensor)) {
+    const std::uint64_t bytes = Q4PartRawBytes(tensor, part), piece = Q4ChunkRawSize(part);
+    for (std::uint64_t begin = 0; begin < bytes; begin += piece) {
+      const std::uint64_t count = std::min(piece, bytes - begin);
+      Q4_ASSIGN_OR_RETURN(auto a, left.parts->Read(part, begin, count));
+      Q4_ASSIGN_OR_RETURN(auto b, right.parts->Read(part, begin, count));
+      if (part == Q4Part::kCodes && tensor.elems % 2 != 0 && begin + count == bytes) {
+        a.back() &= 0xF0;  // the rest is padding, which bitsandbytes fills as it likes
+        b.back() &= 0xF0;
+      }
+      if (a != b) return false;
+    }
+  }
+  return true;
+}
+
+absl::Status DiffReadable(const Side& left, const Side& right, DiffReport* report) {
+  auto a = left.tensors.begin(), b = right.tensors.begin();
+  while (a != left.tensors.end() || b != right.tensors.end()) {
+    if (b == right.tensors.end() || (a != left.tensors.end() && a->tensor.name < b->tensor.name)) {
+      report->removed.push_back(a++->tensor.name);
+      continue;
+    }
+    if (a == left.tensors.end() || b->tensor.name < a->tensor.name) {
+      report->added.push_back(b++->tensor.name);
+      continue;
+    }
+    TensorChange change{a->tensor.name, StoredAs(a->tensor), StoredAs(b->tensor), false, {}, {}, {}};
+    bool same = change.before == change.after;
+    if (same) {
+      Q4_ASSIGN_OR_RETURN(same, SameParts(*a, *b));
+      change.content_differs = !same;
+    }
+    if (same) {
+      ++report->equal_tensors;
+    } else {
+      Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(a->tensor, *a->parts, b->tensor, *b->parts));
+      report->changed.push_back(std::move(change));
+    }
+    ++a;
+    ++b;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkpoint& right, DiffReport* report) {
+  std::map<std::string, std::string> after;  // name -> path
+  for (const CompanionFile& file : right.companions()) after.emplace(file.name, file.path);
+  for (const CompanionFile& file : left.companions()) {
+    const auto other = after.find(file.name);
+    if (other == after.end()) {
+      report->files_removed.push_back(file.name);
+      continue;
+    }
+    Q4_ASSIGN_OR_RETURN(const std::string a, ReadWholeFile(fs, file.path, limits::kEmbeddedFileBytes));
+    Q4_ASSIGN_OR_RETURN(const std::string b, ReadWholeFile(fs, other->second, limits::kEmbeddedFileBytes));
+    if (a != b) report->files_changed.push_back(file.name);
+    after.erase(other);
+  }
+  for (const auto& [name, path] : after) report->files_added.push_back(name);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<DiffReport> DiffWithCheckpoint(FileSystem& fs, const std::string& left, const std::string& right,
+                                              const OpenOptions& options) {
+  const ScopedFloatEnvironment environment;
+  Q4_ASSIGN_OR_RETURN(const Side before, OpenSide(fs, left, options));
+  Q4_ASSIGN_OR_RETURN(const Side after, OpenSide(fs, right, options));
+  DiffReport report;
+  report.left = left;
+  report.right = right;
+  Q4_RETURN_IF_ERROR(DiffReadable(before, after, &report));
+  report.files_compared = before.checkpoint != nullptr && after.checkpoint != nullptr;
+  if (report.files_compared) {
+    Q4_RETURN_IF_ERROR(DiffCompanions(fs, *before.checkpoint, *after.checkpoint, &report));
+  }
+  return report;
+}
+
+absl::StatusOr<bool> HoldsBnbWeights(FileSystem& fs, const std::string& path, const OpenOptions& options) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, OpenCheckpoint(fs, path, options));
+  Q4_ASSIGN_OR_RETURN(const std::vector<BnbWeight> weights, FindBnbWeights(*checkpoint));
+  return !weights.empty();
+}
+
+absl::StatusOr<DiffReport> DiffContainers(FileSystem& fs, const std::string& left, const std::string& right) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> before, Q4Model::Open(fs, left));
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> after, Q4Model::Open(fs, right));
+  DiffReport report;
+  report.left = left;
+  report.right = right;
+  report.same_root = before->root() == after->root();
+  report.provenance_differs =
+      before->shards().front()->index().provenance != after->shards().front()->index().provenance;
+  Q4_RETURN_IF_ERROR(DiffTensors(*before, *after, &report));
+  Q4_RETURN_IF_ERROR(FindRenames(*before, *after, &report));
+  Q4_RETURN_IF_ERROR(DiffFiles(*before, *after, &report));
+  return report;
+}
+
+}  // namespace q4

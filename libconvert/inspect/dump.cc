@@ -1,0 +1,155 @@
+// DumpTensor(): decodes a range of elements, from the chunks that hold it.
+#include <algorithm>
+#include <bit>
+#include <charconv>
+#include <cstring>
+#include <memory>
+
+#include "fmt/format.h"
+#include "formats/base/checked_math.h"
+#include "formats/base/status.h"
+#include "formats/q4/reader.h"
+#include "kernels/kernels.h"
+#include "libconvert/inspect/inspect.h"
+#include "libconvert/inspect/inspect_issues.h"
+#include "libconvert/model/open_model.h"
+#include "libconvert/model/stored_tensor.h"
+#include "libconvert/scheme/slab.h"
+
+namespace q4 {
+namespace {
+
+class RangeDecoder {
+ public:
+  RangeDecoder(const Q4Tensor& tensor, const TensorParts& parts) : tensor_(tensor), parts_(parts) {}
+
+  // REQUIRES: the range lies inside the tensor and is not empty.
+  absl::StatusOr<std::vector<DumpValue>> Decode(std::uint64_t start, std::uint64_t count) const {
+    return tensor_.scheme == Q4Scheme::kRaw ? DecodeRaw(start, count) : DecodeQuantized(start, count);
+  }
+
+ private:
+  absl::StatusOr<std::vector<DumpValue>> DecodeQuantized(std::uint64_t start, std::uint64_t count) const {
+    const std::uint64_t first_block = start / tensor_.block_size;
+    const std::uint64_t first = first_block * tensor_.block_size;  // even, so that it begins a byte
+    const std::uint64_t elems = start + count - first;
+    const std::uint64_t blocks = BlockCount(elems, tensor_.block_size);
+    Q4_ASSIGN_OR_RETURN(const auto codes, parts_.Read(Q4Part::kCodes, first / 2, PackedBytes(elems)));
+    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales, ReadDecodedScales(tensor_, parts_, first_block, blocks));
+    const std::uint64_t item = ItemSize(tensor_.dtype);
+    std::vector<std::uint8_t> decoded(elems * item);
+    BestCpuKernels().dequantize(CodeBookOf(tensor_.scheme), codes.data(), scales.data(), elems, tensor_.block_size,
+                                FloatTypeOf(tensor_.dtype), decoded.data());
+    std::vector<DumpValue> values;
+    values.reserve(count);
+    for (std::uint64_t i = start - first; i < elems; ++i) {
+      const int shift = i % 2 == 0 ? 4 : 0;
+      values.push_back(
+          {first + i, codes[i / 2] >> shift & 15, scales[i / tensor_.block_size], TextOf(decoded.data() + i * item)});
+    }
+    return values;
+  }
+
+  absl::StatusOr<std::vector<DumpValue>> DecodeRaw(std::uint64_t start, std::uint64_t count) const {
+    const std::uint64_t item = ItemSize(tensor_.dtype);
+    Q4_ASSIGN_OR_RETURN(const auto bytes, parts_.Read(Q4Part::kData, start * item, count * item));
+    std::vector<DumpValue> values;
+    values.reserve(count);
+    for (std::uint64_t i = 0; i < count; ++i) values.push_back({start + i, -1, 0, TextOf(bytes.data() + i * item)});
+    return values;
+  }
+
+  template <typename T>
+  static T As(const std::uint8_t* bytes) {
+    T value;
+    std::memcpy(&value, bytes, sizeof value);
+    return value;
+  }
+
+  std::string TextOf(const std::uint8_t* bytes) const {
+    switch (tensor_.dtype) {
+      case DType::kF32:
+        return fmt::to_string(As<float>(bytes));
+      case DType::kF64:
+        return fmt::to_string(As<double>(bytes));
+      case DType::kF16:
+      case DType::kBF16: {
+        float value;
+        BestCpuKernels().convert(FloatTypeOf(tensor_.dtype), bytes, 1, FloatType::kF32, &value);
+        return fmt::to_string(value);
+      }
+      case DType::kBool:
+        return bytes[0] == 0 ? "false" : bytes[0] == 1 ? "true" : fmt::format("0x{:02x}", bytes[0]);
+      case DType::kU8:
+        return std::to_string(bytes[0]);
+      case DType::kI8:
+        return std::to_string(As<std::int8_t>(bytes));
+      case DType::kU16:
+        return std::to_string(As<std::uint16_t>(bytes));
+      case DType::kI16:
+        return std::to_string(As<std::int16_t>(bytes));
+      case DType::kU32:
+        return std::to_string(As<std::uint32_t>(bytes));
+      case DType::kI32:
+        return std::to_string(As<std::int32_t>(bytes));
+      case DType::kU64:
+        return std::to_string(As<std::uint64_t>(bytes));
+      case DType::kI64:
+        return std::to_string(As<std::int64_t>(bytes));
+      case DType::kF8E4M3:
+      case DType::kF8E5M2:
+      case DType::kF8E8M0:
+        return fmt::format("0x{:02x}", bytes[0]);
+      case DType::kC64:
+        return fmt::format("{}, {}i", As<float>(bytes), As<float>(bytes + sizeof(float)));
+    }
+    return {};
+  }
+
+  const Q4Tensor& tensor_;
+  const TensorParts& parts_;
+};
+
+absl::StatusOr<std::vector<DumpValue>> Dump(const std::string& path, const Q4Tensor& tensor, const TensorParts& parts,
+                                            std::uint64_t start, std::uint64_t count) {
+  if (count == 0 || count > kMaxDump || !RangeFits(start, count, tensor.elems)) {
+    return Fail(kBadDumpRange, path, tensor.name,
+                GotExpected(fmt::format("{}:{}", start, count),
+                            fmt::format("at most {} of {} elements", kMaxDump, tensor.elems)));
+  }
+  const ScopedFloatEnvironment environment;
+  return RangeDecoder(tensor, parts).Decode(start, count);
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<DumpValue>> DumpTensor(FileSystem& fs, const std::string& path, const OpenOptions& options,
+                                                  const std::string& tensor, std::uint64_t start, std::uint64_t count) {
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
+  if (is_container) {
+    Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+    const Q4Model::Location* at = model->Find(tensor);
+    if (at == nullptr) return Fail(kNoSuchTensor, path, tensor);
+    const Q4Tensor& stored = model->tensor(*at);
+    return Dump(path, stored, *PartsInContainer(model->reader(*at), stored), start, count);
+  }
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, OpenCheckpoint(fs, path, options));
+  Q4_ASSIGN_OR_RETURN(const std::vector<ReadableTensor> tensors, TensorsOf(*checkpoint));
+  const auto found = std::find_if(tensors.begin(), tensors.end(),
+                                  [&](const ReadableTensor& entry) { return entry.tensor.name == tensor; });
+  if (found == tensors.end()) return Fail(kNoSuchTensor, path, tensor);
+  return Dump(path, found->tensor, *found->parts, start, count);
+}
+
+absl::StatusOr<DumpRange> ParseDumpRange(const std::string& text) {
+  DumpRange range;
+  const char* const end = text.data() + text.size();
+  const auto start = std::from_chars(text.data(), end, range.start);
+  if (start.ec == std::errc() && start.ptr != end && *start.ptr == ':') {
+    const auto count = std::from_chars(start.ptr + 1, end, range.count);
+    if (count.ec == std::errc() && count.ptr == end) return range;
+  }
+  return Fail(kBadDumpRange, {}, "--dump", GotExpected(text, "two numbers, like 0:64"));
+}
+
+}  // namespace q4

@@ -1,0 +1,207 @@
+#include "libconvert/inspect/inspect.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <memory>
+#include <tuple>
+#include <utility>
+
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/q4/layout.h"
+#include "formats/q4/reader.h"
+#include "formats/q4/shards.h"
+#include "libconvert/base/name_pattern.h"
+#include "libconvert/inspect/checkpoint.h"
+#include "libconvert/model/names.h"
+#include "libconvert/model/open_model.h"
+#include "libconvert/scheme/treatment.h"
+
+namespace q4 {
+namespace {
+
+InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint32_t shard) {
+  InspectTensor entry;
+  entry.name = tensor.name;
+  entry.treatment = TreatmentName(tensor);
+  entry.dtype = tensor.dtype;
+  entry.shape = tensor.shape;
+  entry.elems = tensor.elems;
+  entry.quantized = tensor.scheme != Q4Scheme::kRaw;
+  entry.encoder = tensor.encoder;
+  entry.block_size = tensor.block_size;
+  entry.nested = tensor.nested;
+  entry.nested_offset = tensor.nested_offset;
+  entry.shard = shard;
+  entry.has_stats = tensor.has_stats;
+  if (tensor.has_stats) entry.stats = *tensor.stats;
+  const SharedArray<Q4Chunk>& chunks = reader.index().chunks;
+  for (const Q4PartEntry& part : tensor.parts()) {
+    InspectPart& summary = entry.parts.emplace_back();
+    summary.part = part.part;
+    summary.raw_bytes = part.raw_bytes;
+    summary.chunks = part.chunk_count;
+    for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
+      const Q4Chunk& chunk = chunks[part.first_chunk + i];
+      summary.stored_bytes += chunk.stored_bytes;
+      if (chunk.codec != Q4Codec::kStored) ++summary.compressed_chunks;
+    }
+    entry.stored_bytes += summary.stored_bytes;
+  }
+  if (tensor.elems != 0) entry.offset = chunks[tensor.first_chunk].offset;
+  return entry;
+}
+
+// What TreatmentName() looks at, so that the name is made once per treatment.
+using TreatmentKey = std::tuple<Q4Scheme, DType, bool, std::uint32_t, bool>;
+TreatmentKey TreatmentKeyOf(const Q4Tensor& tensor) {
+  const DType dtype = tensor.scheme == Q4Scheme::kRaw ? tensor.dtype : DType::kF32;  // of a quantized tensor: not named
+  return {tensor.scheme, dtype, tensor.encoder == Q4Encoder::kMse, tensor.block_size, tensor.nested};
+}
+
+std::uint64_t StoredBytes(const Q4Reader& reader, const Q4Tensor& tensor) {
+  std::uint64_t bytes = 0;
+  for (const Q4PartEntry& part : tensor.parts()) {
+    for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
+      bytes += reader.index().chunks[part.first_chunk + i].stored_bytes;
+    }
+  }
+  return bytes;
+}
+
+// Totals straight from the index, without a description of each tensor.
+void SumUpContainer(const Q4Model& model, InspectReport* report) {
+  std::map<TreatmentKey, InspectTreatment> treatments;
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& tensor = model.tensor(at);
+    InspectTreatment& row = treatments[TreatmentKeyOf(tensor)];
+    if (row.tensors == 0) row.treatment = TreatmentName(tensor);
+    row.quantized = tensor.scheme != Q4Scheme::kRaw;
+    ++row.tensors;
+    row.elems += tensor.elems;
+    row.stored_bytes += StoredBytes(model.reader(at), tensor);
+    if (tensor.has_stats) AddTensor(tensor.name, *tensor.stats, &report->model);
+  }
+  for (auto& [key, row] : treatments) {
+    report->tensor_count += row.tensors;
+    report->elems += row.elems;
+    if (row.quantized) {
+      report->quantized_elems += row.elems;
+      report->quantized_bytes += row.stored_bytes;
+    }
+    report->treatments.push_back(std::move(row));
+  }
+  std::sort(report->treatments.begin(), report->treatments.end(),
+            [](const InspectTreatment& a, const InspectTreatment& b) {
+              return a.quantized != b.quantized ? a.quantized : a.treatment < b.treatment;
+            });
+}
+
+absl::StatusOr<InspectReport> InspectContainer(FileSystem& fs, const std::string& path, InspectScope scope) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+  InspectReport report;
+  report.path = path;
+  report.format = "q4";
+  report.root = model->root();
+  const Q4Index& first = model->shards().front()->index();
+  report.provenance = first.provenance;
+  report.shard_count = first.shard_count;
+  for (const auto& shard : model->shards()) {
+    report.shards.push_back({shard->path(), shard->seal().file_bytes, shard->seal().root});
+    report.file_bytes += shard->seal().file_bytes;
+    for (const Q4EmbeddedFile& file : shard->index().files) {
+      report.files.push_back({file.name, file.raw_bytes});
+      if (file.name != "config.json" || file.raw_bytes > limits::kConfigJsonBytes) continue;
+      const absl::StatusOr<std::string> config = shard->ReadFile(file);
+      if (config.ok()) SetModelNames(*config, &report);
+    }
+  }
+  SumUpContainer(*model, &report);
+  if (scope == InspectScope::kSummary) return report;
+  report.tensors.reserve(model->tensors().size());
+  for (const Q4Model::Location& at : model->tensors()) {
+    report.tensors.push_back(Describe(model->reader(at), model->tensor(at), static_cast<std::uint32_t>(at.shard)));
+  }
+  return report;
+}
+
+}  // namespace
+
+void SetModelNames(std::string_view config_json, InspectReport* report) {
+  ModelNames names = ReadModelNames(config_json);
+  report->architecture = std::move(names.architecture);
+  report->model_type = std::move(names.model_type);
+}
+
+void SumUpTensors(InspectReport* report) {
+  std::sort(report->tensors.begin(), report->tensors.end(),
+            [](const auto& a, const auto& b) { return a.name < b.name; });
+  std::map<std::pair<bool, std::string>, InspectTreatment> treatments;  // quantized ones first
+  report->tensor_count = report->tensors.size();
+  for (const InspectTensor& tensor : report->tensors) {
+    InspectTreatment& row = treatments[{!tensor.quantized, tensor.treatment}];
+    row.treatment = tensor.treatment;
+    row.quantized = tensor.quantized;
+    ++row.tensors;
+    row.elems += tensor.elems;
+    row.stored_bytes += tensor.stored_bytes;
+    report->elems += tensor.elems;
+    if (tensor.quantized) {
+      report->quantized_elems += tensor.elems;
+      report->quantized_bytes += tensor.stored_bytes;
+    }
+  }
+  for (auto& [key, row] : treatments) report->treatments.push_back(std::move(row));
+}
+
+double InspectReport::BitsPerQuantizedElement() const {
+  return quantized_elems == 0 ? 0 : 8 * static_cast<double>(quantized_bytes) / static_cast<double>(quantized_elems);
+}
+
+double InspectReport::BitsPerElement() const {
+  return elems == 0 ? 0 : 8 * static_cast<double>(file_bytes) / static_cast<double>(elems);
+}
+
+absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options,
+                                           InspectScope scope) {
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
+  return is_container ? InspectContainer(fs, path, scope) : InspectCheckpoint(fs, path, options);
+}
+
+const InspectTensor* FindTensor(const InspectReport& report, std::string_view name) {
+  const auto at = std::lower_bound(report.tensors.begin(), report.tensors.end(), name,
+                                   [](const InspectTensor& tensor, std::string_view key) { return tensor.name < key; });
+  return at != report.tensors.end() && at->name == name ? &*at : nullptr;
+}
+
+absl::StatusOr<std::vector<const InspectTensor*>> SelectTensors(const InspectReport& report,
+                                                                const TensorSelection& selection) {
+  std::vector<const InspectTensor*> selected;
+  if (selection.filter.empty()) {
+    for (const InspectTensor& tensor : report.tensors) selected.push_back(&tensor);
+  } else {
+    Q4_ASSIGN_OR_RETURN(const NamePattern pattern, NamePattern::Parse(selection.filter, "--filter"));
+    for (const InspectTensor& tensor : report.tensors) {
+      if (pattern.Matches(tensor.name)) selected.push_back(&tensor);
+    }
+  }
+  // Largest first; tensors without the property come last, and equals stay sorted by name.
+  const auto sort_down = [&](const auto& key) {
+    std::stable_sort(selected.begin(), selected.end(),
+                     [&](const InspectTensor* a, const InspectTensor* b) { return key(*a) > key(*b); });
+  };
+  if (selection.sort == "size") {
+    sort_down([](const InspectTensor& tensor) { return tensor.stored_bytes; });
+  } else if (selection.sort == "elems") {
+    sort_down([](const InspectTensor& tensor) { return tensor.elems; });
+  } else if (selection.sort == "nmse" || selection.sort == "sqnr") {
+    // The smallest SQNR is the largest NMSE.
+    sort_down([](const InspectTensor& tensor) {
+      return tensor.has_stats ? Derive(tensor.stats).nmse : -std::numeric_limits<double>::infinity();
+    });
+  }
+  return selected;
+}
+
+}  // namespace q4

@@ -1,0 +1,150 @@
+#include "libconvert/inspect/json.h"
+
+#include "formats/base/digest.h"
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "formats/q4/parts.h"
+#include "libconvert/base/json_document.h"
+#include "libconvert/model/stats_json.h"
+
+namespace q4 {
+namespace {
+
+Json TensorJson(const InspectTensor& tensor, bool with_stats) {
+  Json json;
+  json["name"] = tensor.name;
+  json["treatment"] = tensor.treatment;
+  json["dtype"] = DTypeName(tensor.dtype);
+  json["shape"] = tensor.shape;
+  json["elems"] = tensor.elems;
+  json["quantized"] = tensor.quantized;
+  if (tensor.quantized) {
+    json["encoder"] = EncoderName(tensor.encoder);
+    json["block_size"] = tensor.block_size;
+    json["nested"] = tensor.nested;
+    if (tensor.nested && !tensor.parts.empty()) json["nested_offset"] = tensor.nested_offset;
+  }
+  json["stored_bytes"] = tensor.stored_bytes;
+  json["offset"] = tensor.offset;
+  json["shard"] = tensor.shard;
+  Json parts = Json::array();
+  for (const InspectPart& part : tensor.parts) {
+    parts.push_back({{"part", Q4PartName(part.part)},
+                     {"raw_bytes", part.raw_bytes},
+                     {"stored_bytes", part.stored_bytes},
+                     {"chunks", part.chunks},
+                     {"compressed_chunks", part.compressed_chunks}});
+  }
+  json["parts"] = std::move(parts);
+  if (with_stats) json["stats"] = tensor.has_stats ? StatsJson(tensor.stats) : Json(nullptr);
+  return json;
+}
+
+Json DumpJson(const std::vector<DumpValue>& dump) {
+  Json values = Json::array();
+  for (const DumpValue& value : dump) {
+    Json entry;
+    entry["index"] = value.index;
+    if (value.code >= 0) {
+      entry["code"] = value.code;
+      entry["scale"] = value.scale;
+    }
+    entry["value"] = value.value;
+    values.push_back(std::move(entry));
+  }
+  return values;
+}
+
+Json DeltaJson(const std::optional<TensorDelta>& delta) {
+  if (!delta) return nullptr;
+  const auto count = [](const std::optional<std::uint64_t>& value) { return value ? Json(*value) : Json(nullptr); };
+  return {{"differing_elems", delta->differing_elems},
+          {"nmse", delta->nmse},
+          {"max_abs", delta->max_abs},
+          {"max_abs_index", delta->max_abs_index},
+          {"differing_codes", count(delta->differing_codes)},
+          {"differing_scales", count(delta->differing_scales)}};
+}
+
+Json NmseJson(const std::optional<double>& nmse) { return nmse ? Json(*nmse) : Json(nullptr); }
+
+}  // namespace
+
+std::string InspectReportJson(const InspectReport& report, const InspectDetail& detail) {
+  Json json = NewDocument("q4inspect-report");
+  json["path"] = report.path;
+  json["format"] = report.format;
+  json["architecture"] = TextOrNull(report.architecture);
+  json["model_type"] = TextOrNull(report.model_type);
+  json["file_bytes"] = report.file_bytes;
+  json["elems"] = report.elems;
+  json["quantized_elems"] = report.quantized_elems;
+  json["quantized_bytes"] = report.quantized_bytes;
+  json["bits_per_quantized_element"] = report.BitsPerQuantizedElement();
+  json["bits_per_element"] = report.BitsPerElement();
+  json["tensor_count"] = report.tensor_count;
+  json["treatments"] = Json::array();
+  for (const InspectTreatment& row : report.treatments) {
+    json["treatments"].push_back({{"treatment", row.treatment},
+                                  {"quantized", row.quantized},
+                                  {"tensors", row.tensors},
+                                  {"elems", row.elems},
+                                  {"stored_bytes", row.stored_bytes}});
+  }
+  json["root_sha256"] = report.root ? Json(HexOf(*report.root)) : Json(nullptr);
+  json["shard_count"] = report.shard_count;
+  json["shards"] = Json::array();
+  for (const InspectShard& shard : report.shards) {
+    json["shards"].push_back({{"path", shard.path},
+                              {"bytes", shard.bytes},
+                              {"root_sha256", shard.root ? Json(HexOf(*shard.root)) : Json(nullptr)}});
+  }
+  const absl::StatusOr<Json> provenance = ParseJson(report.provenance, report.path, limits::kConfigJsonDepth);
+  json["provenance"] = provenance.ok() ? *provenance : Json(nullptr);
+  json["model"] = report.model.tensors == 0 ? Json(nullptr) : ModelStatsJson(report.model);
+  if (detail.files) {
+    json["files"] = Json::array();
+    for (const InspectFile& file : report.files) json["files"].push_back({{"name", file.name}, {"bytes", file.bytes}});
+  }
+  if (detail.list_tensors) {
+    json["tensors"] = Json::array();
+    for (const InspectTensor* tensor : detail.tensors) {
+      json["tensors"].push_back(TensorJson(*tensor, detail.stats || detail.hist));
+    }
+  }
+  if (!detail.dump.empty()) json["dump"] = DumpJson(detail.dump);
+  return JsonReportText(json);
+}
+
+std::string DiffReportJson(const DiffReport& report) {
+  Json json = NewDocument("q4inspect-diff");
+  json["left"] = report.left;
+  json["right"] = report.right;
+  json["same_root"] = report.same_root;
+  json["same_content"] = report.SameContent();
+  json["provenance_differs"] = report.provenance_differs;
+  json["equal_tensors"] = report.equal_tensors;
+  json["removed"] = report.removed;
+  json["added"] = report.added;
+  json["changed"] = Json::array();
+  for (const TensorChange& change : report.changed) {
+    json["changed"].push_back({{"name", change.name},
+                               {"before", change.before},
+                               {"after", change.after},
+                               {"content_differs", change.content_differs},
+                               {"nmse_before", NmseJson(change.nmse_before)},
+                               {"nmse_after", NmseJson(change.nmse_after)},
+                               {"delta", DeltaJson(change.delta)}});
+  }
+  json["renamed"] = Json::array();
+  for (const TensorRename& rename : report.renamed) {
+    json["renamed"].push_back({{"before", rename.before}, {"after", rename.after}});
+  }
+  json["files_compared"] = report.files_compared;
+  json["files_removed"] = report.files_removed;
+  json["files_added"] = report.files_added;
+  json["files_changed"] = report.files_changed;
+  return JsonReportText(json);
+}
+
+}  // namespace q4

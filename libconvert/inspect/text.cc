@@ -1,0 +1,279 @@
+#include "libconvert/inspect/text.h"
+
+#include <algorithm>
+#include <array>
+
+#include "fmt/format.h"
+#include "formats/base/digest.h"
+#include "formats/base/text.h"
+#include "formats/q4/parts.h"
+#include "kernels/kernels.h"
+#include "libconvert/base/text_table.h"
+#include "libconvert/inspect/tree.h"
+#include "libconvert/model/provenance_view.h"
+
+namespace q4 {
+namespace {
+
+// `value` short enough for its field on a terminal.
+std::string Fit(const TextStyle& style, const std::string& value) {
+  constexpr std::size_t kFieldColumns = 15;
+  return style.shorten && style.width > 2 * kFieldColumns ? ShortenMiddle(value, style.width - kFieldColumns) : value;
+}
+
+std::string ProvenanceText(const InspectReport& report, const TextStyle& style) {
+  const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
+  if (!view.ok()) return Field("made by", "unknown: the provenance is no JSON object");
+  std::string text = Field("made by", Printable(fmt::format("{}, arithmetic {}", view->tool, view->numerics)));
+  text += Field("options", Fit(style, Printable(ConversionOptions(*view), 400)));
+  constexpr std::size_t kShownSources = 3;
+  for (std::size_t i = 0; i < view->sources.size() && i < kShownSources; ++i) {
+    const SourceFileRecord& source = view->sources[i];
+    text += Field(i == 0 ? "source" : "", fmt::format("{}, {}, {}:{}", Printable(source.name), HumanBytes(source.size),
+                                                      source.digest_kind, Printable(source.digest)));
+  }
+  if (view->sources.size() > kShownSources) {
+    text += Field("", fmt::format("and {} more files", view->sources.size() - kShownSources));
+  }
+  return text;
+}
+
+// So many that the summary fits one screen; --json has all.
+constexpr std::size_t kShownTreatments = 12;
+
+std::string TreatmentTable(const InspectReport& report, const TextStyle& style) {
+  Table table({"<~treatment", "tensors", "elements", "stored", "bits/element"});
+  InspectTreatment rest;
+  for (std::size_t i = 0; i < report.treatments.size(); ++i) {
+    const InspectTreatment& row = report.treatments[i];
+    if (i >= kShownTreatments) {
+      rest.tensors += row.tensors;
+      rest.elems += row.elems;
+      rest.stored_bytes += row.stored_bytes;
+      continue;
+    }
+    table.Add({Printable(row.treatment), Grouped(row.tensors), Grouped(row.elems), HumanBytes(row.stored_bytes),
+               BitsPer(row.stored_bytes, row.elems)});
+  }
+  if (rest.tensors != 0) {
+    table.Add({fmt::format("{} more", report.treatments.size() - kShownTreatments), Grouped(rest.tensors),
+               Grouped(rest.elems), HumanBytes(rest.stored_bytes), BitsPer(rest.stored_bytes, rest.elems)});
+  }
+  return table.Text(style);
+}
+
+std::string SummaryText(const InspectReport& report, const TextStyle& style) {
+  std::string text = Paint(style, Tone::kHeading, Printable(report.path, 4096)) + "\n";
+  if (!report.architecture.empty() || !report.model_type.empty()) {
+    text += Field("model", Printable(report.architecture) +
+                               (report.model_type.empty() ? "" : " (" + Printable(report.model_type) + ")"));
+  }
+  text += Field("format", fmt::format("{}, {}, {} ({} bytes)", report.format,
+                                      ShardsText(report.shards.size(), report.shard_count),
+                                      HumanBytes(report.file_bytes), report.file_bytes));
+  text += Field("elements",
+                fmt::format("{} in {} tensors, {} quantized ({})", Grouped(report.elems), Grouped(report.tensor_count),
+                            Grouped(report.quantized_elems), Percent(report.quantized_elems, report.elems)));
+  text += Field("bits/element", fmt::format("{} of quantized weights, {} of the whole model",
+                                            BitsPer(report.quantized_bytes, report.quantized_elems),
+                                            BitsPer(report.file_bytes, report.elems)));
+  if (!report.provenance.empty()) text += ProvenanceText(report, style);
+  if (report.model.tensors != 0) text += Field("error", Fit(style, ErrorSummary(report.model)));
+  if (report.root) {
+    text += Field("seal", "sha256:" + HexOf(*report.root));
+    text += Field("", "header and index are intact; q4verify checks the rest");
+  }
+  std::uint64_t file_bytes = 0;
+  for (const InspectFile& file : report.files) file_bytes += file.bytes;
+  text += Field(report.root ? "embedded" : "beside it",
+                fmt::format("{} files, {} (--files)", report.files.size(), HumanBytes(file_bytes)));
+  return text + "\n" + TreatmentTable(report, style);
+}
+
+std::string TensorTable(const std::vector<const InspectTensor*>& tensors, const TextStyle& style) {
+  Table table({"<treatment", "elements", "stored", "bits/element", "<shape", "<~name"});
+  for (const InspectTensor* tensor : tensors) {
+    table.Add({Printable(tensor->treatment), Grouped(tensor->elems), Grouped(tensor->stored_bytes),
+               BitsPer(tensor->stored_bytes, tensor->elems), ShapeString(tensor->shape),
+               Printable(tensor->name, kWholeName)});
+  }
+  return table.Text(style);
+}
+
+std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const ModelStats& model,
+                       const TextStyle& style) {
+  Table table({"SQNR dB", "NMSE", "RMSE", "bias", "cosine", "max |e|", "half steps", "clipped", "<~name"});
+  const auto add = [&table](const Q4Stats& stats, const std::string& name) {
+    const DerivedStats derived = Derive(stats);
+    table.Add({fmt::format("{:.3f}", derived.sqnr_db), fmt::format("{:.4g}", derived.nmse),
+               fmt::format("{:.4g}", derived.rmse), fmt::format("{:.3g}", derived.bias),
+               fmt::format("{:.7f}", derived.cosine), fmt::format("{:.4g}", stats.max_abs_err),
+               fmt::format("{:.4f}", stats.max_gap_ratio), Grouped(stats.clipped), name});
+  };
+  std::size_t without = 0;
+  for (const InspectTensor* tensor : tensors) {
+    if (tensor->has_stats) {
+      add(tensor->stats, Printable(tensor->name, kWholeName));
+    } else if (tensor->quantized) {
+      ++without;
+    }
+  }
+  if (model.tensors != 0) add(model.total, fmt::format("(model: {} tensors)", model.tensors));
+  std::string text = table.Text(style);
+  if (without != 0) text += fmt::format("  {} quantized tensors have no recorded statistics\n", without);
+  return text;
+}
+
+// One line per code, in the order of the code values, with a bar.
+std::string HistogramText(CodeBook book, const std::array<std::uint64_t, 16>& hist, const TextStyle& style) {
+  const auto values = CodeValues(book);
+  std::array<std::size_t, 16> order;
+  for (std::size_t code = 0; code < order.size(); ++code) order[code] = code;
+  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
+  std::uint64_t total = 0, most = 0;
+  for (std::uint64_t count : hist) {
+    total += count;
+    most = std::max(most, count);
+  }
+  constexpr std::size_t kBarColumns = 40;
+  Table table({"code", "value", "count", "share", "<"});
+  for (std::size_t code : order) {
+    const double fraction = most == 0 ? 0 : static_cast<double>(hist[code]) / static_cast<double>(most);
+    table.Add({std::to_string(code), fmt::format("{:+.6f}", values[code]), Grouped(hist[code]),
+               Percent(hist[code], total), BarText(style, fraction, kBarColumns)});
+  }
+  return table.Text(style);
+}
+
+bool UsesBook(const InspectTensor& tensor, CodeBook book) {
+  return tensor.treatment.starts_with(book == CodeBook::kNf4 ? "nf4" : "fp4");
+}
+
+std::string HistogramsText(const std::vector<const InspectTensor*>& tensors, const TextStyle& style) {
+  std::string text;
+  for (const CodeBook book : {CodeBook::kNf4, CodeBook::kFp4}) {
+    Q4Stats total;
+    std::uint64_t counted = 0;
+    for (const InspectTensor* tensor : tensors) {
+      if (!tensor->has_stats || !UsesBook(*tensor, book)) continue;
+      ++counted;
+      for (std::size_t code = 0; code < total.hist.size(); ++code) total.hist[code] += tensor->stats.hist[code];
+    }
+    if (counted == 0) continue;
+    text += fmt::format("codes of {} {} tensors, {:.4f} bits of entropy per code\n", counted,
+                        book == CodeBook::kNf4 ? "nf4" : "fp4", CodeEntropyBits(total));
+    text += HistogramText(book, total.hist, style);
+  }
+  return text.empty() ? "no tensor has recorded code counts\n" : text;
+}
+
+std::string FilesTable(const InspectReport& report, const TextStyle& style) {
+  Table table({"bytes", "<~file"});
+  for (const InspectFile& file : report.files) table.Add({Grouped(file.bytes), Printable(file.name, kWholeName)});
+  return table.Text(style);
+}
+
+std::string NmseText(const std::optional<double>& nmse) { return nmse ? fmt::format("{:.6g}", *nmse) : "not recorded"; }
+
+}  // namespace
+
+std::string InspectReportText(const InspectReport& report, const InspectDetail& detail, const TextStyle& style) {
+  std::string text;
+  if (detail.tree) text += ModuleTreeText(detail.tensors, style);
+  if (detail.list_tensors) text += TensorTable(detail.tensors, style);
+  if (detail.stats) text += StatsTable(detail.tensors, report.model, style);
+  if (detail.hist) text += HistogramsText(detail.tensors, style);
+  if (detail.files) text += FilesTable(report, style);
+  return text.empty() ? SummaryText(report, style) : text;
+}
+
+std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& style) {
+  std::string text = Paint(style, Tone::kHeading, Printable(tensor.name, kWholeName)) + "\n";
+  text += Field("shape", fmt::format("{} {}, {} elements", ShapeString(tensor.shape), DTypeName(tensor.dtype),
+                                     Grouped(tensor.elems)));
+  text += Field("treatment", Printable(tensor.treatment));
+  text += Field("stored", fmt::format("{} bytes from offset {}, {} bits/element", Grouped(tensor.stored_bytes),
+                                      tensor.offset, BitsPer(tensor.stored_bytes, tensor.elems)));
+  if (tensor.nested && !tensor.parts.empty()) text += Field("offset", fmt::to_string(tensor.nested_offset));
+  if (!tensor.parts.empty()) {
+    Table table({"<part", "bytes", "stored", "chunks", "compressed"});
+    for (const InspectPart& part : tensor.parts) {
+      table.Add({Q4PartName(part.part), Grouped(part.raw_bytes), Grouped(part.stored_bytes), Grouped(part.chunks),
+                 Grouped(part.compressed_chunks)});
+    }
+    text += "\n" + table.Text(style);
+  }
+  if (!tensor.has_stats) return text;
+  const Q4Stats& stats = tensor.stats;
+  const DerivedStats derived = Derive(stats);
+  text += "\n";
+  text += Field("SQNR", fmt::format("{:.4f} dB", derived.sqnr_db));
+  text += Field("NMSE", fmt::format("{:.9g}", derived.nmse));
+  text += Field("RMSE", fmt::format("{:.9g}", derived.rmse));
+  text += Field("mean |e|", fmt::format("{:.9g}", derived.mae));
+  text += Field("bias", fmt::format("{:.9g}", derived.bias));
+  text += Field("cosine", fmt::format("{:.9f}", derived.cosine));
+  text += Field("max |e|", fmt::format("{:.9g} at element {}", stats.max_abs_err, stats.max_abs_err_index));
+  text += Field("half steps", fmt::format("{:.7f} at most", stats.max_gap_ratio));
+  text += Field("worst block", fmt::format("{}, sum of squares {:.9g}", stats.worst_block, stats.worst_block_e2));
+  text += Field("blocks", fmt::format("{} zero, {} tiny", Grouped(stats.zero_blocks), Grouped(stats.tiny_blocks)));
+  text += Field("elements", fmt::format("{} clipped, {} overflowing", Grouped(stats.clipped), Grouped(stats.overflow)));
+  text += Field("entropy", fmt::format("{:.4f} bits per code", CodeEntropyBits(stats)));
+  return text + "\n" +
+         HistogramText(UsesBook(tensor, CodeBook::kNf4) ? CodeBook::kNf4 : CodeBook::kFp4, stats.hist, style);
+}
+
+std::string DumpText(const std::vector<DumpValue>& dump) {
+  const bool quantized = !dump.empty() && dump.front().code >= 0;
+  Table table(quantized ? std::vector<std::string>{"element", "code", "scale", "value"}
+                        : std::vector<std::string>{"element", "value"});
+  for (const DumpValue& value : dump) {
+    if (quantized) {
+      table.Add({std::to_string(value.index), std::to_string(value.code), fmt::to_string(value.scale), value.value});
+    } else {
+      table.Add({std::to_string(value.index), value.value});
+    }
+  }
+  return table.Text();
+}
+
+std::string DiffReportText(const DiffReport& report) {
+  std::string text;
+  for (const std::string& name : report.removed) text += "- tensor " + Printable(name, kWholeName) + "\n";
+  for (const std::string& name : report.added) text += "+ tensor " + Printable(name, kWholeName) + "\n";
+  for (const TensorRename& rename : report.renamed) {
+    text += fmt::format("~ tensor {}: renamed to {}\n", Printable(rename.before, kWholeName),
+                        Printable(rename.after, kWholeName));
+  }
+  for (const TensorChange& change : report.changed) {
+    text += fmt::format("~ tensor {}: ", Printable(change.name, kWholeName));
+    text += change.content_differs ? "content differs" : fmt::format("{} -> {}", change.before, change.after);
+    if (change.nmse_before || change.nmse_after) {
+      text += fmt::format(", NMSE {} -> {}", NmseText(change.nmse_before), NmseText(change.nmse_after));
+    }
+    if (change.delta) {
+      const TensorDelta& delta = *change.delta;
+      text += fmt::format("\n    {} elements differ, by {:.6g} at most (element {}), NMSE between them {:.6g}",
+                          Grouped(delta.differing_elems), delta.max_abs, delta.max_abs_index, delta.nmse);
+      if (delta.differing_codes) {
+        text +=
+            fmt::format("; {} codes and {} scales", Grouped(*delta.differing_codes), Grouped(*delta.differing_scales));
+      }
+    }
+    text += "\n";
+  }
+  for (const std::string& name : report.files_removed) text += "- file " + Printable(name) + "\n";
+  for (const std::string& name : report.files_added) text += "+ file " + Printable(name) + "\n";
+  for (const std::string& name : report.files_changed) text += "~ file " + Printable(name) + "\n";
+  if (!report.files_compared) text += "files were not compared: a checkpoint in 4 bits has its own\n";
+  if (report.provenance_differs) text += "~ provenance\n";
+  text += fmt::format("{} tensors equal, {} renamed, {} changed, {} removed, {} added: {}\n",
+                      Grouped(report.equal_tensors), Grouped(report.renamed.size()), Grouped(report.changed.size()),
+                      Grouped(report.removed.size()), Grouped(report.added.size()),
+                      report.same_root       ? "the same artifact"
+                      : report.SameContent() ? "the same content in other bytes"
+                                             : "different");
+  return text;
+}
+
+}  // namespace q4

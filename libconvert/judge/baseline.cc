@@ -1,0 +1,143 @@
+#include "libconvert/judge/baseline.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <utility>
+
+#include "fmt/format.h"
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "libconvert/judge/verify_issues.h"
+#include "libconvert/model/stats.h"
+
+namespace q4 {
+namespace {
+
+using Scope = GateVerdict::Scope;
+
+// The report, whose provenance is a member of any depth that a container may have.
+constexpr std::uint64_t kReportBytes = std::uint64_t{64} << 20;
+constexpr int kReportJsonDepth = limits::kConfigJsonDepth + 1;
+
+bool IsText(const Json* json, std::string_view text) {
+  return json != nullptr && json->is_string() && json->get_ref<const std::string&>() == text;
+}
+
+std::optional<double> NmseOf(const Json& stats) {
+  const Json* nmse = FindMember(stats, "nmse");
+  return nmse != nullptr && nmse->is_number() ? std::optional(nmse->get<double>()) : std::nullopt;
+}
+
+// A list of objects with names. False if it is anything else.
+template <typename Add>
+bool ForEachNamed(const Json* list, const Add& add) {
+  if (list == nullptr || !list->is_array()) return false;
+  return std::all_of(list->begin(), list->end(), [&](const Json& item) {
+    const Json* name = FindMember(item, "name");
+    if (name == nullptr || !name->is_string()) return false;
+    add(item, name->get<std::string>());
+    return true;
+  });
+}
+
+// The NMSE of each subject of a report.
+std::map<std::pair<Scope, std::string>, double> NmseBySubject(const VerifyReport& report) {
+  constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
+  std::map<std::pair<Scope, std::string>, double> nmse;
+  for (const VerifyTensor& tensor : report.tensors) {
+    double value = 0;
+    if (tensor.scheme != Q4Scheme::kRaw) value = tensor.has_stats ? Derive(tensor.stats).nmse : kNone;
+    nmse[{Scope::kTensor, tensor.name}] = value;
+  }
+  for (const VerifyGroup& group : report.groups) {
+    const Scope scope = group.kind == VerifyGroup::Kind::kLayer ? Scope::kLayer : Scope::kRole;
+    nmse[{scope, group.name}] = Derive(group.stats.total).nmse;
+  }
+  nmse[{Scope::kModel, ""}] = report.model.tensors == 0 ? 0 : Derive(report.model.total).nmse;
+  return nmse;
+}
+
+std::string PlaceOf(const BaselineEntry& entry) {
+  switch (entry.scope) {
+    case Scope::kTensor:
+      return TensorPlace(entry.name);
+    case Scope::kLayer:
+      return "layer '" + entry.name + "'";
+    case Scope::kRole:
+      return "role '" + entry.name + "'";
+    case Scope::kModel:
+      break;
+  }
+  return "model";
+}
+
+}  // namespace
+
+absl::StatusOr<Baseline> ParseBaseline(std::string_view json, const std::string& path, double slack) {
+  Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(json, path, kReportJsonDepth));
+  Baseline baseline{path, {}, slack};
+  bool is_report = IsText(FindMember(document, "document"), "q4verify-report");
+  bool has_nmse = false;
+  const auto add = [&](Scope scope, const std::string& name, std::optional<double> nmse) {
+    has_nmse = has_nmse || nmse;
+    baseline.entries.push_back({scope, name, nmse});
+  };
+  is_report =
+      is_report && ForEachNamed(FindMember(document, "tensors"), [&](const Json& tensor, const std::string& name) {
+        const Json* stats = FindMember(tensor, "stats");
+        if (stats != nullptr && stats->is_object()) {
+          add(Scope::kTensor, name, NmseOf(*stats));
+        } else if (IsText(FindMember(tensor, "scheme"), "raw")) {
+          baseline.entries.push_back({Scope::kTensor, name, 0});
+        } else {
+          baseline.entries.push_back({Scope::kTensor, name, std::nullopt});
+        }
+      });
+  if (const Json* groups = FindMember(document, "groups"); is_report && groups != nullptr) {
+    is_report = ForEachNamed(groups, [&](const Json& group, const std::string& name) {
+      const Json* stats = FindMember(group, "stats");
+      const Scope scope = IsText(FindMember(group, "kind"), "layer") ? Scope::kLayer : Scope::kRole;
+      if (stats != nullptr) add(scope, name, NmseOf(*stats));
+    });
+  }
+  if (const Json* model = FindMember(document, "model"); model != nullptr) add(Scope::kModel, "", NmseOf(*model));
+  if (!is_report || !has_nmse) return Fail(kNoBaseline, path, {});
+  return baseline;
+}
+
+absl::StatusOr<Baseline> LoadBaseline(FileSystem& fs, const std::string& path, double slack) {
+  Q4_ASSIGN_OR_RETURN(const std::string json, ReadWholeFile(fs, path, kReportBytes));
+  return ParseBaseline(json, path, slack);
+}
+
+void JudgeBaseline(const Baseline& baseline, FindingList* findings, VerifyReport* report) {
+  report->baseline = baseline.path;
+  const auto nmse_by_subject = NmseBySubject(*report);
+  for (const BaselineEntry& entry : baseline.entries) {
+    const auto at = nmse_by_subject.find({entry.scope, entry.name});
+    const std::string& tensor = entry.scope == Scope::kTensor ? entry.name : std::string();
+    if (at == nmse_by_subject.end()) {
+      if (entry.scope == Scope::kTensor) {
+        findings->Add(tensor, kBaselineTensorGone, report->path, PlaceOf(entry), baseline.path);
+      }
+      continue;
+    }
+    if (!entry.nmse) continue;
+    GateVerdict verdict;
+    verdict.gate = "baseline";
+    verdict.scope = entry.scope;
+    verdict.subject = entry.name;
+    verdict.statistic = "nmse";
+    verdict.limit = *entry.nmse * (1 + baseline.slack);
+    verdict.value = at->second;
+    verdict.passed = verdict.value <= verdict.limit;  // false for NaN
+    if (!verdict.passed) {
+      findings->Add(tensor, kWorseThanBaseline, report->path, PlaceOf(entry),
+                    "nmse: " + GotExpected(fmt::to_string(verdict.value), fmt::format("at most {}", verdict.limit)));
+    }
+    report->gates.push_back(std::move(verdict));
+  }
+}
+
+}  // namespace q4

@@ -1,0 +1,43 @@
+// An earlier report as a gate: nothing may have become worse.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/base/file.h"
+#include "libconvert/judge/gate_issues.h"
+#include "libconvert/judge/verify_findings.h"
+#include "libconvert/judge/verify_report.h"
+
+namespace q4 {
+
+// The NMSE of one subject in the earlier report. 0 for an unquantized tensor; nullopt where none was recorded, or where
+// it was infinite: then nothing is demanded.
+struct BaselineEntry {
+  GateVerdict::Scope scope = GateVerdict::Scope::kTensor;
+  std::string name;  // "" for the model
+  std::optional<double> nmse;
+};
+
+struct Baseline {
+  std::string path;
+  std::vector<BaselineEntry> entries;
+  double slack = 0;  // relative: the NMSE may be (1 + slack) times what it was
+};
+
+// Parses what q4verify --json wrote, of any version with tensors and statistics. `path` is named in errors:
+// kNoBaseline, or whatever makes it no JSON.
+absl::StatusOr<Baseline> ParseBaseline(std::string_view json, const std::string& path, double slack);
+
+// Reads and parses one. An earlier report of 64 MiB, which is more than 20,000 tensors, is the largest that is read.
+absl::StatusOr<Baseline> LoadBaseline(FileSystem& fs, const std::string& path, double slack);
+
+// Appends a verdict named "baseline" for every entry, and a finding for every breach: NMSE that rose by more than the
+// slack, a tensor that is gone, or that has no statistics any more. Tensors and groups that the baseline lacks are not
+// judged. Layers and roles that are gone are not missed, since their tensors are.
+void JudgeBaseline(const Baseline& baseline, FindingList* findings, VerifyReport* report);
+
+}  // namespace q4

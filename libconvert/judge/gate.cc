@@ -1,0 +1,174 @@
+// Strict on purpose, as recipes are: a misspelt key in a gate would pass every model.
+#include "libconvert/judge/gate.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <utility>
+
+#include "fmt/format.h"
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "kernels/kernels.h"
+#include "libconvert/judge/gate_issues.h"
+#include "libconvert/model/stats.h"
+
+namespace q4 {
+namespace {
+
+using Scope = GateVerdict::Scope;
+
+constexpr int kGateJsonDepth = 3;  // document, "rules", rule
+
+double Of(std::uint64_t count) { return static_cast<double>(count); }
+
+constexpr std::array<GateStatistic, 15> kStatistics{{
+    {"nmse", [](const Q4Stats& s) { return Derive(s).nmse; }},
+    {"sqnr_db", [](const Q4Stats& s) { return Derive(s).sqnr_db; }},
+    {"mse", [](const Q4Stats& s) { return Derive(s).mse; }},
+    {"rmse", [](const Q4Stats& s) { return Derive(s).rmse; }},
+    {"mae", [](const Q4Stats& s) { return Derive(s).mae; }},
+    {"bias", [](const Q4Stats& s) { return std::fabs(Derive(s).bias); }},
+    {"cosine", [](const Q4Stats& s) { return Derive(s).cosine; }},
+    {"max_abs_err", [](const Q4Stats& s) { return s.max_abs_err; }},
+    {"max_gap_ratio", [](const Q4Stats& s) { return s.max_gap_ratio; }},
+    {"worst_block_e2", [](const Q4Stats& s) { return s.worst_block_e2; }},
+    {"clipped", [](const Q4Stats& s) { return Of(s.clipped); }},
+    {"clipped_share", [](const Q4Stats& s) { return s.count == 0 ? 0 : Of(s.clipped) / Of(s.count); }},
+    {"overflow", [](const Q4Stats& s) { return Of(s.overflow); }},
+    {"zero_blocks", [](const Q4Stats& s) { return Of(s.zero_blocks); }},
+    {"code_entropy_bits", [](const Q4Stats& s) { return CodeEntropyBits(s); }},
+}};
+
+const GateStatistic* FindStatistic(std::string_view name) {
+  const auto at = std::find_if(kStatistics.begin(), kStatistics.end(), [&](const auto& s) { return s.name == name; });
+  return at == kStatistics.end() ? nullptr : &*at;
+}
+
+// One rule of the file, and how to name it in an error.
+struct GateRuleSource {
+  const Json& json;
+  const std::string& file;
+  std::string where;  // "rule 3", counted from 1
+
+  absl::Status Wrong(std::string_view key, const Json& value, std::string_view expected) const {
+    return Fail(kGateValue, file, fmt::format("{}, {}", where, key), GotExpected(value.dump(-1, ' ', true), expected));
+  }
+};
+
+absl::Status ReadScope(const GateRuleSource& text, const Json& value, GateRule* rule) {
+  constexpr std::array<std::pair<std::string_view, Scope>, 4> kScopes{
+      {{"tensor", Scope::kTensor}, {"layer", Scope::kLayer}, {"role", Scope::kRole}, {"model", Scope::kModel}}};
+  for (const auto& [word, scope] : kScopes) {
+    if (!value.is_string() || value.get_ref<const std::string&>() != word) continue;
+    rule->scope = scope;
+    return absl::OkStatus();
+  }
+  return text.Wrong("scope", value, "\"tensor\", \"layer\", \"role\" or \"model\"");
+}
+
+absl::Status ReadType(const GateRuleSource& text, const Json& value, GateRule* rule) {
+  if (value == "nf4") rule->scheme = Q4Scheme::kNf4;
+  if (value == "fp4") rule->scheme = Q4Scheme::kFp4;
+  return rule->scheme ? absl::OkStatus() : text.Wrong("type", value, "\"nf4\" or \"fp4\"");
+}
+
+absl::Status ReadBlockSize(const GateRuleSource& text, const Json& value, GateRule* rule) {
+  if (!value.is_number_unsigned() || !IsBlockSize(value.get<std::uint64_t>())) {
+    return text.Wrong("block_size", value, "a power of two from 32 to 4096");
+  }
+  rule->block_size = value.get<std::uint32_t>();
+  return absl::OkStatus();
+}
+
+absl::Status ReadLimit(const GateRuleSource& text, const std::string& key, const Json& value, GateRule* rule) {
+  const bool is_maximum = key.starts_with("max_");
+  const GateStatistic* statistic =
+      is_maximum || key.starts_with("min_") ? FindStatistic(std::string_view(key).substr(4)) : nullptr;
+  if (statistic == nullptr) return Fail(kGateUnknownKey, text.file, text.where, key);
+  GateLimit limit{statistic, is_maximum, std::nullopt};
+  if (!value.is_null()) {
+    if (!value.is_number() || !std::isfinite(value.get<double>())) return text.Wrong(key, value, "a number or null");
+    limit.limit = value.get<double>();
+  }
+  rule->limits.push_back(limit);
+  return absl::OkStatus();
+}
+
+absl::Status ReadKey(const GateRuleSource& text, const std::string& key, const Json& value, GateRule* rule) {
+  if (key == "scope") return ReadScope(text, value, rule);
+  if (key == "type") return ReadType(text, value, rule);
+  if (key == "block_size") return ReadBlockSize(text, value, rule);
+  if (key == "name") {
+    if (!value.is_string()) return text.Wrong(key, value, "a string");
+    rule->name = value.get<std::string>();
+    return absl::OkStatus();
+  }
+  if (key == "match") {
+    if (!value.is_string()) return text.Wrong(key, value, "a string");
+    Q4_ASSIGN_OR_RETURN(rule->match,
+                        NamePattern::Parse(value.get<std::string>(), fmt::format("{}: {}", text.file, text.where)));
+    return absl::OkStatus();
+  }
+  if (key == "optional") {
+    if (!value.is_boolean()) return text.Wrong(key, value, "true or false");
+    rule->optional = value.get<bool>();
+    return absl::OkStatus();
+  }
+  return ReadLimit(text, key, value, rule);
+}
+
+absl::StatusOr<GateRule> ParseGateRule(const GateRuleSource& text) {
+  if (!text.json.is_object()) return Fail(kGateShape, text.file, text.where);
+  GateRule rule;
+  rule.name = text.where;
+  for (const auto& [key, value] : text.json.items()) Q4_RETURN_IF_ERROR(ReadKey(text, key, value, &rule));
+  if (rule.limits.empty()) return Fail(kGateEmptyRule, text.file, text.where);
+  if (rule.scope == Scope::kModel && rule.match) return Fail(kGateScope, text.file, text.where, "match");
+  if (rule.scope != Scope::kTensor && (rule.scheme || rule.block_size)) {
+    return Fail(kGateScope, text.file, text.where, rule.scheme ? "type" : "block_size");
+  }
+  return rule;
+}
+
+}  // namespace
+
+std::span<const GateStatistic> GateStatistics() { return kStatistics; }
+
+const GateStatistic& GateStatisticNamed(std::string_view name) { return *FindStatistic(name); }
+
+absl::StatusOr<Gate> ParseGate(std::string_view json, const std::string& file) {
+  Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(json, file, kGateJsonDepth));
+  if (!document.is_object() || !document.contains("rules") || !document.at("rules").is_array() ||
+      document.at("rules").empty()) {
+    return Fail(kGateShape, file, "");
+  }
+  for (const auto& [key, value] : document.items()) {
+    if (key != "rules") return Fail(kGateUnknownKey, file, "", key);
+  }
+  Gate gate{file, {}};
+  for (const Json& rule_json : document.at("rules")) {
+    Q4_ASSIGN_OR_RETURN(GateRule rule, ParseGateRule({rule_json, file, fmt::format("rule {}", gate.rules.size() + 1)}));
+    gate.rules.push_back(std::move(rule));
+  }
+  return gate;
+}
+
+absl::StatusOr<Gate> LoadGate(FileSystem& fs, const std::string& path) {
+  if (path == kDefaultGateName) return ParseGate(kDefaultGateJson, path);
+  Q4_ASSIGN_OR_RETURN(const std::string json, ReadWholeFile(fs, path, limits::kConfigJsonBytes));
+  return ParseGate(json, path);
+}
+
+Gate FlagGate(std::string_view flag, std::string_view statistic, bool is_maximum, double limit, const Issue& issue) {
+  GateRule rule;
+  rule.name = flag;
+  rule.optional = true;
+  rule.limits.push_back({&GateStatisticNamed(statistic), is_maximum, limit});
+  rule.issue = &issue;
+  Gate gate{"", {rule, rule}};
+  gate.rules.back().scope = Scope::kModel;
+  return gate;
+}
+
+}  // namespace q4

@@ -1,0 +1,75 @@
+// Gates: limits on error statistics, as ordered rules in a JSON file.
+//
+//   {"rules": [{"name": "every weight", "max_nmse": 0.012, "min_cosine": 0.99},
+//              {"match": "\\.down_proj\\.", "max_nmse": 0.02},
+//              {"scope": "role", "match": "^o_proj$", "max_bias": 1e-6},
+//              {"scope": "model", "min_sqnr_db": 20}]}
+//
+// docs/schema/gate.schema.json is the schema, docs/gates.md the manual; gate_judge.h holds a model against them.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/base/file.h"
+#include "formats/base/status.h"
+#include "libconvert/base/name_pattern.h"
+#include "libconvert/judge/verify_issues.h"
+#include "libconvert/judge/verify_report.h"
+
+namespace q4 {
+
+// A statistic that can be limited.
+struct GateStatistic {
+  std::string_view name;  // as in the JSON report: "nmse"
+  // Infinite where the report says null for "infinite". `bias` is its magnitude here, `clipped_share` clipped / count.
+  double (*value)(const Q4Stats& stats);
+};
+std::span<const GateStatistic> GateStatistics();
+// REQUIRES: there is one of that name.
+const GateStatistic& GateStatisticNamed(std::string_view name);
+
+struct GateLimit {
+  const GateStatistic* statistic = nullptr;
+  bool is_maximum = true;       // at most, else at least
+  std::optional<double> limit;  // null in the file: what earlier rules demand is lifted
+};
+
+struct GateRule {
+  std::string name;  // "rule 3" when the file gives none
+  GateVerdict::Scope scope = GateVerdict::Scope::kTensor;
+  std::optional<NamePattern> match;         // over names of tensors, layers or roles; nullopt: all
+  std::optional<Q4Scheme> scheme;           // "type": only such tensors
+  std::optional<std::uint32_t> block_size;  // only such tensors
+  bool optional = false;                    // may match nothing
+  std::vector<GateLimit> limits;
+  const Issue* issue = &kGateBreached;  // what a breach is reported as
+};
+
+// For each subject (a quantized tensor, a layer, a role, the model), statistic and direction, the last rule that
+// matches and limits it decides.
+struct Gate {
+  std::string file;  // "" for flags
+  std::vector<GateRule> rules;
+};
+
+// Parses a gate file. `file` is named in errors: not JSON, an unknown key or statistic, a wrong type or value, a rule
+// without any limit (exit code 3); a regular expression that does not compile (1, as on the command line).
+absl::StatusOr<Gate> ParseGate(std::string_view json, const std::string& file);
+
+// The name of the gate that the tools carry: libconvert/judge/default_gate.json, embedded when they were built.
+inline constexpr std::string_view kDefaultGateName = "default";
+extern const std::string_view kDefaultGateJson;
+
+// Reads and parses the gate file `path`, or the default gate if that is kDefaultGateName.
+absl::StatusOr<Gate> LoadGate(FileSystem& fs, const std::string& path);
+
+// A flag: one limit for every quantized tensor and for the model.
+Gate FlagGate(std::string_view flag, std::string_view statistic, bool is_maximum, double limit, const Issue& issue);
+
+}  // namespace q4

@@ -1,0 +1,158 @@
+#include "libconvert/judge/gate_judge.h"
+
+#include <algorithm>
+#include <limits>
+#include <map>
+#include <utility>
+
+#include "fmt/format.h"
+#include "libconvert/judge/verify_groups.h"
+#include "libconvert/judge/verify_issues.h"
+
+namespace q4 {
+namespace {
+
+using Scope = GateVerdict::Scope;
+
+// Something that can be judged.
+struct Subject {
+  Scope scope;
+  std::string name;
+  const VerifyTensor* tensor = nullptr;  // of scope kTensor
+  const Q4Stats* stats = nullptr;        // nullptr when there are none
+
+  std::string Place() const {
+    switch (scope) {
+      case Scope::kTensor:
+        return TensorPlace(name);
+      case Scope::kLayer:
+        return "layer '" + name + "'";
+      case Scope::kRole:
+        return "role '" + name + "'";
+      case Scope::kModel:
+        break;
+    }
+    return "model";
+  }
+};
+
+// Tensors by name, layers, roles, model: the order of the report.
+std::vector<Subject> SubjectsOf(const VerifyReport& report) {
+  std::vector<Subject> subjects;
+  for (const VerifyTensor& tensor : report.tensors) {
+    if (tensor.scheme == Q4Scheme::kRaw) continue;
+    subjects.push_back({Scope::kTensor, tensor.name, &tensor, tensor.has_stats ? &tensor.stats : nullptr});
+  }
+  for (const VerifyGroup& group : report.groups) {
+    const Scope scope = group.kind == VerifyGroup::Kind::kLayer ? Scope::kLayer : Scope::kRole;
+    subjects.push_back({scope, group.name, nullptr, &group.stats.total});
+  }
+  if (report.model.tensors != 0) subjects.push_back({Scope::kModel, "", nullptr, &report.model.total});
+  return subjects;
+}
+
+bool Matches(const GateRule& rule, const Subject& subject) {
+  if (rule.scope != subject.scope) return false;
+  if (rule.scheme && *rule.scheme != subject.tensor->scheme) return false;
+  if (rule.block_size && *rule.block_size != subject.tensor->block_size) return false;
+  return !rule.match || rule.match->Matches(subject.name);
+}
+
+class Judge {
+ public:
+  Judge(const Gate& gate, FindingList* findings, VerifyReport* report)
+      : gate_(gate), findings_(*findings), report_(*report), matched_(gate.rules.size()) {}
+
+  // Whether it limits anything about the subject.
+  bool Hold(const Subject& subject) {
+    // Limits in force, by statistic and direction, in the order in which their rules stand.
+    std::map<std::pair<const GateStatistic*, bool>, std::size_t> rule_of;
+    for (std::size_t i = 0; i < gate_.rules.size(); ++i) {
+      if (!Matches(gate_.rules[i], subject)) continue;
+      matched_[i] = true;
+      for (const GateLimit& limit : gate_.rules[i].limits) rule_of[{limit.statistic, limit.is_maximum}] = i;
+    }
+    bool has_limit = false;
+    for (std::size_t i = 0; i < gate_.rules.size(); ++i) {
+      for (const GateLimit& limit : gate_.rules[i].limits) {
+        const auto decides = rule_of.find({limit.statistic, limit.is_maximum});
+        if (decides == rule_of.end() || decides->second != i || !limit.limit) continue;
+        has_limit = true;
+        HoldLimit(gate_.rules[i], limit, subject);
+      }
+    }
+    return has_limit;
+  }
+
+  void ReportRulesThatMatchNothing() {
+    for (std::size_t i = 0; i < gate_.rules.size(); ++i) {
+      if (matched_[i] || gate_.rules[i].optional) continue;
+      findings_.Add("", kGateMatchesNothing, report_.path,
+                    fmt::format("{}, gate '{}'", gate_.file, gate_.rules[i].name));
+    }
+  }
+
+ private:
+  void HoldLimit(const GateRule& rule, const GateLimit& limit, const Subject& subject) {
+    GateVerdict verdict;
+    verdict.gate = rule.name;
+    verdict.scope = subject.scope;
+    verdict.subject = subject.name;
+    verdict.statistic = limit.statistic->name;
+    verdict.is_maximum = limit.is_maximum;
+    verdict.limit = *limit.limit;
+    verdict.value =
+        subject.stats == nullptr ? std::numeric_limits<double>::quiet_NaN() : limit.statistic->value(*subject.stats);
+    // Written so that NaN breaks a limit.
+    verdict.passed = limit.is_maximum ? verdict.value <= verdict.limit : verdict.value >= verdict.limit;
+    if (!verdict.passed && subject.stats != nullptr) {
+      const std::string what =
+          GotExpected(fmt::to_string(verdict.value),
+                      fmt::format("{} {}", limit.is_maximum ? "at most" : "at least", verdict.limit));
+      const bool is_flag = gate_.file.empty();  // then the issue says which statistic
+      findings_.Add(subject.scope == Scope::kTensor ? subject.name : "", *rule.issue, report_.path, subject.Place(),
+                    is_flag ? what : fmt::format("gate '{}': {}: {}", rule.name, verdict.statistic, what));
+    }
+    report_.gates.push_back(std::move(verdict));
+  }
+
+  const Gate& gate_;
+  FindingList& findings_;
+  VerifyReport& report_;
+  std::vector<bool> matched_;
+};
+
+}  // namespace
+
+void JudgeGates(const std::vector<Gate>& gates, FindingList* findings, VerifyReport* report) {
+  const std::vector<Subject> subjects = SubjectsOf(*report);
+  std::vector<Judge> judges;
+  judges.reserve(gates.size());
+  for (const Gate& gate : gates) judges.emplace_back(gate, findings, report);
+  for (const Subject& subject : subjects) {
+    bool has_limit = false;
+    for (Judge& judge : judges) has_limit = judge.Hold(subject) || has_limit;
+    if (has_limit && subject.stats == nullptr) {
+      findings->Add(subject.name, kNoStatsToJudge, report->path, subject.Place());
+    }
+  }
+  for (Judge& judge : judges) judge.ReportRulesThatMatchNothing();
+}
+
+VerifyReport JudgeConversion(const std::vector<Gate>& gates, const std::vector<const Q4Index*>& shards,
+                             const std::string& path) {
+  VerifyReport report;
+  report.path = path;
+  for (const Q4Index* index : shards) {
+    for (const Q4Tensor& tensor : index->tensors) report.tensors.push_back(DescribeTensor(*index, tensor));
+  }
+  std::sort(report.tensors.begin(), report.tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  AssignGroups(&report.tensors);
+  SumUpStats(&report);
+  FindingList findings;
+  JudgeGates(gates, &findings, &report);
+  findings.MoveTo(&report);
+  return report;
+}
+
+}  // namespace q4

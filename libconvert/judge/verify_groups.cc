@@ -1,0 +1,57 @@
+#include "libconvert/judge/verify_groups.h"
+
+#include <map>
+#include <string>
+#include <utility>
+
+#include "libconvert/model/tensor_groups.h"
+
+namespace q4 {
+
+VerifyTensor DescribeTensor(const Q4Index& index, const Q4Tensor& tensor) {
+  VerifyTensor entry;
+  entry.name = tensor.name;
+  entry.shape = tensor.shape;
+  entry.dtype = tensor.dtype;
+  entry.scheme = tensor.scheme;
+  entry.encoder = tensor.encoder;
+  entry.block_size = tensor.block_size;
+  entry.nested = tensor.nested;
+  entry.elems = tensor.elems;
+  for (const Q4PartEntry& part : tensor.parts()) {
+    for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
+      entry.stored_bytes += index.chunks[part.first_chunk + i].stored_bytes;
+    }
+  }
+  entry.has_stats = tensor.has_stats;
+  if (tensor.has_stats) entry.stats = *tensor.stats;
+  return entry;
+}
+
+void AssignGroups(std::vector<VerifyTensor>* tensors) {
+  std::vector<std::string_view> names;
+  names.reserve(tensors->size());
+  for (const VerifyTensor& tensor : *tensors) names.push_back(tensor.name);
+  std::vector<TensorGroup> groups = GroupTensors(names);
+  for (std::size_t i = 0; i < groups.size(); ++i) {
+    (*tensors)[i].layer = std::move(groups[i].layer);
+    (*tensors)[i].role = std::move(groups[i].role);
+  }
+}
+
+void SumUpStats(VerifyReport* report) {
+  std::map<std::string, ModelStats, bool (*)(std::string_view, std::string_view)> layers(NaturalLess);
+  std::map<std::string, ModelStats> roles;
+  for (const VerifyTensor& tensor : report->tensors) {
+    if (tensor.scheme == Q4Scheme::kRaw || !tensor.has_stats) continue;
+    AddTensor(tensor.name, tensor.stats, &report->model);
+    if (!tensor.layer.empty()) AddTensor(tensor.name, tensor.stats, &layers[tensor.layer]);
+    if (!tensor.role.empty()) AddTensor(tensor.name, tensor.stats, &roles[tensor.role]);
+  }
+  std::vector<VerifyGroup>& groups = report->groups;
+  groups.reserve(layers.size() + roles.size());
+  for (auto& [name, stats] : layers) groups.push_back({VerifyGroup::Kind::kLayer, name, std::move(stats)});
+  for (auto& [name, stats] : roles) groups.push_back({VerifyGroup::Kind::kRole, name, std::move(stats)});
+}
+
+}  // namespace q4

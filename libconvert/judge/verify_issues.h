@@ -1,0 +1,49 @@
+// What q4verify and q4inspect --diff can find wrong (6xxx). Damage to a container's bytes has its own rules (7xxx).
+#pragma once
+
+#include "formats/base/status.h"
+
+namespace q4 {
+
+// Of the container alone, beyond formats/q4/q4_issues.h.
+inline constexpr Issue kStatsInconsistent{6011, ExitCode::kCheckFailed, "recorded statistics contradict each other"};
+inline constexpr Issue kErrorBound{6012, ExitCode::kCheckFailed, "an element lies farther off than its code allows"};
+
+// Of the container and the checkpoint it was made from.
+inline constexpr Issue kTensorMissing{6201, ExitCode::kCheckFailed, "tensor of the source is missing"};
+inline constexpr Issue kTensorExtra{6202, ExitCode::kCheckFailed, "tensor is not in the source"};
+inline constexpr Issue kTensorRenamed{6203, ExitCode::kCheckFailed, "tensor of the source has another name here"};
+inline constexpr Issue kShapeDiffers{6204, ExitCode::kCheckFailed, "shape differs from the source"};
+inline constexpr Issue kDTypeDiffers{6205, ExitCode::kCheckFailed, "dtype differs from the source"};
+inline constexpr Issue kDataDiffers{6206, ExitCode::kCheckFailed, "unquantized data differ from the source"};
+inline constexpr Issue kCodesDiffer{6207, ExitCode::kCheckFailed, "codes are not those the encoder must choose"};
+inline constexpr Issue kScalesDiffer{6208, ExitCode::kCheckFailed, "scales are not those of the source"};
+inline constexpr Issue kScaleCodesDiffer{6209, ExitCode::kCheckFailed, "scale codes are not those of the source"};
+inline constexpr Issue kScales2Differ{6210, ExitCode::kCheckFailed, "second-level scales are not those of the source"};
+inline constexpr Issue kOffsetDiffers{6211, ExitCode::kCheckFailed, "scale offset is not that of the source"};
+inline constexpr Issue kStatsDiffer{6212, ExitCode::kCheckFailed, "recorded statistics are not those of the source"};
+inline constexpr Issue kSourceNotFinite{6213, ExitCode::kCheckFailed,
+                                        "quantized tensor holds NaN or infinity in the source"};
+inline constexpr Issue kFileMissing{6214, ExitCode::kCheckFailed, "companion file of the source is not embedded"};
+inline constexpr Issue kFileExtra{6215, ExitCode::kCheckFailed, "embedded file is not beside the source"};
+inline constexpr Issue kFileDiffers{6216, ExitCode::kCheckFailed, "embedded file differs from the source"};
+inline constexpr Issue kSourceFileDiffers{6217, ExitCode::kCheckFailed,
+                                          "source file is not the one the container was made from"};
+inline constexpr Issue kTiedDiffer{6218, ExitCode::kCheckFailed, "tensors that are equal in the source differ here"};
+inline constexpr Issue kNothingSelected{6219, ExitCode::kUsage, "no tensor has a name that matches"};
+
+// Thresholds.
+inline constexpr Issue kNmseTooHigh{6301, ExitCode::kCheckFailed, "NMSE exceeds the limit"};
+inline constexpr Issue kSqnrTooLow{6302, ExitCode::kCheckFailed, "SQNR is below the limit"};
+inline constexpr Issue kAbsErrorTooHigh{6303, ExitCode::kCheckFailed, "largest error exceeds the limit"};
+inline constexpr Issue kNoStatsToJudge{6304, ExitCode::kCheckFailed,
+                                       "no statistics recorded to hold against the limit; use --against"};
+inline constexpr Issue kGateBreached{6305, ExitCode::kCheckFailed, "a gate is broken"};
+inline constexpr Issue kGateMatchesNothing{6306, ExitCode::kCheckFailed,
+                                           "a gate's rule matches nothing, so it tests nothing"};
+inline constexpr Issue kWorseThanBaseline{6307, ExitCode::kCheckFailed, "the error is worse than in the baseline"};
+inline constexpr Issue kBaselineTensorGone{6308, ExitCode::kCheckFailed, "tensor of the baseline is missing"};
+
+inline constexpr Issue kVerifyInterrupted{6901, ExitCode::kInterrupted, "interrupted before everything was checked"};
+
+}  // namespace q4

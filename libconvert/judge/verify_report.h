@@ -1,0 +1,109 @@
+// What a verification found out: the values behind q4verify's text, JSON, JUnit, Markdown and HTML reports. Plain data;
+// verify.h makes it, report_*.h render it.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "formats/q4/container.h"
+#include "formats/tensor/tensor.h"
+#include "libconvert/model/scale_spread.h"
+#include "libconvert/model/stats.h"
+
+namespace q4 {
+
+// One thing that is wrong.
+struct VerifyFinding {
+  int issue = 0;        // the number after Q4-
+  std::string tensor;   // name of the tensor concerned; "" when it is none
+  std::string message;  // the whole error line but the tool's name; fit for a terminal
+};
+
+// One element of a bad block.
+struct WorstElement {
+  std::uint64_t index = 0;  // flat, row-major, in the tensor
+  float source = 0;         // widened
+  float decoded = 0;        // code value times decoded scale, fp32 (Q6.1)
+};
+
+// A block with one of the largest sums of squared errors of its tensor.
+struct WorstBlock {
+  std::uint64_t block = 0;             // elements [block * block_size, (block + 1) * block_size) of the tensor
+  double sum_e2 = 0;                   // S64 (Q7.1)
+  float scale = 0;                     // decoded
+  std::vector<WorstElement> elements;  // those farthest off, farthest first, at most kWorstElements
+};
+inline constexpr std::size_t kWorstBlocks = 3;    // of each tensor
+inline constexpr std::size_t kWorstElements = 4;  // of each block
+
+struct VerifyTensor {
+  std::string name;
+  Shape shape;
+  DType dtype = DType::kF32;  // of the source
+  Q4Scheme scheme = Q4Scheme::kRaw;
+  Q4Encoder encoder = Q4Encoder::kNone;
+  std::uint32_t block_size = 0;
+  bool nested = false;
+  std::uint64_t elems = 0;
+  std::uint64_t stored_bytes = 0;    // of all its parts, as they lie in the file
+  std::string layer, role;           // the groups it belongs to (tensor_groups.h); "" for none
+  bool passed = true;                // no finding names it, and every gate on it held
+  bool compared = false;             // with the source, whole
+  std::uint64_t compared_elems = 0;  // `elems` when compared whole, less for a sample
+  bool has_stats = false;            // recorded, or recomputed when `compared`
+  Q4Stats stats;
+  ScaleSpread scales;                    // of quantized tensors
+  std::vector<WorstBlock> worst_blocks;  // worst first; only with a source
+};
+
+// Quantized tensors that belong together, and their common statistics.
+struct VerifyGroup {
+  enum class Kind : std::uint8_t { kLayer, kRole };
+  Kind kind = Kind::kLayer;
+  std::string name;  // "model.layers.7", "down_proj"
+  ModelStats stats;
+};
+
+// One threshold held against one subject.
+struct GateVerdict {
+  enum class Scope : std::uint8_t { kTensor, kLayer, kRole, kModel };
+  std::string gate;  // the rule's name in the gate file, or the flag ("--max-nmse"), or "baseline"
+  Scope scope = Scope::kTensor;
+  std::string subject;     // name of the tensor, layer or role; "" for the model
+  std::string statistic;   // as in the JSON report: "nmse", "sqnr_db", ...
+  bool is_maximum = true;  // the value may be at most `limit`, else at least
+  double limit = 0;
+  double value = 0;  // NaN when the statistic does not exist, which breaks the gate
+  bool passed = true;
+};
+
+// Everything that was looked at. Complete even when findings are many: only their listing is capped.
+struct VerifyReport {
+  std::string path, source;
+  Sha256 root{};                  // the artifact's identity
+  std::uint32_t shards = 0;       // files verified
+  std::uint32_t shard_count = 0;  // files the model has; more than `shards` when one was given alone
+  std::uint64_t file_bytes = 0;   // of these shards
+  std::uint64_t chunks = 0;
+  std::uint64_t source_bytes = 0;        // tensor bytes of the source that were compared
+  std::string architecture, model_type;  // from the embedded config.json; "" when not stated
+  std::string provenance;                // the JSON document as stored
+  double sample_percent = 100;           // of the slabs that were compared with the source
+  std::string only;                      // the regular expression of the tensors that were compared; "": all
+  std::string baseline;                  // the earlier report that was held against this one; "": none
+  std::vector<VerifyTensor> tensors;     // bytewise sorted by name
+  std::vector<VerifyGroup> groups;       // layers in natural order, then roles by name
+  std::vector<GateVerdict> gates;        // in the order: tensors by name, layers, roles, model
+  std::uint64_t embedded_files = 0;
+  bool stats_recomputed = false;        // of every quantized tensor
+  ModelStats model;                     // of the tensors that have statistics
+  ScaleSpread scales;                   // of all quantized tensors
+  std::vector<VerifyFinding> findings;  // the first kMaxFindings, in file order, then name order
+  std::uint64_t finding_count = 0;      // all of them
+
+  bool passed() const { return finding_count == 0; }
+};
+inline constexpr std::size_t kMaxFindings = 100;
+
+}  // namespace q4

@@ -1,0 +1,238 @@
+// Rules are about what loaders do with config.json; each is silent where an unusual model might be right.
+#include "libconvert/lint/config.h"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "fmt/format.h"
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/exchange/bnb.h"
+#include "libconvert/lint/lint_issues.h"
+#include "libconvert/scheme/quant_settings.h"
+
+namespace q4 {
+namespace {
+
+// Where a model's repeated layers are; each needs 0 to num_hidden_layers - 1.
+constexpr std::string_view kLayerPrefixes[] = {"model.layers.", "encoder.layer.", "bert.encoder.layer.",
+                                               "transformer.h."};
+constexpr std::uint64_t kMostLayers = 10'000;
+constexpr std::string_view kInputEmbeddings[] = {"model.embed_tokens.weight", "embeddings.word_embeddings.weight",
+                                                 "bert.embeddings.word_embeddings.weight", "transformer.wte.weight"};
+constexpr std::string_view kHead = "lm_head.weight";
+
+std::string Text(const Json& object, const char* key) {
+  const auto at = object.find(key);
+  return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
+}
+
+std::optional<bool> Bool(const Json& object, const char* key) {
+  const auto at = object.find(key);
+  return at != object.end() && at->is_boolean() ? std::optional<bool>(at->get<bool>()) : std::nullopt;
+}
+
+std::optional<std::uint64_t> Number(const Json& object, const char* key) {
+  const auto at = object.find(key);
+  return at != object.end() && at->is_number_unsigned() ? std::optional<std::uint64_t>(at->get<std::uint64_t>())
+                                                        : std::nullopt;
+}
+
+// "model.layers.#.mlp.up_proj.weight": the same for all layers.
+std::string RoleOf(std::string_view name) {
+  std::string role;
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    const bool digit = name[i] >= '0' && name[i] <= '9';
+    const bool starts_component = i == 0 || name[i - 1] == '.';
+    if (digit && starts_component) {
+      const std::size_t end = name.find_first_not_of("0123456789", i);
+      if (end == std::string_view::npos || name[end] == '.') {
+        role += '#';
+        i = (end == std::string_view::npos ? name.size() : end) - 1;
+        continue;
+      }
+    }
+    role += name[i];
+  }
+  return role;
+}
+
+// llm_int8_skip_modules, as transformers matches an entry: from the start of the module's name up to the end or a dot,
+// or the end of the name as plain text. Entries are regular expressions there; one with more than dots in it makes the
+// list unknown here, since a foreign expression may take for ever.
+class SkipList {
+ public:
+  explicit SkipList(const Json& quantization) {
+    const auto at = quantization.find("llm_int8_skip_modules");
+    if (at == quantization.end() || !at->is_array()) return;
+    for (const Json& entry : *at) {
+      if (!entry.is_string() || !IsPlain(entry.get_ref<const std::string&>())) {
+        known_ = false;
+      } else {
+        entries_.push_back(entry.get<std::string>());
+      }
+    }
+  }
+  bool known() const { return known_; }
+  bool Matches(std::string_view module) const {
+    return std::any_of(entries_.begin(), entries_.end(), [module](const std::string& entry) {
+      if (module.ends_with(entry)) return true;
+      return module.starts_with(entry) && (entry.ends_with('.') || module[entry.size()] == '.');
+    });
+  }
+
+ private:
+  static bool IsPlain(std::string_view entry) {
+    return !entry.empty() && std::all_of(entry.begin(), entry.end(), [](char c) {
+      return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || c == '-' ||
+             c == '.';
+    });
+  }
+  std::vector<std::string> entries_;
+  bool known_ = true;
+};
+
+class ConfigLint {
+ public:
+  ConfigLint(const Json& config, const std::vector<LintWeight>& weights, LintFindings* findings)
+      : config_(config), weights_(weights), findings_(*findings) {}
+
+  void Quantization() {
+    const std::size_t quantized = static_cast<std::size_t>(
+        std::count_if(weights_.begin(), weights_.end(), [](const LintWeight& weight) { return weight.quantized; }));
+    const auto at = config_.find("quantization_config");
+    if (at == config_.end() || !at->is_object()) {
+      if (quantized != 0) findings_.Add(kLintConfigNotQuantized, "config.json", fmt::format("{} weights", quantized));
+      return;
+    }
+    const std::string method = Text(*at, "quant_method");
+    const bool four_bits = Bool(*at, "load_in_4bit").value_or(Bool(*at, "_load_in_4bit").value_or(false));
+    if ((!method.empty() && method != "bitsandbytes") || !four_bits) {
+      if (quantized != 0) findings_.Add(kLintConfigNotQuantized, "quantization_config", "another method");
+      return;
+    }
+    if (quantized == 0) {
+      findings_.Add(kLintConfigQuantized, "quantization_config");
+      return;
+    }
+    Settings(*at);
+    SkippedModules(SkipList(*at));
+  }
+
+  void Layers() {
+    const std::optional<std::uint64_t> layers = Number(config_, "num_hidden_layers");
+    if (!layers || *layers > kMostLayers) return;
+    for (const std::string_view prefix : kLayerPrefixes) {
+      std::set<std::uint64_t> present;
+      for (const LintWeight& weight : weights_) {
+        if (!weight.name.starts_with(prefix)) continue;
+        const std::string digits =
+            weight.name.substr(prefix.size(), weight.name.find('.', prefix.size()) - prefix.size());
+        if (digits.empty() || digits.size() > 5 || digits.find_first_not_of("0123456789") != std::string::npos)
+          continue;
+        present.insert(std::stoul(digits));
+      }
+      if (present.empty()) continue;
+      for (std::uint64_t layer = 0; layer < *layers; ++layer) {
+        if (!present.contains(layer)) findings_.Add(kLintLayerMissing, fmt::format("{}{}", prefix, layer));
+      }
+    }
+  }
+
+  void Embeddings() {
+    const LintWeight* head = Find(kHead);
+    for (const std::string_view name : kInputEmbeddings) {
+      const LintWeight* embedding = Find(name);
+      if (embedding == nullptr || embedding->shape.size() != 2) continue;
+      const std::optional<std::uint64_t> rows = Number(config_, "vocab_size");
+      if (rows && embedding->shape[0] != *rows) {
+        findings_.Add(kLintVocabulary, name,
+                      GotExpected(fmt::format("{} rows", embedding->shape[0]), fmt::to_string(*rows)));
+      }
+      const std::optional<bool> tied = Bool(config_, "tie_word_embeddings");
+      if (!tied || !IsCausalLm()) continue;
+      if (!*tied && head == nullptr) findings_.Add(kLintHeadMissing, kHead);
+      if (*tied && head != nullptr && head->shape != embedding->shape) {
+        findings_.Add(kLintTiedTwice, kHead, GotExpected(ShapeString(head->shape), ShapeString(embedding->shape)));
+      }
+    }
+  }
+
+ private:
+  const LintWeight* Find(std::string_view name) const {
+    const auto at = std::lower_bound(weights_.begin(), weights_.end(), name,
+                                     [](const LintWeight& weight, std::string_view key) { return weight.name < key; });
+    return at != weights_.end() && at->name == name ? &*at : nullptr;
+  }
+
+  // Of models whose head is named lm_head and made from the tensor names above.
+  bool IsCausalLm() const {
+    const auto names = config_.find("architectures");
+    return names != config_.end() && names->is_array() && !names->empty() && names->front().is_string() &&
+           names->front().get_ref<const std::string&>().ends_with("ForCausalLM");
+  }
+
+  void Settings(const Json& quantization) {
+    const std::string type = Text(quantization, "bnb_4bit_quant_type");
+    const std::optional<bool> nested = Bool(quantization, "bnb_4bit_use_double_quant");
+    const std::string storage = Text(quantization, "bnb_4bit_quant_storage");
+    for (const LintWeight& weight : weights_) {
+      if (!weight.quantized) continue;
+      const std::string_view book = CodeBookName(weight.book);
+      if (!type.empty() && type != book) findings_.Add(kLintConfigType, weight.name, GotExpected(type, book));
+      if (nested && *nested != weight.nested) {
+        findings_.Add(kLintConfigDoubleQuant, weight.name,
+                      GotExpected(*nested ? "true" : "false", weight.nested ? "true" : "false"));
+      }
+      if (!storage.empty() && storage != TorchDTypeName(weight.dtype)) {
+        findings_.Add(kLintConfigStorage, weight.name, GotExpected(storage, TorchDTypeName(weight.dtype)));
+      }
+    }
+  }
+
+  // A Linear is told from other weights by its namesakes in other layers: some quantized, this one not.
+  void SkippedModules(const SkipList& skipped) {
+    if (!skipped.known()) return;
+    constexpr std::string_view kWeight = ".weight";
+    std::set<std::string> quantized_roles;
+    for (const LintWeight& weight : weights_) {
+      if (weight.quantized) quantized_roles.insert(RoleOf(weight.name));
+    }
+    for (const LintWeight& weight : weights_) {
+      if (!weight.name.ends_with(kWeight)) continue;
+      const std::string_view module = std::string_view(weight.name).substr(0, weight.name.size() - kWeight.size());
+      const bool listed = skipped.Matches(module);
+      if (weight.quantized && listed) findings_.Add(kLintSkipButQuantized, weight.name);
+      if (!weight.quantized && !listed && IsQuantizable(weight.dtype) && weight.shape.size() == 2 &&
+          quantized_roles.contains(RoleOf(weight.name))) {
+        findings_.Add(kLintSkipNotListed, weight.name);
+      }
+    }
+  }
+
+  const Json& config_;
+  const std::vector<LintWeight>& weights_;
+  LintFindings& findings_;
+};
+
+}  // namespace
+
+void LintConfig(const std::string& config, LintLayout layout, const std::vector<LintWeight>& weights,
+                LintFindings* findings) {
+  const absl::StatusOr<Json> json = ParseJson(config, {}, limits::kConfigJsonDepth);
+  if (!json.ok() || !json->is_object()) {
+    findings->Add(kLintConfigMalformed, "config.json", json.ok() ? "not an object" : MessageOf(json.status()));
+    return;
+  }
+  ConfigLint lint(*json, weights, findings);
+  if (layout == LintLayout::kCheckpoint) lint.Quantization();
+  lint.Layers();
+  lint.Embeddings();
+}
+
+}  // namespace q4

@@ -1,0 +1,191 @@
+// OpenCheckpoint() stops at the first rule that is broken; here every file is looked at, so that one report names all
+// that is wrong with a download.
+#include "libconvert/lint/files.h"
+
+#include <algorithm>
+#include <set>
+#include <utility>
+
+#include "fmt/format.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/base/strict_json.h"
+#include "formats/source/safetensors.h"
+#include "formats/source/shard_index.h"
+#include "formats/source/sniff.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::string_view kModelFile = "model.safetensors";
+constexpr std::string_view kWeightsSuffix = ".safetensors";
+constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
+
+// Whether a failure says that the file is bad, which is a finding, and not that it cannot be read at all.
+bool IsFinding(const absl::Status& status) {
+  const ExitCode code = ExitCodeOf(status);
+  return code == ExitCode::kInvalidInput || code == ExitCode::kUnsupported;
+}
+
+}  // namespace
+
+absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& path, SymbolicLinks links,
+                                          LintFindings* findings) {
+  LintFiles files;
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  const std::string directory = info.is_directory ? path : DirectoryOf(path);
+  if (info.is_directory) {
+    Q4_RETURN_IF_ERROR(files.OpenDirectory(fs, path, links, findings));
+  } else {
+    Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path));
+    std::vector<std::uint8_t> head(std::min<std::uint64_t>(file->size(), kSniffBytes));
+    Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
+    if (SniffKind(head) == FileKind::kJson) {
+      Q4_RETURN_IF_ERROR(files.OpenIndex(fs, path, links, findings));
+    } else {
+      files.whole_model_ = BaseNameOf(path) == kModelFile;
+      Q4_RETURN_IF_ERROR(files.OpenFile(fs, path, SymbolicLinks::kFollow, findings));
+    }
+  }
+  std::sort(files.tensors_.begin(), files.tensors_.end(),
+            [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+  if (!files.whole_model_) return files;
+  const std::string config = JoinPath(directory, "config.json");
+  Q4_ASSIGN_OR_RETURN(const PathInfo config_info, fs.Stat(config));
+  if (!config_info.exists) return files;
+  absl::StatusOr<std::string> text = ReadWholeFile(fs, config, limits::kConfigJsonBytes);
+  if (!text.ok() && !IsFinding(text.status())) return text.status();
+  files.config_ = text.ok() ? *std::move(text) : std::string();  // too large: no JSON
+  return files;
+}
+
+absl::Status LintFiles::OpenFile(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings) {
+  auto file = fs.OpenForRead(path, links);
+  if (file.ok()) {
+    auto header = ReadSafetensorsHeader(**file);
+    if (header.ok()) {
+      for (TensorInfo& tensor : header->tensors) {
+        tensor.file = static_cast<std::uint32_t>(files_.size());
+        tensors_.push_back(std::move(tensor));
+      }
+      files_.push_back(*std::move(file));
+      return absl::OkStatus();
+    }
+    file = header.status();
+  }
+  if (!IsFinding(file.status())) return file.status();
+  findings->Add(kLintFileMalformed, BaseNameOf(path), MessageOf(file.status()));
+  whole_model_ = false;
+  return absl::OkStatus();
+}
+
+absl::Status LintFiles::OpenIndex(FileSystem& fs, const std::string& path, SymbolicLinks links,
+                                  LintFindings* findings) {
+  Q4_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, path, limits::kShardIndexBytes));
+  JsonText source(text);
+  const absl::StatusOr<ShardIndex> index = ParseShardIndex(source, path);
+  if (!index.ok()) {
+    findings->Add(kLintFileMalformed, BaseNameOf(path), MessageOf(index.status()));
+    whole_model_ = false;
+    return absl::OkStatus();
+  }
+  std::vector<std::string> shard_of_file;  // by TensorInfo::file
+  for (const std::string& shard : index->shards) {
+    const std::string shard_path = JoinPath(DirectoryOf(path), shard);
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(shard_path));
+    if (!info.exists) {
+      findings->Add(kLintShardMissing, shard);
+      whole_model_ = false;
+      continue;
+    }
+    Q4_RETURN_IF_ERROR(OpenFile(fs, shard_path, links, findings));
+    if (files_.size() > shard_of_file.size()) shard_of_file.push_back(shard);
+  }
+  std::set<std::string_view> seen;
+  std::uint64_t total_bytes = 0;
+  for (const TensorInfo& tensor : tensors_) {
+    total_bytes += tensor.bytes;
+    const auto listed = index->shard_of.find(tensor.name);
+    if (!seen.insert(tensor.name).second) {
+      findings->Add(kLintTensorTwice, tensor.name, "also in " + shard_of_file[tensor.file]);
+    } else if (listed == index->shard_of.end()) {
+      findings->Add(kLintTensorUnlisted, tensor.name, "in " + shard_of_file[tensor.file]);
+    } else if (index->shards[listed->second] != shard_of_file[tensor.file]) {
+      findings->Add(kLintTensorNotInShard, tensor.name,
+                    GotExpected(shard_of_file[tensor.file], index->shards[listed->second]));
+    }
+  }
+  // Tensors of a shard that is missing or unreadable are reported with the shard.
+  std::set<std::string_view> lost;
+  for (const auto& [name, shard] : index->shard_of) {
+    const std::string& file = index->shards[shard];
+    const bool opened = std::find(shard_of_file.begin(), shard_of_file.end(), file) != shard_of_file.end();
+    if (opened && !seen.contains(name)) lost.insert(name);
+  }
+  for (const std::string_view name : lost) {
+    findings->Add(kLintTensorNotInShard, name,
+                  GotExpected("no shard", index->shards[index->shard_of.at(std::string(name))]));
+  }
+  const bool all_opened = files_.size() == index->shards.size();
+  if (all_opened && index->total_size && *index->total_size != total_bytes) {
+    findings->Add(kLintTotalSize, BaseNameOf(path),
+                  GotExpected(fmt::to_string(*index->total_size), fmt::to_string(total_bytes)));
+  }
+  // What else lies there.
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(DirectoryOf(path)));
+  for (const std::string& name : names) {
+    if (name.ends_with(kWeightsSuffix) && !std::binary_search(index->shards.begin(), index->shards.end(), name)) {
+      findings->Add(kLintUnusedFile, name);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links,
+                                      LintFindings* findings) {
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
+  std::vector<std::string> weights;
+  std::string index;
+  for (const std::string& name : names) {
+    if (name.front() == '.') continue;
+    if (name.ends_with(kWeightsSuffix)) weights.push_back(name);
+    // "model.safetensors.index.json" before any other.
+    if (name.ends_with(kIndexSuffix) && (index.empty() || name.starts_with(kModelFile))) index = name;
+  }
+  if (!index.empty()) return OpenIndex(fs, JoinPath(directory, index), links, findings);
+  if (weights.empty()) return OpenCheckpoint(fs, directory).status();  // says what is there instead
+  const bool has_model = std::binary_search(weights.begin(), weights.end(), kModelFile);
+  if (!has_model && weights.size() > 1) {
+    findings->Add(kLintIndexMissing, {}, fmt::format("{} files", weights.size()));
+  }
+  for (const std::string& name : weights) {
+    if (has_model && name != kModelFile) {
+      findings->Add(kLintUnusedFile, name);
+      continue;
+    }
+    Q4_RETURN_IF_ERROR(OpenFile(fs, JoinPath(directory, name), links, findings));
+  }
+  return absl::OkStatus();
+}
+
+const TensorInfo* LintFiles::Find(std::string_view name) const {
+  const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
+                                   [](const TensorInfo& tensor, std::string_view key) { return tensor.name < key; });
+  return at != tensors_.end() && at->name == name ? &*at : nullptr;
+}
+
+absl::StatusOr<std::vector<std::uint8_t>> LintFiles::ReadStart(const TensorInfo& tensor, std::uint64_t limit) {
+  std::vector<std::uint8_t> bytes(std::min(tensor.bytes, limit));
+  Q4_RETURN_IF_ERROR(files_[tensor.file]->ReadAt(tensor.offset, bytes));
+  bytes_read_ += bytes.size();
+  return bytes;
+}
+
+absl::StatusOr<std::uint8_t> LintFiles::ReadLastByte(const TensorInfo& tensor) {
+  std::uint8_t byte = 0;
+  Q4_RETURN_IF_ERROR(files_[tensor.file]->ReadAt(tensor.offset + tensor.bytes - 1, {&byte, 1}));
+  ++bytes_read_;
+  return byte;
+}
+
+}  // namespace q4

@@ -1,0 +1,52 @@
+// The weights files of a checkpoint as they are, whatever is wrong with them. Internal to libconvert/lint*.cc.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "formats/base/file.h"
+#include "formats/source/checkpoint.h"
+#include "formats/tensor/tensor.h"
+#include "libconvert/lint/findings.h"
+
+namespace q4 {
+
+class LintFiles {
+ public:
+  // Opens what can be opened at `path`, a directory, an index or a .safetensors file, and reports what cannot and what
+  // index and files say differently. Fails only if nothing there looks like a checkpoint, or on I/O errors.
+  static absl::StatusOr<LintFiles> Open(FileSystem& fs, const std::string& path, SymbolicLinks links,
+                                        LintFindings* findings);
+
+  // Of all files that could be read, bytewise sorted by name; a name that lies in two files is there twice.
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  const TensorInfo* Find(std::string_view name) const;
+  // The first bytes of a tensor, at most `limit`.
+  absl::StatusOr<std::vector<std::uint8_t>> ReadStart(const TensorInfo& tensor, std::uint64_t limit);
+  absl::StatusOr<std::uint8_t> ReadLastByte(const TensorInfo& tensor);
+
+  // Whether all of a model was read: no file is missing or malformed, and a lone file is named model.safetensors. Only
+  // then is there a config.json to hold against the tensors.
+  bool whole_model() const { return whole_model_; }
+  const std::optional<std::string>& config() const { return config_; }
+  std::uint64_t bytes_read() const { return bytes_read_; }
+
+ private:
+  absl::Status OpenFile(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings);
+  absl::Status OpenIndex(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings);
+  absl::Status OpenDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links, LintFindings* findings);
+
+  std::vector<std::unique_ptr<RandomAccessFile>> files_;
+  std::vector<TensorInfo> tensors_;
+  bool whole_model_ = true;
+  std::optional<std::string> config_;
+  std::uint64_t bytes_read_ = 0;
+};
+
+}  // namespace q4

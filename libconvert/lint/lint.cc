@@ -1,0 +1,178 @@
+#include "libconvert/lint/lint.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+
+#include "fmt/format.h"
+#include "formats/base/limits.h"
+#include "formats/base/text.h"
+#include "formats/q4/reader.h"
+#include "libconvert/base/json_document.h"
+#include "libconvert/base/text_table.h"
+#include "libconvert/lint/config.h"
+#include "libconvert/lint/files.h"
+#include "libconvert/lint/findings.h"
+#include "libconvert/lint/weights.h"
+#include "libconvert/model/open_model.h"
+#include "libconvert/model/stats_json.h"
+#include "libconvert/scheme/slab.h"
+
+namespace q4 {
+namespace {
+
+// The first chunk of a part; the chunk sizes of the format are the bounds of lint.h.
+static_assert(kQ4ChunkElems / 2 == kLintCodeBytes && kQ4ChunkBytes == kLintScaleBytes);
+absl::StatusOr<std::vector<std::uint8_t>> ReadFirstChunk(const Q4Reader& reader, const Q4Tensor& tensor, Q4Part part,
+                                                         std::uint64_t* bytes_read) {
+  const std::optional<Q4PartEntry> entry = tensor.Part(part);
+  if (!entry || entry->chunk_count == 0) return std::vector<std::uint8_t>();
+  *bytes_read += reader.index().chunks[entry->first_chunk].stored_bytes;
+  return reader.ReadChunk(entry->first_chunk);
+}
+
+std::vector<float> Floats(const std::vector<std::uint8_t>& bytes) {
+  std::vector<float> floats(bytes.size() / sizeof(float));
+  std::memcpy(floats.data(), bytes.data(), floats.size() * sizeof(float));
+  return floats;
+}
+
+absl::Status LintContainerTensor(const Q4Reader& reader, const Q4Tensor& tensor, std::uint64_t* bytes_read,
+                                 LintFindings* findings) {
+  if (tensor.scheme == Q4Scheme::kRaw) {
+    if (!IsQuantizable(tensor.dtype)) return absl::OkStatus();
+    Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> data, ReadFirstChunk(reader, tensor, Q4Part::kData, bytes_read));
+    data.resize(std::min<std::size_t>(data.size(), kLintValueBytes));
+    LintPlainValues(tensor.name, tensor.dtype, data, findings);
+    return absl::OkStatus();
+  }
+  LintCodes weight;
+  weight.book = tensor.scheme == Q4Scheme::kNf4 ? CodeBook::kNf4 : CodeBook::kFp4;
+  weight.block_size = tensor.block_size;
+  weight.absmax_encoder = tensor.encoder == Q4Encoder::kAbsmax;
+  std::vector<float> scales;
+  if (tensor.nested) {
+    Q4_ASSIGN_OR_RETURN(const auto codes, ReadFirstChunk(reader, tensor, Q4Part::kScaleCodes, bytes_read));
+    Q4_ASSIGN_OR_RETURN(const auto scales2, ReadFirstChunk(reader, tensor, Q4Part::kScales2, bytes_read));
+    LintScaleValues(tensor.name, "scale of scales", Floats(scales2), true, findings);
+    scales.resize(codes.size());
+    BestCpuKernels().dequantize_scales(codes.data(), Floats(scales2).data(), codes.size(), tensor.nested_offset,
+                                       scales.data());
+  } else {
+    Q4_ASSIGN_OR_RETURN(const auto bytes, ReadFirstChunk(reader, tensor, Q4Part::kScales, bytes_read));
+    scales = Floats(bytes);
+    LintScaleValues(tensor.name, "scale", scales, weight.absmax_encoder, findings);
+  }
+  Q4_ASSIGN_OR_RETURN(const auto codes, ReadFirstChunk(reader, tensor, Q4Part::kCodes, bytes_read));
+  weight.codes = codes;
+  const bool odd_end = tensor.elems % 2 != 0 && codes.size() == PackedBytes(tensor.elems);
+  if (odd_end) weight.codes = weight.codes.first(codes.size() - 1);
+  weight.scales = scales;
+  LintCodesOf(tensor.name, weight, findings);
+  return absl::OkStatus();
+}
+
+absl::Status LintContainer(FileSystem& fs, const std::string& path, LintFindings* findings, LintReport* report) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+  report->format = "q4";
+  std::vector<LintWeight> weights;
+  for (const Q4Model::Location& at : model->tensors()) {
+    const Q4Tensor& tensor = model->tensor(at);
+    const bool quantized = tensor.scheme != Q4Scheme::kRaw;
+    weights.push_back({tensor.name, tensor.shape, tensor.dtype, quantized,
+                       tensor.scheme == Q4Scheme::kFp4 ? CodeBook::kFp4 : CodeBook::kNf4, tensor.nested});
+    ++report->tensors;
+    report->quantized += quantized;
+    Q4_RETURN_IF_ERROR(LintContainerTensor(model->reader(at), tensor, &report->bytes_read, findings));
+  }
+  const Q4Index& first = model->shards().front()->index();
+  if (model->shards().size() != first.shard_count) return absl::OkStatus();  // not the whole model
+  for (const Q4EmbeddedFile& file : first.files) {
+    if (file.name != "config.json" || file.raw_bytes > limits::kConfigJsonBytes) continue;
+    Q4_ASSIGN_OR_RETURN(const std::string config, model->ReadFile(file.name));
+    LintConfig(config, LintLayout::kContainer, weights, findings);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status LintCheckpoint(FileSystem& fs, const std::string& path, const LintOptions& options, LintFindings* findings,
+                            LintReport* report) {
+  const SymbolicLinks links = options.follow_symlinks ? SymbolicLinks::kFollow : SymbolicLinks::kRefuse;
+  Q4_ASSIGN_OR_RETURN(LintFiles files, LintFiles::Open(fs, path, links, findings));
+  Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights, LintCheckpointWeights(&files, findings));
+  report->tensors = weights.size();
+  for (const LintWeight& weight : weights) report->quantized += weight.quantized;
+  report->format = report->quantized != 0 ? "bitsandbytes" : "safetensors";
+  report->bytes_read = files.bytes_read();
+  if (files.config()) {
+    LintConfig(*files.config(), LintLayout::kCheckpoint, weights, findings);
+  } else if (files.whole_model() && report->quantized != 0) {
+    findings->Add(kLintConfigMissing, {});
+  }
+  return absl::OkStatus();
+}
+
+std::string Count(std::uint64_t count, std::string_view one) {
+  return fmt::format("{} {}{}", Grouped(count), one, count == 1 ? "" : "s");
+}
+
+}  // namespace
+
+absl::StatusOr<LintReport> LintModel(FileSystem& fs, const std::string& path, const LintOptions& options) {
+  LintReport report;
+  report.path = path;
+  LintFindings findings;
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
+  Q4_RETURN_IF_ERROR(is_container ? LintContainer(fs, path, &findings, &report)
+                                  : LintCheckpoint(fs, path, options, &findings, &report));
+  findings.MoveTo(&report);
+  return report;
+}
+
+std::string LintReportText(const LintReport& report, const TextStyle& style) {
+  std::string text;
+  const LintRule* last = nullptr;
+  for (const LintFinding& finding : report.findings) {
+    const LintRule& rule = *finding.rule;
+    if (finding.rule != last) {
+      text += fmt::format(
+          "{} {} [Q4-{}]: {}\n    {} {}\n",
+          rule.is_error() ? Paint(style, Tone::kError, "error") : Paint(style, Tone::kWarning, "warning"),
+          Paint(style, Tone::kHeading, rule.name), rule.issue->number, rule.issue->rule, rule.meaning, rule.advice);
+      last = finding.rule;
+    }
+    text += "    - " + (finding.where.empty() ? "the checkpoint" : Printable(finding.where));
+    if (!finding.detail.empty()) text += ": " + Printable(finding.detail, 400);
+    text += "\n";
+  }
+  text += fmt::format("{}: {}, {}; {} with {} quantized, {} of payload read\n", Printable(report.path, 4096),
+                      Count(report.errors, "error"), Count(report.warnings, "warning"), Count(report.tensors, "tensor"),
+                      Grouped(report.quantized), HumanBytes(report.bytes_read));
+  return text;
+}
+
+std::string LintReportJson(const LintReport& report) {
+  Json json = NewDocument("q4inspect-lint");
+  json["path"] = report.path;
+  json["format"] = report.format;
+  json["passed"] = report.passed();
+  json["errors"] = report.errors;
+  json["warnings"] = report.warnings;
+  json["tensors"] = report.tensors;
+  json["quantized"] = report.quantized;
+  json["bytes_read"] = report.bytes_read;
+  json["findings"] = Json::array();
+  for (const LintFinding& finding : report.findings) {
+    const LintRule& rule = *finding.rule;
+    json["findings"].push_back({{"rule", rule.name},
+                                {"issue", rule.issue->number},
+                                {"severity", rule.is_error() ? "error" : "warning"},
+                                {"where", TextOrNull(finding.where)},
+                                {"detail", TextOrNull(finding.detail)},
+                                {"meaning", rule.meaning},
+                                {"advice", rule.advice}});
+  }
+  return JsonReportText(json);
+}
+
+}  // namespace q4

@@ -1,0 +1,267 @@
+// A bitsandbytes weight is recognised by any of its parts, so that a part whose weight is missing is found as well as a
+// weight whose part is missing.
+#include "libconvert/lint/weights.h"
+
+#include <array>
+#include <cstring>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include "fmt/format.h"
+#include "formats/exchange/bnb.h"
+#include "libconvert/lint/lint_issues.h"
+#include "libconvert/model/bnb_quant_state.h"
+
+namespace q4 {
+namespace {
+
+// The tensors of one weight; nullptr: not there.
+struct Parts {
+  const TensorInfo* codes = nullptr;
+  const TensorInfo* absmax = nullptr;
+  const TensorInfo* quant_map = nullptr;
+  const TensorInfo* nested_absmax = nullptr;
+  const TensorInfo* nested_map = nullptr;
+  std::vector<const TensorInfo*> states;
+
+  bool any_part() const {
+    return absmax != nullptr || quant_map != nullptr || nested_absmax != nullptr || nested_map != nullptr ||
+           !states.empty();
+  }
+};
+
+constexpr std::pair<std::string_view, const TensorInfo * Parts::*> kPartSuffixes[] = {
+    {".nested_absmax", &Parts::nested_absmax},
+    {".nested_quant_map", &Parts::nested_map},
+    {".absmax", &Parts::absmax},
+    {".quant_map", &Parts::quant_map},
+};
+
+// Tensors of other 4-bit layouts (GPTQ, AWQ, compressed-tensors, 8-bit bitsandbytes) that are of no use alone: the
+// suffix, and those of which one must be there too.
+struct PartnerRule {
+  std::string_view suffix;
+  std::array<std::string_view, 2> needs;  // "" for none
+};
+constexpr PartnerRule kPartnerRules[] = {
+    {".qweight", {".scales", ""}},
+    {".qzeros", {".qweight", ""}},
+    {".scales", {".qweight", ""}},
+    {".g_idx", {".qweight", ""}},
+    {".weight_packed", {".weight_scale", ""}},
+    {".weight_scale", {".weight", ".weight_packed"}},
+    {".weight_scale_inv", {".weight", ""}},
+    {".weight_zero_point", {".weight", ".weight_packed"}},
+    {".weight_shape", {".weight_packed", ""}},
+    {".SCB", {".weight", ""}},
+};
+
+class WeightLint {
+ public:
+  WeightLint(LintFiles* files, LintFindings* findings) : files_(*files), findings_(*findings) {}
+
+  absl::StatusOr<std::vector<LintWeight>> Run() {
+    Collect();
+    for (const auto& [name, parts] : by_name_) {
+      if (parts.any_part()) {
+        Q4_RETURN_IF_ERROR(Quantized(name, parts));
+      } else {
+        Q4_RETURN_IF_ERROR(Plain(*parts.codes));
+      }
+    }
+    return std::move(weights_);
+  }
+
+ private:
+  void Collect() {
+    for (const TensorInfo& tensor : files_.tensors()) {
+      const std::size_t infix = tensor.name.find(kBnbQuantStateInfix);
+      if (infix != std::string::npos) {
+        by_name_[tensor.name.substr(0, infix)].states.push_back(&tensor);
+        continue;
+      }
+      bool is_part = false;
+      for (const auto& [suffix, member] : kPartSuffixes) {
+        if (!tensor.name.ends_with(suffix)) continue;
+        by_name_[tensor.name.substr(0, tensor.name.size() - suffix.size())].*member = &tensor;
+        is_part = true;
+        break;
+      }
+      if (!is_part) by_name_[tensor.name].codes = &tensor;
+    }
+  }
+
+  absl::Status Plain(const TensorInfo& tensor) {
+    for (const PartnerRule& rule : kPartnerRules) {
+      if (!tensor.name.ends_with(rule.suffix)) continue;
+      const std::string stem = tensor.name.substr(0, tensor.name.size() - rule.suffix.size());
+      bool found = false;
+      for (const std::string_view need : rule.needs) {
+        found |= !need.empty() && files_.Find(stem + std::string(need)) != nullptr;
+      }
+      if (!found) findings_.Add(kLintPartnerMissing, tensor.name, "no '" + stem + std::string(rule.needs[0]) + "'");
+    }
+    // Packed as bitsandbytes packs, with nothing that says how.
+    if (tensor.dtype == DType::kU8 && tensor.shape.size() == 2 && tensor.shape[1] == 1 &&
+        tensor.name.ends_with(".weight")) {
+      findings_.Add(kLintQuantStateMissing, tensor.name, "no absmax and no quant_map either");
+    }
+    weights_.push_back({tensor.name, tensor.shape, tensor.dtype});
+    if (!IsQuantizable(tensor.dtype)) return absl::OkStatus();
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, files_.ReadStart(tensor, kLintValueBytes));
+    LintPlainValues(tensor.name, tensor.dtype, bytes, &findings_);
+    return absl::OkStatus();
+  }
+
+  absl::Status Quantized(const std::string& name, const Parts& parts) {
+    if (parts.codes == nullptr) {
+      findings_.Add(kLintWeightMissing, name);
+      return absl::OkStatus();
+    }
+    if (parts.absmax == nullptr) findings_.Add(kLintAbsmaxMissing, name);
+    if (parts.quant_map == nullptr) findings_.Add(kLintQuantMapMissing, name);
+    if (parts.states.empty()) findings_.Add(kLintQuantStateMissing, name);
+    if (parts.states.size() > 1) findings_.Add(kLintQuantStateTwice, name);
+    if (parts.states.size() != 1) return absl::OkStatus();
+
+    Q4_ASSIGN_OR_RETURN(const std::optional<BnbQuantState> state, ReadState(name, *parts.states.front()));
+    if (!state) return absl::OkStatus();
+    weights_.push_back({name, state->shape, parts.codes->dtype, true, state->book, state->nested});
+    CheckNesting(name, parts, *state);
+    if (!CheckSizes(name, parts, *state)) return absl::OkStatus();
+    Q4_RETURN_IF_ERROR(CheckMaps(name, parts, *state));
+    return CheckNumbers(name, parts, *state);
+  }
+
+  absl::StatusOr<std::optional<BnbQuantState>> ReadState(const std::string& name, const TensorInfo& tensor) {
+    if (tensor.bytes > kBnbQuantStateBytes) {
+      findings_.Add(kLintQuantStateMalformed, name, fmt::format("{} bytes", tensor.bytes));
+      return std::nullopt;
+    }
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> text, files_.ReadStart(tensor, kBnbQuantStateBytes));
+    std::string problem;
+    std::optional<BnbQuantState> state =
+        ParseBnbQuantState({reinterpret_cast<const char*>(text.data()), text.size()}, &problem);
+    if (!state) {
+      findings_.Add(kLintQuantStateMalformed, name, problem);
+    } else if (!tensor.name.ends_with(state->book == CodeBook::kNf4 ? "__nf4" : "__fp4")) {
+      findings_.Add(kLintQuantStateMalformed, name, "its key '" + tensor.name + "' names another type");
+    }
+    return state;
+  }
+
+  void CheckNesting(const std::string& name, const Parts& parts, const BnbQuantState& state) {
+    if (state.nested && (parts.nested_absmax == nullptr || parts.nested_map == nullptr)) {
+      findings_.Add(kLintNestedMissing, name,
+                    parts.nested_absmax == nullptr ? "no nested_absmax" : "no nested_quant_map");
+    }
+    if (!state.nested && (parts.nested_absmax != nullptr || parts.nested_map != nullptr)) {
+      findings_.Add(kLintNestedExtra, name);
+    }
+  }
+
+  // Whether all parts that are there have the dtype and size that the state tells, so that their numbers can be read.
+  bool CheckSizes(const std::string& name, const Parts& parts, const BnbQuantState& state) {
+    bool fits = true;
+    const auto report = [&](const Issue& issue, std::uint64_t got, std::uint64_t expected, std::string_view unit) {
+      findings_.Add(issue, name, GotExpected(fmt::format("{} {}", got, unit), fmt::to_string(expected)));
+      fits = false;
+    };
+    if (parts.codes->bytes != PackedBytes(state.elems)) {
+      report(kLintCodeCount, parts.codes->bytes, PackedBytes(state.elems), "bytes");
+    }
+    const auto check = [&](const TensorInfo* part, std::string_view what, DType dtype, std::uint64_t elems,
+                           const Issue& count_issue) {
+      if (part == nullptr) return;
+      if (part->dtype != dtype) {
+        findings_.Add(kLintPartType, name,
+                      fmt::format("{} is {}, expected {}", what, DTypeName(part->dtype), DTypeName(dtype)));
+        fits = false;
+      } else if (part->elems != elems) {
+        report(count_issue, part->elems, elems, what);
+      }
+    };
+    check(parts.absmax, "absmax", state.nested ? DType::kU8 : DType::kF32, state.blocks(), kLintScaleCount);
+    check(parts.quant_map, "quant_map", DType::kF32, CodeValues(state.book).size(), kLintPartType);
+    if (state.nested) {
+      check(parts.nested_absmax, "nested_absmax", DType::kF32, GroupCount(state.blocks()), kLintScaleCount);
+      check(parts.nested_map, "nested_quant_map", DType::kF32, NestedMap().size(), kLintPartType);
+    }
+    return fits;
+  }
+
+  absl::StatusOr<std::vector<float>> ReadFloats(const TensorInfo& tensor) {
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, files_.ReadStart(tensor, kLintScaleBytes));
+    std::vector<float> floats(bytes.size() / sizeof(float));
+    std::memcpy(floats.data(), bytes.data(), floats.size() * sizeof(float));
+    return floats;
+  }
+
+  // REQUIRES, as CheckNumbers: CheckSizes() holds.
+  absl::Status CheckMaps(const std::string& name, const Parts& parts, const BnbQuantState& state) {
+    if (parts.quant_map != nullptr) {
+      Q4_ASSIGN_OR_RETURN(const std::vector<float> map, ReadFloats(*parts.quant_map));
+      const CodeBook other = state.book == CodeBook::kNf4 ? CodeBook::kFp4 : CodeBook::kNf4;
+      if (!IsSameBnbTable(map, CodeValues(state.book))) {
+        findings_.Add(
+            kLintQuantMap, name,
+            IsSameBnbTable(map, CodeValues(other)) ? "it is that of the other type" : "it is of neither type");
+      }
+    }
+    if (state.nested && parts.nested_map != nullptr) {
+      Q4_ASSIGN_OR_RETURN(const std::vector<float> map, ReadFloats(*parts.nested_map));
+      if (!IsSameBnbTable(map, NestedMap())) findings_.Add(kLintNestedMap, name);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status CheckNumbers(const std::string& name, const Parts& parts, const BnbQuantState& state) {
+    LintCodes weight{state.book, state.block_size, true, {}, {}};
+    std::vector<float> scales;
+    if (parts.absmax != nullptr && !state.nested) {
+      Q4_ASSIGN_OR_RETURN(scales, ReadFloats(*parts.absmax));
+      LintScaleValues(name, "absmax", scales, true, &findings_);
+    } else if (parts.absmax != nullptr && parts.nested_absmax != nullptr) {
+      Q4_ASSIGN_OR_RETURN(scales, DecodeNested(name, parts, state));
+    }
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, files_.ReadStart(*parts.codes, kLintCodeBytes));
+    weight.codes = bytes;
+    if (state.elems % 2 != 0) {
+      if (bytes.size() == parts.codes->bytes) weight.codes = weight.codes.first(bytes.size() - 1);
+      Q4_ASSIGN_OR_RETURN(const std::uint8_t last, files_.ReadLastByte(*parts.codes));
+      const int zero = state.book == CodeBook::kNf4 ? 7 : 0;
+      if ((last & 15) != zero) {
+        findings_.Add(kLintPadding, name, GotExpected(fmt::to_string(last & 15), fmt::to_string(zero)));
+      }
+    }
+    weight.scales = scales;
+    LintCodesOf(name, weight, &findings_);
+    return absl::OkStatus();
+  }
+
+  absl::StatusOr<std::vector<float>> DecodeNested(const std::string& name, const Parts& parts,
+                                                  const BnbQuantState& state) {
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes, files_.ReadStart(*parts.absmax, kLintScaleBytes));
+    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales2, ReadFloats(*parts.nested_absmax));
+    LintScaleValues(name, "nested_absmax", scales2, true, &findings_);
+    const float offset = static_cast<float>(state.nested_offset);
+    LintScaleValues(name, "nested_offset", {&offset, 1}, false, &findings_);
+    std::vector<float> scales(codes.size());
+    BestCpuKernels().dequantize_scales(codes.data(), scales2.data(), codes.size(), offset, scales.data());
+    return scales;
+  }
+
+  LintFiles& files_;
+  LintFindings& findings_;
+  std::map<std::string, Parts> by_name_;
+  std::vector<LintWeight> weights_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::vector<LintWeight>> LintCheckpointWeights(LintFiles* files, LintFindings* findings) {
+  return WeightLint(files, findings).Run();
+}
+
+}  // namespace q4

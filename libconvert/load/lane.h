@@ -1,0 +1,95 @@
+// One thread's way into a LoadMemory. Internal to libconvert/load*.cc.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "formats/base/file.h"
+#include "libconvert/load/memory.h"
+
+namespace q4 {
+
+// Hands out the slots of a CopyQueue in turn, or, where the host can write the memory, the memory itself. Not
+// thread-safe.
+class LoadLane {
+ public:
+  static absl::StatusOr<std::unique_ptr<LoadLane>> Create(LoadMemory* memory, unsigned slots, std::uint64_t slot_bytes);
+
+  // Whether the memory is reached through slots.
+  bool has_slots() const { return queue_ != nullptr; }
+
+  // The most bytes that can be staged.
+  std::uint64_t capacity() const { return capacity_; }
+
+  // Where to write the `bytes` that are to lie at `to`; waits until that place is free. Valid until the next call.
+  absl::StatusOr<std::span<std::uint8_t>> Stage(std::uint8_t* to, std::uint64_t bytes);
+  // The same, but the bytes come from an uncached read of `file` at `offset`, which is done here.
+  absl::StatusOr<std::span<std::uint8_t>> StageUncached(std::uint8_t* to, std::uint64_t bytes,
+                                                        const RandomAccessFile& file, std::uint64_t offset);
+  // Sends what was written there on its way.
+  absl::Status Send();
+
+  // Stage() and Send() for bytes that lie elsewhere, as many as there are.
+  absl::Status Deliver(std::uint8_t* to, std::span<const std::uint8_t> bytes);
+
+  // Returns when everything sent has arrived.
+  absl::Status Drain();
+
+  // Memory for bytes that cannot go straight to a slot, kept from one use to the next. Not cleared.
+  std::span<std::uint8_t> Scratch(std::uint64_t bytes);
+
+ private:
+  LoadLane() = default;
+
+  // Waits for the next slot.
+  absl::Status NextSlot();
+
+  std::unique_ptr<CopyQueue> queue_;  // null: the host writes the memory itself
+  unsigned slots_ = 0, slot_ = 0;
+  std::uint64_t stride_ = 0;  // bytes of a slot: capacity_ and room for what an uncached read brings on both sides
+  std::uint64_t skip_ = 0;    // bytes of the slot before those staged
+  std::uint64_t capacity_ = std::numeric_limits<std::uint64_t>::max();
+  std::uint8_t* staged_to_ = nullptr;
+  std::uint64_t staged_bytes_ = 0;
+  std::vector<std::uint8_t> scratch_;
+};
+
+// Lanes for as many threads as ask for one at the same time; made when they are first needed, since making page-locked
+// memory takes its time and threads can do it side by side. Thread-safe.
+class LanePool {
+ public:
+  LanePool(LoadMemory* memory, unsigned slots, std::uint64_t slot_bytes)
+      : memory_(memory), slots_(slots), slot_bytes_(slot_bytes) {}
+
+  // Calls use(lane) with a lane that nobody else has meanwhile. Returns its status, or why there is no lane.
+  template <typename Use>
+  absl::Status With(const Use& use) {
+    absl::StatusOr<std::unique_ptr<LoadLane>> lane = Take();
+    if (!lane.ok()) return std::move(lane).status();
+    const absl::Status status = use(**lane);
+    const std::lock_guard lock(mutex_);
+    idle_.push_back(*std::move(lane));
+    return status;
+  }
+
+  // Returns when everything sent through any lane has arrived. REQUIRES: no lane is in use.
+  absl::Status Drain();
+
+ private:
+  absl::StatusOr<std::unique_ptr<LoadLane>> Take();
+
+  LoadMemory* memory_;
+  unsigned slots_;
+  std::uint64_t slot_bytes_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<LoadLane>> idle_;
+};
+
+}  // namespace q4

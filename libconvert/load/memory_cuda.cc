@@ -1,0 +1,154 @@
+// The CUDA runtime behind the seam. Threads of the loader are not CUDA's, so each call first chooses the device.
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "fmt/format.h"
+#include "kernels/cuda_kernels.h"
+#include "kernels/cuda_runtime.h"
+#include "libconvert/engine/device_issues.h"
+#include "libconvert/load/load_issues.h"
+#include "libconvert/load/memory.h"
+
+namespace q4 {
+namespace {
+
+constexpr int kOutOfMemory = 2;  // cudaErrorMemoryAllocation
+
+std::string DeviceName(int device) { return fmt::format("cuda:{}", device); }
+
+// The status of a call of the CUDA runtime.
+absl::Status StatusOf(int device, const cuda::KernelError& error) {
+  if (error.ok()) return absl::OkStatus();
+  return Fail(kDeviceFailed, DeviceName(device), error.what, cuda::ErrorText(error));
+}
+
+class CudaBlock final : public MemoryBlock {
+ public:
+  explicit CudaBlock(cuda::DeviceBuffer buffer)
+      : MemoryBlock(buffer.as<std::uint8_t>(), buffer.size()), buffer_(std::move(buffer)) {}
+
+ private:
+  cuda::DeviceBuffer buffer_;
+};
+
+class CudaQueue final : public CopyQueue {
+ public:
+  static absl::StatusOr<std::unique_ptr<CopyQueue>> Create(int device, unsigned slots, std::uint64_t slot_bytes) {
+    std::unique_ptr<CudaQueue> queue(new CudaQueue(device, slot_bytes));
+    Q4_RETURN_IF_ERROR(queue->Choose());
+    if (const cuda::KernelError error = queue->slots_.Allocate(slots * slot_bytes); !error.ok()) {
+      return Fail(kLoadHostMemory, DeviceName(device), "page-locked memory",
+                  fmt::format("{} bytes wanted: {}", slots * slot_bytes, cuda::ErrorText(error)));
+    }
+    Q4_RETURN_IF_ERROR(StatusOf(device, queue->stream_.Create()));
+    queue->copied_.resize(slots);
+    for (cuda::Event& event : queue->copied_) Q4_RETURN_IF_ERROR(StatusOf(device, event.Create()));
+    return queue;
+  }
+
+  ~CudaQueue() override {
+    if (stream_.handle() != nullptr) cuda::Synchronize(stream_.handle());
+  }
+
+  std::uint8_t* slots() override { return static_cast<std::uint8_t*>(slots_.data()); }
+
+  absl::Status Copy(unsigned slot, std::uint64_t skip, std::uint64_t bytes, std::uint8_t* to) override {
+    Q4_RETURN_IF_ERROR(Choose());
+    const std::uint8_t* const from = slots() + slot * slot_bytes_ + skip;
+    Q4_RETURN_IF_ERROR(StatusOf(device_, cuda::CopyToDevice(to, from, bytes, stream_.handle())));
+    return StatusOf(device_, copied_[slot].Record(stream_.handle()));
+  }
+
+  absl::Status Wait(unsigned slot) override {
+    Q4_RETURN_IF_ERROR(Choose());
+    return StatusOf(device_, copied_[slot].Wait());  // an event never recorded counts as reached
+  }
+
+ private:
+  CudaQueue(int device, std::uint64_t slot_bytes) : device_(device), slot_bytes_(slot_bytes) {}
+  absl::Status Choose() const { return StatusOf(device_, cuda::SetDevice(device_)); }
+
+  int device_;
+  std::uint64_t slot_bytes_;
+  cuda::PinnedBuffer slots_;
+  cuda::Stream stream_;
+  std::vector<cuda::Event> copied_;  // of each slot, its last copy
+};
+
+class CudaMemory final : public LoadMemory {
+ public:
+  explicit CudaMemory(int device) : device_(device) {}
+
+  std::string name() const override { return DeviceName(device_); }
+  bool host_writable() const override { return false; }
+
+  absl::StatusOr<std::unique_ptr<MemoryBlock>> Allocate(std::uint64_t bytes) override {
+    Q4_RETURN_IF_ERROR(Choose());
+    cuda::DeviceBuffer buffer;
+    const cuda::KernelError error = buffer.Allocate(bytes);
+    if (error.code == kOutOfMemory) {
+      cuda::DeviceInfo info;
+      const bool known = cuda::GetDeviceInfo(device_, &info).ok();
+      return Fail(kDeviceMemory, name(), {},
+                  known ? fmt::format("{} bytes wanted, {} of {} free", bytes, info.free_bytes, info.total_bytes)
+                        : fmt::format("{} bytes wanted", bytes));
+    }
+    Q4_RETURN_IF_ERROR(StatusOf(device_, error));
+    return std::make_unique<CudaBlock>(std::move(buffer));
+  }
+
+  absl::StatusOr<std::unique_ptr<CopyQueue>> NewQueue(unsigned slots, std::uint64_t slot_bytes) override {
+    return CudaQueue::Create(device_, slots, slot_bytes);
+  }
+
+  absl::Status Dequantize(std::span<const DequantizeJob> jobs, unsigned) override {
+    Q4_RETURN_IF_ERROR(Choose());
+    cuda::Stream stream;
+    Q4_RETURN_IF_ERROR(StatusOf(device_, stream.Create()));
+    absl::Status status;
+    for (const DequantizeJob& job : jobs) {
+      cuda::DequantizeArgs args;
+      args.book = job.book;
+      args.codes = job.codes;
+      args.scales = job.scales;
+      args.nested = {job.scale_codes, job.scales2, job.offset_word};
+      args.n = job.elems;
+      args.block_size = job.block_size;
+      args.out_type = job.out_type;
+      args.out = job.out;
+      status = StatusOf(device_, cuda::Dequantize(args, stream.handle()));
+      if (!status.ok()) break;
+    }
+    // In any case: whoever called will free the memory.
+    status.Update(StatusOf(device_, cuda::Synchronize(stream.handle())));
+    return status;
+  }
+
+  absl::Status CopyToHost(const void* from, std::span<std::uint8_t> to) override {
+    Q4_RETURN_IF_ERROR(Choose());
+    Q4_RETURN_IF_ERROR(StatusOf(device_, cuda::CopyToHost(to.data(), from, to.size(), nullptr)));
+    return StatusOf(device_, cuda::Synchronize(nullptr));
+  }
+
+ private:
+  absl::Status Choose() const { return StatusOf(device_, cuda::SetDevice(device_)); }
+
+  int device_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<LoadMemory>> MakeCudaMemory(int device) {
+  int count = 0;
+  const cuda::KernelError error = cuda::DeviceCount(&count);
+  if (!error.ok()) return Fail(kNoDevice, DeviceName(device), {}, cuda::ErrorText(error));
+  if (device < 0 || device >= count) {
+    return Fail(kNoDevice, DeviceName(device), {}, fmt::format("this machine has {}", count));
+  }
+  // Since CUDA 12 this starts the device. Its flags are left to the process that loads.
+  Q4_RETURN_IF_ERROR(StatusOf(device, cuda::SetDevice(device)));
+  return std::make_unique<CudaMemory>(device);
+}
+
+}  // namespace q4

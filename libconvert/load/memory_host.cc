@@ -1,0 +1,93 @@
+// A block is a mapping of its own, on huge pages where the system grants them: making and clearing its pages is the
+// larger part of a load from the page cache.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "fmt/format.h"
+#include "libconvert/base/parallel.h"
+#include "libconvert/load/load_issues.h"
+#include "libconvert/load/memory.h"
+
+namespace q4 {
+namespace {
+
+class HostBlock final : public MemoryBlock {
+ public:
+  HostBlock(std::uint8_t* data, std::uint64_t bytes) : MemoryBlock(data, bytes) {}
+  ~HostBlock() override {
+    if (data() != nullptr) ::munmap(data(), bytes());
+  }
+};
+
+// Elements that one thread dequantizes at a time: whole groups of 256 blocks of every block size.
+constexpr std::uint64_t kSlabElems = std::uint64_t{1} << 20;
+
+struct SlabOfJob {
+  const DequantizeJob* job;
+  std::uint64_t first;
+};
+
+void DequantizeSlab(const KernelTable& kernels, const SlabOfJob& slab) {
+  const DequantizeJob& job = *slab.job;
+  const std::uint64_t elems = std::min(kSlabElems, job.elems - slab.first);
+  const std::uint64_t first_block = slab.first / job.block_size;
+  const float* scales = job.scales + (job.scales != nullptr ? first_block : 0);
+  std::vector<float> decoded;
+  if (job.scales == nullptr) {
+    decoded.resize(BlockCount(elems, job.block_size));
+    kernels.dequantize_scales(job.scale_codes + first_block, job.scales2 + first_block / kScaleGroup, decoded.size(),
+                              job.offset, decoded.data());
+    scales = decoded.data();
+  }
+  kernels.dequantize(job.book, job.codes + slab.first / 2, scales, elems, job.block_size, job.out_type,
+                     job.out + slab.first * FloatSize(job.out_type));
+}
+
+class HostMemory final : public LoadMemory {
+ public:
+  std::string name() const override { return "host"; }
+  bool host_writable() const override { return true; }
+
+  absl::StatusOr<std::unique_ptr<MemoryBlock>> Allocate(std::uint64_t bytes) override {
+    if (bytes == 0) return std::make_unique<HostBlock>(nullptr, 0);
+    void* const data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (data == MAP_FAILED) return Fail(kLoadHostMemory, {}, {}, fmt::format("{} bytes wanted", bytes));
+    ::madvise(data, bytes, MADV_HUGEPAGE);  // advice; failing changes nothing
+    return std::make_unique<HostBlock>(static_cast<std::uint8_t*>(data), bytes);
+  }
+
+  absl::StatusOr<std::unique_ptr<CopyQueue>> NewQueue(unsigned, std::uint64_t) override {
+    return absl::InternalError("host memory is written in place");
+  }
+
+  absl::Status Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) override {
+    std::vector<SlabOfJob> slabs;
+    for (const DequantizeJob& job : jobs) {
+      for (std::uint64_t first = 0; first < job.elems; first += kSlabElems) slabs.push_back({&job, first});
+    }
+    const KernelTable& kernels = BestCpuKernels();
+    return ParallelInOrder(
+        slabs.size(), threads,
+        [&](std::uint64_t slab) {
+          const ScopedFloatEnvironment environment;
+          DequantizeSlab(kernels, slabs[slab]);
+          return absl::OkStatus();
+        },
+        [](std::uint64_t, const absl::Status& status) { return status; });
+  }
+
+  absl::Status CopyToHost(const void* from, std::span<std::uint8_t> to) override {
+    if (!to.empty()) std::memcpy(to.data(), from, to.size());
+    return absl::OkStatus();
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<LoadMemory> MakeHostMemory() { return std::make_unique<HostMemory>(); }
+
+}  // namespace q4

@@ -1,0 +1,97 @@
+#include "libconvert/model/bnb_weights.h"
+
+#include <optional>
+#include <utility>
+
+#include "fmt/format.h"
+#include "formats/base/status.h"
+#include "formats/q4/parts.h"
+#include "kernels/kernels.h"
+#include "libconvert/model/model_issues.h"
+
+namespace q4 {
+namespace {
+
+absl::Status Unusable(const Checkpoint& checkpoint, const BnbWeight& weight, const std::string& problem) {
+  const CheckpointFile& file = checkpoint.files()[weight.codes->file];
+  return Fail(kBnbWeight, file.file->path(), "tensor '" + weight.name + "'", problem);
+}
+
+}  // namespace
+
+std::vector<const TensorInfo*> BnbWeight::tensors() const {
+  std::vector<const TensorInfo*> all;
+  for (const TensorInfo* tensor : {codes, quant_state, absmax, quant_map, nested_absmax, nested_map}) {
+    if (tensor != nullptr) all.push_back(tensor);
+  }
+  return all;
+}
+
+absl::StatusOr<std::vector<BnbWeight>> FindBnbWeights(const Checkpoint& checkpoint) {
+  std::vector<BnbWeight> weights;
+  for (const TensorInfo& info : checkpoint.tensors()) {
+    const std::size_t infix = info.name.find(kBnbQuantStateInfix);
+    if (infix == std::string::npos || info.bytes > kBnbQuantStateBytes) continue;
+    BnbWeight weight;
+    weight.name = info.name.substr(0, infix);
+    weight.quant_state = &info;
+    weight.codes = checkpoint.Find(weight.name);
+    if (weight.codes == nullptr) continue;
+    std::string text(info.bytes, '\0');
+    Q4_RETURN_IF_ERROR(checkpoint.Read(info, 0, {reinterpret_cast<std::uint8_t*>(text.data()), text.size()}));
+    std::string problem;
+    std::optional<BnbQuantState> state = ParseBnbQuantState(text, &problem);
+    if (!state) continue;
+    weight.state = *std::move(state);
+    weight.absmax = checkpoint.Find(weight.name + ".absmax");
+    weight.quant_map = checkpoint.Find(weight.name + ".quant_map");
+    weight.nested_absmax = checkpoint.Find(weight.name + ".nested_absmax");
+    weight.nested_map = checkpoint.Find(weight.name + ".nested_quant_map");
+    weights.push_back(std::move(weight));
+  }
+  return weights;
+}
+
+absl::Status CheckBnbWeight(const Checkpoint& checkpoint, const BnbWeight& weight) {
+  const Q4Tensor tensor = Q4TensorOf(weight);
+  const auto check_size = [&](const TensorInfo* part, std::string_view what, std::uint64_t bytes) -> absl::Status {
+    if (part == nullptr) return Unusable(checkpoint, weight, fmt::format("no {}", what));
+    if (part->bytes == bytes) return absl::OkStatus();
+    return Unusable(
+        checkpoint, weight,
+        fmt::format("{}: {}", what, GotExpected(fmt::format("{} bytes", part->bytes), fmt::to_string(bytes))));
+  };
+  // A table of a checkpoint is read as ours, so it must be ours.
+  const auto check_table = [&](const TensorInfo* part, std::string_view what,
+                               std::span<const float> expected) -> absl::Status {
+    Q4_RETURN_IF_ERROR(check_size(part, what, expected.size_bytes()));
+    std::vector<float> table(expected.size());
+    Q4_RETURN_IF_ERROR(
+        checkpoint.Read(*part, 0, {reinterpret_cast<std::uint8_t*>(table.data()), expected.size_bytes()}));
+    if (IsSameBnbTable(table, expected)) return absl::OkStatus();
+    return Unusable(checkpoint, weight, fmt::format("{} holds other values than the library's", what));
+  };
+  Q4_RETURN_IF_ERROR(check_size(weight.codes, "codes", Q4PartRawBytes(tensor, Q4Part::kCodes)));
+  Q4_RETURN_IF_ERROR(check_table(weight.quant_map, "quant_map", CodeValues(weight.state.book)));
+  if (!weight.state.nested) return check_size(weight.absmax, "absmax", Q4PartRawBytes(tensor, Q4Part::kScales));
+  Q4_RETURN_IF_ERROR(check_size(weight.absmax, "absmax", Q4PartRawBytes(tensor, Q4Part::kScaleCodes)));
+  Q4_RETURN_IF_ERROR(check_size(weight.nested_absmax, "nested_absmax", Q4PartRawBytes(tensor, Q4Part::kScales2)));
+  return check_table(weight.nested_map, "nested_quant_map", NestedMap());
+}
+
+Q4Tensor Q4TensorOf(const BnbWeight& weight) {
+  const BnbQuantState& state = weight.state;
+  Q4Tensor tensor;
+  tensor.name = weight.name;
+  tensor.dtype = state.dtype;
+  tensor.shape = state.shape;
+  tensor.elems = state.elems;
+  tensor.scheme = state.book == CodeBook::kNf4 ? Q4Scheme::kNf4 : Q4Scheme::kFp4;
+  tensor.encoder = Q4Encoder::kAbsmax;
+  tensor.block_size = state.block_size;
+  tensor.nested = state.nested;
+  tensor.nested_offset = static_cast<float>(state.nested_offset);
+  return tensor;
+}
+
+}  // namespace q4

@@ -1,0 +1,42 @@
+// The 4-bit weights of a checkpoint in the bitsandbytes layout (formats/exchange/bnb.h), each with the tensors that
+// belong to it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "formats/q4/container.h"
+#include "formats/source/checkpoint.h"
+#include "libconvert/model/bnb_quant_state.h"
+
+namespace q4 {
+
+struct BnbWeight {
+  std::string name;
+  BnbQuantState state;
+  // The last four may be missing: nullptr. They point into the checkpoint.
+  const TensorInfo* codes = nullptr;
+  const TensorInfo* quant_state = nullptr;
+  const TensorInfo* absmax = nullptr;
+  const TensorInfo* quant_map = nullptr;
+  const TensorInfo* nested_absmax = nullptr;
+  const TensorInfo* nested_map = nullptr;
+
+  // Those that are there.
+  std::vector<const TensorInfo*> tensors() const;
+};
+
+// All weights that have codes and a well-formed description, in the order of the checkpoint's tensors. Fails only if a
+// description cannot be read.
+absl::StatusOr<std::vector<BnbWeight>> FindBnbWeights(const Checkpoint& checkpoint);
+
+// Whether the weight can be decoded: every tensor that it needs is there and has the type, size and, for the tables,
+// the content that the description asks for. Error: kBnbWeight, which names the weight.
+absl::Status CheckBnbWeight(const Checkpoint& checkpoint, const BnbWeight& weight);
+
+// The weight as a container would describe it, without parts and statistics.
+Q4Tensor Q4TensorOf(const BnbWeight& weight);
+
+}  // namespace q4

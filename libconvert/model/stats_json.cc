@@ -1,0 +1,48 @@
+#include "libconvert/model/stats_json.h"
+
+namespace q4 {
+
+Json StatsJson(const Q4Stats& stats) {
+  const DerivedStats derived = Derive(stats);
+  Json json;
+  json["count"] = stats.count;
+  json["nmse"] = derived.nmse;
+  json["sqnr_db"] = derived.sqnr_db;
+  json["mse"] = derived.mse;
+  json["rmse"] = derived.rmse;
+  json["bias"] = derived.bias;
+  json["mae"] = derived.mae;
+  json["cosine"] = derived.cosine;
+  json["max_abs_err"] = stats.max_abs_err;
+  json["max_abs_err_index"] = stats.max_abs_err_index;
+  json["max_gap_ratio"] = stats.max_gap_ratio;
+  json["worst_block"] = stats.worst_block;
+  json["worst_block_e2"] = stats.worst_block_e2;
+  json["zero_blocks"] = stats.zero_blocks;
+  json["tiny_blocks"] = stats.tiny_blocks;
+  json["clipped"] = stats.clipped;
+  json["overflow"] = stats.overflow;
+  json["hist"] = stats.hist;
+  json["code_entropy_bits"] = CodeEntropyBits(stats);
+  json["sum_e"] = stats.sum_e;
+  json["sum_abs_e"] = stats.sum_abs_e;
+  json["sum_e2"] = stats.sum_e2;
+  json["sum_x2"] = stats.sum_x2;
+  json["sum_xy"] = stats.sum_xy;
+  return json;
+}
+
+Json ModelStatsJson(const ModelStats& model) {
+  Json json = StatsJson(model.total);
+  json["tensors"] = model.tensors;
+  json["max_abs_err_tensor"] = model.max_abs_err_tensor;
+  json["max_gap_ratio_tensor"] = model.max_gap_ratio_tensor;
+  json["worst_block_tensor"] = model.worst_block_tensor;
+  return json;
+}
+
+std::string JsonReportText(const Json& report) {
+  return report.dump(2, ' ', true, Json::error_handler_t::replace) + "\n";
+}
+
+}  // namespace q4

@@ -1,0 +1,126 @@
+// Order of the rules for one tensor: those of its model, experts, shape, what neighbouring tensors tell, general
+// names. What is left, a matrix called "<module>.weight", is a linear layer's.
+#include "libconvert/policy/default.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstddef>
+
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+
+namespace q4 {
+namespace {
+
+// "a.b.c" -> "a.b"; "" at the top.
+std::string_view ParentOf(std::string_view name) {
+  const std::size_t dot = name.rfind('.');
+  return dot == std::string_view::npos ? std::string_view() : name.substr(0, dot);
+}
+
+std::string Join(std::string_view parent, std::string_view name) {
+  return parent.empty() ? std::string(name) : fmt::format("{}.{}", parent, name);
+}
+
+// Routed experts: a matrix per expert below "experts", or all in one 3-D tensor. Their biases are not meant.
+bool IsExpertWeight(const TensorInfo& tensor) {
+  const std::string_view module = ModuleOf(tensor.name);
+  const std::string_view last_part = module.substr(module.rfind('.') + 1);
+  if (tensor.shape.size() < 2 || last_part.find("bias") != std::string_view::npos) return false;
+  if (MatchesModule("experts.**", module)) return true;
+  return tensor.shape.size() == 3 && MatchesModule("shared_experts.* moe.* input_linear output_linear", module);
+}
+
+// The module that the router of an expert weight stands in: the one that holds "experts", or the 3-D weights
+// themselves.
+std::string_view MoeModuleOf(std::string_view expert_weight) {
+  constexpr std::string_view kExperts = ".experts.";
+  if (expert_weight.starts_with(kExperts.substr(1))) return {};
+  const std::size_t at = expert_weight.find(kExperts);
+  return at == std::string_view::npos ? ParentOf(ModuleOf(expert_weight)) : expert_weight.substr(0, at);
+}
+
+void CollectModelTypes(const Json& json, std::vector<std::string>& names) {
+  if (!json.is_structured()) return;
+  for (const auto& [key, value] : json.items()) {
+    if (key == "model_type" && value.is_string()) names.push_back(value.get<std::string>());
+    CollectModelTypes(value, names);
+  }
+}
+
+}  // namespace
+
+std::string_view ModuleOf(std::string_view tensor) {
+  constexpr std::string_view kSuffix = ".weight";
+  if (tensor == kSuffix.substr(1)) return {};
+  if (tensor.ends_with(kSuffix)) tensor.remove_suffix(kSuffix.size());
+  return tensor;
+}
+
+absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json) {
+  std::vector<std::string> names;
+  if (config_json.empty()) return names;
+  Q4_ASSIGN_OR_RETURN(const Json config, ParseJson(config_json, "config.json", limits::kConfigJsonDepth));
+  CollectModelTypes(config, names);
+  if (config.is_object() && config.contains("architectures") && config.at("architectures").is_array()) {
+    for (const Json& name : config.at("architectures")) {
+      if (name.is_string()) names.push_back(name.get<std::string>());
+    }
+  }
+  return names;
+}
+
+std::vector<const PolicyRule*> RulesFor(const std::vector<std::string>& model_names) {
+  std::vector<const PolicyRule*> rules;
+  for (const PolicyRule& rule : ModelRules()) {
+    const bool applies = std::any_of(model_names.begin(), model_names.end(),
+                                     [&rule](const std::string& name) { return MatchesAny(rule.models, name); });
+    if (applies) rules.push_back(&rule);
+  }
+  return rules;
+}
+
+DefaultPolicy::DefaultPolicy(const std::vector<TensorInfo>& tensors, const std::vector<std::string>& model_names)
+    : model_rules_(RulesFor(model_names)) {
+  for (const TensorInfo& tensor : tensors) {
+    names_.insert(tensor.name);
+    if (IsExpertWeight(tensor)) moe_modules_.emplace(MoeModuleOf(tensor.name));
+  }
+}
+
+DefaultVerdict DefaultPolicy::Decide(const TensorInfo& tensor) const {
+  const std::string_view module = ModuleOf(tensor.name);
+  for (const PolicyRule* rule : model_rules_) {
+    if (MatchesModule(rule->modules, module)) return {rule->quantize, rule->reason};
+  }
+  if (IsExpertWeight(tensor)) return {true, kExpertWeight};
+  if (module.size() == tensor.name.size()) return {false, "not a layer's weight"};
+  if (tensor.shape.size() != 2) return {false, "not a 2-D weight"};
+  if (IsRouter(module)) return {false, "router"};
+  if (IsMultiheadAttentionOutput(module)) return {false, "output projection of nn.MultiheadAttention"};
+  if (IsLastModule(module)) return {false, "last module of the model"};
+  for (const PolicyRule& rule : GeneralRules()) {
+    if (MatchesModule(rule.modules, module)) return {rule.quantize, rule.reason};
+  }
+  return {true, "linear weight"};
+}
+
+bool DefaultPolicy::IsRouter(std::string_view module) const {
+  return MatchesModule("gate router", module) && moe_modules_.contains(std::string(ParentOf(module)));
+}
+
+// nn.MultiheadAttention's out_proj is of a class derived from nn.Linear, which transformers leaves alone. What
+// gives it away is the packed input projection beside it.
+bool DefaultPolicy::IsMultiheadAttentionOutput(std::string_view module) const {
+  return MatchesModule("out_proj", module) && names_.contains(Join(ParentOf(module), "in_proj_weight"));
+}
+
+// A head at the very end of a model. transformers spares the module of the last parameter by the parameter's name
+// less ".weight": a head that has a bias is not found that way, and is quantized.
+bool DefaultPolicy::IsLastModule(std::string_view module) const {
+  return MatchesModule("^score ^text_projection", module) && !names_.contains(Join(module, "bias"));
+}
+
+}  // namespace q4

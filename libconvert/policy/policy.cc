@@ -1,0 +1,159 @@
+// For each tensor: the default policy, then the recipe, then the command line's patterns; what cannot be quantized
+// is kept whatever they say.
+#include "libconvert/policy/policy.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <set>
+#include <string_view>
+#include <utility>
+
+#include "formats/base/status.h"
+#include "libconvert/base/name_pattern.h"
+#include "libconvert/policy/default.h"
+#include "libconvert/policy/rules.h"
+
+namespace q4 {
+namespace {
+
+// One --include or --exclude, compiled.
+struct CompiledPattern {
+  NamePattern pattern;
+  bool include;
+};
+
+absl::StatusOr<std::vector<CompiledPattern>> Compile(const std::vector<PatternRule>& rules) {
+  std::vector<CompiledPattern> compiled;
+  compiled.reserve(rules.size());
+  for (const PatternRule& rule : rules) {
+    Q4_ASSIGN_OR_RETURN(NamePattern pattern, NamePattern::Parse(rule.regex, rule.include ? "--include" : "--exclude"));
+    compiled.push_back({std::move(pattern), rule.include});
+  }
+  return compiled;
+}
+
+// The rules of the recipe that match, in order, onto `decision`.
+void Apply(const Recipe& recipe, std::string_view name, Decision& decision) {
+  for (std::size_t i = 0; i < recipe.rules.size(); ++i) {
+    const RecipeRule& rule = recipe.rules[i];
+    if (!rule.match.Matches(name)) continue;
+    if (rule.code_book) decision.settings.code_book = *rule.code_book;
+    if (rule.block_size) decision.settings.block_size = *rule.block_size;
+    if (rule.double_quant) decision.settings.double_quant = *rule.double_quant;
+    if (rule.encoder) decision.settings.encoder = *rule.encoder;
+    if (rule.keep) {
+      decision.quantize = !*rule.keep;
+      decision.reason = fmt::format("{}: recipe rule {}", *rule.keep ? "kept" : "quantized", i + 1);
+    }
+  }
+}
+
+void Apply(const std::vector<CompiledPattern>& patterns, std::string_view name, Decision& decision) {
+  const auto last = std::find_if(patterns.rbegin(), patterns.rend(),
+                                 [name](const CompiledPattern& rule) { return rule.pattern.Matches(name); });
+  if (last == patterns.rend()) return;
+  decision.quantize = last->include;
+  decision.reason = last->include ? fmt::format("quantized: --include '{}'", last->pattern.text())
+                                  : fmt::format("kept: --exclude '{}'", last->pattern.text());
+}
+
+// Why no rule can quantize this tensor, or "".
+std::string WhyImpossible(const TensorInfo& tensor) {
+  if (!IsQuantizable(tensor.dtype)) return fmt::format("dtype {}", DTypeName(tensor.dtype));
+  if (tensor.elems == 0) return "no elements";
+  return "";
+}
+
+// The quantized modules, asked whether an entry of a skip list would catch one of them.
+class SkipSet {
+ public:
+  SkipSet(const std::vector<TensorInfo>& tensors, const std::vector<bool>& quantized) {
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      if (!quantized[i]) continue;
+      const std::string_view module = ModuleOf(tensors[i].name);
+      by_begin_.emplace(module);
+      by_end_.emplace(module.rbegin(), module.rend());
+    }
+  }
+
+  // `module` as an entry that catches no quantized module.
+  std::string EntryFor(std::string_view module) const {
+    const bool catches = HasPrefix(by_begin_, std::string(module) + ".") ||
+                         HasPrefix(by_end_, std::string(module.rbegin(), module.rend()));
+    return catches ? fmt::format("^{}$", module) : std::string(module);
+  }
+
+ private:
+  static bool HasPrefix(const std::set<std::string>& names, const std::string& prefix) {
+    const auto found = names.lower_bound(prefix);
+    return found != names.end() && found->starts_with(prefix);
+  }
+
+  std::set<std::string> by_begin_;
+  std::set<std::string> by_end_;  // each name reversed
+};
+
+// The output heads that a model may have without a tensor of their own, because they are tied to the embedding.
+std::vector<std::string> TiedHeads(const std::set<std::string_view>& modules, const std::string& config_json) {
+  std::vector<std::string> heads = {"lm_head"};  // the loader takes it for "lm_head.decoder" too
+  const auto is_prediction = [](std::string_view module) {
+    return MatchesModule("predictions.transform.dense", module);
+  };
+  if (std::any_of(modules.begin(), modules.end(), is_prediction)) heads.push_back("cls.predictions.decoder");
+  if (const auto names = ModelKinds(config_json); names.ok()) {
+    for (const PolicyRule* rule : RulesFor(*names)) {
+      const bool is_root_name = rule->modules.starts_with('^') && rule->modules.find(' ') == std::string_view::npos;
+      if (rule->reason == kOutputHead && is_root_name) heads.emplace_back(rule->modules.substr(1));
+    }
+  }
+  return heads;
+}
+
+}  // namespace
+
+absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<TensorInfo>& tensors,
+                                                    const std::string& config_json, const PolicyOptions& options) {
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> model_names, ModelKinds(config_json));
+  Q4_ASSIGN_OR_RETURN(const std::vector<CompiledPattern> patterns, Compile(options.patterns));
+  const DefaultPolicy policy(tensors, model_names);
+
+  std::vector<Decision> decisions;
+  decisions.reserve(tensors.size());
+  for (const TensorInfo& tensor : tensors) {
+    Decision decision;
+    decision.settings = options.defaults;
+    const DefaultVerdict verdict = policy.Decide(tensor);
+    decision.quantize = verdict.quantize;
+    decision.reason = verdict.reason;
+    if (options.recipe) Apply(*options.recipe, tensor.name, decision);
+    Apply(patterns, tensor.name, decision);
+    if (std::string why = WhyImpossible(tensor); !why.empty()) {
+      decision.quantize = false;
+      decision.reason = std::move(why);
+    }
+    decisions.push_back(std::move(decision));
+  }
+  return decisions;
+}
+
+std::vector<std::string> ModulesToSkip(const std::vector<TensorInfo>& tensors, const std::vector<bool>& quantized,
+                                       const std::string& config_json) {
+  const SkipSet quantized_modules(tensors, quantized);
+  std::set<std::string> skip;
+  const auto add = [&](std::string_view module) { skip.insert(quantized_modules.EntryFor(module)); };
+  std::set<std::string_view> modules;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const std::string_view module = ModuleOf(tensors[i].name);
+    if (module.size() == tensors[i].name.size() || tensors[i].shape.size() != 2) continue;
+    modules.insert(module);
+    if (!quantized[i]) add(module);
+  }
+  for (const std::string& head : TiedHeads(modules, config_json)) {
+    if (!modules.contains(head)) add(head);
+  }
+  return {skip.begin(), skip.end()};
+}
+
+}  // namespace q4

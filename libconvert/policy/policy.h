@@ -1,0 +1,61 @@
+// The policy: which tensors of a checkpoint are quantized, with which settings, and why.
+//
+// The default is what transformers would quantize with load_in_4bit for the same architecture, decided without the
+// model's code: from config.json, tensor names, shapes and dtypes. docs/policy.md has the rule in words, its
+// deviations and the table checked against transformers; policy_rules.cc has the names.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/tensor/tensor.h"
+#include "libconvert/policy/recipe.h"
+#include "libconvert/scheme/quant_settings.h"
+
+namespace q4 {
+
+// --include or --exclude: an RE2 regular expression, searched anywhere in a tensor's name.
+struct PatternRule {
+  bool include = false;
+  std::string regex;
+};
+
+struct PolicyOptions {
+  QuantSettings defaults;             // --type, --block-size, --double-quant, --encoder
+  std::vector<PatternRule> patterns;  // in the order of the command line: the last one that matches wins
+  std::optional<Recipe> recipe;       // applied before the patterns, so that the command line has the last word
+};
+
+// What happens to one tensor. `settings` count only when `quantize` is true.
+struct Decision {
+  bool quantize = false;
+  QuantSettings settings;
+  // A short phrase for people, shown by --dry-run: "linear weight", "output head", "kept: --exclude 'mlp'". It may
+  // quote the user's pattern, never the checkpoint's text.
+  std::string reason;
+};
+
+// One decision for each tensor, in the same order. `config_json` is the text of config.json, or "" when there is
+// none (then the rules that are tied to a model type do not apply).
+//
+// A tensor is only ever quantized when its dtype is F32, F16 or BF16 and it has elements: patterns and recipes
+// cannot force others, and `reason` says so. Fails for a regular expression that does not compile (exit code 1) and
+// for a config.json that is not JSON (3).
+absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<TensorInfo>& tensors,
+                                                    const std::string& config_json, const PolicyOptions& options);
+
+// The modules that a loader must not replace by 4-bit layers, for llm_int8_skip_modules (bnb_checkpoint.md B4.4 and
+// B6): the full name, without ".weight", of every kept matrix, and the output heads that the checkpoint has no
+// tensor for because they are tied: "lm_head" and, with `config_json` given, the model's own. `quantized[i]` says
+// whether tensors[i] was quantized. Bytewise sorted, without duplicates. A config.json that is not JSON counts as
+// none.
+//
+// Loaders take an entry for a regular expression and for a plain suffix. An entry that would thereby catch a
+// quantized module as well is written as "^name$", which matches nothing but itself.
+std::vector<std::string> ModulesToSkip(const std::vector<TensorInfo>& tensors, const std::vector<bool>& quantized,
+                                       const std::string& config_json = "");
+
+}  // namespace q4

@@ -1,0 +1,118 @@
+// Strict on purpose: a misspelt key in a recipe would silently ship a model that is not the one that was asked for.
+#include "libconvert/policy/recipe.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "formats/base/json_value.h"
+#include "formats/base/status.h"
+#include "libconvert/policy/policy_issues.h"
+
+namespace q4 {
+namespace {
+
+constexpr int kRecipeJsonDepth = 3;  // document, "rules", rule
+
+// One rule of the file, and how to name it in an error.
+struct RecipeRuleSource {
+  const Json& json;
+  const std::string& file;
+  std::string where;  // "rule 3", counted from 1
+
+  absl::Status Wrong(std::string_view key, std::string_view expected) const {
+    return Fail(kRecipeValue, file, fmt::format("{}, {}", where, key), GotExpected(json[key].dump(), expected));
+  }
+};
+
+absl::Status ReadBool(const RecipeRuleSource& rule, const std::string& key, std::optional<bool>& out) {
+  if (!rule.json.at(key).is_boolean()) return rule.Wrong(key, "true or false");
+  out = rule.json.at(key).get<bool>();
+  return absl::OkStatus();
+}
+
+absl::Status ReadBlockSize(const RecipeRuleSource& rule, const std::string& key, std::optional<std::uint32_t>& out) {
+  const Json& value = rule.json.at(key);
+  if (!value.is_number_unsigned() || !IsBlockSize(value.get<std::uint64_t>())) {
+    return rule.Wrong(key, "a power of two from 32 to 4096");
+  }
+  out = value.get<std::uint32_t>();
+  return absl::OkStatus();
+}
+
+// A string that is one of two words.
+template <typename Enum>
+absl::Status ReadWord(const RecipeRuleSource& rule, const std::string& key, std::pair<std::string_view, Enum> first,
+                      std::pair<std::string_view, Enum> second, std::optional<Enum>& out) {
+  const Json& json = rule.json.at(key);
+  for (const auto& [word, value] : {first, second}) {
+    if (json.is_string() && json.get_ref<const std::string&>() == word) out = value;
+  }
+  return out ? absl::OkStatus() : rule.Wrong(key, fmt::format("\"{}\" or \"{}\"", first.first, second.first));
+}
+
+absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
+  if (!text.json.is_object() || !text.json.contains("match") || !text.json.at("match").is_string()) {
+    return Fail(kRecipeShape, text.file, text.where);
+  }
+  Q4_ASSIGN_OR_RETURN(NamePattern match, NamePattern::Parse(text.json.at("match").get<std::string>(),
+                                                            fmt::format("{}: {}", text.file, text.where)));
+  RecipeRule rule{std::move(match), {}, {}, {}, {}, {}};
+  for (const auto& [key, value] : text.json.items()) {
+    if (key == "match") continue;
+    if (key == "type") {
+      Q4_RETURN_IF_ERROR(
+          ReadWord<CodeBook>(text, key, {"nf4", CodeBook::kNf4}, {"fp4", CodeBook::kFp4}, rule.code_book));
+    } else if (key == "block_size") {
+      Q4_RETURN_IF_ERROR(ReadBlockSize(text, key, rule.block_size));
+    } else if (key == "double_quant") {
+      Q4_RETURN_IF_ERROR(ReadBool(text, key, rule.double_quant));
+    } else if (key == "encoder") {
+      Q4_RETURN_IF_ERROR(
+          ReadWord<Q4Encoder>(text, key, {"absmax", Q4Encoder::kAbsmax}, {"mse", Q4Encoder::kMse}, rule.encoder));
+    } else if (key == "keep") {
+      Q4_RETURN_IF_ERROR(ReadBool(text, key, rule.keep));
+    } else {
+      return Fail(kRecipeUnknownKey, text.file, text.where, key);
+    }
+  }
+  if (text.json.size() == 1) return Fail(kRecipeEmptyRule, text.file, text.where);
+  return rule;
+}
+
+}  // namespace
+
+absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& file) {
+  Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(json, file, kRecipeJsonDepth));
+  if (!document.is_object() || !document.contains("rules") || !document.at("rules").is_array()) {
+    return Fail(kRecipeShape, file, "");
+  }
+  for (const auto& [key, value] : document.items()) {
+    if (key != "rules") return Fail(kRecipeUnknownKey, file, "", key);
+  }
+  Recipe recipe;
+  for (const Json& rule_json : document.at("rules")) {
+    Q4_ASSIGN_OR_RETURN(RecipeRule rule,
+                        ParseRecipeRule({rule_json, file, fmt::format("rule {}", recipe.rules.size() + 1)}));
+    recipe.rules.push_back(std::move(rule));
+  }
+  return recipe;
+}
+
+std::string RecipeText(const Recipe& recipe) {
+  // Keys in bytewise order, so that equal recipes have equal texts.
+  Json rules = Json::array();
+  for (const RecipeRule& rule : recipe.rules) {
+    Json json;
+    if (rule.block_size) json["block_size"] = *rule.block_size;
+    if (rule.double_quant) json["double_quant"] = *rule.double_quant;
+    if (rule.encoder) json["encoder"] = *rule.encoder == Q4Encoder::kMse ? "mse" : "absmax";
+    if (rule.keep) json["keep"] = *rule.keep;
+    json["match"] = rule.match.text();
+    if (rule.code_book) json["type"] = *rule.code_book == CodeBook::kFp4 ? "fp4" : "nf4";
+    rules.push_back(std::move(json));
+  }
+  return Json{{"rules", std::move(rules)}}.dump();
+}
+
+}  // namespace q4

@@ -1,0 +1,43 @@
+// A recipe: a JSON file with ordered rules that change what is quantized, and how, by tensor name.
+//
+//   {"rules": [{"match": "\\.mlp\\.", "type": "fp4", "block_size": 128},
+//              {"match": "layers\\.0\\.", "keep": true}]}
+//
+// docs/schema/recipe.schema.json is the schema, docs/policy.md the manual.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "libconvert/base/name_pattern.h"
+#include "libconvert/scheme/quant_settings.h"
+
+namespace q4 {
+
+// One rule. What a rule leaves out stays as the rules before it, or the defaults, have it.
+struct RecipeRule {
+  NamePattern match;
+  std::optional<CodeBook> code_book;        // "type": "nf4", "fp4"
+  std::optional<std::uint32_t> block_size;  // 32, 64, ... 4096
+  std::optional<bool> double_quant;
+  std::optional<Q4Encoder> encoder;  // "absmax", "mse"
+  std::optional<bool> keep;          // true: do not quantize; false: quantize, whatever the default says
+};
+
+// Rules are applied in order, field by field: for each field the last rule that matches and has it wins.
+struct Recipe {
+  std::vector<RecipeRule> rules;
+};
+
+// Parses a recipe. `file` is named in errors: not JSON, an unknown key, a wrong type or value, a rule without any
+// effect (exit code 3); a regular expression that does not compile (1, as on the command line).
+absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& file);
+
+// The recipe as canonical JSON: what the provenance records. Parsing it gives the same rules again.
+std::string RecipeText(const Recipe& recipe);
+
+}  // namespace q4

@@ -1,0 +1,29 @@
+// How the verification's reports name things: one way in all of them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/kernels.h"
+#include "libconvert/judge/verify_report.h"
+
+namespace q4 {
+
+// "nf4 b64 dq", "BF16": as q4inspect names it.
+std::string TreatmentOf(const VerifyTensor& tensor);
+
+// The code book that a tensor's codes index. REQUIRES: it is quantized.
+CodeBook CodeBookOf(const VerifyTensor& tensor);
+
+// "max-nmse: nmse at most 0.01", what a gate demands; names are not escaped.
+std::string GateRuleText(const GateVerdict& verdict);
+
+// "tensor 'x'", "layer 'x'", "role 'x'", "model", what a gate was held against.
+std::string GateSubject(const GateVerdict& verdict);
+
+// Which part of the verification a finding came from. Issues 62xx compare with the source, 63xx are gates, and
+// all others concern the container alone.
+enum class FindingKind : std::uint8_t { kIntegrity, kComparison, kGate };
+FindingKind KindOf(const VerifyFinding& finding);
+
+}  // namespace q4

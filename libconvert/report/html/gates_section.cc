@@ -1,0 +1,81 @@
+#include <algorithm>
+#include <string>
+
+#include "fmt/format.h"
+#include "libconvert/base/text_table.h"
+#include "libconvert/report/html/markup.h"
+#include "libconvert/report/html/sections.h"
+#include "libconvert/report/summary.h"
+
+namespace q4::html {
+namespace {
+
+constexpr std::size_t kBrokenShown = 500;
+
+std::string Subject(const VerifyReport& report, const GateVerdict& verdict) {
+  switch (verdict.scope) {
+    case GateVerdict::Scope::kTensor:
+      return TensorLink(report, verdict.subject);
+    case GateVerdict::Scope::kLayer:
+      return "layer " + Name(verdict.subject);
+    case GateVerdict::Scope::kRole:
+      return "role " + Name(verdict.subject);
+    case GateVerdict::Scope::kModel:
+      break;
+  }
+  return "model";
+}
+
+std::string Limit(const GateVerdict& verdict) {
+  return fmt::format("{} {:.6g}", verdict.is_maximum ? "≤" : "≥", verdict.limit);
+}
+
+std::string State(bool passed) {
+  return passed ? "<td class=\"passed\">✓ holds</td>" : "<td class=\"failed\">✕ broken</td>";
+}
+
+std::string BrokenTable(const VerifyReport& report) {
+  const std::vector<const GateVerdict*> broken = BrokenGates(report);
+  if (broken.empty()) return {};
+  std::string rows;
+  for (std::size_t i = 0; i < std::min(broken.size(), kBrokenShown); ++i) {
+    const GateVerdict& verdict = *broken[i];
+    rows += "<tr>" + TextCell(Subject(report, verdict)) + TextCell(Name(verdict.statistic)) +
+            NumberCell(fmt::format("<b class=\"failed\">{:.6g}</b>", verdict.value)) + NumberCell(Limit(verdict)) +
+            TextCell(Name(verdict.gate)) + "</tr>\n";
+  }
+  std::string text =
+      "<h3>Broken</h3>\n" +
+      ScrollTable("Broken gates",
+                  "<th scope=\"col\">subject<th scope=\"col\">statistic<th scope=\"col\" class=\"n\">value"
+                  "<th scope=\"col\" class=\"n\">limit<th scope=\"col\">gate",
+                  rows);
+  if (broken.size() > kBrokenShown) {
+    text += fmt::format("<p class=\"note\">and {} more</p>\n", Grouped(broken.size() - kBrokenShown));
+  }
+  return text + "<h3>By rule</h3>\n";
+}
+
+}  // namespace
+
+std::string GatesSection(const VerifyReport& report) {
+  if (report.gates.empty()) return {};
+  std::string rows;
+  for (const GateSummary& summary : SummarizeGates(report)) {
+    const GateVerdict& closest = *summary.closest;
+    rows += "<tr>" + State(summary.broken == 0) + TextCell(Name(closest.gate)) + TextCell(Name(closest.statistic)) +
+            NumberCell(summary.one_limit ? Limit(closest) : "each its own") +
+            NumberCell(fmt::format("{} of {}", Grouped(summary.subjects - summary.broken), Grouped(summary.subjects))) +
+            NumberCell(fmt::format("{:.6g}", closest.value)) + TextCell(Subject(report, closest)) + "</tr>\n";
+  }
+  return Section(
+      "gates", "Gates", report.baseline.empty() ? "" : "Baseline: " + Name(report.baseline),
+      BrokenTable(report) +
+          ScrollTable("Gates by rule",
+                      "<th scope=\"col\">state<th scope=\"col\">gate<th scope=\"col\">statistic<th scope=\"col\" "
+                      "class=\"n\">limit<th scope=\"col\" class=\"n\">hold<th scope=\"col\" class=\"n\">closest"
+                      "<th scope=\"col\">of",
+                      rows));
+}
+
+}  // namespace q4::html

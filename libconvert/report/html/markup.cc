@@ -1,0 +1,82 @@
+#include "libconvert/report/html/markup.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "fmt/format.h"
+#include "formats/base/json_value.h"
+#include "formats/base/text.h"
+
+namespace q4::html {
+
+std::string Text(std::string_view text, std::size_t max_bytes) {
+  std::string escaped;
+  for (const char c : Printable(text, max_bytes)) {
+    switch (c) {
+      case '&':
+        escaped += "&amp;";
+        break;
+      case '<':
+        escaped += "&lt;";
+        break;
+      case '>':
+        escaped += "&gt;";
+        break;
+      case '"':
+        escaped += "&quot;";
+        break;
+      case '\'':
+        escaped += "&#39;";
+        break;
+      default:
+        escaped.push_back(c);
+    }
+  }
+  return escaped;
+}
+
+std::string Name(std::string_view name, std::size_t max_bytes) { return "<code>" + Text(name, max_bytes) + "</code>"; }
+
+std::string TensorLink(const VerifyReport& report, std::string_view name) {
+  const auto at =
+      std::lower_bound(report.tensors.begin(), report.tensors.end(), name,
+                       [](const VerifyTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
+  if (at == report.tensors.end() || at->name != name) return Name(name);
+  return fmt::format("<a href=\"#t{}\">{}</a>", at - report.tensors.begin(), Name(name));
+}
+
+std::string Section(std::string_view id, std::string_view title, std::string_view lead, std::string_view body) {
+  return fmt::format(
+      "<section id=\"{0}\" aria-labelledby=\"{0}-title\">\n<h2 id=\"{0}-title\">{1}</h2>\n{2}{3}</section>\n", id,
+      title, lead.empty() ? "" : fmt::format("<p class=\"lead\">{}</p>\n", lead), body);
+}
+
+std::string ScrollTable(std::string_view label, std::string_view head, std::string_view body) {
+  return fmt::format(
+      "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table>\n<thead><tr>{}</tr></thead>\n"
+      "<tbody>\n{}</tbody></table></div>\n",
+      label, head, body);
+}
+
+std::string NumberCell(std::string_view markup) { return fmt::format("<td class=\"n\">{}</td>", markup); }
+std::string TextCell(std::string_view markup) { return fmt::format("<td>{}</td>", markup); }
+
+std::string JsonText(std::string_view text) {
+  std::string escaped;
+  for (const char c : Json(Printable(text, 400)).dump(-1, ' ', true)) {
+    // Harmless in JSON, but "</script" and "<!--" would mean something to the HTML parser.
+    if (c == '<' || c == '>' || c == '&') {
+      escaped += fmt::format("\\u{:04x}", static_cast<unsigned char>(c));
+    } else {
+      escaped.push_back(c);
+    }
+  }
+  return escaped;
+}
+
+std::string JsonNumber(double value) { return std::isfinite(value) ? fmt::format("{:.6g}", value) : "null"; }
+
+std::string SqnrText(double sqnr_db) { return fmt::format("{:.3f}", sqnr_db); }
+std::string ShortText(double value) { return fmt::format("{:.4g}", value); }
+
+}  // namespace q4::html

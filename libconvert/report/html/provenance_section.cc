@@ -1,0 +1,54 @@
+#include <string>
+#include <string_view>
+
+#include "fmt/format.h"
+#include "formats/base/digest.h"
+#include "formats/base/text.h"
+#include "libconvert/base/text_table.h"
+#include "libconvert/base/version.h"
+#include "libconvert/model/provenance_view.h"
+#include "libconvert/report/html/markup.h"
+#include "libconvert/report/html/sections.h"
+
+namespace q4::html {
+namespace {
+
+constexpr std::size_t kSourcesShown = 200;
+
+std::string Row(std::string_view label, std::string_view markup) {
+  return fmt::format("<div><dt>{}</dt><dd>{}</dd></div>\n", label, markup);
+}
+
+std::string Sources(const ProvenanceView& view) {
+  std::string text;
+  for (std::size_t i = 0; i < view.sources.size() && i < kSourcesShown; ++i) {
+    const SourceFileRecord& source = view.sources[i];
+    text += fmt::format("{}<br><span class=\"note\">{}, {}:<wbr>{}</span><br>", Name(source.name),
+                        HumanBytes(source.size), Text(source.digest_kind), Text(source.digest));
+  }
+  if (view.sources.size() > kSourcesShown) {
+    text += fmt::format("and {} more", Grouped(view.sources.size() - kSourcesShown));
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string ProvenanceSection(const VerifyReport& report) {
+  std::string rows = Row("container", Name(report.path, kPathBytes)) + Row("seal", "sha256:<wbr>" + HexOf(report.root));
+  rows += Row("content", fmt::format("{} bytes in {} chunks, {} embedded files", Grouped(report.file_bytes),
+                                     Grouped(report.chunks), Grouped(report.embedded_files)));
+  if (!report.source.empty()) rows += Row("compared with", Name(report.source, kPathBytes));
+  const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
+  if (view.ok()) {
+    rows += Row("made by", Text(fmt::format("{}, arithmetic {}", view->tool, view->numerics)));
+    rows += Row("options", Text(ConversionOptions(*view), kPathBytes));
+    if (!view->sources.empty()) rows += Row("source files", Sources(*view));
+  } else {
+    rows += Row("made by", "unknown");
+  }
+  rows += Row("report by", fmt::format("q4verify {}", kQ4Version));
+  return Section("provenance", "Provenance", "", "<dl class=\"facts\">\n" + rows + "</dl>\n");
+}
+
+}  // namespace q4::html

@@ -1,0 +1,113 @@
+#include <string>
+#include <string_view>
+
+#include "fmt/format.h"
+#include "formats/base/text.h"
+#include "libconvert/base/text_table.h"
+#include "libconvert/model/stats.h"
+#include "libconvert/report/html/markup.h"
+#include "libconvert/report/html/sections.h"
+#include "libconvert/report/summary.h"
+
+namespace q4::html {
+namespace {
+
+// "dir/model.q4" -> "model.q4"
+std::string_view FileName(std::string_view path) {
+  const std::size_t slash = path.find_last_of('/');
+  return slash == std::string_view::npos || slash + 1 == path.size() ? path : path.substr(slash + 1);
+}
+
+// A key figure: markup for the value and for the small print under it.
+std::string Tile(std::string_view label, std::string_view value, std::string_view note) {
+  return fmt::format("<div><dt>{}</dt><dd>{}<small>{}</small></dd></div>\n", label, value, note);
+}
+
+struct Counts {
+  std::uint64_t quantized = 0, quantized_elems = 0, quantized_bytes = 0, compared = 0, failed = 0;
+};
+
+Counts CountTensors(const VerifyReport& report) {
+  Counts counts;
+  for (const VerifyTensor& tensor : report.tensors) {
+    counts.compared += tensor.compared || tensor.compared_elems != 0;
+    counts.failed += !tensor.passed;
+    if (tensor.scheme == Q4Scheme::kRaw) continue;
+    ++counts.quantized;
+    counts.quantized_elems += tensor.elems;
+    counts.quantized_bytes += tensor.stored_bytes;
+  }
+  return counts;
+}
+
+std::string Verdict(const VerifyReport& report, const Counts& counts) {
+  if (!report.passed()) {
+    return fmt::format(
+        "<p class=\"verdict failed\"><b><span aria-hidden=\"true\">✕</span> Failed</b> {} {} in {} {}</p>\n",
+        Grouped(report.finding_count), report.finding_count == 1 ? "problem" : "problems", Grouped(counts.failed),
+        counts.failed == 1 ? "tensor" : "tensors");
+  }
+  const char* scope = report.source.empty()                                 ? "every byte is intact"
+                      : report.sample_percent < 100 || !report.only.empty() ? "what was compared holds"
+                                                                            : "intact, and true to its source";
+  return fmt::format("<p class=\"verdict passed\"><b><span aria-hidden=\"true\">✓</span> Passed</b> {}</p>\n", scope);
+}
+
+std::string ErrorTiles(const VerifyReport& report) {
+  if (report.model.tensors == 0) return {};
+  const DerivedStats derived = Derive(report.model.total);
+  return Tile("SQNR", SqnrText(derived.sqnr_db) + " dB",
+              report.stats_recomputed ? "recomputed from the source" : "as recorded") +
+         Tile("NMSE", fmt::format("{:.6g}", derived.nmse), fmt::format("cosine {:.7f}", derived.cosine)) +
+         Tile("Largest error", fmt::format("{:.6g}", report.model.total.max_abs_err),
+              TensorLink(report, report.model.max_abs_err_tensor));
+}
+
+std::string ComparisonTile(const VerifyReport& report, const Counts& counts) {
+  if (report.source.empty()) return Tile("Compared", "no source", "integrity and recorded statistics");
+  std::string note = report.sample_percent < 100 ? fmt::format("a sample of {} %", report.sample_percent)
+                                                 : HumanBytes(report.source_bytes) + " of the source";
+  if (!report.only.empty()) note += ", only " + Name(report.only);
+  return Tile("Compared", fmt::format("{} of {}", Grouped(counts.compared), Grouped(report.tensors.size())), note);
+}
+
+std::string GatesTile(const VerifyReport& report) {
+  if (report.gates.empty()) return {};
+  const std::uint64_t broken = BrokenGates(report).size();
+  return Tile("Gates", fmt::format("{} of {}", Grouped(report.gates.size() - broken), Grouped(report.gates.size())),
+              broken == 0 ? "<a href=\"#gates\">all hold</a>" : "<a href=\"#gates\">hold</a>");
+}
+
+}  // namespace
+
+std::string SummarySection(const VerifyReport& report) {
+  const Counts counts = CountTensors(report);
+  std::string model = Text(report.architecture);
+  if (!report.model_type.empty()) model += (model.empty() ? "" : ", ") + Text(report.model_type);
+  std::string text = "<header>\n<p class=\"eyebrow\">q4verify report</p>\n";
+  text += fmt::format("<h1>{}</h1>\n", Name(FileName(report.path), kPathBytes));
+  if (!model.empty()) text += fmt::format("<p class=\"model\">{}</p>\n", model);
+  text += Verdict(report, counts);
+  text += "</header>\n<dl class=\"tiles\">\n" + ErrorTiles(report);
+  text += Tile("Size", HumanBytes(report.file_bytes), ShardsText(report.shards, report.shard_count));
+  text += Tile("Bits per weight", BitsPer(counts.quantized_bytes, counts.quantized_elems), "of quantized tensors");
+  text += Tile("Tensors", Grouped(report.tensors.size()), Grouped(counts.quantized) + " quantized");
+  text += ComparisonTile(report, counts) + GatesTile(report);
+  return text + "</dl>\n";
+}
+
+std::string ProblemsSection(const VerifyReport& report) {
+  const std::vector<const VerifyFinding*> problems = ProblemsBesideGates(report);
+  const std::uint64_t unlisted = UnlistedFindings(report);
+  if (problems.empty() && unlisted == 0) return {};
+  std::string list;
+  for (const VerifyFinding* finding : problems) {
+    list += fmt::format("<li><code>{}</code>", Text(finding->message, kPathBytes));
+    if (!finding->tensor.empty()) list += fmt::format("<br>{}", TensorLink(report, finding->tensor));
+    list += "</li>\n";
+  }
+  if (unlisted != 0) list += fmt::format("<li>and {} more</li>\n", Grouped(unlisted));
+  return Section("problems", "Problems", "", "<ul class=\"problems\">\n" + list + "</ul>\n");
+}
+
+}  // namespace q4::html

@@ -1,0 +1,149 @@
+#include "libconvert/report/json.h"
+
+#include "formats/base/digest.h"
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "libconvert/base/json_document.h"
+#include "libconvert/model/stats_json.h"
+
+namespace q4 {
+namespace {
+
+constexpr int kReportVersion = 2;  // 2: groups, gates, scales, worst blocks and more of each tensor
+
+const char* SchemeName(Q4Scheme scheme) {
+  switch (scheme) {
+    case Q4Scheme::kNf4:
+      return "nf4";
+    case Q4Scheme::kFp4:
+      return "fp4";
+    case Q4Scheme::kRaw:
+      break;
+  }
+  return "raw";
+}
+
+// The document itself, or null if it is none.
+Json ProvenanceJsonOf(const std::string& text, const std::string& path) {
+  const absl::StatusOr<Json> provenance = ParseJson(text, path, limits::kConfigJsonDepth);
+  return provenance.ok() ? *provenance : Json(nullptr);
+}
+
+const char* ScopeName(GateVerdict::Scope scope) {
+  switch (scope) {
+    case GateVerdict::Scope::kTensor:
+      return "tensor";
+    case GateVerdict::Scope::kLayer:
+      return "layer";
+    case GateVerdict::Scope::kRole:
+      return "role";
+    case GateVerdict::Scope::kModel:
+      break;
+  }
+  return "model";
+}
+
+Json VerdictJson(const GateVerdict& verdict) {
+  Json json;
+  json["gate"] = verdict.gate;
+  json["scope"] = ScopeName(verdict.scope);
+  json["subject"] = TextOrNull(verdict.subject);
+  json["statistic"] = verdict.statistic;
+  json["limit_is"] = verdict.is_maximum ? "maximum" : "minimum";
+  json["limit"] = verdict.limit;
+  json["value"] = verdict.value;
+  json["passed"] = verdict.passed;
+  return json;
+}
+
+Json SpreadJson(const ScaleSpread& spread) {
+  Json json;
+  json["count"] = spread.count;
+  json["zeros"] = spread.zeros;
+  json["min"] = spread.min;
+  json["max"] = spread.max;
+  json["by_exponent"] = Json::array();
+  for (const auto& [exponent, count] : spread.by_exponent) {
+    json["by_exponent"].push_back({{"exponent", exponent}, {"count", count}});
+  }
+  return json;
+}
+
+Json WorstBlockJson(const WorstBlock& block) {
+  Json json;
+  json["block"] = block.block;
+  json["sum_e2"] = block.sum_e2;
+  json["scale"] = block.scale;
+  json["elements"] = Json::array();
+  for (const WorstElement& element : block.elements) {
+    json["elements"].push_back({{"index", element.index}, {"source", element.source}, {"decoded", element.decoded}});
+  }
+  return json;
+}
+
+Json VerifyTensorJson(const VerifyTensor& tensor) {
+  Json json;
+  json["name"] = tensor.name;
+  json["layer"] = TextOrNull(tensor.layer);
+  json["role"] = TextOrNull(tensor.role);
+  json["shape"] = tensor.shape;
+  json["dtype"] = DTypeName(tensor.dtype);
+  json["scheme"] = SchemeName(tensor.scheme);
+  json["encoder"] = EncoderName(tensor.encoder);
+  json["block_size"] = tensor.block_size;
+  json["nested"] = tensor.nested;
+  json["elems"] = tensor.elems;
+  json["stored_bytes"] = tensor.stored_bytes;
+  json["passed"] = tensor.passed;
+  json["compared"] = tensor.compared;
+  json["compared_elems"] = tensor.compared_elems;
+  json["stats"] = tensor.has_stats ? StatsJson(tensor.stats) : Json(nullptr);
+  json["scales"] = tensor.scheme == Q4Scheme::kRaw ? Json(nullptr) : SpreadJson(tensor.scales);
+  json["worst_blocks"] = Json::array();
+  for (const WorstBlock& block : tensor.worst_blocks) json["worst_blocks"].push_back(WorstBlockJson(block));
+  return json;
+}
+
+}  // namespace
+
+std::string VerifyReportJson(const VerifyReport& report) {
+  Json json = NewDocument("q4verify-report", kReportVersion);
+  json["path"] = report.path;
+  json["source"] = TextOrNull(report.source);
+  json["passed"] = report.passed();
+  json["root_sha256"] = HexOf(report.root);
+  json["architecture"] = TextOrNull(report.architecture);
+  json["model_type"] = TextOrNull(report.model_type);
+  json["shards"] = report.shards;
+  json["shard_count"] = report.shard_count;
+  json["file_bytes"] = report.file_bytes;
+  json["chunks"] = report.chunks;
+  json["embedded_files"] = report.embedded_files;
+  json["source_bytes"] = report.source_bytes;
+  json["sample_percent"] = report.sample_percent;
+  json["only"] = TextOrNull(report.only);
+  json["baseline"] = TextOrNull(report.baseline);
+  json["stats_recomputed"] = report.stats_recomputed;
+  json["finding_count"] = report.finding_count;
+  json["findings"] = Json::array();
+  for (const VerifyFinding& finding : report.findings) {
+    json["findings"].push_back(
+        {{"issue", finding.issue}, {"tensor", TextOrNull(finding.tensor)}, {"message", finding.message}});
+  }
+  json["gates"] = Json::array();
+  for (const GateVerdict& verdict : report.gates) json["gates"].push_back(VerdictJson(verdict));
+  json["model"] = report.model.tensors == 0 ? Json(nullptr) : ModelStatsJson(report.model);
+  json["scales"] = SpreadJson(report.scales);
+  json["groups"] = Json::array();
+  for (const VerifyGroup& group : report.groups) {
+    json["groups"].push_back({{"kind", group.kind == VerifyGroup::Kind::kLayer ? "layer" : "role"},
+                              {"name", group.name},
+                              {"stats", ModelStatsJson(group.stats)}});
+  }
+  json["tensors"] = Json::array();
+  for (const VerifyTensor& tensor : report.tensors) json["tensors"].push_back(VerifyTensorJson(tensor));
+  json["provenance"] = ProvenanceJsonOf(report.provenance, report.path);
+  return JsonReportText(json);
+}
+
+}  // namespace q4

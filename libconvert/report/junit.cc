@@ -1,0 +1,188 @@
+#include "libconvert/report/junit.h"
+
+#include <map>
+#include <string_view>
+#include <vector>
+
+#include "fmt/format.h"
+#include "formats/base/digest.h"
+#include "formats/base/text.h"
+#include "libconvert/report/format.h"
+#include "libconvert/report/summary.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::size_t kXmlNameBytes = 1024;
+constexpr std::size_t kXmlMessageBytes = 4096;
+
+// Printable() leaves only characters that XML 1.0 allows, but for U+FFFE and U+FFFF.
+std::string Xml(std::string_view text, std::size_t max_bytes) {
+  const std::string printable = Printable(text, max_bytes);
+  std::string escaped;
+  for (std::size_t i = 0; i < printable.size(); ++i) {
+    const std::string_view rest = std::string_view(printable).substr(i);
+    if (rest.starts_with("\xEF\xBF\xBE") || rest.starts_with("\xEF\xBF\xBF")) {
+      escaped += rest[2] == '\xBE' ? "\\xEF\\xBF\\xBE" : "\\xEF\\xBF\\xBF";
+      i += 2;
+    } else if (rest[0] == '&') {
+      escaped += "&amp;";
+    } else if (rest[0] == '<') {
+      escaped += "&lt;";
+    } else if (rest[0] == '>') {
+      escaped += "&gt;";
+    } else if (rest[0] == '"') {
+      escaped += "&quot;";
+    } else {
+      escaped.push_back(rest[0]);
+    }
+  }
+  return escaped;
+}
+
+struct Failure {
+  std::string type;  // "Q4-6207"
+  std::string message;
+};
+
+class Suite {
+ public:
+  explicit Suite(std::string_view name) : name_(name) {}
+
+  void Pass(std::string_view test) { cases_ += Opening(test) + "/>\n"; }
+  void Skip(std::string_view test, std::string_view reason) {
+    ++skipped_;
+    cases_ += fmt::format("{}>\n      <skipped message=\"{}\"/>\n    </testcase>\n", Opening(test),
+                          Xml(reason, kXmlMessageBytes));
+  }
+  // Readers show one failure per case: its message is the first, its text lists all.
+  void Fail(std::string_view test, const std::vector<Failure>& failures) {
+    ++failed_;
+    std::string lines;
+    for (const Failure& failure : failures)
+      lines += (lines.empty() ? "" : "\n") + Xml(failure.message, kXmlMessageBytes);
+    cases_ +=
+        fmt::format("{}>\n      <failure type=\"{}\" message=\"{}\">{}</failure>\n    </testcase>\n", Opening(test),
+                    Xml(failures.front().type, kXmlNameBytes), Xml(failures.front().message, kXmlMessageBytes), lines);
+  }
+  void PassOrFail(std::string_view test, const std::vector<Failure>* failures) {
+    failures == nullptr ? Pass(test) : Fail(test, *failures);
+  }
+
+  std::uint64_t tests() const { return tests_; }
+  std::uint64_t failed() const { return failed_; }
+  std::uint64_t skipped() const { return skipped_; }
+  std::string Text() const {
+    return fmt::format(
+        "  <testsuite name=\"{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\">\n{}  </testsuite>\n", name_,
+        tests_, failed_, skipped_, cases_);
+  }
+
+ private:
+  std::string Opening(std::string_view test) {
+    ++tests_;
+    return fmt::format("    <testcase classname=\"q4.{}\" name=\"{}\"", name_, Xml(test, kXmlNameBytes));
+  }
+
+  std::string name_, cases_;
+  std::uint64_t tests_ = 0, failed_ = 0, skipped_ = 0;
+};
+
+// Failures by the tensor they name, "" for none.
+using Failures = std::map<std::string, std::vector<Failure>, std::less<>>;
+
+const std::vector<Failure>* Find(const Failures& failures, std::string_view tensor) {
+  const auto at = failures.find(tensor);
+  return at == failures.end() ? nullptr : &at->second;
+}
+
+std::string IssueName(int issue) { return fmt::format("Q4-{:04}", issue); }
+
+Suite IntegritySuite(const VerifyReport& report, const Failures& failures, const Failures& unlisted) {
+  Suite suite("integrity");
+  suite.PassOrFail("container", Find(failures, ""));
+  for (const VerifyTensor& tensor : report.tensors) {
+    const std::vector<Failure>* failure = Find(failures, tensor.name);
+    suite.PassOrFail(tensor.name, failure != nullptr ? failure : Find(unlisted, tensor.name));
+  }
+  if (UnlistedFindings(report) != 0) {
+    suite.Fail("problems that are not listed", {{"unlisted", fmt::format("{} more", UnlistedFindings(report))}});
+  }
+  return suite;
+}
+
+Suite ComparisonSuite(const VerifyReport& report, Failures failures) {
+  Suite suite("comparison");
+  for (const VerifyTensor& tensor : report.tensors) {
+    const auto failure = failures.find(tensor.name);
+    if (failure != failures.end()) {
+      suite.Fail(tensor.name, failure->second);
+      failures.erase(failure);
+    } else if (tensor.compared || tensor.compared_elems != 0) {
+      suite.Pass(tensor.name);
+    } else {
+      suite.Skip(tensor.name, "not compared with the source");
+    }
+  }
+  // Files, and tensors that the container lacks.
+  const auto files = failures.extract("");
+  suite.PassOrFail("source and embedded files", files.empty() ? nullptr : &files.mapped());
+  for (const auto& [tensor, failure] : failures) suite.Fail(tensor, failure);
+  return suite;
+}
+
+Suite GateSuite(const VerifyReport& report, const Failures& failures) {
+  Suite suite("gates");
+  for (const GateVerdict& verdict : report.gates) {
+    const std::string test = GateRuleText(verdict) + ", " + GateSubject(verdict);
+    if (verdict.passed) {
+      suite.Pass(test);
+    } else {
+      suite.Fail(test, {{verdict.gate, fmt::format("{}: got {}, expected {} {}", GateSubject(verdict), verdict.value,
+                                                   verdict.is_maximum ? "at most" : "at least", verdict.limit)}});
+    }
+  }
+  for (const auto& [tensor, failure] : failures) suite.Fail(tensor.empty() ? "model" : tensor, failure);
+  return suite;
+}
+
+}  // namespace
+
+std::string VerifyReportJunit(const VerifyReport& report) {
+  Failures integrity, comparison, gates, unlisted;
+  for (const VerifyFinding* finding : ProblemsBesideGates(report)) {
+    const FindingKind kind = KindOf(*finding);
+    Failures& failures = kind == FindingKind::kGate ? gates : kind == FindingKind::kComparison ? comparison : integrity;
+    failures[finding->tensor].push_back({IssueName(finding->issue), finding->message});
+  }
+  // A failed tensor none of whose problems is among the listed ones must not look sound.
+  std::map<std::string, bool, std::less<>> explained;
+  for (const VerifyFinding& finding : report.findings) explained[finding.tensor] = true;
+  for (const GateVerdict* verdict : BrokenGates(report)) explained[verdict->subject] = true;
+  for (const VerifyTensor& tensor : report.tensors) {
+    if (!tensor.passed && !explained.contains(tensor.name)) {
+      unlisted[tensor.name].push_back(
+          {"unlisted", fmt::format("failed; only the first {} problems are listed", kMaxFindings)});
+    }
+  }
+
+  std::vector<Suite> suites{IntegritySuite(report, integrity, unlisted)};
+  if (!report.source.empty()) suites.push_back(ComparisonSuite(report, std::move(comparison)));
+  if (!report.gates.empty() || !gates.empty()) suites.push_back(GateSuite(report, gates));
+
+  std::uint64_t tests = 0, failed = 0, skipped = 0;
+  std::string text;
+  for (const Suite& suite : suites) {
+    tests += suite.tests();
+    failed += suite.failed();
+    skipped += suite.skipped();
+    text += suite.Text();
+  }
+  return fmt::format(
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"
+      "<testsuites name=\"q4verify {} sha256:{}\" tests=\"{}\" failures=\"{}\" errors=\"0\" "
+      "skipped=\"{}\">\n{}</testsuites>\n",
+      Xml(report.path, kXmlMessageBytes), HexOf(report.root), tests, failed, skipped, text);
+}
+
+}  // namespace q4

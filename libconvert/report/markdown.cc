@@ -1,0 +1,211 @@
+// Each section has a budget in bytes, and the budgets together stay below kMarkdownBytes.
+#include "libconvert/report/markdown.h"
+
+#include <string_view>
+#include <vector>
+
+#include "fmt/format.h"
+#include "formats/base/digest.h"
+#include "formats/base/text.h"
+#include "libconvert/base/text_table.h"
+#include "libconvert/model/provenance_view.h"
+#include "libconvert/model/stats.h"
+#include "libconvert/report/format.h"
+#include "libconvert/report/summary.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::size_t kNameBytes = 120;
+constexpr std::size_t kMessageBytes = 300;
+constexpr std::size_t kGatesBudget = 12'000;  // of the rules, and of the broken ones
+constexpr std::size_t kProblemsBudget = 14'000;
+constexpr std::size_t kWorstBudget = 6'000;
+constexpr std::size_t kRolesBudget = 6'000;
+constexpr std::size_t kProvenanceBudget = 6'000;
+constexpr std::size_t kWorstShown = 10;
+
+// A code span. What could end it, or a table cell, is written as Printable() writes control characters.
+std::string Code(std::string_view text, std::size_t max_bytes = kNameBytes) {
+  std::string span = "`";
+  for (const char c : Printable(text, max_bytes)) {
+    if (c == '`' || c == '|') {
+      span += fmt::format("\\x{:02X}", static_cast<unsigned char>(c));
+    } else {
+      span.push_back(c);
+    }
+  }
+  if (span.size() == 1) span.push_back(' ');
+  return span + "`";
+}
+
+// Rows up to a budget, then how many were left out.
+class Rows {
+ public:
+  Rows(std::string heading, std::size_t budget) : text_(std::move(heading)), budget_(budget) {}
+  void Add(const std::string& row) {
+    if (left_out_ != 0 || text_.size() + row.size() + 1 > budget_) {
+      ++left_out_;
+    } else {
+      text_ += row + "\n";
+    }
+  }
+  // `more`: entries that were never offered.
+  std::string Text(std::uint64_t more = 0) const {
+    const std::uint64_t missing = left_out_ + more;
+    return text_ + (missing == 0 ? "\n" : fmt::format("\nand {} more\n\n", Grouped(missing)));
+  }
+
+ private:
+  std::string text_;
+  std::size_t budget_;
+  std::uint64_t left_out_ = 0;
+};
+
+std::string Summary(const VerifyReport& report) {
+  std::uint64_t quantized = 0, compared = 0, failed = 0;
+  for (const VerifyTensor& tensor : report.tensors) {
+    quantized += tensor.scheme != Q4Scheme::kRaw;
+    compared += tensor.compared || tensor.compared_elems != 0;
+    failed += !tensor.passed;
+  }
+  std::string text = fmt::format("## {} q4verify: {} {}\n\n", report.passed() ? "✅" : "❌",
+                                 Code(report.path, kMessageBytes), report.passed() ? "passed" : "**failed**");
+  if (!report.passed()) {
+    text += fmt::format("{} {} in {} {}.\n\n", Grouped(report.finding_count),
+                        report.finding_count == 1 ? "problem" : "problems", Grouped(failed),
+                        failed == 1 ? "tensor" : "tensors");
+  }
+  text += "| | |\n|---|---|\n";
+  const auto row = [&text](const char* name, const std::string& value) {
+    text += fmt::format("| {} | {} |\n", name, value);
+  };
+  if (!report.architecture.empty()) row("model", Code(report.architecture));
+  row("size", fmt::format("{} in {}", HumanBytes(report.file_bytes), ShardsText(report.shards, report.shard_count)));
+  row("tensors", fmt::format("{}, {} of them quantized", Grouped(report.tensors.size()), Grouped(quantized)));
+  if (!report.source.empty()) {
+    row("compared with", fmt::format("{}: {} tensors", Code(report.source, kMessageBytes), Grouped(compared)));
+    if (report.sample_percent < 100) row("sample", fmt::format("{} %", report.sample_percent));
+    if (!report.only.empty()) row("only", Code(report.only, kMessageBytes));
+  }
+  if (!report.baseline.empty()) row("baseline", Code(report.baseline, kMessageBytes));
+  if (report.model.tensors != 0) {
+    const DerivedStats derived = Derive(report.model.total);
+    const char* origin = report.stats_recomputed ? "recomputed" : "as recorded";
+    row("SQNR", fmt::format("**{:.3f} dB** ({})", derived.sqnr_db, origin));
+    row("NMSE", fmt::format("{:.6g}", derived.nmse));
+    row("largest error",
+        fmt::format("{:.6g} in {}", report.model.total.max_abs_err, Code(report.model.max_abs_err_tensor)));
+  }
+  if (!report.gates.empty()) {
+    row("gates", fmt::format("{} of {} hold", Grouped(report.gates.size() - BrokenGates(report).size()),
+                             Grouped(report.gates.size())));
+  }
+  return text + "\n";
+}
+
+std::string SubjectText(const GateVerdict& verdict) {
+  switch (verdict.scope) {
+    case GateVerdict::Scope::kTensor:
+      return Code(verdict.subject);
+    case GateVerdict::Scope::kLayer:
+      return "layer " + Code(verdict.subject);
+    case GateVerdict::Scope::kRole:
+      return "role " + Code(verdict.subject);
+    case GateVerdict::Scope::kModel:
+      break;
+  }
+  return "model";
+}
+
+std::string BrokenGatesTable(const VerifyReport& report) {
+  const std::vector<const GateVerdict*> broken = BrokenGates(report);
+  if (broken.empty()) return {};
+  Rows rows("### Broken gates\n\n| gate | subject | statistic | value | limit |\n|---|---|---|---:|---:|\n",
+            kGatesBudget);
+  for (const GateVerdict* verdict : broken) {
+    rows.Add(fmt::format("| {} | {} | {} | **{:.6g}** | {} {:.6g} |", Code(verdict->gate), SubjectText(*verdict),
+                         Code(verdict->statistic), verdict->value, verdict->is_maximum ? "≤" : "≥", verdict->limit));
+  }
+  return rows.Text();
+}
+
+std::string Problems(const VerifyReport& report) {
+  const std::vector<const VerifyFinding*> problems = ProblemsBesideGates(report);
+  if (problems.empty()) return {};
+  Rows rows("### Problems\n\n", kProblemsBudget);
+  for (const VerifyFinding* finding : problems) rows.Add("- " + Code(finding->message, kMessageBytes));
+  return rows.Text(UnlistedFindings(report));
+}
+
+std::string GateRules(const VerifyReport& report) {
+  if (report.gates.empty()) return {};
+  Rows rows("### Gates\n\n| | gate | statistic | limit | subjects | closest |\n|---|---|---|---:|---:|---|\n",
+            kGatesBudget);
+  for (const GateSummary& summary : SummarizeGates(report)) {
+    const GateVerdict& closest = *summary.closest;
+    rows.Add(fmt::format(
+        "| {} | {} | {} | {} | {} | {:.6g}: {} |", summary.broken == 0 ? "✅" : "❌", Code(closest.gate),
+        Code(closest.statistic),
+        summary.one_limit ? fmt::format("{} {:.6g}", closest.is_maximum ? "≤" : "≥", closest.limit) : "each its own",
+        Grouped(summary.subjects), closest.value, SubjectText(closest)));
+  }
+  return rows.Text();
+}
+
+std::string StatisticsCells(const Q4Stats& stats) {
+  const DerivedStats derived = Derive(stats);
+  return fmt::format("{:.3f} | {:.4g} | {:.4g} | {:.7f}", derived.sqnr_db, derived.nmse, stats.max_abs_err,
+                     derived.cosine);
+}
+
+std::string WorstTable(const VerifyReport& report) {
+  const std::vector<const VerifyTensor*> worst = WorstTensors(report, kWorstShown);
+  if (worst.empty()) return {};
+  Rows rows(
+      "### Worst tensors\n\n| tensor | treatment | SQNR dB | NMSE | max \\|e\\| | cosine "
+      "|\n|---|---|---:|---:|---:|---:|\n",
+      kWorstBudget);
+  for (const VerifyTensor* tensor : worst) {
+    rows.Add(fmt::format("| {} | {} | {} |", Code(tensor->name), TreatmentOf(*tensor), StatisticsCells(tensor->stats)));
+  }
+  return rows.Text();
+}
+
+std::string RolesTable(const VerifyReport& report) {
+  Rows rows("### Roles\n\n| role | tensors | SQNR dB | NMSE | max \\|e\\| | cosine |\n|---|---:|---:|---:|---:|---:|\n",
+            kRolesBudget);
+  bool any = false;
+  for (const VerifyGroup& group : report.groups) {
+    if (group.kind != VerifyGroup::Kind::kRole || group.stats.tensors == 0) continue;
+    any = true;
+    rows.Add(fmt::format("| {} | {} | {} |", Code(group.name), Grouped(group.stats.tensors),
+                         StatisticsCells(group.stats.total)));
+  }
+  return any ? rows.Text() : std::string();
+}
+
+std::string Provenance(const VerifyReport& report) {
+  Rows rows("<details><summary>Provenance</summary>\n\n| | |\n|---|---|\n", kProvenanceBudget);
+  rows.Add(fmt::format("| seal | `sha256:{}` |", HexOf(report.root)));
+  const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
+  if (view.ok()) {
+    rows.Add(fmt::format("| made by | {}, arithmetic {} |", Code(view->tool), Code(view->numerics)));
+    const std::string options = ConversionOptions(*view);
+    if (!options.empty()) rows.Add(fmt::format("| options | {} |", Code(options, kMessageBytes)));
+    for (const SourceFileRecord& source : view->sources) {
+      rows.Add(fmt::format("| source | {}, {}, {} |", Code(source.name), HumanBytes(source.size),
+                           Code(source.digest_kind + ":" + source.digest)));
+    }
+  }
+  return rows.Text() + "</details>\n";
+}
+
+}  // namespace
+
+std::string VerifyReportMarkdown(const VerifyReport& report) {
+  return Summary(report) + BrokenGatesTable(report) + Problems(report) + GateRules(report) + WorstTable(report) +
+         RolesTable(report) + Provenance(report);
+}
+
+}  // namespace q4

@@ -1,0 +1,119 @@
+#include "libconvert/report/summary.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <set>
+#include <string>
+#include <tuple>
+
+#include "fmt/format.h"
+#include "libconvert/judge/verify_issues.h"
+#include "libconvert/model/stats.h"
+
+namespace q4 {
+namespace {
+
+// How far a value is on the wrong side of its limit, in units of the limit: comparable within one rule. NaN, which
+// breaks every gate, is farthest.
+double Excess(const GateVerdict& verdict) {
+  const double distance = verdict.is_maximum ? verdict.value - verdict.limit : verdict.limit - verdict.value;
+  const double excess = verdict.limit == 0 ? distance : distance / std::fabs(verdict.limit);
+  return std::isnan(excess) ? HUGE_VAL : excess;
+}
+
+// Gates also have findings that no verdict tells: a rule that matches nothing, a tensor without statistics.
+bool RestatesVerdict(const VerifyFinding& finding) {
+  for (const Issue& issue : {kNmseTooHigh, kSqnrTooLow, kAbsErrorTooHigh, kGateBreached, kWorseThanBaseline}) {
+    if (finding.issue == issue.number) return true;
+  }
+  return false;
+}
+
+double RankOf(double error) { return std::isnan(error) ? HUGE_VAL : error; }
+
+template <typename T, typename Rank>
+void KeepLargest(std::vector<T>* values, std::size_t count, const Rank& rank) {
+  std::stable_sort(values->begin(), values->end(), [&](const T& a, const T& b) { return rank(a) > rank(b); });
+  if (values->size() > count) values->resize(count);
+}
+
+}  // namespace
+
+std::vector<GateSummary> SummarizeGates(const VerifyReport& report) {
+  std::vector<GateSummary> summaries;
+  std::map<std::tuple<std::string, std::string, bool, GateVerdict::Scope>, std::size_t> at;
+  for (const GateVerdict& verdict : report.gates) {
+    const auto [found, is_new] =
+        at.try_emplace({verdict.gate, verdict.statistic, verdict.is_maximum, verdict.scope}, summaries.size());
+    if (is_new) summaries.push_back({&verdict, 0, 0, true});
+    GateSummary& summary = summaries[found->second];
+    ++summary.subjects;
+    summary.broken += !verdict.passed;
+    summary.one_limit = summary.one_limit && verdict.limit == summary.closest->limit;
+    const bool worse = summary.closest->passed == verdict.passed ? Excess(verdict) > Excess(*summary.closest)
+                                                                 : summary.closest->passed;
+    if (worse) summary.closest = &verdict;
+  }
+  return summaries;
+}
+
+std::vector<const GateVerdict*> BrokenGates(const VerifyReport& report) {
+  std::vector<const GateVerdict*> broken;
+  for (const GateVerdict& verdict : report.gates) {
+    if (!verdict.passed) broken.push_back(&verdict);
+  }
+  return broken;
+}
+
+std::vector<const VerifyFinding*> ProblemsBesideGates(const VerifyReport& report) {
+  // The finding of a broken gate names the tensor; those of groups and of the model name none.
+  std::set<std::string> broken_on;
+  for (const GateVerdict* verdict : BrokenGates(report)) {
+    broken_on.insert(verdict->scope == GateVerdict::Scope::kTensor ? verdict->subject : "");
+  }
+  std::vector<const VerifyFinding*> problems;
+  for (const VerifyFinding& finding : report.findings) {
+    if (!RestatesVerdict(finding) || !broken_on.contains(finding.tensor)) problems.push_back(&finding);
+  }
+  return problems;
+}
+
+std::uint64_t UnlistedFindings(const VerifyReport& report) {
+  return report.finding_count - std::min<std::uint64_t>(report.finding_count, report.findings.size());
+}
+
+std::vector<const VerifyTensor*> WorstTensors(const VerifyReport& report, std::size_t count) {
+  std::vector<const VerifyTensor*> tensors;
+  for (const VerifyTensor& tensor : report.tensors) {
+    if (tensor.scheme != Q4Scheme::kRaw && tensor.has_stats) tensors.push_back(&tensor);
+  }
+  KeepLargest(&tensors, count, [](const VerifyTensor* tensor) { return RankOf(Derive(tensor->stats).nmse); });
+  return tensors;
+}
+
+std::vector<RankedBlock> RankedBlocks(const VerifyReport& report, std::size_t count) {
+  std::vector<RankedBlock> blocks;
+  for (const VerifyTensor& tensor : report.tensors) {
+    if (tensor.scheme == Q4Scheme::kRaw) continue;
+    for (const WorstBlock& block : tensor.worst_blocks) blocks.push_back({&tensor, &block, block.block, block.sum_e2});
+    if (tensor.worst_blocks.empty() && tensor.has_stats && tensor.stats.count != 0) {
+      blocks.push_back({&tensor, nullptr, tensor.stats.worst_block, tensor.stats.worst_block_e2});
+    }
+  }
+  KeepLargest(&blocks, count, [](const RankedBlock& block) { return RankOf(block.sum_e2); });
+  return blocks;
+}
+
+std::string ElementPosition(const Shape& shape, std::uint64_t index) {
+  if (shape.empty()) return fmt::format("[{}]", index);
+  std::vector<std::uint64_t> position(shape.size());
+  for (std::size_t i = shape.size(); i-- > 0;) {
+    const std::uint64_t extent = std::max<std::uint64_t>(shape[i], 1);
+    position[i] = i == 0 ? index : index % extent;
+    index /= extent;
+  }
+  return fmt::format("[{}]", fmt::join(position, ", "));
+}
+
+}  // namespace q4

@@ -1,0 +1,48 @@
+// What a report shows first of a verification: gates by rule, problems that are no broken gate, worst tensors and
+// blocks. Shared by the Markdown, JUnit and HTML reports. Pointers point into the report.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "libconvert/judge/verify_report.h"
+
+namespace q4 {
+
+// All verdicts of one rule on subjects of one kind.
+struct GateSummary {
+  const GateVerdict* closest = nullptr;  // the worst broken one, else the one nearest to its limit; never null
+  std::uint64_t subjects = 0;
+  std::uint64_t broken = 0;
+  bool one_limit = true;  // the same for all subjects; a baseline gives each its own
+};
+
+// In the order in which the rules first appear.
+std::vector<GateSummary> SummarizeGates(const VerifyReport& report);
+
+std::vector<const GateVerdict*> BrokenGates(const VerifyReport& report);
+
+// The listed findings without those that only repeat a broken gate.
+std::vector<const VerifyFinding*> ProblemsBesideGates(const VerifyReport& report);
+
+// Findings that exist but were not listed.
+std::uint64_t UnlistedFindings(const VerifyReport& report);
+
+// Quantized tensors with statistics, largest NMSE first, at most `count`. An NMSE that is not a number comes first.
+std::vector<const VerifyTensor*> WorstTensors(const VerifyReport& report, std::size_t count);
+
+// Blocks with the largest sums of squared errors.
+struct RankedBlock {
+  const VerifyTensor* tensor = nullptr;
+  const WorstBlock* values = nullptr;  // null without a source: then only place and sum are known
+  std::uint64_t block = 0;
+  double sum_e2 = 0;
+};
+std::vector<RankedBlock> RankedBlocks(const VerifyReport& report, std::size_t count);
+
+// Where element `index` of a tensor lies: "[12, 3456]"; "[0]" of a scalar.
+std::string ElementPosition(const Shape& shape, std::uint64_t index);
+
+}  // namespace q4

@@ -1,0 +1,122 @@
+#include "libconvert/report/text.h"
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "fmt/format.h"
+#include "formats/base/digest.h"
+#include "formats/base/text.h"
+#include "libconvert/base/text_table.h"
+
+namespace q4 {
+
+namespace {
+
+// "" when neither is stated.
+std::string ModelField(const std::string& architecture, const std::string& model_type) {
+  if (architecture.empty() && model_type.empty()) return {};
+  return Field("model", Printable(architecture) + (model_type.empty() ? "" : " (" + Printable(model_type) + ")"));
+}
+
+constexpr std::size_t kShownRoles = 12;
+constexpr std::size_t kShownTensors = 5;
+
+// The rows of a table of error statistics, worst NMSE first; ties stay in the order given.
+template <typename T>
+void KeepWorst(std::size_t most, const Q4Stats& (*stats)(const T*), std::vector<const T*>* rows) {
+  std::stable_sort(rows->begin(), rows->end(),
+                   [stats](const T* a, const T* b) { return Derive(stats(a)).nmse > Derive(stats(b)).nmse; });
+  if (rows->size() > most) rows->resize(most);
+}
+
+std::vector<std::string> ErrorCells(const Q4Stats& stats) {
+  const DerivedStats derived = Derive(stats);
+  return {fmt::format("{:.3f}", derived.sqnr_db), fmt::format("{:.4g}", derived.nmse),
+          fmt::format("{:.3g}", derived.bias), fmt::format("{:.4g}", stats.max_abs_err)};
+}
+
+std::string RoleTable(const VerifyReport& report) {
+  std::vector<const VerifyGroup*> roles;
+  for (const VerifyGroup& group : report.groups) {
+    if (group.kind == VerifyGroup::Kind::kRole) roles.push_back(&group);
+  }
+  if (roles.empty()) return {};
+  const std::size_t all = roles.size();
+  KeepWorst<VerifyGroup>(
+      kShownRoles, [](const VerifyGroup* group) -> const Q4Stats& { return group->stats.total; }, &roles);
+  Table table({"SQNR dB", "NMSE", "bias", "max |e|", "tensors", all == roles.size() ? "<role" : "<role (the worst)"});
+  for (const VerifyGroup* role : roles) {
+    std::vector<std::string> cells = ErrorCells(role->stats.total);
+    cells.push_back(Grouped(role->stats.tensors));
+    cells.push_back(Printable(role->name));
+    table.Add(std::move(cells));
+  }
+  return "\n" + table.Text();
+}
+
+std::string WorstTensorTable(const VerifyReport& report) {
+  std::vector<const VerifyTensor*> tensors;
+  for (const VerifyTensor& tensor : report.tensors) {
+    if (tensor.scheme != Q4Scheme::kRaw && tensor.has_stats) tensors.push_back(&tensor);
+  }
+  if (tensors.empty()) return {};
+  KeepWorst<VerifyTensor>(
+      kShownTensors, [](const VerifyTensor* tensor) -> const Q4Stats& { return tensor->stats; }, &tensors);
+  Table table({"SQNR dB", "NMSE", "bias", "max |e|", "clipped", "<worst tensors"});
+  for (const VerifyTensor* tensor : tensors) {
+    std::vector<std::string> cells = ErrorCells(tensor->stats);
+    cells.push_back(Grouped(tensor->stats.clipped));
+    cells.push_back(Printable(tensor->name));
+    table.Add(std::move(cells));
+  }
+  return "\n" + table.Text();
+}
+
+}  // namespace
+
+std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings, std::uint64_t finding_count) {
+  std::vector<std::string> lines;
+  for (const VerifyFinding& finding : findings) lines.push_back(finding.message);
+  if (finding_count > findings.size())
+    lines.push_back(fmt::format("and {} more problems", finding_count - findings.size()));
+  return lines;
+}
+
+std::string VerifyReportText(const VerifyReport& report) {
+  std::uint64_t quantized = 0, compared = 0, failed = 0;
+  for (const VerifyTensor& tensor : report.tensors) {
+    quantized += tensor.scheme != Q4Scheme::kRaw;
+    compared += tensor.compared || tensor.compared_elems != 0;
+    failed += !tensor.passed;
+  }
+  std::string text = fmt::format("{}: {}\n", Printable(report.path, 4096), report.passed() ? "passed" : "FAILED");
+  text += ModelField(report.architecture, report.model_type);
+  text += Field("integrity", fmt::format("{} in {} chunks, {}", HumanBytes(report.file_bytes), Grouped(report.chunks),
+                                         ShardsText(report.shards, report.shard_count)));
+  text += Field("seal", "sha256:" + HexOf(report.root));
+  text += Field("tensors", fmt::format("{}, {} of them quantized", Grouped(report.tensors.size()), Grouped(quantized)));
+  if (!report.source.empty()) {
+    std::string against = fmt::format("{}: {} tensors, {}", Printable(report.source, 4096), Grouped(compared),
+                                      HumanBytes(report.source_bytes));
+    if (!report.only.empty()) against += fmt::format(", only '{}'", Printable(report.only));
+    if (report.sample_percent < 100) against += fmt::format(", a sample of {} %", report.sample_percent);
+    text += Field("against", against);
+  }
+  if (report.model.tensors != 0) {
+    text += Field("error", ErrorSummary(report.model) + (report.stats_recomputed ? " (recomputed)" : " (as recorded)"));
+  }
+  if (!report.gates.empty()) {
+    const auto broken =
+        std::count_if(report.gates.begin(), report.gates.end(), [](const auto& g) { return !g.passed; });
+    text += Field("gates", fmt::format("{} limits held, {} broken",
+                                       Grouped(report.gates.size() - static_cast<std::size_t>(broken)),
+                                       Grouped(static_cast<std::uint64_t>(broken))));
+  }
+  if (!report.passed()) {
+    text += Field("problems", fmt::format("{}, in {} tensors", Grouped(report.finding_count), Grouped(failed)));
+  }
+  return text + RoleTable(report) + WorstTensorTable(report);
+}
+
+}  // namespace q4

@@ -1,0 +1,16 @@
+// The report of q4verify for people: plain text, names escaped. The same in a terminal, a pipe and a log.
+#pragma once
+
+#include <string>
+
+#include "libconvert/judge/verify_report.h"
+
+namespace q4 {
+
+// The summary; findings are error lines and not part of it.
+std::string VerifyReportText(const VerifyReport& report);
+
+// What a tool prints of them: a line each, and one that counts those that are not listed.
+std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings, std::uint64_t finding_count);
+
+}  // namespace q4

@@ -1,0 +1,79 @@
+#include "libconvert/scheme/slab.h"
+
+#include <algorithm>
+
+namespace q4 {
+
+FloatType FloatTypeOf(DType dtype) {
+  return dtype == DType::kF32 ? FloatType::kF32 : dtype == DType::kF16 ? FloatType::kF16 : FloatType::kBF16;
+}
+
+CodeBook CodeBookOf(Q4Scheme scheme) { return scheme == Q4Scheme::kNf4 ? CodeBook::kNf4 : CodeBook::kFp4; }
+
+std::uint64_t TileElems(std::uint32_t block_size) {
+  constexpr std::uint64_t kWantedElems = std::uint64_t{1} << 16;
+  const std::uint64_t group_elems = kScaleGroup * block_size;
+  return std::max(kWantedElems / group_elems, std::uint64_t{1}) * group_elems;
+}
+
+namespace {
+
+// One tile of a slab: where it begins and what of the statistics is its own.
+struct Tile {
+  std::uint64_t first, count, first_block;
+  GroupSums* groups;
+  SlabStats* stats;
+};
+
+// Calls step(tile) for each tile of n elements, until one returns false.
+template <typename Step>
+void ForEachTile(std::uint64_t n, std::uint32_t block_size, SlabStatistics* statistics, const Step& step) {
+  const std::uint64_t tile_elems = TileElems(block_size);
+  statistics->tiles.resize(n / tile_elems + (n % tile_elems != 0));
+  statistics->groups.resize(GroupCount(BlockCount(n, block_size)));
+  std::uint64_t first = 0;
+  for (SlabStats& stats : statistics->tiles) {
+    const std::uint64_t first_block = first / block_size;
+    const std::uint64_t count = std::min(tile_elems, n - first);
+    if (!step(Tile{first, count, first_block, &statistics->groups[first_block / kScaleGroup], &stats})) return;
+    first += count;
+  }
+}
+
+}  // namespace
+
+SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems) {
+  return {FloatTypeOf(tensor.dtype), CodeBookOf(tensor.scheme), tensor.block_size, elems};
+}
+
+std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
+                           std::uint8_t* codes, float* scales, const float* decoded, SlabStatistics* statistics) {
+  std::uint64_t first_bad = kAllFinite;
+  ForEachTile(shape.elems, shape.block_size, statistics, [&](const Tile& tile) {
+    const std::uint8_t* const tile_x = x + tile.first * FloatSize(shape.type);
+    std::uint8_t* const tile_codes = codes + tile.first / 2;
+    float* const tile_scales = scales + tile.first_block;
+    const std::uint64_t bad =
+        kernels.quantize(shape.type, shape.book, tile_x, tile.count, shape.block_size, tile_codes, tile_scales);
+    if (bad != kAllFinite) {
+      first_bad = tile.first + bad;
+      return false;
+    }
+    kernels.error_stats(shape.type, shape.book, tile_x, tile_codes,
+                        decoded != nullptr ? decoded + tile.first_block : tile_scales, tile.count, shape.block_size,
+                        tile.groups, tile.stats);
+    return true;
+  });
+  return first_bad;
+}
+
+void TakeSlabStatistics(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
+                        const std::uint8_t* codes, const float* decoded, SlabStatistics* statistics) {
+  ForEachTile(shape.elems, shape.block_size, statistics, [&](const Tile& tile) {
+    kernels.error_stats(shape.type, shape.book, x + tile.first * FloatSize(shape.type), codes + tile.first / 2,
+                        decoded + tile.first_block, tile.count, shape.block_size, tile.groups, tile.stats);
+    return true;
+  });
+}
+
+}  // namespace q4

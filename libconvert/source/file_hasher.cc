@@ -1,0 +1,216 @@
+#include "libconvert/source/file_hasher.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <future>
+#include <new>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include "formats/base/digest.h"
+#include "libconvert/base/parallel.h"
+#include "libconvert/base/run_issues.h"
+#include "libconvert/source/source_issues.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::uint64_t kReadBytes = std::uint64_t{4} << 20;
+
+// From this many threads on, one digest is slower than they are together.
+constexpr unsigned kManyThreads = 8;
+
+unsigned FilesApart(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads) {
+  if (kind != SourceDigest::kSha256 || threads < kManyThreads || checkpoint.files().size() < 2) return 0;
+  return static_cast<unsigned>(std::min<std::size_t>(threads / 2, checkpoint.files().size()));
+}
+
+// `done` with an entry for every file.
+std::vector<SourceDigestState> ByFile(const std::vector<SourceDigestState>& done, std::size_t files) {
+  std::vector<SourceDigestState> states(files);
+  for (const SourceDigestState& state : done) states[state.file] = state;
+  return states;
+}
+
+}  // namespace
+
+// One file's digest, of either kind.
+class SourceHasher::FileDigest {
+ public:
+  FileDigest(SourceDigest kind, const Sha256State& done) {
+    if (kind == SourceDigest::kXxh3) {
+      xxh3_.emplace(0);
+    } else if (done.bytes == 0) {
+      sha256_.emplace();
+    } else {
+      sha256_.emplace(done);
+      bytes_ = done.bytes;
+    }
+  }
+  void Update(std::span<const std::uint8_t> bytes) {
+    bytes_ += bytes.size();
+    if (sha256_) {
+      sha256_->Update(bytes);
+    } else {
+      xxh3_->Update(bytes);
+    }
+  }
+  std::string Finish() { return sha256_ ? HexOf(sha256_->Finish()) : fmt::format("{:016x}", xxh3_->Digest()); }
+  std::uint64_t bytes() const { return bytes_; }
+  const std::optional<Sha256Stream>& sha256() const { return sha256_; }
+
+ private:
+  std::optional<Sha256Stream> sha256_;
+  std::optional<Xxh3Stream> xxh3_;
+  std::uint64_t bytes_ = 0;
+};
+
+SourceHasher::SourceHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads,
+                           const std::vector<SourceDigestState>& done, std::size_t first_tensor)
+    : checkpoint_(checkpoint),
+      kind_(kind),
+      first_tensor_(first_tensor),
+      done_(ByFile(done, checkpoint.files().size())),
+      apart_(FilesApart(checkpoint, kind, threads)),
+      states_(kind == SourceDigest::kSha256 ? done : std::vector<SourceDigestState>{}),
+      thread_([this] { Loop(); }) {}
+
+SourceHasher::~SourceHasher() {
+  given_up_.store(true);
+  if (thread_.joinable()) (void)Finish();
+}
+
+void SourceHasher::Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<const Buffer> bytes) {
+  if (apart_ != 0) return;
+  // The digest of an earlier run may have been ahead of what it had written.
+  const std::uint64_t done = kind_ == SourceDigest::kSha256 ? done_[file].sha256.bytes : 0;
+  const std::uint64_t skip = done <= offset ? 0 : std::min<std::uint64_t>(done - offset, bytes->size());
+  if (skip != 0 && skip == bytes->size()) return;
+  {
+    std::lock_guard lock(mutex_);
+    pieces_.emplace(std::pair(file, offset + skip), Piece{std::move(bytes), skip});
+  }
+  wake_.notify_one();
+}
+
+std::vector<SourceDigestState> SourceHasher::States() {
+  std::lock_guard lock(mutex_);
+  return states_;
+}
+
+absl::StatusOr<std::vector<std::string>> SourceHasher::Finish() {
+  {
+    std::lock_guard lock(mutex_);
+    finished_ = true;
+  }
+  wake_.notify_one();
+  thread_.join();
+  Q4_RETURN_IF_ERROR(status_);
+  return digests_;
+}
+
+void SourceHasher::Loop() {
+  try {
+    status_ = apart_ != 0 ? HashFilesApart() : HashWhatIsRead();
+  } catch (const std::bad_alloc&) {
+    status_ = Fail(kOutOfMemory, checkpoint_.path(), "source digest");
+  } catch (const std::system_error&) {
+    status_ = Fail(kOutOfMemory, checkpoint_.path(), "a thread for the source digest");
+  }
+  // After an error pieces still arrive; they hold memory that others wait for.
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    pieces_.clear();
+    if (finished_) return;
+    wake_.wait(lock, [this] { return finished_ || !pieces_.empty(); });
+  }
+}
+
+SourceHasher::FileDigest SourceHasher::Begin(std::uint32_t file) const { return {kind_, done_[file].sha256}; }
+
+void SourceHasher::Note(std::uint32_t file, const FileDigest& digest) {
+  if (!digest.sha256()) return;
+  const SourceDigestState state{file, digest.sha256()->Save()};
+  std::lock_guard lock(mutex_);
+  const auto same = [&](const SourceDigestState& other) { return other.file == file; };
+  const auto found = std::find_if(states_.begin(), states_.end(), same);
+  found == states_.end() ? states_.push_back(state) : void(*found = state);
+}
+
+// Digests the file up to `end`. While one piece is digested the next is read, by a thread of its own: together they
+// would take a fifth longer.
+absl::Status SourceHasher::AddUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest) {
+  const RandomAccessFile& file = *checkpoint_.files()[number].file;
+  std::vector<std::uint8_t> piece, next_piece;
+  const auto read = [&](std::uint64_t at) {
+    next_piece.resize(std::min(kReadBytes, end - at));
+    return file.ReadAt(at, next_piece);
+  };
+  if (digest->bytes() >= end) return absl::OkStatus();
+  absl::Status status = read(digest->bytes());
+  while (status.ok() && !given_up_.load()) {
+    piece.swap(next_piece);
+    const std::uint64_t at = digest->bytes() + piece.size();
+    std::future<absl::Status> reading;
+    if (at < end) reading = std::async(std::launch::async, read, at);
+    digest->Update(piece);
+    Note(number, *digest);
+    if (at == end) break;
+    status = reading.get();
+  }
+  return status;
+}
+
+absl::Status SourceHasher::HashWhatIsRead() {
+  const bool all_done = first_tensor_ == checkpoint_.tensors().size();
+  for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
+    const CheckpointFile& file = checkpoint_.files()[i];
+    FileDigest digest = Begin(i);
+    // What nobody brings: the header, and the tensors that an earlier run has converted.
+    std::uint64_t unread_until = file.payload_offset;
+    if (all_done || i < checkpoint_.tensors()[first_tensor_].file) {
+      unread_until = file.file->size();
+    } else if (i == checkpoint_.tensors()[first_tensor_].file) {
+      unread_until = checkpoint_.tensors()[first_tensor_].offset;
+    }
+    Q4_RETURN_IF_ERROR(AddUntil(i, unread_until, &digest));
+    while (digest.bytes() < file.file->size()) {
+      Piece piece;
+      {
+        std::unique_lock lock(mutex_);
+        const auto next = [&] { return pieces_.find({i, digest.bytes()}); };
+        wake_.wait(lock, [&] { return finished_ || next() != pieces_.end(); });
+        const auto found = next();
+        if (found == pieces_.end()) {
+          return Fail(kSourceUnread, file.file->path(), {},
+                      GotExpected(std::to_string(digest.bytes()), std::to_string(file.file->size()) + " bytes"));
+        }
+        piece = std::move(found->second);
+        pieces_.erase(found);
+      }
+      digest.Update({piece.bytes->data() + piece.skip, piece.bytes->size() - piece.skip});
+      Note(i, digest);
+    }
+    digests_.push_back(digest.Finish());
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SourceHasher::HashFilesApart() {
+  const auto hash = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
+    const auto file = static_cast<std::uint32_t>(i);
+    FileDigest digest = Begin(file);
+    Q4_RETURN_IF_ERROR(AddUntil(file, checkpoint_.files()[file].file->size(), &digest));
+    return digest.Finish();
+  };
+  return ParallelInOrder(checkpoint_.files().size(), apart_, hash,
+                         [&](std::uint64_t, absl::StatusOr<std::string> digest) -> absl::Status {
+                           Q4_RETURN_IF_ERROR(digest.status());
+                           digests_.push_back(*std::move(digest));
+                           return absl::OkStatus();
+                         });
+}
+
+}  // namespace q4

@@ -1,0 +1,65 @@
+#include "libconvert/verify/digests.h"
+
+#include <algorithm>
+
+#include "fmt/format.h"
+#include "formats/base/digest.h"
+#include "libconvert/base/parallel.h"
+#include "libconvert/judge/verify_issues.h"
+
+namespace q4 {
+namespace {
+
+// Calls update(bytes) over the whole file.
+template <typename Update>
+absl::Status ForEachPiece(const RandomAccessFile& file, CancelFlag* cancel, const Update& update) {
+  std::vector<std::uint8_t> piece(std::size_t{1} << 20);
+  for (std::uint64_t offset = 0; offset < file.size(); offset += piece.size()) {
+    if (cancel != nullptr && cancel->load()) return Fail(kVerifyInterrupted, file.path(), {});
+    piece.resize(std::min<std::uint64_t>(piece.size(), file.size() - offset));
+    Q4_RETURN_IF_ERROR(file.ReadAt(offset, piece));
+    update(std::span<const std::uint8_t>(piece));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> DigestOf(const RandomAccessFile& file, const std::string& kind, CancelFlag* cancel) {
+  if (kind == "xxh3") {
+    Xxh3Stream digest(0);
+    Q4_RETURN_IF_ERROR(ForEachPiece(file, cancel, [&](auto bytes) { digest.Update(bytes); }));
+    return fmt::format("{:016x}", digest.Digest());
+  }
+  Sha256Stream digest;
+  Q4_RETURN_IF_ERROR(ForEachPiece(file, cancel, [&](auto bytes) { digest.Update(bytes); }));
+  return HexOf(digest.Finish());
+}
+
+}  // namespace
+
+absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
+                                const std::string& container, unsigned threads, CancelFlag* cancel,
+                                FindingList* findings) {
+  // What is wrong with a file, or "".
+  const auto compare = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
+    const SourceFileRecord& record = records[i];
+    const auto found = std::find_if(source.files().begin(), source.files().end(),
+                                    [&](const CheckpointFile& file) { return file.name == record.name; });
+    if (found == source.files().end()) return "there is no file of that name";
+    const RandomAccessFile& file = *found->file;
+    if (file.size() != record.size) {
+      return GotExpected(fmt::format("{} bytes", file.size()), fmt::format("{} bytes", record.size));
+    }
+    if (!digests || record.digest_kind.empty()) return std::string();
+    Q4_ASSIGN_OR_RETURN(const std::string digest, DigestOf(file, record.digest_kind, cancel));
+    return digest == record.digest ? "" : record.digest_kind + " " + GotExpected(digest, record.digest);
+  };
+  return ParallelInOrder(
+      records.size(), threads, compare, [&](std::uint64_t i, const absl::StatusOr<std::string>& wrong) -> absl::Status {
+        if (!wrong.ok()) return wrong.status();
+        if (wrong->empty()) return absl::OkStatus();
+        findings->Add("", kSourceFileDiffers, container, "source file '" + records[i].name + "'", *wrong);
+        return absl::OkStatus();
+      });
+}
+
+}  // namespace q4

@@ -1,0 +1,209 @@
+// Chunks are independent, so that they are checked on all threads; what is found is listed in file order. A chunk whose
+// digests are wrong is not looked into.
+#include "libconvert/verify/integrity.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <span>
+#include <vector>
+
+#include "fmt/format.h"
+#include "formats/q4/parts.h"
+#include "formats/q4/q4_issues.h"
+#include "formats/q4/validate.h"
+#include "kernels/kernels.h"
+#include "libconvert/base/chunk_cache.h"
+#include "libconvert/base/parallel.h"
+#include "libconvert/judge/verify_issues.h"
+#include "libconvert/model/scale_spread.h"
+
+namespace q4 {
+namespace {
+
+// What a chunk holds. Chunks of embedded files have no tensor.
+struct ChunkUse {
+  const Q4Tensor* tensor = nullptr;
+  std::size_t report = 0;  // the tensor's index in VerifyReport::tensors
+  Q4Part part = Q4Part::kData;
+  std::uint64_t first_byte = 0;  // in the part
+  bool is_last = false;          // of the part
+};
+
+std::vector<ChunkUse> UsesOfChunks(const Q4Model& model, std::size_t shard) {
+  const Q4Index& index = model.shards()[shard]->index();
+  std::vector<ChunkUse> uses(index.chunks.size());
+  for (std::size_t i = 0; i < model.tensors().size(); ++i) {
+    if (model.tensors()[i].shard != shard) continue;
+    const Q4Tensor& tensor = model.tensor(model.tensors()[i]);
+    for (const Q4PartEntry& part : tensor.parts()) {
+      for (std::uint64_t c = 0; c < part.chunk_count; ++c) {
+        uses[part.first_chunk + c] = {&tensor, i, part.part, c * Q4ChunkRawSize(part.part), c + 1 == part.chunk_count};
+      }
+    }
+  }
+  return uses;
+}
+
+struct ChunkResult {
+  absl::Status status;
+  ScaleSpread scales;  // that the chunk holds or, of scale codes, decodes to
+};
+
+// One chunk of one shard.
+class ChunkCheck {
+ public:
+  ChunkCheck(const Q4Reader& reader, const ChunkUse& use, ChunkCache* cache)
+      : reader_(reader), use_(use), cache_(*cache) {}
+
+  ChunkResult Run(std::uint64_t chunk) {
+    ChunkResult result;
+    result.status = Check(chunk, &result.scales);
+    return result;
+  }
+
+ private:
+  absl::Status Check(std::uint64_t chunk, ScaleSpread* scales) {
+    if (!MustLookInto(reader_.index().chunks[chunk])) return reader_.VerifyChunk(chunk);
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, reader_.ReadVerifiedChunk(chunk));
+    return use_.tensor == nullptr ? absl::OkStatus() : CheckContent(bytes, scales);
+  }
+
+  bool MustLookInto(const Q4Chunk& chunk) const {
+    if (chunk.codec != Q4Codec::kStored) return true;  // a right digest does not prove that it decompresses
+    if (use_.tensor == nullptr || use_.part == Q4Part::kData) return false;
+    return use_.part != Q4Part::kCodes || (use_.is_last && use_.tensor->elems % 2 != 0);
+  }
+
+  // The rules on the decoded bytes of a chunk of a tensor.
+  absl::Status CheckContent(std::span<const std::uint8_t> bytes, ScaleSpread* scales) const {
+    const Q4Tensor& tensor = *use_.tensor;
+    switch (use_.part) {
+      case Q4Part::kCodes:
+        return use_.is_last ? ValidateQ4PaddingNibble(tensor, bytes.back(), reader_.path()) : absl::OkStatus();
+      case Q4Part::kScaleCodes:
+        return CheckDecodedScales(bytes, scales);
+      case Q4Part::kScales:
+      case Q4Part::kScales2: {
+        Q4_RETURN_IF_ERROR(ValidateQ4Scales(tensor, use_.part, bytes, use_.first_byte / sizeof(float), reader_.path()));
+        if (use_.part == Q4Part::kScales) {
+          std::vector<float> floats(bytes.size() / sizeof(float));
+          std::memcpy(floats.data(), bytes.data(), bytes.size());
+          AddScales(floats, scales);
+        }
+        return absl::OkStatus();
+      }
+      case Q4Part::kData:
+        break;
+    }
+    return absl::OkStatus();
+  }
+
+  // That the scales which these scale codes stand for are finite (Q5.5).
+  absl::Status CheckDecodedScales(std::span<const std::uint8_t> codes, ScaleSpread* spread) const {
+    const Q4Tensor& tensor = *use_.tensor;
+    const std::uint64_t first_block = use_.first_byte, first_group = first_block / kScaleGroup;
+    // A chunk of scale codes is a whole number of groups, and their second-level scales lie in one chunk.
+    const std::uint64_t scales2_chunk_size = Q4ChunkRawSize(Q4Part::kScales2);
+    const auto scales2 = cache_.Get(
+        reader_, tensor.Part(Q4Part::kScales2)->first_chunk + first_group * sizeof(float) / scales2_chunk_size);
+    if (!scales2.ok()) return absl::OkStatus();  // reported for that chunk
+    std::vector<float> absmax2(GroupCount(codes.size()));
+    std::memcpy(absmax2.data(), (*scales2)->data() + first_group * sizeof(float) % scales2_chunk_size,
+                absmax2.size() * sizeof(float));
+    std::vector<float> scales(codes.size());
+    BestCpuKernels().dequantize_scales(codes.data(), absmax2.data(), codes.size(), tensor.nested_offset, scales.data());
+    for (std::uint64_t block = 0; block < scales.size(); ++block) {
+      if (std::isfinite(scales[block])) continue;
+      // A second-level scale that is itself not finite is reported for its own chunk.
+      if (!std::isfinite(absmax2[block / kScaleGroup])) return absl::OkStatus();
+      return Fail(kQ4ScaleValue, reader_.path(), TensorPlace(tensor.name),
+                  fmt::format("scale {} decodes to {}", first_block + block, scales[block]));
+    }
+    AddScales(scales, spread);
+    return absl::OkStatus();
+  }
+
+  const Q4Reader& reader_;
+  const ChunkUse& use_;
+  ChunkCache& cache_;
+};
+
+}  // namespace
+
+absl::Status CheckChunks(const Q4Model& model, unsigned threads, CancelFlag* cancel, const BytesDone& done,
+                         FindingList* findings, VerifyReport* report) {
+  ChunkCache cache;
+  for (std::size_t shard = 0; shard < model.shards().size(); ++shard) {
+    const Q4Reader& reader = *model.shards()[shard];
+    const std::vector<ChunkUse> uses = UsesOfChunks(model, shard);
+    Q4_RETURN_IF_ERROR(ParallelInOrder(
+        uses.size(), threads,
+        [&](std::uint64_t chunk) {
+          if (cancel != nullptr && cancel->load()) {
+            return ChunkResult{Fail(kVerifyInterrupted, reader.path(), {}), {}};
+          }
+          const ScopedFloatEnvironment environment;
+          return ChunkCheck(reader, uses[chunk], &cache).Run(chunk);
+        },
+        [&](std::uint64_t chunk, const ChunkResult& result) -> absl::Status {
+          const ChunkUse& use = uses[chunk];
+          if (!result.status.ok()) {
+            if (!IsDamage(result.status)) return result.status;
+            findings->Add(use.tensor != nullptr ? use.tensor->name : "", result.status);
+          }
+          if (use.tensor != nullptr) AddSpread(result.scales, &report->tensors[use.report].scales);
+          done(reader.index().chunks[chunk].stored_bytes);
+          return absl::OkStatus();
+        }));
+    const absl::Status tail = reader.VerifyTail();
+    if (!tail.ok() && !IsDamage(tail)) return tail;
+    if (!tail.ok()) findings->Add("", tail);
+  }
+  return absl::OkStatus();
+}
+
+std::string ContradictionIn(const Q4Tensor& tensor) {
+  const Q4Stats& s = *tensor.stats;
+  const double n = static_cast<double>(s.count);
+  std::uint64_t hist_sum = 0;
+  for (std::uint64_t count : s.hist) hist_sum += count;
+  // Relations between rounded sums hold up to their rounding: 2^48 additions cost less than this.
+  constexpr double kSlack = 1 + 1e-6;
+
+  if (s.count != tensor.elems) return "count: " + GotExpected(fmt::to_string(s.count), fmt::to_string(tensor.elems));
+  if (hist_sum != tensor.elems)
+    return "histogram: " + GotExpected(fmt::to_string(hist_sum), fmt::to_string(tensor.elems));
+  if (s.zero_blocks > tensor.blocks() || s.tiny_blocks > tensor.blocks() - s.zero_blocks) {
+    return "more zero and tiny blocks than blocks";
+  }
+  if (s.clipped > s.count || s.overflow > s.count) return "more clipped or overflowed elements than elements";
+  for (double value :
+       {s.sum_e, s.sum_abs_e, s.sum_e2, s.sum_x2, s.sum_xy, s.max_abs_err, s.max_gap_ratio, s.worst_block_e2}) {
+    if (!std::isfinite(value)) return "a value is not finite";
+  }
+  for (double value : {s.sum_abs_e, s.sum_e2, s.sum_x2, s.max_abs_err, s.max_gap_ratio, s.worst_block_e2}) {
+    if (value < 0) return "a magnitude is negative";
+  }
+  if (std::fabs(s.sum_e) > s.sum_abs_e * kSlack) return "sum of errors exceeds the sum of their magnitudes";
+  if (s.max_abs_err > s.sum_abs_e * kSlack) return "largest error exceeds the sum of all";
+  if (s.sum_abs_e > n * s.max_abs_err * kSlack) return "sum of errors exceeds what the largest allows";
+  if (s.sum_e2 > s.sum_abs_e * s.max_abs_err * kSlack) return "sum of squares exceeds what the errors allow";
+  if (s.worst_block_e2 > s.sum_e2 * kSlack) return "worst block exceeds the sum over all";
+  if (s.max_abs_err_index != 0 && s.max_abs_err_index >= tensor.elems)
+    return "position of the largest error is outside";
+  if (s.worst_block != 0 && s.worst_block >= tensor.blocks()) return "worst block is outside";
+  return {};
+}
+
+std::string BoundBrokenBy(const Q4Tensor& tensor, const Q4Stats& stats) {
+  if (tensor.encoder != Q4Encoder::kAbsmax || tensor.nested) return {};
+  constexpr double kLargestRatio = 1 + 1e-5;
+  if (stats.clipped != 0) return fmt::format("{} clipped elements, expected none", stats.clipped);
+  if (!(stats.max_gap_ratio <= kLargestRatio)) {
+    return "error in half steps: " + GotExpected(fmt::to_string(stats.max_gap_ratio), "at most 1");
+  }
+  return {};
+}
+
+}  // namespace q4

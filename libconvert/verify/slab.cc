@@ -1,0 +1,223 @@
+// A slab is one chunk of codes, or of unquantized data. It is taken in pieces that fit a core's cache, so that the
+// source is fetched from memory once for quantizing, comparing and statistics. Pieces are whole groups of 256 blocks
+// (Q7.5).
+#include "libconvert/verify/slab.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "fmt/format.h"
+#include "formats/base/checked_math.h"
+#include "formats/base/digest.h"
+#include "formats/base/status.h"
+#include "formats/q4/parts.h"
+#include "libconvert/scheme/slab.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::uint64_t kPieceElems = std::uint64_t{1} << 17;
+constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
+
+// Counts unequal items of two arrays and words the first. `describe(i)` is called for that one.
+template <typename T, typename Describe>
+Difference CompareArrays(const T* got, const T* expected, std::uint64_t count, const Describe& describe) {
+  Difference difference;
+  if (count == 0 || std::memcmp(got, expected, count * sizeof(T)) == 0) return difference;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    if (std::memcmp(got + i, expected + i, sizeof(T)) == 0) continue;
+    if (difference.count++ == 0) difference.first = describe(i);
+  }
+  return difference;
+}
+
+// Floats are shown to the last digit, since they are compared to the last bit.
+Difference CompareFloats(const char* what, std::uint64_t first, std::span<const float> got, const float* expected) {
+  return CompareArrays(got.data(), expected, got.size(), [&](std::uint64_t i) {
+    return fmt::format("{} {}: {}", what, first + i, GotExpected(fmt::to_string(got[i]), fmt::to_string(expected[i])));
+  });
+}
+
+Difference CompareCodes(std::uint64_t first_elem, std::uint64_t elems, const std::uint8_t* got,
+                        const std::uint8_t* expected) {
+  Difference difference;
+  if (std::memcmp(got, expected, PackedBytes(elems)) == 0) return difference;
+  for (std::uint64_t i = 0; i < elems; ++i) {  // so the padding nibble, which has a check of its own, is left out
+    const int shift = i % 2 == 0 ? 4 : 0;
+    const int got_code = got[i / 2] >> shift & 15, expected_code = expected[i / 2] >> shift & 15;
+    if (got_code == expected_code) continue;
+    if (difference.count++ == 0) {
+      difference.first = fmt::format("element {}: {}", first_elem + i,
+                                     GotExpected(std::to_string(got_code), std::to_string(expected_code)));
+    }
+  }
+  return difference;
+}
+
+class SlabComparer {
+ public:
+  SlabComparer(const TensorPair& pair, const Checkpoint& source, ChunkCache* cache)
+      : reader_(*pair.reader), stored_(*pair.stored), source_tensor_(*pair.source), pieces_(pair, source, cache) {}
+
+  SlabResult Run(std::uint64_t slab) {
+    result_.status = stored_.scheme == Q4Scheme::kRaw ? CompareRaw(slab) : CompareQuantized(slab);
+    result_.source_digest = source_digest_.Digest();
+    result_.stored_digest = stored_digest_.Digest();
+    return std::move(result_);
+  }
+
+ private:
+  absl::Status ReadSource(std::uint64_t first_elem, std::uint64_t elems) {
+    Q4_RETURN_IF_ERROR(pieces_.ReadSource(first_elem, elems, &source_bytes_));
+    result_.elems += elems;
+    result_.source_bytes += source_bytes_.size();
+    source_digest_.Update(source_bytes_);
+    return absl::OkStatus();
+  }
+
+  absl::Status CompareRaw(std::uint64_t slab) {
+    const std::optional<Q4PartEntry> part = stored_.Part(Q4Part::kData);
+    if (!part || part->chunk_count == 0) return absl::OkStatus();
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> chunk, reader_.ReadChunk(part->first_chunk + slab));
+    const std::uint64_t item = ItemSize(stored_.dtype);
+    const std::uint64_t chunk_first = slab * (Q4ChunkRawSize(Q4Part::kData) / item);
+    const std::uint64_t elems = chunk.size() / item;
+    for (std::uint64_t begin = 0; begin < elems; begin += kPieceBytes / item) {
+      const std::uint64_t n = std::min(kPieceBytes / item, elems - begin);
+      Q4_RETURN_IF_ERROR(ReadSource(chunk_first + begin, n));
+      const std::span<const std::uint8_t> stored{chunk.data() + begin * item, n * item};
+      stored_digest_.Update(stored);
+      result_.data.Append(CompareRawPiece(chunk_first + begin, stored));
+    }
+    return absl::OkStatus();
+  }
+
+  Difference CompareRawPiece(std::uint64_t first_elem, std::span<const std::uint8_t> got) {
+    const std::uint64_t item = ItemSize(stored_.dtype);
+    const std::uint8_t* expected = source_bytes_.data();
+    std::vector<std::uint8_t> converted;
+    if (stored_.dtype != source_tensor_.dtype) {
+      converted.resize(got.size());
+      BestCpuKernels().convert(FloatTypeOf(source_tensor_.dtype), source_bytes_.data(), got.size() / item,
+                               FloatTypeOf(stored_.dtype), converted.data());
+      expected = converted.data();
+    }
+    Difference difference;
+    if (std::memcmp(got.data(), expected, got.size()) == 0) return difference;
+    for (std::uint64_t i = 0; i < got.size() / item; ++i) {
+      if (std::memcmp(got.data() + i * item, expected + i * item, item) == 0) continue;
+      if (difference.count++ == 0) {
+        const auto words = [&](const std::uint8_t* bytes) {
+          std::string hex;
+          for (std::uint64_t byte = item; byte-- > 0;) hex += fmt::format("{:02x}", bytes[byte]);
+          return "0x" + hex;
+        };
+        difference.first = fmt::format("element {}: {}", first_elem + i,
+                                       GotExpected(words(got.data() + i * item), words(expected + i * item)));
+      }
+    }
+    return difference;
+  }
+
+  absl::Status CompareQuantized(std::uint64_t slab) {
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes,
+                        reader_.ReadChunk(stored_.Part(Q4Part::kCodes)->first_chunk + slab));
+    const std::uint64_t slab_first = slab * kQ4ChunkElems;
+    const std::uint64_t slab_elems = SlabElems(stored_, slab);
+    const std::uint64_t piece = std::max(kPieceElems, kScaleGroup * stored_.block_size);
+    for (std::uint64_t begin = 0; begin < slab_elems; begin += piece) {
+      const std::uint64_t n = std::min(piece, slab_elems - begin);
+      Q4_RETURN_IF_ERROR(ComparePiece(slab_first + begin, n, codes.data() + begin / 2));
+      if (result_.nonfinite != kAllFinite) break;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ComparePiece(std::uint64_t first_elem, std::uint64_t n, const std::uint8_t* codes) {
+    Q4_RETURN_IF_ERROR(ReadSource(first_elem, n));
+    const std::uint64_t first_block = first_elem / stored_.block_size;
+    const std::uint64_t blocks = BlockCount(n, stored_.block_size);
+    if (stored_.encoder == Q4Encoder::kAbsmax) {
+      if (!EncodeAgain(first_elem, n)) return absl::OkStatus();
+      result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
+    }
+    Q4_ASSIGN_OR_RETURN(const StoredScales scales, pieces_.ReadScales(first_block, blocks));
+    if (stored_.encoder == Q4Encoder::kAbsmax) CompareScales(first_block, blocks, scales);
+    stored_digest_.Update({codes, PackedBytes(n)});
+    stored_digest_.Update({reinterpret_cast<const std::uint8_t*>(scales.decoded.data()), blocks * sizeof(float)});
+    PieceStats& piece = result_.pieces.emplace_back();
+    piece.first_elem = first_elem;
+    piece.elems = n;
+    piece.groups.resize(GroupCount(blocks));
+    BestCpuKernels().error_stats(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), codes,
+                                 scales.decoded.data(), n, stored_.block_size, piece.groups.data(), &piece.stats);
+    return absl::OkStatus();
+  }
+
+  // What the absmax encoder makes of the piece in source_bytes_. False if an element is not finite.
+  bool EncodeAgain(std::uint64_t first_elem, std::uint64_t n) {
+    const std::uint64_t blocks = BlockCount(n, stored_.block_size);
+    expected_codes_.resize(PackedBytes(n));
+    expected_scales_.resize(blocks);
+    const std::uint64_t nonfinite =
+        BestCpuKernels().quantize(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), n,
+                                  stored_.block_size, expected_codes_.data(), expected_scales_.data());
+    if (nonfinite != kAllFinite) {
+      result_.nonfinite = first_elem + nonfinite;
+      return false;
+    }
+    for (std::uint64_t block = 0; block < blocks; block += kScaleGroup) {
+      Sum256 group;
+      group.Add({expected_scales_.data() + block, std::min(kScaleGroup, blocks - block)});
+      result_.scale_sums.push_back(group.total());
+    }
+    return true;
+  }
+
+  void CompareScales(std::uint64_t first_block, std::uint64_t blocks, const StoredScales& scales) {
+    if (!stored_.nested) {
+      result_.scales.Append(CompareFloats("block", first_block, scales.decoded, expected_scales_.data()));
+      return;
+    }
+    std::vector<std::uint8_t> expected_codes(blocks);
+    std::vector<float> expected_scales2(scales.scales2.size());
+    BestCpuKernels().quantize_scales(expected_scales_.data(), blocks, stored_.nested_offset, expected_codes.data(),
+                                     expected_scales2.data());
+    const std::vector<std::uint8_t>& codes = scales.scale_codes;
+    result_.scale_codes.Append(CompareArrays(codes.data(), expected_codes.data(), blocks, [&](std::uint64_t i) {
+      return fmt::format("block {}: {}", first_block + i,
+                         GotExpected(std::to_string(codes[i]), std::to_string(expected_codes[i])));
+    }));
+    result_.scales2.Append(CompareFloats("group", first_block / kScaleGroup, scales.scales2, expected_scales2.data()));
+  }
+
+  const Q4Reader& reader_;
+  const Q4Tensor& stored_;
+  const TensorInfo& source_tensor_;
+  const PieceReader pieces_;
+  SlabResult result_;
+  Xxh3Stream source_digest_{0}, stored_digest_{0};
+  std::vector<std::uint8_t> source_bytes_, expected_codes_;
+  std::vector<float> expected_scales_;
+};
+
+}  // namespace
+
+std::uint64_t SlabCount(const Q4Tensor& tensor) {
+  if (tensor.scheme != Q4Scheme::kRaw) return std::max<std::uint64_t>(1, CeilDiv(tensor.elems, kQ4ChunkElems));
+  const std::optional<Q4PartEntry> data = tensor.Part(Q4Part::kData);
+  return !data ? 1 : std::max<std::uint64_t>(1, data->chunk_count);
+}
+
+std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab) {
+  const bool is_raw = tensor.scheme == Q4Scheme::kRaw;
+  const std::uint64_t most = is_raw ? Q4ChunkRawSize(Q4Part::kData) / ItemSize(tensor.dtype) : kQ4ChunkElems;
+  return std::min(most, tensor.elems - slab * most);
+}
+
+SlabResult CompareSlab(const TensorPair& pair, const Checkpoint& source, std::uint64_t slab, ChunkCache* cache) {
+  const ScopedFloatEnvironment environment;
+  return SlabComparer(pair, source, cache).Run(slab);
+}
+
+}  // namespace q4

@@ -1,0 +1,377 @@
+// Slabs of all tensors form one sequence, worked on by all threads and merged in order, so that many small tensors and
+// one huge one are equally parallel and the report does not depend on timing.
+#include "libconvert/verify/source.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "fmt/format.h"
+#include "formats/base/digest.h"
+#include "formats/base/limits.h"
+#include "kernels/kernels.h"
+#include "libconvert/base/parallel.h"
+#include "libconvert/judge/verify_issues.h"
+#include "libconvert/model/stats.h"
+#include "libconvert/verify/slab.h"
+#include "libconvert/verify/tied.h"
+#include "libconvert/verify/worst.h"
+
+namespace q4 {
+namespace {
+
+// What a tensor is apart from its name: a missing and an extra tensor that agree in this are one that was renamed.
+using Likeness = std::pair<Shape, DType>;
+
+// Reports tensors that only one side has. `missing` and `extra` are sorted by name.
+void ReportUnpaired(const std::string& path, const std::vector<const TensorInfo*>& missing,
+                    const std::vector<const Q4Tensor*>& extra, FindingList* findings) {
+  std::map<Likeness, std::vector<const TensorInfo*>> missing_alike;
+  std::map<Likeness, std::uint64_t> extra_alike;
+  for (const TensorInfo* tensor : missing) missing_alike[{tensor->shape, tensor->dtype}].push_back(tensor);
+  for (const Q4Tensor* tensor : extra) ++extra_alike[{tensor->shape, tensor->dtype}];
+
+  std::set<const TensorInfo*> renamed;
+  for (const Q4Tensor* tensor : extra) {
+    const Likeness likeness{tensor->shape, tensor->dtype};
+    const auto alike = missing_alike.find(likeness);
+    if (alike != missing_alike.end() && alike->second.size() == 1 && extra_alike[likeness] == 1) {
+      renamed.insert(alike->second.front());
+      findings->Add(tensor->name, kTensorRenamed, path, TensorPlace(tensor->name),
+                    "in the source probably '" + alike->second.front()->name + "'");
+    } else {
+      findings->Add(tensor->name, kTensorExtra, path, TensorPlace(tensor->name));
+    }
+  }
+  for (const TensorInfo* tensor : missing) {
+    if (renamed.contains(tensor)) continue;
+    findings->Add(tensor->name, kTensorMissing, path, TensorPlace(tensor->name));
+  }
+}
+
+// The dtype a source tensor must have in the container.
+DType ExpectedDType(const TensorInfo& source, const Q4Tensor& stored, std::optional<DType> keep_dtype) {
+  const bool is_converted = stored.scheme == Q4Scheme::kRaw && keep_dtype && IsQuantizable(source.dtype);
+  return is_converted ? *keep_dtype : source.dtype;
+}
+
+// The names of the statistics that differ, and the values of the first. "" if all are equal bit for bit.
+class StatsDifference {
+ public:
+  StatsDifference(const Q4Stats& got, const Q4Stats& expected) {
+    Compare("count", got.count, expected.count);
+    Compare("zero_blocks", got.zero_blocks, expected.zero_blocks);
+    Compare("tiny_blocks", got.tiny_blocks, expected.tiny_blocks);
+    Compare("clipped", got.clipped, expected.clipped);
+    Compare("overflow", got.overflow, expected.overflow);
+    for (std::size_t code = 0; code < got.hist.size(); ++code) {
+      Compare(fmt::format("hist[{}]", code), got.hist[code], expected.hist[code]);
+    }
+    Compare("sum_e", got.sum_e, expected.sum_e);
+    Compare("sum_abs_e", got.sum_abs_e, expected.sum_abs_e);
+    Compare("sum_e2", got.sum_e2, expected.sum_e2);
+    Compare("sum_x2", got.sum_x2, expected.sum_x2);
+    Compare("sum_xy", got.sum_xy, expected.sum_xy);
+    Compare("max_abs_err", got.max_abs_err, expected.max_abs_err);
+    Compare("max_abs_err_index", got.max_abs_err_index, expected.max_abs_err_index);
+    Compare("max_gap_ratio", got.max_gap_ratio, expected.max_gap_ratio);
+    Compare("worst_block_e2", got.worst_block_e2, expected.worst_block_e2);
+    Compare("worst_block", got.worst_block, expected.worst_block);
+  }
+  const std::string& text() const { return text_; }
+
+ private:
+  template <typename T>
+  void Compare(const std::string& name, T got, T expected) {
+    if (std::bit_cast<std::uint64_t>(got) == std::bit_cast<std::uint64_t>(expected)) return;
+    if (text_.empty()) {
+      text_ = name + ": " + GotExpected(fmt::to_string(got), fmt::to_string(expected));
+    } else {
+      text_ += ", " + name;
+    }
+  }
+  std::string text_;
+};
+
+// What of a partly compared tensor contradicts the record of the whole, or "".
+std::string SampleContradiction(const Q4Stats& sample, const Q4Stats& recorded) {
+  const auto exceeds = [](const char* name, auto got, auto most) {
+    return fmt::format("{} of the sample: {}", name, GotExpected(fmt::to_string(got), fmt::format("at most {}", most)));
+  };
+  for (std::size_t code = 0; code < sample.hist.size(); ++code) {
+    if (sample.hist[code] > recorded.hist[code]) {
+      return exceeds(fmt::format("hist[{}]", code).c_str(), sample.hist[code], recorded.hist[code]);
+    }
+  }
+  if (sample.clipped > recorded.clipped) return exceeds("clipped", sample.clipped, recorded.clipped);
+  if (sample.max_abs_err > recorded.max_abs_err) {
+    return exceeds("max_abs_err", sample.max_abs_err, recorded.max_abs_err);
+  }
+  if (sample.worst_block_e2 > recorded.worst_block_e2) {
+    return exceeds("worst_block_e2", sample.worst_block_e2, recorded.worst_block_e2);
+  }
+  constexpr double kRoundedSums = 1 + 1e-6;  // a part's sum may round above the whole's
+  if (sample.sum_e2 > recorded.sum_e2 * kRoundedSums) return exceeds("sum_e2", sample.sum_e2, recorded.sum_e2);
+  if (sample.sum_x2 > recorded.sum_x2 * kRoundedSums) return exceeds("sum_x2", sample.sum_x2, recorded.sum_x2);
+  return {};
+}
+
+void AddDigest(std::uint64_t digest, Xxh3Stream* stream) {
+  std::array<std::uint8_t, sizeof digest> bytes;
+  std::memcpy(bytes.data(), &digest, sizeof digest);
+  stream->Update(bytes);
+}
+
+// Gathers the slabs of one tensor, which come in order, and judges it after the last.
+class TensorComparison {
+ public:
+  TensorComparison(const TensorPair& pair, bool is_whole) : pair_(pair), is_whole_(is_whole) {}
+
+  void Add(const SlabResult& slab) {
+    damaged_ = damaged_ || !slab.status.ok();
+    elems_ += slab.elems;
+    nonfinite_ = std::min(nonfinite_, slab.nonfinite);
+    data_.Append(slab.data);
+    codes_.Append(slab.codes);
+    scales_.Append(slab.scales);
+    scale_codes_.Append(slab.scale_codes);
+    scales2_.Append(slab.scales2);
+    for (const PieceStats& piece : slab.pieces) {
+      stats_.AddSlab(piece.first_elem, pair_.stored->block_size, piece.stats, piece.groups);
+      worst_.Add(piece, pair_.stored->block_size);
+    }
+    for (double sum : slab.scale_sums) scale_sum_.AddGroup(sum);
+    AddDigest(slab.source_digest, &source_digest_);
+    AddDigest(slab.stored_digest, &stored_digest_);
+  }
+
+  // A damaged tensor has been reported as such and is not judged.
+  void Finish(FindingList* findings, VerifyTensor* report) {
+    if (damaged_) return;
+    if (nonfinite_ != kAllFinite) {
+      Report(kSourceNotFinite, fmt::format("element {}", nonfinite_), findings);
+      return;
+    }
+    ReportDifference(kDataDiffers, data_, findings);
+    ReportDifference(kCodesDiffer, codes_, findings);
+    ReportDifference(kScalesDiffer, scales_, findings);
+    const Q4Tensor& stored = *pair_.stored;
+    if (is_whole_ && stored.nested && stored.encoder == Q4Encoder::kAbsmax) {
+      const float offset = NestedOffset(scale_sum_.total(), stored.blocks());
+      if (std::bit_cast<std::uint32_t>(offset) != std::bit_cast<std::uint32_t>(stored.nested_offset)) {
+        Report(kOffsetDiffers, GotExpected(fmt::to_string(stored.nested_offset), fmt::to_string(offset)), findings);
+      }
+    }
+    ReportDifference(kScaleCodesDiffer, scale_codes_, findings);
+    ReportDifference(kScales2Differ, scales2_, findings);
+    report->compared = is_whole_;
+    report->compared_elems = elems_;
+    if (stored.scheme != Q4Scheme::kRaw) JudgeStats(findings, report);
+  }
+
+  // Of a tensor that was compared whole.
+  TensorDigests digests() const { return {source_digest_.Digest(), stored_digest_.Digest()}; }
+  const std::vector<WorstPiece>& worst_pieces() const { return worst_.pieces(); }
+
+ private:
+  void JudgeStats(FindingList* findings, VerifyTensor* report) const {
+    const Q4Tensor& stored = *pair_.stored;
+    const Q4Stats& stats = stats_.Finish();
+    if (stored.has_stats) {
+      const std::string difference =
+          is_whole_ ? StatsDifference(*stored.stats, stats).text() : SampleContradiction(stats, *stored.stats);
+      if (!difference.empty()) Report(kStatsDiffer, difference, findings);
+    }
+    const std::string broken = BoundBrokenBy(stored, stats);
+    if (!broken.empty()) Report(kErrorBound, broken, findings);
+    if (!is_whole_) return;  // the recorded ones stay
+    report->has_stats = true;
+    report->stats = stats;
+  }
+
+  void Report(const Issue& issue, const std::string& detail, FindingList* findings) const {
+    findings->Add(pair_.stored->name, issue, pair_.reader->path(), TensorPlace(pair_.stored->name), detail);
+  }
+  void ReportDifference(const Issue& issue, const Difference& difference, FindingList* findings) const {
+    if (difference.count == 0) return;
+    Report(issue, fmt::format("{}; {} in all", difference.first, difference.count), findings);
+  }
+
+  const TensorPair& pair_;
+  const bool is_whole_;
+  bool damaged_ = false;
+  std::uint64_t elems_ = 0;
+  std::uint64_t nonfinite_ = kAllFinite;
+  Difference data_, codes_, scales_, scale_codes_, scales2_;
+  TensorStatsAccumulator stats_;
+  WorstPieces worst_;
+  Sum256 scale_sum_;
+  Xxh3Stream source_digest_{0}, stored_digest_{0};
+};
+
+// One slab of one pair.
+struct SlabJob {
+  std::size_t pair = 0;
+  std::uint64_t slab = 0;
+  bool is_last = false;   // of the pair
+  bool is_whole = false;  // all slabs of the pair are compared
+};
+
+std::vector<SlabJob> JobsOf(const std::vector<TensorPair>& pairs, const SlabSample& sample) {
+  std::vector<SlabJob> jobs;
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const std::uint64_t count = SlabCount(*pairs[i].stored);
+    const std::vector<std::uint64_t> slabs = sample.SlabsOf(pairs[i].stored->name, count);
+    for (const std::uint64_t slab : slabs) jobs.push_back({i, slab, slab == slabs.back(), slabs.size() == count});
+  }
+  return jobs;
+}
+
+std::string FilePlace(const std::string& name) { return "file '" + name + "'"; }
+
+}  // namespace
+
+std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& source, const NamePattern* only,
+                                    std::optional<DType> keep_dtype, FindingList* findings) {
+  const auto is_left_out = [only](const std::string& name) { return only != nullptr && !only->Matches(name); };
+  std::vector<TensorPair> pairs;
+  std::vector<const Q4Tensor*> extra;
+  for (std::size_t i = 0; i < model.tensors().size(); ++i) {
+    const Q4Model::Location& at = model.tensors()[i];
+    const Q4Tensor& stored = model.tensor(at);
+    if (is_left_out(stored.name)) continue;
+    const std::string& path = model.reader(at).path();
+    const TensorInfo* found = source.Find(stored.name);
+    if (found == nullptr) {
+      extra.push_back(&stored);
+      continue;
+    }
+    if (stored.shape != found->shape) {
+      findings->Add(stored.name, kShapeDiffers, path, TensorPlace(stored.name),
+                    GotExpected(ShapeString(stored.shape), ShapeString(found->shape)));
+      continue;
+    }
+    const DType expected = ExpectedDType(*found, stored, keep_dtype);
+    if (stored.dtype != expected) {
+      findings->Add(stored.name, kDTypeDiffers, path, TensorPlace(stored.name),
+                    GotExpected(DTypeName(stored.dtype), DTypeName(expected)));
+      continue;
+    }
+    pairs.push_back({&model.reader(at), &stored, found, i});
+  }
+
+  std::vector<const TensorInfo*> missing;
+  const bool is_whole = model.shards().size() == model.shards().front()->index().shard_count;
+  for (const TensorInfo& tensor : source.tensors()) {
+    if (is_whole && model.Find(tensor.name) == nullptr && !is_left_out(tensor.name)) missing.push_back(&tensor);
+  }
+  std::sort(missing.begin(), missing.end(), [](const auto* a, const auto* b) { return a->name < b->name; });
+  ReportUnpaired(model.path(), missing, extra, findings);
+  return pairs;
+}
+
+std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample) {
+  std::uint64_t bytes = 0;
+  for (const SlabJob& job : JobsOf(pairs, sample)) {
+    const TensorPair& pair = pairs[job.pair];
+    bytes += SlabElems(*pair.stored, job.slab) * ItemSize(pair.source->dtype);
+  }
+  return bytes;
+}
+
+absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPair>& pairs, const SlabSample& sample,
+                            bool embeddings_are_tied, const CompareContext& context, FindingList* findings,
+                            VerifyReport* report) {
+  const std::vector<SlabJob> jobs = JobsOf(pairs, sample);
+  std::vector<std::optional<TensorDigests>> digests(pairs.size());
+  std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;  // by pair
+  ChunkCache cache;
+  std::optional<TensorComparison> current;
+  const auto interrupted = [&](const TensorPair& pair) -> absl::Status {
+    if (context.cancel == nullptr || !context.cancel->load()) return absl::OkStatus();
+    return Fail(kVerifyInterrupted, pair.reader->path(), {});
+  };
+  Q4_RETURN_IF_ERROR(ParallelInOrder(
+      jobs.size(), context.threads,
+      [&](std::uint64_t i) {
+        const TensorPair& pair = pairs[jobs[i].pair];
+        if (SlabResult result; !(result.status = interrupted(pair)).ok()) return result;
+        return CompareSlab(pair, source, jobs[i].slab, &cache);
+      },
+      [&](std::uint64_t i, const SlabResult& result) -> absl::Status {
+        // Damage of the container was found by CheckChunks(); anything else ends the comparison.
+        if (!result.status.ok() && ExitCodeOf(result.status) != ExitCode::kCheckFailed) return result.status;
+        const SlabJob& job = jobs[i];
+        if (!current) current.emplace(pairs[job.pair], job.is_whole);
+        current->Add(result);
+        if (job.is_last) {
+          VerifyTensor& entry = report->tensors[pairs[job.pair].report];
+          current->Finish(findings, &entry);
+          if (entry.compared) {
+            digests[job.pair] = current->digests();
+            if (!current->worst_pieces().empty()) worst.emplace_back(job.pair, current->worst_pieces());
+          }
+          current.reset();
+        }
+        report->source_bytes += result.source_bytes;
+        context.done(result.source_bytes, job.is_last);
+        return absl::OkStatus();
+      }));
+  CheckTied(pairs, digests, embeddings_are_tied, findings);
+  return ParallelInOrder(
+      worst.size(), context.threads,
+      [&](std::uint64_t i) -> absl::StatusOr<WorstBlocks> {
+        const TensorPair& pair = pairs[worst[i].first];
+        Q4_RETURN_IF_ERROR(interrupted(pair));
+        return FindWorstBlocks(pair, source, worst[i].second, &cache);
+      },
+      [&](std::uint64_t i, absl::StatusOr<WorstBlocks> found) -> absl::Status {
+        if (!found.ok()) return found.status();
+        const TensorPair& pair = pairs[worst[i].first];
+        report->tensors[pair.report].worst_blocks = std::move(found->blocks);
+        if (!found->broken_bound.empty() && !findings->Failed(pair.stored->name)) {
+          findings->Add(pair.stored->name, kErrorBound, pair.reader->path(), TensorPlace(pair.stored->name),
+                        found->broken_bound);
+        }
+        return absl::OkStatus();
+      });
+}
+
+absl::Status CompareFiles(FileSystem& fs, const Q4Model& model, const Checkpoint& source, FindingList* findings) {
+  const Q4Reader& first = *model.shards().front();
+  if (first.index().shard != 0) return absl::OkStatus();  // files lie in shard 0
+  const auto find = [&](const std::string& name) {
+    const auto& companions = source.companions();
+    const auto at = std::find_if(companions.begin(), companions.end(), [&](const auto& c) { return c.name == name; });
+    return at == companions.end() ? nullptr : &*at;
+  };
+  for (const Q4EmbeddedFile& file : first.index().files) {
+    const CompanionFile* companion = find(file.name);
+    if (companion == nullptr) {
+      findings->Add("", kFileExtra, first.path(), FilePlace(file.name));
+      continue;
+    }
+    const absl::StatusOr<std::string> got = first.ReadFile(file);
+    if (!got.ok()) {
+      if (!IsDamage(got.status())) return got.status();
+      continue;  // reported by CheckChunks()
+    }
+    Q4_ASSIGN_OR_RETURN(const std::string expected, ReadWholeFile(fs, companion->path, limits::kEmbeddedFileBytes));
+    if (*got == expected) continue;
+    const auto differ = std::mismatch(got->begin(), got->end(), expected.begin(), expected.end());
+    findings->Add("", kFileDiffers, first.path(), FilePlace(file.name),
+                  fmt::format("from byte {} on", differ.first - got->begin()));
+  }
+  for (const CompanionFile& companion : source.companions()) {
+    const auto& files = first.index().files;
+    if (std::none_of(files.begin(), files.end(), [&](const auto& file) { return file.name == companion.name; })) {
+      findings->Add("", kFileMissing, first.path(), FilePlace(companion.name));
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace q4

@@ -1,0 +1,199 @@
+// Order: every chunk, the recorded statistics, then the source (tensors, files, digests), then the limits. Later steps
+// skip what earlier ones found damaged, so that one fault is one finding.
+#include "libconvert/verify/verify.h"
+
+#include <algorithm>
+#include <future>
+#include <memory>
+
+#include "fmt/format.h"
+#include "formats/q4/reader.h"
+#include "libconvert/base/parallel.h"
+#include "libconvert/judge/gate_judge.h"
+#include "libconvert/judge/verify_findings.h"
+#include "libconvert/judge/verify_groups.h"
+#include "libconvert/judge/verify_issues.h"
+#include "libconvert/model/names.h"
+#include "libconvert/model/provenance_view.h"
+#include "libconvert/model/scale_spread.h"
+#include "libconvert/verify/digests.h"
+#include "libconvert/verify/integrity.h"
+#include "libconvert/verify/source.h"
+
+namespace q4 {
+namespace {
+
+// What CompareSlab() holds for one thread, at most, and what is held beside all threads: cached chunks and the index.
+constexpr std::uint64_t kBytesPerThread = std::uint64_t{32} << 20;
+constexpr std::uint64_t kFixedBytes = std::uint64_t{64} << 20;
+
+unsigned ThreadsWithin(std::uint64_t max_memory, unsigned wanted) {
+  const std::uint64_t affordable = max_memory <= kFixedBytes ? 0 : (max_memory - kFixedBytes) / kBytesPerThread;
+  return static_cast<unsigned>(std::clamp<std::uint64_t>(affordable, 1, ThreadsOrAllCores(wanted)));
+}
+
+class Verification {
+ public:
+  Verification(FileSystem& fs, const Q4Model& model, const VerifyOptions& options, const ProgressCallback& progress)
+      : fs_(fs),
+        model_(model),
+        options_(options),
+        progress_(progress),
+        threads_(ThreadsWithin(options.max_memory, options.threads)),
+        sample_(model.root(), options.sample_percent) {}
+
+  absl::StatusOr<VerifyReport> Run() {
+    std::unique_ptr<Checkpoint> source;
+    if (!options_.against.empty()) {
+      Q4_ASSIGN_OR_RETURN(source, OpenCheckpoint(fs_, options_.against, options_.source_options));
+    }
+    Describe();
+    if (source != nullptr) Q4_RETURN_IF_ERROR(CheckSelection(*source));
+    for (const auto& shard : model_.shards()) {
+      for (const Q4Chunk& chunk : shard->index().chunks) progress_state_.total_bytes += chunk.stored_bytes;
+    }
+    ProvenanceView provenance;
+    FindingList pair_findings;  // come after those of the container alone
+    if (source != nullptr) {
+      Q4_ASSIGN_OR_RETURN(provenance, ParseProvenance(model_.shards().front()->index().provenance, model_.path()));
+      pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, provenance.keep_dtype,
+                           &pair_findings);
+      progress_state_.total_bytes += BytesToCompare(pairs_, sample_);
+      progress_state_.total_tensors = pairs_.size();
+    }
+
+    Q4_RETURN_IF_ERROR(CheckChunks(
+        model_, threads_, options_.cancel, [this](std::uint64_t bytes) { Advance(bytes); }, &findings_, &report_));
+    CheckRecordedStats();
+    findings_.Append(std::move(pair_findings));
+    if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, provenance));
+    SumAndJudge();
+    for (VerifyTensor& tensor : report_.tensors) tensor.passed = !findings_.Failed(tensor.name);
+    findings_.MoveTo(&report_);
+    return std::move(report_);
+  }
+
+ private:
+  void Describe() {
+    report_.path = model_.path();
+    report_.source = options_.against;
+    report_.root = model_.root();
+    report_.shards = static_cast<std::uint32_t>(model_.shards().size());
+    report_.shard_count = model_.shards().front()->index().shard_count;
+    for (const auto& shard : model_.shards()) {
+      report_.file_bytes += shard->seal().file_bytes;
+      report_.chunks += shard->index().chunks.size();
+      report_.embedded_files += shard->index().files.size();
+    }
+    report_.provenance = model_.shards().front()->index().provenance;
+    if (const absl::StatusOr<std::string> config = model_.ReadFile("config.json"); config.ok()) {
+      ModelNames names = ReadModelNames(*config);
+      report_.architecture = std::move(names.architecture);
+      report_.model_type = std::move(names.model_type);
+      embeddings_are_tied_ = names.tie_word_embeddings;
+    }
+    report_.tensors.reserve(model_.tensors().size());
+    for (const Q4Model::Location& at : model_.tensors()) {
+      report_.tensors.push_back(DescribeTensor(model_.reader(at).index(), model_.tensor(at)));
+    }
+    AssignGroups(&report_.tensors);
+  }
+
+  void Advance(std::uint64_t bytes) {
+    progress_state_.done_bytes += bytes;
+    if (progress_) progress_(progress_state_);
+  }
+
+  void CheckRecordedStats() {
+    for (const Q4Model::Location& at : model_.tensors()) {
+      const Q4Tensor& tensor = model_.tensor(at);
+      if (!tensor.has_stats) continue;
+      const std::string& path = model_.reader(at).path();
+      const std::string contradiction = ContradictionIn(tensor);
+      if (!contradiction.empty()) {
+        findings_.Add(tensor.name, kStatsInconsistent, path, TensorPlace(tensor.name), contradiction);
+        continue;
+      }
+      const std::string broken = BoundBrokenBy(tensor, *tensor.stats);
+      if (!broken.empty()) findings_.Add(tensor.name, kErrorBound, path, TensorPlace(tensor.name), broken);
+    }
+  }
+
+  // A subset of nothing would pass whatever the container holds.
+  absl::Status CheckSelection(const Checkpoint& source) const {
+    if (!options_.only) return absl::OkStatus();
+    const auto selects = [this](const auto& tensor) { return options_.only->Matches(tensor.name); };
+    if (std::any_of(report_.tensors.begin(), report_.tensors.end(), selects) ||
+        std::any_of(source.tensors().begin(), source.tensors().end(), selects)) {
+      return absl::OkStatus();
+    }
+    return Fail(kNothingSelected, model_.path(), "--tensor", options_.only->text());
+  }
+
+  absl::Status CompareWith(const Checkpoint& source, const ProvenanceView& provenance) {
+    report_.sample_percent = options_.sample_percent;
+    if (options_.only) report_.only = options_.only->text();
+    // A digest of a whole file is sequential work; it runs beside the comparison, which is not, and beside the others.
+    // Of a comparison in part it would be the larger part, and only the sizes are compared.
+    const bool is_whole = options_.sample_percent >= 100 && !options_.only;
+    FindingList digest_findings;
+    std::future<absl::Status> digests = std::async(std::launch::async, [&] {
+      return CompareSourceFiles(source, provenance.sources, /*digests=*/is_whole, model_.path(), threads_,
+                                options_.cancel, &digest_findings);
+    });
+    const CompareContext context{threads_, options_.cancel, [this](std::uint64_t bytes, bool ends_tensor) {
+                                   progress_state_.done_tensors += ends_tensor;
+                                   Advance(bytes);
+                                 }};
+    Q4_RETURN_IF_ERROR(CompareTensors(source, pairs_, sample_, embeddings_are_tied_, context, &findings_, &report_));
+    Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
+    Q4_RETURN_IF_ERROR(digests.get());
+    findings_.Append(std::move(digest_findings));
+    report_.stats_recomputed =
+        std::all_of(report_.tensors.begin(), report_.tensors.end(),
+                    [](const VerifyTensor& tensor) { return tensor.compared || tensor.scheme == Q4Scheme::kRaw; });
+    return source.CheckUnchanged();
+  }
+
+  void SumAndJudge() {
+    for (const VerifyTensor& tensor : report_.tensors) AddSpread(tensor.scales, &report_.scales);
+    SumUpStats(&report_);
+    JudgeGates(Gates(), &findings_, &report_);
+    if (options_.baseline) JudgeBaseline(*options_.baseline, &findings_, &report_);
+  }
+
+  std::vector<Gate> Gates() const {
+    std::vector<Gate> gates;
+    if (options_.max_nmse) gates.push_back(FlagGate("--max-nmse", "nmse", true, *options_.max_nmse, kNmseTooHigh));
+    if (options_.min_sqnr_db) {
+      gates.push_back(FlagGate("--min-sqnr", "sqnr_db", false, *options_.min_sqnr_db, kSqnrTooLow));
+    }
+    if (options_.max_abs_error) {
+      gates.push_back(FlagGate("--max-abs-error", "max_abs_err", true, *options_.max_abs_error, kAbsErrorTooHigh));
+    }
+    gates.insert(gates.end(), options_.gates.begin(), options_.gates.end());
+    return gates;
+  }
+
+  FileSystem& fs_;
+  const Q4Model& model_;
+  const VerifyOptions& options_;
+  const ProgressCallback& progress_;
+  const unsigned threads_;
+  const SlabSample sample_;
+  std::vector<TensorPair> pairs_;  // of the container with the source; their order is that of the tensors
+  VerifyReport report_;
+  FindingList findings_;
+  bool embeddings_are_tied_ = false;
+  Progress progress_state_;
+};
+
+}  // namespace
+
+absl::StatusOr<VerifyReport> VerifyModel(FileSystem& fs, const std::string& path, const VerifyOptions& options,
+                                         const ProgressCallback& progress) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+  return Verification(fs, *model, options, progress).Run();
+}
+
+}  // namespace q4

@@ -1,0 +1,181 @@
+#include "libconvert/verify/worst.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <span>
+
+#include "fmt/format.h"
+#include "formats/base/status.h"
+#include "formats/q4/parts.h"
+#include "kernels/kernels.h"
+#include "libconvert/scheme/slab.h"
+
+namespace q4 {
+namespace {
+
+// Ordered by how bad they are, worst first: larger sum, then smaller index.
+template <typename T>
+bool IsWorse(const T& a, const T& b) {
+  return a.sum_e2 != b.sum_e2 ? a.sum_e2 > b.sum_e2 : a.block < b.block;
+}
+
+// Adds to a list that is kept sorted and short.
+template <typename T, typename Before>
+void AddSorted(T item, const Before& before, std::size_t most, std::vector<T>* list) {
+  list->insert(std::upper_bound(list->begin(), list->end(), item, before), std::move(item));
+  if (list->size() > most) list->pop_back();
+}
+
+std::uint8_t CodeAt(const std::uint8_t* codes, std::uint64_t elem) {
+  return codes[elem / 2] >> (elem % 2 == 0 ? 4 : 0) & 15;
+}
+
+// Half the distance of the two code values on either side of u in [-1, 1].
+double HalfStep(std::span<const double> values, double u) {
+  const auto above = std::lower_bound(values.begin() + 1, values.end() - 1, u);
+  return (*above - *(above - 1)) / 2;
+}
+
+constexpr double kRounding = 1 + 1e-5;  // Q8.8
+
+class PieceSearch {
+ public:
+  PieceSearch(const TensorPair& pair, const Checkpoint& source, ChunkCache* cache)
+      : stored_(*pair.stored), book_(CodeBookOf(stored_.scheme)), reader_(pair, source, cache) {
+    for (const float value : CodeValues(book_)) sorted_values_.push_back(double{value});
+    std::sort(sorted_values_.begin(), sorted_values_.end());
+    sorted_values_.erase(std::unique(sorted_values_.begin(), sorted_values_.end()), sorted_values_.end());
+  }
+
+  absl::Status Run(const WorstPiece& piece) {
+    Q4_RETURN_IF_ERROR(reader_.ReadSource(piece.first_elem, piece.elems, &bytes_));
+    x_.resize(piece.elems);
+    BestCpuKernels().convert(FloatTypeOf(stored_.dtype), bytes_.data(), piece.elems, FloatType::kF32, x_.data());
+    const std::uint64_t first_block = piece.first_elem / stored_.block_size;
+    const std::uint64_t blocks = BlockCount(piece.elems, stored_.block_size);
+    Q4_ASSIGN_OR_RETURN(const StoredScales scales, reader_.ReadScales(first_block, blocks));
+    Q4_ASSIGN_OR_RETURN(const ChunkCache::Bytes chunk, reader_.ChunkHolding(Q4Part::kCodes, piece.first_elem / 2));
+    const std::uint8_t* codes = chunk->data() + piece.first_elem / 2 % Q4ChunkRawSize(Q4Part::kCodes);
+    decoded_.resize(piece.elems);
+    BestCpuKernels().dequantize(book_, codes, scales.decoded.data(), piece.elems, stored_.block_size, FloatType::kF32,
+                                decoded_.data());
+    const bool check_bounds =
+        stored_.encoder == Q4Encoder::kAbsmax && result_.broken_bound.empty() && !AllAreNearest(codes, blocks);
+    for (std::uint64_t block = 0; block < blocks; ++block) {
+      const std::uint64_t begin = block * stored_.block_size;
+      const std::uint64_t elems = std::min<std::uint64_t>(stored_.block_size, piece.elems - begin);
+      const Block view{first_block + block,
+                       piece.first_elem + begin,
+                       scales.decoded[block],
+                       codes + begin / 2,
+                       std::span<const float>(x_).subspan(begin, elems),
+                       std::span<const float>(decoded_).subspan(begin, elems)};
+      Rank(view);
+      if (check_bounds && result_.broken_bound.empty()) CheckBounds(view);
+    }
+    return absl::OkStatus();
+  }
+
+  WorstBlocks Take() { return std::move(result_); }
+
+ private:
+  struct Block {
+    std::uint64_t number, first_elem;
+    float scale;
+    const std::uint8_t* codes;
+    std::span<const float> x, decoded;
+  };
+
+  static double ErrorOf(float x, float decoded) { return double{x} - double{decoded}; }
+
+  // Whether the piece in x_ has the nearest codes under the scales that the absmax encoder gives it. Then every element
+  // is within its bound, by the triangle inequality.
+  bool AllAreNearest(const std::uint8_t* codes, std::uint64_t blocks) {
+    std::vector<float> absmax(blocks);
+    std::vector<GroupSums> sums(GroupCount(blocks));
+    SlabStats stats;
+    BestCpuKernels().absmax(FloatType::kF32, x_.data(), x_.size(), stored_.block_size, absmax.data());
+    BestCpuKernels().error_stats(FloatType::kF32, book_, x_.data(), codes, absmax.data(), x_.size(), stored_.block_size,
+                                 sums.data(), &stats);
+    return stats.clipped == 0 && stats.max_gap_ratio <= kRounding;
+  }
+
+  void Rank(const Block& block) {
+    double sum_e2 = 0;
+    for (std::size_t i = 0; i < block.x.size(); ++i) {
+      const double e = ErrorOf(block.x[i], block.decoded[i]);
+      sum_e2 += e * e;
+    }
+    // Summed in another order than S64, which is asked for only where it can matter.
+    constexpr double kOrder = 1 + 1e-9;
+    const std::vector<WorstBlock>& worst = result_.blocks;
+    if (worst.size() < kWorstBlocks || sum_e2 * kOrder >= worst.back().sum_e2) Keep(block, BlockSum(block));
+  }
+
+  // S64 (Q7.1) of the squared errors: what the kernel finds as the worst of this block alone.
+  double BlockSum(const Block& block) const {
+    SlabStats stats;
+    GroupSums sums;
+    BestCpuKernels().error_stats(FloatType::kF32, book_, block.x.data(), block.codes, &block.scale, block.x.size(),
+                                 stored_.block_size, &sums, &stats);
+    return stats.worst_block_e2;
+  }
+
+  void Keep(const Block& block, double sum_e2) {
+    WorstBlock worst{block.number, sum_e2, block.scale, {}};
+    std::vector<WorstBlock>& blocks = result_.blocks;
+    if (sum_e2 == 0 || (blocks.size() == kWorstBlocks && !IsWorse(worst, blocks.back()))) return;
+    const auto farther = [](const WorstElement& a, const WorstElement& b) {
+      const double left = std::fabs(ErrorOf(a.source, a.decoded)), right = std::fabs(ErrorOf(b.source, b.decoded));
+      return left != right ? left > right : a.index < b.index;
+    };
+    for (std::uint64_t i = 0; i < block.x.size(); ++i) {
+      AddSorted(WorstElement{block.first_elem + i, block.x[i], block.decoded[i]}, farther, kWorstElements,
+                &worst.elements);
+    }
+    AddSorted(std::move(worst), IsWorse<WorstBlock>, kWorstBlocks, &blocks);
+  }
+
+  void CheckBounds(const Block& block) {
+    double absmax = 0;
+    for (const float x : block.x) absmax = std::max(absmax, std::fabs(double{x}));
+    if (absmax < double{std::numeric_limits<float>::min()}) return;  // coded against TINY (Q4.3)
+    for (std::uint64_t i = 0; i < block.x.size(); ++i) {
+      const double error = std::fabs(ErrorOf(block.x[i], block.decoded[i]));
+      const double value{CodeValues(book_)[CodeAt(block.codes, i)]};
+      const double bound = HalfStep(sorted_values_, double{block.x[i]} / absmax) * absmax +
+                           std::fabs(absmax - double{block.scale}) * std::fabs(value);
+      if (error <= bound * kRounding) continue;
+      result_.broken_bound = fmt::format("element {}: error {}", block.first_elem + i,
+                                         GotExpected(fmt::to_string(error), fmt::format("at most {}", bound)));
+      return;
+    }
+  }
+
+  const Q4Tensor& stored_;
+  const CodeBook book_;
+  const PieceReader reader_;
+  std::vector<double> sorted_values_;
+  std::vector<std::uint8_t> bytes_;
+  std::vector<float> x_, decoded_;
+  WorstBlocks result_;
+};
+
+}  // namespace
+
+void WorstPieces::Add(const PieceStats& piece, std::uint32_t block_size) {
+  const WorstPiece worst{piece.first_elem, piece.elems, piece.first_elem / block_size + piece.stats.worst_block,
+                         piece.stats.worst_block_e2};
+  if (worst.sum_e2 > 0) AddSorted(worst, IsWorse<WorstPiece>, kWorstBlocks, &pieces_);
+}
+
+absl::StatusOr<WorstBlocks> FindWorstBlocks(const TensorPair& pair, const Checkpoint& source,
+                                            const std::vector<WorstPiece>& pieces, ChunkCache* cache) {
+  const ScopedFloatEnvironment environment;
+  PieceSearch search(pair, source, cache);
+  for (const WorstPiece& piece : pieces) Q4_RETURN_IF_ERROR(search.Run(piece));
+  return search.Take();
+}
+
+}  // namespace q4

@@ -1,0 +1,109 @@
+// docs/format.md against the code: the hex dump that it shows is the file that the writer makes, and files of every
+// released version stay readable.
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+#include "formats/base/file.h"
+#include "formats/q4/reader.h"
+#include "tests/formats/q4/samples.h"
+#include "tests/support/catch.h"
+
+namespace q4 {
+namespace {
+
+const std::string kGoldenFolder = std::string(Q4_TESTDATA) + "/q4/";
+
+TestBytes FileBytes(const std::string& path) {
+  const auto text = ReadWholeFile(PosixFileSystem(), path, 1u << 20);
+  INFO(text.status().ToString());
+  REQUIRE(text.ok());
+  return TestBytes(text->begin(), text->end());
+}
+
+struct Golden {
+  const char* name;
+  Q4Sample (*sample)();
+  bool compressed;
+  const char* root;
+};
+
+// Roots are written here by hand: neither file nor code can change without a difference.
+constexpr Golden kGoldens[] = {
+    {"v1_two_tensors.q4", TwoTensorSample, false, "428c2bf7a0824eb24bba81fe81fb41972fedae5eabc2a74bc4642f273c854357"},
+    {"v1_full.q4", FullSample, false, "f2b7b50b4ca2e0bfc9fd96f5065ab2f68e3db9eb89cb2c2cf33f7e62fe072dd6"},
+    {"v1_full_zstd.q4", FullSample, true, "3e2778e2e92f77ebcdbaec3ed3b77c6cd060249b81ba60c03024fd860c1806dd"},
+};
+
+TEST_CASE("golden files open, verify and hold what was put into them", "[q4][golden]") {
+  for (const Golden& golden : kGoldens) {
+    INFO(golden.name);
+    const auto reader = Q4Reader::Open(PosixFileSystem(), kGoldenFolder + golden.name);
+    REQUIRE(reader.ok());
+    CHECK(VerifyQ4Container(**reader).ok());
+    CHECK(HexOf((*reader)->seal().root) == golden.root);
+    const Q4Sample sample = golden.sample();
+    REQUIRE((*reader)->index().tensors.size() == sample.plan.tensors.size());
+    for (const Q4Tensor& tensor : (*reader)->index().tensors) {
+      for (const Q4Part part : Q4PartsOf(tensor)) {
+        const auto bytes = (*reader)->ReadPart(tensor, part);
+        REQUIRE(bytes.ok());
+        CHECK(*bytes == RawBytes(sample, tensor, part));
+      }
+    }
+  }
+}
+
+TEST_CASE("the writer still makes the golden files", "[q4][golden]") {
+  for (const Golden& golden : kGoldens) {
+    // What zstd makes of a chunk depends on its version.
+    if (!golden.compressed) CHECK(WriteSample(golden.sample()) == FileBytes(kGoldenFolder + golden.name));
+  }
+}
+
+// Lines "OFFSET  HEX HEX ...  meaning" between the fences behind the heading of the dump; "*" lines are comments.
+TEST_CASE("the dump in docs/format.md is the golden file", "[q4][golden]") {
+  const TestBytes bytes = FileBytes(kGoldenFolder + "v1_two_tensors.q4");
+  const TestBytes doc = FileBytes(std::string(Q4_TESTDATA) + "/../docs/format.md");
+  std::istringstream text(std::string(doc.begin(), doc.end()));
+  std::string line;
+  while (std::getline(text, line) && line.rfind("```q4dump", 0) != 0) {
+  }
+  std::vector<bool> shown(bytes.size());
+  std::size_t lines = 0;
+  while (std::getline(text, line) && line != "```") {
+    if (line.size() < 10 || line[0] == ' ' || line[0] == '*') continue;
+    std::size_t at = std::stoul(line.substr(0, 8), nullptr, 16);
+    for (std::size_t column = 10; column + 2 <= line.size() && line[column] != ' '; column += 3, ++at) {
+      INFO(line);
+      REQUIRE(at < bytes.size());
+      CHECK(std::stoul(line.substr(column, 2), nullptr, 16) == bytes[at]);
+      shown[at] = true;
+    }
+    ++lines;
+  }
+  CHECK(lines > 50);
+  // What is not shown is zero.
+  for (std::size_t at = 0; at < bytes.size(); ++at) {
+    if (!shown[at] && bytes[at] != 0) FAIL("byte " << at << " is not shown");
+  }
+}
+
+// Not run by default. Golden files are made once for each version of the format:
+//   Q4_GOLDEN_DIR=testdata/q4 formats_test "[write-golden]"
+TEST_CASE("write golden files", "[.][write-golden]") {
+  const char* folder = std::getenv("Q4_GOLDEN_DIR");
+  REQUIRE(folder != nullptr);
+  for (const Golden& golden : kGoldens) {
+    Q4Sample sample = golden.sample();
+    sample.compression.zstd = golden.compressed;
+    const TestBytes bytes = WriteSample(sample);
+    std::ofstream out(std::string(folder) + "/" + golden.name, std::ios::binary);
+    out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+    REQUIRE(out.good());
+  }
+}
+
+}  // namespace
+}  // namespace q4

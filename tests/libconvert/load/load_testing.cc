@@ -1,0 +1,233 @@
+#include "tests/libconvert/load/load_testing.h"
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+#include <utility>
+
+#include "formats/base/file.h"
+#include "formats/q4/shards.h"
+#include "kernels/kernels.h"
+#include "tests/support/catch.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::uint8_t kPoison = 0xEE;
+
+class CountedBlock final : public MemoryBlock {
+ public:
+  CountedBlock(std::unique_ptr<MemoryBlock> block, std::atomic<int>* live)
+      : MemoryBlock(block->data(), block->bytes()), block_(std::move(block)), live_(live) {
+    ++*live_;
+    if (bytes() != 0) std::memset(data(), kPoison, bytes());
+  }
+  ~CountedBlock() override { --*live_; }
+
+ private:
+  std::unique_ptr<MemoryBlock> block_;
+  std::atomic<int>* live_;
+};
+
+class LateQueue final : public CopyQueue {
+ public:
+  LateQueue(RingMemory* memory, unsigned slots, std::uint64_t slot_bytes)
+      : memory_(memory),
+        slot_bytes_(slot_bytes),
+        bytes_(static_cast<std::uint8_t*>(std::aligned_alloc(4096, slots * slot_bytes)), &std::free),
+        pending_(slots) {
+    std::memset(bytes_.get(), kPoison, slots * slot_bytes);
+    ++memory_->live;
+  }
+  ~LateQueue() override {
+    for (unsigned slot = 0; slot < pending_.size(); ++slot) Finish(slot);
+    --memory_->live;
+  }
+
+  std::uint8_t* slots() override { return bytes_.get(); }
+  absl::Status Copy(unsigned slot, std::uint64_t skip, std::uint64_t bytes, std::uint8_t* to) override {
+    if (skip + bytes > slot_bytes_ || pending_[slot].to != nullptr) return absl::InternalError("the slot is not free");
+    if (absl::Status status = memory_->NextOperation(); !status.ok()) return status;
+    pending_[slot] = {to, skip, bytes};
+    return absl::OkStatus();
+  }
+  absl::Status Wait(unsigned slot) override {
+    if (absl::Status status = memory_->NextOperation(); !status.ok()) return status;
+    Finish(slot);
+    return absl::OkStatus();
+  }
+
+ private:
+  struct Pending {
+    std::uint8_t* to = nullptr;
+    std::uint64_t skip = 0, bytes = 0;
+  };
+  void Finish(unsigned slot) {
+    const Pending copy = std::exchange(pending_[slot], {});
+    std::uint8_t* const from = bytes_.get() + slot * slot_bytes_;
+    if (copy.to != nullptr) std::memcpy(copy.to, from + copy.skip, copy.bytes);
+    std::memset(from, kPoison, slot_bytes_);
+  }
+
+  RingMemory* memory_;
+  std::uint64_t slot_bytes_;
+  std::unique_ptr<std::uint8_t, void (*)(void*)> bytes_;  // aligned for uncached reads
+  std::vector<Pending> pending_;
+};
+
+DType ExpectedType(const Q4Tensor& tensor, LoadForm form) {
+  if (form == LoadForm::kF32) return DType::kF32;
+  if (form == LoadForm::kF16) return DType::kF16;
+  return form == LoadForm::kBF16 ? DType::kBF16 : tensor.dtype;
+}
+
+FloatType FloatTypeOf(DType dtype) {
+  return dtype == DType::kF32 ? FloatType::kF32 : dtype == DType::kF16 ? FloatType::kF16 : FloatType::kBF16;
+}
+
+template <typename T>
+void RequireBytes(LoadMemory& memory, const T* at, const std::vector<T>& expected) {
+  REQUIRE((at == nullptr) == expected.empty());
+  if (at == nullptr) return;
+  std::vector<T> got(expected.size());
+  const std::span bytes(reinterpret_cast<std::uint8_t*>(got.data()), got.size() * sizeof(T));
+  REQUIRE(memory.CopyToHost(at, bytes).ok());
+  REQUIRE(std::memcmp(got.data(), expected.data(), bytes.size()) == 0);
+}
+
+TestBytes DequantizedByReference(const Q4Tensor& tensor, const Q4TensorData& data, DType dtype) {
+  const KernelTable& kernels = ScalarKernels();
+  std::vector<float> scales = data.scales;
+  if (tensor.nested) {
+    scales.resize(tensor.blocks());
+    kernels.dequantize_scales(data.scale_codes.data(), data.scales2.data(), scales.size(), tensor.nested_offset,
+                              scales.data());
+  }
+  TestBytes values(tensor.elems * ItemSize(dtype));
+  kernels.dequantize(tensor.scheme == Q4Scheme::kNf4 ? CodeBook::kNf4 : CodeBook::kFp4, data.codes.data(),
+                     scales.data(), tensor.elems, tensor.block_size, FloatTypeOf(dtype), values.data());
+  return values;
+}
+
+}  // namespace
+
+std::unique_ptr<Q4Model> ModelFiles::Open() {
+  auto model = Q4Model::Open(fs, path);
+  INFO(model.status().ToString());
+  REQUIRE(model.ok());
+  return *std::move(model);
+}
+
+Q4Sample LoaderSample() {
+  Q4Sample sample = FullSample();
+  for (int dtype = 1; dtype <= kMaxDType; ++dtype) {
+    const auto type = static_cast<DType>(dtype);
+    sample.Add(RawTensor("kept." + std::string(DTypeName(type)), type, {static_cast<std::uint64_t>(dtype), 7}));
+  }
+  sample.Add(RawTensor("large.kept", DType::kBF16, {4300, 1000}));
+  sample.Add(QuantizedTensor("large.nested", Q4Scheme::kNf4, {4200, 1001}, 32, true));
+  Q4Tensor odd = QuantizedTensor("odd.plain", Q4Scheme::kFp4, {701, 1001}, 64, false);
+  odd.dtype = DType::kF16;
+  sample.Add(odd);
+  sample.Sort();
+  return sample;
+}
+
+std::unique_ptr<ModelFiles> OneFile(const Q4Sample& sample) {
+  auto files = std::make_unique<ModelFiles>();
+  files->path = "m.q4";
+  files->fs[files->path] = WriteSample(sample);
+  return files;
+}
+
+std::unique_ptr<ModelFiles> TwoShards() {
+  auto files = std::make_unique<ModelFiles>();
+  files->path = "dir/m.q4.index.json";
+  Q4ShardList list;
+  for (std::uint32_t shard = 0; shard < 2; ++shard) {
+    Q4Sample sample;
+    sample.plan.shard = shard;
+    sample.plan.shard_count = 2;
+    sample.plan.file_id.fill(static_cast<std::uint8_t>(shard));
+    sample.compression.zstd = shard == 1;
+    for (const char* name : {"a", "c"}) {
+      sample.Add(QuantizedTensor(name + std::to_string(shard), Q4Scheme::kNf4, {700, 65}, 64, shard == 0));
+    }
+    sample.Add(RawTensor("b" + std::to_string(shard), DType::kF32, {3000}));
+    sample.Sort();
+    const std::string name = Q4ShardName("dir/m.q4", shard, 2);
+    files->fs[name] = WriteSample(sample);
+    const auto reader = Q4Reader::Open(files->fs, name);
+    REQUIRE(reader.ok());
+    list.parts.push_back({BaseNameOf(name), (*reader)->seal().file_bytes, (*reader)->seal().root});
+    for (const Q4Tensor& tensor : (*reader)->index().tensors) list.tensors.emplace_back(tensor.name, shard);
+  }
+  const std::string text = EncodeQ4ShardList(list);
+  files->fs[files->path].assign(text.begin(), text.end());
+  return files;
+}
+
+absl::Status RingMemory::NextOperation() {
+  return operations++ == failing ? absl::InternalError("made to fail") : absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<MemoryBlock>> RingMemory::Allocate(std::uint64_t bytes) {
+  if (absl::Status status = NextOperation(); !status.ok()) return status;
+  auto block = host_->Allocate(bytes);
+  if (!block.ok()) return block;
+  return std::make_unique<CountedBlock>(*std::move(block), &live);
+}
+
+absl::StatusOr<std::unique_ptr<CopyQueue>> RingMemory::NewQueue(unsigned slots, std::uint64_t slot_bytes) {
+  if (absl::Status status = NextOperation(); !status.ok()) return status;
+  return std::make_unique<LateQueue>(this, slots, slot_bytes);
+}
+
+absl::Status RingMemory::Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) {
+  if (absl::Status status = NextOperation(); !status.ok()) return status;
+  for (const DequantizeJob& job : jobs) {
+    if (job.scales == nullptr) REQUIRE(*job.offset_word == job.offset);
+  }
+  return host_->Dequantize(jobs, threads);
+}
+
+absl::Status RingMemory::CopyToHost(const void* from, std::span<std::uint8_t> to) {
+  return host_->CopyToHost(from, to);
+}
+
+void RequireRight(const Q4Model& model, LoadMemory& memory, const LoadedTensor& tensor, LoadForm form) {
+  INFO(memory.name() << ", tensor " << tensor.entry.name);
+  const Q4Model::Location* at = model.Find(tensor.entry.name);
+  REQUIRE(at != nullptr);
+  const Q4Tensor& entry = model.tensor(*at);
+  CHECK(tensor.entry.shape == entry.shape);
+  const auto data = ReadQ4Tensor(model.reader(*at), entry);
+  REQUIRE(data.ok());
+  const bool as_values = entry.scheme == Q4Scheme::kRaw || form != LoadForm::kQuantized;
+  const DType dtype = entry.scheme == Q4Scheme::kRaw ? entry.dtype : ExpectedType(entry, form);
+  CHECK(tensor.dtype == dtype);
+  CHECK(tensor.value_bytes == (as_values ? entry.elems * ItemSize(dtype) : 0));
+  if (as_values) {
+    RequireBytes(memory, tensor.values,
+                 entry.scheme == Q4Scheme::kRaw ? data->data : DequantizedByReference(entry, *data, dtype));
+    CHECK(tensor.codes == nullptr);
+    return;
+  }
+  CHECK(tensor.values == nullptr);
+  RequireBytes(memory, tensor.codes, data->codes);
+  RequireBytes(memory, tensor.scales, data->scales);
+  RequireBytes(memory, tensor.scale_codes, data->scale_codes);
+  RequireBytes(memory, tensor.scales2, data->scales2);
+  RequireBytes(memory, tensor.nested_offset,
+               entry.nested ? std::vector<float>{entry.nested_offset} : std::vector<float>{});
+}
+
+void RequireAllRight(const Q4Model& model, LoadMemory& memory, const LoadedModel& loaded, LoadForm form) {
+  REQUIRE(loaded.tensors.size() == model.tensors().size());
+  for (std::size_t i = 0; i < loaded.tensors.size(); ++i) {
+    CHECK(loaded.tensors[i].entry.name == model.tensor(model.tensors()[i]).name);
+    RequireRight(model, memory, loaded.tensors[i], form);
+  }
+}
+
+}  // namespace q4

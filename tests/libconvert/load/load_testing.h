@@ -1,0 +1,59 @@
+// What the tests of the loader share: models to load, memory that shows mistakes, and the comparison with the reader.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "formats/q4/reader.h"
+#include "libconvert/load/load.h"
+#include "libconvert/load/memory.h"
+#include "tests/formats/q4/samples.h"
+#include "tests/support/memory_file_system.h"
+
+namespace q4 {
+
+// A model in files of its own.
+struct ModelFiles {
+  MemoryFileSystem fs;
+  std::string path;
+
+  std::unique_ptr<Q4Model> Open();
+};
+
+// Every dtype, scheme and kind of part; tensors of several chunks, with tails and odd counts; embedded files.
+Q4Sample LoaderSample();
+std::unique_ptr<ModelFiles> OneFile(const Q4Sample& sample);
+// Two shards whose names interleave, one of them compressed.
+std::unique_ptr<ModelFiles> TwoShards();
+
+// Host memory that can only be reached through slots, and that copies as late as it may: a slot that is filled too
+// early gives wrong bytes. Every operation can be made to fail, and what is left over is counted.
+class RingMemory final : public LoadMemory {
+ public:
+  std::string name() const override { return "ring"; }
+  bool host_writable() const override { return false; }
+  absl::StatusOr<std::unique_ptr<MemoryBlock>> Allocate(std::uint64_t bytes) override;
+  absl::StatusOr<std::unique_ptr<CopyQueue>> NewQueue(unsigned slots, std::uint64_t slot_bytes) override;
+  absl::Status Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) override;
+  absl::Status CopyToHost(const void* from, std::span<std::uint8_t> to) override;
+
+  // The operation with this number fails, counted from 0; -1: none does.
+  std::atomic<std::int64_t> failing = -1;
+  std::atomic<std::int64_t> operations = 0;
+  std::atomic<int> live = 0;  // blocks and queues
+
+  absl::Status NextOperation();
+
+ private:
+  std::unique_ptr<LoadMemory> host_ = MakeHostMemory();
+};
+
+// That `tensor` is what the reader gives, and after dequantizing what the scalar kernels give, bit for bit.
+void RequireRight(const Q4Model& model, LoadMemory& memory, const LoadedTensor& tensor, LoadForm form);
+// The same for all tensors, which must be all that the model has.
+void RequireAllRight(const Q4Model& model, LoadMemory& memory, const LoadedModel& loaded, LoadForm form);
+
+}  // namespace q4

@@ -1,0 +1,138 @@
+// Replays what transformers itself would quantize, as recorded by tests/python/policy_check.py: testdata/policy, or
+// the file that Q4_POLICY_FIXTURE names.
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <map>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include "formats/base/json_value.h"
+#include "libconvert/policy/default.h"
+#include "libconvert/policy/policy.h"
+#include "libconvert/policy/rules.h"
+#include "tests/support/catch.h"
+
+namespace q4 {
+namespace {
+
+// What transformers does with a tensor: "linear" and "conv1d" are quantized, "expert" and "kept" are not.
+struct Recorded {
+  TensorInfo tensor;
+  std::string kind;
+};
+
+struct Architecture {
+  std::string name;
+  std::string config;
+  std::vector<Recorded> tensors;
+
+  std::vector<TensorInfo> infos() const {
+    std::vector<TensorInfo> infos;
+    for (const Recorded& recorded : tensors) infos.push_back(recorded.tensor);
+    return infos;
+  }
+};
+
+std::vector<Architecture> LoadModels() {
+  const char* path = std::getenv("Q4_POLICY_FIXTURE");
+  std::ifstream file(path != nullptr ? path : Q4_TESTDATA "/policy/architectures.json");
+  std::stringstream text;
+  text << file.rdbuf();
+  const auto document = ParseJson(text.str(), "architectures.json", 16);
+  REQUIRE(document.ok());
+  std::vector<Architecture> models;
+  for (const Json& entry : document->at("entries")) {
+    Architecture model;
+    model.config = entry.at("config").dump();
+    model.name = entry.at("config").at("architectures").at(0).get<std::string>();
+    // "kept 2": the names of tensors that are kept and have two dimensions. The policy asks for no more than the
+    // rank.
+    for (const auto& [kind_and_rank, names] : entry.at("tensors").items()) {
+      const std::size_t space = kind_and_rank.find(' ');
+      for (const Json& name : names) {
+        TensorInfo tensor;
+        tensor.name = name.get<std::string>();
+        tensor.dtype = DType::kBF16;
+        tensor.shape.assign(static_cast<std::size_t>(std::stoi(kind_and_rank.substr(space + 1))), 2);
+        tensor.elems = std::uint64_t{1} << tensor.shape.size();
+        model.tensors.push_back({std::move(tensor), kind_and_rank.substr(0, space)});
+      }
+    }
+    models.push_back(std::move(model));
+  }
+  return models;
+}
+
+// The one difference that is left as it is: in these classes the last parameter is that of the last layer's last
+// module, which transformers therefore spares (docs/policy.md, D3).
+const std::map<std::string, std::string> kLastLayerSpared = {
+    {"HrmTextModel", "^H_module.layers.#.mlp.down_proj"},
+    {"NanoChatModel", "^layers.#.mlp.fc2"},
+    {"OlmoModel", "^layers.#.mlp.down_proj"},
+};
+
+bool IsSparedLastLayer(const std::string& model, const TensorInfo& tensor) {
+  const auto found = kLastLayerSpared.find(model);
+  return found != kLastLayerSpared.end() && MatchesModule(found->second, ModuleOf(tensor.name));
+}
+
+TEST_CASE("the default policy quantizes what transformers quantizes") {
+  std::size_t tensors = 0, experts = 0, transposed = 0, differences = 0;
+  std::set<std::string> spared, model_types;
+  const std::vector<Architecture> models = LoadModels();
+  for (const Architecture& model : models) {
+    const auto decisions = DecideTensors(model.infos(), model.config, {});
+    REQUIRE(decisions.ok());
+    model_types.insert(ModelKinds(model.config)->front());
+    for (std::size_t i = 0; i < decisions->size(); ++i) {
+      const auto& [tensor, kind] = model.tensors[i];
+      const Decision& decision = (*decisions)[i];
+      ++tensors;
+      bool agrees = decision.quantize == (kind == "linear");
+      if (kind == "expert") {
+        agrees = decision.quantize && decision.reason == "expert weight";
+        ++experts;
+      } else if (kind == "conv1d") {
+        agrees = !decision.quantize && decision.reason.starts_with("Conv1D weight");
+        ++transposed;
+      } else if (!agrees && IsSparedLastLayer(model.name, tensor)) {
+        spared.insert(model.name);
+        agrees = true;
+      }
+      if (agrees) continue;
+      ++differences;
+      UNSCOPED_INFO(model.name << ": " << tensor.name << " is \"" << kind
+                               << "\" to transformers; q4: " << decision.reason);
+    }
+  }
+  CHECK(differences == 0);
+  CHECK(spared.size() == kLastLayerSpared.size());
+  std::printf(
+      "policy: %zu classes of %zu model types, %zu tensors, %zu undocumented differences "
+      "(documented: %zu expert weights, %zu Conv1D weights, %zu last layers)\n",
+      models.size(), model_types.size(), tensors, differences, experts, transposed, spared.size());
+}
+
+TEST_CASE("every rule of a model decides about some tensor") {
+  std::set<const PolicyRule*> used;
+  for (const Architecture& model : LoadModels()) {
+    const std::vector<const PolicyRule*> rules = RulesFor(*ModelKinds(model.config));
+    for (const Recorded& recorded : model.tensors) {
+      for (const PolicyRule* rule : rules) {
+        if (!MatchesModule(rule->modules, ModuleOf(recorded.tensor.name))) continue;
+        used.insert(rule);
+        break;
+      }
+    }
+  }
+  for (const PolicyRule& rule : ModelRules()) {
+    INFO(rule.models << ": " << rule.modules);
+    CHECK(used.contains(&rule));
+  }
+}
+
+}  // namespace
+}  // namespace q4
