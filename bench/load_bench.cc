@@ -26,6 +26,8 @@
 #include "kernels/kernels.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/load/load.h"
+#include "libconvert/scheme/dtype_bridge.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace {
 
@@ -139,12 +141,6 @@ bool Holds(q4::LoadMemory& memory, const void* at, const Bytes& expected) {
   return got == expected;
 }
 
-q4::FloatType FloatTypeOf(q4::DType dtype) {
-  return dtype == q4::DType::kF32   ? q4::FloatType::kF32
-         : dtype == q4::DType::kF16 ? q4::FloatType::kF16
-                                    : q4::FloatType::kBF16;
-}
-
 // What the reader gives for a tensor, dequantized by the scalar kernels if `tensor` is.
 bool IsRight(const q4::Q4Model& model, q4::LoadMemory& memory, const q4::LoadedTensor& tensor) {
   const q4::Q4Model::Location& at = *model.Find(tensor.entry.name);
@@ -163,9 +159,8 @@ bool IsRight(const q4::Q4Model& model, q4::LoadMemory& memory, const q4::LoadedT
                               scales.data());
   }
   Bytes values(tensor.value_bytes);
-  kernels.dequantize(tensor.entry.scheme == q4::Q4Scheme::kNf4 ? q4::CodeBook::kNf4 : q4::CodeBook::kFp4,
-                     data.codes.data(), scales.data(), tensor.entry.elems, tensor.entry.block_size,
-                     FloatTypeOf(tensor.dtype), values.data());
+  kernels.dequantize(q4::CodeBookOf(tensor.entry), data.codes.data(), scales.data(), tensor.entry.elems,
+                     tensor.entry.block_size, q4::FloatTypeOf(tensor.dtype), values.data());
   return Holds(memory, tensor.values, values);
 }
 

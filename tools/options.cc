@@ -10,6 +10,7 @@
 
 #include "formats/base/text.h"
 #include "libconvert/base/version.h"
+#include "libconvert/scheme/scheme.h"
 #include "tools/usage_issues.h"
 
 namespace q4 {
@@ -100,7 +101,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
   app.add_option("INPUT", flags->input, "A .safetensors file, a *.safetensors.index.json or a model directory")
       ->required();
   app.add_option("-o,--output", flags->output, "The container to write, NAME.q4")->required();
-  app.add_option("--type", flags->type, "Code book")->check(CLI::IsMember({"nf4", "fp4"}))->capture_default_str();
+  app.add_option("--type", flags->type, "Code book")->check(CLI::IsMember(SchemeNames()))->capture_default_str();
   app.add_option("--block-size", flags->block_size, "Elements per scale")
       ->check(CLI::IsMember({32u, 64u, 128u, 256u, 512u, 1024u, 2048u, 4096u}))
       ->capture_default_str();

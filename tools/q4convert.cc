@@ -15,6 +15,7 @@
 #include "libconvert/convert/report.h"
 #include "libconvert/engine/device.h"
 #include "libconvert/report/text.h"
+#include "libconvert/scheme/scheme.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
 #include "tools/tool_main.h"
@@ -48,9 +49,9 @@ absl::Status CheckSupported(const ConvertFlags& flags) {
 absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   ConvertOptions options;
   QuantSettings& settings = options.policy.defaults;
-  settings.code_book = flags.type == "fp4" ? CodeBook::kFp4 : CodeBook::kNf4;
+  settings.scheme = FindScheme(flags.type)->id;  // one of the names, or the options were refused
   settings.block_size = flags.block_size;
-  settings.double_quant = flags.double_quant;
+  settings.nested = flags.double_quant;
   options.policy.patterns = flags.patterns;
   if (!flags.recipe.empty()) {
     Q4_ASSIGN_OR_RETURN(const std::string text,

@@ -2,6 +2,8 @@
 // text and tests/cli/export_roundtrip.sh whole files.
 #include "formats/exchange/bnb.h"
 
+#include <algorithm>
+#include <array>
 #include <string>
 #include <utility>
 
@@ -15,6 +17,10 @@ constexpr std::uint64_t kNestedBlock = 256;  // scales per nested scale, fixed b
 constexpr std::uint64_t kNestedMapEntries = 256;
 constexpr std::uint64_t kCodeValues = 16;
 
+// The schemes that the library reads, by its names for them.
+constexpr std::array<std::pair<Q4Scheme, std::string_view>, 2> kBnbTypes = {
+    {{Q4Scheme::kNf4, "nf4"}, {Q4Scheme::kFp4, "fp4"}}};
+
 std::uint64_t PackedCodeBytes(std::uint64_t elems) { return elems / 2 + elems % 2; }
 
 std::uint64_t NestedGroups(std::uint64_t blocks) { return blocks / kNestedBlock + (blocks % kNestedBlock != 0); }
@@ -27,7 +33,17 @@ BnbTensor Make(BnbPart part, std::string key, DType dtype, Shape shape) {
 
 }  // namespace
 
-std::string_view BnbQuantTypeName(Q4Scheme scheme) { return scheme == Q4Scheme::kFp4 ? "fp4" : "nf4"; }
+std::optional<Q4Scheme> SchemeOfBnbType(std::string_view name) {
+  const auto known =
+      std::find_if(kBnbTypes.begin(), kBnbTypes.end(), [name](const auto& row) { return row.second == name; });
+  return known == kBnbTypes.end() ? std::nullopt : std::optional(known->first);
+}
+
+std::string_view BnbQuantTypeName(Q4Scheme scheme) {
+  const auto known =
+      std::find_if(kBnbTypes.begin(), kBnbTypes.end(), [scheme](const auto& row) { return row.first == scheme; });
+  return known == kBnbTypes.end() ? std::string_view() : known->second;
+}
 
 std::string_view TorchDTypeName(DType dtype) {
   switch (dtype) {

@@ -14,6 +14,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -47,8 +48,10 @@ bool BnbStorageFits(std::uint64_t elems, DType storage);
 // REQUIRES: as BnbTensorsOf.
 std::string BnbQuantStateJson(const Q4Tensor& weight);
 
-// "nf4" or "fp4". REQUIRES: a quantized scheme.
+// The library's name of a scheme, "nf4" or "fp4"; "" for one that it does not read.
 std::string_view BnbQuantTypeName(Q4Scheme scheme);
+// The scheme that the library calls so; nullopt for any other name.
+std::optional<Q4Scheme> SchemeOfBnbType(std::string_view name);
 
 // The library's name of a dtype: "float32", "float16", "bfloat16", "uint8"; "" for any other.
 std::string_view TorchDTypeName(DType dtype);

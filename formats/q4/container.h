@@ -12,12 +12,12 @@
 
 #include "formats/base/digest.h"
 #include "formats/base/shared_array.h"
+#include "formats/q4/scheme_layout.h"
 #include "formats/tensor/tensor.h"
 
 namespace q4 {
 
-// How a tensor is stored. Values are stored in files and never change.
-enum class Q4Scheme : std::uint8_t { kRaw = 0, kNf4 = 1, kFp4 = 2 };
+// How scales and codes were chosen. Values are stored in files and never change.
 enum class Q4Encoder : std::uint8_t { kNone = 0, kAbsmax = 1, kMse = 2 };
 
 // The parts of a tensor, stored one after the other in this order inside the tensor's segment. A raw tensor has kData
@@ -87,22 +87,19 @@ class Q4PartList {
   std::size_t size_ = 0;
 };
 
-// One tensor.
-struct Q4Tensor {
+// One tensor. Its format's block size is 0 for kRaw.
+struct Q4Tensor : QuantFormat {
   std::string name;
   DType dtype = DType::kF32;  // of the source: what dequantizing gives by default; for kRaw the stored type
   Shape shape;
   std::uint64_t elems = 0;
-  Q4Scheme scheme = Q4Scheme::kRaw;
   Q4Encoder encoder = Q4Encoder::kNone;
-  bool nested = false;
-  bool has_stats = false;        // true for every quantized tensor that q4convert made from 16- or 32-bit weights
-  std::uint32_t block_size = 0;  // 0 for kRaw
+  bool has_stats = false;  // true for every quantized tensor that q4convert made from 16- or 32-bit weights
   float nested_offset = 0;
   std::uint64_t first_chunk = 0;         // into Q4Index::chunks; 0 without elements; set once the tensor is written
   std::shared_ptr<const Q4Stats> stats;  // not null where has_stats, once the tensor is written
 
-  std::uint64_t blocks() const { return block_size == 0 ? 0 : elems / block_size + (elems % block_size != 0); }
+  std::uint64_t blocks() const { return BlocksOf(elems); }
   // What follows from the other fields (F3.4, F3.5). REQUIRES: ValidateQ4Tensor() holds.
   Q4PartList parts() const;
   // nullopt when the tensor has no such part.

@@ -16,7 +16,7 @@ constexpr std::uint64_t kBlocksPerScale2 = 256;  // Q5.3
 }  // namespace
 
 std::span<const Q4Part> Q4PartsOf(const Q4Tensor& tensor) {
-  if (tensor.scheme == Q4Scheme::kRaw) return kRawParts;
+  if (!tensor.quantized()) return kRawParts;
   if (tensor.nested) return kNestedParts;
   return kPlainParts;
 }

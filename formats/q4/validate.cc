@@ -204,14 +204,14 @@ absl::Status ValidateQ4Tensor(const Q4Tensor& tensor, std::string_view path) {
   const auto dtype = static_cast<int>(tensor.dtype);
   if (dtype < 1 || dtype > kMaxDType)
     return Fail(kQ4TensorRecord, path, TensorPlace(tensor), fmt::format("dtype {}", dtype));
-  if (tensor.scheme > Q4Scheme::kFp4) {
+  if (FindQ4Layout(tensor.scheme) == nullptr) {
     return Fail(kQ4TensorRecord, path, TensorPlace(tensor), fmt::format("scheme {}", static_cast<int>(tensor.scheme)));
   }
   if (tensor.encoder > Q4Encoder::kMse) {
     return Fail(kQ4TensorRecord, path, TensorPlace(tensor),
                 fmt::format("encoder {}", static_cast<int>(tensor.encoder)));
   }
-  const std::string problem = tensor.scheme == Q4Scheme::kRaw ? RawProblem(tensor) : QuantizedProblem(tensor);
+  const std::string problem = !tensor.quantized() ? RawProblem(tensor) : QuantizedProblem(tensor);
   if (!problem.empty()) return Fail(kQ4TensorRecord, path, TensorPlace(tensor), problem);
   return absl::OkStatus();
 }
@@ -257,7 +257,7 @@ absl::Status ValidateQ4Scales(const Q4Tensor& tensor, Q4Part part, std::span<con
 
 absl::Status ValidateQ4PaddingNibble(const Q4Tensor& tensor, std::uint8_t last_byte, std::string_view path) {
   if (tensor.elems % 2 == 0 || tensor.encoder == Q4Encoder::kNone) return absl::OkStatus();
-  const int expected = tensor.scheme == Q4Scheme::kNf4 ? 7 : 0;
+  const int expected = FindQ4Layout(tensor.scheme)->zero_code;
   const int got = last_byte & 0xF;
   if (got == expected) return absl::OkStatus();
   return Fail(kQ4PaddingNibble, path, TensorPlace(tensor), GotExpected(fmt::to_string(got), fmt::to_string(expected)));

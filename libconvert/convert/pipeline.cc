@@ -572,7 +572,7 @@ void Pipeline::AdmitQuantized(const JobPtr& job) {
   if (resident) return;  // SettleScales() starts the second pass
   const absl::StatusOr<Q4Tensor>& settled = job->settlement.Wait();
   if (!settled.ok()) return;
-  settled->scheme == Q4Scheme::kRaw ? AdmitKept(job, /*hash=*/false) : AdmitCodes(job, /*hash=*/false);
+  !settled->quantized() ? AdmitKept(job, /*hash=*/false) : AdmitCodes(job, /*hash=*/false);
 }
 
 bool Pipeline::Admit(const JobPtr& job) {
@@ -585,7 +585,7 @@ bool Pipeline::Admit(const JobPtr& job) {
   try {
     if (job->planned == nullptr) {
       AdmitFile(job);
-    } else if (job->tensor.scheme == Q4Scheme::kRaw) {
+    } else if (!job->tensor.quantized()) {
       job->settlement.Settle(job->tensor);
       AdmitKept(job, /*hash=*/true);
     } else {
@@ -743,7 +743,7 @@ std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const Conversi
       const TensorInfo& source = checkpoint.tensors()[planned.source];
       const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
       const std::uint64_t slab = std::min(source.elems, kSlabElems);
-      if (tensor.scheme == Q4Scheme::kRaw) {
+      if (!tensor.quantized()) {
         most = std::max(most, KeptSlabMemory(source, tensor.dtype, compression));
         continue;
       }

@@ -30,14 +30,14 @@ Json OptionsJson(const ConvertOptions& options) {
   Json json;
   json["block_size"] = defaults.block_size;
   json["compress"] = options.compression.zstd ? fmt::format("zstd:{}", options.compression.level) : "none";
-  json["double_quant"] = defaults.double_quant;
+  json["double_quant"] = defaults.nested;
   json["encoder"] = EncoderName(defaults.encoder);
   json["keep_dtype"] = options.keep_dtype ? std::string(DTypeName(*options.keep_dtype)) : "same";
   json["on_nonfinite"] = options.keep_nonfinite ? "keep" : "error";
   json["patterns"] = std::move(patterns);
   json["recipe"] = options.policy.recipe ? Json(RecipeText(*options.policy.recipe)) : Json(nullptr);
   json["shard_size"] = options.shard_bytes;
-  json["type"] = CodeBookName(defaults.code_book);
+  json["type"] = Q4SchemeName(defaults.scheme);
   return json;
 }
 
@@ -92,10 +92,8 @@ Q4Tensor PlanTensor(const TensorInfo& source, const Decision& decision, const Co
     if (options.keep_dtype && IsQuantizable(source.dtype)) tensor.dtype = *options.keep_dtype;
     return tensor;
   }
-  tensor.scheme = decision.settings.code_book == CodeBook::kNf4 ? Q4Scheme::kNf4 : Q4Scheme::kFp4;
+  static_cast<QuantFormat&>(tensor) = decision.settings;
   tensor.encoder = decision.settings.encoder;
-  tensor.block_size = decision.settings.block_size;
-  tensor.nested = decision.settings.double_quant;
   tensor.has_stats = true;
   return tensor;
 }

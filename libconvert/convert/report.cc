@@ -99,7 +99,7 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
       entry["name"] = tensor.name;
       entry["source_dtype"] = DTypeName(checkpoint.tensors()[planned.source].dtype);
       entry["shape"] = tensor.shape;
-      entry["quantized"] = tensor.scheme != Q4Scheme::kRaw;
+      entry["quantized"] = tensor.quantized();
       entry["treatment"] = TreatmentName(tensor);
       entry["reason"] = planned.decision.reason;
       entry["bytes"] = PayloadBytes(tensor);

@@ -60,7 +60,7 @@ bool FollowsPlan(const JournalOwner& got, const PlannedOwner& owner, const Check
   Q4Tensor settled;
   if (owner.tensor != nullptr) {
     const Q4Tensor& planned = PlannedEntry(owner, plan);
-    if (planned.scheme == Q4Scheme::kRaw && got.treatment != JournalOwner::Treatment::kAsPlanned) return false;
+    if (!planned.quantized() && got.treatment != JournalOwner::Treatment::kAsPlanned) return false;
     settled = SettledTensor(planned, checkpoint.tensors()[owner.tensor->source], got, options);
     if (!ValidateQ4Tensor(settled, {}).ok() || settled.has_stats != got.stats.has_value()) return false;
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -16,8 +17,6 @@
 
 namespace q4 {
 namespace {
-
-bool IsQuantized(const Q4Tensor& tensor) { return tensor.scheme != Q4Scheme::kRaw; }
 
 // A matrix that belongs to a module: what a linear layer's weight looks like.
 bool IsModuleMatrix(const TensorInfo& tensor) { return tensor.shape.size() == 2 && tensor.name.ends_with(".weight"); }
@@ -84,7 +83,7 @@ std::string_view CommonDType(const Q4Model& model) {
   std::string_view common;
   for (const Q4Model::Location& at : model.tensors()) {
     const Q4Tensor& tensor = model.tensor(at);
-    if (!IsQuantized(tensor)) continue;
+    if (!tensor.quantized()) continue;
     const std::string_view name = TorchDTypeName(tensor.dtype);
     if (!common.empty() && common != name) return "";
     common = name;
@@ -97,7 +96,7 @@ std::string_view CommonDType(const Q4Model& model) {
 absl::Status PlanBnbTargets(const ExportOptions& options, ExportPlan* plan) {
   for (std::uint32_t source = 0; source < plan->sources.size(); ++source) {
     const Q4Tensor& tensor = *plan->sources[source].tensor;
-    if (!IsQuantized(tensor)) {
+    if (!tensor.quantized()) {
       AddCopiedTarget(source, Q4Part::kData,
                       {tensor.name, tensor.dtype, tensor.shape, tensor.elems * ItemSize(tensor.dtype), source}, plan);
       continue;
@@ -123,7 +122,8 @@ absl::Status PlanBnbTargets(const ExportOptions& options, ExportPlan* plan) {
 absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json) {
   std::vector<TensorInfo> tensors;
   std::vector<bool> quantized;
-  std::uint64_t weights = 0, fp4 = 0, nested = 0;
+  std::uint64_t weights = 0, nested = 0;
+  std::map<Q4Scheme, std::uint64_t> by_scheme;
   for (const Q4Model::Location& at : model.tensors()) {
     const Q4Tensor& tensor = model.tensor(at);
     TensorInfo info;
@@ -132,10 +132,10 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
     info.shape = tensor.shape;
     info.elems = tensor.elems;
     tensors.push_back(std::move(info));
-    quantized.push_back(IsQuantized(tensor));
-    weights += IsQuantized(tensor);
-    fp4 += tensor.scheme == Q4Scheme::kFp4;
-    nested += IsQuantized(tensor) && tensor.nested;
+    quantized.push_back(tensor.quantized());
+    weights += tensor.quantized();
+    if (tensor.quantized()) ++by_scheme[tensor.scheme];
+    nested += tensor.quantized() && tensor.nested;
   }
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> defaults, DefaultDecisions(tensors, config_json));
 
@@ -149,7 +149,12 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
     if (defaults[i].quantize != quantized[i]) defaults_hold = false;
   }
   BnbConfig config;
-  config.quant_type = 2 * fp4 > weights ? "fp4" : "nf4";
+  // That of most weights; one of a model without any is never read.
+  Q4Scheme most = Q4Scheme::kNf4;
+  for (const auto& [scheme, count] : by_scheme) {
+    if (count > by_scheme[most]) most = scheme;
+  }
+  config.quant_type = BnbQuantTypeName(most);
   config.double_quant = 2 * nested > weights;
   if (!defaults_hold) config.skip_modules = ModulesToSkip(tensors, quantized, config_json);
   return config;
@@ -188,7 +193,7 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
   TensorTally huge, small_blocks, ragged, single, experts;
   for (const ExportSource& source : plan.sources) {
     const Q4Tensor& tensor = *source.tensor;
-    if (!IsQuantized(tensor)) continue;
+    if (!tensor.quantized()) continue;
     if (tensor.elems >= std::uint64_t{1} << 31) huge.Add(tensor);
     if (tensor.block_size == 32) small_blocks.Add(tensor);
     if (!tensor.shape.empty() && tensor.shape.back() % tensor.block_size != 0) ragged.Add(tensor);
@@ -196,7 +201,7 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
   }
   for (const ExportTensor& target : plan.targets) {
     const Q4Tensor& tensor = *plan.sources[target.group].tensor;
-    if (IsQuantized(tensor) && target.name == tensor.name && target.shape.front() == 1) single.Add(tensor);
+    if (tensor.quantized() && target.name == tensor.name && target.shape.front() == 1) single.Add(tensor);
   }
   std::vector<std::string> lines;
   if (config_json.empty()) {

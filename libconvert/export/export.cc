@@ -105,7 +105,7 @@ absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, E
     }
     plan->sources.push_back({&model.reader(at), &tensor});
     report->parameters += tensor.elems;
-    const bool quantized = tensor.scheme != Q4Scheme::kRaw;
+    const bool quantized = tensor.quantized();
     ++(!quantized                             ? report->kept_tensors
        : options.format == ExportFormat::kBnb ? report->quantized_tensors
                                               : report->dequantized_tensors);

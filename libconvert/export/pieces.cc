@@ -122,7 +122,7 @@ void AddCopiedTarget(std::uint32_t source, Q4Part part, ExportTensor target, Exp
 
 void AddConvertedTarget(std::uint32_t source, ExportTensor target, ExportPlan* plan) {
   const Q4Tensor& tensor = *plan->sources[source].tensor;
-  const bool raw = tensor.scheme == Q4Scheme::kRaw;
+  const bool raw = !tensor.quantized();
   const Q4Part part = raw ? Q4Part::kData : Q4Part::kCodes;
   const std::uint64_t chunk_elems = raw ? kQ4ChunkBytes / ItemSize(tensor.dtype) : kQ4ChunkElems;
   const std::uint64_t chunk_bytes = chunk_elems * ItemSize(target.dtype);

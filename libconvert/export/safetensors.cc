@@ -15,7 +15,7 @@ void PlanSafetensorsTargets(std::optional<DType> dtype, ExportPlan* plan) {
     const bool converts = IsQuantizable(tensor.dtype) && dtype.has_value();
     ExportTensor target{tensor.name, converts ? *dtype : tensor.dtype, tensor.shape, 0, source};
     target.bytes = tensor.elems * ItemSize(target.dtype);
-    if (tensor.scheme == Q4Scheme::kRaw && target.dtype == tensor.dtype) {
+    if (!tensor.quantized() && target.dtype == tensor.dtype) {
       AddCopiedTarget(source, Q4Part::kData, std::move(target), plan);
     } else {
       AddConvertedTarget(source, std::move(target), plan);

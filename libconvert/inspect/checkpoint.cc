@@ -21,11 +21,9 @@ InspectTensor Described(const BnbQuantState& state) {
   weight.dtype = state.dtype;
   weight.shape = state.shape;
   weight.elems = state.elems;
-  weight.quantized = true;
-  weight.block_size = state.block_size;
-  weight.nested = state.nested;
-  weight.treatment = fmt::format("bnb {} b{}{}", state.book == CodeBook::kNf4 ? "nf4" : "fp4", state.block_size,
-                                 state.nested ? " dq" : "");
+  static_cast<QuantFormat&>(weight) = state;
+  weight.treatment =
+      fmt::format("bnb {} b{}{}", Q4SchemeName(state.scheme), state.block_size, state.nested ? " dq" : "");
   return weight;
 }
 

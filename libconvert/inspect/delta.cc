@@ -18,7 +18,7 @@ class SlabDecoder {
  public:
   SlabDecoder(const Q4Tensor& tensor, const TensorParts& parts) : tensor_(tensor), parts_(parts) {}
 
-  bool quantized() const { return tensor_.scheme != Q4Scheme::kRaw; }
+  bool quantized() const { return tensor_.quantized(); }
   const std::vector<float>& scales() const { return scales_; }       // all; after ReadScales()
   const std::vector<std::uint8_t>& codes() const { return codes_; }  // of the slab decoded last
   const std::vector<float>& values() const { return values_; }       // the same

@@ -65,7 +65,7 @@ absl::StatusOr<bool> SameContent(const Q4Reader& left, const Q4Tensor& a, const 
 
 std::string StoredAs(const Q4Tensor& tensor) {
   std::string text = ShapeString(tensor.shape) + " " + TreatmentName(tensor);
-  if (tensor.scheme != Q4Scheme::kRaw) text += fmt::format(" of {}", DTypeName(tensor.dtype));
+  if (tensor.quantized()) text += fmt::format(" of {}", DTypeName(tensor.dtype));
   return text;
 }
 

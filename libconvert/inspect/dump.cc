@@ -25,7 +25,7 @@ class RangeDecoder {
 
   // REQUIRES: the range lies inside the tensor and is not empty.
   absl::StatusOr<std::vector<DumpValue>> Decode(std::uint64_t start, std::uint64_t count) const {
-    return tensor_.scheme == Q4Scheme::kRaw ? DecodeRaw(start, count) : DecodeQuantized(start, count);
+    return !tensor_.quantized() ? DecodeRaw(start, count) : DecodeQuantized(start, count);
   }
 
  private:

@@ -28,10 +28,8 @@ InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint
   entry.dtype = tensor.dtype;
   entry.shape = tensor.shape;
   entry.elems = tensor.elems;
-  entry.quantized = tensor.scheme != Q4Scheme::kRaw;
   entry.encoder = tensor.encoder;
-  entry.block_size = tensor.block_size;
-  entry.nested = tensor.nested;
+  static_cast<QuantFormat&>(entry) = tensor;
   entry.nested_offset = tensor.nested_offset;
   entry.shard = shard;
   entry.has_stats = tensor.has_stats;
@@ -56,7 +54,7 @@ InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint
 // What TreatmentName() looks at, so that the name is made once per treatment.
 using TreatmentKey = std::tuple<Q4Scheme, DType, bool, std::uint32_t, bool>;
 TreatmentKey TreatmentKeyOf(const Q4Tensor& tensor) {
-  const DType dtype = tensor.scheme == Q4Scheme::kRaw ? tensor.dtype : DType::kF32;  // of a quantized tensor: not named
+  const DType dtype = !tensor.quantized() ? tensor.dtype : DType::kF32;  // of a quantized tensor: not named
   return {tensor.scheme, dtype, tensor.encoder == Q4Encoder::kMse, tensor.block_size, tensor.nested};
 }
 
@@ -77,7 +75,7 @@ void SumUpContainer(const Q4Model& model, InspectReport* report) {
     const Q4Tensor& tensor = model.tensor(at);
     InspectTreatment& row = treatments[TreatmentKeyOf(tensor)];
     if (row.tensors == 0) row.treatment = TreatmentName(tensor);
-    row.quantized = tensor.scheme != Q4Scheme::kRaw;
+    row.quantized = tensor.quantized();
     ++row.tensors;
     row.elems += tensor.elems;
     row.stored_bytes += StoredBytes(model.reader(at), tensor);
@@ -140,14 +138,14 @@ void SumUpTensors(InspectReport* report) {
   std::map<std::pair<bool, std::string>, InspectTreatment> treatments;  // quantized ones first
   report->tensor_count = report->tensors.size();
   for (const InspectTensor& tensor : report->tensors) {
-    InspectTreatment& row = treatments[{!tensor.quantized, tensor.treatment}];
+    InspectTreatment& row = treatments[{!tensor.quantized(), tensor.treatment}];
     row.treatment = tensor.treatment;
-    row.quantized = tensor.quantized;
+    row.quantized = tensor.quantized();
     ++row.tensors;
     row.elems += tensor.elems;
     row.stored_bytes += tensor.stored_bytes;
     report->elems += tensor.elems;
-    if (tensor.quantized) {
+    if (tensor.quantized()) {
       report->quantized_elems += tensor.elems;
       report->quantized_bytes += tensor.stored_bytes;
     }

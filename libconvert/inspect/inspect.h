@@ -26,16 +26,13 @@ struct InspectPart {
   std::uint64_t compressed_chunks = 0;
 };
 
-struct InspectTensor {
+struct InspectTensor : QuantFormat {
   std::string name;
   std::string treatment;      // "nf4 b64 dq", "BF16", "bnb nf4 b64 dq"
   DType dtype = DType::kF32;  // of the values; a bitsandbytes weight: of the decoded ones
   Shape shape;
   std::uint64_t elems = 0;
-  bool quantized = false;
   Q4Encoder encoder = Q4Encoder::kNone;
-  std::uint32_t block_size = 0;
-  bool nested = false;
   float nested_offset = 0;
   std::uint64_t stored_bytes = 0;  // of all its parts, as they lie in the file
   std::uint64_t offset = 0;        // of the first byte, in shard `shard`

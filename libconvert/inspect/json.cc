@@ -17,8 +17,8 @@ Json TensorJson(const InspectTensor& tensor, bool with_stats) {
   json["dtype"] = DTypeName(tensor.dtype);
   json["shape"] = tensor.shape;
   json["elems"] = tensor.elems;
-  json["quantized"] = tensor.quantized;
-  if (tensor.quantized) {
+  json["quantized"] = tensor.quantized();
+  if (tensor.quantized()) {
     json["encoder"] = EncoderName(tensor.encoder);
     json["block_size"] = tensor.block_size;
     json["nested"] = tensor.nested;

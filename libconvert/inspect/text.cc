@@ -11,6 +11,7 @@
 #include "libconvert/base/text_table.h"
 #include "libconvert/inspect/tree.h"
 #include "libconvert/model/provenance_view.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
@@ -114,7 +115,7 @@ std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const M
   for (const InspectTensor* tensor : tensors) {
     if (tensor->has_stats) {
       add(tensor->stats, Printable(tensor->name, kWholeName));
-    } else if (tensor->quantized) {
+    } else if (tensor->quantized()) {
       ++without;
     }
   }
@@ -125,8 +126,8 @@ std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const M
 }
 
 // One line per code, in the order of the code values, with a bar.
-std::string HistogramText(CodeBook book, const std::array<std::uint64_t, 16>& hist, const TextStyle& style) {
-  const auto values = CodeValues(book);
+std::string HistogramText(const Scheme& scheme, const std::array<std::uint64_t, 16>& hist, const TextStyle& style) {
+  const auto values = scheme.code_values();
   std::array<std::size_t, 16> order;
   for (std::size_t code = 0; code < order.size(); ++code) order[code] = code;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
@@ -145,24 +146,20 @@ std::string HistogramText(CodeBook book, const std::array<std::uint64_t, 16>& hi
   return table.Text(style);
 }
 
-bool UsesBook(const InspectTensor& tensor, CodeBook book) {
-  return tensor.treatment.starts_with(book == CodeBook::kNf4 ? "nf4" : "fp4");
-}
-
 std::string HistogramsText(const std::vector<const InspectTensor*>& tensors, const TextStyle& style) {
   std::string text;
-  for (const CodeBook book : {CodeBook::kNf4, CodeBook::kFp4}) {
+  for (const Scheme& scheme : Schemes()) {
     Q4Stats total;
     std::uint64_t counted = 0;
     for (const InspectTensor* tensor : tensors) {
-      if (!tensor->has_stats || !UsesBook(*tensor, book)) continue;
+      if (!tensor->has_stats || tensor->scheme != scheme.id) continue;
       ++counted;
       for (std::size_t code = 0; code < total.hist.size(); ++code) total.hist[code] += tensor->stats.hist[code];
     }
     if (counted == 0) continue;
-    text += fmt::format("codes of {} {} tensors, {:.4f} bits of entropy per code\n", counted,
-                        book == CodeBook::kNf4 ? "nf4" : "fp4", CodeEntropyBits(total));
-    text += HistogramText(book, total.hist, style);
+    text += fmt::format("codes of {} {} tensors, {:.4f} bits of entropy per code\n", counted, scheme.name(),
+                        CodeEntropyBits(total));
+    text += HistogramText(scheme, total.hist, style);
   }
   return text.empty() ? "no tensor has recorded code counts\n" : text;
 }
@@ -219,8 +216,7 @@ std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& styl
   text += Field("blocks", fmt::format("{} zero, {} tiny", Grouped(stats.zero_blocks), Grouped(stats.tiny_blocks)));
   text += Field("elements", fmt::format("{} clipped, {} overflowing", Grouped(stats.clipped), Grouped(stats.overflow)));
   text += Field("entropy", fmt::format("{:.4f} bits per code", CodeEntropyBits(stats)));
-  return text + "\n" +
-         HistogramText(UsesBook(tensor, CodeBook::kNf4) ? CodeBook::kNf4 : CodeBook::kFp4, stats.hist, style);
+  return text + "\n" + HistogramText(SchemeOf(tensor), stats.hist, style);
 }
 
 std::string DumpText(const std::vector<DumpValue>& dump) {

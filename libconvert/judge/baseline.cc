@@ -47,7 +47,7 @@ std::map<std::pair<Scope, std::string>, double> NmseBySubject(const VerifyReport
   std::map<std::pair<Scope, std::string>, double> nmse;
   for (const VerifyTensor& tensor : report.tensors) {
     double value = 0;
-    if (tensor.scheme != Q4Scheme::kRaw) value = tensor.has_stats ? Derive(tensor.stats).nmse : kNone;
+    if (tensor.quantized()) value = tensor.has_stats ? Derive(tensor.stats).nmse : kNone;
     nmse[{Scope::kTensor, tensor.name}] = value;
   }
   for (const VerifyGroup& group : report.groups) {

@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "libconvert/judge/gate_issues.h"
 #include "libconvert/model/stats.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
@@ -68,9 +69,10 @@ absl::Status ReadScope(const GateRuleSource& text, const Json& value, GateRule* 
 }
 
 absl::Status ReadType(const GateRuleSource& text, const Json& value, GateRule* rule) {
-  if (value == "nf4") rule->scheme = Q4Scheme::kNf4;
-  if (value == "fp4") rule->scheme = Q4Scheme::kFp4;
-  return rule->scheme ? absl::OkStatus() : text.Wrong("type", value, "\"nf4\" or \"fp4\"");
+  const Scheme* scheme = value.is_string() ? FindScheme(value.get_ref<const std::string&>()) : nullptr;
+  if (scheme == nullptr) return text.Wrong("type", value, SchemeNamesText());
+  rule->scheme = scheme->id;
+  return absl::OkStatus();
 }
 
 absl::Status ReadBlockSize(const GateRuleSource& text, const Json& value, GateRule* rule) {

@@ -40,7 +40,7 @@ struct Subject {
 std::vector<Subject> SubjectsOf(const VerifyReport& report) {
   std::vector<Subject> subjects;
   for (const VerifyTensor& tensor : report.tensors) {
-    if (tensor.scheme == Q4Scheme::kRaw) continue;
+    if (!tensor.quantized()) continue;
     subjects.push_back({Scope::kTensor, tensor.name, &tensor, tensor.has_stats ? &tensor.stats : nullptr});
   }
   for (const VerifyGroup& group : report.groups) {

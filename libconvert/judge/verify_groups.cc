@@ -13,10 +13,8 @@ VerifyTensor DescribeTensor(const Q4Index& index, const Q4Tensor& tensor) {
   entry.name = tensor.name;
   entry.shape = tensor.shape;
   entry.dtype = tensor.dtype;
-  entry.scheme = tensor.scheme;
+  static_cast<QuantFormat&>(entry) = tensor;
   entry.encoder = tensor.encoder;
-  entry.block_size = tensor.block_size;
-  entry.nested = tensor.nested;
   entry.elems = tensor.elems;
   for (const Q4PartEntry& part : tensor.parts()) {
     for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
@@ -43,7 +41,7 @@ void SumUpStats(VerifyReport* report) {
   std::map<std::string, ModelStats, bool (*)(std::string_view, std::string_view)> layers(NaturalLess);
   std::map<std::string, ModelStats> roles;
   for (const VerifyTensor& tensor : report->tensors) {
-    if (tensor.scheme == Q4Scheme::kRaw || !tensor.has_stats) continue;
+    if (!tensor.quantized() || !tensor.has_stats) continue;
     AddTensor(tensor.name, tensor.stats, &report->model);
     if (!tensor.layer.empty()) AddTensor(tensor.name, tensor.stats, &layers[tensor.layer]);
     if (!tensor.role.empty()) AddTensor(tensor.name, tensor.stats, &roles[tensor.role]);

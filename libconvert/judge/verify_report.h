@@ -37,14 +37,11 @@ struct WorstBlock {
 inline constexpr std::size_t kWorstBlocks = 3;    // of each tensor
 inline constexpr std::size_t kWorstElements = 4;  // of each block
 
-struct VerifyTensor {
+struct VerifyTensor : QuantFormat {
   std::string name;
   Shape shape;
   DType dtype = DType::kF32;  // of the source
-  Q4Scheme scheme = Q4Scheme::kRaw;
   Q4Encoder encoder = Q4Encoder::kNone;
-  std::uint32_t block_size = 0;
-  bool nested = false;
   std::uint64_t elems = 0;
   std::uint64_t stored_bytes = 0;    // of all its parts, as they lie in the file
   std::string layer, role;           // the groups it belongs to (tensor_groups.h); "" for none

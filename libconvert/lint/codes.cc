@@ -8,20 +8,13 @@ namespace {
 
 constexpr std::uint64_t kEnoughElems = 4096;  // below, counts say nothing
 
-struct Extremes {
-  std::uint8_t low, high;
-};
-constexpr Extremes ExtremesOf(CodeBook book) { return book == CodeBook::kNf4 ? Extremes{0, 15} : Extremes{11, 3}; }
-
-bool IsZeroCode(CodeBook book, std::uint8_t code) { return book == CodeBook::kNf4 ? code == 7 : (code & 7) == 0; }
-
 // The share of codes that would have to be renamed to make the histogram symmetric under x -> -x: 0 symmetric, 1 not at
 // all. NF4 has no mirror image of its zero and unequal steps, so its symmetric data do not give 0.
-double Asymmetry(CodeBook book, const CodeEvidence& evidence) {
+double Asymmetry(const Scheme& scheme, const CodeEvidence& evidence) {
   std::uint64_t difference = 0;
-  for (std::size_t code = 0; code < 8; ++code) {
+  for (std::uint8_t code = 0; code < 8; ++code) {
     const std::uint64_t a = evidence.hist[code];
-    const std::uint64_t b = evidence.hist[book == CodeBook::kNf4 ? 15 - code : code + 8];
+    const std::uint64_t b = evidence.hist[scheme.mirror(code)];
     difference += a > b ? a - b : b - a;
   }
   return evidence.elems == 0 ? 0 : static_cast<double>(difference) / static_cast<double>(evidence.elems);
@@ -50,13 +43,14 @@ struct RunOfCodes {
   std::uint64_t extremes = 0;
   bool not_zero = false;  // any code
 };
-RunOfCodes Look(CodeBook book, std::span<const std::uint8_t> bytes) {
-  const Extremes extremes = ExtremesOf(book);
+RunOfCodes Look(const Scheme& scheme, std::span<const std::uint8_t> bytes) {
+  const auto values = scheme.code_values();
+  const std::uint8_t lowest = scheme.lowest_code(), highest = scheme.highest_code();
   RunOfCodes run;
   for (const std::uint8_t byte : bytes) {
     for (const std::uint8_t code : {static_cast<std::uint8_t>(byte >> 4), static_cast<std::uint8_t>(byte & 15)}) {
-      run.extremes += code == extremes.low || code == extremes.high;
-      run.not_zero |= !IsZeroCode(book, code);
+      run.extremes += code == lowest || code == highest;
+      run.not_zero |= values[code] != 0;
     }
   }
   return run;
@@ -64,10 +58,10 @@ RunOfCodes Look(CodeBook book, std::span<const std::uint8_t> bytes) {
 
 }  // namespace
 
-CodeEvidence GatherCodeEvidence(CodeBook book, std::span<const std::uint8_t> codes, std::uint32_t block_size) {
+CodeEvidence GatherCodeEvidence(const Scheme& scheme, std::span<const std::uint8_t> codes, std::uint32_t block_size) {
   CodeEvidence evidence;
   evidence.elems = 2 * codes.size();
-  const auto values = CodeValues(book);
+  const auto values = scheme.code_values();
   Correlation within, next, outer;
   for (std::size_t i = 0; i < codes.size(); ++i) {
     const double high = values[codes[i] >> 4], low = values[codes[i] & 15];
@@ -84,8 +78,8 @@ CodeEvidence GatherCodeEvidence(CodeBook book, std::span<const std::uint8_t> cod
 
   const std::size_t half_bytes = block_size / 4;
   for (std::size_t at = 0; at + 2 * half_bytes <= codes.size(); at += 2 * half_bytes) {
-    const RunOfCodes first = Look(book, codes.subspan(at, half_bytes));
-    const RunOfCodes second = Look(book, codes.subspan(at + half_bytes, half_bytes));
+    const RunOfCodes first = Look(scheme, codes.subspan(at, half_bytes));
+    const RunOfCodes second = Look(scheme, codes.subspan(at + half_bytes, half_bytes));
     if (!first.not_zero && !second.not_zero) continue;
     ++evidence.blocks;
     evidence.extremes += first.extremes + second.extremes;
@@ -96,13 +90,15 @@ CodeEvidence GatherCodeEvidence(CodeBook book, std::span<const std::uint8_t> cod
   return evidence;
 }
 
-bool LooksLikeOtherBook(CodeBook book, const CodeEvidence& evidence) {
+bool LooksLikeOtherScheme(const Scheme& scheme, const CodeEvidence& evidence) {
   if (evidence.elems < kEnoughElems) return false;
-  const CodeBook other = book == CodeBook::kNf4 ? CodeBook::kFp4 : CodeBook::kNf4;
   // Normal, uniform, Laplace and t-distributed weights: 0.00 to 0.01 for FP4 read as FP4, 0.24 to 0.37 read as NF4;
   // 0.04 to 0.19 for NF4 read as NF4, 0.28 to 0.71 read as FP4. What is skewed or sparse is so for both.
-  const double declared = Asymmetry(book, evidence), as_other = Asymmetry(other, evidence);
-  return declared > 0.2 && as_other < 0.4 * declared;
+  const double declared = Asymmetry(scheme, evidence);
+  if (declared <= 0.2) return false;
+  return std::any_of(Schemes().begin(), Schemes().end(), [&](const Scheme& other) {
+    return other.id != scheme.id && Asymmetry(other, evidence) < 0.4 * declared;
+  });
 }
 
 bool LooksLikeSmallerBlocks(const CodeEvidence& evidence, std::uint32_t block_size) {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <span>
 
-#include "kernels/kernels.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 
@@ -24,14 +24,14 @@ struct CodeEvidence {
 };
 
 // `codes` are whole bytes of two codes, the first in the high half. REQUIRES: IsBlockSize(block_size).
-CodeEvidence GatherCodeEvidence(CodeBook book, std::span<const std::uint8_t> codes, std::uint32_t block_size);
+CodeEvidence GatherCodeEvidence(const Scheme& scheme, std::span<const std::uint8_t> codes, std::uint32_t block_size);
 
 // The judgements. Each is a threshold on counts, chosen so that weights of any distribution that was encoded as
 // declared pass; docs/lint.md says how sure each is.
 
-// The codes are symmetric as the other book's are, and not as this one's: the code of x and that of -x are used about
-// equally often by weights with a symmetric distribution.
-bool LooksLikeOtherBook(CodeBook book, const CodeEvidence& evidence);
+// The codes are symmetric as those of another scheme are, and not as this one's: the code of x and that of -x are used
+// about equally often by weights with a symmetric distribution.
+bool LooksLikeOtherScheme(const Scheme& scheme, const CodeEvidence& evidence);
 // Every half block has an extreme code, where chance would leave many without.
 bool LooksLikeSmallerBlocks(const CodeEvidence& evidence, std::uint32_t block_size);
 // Neighbours correlate, but across bytes only in the order of swapped codes.

@@ -15,6 +15,7 @@
 #include "formats/exchange/bnb.h"
 #include "libconvert/lint/lint_issues.h"
 #include "libconvert/scheme/quant_settings.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
@@ -104,7 +105,7 @@ class ConfigLint {
 
   void Quantization() {
     const std::size_t quantized = static_cast<std::size_t>(
-        std::count_if(weights_.begin(), weights_.end(), [](const LintWeight& weight) { return weight.quantized; }));
+        std::count_if(weights_.begin(), weights_.end(), [](const LintWeight& weight) { return weight.quantized(); }));
     const auto at = config_.find("quantization_config");
     if (at == config_.end() || !at->is_object()) {
       if (quantized != 0) findings_.Add(kLintConfigNotQuantized, "config.json", fmt::format("{} weights", quantized));
@@ -182,8 +183,8 @@ class ConfigLint {
     const std::optional<bool> nested = Bool(quantization, "bnb_4bit_use_double_quant");
     const std::string storage = Text(quantization, "bnb_4bit_quant_storage");
     for (const LintWeight& weight : weights_) {
-      if (!weight.quantized) continue;
-      const std::string_view book = CodeBookName(weight.book);
+      if (!weight.quantized()) continue;
+      const std::string_view book = Q4SchemeName(weight.scheme);
       if (!type.empty() && type != book) findings_.Add(kLintConfigType, weight.name, GotExpected(type, book));
       if (nested && *nested != weight.nested) {
         findings_.Add(kLintConfigDoubleQuant, weight.name,
@@ -201,14 +202,14 @@ class ConfigLint {
     constexpr std::string_view kWeight = ".weight";
     std::set<std::string> quantized_roles;
     for (const LintWeight& weight : weights_) {
-      if (weight.quantized) quantized_roles.insert(RoleOf(weight.name));
+      if (weight.quantized()) quantized_roles.insert(RoleOf(weight.name));
     }
     for (const LintWeight& weight : weights_) {
       if (!weight.name.ends_with(kWeight)) continue;
       const std::string_view module = std::string_view(weight.name).substr(0, weight.name.size() - kWeight.size());
       const bool listed = skipped.Matches(module);
-      if (weight.quantized && listed) findings_.Add(kLintSkipButQuantized, weight.name);
-      if (!weight.quantized && !listed && IsQuantizable(weight.dtype) && weight.shape.size() == 2 &&
+      if (weight.quantized() && listed) findings_.Add(kLintSkipButQuantized, weight.name);
+      if (!weight.quantized() && !listed && IsQuantizable(weight.dtype) && weight.shape.size() == 2 &&
           quantized_roles.contains(RoleOf(weight.name))) {
         findings_.Add(kLintSkipNotListed, weight.name);
       }

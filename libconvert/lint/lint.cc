@@ -16,6 +16,7 @@
 #include "libconvert/lint/weights.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/model/stats_json.h"
+#include "libconvert/scheme/scheme.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -39,7 +40,7 @@ std::vector<float> Floats(const std::vector<std::uint8_t>& bytes) {
 
 absl::Status LintContainerTensor(const Q4Reader& reader, const Q4Tensor& tensor, std::uint64_t* bytes_read,
                                  LintFindings* findings) {
-  if (tensor.scheme == Q4Scheme::kRaw) {
+  if (!tensor.quantized()) {
     if (!IsQuantizable(tensor.dtype)) return absl::OkStatus();
     Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> data, ReadFirstChunk(reader, tensor, Q4Part::kData, bytes_read));
     data.resize(std::min<std::size_t>(data.size(), kLintValueBytes));
@@ -47,8 +48,7 @@ absl::Status LintContainerTensor(const Q4Reader& reader, const Q4Tensor& tensor,
     return absl::OkStatus();
   }
   LintCodes weight;
-  weight.book = tensor.scheme == Q4Scheme::kNf4 ? CodeBook::kNf4 : CodeBook::kFp4;
-  weight.block_size = tensor.block_size;
+  static_cast<QuantFormat&>(weight) = tensor;
   weight.absmax_encoder = tensor.encoder == Q4Encoder::kAbsmax;
   std::vector<float> scales;
   if (tensor.nested) {
@@ -78,11 +78,9 @@ absl::Status LintContainer(FileSystem& fs, const std::string& path, LintFindings
   std::vector<LintWeight> weights;
   for (const Q4Model::Location& at : model->tensors()) {
     const Q4Tensor& tensor = model->tensor(at);
-    const bool quantized = tensor.scheme != Q4Scheme::kRaw;
-    weights.push_back({tensor.name, tensor.shape, tensor.dtype, quantized,
-                       tensor.scheme == Q4Scheme::kFp4 ? CodeBook::kFp4 : CodeBook::kNf4, tensor.nested});
+    weights.push_back({tensor, tensor.name, tensor.shape, tensor.dtype});
     ++report->tensors;
-    report->quantized += quantized;
+    report->quantized += tensor.quantized();
     Q4_RETURN_IF_ERROR(LintContainerTensor(model->reader(at), tensor, &report->bytes_read, findings));
   }
   const Q4Index& first = model->shards().front()->index();
@@ -101,7 +99,7 @@ absl::Status LintCheckpoint(FileSystem& fs, const std::string& path, const LintO
   Q4_ASSIGN_OR_RETURN(LintFiles files, LintFiles::Open(fs, path, links, findings));
   Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights, LintCheckpointWeights(&files, findings));
   report->tensors = weights.size();
-  for (const LintWeight& weight : weights) report->quantized += weight.quantized;
+  for (const LintWeight& weight : weights) report->quantized += weight.quantized();
   report->format = report->quantized != 0 ? "bitsandbytes" : "safetensors";
   report->bytes_read = files.bytes_read();
   if (files.config()) {

@@ -8,6 +8,7 @@
 #include "libconvert/lint/lint_issues.h"
 #include "libconvert/lint/weights.h"
 #include "libconvert/scheme/quant_settings.h"
+#include "libconvert/scheme/scheme.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -54,10 +55,10 @@ void LintZeroScales(std::string_view name, const LintCodes& weight, LintFindings
 
 void LintCodesOf(std::string_view name, const LintCodes& weight, LintFindings* findings) {
   LintZeroScales(name, weight, findings);
-  const CodeEvidence evidence = GatherCodeEvidence(weight.book, weight.codes, weight.block_size);
-  if (LooksLikeOtherBook(weight.book, evidence)) {
+  const CodeEvidence evidence = GatherCodeEvidence(SchemeOf(weight), weight.codes, weight.block_size);
+  if (LooksLikeOtherScheme(SchemeOf(weight), evidence)) {
     findings->Add(kLintCodeType, name,
-                  fmt::format("declared {}, {} codes judged", CodeBookName(weight.book), evidence.elems));
+                  fmt::format("declared {}, {} codes judged", Q4SchemeName(weight.scheme), evidence.elems));
   }
   if (LooksSwapped(evidence)) {
     findings->Add(kLintNibbleOrder, name,

@@ -12,6 +12,7 @@
 #include "formats/exchange/bnb.h"
 #include "libconvert/lint/lint_issues.h"
 #include "libconvert/model/bnb_quant_state.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
@@ -107,7 +108,7 @@ class WeightLint {
         tensor.name.ends_with(".weight")) {
       findings_.Add(kLintQuantStateMissing, tensor.name, "no absmax and no quant_map either");
     }
-    weights_.push_back({tensor.name, tensor.shape, tensor.dtype});
+    weights_.push_back({{}, tensor.name, tensor.shape, tensor.dtype});
     if (!IsQuantizable(tensor.dtype)) return absl::OkStatus();
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, files_.ReadStart(tensor, kLintValueBytes));
     LintPlainValues(tensor.name, tensor.dtype, bytes, &findings_);
@@ -127,7 +128,7 @@ class WeightLint {
 
     Q4_ASSIGN_OR_RETURN(const std::optional<BnbQuantState> state, ReadState(name, *parts.states.front()));
     if (!state) return absl::OkStatus();
-    weights_.push_back({name, state->shape, parts.codes->dtype, true, state->book, state->nested});
+    weights_.push_back({*state, name, state->shape, parts.codes->dtype});
     CheckNesting(name, parts, *state);
     if (!CheckSizes(name, parts, *state)) return absl::OkStatus();
     Q4_RETURN_IF_ERROR(CheckMaps(name, parts, *state));
@@ -145,7 +146,7 @@ class WeightLint {
         ParseBnbQuantState({reinterpret_cast<const char*>(text.data()), text.size()}, &problem);
     if (!state) {
       findings_.Add(kLintQuantStateMalformed, name, problem);
-    } else if (!tensor.name.ends_with(state->book == CodeBook::kNf4 ? "__nf4" : "__fp4")) {
+    } else if (!tensor.name.ends_with("__" + std::string(BnbQuantTypeName(state->scheme)))) {
       findings_.Add(kLintQuantStateMalformed, name, "its key '" + tensor.name + "' names another type");
     }
     return state;
@@ -183,7 +184,7 @@ class WeightLint {
       }
     };
     check(parts.absmax, "absmax", state.nested ? DType::kU8 : DType::kF32, state.blocks(), kLintScaleCount);
-    check(parts.quant_map, "quant_map", DType::kF32, CodeValues(state.book).size(), kLintPartType);
+    check(parts.quant_map, "quant_map", DType::kF32, SchemeOf(state).code_values().size(), kLintPartType);
     if (state.nested) {
       check(parts.nested_absmax, "nested_absmax", DType::kF32, GroupCount(state.blocks()), kLintScaleCount);
       check(parts.nested_map, "nested_quant_map", DType::kF32, NestedMap().size(), kLintPartType);
@@ -202,11 +203,11 @@ class WeightLint {
   absl::Status CheckMaps(const std::string& name, const Parts& parts, const BnbQuantState& state) {
     if (parts.quant_map != nullptr) {
       Q4_ASSIGN_OR_RETURN(const std::vector<float> map, ReadFloats(*parts.quant_map));
-      const CodeBook other = state.book == CodeBook::kNf4 ? CodeBook::kFp4 : CodeBook::kNf4;
-      if (!IsSameBnbTable(map, CodeValues(state.book))) {
-        findings_.Add(
-            kLintQuantMap, name,
-            IsSameBnbTable(map, CodeValues(other)) ? "it is that of the other type" : "it is of neither type");
+      if (!IsSameBnbTable(map, SchemeOf(state).code_values())) {
+        const bool is_another = std::any_of(Schemes().begin(), Schemes().end(), [&map](const Scheme& other) {
+          return IsSameBnbTable(map, other.code_values());
+        });
+        findings_.Add(kLintQuantMap, name, is_another ? "it is that of the other type" : "it is of neither type");
       }
     }
     if (state.nested && parts.nested_map != nullptr) {
@@ -217,7 +218,7 @@ class WeightLint {
   }
 
   absl::Status CheckNumbers(const std::string& name, const Parts& parts, const BnbQuantState& state) {
-    LintCodes weight{state.book, state.block_size, true, {}, {}};
+    LintCodes weight{state, true, {}, {}};
     std::vector<float> scales;
     if (parts.absmax != nullptr && !state.nested) {
       Q4_ASSIGN_OR_RETURN(scales, ReadFloats(*parts.absmax));
@@ -230,7 +231,7 @@ class WeightLint {
     if (state.elems % 2 != 0) {
       if (bytes.size() == parts.codes->bytes) weight.codes = weight.codes.first(bytes.size() - 1);
       Q4_ASSIGN_OR_RETURN(const std::uint8_t last, files_.ReadLastByte(*parts.codes));
-      const int zero = state.book == CodeBook::kNf4 ? 7 : 0;
+      const int zero = FindQ4Layout(state.scheme)->zero_code;
       if ((last & 15) != zero) {
         findings_.Add(kLintPadding, name, GotExpected(fmt::to_string(last & 15), fmt::to_string(zero)));
       }

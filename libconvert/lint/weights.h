@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "formats/q4/scheme_layout.h"
 #include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
 #include "libconvert/lint/files.h"
@@ -16,19 +17,14 @@
 namespace q4 {
 
 // A weight as the rules on config.json see it.
-struct LintWeight {
+struct LintWeight : QuantFormat {
   std::string name;
   Shape shape;                // logical
   DType dtype = DType::kF32;  // stored; of a bitsandbytes weight: that its codes pose as
-  bool quantized = false;
-  CodeBook book = CodeBook::kNf4;  // if quantized
-  bool nested = false;
 };
 
 // The start of one quantized weight, decoded as far as the rules need it.
-struct LintCodes {
-  CodeBook book = CodeBook::kNf4;
-  std::uint32_t block_size = 0;
+struct LintCodes : QuantFormat {
   bool absmax_encoder = true;           // false: known to be another, which need not use extreme codes
   std::span<const std::uint8_t> codes;  // from the first on
   std::span<const float> scales;        // decoded, from the first block on; may be fewer or more than codes' blocks

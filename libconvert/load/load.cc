@@ -16,6 +16,7 @@
 #include "libconvert/load/lane.h"
 #include "libconvert/load/load_issues.h"
 #include "libconvert/load/runs.h"
+#include "libconvert/scheme/dtype_bridge.h"
 
 namespace q4 {
 namespace {
@@ -74,10 +75,6 @@ DType ValuesType(const Q4Tensor& tensor, LoadForm form) {
       break;
   }
   return tensor.dtype;
-}
-
-FloatType KernelType(DType dtype) {
-  return dtype == DType::kF32 ? FloatType::kF32 : dtype == DType::kF16 ? FloatType::kF16 : FloatType::kBF16;
 }
 
 absl::Status CheckOptions(const LoadOptions& options) {
@@ -236,9 +233,8 @@ class Loader {
       if (!plan.dequantize) continue;
       const Q4Tensor& tensor = model_.tensor(plan.at);
       DequantizeJob& job = jobs.emplace_back();
-      job.book = tensor.scheme == Q4Scheme::kNf4 ? CodeBook::kNf4 : CodeBook::kFp4;
+      static_cast<QuantFormat&>(job) = tensor;
       job.elems = tensor.elems;
-      job.block_size = tensor.block_size;
       job.codes = PartAt(plan, 0);
       if (tensor.nested) {
         job.scale_codes = PartAt(plan, 1);
@@ -248,7 +244,7 @@ class Loader {
       } else {
         job.scales = reinterpret_cast<const float*>(PartAt(plan, 1));
       }
-      job.out_type = KernelType(ValuesType(tensor, options_.form));
+      job.out_type = FloatTypeOf(ValuesType(tensor, options_.form));
       job.out = loaded_.memory->data() + plan.values;
     }
     return jobs.empty() ? absl::OkStatus() : memory_.Dequantize(jobs, threads_);
@@ -265,7 +261,7 @@ class Loader {
       tensor.entry = model_.tensor(plan.at);
       tensor.dtype = tensor.entry.dtype;
       if (tensor.entry.elems == 0) continue;
-      if (plan.dequantize || tensor.entry.scheme == Q4Scheme::kRaw) {
+      if (plan.dequantize || !tensor.entry.quantized()) {
         if (plan.dequantize) tensor.dtype = ValuesType(tensor.entry, options_.form);
         tensor.values = base + (plan.dequantize ? plan.values : plan.parts[0]);
         tensor.value_bytes = tensor.entry.elems * ItemSize(tensor.dtype);

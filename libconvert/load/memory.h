@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "formats/q4/scheme_layout.h"
 #include "kernels/kernels.h"
 
 namespace q4 {
@@ -45,10 +46,8 @@ class CopyQueue {
 };
 
 // One tensor to be dequantized (numerics Q6). All pointers but `offset` are into memory of the same LoadMemory.
-struct DequantizeJob {
-  CodeBook book = CodeBook::kNf4;
+struct DequantizeJob : QuantFormat {
   std::uint64_t elems = 0;
-  std::uint32_t block_size = 0;
   const std::uint8_t* codes = nullptr;
   const float* scales = nullptr;  // null: nested
   const std::uint8_t* scale_codes = nullptr;

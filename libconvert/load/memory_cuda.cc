@@ -9,6 +9,7 @@
 #include "libconvert/engine/device_issues.h"
 #include "libconvert/load/load_issues.h"
 #include "libconvert/load/memory.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
@@ -109,7 +110,7 @@ class CudaMemory final : public LoadMemory {
     absl::Status status;
     for (const DequantizeJob& job : jobs) {
       cuda::DequantizeArgs args;
-      args.book = job.book;
+      args.book = CodeBookOf(job);
       args.codes = job.codes;
       args.scales = job.scales;
       args.nested = {job.scale_codes, job.scales2, job.offset_word};

@@ -11,6 +11,7 @@
 #include "libconvert/base/parallel.h"
 #include "libconvert/load/load_issues.h"
 #include "libconvert/load/memory.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
@@ -43,7 +44,7 @@ void DequantizeSlab(const KernelTable& kernels, const SlabOfJob& slab) {
                               job.offset, decoded.data());
     scales = decoded.data();
   }
-  kernels.dequantize(job.book, job.codes + slab.first / 2, scales, elems, job.block_size, job.out_type,
+  kernels.dequantize(CodeBookOf(job), job.codes + slab.first / 2, scales, elems, job.block_size, job.out_type,
                      job.out + slab.first * FloatSize(job.out_type));
 }
 

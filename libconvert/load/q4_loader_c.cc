@@ -96,7 +96,7 @@ void Describe(const q4::LoadedTensor& from, q4_tensor* to) {
   to->values = from.values;
   to->value_bytes = from.value_bytes;
   if (entry.scheme == q4::Q4Scheme::kRaw) return;
-  to->scheme = entry.scheme == q4::Q4Scheme::kNf4 ? "nf4" : "fp4";
+  to->scheme = q4::Q4SchemeName(entry.scheme).data();  // of the table: it ends in a 0
   to->block_size = entry.block_size;
   to->blocks = entry.blocks();
   to->codes = from.codes;

@@ -10,6 +10,7 @@
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/exchange/bnb.h"
 
 namespace q4 {
 namespace {
@@ -42,8 +43,9 @@ std::string Fill(const Json& json, BnbQuantState* state) {
     if (std::find(kMembers.begin(), kMembers.end(), key) == kMembers.end()) return "unknown member '" + key + "'";
   }
   const std::string type = TextOf(FindMember(json, "quant_type"));
-  if (type != "nf4" && type != "fp4") return "quant_type " + GotExpected("'" + type + "'", "nf4 or fp4");
-  state->book = type == "nf4" ? CodeBook::kNf4 : CodeBook::kFp4;
+  const std::optional<Q4Scheme> scheme = SchemeOfBnbType(type);
+  if (!scheme) return "quant_type " + GotExpected("'" + type + "'", "nf4 or fp4");
+  state->scheme = *scheme;
 
   const std::string dtype = TextOf(FindMember(json, "dtype"));
   if (dtype == "float32") {

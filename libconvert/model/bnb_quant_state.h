@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 
+#include "formats/q4/scheme_layout.h"
 #include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
 
@@ -16,17 +17,14 @@ namespace q4 {
 inline constexpr std::string_view kBnbQuantStateInfix = ".quant_state.bitsandbytes__";
 inline constexpr std::uint64_t kBnbQuantStateBytes = 64u << 10;  // the most that is read; real ones have about 200
 
-struct BnbQuantState {
-  CodeBook book = CodeBook::kNf4;
+struct BnbQuantState : QuantFormat {
   DType dtype = DType::kF32;  // of the decoded values
   Shape shape;                // logical
   std::uint64_t elems = 0;
-  std::uint32_t block_size = 0;
-  bool nested = false;
   std::uint64_t nested_block_size = 0;
   double nested_offset = 0;
 
-  std::uint64_t blocks() const { return BlockCount(elems, block_size); }
+  std::uint64_t blocks() const { return BlocksOf(elems); }
 };
 
 // The description in `text`, members in any order; nullopt, with the reason in *problem, if a loader could not use it.

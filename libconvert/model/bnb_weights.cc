@@ -8,6 +8,7 @@
 #include "formats/q4/parts.h"
 #include "kernels/kernels.h"
 #include "libconvert/model/model_issues.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
@@ -72,7 +73,7 @@ absl::Status CheckBnbWeight(const Checkpoint& checkpoint, const BnbWeight& weigh
     return Unusable(checkpoint, weight, fmt::format("{} holds other values than the library's", what));
   };
   Q4_RETURN_IF_ERROR(check_size(weight.codes, "codes", Q4PartRawBytes(tensor, Q4Part::kCodes)));
-  Q4_RETURN_IF_ERROR(check_table(weight.quant_map, "quant_map", CodeValues(weight.state.book)));
+  Q4_RETURN_IF_ERROR(check_table(weight.quant_map, "quant_map", SchemeOf(weight.state).code_values()));
   if (!weight.state.nested) return check_size(weight.absmax, "absmax", Q4PartRawBytes(tensor, Q4Part::kScales));
   Q4_RETURN_IF_ERROR(check_size(weight.absmax, "absmax", Q4PartRawBytes(tensor, Q4Part::kScaleCodes)));
   Q4_RETURN_IF_ERROR(check_size(weight.nested_absmax, "nested_absmax", Q4PartRawBytes(tensor, Q4Part::kScales2)));
@@ -86,10 +87,8 @@ Q4Tensor Q4TensorOf(const BnbWeight& weight) {
   tensor.dtype = state.dtype;
   tensor.shape = state.shape;
   tensor.elems = state.elems;
-  tensor.scheme = state.book == CodeBook::kNf4 ? Q4Scheme::kNf4 : Q4Scheme::kFp4;
+  static_cast<QuantFormat&>(tensor) = state;
   tensor.encoder = Q4Encoder::kAbsmax;
-  tensor.block_size = state.block_size;
-  tensor.nested = state.nested;
   tensor.nested_offset = static_cast<float>(state.nested_offset);
   return tensor;
 }

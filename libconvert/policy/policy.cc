@@ -39,9 +39,9 @@ void Apply(const Recipe& recipe, std::string_view name, Decision& decision) {
   for (std::size_t i = 0; i < recipe.rules.size(); ++i) {
     const RecipeRule& rule = recipe.rules[i];
     if (!rule.match.Matches(name)) continue;
-    if (rule.code_book) decision.settings.code_book = *rule.code_book;
+    if (rule.scheme) decision.settings.scheme = *rule.scheme;
     if (rule.block_size) decision.settings.block_size = *rule.block_size;
-    if (rule.double_quant) decision.settings.double_quant = *rule.double_quant;
+    if (rule.double_quant) decision.settings.nested = *rule.double_quant;
     if (rule.encoder) decision.settings.encoder = *rule.encoder;
     if (rule.keep) {
       decision.quantize = !*rule.keep;

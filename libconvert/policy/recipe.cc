@@ -40,6 +40,14 @@ absl::Status ReadBlockSize(const RecipeRuleSource& rule, const std::string& key,
   return absl::OkStatus();
 }
 
+absl::Status ReadScheme(const RecipeRuleSource& rule, const std::string& key, std::optional<Q4Scheme>& out) {
+  const Json& json = rule.json.at(key);
+  const Scheme* scheme = json.is_string() ? FindScheme(json.get_ref<const std::string&>()) : nullptr;
+  if (scheme == nullptr) return rule.Wrong(key, SchemeNamesText());
+  out = scheme->id;
+  return absl::OkStatus();
+}
+
 // A string that is one of two words.
 template <typename Enum>
 absl::Status ReadWord(const RecipeRuleSource& rule, const std::string& key, std::pair<std::string_view, Enum> first,
@@ -61,8 +69,7 @@ absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
   for (const auto& [key, value] : text.json.items()) {
     if (key == "match") continue;
     if (key == "type") {
-      Q4_RETURN_IF_ERROR(
-          ReadWord<CodeBook>(text, key, {"nf4", CodeBook::kNf4}, {"fp4", CodeBook::kFp4}, rule.code_book));
+      Q4_RETURN_IF_ERROR(ReadScheme(text, key, rule.scheme));
     } else if (key == "block_size") {
       Q4_RETURN_IF_ERROR(ReadBlockSize(text, key, rule.block_size));
     } else if (key == "double_quant") {
@@ -109,7 +116,7 @@ std::string RecipeText(const Recipe& recipe) {
     if (rule.encoder) json["encoder"] = *rule.encoder == Q4Encoder::kMse ? "mse" : "absmax";
     if (rule.keep) json["keep"] = *rule.keep;
     json["match"] = rule.match.text();
-    if (rule.code_book) json["type"] = *rule.code_book == CodeBook::kFp4 ? "fp4" : "nf4";
+    if (rule.scheme) json["type"] = Q4SchemeName(*rule.scheme);
     rules.push_back(std::move(json));
   }
   return Json{{"rules", std::move(rules)}}.dump();

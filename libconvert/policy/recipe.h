@@ -21,7 +21,7 @@ namespace q4 {
 // One rule. What a rule leaves out stays as the rules before it, or the defaults, have it.
 struct RecipeRule {
   NamePattern match;
-  std::optional<CodeBook> code_book;        // "type": "nf4", "fp4"
+  std::optional<Q4Scheme> scheme;           // "type": "nf4", "fp4"
   std::optional<std::uint32_t> block_size;  // 32, 64, ... 4096
   std::optional<bool> double_quant;
   std::optional<Q4Encoder> encoder;  // "absmax", "mse"

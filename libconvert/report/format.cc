@@ -8,15 +8,9 @@ namespace q4 {
 std::string TreatmentOf(const VerifyTensor& tensor) {
   Q4Tensor entry;
   entry.dtype = tensor.dtype;
-  entry.scheme = tensor.scheme;
+  static_cast<QuantFormat&>(entry) = tensor;
   entry.encoder = tensor.encoder;
-  entry.block_size = tensor.block_size;
-  entry.nested = tensor.nested;
   return TreatmentName(entry);
-}
-
-CodeBook CodeBookOf(const VerifyTensor& tensor) {
-  return tensor.scheme == Q4Scheme::kFp4 ? CodeBook::kFp4 : CodeBook::kNf4;
 }
 
 std::string GateRuleText(const GateVerdict& verdict) {

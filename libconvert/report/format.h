@@ -4,16 +4,12 @@
 #include <cstdint>
 #include <string>
 
-#include "kernels/kernels.h"
 #include "libconvert/judge/verify_report.h"
 
 namespace q4 {
 
 // "nf4 b64 dq", "BF16": as q4inspect names it.
 std::string TreatmentOf(const VerifyTensor& tensor);
-
-// The code book that a tensor's codes index. REQUIRES: it is quantized.
-CodeBook CodeBookOf(const VerifyTensor& tensor);
 
 // "max-nmse: nmse at most 0.01", what a gate demands; names are not escaped.
 std::string GateRuleText(const GateVerdict& verdict);

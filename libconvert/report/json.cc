@@ -11,18 +11,6 @@ namespace {
 
 constexpr int kReportVersion = 2;  // 2: groups, gates, scales, worst blocks and more of each tensor
 
-const char* SchemeName(Q4Scheme scheme) {
-  switch (scheme) {
-    case Q4Scheme::kNf4:
-      return "nf4";
-    case Q4Scheme::kFp4:
-      return "fp4";
-    case Q4Scheme::kRaw:
-      break;
-  }
-  return "raw";
-}
-
 // The document itself, or null if it is none.
 Json ProvenanceJsonOf(const std::string& text, const std::string& path) {
   const absl::StatusOr<Json> provenance = ParseJson(text, path, limits::kConfigJsonDepth);
@@ -88,7 +76,7 @@ Json VerifyTensorJson(const VerifyTensor& tensor) {
   json["role"] = TextOrNull(tensor.role);
   json["shape"] = tensor.shape;
   json["dtype"] = DTypeName(tensor.dtype);
-  json["scheme"] = SchemeName(tensor.scheme);
+  json["scheme"] = Q4SchemeName(tensor.scheme);
   json["encoder"] = EncoderName(tensor.encoder);
   json["block_size"] = tensor.block_size;
   json["nested"] = tensor.nested;
@@ -98,7 +86,7 @@ Json VerifyTensorJson(const VerifyTensor& tensor) {
   json["compared"] = tensor.compared;
   json["compared_elems"] = tensor.compared_elems;
   json["stats"] = tensor.has_stats ? StatsJson(tensor.stats) : Json(nullptr);
-  json["scales"] = tensor.scheme == Q4Scheme::kRaw ? Json(nullptr) : SpreadJson(tensor.scales);
+  json["scales"] = !tensor.quantized() ? Json(nullptr) : SpreadJson(tensor.scales);
   json["worst_blocks"] = Json::array();
   for (const WorstBlock& block : tensor.worst_blocks) json["worst_blocks"].push_back(WorstBlockJson(block));
   return json;

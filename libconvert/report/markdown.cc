@@ -65,7 +65,7 @@ class Rows {
 std::string Summary(const VerifyReport& report) {
   std::uint64_t quantized = 0, compared = 0, failed = 0;
   for (const VerifyTensor& tensor : report.tensors) {
-    quantized += tensor.scheme != Q4Scheme::kRaw;
+    quantized += tensor.quantized();
     compared += tensor.compared || tensor.compared_elems != 0;
     failed += !tensor.passed;
   }

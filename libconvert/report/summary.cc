@@ -86,7 +86,7 @@ std::uint64_t UnlistedFindings(const VerifyReport& report) {
 std::vector<const VerifyTensor*> WorstTensors(const VerifyReport& report, std::size_t count) {
   std::vector<const VerifyTensor*> tensors;
   for (const VerifyTensor& tensor : report.tensors) {
-    if (tensor.scheme != Q4Scheme::kRaw && tensor.has_stats) tensors.push_back(&tensor);
+    if (tensor.quantized() && tensor.has_stats) tensors.push_back(&tensor);
   }
   KeepLargest(&tensors, count, [](const VerifyTensor* tensor) { return RankOf(Derive(tensor->stats).nmse); });
   return tensors;
@@ -95,7 +95,7 @@ std::vector<const VerifyTensor*> WorstTensors(const VerifyReport& report, std::s
 std::vector<RankedBlock> RankedBlocks(const VerifyReport& report, std::size_t count) {
   std::vector<RankedBlock> blocks;
   for (const VerifyTensor& tensor : report.tensors) {
-    if (tensor.scheme == Q4Scheme::kRaw) continue;
+    if (!tensor.quantized()) continue;
     for (const WorstBlock& block : tensor.worst_blocks) blocks.push_back({&tensor, &block, block.block, block.sum_e2});
     if (tensor.worst_blocks.empty() && tensor.has_stats && tensor.stats.count != 0) {
       blocks.push_back({&tensor, nullptr, tensor.stats.worst_block, tensor.stats.worst_block_e2});

@@ -58,7 +58,7 @@ std::string RoleTable(const VerifyReport& report) {
 std::string WorstTensorTable(const VerifyReport& report) {
   std::vector<const VerifyTensor*> tensors;
   for (const VerifyTensor& tensor : report.tensors) {
-    if (tensor.scheme != Q4Scheme::kRaw && tensor.has_stats) tensors.push_back(&tensor);
+    if (tensor.quantized() && tensor.has_stats) tensors.push_back(&tensor);
   }
   if (tensors.empty()) return {};
   KeepWorst<VerifyTensor>(
@@ -86,7 +86,7 @@ std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings
 std::string VerifyReportText(const VerifyReport& report) {
   std::uint64_t quantized = 0, compared = 0, failed = 0;
   for (const VerifyTensor& tensor : report.tensors) {
-    quantized += tensor.scheme != Q4Scheme::kRaw;
+    quantized += tensor.quantized();
     compared += tensor.compared || tensor.compared_elems != 0;
     failed += !tensor.passed;
   }

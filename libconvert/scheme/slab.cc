@@ -4,12 +4,6 @@
 
 namespace q4 {
 
-FloatType FloatTypeOf(DType dtype) {
-  return dtype == DType::kF32 ? FloatType::kF32 : dtype == DType::kF16 ? FloatType::kF16 : FloatType::kBF16;
-}
-
-CodeBook CodeBookOf(Q4Scheme scheme) { return scheme == Q4Scheme::kNf4 ? CodeBook::kNf4 : CodeBook::kFp4; }
-
 std::uint64_t TileElems(std::uint32_t block_size) {
   constexpr std::uint64_t kWantedElems = std::uint64_t{1} << 16;
   const std::uint64_t group_elems = kScaleGroup * block_size;
@@ -43,7 +37,7 @@ void ForEachTile(std::uint64_t n, std::uint32_t block_size, SlabStatistics* stat
 }  // namespace
 
 SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems) {
-  return {FloatTypeOf(tensor.dtype), CodeBookOf(tensor.scheme), tensor.block_size, elems};
+  return {tensor, FloatTypeOf(tensor.dtype), elems};
 }
 
 std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
@@ -54,12 +48,12 @@ std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, c
     std::uint8_t* const tile_codes = codes + tile.first / 2;
     float* const tile_scales = scales + tile.first_block;
     const std::uint64_t bad =
-        kernels.quantize(shape.type, shape.book, tile_x, tile.count, shape.block_size, tile_codes, tile_scales);
+        kernels.quantize(shape.type, shape.book(), tile_x, tile.count, shape.block_size, tile_codes, tile_scales);
     if (bad != kAllFinite) {
       first_bad = tile.first + bad;
       return false;
     }
-    kernels.error_stats(shape.type, shape.book, tile_x, tile_codes,
+    kernels.error_stats(shape.type, shape.book(), tile_x, tile_codes,
                         decoded != nullptr ? decoded + tile.first_block : tile_scales, tile.count, shape.block_size,
                         tile.groups, tile.stats);
     return true;
@@ -70,7 +64,7 @@ std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, c
 void TakeSlabStatistics(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
                         const std::uint8_t* codes, const float* decoded, SlabStatistics* statistics) {
   ForEachTile(shape.elems, shape.block_size, statistics, [&](const Tile& tile) {
-    kernels.error_stats(shape.type, shape.book, x + tile.first * FloatSize(shape.type), codes + tile.first / 2,
+    kernels.error_stats(shape.type, shape.book(), x + tile.first * FloatSize(shape.type), codes + tile.first / 2,
                         decoded + tile.first_block, tile.count, shape.block_size, tile.groups, tile.stats);
     return true;
   });

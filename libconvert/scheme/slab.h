@@ -7,16 +7,13 @@
 #include "formats/q4/container.h"
 #include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
+#include "libconvert/scheme/dtype_bridge.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 
 // Elements per slab: one chunk of codes, and one or two chunks of data of a tensor that is kept.
 inline constexpr std::uint64_t kSlabElems = kQ4ChunkElems;
-
-// REQUIRES: IsQuantizable(dtype).
-FloatType FloatTypeOf(DType dtype);
-// REQUIRES: scheme != kRaw.
-CodeBook CodeBookOf(Q4Scheme scheme);
 
 // Elements of a tile, what the kernels are given at once: it stays in the cache between quantizing and taking
 // statistics. A whole number of SUM256 groups, several where blocks are small, because each call searches its maxima
@@ -30,11 +27,10 @@ struct SlabStatistics {
 };
 
 // What the kernels need to know of a slab.
-struct SlabShape {
+struct SlabShape : QuantFormat {
   FloatType type = FloatType::kF32;
-  CodeBook book = CodeBook::kNf4;
-  std::uint32_t block_size = 0;
   std::uint64_t elems = 0;
+  CodeBook book() const { return CodeBookOf(*this); }
 };
 // REQUIRES: the tensor is to be quantized.
 SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems);

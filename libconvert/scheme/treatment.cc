@@ -7,9 +7,9 @@
 namespace q4 {
 
 std::string TreatmentName(const Q4Tensor& tensor) {
-  if (tensor.scheme == Q4Scheme::kRaw) return std::string(DTypeName(tensor.dtype));
-  return fmt::format("{} b{}{}{}", tensor.scheme == Q4Scheme::kNf4 ? "nf4" : "fp4", tensor.block_size,
-                     tensor.nested ? " dq" : "", tensor.encoder == Q4Encoder::kMse ? " mse" : "");
+  if (!tensor.quantized()) return std::string(DTypeName(tensor.dtype));
+  return fmt::format("{} b{}{}{}", Q4SchemeName(tensor.scheme), tensor.block_size, tensor.nested ? " dq" : "",
+                     tensor.encoder == Q4Encoder::kMse ? " mse" : "");
 }
 
 }  // namespace q4

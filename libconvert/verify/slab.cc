@@ -60,7 +60,7 @@ class SlabComparer {
       : reader_(*pair.reader), stored_(*pair.stored), source_tensor_(*pair.source), pieces_(pair, source, cache) {}
 
   SlabResult Run(std::uint64_t slab) {
-    result_.status = stored_.scheme == Q4Scheme::kRaw ? CompareRaw(slab) : CompareQuantized(slab);
+    result_.status = !stored_.quantized() ? CompareRaw(slab) : CompareQuantized(slab);
     result_.source_digest = source_digest_.Digest();
     result_.stored_digest = stored_digest_.Digest();
     return std::move(result_);
@@ -204,13 +204,13 @@ class SlabComparer {
 }  // namespace
 
 std::uint64_t SlabCount(const Q4Tensor& tensor) {
-  if (tensor.scheme != Q4Scheme::kRaw) return std::max<std::uint64_t>(1, CeilDiv(tensor.elems, kQ4ChunkElems));
+  if (tensor.quantized()) return std::max<std::uint64_t>(1, CeilDiv(tensor.elems, kQ4ChunkElems));
   const std::optional<Q4PartEntry> data = tensor.Part(Q4Part::kData);
   return !data ? 1 : std::max<std::uint64_t>(1, data->chunk_count);
 }
 
 std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab) {
-  const bool is_raw = tensor.scheme == Q4Scheme::kRaw;
+  const bool is_raw = !tensor.quantized();
   const std::uint64_t most = is_raw ? Q4ChunkRawSize(Q4Part::kData) / ItemSize(tensor.dtype) : kQ4ChunkElems;
   return std::min(most, tensor.elems - slab * most);
 }

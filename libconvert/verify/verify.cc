@@ -151,7 +151,7 @@ class Verification {
     findings_.Append(std::move(digest_findings));
     report_.stats_recomputed =
         std::all_of(report_.tensors.begin(), report_.tensors.end(),
-                    [](const VerifyTensor& tensor) { return tensor.compared || tensor.scheme == Q4Scheme::kRaw; });
+                    [](const VerifyTensor& tensor) { return tensor.compared || !tensor.quantized(); });
     return source.CheckUnchanged();
   }
 

@@ -9,6 +9,7 @@
 #include "formats/q4/reader.h"
 #include "formats/q4/verify.h"
 #include "kernels/kernels.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
@@ -36,8 +37,8 @@ std::vector<float> Decode(const Q4Tensor& tensor, const Q4TensorData& data) {
     kernels.dequantize_scales(data.scale_codes.data(), data.scales2.data(), tensor.blocks(), tensor.nested_offset,
                               scales.data());
   }
-  kernels.dequantize(tensor.scheme == Q4Scheme::kNf4 ? CodeBook::kNf4 : CodeBook::kFp4, data.codes.data(),
-                     scales.data(), tensor.elems, tensor.block_size, FloatType::kF32, values.data());
+  kernels.dequantize(CodeBookOf(tensor), data.codes.data(), scales.data(), tensor.elems, tensor.block_size,
+                     FloatType::kF32, values.data());
   return values;
 }
 

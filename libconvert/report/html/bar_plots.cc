@@ -14,6 +14,7 @@
 #include "libconvert/report/html/markup.h"
 #include "libconvert/report/html/sections.h"
 #include "libconvert/scheme/quant_settings.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4::html {
 namespace {
@@ -62,9 +63,9 @@ std::string BarPlot(std::string_view title, std::string_view axis, const std::ve
                    kBarsWidth, kBarsTop + room, kBarsTop + room, kBarsWidth / 2, kBarsHeight - 8, axis);
 }
 
-std::string CodePlot(CodeBook book, const Q4Stats& total, std::uint64_t tensors) {
-  const auto values = CodeValues(book);
-  const char* name = CodeBookName(book);
+std::string CodePlot(const Scheme& scheme, const Q4Stats& total, std::uint64_t tensors) {
+  const auto values = scheme.code_values();
+  const std::string_view name = scheme.name();
   std::array<std::size_t, 16> order;
   for (std::size_t code = 0; code < order.size(); ++code) order[code] = code;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
@@ -87,16 +88,16 @@ std::string CodePlot(CodeBook book, const Q4Stats& total, std::uint64_t tensors)
 
 std::string CodesSection(const VerifyReport& report) {
   std::string plots;
-  for (const CodeBook book : {CodeBook::kNf4, CodeBook::kFp4}) {
+  for (const Scheme& scheme : Schemes()) {
     Q4Stats total;
     std::uint64_t tensors = 0;
     for (const VerifyTensor& tensor : report.tensors) {
-      if (tensor.scheme == Q4Scheme::kRaw || !tensor.has_stats || CodeBookOf(tensor) != book) continue;
+      if (tensor.scheme != scheme.id || !tensor.has_stats) continue;
       ++tensors;
       total.count += tensor.stats.count;
       for (std::size_t code = 0; code < total.hist.size(); ++code) total.hist[code] += tensor.stats.hist[code];
     }
-    if (tensors != 0) plots += CodePlot(book, total, tensors);
+    if (tensors != 0) plots += CodePlot(scheme, total, tensors);
   }
   if (plots.empty()) return {};
   return Section("codes", "Codes", "Evenly used codes waste nothing: 4 bits of entropy is the most there is.", plots);

@@ -54,8 +54,7 @@ LayerErrors Collect(const VerifyReport& report) {
   std::map<std::string, std::uint64_t> elems;
   for (const VerifyTensor& tensor : report.tensors) {
     const auto layer = layer_at.find(tensor.layer);
-    if (tensor.scheme == Q4Scheme::kRaw || !tensor.has_stats || tensor.role.empty() || layer == layer_at.end())
-      continue;
+    if (!tensor.quantized() || !tensor.has_stats || tensor.role.empty() || layer == layer_at.end()) continue;
     AddTensor(tensor.name, tensor.stats, &by_role[tensor.role][layer->second]);
     elems[tensor.role] += tensor.elems;
   }

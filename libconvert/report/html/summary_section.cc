@@ -32,7 +32,7 @@ Counts CountTensors(const VerifyReport& report) {
   for (const VerifyTensor& tensor : report.tensors) {
     counts.compared += tensor.compared || tensor.compared_elems != 0;
     counts.failed += !tensor.passed;
-    if (tensor.scheme == Q4Scheme::kRaw) continue;
+    if (!tensor.quantized()) continue;
     ++counts.quantized;
     counts.quantized_elems += tensor.elems;
     counts.quantized_bytes += tensor.stored_bytes;

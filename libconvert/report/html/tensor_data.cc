@@ -12,6 +12,7 @@
 #include "libconvert/report/html/markup.h"
 #include "libconvert/report/html/sections.h"
 #include "libconvert/report/summary.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4::html {
 namespace {
@@ -26,15 +27,20 @@ constexpr const char* kFields =
     "blocks\","
     "\"entropy\",\"hist\",\"scales\",\"blocks\"]";
 
-std::string Book(CodeBook book) {
-  std::string values;
-  for (const float value : CodeValues(book))
-    values += (values.empty() ? "" : ",") + JsonNumber(static_cast<double>(value));
-  return "[" + values + "]";
+// {"nf4":[...],"fp4":[...]}: the values by code.
+std::string Books() {
+  std::string books;
+  for (const Scheme& scheme : Schemes()) {
+    std::string values;
+    for (const float value : scheme.code_values())
+      values += (values.empty() ? "" : ",") + JsonNumber(static_cast<double>(value));
+    books += fmt::format("{}\"{}\":[{}]", books.empty() ? "" : ",", scheme.name(), values);
+  }
+  return "{" + books + "}";
 }
 
 std::string Statistics(const VerifyTensor& tensor) {
-  if (tensor.scheme == Q4Scheme::kRaw || !tensor.has_stats)
+  if (!tensor.quantized() || !tensor.has_stats)
     return "null,null,null,null,null,null,null,null,null,null,null,null,null,null";
   const Q4Stats& stats = tensor.stats;
   const DerivedStats derived = Derive(stats);
@@ -83,19 +89,17 @@ std::string Blocks(const VerifyTensor& tensor) {
 std::string TensorData(const VerifyReport& report) {
   std::set<const VerifyTensor*> with_blocks;
   for (const VerifyTensor* tensor : WorstTensors(report, kTensorsWithBlocks)) with_blocks.insert(tensor);
-  std::string data = fmt::format("{{\"books\":{{\"nf4\":{},\"fp4\":{}}},\n\"fields\":{},\n\"tensors\":[",
-                                 Book(CodeBook::kNf4), Book(CodeBook::kFp4), kFields);
+  std::string data = fmt::format("{{\"books\":{},\n\"fields\":{},\n\"tensors\":[", Books(), kFields);
   const char* separator = "\n";
   for (const VerifyTensor& tensor : report.tensors) {
-    const bool quantized = tensor.scheme != Q4Scheme::kRaw;
     const double bits = tensor.elems == 0
                             ? std::numeric_limits<double>::quiet_NaN()
                             : 8 * static_cast<double>(tensor.stored_bytes) / static_cast<double>(tensor.elems);
     data += fmt::format("{}[{},{},{},{},{},{},{},{},{},{},{},{}]", separator, JsonText(tensor.name), tensor.passed,
                         JsonText(tensor.layer), JsonText(tensor.role), JsonText(TreatmentOf(tensor)),
                         JsonText(ShapeString(tensor.shape)),
-                        quantized ? (CodeBookOf(tensor) == CodeBook::kNf4 ? "\"nf4\"" : "\"fp4\"") : "null",
-                        tensor.elems, JsonNumber(bits), Statistics(tensor), Scales(tensor.scales),
+                        tensor.quantized() ? fmt::format("\"{}\"", Q4SchemeName(tensor.scheme)) : "null", tensor.elems,
+                        JsonNumber(bits), Statistics(tensor), Scales(tensor.scales),
                         with_blocks.contains(&tensor) ? Blocks(tensor) : "null");
     separator = ",\n";
   }

@@ -37,7 +37,7 @@ std::string TensorRow(const VerifyTensor& tensor, std::size_t index) {
       fmt::format("<tr id=\"t{}\"><th scope=\"row\">{}<td{}<td>{}<td>{}<td>{}<td>{}", index, Name(tensor.name),
                   tensor.passed ? ">✓" : " class=\"failed\">✕ failed", TreatmentOf(tensor), ShapeString(tensor.shape),
                   Grouped(tensor.elems), BitsPer(tensor.stored_bytes, tensor.elems));
-  if (tensor.scheme == Q4Scheme::kRaw || !tensor.has_stats) return row + "<td><td><td><td><td>\n";
+  if (!tensor.quantized() || !tensor.has_stats) return row + "<td><td><td><td><td>\n";
   const DerivedStats derived = Derive(tensor.stats);
   return row + fmt::format("<td>{}<td>{}<td>{}<td>{:.4f}<td>{}\n", SqnrText(derived.sqnr_db), ShortText(derived.nmse),
                            ShortText(tensor.stats.max_abs_err), tensor.stats.max_gap_ratio,

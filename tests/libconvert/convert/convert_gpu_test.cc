@@ -9,6 +9,7 @@
 #include "libconvert/convert/pipeline.h"
 #include "libconvert/engine/cuda_slab_engine.h"
 #include "libconvert/engine/device_issues.h"
+#include "libconvert/scheme/scheme.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
 
@@ -48,10 +49,10 @@ TEST_CASE("one SHA-256 whether cores or GPUs convert") {
   Setup setup;
   const std::unique_ptr<SlabEngine> engine = Engine({});
   int runs = 0;
-  for (const CodeBook book : {CodeBook::kNf4, CodeBook::kFp4}) {
+  for (const Scheme& scheme : Schemes()) {
     for (const std::uint32_t block_size : {32u, 64u, 256u, 4096u}) {
       for (const bool nested : {true, false}) {
-        setup.options.policy.defaults = {book, block_size, nested, Q4Encoder::kAbsmax};
+        setup.options.policy.defaults = {{scheme.id, block_size, nested}, Q4Encoder::kAbsmax};
         setup.options.compression.zstd = block_size == 256;
         RunOptions run;
         run.force = true;
@@ -78,7 +79,7 @@ TEST_CASE("elements that are not finite are found on a GPU too") {
   Setup setup(WriteBadModel);
   const std::unique_ptr<SlabEngine> engine = Engine({0});
   for (const bool nested : {true, false}) {
-    setup.options.policy.defaults.double_quant = nested;
+    setup.options.policy.defaults.nested = nested;
     RunOptions run;
     const absl::Status on_cpu = setup.Run(run).status();
     run.engine = engine.get();

@@ -47,7 +47,7 @@ TEST_CASE("any thread count, memory bound and kernel target give one SHA-256", "
   int runs = 0;
   for (const bool nested : {true, false}) {
     for (const bool zstd : {false, true}) {
-      setup.options.policy.defaults.double_quant = nested;
+      setup.options.policy.defaults.nested = nested;
       setup.options.compression.zstd = zstd;
       const ConversionPlan plan = setup.Plan();
       std::string expected;
@@ -180,7 +180,7 @@ TEST_CASE("non-finite weights fail by name and leave nothing, or are kept") {
     return dir.Write("model.safetensors", builder.Build());
   });
   for (const bool nested : {true, false}) {
-    setup.options.policy.defaults.double_quant = nested;
+    setup.options.policy.defaults.nested = nested;
     setup.options.keep_nonfinite = false;
     const absl::StatusOr<ConvertReport> failed = setup.Run({});
     REQUIRE_FALSE(failed.ok());

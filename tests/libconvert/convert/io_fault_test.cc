@@ -49,7 +49,7 @@ TEST_CASE("whichever call fails, the output is the old one or the new one", "[th
   const std::string out = setup.dir.File("out.q4");
   int faults = 0;
   for (const bool nested : {true, false}) {
-    setup.options.policy.defaults.double_quant = nested;
+    setup.options.policy.defaults.nested = nested;
     REQUIRE(Convert(PosixFileSystem(), setup, out).ok());
     const std::string complete = FileSha256(out);
     for (std::int64_t at = 0;; at += test::kThreadSanitizer ? 5 : 1) {

@@ -90,7 +90,7 @@ TEST_CASE("a device that fails at any step ends the run with its message and lea
   Setup setup;
   int faults = 0;
   for (const bool nested : {true, false}) {
-    setup.options.policy.defaults.double_quant = nested;
+    setup.options.policy.defaults.nested = nested;
     // Slabs are kept between two passes, unless the tensor itself may have to be kept: then they are read twice.
     for (const bool keep_nonfinite : {false, true}) {
       setup.options.keep_nonfinite = keep_nonfinite;

@@ -32,15 +32,15 @@ using test::TempDir;
 
 std::string Sample(const std::string& name) { return std::string(Q4_TESTDATA) + "/checkpoints/" + name; }
 
-ConvertOptions Plain(CodeBook book = CodeBook::kNf4, std::uint32_t block_size = 64) {
+ConvertOptions Plain(Q4Scheme scheme = Q4Scheme::kNf4, std::uint32_t block_size = 64) {
   ConvertOptions options;
-  options.policy.defaults = {book, block_size, false, Q4Encoder::kAbsmax};
+  options.policy.defaults = {{scheme, block_size, false}, Q4Encoder::kAbsmax};
   return options;
 }
 
 ConvertOptions Nested() {
   ConvertOptions options;
-  options.policy.defaults.double_quant = true;
+  options.policy.defaults.nested = true;
   return options;
 }
 
@@ -137,15 +137,15 @@ SafetensorsBuilder OneLinear() {
 TEST_CASE("without double quantization the export is the file that transformers saves") {
   struct Case {
     std::string name;
-    CodeBook book;
+    Q4Scheme scheme;
     DType storage, compute;
   };
-  const Case c = GENERATE(Case{"tiny_plain", CodeBook::kNf4, DType::kU8, DType::kBF16},
-                          Case{"tiny_fp4", CodeBook::kFp4, DType::kU8, DType::kF32},
-                          Case{"tiny_bf16st", CodeBook::kNf4, DType::kBF16, DType::kBF16});
+  const Case c = GENERATE(Case{"tiny_plain", Q4Scheme::kNf4, DType::kU8, DType::kBF16},
+                          Case{"tiny_fp4", Q4Scheme::kFp4, DType::kU8, DType::kF32},
+                          Case{"tiny_bf16st", Q4Scheme::kNf4, DType::kBF16, DType::kBF16});
   INFO(c.name);
   const TempDir temp;
-  Convert(Sample(c.name + "_src"), Plain(c.book), temp.File("a.q4"));
+  Convert(Sample(c.name + "_src"), Plain(c.scheme), temp.File("a.q4"));
   ExportOptions options;
   options.quant_storage = c.storage;
   options.compute_dtype = c.compute;
@@ -329,7 +329,7 @@ TEST_CASE("defects of readers are warned about") {
   SafetensorsBuilder tensors;
   tensors.Add("a.weight", "F32", {4, 80}, FloatBytes(4 * 80));
   tensors.Add("b.weight", "F32", {1, 2}, FloatBytes(2));
-  Convert(WriteModel(temp, "model", "", tensors), Plain(CodeBook::kNf4, 32), temp.File("a.q4"));
+  Convert(WriteModel(temp, "model", "", tensors), Plain(Q4Scheme::kNf4, 32), temp.File("a.q4"));
   const std::vector<std::string> warnings = Export(temp.File("a.q4"), temp.File("out")).warnings;
   const auto warned = [&warnings](std::string_view about) {
     return std::any_of(warnings.begin(), warnings.end(),
@@ -536,7 +536,7 @@ TEST_CASE("a tensor of several chunks is decoded alike by any number of threads"
   tensors.Add("big.weight", "F32", {1, elems}, FloatBytes(elems));
   const std::string model = WriteModel(temp, "model", kLlama, tensors);
   const std::uint32_t block_size = GENERATE(32u, 4096u);
-  Convert(model, Plain(CodeBook::kNf4, block_size), temp.File("a.q4"));
+  Convert(model, Plain(Q4Scheme::kNf4, block_size), temp.File("a.q4"));
   Export(temp.File("a.q4"), temp.File("bnb"));
   const auto bnb = Opened(temp.File("bnb"));
   const std::vector<std::uint8_t> expected = Decoded(*bnb, "big.weight", elems, block_size, FloatType::kF32);

@@ -8,6 +8,7 @@
 #include "formats/base/file.h"
 #include "formats/q4/shards.h"
 #include "kernels/kernels.h"
+#include "libconvert/scheme/scheme.h"
 #include "tests/support/catch.h"
 
 namespace q4 {
@@ -104,8 +105,8 @@ TestBytes DequantizedByReference(const Q4Tensor& tensor, const Q4TensorData& dat
                               scales.data());
   }
   TestBytes values(tensor.elems * ItemSize(dtype));
-  kernels.dequantize(tensor.scheme == Q4Scheme::kNf4 ? CodeBook::kNf4 : CodeBook::kFp4, data.codes.data(),
-                     scales.data(), tensor.elems, tensor.block_size, FloatTypeOf(dtype), values.data());
+  kernels.dequantize(CodeBookOf(tensor), data.codes.data(), scales.data(), tensor.elems, tensor.block_size,
+                     FloatTypeOf(dtype), values.data());
   return values;
 }
 

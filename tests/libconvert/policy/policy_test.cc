@@ -67,7 +67,7 @@ TEST_CASE("without a configuration the general rules decide") {
 
 TEST_CASE("settings are the defaults unless a rule changes them") {
   PolicyOptions options;
-  options.defaults = {CodeBook::kFp4, 128, false, Q4Encoder::kMse};
+  options.defaults = {{Q4Scheme::kFp4, 128, false}, Q4Encoder::kMse};
   CHECK(DecideOne(kUpProjTensor, options).settings == options.defaults);
 }
 
@@ -125,7 +125,7 @@ TEST_CASE("a recipe is applied rule by rule, field by field, before the patterns
   const Decision up = DecideOne(kUpProjTensor, options);
   CHECK(up.quantize);
   CHECK(up.reason == "quantized: recipe rule 6");
-  CHECK(up.settings == QuantSettings{CodeBook::kFp4, 256, true, Q4Encoder::kMse});
+  CHECK(up.settings == QuantSettings{{Q4Scheme::kFp4, 256, true}, Q4Encoder::kMse});
   CHECK(DecideOne(Tensor("model.layers.11.mlp.gate_proj.weight", {64, 32}), options).reason == "kept: recipe rule 5");
   CHECK(DecideOne(kNormTensor, options).quantize);
   options.patterns = {{false, "up_proj"}};

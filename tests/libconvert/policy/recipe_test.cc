@@ -17,7 +17,7 @@ TEST_CASE("a rule keeps unset what it leaves out") {
   const RecipeRule& rule = recipe->rules.front();
   CHECK(rule.match.text() == "a.b");
   CHECK(rule.keep == true);
-  CHECK_FALSE(rule.code_book);
+  CHECK_FALSE(rule.scheme);
   CHECK_FALSE(rule.block_size);
   CHECK_FALSE(rule.double_quant);
   CHECK_FALSE(rule.encoder);
@@ -29,7 +29,7 @@ TEST_CASE("every field is read") {
                      "match": "", "keep": false}]})");
   REQUIRE(recipe.ok());
   const RecipeRule& rule = recipe->rules.front();
-  CHECK(rule.code_book == CodeBook::kFp4);
+  CHECK(rule.scheme == Q4Scheme::kFp4);
   CHECK(rule.block_size == 4096U);
   CHECK(rule.double_quant == false);
   CHECK(rule.encoder == Q4Encoder::kMse);

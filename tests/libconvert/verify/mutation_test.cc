@@ -300,15 +300,15 @@ struct Outcome {
 
 class MutationRun {
  public:
-  MutationRun(const std::string& source, CodeBook book, bool double_quant) : source_(source) {
+  MutationRun(const std::string& source, Q4Scheme scheme, bool double_quant) : source_(source) {
     const auto checkpoint = OpenCheckpoint(PosixFileSystem(), source);
     INFO(MessageOf(checkpoint.status()));
     REQUIRE(checkpoint.ok());
     const auto config = (*checkpoint)->ConfigJson(PosixFileSystem());
     REQUIRE(config.ok());
     ConvertOptions options;
-    options.policy.defaults.code_book = book;
-    options.policy.defaults.double_quant = double_quant;
+    options.policy.defaults.scheme = scheme;
+    options.policy.defaults.nested = double_quant;
     const auto plan = PlanConversion(**checkpoint, *config, options);
     INFO(MessageOf(plan.status()));
     REQUIRE(plan.ok());
@@ -381,10 +381,10 @@ TEST_CASE("random changes of what a container says are found, and named") {
   Random random(20260101);
   std::map<std::string, Outcome> outcomes;
   for (const std::string& source : sources) {
-    MutationRun nested(source, CodeBook::kNf4, true);
+    MutationRun nested(source, Q4Scheme::kNf4, true);
     nested.CheckUnchangedPasses();
     nested.Run(count - count / 2, &random, &outcomes);
-    MutationRun plain(source, CodeBook::kFp4, false);
+    MutationRun plain(source, Q4Scheme::kFp4, false);
     plain.CheckUnchangedPasses();
     plain.Run(count / 2, &random, &outcomes);
   }
