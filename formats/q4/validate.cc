@@ -49,7 +49,9 @@ std::string RawProblem(const Q4Tensor& tensor) {
   return {};
 }
 
-// Whether `name` can be created below a directory and nowhere else, on every system.
+// Whether `name` can be created below a directory and nowhere else, on every system, where people see it: what begins
+// with a dot is hidden from them, and other programs look there for settings and hooks (.git, .env). "." and ".." begin
+// so too.
 bool IsPlainRelativePath(std::string_view name) {
   if (name.empty() || name.size() > limits::kTensorNameBytes || !IsUtf8(name)) return false;
   for (const char c : name) {
@@ -58,7 +60,7 @@ bool IsPlainRelativePath(std::string_view name) {
   while (true) {
     const std::size_t slash = name.find('/');
     const std::string_view component = name.substr(0, slash);
-    if (component.empty() || component == "." || component == "..") return false;
+    if (component.empty() || component.front() == '.') return false;
     if (slash == std::string_view::npos) return true;
     name.remove_prefix(slash + 1);
   }

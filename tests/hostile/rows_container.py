@@ -245,8 +245,11 @@ def q13():
     yield from bad(lie_in(GOOD, TENSORS, 0, 8, "I", 0), (7021, 7023))
     yield from bad(lie_in(GOOD, TENSORS, 0, 8, "I", 2**32 - 1), (7021, 7023))
     yield from bad(q4.build([q4.raw(b"x" * 4097)]), 7023)
-    for name in (b"../x", b"/etc/passwd", b"a/../../b", b"a//b", b".", b"", b"C:\\x", b"a\\b", b"\x1b[2J", b"x" * 4097):
+    for name in (b"../x", b"/etc/passwd", b"a/../../b", b"a//b", b".", b"", b"C:\\x", b"a\\b", b"\x1b[2J", b"x" * 4097,
+                 b".env", b".git/config", b"a/.b/c", b"..."):
         yield from bad(q4.build([q4.raw()], files=[(name, b"x")]), 7027)
+    # A dot elsewhere is part of a name.
+    yield accept({IN: q4.build([q4.raw()], files=[(b"a./b.c", b"x")])}, makes=(), command=VERIFY)
 
 
 def chunk_at(data, number):

@@ -18,10 +18,39 @@ except ImportError as missing:
     print(f"SKIP q4ref: {missing} (set Q4_TEST_PYTHON to a Python that has numpy, xxhash, zstandard)")
     sys.exit(77)
 
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "hostile")]
+import container_bytes  # noqa: E402
 import q4ref  # noqa: E402
 
 DAMAGES_PER_FILE = 60
+# Names of embedded files in containers whose digests hold, so that the rule of names alone decides.
+GOOD_NAMES = (b"config.json", b"1_Pooling/config.json", b"a./b.c")
+BAD_NAMES = (b"", b".", b"..", b"../x", b"/x", b"a//b", b"a/", b"a\\b", b"C:x", b"a\nb", b".env", b".git/config", b"a/.b/c", b"...")
+
+
+def is_accepted(dump, data, table):
+    """Whether both readers accept a container; an exit if they do not agree."""
+    try:
+        q4ref.Container(data, table).report()
+        ours = True
+    except q4ref.Damaged:
+        ours = False
+    with tempfile.NamedTemporaryFile(suffix=".q4") as copy:
+        copy.write(data)
+        copy.flush()
+        code = subprocess.run([dump, copy.name], capture_output=True).returncode
+    if code not in ((0,) if ours else (3, 6)):
+        sys.exit(f"q4ref.py {'accepts' if ours else 'refuses'} what the C++ reader answers with exit code {code}")
+    return ours
+
+
+def compare_names(dump, table):
+    for names, expected in ((GOOD_NAMES, True), (BAD_NAMES, False)):
+        for name in names:
+            data = container_bytes.build([container_bytes.raw()], files=[(name, b"x")])
+            if is_accepted(dump, data, table) != expected:
+                sys.exit(f"an embedded file named {name} is {'refused' if expected else 'accepted'} by both readers")
 
 
 def main(dump, numerics, paths):
@@ -44,17 +73,12 @@ def main(dump, numerics, paths):
             damaged[generator.randrange(len(data))] ^= 1 << generator.randrange(8)
             if generator.random() < 0.2:
                 damaged = damaged[:generator.randrange(len(data))]
-            try:
-                q4ref.Container(bytes(damaged), table).report()
-                sys.exit(f"{path}: q4ref.py accepts a damaged copy")
-            except q4ref.Damaged:
-                refused += 1
-            with tempfile.NamedTemporaryFile(suffix=".q4") as copy:
-                copy.write(damaged)
-                copy.flush()
-                if subprocess.run([dump, copy.name], capture_output=True).returncode not in (3, 6):
-                    sys.exit(f"{path}: the C++ reader accepts a damaged copy")
-    print(f"q4ref: {len(paths)} files, {compared} parts and {decoded} decoded tensors equal, {refused} damaged copies refused by both")
+            if is_accepted(dump, bytes(damaged), table):
+                sys.exit(f"{path}: both readers accept a damaged copy")
+            refused += 1
+    compare_names(dump, table)
+    print(f"q4ref: {len(paths)} files, {compared} parts and {decoded} decoded tensors equal, {refused} damaged copies refused by both, "
+          f"{len(GOOD_NAMES)} names accepted and {len(BAD_NAMES)} refused by both")
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ class Container:
             file = {"name": name(size), "raw": raw, "chunks": []}
             parts = file["name"].split("/")
             bad = any(c in "\\:" or ord(c) < 32 or ord(c) == 127 for c in file["name"])
-            need(not bad and not any(p in ("", ".", "..") for p in parts), "file name")
+            need(not bad and not any(p[:1] in ("", ".") for p in parts), "file name")
             self.files.append(file)
         need(not dims and not names and not stats, "Dims, Names and Stats are used up")
         for items in (self.tensors, self.files):

@@ -100,7 +100,9 @@ TEST_CASE("names must be sorted and unique", "[q4][validate]") {
 TEST_CASE("embedded files stay below their folder", "[q4][validate]") {
   for (const std::string& name : {std::string("../x"), std::string("/etc/passwd"), std::string("a//b"),
                                   std::string("./a"), std::string("a/.."), std::string("a\\b"), std::string("C:x"),
-                                  std::string("a\nb"), std::string(""), std::string("a/"), std::string("\xFF")}) {
+                                  std::string("a\nb"), std::string(""), std::string("a/"), std::string("\xFF"),
+                                  std::string(".env"), std::string(".git/config"), std::string("a/.hidden"),
+                                  std::string("a/.b/c"), std::string("...")}) {
     INFO(name);
     CheckForged(kQ4FileName, [&name](Q4Index* index) { index->files[0].name = name; });
   }
