@@ -14,6 +14,7 @@
 #include "libconvert/convert/convert.h"
 #include "libconvert/convert/report.h"
 #include "libconvert/engine/device.h"
+#include "libconvert/policy/policy_issues.h"
 #include "libconvert/report/text.h"
 #include "libconvert/scheme/scheme.h"
 #include "tools/options.h"
@@ -40,18 +41,14 @@ absl::StatusOr<Q4Compression> ParseCompression(const std::string& text) {
   return Fail(kBadFlag, {}, "--compress", GotExpected(text, "none, zstd or zstd:LEVEL with LEVEL 1 to 19"));
 }
 
-// What this version does not do yet gets its own exit code and a sentence, never a silent substitute.
-absl::Status CheckSupported(const ConvertFlags& flags) {
-  if (flags.encoder == "mse") return Fail(kNotYetEncoderMse, {}, {});
-  return absl::OkStatus();
-}
-
 absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   ConvertOptions options;
   QuantSettings& settings = options.policy.defaults;
   settings.scheme = FindScheme(flags.type)->id;  // one of the names, or the options were refused
   settings.block_size = flags.block_size;
   settings.nested = flags.double_quant;
+  settings.encoder = flags.encoder == "mse" ? Q4Encoder::kMse : Q4Encoder::kAbsmax;
+  if (!IsBuiltEncoder(settings.encoder)) return Fail(kEncoderNotBuilt, {}, "--encoder");
   options.policy.patterns = flags.patterns;
   if (!flags.recipe.empty()) {
     Q4_ASSIGN_OR_RETURN(const std::string text,
@@ -69,9 +66,8 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
 }
 
 absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
-  Q4_RETURN_IF_ERROR(CheckSupported(flags));
-  Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
+  Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
   FileSystem& fs = PosixFileSystem();
   std::vector<Gate> gates;
   if (flags.max_nmse)

@@ -8,8 +8,6 @@ namespace q4 {
 inline constexpr Issue kBadFlag{1001, ExitCode::kUsage, "bad command line"};
 inline constexpr Issue kReportIsInput{1002, ExitCode::kUsage, "the report is one of the input files"};
 inline constexpr Issue kReportTwice{1003, ExitCode::kUsage, "two reports cannot be one file"};
-inline constexpr Issue kNotYetEncoderMse{
-    5901, ExitCode::kUnsupported, "--encoder mse is specified (docs/numerics.md Q9) but not part of this version"};
 
 inline constexpr Issue kCannotPrint{2090, ExitCode::kIo, "cannot write the results"};
 inline constexpr Issue kToolOutOfMemory{2091, ExitCode::kIo,

@@ -13,6 +13,7 @@
 #include "libconvert/base/json_document.h"
 #include "libconvert/base/version.h"
 #include "libconvert/convert/convert_issues.h"
+#include "libconvert/policy/policy_issues.h"
 #include "libconvert/scheme/quant_settings.h"
 #include "libconvert/scheme/treatment.h"
 
@@ -128,6 +129,9 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
   std::uint64_t shard_payload = 0;
   for (std::size_t i = 0; i < decisions.size(); ++i) {
     const TensorInfo& source = checkpoint.tensors()[i];
+    if (decisions[i].quantize && !IsBuiltEncoder(decisions[i].settings.encoder)) {
+      return Fail(kEncoderNotBuilt, checkpoint.path(), "tensor '" + source.name + "'");
+    }
     Q4Tensor tensor = PlanTensor(source, decisions[i], options);
     const std::uint64_t bytes = StoredBytes(tensor);
     if (options.shard_bytes != 0 && shard_payload != 0 && shard_payload + bytes > options.shard_bytes) {

@@ -49,7 +49,8 @@ struct ConversionPlan {
   std::uint64_t largest_tensor_elems = 0;  // among those to be quantized
 };
 
-// Decides every tensor and lays out every shard. `config_json` is the text of config.json or "".
+// Decides every tensor and lays out every shard. `config_json` is the text of config.json or "". Refuses an encoder
+// that is not built (exit code 5).
 absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const std::string& config_json,
                                               const ConvertOptions& options);
 

@@ -77,6 +77,7 @@ absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
     } else if (key == "encoder") {
       Q4_RETURN_IF_ERROR(
           ReadWord<Q4Encoder>(text, key, {"absmax", Q4Encoder::kAbsmax}, {"mse", Q4Encoder::kMse}, rule.encoder));
+      if (!IsBuiltEncoder(*rule.encoder)) return Fail(kEncoderNotBuilt, text.file, text.where + ", encoder");
     } else if (key == "keep") {
       Q4_RETURN_IF_ERROR(ReadBool(text, key, rule.keep));
     } else {

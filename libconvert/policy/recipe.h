@@ -24,7 +24,7 @@ struct RecipeRule {
   std::optional<Q4Scheme> scheme;           // "type": "nf4", "fp4"
   std::optional<std::uint32_t> block_size;  // 32, 64, ... 4096
   std::optional<bool> double_quant;
-  std::optional<Q4Encoder> encoder;  // "absmax", "mse"
+  std::optional<Q4Encoder> encoder;  // "absmax"; "mse" is reserved
   std::optional<bool> keep;          // true: do not quantize; false: quantize, whatever the default says
 };
 
@@ -34,7 +34,8 @@ struct Recipe {
 };
 
 // Parses a recipe. `file` is named in errors: not JSON, an unknown key, a wrong type or value, a rule without any
-// effect (exit code 3); a regular expression that does not compile (1, as on the command line).
+// effect (exit code 3); a regular expression that does not compile (1, as on the command line); an encoder that is not
+// built (5).
 absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& file);
 
 // The recipe as canonical JSON: what the provenance records. Parsing it gives the same rules again.

@@ -449,8 +449,10 @@ def usage():
         (b'{"rules":[{"match":"a","type":"q8"}]}', 4003),
         (b'{"rules":[{"match":"a"}]}', 4004),
         (b"{", 3001),
+        (b'{"rules":[{"match":"a","encoder":"mse"}]}', 5901),
     ):
-        yield Case({IN: MODEL, "recipe.json": text}, issue=issue, command=convert("--recipe", "recipe.json"))
+        code = 5 if issue == 5901 else 3
+        yield Case({IN: MODEL, "recipe.json": text}, code=code, issue=issue, command=convert("--recipe", "recipe.json"))
     yield wrong(("q4inspect", "m.q4", "--tensor", "none"), 1, 6401)
     for dump in ("x", "0:1000000", "-1:2", "99999999999999999999:1"):
         yield wrong(("q4inspect", "m.q4", "--tensor", "norm.weight", "--dump", dump), 1, 6402)

@@ -14,6 +14,7 @@
 #include "formats/q4/validate.h"
 #include "libconvert/convert/pipeline.h"
 #include "libconvert/model/stats.h"
+#include "libconvert/policy/policy_issues.h"
 #include "libconvert/scheme/slab.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
@@ -206,6 +207,18 @@ TEST_CASE("non-finite weights fail by name and leave nothing, or are kept") {
     CHECK(data->data == x);
     std::filesystem::remove(setup.dir.File("out.q4"));
   }
+}
+
+TEST_CASE("no plan names an encoder that is not built") {
+  Setup setup;
+  setup.options.policy.defaults.encoder = Q4Encoder::kMse;
+  const absl::Status status = PlanConversion(*setup.checkpoint, setup.config, setup.options).status();
+  CHECK(IssueNumberOf(status) == kEncoderNotBuilt.number);
+  CHECK(ExitCodeOf(status) == ExitCode::kUnsupported);
+  CHECK(MessageOf(status).find("tensor 'model.layers.0.") != std::string::npos);
+  // Where nothing is quantized nothing names an encoder.
+  setup.options.policy.patterns = {{false, ""}};
+  CHECK(PlanConversion(*setup.checkpoint, setup.config, setup.options).ok());
 }
 
 TEST_CASE("scales that would decode to infinity stay fp32") {

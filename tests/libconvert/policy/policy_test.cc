@@ -112,9 +112,10 @@ TEST_CASE("no rule quantizes what cannot be quantized") {
 
 TEST_CASE("a recipe is applied rule by rule, field by field, before the patterns") {
   PolicyOptions options;
+  options.defaults.encoder = Q4Encoder::kMse;
   const auto recipe = ParseRecipe(R"({"rules": [
       {"match": "mlp", "block_size": 128, "type": "fp4"},
-      {"match": "up_proj", "block_size": 256, "encoder": "mse"},
+      {"match": "up_proj", "block_size": 256, "encoder": "absmax"},
       {"match": "down_proj", "block_size": 512},
       {"match": "norm", "keep": false},
       {"match": "layers\\.11\\.mlp", "keep": true},
@@ -125,7 +126,8 @@ TEST_CASE("a recipe is applied rule by rule, field by field, before the patterns
   const Decision up = DecideOne(kUpProjTensor, options);
   CHECK(up.quantize);
   CHECK(up.reason == "quantized: recipe rule 6");
-  CHECK(up.settings == QuantSettings{{Q4Scheme::kFp4, 256, true}, Q4Encoder::kMse});
+  CHECK(up.settings == QuantSettings{{Q4Scheme::kFp4, 256, true}, Q4Encoder::kAbsmax});
+  CHECK(DecideOne(kNormTensor, options).settings.encoder == Q4Encoder::kMse);
   CHECK(DecideOne(Tensor("model.layers.11.mlp.gate_proj.weight", {64, 32}), options).reason == "kept: recipe rule 5");
   CHECK(DecideOne(kNormTensor, options).quantize);
   options.patterns = {{false, "up_proj"}};

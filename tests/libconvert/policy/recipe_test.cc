@@ -1,8 +1,12 @@
 #include "libconvert/policy/recipe.h"
 
+#include <cstddef>
 #include <string>
+#include <string_view>
 
+#include "formats/base/file.h"
 #include "formats/base/status.h"
+#include "libconvert/policy/policy_issues.h"
 #include "tests/support/catch.h"
 
 namespace q4 {
@@ -25,15 +29,38 @@ TEST_CASE("a rule keeps unset what it leaves out") {
 
 TEST_CASE("every field is read") {
   const auto recipe = Parse(
-      R"({"rules": [{"encoder": "mse", "double_quant": false, "type": "fp4", "block_size": 4096,
+      R"({"rules": [{"encoder": "absmax", "double_quant": false, "type": "fp4", "block_size": 4096,
                      "match": "", "keep": false}]})");
   REQUIRE(recipe.ok());
   const RecipeRule& rule = recipe->rules.front();
   CHECK(rule.scheme == Q4Scheme::kFp4);
   CHECK(rule.block_size == 4096U);
   CHECK(rule.double_quant == false);
-  CHECK(rule.encoder == Q4Encoder::kMse);
+  CHECK(rule.encoder == Q4Encoder::kAbsmax);
   CHECK(rule.keep == false);
+}
+
+TEST_CASE("an encoder that is not built is refused, whether its rule would match or not") {
+  const absl::Status status =
+      Parse(R"({"rules": [{"match": "a", "keep": true}, {"match": "none", "encoder": "mse"}]})").status();
+  CHECK(IssueNumberOf(status) == kEncoderNotBuilt.number);
+  CHECK(ExitCodeOf(status) == ExitCode::kUnsupported);
+  CHECK(MessageOf(status).starts_with("recipe.json: rule 2, encoder: "));
+}
+
+TEST_CASE("the example of the manual is a recipe that this version takes") {
+  const auto manual = ReadWholeFile(PosixFileSystem(), std::string(Q4_TESTDATA) + "/../docs/policy.md", 1 << 20);
+  REQUIRE(manual.ok());
+  constexpr std::string_view kFence = "```json\n";
+  std::size_t examples = 0;
+  for (std::size_t at = manual->find(kFence); at != std::string::npos; at = manual->find(kFence, at)) {
+    at += kFence.size();
+    const absl::Status status = Parse(manual->substr(at, manual->find("```", at) - at)).status();
+    INFO(status.ToString());
+    CHECK(status.ok());
+    ++examples;
+  }
+  CHECK(examples == 1);
 }
 
 TEST_CASE("the canonical text parses to itself") {
