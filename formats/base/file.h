@@ -44,6 +44,8 @@ class RandomAccessFile {
   virtual absl::Status CheckUnchanged() const = 0;
   virtual std::uint64_t size() const = 0;                 // at open
   virtual std::int64_t modified_nanoseconds() const = 0;  // at open, since 1970
+  // At open, since 1970: the last change of content, mode, owner or links. Unlike the one above it cannot be put back.
+  virtual std::int64_t changed_nanoseconds() const = 0;
   virtual const std::string& path() const = 0;
   virtual FileIdentity identity() const = 0;
 

@@ -45,6 +45,8 @@ std::string_view KindOf(const struct stat& info) {
   return "neither file nor directory";
 }
 
+std::int64_t NanosecondsOf(const timespec& time) { return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
+
 FileIdentity IdentityOf(const struct stat& info) { return {info.st_dev, info.st_ino}; }
 
 // A file descriptor that closes itself.
@@ -127,9 +129,8 @@ class PosixReadFile final : public RandomAccessFile {
   }
 
   std::uint64_t size() const override { return static_cast<std::uint64_t>(info_.st_size); }
-  std::int64_t modified_nanoseconds() const override {
-    return std::int64_t{info_.st_mtim.tv_sec} * 1'000'000'000 + info_.st_mtim.tv_nsec;
-  }
+  std::int64_t modified_nanoseconds() const override { return NanosecondsOf(info_.st_mtim); }
+  std::int64_t changed_nanoseconds() const override { return NanosecondsOf(info_.st_ctim); }
   const std::string& path() const override { return path_; }
   FileIdentity identity() const override { return IdentityOf(info_); }
 

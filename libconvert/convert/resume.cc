@@ -111,7 +111,7 @@ std::uint64_t OwnerCount(const PlannedShard& shard) { return shard.files.size() 
 
 absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan) {
   ByteWriter text;
-  text.Text("q4 run ");
+  text.Text("q4 run 2 ");  // counts what a run's identity is made of
   text.Text(kQ4Version);
   // Options, names, sizes, headers and layout are in the file ids.
   for (const PlannedShard& shard : plan.shards) {
@@ -121,8 +121,13 @@ absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const Checkpoint& checkpoint, con
       text.Bytes(Sha256Of({reinterpret_cast<const std::uint8_t*>(content.data()), content.size()}));
     }
   }
+  // Finished tensors are not read again, so that these must be the files that the earlier run read. A modification time
+  // is put back by every tool that copies or unpacks with times; inode and change time are not. The device is left out:
+  // its number may be another one after a reboot.
   for (const CheckpointFile& file : checkpoint.files()) {
     text.U64(static_cast<std::uint64_t>(file.file->modified_nanoseconds()));
+    text.U64(static_cast<std::uint64_t>(file.file->changed_nanoseconds()));
+    text.U64(file.file->identity().inode);
   }
   return Sha256Of(text.bytes());
 }

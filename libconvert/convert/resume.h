@@ -1,9 +1,9 @@
 // What an interrupted conversion left, and how much of it can be believed.
 //
 // Two runs are the same when the same version of q4 would write the same bytes: same plan and options, and source files
-// of the same sizes, headers and modification times. Then the journal says which tensors are complete. What it says is
-// checked against the plan, and the bytes against their digests, before anything is built on them; from the first doubt
-// on the work is done again. An unusable journal is never an error.
+// of the same sizes, headers, inodes, modification and change times. Then the journal says which tensors are complete.
+// What it says is checked against the plan, and the bytes against their digests, before anything is built on them; from
+// the first doubt on the work is done again. An unusable journal is never an error.
 #pragma once
 
 #include <cstdint>

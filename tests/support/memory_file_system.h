@@ -99,6 +99,7 @@ class MemoryFileSystem final : public FileSystem {
     absl::Status CheckUnchanged() const override { return absl::OkStatus(); }
     std::uint64_t size() const override { return size_; }
     std::int64_t modified_nanoseconds() const override { return 0; }
+    std::int64_t changed_nanoseconds() const override { return 0; }
     const std::string& path() const override { return path_; }
     FileIdentity identity() const override { return {}; }
 

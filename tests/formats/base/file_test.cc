@@ -7,11 +7,14 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include "formats/base/base_issues.h"
@@ -114,6 +117,21 @@ TEST_CASE("X12: a file of the same size with another time has changed") {
         1'000'000'000);
   CHECK(IssueNumberOf(status) == kFileChanged.number);
   CHECK(MessageOf(status).find("input changed while reading") != std::string::npos);
+}
+
+TEST_CASE("the change time shows what a modification time that was put back hides") {
+  const TempDir dir;
+  const std::string path = dir.Write("f", "abc");
+  const auto before = PosixFileSystem().OpenForRead(path);
+  REQUIRE(before.ok());
+  const auto time = std::filesystem::last_write_time(path);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));  // more than the clock of the file system's tick
+  std::ofstream(path) << "abd";
+  std::filesystem::last_write_time(path, time);
+  const auto after = PosixFileSystem().OpenForRead(path);
+  REQUIRE(after.ok());
+  CHECK((*after)->modified_nanoseconds() == (*before)->modified_nanoseconds());
+  CHECK((*after)->changed_nanoseconds() > (*before)->changed_nanoseconds());
 }
 
 TEST_CASE("X03: only regular files open, and nothing hangs") {

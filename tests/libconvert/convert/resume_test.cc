@@ -8,9 +8,12 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <optional>
 #include <random>
+#include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "formats/base/file.h"
@@ -111,6 +114,29 @@ struct ResumeSetup : Setup {
     REQUIRE(whole.owners.size() == kTensors + 1);  // and config.json
     if (tensors < kTensors) dir.Write("out.q4.journal", text->substr(0, whole.owners[tensors].bytes_end));
   }
+};
+
+// What stat() says of a source file.
+struct Stamp {
+  std::int64_t modified = 1, changed = 2;
+  FileIdentity identity{3, 4};
+};
+
+class StampedFile final : public RandomAccessFile {
+ public:
+  explicit StampedFile(const Stamp& stamp) : stamp_(stamp) {}
+  absl::Status ReadAt(std::uint64_t, std::span<std::uint8_t>) const override { return absl::OkStatus(); }
+  void Prefetch(std::uint64_t, std::uint64_t) const override {}
+  absl::Status CheckUnchanged() const override { return absl::OkStatus(); }
+  std::uint64_t size() const override { return 0; }
+  std::int64_t modified_nanoseconds() const override { return stamp_.modified; }
+  std::int64_t changed_nanoseconds() const override { return stamp_.changed; }
+  const std::string& path() const override { return path_; }
+  FileIdentity identity() const override { return stamp_.identity; }
+
+ private:
+  Stamp stamp_;
+  std::string path_ = "model.safetensors";
 };
 
 bool HasNote(const ConvertReport& report, const std::string& begin) {
@@ -312,6 +338,31 @@ TEST_CASE("leftovers of another run, or damaged ones, are never built on") {
     CHECK(HasNote(rerun(), "began again"));
     CHECK(FileSha256(setup.output()) == complete);
   }
+  SECTION("input written over in place, its modification time put back") {
+    // The last byte of the first layer's weight, which the interrupted run has finished.
+    const std::string path = setup.dir.File("model.safetensors");
+    const auto time = std::filesystem::last_write_time(path);
+    const TensorInfo& weight = setup.checkpoint->tensors()[1];
+    std::fstream(path, std::ios::in | std::ios::out | std::ios::binary)
+        .seekp(static_cast<std::streamoff>(weight.offset + weight.bytes - 1))
+        .put('\x01');
+    std::filesystem::last_write_time(path, time);
+    CHECK(HasNote(rerun(), "began again"));
+    const std::string changed = FileSha256(setup.output());
+    CHECK(changed != complete);
+    setup.RemoveOutputs();
+    (void)rerun();
+    CHECK(FileSha256(setup.output()) == changed);
+  }
+  SECTION("input replaced by another file, its modification time put back") {
+    const std::string path = setup.dir.File("model.safetensors");
+    const auto time = std::filesystem::last_write_time(path);
+    std::filesystem::copy_file(path, path + ".copy");
+    std::filesystem::rename(path + ".copy", path);
+    std::filesystem::last_write_time(path, time);
+    CHECK(HasNote(rerun(), "began again"));
+    CHECK(FileSha256(setup.output()) == complete);
+  }
   SECTION("other companion file of the same size") {
     setup.dir.Write("config.json", R"({"architectures":["LlamaForCausalLM"],"model_type":"lLama"})");
     CHECK(HasNote(rerun(), "began again"));
@@ -350,6 +401,25 @@ TEST_CASE("leftovers of another run, or damaged ones, are never built on") {
     CHECK(FileSha256(setup.output()) == complete);
     CHECK(std::filesystem::file_size(setup.dir.File("elsewhere")) == journal->size());
   }
+}
+
+TEST_CASE("a run is known by the times and inodes of its source files, whatever device they lie on") {
+  const ResumeSetup setup;
+  const ConversionPlan plan = setup.Plan();
+  const auto id_of = [&](const Stamp& stamp) {
+    std::vector<CheckpointFile> files;
+    files.push_back({"model.safetensors", std::make_unique<StampedFile>(stamp)});
+    const Checkpoint checkpoint("model.safetensors", "safetensors", std::move(files), {}, {});
+    absl::StatusOr<Sha256> id = RunIdOf(PosixFileSystem(), checkpoint, plan);
+    REQUIRE(id.ok());
+    return *id;
+  };
+  const Sha256 id = id_of({});
+  CHECK(id_of({}) == id);
+  CHECK(id_of({.modified = 9}) != id);
+  CHECK(id_of({.changed = 9}) != id);
+  CHECK(id_of({.identity = {3, 9}}) != id);
+  CHECK(id_of({.identity = {9, 4}}) == id);
 }
 
 TEST_CASE("errors that a rerun would meet again leave nothing") {

@@ -103,6 +103,7 @@ class CountingFileSystem final : public FileSystem {
     absl::Status CheckUnchanged() const override { return file_->CheckUnchanged(); }
     std::uint64_t size() const override { return file_->size(); }
     std::int64_t modified_nanoseconds() const override { return file_->modified_nanoseconds(); }
+    std::int64_t changed_nanoseconds() const override { return file_->changed_nanoseconds(); }
     const std::string& path() const override { return file_->path(); }
     FileIdentity identity() const override { return file_->identity(); }
 
