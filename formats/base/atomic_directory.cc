@@ -11,13 +11,11 @@
 namespace q4 {
 namespace {
 
-constexpr char kLockName[] = ".q4-lock";
-
 // Everything in `directory` but the lock.
 absl::Status Clear(FileSystem& fs, const std::string& directory) {
   Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(directory));
   for (const std::string& name : names) {
-    if (name != kLockName) Q4_RETURN_IF_ERROR(RemoveTree(fs, JoinPath(directory, name)));
+    if (name != AtomicDirectory::kLockName) Q4_RETURN_IF_ERROR(RemoveTree(fs, JoinPath(directory, name)));
   }
   return absl::OkStatus();
 }
@@ -27,7 +25,7 @@ absl::Status CheckIsLeftover(FileSystem& fs, const std::string& partial) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(partial));
   if (!info.is_directory || info.is_symlink) return Fail(kForeignPartial, partial, {});
   Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(partial));
-  const bool ours = names.empty() || std::find(names.begin(), names.end(), kLockName) != names.end();
+  const bool ours = names.empty() || std::find(names.begin(), names.end(), AtomicDirectory::kLockName) != names.end();
   return ours ? absl::OkStatus() : Fail(kForeignPartial, partial, {});
 }
 
@@ -96,7 +94,7 @@ absl::Status AtomicDirectory::Publish() {
   Q4_RETURN_IF_ERROR(fs_.SyncDirectory(partial_path_));
 
   // A rename cannot replace a directory that holds files, so the old one steps aside first.
-  const std::string aside = path_ + ".q4-replaced";
+  const std::string aside = AsidePath(path_);
   Q4_ASSIGN_OR_RETURN(const PathInfo old, fs_.Stat(path_));
   const bool replaces = replace_ && old.exists;
   if (replaces) {

@@ -23,6 +23,11 @@ class AtomicDirectory {
   AtomicDirectory(const AtomicDirectory&) = delete;
   AtomicDirectory& operator=(const AtomicDirectory&) = delete;
 
+  // Where Publish() moves what it replaces, which it removes in the end, whatever lay there before.
+  static std::string AsidePath(const std::string& path) { return path + ".q4-replaced"; }
+  // The file that locks a partial directory. A run that dies right after the rename leaves it in the destination.
+  static constexpr char kLockName[] = ".q4-lock";
+
   // A new file `name`: relative, '/' separated, plain components; directories on the way are made. The caller syncs and
   // closes it.
   absl::StatusOr<std::unique_ptr<WritableFile>> CreateFile(const std::string& name);
@@ -31,7 +36,7 @@ class AtomicDirectory {
 
   // Syncs the directories, moves a replaced destination aside, renames, and removes what was replaced. If the process
   // dies in between, the destination is the old directory, the new one, or (for the moment between two renames) the old
-  // one under the name `path`.q4-replaced.
+  // one under the name AsidePath().
   absl::Status Publish();
 
  private:

@@ -20,13 +20,13 @@
 #include "libconvert/export/export_issues.h"
 #include "libconvert/export/files.h"
 #include "libconvert/export/pieces.h"
+#include "libconvert/export/replace.h"
 #include "libconvert/export/safetensors.h"
 
 namespace q4 {
 namespace {
 
 constexpr char kConfigName[] = "config.json";
-constexpr char kWeightIndexName[] = "model.safetensors.index.json";
 constexpr std::string_view kSingleFileSuffix = ".safetensors";
 
 // A file of the output directory that is small enough to be held.
@@ -62,16 +62,15 @@ absl::StatusOr<bool> LiesUnder(FileSystem& fs, const std::string& path, const Fi
   return false;
 }
 
-// --force must not sweep away a directory that only happens to have the name.
-absl::StatusOr<bool> LooksLikeModel(FileSystem& fs, const std::string& directory) {
-  Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(directory));
-  return names.empty() || std::any_of(names.begin(), names.end(), [](const std::string& name) {
-           return name == "model.safetensors" || name == kWeightIndexName;
-         });
-}
-
 absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string& output, bool single_file,
-                         bool force) {
+                         const ExportOptions& options) {
+  // The file that a single output is written to first is overwritten whatever is in it.
+  Q4_ASSIGN_OR_RETURN(const PathInfo partial, fs.Stat(AtomicFile::PartialPath(output)));
+  for (const auto& shard : model.shards()) {
+    if (partial.exists && shard->file().identity() == partial.identity) {
+      return Fail(kExportIsInput, AtomicFile::PartialPath(output), {});
+    }
+  }
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(output));
   if (!info.exists && !info.is_symlink) return absl::OkStatus();
   for (const auto& shard : model.shards()) {
@@ -80,15 +79,20 @@ absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string
     Q4_ASSIGN_OR_RETURN(const bool holds_input, LiesUnder(fs, shard->path(), info.identity));
     if (holds_input) return Fail(kExportIsInput, output, {});
   }
-  if (!force) return Fail(kExportExists, output, {});
+  if (!options.force) return Fail(kExportExists, output, {});
   if (info.is_symlink) return Fail(kExportNotReplaceable, output, {}, "got a symbolic link");
   if (single_file) {
-    return info.is_regular ? absl::OkStatus() : Fail(kExportNotReplaceable, output, {}, "got no regular file");
+    if (!info.is_regular) return Fail(kExportNotReplaceable, output, {}, "got no regular file");
+    return CheckIsNoSource(fs, model, output, options.cancel);
   }
   if (!info.is_directory) return Fail(kExportNotReplaceable, output, {}, "got no directory");
-  Q4_ASSIGN_OR_RETURN(const bool model_directory, LooksLikeModel(fs, output));
-  return model_directory ? absl::OkStatus()
-                         : Fail(kExportNotReplaceable, output, {}, "got a directory without model.safetensors");
+  Q4_RETURN_IF_ERROR(CheckReplaceableDirectory(fs, model, output, options.cancel));
+  // What lies where the old output is moved to goes with it.
+  const std::string aside = AtomicDirectory::AsidePath(output);
+  Q4_ASSIGN_OR_RETURN(const PathInfo old, fs.Stat(aside));
+  if (!old.exists && !old.is_symlink) return absl::OkStatus();
+  if (old.is_symlink || !old.is_directory) return Fail(kExportNotReplaceable, aside, {}, "got no directory");
+  return CheckReplaceableDirectory(fs, model, aside, options.cancel);
 }
 
 // Fills plan->sources with the tensors that the pattern matches, in name order.
@@ -266,7 +270,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
     return Fail(kExportOneShard, input, {},
                 GotExpected(fmt::to_string(model->shards().size()) + " shards", fmt::to_string(shard_count)));
   }
-  Q4_RETURN_IF_ERROR(CheckOutput(fs, *model, report.output, single_file, options.force));
+  Q4_RETURN_IF_ERROR(CheckOutput(fs, *model, report.output, single_file, options));
 
   ExportPlan plan;
   Q4_RETURN_IF_ERROR(ChooseSources(*model, options, &plan, &report));

@@ -15,6 +15,8 @@ inline constexpr Issue kExportMemory{8007, ExitCode::kUsage, "--max-memory is to
 inline constexpr Issue kExportInterrupted{8008, ExitCode::kInterrupted, "interrupted; run the same command again"};
 inline constexpr Issue kExportShards{8009, ExitCode::kUsage, "--shard-size makes too many files"};
 inline constexpr Issue kExportOneShard{8010, ExitCode::kUsage, "a single shard does not hold the whole model"};
+inline constexpr Issue kExportIsSource{8011, ExitCode::kUsage,
+                                       "the output is or holds a source of the container, which is not replaced"};
 
 inline constexpr Issue kExportNameCollision{8101, ExitCode::kUnsupported,
                                             "two tensors of the exported checkpoint would have the same name"};

@@ -54,6 +54,14 @@ std::string WeightFileName(std::size_t file, std::size_t count) {
 
 }  // namespace
 
+bool IsWeightFileName(std::string_view name) {
+  constexpr std::string_view kPattern = "model-#####-of-#####.safetensors";
+  if (name == WeightFileName(0, 1)) return true;
+  return std::equal(name.begin(), name.end(), kPattern.begin(), kPattern.end(), [](char got, char expected) {
+    return expected == '#' ? got >= '0' && got <= '9' : got == expected;
+  });
+}
+
 absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes) {
   Q4_RETURN_IF_ERROR(CheckNamesAreUnique(targets));
   const std::vector<std::size_t> ends = CutIntoFiles(targets, shard_bytes);

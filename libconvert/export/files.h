@@ -7,6 +7,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -32,6 +33,11 @@ struct WeightLayout {
   std::vector<Place> places;       // one per target
   std::uint64_t tensor_bytes = 0;  // of all targets
 };
+
+// model.safetensors.index.json, which is written beside several weight files.
+inline constexpr char kWeightIndexName[] = "model.safetensors.index.json";
+// Whether an export may give a weight file this name, with any number of files.
+bool IsWeightFileName(std::string_view name);
 
 // Lays `targets` out in model.safetensors or, if one file would hold more than `shard_bytes` of tensors, in
 // model-00001-of-0000N.safetensors and so on, in the order of the targets' groups; a group larger than `shard_bytes`

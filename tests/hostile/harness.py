@@ -296,7 +296,10 @@ class Bench:
         for name in case.makes:
             require(after.pop(name, None), f"{name} was not made; {shown}")
             before.pop(name, None)  # it may have been replaced
-        after = {name: what for name, what in after.items() if not name.startswith(tuple(f"{m}/" for m in case.makes))}
+        inside = tuple(f"{name}/" for name in case.makes)  # as may what lay in it
+        before, after = (
+            {name: what for name, what in files.items() if not name.startswith(inside)} for files in (before, after)
+        )
         require(
             after == before,
             f"left behind or changed: {sorted(set(map(str, after.items())) ^ set(map(str, before.items())))}",

@@ -2,6 +2,8 @@
 
 import errno
 import fcntl
+import hashlib
+import json
 import os
 import shutil
 import signal
@@ -97,6 +99,7 @@ def e02():
 
 
 def e03():
+    forced = export("--to", "safetensors", "--force")
     yield Case({IN: MODEL, "out.q4": b"precious"}, code=1, issue=1102)
     yield accept({IN: MODEL, "out.q4": b"old"}, command=convert("--force"))
     yield Case({IN: UNREADABLE, "out.q4": b"precious"}, issue=4101, command=convert("--force"))
@@ -104,15 +107,18 @@ def e03():
         {IN: MODEL, "out.q4": b"precious"}, code=6, issue=6301, command=convert("--force", "--max-nmse", "1e-12")
     )
     yield Case({"m.q4": GOOD, "out": Directory}, code=1, issue=8002, command=export("--to", "safetensors"))
-    yield Case(
-        {"m.q4": GOOD, "out/precious.txt": b"x"}, code=1, issue=8003, command=export("--to", "safetensors", "--force")
-    )
-    yield Case(
-        {"m.q4": GOOD, "real": Directory, "out": Link("real")},
-        code=1,
-        issue=8003,
-        command=export("--to", "safetensors", "--force"),
-    )
+    yield Case({"m.q4": GOOD, "out/precious.txt": b"x"}, code=1, issue=8003, command=forced)
+    # Beside weights, too: a person's files are not those of an export.
+    weights = {"out/model.safetensors": MODEL}
+    for extra in ({"out/precious.txt": b"x"}, {"out/.git/HEAD": b"x"}, {"out.q4-replaced/precious.txt": b"x"}):
+        yield Case({"m.q4": GOOD, **weights, **extra}, code=1, issue=8003, command=forced)
+    yield accept({"m.q4": GOOD, **weights}, makes=("out",), command=forced)
+    # What the container says it was made from, also where it gives no digest to know it by.
+    for digest in ({"sha256": hashlib.sha256(MODEL).hexdigest()}, {}):
+        source = {"files": [{"name": "a.safetensors", "size": len(MODEL), **digest}]}
+        container = q4.build([q4.raw()], provenance=json.dumps({"source": source}).encode())
+        yield Case({"m.q4": container, **weights}, code=1, issue=8011, command=forced)
+    yield Case({"m.q4": GOOD, "real": Directory, "out": Link("real")}, code=1, issue=8003, command=forced)
     yield Case(
         {"m.q4": GOOD, "out.partial/precious.txt": b"x"}, code=2, issue=2033, command=export("--to", "safetensors")
     )

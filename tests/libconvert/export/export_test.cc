@@ -341,45 +341,6 @@ TEST_CASE("defects of readers are warned about") {
   CHECK(warned("no config.json"));
 }
 
-// The output.
-
-TEST_CASE("an output that exists is refused, and with force only a model is replaced") {
-  const TempDir temp;
-  Convert(WriteModel(temp, "model", kLlama, OneLinear()), Plain(), temp.File("a.q4"));
-  ExportOptions force;
-  force.force = true;
-  SECTION("a model") {
-    Export(temp.File("a.q4"), temp.File("out"));
-    temp.Write("out/extra", "x");
-    CHECK(ExportIssue(temp.File("a.q4"), temp.File("out")) == kExportExists.number);
-    CHECK(stdfs::exists(temp.File("out/extra")));
-    Export(temp.File("a.q4"), temp.File("out/"), force);
-    CHECK_FALSE(stdfs::exists(temp.File("out/extra")));
-  }
-  SECTION("anything else") {
-    temp.Write("home/thesis.txt", "text");
-    temp.Write("file", "text");
-    stdfs::create_directory_symlink(temp.File("home"), temp.File("link"));
-    for (const std::string output : {"home", "file", "link"}) {
-      CHECK(ExportIssue(temp.File("a.q4"), temp.File(output), force) == kExportNotReplaceable.number);
-    }
-    CHECK(ReadBytes(temp.File("home/thesis.txt")) == "text");
-  }
-}
-
-TEST_CASE("an output that is the input or holds it is refused") {
-  const TempDir temp;
-  const std::string model = WriteModel(temp, "model", kLlama, OneLinear());
-  stdfs::create_directories(temp.File("model/deep"));
-  Convert(model, Plain(), temp.File("model/deep/a.q4"));
-  ExportOptions force;
-  force.force = true;
-  for (const std::string output : {"model/deep/a.q4", "model", "model/deep", "model/deep/../../model"}) {
-    CHECK(ExportIssue(temp.File("model/deep/a.q4"), temp.File(output), force) == kExportIsInput.number);
-  }
-  CHECK(stdfs::exists(temp.File("model/deep/a.q4")));
-}
-
 TEST_CASE("a cancelled or failing export leaves nothing") {
   const TempDir temp;
   Convert(WriteModel(temp, "model", kLlama, OneLinear()), Plain(), temp.File("a.q4"));
