@@ -19,6 +19,7 @@
 #include "libconvert/scheme/scheme.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
+#include "tools/report_files.h"
 #include "tools/tool_main.h"
 #include "tools/usage_issues.h"
 
@@ -65,6 +66,18 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   return options;
 }
 
+// --report, which may be none of the files of this conversion.
+absl::Status CheckReport(FileSystem& fs, const ConvertFlags& flags, const Checkpoint& checkpoint,
+                         const ConversionPlan& plan) {
+  if (flags.report.empty()) return absl::OkStatus();
+  ReportRules rules(fs);
+  rules.AddSource(checkpoint);
+  rules.AddInput(flags.recipe);
+  rules.AddInput(flags.gate);
+  for (std::string& path : OutputNames(plan, flags.output)) rules.AddOutput(std::move(path));
+  return rules.Check(flags.report);
+}
+
 absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
@@ -82,6 +95,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(fs, flags.input, open));
   Q4_ASSIGN_OR_RETURN(const std::string config, checkpoint->ConfigJson(fs));
   Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(*checkpoint, config, options));
+  Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *checkpoint, plan));
   const unsigned threads = flags.threads != 0 ? flags.threads : ThreadPool::DefaultThreads();
   ToolResult result;
   if (flags.dry_run) {

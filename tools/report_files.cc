@@ -6,6 +6,7 @@
 #include "formats/base/status.h"
 #include "formats/q4/reader.h"
 #include "formats/source/checkpoint.h"
+#include "formats/source/companions.h"
 #include "libconvert/report/html.h"
 #include "libconvert/report/junit.h"
 #include "libconvert/report/markdown.h"
@@ -13,32 +14,6 @@
 
 namespace q4 {
 namespace {
-
-// Every file that the verification reads. What cannot be opened is left out here, because the verification itself says
-// so.
-std::vector<FileIdentity> Inputs(FileSystem& fs, const VerifyFlags& flags) {
-  std::vector<FileIdentity> inputs;
-  const auto add = [&](const std::string& path) {
-    if (path.empty()) return;
-    const absl::StatusOr<PathInfo> info = fs.Stat(path);
-    if (info.ok() && info->exists) inputs.push_back(info->identity);
-  };
-  add(flags.file);
-  add(flags.against);
-  add(flags.gate);
-  add(flags.baseline);
-  if (const auto model = Q4Model::Open(fs, flags.file); model.ok()) {
-    for (const auto& shard : (*model)->shards()) inputs.push_back(shard->file().identity());
-  }
-  if (!flags.against.empty()) {
-    if (const auto source = OpenCheckpoint(fs, flags.against, {.follow_symlinks = flags.follow_symlinks});
-        source.ok()) {
-      for (const CheckpointFile& file : (*source)->files()) inputs.push_back(file.file->identity());
-      for (const CompanionFile& companion : (*source)->companions()) add(companion.path);
-    }
-  }
-  return inputs;
-}
 
 // Two names of one file that need not exist yet: its directory, and its name there.
 absl::StatusOr<bool> SamePlace(FileSystem& fs, const std::string& a, const std::string& b) {
@@ -48,7 +23,75 @@ absl::StatusOr<bool> SamePlace(FileSystem& fs, const std::string& a, const std::
   return directory_a.exists && directory_b.exists && directory_a.identity == directory_b.identity;
 }
 
+// Whether nothing lies at the reports' names and none could be a companion: then there is no need to look up what the
+// tool reads, which reads the headers of container and source.
+absl::StatusOr<bool> AreFree(FileSystem& fs, const std::vector<std::string>& paths) {
+  for (const std::string& path : paths) {
+    if (IsCompanionName(BaseNameOf(path))) return false;
+    for (const std::string& name : {path, AtomicFile::PartialPath(path)}) {
+      Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(name));
+      if (info.exists) return false;
+    }
+  }
+  return true;
+}
+
+// Every file that the verification reads.
+ReportRules RulesOf(FileSystem& fs, const VerifyFlags& flags) {
+  ReportRules rules(fs);
+  rules.AddInput(flags.file);
+  rules.AddInput(flags.against);
+  rules.AddInput(flags.gate);
+  rules.AddInput(flags.baseline);
+  if (const auto model = Q4Model::Open(fs, flags.file); model.ok()) {
+    for (const auto& shard : (*model)->shards()) rules.AddInput(shard->file().identity());
+  }
+  if (!flags.against.empty()) {
+    const auto source = OpenCheckpoint(fs, flags.against, {.follow_symlinks = flags.follow_symlinks});
+    if (source.ok()) rules.AddSource(**source);
+  }
+  return rules;
+}
+
 }  // namespace
+
+void ReportRules::AddInput(const std::string& path) {
+  if (path.empty()) return;
+  const absl::StatusOr<PathInfo> info = fs_.Stat(path);
+  if (info.ok() && info->exists) inputs_.push_back(info->identity);
+}
+
+void ReportRules::AddSource(const Checkpoint& source) {
+  AddInput(source.path());
+  for (const CheckpointFile& file : source.files()) AddInput(file.file->identity());
+  for (const CompanionFile& companion : source.companions()) AddInput(companion.path);
+  const absl::StatusOr<PathInfo> info = fs_.Stat(source.path());
+  if (info.ok() && info->is_directory) {
+    source_directory_ = source.path();
+  } else if (!source.companions().empty()) {  // a lone file elsewhere takes none along
+    source_directory_ = DirectoryOf(source.path());
+  }
+}
+
+absl::Status ReportRules::Check(const std::string& path) const {
+  for (const std::string& name : {path, AtomicFile::PartialPath(path)}) {
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(name));
+    if (info.exists && std::find(inputs_.begin(), inputs_.end(), info.identity) != inputs_.end()) {
+      return Fail(kReportIsInput, path, {});
+    }
+    for (const std::string& output : outputs_) {
+      Q4_ASSIGN_OR_RETURN(const bool same, SamePlace(fs_, name, output));
+      if (same) return Fail(kReportIsOutput, path, {}, output);
+      Q4_ASSIGN_OR_RETURN(const PathInfo written, fs_.Stat(output));
+      if (info.exists && written.exists && info.identity == written.identity) {
+        return Fail(kReportIsOutput, path, {}, output);
+      }
+    }
+  }
+  if (source_directory_.empty() || !IsCompanionName(BaseNameOf(path))) return absl::OkStatus();
+  Q4_ASSIGN_OR_RETURN(const bool beside, SamePlace(fs_, path, JoinPath(source_directory_, BaseNameOf(path))));
+  return beside ? Fail(kReportIsCompanion, path, {}) : absl::OkStatus();
+}
 
 absl::Status ReportFiles::Open(FileSystem& fs, const VerifyFlags& flags) {
   const std::vector<std::pair<std::string, Renderer>> wanted = {
@@ -62,13 +105,10 @@ absl::Status ReportFiles::Open(FileSystem& fs, const VerifyFlags& flags) {
     }
     paths.push_back(path);
   }
-  // Only what exists can be an input; the inputs are looked up, which reads their headers, only then.
-  std::vector<FileIdentity> inputs;
-  for (const std::string& path : paths) {
-    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-    if (!info.exists) continue;
-    if (inputs.empty()) inputs = Inputs(fs, flags);
-    if (std::find(inputs.begin(), inputs.end(), info.identity) != inputs.end()) return Fail(kReportIsInput, path, {});
+  Q4_ASSIGN_OR_RETURN(const bool free, AreFree(fs, paths));
+  if (!free) {
+    const ReportRules rules = RulesOf(fs, flags);
+    for (const std::string& path : paths) Q4_RETURN_IF_ERROR(rules.Check(path));
   }
   for (const auto& [path, renderer] : wanted) {
     if (path.empty()) continue;

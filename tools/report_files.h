@@ -1,4 +1,5 @@
-// The files that q4verify writes beside its result: --junit, --markdown and --html.
+// The files that the tools write beside their result: --report of q4convert; --junit, --markdown and --html of
+// q4verify.
 #pragma once
 
 #include <memory>
@@ -9,17 +10,44 @@
 #include "absl/status/status.h"
 #include "formats/base/atomic_file.h"
 #include "formats/base/file.h"
+#include "formats/source/checkpoint.h"
 #include "libconvert/judge/verify_report.h"
 #include "tools/options.h"
 
 namespace q4 {
+
+// What no report may be: a file that the tool reads, one that it writes, and one that the next conversion would take
+// for a part of the source. Files are compared by inode, names that need not exist yet by directory and name.
+class ReportRules {
+ public:
+  // `fs` must outlive this object.
+  explicit ReportRules(FileSystem& fs) : fs_(fs) {}
+
+  // What cannot be looked at is passed over: the work itself will say so. "" is no file.
+  void AddInput(const std::string& path);
+  void AddInput(const FileIdentity& identity) { inputs_.push_back(identity); }
+  // A source: its files, its companions, and the directory that they come from.
+  void AddSource(const Checkpoint& source);
+  // A file that the tool writes or a name that it keeps to itself.
+  void AddOutput(std::string path) { outputs_.push_back(std::move(path)); }
+
+  // Exit code 1 if the report `path`, or the partial file that it is written to first, is one of these.
+  absl::Status Check(const std::string& path) const;
+
+ private:
+  FileSystem& fs_;
+  std::vector<FileIdentity> inputs_;
+  std::vector<std::string> outputs_;
+  std::string source_directory_;  // where companions come from; "" for none
+};
 
 // Opened before the work begins, so that a directory that cannot be written is noticed at once; written when it has
 // ended, each on its own. An older report is replaced atomically. What is not written leaves nothing behind.
 class ReportFiles {
  public:
   // Opens the reports that the flags ask for. An error if one is an input (the container, the source, a gate file) by
-  // path, link or inode, if two are one file, or if one cannot be created. `fs` must outlive this object.
+  // path, link or inode, if it would become a companion of the source, if two are one file, or if one cannot be
+  // created. `fs` must outlive this object.
   absl::Status Open(FileSystem& fs, const VerifyFlags& flags);
 
   // Writes them all, also after one has failed. The errors of those that failed.

@@ -56,7 +56,12 @@ struct ConvertReport {
          publish_seconds = 0;  // wall time until all was written, and then until it was on the disk
 };
 
-// Refuses an output that is an input, exists (unless `force`), is no regular file or lies in no directory.
+// Every name that a run of `plan` to `output` may write under: output or shards and their list, the partial file of
+// each, the journal.
+std::vector<std::string> OutputNames(const ConversionPlan& plan, const std::string& output);
+
+// Refuses an output that is an input (under any of these names), exists (unless `force`), is no file or has no
+// directory.
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force);
 

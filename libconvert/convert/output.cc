@@ -31,13 +31,23 @@ absl::Status CheckName(FileSystem& fs, const std::string& output) {
   return parent.is_directory ? absl::OkStatus() : Fail(kOutputDirectory, output, {}, directory);
 }
 
+// An error if an input lies under one of `names`. Partial files and journals are overwritten whatever is in them, so
+// these names count as much as the output's own.
+absl::Status CheckNoInput(FileSystem& fs, const Checkpoint& checkpoint, const std::vector<std::string>& names) {
+  for (const std::string& name : names) {
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(name));
+    if (!info.exists) continue;
+    for (const CheckpointFile& input : checkpoint.files()) {
+      if (input.file->identity() == info.identity) return Fail(kOutputIsInput, name, {}, input.file->path());
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Whether a file may appear at `path`.
-absl::Status CheckPlace(FileSystem& fs, const Checkpoint& checkpoint, const std::string& path, bool replace) {
+absl::Status CheckPlace(FileSystem& fs, const std::string& path, bool replace) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (!info.exists) return absl::OkStatus();
-  for (const CheckpointFile& input : checkpoint.files()) {
-    if (input.file->identity() == info.identity) return Fail(kOutputIsInput, path, {}, input.file->path());
-  }
   if (!info.is_regular) return Fail(kOutputNotAFile, path, {});
   return replace ? absl::OkStatus() : Fail(kWouldReplace, path, {});
 }
@@ -65,13 +75,23 @@ absl::Status PublishShardList(FileSystem& fs, const std::string& path, const std
 
 }  // namespace
 
+std::vector<std::string> OutputNames(const ConversionPlan& plan, const std::string& output) {
+  std::vector<std::string> names = OutputPaths(plan, output);
+  if (names.size() > 1) names.push_back(Q4ShardIndexName(output));
+  if (std::find(names.begin(), names.end(), output) == names.end()) names.push_back(output);
+  for (std::size_t i = 0, count = names.size(); i < count; ++i) names.push_back(AtomicFile::PartialPath(names[i]));
+  names.push_back(JournalPath(output));
+  return names;
+}
+
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force) {
   Q4_RETURN_IF_ERROR(CheckName(fs, output));
+  Q4_RETURN_IF_ERROR(CheckNoInput(fs, checkpoint, OutputNames(plan, output)));
   for (const std::string& path : OutputPaths(plan, output)) {
-    Q4_RETURN_IF_ERROR(CheckPlace(fs, checkpoint, path, force));
+    Q4_RETURN_IF_ERROR(CheckPlace(fs, path, force));
   }
-  return plan.shards.size() == 1 ? absl::OkStatus() : CheckPlace(fs, checkpoint, Q4ShardIndexName(output), force);
+  return plan.shards.size() == 1 ? absl::OkStatus() : CheckPlace(fs, Q4ShardIndexName(output), force);
 }
 
 ConversionOutput::ConversionOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
@@ -87,6 +107,7 @@ ConversionOutput::~ConversionOutput() {
 
 absl::Status ConversionOutput::Find() {
   Q4_RETURN_IF_ERROR(CheckName(fs_, output_));
+  Q4_RETURN_IF_ERROR(CheckNoInput(fs_, checkpoint_, OutputNames(plan_, output_)));
   const std::string journal_path = JournalPath(output_);
   Q4_ASSIGN_OR_RETURN(const PathInfo found, fs_.Stat(journal_path));
   found_journal_ = found.exists || found.is_symlink;
@@ -100,13 +121,13 @@ absl::Status ConversionOutput::Find() {
     }
   }
   for (const Shard& shard : shards_) {
-    Q4_RETURN_IF_ERROR(CheckPlace(fs_, checkpoint_, shard.path, run_.force || shard.published));
+    Q4_RETURN_IF_ERROR(CheckPlace(fs_, shard.path, run_.force || shard.published));
   }
   // A list of shards beside shards that all carry the right seals was the last that the earlier run made.
   const bool all_published =
       std::all_of(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.published; });
   return shards_.size() == 1 ? absl::OkStatus()
-                             : CheckPlace(fs_, checkpoint_, Q4ShardIndexName(output_), run_.force || all_published);
+                             : CheckPlace(fs_, Q4ShardIndexName(output_), run_.force || all_published);
 }
 
 absl::Status ConversionOutput::Open(unsigned threads) {

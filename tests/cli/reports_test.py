@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""q4verify's report files: when they are written, what is refused, and JUnit XML as its readers want it.
+"""The tools' report files: when they are written, what is refused, and JUnit XML as its readers want it.
 
     reports_test.py TOOLS REPORT_SAMPLE CHECKPOINTS
 """
@@ -109,6 +109,14 @@ def check_refusals(run: Run, source: pathlib.Path) -> None:
         error = run("q4verify", "model.q4", "--against", "source", "--markdown", f"source/{name}", code=1)
         check("[Q4-1002]" in error, f"{name} is part of the source", error)
         check((work / "source" / name).read_bytes() == (source / name).read_bytes(), f"{name} is as it was")
+    # Nor a file that the next conversion would take for a part of the model; any other name may lie there.
+    error = run("q4verify", "model.q4", "--against", "source", "--markdown", "source/new.md", code=1)
+    check("[Q4-1005]" in error and not (work / "source" / "new.md").exists(), "a report is no companion", error)
+    run("q4verify", "model.q4", "--against", "source", "--html", "source/new.html", "-q")
+    # A report is written beside its place first, and so must not be there either.
+    os.link(work / "model.q4", work / "hard.partial")
+    check("[Q4-1002]" in run("q4verify", "model.q4", "--html", "hard", code=1), "the report's partial file is the container")
+    (work / "hard.partial").unlink()
     for other in ("same", "./same", "../" + work.name + "/same"):
         check("[Q4-1003]" in run("q4verify", "model.q4", "--html", "same", "--junit", other, code=1), "two reports are two files")
     check(not (work / "same").exists(), "a refused report does not appear")
@@ -117,6 +125,68 @@ def check_refusals(run: Run, source: pathlib.Path) -> None:
     run("q4verify", "model.q4", "--junit", "new.xml", "--html", "no/such/r.html", code=2)
     check(not (work / "new.xml").exists() and not list(work.glob("*.partial")), "nothing is left of the others")
     check((work / "model.q4").read_bytes() == before, "the container is as it was")
+
+
+def contents(directory: pathlib.Path) -> dict:
+    return {path.relative_to(directory): path.read_bytes() for path in sorted(directory.rglob("*")) if path.is_file()}
+
+
+def check_conversion_refusals(run: Run, source: pathlib.Path) -> None:
+    """q4convert --report: none of the files that the conversion reads or writes."""
+    work = run.work / "conversion"
+    (work / "model").mkdir(parents=True)
+    for file in source.iterdir():
+        (work / "model" / file.name).write_bytes(file.read_bytes())
+    (work / "recipe.json").write_text('{"rules":[{"match":"down_proj","type":"fp4"}]}')
+    (work / "gate.json").write_text('{"rules":[{"name":"all","max_nmse":1}]}')
+    (work / "link.json").symlink_to("model/config.json")
+    os.link(work / "model" / "model.safetensors", work / "hard.json")
+    os.link(work / "model" / "model.safetensors", work / "late.json.partial")
+    before = contents(work)
+    run_here = Run(run.tools, work)
+    convert = ("q4convert", "model", "-o", "out.q4", "--recipe", "recipe.json", "--gate", "gate.json", "-q")
+
+    def refused(number: int, report: str, *arguments) -> None:
+        error = run_here(*convert, *arguments, "--report", report, code=1)
+        check(f"[Q4-{number}]" in error and report in error, f"{report} is refused", error)
+        check(contents(work) == before, f"{report}: everything is as it was")
+
+    for report in ("model/model.safetensors", "model/config.json", "./model/../model/config.json", "recipe.json", "gate.json",
+                   "link.json", "hard.json", "late.json"):
+        refused(1002, report)
+    for report in ("out.q4", "./out.q4", "model/../out.q4", "out.q4.partial", "out.q4.journal"):
+        refused(1004, report)
+    size = str((source / "model.safetensors").stat().st_size // 8)
+    run(convert[0], source, "-o", "probe.q4", "-q", "--shard-size", size)
+    shards = [path.name.replace("probe", "out") for path in sorted(run.work.glob("probe-*.q4"))]
+    check(len(shards) > 1, "several shards", shards)
+    for report in (*shards, shards[-1] + ".partial", "out.q4.index.json", "out.q4.index.json.partial", "out.q4"):
+        refused(1004, report, "--shard-size", size)
+    refused(1005, "model/report.json")
+    # Beside a lone file that has companions it would become one of them as well.
+    error = run_here("q4convert", "model/model.safetensors", "-o", "out.q4", "-q", "--report", "model/report.json", code=1)
+    check("[Q4-1005]" in error, "a companion of a lone file", error)
+    # An existing output, under another name.
+    run_here(*convert)
+    os.link(work / "out.q4", work / "again.json")
+    before = contents(work)
+    refused(1004, "again.json", "--force")
+    refused(1004, "out.q4", "--force")
+    # What lies elsewhere is replaced, as ever.
+    (work / "report.json").write_text("an older one")
+    run_here(*convert, "--force", "--report", "report.json")
+    check(b"q4convert" in (work / "report.json").read_bytes(), "the report is written")
+    run_here(*convert, "--force", "--report", "model/report.log")
+
+    # The names that a conversion works under are no place for its input either.
+    for name in ("own.q4.partial", "own.q4.journal"):
+        (work / name).write_bytes((source / "model.safetensors").read_bytes())
+        before = contents(work)
+        for arguments in ((), ("--dry-run",)):
+            error = run_here("q4convert", name, "-o", "own.q4", "-q", *arguments, code=1)
+            check("[Q4-1101]" in error, f"{name} is the input", error)
+            check(contents(work) == before, f"{name} is as it was")
+        (work / name).unlink()
 
 
 def check_samples(sample: pathlib.Path, work: pathlib.Path) -> None:
@@ -133,6 +203,7 @@ def main() -> int:
         work = pathlib.Path(directory).resolve()
         run = Run(tools, work)
         check_writing(run, checkpoints / "tiny_bf16st_src")
+        check_conversion_refusals(run, checkpoints / "tiny_bf16st_src")
         check_refusals(run, checkpoints / "tiny_bf16st_src")
         check_samples(sample, work)
     print(f"reports: {CHECKS} checks")

@@ -13,6 +13,8 @@ GPU = ("needs a GPU", "tests/libconvert/engine/slab_engine_test.cc")
 ISSUES = {
     1002: ("where a report goes", "tests/cli/reports_test.py"),
     1003: ("where a report goes", "tests/cli/reports_test.py"),
+    1004: ("where a report goes", "tests/cli/reports_test.py"),
+    1005: ("where a report goes", "tests/cli/reports_test.py"),
     1301: LOADER,
     1302: LOADER,
     2005: ("a file that shrinks between two reads", "tests/formats/base/file_test.cc"),
