@@ -57,7 +57,8 @@ def ctest_entries() -> set[str]:
     entries = set()
     for path in (ROOT / "tests").rglob("CMakeLists.txt"):
         text = path.read_text(encoding="utf-8")
-        entries |= {name for name in re.findall(r"(?:add_test\(NAME|q4_add_gpu_test\(|q4_add_replay\()\s*([A-Za-z]\w*)", text) if name not in ("name", "program")}
+        entries |= {f"libconvert_{wing}" for wing in re.findall(r"^\s*q4_wing_test\((\w+)", text, re.MULTILINE)}
+        entries |= {name for name in re.findall(r"(?:add_test\(NAME|q4_add_gpu_test\(|q4_add_replay\()\s*([A-Za-z]\w*)(?![\w$])", text) if name not in ("name", "program")}
     return entries
 
 
@@ -169,7 +170,7 @@ def check_paths(page: str):
         for quoted in re.findall(r"`([^`]+)`", line) + (re.findall(r"^ {4}(?:\w+ )?(.*)", line) or []):
             for word in quoted.split():
                 word = word.strip("()[],;:'\"").removesuffix(".").split("#")[0]
-                if "/" not in word or word.split("/")[0] not in FOLDERS or "…" in word or re.search(r"[A-Z<>]{3,}\b", word.split("/")[-1]) and "." not in word:
+                if "/" not in word or word.split("/")[0] not in FOLDERS or "…" in word or "<" in word or re.search(r"[A-Z<>]{3,}\b", word.split("/")[-1]) and "." not in word:
                     continue
                 choices = [word]
                 while any("{" in choice for choice in choices):
@@ -276,6 +277,15 @@ def check_tables():
     for name in sorted(entries ^ listed):
         yield page, 1, f"ctest entry {name} is {'not listed' if name in entries else 'listed, but there is none'}"
 
+    for page in ("docs/testing.md", "docs/safety.md"):
+        last = ""
+        for number, line in lines(page):
+            cells = [cell.strip() for cell in line.split("|")[1:-1]]
+            last = "" if not cells else cells[-1] if cells[-1] in ("tests", "repeat with") else last
+            for name in re.findall(r"`([a-z]\w*)`", re.sub(r"\([^)]*\)", "", cells[-1])) if last else ():
+                if name not in entries and not (ROOT / name).exists():
+                    yield page, number, f"there is no ctest entry {name}"
+
     listed = {int(number) for number in re.findall(r"^\| (\d) \|", read("README.md"), re.MULTILINE)}
     if listed != exit_codes():
         yield "README.md", 1, f"lists exit codes {sorted(listed)}, the tools have {sorted(exit_codes())}"
@@ -284,6 +294,12 @@ def check_tables():
         named = {int(number) for number in re.findall(r"(?:^|[;.] )\s*(\d) ", status.replace("\n", " "))}
         for number in sorted(named - exit_codes()):
             yield f"docs/{tool}.md", 1, f"there is no exit code {number}"
+
+    for folder in ("formats", "libconvert"):
+        wings = set(re.findall(r"^\s*q4_wing\((\w+)", read(f"{folder}/CMakeLists.txt"), re.MULTILINE))
+        listed = set(re.findall(r"^\|(?: \d+ \|)? `(\w+)` \|", read(f"{folder}/README.md"), re.MULTILINE))
+        for name in sorted(wings ^ listed):
+            yield f"{folder}/README.md", 1, f"wing {name} is {'not listed' if name in wings else 'listed, but there is none'}"
 
     rules = next(text for text in sources("libconvert").values() if "constexpr LintRule kRules" in text)
     coded, shown = set(re.findall(r'\{&kLint\w+,\s*"([\w-]+)"', rules)), set(re.findall(r"^\| `([\w-]+)` \| (?:error|warning|note)", read("docs/lint.md"), re.MULTILINE))
