@@ -17,6 +17,7 @@ import argparse
 import concurrent.futures
 import contextlib
 import hashlib
+import os
 import pathlib
 import re
 import resource
@@ -68,7 +69,7 @@ def arguments_of(command) -> tuple[dict[str, str], list]:
 
 def needs(commands) -> set[str]:
     """The cases whose output the commands read."""
-    words = [word for command in commands for word in arguments_of(command)[1] if isinstance(word, str)]
+    words = [word for command in commands if not isinstance(command, dict) for word in arguments_of(command)[1] if isinstance(word, str)]
     return {found.group(1) for word in words if (found := re.match(r"\.\./([^/.][^/]*)", word))}
 
 
@@ -83,7 +84,7 @@ def run_command(tools: pathlib.Path, folder: pathlib.Path, command) -> bytes:
                           env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}, preexec_fn=limit if "FILE_SIZE" in settings else None)
     if "STDOUT" in settings:
         (folder / settings["STDOUT"]).write_bytes(done.stdout)
-    shown = b" ".join(word if isinstance(word, bytes) else word.encode() for word in arguments)
+    shown = b" ".join(os.fsencode(word) for word in arguments)
     return b"$ %s\nexit %d\n%s\n%s\n" % (shown, done.returncode, done.stderr, done.stdout)
 
 
@@ -91,16 +92,25 @@ def run_case(tools: pathlib.Path, folder: pathlib.Path, commands, before: list) 
     """{file: SHA-256} of the case, after those that it reads have ended."""
     concurrent.futures.wait(before)
     folder.mkdir(parents=True)
-    said = b"".join(run_command(tools, folder, command) for command in commands)
+    said, put = b"", {}
+    for command in commands:
+        if isinstance(command, dict):
+            input_files.put_all(folder, command)
+            put |= command
+        else:
+            said += run_command(tools, folder, command)
     (folder / SAID).write_bytes(normalized(said))
     digests = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_dir():
+        if path.is_symlink() or not path.is_file():
             continue
         content = b"left behind" if LEFT_BEHIND.search(path.name) else path.read_bytes()
+        name = str(path.relative_to(folder))
+        if put.get(name) == content:
+            continue  # an input as it was
         if path.suffix == ".json":
             content = normalized(content)
-        digests[str(path.relative_to(folder))] = hashlib.sha256(content).hexdigest()
+        digests[name] = hashlib.sha256(content).hexdigest()
     return digests
 
 
@@ -111,7 +121,7 @@ def run_all(tools: pathlib.Path, folder: pathlib.Path, cases: dict, jobs: int) -
         for name, commands in cases.items():
             running[name] = pool.submit(run_case, tools, folder / name, commands, [running[need] for need in needs(commands) if need in running])
         digests = {f"{name}/{file}": digest for name, future in running.items() for file, digest in future.result().items()}
-    commands = sum(len(commands) for commands in cases.values())
+    commands = sum(not isinstance(command, dict) for commands in cases.values() for command in commands)
     print(f"same_bytes: {tools}: {len(digests)} outputs of {commands} commands in {time.monotonic() - began:.0f} s", file=sys.stderr)
     return digests
 

@@ -1,6 +1,6 @@
 """The cases of same_bytes: which tool is run over which input with which options.
 
-A case is a name and commands that run one after the other in a folder of their own. Inputs lie at `../../in/`, what an earlier case
+A case is a name and commands that run one after the other in a folder of their own, where a dictionary of files may be put first. Inputs lie at `../../in/`, what an earlier case
 wrote at `../<its name>/`: all paths that a tool sees are relative and the same everywhere, so that none has to be normalized."""
 
 BLOCKS = (32, 64, 128, 256, 512, 1024, 2048, 4096)
@@ -172,6 +172,8 @@ def refused_cases(case, inputs) -> None:
             case(f"hostile.{name}", f"{VERIFY} {path}", f"q4inspect {path} --tensors --stats", f"{EXPORT} {path} --to safetensors -o out -q")
         else:
             case(f"hostile.{name}", f"q4inspect {path} --tensors", f"{CONVERT} {path} -o m.q4 --dry-run", f"q4inspect {path} --lint")
+    for name, (files, command) in inputs["rows"].items():
+        case(f"row.{name}", files, list(command))
     for target, names in inputs["fuzz"].items():
         for name in names:
             path = f"{IN}/fuzz/{target}/{name}"

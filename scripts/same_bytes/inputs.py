@@ -1,9 +1,11 @@
 """What same_bytes feeds to the tools beside testdata: made here, from integers alone, so that every machine makes the same bytes."""
 import hashlib
+import importlib
 import json
 import pathlib
 import random
 import struct
+import sys
 
 CODE_SIZE = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "U8": 1, "I8": 1, "BOOL": 1, "F8_E4M3": 1}
 
@@ -273,6 +275,34 @@ def make_hostile(folder: pathlib.Path, testdata: pathlib.Path) -> list[str]:
     return made
 
 
+MOST_OF_A_ROW = 32
+
+
+def hostile_rows(root: pathlib.Path) -> dict[str, tuple[dict, tuple]]:
+    """Cases of the hostile table (tests/hostile) that consist of small files and one command: {name: (files, command)}. Of the containers among
+    them all digests hold, so that they reach the rules behind."""
+    sys.path[:0] = [str(root / "tests/hostile"), str(root / "tests/support")]
+    harness = importlib.import_module("harness")
+
+    def is_simple(case) -> bool:
+        return (isinstance(case, harness.Case) and not (case.limits or case.env or case.stdout) and
+                all(isinstance(content, harness.Link) or content is harness.Directory or isinstance(content, bytes) and len(content) <= harness.MIB
+                    for content in case.files.values()))
+
+    made = {}
+    for path in sorted((root / "tests/hostile").glob("rows_*.py")):
+        for row in importlib.import_module(path.stem).ROWS:
+            simple = [(number, case) for number, case in enumerate(row.cases()) if is_simple(case)]
+            for number, case in simple[::1 + len(simple) // MOST_OF_A_ROW]:
+                made[f"{row.id}.{number:03}"] = (case.files, case.command)
+    return made
+
+
+def put_all(folder: pathlib.Path, files: dict) -> None:
+    for name, content in files.items():
+        importlib.import_module("harness").put(folder / name, content)
+
+
 def fuzz_inputs(testdata: pathlib.Path, target: str, every: int = 1) -> dict[str, bytes]:
     """Seeds and found inputs of a fuzz target, by a name that stays when others are added."""
     contents = [path.read_bytes() for path in sorted((testdata / "fuzz" / target).iterdir())]
@@ -345,4 +375,5 @@ def make_all(folder: pathlib.Path, testdata: pathlib.Path) -> dict:
     make_special_values(folder)
     make_models(folder, testdata)
     return {"architectures": make_architectures(folder, testdata), "faulty": make_faulty_bnb(folder, testdata) + make_faulty_folders(folder),
-            "hostile": make_hostile(folder, testdata), "fuzz": make_fuzz_files(folder, testdata), "patterns": fuzz_inputs(testdata, "name_pattern")}
+            "hostile": make_hostile(folder, testdata), "fuzz": make_fuzz_files(folder, testdata),
+            "patterns": fuzz_inputs(testdata, "name_pattern"), "rows": hostile_rows(testdata.parent)}
