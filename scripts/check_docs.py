@@ -5,6 +5,7 @@
   check_docs.py --update   first writes the counts that it can compute into the pages
 
 Whatever a page states that is not checked here must be a measurement, with its date or commit."""
+
 import collections
 import importlib
 import json
@@ -28,17 +29,26 @@ def read(name: str) -> str:
 
 def pages() -> list[str]:
     """Every page but the changelog, which speaks of the past."""
-    found = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("testdata/**/*.md"),
-             *(page for folder in ("formats", "kernels", "libconvert", "tests", ".ci", "bench") for page in ROOT.glob(f"{folder}/**/*.md"))]
+    found = [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("testdata/**/*.md"),
+        *(page for folder in ("formats", "kernels", "libconvert", "tests", ".ci", "bench") for page in ROOT.glob(f"{folder}/**/*.md")),
+    ]
     return sorted(page.relative_to(ROOT).as_posix() for page in found if page.name != "CHANGELOG.md")
 
 
 def sources(*folders: str) -> dict[str, str]:
-    return {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
-            for folder in folders for path in sorted((ROOT / folder).rglob("*")) if path.suffix in (".h", ".cc", ".cu", ".cuh")}
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for folder in folders
+        for path in sorted((ROOT / folder).rglob("*"))
+        if path.suffix in (".h", ".cc", ".cu", ".cuh")
+    }
 
 
 # --- what the tree says ---
+
 
 def tool_flags(tool: str) -> set[str]:
     """What ParseFlags of the tool declares, with what all tools have."""
@@ -58,7 +68,11 @@ def ctest_entries() -> set[str]:
     for path in (ROOT / "tests").rglob("CMakeLists.txt"):
         text = path.read_text(encoding="utf-8")
         entries |= {f"libconvert_{wing}" for wing in re.findall(r"^\s*q4_wing_test\((\w+)", text, re.MULTILINE)}
-        entries |= {name for name in re.findall(r"(?:add_test\(NAME|q4_add_gpu_test\(|q4_add_replay\()\s*([A-Za-z]\w*)(?![\w$])", text) if name not in ("name", "program")}
+        entries |= {
+            name
+            for name in re.findall(r"(?:add_test\(NAME|q4_add_gpu_test\(|q4_add_replay\()\s*([A-Za-z]\w*)(?![\w$])", text)
+            if name not in ("name", "program")
+        }
     return entries
 
 
@@ -86,6 +100,7 @@ def limits() -> dict[str, int]:
 def guard_count() -> int:
     sys.path[:0] = [str(ROOT / "scripts")]
     import guards
+
     return sum(len(guards.find_guards(text)) for text in sources("formats").values())
 
 
@@ -108,10 +123,17 @@ def facts() -> dict[str, str]:
     counts = {
         "issues": len(set(re.findall(r"^\| Q4-(\d+)", read("docs/errors.md"), re.MULTILINE))),
         "lint rules": sum(len(re.findall(r"^\s*\{&kLint\w+,", text, re.MULTILINE)) for text in sources("libconvert").values()),
-        "hostile rows": rows, "waiting rows": sum(waiting.values()),
-        "zip": waiting["the zip reader"], "pickle": waiting["the pickle reader"], "gguf": waiting["the GGUF reader"],
-        "exempt": len(importlib.import_module("exemptions").ISSUES), "fuzz targets": len(list((ROOT / "tests/fuzz").glob("*_fuzz.cc"))), "guards": guard_count(),
-        "classes": policy["classes_checked"], "model types": policy["model_types_checked"], "cases": len(policy["entries"]),
+        "hostile rows": rows,
+        "waiting rows": sum(waiting.values()),
+        "zip": waiting["the zip reader"],
+        "pickle": waiting["the pickle reader"],
+        "gguf": waiting["the GGUF reader"],
+        "exempt": len(importlib.import_module("exemptions").ISSUES),
+        "fuzz targets": len(list((ROOT / "tests/fuzz").glob("*_fuzz.cc"))),
+        "guards": guard_count(),
+        "classes": policy["classes_checked"],
+        "model types": policy["model_types_checked"],
+        "cases": len(policy["entries"]),
         "tensors": sum(len(names) for entry in policy["entries"] for names in entry["tensors"].values()),
     }
     texts = {name: f"{count:,}" for name, count in (counts | limits()).items()}
@@ -138,14 +160,20 @@ STATEMENTS = (
     ("docs/testing.md", "| distinct cases among them, which the test replays | {cases}, with {tensors} tensors |"),
     ("docs/policy.md", "Result for transformers {transformers}: {classes} classes of {model types} model types"),
     ("docs/policy.md", "| **all** | **{classes}** |"),
-    ("testdata/README.md", "what transformers {transformers} would quantize with `load_in_4bit`, for the distinct cases among {classes} model classes"),
+    (
+        "testdata/README.md",
+        "what transformers {transformers} would quantize with `load_in_4bit`, for the distinct cases among {classes} model classes",
+    ),
     ("testdata/README.md", "running transformers {transformers}, bitsandbytes {bitsandbytes} and safetensors"),
     ("README.md", "for {architectures} generations of GPUs"),
     ("docs/safety.md", "| safetensors header | {kSafetensorsHeaderBytes} bytes |"),
     ("docs/safety.md", "| tensors of a checkpoint | {kTensorsPerCheckpoint} |"),
     ("docs/safety.md", "| tensor name | {kTensorNameBytes} bytes, UTF-8 |"),
     ("docs/safety.md", "| dimensions of a tensor | {kTensorDimensions} |"),
-    ("docs/safety.md", "| JSON depth: safetensors header, shard index, configuration | {kSafetensorsJsonDepth}, {kIndexJsonDepth}, {kConfigJsonDepth} |"),
+    (
+        "docs/safety.md",
+        "| JSON depth: safetensors header, shard index, configuration | {kSafetensorsJsonDepth}, {kIndexJsonDepth}, {kConfigJsonDepth} |",
+    ),
     ("docs/safety.md", "| `__metadata__`: a value, all of it | {kMetadataValueBytes KiB} KiB, {kMetadataTotalBytes MiB} MiB |"),
     ("docs/safety.md", "| shards | {kShards} |"),
     ("docs/safety.md", "| shard index | {kShardIndexBytes MiB} MiB |"),
@@ -160,6 +188,7 @@ STATEMENTS = (
 
 # --- the checks: each yields (page, line, fault) ---
 
+
 def lines(page: str):
     return enumerate(read(page).splitlines(), 1)
 
@@ -170,11 +199,23 @@ def check_paths(page: str):
         for quoted in re.findall(r"`([^`]+)`", line) + (re.findall(r"^ {4}(?:\w+ )?(.*)", line) or []):
             for word in quoted.split():
                 word = word.strip("()[],;:'\"").removesuffix(".").split("#")[0]
-                if "/" not in word or word.split("/")[0] not in FOLDERS or "…" in word or "<" in word or re.search(r"[A-Z<>]{3,}\b", word.split("/")[-1]) and "." not in word:
+                if (
+                    "/" not in word
+                    or word.split("/")[0] not in FOLDERS
+                    or "…" in word
+                    or "<" in word
+                    or re.search(r"[A-Z<>]{3,}\b", word.split("/")[-1])
+                    and "." not in word
+                ):
                     continue
                 choices = [word]
                 while any("{" in choice for choice in choices):
-                    choices = [choice[:m.start()] + part + choice[m.end():] for choice in choices if (m := re.search(r"\{([^}]*)\}", choice)) for part in m.group(1).split(",")]
+                    choices = [
+                        choice[: m.start()] + part + choice[m.end() :]
+                        for choice in choices
+                        if (m := re.search(r"\{([^}]*)\}", choice))
+                        for part in m.group(1).split(",")
+                    ]
                 for choice in choices:
                     if not (ROOT / choice).exists() and not list(ROOT.glob(choice)) and not list(ROOT.glob(choice + ".*")):
                         yield page, number, f"there is no {choice}"
@@ -192,7 +233,10 @@ def check_links(page: str):
                 yield page, number, f"the link {target} leads nowhere"
             elif anchor:
                 headings = re.findall(r"^#+ (.*)", path.read_text(encoding="utf-8"), re.MULTILINE)
-                slugs = {re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()).replace(" ", "-") for heading in headings}
+                slugs = {
+                    re.sub(r"[^\w\- ]", "", re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()).replace(" ", "-")
+                    for heading in headings
+                }
                 if anchor not in slugs:
                     yield page, number, f"{path.name} has no heading #{anchor}"
 
@@ -202,15 +246,19 @@ def check_names_in_files(page: str):
     for found in re.finditer(r"`(\w+)(?:\(\))?`\s+in\s+`([^`\s]+\.(?:h|cc|py|sh))`", read(page)):
         name, path = found.groups()
         if (ROOT / path).exists() and not re.search(rf"\b{name}\b", read(path)):
-            yield page, read(page)[:found.start()].count("\n") + 1, f"{path} has no {name}"
+            yield page, read(page)[: found.start()].count("\n") + 1, f"{path} has no {name}"
 
 
 def check_commands(page: str):
     """The flags of a command are flags of what it calls: our tools, and scripts with the path that the page gives."""
     for number, line in lines(page):
-        for command in re.findall(r"`([^`]+)`", line) + [line.split("# ")[0]] * (line.startswith(("    ", "q4", "python", "sh ")) and "`" not in line):
+        for command in re.findall(r"`([^`]+)`", line) + [line.split("# ")[0]] * (
+            line.startswith(("    ", "q4", "python", "sh ")) and "`" not in line
+        ):
             # Several tools in one command: each with the words behind it.
-            for match in re.finditer(r"(?<![\w/.\-])(q4(?:convert|inspect|verify|export)|[\w./]+\.(?:py|sh))((?:\s+(?!\|)[^|;&]*)?)", command):
+            for match in re.finditer(
+                r"(?<![\w/.\-])(q4(?:convert|inspect|verify|export)|[\w./]+\.(?:py|sh))((?:\s+(?!\|)[^|;&]*)?)", command
+            ):
                 called, rest = match.groups()
                 flags = re.findall(r"(?<![\w-])(--[a-z][\w-]*)", rest)
                 if called in TOOLS:
@@ -264,7 +312,9 @@ def update_counts() -> None:
         for name, value in known.items():
             wanted = wanted.replace("{" + name + "}", value)
         text = read(page)
-        (ROOT / page).write_text(re.sub(pattern, lambda old: old.group(0) if old.group(0).split() == wanted.split() else wanted, text), encoding="utf-8")
+        (ROOT / page).write_text(
+            re.sub(pattern, lambda old: old.group(0) if old.group(0).split() == wanted.split() else wanted, text), encoding="utf-8"
+        )
 
 
 def check_tables():
@@ -302,12 +352,21 @@ def check_tables():
             yield f"{folder}/README.md", 1, f"wing {name} is {'not listed' if name in wings else 'listed, but there is none'}"
 
     rules = next(text for text in sources("libconvert").values() if "constexpr LintRule kRules" in text)
-    coded, shown = set(re.findall(r'\{&kLint\w+,\s*"([\w-]+)"', rules)), set(re.findall(r"^\| `([\w-]+)` \| (?:error|warning|note)", read("docs/lint.md"), re.MULTILINE))
+    coded, shown = set(re.findall(r'\{&kLint\w+,\s*"([\w-]+)"', rules)), set(
+        re.findall(r"^\| `([\w-]+)` \| (?:error|warning|note)", read("docs/lint.md"), re.MULTILINE)
+    )
     for name in sorted(coded ^ shown):
         yield "docs/lint.md", 1, f"rule {name} is {'not listed' if name in coded else 'listed, but there is none'}"
 
-    gate = {(rule["type"], str(rule["block_size"])): rule["max_nmse"] for rule in json.loads(default_gate().read_text())["rules"] if "type" in rule}
-    shown = {(row[0], row[1]): float(row[2]) for row in re.findall(r"^\| ((?:nf|fp)4) \| (\d+) \|.*\| ([\d.]+) \|$", read("docs/gates.md"), re.MULTILINE)}
+    gate = {
+        (rule["type"], str(rule["block_size"])): rule["max_nmse"]
+        for rule in json.loads(default_gate().read_text())["rules"]
+        if "type" in rule
+    }
+    shown = {
+        (row[0], row[1]): float(row[2])
+        for row in re.findall(r"^\| ((?:nf|fp)4) \| (\d+) \|.*\| ([\d.]+) \|$", read("docs/gates.md"), re.MULTILINE)
+    }
     for key in sorted(gate.keys() | shown.keys()):
         if gate.get(key) != shown.get(key):
             yield "docs/gates.md", 1, f"says {shown.get(key)} for {' '.join(key)}, the default gate has {gate.get(key)}"
@@ -330,7 +389,9 @@ def check_cells(page: str):
 
 def check_reached():
     """Every page is linked from another one."""
-    linked = {((ROOT / page).parent / target.split("#")[0]).resolve() for page in pages() for target in re.findall(r"\]\(([^)\s]+)\)", read(page))}
+    linked = {
+        ((ROOT / page).parent / target.split("#")[0]).resolve() for page in pages() for target in re.findall(r"\]\(([^)\s]+)\)", read(page))
+    }
     for page in pages():
         if page.startswith("docs/") and (ROOT / page).resolve() not in linked:
             yield page, 1, "no page links here"
@@ -340,7 +401,9 @@ def main() -> int:
     sys.dont_write_bytecode = True
     if "--update" in sys.argv[1:]:
         update_counts()
-    faults = [fault for page in pages() for check in (check_paths, check_links, check_names_in_files, check_commands) for fault in check(page)]
+    faults = [
+        fault for page in pages() for check in (check_paths, check_links, check_names_in_files, check_commands) for fault in check(page)
+    ]
     faults += [fault for tool in TOOLS for fault in check_manuals(tool)]
     faults += [*check_counts(), *check_tables(), *check_reached()]
     faults += [fault for page in PAGES_OF_FIGURES for fault in check_cells(page)]

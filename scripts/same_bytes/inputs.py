@@ -1,4 +1,5 @@
 """What same_bytes feeds to the tools beside testdata: made here, from integers alone, so that every machine makes the same bytes."""
+
 import hashlib
 import importlib
 import json
@@ -12,13 +13,16 @@ CODE_SIZE = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "U8": 
 
 # --- safetensors, read and written without any library: {name: (dtype, shape, bytes)} ---
 
+
 def load(path: pathlib.Path) -> dict:
     data = path.read_bytes()
     (size,) = struct.unpack_from("<Q", data)
-    header = json.loads(data[8:8 + size])
+    header = json.loads(data[8 : 8 + size])
     header.pop("__metadata__", None)
-    return {name: (entry["dtype"], entry["shape"], data[8 + size + entry["data_offsets"][0]:8 + size + entry["data_offsets"][1]])
-            for name, entry in header.items()}
+    return {
+        name: (entry["dtype"], entry["shape"], data[8 + size + entry["data_offsets"][0] : 8 + size + entry["data_offsets"][1]])
+        for name, entry in header.items()
+    }
 
 
 def save(path: pathlib.Path, tensors: dict, metadata: dict | None = None) -> None:
@@ -42,7 +46,7 @@ def floats(dtype: str, values: list[float]) -> bytes:
     return struct.pack(f"<{len(values)}{'e' if dtype == 'F16' else 'f'}", *values)
 
 
-def weights(seed: int, dtype: str, shape: list[int], scale: float = 2.0 ** -18) -> tuple:
+def weights(seed: int, dtype: str, shape: list[int], scale: float = 2.0**-18) -> tuple:
     """Bell-shaped: the sum of four uniform integers, which every arithmetic holds exactly."""
     source = random.Random(seed)
     count = 1
@@ -51,19 +55,30 @@ def weights(seed: int, dtype: str, shape: list[int], scale: float = 2.0 ** -18) 
     values = []
     for _ in range(count):
         bits = source.getrandbits(56)
-        values.append(((bits & 0x3fff) + (bits >> 14 & 0x3fff) + (bits >> 28 & 0x3fff) + (bits >> 42) - 0x8000) * scale)
+        values.append(((bits & 0x3FFF) + (bits >> 14 & 0x3FFF) + (bits >> 28 & 0x3FFF) + (bits >> 42) - 0x8000) * scale)
     return dtype, shape, floats(dtype, values)
 
 
 # --- checkpoints ---
 
+
 def make_mixed(folder: pathlib.Path) -> None:
     """Every dtype, rank and count that a reader may meet, in one file, with names that terminals must not see raw."""
     tensors = {}
-    for number, (dtype, shape) in enumerate([("F32", [33, 65]), ("F16", [64, 64]), ("BF16", [17, 129]), ("F32", [1, 4097]),
-                                             ("BF16", [4, 24, 40]), ("F16", [96]), ("F32", [3, 5, 2, 2]), ("BF16", [300, 500])]):
+    for number, (dtype, shape) in enumerate(
+        [
+            ("F32", [33, 65]),
+            ("F16", [64, 64]),
+            ("BF16", [17, 129]),
+            ("F32", [1, 4097]),
+            ("BF16", [4, 24, 40]),
+            ("F16", [96]),
+            ("F32", [3, 5, 2, 2]),
+            ("BF16", [300, 500]),
+        ]
+    ):
         tensors[f"model.layers.{number}.mlp.up_proj.weight"] = weights(number, dtype, shape)
-    zeros = floats("F32", [0.0] * 640 + [-0.0] * 64 + [2.0 ** -149, -2.0 ** -149] * 160 + [1.0] * 256)
+    zeros = floats("F32", [0.0] * 640 + [-0.0] * 64 + [2.0**-149, -(2.0**-149)] * 160 + [1.0] * 256)
     tensors["model.layers.8.mlp.down_proj.weight"] = ("F32", [8, 160], zeros)
     tensors["model.layers.9.mlp.experts.down_proj"] = weights(9, "BF16", [4, 32, 72])
     tensors["model.embed_tokens.weight"] = weights(10, "BF16", [101, 64])
@@ -79,29 +94,43 @@ def make_mixed(folder: pathlib.Path) -> None:
 
 
 def make_special_values(folder: pathlib.Path) -> None:
-    def model(name: str, dtype: str, values: list[float], scale: float = 2.0 ** -18) -> None:
+    def model(name: str, dtype: str, values: list[float], scale: float = 2.0**-18) -> None:
         plain = weights(20, dtype, [64, 64], scale)
-        special = plain[2][:-len(values) * CODE_SIZE[dtype]] + floats(dtype, values)
-        save(folder / f"{name}.safetensors", {"a.proj.weight": plain, "b.proj.weight": (dtype, [64, 64], special),
-                                              "norm.weight": weights(21, dtype, [64])})
+        special = plain[2][: -len(values) * CODE_SIZE[dtype]] + floats(dtype, values)
+        save(
+            folder / f"{name}.safetensors",
+            {"a.proj.weight": plain, "b.proj.weight": (dtype, [64, 64], special), "norm.weight": weights(21, dtype, [64])},
+        )
+
     model("nan", "F32", [float("nan"), 1.0])
     model("infinite", "BF16", [float("-inf"), 1.0, 2.0])
     model("near_top_f16", "F16", [65504.0, -65504.0])
     model("near_top_f32", "F32", [3.4028234663852886e38, -3.4028234663852886e38])
-    model("tiny_values", "F32", [2.0 ** -149, 2.0 ** -140], 2.0 ** -149)
+    model("tiny_values", "F32", [2.0**-149, 2.0**-140], 2.0**-149)
     # Blocks at the top of fp16 among small ones: some nested scales would decode past it, so that the tensor keeps fp32 scales (numerics Q5.12).
     halves = struct.pack("<32768H", *(0x2000 + n % 64 if n // 64 % 16 == 0 else 0x7BFF - n * 7 // 64 % 10 for n in range(32768)))
     save(folder / "scales_overflow.safetensors", {"a.q_proj.weight": ("F16", [64, 512], halves)})
-    save(folder / "wide_norm.safetensors", {"a.proj.weight": weights(22, "F32", [64, 64]), "norm.weight": ("F32", [2], floats("F32", [1e30, 1.0]))})
+    save(
+        folder / "wide_norm.safetensors",
+        {"a.proj.weight": weights(22, "F32", [64, 64]), "norm.weight": ("F32", [2], floats("F32", [1e30, 1.0]))},
+    )
 
 
 def make_models(folder: pathlib.Path, testdata: pathlib.Path) -> None:
     """Directories: shards, tied weights, transposed layers, a source that differs in one element."""
     config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16"}
-    layers = {f"model.layers.{k}.self_attn.{role}_proj.weight": weights(30 + 4 * k + n, "BF16", [96, 128])
-              for k in range(3) for n, role in enumerate("qkvo")}
+    layers = {
+        f"model.layers.{k}.self_attn.{role}_proj.weight": weights(30 + 4 * k + n, "BF16", [96, 128])
+        for k in range(3)
+        for n, role in enumerate("qkvo")
+    }
     embedding = weights(50, "BF16", [200, 128])
-    everything = {"model.embed_tokens.weight": embedding, **layers, "model.norm.weight": weights(51, "BF16", [128]), "lm_head.weight": embedding}
+    everything = {
+        "model.embed_tokens.weight": embedding,
+        **layers,
+        "model.norm.weight": weights(51, "BF16", [128]),
+        "lm_head.weight": embedding,
+    }
     names = list(everything)
     shard_of = {name: f"model-{1 + n * 3 // len(names):05}-of-00003.safetensors" for n, name in enumerate(names)}
     sharded = folder / "sharded"
@@ -115,8 +144,14 @@ def make_models(folder: pathlib.Path, testdata: pathlib.Path) -> None:
 
     save(folder / "tied" / "model.safetensors", everything)
     save_json(folder / "tied" / "config.json", config | {"tie_word_embeddings": True})
-    save(folder / "conv1d" / "model.safetensors", {"wte.weight": embedding, "h.0.attn.c_attn.weight": weights(52, "F32", [64, 192]),
-                                                   "h.0.mlp.c_fc.weight": weights(53, "F32", [64, 256])})
+    save(
+        folder / "conv1d" / "model.safetensors",
+        {
+            "wte.weight": embedding,
+            "h.0.attn.c_attn.weight": weights(52, "F32", [64, 192]),
+            "h.0.mlp.c_fc.weight": weights(53, "F32", [64, 256]),
+        },
+    )
     save_json(folder / "conv1d" / "config.json", {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]})
 
     source = testdata / "checkpoints" / "tiny_plain_src"
@@ -136,8 +171,11 @@ def make_architectures(folder: pathlib.Path, testdata: pathlib.Path) -> list[str
     made = []
     for entry in json.loads((testdata / "policy" / "architectures.json").read_text())["entries"][::30]:
         name = entry["config"]["architectures"][0]
-        tensors = {tensor: ("BF16", [2] * int(kind.split()[1]), bytes(2 << int(kind.split()[1])))
-                   for kind, names in entry["tensors"].items() for tensor in names}
+        tensors = {
+            tensor: ("BF16", [2] * int(kind.split()[1]), bytes(2 << int(kind.split()[1])))
+            for kind, names in entry["tensors"].items()
+            for tensor in names
+        }
         save(folder / "arch" / name / "model.safetensors", tensors)
         save_json(folder / "arch" / name / "config.json", entry["config"])
         made.append(name)
@@ -146,6 +184,7 @@ def make_architectures(folder: pathlib.Path, testdata: pathlib.Path) -> list[str
 
 # --- faults of published checkpoints, for --lint, readers and --diff ---
 
+
 def make_faulty_bnb(folder: pathlib.Path, testdata: pathlib.Path) -> list[str]:
     """tiny_bnb (nested scales) and tiny_plain, each time with one fault in one weight, or in config.json."""
     made = []
@@ -153,7 +192,7 @@ def make_faulty_bnb(folder: pathlib.Path, testdata: pathlib.Path) -> list[str]:
     def fault(name: str, change, base: str = "tiny_bnb") -> None:
         source = testdata / "checkpoints" / base
         tensors, config = load(source / "model.safetensors"), json.loads((source / "config.json").read_text())
-        weight = sorted(tensor[:-len(".absmax")] for tensor in tensors if tensor.endswith(".absmax"))[0]
+        weight = sorted(tensor[: -len(".absmax")] for tensor in tensors if tensor.endswith(".absmax"))[0]
         change(tensors, config, weight)
         save(folder / "faulty" / name / "model.safetensors", tensors, {"format": "pt"})
         save_json(folder / "faulty" / name / "config.json", config)
@@ -163,10 +202,11 @@ def make_faulty_bnb(folder: pathlib.Path, testdata: pathlib.Path) -> list[str]:
         def change(tensors, _, weight):
             dtype, shape, content = tensors[weight + suffix]
             tensors[weight + suffix] = edit(dtype, shape, bytearray(content))
+
         fault(f"{'codes' if not suffix else suffix[1:]}_{edit.__name__}_{base}", change, base)
 
     def cut(dtype, shape, content):
-        return dtype, [shape[0] - 1, *shape[1:]], bytes(content[:-len(content) // shape[0]])
+        return dtype, [shape[0] - 1, *shape[1:]], bytes(content[: -len(content) // shape[0]])
 
     def zeros(dtype, shape, content):
         return dtype, shape, bytes(len(content))
@@ -204,15 +244,29 @@ def make_faulty_bnb(folder: pathlib.Path, testdata: pathlib.Path) -> list[str]:
         def change(tensors, _, weight):
             text = json.dumps(json.loads(tensors[weight + state][2]) | changes).encode()
             tensors[weight + state] = ("U8", [len(text)], text)
+
         return change
-    for name, changes in {"blocksize": {"blocksize": 128}, "odd_blocksize": {"blocksize": 63}, "shape": {"shape": [3, 5]}, "type": {"quant_type": "fp4"},
-                          "dtype": {"dtype": "int8"}, "nested_dtype": {"nested_dtype": "float16"}, "offset": {"nested_offset": 1e30}}.items():
+
+    for name, changes in {
+        "blocksize": {"blocksize": 128},
+        "odd_blocksize": {"blocksize": 63},
+        "shape": {"shape": [3, 5]},
+        "type": {"quant_type": "fp4"},
+        "dtype": {"dtype": "int8"},
+        "nested_dtype": {"nested_dtype": "float16"},
+        "offset": {"nested_offset": 1e30},
+    }.items():
         fault(f"quant_state_{name}", restate(**changes))
-    fault("quant_state_malformed", lambda tensors, _, weight: tensors.update({weight + state: ("U8", [4], b"{\"a\"")}))
+    fault("quant_state_malformed", lambda tensors, _, weight: tensors.update({weight + state: ("U8", [4], b'{"a"')}))
     fault("quant_state_twice", lambda tensors, _, weight: tensors.update({weight + state[:-3] + "fp4": tensors[weight + state]}))
     fault("config_without", lambda _, config, weight: config.pop("quantization_config"))
-    for key, value in {"bnb_4bit_quant_type": "fp4", "bnb_4bit_use_double_quant": False, "load_in_4bit": False, "quant_method": "gptq",
-                       "llm_int8_skip_modules": ["layers.1"]}.items():
+    for key, value in {
+        "bnb_4bit_quant_type": "fp4",
+        "bnb_4bit_use_double_quant": False,
+        "load_in_4bit": False,
+        "quant_method": "gptq",
+        "llm_int8_skip_modules": ["layers.1"],
+    }.items():
         fault(f"config_{key}", lambda _, config, weight, key=key, value=value: config["quantization_config"].update({key: value}))
     return made
 
@@ -246,13 +300,21 @@ def make_faulty_folders(folder: pathlib.Path) -> list[str]:
     variant("outside", changed_index={"weight_map": listed | {last: "../sharded/" + shards[0]}})
     variant("twice", changed_index=index, extra={shards[2]: load(good / shards[2]) | {sorted(listed)[0]: weights(60, "BF16", [2, 2])}})
     variant("unused_file", changed_index=index, extra={"other.safetensors": {"y": weights(61, "F32", [2])}})
-    save(folder / "faulty" / "partners" / "model.safetensors", {
-        "a.proj.qweight": ("I32", [2, 2], bytes(16)), "b.proj.scales": ("F16", [2, 2], bytes(8)), "c.proj.weight_packed": ("I32", [2, 2], bytes(16)),
-        "d.proj.weight_scale": ("F32", [2], bytes(8)), "norm.weight": ("F32", [2], floats("F32", [float("nan"), 1.0]))})
+    save(
+        folder / "faulty" / "partners" / "model.safetensors",
+        {
+            "a.proj.qweight": ("I32", [2, 2], bytes(16)),
+            "b.proj.scales": ("F16", [2, 2], bytes(8)),
+            "c.proj.weight_packed": ("I32", [2, 2], bytes(16)),
+            "d.proj.weight_scale": ("F32", [2], bytes(8)),
+            "norm.weight": ("F32", [2], floats("F32", [float("nan"), 1.0])),
+        },
+    )
     return made + ["partners"]
 
 
 # --- hostile files ---
+
 
 def make_hostile(folder: pathlib.Path, testdata: pathlib.Path) -> list[str]:
     """Damaged containers and checkpoints: cut, longer by a byte, and with one bit flipped at places all over the file."""
@@ -265,9 +327,13 @@ def make_hostile(folder: pathlib.Path, testdata: pathlib.Path) -> list[str]:
     for name, content in samples.items():
         ending = "q4" if content.startswith(b"\x89") or name.startswith("v1") else "safetensors"
         # The head is where most fields stand: densely there, sparsely behind it.
-        places = sorted(set(range(0, min(len(content), 400), 9)) | {len(content) * k // 37 for k in range(37)} | {len(content) - k for k in range(1, 90, 8)})
-        variants = {f"flip_{at:07}": content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1:] for at in places}
-        variants |= {f"cut_{len(content) * k // 12:07}": content[:len(content) * k // 12] for k in range(12)}
+        places = sorted(
+            set(range(0, min(len(content), 400), 9))
+            | {len(content) * k // 37 for k in range(37)}
+            | {len(content) - k for k in range(1, 90, 8)}
+        )
+        variants = {f"flip_{at:07}": content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :] for at in places}
+        variants |= {f"cut_{len(content) * k // 12:07}": content[: len(content) * k // 12] for k in range(12)}
         variants |= {"longer": content + b"\0"}
         for variant, bytes_ in variants.items():
             (target / f"{name}.{variant}.{ending}").write_bytes(bytes_)
@@ -285,15 +351,23 @@ def hostile_rows(root: pathlib.Path) -> dict[str, tuple[dict, tuple]]:
     harness = importlib.import_module("harness")
 
     def is_simple(case) -> bool:
-        return (isinstance(case, harness.Case) and not (case.limits or case.env or case.stdout) and
-                all(isinstance(content, harness.Link) or content is harness.Directory or isinstance(content, bytes) and len(content) <= harness.MIB
-                    for content in case.files.values()))
+        return (
+            isinstance(case, harness.Case)
+            and not (case.limits or case.env or case.stdout)
+            and all(
+                isinstance(content, harness.Link)
+                or content is harness.Directory
+                or isinstance(content, bytes)
+                and len(content) <= harness.MIB
+                for content in case.files.values()
+            )
+        )
 
     made = {}
     for path in sorted((root / "tests/hostile").glob("rows_*.py")):
         for row in importlib.import_module(path.stem).ROWS:
             simple = [(number, case) for number, case in enumerate(row.cases()) if is_simple(case)]
-            for number, case in simple[::1 + len(simple) // MOST_OF_A_ROW]:
+            for number, case in simple[:: 1 + len(simple) // MOST_OF_A_ROW]:
                 made[f"{row.id}.{number:03}"] = (case.files, case.command)
     return made
 
@@ -311,7 +385,7 @@ def fuzz_inputs(testdata: pathlib.Path, target: str, every: int = 1) -> dict[str
     found = []
     while at < len(data):
         (size,) = struct.unpack_from("<I", data, at)
-        found.append(data[at + 4:at + 4 + size])
+        found.append(data[at + 4 : at + 4 + size])
         at += 4 + size
     named = {hashlib.sha1(content).hexdigest()[:12]: content for content in contents}
     rest = {hashlib.sha1(content).hexdigest()[:12]: content for content in found}
@@ -321,8 +395,14 @@ def fuzz_inputs(testdata: pathlib.Path, target: str, every: int = 1) -> dict[str
 def make_fuzz_files(folder: pathlib.Path, testdata: pathlib.Path) -> dict[str, list[str]]:
     """Inputs of the fuzz targets whose input is a file of its own, under names that the tools take for that kind of file."""
     made = {}
-    for target, ending, every in (("safetensors", ".safetensors", 1), ("shard_index", ".safetensors.index.json", 2), ("q4_shard_list", ".q4.index.json", 2),
-                                  ("recipe", ".json", 2), ("gate", ".json", 1), ("baseline", ".json", 1)):
+    for target, ending, every in (
+        ("safetensors", ".safetensors", 1),
+        ("shard_index", ".safetensors.index.json", 2),
+        ("q4_shard_list", ".q4.index.json", 2),
+        ("recipe", ".json", 2),
+        ("gate", ".json", 1),
+        ("baseline", ".json", 1),
+    ):
         (folder / "fuzz" / target).mkdir(parents=True)
         made[target] = []
         for name, content in fuzz_inputs(testdata, target, every).items():
@@ -336,8 +416,11 @@ def make_fuzz_files(folder: pathlib.Path, testdata: pathlib.Path) -> dict[str, l
 def make_documents(folder: pathlib.Path) -> None:
     """Recipes, gates, and a file that is none."""
     recipes = {
-        "mixed_rules": [{"match": "\\.mlp\\.", "block_size": 128}, {"match": "q_proj", "type": "fp4", "double_quant": False},
-                        {"match": "layers\\.1\\.", "keep": True}],
+        "mixed_rules": [
+            {"match": "\\.mlp\\.", "block_size": 128},
+            {"match": "q_proj", "type": "fp4", "double_quant": False},
+            {"match": "layers\\.1\\.", "keep": True},
+        ],
         "everything": [{"match": ".", "keep": False}],
         "nothing": [{"match": ".", "keep": True}],
         "no_change": [{"match": "x"}],
@@ -349,16 +432,39 @@ def make_documents(folder: pathlib.Path) -> None:
         save_json(folder / "recipes" / f"{name}.json", {"rules": rules})
     gates = {
         "holds": [{"name": "wide", "max_nmse": 0.9, "max_overflow": 0}, {"scope": "role", "match": "proj$", "min_sqnr_db": 1}],
-        "breaks": [{"name": "narrow", "max_nmse": 1e-6}, {"scope": "layer", "max_mae": 1e-9, "match": "0"}, {"scope": "model", "min_sqnr_db": 99},
-                   {"scope": "role", "max_code_entropy_bits": 0.5, "match": "."}, {"match": "no such tensor", "max_bias": 1}],
-        "every_statistic": [{"name": key, f"{side}_{key}": 0.25} for key in (
-            "nmse", "sqnr_db", "mse", "rmse", "mae", "bias", "cosine", "max_abs_err", "max_gap_ratio", "worst_block_e2", "clipped", "clipped_share", "overflow",
-            "zero_blocks", "code_entropy_bits") for side in ("max", "min")],
+        "breaks": [
+            {"name": "narrow", "max_nmse": 1e-6},
+            {"scope": "layer", "max_mae": 1e-9, "match": "0"},
+            {"scope": "model", "min_sqnr_db": 99},
+            {"scope": "role", "max_code_entropy_bits": 0.5, "match": "."},
+            {"match": "no such tensor", "max_bias": 1},
+        ],
+        "every_statistic": [
+            {"name": key, f"{side}_{key}": 0.25}
+            for key in (
+                "nmse",
+                "sqnr_db",
+                "mse",
+                "rmse",
+                "mae",
+                "bias",
+                "cosine",
+                "max_abs_err",
+                "max_gap_ratio",
+                "worst_block_e2",
+                "clipped",
+                "clipped_share",
+                "overflow",
+                "zero_blocks",
+                "code_entropy_bits",
+            )
+            for side in ("max", "min")
+        ],
         "unknown": [{"max_nothing": 1}],
     }
     for name, rules in gates.items():
         save_json(folder / "gates" / f"{name}.json", {"rules": rules})
-    (folder / "not_json.json").write_text("{\"a\": 1, \"a\": 2}")
+    (folder / "not_json.json").write_text('{"a": 1, "a": 2}')
     (folder / "text.q4").write_text("no container at all\n" * 99)
     (folder / "empty.safetensors").write_bytes(b"")
     save(folder / "no_tensors.safetensors", {})
@@ -374,6 +480,11 @@ def make_all(folder: pathlib.Path, testdata: pathlib.Path) -> dict:
     make_mixed(folder)
     make_special_values(folder)
     make_models(folder, testdata)
-    return {"architectures": make_architectures(folder, testdata), "faulty": make_faulty_bnb(folder, testdata) + make_faulty_folders(folder),
-            "hostile": make_hostile(folder, testdata), "fuzz": make_fuzz_files(folder, testdata),
-            "patterns": fuzz_inputs(testdata, "name_pattern"), "rows": hostile_rows(testdata.parent)}
+    return {
+        "architectures": make_architectures(folder, testdata),
+        "faulty": make_faulty_bnb(folder, testdata) + make_faulty_folders(folder),
+        "hostile": make_hostile(folder, testdata),
+        "fuzz": make_fuzz_files(folder, testdata),
+        "patterns": fuzz_inputs(testdata, "name_pattern"),
+        "rows": hostile_rows(testdata.parent),
+    }
