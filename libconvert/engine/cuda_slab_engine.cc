@@ -208,8 +208,8 @@ class CudaSlabWork : public SlabWork {
   std::uint64_t blocks() const { return BlockCount(shape_.elems, shape_.block_size); }
 
   cuda::QuantizeArgs QuantizeArgsFor(DeviceLane& there, std::uint8_t* codes) const {
-    return {shape_.type,       shape_.book, x_->data(),   shape_.elems,
-            shape_.block_size, codes,       there.scales, &there.first_bad};
+    return {shape_.type,       shape_.book(), x_->data(),   shape_.elems,
+            shape_.block_size, codes,         there.scales, &there.first_bad};
   }
 
   FirstBad MakeScales(const Buffer& x, std::uint8_t* codes, float* scales) {
@@ -230,7 +230,7 @@ class CudaSlabWork : public SlabWork {
     DeviceLane& there = lane->device();
     std::memcpy(lane->host().scales, decoded, blocks() * sizeof(float));
     lane.ToDevice(there.decoded, lane->host().scales, blocks() * sizeof(float));
-    lane.Do(cuda::ErrorStats({shape_.type, shape_.book, x_->data(), codes_->data(), there.decoded, shape_.elems,
+    lane.Do(cuda::ErrorStats({shape_.type, shape_.book(), x_->data(), codes_->data(), there.decoded, shape_.elems,
                               shape_.block_size, there.groups, &there.stats, lane->workspace.data()},
                              lane.stream()));
   }

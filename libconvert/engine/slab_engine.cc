@@ -25,7 +25,7 @@ class CpuSlabWork : public SlabWork {
     x_ = std::move(x);
     codes_ = spare_codes_.Take();
     codes_.resize(PackedBytes(shape_.elems));
-    return kernels_.quantize(shape_.type, shape_.book, x_->data(), shape_.elems, shape_.block_size, codes_.data(),
+    return kernels_.quantize(shape_.type, shape_.book(), x_->data(), shape_.elems, shape_.block_size, codes_.data(),
                              scales);
   }
 
