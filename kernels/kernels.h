@@ -61,7 +61,8 @@ struct KernelTable {
   std::uint64_t (*quantize)(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
                             std::uint8_t* codes, float* scales);
 
-  // Q6: out[n] of `out_type` from codes and (decoded) scales.
+  // Q6: out[n] of `out_type` from codes and (decoded) scales. More than 16 MiB at a multiple of 64 bytes may be written
+  // past the caches.
   void (*dequantize)(CodeBook book, const std::uint8_t* codes, const float* scales, std::uint64_t n,
                      std::uint32_t block_size, FloatType out_type, void* out);
 

@@ -50,11 +50,12 @@ HWY_INLINE hn::Mask<U32Tag> MagnitudeAbove(U32Vec magnitude, std::uint32_t limit
   return hn::RebindMask(du, hn::Gt(hn::BitCast(di, magnitude), hn::BitCast(di, hn::Set(du, limit))));
 }
 
-// Decode of numeric.h for kLanes code values.
-HWY_INLINE F32Vec DecodeVector(const float* values, float scale) {
-  const F32Tag d;
-  const F32Vec y = hn::Mul(hn::LoadU(d, values), hn::Set(d, scale));
-  return hn::IfThenElse(hn::IsNaN(y), hn::BitCast(d, hn::Set(U32Tag(), kF32Nan)), y);
+// Decode of numeric.h for as many code values as `d` has lanes.
+template <class D>
+HWY_INLINE hn::Vec<D> DecodeVector(D d, const float* values, float scale) {
+  const hn::RebindToUnsigned<D> du;
+  const auto y = hn::Mul(hn::LoadU(d, values), hn::Set(d, scale));
+  return hn::IfThenElse(hn::IsNaN(y), hn::BitCast(d, hn::Set(du, kF32Nan)), y);
 }
 
 // ---- WidenF16, NarrowF16, NarrowBf16 of numeric.h. Sixteen-bit values sit in the low half of a 32-bit lane.
@@ -91,13 +92,15 @@ HWY_INLINE U32Vec NarrowF16(F32Vec v) {
   return hn::Or(sign, half);
 }
 
-HWY_INLINE U32Vec NarrowBf16(F32Vec v) {
-  const U32Tag du;
+template <class D>
+HWY_INLINE hn::Vec<hn::RebindToUnsigned<D>> NarrowBf16(D d, hn::Vec<D> v) {
+  const hn::RebindToUnsigned<D> du;
   const auto bits = hn::BitCast(du, v);
   const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du, 1));
   const auto rounded = hn::Add(bits, hn::Add(hn::Set(du, 0x7FFF), odd));
   const auto nan = hn::Or(bits, hn::Set(du, kF32QuietBit));
-  return hn::ShiftRight<16>(hn::IfThenElse(MagnitudeAbove(MagnitudeBits(v), kF32Infinity), nan, rounded));
+  return hn::ShiftRight<16>(
+      hn::BitCast(du, hn::IfThenElse(hn::IsNaN(v), hn::BitCast(d, nan), hn::BitCast(d, rounded))));
 }
 
 // ---- LoadElement and StoreElement: kLanes elements at any alignment, hence by bytes.
@@ -133,7 +136,7 @@ HWY_INLINE void StoreElements(F32Vec v, std::uint8_t* p) {
     const hn::Repartition<std::uint8_t, F32Tag> d8;
     hn::StoreU(hn::BitCast(d8, v), d8, p);
   } else if constexpr (kType == FloatType::kBF16) {
-    StoreHalves(hn::TruncateTo(U16HalfTag(), NarrowBf16(v)), p);
+    StoreHalves(hn::TruncateTo(U16HalfTag(), NarrowBf16(F32Tag(), v)), p);
   } else if constexpr (kHasF16Conversions) {
     StoreHalves(hn::BitCast(U16HalfTag(), hn::DemoteTo(hn::Rebind<hwy::float16_t, F32Tag>(), v)), p);
   } else {

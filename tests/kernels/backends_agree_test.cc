@@ -228,6 +228,29 @@ TEST_CASE("several groups of 256 blocks") {
   CHECK(differing == 0);
 }
 
+TEST_CASE("results larger than caches, which are written past them") {
+  struct Large {
+    FloatType out_type;
+    CodeBook book;
+    std::uint32_t block_size;
+    std::uint64_t misalignment;
+  };
+  const Large large =
+      GENERATE(Large{FloatType::kF32, CodeBook::kNf4, 64, 0}, Large{FloatType::kF32, CodeBook::kFp4, 32, 0},
+               Large{FloatType::kF16, CodeBook::kFp4, 64, 0}, Large{FloatType::kF16, CodeBook::kNf4, 32, 0},
+               Large{FloatType::kBF16, CodeBook::kNf4, 4096, 0}, Large{FloatType::kBF16, CodeBook::kFp4, 32, 0},
+               Large{FloatType::kBF16, CodeBook::kFp4, 64, 32}, Large{FloatType::kF32, CodeBook::kNf4, 128, 4});
+  // 16 MiB, three blocks more and a part of one.
+  const std::uint64_t n = (std::uint64_t{16} << 20) / FloatSize(large.out_type) + 3 * large.block_size + 7;
+  const Case c{large.out_type, large.book, large.block_size, n, Content::kNormal, large.misalignment};
+  Random random(7000 + n);
+  std::vector<std::uint8_t> codes(PackedBytes(n));
+  for (std::uint8_t& code : codes) code = static_cast<std::uint8_t>(random.Bits() >> 32);
+  std::vector<float> scales(c.blocks());
+  for (float& scale : scales) scale = random.Below(8) == 0 ? random.FinitePattern() : 0.05f * random.Normal();
+  CHECK(CompareDequantize(c, codes.data(), scales.data(), large.out_type) == 0);
+}
+
 TEST_CASE("the first non-finite element is named, whatever follows it") {
   Random random(3000);
   int differing = 0;

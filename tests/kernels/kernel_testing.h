@@ -44,11 +44,14 @@ struct Quantized {
   std::vector<float> scales;
 };
 
-// Memory between two canaries, at any misalignment, filled with a poison that no kernel writes by chance everywhere.
+// Memory between two canaries, `misalignment` bytes behind a multiple of 64, filled with a poison that no kernel writes
+// by chance everywhere.
 class GuardedBytes {
  public:
   explicit GuardedBytes(std::uint64_t size, std::uint64_t misalignment = 0)
-      : offset_(kGuard + misalignment), size_(size), storage_(offset_ + size + kGuard, kCanary) {
+      : size_(size), storage_(3 * kGuard + misalignment + size, kCanary) {
+    const std::uint64_t to_aligned = -reinterpret_cast<std::uintptr_t>(storage_.data()) % kGuard;
+    offset_ = to_aligned + kGuard + misalignment;
     std::memset(data(), kPoison, size);
   }
 
@@ -75,8 +78,9 @@ class GuardedBytes {
   static constexpr std::uint64_t kGuard = 64;
   static constexpr std::uint8_t kCanary = 0xC5, kPoison = 0xA7;
 
-  std::uint64_t offset_, size_;
+  std::uint64_t size_;
   std::vector<std::uint8_t> storage_;
+  std::uint64_t offset_ = 0;  // of the data in the storage
 };
 
 // Reproducible everywhere: std::mt19937_64 is exactly specified, its distributions are not.
