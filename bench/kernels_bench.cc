@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -51,7 +52,8 @@ struct Buffers {
         absmax2(GroupCount(scales.size())),
         groups(absmax2.size()),
         stats(threads),
-        out(4 * n) {}
+        out_storage(4 * n + 63),
+        out(&out_storage[-reinterpret_cast<std::uintptr_t>(out_storage.data()) % 64], 4 * n) {}
 
   Slab At(const std::uint8_t* x, FloatType type, std::uint64_t begin, std::uint64_t n, std::uint64_t thread) {
     const std::uint64_t block = begin / kBlockSize, group = block / kScaleGroup;
@@ -72,7 +74,8 @@ struct Buffers {
   std::vector<float> absmax2;
   std::vector<GroupSums> groups;
   std::vector<SlabStats> stats;
-  std::vector<std::uint8_t> out;
+  std::vector<std::uint8_t> out_storage;
+  std::span<std::uint8_t> out;  // at a multiple of 64 bytes, as tensors in memory are
 };
 
 using Operation = void (*)(const Work&, const Slab&);

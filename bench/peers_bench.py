@@ -9,6 +9,9 @@ First both quantize the same tensor, and codes, scales and decoded values must b
 repeat measures both, and the table shows medians. Both work in memory. kernels_bench writes into buffers that exist, but
 bitsandbytes' CPU functions return new tensors; so it is also measured on a smaller tensor, whose memory is used again, and
 the better figure counts.
+
+Last dequantize_bench calls the dequantizer of bitsandbytes' library beside q4's, without Python, from the same inputs into
+the same memory: results that fit into each cache and results that fit into none.
 """
 import argparse
 import json
@@ -101,6 +104,41 @@ def measure_bitsandbytes(x, calls):
     return speeds
 
 
+def measure_both(build, target, threads, repeats):
+    """Prints and returns the table of both libraries' operations."""
+    large, small = weights(SHAPE), weights(SMALL_SHAPE)
+    measure_bitsandbytes(small, 1)  # allocator and thread pool
+    samples = []
+    for _ in range(repeats):
+        ours = measure_q4(build, target, threads)
+        same, smaller = measure_bitsandbytes(large, 1), measure_bitsandbytes(small, SMALL_CALLS)
+        samples.append((ours, {operation: max(same[operation], smaller[operation]) for operation in OPERATIONS}))
+
+    print(f"{'median elements/s':26s} {'q4':>10s} {'bitsandbytes':>14s} {'ratio':>8s}   smallest and largest ratio of a repeat")
+    results = {}
+    for operation in OPERATIONS:
+        pairs = [(ours[operation], theirs[operation]) for ours, theirs in samples]
+        ours, theirs = (statistics.median(column) for column in zip(*pairs))
+        ratios = [a / b for a, b in pairs]
+        results[operation] = {"q4": ours, "bitsandbytes": theirs, "ratio": ours / theirs, "samples": pairs}
+        print(f"{operation:26s} {ours / 1e9:8.3f} G {theirs / 1e9:12.4f} G {ours / theirs:8.1f}   "
+              f"{min(ratios):.1f} to {max(ratios):.1f}")
+    return results
+
+
+def measure_dequantizers(build, target, threads, repeats):
+    """Prints and returns what dequantize_bench measures, in which each thread calls each dequantizer in turn."""
+    library = pathlib.Path(bitsandbytes.__file__).parent / "libbitsandbytes_cpu.so"
+    text = subprocess.run([build / "bench/dequantize_bench", str(threads), str(repeats), library], check=True,
+                          capture_output=True, text=True).stdout
+    measured = json.loads(text)
+    print(f"{'dequantize into, as':26s} {'q4':>10s} {'bitsandbytes':>14s} {'ratio':>8s}   G elements/s of the median call")
+    for row in measured["results"]:
+        ours, theirs = (row["speeds"][name]["median"] / 1e9 for name in (target, "bitsandbytes"))
+        print(f"{row['shape'] + ', ' + row['dtype']:26s} {ours:8.3f} G {theirs:12.4f} G {row['ratio']:8.2f}")
+    return measured
+
+
 def processor():
     try:
         found = re.search(r"model name\s*: (.*)", pathlib.Path("/proc/cpuinfo").read_text())
@@ -114,7 +152,8 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="1 or all processors (default)")
     parser.add_argument("--repeats", type=int, default=7)
-    parser.add_argument("--json", type=pathlib.Path, help="write conditions and every sample to this file")
+    parser.add_argument("--dequantizers-only", action="store_true", help="only what dequantize_bench measures")
+    parser.add_argument("--json", type=pathlib.Path, help="write conditions and samples to this file")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
 
@@ -126,25 +165,13 @@ def main():
                   "torch_target": torch.backends.cpu.get_cpu_capability()}
     print(", ".join(f"{name} {value}" for name, value in conditions.items()))
 
-    large, small = weights(SHAPE), weights(SMALL_SHAPE)
-    measure_bitsandbytes(small, 1)  # allocator and thread pool
-    samples = []
-    for _ in range(arguments.repeats):
-        ours = measure_q4(arguments.build, target, arguments.threads)
-        same, smaller = measure_bitsandbytes(large, 1), measure_bitsandbytes(small, SMALL_CALLS)
-        samples.append((ours, {operation: max(same[operation], smaller[operation]) for operation in OPERATIONS}))
-
-    print(f"{'median elements/s':26s} {'q4':>10s} {'bitsandbytes':>14s} {'ratio':>8s}   smallest and largest ratio of a repeat")
-    results = {}
-    for operation in OPERATIONS:
-        pairs = [(ours[operation], theirs[operation]) for ours, theirs in samples]
-        ours, theirs = (statistics.median(column) for column in zip(*pairs))
-        ratios = [a / b for a, b in pairs]
-        results[operation] = {"q4": ours, "bitsandbytes": theirs, "ratio": ours / theirs, "samples": pairs}
-        print(f"{operation:26s} {ours / 1e9:8.3f} G {theirs / 1e9:12.4f} G {ours / theirs:8.1f}   "
-              f"{min(ratios):.1f} to {max(ratios):.1f}")
+    how = (arguments.build, target, arguments.threads, arguments.repeats)
+    results = {} if arguments.dequantizers_only else measure_both(*how)
+    dequantizers = measure_dequantizers(*how)
+    print("load average", *os.getloadavg())
     if arguments.json:
-        arguments.json.write_text(json.dumps({"conditions": conditions, "elements_per_second": results}, indent=2) + "\n")
+        arguments.json.write_text(json.dumps({"conditions": conditions, "elements_per_second": results,
+                                              "dequantizers": dequantizers}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
