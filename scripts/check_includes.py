@@ -72,7 +72,7 @@ def read_wings(library: str, problems: list) -> dict:
                 continue
             if used not in levels or levels[used] >= levels[name]:
                 problems.append(f"{library}/CMakeLists.txt: wing {name} must not use {used}: it is not of a lower level")
-    for folder in sorted(p.name for p in (ROOT / library).iterdir() if p.is_dir()):
+    for folder in sorted({path.relative_to(ROOT / library).parts[0] for path in (ROOT / library).rglob("*/*.*")}):
         if folder not in wings:
             problems.append(f"{library}/{folder}: a folder that is no wing")
     return wings
