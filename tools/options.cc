@@ -8,8 +8,10 @@
 #include <stdexcept>
 #include <utility>
 
+#include "fmt/format.h"
 #include "formats/base/text.h"
 #include "libconvert/base/version.h"
+#include "libconvert/export/export.h"
 #include "libconvert/scheme/scheme.h"
 #include "tools/usage_issues.h"
 
@@ -216,9 +218,13 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
   CLI::App app("Hands a .q4 container on to transformers, vLLM and other readers.", "q4export");
   app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
   app.add_option("-o,--output", flags->output, "The directory (or .safetensors file) to write")->required();
-  app.add_option("--to", flags->to, "bnb: pre-quantized bitsandbytes model; safetensors: dequantized checkpoint")
-      ->required()
-      ->check(CLI::IsMember({"bnb", "safetensors"}));
+  std::vector<std::string> exporters;
+  std::string what;
+  for (const ExporterRow& row : Exporters()) {
+    exporters.emplace_back(row.name);
+    what += fmt::format("{}{}: {}", what.empty() ? "" : "; ", row.name, row.what);
+  }
+  app.add_option("--to", flags->to, what)->required()->check(CLI::IsMember(exporters));
   app.add_option("--dtype", flags->dtype, "Type of dequantized tensors (--to safetensors)")
       ->check(CLI::IsMember({"same", "bf16", "fp16", "fp32"}))
       ->capture_default_str();

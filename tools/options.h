@@ -71,7 +71,7 @@ struct VerifyFlags {
 
 struct ExportFlags {
   std::string file, output;
-  std::string to;                         // "bnb" | "safetensors"
+  std::string to;                         // the name of one of Exporters()
   std::string dtype = "same";             // of --to safetensors
   std::string tensor;                     // --tensor RE
   std::string quant_storage = "uint8";    // of --to bnb

@@ -21,7 +21,7 @@ std::optional<DType> ParseDType(std::string_view name) {
 
 ExportOptions OptionsFrom(const ExportFlags& flags) {
   ExportOptions options;
-  options.format = flags.to == "bnb" ? ExportFormat::kBnb : ExportFormat::kSafetensors;
+  options.to = flags.to;
   options.tensor_pattern = flags.tensor;
   options.shard_bytes = flags.shard_size;
   options.force = flags.force;

@@ -2,9 +2,14 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstring>
 #include <map>
+#include <optional>
+#include <span>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "fmt/format.h"
 #include "formats/base/json_value.h"
@@ -14,6 +19,7 @@
 #include "libconvert/export/export_issues.h"
 #include "libconvert/policy/policy.h"
 #include "libconvert/policy/rules.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
@@ -24,20 +30,42 @@ bool IsModuleMatrix(const TensorInfo& tensor) { return tensor.shape.size() == 2 
 // The policy's words for a weight that transformers transposes before it quantizes it.
 bool IsStoredTransposed(const Decision& decision) { return decision.reason.starts_with("Conv1D"); }
 
-PieceKind PieceKindOf(BnbPart part) {
+std::vector<std::uint8_t> BytesOf(std::span<const float> values) {
+  std::vector<std::uint8_t> bytes(values.size_bytes());
+  std::memcpy(bytes.data(), values.data(), bytes.size());
+  return bytes;
+}
+
+std::vector<std::uint8_t> QuantMapBytes(const Q4Tensor& tensor) {
+  std::vector<float> values;
+  // FP4 code 8 decodes to -0.0, but bitsandbytes saves +0.0 there (numerics Q2.2). No other code value is zero with a
+  // sign.
+  for (const float value : SchemeOf(tensor).code_values()) values.push_back(value == 0 ? 0.0f : value);
+  return BytesOf(values);
+}
+
+std::vector<std::uint8_t> NestedMapBytes(const Q4Tensor&) { return BytesOf(NestedMap()); }
+
+std::vector<std::uint8_t> QuantStateBytes(const Q4Tensor& tensor) {
+  const std::string json = BnbQuantStateJson(tensor);
+  return {json.begin(), json.end()};
+}
+
+// What makes a part that the container does not store; nullptr for one that it does.
+MakeBytes MakerOf(BnbPart part) {
   switch (part) {
     case BnbPart::kQuantMap:
-      return PieceKind::kQuantMap;
+      return QuantMapBytes;
     case BnbPart::kNestedQuantMap:
-      return PieceKind::kNestedMap;
+      return NestedMapBytes;
     case BnbPart::kQuantState:
-      return PieceKind::kQuantState;
+      return QuantStateBytes;
     case BnbPart::kCodes:
     case BnbPart::kAbsmax:
     case BnbPart::kNestedAbsmax:
       break;
   }
-  return PieceKind::kCopy;
+  return nullptr;
 }
 
 Q4Part ContainerPartOf(BnbPart part, bool nested) {
@@ -91,13 +119,11 @@ std::string_view CommonDType(const Q4Model& model) {
   return common;
 }
 
-}  // namespace
-
-absl::Status PlanBnbTargets(const ExportOptions& options, ExportPlan* plan) {
+absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
   for (std::uint32_t source = 0; source < plan->sources.size(); ++source) {
     const Q4Tensor& tensor = *plan->sources[source].tensor;
     if (!tensor.quantized()) {
-      AddCopiedTarget(source, Q4Part::kData,
+      AddStoredTarget(source, Q4Part::kData,
                       {tensor.name, tensor.dtype, tensor.shape, tensor.elems * ItemSize(tensor.dtype), source}, plan);
       continue;
     }
@@ -107,17 +133,25 @@ absl::Status PlanBnbTargets(const ExportOptions& options, ExportPlan* plan) {
                               ItemSize(options.quant_storage)));
     }
     for (BnbTensor& part : BnbTensorsOf(tensor, options.quant_storage)) {
-      const PieceKind kind = PieceKindOf(part.part);
+      const MakeBytes make_bytes = MakerOf(part.part);
       ExportTensor target{std::move(part.key), part.dtype, std::move(part.shape), part.bytes, source};
-      if (kind == PieceKind::kCopy) {
-        AddCopiedTarget(source, ContainerPartOf(part.part, tensor.nested), std::move(target), plan);
+      if (make_bytes == nullptr) {
+        AddStoredTarget(source, ContainerPartOf(part.part, tensor.nested), std::move(target), plan);
       } else {
-        AddSmallTarget(source, kind, std::move(target), plan);
+        AddBytesTarget(source, make_bytes, std::move(target), plan);
       }
     }
   }
   return absl::OkStatus();
 }
+
+// The fields of quantization_config that depend on the model.
+struct BnbConfig {
+  std::string quant_type = "nf4";  // of most quantized weights; each weight's quant_state has its own
+  bool double_quant = false;       // likewise
+  // Modules that transformers must leave alone; nullopt when those are exactly the ones that it leaves alone by itself.
+  std::optional<std::vector<std::string>> skip_modules;
+};
 
 absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json) {
   std::vector<TensorInfo> tensors;
@@ -160,6 +194,8 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
   return config;
 }
 
+// `config_json` with quantization_config added, as save_pretrained writes it. A model dtype is added if the
+// configuration names none and all quantized weights have the same.
 absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::string& config_json, const BnbConfig& config,
                                           const ExportOptions& options) {
   Json json = Json::object();
@@ -189,6 +225,7 @@ absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::strin
   return DumpSorted(json) + "\n";
 }
 
+// Defects of current readers that this export would meet; a line each, fit for a terminal.
 std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& config_json) {
   TensorTally huge, small_blocks, ragged, single, experts;
   for (const ExportSource& source : plan.sources) {
@@ -215,6 +252,49 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
   single.Report("bitsandbytes transposes packed codes whose first dimension is 1", &lines);
   experts.Report("transformers quantizes no fused experts and cannot load them with from_pretrained", &lines);
   return lines;
+}
+
+void Describe(BnbConfig config, ExportReport* report) {
+  report->summary =
+      fmt::format("bitsandbytes {}, double quantization {}, modules to skip: {}", config.quant_type,
+                  config.double_quant ? "on" : "off",
+                  config.skip_modules ? fmt::to_string(config.skip_modules->size()) : "the library's defaults");
+  report->settings.push_back({"quant_type", std::move(config.quant_type)});
+  report->settings.push_back({"double_quant", config.double_quant});
+  ExportSetting& skip = report->settings.emplace_back(ExportSetting{"skip_modules", {}});
+  if (config.skip_modules) skip.value = *std::move(config.skip_modules);
+}
+
+class Bnb final : public Exporter {
+ public:
+  absl::Status Check(const ExportOptions& options, bool single_file) const override {
+    if (options.dtype) return Fail(kExportFlag, {}, "--dtype", "a bnb export is not dequantized");
+    if (single_file) {
+      return Fail(kExportFlag, {}, "--to bnb", "the output must be a directory, not a .safetensors file");
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Plan(const ExportOptions& options, ExportPlan* plan) const override {
+    return PlanTargets(options, plan);
+  }
+
+  absl::StatusOr<std::vector<SmallFile>> SmallFiles(const Q4Model& model, const std::string& config_json,
+                                                    const ExportOptions& options, const ExportPlan& plan,
+                                                    ExportReport* report) const override {
+    Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(model, config_json));
+    Q4_ASSIGN_OR_RETURN(std::string text, BnbConfigText(model, config_json, config, options));
+    report->warnings = BnbWarnings(plan, config_json);
+    Describe(std::move(config), report);
+    return std::vector<SmallFile>{{"config.json", std::move(text)}};
+  }
+};
+
+}  // namespace
+
+const Exporter& BnbExporter() {
+  static const Bnb kExporter;
+  return kExporter;
 }
 
 }  // namespace q4

@@ -1,5 +1,5 @@
-// Order of things: refuse a bad output, open the container, choose tensors, plan targets and configuration, lay out
-// weight files, write pieces on all threads, add the small files, publish.
+// Order of things: refuse a bad output, open the container, choose tensors, let the exporter plan targets and small
+// files, lay out weight files, write pieces on all threads, add the small files, publish.
 #include "libconvert/export/export.h"
 
 #include <algorithm>
@@ -16,12 +16,11 @@
 #include "formats/q4/reader.h"
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/base/parallel.h"
-#include "libconvert/export/bnb.h"
 #include "libconvert/export/export_issues.h"
+#include "libconvert/export/exporter.h"
 #include "libconvert/export/files.h"
 #include "libconvert/export/pieces.h"
 #include "libconvert/export/replace.h"
-#include "libconvert/export/safetensors.h"
 
 namespace q4 {
 namespace {
@@ -29,17 +28,8 @@ namespace {
 constexpr char kConfigName[] = "config.json";
 constexpr std::string_view kSingleFileSuffix = ".safetensors";
 
-// A file of the output directory that is small enough to be held.
-struct SmallFile {
-  std::string name, content;
-};
-
-absl::Status CheckFlags(const ExportOptions& options, bool single_file) {
-  if (options.format == ExportFormat::kBnb) {
-    if (options.dtype) return Fail(kExportFlag, {}, "--dtype", "a bnb export is not dequantized");
-    if (single_file)
-      return Fail(kExportFlag, {}, "--to bnb", "the output must be a directory, not a .safetensors file");
-  }
+absl::Status CheckOptions(const Exporter& exporter, const ExportOptions& options, bool single_file) {
+  Q4_RETURN_IF_ERROR(exporter.Check(options, single_file));
   if (single_file && options.shard_bytes != 0) {
     return Fail(kExportFlag, {}, "--shard-size", "the output must be a directory, not a .safetensors file");
   }
@@ -96,7 +86,8 @@ absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string
 }
 
 // Fills plan->sources with the tensors that the pattern matches, in name order.
-absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, ExportPlan* plan, ExportReport* report) {
+absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, ExporterRow::Weights weights,
+                           ExportPlan* plan, ExportReport* report) {
   std::optional<NamePattern> pattern;
   if (!options.tensor_pattern.empty()) {
     Q4_ASSIGN_OR_RETURN(pattern, NamePattern::Parse(options.tensor_pattern, "--tensor"));
@@ -110,9 +101,9 @@ absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, E
     plan->sources.push_back({&model.reader(at), &tensor});
     report->parameters += tensor.elems;
     const bool quantized = tensor.quantized();
-    ++(!quantized                             ? report->kept_tensors
-       : options.format == ExportFormat::kBnb ? report->quantized_tensors
-                                              : report->dequantized_tensors);
+    ++(!quantized                                    ? report->kept_tensors
+       : weights == ExporterRow::Weights::kQuantized ? report->quantized_tensors
+                                                     : report->dequantized_tensors);
   }
   if (plan->sources.empty() && pattern) return Fail(kExportNoTensor, model.path(), pattern->text());
   return absl::OkStatus();
@@ -126,24 +117,6 @@ absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view 
     }
   }
   return std::string();
-}
-
-// config.json as the exported model needs it, or nothing.
-absl::StatusOr<std::vector<SmallFile>> MakeConfig(const Q4Model& model, const ExportOptions& options,
-                                                  const ExportPlan& plan, ExportReport* report) {
-  Q4_ASSIGN_OR_RETURN(const std::string embedded, ReadEmbedded(model, kConfigName));
-  if (options.format == ExportFormat::kSafetensors) {
-    if (embedded.empty()) return std::vector<SmallFile>();
-    Q4_ASSIGN_OR_RETURN(std::string text, DequantizedConfigText(embedded, options.dtype));
-    return std::vector<SmallFile>{{kConfigName, std::move(text)}};
-  }
-  Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(model, embedded));
-  Q4_ASSIGN_OR_RETURN(std::string text, BnbConfigText(model, embedded, config, options));
-  report->warnings = BnbWarnings(plan, embedded);
-  report->quant_type = config.quant_type;
-  report->double_quant = config.double_quant;
-  report->skip_modules = std::move(config.skip_modules);
-  return std::vector<SmallFile>{{kConfigName, std::move(text)}};
 }
 
 // How many threads keep their pieces within the memory bound.
@@ -259,10 +232,13 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   ExportReport report;
   report.input = input;
   report.output = output;
-  report.format = options.format;
+  report.to = options.to;
   while (report.output.size() > 1 && report.output.back() == '/') report.output.pop_back();
   const bool single_file = report.output.ends_with(kSingleFileSuffix);
-  Q4_RETURN_IF_ERROR(CheckFlags(options, single_file));
+  const ExporterRow* const row = FindExporter(options.to);
+  if (row == nullptr) return Fail(kExportUnknown, {}, options.to);
+  const Exporter& exporter = *row->exporter;
+  Q4_RETURN_IF_ERROR(CheckOptions(exporter, options, single_file));
 
   Q4_ASSIGN_OR_RETURN(const auto model, Q4Model::Open(fs, input));
   const std::uint32_t shard_count = model->shards().front()->index().shard_count;
@@ -273,13 +249,11 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   Q4_RETURN_IF_ERROR(CheckOutput(fs, *model, report.output, single_file, options));
 
   ExportPlan plan;
-  Q4_RETURN_IF_ERROR(ChooseSources(*model, options, &plan, &report));
-  if (options.format == ExportFormat::kBnb) {
-    Q4_RETURN_IF_ERROR(InFile(PlanBnbTargets(options, &plan), input));
-  } else {
-    PlanSafetensorsTargets(options.dtype, &plan);
-  }
-  Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files, MakeConfig(*model, options, plan, &report));
+  Q4_RETURN_IF_ERROR(ChooseSources(*model, options, row->weights, &plan, &report));
+  Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
+  Q4_ASSIGN_OR_RETURN(const std::string config_json, ReadEmbedded(*model, kConfigName));
+  Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files,
+                      exporter.SmallFiles(*model, config_json, options, plan, &report));
   Q4_ASSIGN_OR_RETURN(const WeightLayout layout, LayOutWeights(plan.targets, options.shard_bytes));
   report.tensor_bytes = layout.tensor_bytes;
 

@@ -1,13 +1,16 @@
 // Hands a .q4 model on to other software: the public API behind q4export.
 //
-// kBnb writes a directory that transformers and vLLM load as a pre-quantized bitsandbytes model; the codes and scales
-// are copied, nothing is computed. kSafetensors writes a dequantized checkpoint: a directory, or one file when the
-// output's name ends in ".safetensors". docs/q4export.md describes both.
+// Exporters() are the kinds of export. "bnb" writes a directory that transformers and vLLM load as a pre-quantized
+// bitsandbytes model; the codes and scales are copied, nothing is computed. "safetensors" writes a dequantized
+// checkpoint: a directory, or one file when the output's name ends in ".safetensors". docs/q4export.md describes both.
 #pragma once
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <variant>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -18,19 +21,32 @@
 
 namespace q4 {
 
-enum class ExportFormat : std::uint8_t { kBnb, kSafetensors };
+class Exporter;  // exporter.h, of this wing alone
+
+// A kind of export, as people see it.
+struct ExporterRow {
+  enum class Weights : std::uint8_t { kQuantized, kDequantized };
+
+  std::string_view name;  // what --to and the report call it
+  std::string_view what;  // what it writes, for --help
+  Weights weights;        // what becomes of quantized tensors
+  const Exporter* exporter;
+};
+
+// All kinds, in the order of --help. They live as long as the program.
+std::span<const ExporterRow> Exporters();
 
 struct ExportOptions {
-  ExportFormat format = ExportFormat::kBnb;
+  std::string to = "bnb";         // the name of an exporter
   std::string tensor_pattern;     // regular expression; only tensors whose name it occurs in; "" for all
   std::uint64_t shard_bytes = 0;  // most tensor bytes per weight file; 0: one file
   bool force = false;             // replace an existing output
 
-  // kBnb: the dtype that packed codes pose as (U8, BF16, F16, F32), and the one that config.json asks to compute in.
+  // "bnb": the dtype that packed codes pose as (U8, BF16, F16, F32), and the one that config.json asks to compute in.
   DType quant_storage = DType::kU8;
   DType compute_dtype = DType::kF32;
 
-  // kSafetensors: the dtype of every F32, F16 and BF16 tensor (of the source's dtype); nullopt: each keeps its own.
+  // "safetensors": the dtype of every F32, F16 and BF16 tensor (of the source's dtype); nullopt: each keeps its own.
   std::optional<DType> dtype;
 
   unsigned threads = 0;                               // 0: all cores
@@ -45,9 +61,15 @@ struct ExportedFile {
   std::uint64_t bytes = 0;
 };
 
+// Something that the exporter settled for the whole model, such as what config.json says of it.
+struct ExportSetting {
+  std::string key;                                                                  // in the JSON report
+  std::variant<std::monostate, bool, std::string, std::vector<std::string>> value;  // monostate: null
+};
+
 struct ExportReport {
   std::string input, output;
-  ExportFormat format = ExportFormat::kBnb;
+  std::string to;                       // the exporter's name
   std::vector<ExportedFile> files;      // bytewise sorted by name
   std::uint64_t quantized_tensors = 0;  // written as codes and scales
   std::uint64_t dequantized_tensors = 0;
@@ -56,17 +78,14 @@ struct ExportReport {
   std::uint64_t parameters = 0;        // logical elements of the tensors written
   std::uint64_t tensor_bytes = 0;      // of the weight files, without their headers
 
-  // kBnb: what config.json says.
-  std::string quant_type;  // "nf4" or "fp4"
-  bool double_quant = false;
-  std::optional<std::vector<std::string>> skip_modules;  // nullopt: transformers' defaults hold
-
-  std::uint64_t overflowed = 0;       // elements that became infinite in a narrower dtype
-  std::vector<std::string> warnings;  // for people; fit for a terminal
+  std::uint64_t overflowed = 0;         // elements that became infinite in a narrower dtype
+  std::vector<ExportSetting> settings;  // in the report's order; docs/schema/export.schema.json names them
+  std::string summary;                  // the same for people: a line without its end, or ""
+  std::vector<std::string> warnings;    // for people; fit for a terminal
 };
 
 // Exports the model `input` (a .q4 file or NAME.q4.index.json) to `output`, which appears by one rename when everything
-// is written and synced; on any error nothing remains. Errors: exit code 1 output, flags or pattern refused; 2 I/O; 3
+// is written and synced; on any error nothing remains. Errors: exit code 1 output, options or pattern refused; 2 I/O; 3
 // or 6 the container is invalid or damaged; 5 a tensor that the format cannot hold; 7 cancelled.
 absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& input, const std::string& output,
                                          const ExportOptions& options);

@@ -17,6 +17,7 @@ inline constexpr Issue kExportShards{8009, ExitCode::kUsage, "--shard-size makes
 inline constexpr Issue kExportOneShard{8010, ExitCode::kUsage, "a single shard does not hold the whole model"};
 inline constexpr Issue kExportIsSource{8011, ExitCode::kUsage,
                                        "the output is or holds a source of the container, which is not replaced"};
+inline constexpr Issue kExportUnknown{8012, ExitCode::kUsage, "there is no exporter of this name"};
 
 inline constexpr Issue kExportNameCollision{8101, ExitCode::kUnsupported,
                                             "two tensors of the exported checkpoint would have the same name"};

@@ -1,5 +1,5 @@
 // The weight files of an exported checkpoint: which tensor goes where, and the bytes around them.
-// Internal to libconvert/export*.cc.
+// Internal to libconvert/export/.
 #pragma once
 
 #include <cstdint>

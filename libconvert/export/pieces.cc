@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "formats/base/status.h"
-#include "formats/exchange/bnb.h"
 #include "formats/q4/parts.h"
 #include "formats/q4/validate.h"
 #include "libconvert/scheme/slab.h"
@@ -17,21 +16,6 @@ namespace {
 std::uint64_t ChunksOf(const Q4Tensor& tensor, Q4Part part) {
   const std::optional<Q4PartEntry> entry = tensor.Part(part);
   return entry ? entry->chunk_count : 0;
-}
-
-template <typename T>
-std::vector<std::uint8_t> BytesOf(std::span<const T> values) {
-  std::vector<std::uint8_t> bytes(values.size_bytes());
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
-
-std::vector<std::uint8_t> QuantMapBytes(Q4Scheme scheme) {
-  std::vector<float> values;
-  // FP4 code 8 decodes to -0.0, but bitsandbytes saves +0.0 there (numerics Q2.2). No other code value is zero with a
-  // sign.
-  for (const float value : CodeValues(CodeBookOf(scheme))) values.push_back(value == 0 ? 0.0f : value);
-  return BytesOf<float>(values);
 }
 
 std::uint64_t CountInfinite(DType dtype, std::span<const std::uint8_t> bytes) {
@@ -112,11 +96,11 @@ absl::StatusOr<PieceBytes> Convert(const ExportSource& source, DType dtype, std:
 
 }  // namespace
 
-void AddCopiedTarget(std::uint32_t source, Q4Part part, ExportTensor target, ExportPlan* plan) {
+void AddStoredTarget(std::uint32_t source, Q4Part part, ExportTensor target, ExportPlan* plan) {
   const auto index = static_cast<std::uint32_t>(plan->targets.size());
   plan->targets.push_back(std::move(target));
   for (std::uint64_t chunk = 0; chunk < ChunksOf(*plan->sources[source].tensor, part); ++chunk) {
-    plan->pieces.push_back({PieceKind::kCopy, part, source, index, chunk, chunk * Q4ChunkRawSize(part)});
+    plan->pieces.push_back({PieceKind::kStored, part, source, index, chunk, chunk * Q4ChunkRawSize(part)});
   }
 }
 
@@ -130,14 +114,14 @@ void AddConvertedTarget(std::uint32_t source, ExportTensor target, ExportPlan* p
   plan->targets.push_back(std::move(target));
   for (std::uint64_t chunk = 0; chunk < ChunksOf(tensor, part); ++chunk) {
     plan->pieces.push_back(
-        {raw ? PieceKind::kConvert : PieceKind::kDecode, part, source, index, chunk, chunk * chunk_bytes});
+        {raw ? PieceKind::kConverted : PieceKind::kDecoded, part, source, index, chunk, chunk * chunk_bytes});
   }
 }
 
-void AddSmallTarget(std::uint32_t source, PieceKind kind, ExportTensor target, ExportPlan* plan) {
+void AddBytesTarget(std::uint32_t source, MakeBytes make_bytes, ExportTensor target, ExportPlan* plan) {
   const auto index = static_cast<std::uint32_t>(plan->targets.size());
   plan->targets.push_back(std::move(target));
-  plan->pieces.push_back({kind, Q4Part::kData, source, index, 0, 0});
+  plan->pieces.push_back({PieceKind::kBytes, Q4Part::kData, source, index, 0, 0, make_bytes});
 }
 
 absl::StatusOr<PieceBytes> MakePiece(const ExportPlan& plan, const ExportPiece& piece, const KernelTable& kernels,
@@ -145,26 +129,21 @@ absl::StatusOr<PieceBytes> MakePiece(const ExportPlan& plan, const ExportPiece& 
   const ExportSource& source = plan.sources[piece.source];
   const DType dtype = plan.targets[piece.target].dtype;
   switch (piece.kind) {
-    case PieceKind::kCopy: {
+    case PieceKind::kStored: {
       const std::uint64_t chunk = source.tensor->Part(piece.part)->first_chunk + piece.chunk;
       Q4_ASSIGN_OR_RETURN(auto bytes, source.reader->ReadChunk(chunk));
       const std::uint64_t first_scale = piece.chunk * Q4ChunkRawSize(piece.part) / sizeof(float);
       Q4_RETURN_IF_ERROR(ValidateQ4Scales(*source.tensor, piece.part, bytes, first_scale, source.reader->path()));
       return PieceBytes{std::move(bytes), 0};
     }
-    case PieceKind::kConvert:
+    case PieceKind::kConverted:
       return Convert(source, dtype, piece.chunk, kernels);
-    case PieceKind::kDecode:
+    case PieceKind::kDecoded:
       return Decode(source, dtype, piece.chunk, kernels, cache);
-    case PieceKind::kQuantMap:
-      return PieceBytes{QuantMapBytes(source.tensor->scheme), 0};
-    case PieceKind::kNestedMap:
-      return PieceBytes{BytesOf<float>(NestedMap()), 0};
-    case PieceKind::kQuantState:
+    case PieceKind::kBytes:
       break;
   }
-  const std::string json = BnbQuantStateJson(*source.tensor);
-  return PieceBytes{{json.begin(), json.end()}, 0};
+  return PieceBytes{piece.make_bytes(*source.tensor), 0};
 }
 
 }  // namespace q4

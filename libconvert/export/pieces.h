@@ -1,6 +1,6 @@
 // The work of an export, cut into pieces: each makes one run of bytes of one tensor of the new checkpoint. Pieces
 // follow the container's chunks, so that each chunk is read once and memory is bounded whatever a tensor's size.
-// Internal to libconvert/export*.cc.
+// Internal to libconvert/export/.
 #pragma once
 
 #include <cstdint>
@@ -25,21 +25,23 @@ struct ExportTensor {
 };
 
 enum class PieceKind : std::uint8_t {
-  kCopy,        // chunk `chunk` of `part`, as it is
-  kConvert,     // chunk `chunk` of kData, in the new tensor's dtype
-  kDecode,      // the elements of code chunk `chunk`, in the new tensor's dtype
-  kQuantMap,    // the 16 code values
-  kNestedMap,   // the 256 values of 8-bit scales
-  kQuantState,  // the JSON text
+  kStored,     // chunk `chunk` of `part`, as it is
+  kConverted,  // chunk `chunk` of kData, in the new tensor's dtype
+  kDecoded,    // the elements of code chunk `chunk`, in the new tensor's dtype
+  kBytes,      // what `make_bytes` says: tables and texts that follow from a tensor's settings
 };
 
+// The whole of a small target, as many bytes as the target has. Pure.
+using MakeBytes = std::vector<std::uint8_t> (*)(const Q4Tensor& tensor);
+
 struct ExportPiece {
-  PieceKind kind = PieceKind::kCopy;
-  Q4Part part = Q4Part::kData;  // of kCopy
-  std::uint32_t source = 0;     // index into ExportPlan::sources
-  std::uint32_t target = 0;     // index into ExportPlan::targets
-  std::uint64_t chunk = 0;      // counted inside the part
-  std::uint64_t offset = 0;     // of the bytes inside the target
+  PieceKind kind = PieceKind::kStored;
+  Q4Part part = Q4Part::kData;     // of kStored
+  std::uint32_t source = 0;        // index into ExportPlan::sources
+  std::uint32_t target = 0;        // index into ExportPlan::targets
+  std::uint64_t chunk = 0;         // counted inside the part
+  std::uint64_t offset = 0;        // of the bytes inside the target
+  MakeBytes make_bytes = nullptr;  // of kBytes
 };
 
 struct ExportSource {
@@ -54,12 +56,12 @@ struct ExportPlan {
   std::vector<ExportPiece> pieces;
 };
 
-// Adds a target that is a copy of `part` of source `source`, and its pieces.
-void AddCopiedTarget(std::uint32_t source, Q4Part part, ExportTensor target, ExportPlan* plan);
+// Adds a target that is `part` of source `source` as it is stored, and its pieces.
+void AddStoredTarget(std::uint32_t source, Q4Part part, ExportTensor target, ExportPlan* plan);
 // Adds a target for source `source`, which holds F32, F16 or BF16 values, converted or decoded to the target's dtype.
 void AddConvertedTarget(std::uint32_t source, ExportTensor target, ExportPlan* plan);
-// Adds a target of a single small piece.
-void AddSmallTarget(std::uint32_t source, PieceKind kind, ExportTensor target, ExportPlan* plan);
+// Adds a target of a single small piece. `make_bytes` makes target.bytes bytes of the source's tensor.
+void AddBytesTarget(std::uint32_t source, MakeBytes make_bytes, ExportTensor target, ExportPlan* plan);
 
 // The most bytes that one piece needs while it is made, and that its result takes.
 inline constexpr std::uint64_t kPieceScratchBytes = std::uint64_t{24} << 20;

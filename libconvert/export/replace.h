@@ -1,4 +1,4 @@
-// What q4export --force may replace. Internal to libconvert/export*.cc.
+// What q4export --force may replace. Internal to libconvert/export/.
 //
 // Only what an export of this container would have put there: a checkpoint directory that is replaced is gone, and
 // people keep originals, notes and repositories in such directories. A file counts as an export's by name and kind,

@@ -1,21 +1,13 @@
-// What is particular to a dequantized checkpoint. Internal to libconvert/export*.cc.
+// "safetensors": a dequantized checkpoint. Internal to libconvert/export/.
 #pragma once
 
-#include <optional>
-#include <string>
-
-#include "absl/status/statusor.h"
-#include "formats/tensor/tensor.h"
-#include "libconvert/export/pieces.h"
+#include "libconvert/export/exporter.h"
 
 namespace q4 {
 
-// Adds one target for each of plan->sources. F32, F16 and BF16 tensors, quantized or not, get `dtype` if it is given;
-// all others stay as they are.
-void PlanSafetensorsTargets(std::optional<DType> dtype, ExportPlan* plan);
-
-// `config_json` for the dequantized model: without quantization_config, and naming `dtype` if that is given. Fails if
-// it is no JSON object (exit code 3).
-absl::StatusOr<std::string> DequantizedConfigText(const std::string& config_json, std::optional<DType> dtype);
+// One tensor for each of the container. F32, F16 and BF16 tensors, quantized or not, get options.dtype if it is given;
+// all others stay as they are. config.json loses quantization_config, and names the dtype if that is given. Refuses an
+// embedded config.json that is no JSON object (exit code 3).
+const Exporter& SafetensorsExporter();
 
 }  // namespace q4

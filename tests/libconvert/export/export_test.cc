@@ -8,9 +8,11 @@
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "formats/base/json_value.h"
@@ -65,6 +67,22 @@ ExportReport Export(const std::string& input, const std::string& output, const E
   INFO(report.status().ToString());
   REQUIRE(report.ok());
   return *report;
+}
+
+// What the exporter settled under `key`.
+const auto& SettingOf(const ExportReport& report, const std::string& key) {
+  const auto at = std::find_if(report.settings.begin(), report.settings.end(),
+                               [&key](const ExportSetting& setting) { return setting.key == key; });
+  REQUIRE(at != report.settings.end());
+  return at->value;
+}
+
+bool IsNull(const decltype(ExportSetting::value)& value) { return std::holds_alternative<std::monostate>(value); }
+
+std::vector<std::string> SkippedModules(const ExportReport& report) {
+  const auto& value = SettingOf(report, "skip_modules");
+  REQUIRE(std::holds_alternative<std::vector<std::string>>(value));
+  return std::get<std::vector<std::string>>(value);
 }
 
 int ExportIssue(const std::string& input, const std::string& output, const ExportOptions& options = {}) {
@@ -156,7 +174,7 @@ TEST_CASE("without double quantization the export is the file that transformers 
   }
   CHECK(report.quantized_tensors == 14);
   CHECK(report.parameters == 491136);
-  CHECK_FALSE(report.skip_modules.has_value());
+  CHECK(IsNull(SettingOf(report, "skip_modules")));
 }
 
 struct ScaleTally {
@@ -254,8 +272,7 @@ TEST_CASE("config.json lists skipped modules only when they are not the default 
     convert.policy.patterns = {{false, "q_proj"}, {true, "lm_head"}};
     Convert(Sample("tiny_skip_src"), convert, temp.File("a.q4"));
     const ExportReport report = Export(temp.File("a.q4"), temp.File("out"));
-    REQUIRE(report.skip_modules.has_value());
-    const std::vector<std::string>& skipped = *report.skip_modules;
+    const std::vector<std::string> skipped = SkippedModules(report);
     CHECK(std::count(skipped.begin(), skipped.end(), "model.layers.0.self_attn.q_proj") == 1);
     CHECK(std::count(skipped.begin(), skipped.end(), "model.layers.1.self_attn.q_proj") == 1);
     CHECK(std::count(skipped.begin(), skipped.end(), "lm_head") == 0);
@@ -265,7 +282,7 @@ TEST_CASE("config.json lists skipped modules only when they are not the default 
     ConvertOptions convert = Nested();
     convert.policy.patterns = {{false, "layers.1.mlp.down_proj"}};
     Convert(Sample("tiny_bnb_src"), convert, temp.File("a.q4"));
-    const std::vector<std::string> skipped = Export(temp.File("a.q4"), temp.File("out")).skip_modules.value();
+    const std::vector<std::string> skipped = SkippedModules(Export(temp.File("a.q4"), temp.File("out")));
     CHECK(std::count(skipped.begin(), skipped.end(), "lm_head") == 1);
     CHECK(std::count(skipped.begin(), skipped.end(), "model.layers.1.mlp.down_proj") == 1);
   }
@@ -291,7 +308,7 @@ TEST_CASE("weights that transformers stores transposed are listed when kept and 
   ConvertOptions options = Plain();
   SECTION("kept") {
     Convert(model, options, temp.File("a.q4"));
-    const std::vector<std::string> skipped = Export(temp.File("a.q4"), temp.File("out")).skip_modules.value();
+    const std::vector<std::string> skipped = SkippedModules(Export(temp.File("a.q4"), temp.File("out")));
     CHECK(std::count(skipped.begin(), skipped.end(), "h.0.attn.c_attn") == 1);
   }
   SECTION("quantized") {
@@ -350,7 +367,7 @@ TEST_CASE("a cancelled or failing export leaves nothing") {
   SECTION("cancelled") {
     options.cancel = &cancelled;
     CHECK(ExportIssue(temp.File("a.q4"), temp.File("out"), options) == kExportInterrupted.number);
-    options.format = ExportFormat::kSafetensors;
+    options.to = "safetensors";
     CHECK(ExportIssue(temp.File("a.q4"), temp.File("out.safetensors"), options) == kExportInterrupted.number);
   }
   SECTION("too little memory") {
@@ -373,9 +390,34 @@ TEST_CASE("flags that do not go together are refused") {
   bnb_dtype.dtype = DType::kBF16;
   CHECK(ExportIssue("a.q4", temp.File("out"), bnb_dtype) == kExportFlag.number);
   CHECK(ExportIssue("a.q4", temp.File("out.safetensors"), bnb_file) == kExportFlag.number);
-  sharded_file.format = ExportFormat::kSafetensors;
+  sharded_file.to = "safetensors";
   sharded_file.shard_bytes = 1000;
   CHECK(ExportIssue("a.q4", temp.File("out.safetensors"), sharded_file) == kExportFlag.number);
+}
+
+TEST_CASE("every exporter has a name of its own, and no other name exports") {
+  const TempDir temp;
+  Convert(Sample("tiny_bnb_src"), Nested(), temp.File("a.q4"));
+  std::set<std::string> names;
+  for (const ExporterRow& row : Exporters()) {
+    INFO(row.name);
+    CHECK(names.insert(std::string(row.name)).second);
+    CHECK_FALSE(row.what.empty());
+    ExportOptions options;
+    options.to = row.name;
+    const ExportReport report = Export(temp.File("a.q4"), temp.File(options.to), options);
+    const bool dequantized = row.weights == ExporterRow::Weights::kDequantized;
+    CHECK(report.dequantized_tensors == (dequantized ? 14 : 0));
+    CHECK(report.quantized_tensors == (dequantized ? 0 : 14));
+    const Json json = JsonOf(ExportReportJson(report));
+    CHECK(json["to"] == options.to);
+    for (const ExportSetting& setting : report.settings) CHECK(json.contains(setting.key));
+    CHECK(ExportReportText(report).find(dequantized ? "14 tensors dequantized" : "14 tensors in 4 bits") !=
+          std::string::npos);
+  }
+  ExportOptions unknown;
+  unknown.to = "bnb4";
+  CHECK(ExportIssue(temp.File("a.q4"), temp.File("out"), unknown) == kExportUnknown.number);
 }
 
 TEST_CASE("shards keep a weight's parts together and hold the same bytes") {
@@ -453,7 +495,7 @@ TEST_CASE("a dequantized checkpoint holds the decoded values, in any dtype, as d
       GENERATE(Case{std::nullopt, DType::kF32, FloatType::kF32}, Case{DType::kF32, DType::kF32, FloatType::kF32},
                Case{DType::kBF16, DType::kBF16, FloatType::kBF16}, Case{DType::kF16, DType::kF16, FloatType::kF16});
   ExportOptions options;
-  options.format = ExportFormat::kSafetensors;
+  options.to = "safetensors";
   options.dtype = c.dtype;
   const ExportReport report = Export(temp.File("a.q4"), temp.File("out"), options);
   CHECK(report.dequantized_tensors == 1);
@@ -480,7 +522,7 @@ TEST_CASE("elements that become infinite are counted") {
   tensors.Add("norm.weight", "F32", {64}, FloatBytes(64, 1e6f));
   Convert(WriteModel(temp, "model", kLlama, tensors), Plain(), temp.File("a.q4"));
   ExportOptions options;
-  options.format = ExportFormat::kSafetensors;
+  options.to = "safetensors";
   options.dtype = DType::kF16;
   const ExportReport report = Export(temp.File("a.q4"), temp.File("out"), options);
   CHECK(report.overflowed > 64);
@@ -503,7 +545,7 @@ TEST_CASE("a tensor of several chunks is decoded alike by any number of threads"
   const std::vector<std::uint8_t> expected = Decoded(*bnb, "big.weight", elems, block_size, FloatType::kF32);
   for (const unsigned threads : {1u, 3u}) {
     ExportOptions options;
-    options.format = ExportFormat::kSafetensors;
+    options.to = "safetensors";
     options.threads = threads;
     const std::string file = temp.File(std::to_string(threads) + ".safetensors");
     Export(temp.File("a.q4"), file, options);
