@@ -1,31 +1,51 @@
 #!/usr/bin/env python3
-"""Writes docs/errors.md from the Issue constants in *_issues.h. With --check, fails if the page is out of date or if two
-issues share a number or a name: constants of one name in two headers are one constant to the linker."""
+"""Writes docs/errors.md from the Issue constants in *_issues.h and from the rules of libconvert/lint, each of which is an Issue too.
+With --check, fails if the page is out of date or if two issues share a number or a name: constants of one name in two headers are one
+constant to the linker."""
 import pathlib
 import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-ISSUE = re.compile(r"inline constexpr Issue (k\w+)\{\s*(\d+),\s*ExitCode::k(\w+),\s*((?:\"(?:[^\"\\]|\\.)*\"\s*)+)\}")
+TEXT = r"((?:\"(?:[^\"\\]|\\.)*\"\s*)+)"  # of one or more literals
+ISSUE_FIELDS = r"\{\s*(\d+),\s*ExitCode::k(\w+),\s*" + TEXT + r"\}"
+ISSUE = re.compile(r"inline constexpr Issue (k\w+)" + ISSUE_FIELDS)
+LINT_RULE = re.compile(r"constexpr LintRule (k\w+)\{\s*" + ISSUE_FIELDS + rf",\s*{TEXT},\s*{TEXT},\s*{TEXT},?\s*\}};")
 CODES = {"Ok": 0, "Usage": 1, "Io": 2, "InvalidInput": 3, "Internal": 4, "Unsupported": 5, "CheckFailed": 6, "Interrupted": 7}
 RANGES = {1: "Usage", 2: "Files and output", 3: "Checkpoint readers", 4: "Policy, plan and conversion", 5: "Not supported",
           6: "Verification", 7: "The `.q4` container", 8: "Export", 9: "Internal"}
 
 
-def main() -> int:
-    issues = []
-    for path in sorted(ROOT.glob("*/**/*_issues.h")):
-        if "build" in path.parts:
-            continue
+def literal(text: str) -> str:
+    """What C++ string literals beside each other say."""
+    return "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', text)).replace('\\"', '"')
+
+
+def find_all(paths, pattern, mark: str) -> list:
+    """[(path from ROOT, *groups)] of every constant; a file where `mark` occurs more often than `pattern` ends the run."""
+    found = []
+    for path in sorted(paths):
         name = path.relative_to(ROOT).as_posix()
         text = path.read_text(encoding="utf-8")
-        found = ISSUE.findall(text)
-        if len(found) != text.count("inline constexpr Issue "):
-            print(f"{name}: an Issue is not in the form this script reads")
-            return 1
-        for constant, number, code, rule in found:
-            rule = "".join(re.findall(r'"((?:[^"\\]|\\.)*)"', rule)).replace('\\"', '"')
-            issues.append((int(number), CODES[code], rule, constant, name))
+        matches = pattern.findall(text)
+        if len(matches) != text.count(mark):
+            sys.exit(f"{name}: a constant after '{mark}' is not in the form this script reads")
+        found += [(name, *match) for match in matches]
+    return found
+
+
+def lint_rules() -> list:
+    """[(path, constant, number, exit code, rule, name, meaning, advice)] by number."""
+    rules = find_all((ROOT / "libconvert/lint").glob("*.cc"), LINT_RULE, "constexpr LintRule ")
+    return sorted(((path, constant, int(number), CODES[code], *map(literal, texts)) for path, constant, number, code, *texts in rules),
+                  key=lambda rule: rule[2])
+
+
+def main() -> int:
+    headers = [path for path in ROOT.glob("*/**/*_issues.h") if "build" not in path.parts]
+    issues = [(int(number), CODES[code], literal(rule), constant, name)
+              for name, constant, number, code, rule in find_all(headers, ISSUE, "inline constexpr Issue ")]
+    issues += [(number, code, rule, constant, name) for name, constant, number, code, rule, *_ in lint_rules()]
     issues.sort()
     twice = [f"Q4-{a[0]}: {a[3]} ({a[4]}) and {b[3]} ({b[4]})" for a, b in zip(issues, issues[1:]) if a[0] == b[0]]
     if twice:

@@ -13,12 +13,84 @@
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/exchange/bnb.h"
-#include "libconvert/lint/lint_issues.h"
 #include "libconvert/scheme/quant_settings.h"
 #include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
+
+constexpr LintRule kLintConfigMalformed{
+    {6552, ExitCode::kCheckFailed, "config.json cannot be read"},
+    "config-malformed",
+    "Loaders stop.",
+    "Download it again.",
+};
+constexpr LintRule kLintConfigNotQuantized{
+    {6553, ExitCode::kCheckFailed, "tensors are quantized, config.json does not say so"},
+    "config-not-quantized",
+    "Loaders expect plain weights and fail on the packed shapes.",
+    "Add quantization_config.",
+};
+constexpr LintRule kLintConfigQuantized{
+    {6554, ExitCode::kCheckFailed, "config.json says 4 bits, but no tensor is quantized"},
+    "config-quantized",
+    "Loaders expect packed weights and fail on the plain ones.",
+    "Remove quantization_config, or publish the quantized weights.",
+};
+constexpr LintRule kLintConfigType{
+    {6555, ExitCode::kOk, "bnb_4bit_quant_type differs from the tensors"},
+    "config-type",
+    "Loaders that believe config.json decode with the other code book.",
+    "Correct config.json: the tensors' own quant_state decides.",
+};
+constexpr LintRule kLintConfigDoubleQuant{
+    {6556, ExitCode::kOk, "bnb_4bit_use_double_quant differs from the tensors"},
+    "config-double-quant",
+    "Loaders that believe config.json look for other tensors.",
+    "Correct config.json: the tensors' own quant_state decides.",
+};
+constexpr LintRule kLintConfigStorage{
+    {6557, ExitCode::kOk, "bnb_4bit_quant_storage differs from the tensors"},
+    "config-storage",
+    "Sharded training (FSDP) mixes dtypes.",
+    "Correct config.json.",
+};
+constexpr LintRule kLintSkipNotListed{
+    {6558, ExitCode::kCheckFailed, "weight is unquantized, but llm_int8_skip_modules does not list it"},
+    "skip-not-listed",
+    "The loader makes a 4-bit module for it, and the first forward pass fails.",
+    "Add the module to llm_int8_skip_modules.",
+};
+constexpr LintRule kLintSkipButQuantized{
+    {6559, ExitCode::kCheckFailed, "weight is quantized, but llm_int8_skip_modules lists it"},
+    "skip-but-quantized",
+    "The loader makes a plain module, and the packed weight does not fit.",
+    "Remove the entry from llm_int8_skip_modules.",
+};
+constexpr LintRule kLintHeadMissing{
+    {6560, ExitCode::kCheckFailed, "embeddings are not tied, but there is no output embedding"},
+    "head-missing",
+    "The output embedding stays random: the model answers noise.",
+    "Set tie_word_embeddings, or add the tensor.",
+};
+constexpr LintRule kLintTiedTwice{
+    {6561, ExitCode::kOk, "embeddings are tied, but stored twice and unequal in size"},
+    "tied-twice",
+    "One of the two is dropped when loading.",
+    "Correct tie_word_embeddings.",
+};
+constexpr LintRule kLintLayerMissing{
+    {6562, ExitCode::kCheckFailed, "config.json counts a layer that has no tensors"},
+    "layer-missing",
+    "The layer stays random.",
+    "A shard is missing, or num_hidden_layers is wrong.",
+};
+constexpr LintRule kLintVocabulary{
+    {6563, ExitCode::kCheckFailed, "vocab_size differs from the embedding's rows"},
+    "vocabulary",
+    "Loading stops, or token numbers point outside the table.",
+    "Correct vocab_size.",
+};
 
 // Where a model's repeated layers are; each needs 0 to num_hidden_layers - 1.
 constexpr std::string_view kLayerPrefixes[] = {"model.layers.", "encoder.layer.", "bert.encoder.layer.",

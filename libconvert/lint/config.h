@@ -1,4 +1,4 @@
-// The rules that hold config.json against the tensors. Internal to libconvert/lint*.cc.
+// The rules that hold config.json against the tensors. Internal to libconvert/lint/.
 #pragma once
 
 #include <string>

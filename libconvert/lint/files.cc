@@ -17,6 +17,55 @@
 namespace q4 {
 namespace {
 
+constexpr LintRule kLintFileMalformed{
+    {6501, ExitCode::kCheckFailed, "weights file cannot be read"},
+    "file-malformed",
+    "No loader can read this file.",
+    "Download it again; compare its size with the publisher's.",
+};
+constexpr LintRule kLintShardMissing{
+    {6502, ExitCode::kCheckFailed, "index names a shard that is not there"},
+    "shard-missing",
+    "Loading stops at the first tensor of that shard.",
+    "Download the shard, or write the index again.",
+};
+constexpr LintRule kLintTensorNotInShard{
+    {6503, ExitCode::kCheckFailed, "tensor is not in the shard that the index names"},
+    "tensor-not-in-shard",
+    "Loading stops, or the weight stays random.",
+    "Index and shards are of different versions: download both again.",
+};
+constexpr LintRule kLintTensorUnlisted{
+    {6504, ExitCode::kCheckFailed, "shard holds a tensor that the index does not list"},
+    "tensor-unlisted",
+    "Loaders that go by the index never see the tensor.",
+    "Index and shards are of different versions: download both again.",
+};
+constexpr LintRule kLintTensorTwice{
+    {6505, ExitCode::kCheckFailed, "tensor is in two shards"},
+    "tensor-twice",
+    "Which of the two is loaded depends on the loader.",
+    "Remove the shard that does not belong to the model.",
+};
+constexpr LintRule kLintTotalSize{
+    {6506, ExitCode::kOk, "total_size of the index differs from the tensors"},
+    "total-size",
+    "Loaders plan memory with a wrong number.",
+    "Write the index again.",
+};
+constexpr LintRule kLintUnusedFile{
+    {6507, ExitCode::kOk, "weights file that no index and no loader uses"},
+    "unused-file",
+    "A loader that takes every file mixes two models.",
+    "Remove the file if it belongs to an older version.",
+};
+constexpr LintRule kLintIndexMissing{
+    {6508, ExitCode::kCheckFailed, "several weights files and no index"},
+    "index-missing",
+    "Loaders do not know which files belong to the model.",
+    "Download model.safetensors.index.json.",
+};
+
 constexpr std::string_view kModelFile = "model.safetensors";
 constexpr std::string_view kWeightsSuffix = ".safetensors";
 constexpr std::string_view kIndexSuffix = ".safetensors.index.json";

@@ -1,4 +1,4 @@
-// The weights files of a checkpoint as they are, whatever is wrong with them. Internal to libconvert/lint*.cc.
+// The weights files of a checkpoint as they are, whatever is wrong with them. Internal to libconvert/lint/.
 #pragma once
 
 #include <cstdint>

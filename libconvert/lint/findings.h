@@ -1,4 +1,4 @@
-// The list of what a lint found. Internal to libconvert/lint*.cc.
+// The list of what a lint found. Internal to libconvert/lint/.
 #pragma once
 
 #include <map>
@@ -7,15 +7,15 @@
 #include <utility>
 
 #include "libconvert/lint/lint.h"
-#include "libconvert/lint/lint_issues.h"
 
 namespace q4 {
 
 // Not thread-safe.
 class LintFindings {
  public:
-  void Add(const Issue& issue, std::string_view where, std::string_view detail = {});
-  // Findings in the order of LintRules(), and the two counts.
+  // `rule` lives as long as the program. `where` and `detail` as in LintFinding.
+  void Add(const LintRule& rule, std::string_view where, std::string_view detail = {});
+  // Findings in the order of their rules' numbers, and the two counts.
   void MoveTo(LintReport* report);
 
  private:
@@ -23,7 +23,7 @@ class LintFindings {
     std::vector<LintFinding> kept;
     std::uint64_t count = 0;
   };
-  std::map<int, OfRule> by_number_;  // issue numbers ascend as the rules do
+  std::map<int, OfRule> by_number_;
 };
 
 }  // namespace q4

@@ -22,6 +22,13 @@
 namespace q4 {
 namespace {
 
+constexpr LintRule kLintConfigMissing{
+    {6551, ExitCode::kCheckFailed, "quantized checkpoint without config.json"},
+    "config-missing",
+    "Loaders cannot tell the architecture, nor that it is quantized.",
+    "Add config.json of the original with quantization_config.",
+};
+
 // The first chunk of a part; the chunk sizes of the format are the bounds of lint.h.
 static_assert(kQ4ChunkElems / 2 == kLintCodeBytes && kQ4ChunkBytes == kLintScaleBytes);
 absl::StatusOr<std::vector<std::uint8_t>> ReadFirstChunk(const Q4Reader& reader, const Q4Tensor& tensor, Q4Part part,
@@ -136,7 +143,7 @@ std::string LintReportText(const LintReport& report, const TextStyle& style) {
       text += fmt::format(
           "{} {} [Q4-{}]: {}\n    {} {}\n",
           rule.is_error() ? Paint(style, Tone::kError, "error") : Paint(style, Tone::kWarning, "warning"),
-          Paint(style, Tone::kHeading, rule.name), rule.issue->number, rule.issue->rule, rule.meaning, rule.advice);
+          Paint(style, Tone::kHeading, rule.name), rule.issue.number, rule.issue.rule, rule.meaning, rule.advice);
       last = finding.rule;
     }
     text += "    - " + (finding.where.empty() ? "the checkpoint" : Printable(finding.where));
@@ -163,7 +170,7 @@ std::string LintReportJson(const LintReport& report) {
   for (const LintFinding& finding : report.findings) {
     const LintRule& rule = *finding.rule;
     json["findings"].push_back({{"rule", rule.name},
-                                {"issue", rule.issue->number},
+                                {"issue", rule.issue.number},
                                 {"severity", rule.is_error() ? "error" : "warning"},
                                 {"where", TextOrNull(finding.where)},
                                 {"detail", TextOrNull(finding.detail)},

@@ -10,7 +10,6 @@
 #pragma once
 
 #include <cstdint>
-#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -26,16 +25,16 @@ inline constexpr std::uint64_t kLintCodeBytes = std::uint64_t{2} << 20;   // 4,1
 inline constexpr std::uint64_t kLintScaleBytes = std::uint64_t{8} << 20;  // 2,097,152 fp32 scales
 inline constexpr std::uint64_t kLintValueBytes = std::uint64_t{2} << 20;
 
-// One rule of the table in docs/lint.md. The name never changes.
+// What a lint can find wrong. Each rule is a constant in the file that checks it; scripts/gen_lists.py makes the table
+// of docs/lint.md from all of them. Number and name never change.
 struct LintRule {
-  const Issue* issue;
-  std::string_view name;     // "scale-not-finite"
+  Issue issue;            // 65xx; exit code 6: the checkpoint cannot be loaded, or loads as another model; 0: a warning
+  std::string_view name;  // "scale-not-finite"
   std::string_view meaning;  // what it means for the model
   std::string_view advice;   // what to do
 
-  bool is_error() const { return issue->exit_code != ExitCode::kOk; }
+  constexpr bool is_error() const { return issue.exit_code != ExitCode::kOk; }
 };
-std::span<const LintRule> LintRules();
 
 struct LintFinding {
   const LintRule* rule = nullptr;
@@ -49,7 +48,7 @@ inline constexpr std::size_t kMaxLintFindingsPerRule = 100;
 struct LintReport {
   std::string path;
   std::string format;                 // "q4", "safetensors", "bitsandbytes"
-  std::vector<LintFinding> findings;  // in the order of the rules, then as found
+  std::vector<LintFinding> findings;  // in the order of the rules' numbers, then as found
   std::uint64_t errors = 0, warnings = 0;
   std::uint64_t tensors = 0, quantized = 0;  // examined; a quantized weight counts once
   std::uint64_t bytes_read = 0;              // of payload

@@ -5,7 +5,6 @@
 
 #include "fmt/format.h"
 #include "libconvert/lint/codes.h"
-#include "libconvert/lint/lint_issues.h"
 #include "libconvert/lint/weights.h"
 #include "libconvert/scheme/quant_settings.h"
 #include "libconvert/scheme/scheme.h"
@@ -13,6 +12,62 @@
 
 namespace q4 {
 namespace {
+
+constexpr LintRule kLintScaleNotFinite{
+    {6531, ExitCode::kCheckFailed, "scale is NaN or infinite"},
+    "scale-not-finite",
+    "Every element of the block becomes NaN or infinite, and then every output.",
+    "Quantize again from an original without NaN.",
+};
+constexpr LintRule kLintScalesZero{
+    {6532, ExitCode::kCheckFailed, "all scales are zero, but not all codes"},
+    "scales-zero",
+    "The weight decodes to zero: its scales were never written.",
+    "Quantize again.",
+};
+constexpr LintRule kLintScaleZero{
+    {6533, ExitCode::kOk, "zero scale of a block whose codes are not zero"},
+    "scale-zero",
+    "A block that was not zero decodes to zero.",
+    "Compare with the original.",
+};
+constexpr LintRule kLintScaleNegative{
+    {6534, ExitCode::kOk, "negative scale"},
+    "scale-negative",
+    "The absmax encoder never writes one; some kernels drop the sign.",
+    "Fine if an encoder that searches scales wrote it; else compare with the original.",
+};
+constexpr LintRule kLintValueNotFinite{
+    {6537, ExitCode::kOk, "unquantized weight holds NaN or infinity"},
+    "value-not-finite",
+    "NaN in a norm or an embedding spreads to every output.",
+    "Compare with the original.",
+};
+constexpr LintRule kLintCodeType{
+    {6541, ExitCode::kCheckFailed, "codes look like those of the other code book"},
+    "code-type",
+    "NF4 codes are read as FP4, or the reverse: the model runs and answers nonsense.",
+    "Correct the type, or quantize again.",
+};
+constexpr LintRule kLintBlockWithoutExtreme{
+    {6542, ExitCode::kOk, "blocks without the code of their largest element"},
+    "block-without-extreme",
+    "The absmax encoder gives every block its largest code. Wrong block size, "
+    "type or order of codes; or another encoder.",
+    "Compare the block size with the one it was quantized with.",
+};
+constexpr LintRule kLintBlockSmaller{
+    {6543, ExitCode::kOk, "codes look like those of a smaller block size"},
+    "block-smaller",
+    "Every half block has its largest code: the true blocks are smaller.",
+    "Compare the block size with the one it was quantized with.",
+};
+constexpr LintRule kLintNibbleOrder{
+    {6544, ExitCode::kOk, "codes look as if the two of a byte were swapped"},
+    "nibble-order",
+    "Neighbours correlate as if the two codes of each byte were swapped.",
+    "Decode some elements and compare with the original.",
+};
 
 // Counts, and remembers the first.
 struct PlaceTally {

@@ -10,12 +10,102 @@
 
 #include "fmt/format.h"
 #include "formats/exchange/bnb.h"
-#include "libconvert/lint/lint_issues.h"
 #include "libconvert/model/bnb_quant_state.h"
 #include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
+
+constexpr LintRule kLintQuantStateMissing{
+    {6511, ExitCode::kCheckFailed, "quantized weight has no quant_state"},
+    "quant-state-missing",
+    "Type, block size and shape are unknown: the weight cannot be decoded.",
+    "Save the model again with the library that quantized it.",
+};
+constexpr LintRule kLintWeightMissing{
+    {6512, ExitCode::kCheckFailed, "scales or quant_state without their weight"},
+    "weight-missing",
+    "The scales have nothing to scale; the module stays without weights.",
+    "Look for the weight in another shard or under another name.",
+};
+constexpr LintRule kLintAbsmaxMissing{
+    {6513, ExitCode::kCheckFailed, "quantized weight has no absmax"},
+    "absmax-missing",
+    "Without its scales the weight cannot be decoded.",
+    "Look for the scales in another shard; else quantize again.",
+};
+constexpr LintRule kLintQuantMapMissing{
+    {6514, ExitCode::kCheckFailed, "quantized weight has no quant_map"},
+    "quant-map-missing",
+    "The bitsandbytes loader refuses the weight.",
+    "Export again; the map follows from the type.",
+};
+constexpr LintRule kLintNestedMissing{
+    {6515, ExitCode::kCheckFailed, "nested scales lack nested_absmax or nested_quant_map"},
+    "nested-missing",
+    "The 8-bit scales cannot be decoded.",
+    "Look for the parts in another shard; else quantize again.",
+};
+constexpr LintRule kLintNestedExtra{
+    {6516, ExitCode::kOk, "nested parts of a weight that is not nested"},
+    "nested-extra",
+    "The parts are ignored, or the quant_state is of another version.",
+    "Find out whether the scales are nested.",
+};
+constexpr LintRule kLintQuantStateMalformed{
+    {6517, ExitCode::kCheckFailed, "quant_state cannot be read"},
+    "quant-state-malformed",
+    "The loader cannot tell how to decode the weight.",
+    "Export again; the text must be as bitsandbytes writes it.",
+};
+constexpr LintRule kLintQuantStateTwice{
+    {6518, ExitCode::kCheckFailed, "quantized weight has two quant_states"},
+    "quant-state-twice",
+    "Which of the two is believed depends on the loader.",
+    "Remove the one that is of an older version.",
+};
+constexpr LintRule kLintPartnerMissing{
+    {6519, ExitCode::kCheckFailed, "tensor without the one it belongs to"},
+    "partner-missing",
+    "Codes without scales, or scales without codes, cannot be decoded.",
+    "Look for the partner in another shard or under another name.",
+};
+constexpr LintRule kLintCodeCount{
+    {6521, ExitCode::kCheckFailed, "number of codes does not fit the shape"},
+    "code-count",
+    "The weight was cut, or belongs to another shape.",
+    "Quantize or export again.",
+};
+constexpr LintRule kLintScaleCount{
+    {6522, ExitCode::kCheckFailed, "number of scales does not fit shape and block size"},
+    "scale-count",
+    "Scales meet the wrong blocks, or lie outside the tensor.",
+    "Compare the block size with the one it was quantized with.",
+};
+constexpr LintRule kLintPartType{
+    {6523, ExitCode::kCheckFailed, "part of a quantized weight has the wrong dtype or size"},
+    "part-type",
+    "The loader reads the bytes as other numbers than were written.",
+    "Export again.",
+};
+constexpr LintRule kLintQuantMap{
+    {6535, ExitCode::kCheckFailed, "quant_map is not the code book of the stated type"},
+    "quant-map",
+    "Codes decode to other values than were chosen.",
+    "Export again; check which type the codes are of.",
+};
+constexpr LintRule kLintNestedMap{
+    {6536, ExitCode::kOk, "nested_quant_map is not the dynamic 8-bit map"},
+    "nested-map",
+    "Scales decode to other values than were chosen.",
+    "Fine if another library made its own map; else export again.",
+};
+constexpr LintRule kLintPadding{
+    {6545, ExitCode::kOk, "padding code after the last element is unusual"},
+    "padding",
+    "The code behind an odd number of elements is not zero: swapped codes, or another writer.",
+    "Compare the last elements with the original.",
+};
 
 // The tensors of one weight; nullptr: not there.
 struct Parts {
@@ -39,11 +129,11 @@ constexpr std::pair<std::string_view, const TensorInfo * Parts::*> kPartSuffixes
     {".quant_map", &Parts::quant_map},
 };
 
-// Tensors of other 4-bit layouts (GPTQ, AWQ, compressed-tensors, 8-bit bitsandbytes) that are of no use alone: the
-// suffix, and those of which one must be there too.
+// Tensors of other 4-bit layouts (GPTQ, AWQ, compressed-tensors, 8-bit bitsandbytes) that are of no use alone. A tensor
+// whose name ends in `suffix` needs a partner: the same name with one of the other suffixes in its place.
 struct PartnerRule {
   std::string_view suffix;
-  std::array<std::string_view, 2> needs;  // "" for none
+  std::array<std::string_view, 2> needs;  // one of them is enough; "": no second choice
 };
 constexpr PartnerRule kPartnerRules[] = {
     {".qweight", {".scales", ""}},
@@ -165,22 +255,22 @@ class WeightLint {
   // Whether all parts that are there have the dtype and size that the state tells, so that their numbers can be read.
   bool CheckSizes(const std::string& name, const Parts& parts, const BnbQuantState& state) {
     bool fits = true;
-    const auto report = [&](const Issue& issue, std::uint64_t got, std::uint64_t expected, std::string_view unit) {
-      findings_.Add(issue, name, GotExpected(fmt::format("{} {}", got, unit), fmt::to_string(expected)));
+    const auto report = [&](const LintRule& rule, std::uint64_t got, std::uint64_t expected, std::string_view unit) {
+      findings_.Add(rule, name, GotExpected(fmt::format("{} {}", got, unit), fmt::to_string(expected)));
       fits = false;
     };
     if (parts.codes->bytes != PackedBytes(state.elems)) {
       report(kLintCodeCount, parts.codes->bytes, PackedBytes(state.elems), "bytes");
     }
     const auto check = [&](const TensorInfo* part, std::string_view what, DType dtype, std::uint64_t elems,
-                           const Issue& count_issue) {
+                           const LintRule& count_rule) {
       if (part == nullptr) return;
       if (part->dtype != dtype) {
         findings_.Add(kLintPartType, name,
                       fmt::format("{} is {}, expected {}", what, DTypeName(part->dtype), DTypeName(dtype)));
         fits = false;
       } else if (part->elems != elems) {
-        report(count_issue, part->elems, elems, what);
+        report(count_rule, part->elems, elems, what);
       }
     };
     check(parts.absmax, "absmax", state.nested ? DType::kU8 : DType::kF32, state.blocks(), kLintScaleCount);

@@ -1,4 +1,4 @@
-// The rules on quantized weights: partners, sizes, scales, codes. Internal to libconvert/lint*.cc.
+// The rules on quantized weights: partners, sizes, scales, codes. Internal to libconvert/lint/.
 #pragma once
 
 #include <cstdint>

@@ -1,0 +1,19 @@
+#include "libconvert/lint/findings.h"
+
+namespace q4 {
+
+void LintFindings::Add(const LintRule& rule, std::string_view where, std::string_view detail) {
+  OfRule& of_rule = by_number_[rule.issue.number];
+  ++of_rule.count;
+  if (of_rule.kept.size() == kMaxLintFindingsPerRule) return;
+  of_rule.kept.push_back({&rule, std::string(where), std::string(detail)});
+}
+
+void LintFindings::MoveTo(LintReport* report) {
+  for (auto& [number, of_rule] : by_number_) {
+    (of_rule.kept.front().rule->is_error() ? report->errors : report->warnings) += of_rule.count;
+    for (LintFinding& finding : of_rule.kept) report->findings.push_back(std::move(finding));
+  }
+}
+
+}  // namespace q4

@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Writes the lists that pages and schemas take from the code, each at its place in a page that is otherwise written by hand:
+
+  docs/lint.md                     the table of rules, from the LintRule constants of libconvert/lint
+  docs/q4export.md                 the table of exporters, from the rows of libconvert/export/exporter.cc
+  docs/schema/export.schema.json   the exporters' names
+
+With --check, writes nothing and fails if one of them is out of date."""
+import re
+import sys
+
+from gen_errors_md import ROOT, TEXT, lint_rules, literal
+
+EXPORTER = re.compile(r"\{" + rf"{TEXT},\s*{TEXT},\s*ExporterRow::Weights::k(\w+),\s*&\w+\(\)" + r"\}")
+
+
+def table(head: list, rows: list) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines).replace("| --- |", "|---|").replace(
+        " --- |", "---|")
+
+
+def lint_table() -> str:
+    return table(["rule", "severity", "number", "found", "what it means, what to do"],
+                 [[f"`{name}`", "error" if code else "warning", f"Q4-{number}", rule, f"{meaning} {advice}"]
+                  for _, _, number, code, rule, name, meaning, advice in lint_rules()])
+
+
+def exporters() -> list:
+    """[(name, what, becomes of quantized tensors)] in the order of the rows."""
+    text = (ROOT / "libconvert/export/exporter.cc").read_text(encoding="utf-8")
+    rows = [(literal(name), literal(what), weights) for name, what, weights in EXPORTER.findall(text)]
+    if not rows or len(rows) != text.count("ExporterRow::Weights::k"):
+        sys.exit("libconvert/export/exporter.cc: a row is not in the form this script reads")
+    return rows
+
+
+def exporter_table() -> str:
+    weights = {"Quantized": "codes and scales as they are", "Dequantized": "decoded"}
+    return table(["`--to`", "writes a", "quantized tensors"], [[f"`{name}`", what, weights[kind]] for name, what, kind in exporters()])
+
+
+def replaced(name: str, pattern: str, new: str) -> tuple:
+    """(path, text, new text): what `pattern` matches, once, is `new` in the new text."""
+    path = ROOT / name
+    text = path.read_text(encoding="utf-8")
+    new_text, count = re.subn(pattern, lambda _: new, text)
+    if count != 1:
+        sys.exit(f"{name}: {count} places for the list, expected 1")
+    return path, text, new_text
+
+
+def main() -> int:
+    names = ", ".join(f'"{name}"' for name, _, _ in exporters())
+    places = [
+        replaced("docs/lint.md", r"(?<=\n## Rules\n)(\|.*\n)+", lint_table()),
+        replaced("docs/q4export.md", r"(?<=\n## Exporters\n)(\|.*\n)+", exporter_table()),
+        replaced("docs/schema/export.schema.json", r'(?<=\n    "to": \{"enum": \[)[^\]]*(?=\]\},\n)', names),
+    ]
+    stale = [path for path, text, new_text in places if text != new_text]
+    if "--check" in sys.argv[1:]:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is out of date: run scripts/gen_lists.py")
+    else:
+        for path, _, new_text in places:
+            path.write_text(new_text, encoding="utf-8")
+    print(f"gen_lists: {len(lint_rules())} lint rules, {len(exporters())} exporters")
+    return 1 if stale and "--check" in sys.argv[1:] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
