@@ -1,10 +1,12 @@
 #include "libconvert/report/html.h"
 
-#include <array>
+#include <algorithm>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "absl/strings/escaping.h"
 #include "absl/strings/string_view.h"
@@ -39,32 +41,25 @@ std::string Head(const VerifyReport& report) {
 }
 
 // Links to those of the sections that the page has.
-std::string Navigation(std::string_view content) {
-  static constexpr std::array<std::pair<const char*, const char*>, 9> kSections{{{"problems", "Problems"},
-                                                                                 {"gates", "Gates"},
-                                                                                 {"layers", "Layers"},
-                                                                                 {"roles", "Roles"},
-                                                                                 {"worst", "Worst"},
-                                                                                 {"codes", "Codes"},
-                                                                                 {"scales", "Scales"},
-                                                                                 {"tensors", "Tensors"},
-                                                                                 {"provenance", "Provenance"}}};
+std::string Navigation(std::vector<const html::SectionRow*> shown) {
+  std::sort(shown.begin(), shown.end(),
+            [](const html::SectionRow* a, const html::SectionRow* b) { return a->link < b->link; });
   std::string links;
-  for (const auto& [id, title] : kSections) {
-    if (content.find(fmt::format("<section id=\"{}\"", id)) == std::string_view::npos) continue;
-    links += fmt::format("<a href=\"#{}\">{}</a>\n", id, title);
-  }
+  for (const html::SectionRow* row : shown) links += fmt::format("<a href=\"#{}\">{}</a>\n", row->id, row->title);
   return "<nav aria-label=\"Sections\">\n" + links + "</nav>\n";
 }
 
 }  // namespace
 
 std::string VerifyReportHtml(const VerifyReport& report) {
-  const std::string content = html::ProblemsSection(report) + html::GatesSection(report) + html::LayersSection(report) +
-                              html::RolesSection(report) + html::WorstSection(report) + html::TensorsSection(report) +
-                              html::CodesSection(report) + html::ScalesSection(report) +
-                              html::ProvenanceSection(report);
-  return Head(report) + "<body>\n<main>\n" + html::SummarySection(report) + Navigation(content) + content +
+  std::string content;
+  std::vector<const html::SectionRow*> shown;
+  for (const html::SectionRow& row : html::kSections) {
+    const std::string markup = row.markup(report);
+    if (!markup.empty()) shown.push_back(&row);
+    content += markup;
+  }
+  return Head(report) + "<body>\n<main>\n" + html::SummarySection(report) + Navigation(std::move(shown)) + content +
          "</main>\n" + "<script type=\"application/json\" id=\"data\">" + html::TensorData(report) +
          "</script>\n<script>" + std::string(html::kPageJs) + "</script>\n</body>\n</html>\n";
 }

@@ -1,4 +1,4 @@
-// The pieces of markup that all sections of the HTML report use. Internal to report_html.
+// The pieces of markup that all sections of the HTML report use. Internal to libconvert/report/.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,10 @@
-// The sections of the HTML report, each a function from the verification to markup; "" when there is nothing to show.
-// Internal to report_html; libconvert/report/html.cc puts them in order.
+// The sections of the HTML report, each a function from the verification to markup, "" when there is nothing to show.
+// html.cc puts the summary, the navigation and kSections under each other. Internal to libconvert/report/.
 #pragma once
 
+#include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "libconvert/judge/verify_report.h"
 
@@ -10,21 +12,46 @@ namespace q4::html {
 
 // Verdict, key figures, what was compared.
 std::string SummarySection(const VerifyReport& report);
+// The tensors of TensorsSection for page.js, as one JSON document.
+std::string TensorData(const VerifyReport& report);
+
 // What is wrong and is no broken gate.
 std::string ProblemsSection(const VerifyReport& report);
 // Broken gates, then a line per rule with the subject nearest to its limit.
 std::string GatesSection(const VerifyReport& report);
 // SQNR by layer, a series per role.
 std::string LayersSection(const VerifyReport& report);
+// Error figures of what a tensor does in its layer, all layers together.
+std::string RolesSection(const VerifyReport& report);
+// The tensors and the blocks that lost most.
+std::string WorstSection(const VerifyReport& report);
 // A row per tensor, which page.js makes sortable and searchable.
 std::string TensorsSection(const VerifyReport& report);
-// The same tensors for page.js, as one JSON document.
-std::string TensorData(const VerifyReport& report);
-// How often each code is used, and how the scales are spread.
+// How often each code is used.
 std::string CodesSection(const VerifyReport& report);
+// How the scales are spread.
 std::string ScalesSection(const VerifyReport& report);
-std::string WorstSection(const VerifyReport& report);
-std::string RolesSection(const VerifyReport& report);
+// Where the container came from and what made it.
 std::string ProvenanceSection(const VerifyReport& report);
+
+struct SectionRow {
+  std::string_view id;     // of the <section> that `markup` returns
+  std::string_view title;  // of the link to it
+  std::uint8_t link;       // its link's place in the navigation
+  std::string (*markup)(const VerifyReport& report);
+};
+
+// In the order of the page. The link to the long table of tensors comes behind those to the plots that follow it.
+inline constexpr SectionRow kSections[] = {
+    {"problems", "Problems", 1, ProblemsSection},
+    {"gates", "Gates", 2, GatesSection},
+    {"layers", "Layers", 3, LayersSection},
+    {"roles", "Roles", 4, RolesSection},
+    {"worst", "Worst", 5, WorstSection},
+    {"tensors", "Tensors", 8, TensorsSection},
+    {"codes", "Codes", 6, CodesSection},
+    {"scales", "Scales", 7, ScalesSection},
+    {"provenance", "Provenance", 9, ProvenanceSection},
+};
 
 }  // namespace q4::html
