@@ -37,7 +37,7 @@ BLOCK_SIZE = 64
 SHAPE = (8192, 8192)  # as many elements as kernels_bench's tensor
 SMALL_SHAPE, SMALL_CALLS = (2048, 2048), 8
 # Its last block is not full. As rows are no multiple of 64, they must be none of 16 either: on AVX-512 bitsandbytes reads
-# wrong scales of such (docs/q4export.md).
+# wrong scales of such (docs/export_bnb.md).
 CHECKED_SHAPE = (1000, 1006)
 OPERATIONS = {"quantize": "quantize", "quantize, nested scales": "quantize+nested", "dequantize": "dequantize"}
 

@@ -37,7 +37,11 @@ def exporters() -> list:
 
 def exporter_table() -> str:
     weights = {"Quantized": "codes and scales as they are", "Dequantized": "decoded"}
-    return table(["`--to`", "writes a", "quantized tensors"], [[f"`{name}`", what, weights[kind]] for name, what, kind in exporters()])
+    for name, _, _ in exporters():
+        if not (ROOT / f"docs/export_{name}.md").is_file():
+            sys.exit(f"docs/export_{name}.md, which says what --to {name} writes, does not exist")
+    return table(["`--to`", "writes a", "quantized tensors"],
+                 [[f"[`{name}`](export_{name}.md)", what, weights[kind]] for name, what, kind in exporters()])
 
 
 def replaced(name: str, pattern: str, new: str) -> tuple:

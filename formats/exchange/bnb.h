@@ -10,7 +10,7 @@
 //   P.nested_quant_map              map of scale codes    F32 [256]                    nested only
 //   P.quant_state.bitsandbytes__nf4 JSON text             U8 [its length]              (or ...__fp4)
 //
-// The logical shape is in the JSON alone. docs/q4export.md describes the whole directory.
+// The logical shape is in the JSON alone. docs/export_bnb.md describes the whole directory.
 #pragma once
 
 #include <cstdint>

@@ -2,7 +2,7 @@
 //
 // Exporters() are the kinds of export. "bnb" writes a directory that transformers and vLLM load as a pre-quantized
 // bitsandbytes model; the codes and scales are copied, nothing is computed. "safetensors" writes a dequantized
-// checkpoint: a directory, or one file when the output's name ends in ".safetensors". docs/q4export.md describes both.
+// checkpoint: a directory, or one file when the output's name ends in ".safetensors". docs/q4export.md describes them.
 #pragma once
 
 #include <cstdint>

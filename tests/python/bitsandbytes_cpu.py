@@ -1,6 +1,6 @@
 """Which 4-bit weights bitsandbytes computes rightly on every CPU, by its source of version 0.50.2, and a test of that.
 
-What it does with a weight of `rows` x `columns` depends on the CPU (docs/q4export.md, "bitsandbytes on CPUs"):
+What it does with a weight of `rows` x `columns` depends on the CPU (docs/export_bnb.md, "bitsandbytes on CPUs"):
   - the native decoder, where there is AVX-512 and `columns` is a multiple of 16, takes floor(columns / block size)
     scales for each row: unless the block size divides `columns`, all rows but the first get wrong ones;
   - the first forward pass in eval mode, where there is AVX-512 BF16, packs the weight anew, in its place, and fails
@@ -83,7 +83,7 @@ def _check_decoder(require):
             expected = decode(packed, wrong)
             require(not torch.equal(expected, right), f"{rows} x {columns}: the two ways to take scales do not differ")
         got = bnb.functional.dequantize_4bit(packed, state)
-        require(torch.equal(got, expected), f"{rows} x {columns} is decoded otherwise than docs/q4export.md says")
+        require(torch.equal(got, expected), f"{rows} x {columns} is decoded otherwise than docs/export_bnb.md says")
 
 
 def _check_packing(require):
