@@ -6,7 +6,7 @@
 
 namespace q4 {
 
-std::span<const float, 16> CodeValues(CodeBook book) { return book == CodeBook::kNf4 ? kNf4Values : kFp4Values; }
+std::span<const float, 16> CodeValues(CodeBook book) { return TablesOf(book).values; }
 
 std::span<const float, 256> NestedMap() { return kNestedMap; }
 

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 
 namespace q4 {
 
@@ -48,6 +49,39 @@ inline constexpr std::array<float, 15> kFp4Bounds = FloatsOf<15>({
 inline constexpr std::array<std::uint8_t, 16> kNf4Order = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
 inline constexpr std::array<std::uint8_t, 16> kFp4Order = {11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3};
 
+// clang-format on
+
+// What code books differ in.
+struct CodeBookTables {
+  std::array<float, 16> values;        // Q2.1: by code
+  std::array<float, 15> bounds;        // Q2.3: ascending
+  std::array<std::uint8_t, 16> order;  // Q2.3: codes by the number of bounds below
+};
+
+enum class CodeBook : std::uint8_t;  // kernels.h
+
+// A row per code book, in the order of their numbers.
+inline constexpr CodeBookTables kCodeBooks[] = {
+    {kNf4Values, kNf4Bounds, kNf4Order},
+    {kFp4Values, kFp4Bounds, kFp4Order},
+};
+inline constexpr std::size_t kCodeBookCount = std::size(kCodeBooks);
+
+constexpr const CodeBookTables& TablesOf(CodeBook book) { return kCodeBooks[static_cast<std::size_t>(book)]; }
+
+// A table for each code book, by its number; a plain array, which device code can index.
+template <typename Table>
+struct TablePerBook {
+  Table of[kCodeBookCount];
+};
+template <typename Table>
+constexpr TablePerBook<Table> ForEachBook(Table (*make)(CodeBook)) {
+  TablePerBook<Table> tables{};
+  for (std::size_t book = 0; book < kCodeBookCount; ++book) tables.of[book] = make(static_cast<CodeBook>(book));
+  return tables;
+}
+
+// clang-format off
 // Q5.6: the values of the 8-bit scale codes, ascending; code 127 is 0 and code 255 is 1.
 inline constexpr std::uint8_t kNestedZeroCode = 127;
 inline constexpr std::array<float, 256> kNestedMap = FloatsOf<256>({

@@ -12,7 +12,7 @@
 
 namespace q4::cuda {
 
-constexpr int BookIndex(CodeBook book) { return book == CodeBook::kNf4 ? 0 : 1; }
+constexpr int BookIndex(CodeBook book) { return static_cast<int>(book); }  // of a TablePerBook
 
 // ---- Codes by intervals (Q2.3, Q10.4)
 //
@@ -43,8 +43,7 @@ constexpr int CountAtMost(const std::array<float, 15>& bounds, float limit) {
 }
 
 constexpr CodeCells CellsOf(CodeBook book) {
-  const auto& bounds = book == CodeBook::kNf4 ? kNf4Bounds : kFp4Bounds;
-  const auto& order = book == CodeBook::kNf4 ? kNf4Order : kFp4Order;
+  const auto& [values, bounds, order] = TablesOf(book);
   CodeCells result{};
   for (int c = kFirstCell; c <= kLastCell; ++c) {
     const float below = static_cast<float>(c - 1) / 16, above = static_cast<float>(c) / 16;
@@ -59,19 +58,21 @@ constexpr CodeCells CellsOf(CodeBook book) {
   return result;
 }
 
-constexpr bool EveryCellHasOneBoundAtMost(const std::array<float, 15>& bounds) {
-  for (int c = kFirstCell; c <= kLastCell; ++c) {
-    int inside = 0;
-    for (const float bound : bounds) {
-      inside += bound > static_cast<float>(c - 1) / 16 && bound < static_cast<float>(c) / 16;
+constexpr bool EveryCellHasOneBoundAtMost() {
+  for (const CodeBookTables& book : kCodeBooks) {
+    for (int c = kFirstCell; c <= kLastCell; ++c) {
+      int inside = 0;
+      for (const float bound : book.bounds) {
+        inside += bound > static_cast<float>(c - 1) / 16 && bound < static_cast<float>(c) / 16;
+      }
+      if (inside > 1) return false;
     }
-    if (inside > 1) return false;
   }
   return true;
 }
-static_assert(EveryCellHasOneBoundAtMost(kNf4Bounds) && EveryCellHasOneBoundAtMost(kFp4Bounds));
+static_assert(EveryCellHasOneBoundAtMost());
 
-static __constant__ constexpr CodeCells kCodeCells[2] = {CellsOf(CodeBook::kNf4), CellsOf(CodeBook::kFp4)};
+static __constant__ constexpr TablePerBook<CodeCells> kCodeCells = ForEachBook(CellsOf);
 
 // The table in shared memory, once for each of 16 lanes: 64-bit accesses are served 16 lanes at a time.
 class SharedCodeCells {
@@ -79,7 +80,7 @@ class SharedCodeCells {
   // By all threads of the thread block; a barrier must follow.
   __device__ void Fill(CodeBook book) {
     for (int i = static_cast<int>(threadIdx.x); i < kCells * kColumns; i += static_cast<int>(blockDim.x)) {
-      cells_[i / kColumns][i % kColumns] = kCodeCells[BookIndex(book)].cells[i / kColumns];
+      cells_[i / kColumns][i % kColumns] = kCodeCells.of[BookIndex(book)].cells[i / kColumns];
     }
   }
 
@@ -120,15 +121,14 @@ struct CodeValueTable {
 
 constexpr CodeValueTable ValuesOf(CodeBook book) {
   CodeValueTable table{};
-  for (std::size_t code = 0; code < 16; ++code)
-    table.values[code] = (book == CodeBook::kNf4 ? kNf4Values : kFp4Values)[code];
+  for (std::size_t code = 0; code < 16; ++code) table.values[code] = TablesOf(book).values[code];
   return table;
 }
 
-static __constant__ constexpr CodeValueTable kCodeValues[2] = {ValuesOf(CodeBook::kNf4), ValuesOf(CodeBook::kFp4)};
+static __constant__ constexpr TablePerBook<CodeValueTable> kCodeValues = ForEachBook(ValuesOf);
 
 __device__ inline float CodeValueOf(CodeBook book, std::uint32_t code) {
-  return kCodeValues[BookIndex(book)].values[code];
+  return kCodeValues.of[BookIndex(book)].values[code];
 }
 
 // ---- Nested scales (Q5.6)

@@ -34,12 +34,11 @@ struct ValueIntervals {
 };
 
 constexpr ValueIntervals IntervalsOf(CodeBook book) {
-  const auto& values = book == CodeBook::kNf4 ? kNf4Values : kFp4Values;
-  const auto& order = book == CodeBook::kNf4 ? kNf4Order : kFp4Order;
+  const CodeBookTables& tables = TablesOf(book);
   ValueIntervals result{};
   int size = 0;
-  for (const std::uint8_t code : order) {
-    const double v = static_cast<double>(values[code]);
+  for (const std::uint8_t code : tables.order) {
+    const double v = static_cast<double>(tables.values[code]);
     if (size == 0 || v != result.values[size - 1]) result.values[size++] = v;
   }
   for (; size < 16; ++size) result.values[size] = result.values[size - 1];

@@ -45,7 +45,7 @@ struct DecodeTable {
 constexpr DecodeTable DecodeTableOf(CodeBook book) {
   DecodeTable table{};
   const ValueIntervals intervals = IntervalsOf(book);
-  const auto& values = book == CodeBook::kNf4 ? kNf4Values : kFp4Values;
+  const auto& values = TablesOf(book).values;
   for (std::size_t code = 0; code < 16; ++code) {
     int rank = 0;
     while (intervals.values[rank] != static_cast<double>(values[code])) ++rank;
@@ -56,8 +56,7 @@ constexpr DecodeTable DecodeTableOf(CodeBook book) {
   return table;
 }
 
-static __constant__ constexpr DecodeTable kDecodeTables[2] = {DecodeTableOf(CodeBook::kNf4),
-                                                              DecodeTableOf(CodeBook::kFp4)};
+static __constant__ constexpr TablePerBook<DecodeTable> kDecodeTables = ForEachBook(DecodeTableOf);
 
 // ---- Shared memory
 
@@ -306,7 +305,7 @@ __global__ void __launch_bounds__(kStatsThreads, 4)
   shared.Prepare(workspace);
   constexpr std::uint32_t kCopies = kCodeRow / sizeof(DecodeEntry);
   for (std::uint32_t i = threadIdx.x; i < 16 * kCopies; i += kStatsThreads) {
-    shared.Rows().entries[i / kCopies][i % kCopies] = kDecodeTables[BookIndex(args.book)].entries[i / kCopies];
+    shared.Rows().entries[i / kCopies][i % kCopies] = kDecodeTables.of[BookIndex(args.book)].entries[i / kCopies];
   }
   before.Prepare(args.book);
   __syncthreads();

@@ -40,7 +40,7 @@ KernelError QuantizeCommonShape(const QuantizeArgs& quantize, const ErrorStatsAr
 
 // ---- Intervals between code values
 
-static __constant__ constexpr ValueIntervals kIntervals[2] = {IntervalsOf(CodeBook::kNf4), IntervalsOf(CodeBook::kFp4)};
+static __constant__ constexpr TablePerBook<ValueIntervals> kIntervals = ForEachBook(IntervalsOf);
 
 constexpr double LargestHalfGap(CodeBook book) {
   const ValueIntervals intervals = IntervalsOf(book);
@@ -235,7 +235,7 @@ __device__ inline void NoteMaxAbsError(const Element& element, std::uint64_t i, 
 // Q8.7
 __device__ inline void NoteGapRatio(const ErrorStatsArgs& args, const Element& element, float scale, Extremes* found) {
   if (!(fabsf(scale) >= kTiny)) return;
-  const ValueIntervals& intervals = kIntervals[BookIndex(args.book)];
+  const ValueIntervals& intervals = kIntervals.of[BookIndex(args.book)];
   const double s = static_cast<double>(scale);
   const double u = __ddiv_rn(static_cast<double>(element.x), s);
   if (u < intervals.values[0] || u > intervals.values[15]) {

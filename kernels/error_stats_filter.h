@@ -20,22 +20,22 @@ constexpr float InverseHalfGap(const ValueIntervals& intervals, int j) {
   return static_cast<float>(1.0 / intervals.HalfGap(j));
 }
 
-// NF4, whose codes are ranks: by interval.
-constexpr std::array<float, 16> Nf4InverseHalfGaps() {
-  const ValueIntervals intervals = IntervalsOf(CodeBook::kNf4);
+// Of a code book whose codes are ranks, as NF4's are: by interval.
+constexpr std::array<float, 16> InverseHalfGapsByRank(CodeBook book) {
+  const ValueIntervals intervals = IntervalsOf(book);
   std::array<float, 16> inverses{};
   for (int j = 0; j < 16; ++j) inverses[static_cast<std::size_t>(j)] = InverseHalfGap(intervals, j);
   return inverses;
 }
 
-// FP4, which is symmetric: by a code's magnitude, the interval away from zero, and with 8 added the one toward zero.
-// Zero itself has intervals away from it only.
-constexpr std::array<float, 16> Fp4InverseHalfGaps() {
-  const ValueIntervals intervals = IntervalsOf(CodeBook::kFp4);
+// Of a symmetric one whose codes carry their sign in bit 3, as FP4's do: by a code's magnitude, the interval away from
+// zero, and with 8 added the one toward zero. Zero itself has intervals away from it only.
+constexpr std::array<float, 16> InverseHalfGapsByMagnitude(CodeBook book) {
+  const ValueIntervals intervals = IntervalsOf(book);
   std::array<float, 16> inverses{};
   for (std::size_t code = 0; code < 8; ++code) {
     int rank = 0;
-    while (intervals.values[rank] != static_cast<double>(kFp4Values[code])) ++rank;
+    while (intervals.values[rank] != static_cast<double>(TablesOf(book).values[code])) ++rank;
     inverses[code] = InverseHalfGap(intervals, rank);
     inverses[code + 8] = InverseHalfGap(intervals, code == 0 ? rank : rank - 1);
   }

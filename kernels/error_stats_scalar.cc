@@ -55,8 +55,8 @@ void NoteMaxAbsError(const StatsBlock& block, SlabStats* stats) {
 }
 
 void NoteGapRatio(const StatsBlock& block, SlabStats* stats) {
-  static constexpr ValueIntervals kIntervals[] = {IntervalsOf(CodeBook::kNf4), IntervalsOf(CodeBook::kFp4)};
-  const ValueIntervals& intervals = kIntervals[block.book == CodeBook::kNf4 ? 0 : 1];
+  static constexpr TablePerBook<ValueIntervals> kIntervals = ForEachBook(IntervalsOf);
+  const ValueIntervals& intervals = kIntervals.of[static_cast<std::size_t>(block.book)];
   if (!(std::fabs(block.scale) >= kTiny)) return;
   const double scale = static_cast<double>(block.scale);
   for (std::uint64_t i = block.begin; i < block.end; ++i) {

@@ -47,7 +47,8 @@ constexpr FloatPlanes PlanesOf(const std::array<float, 16>& floats) {
 }
 
 constexpr FloatPlanes kNf4ValuePlanes = PlanesOf(kNf4Values), kFp4ValuePlanes = PlanesOf(kFp4Values);
-constexpr FloatPlanes kNf4GapPlanes = PlanesOf(Nf4InverseHalfGaps()), kFp4GapPlanes = PlanesOf(Fp4InverseHalfGaps());
+constexpr FloatPlanes kNf4GapPlanes = PlanesOf(InverseHalfGapsByRank(CodeBook::kNf4));
+constexpr FloatPlanes kFp4GapPlanes = PlanesOf(InverseHalfGapsByMagnitude(CodeBook::kFp4));
 
 // Table k adds 1 to a byte's low nibble for code 2k and to its high nibble for code 2k + 1.
 struct CountingTables {

@@ -127,8 +127,8 @@ Q4_HOST_DEVICE inline int CountBelow(const float* bounds, int size, float t) {
 }
 
 inline std::uint8_t CodeOf(CodeBook book, float t) {
-  if (book == CodeBook::kNf4) return kNf4Order[static_cast<std::size_t>(CountBelow(kNf4Bounds.data(), 15, t))];
-  return kFp4Order[static_cast<std::size_t>(CountBelow(kFp4Bounds.data(), 15, t))];
+  const CodeBookTables& tables = TablesOf(book);
+  return tables.order[static_cast<std::size_t>(CountBelow(tables.bounds.data(), 15, t))];
 }
 
 // Q3: element i of packed codes; even elements sit in the high nibble.
@@ -138,9 +138,7 @@ Q4_HOST_DEVICE inline std::uint8_t UnpackCode(const std::uint8_t* codes, std::ui
 
 // ---- Decoder (Q6.1)
 
-inline float CodeValue(CodeBook book, std::uint8_t code) {
-  return book == CodeBook::kNf4 ? kNf4Values[code] : kFp4Values[code];
-}
+inline float CodeValue(CodeBook book, std::uint8_t code) { return TablesOf(book).values[code]; }
 inline float Decode(CodeBook book, std::uint8_t code, float scale) {
   return CanonicalNan(CodeValue(book, code) * scale);
 }

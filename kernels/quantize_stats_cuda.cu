@@ -44,7 +44,7 @@ struct ValueCells {
 
 constexpr ValueCells ValueCellsOf(CodeBook book) {
   ValueCells result{};
-  const auto& values = book == CodeBook::kNf4 ? kNf4Values : kFp4Values;
+  const auto& values = TablesOf(book).values;
   const CodeCells codes = CellsOf(book);
   for (int c = 0; c < kCells; ++c) {
     const CodeCell& cell = codes.cells[c];
@@ -53,18 +53,19 @@ constexpr ValueCells ValueCellsOf(CodeBook book) {
   return result;
 }
 
-static __constant__ constexpr ValueCells kValueCells[2] = {ValueCellsOf(CodeBook::kNf4), ValueCellsOf(CodeBook::kFp4)};
+static __constant__ constexpr TablePerBook<ValueCells> kValueCells = ForEachBook(ValueCellsOf);
 
 constexpr float kLeastGapLimit = 63.0f / 64;
-// The largest half gaps, or a little more.
-constexpr auto kNf4HalfGap = static_cast<float>(LargestHalfGap(CodeBook::kNf4) * (1 + 0x1p-20));
-constexpr auto kFp4HalfGap = static_cast<float>(LargestHalfGap(CodeBook::kFp4) * (1 + 0x1p-20));
+// The largest half gap, or a little more.
+constexpr float LargestHalfGapOrMore(CodeBook book) {
+  return static_cast<float>(LargestHalfGap(book) * (1 + 0x1p-20));
+}
+static __constant__ constexpr TablePerBook<float> kLargestHalfGaps = ForEachBook(LargestHalfGapOrMore);
 
 // Bounds between different values lie farther from the cells' borders than 1/64 of their half gap.
 constexpr bool EveryBoundKeepsOff(CodeBook book) {
-  const auto& bounds = book == CodeBook::kNf4 ? kNf4Bounds : kFp4Bounds;
   const ValueIntervals intervals = IntervalsOf(book);
-  for (const float bound : bounds) {
+  for (const float bound : TablesOf(book).bounds) {
     const double b = static_cast<double>(bound);
     if (b == 0) continue;
     int j = 0;
@@ -76,7 +77,14 @@ constexpr bool EveryBoundKeepsOff(CodeBook book) {
   }
   return true;
 }
-static_assert(EveryBoundKeepsOff(CodeBook::kNf4) && EveryBoundKeepsOff(CodeBook::kFp4));
+constexpr bool EveryBoundKeepsOff() {
+  const TablePerBook<bool> keeps_off = ForEachBook<bool>(EveryBoundKeepsOff);
+  for (const bool holds : keeps_off.of) {
+    if (!holds) return false;
+  }
+  return true;
+}
+static_assert(EveryBoundKeepsOff());
 
 // The table in shared memory, once for each of 8 lanes: 128-bit accesses are served 8 lanes at a time.
 class SharedValueCells {
@@ -84,7 +92,7 @@ class SharedValueCells {
   // By all threads of the thread block; a barrier must follow.
   __device__ void Fill(CodeBook book) {
     for (int i = static_cast<int>(threadIdx.x); i < kCells * kColumns; i += static_cast<int>(blockDim.x)) {
-      cells_[i / kColumns][i % kColumns] = kValueCells[BookIndex(book)].cells[i / kColumns];
+      cells_[i / kColumns][i % kColumns] = kValueCells.of[BookIndex(book)].cells[i / kColumns];
     }
   }
 
@@ -289,7 +297,7 @@ class TileWorker {
     const double e2 = sums.of[2], x2 = sums.of[3];
     const float max_error = block.max_error, distance = block.least_distance;
     NoteExtremesWhere<1>(stats_, first, e2, x2, &shared_, [&](const Limits& limits) {
-      const float largest_half_gap = quantize_.book == CodeBook::kNf4 ? kNf4HalfGap : kFp4HalfGap;
+      const float largest_half_gap = kLargestHalfGaps.of[BookIndex(quantize_.book)];
       const float settling = __fadd_ru(__fmul_ru(__fsub_ru(1.0f, limits.gap), largest_half_gap), 0x1p-22f);
       return is_active && !(distance > settling && limits.gap >= kLeastGapLimit && limits.Cover(max_error, e2, x2) &&
                             IsOrdinary<kType>(scale));
