@@ -3,7 +3,7 @@
 
   docs/lint.md                     the table of rules, from the LintRule constants of libconvert/lint
   docs/q4export.md                 the table of exporters, from the rows of libconvert/export/exporter.cc
-  docs/schema/export.schema.json   the exporters' names
+  docs/schema/*.schema.json        the names of exporters, and of schemes, from the rows of formats/q4/scheme_layout.cc
 
 With --check, writes nothing and fails if one of them is out of date."""
 import re
@@ -44,6 +44,19 @@ def exporter_table() -> str:
                  [[f"[`{name}`](export_{name}.md)", what, weights[kind]] for name, what, kind in exporters()])
 
 
+def schemes() -> list:
+    """Names, "raw" first."""
+    text = (ROOT / "formats/q4/scheme_layout.cc").read_text(encoding="utf-8")
+    names = re.findall(r'\{Q4Scheme::k\w+, "(\w+)",', text)
+    if names[:1] != ["raw"] or len(names) != text.count("{Q4Scheme::k"):
+        sys.exit("formats/q4/scheme_layout.cc: a row is not in the form this script reads")
+    return names
+
+
+def enum_of(names: list) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
 def replaced(name: str, pattern: str, new: str) -> tuple:
     """(path, text, new text): what `pattern` matches, once, is `new` in the new text."""
     path = ROOT / name
@@ -55,11 +68,14 @@ def replaced(name: str, pattern: str, new: str) -> tuple:
 
 
 def main() -> int:
-    names = ", ".join(f'"{name}"' for name, _, _ in exporters())
     places = [
         replaced("docs/lint.md", r"(?<=\n## Rules\n)(\|.*\n)+", lint_table()),
         replaced("docs/q4export.md", r"(?<=\n## Exporters\n)(\|.*\n)+", exporter_table()),
-        replaced("docs/schema/export.schema.json", r'(?<=\n    "to": \{"enum": \[)[^\]]*(?=\]\},\n)', names),
+        replaced("docs/schema/export.schema.json", r'(?<=\n    "to": \{"enum": \[)[^\]]*(?=\]\},\n)',
+                 enum_of([name for name, _, _ in exporters()])),
+        replaced("docs/schema/recipe.schema.json", r'(?<=\n          "type": \{"enum": \[)[^\]]*(?=\]\},\n)', enum_of(schemes()[1:])),
+        replaced("docs/schema/gate.schema.json", r'(?<=\n        "type": \{\n          "enum": \[)[^\]]*(?=\],\n)', enum_of(schemes()[1:])),
+        replaced("docs/schema/verify.schema.json", r'(?<=\n          "scheme": \{"enum": \[)[^\]]*(?=\]\},\n)', enum_of(schemes())),
     ]
     stale = [path for path, text, new_text in places if text != new_text]
     if "--check" in sys.argv[1:]:
@@ -68,7 +84,7 @@ def main() -> int:
     else:
         for path, _, new_text in places:
             path.write_text(new_text, encoding="utf-8")
-    print(f"gen_lists: {len(lint_rules())} lint rules, {len(exporters())} exporters")
+    print(f"gen_lists: {len(lint_rules())} lint rules, {len(exporters())} exporters, {len(schemes())} schemes")
     return 1 if stale and "--check" in sys.argv[1:] else 0
 
 
