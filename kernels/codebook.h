@@ -69,6 +69,24 @@ inline constexpr std::size_t kCodeBookCount = std::size(kCodeBooks);
 
 constexpr const CodeBookTables& TablesOf(CodeBook book) { return kCodeBooks[static_cast<std::size_t>(book)]; }
 
+// Two properties that SIMD code has a short way for; it has none for a code book with neither.
+// The code is the number of bounds below, as NF4's.
+constexpr bool CodesAreRanks(CodeBook book) {
+  const CodeBookTables& tables = TablesOf(book);
+  for (std::size_t rank = 0; rank < 16; ++rank) {
+    if (tables.order[rank] != rank) return false;
+  }
+  return true;
+}
+// Bit 3 is the sign of values that are symmetric, as FP4's.
+constexpr bool CodesCarrySign(CodeBook book) {
+  const CodeBookTables& tables = TablesOf(book);
+  for (std::size_t code = 0; code < 8; ++code) {
+    if (tables.values[code] < 0 || tables.values[code + 8] != -tables.values[code]) return false;
+  }
+  return true;
+}
+
 // A table for each code book, by its number; a plain array, which device code can index.
 template <typename Table>
 struct TablePerBook {

@@ -24,7 +24,7 @@ namespace {
 // The 16 outputs of a block, in the output type.
 template <FloatType kOut, CodeBook kBook>
 HWY_INLINE void FillTable(float scale, std::uint8_t* table) {
-  const float* values = kBook == CodeBook::kNf4 ? kNf4Values.data() : kFp4Values.data();
+  const float* values = TablesOf(kBook).values.data();
   for (std::size_t code = 0; code < 16; code += kLanes) {
     StoreElements<kOut>(DecodeVector(F32Tag(), values + code, scale), table + code * FloatSize(kOut));
   }
@@ -147,7 +147,7 @@ class WideHalfDecoder {
     alignas(16) static constexpr std::uint8_t kByPlane[16] = {0, 4, 8, 12, 1, 5, 9, 13, 0, 4, 8, 12, 1, 5, 9, 13};
     alignas(64) static constexpr std::uint32_t kLow[16] = {0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12, 0, 4, 8, 12};
     alignas(64) static constexpr std::uint32_t kHigh[16] = {1, 5, 9, 13, 1, 5, 9, 13, 1, 5, 9, 13, 1, 5, 9, 13};
-    const float* values = kBook == CodeBook::kNf4 ? kNf4Values.data() : kFp4Values.data();
+    const float* values = TablesOf(kBook).values.data();
     const WideBytesTag d8;
     const WideU32Tag d32;
     const auto outputs = Narrow(DecodeVector(WideF32Tag(), values, scale));
@@ -193,7 +193,7 @@ class WideWordDecoder {
   static constexpr std::uint32_t kCodes = 64;
 
   explicit HWY_INLINE WideWordDecoder(float scale) {
-    const float* values = kBook == CodeBook::kNf4 ? kNf4Values.data() : kFp4Values.data();
+    const float* values = TablesOf(kBook).values.data();
     outputs_ = hn::BitCast(WideU32Tag(), DecodeVector(WideF32Tag(), values, scale));
   }
 
@@ -268,11 +268,15 @@ void DequantizeOf(const std::uint8_t* codes, const float* scales, std::uint64_t 
                      out + whole * FloatSize(kOut));
 }
 
-template <FloatType kOut>
-void DequantizeOf(CodeBook book, const std::uint8_t* codes, const float* scales, std::uint64_t n,
-                  std::uint32_t block_size, std::uint8_t* out) {
-  if (book == CodeBook::kNf4) return DequantizeOf<kOut, CodeBook::kNf4>(codes, scales, n, block_size, out);
-  return DequantizeOf<kOut, CodeBook::kFp4>(codes, scales, n, block_size, out);
+// Finds `book` among those from number kFirst on.
+template <FloatType kOut, std::size_t kFirst = 0>
+void DequantizeBook(CodeBook book, const std::uint8_t* codes, const float* scales, std::uint64_t n,
+                    std::uint32_t block_size, std::uint8_t* out) {
+  constexpr auto kBook = static_cast<CodeBook>(kFirst);
+  if constexpr (kFirst + 1 < kCodeBookCount) {
+    if (book != kBook) return DequantizeBook<kOut, kFirst + 1>(book, codes, scales, n, block_size, out);
+  }
+  return DequantizeOf<kOut, kBook>(codes, scales, n, block_size, out);
 }
 
 }  // namespace
@@ -280,9 +284,9 @@ void DequantizeOf(CodeBook book, const std::uint8_t* codes, const float* scales,
 void Dequantize(CodeBook book, const std::uint8_t* codes, const float* scales, std::uint64_t n,
                 std::uint32_t block_size, FloatType out_type, void* out) {
   auto* bytes = static_cast<std::uint8_t*>(out);
-  if (out_type == FloatType::kF32) return DequantizeOf<FloatType::kF32>(book, codes, scales, n, block_size, bytes);
-  if (out_type == FloatType::kF16) return DequantizeOf<FloatType::kF16>(book, codes, scales, n, block_size, bytes);
-  return DequantizeOf<FloatType::kBF16>(book, codes, scales, n, block_size, bytes);
+  if (out_type == FloatType::kF32) return DequantizeBook<FloatType::kF32>(book, codes, scales, n, block_size, bytes);
+  if (out_type == FloatType::kF16) return DequantizeBook<FloatType::kF16>(book, codes, scales, n, block_size, bytes);
+  return DequantizeBook<FloatType::kBF16>(book, codes, scales, n, block_size, bytes);
 }
 
 }  // namespace q4::HWY_NAMESPACE

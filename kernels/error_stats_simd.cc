@@ -46,9 +46,11 @@ constexpr FloatPlanes PlanesOf(const std::array<float, 16>& floats) {
   return planes;
 }
 
-constexpr FloatPlanes kNf4ValuePlanes = PlanesOf(kNf4Values), kFp4ValuePlanes = PlanesOf(kFp4Values);
-constexpr FloatPlanes kNf4GapPlanes = PlanesOf(InverseHalfGapsByRank(CodeBook::kNf4));
-constexpr FloatPlanes kFp4GapPlanes = PlanesOf(InverseHalfGapsByMagnitude(CodeBook::kFp4));
+template <CodeBook kBook>
+constexpr FloatPlanes kValuePlanes = PlanesOf(TablesOf(kBook).values);
+template <CodeBook kBook>
+constexpr FloatPlanes kGapPlanes = PlanesOf(CodesAreRanks(kBook) ? InverseHalfGapsByRank(kBook)
+                                                                 : InverseHalfGapsByMagnitude(kBook));
 
 // Table k adds 1 to a byte's low nibble for code 2k and to its high nibble for code 2k + 1.
 struct CountingTables {
@@ -187,10 +189,11 @@ template <CodeBook kBook>
 HWY_INLINE FourVectors InverseHalfGaps(Bytes codes, const FourVectors& e) {
   const BytesTag d8;
   const Bytes negative = NegativeBytes(e);
-  if constexpr (kBook == CodeBook::kNf4) {
-    return Lookup(kNf4GapPlanes, hn::Add(codes, negative));  // the interval below has the number before
+  if constexpr (CodesAreRanks(kBook)) {
+    return Lookup(kGapPlanes<kBook>, hn::Add(codes, negative));  // the interval below has the number before
   } else {
-    return Lookup(kFp4GapPlanes,
+    static_assert(CodesCarrySign(kBook));
+    return Lookup(kGapPlanes<kBook>,
                   hn::Xor(codes, hn::And(negative, hn::Set(d8, 8))));  // bit 3: sign of code and e differ
   }
 }
@@ -299,7 +302,7 @@ HWY_INLINE BlockMaxima ReadBlock(const std::uint8_t* x, const std::uint8_t* pack
   const F32Tag d;
   const I32Tag di;
   const U32Tag du;
-  const FloatPlanes& values = kBook == CodeBook::kNf4 ? kNf4ValuePlanes : kFp4ValuePlanes;
+  const FloatPlanes& values = kValuePlanes<kBook>;
   const F32Vec scales = hn::Set(d, scale);
   const auto scale_bits = hn::BitCast(di, hn::Set(du, q4::MagnitudeBits(scale)));
   BlockMaxima result;
@@ -474,12 +477,17 @@ void ErrorStatsOf(const void* x, const std::uint8_t* codes, const float* scales,
   FinishGroups(groups, GroupCount(BlockCount(n, block_size)));
 }
 
-template <FloatType kType>
-void ErrorStatsOf(CodeBook book, const void* x, const std::uint8_t* codes, const float* scales, std::uint64_t n,
-                  std::uint32_t block_size, GroupSums* groups, SlabStats* stats) {
-  if (book == CodeBook::kNf4)
-    return ErrorStatsOf<kType, CodeBook::kNf4>(x, codes, scales, n, block_size, groups, stats);
-  return ErrorStatsOf<kType, CodeBook::kFp4>(x, codes, scales, n, block_size, groups, stats);
+// Finds `book` among those from number kFirst on.
+template <FloatType kType, std::size_t kFirst = 0>
+void ErrorStatsBook(CodeBook book, const void* x, const std::uint8_t* codes, const float* scales, std::uint64_t n,
+                    std::uint32_t block_size, GroupSums* groups, SlabStats* stats) {
+  constexpr auto kBook = static_cast<CodeBook>(kFirst);
+  if constexpr (kFirst + 1 < kCodeBookCount) {
+    if (book != kBook) {
+      return ErrorStatsBook<kType, kFirst + 1>(book, x, codes, scales, n, block_size, groups, stats);
+    }
+  }
+  return ErrorStatsOf<kType, kBook>(x, codes, scales, n, block_size, groups, stats);
 }
 
 }  // namespace
@@ -487,12 +495,12 @@ void ErrorStatsOf(CodeBook book, const void* x, const std::uint8_t* codes, const
 void ErrorStats(FloatType type, CodeBook book, const void* x, const std::uint8_t* codes, const float* scales,
                 std::uint64_t n, std::uint32_t block_size, GroupSums* groups, SlabStats* stats) {
   if (type == FloatType::kF32) {
-    return ErrorStatsOf<FloatType::kF32>(book, x, codes, scales, n, block_size, groups, stats);
+    return ErrorStatsBook<FloatType::kF32>(book, x, codes, scales, n, block_size, groups, stats);
   }
   if (type == FloatType::kF16) {
-    return ErrorStatsOf<FloatType::kF16>(book, x, codes, scales, n, block_size, groups, stats);
+    return ErrorStatsBook<FloatType::kF16>(book, x, codes, scales, n, block_size, groups, stats);
   }
-  return ErrorStatsOf<FloatType::kBF16>(book, x, codes, scales, n, block_size, groups, stats);
+  return ErrorStatsBook<FloatType::kBF16>(book, x, codes, scales, n, block_size, groups, stats);
 }
 
 }  // namespace q4::HWY_NAMESPACE

@@ -64,7 +64,7 @@ class BoundSearch {
   }
 
  private:
-  static constexpr const std::array<float, 15>& kBounds = kBook == CodeBook::kNf4 ? kNf4Bounds : kFp4Bounds;
+  static constexpr const std::array<float, 15>& kBounds = TablesOf(kBook).bounds;
 
   // After a step, `count` is the node among the next level's; the nodes of the last level are the bounds of even index.
   struct Levels {
@@ -108,15 +108,15 @@ HWY_INLINE hn::Vec<PackedTag> PackCounts(U32Vec c0, U32Vec c1, U32Vec c2, U32Vec
   }
 }
 
-// kFp4Order for both nibbles of each byte; NF4 codes are the counts themselves.
+// The code book's order for both nibbles of each byte.
 template <CodeBook kBook>
 HWY_INLINE hn::Vec<PackedTag> CodesOfCounts(hn::Vec<PackedTag> counts) {
-  if constexpr (kBook == CodeBook::kNf4) {
+  if constexpr (CodesAreRanks(kBook)) {
     return counts;
   } else {
     const PackedTag d8;
     const hn::Repartition<std::uint16_t, PackedTag> d16;
-    const Bytes16 order = hn::LoadU(Bytes16Tag(), kFp4Order.data());
+    const Bytes16 order = hn::LoadU(Bytes16Tag(), TablesOf(kBook).order.data());
     const auto nibble = hn::Set(d8, 0x0F);
     const auto high = hn::And(hn::BitCast(d8, hn::ShiftRight<4>(hn::BitCast(d16, counts))), nibble);
     const auto high_codes = hn::TableLookupBytes(order, high);
@@ -182,11 +182,15 @@ std::uint64_t QuantizeOf(const std::uint8_t* x, std::uint64_t n, std::uint32_t b
   return bad == kAllFinite ? bad : done + bad;
 }
 
-template <FloatType kType>
-std::uint64_t QuantizeOf(CodeBook book, const std::uint8_t* x, std::uint64_t n, std::uint32_t block_size,
-                         std::uint8_t* codes, float* scales) {
-  if (book == CodeBook::kNf4) return QuantizeOf<kType, CodeBook::kNf4>(x, n, block_size, codes, scales);
-  return QuantizeOf<kType, CodeBook::kFp4>(x, n, block_size, codes, scales);
+// Finds `book` among those from number kFirst on.
+template <FloatType kType, std::size_t kFirst = 0>
+std::uint64_t QuantizeBook(CodeBook book, const std::uint8_t* x, std::uint64_t n, std::uint32_t block_size,
+                           std::uint8_t* codes, float* scales) {
+  constexpr auto kBook = static_cast<CodeBook>(kFirst);
+  if constexpr (kFirst + 1 < kCodeBookCount) {
+    if (book != kBook) return QuantizeBook<kType, kFirst + 1>(book, x, n, block_size, codes, scales);
+  }
+  return QuantizeOf<kType, kBook>(x, n, block_size, codes, scales);
 }
 
 }  // namespace
@@ -201,9 +205,9 @@ std::uint64_t Absmax(FloatType type, const void* x, std::uint64_t n, std::uint32
 std::uint64_t Quantize(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
                        std::uint8_t* codes, float* scales) {
   const auto* bytes = static_cast<const std::uint8_t*>(x);
-  if (type == FloatType::kF32) return QuantizeOf<FloatType::kF32>(book, bytes, n, block_size, codes, scales);
-  if (type == FloatType::kF16) return QuantizeOf<FloatType::kF16>(book, bytes, n, block_size, codes, scales);
-  return QuantizeOf<FloatType::kBF16>(book, bytes, n, block_size, codes, scales);
+  if (type == FloatType::kF32) return QuantizeBook<FloatType::kF32>(book, bytes, n, block_size, codes, scales);
+  if (type == FloatType::kF16) return QuantizeBook<FloatType::kF16>(book, bytes, n, block_size, codes, scales);
+  return QuantizeBook<FloatType::kBF16>(book, bytes, n, block_size, codes, scales);
 }
 
 }  // namespace q4::HWY_NAMESPACE
