@@ -1,3 +1,6 @@
+// Follows what transformers 5.23 does on loading and saving: which modules it replaces, which it leaves alone, and the
+// texts it writes, down to their order and spacing. tests/libconvert/export/export_test.cc and
+// tests/cli/export_roundtrip.sh compare with files that it saved.
 #include "libconvert/export/bnb.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// The layout is complete before a byte is written: every piece then has one place, so pieces may be made in any order
+// and by any thread, and the files are the same.
 #include "libconvert/export/files.h"
 
 #include <algorithm>

@@ -1,3 +1,6 @@
+// Planning cuts a target into pieces along the container's chunks; making a piece needs its chunk of codes or data, and
+// of the scales, which cover more, the chunks that the cache keeps for the next pieces. What is read goes through the
+// same checks as in every other reader: a digest says that bytes are those that were written, not that they make sense.
 #include "libconvert/export/pieces.h"
 
 #include <algorithm>

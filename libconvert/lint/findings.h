@@ -10,7 +10,8 @@
 
 namespace q4 {
 
-// Not thread-safe.
+// Keeps the first kMaxLintFindingsPerRule findings of each rule and counts all, so that a checkpoint with one fault in
+// every tensor gives a report that can be read. Not thread-safe.
 class LintFindings {
  public:
   // `rule` lives as long as the program. `where` and `detail` as in LintFinding.

@@ -29,7 +29,7 @@ constexpr LintRule kLintConfigMissing{
     "Add config.json of the original with quantization_config.",
 };
 
-// The first chunk of a part; the chunk sizes of the format are the bounds of lint.h.
+// The first chunk of a part, or nothing if it has none. A chunk is what lint.h promises to read at most.
 static_assert(kQ4ChunkElems / 2 == kLintCodeBytes && kQ4ChunkBytes == kLintScaleBytes);
 absl::StatusOr<std::vector<std::uint8_t>> ReadFirstChunk(const Q4Reader& reader, const Q4Tensor& tensor, Q4Part part,
                                                          std::uint64_t* bytes_read) {

@@ -193,7 +193,7 @@ class WeightLint {
       }
       if (!found) findings_.Add(kLintPartnerMissing, tensor.name, "no '" + stem + std::string(rule.needs[0]) + "'");
     }
-    // Packed as bitsandbytes packs, with nothing that says how.
+    // Shaped as bitsandbytes shapes packed codes, but there is no tensor that says how to decode them.
     if (tensor.dtype == DType::kU8 && tensor.shape.size() == 2 && tensor.shape[1] == 1 &&
         tensor.name.ends_with(".weight")) {
       findings_.Add(kLintQuantStateMissing, tensor.name, "no absmax and no quant_map either");
@@ -252,7 +252,8 @@ class WeightLint {
     }
   }
 
-  // Whether all parts that are there have the dtype and size that the state tells, so that their numbers can be read.
+  // Whether each part that exists has the dtype and size that follow from the quant_state. Only then can the rules on
+  // numbers read them.
   bool CheckSizes(const std::string& name, const Parts& parts, const BnbQuantState& state) {
     bool fits = true;
     const auto report = [&](const LintRule& rule, std::uint64_t got, std::uint64_t expected, std::string_view unit) {

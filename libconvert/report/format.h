@@ -1,4 +1,4 @@
-// How the verification's reports name things: one way in all of them.
+// The words that all reports of a verification share, so that one thing has one name in each of them.
 #pragma once
 
 #include <cstdint>

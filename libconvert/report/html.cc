@@ -19,7 +19,7 @@
 namespace q4 {
 namespace {
 
-// What a Content-Security-Policy names an inline style or script by.
+// The hash by which a Content-Security-Policy allows one inline style or script.
 std::string PolicyDigest(std::string_view text) {
   const Sha256 digest = Sha256Of(std::span(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()));
   return "'sha256-" +

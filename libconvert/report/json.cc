@@ -1,3 +1,5 @@
+// For programs: everything that the verification found out, nothing rounded, and null for what does not exist, because
+// JSON has no infinity and no NaN.
 #include "libconvert/report/json.h"
 
 #include "formats/base/digest.h"

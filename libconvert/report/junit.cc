@@ -1,3 +1,5 @@
+// A viewer shows a tree of cases and whether each passed, so every tensor is a case even when all is well: one that is
+// missing from the list would go unnoticed. What concerns no tensor has a case of its own.
 #include "libconvert/report/junit.h"
 
 #include <map>

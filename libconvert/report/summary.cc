@@ -1,3 +1,5 @@
+// A model with a thousand tensors and ten rules has ten thousand verdicts. People want to know of each rule whether it
+// holds and how close it was, so verdicts are grouped by rule and the nearest subject stands for all.
 #include "libconvert/report/summary.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// For someone who reads a terminal: the verdict first, then what was looked at, then the worst roles and tensors.
+// Findings are not repeated here; the tool prints them on stderr.
 #include "libconvert/report/text.h"
 
 #include <algorithm>

@@ -1,3 +1,5 @@
+// Broken gates come first and one by one; then each rule with the subject nearest to its limit, which tells how much
+// room is left.
 #include <algorithm>
 #include <string>
 

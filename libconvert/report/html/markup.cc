@@ -1,3 +1,5 @@
+// Everything that a file can influence passes through Text(), Name() or JsonText(); no other function of this folder
+// puts such bytes into the page.
 #include "libconvert/report/html/markup.h"
 
 #include <algorithm>

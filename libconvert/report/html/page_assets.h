@@ -1,4 +1,5 @@
-// page.css and page.js of this folder, as the build embeds them (cmake/q4_embed_text.cmake). Internal to libconvert/report/.
+// page.css and page.js of this folder, as the build embeds them (cmake/q4_embed_text.cmake). Internal to
+// libconvert/report/.
 #pragma once
 
 #include <string_view>

@@ -1,3 +1,5 @@
+// The container's own record of where it came from is untrusted text like any other. If it cannot be read, the section
+// says "unknown" and the rest of the page stays.
 #include <string>
 #include <string_view>
 

@@ -1,3 +1,5 @@
+// What a reader wants to know without scrolling: passed or failed, by how much the model changed, and what was compared
+// with what.
 #include <string>
 #include <string_view>
 

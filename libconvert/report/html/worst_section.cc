@@ -1,3 +1,5 @@
+// Where the error is: tensors by NMSE, single blocks by their sum of squares, and what tensors of one role lose on
+// average.
 #include <algorithm>
 #include <string>
 #include <vector>
