@@ -1,3 +1,5 @@
+// The tables of kernels/codebook.h that others than the kernels ask for: exporters write them into the files of other
+// software.
 #include "kernels/codebook.h"
 
 #include <span>

@@ -1,5 +1,10 @@
 // Every table of the arithmetic: the only copy. The words are those of docs/numerics.md Q2 and Q5, as fp32 bit
-// patterns, because decimal literals would be rounded differently by different parsers (Q2.5).
+// patterns, because decimal literals would be rounded differently by different parsers (Q2.5). Nothing here is computed
+// at run time: bitsandbytes' generator of the nested map depends on a fused multiply-add (Q5.6).
+//
+// Other forms of the same tables are derived from these by the compiler: kernels/nested_search.h (nested bounds by
+// direct address), kernels/error_stats_block.h (sorted code values), kernels/cuda_tables.cuh (what device code looks
+// up).
 #pragma once
 
 #include <array>
@@ -10,9 +15,11 @@
 
 namespace q4 {
 
+// A table as it is written: fp32 bit patterns.
 template <std::size_t kSize>
 using FloatWords = std::array<std::uint32_t, kSize>;
 
+// The same bits as floats.
 template <std::size_t kSize>
 constexpr std::array<float, kSize> FloatsOf(const FloatWords<kSize>& words) {
   std::array<float, kSize> floats{};
@@ -20,8 +27,10 @@ constexpr std::array<float, kSize> FloatsOf(const FloatWords<kSize>& words) {
   return floats;
 }
 
-// Q4.2: the smallest divisor of a block, 1e-38 (subnormal). And the floor of absmax2, 2^-126 (Q5.3).
+// TINY of Q4.2, 1e-38: what a block is divided by at least. It is subnormal: where subnormals are flushed, a zero block
+// would be divided by zero.
 inline constexpr float kTiny = std::bit_cast<float>(std::uint32_t{0x006CE3EE});
+// The floor of absmax2, 2^-126 (Q5.3): as a divisor it keeps the reciprocal finite.
 inline constexpr float kAbsmax2Floor = std::bit_cast<float>(std::uint32_t{0x00800000});
 
 // clang-format off
@@ -30,16 +39,20 @@ inline constexpr std::array<float, 16> kNf4Values = FloatsOf<16>({
     0xBF800000, 0xBF3239B1, 0xBF066B30, 0xBECA32A0, 0xBE91A24D, 0xBE3D353F, 0xBDBA7871, 0x00000000,
     0x3DA2FAFF, 0x3E24CAE3, 0x3E7C04DD, 0x3EAD033A, 0x3EE1A4B8, 0x3F1007AB, 0x3F3913B3, 0x3F800000,
 });
+// In units of 1/12 of a scale, FP4's magnitudes by code 0 to 7 are 0, 1/16, 8, 12, 4, 6, 2 and 3.
 inline constexpr std::array<float, 16> kFp4Values = FloatsOf<16>({
     0x00000000, 0x3BAAAAAB, 0x3F2AAAAB, 0x3F800000, 0x3EAAAAAB, 0x3F000000, 0x3E2AAAAB, 0x3E800000,
     0x80000000, 0xBBAAAAAB, 0xBF2AAAAB, 0xBF800000, 0xBEAAAAAB, 0xBF000000, 0xBE2AAAAB, 0xBE800000,
 });
 
-// Q2.3: decision bounds, ascending. The number of bounds strictly below t selects the code.
+// Q2.3: decision bounds, ascending: midpoints of neighbouring values, rounded to fp32. The number of bounds strictly
+// below t selects the code, so that t equal to a bound takes the lower value (Q2.4).
 inline constexpr std::array<float, 15> kNf4Bounds = FloatsOf<15>({
     0xBF591CD8, 0xBF1C5270, 0xBEEB8480, 0xBEADEA76, 0xBE703CEC, 0xBE0D38BC, 0xBD3A7871, 0x3D22FAFF,
     0x3DF64862, 0x3E5067E0, 0x3E9582D4, 0x3EC753F9, 0x3F006D04, 0x3F248DAF, 0x3F5C89DA,
 });
+// FP4's bound 7 is 0: it parts code 0 (t <= 0) from code 8, which is -0.0 and yet stands for small positive t, as in
+// bitsandbytes (Q2.4, Q11).
 inline constexpr std::array<float, 15> kFp4Bounds = FloatsOf<15>({
     0xBF555556, 0xBF155556, 0xBED55556, 0xBE955556, 0xBE555556, 0xBDB00000, 0xBB2AAAAB, 0x00000000,
     0x3B2AAAAB, 0x3DB00000, 0x3E555556, 0x3E955556, 0x3ED55556, 0x3F155556, 0x3F555556,
@@ -102,6 +115,7 @@ constexpr TablePerBook<Table> ForEachBook(Table (*make)(CodeBook)) {
 // clang-format off
 // Q5.6: the values of the 8-bit scale codes, ascending; code 127 is 0 and code 255 is 1.
 inline constexpr std::uint8_t kNestedZeroCode = 127;
+// The ends differ: 1 is an entry, -1 is not; the lowest value is -0.993.
 inline constexpr std::array<float, 256> kNestedMap = FloatsOf<256>({
     0xBF7E3333, 0xBF7A999A, 0xBF770000, 0xBF736666, 0xBF6FCCCD, 0xBF6C3333, 0xBF68999A, 0xBF650000,
     0xBF616666, 0xBF5DCCCD, 0xBF5A3333, 0xBF56999A, 0xBF530000, 0xBF4F6666, 0xBF4BCCCD, 0xBF483333,

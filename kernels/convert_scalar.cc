@@ -16,6 +16,7 @@ std::uint64_t Convert(FloatType in_type, const void* x, std::uint64_t n, FloatTy
   for (std::uint64_t i = 0; i < n; ++i) {
     const float v = LoadElement(in_type, x, i);
     StoreElement(out_type, out, i, v);
+    // Counted, so that a converter can refuse a narrower dtype which would turn numbers into infinities.
     overflows += IsFinite(v) && IsInfinite(RoundTo(out_type, v));
   }
   return overflows;

@@ -1,4 +1,8 @@
-// convert_scalar.cc, kLanes elements at a time.
+// scalar::Convert, kLanes elements at a time; the last n % kLanes elements go through it. Equal types are a copy, which
+// the scalar function makes.
+//
+// Overflow is not found by looking at the outputs, as there, but by the magnitude of the input: rounding is monotonic,
+// so one bound tells.
 #include <cstdint>
 
 #include "kernels/simd_targets.h"
@@ -28,9 +32,12 @@ std::uint64_t ConvertOf(const std::uint8_t* x, std::uint64_t n, std::uint8_t* ou
   std::uint64_t overflows = 0;
   std::uint64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
+    // LoadElement, StoreElement
     const F32Vec v = LoadElements<kIn>(x + i * FloatSize(kIn));
     StoreElements<kOut>(v, out + i * FloatSize(kOut));
     if constexpr (kOut != FloatType::kF32) {
+      // IsFinite(v) && IsInfinite(RoundTo(out_type, v)). No fp16 or bf16 number exceeds fp32's range, so fp32 outputs
+      // need no count.
       const U32Vec magnitude = MagnitudeBits(v);
       const auto rounds_to_infinity_or_nan = MagnitudeAbove(magnitude, kOverflowBits<kOut> - 1);
       const auto finite = hn::Not(MagnitudeAbove(magnitude, kF32Infinity - 1));
@@ -46,6 +53,7 @@ std::uint64_t Convert(FloatType in_type, const void* x, std::uint64_t n, FloatTy
   constexpr FloatType kF32 = FloatType::kF32, kF16 = FloatType::kF16, kBF16 = FloatType::kBF16;
   const auto* from = static_cast<const std::uint8_t*>(x);
   auto* to = static_cast<std::uint8_t*>(out);
+  // The types become template arguments: six pairs, each a loop without branches.
   if (in_type == kF32 && out_type == kF16) return ConvertOf<kF32, kF16>(from, n, to);
   if (in_type == kF32 && out_type == kBF16) return ConvertOf<kF32, kBF16>(from, n, to);
   if (in_type == kF16 && out_type == kF32) return ConvertOf<kF16, kF32>(from, n, to);

@@ -33,6 +33,7 @@ const char* ErrorText(const KernelError& error);
 
 // ---- Quantize (Q4)
 
+// Kernels' arguments are those of KernelTable::quantize; nothing is optional but `codes`.
 struct QuantizeArgs {
   FloatType type = FloatType::kF32;
   CodeBook book = CodeBook::kNf4;
@@ -44,6 +45,7 @@ struct QuantizeArgs {
   std::uint64_t* first_bad = nullptr;  // one word: kAllFinite, or the smallest index of a NaN or infinite element
                                        // (Q1.4); then codes and scales are unspecified
 };
+// Fails with cudaErrorInvalidValue for a block size that is none, a misaligned pointer or no first_bad.
 KernelError Quantize(const QuantizeArgs& args, StreamHandle stream);
 
 // ---- Error statistics (Q8)
@@ -51,6 +53,7 @@ KernelError Quantize(const QuantizeArgs& args, StreamHandle stream);
 // Bytes of scratch memory, any alignment of 256, that ErrorStats and QuantizeWithStats use until their work is done.
 std::uint64_t ErrorStatsWorkspace();
 
+// Arguments are those of KernelTable::error_stats, and scratch memory of ErrorStatsWorkspace() bytes.
 struct ErrorStatsArgs {
   FloatType type = FloatType::kF32;
   CodeBook book = CodeBook::kNf4;
@@ -63,21 +66,25 @@ struct ErrorStatsArgs {
   SlabStats* stats = nullptr;   // one
   void* workspace = nullptr;
 };
+// Fails with cudaErrorInvalidValue for a block size that is none or a misaligned pointer.
 KernelError ErrorStats(const ErrorStatsArgs& args, StreamHandle stream);
 
 // Both in one pass over x: the statistics are those of the fp32 scales. If *first_bad names an element, they are
-// unspecified too.
+// unspecified too. Elements of 16 bits in blocks of 32 or 64, which nearly all checkpoints have, get a kernel
+// made for them (quantize_stats_cuda.cu); other shapes run the encoder and the statistics tile by tile.
 struct QuantizeWithStatsArgs {
   QuantizeArgs quantize;
   GroupSums* groups = nullptr;
   SlabStats* stats = nullptr;
   void* workspace = nullptr;
 };
+// Fails as Quantize and ErrorStats do, and when quantize.codes is null.
 KernelError QuantizeWithStats(const QuantizeWithStatsArgs& args, StreamHandle stream);
 
 // ---- Nested scales (Q5)
 
-// The state of a tensor's scale sum, carried over its slabs in order. All bytes zero at the tensor's start.
+// The state of a tensor's scale sum, carried over its slabs in order. All bytes zero at the tensor's start. Lives in
+// device memory; the host need not look at it.
 struct ScaleSum {
   double total = 0;  // SUM256 so far (Q7.3)
   std::int32_t lowest_bit =
@@ -96,6 +103,8 @@ struct SumScalesArgs {
   std::uint64_t total_blocks = 0;  // of the tensor; used with `offset` only
   void* workspace = nullptr;
 };
+// The total has the bits of Sum256, whose additions are a sequence, although the device adds in another order where
+// that is proved to be exact (scales_cuda.cu). Slabs of one tensor: in order, on one stream or with events between.
 KernelError SumScales(const SumScalesArgs& args, StreamHandle stream);
 
 struct QuantizeScalesArgs {
@@ -105,6 +114,7 @@ struct QuantizeScalesArgs {
   std::uint8_t* codes = nullptr;  // [blocks]
   float* absmax2 = nullptr;       // [GroupCount(blocks)]
 };
+// Q5.2 to Q5.4. Fails with cudaErrorInvalidValue for a misaligned pointer.
 KernelError QuantizeScales(const QuantizeScalesArgs& args, StreamHandle stream);
 
 // A tensor's nested scales, beginning at a multiple of 256 blocks.
@@ -119,6 +129,7 @@ struct DequantizeScalesArgs {
   std::uint64_t blocks = 0;
   float* scales = nullptr;
 };
+// Q5.5. Fails with cudaErrorInvalidValue for a misaligned pointer.
 KernelError DequantizeScales(const DequantizeScalesArgs& args, StreamHandle stream);
 
 // ---- Dequantize (Q6)
@@ -133,6 +144,8 @@ struct DequantizeArgs {
   FloatType out_type = FloatType::kF32;
   void* out = nullptr;
 };
+// Fails with cudaErrorInvalidValue for a block size that is none, a misaligned pointer, or neither kind of scales. With
+// nested scales no array of decoded scales is made: each thread decodes the one that it needs.
 KernelError Dequantize(const DequantizeArgs& args, StreamHandle stream);
 
 }  // namespace q4::cuda

@@ -1,4 +1,6 @@
-// kernels/cuda_runtime.h over the CUDA runtime.
+// kernels/cuda_runtime.h over the CUDA runtime: each function is one or a few runtime calls whose error becomes a
+// KernelError (Check, in cuda_launch.cuh). `what` names the operation, in the words of the error messages of the tools.
+// No kernel stands here. The file is compiled by nvcc only because it includes the runtime's header.
 #include <cstring>
 
 #include "kernels/cuda_launch.cuh"
@@ -14,6 +16,7 @@ cudaEvent_t RawEvent(void* handle) { return static_cast<cudaEvent_t>(handle); }
 const char* ErrorText(const KernelError& error) { return cudaGetErrorString(static_cast<cudaError_t>(error.code)); }
 
 KernelError DeviceCount(int* count) {
+  // Zero in every failure, whatever the runtime left there: callers treat "no driver" and "no device" alike.
   *count = 0;
   const KernelError error = Check(cudaGetDeviceCount(count), "count the devices");
   if (!error.ok()) *count = 0;
@@ -28,19 +31,23 @@ KernelError StartDevice(int device) {
   if (KernelError error = Check(cudaSetDeviceFlags(cudaDeviceScheduleBlockingSync), "set the device's flags");
       !error.ok())
     return error;
+  // The usual way to make the runtime create the device's context now rather than in the first real call.
   return Check(cudaFree(nullptr), "start the device");
 }
 
+// Versions of driver and runtime are the process's and not the device's, but belong into the same report.
 KernelError GetDeviceInfo(int device, DeviceInfo* info) {
   cudaDeviceProp properties;
   if (KernelError error = Check(cudaGetDeviceProperties(&properties, device), "query the device"); !error.ok())
     return error;
+  // The runtime's name is zero-terminated within these bytes.
   static_assert(sizeof(properties.name) == sizeof(info->name));
   std::memcpy(info->name, properties.name, sizeof(info->name));
   info->multiprocessors = properties.multiProcessorCount;
   info->capability = 10 * properties.major + properties.minor;
   if (KernelError error = Check(cudaDriverGetVersion(&info->driver), "query the driver"); !error.ok()) return error;
   if (KernelError error = Check(cudaRuntimeGetVersion(&info->runtime), "query the runtime"); !error.ok()) return error;
+  // cudaMemGetInfo answers for the current device only; the thread gets its own back whether that fails or not.
   int previous = 0;
   if (KernelError error = Check(cudaGetDevice(&previous), "find the current device"); !error.ok()) return error;
   if (KernelError error = SetDevice(device); !error.ok()) return error;
@@ -57,6 +64,8 @@ KernelError AllocateOnDevice(std::uint64_t bytes, void** data) {
   return Check(cudaMalloc(data, bytes), "allocate device memory");
 }
 
+// Freeing is for destructors, which have nobody to report to; an error here is one of earlier work and shows in
+// Synchronize.
 void FreeOnDevice(void* data) { cudaFree(data); }
 
 KernelError AllocatePinned(std::uint64_t bytes, void** data) {
@@ -66,6 +75,7 @@ KernelError AllocatePinned(std::uint64_t bytes, void** data) {
 
 void FreePinned(void* data) { cudaFreeHost(data); }
 
+// Reset first: the old memory is free before the new is asked for, so a device that can hold one of them is enough.
 KernelError DeviceBuffer::Allocate(std::uint64_t bytes) {
   Reset();
   const KernelError error = bytes == 0 ? KernelError{} : AllocateOnDevice(bytes, &data_);
@@ -92,6 +102,7 @@ void PinnedBuffer::Reset() {
   size_ = 0;
 }
 
+// An error of destroying a stream or an event is one of earlier work, as for FreeOnDevice.
 Stream::~Stream() {
   if (handle_ != nullptr) cudaStreamDestroy(RawStream(handle_));
 }
@@ -99,6 +110,7 @@ Stream::~Stream() {
 KernelError Stream::Create() {
   cudaStream_t stream = nullptr;
   const KernelError error = Check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "create a stream");
+  // The move assignment swaps, so the stream held before goes with the temporary.
   if (error.ok()) *this = Stream(), handle_ = stream;
   return error;
 }
@@ -118,6 +130,7 @@ KernelError Event::Record(StreamHandle stream) {
   return Check(cudaEventRecord(RawEvent(handle_), RawStream(stream)), "record an event");
 }
 
+// Sleeps or spins as StartDevice has set it.
 KernelError Event::Wait() { return Check(cudaEventSynchronize(RawEvent(handle_)), "wait for an event"); }
 
 KernelError Event::WaitOn(StreamHandle stream) {
@@ -128,6 +141,7 @@ KernelError Event::Elapsed(const Event& begin, const Event& end, float* millisec
   return Check(cudaEventElapsedTime(milliseconds, RawEvent(begin.handle_), RawEvent(end.handle_)), "time two events");
 }
 
+// The direction is named although the runtime could tell it from the addresses: a wrong pointer is then an error.
 KernelError CopyToDevice(void* device, const void* host, std::uint64_t bytes, StreamHandle stream) {
   return Check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, RawStream(stream)), "copy to the device");
 }

@@ -1,6 +1,11 @@
 // The tables of kernels/codebook.h in the forms that device code looks them up. All are computed by the compiler from
 // that header and sit in the device's memory; kernels copy what they use to shared memory, replicated so that no two
 // lanes of an access meet in a bank.
+//
+// Where a table sits follows from how it is read. Constant memory serves one address to a whole warp at a time: right
+// for tables that a thread block copies row by row, and for rare paths. Shared memory serves different addresses at
+// once: right for a look-up per element. Each is `static`, hence a copy per .cu file: device code is not linked across
+// files.
 #pragma once
 
 #include <array>
@@ -12,7 +17,8 @@
 
 namespace q4::cuda {
 
-constexpr int BookIndex(CodeBook book) { return static_cast<int>(book); }  // of a TablePerBook
+// The place of a code book in the tables below, each a TablePerBook.
+constexpr int BookIndex(CodeBook book) { return static_cast<int>(book); }
 
 // ---- Codes by intervals (Q2.3, Q10.4)
 //
@@ -32,16 +38,21 @@ struct CodeCell {
   std::uint32_t codes;  // bits 28..31: the code of t <= bound; bits 24..27: that of t > bound
 };
 
+// Cell c is cells[c - kFirstCell].
 struct CodeCells {
   CodeCell cells[kCells];
 };
 
+// How many of the ascending bounds are `limit` or less.
 constexpr int CountAtMost(const std::array<float, 15>& bounds, float limit) {
   int count = 0;
   for (const float bound : bounds) count += bound <= limit;
   return count;
 }
 
+// `passed` bounds lie at or below the cell's lower end, and the end itself is not in the cell: so all t of the cell
+// exceed them, which makes the count of Q2.3 at least that many. A bound that equals the upper end is not inside: no t
+// of the cell exceeds it. Cells without a bound inside compare with infinity, which no t exceeds.
 constexpr CodeCells CellsOf(CodeBook book) {
   const auto& [values, bounds, order] = TablesOf(book);
   CodeCells result{};
@@ -58,6 +69,8 @@ constexpr CodeCells CellsOf(CodeBook book) {
   return result;
 }
 
+// The proof that one comparison is enough, for every code book, by looking. A code book without this property does not
+// compile: it needs narrower cells.
 constexpr bool EveryCellHasOneBoundAtMost() {
   for (const CodeBookTables& book : kCodeBooks) {
     for (int c = kFirstCell; c <= kLastCell; ++c) {
@@ -72,9 +85,11 @@ constexpr bool EveryCellHasOneBoundAtMost() {
 }
 static_assert(EveryCellHasOneBoundAtMost());
 
+// By BookIndex. Constant memory: SharedCodeCells::Fill is its only reader.
 static __constant__ constexpr TablePerBook<CodeCells> kCodeCells = ForEachBook(CellsOf);
 
-// The table in shared memory, once for each of 16 lanes: 64-bit accesses are served 16 lanes at a time.
+// The table in shared memory, once for each of 16 lanes: 64-bit accesses are served 16 lanes at a time. Lane l uses
+// column l % 16, so lanes of an access read different banks whatever cells they want. 34 cells, 4,352 bytes.
 class SharedCodeCells {
  public:
   // By all threads of the thread block; a barrier must follow.
@@ -87,11 +102,15 @@ class SharedCodeCells {
   // One lane's column.
   class Column {
    public:
-    // Appends the code of t to `packed`, which moves up by four bits.
+    // Appends the code of t to `packed`, which moves up by four bits. REQUIRES: |t| <= 1 and one ulp. The sum is exact
+    // where it matters (see above); its bits, times the size of a row, are an offset, and origin_ makes an address of
+    // it. Arithmetic modulo 2^32 is intended: both terms wrap.
     __device__ std::uint32_t Append(std::uint32_t packed, float t) const {
       const std::uint32_t address = BitsOf(__fadd_ru(t, kCellMagic)) * kRowBytes + origin_;
       std::uint32_t bound, codes;
+      // By hand, because a pointer would cost a 64-bit address calculation for every element.
       asm("ld.shared.v2.b32 {%0, %1}, [%2];" : "=r"(bound), "=r"(codes) : "r"(address));
+      // The code is in the upper four bits of one word or of the other, and the funnel shift moves them in.
       return __funnelshift_l(t > FloatOf(bound) ? codes << 4 : codes, packed, 4);
     }
 
@@ -100,6 +119,7 @@ class SharedCodeCells {
     std::uint32_t origin_;  // the shared-memory address for the bits of a sum of 0, modulo 2^32
   };
 
+  // The column of a lane (0 to 31), to be kept in a register.
   __device__ Column ColumnOf(std::uint32_t lane) const {
     Column column;
     const auto address = static_cast<std::uint32_t>(__cvta_generic_to_shared(&cells_[-kFirstCell][lane % kColumns]));
@@ -125,8 +145,10 @@ constexpr CodeValueTable ValuesOf(CodeBook book) {
   return table;
 }
 
+// By BookIndex; for rare paths, and to fill tables in shared memory.
 static __constant__ constexpr TablePerBook<CodeValueTable> kCodeValues = ForEachBook(ValuesOf);
 
+// CodeValue of numeric.h, on the device. `code` is 0 to 15.
 __device__ inline float CodeValueOf(CodeBook book, std::uint32_t code) {
   return kCodeValues.of[BookIndex(book)].values[code];
 }
@@ -146,7 +168,7 @@ constexpr NestedMapTable NestedMapOf() {
 // In global memory: threads copy it side by side, and constant memory would serve them one by one.
 static __device__ const NestedMapTable kDeviceNestedMap = NestedMapOf();
 
-// Q5.5: a multiply and a separate add. `map` is the table above or a copy.
+// Q5.5: a multiply and a separate add. `map` is the table above or a copy. DecodeScale of numeric.h, on the device.
 __device__ inline float DecodeNestedScale(const float* map, std::uint32_t code, float absmax2, float offset) {
   return CanonicalNan(__fadd_rn(__fmul_rn(map[code], absmax2), offset));
 }

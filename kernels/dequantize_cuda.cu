@@ -1,5 +1,17 @@
-// The decoder on the device (docs/numerics.md Q6): dequantize_scalar.cc with 16 bytes of output per thread and step.
-// Values by code come from shared memory, where every lane of a warp has its own copy of the table.
+// The decoder on the device (docs/numerics.md Q6): scalar::Dequantize with 16 bytes of output per thread and step.
+//
+// Threads to data: a thread decodes vectors of 4 (fp32) or 8 (fp16, bf16) neighbouring elements. The threads of a
+// thread block take neighbouring vectors, two each in a step of 256 x 2 vectors, so that loads and stores of a warp are
+// contiguous: 512 bytes of output.
+// Memory: 0.5 byte of codes and 4 / block size of scales are read per element, 2 or 4 bytes are written, each once.
+// Codes and outputs carry the hint that they are used once (__ldcs, __stcs); scales, which neighbouring threads share,
+// do not.
+// Occupancy: few registers, 3 KiB of shared memory. A thread block works on four steps, which pays for filling its
+// tables. Values by code come from shared memory, where every lane of a warp has its own copy of the table: no bank
+// conflicts, whatever the codes.
+// Same bits: one fp32 multiplication (Decode), rounded by the hardware's RNE conversion (StoreElement). Both are
+// exactly specified except for NaNs, so a block whose scale is infinite or NaN takes the slow path, with numeric.h
+// itself.
 #include <cstdint>
 
 #include "kernels/cuda_launch.cuh"
@@ -14,19 +26,21 @@ constexpr std::uint32_t kUnroll = 2;  // vectors per thread and step, so that lo
 constexpr std::uint64_t kSteps =
     4;  // of a thread block: enough to pay for its tables, few enough to keep all of the memory busy
 
+// Row c of by_code holds 32 copies of code c's value, one for each lane. The map is unused with fp32 scales.
 struct SharedValues {
   float by_code[16][kWarp];
   float nested_map[256];
 };
 
-// The fp32 scale of block k (Q5.5 where it is nested).
+// The fp32 scale of block k (Q5.5 where it is nested). Neighbouring threads need the same scale, and each decodes it
+// for itself: nothing has to be exchanged.
 template <bool kNested>
 __device__ float ScaleOf(const DequantizeArgs& args, std::uint64_t k, const float* nested_map, float offset) {
   if constexpr (!kNested) return args.scales[k];
   return DecodeNestedScale(nested_map, args.nested.codes[k], args.nested.absmax2[k / kScaleGroup], offset);
 }
 
-// The codes of a vector of 4 or 8 elements.
+// The codes of a vector of 4 or 8 elements. Aligned to its size, because vectors are. Read once, hence the hint.
 template <std::uint32_t kVector>
 __device__ std::uint32_t LoadCodes(const std::uint8_t* codes) {
   if constexpr (kVector == 8) return __ldcs(reinterpret_cast<const unsigned*>(codes));
@@ -41,6 +55,7 @@ __device__ float DecodeElement(const float* lane_values, std::uint32_t packed, i
   return __fmul_rn(*reinterpret_cast<const float*>(reinterpret_cast<const char*>(lane_values) + offset), scale);
 }
 
+// The outputs of one vector, in the order of memory.
 template <FloatType kOut>
 __device__ uint4 DecodeVector(const float* lane_values, std::uint32_t packed, float scale) {
   std::uint32_t words[4];
@@ -73,6 +88,7 @@ __global__ void __launch_bounds__(kThreads) DequantizeKernel(const DequantizeArg
   __shared__ SharedValues values;
   for (std::uint32_t i = threadIdx.x; i < 16 * kWarp; i += kThreads)
     values.by_code[i / kWarp][i % kWarp] = CodeValueOf(args.book, i / kWarp);
+  // Known on the device only: SumScales wrote it there.
   float offset = 0;
   if constexpr (kNested) {
     for (std::uint32_t i = threadIdx.x; i < 256; i += kThreads) values.nested_map[i] = kDeviceNestedMap.values[i];
@@ -88,6 +104,8 @@ __global__ void __launch_bounds__(kThreads) DequantizeKernel(const DequantizeArg
     const std::uint64_t first = step + threadIdx.x * kVector;
     std::uint32_t packed[kUnroll];
     float scale[kUnroll];
+    // All loads first, then all stores: the loads of one step overlap. A vector lies in one block, because blocks are
+    // multiples of 32 elements.
 #pragma unroll
     for (std::uint32_t u = 0; u < kUnroll; ++u) {
       const std::uint64_t i = first + u * kThreads * kVector;
@@ -102,6 +120,8 @@ __global__ void __launch_bounds__(kThreads) DequantizeKernel(const DequantizeArg
       if (i + kVector <= args.n && IsFinite(scale[u])) {
         __stcs(reinterpret_cast<uint4*>(out + i * kElementBytes<kOut>),
                DecodeVector<kOut>(lane_values, packed[u], scale[u]));
+        // A vector that the tensor's end cuts, or a scale that is not finite. scale[u] was not loaded in the first
+        // case.
       } else if (i < args.n) {
         const float s = ScaleOf<kNested>(args, i >> log2_block_size, values.nested_map, offset);
         DecodeSlowly<kOut>(args.book, args.codes, s, i, ::min(i + kVector, args.n), args.out);
@@ -114,6 +134,7 @@ template <FloatType kOut, bool kNested>
 KernelError LaunchDequantize(const DequantizeArgs& args, StreamHandle stream) {
   const auto kernel = DequantizeKernel<kOut, kNested>;
   std::uint32_t log2_block_size = 0;
+  // Block sizes are powers of two: the kernel shifts instead of dividing 64-bit numbers.
   while (1u << log2_block_size < args.block_size) ++log2_block_size;
   const std::uint64_t grid = args.n / (kSteps * kThreads * kUnroll * kVectorSize<kOut>)+1;
   kernel<<<GridSize(grid), kThreads, 0, RawStream(stream)>>>(args, log2_block_size);

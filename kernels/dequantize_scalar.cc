@@ -1,4 +1,5 @@
-// The reference decoder (docs/numerics.md Q6): y = fl(value[code] * scale), rounded once more to a 16-bit output.
+// The reference decoder (docs/numerics.md Q6): y = fl(value[code] * scale), rounded once more to a 16-bit output. The
+// padding nibble of an odd n is not looked at.
 #include <cstdint>
 
 #include "kernels/numeric.h"

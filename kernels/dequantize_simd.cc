@@ -1,5 +1,11 @@
-// dequantize_scalar.cc by table (docs/numerics.md Q6). A block has only 16 possible outputs: they are computed once,
+// scalar::Dequantize by table (docs/numerics.md Q6). A block has only 16 possible outputs: they are computed once,
 // rounded to the output type, and then looked up a byte plane at a time; AVX-512 looks up whole words too.
+//
+// Same bits as the reference, because each table entry is computed by its two steps, Decode and StoreElement, and a
+// look-up only moves bytes. A block has at least 32 elements, so the 16 entries cost less than its elements would one
+// by one.
+//
+// Order: the decoders with 16-byte vectors, those with 64-byte vectors, and the loops over blocks, which choose one.
 #include <cstdint>
 
 #include "kernels/simd_targets.h"
@@ -25,6 +31,7 @@ namespace {
 template <FloatType kOut, CodeBook kBook>
 HWY_INLINE void FillTable(float scale, std::uint8_t* table) {
   const float* values = TablesOf(kBook).values.data();
+  // Decode, then StoreElement
   for (std::size_t code = 0; code < 16; code += kLanes) {
     StoreElements<kOut>(DecodeVector(F32Tag(), values + code, scale), table + code * FloatSize(kOut));
   }
@@ -41,10 +48,12 @@ class HalfDecoder {
     FillTable<kOut, kBook>(scale, table);
     const Bytes16Tag d;
     const Bytes16 a = hn::Load(d, table), b = hn::Load(d, table + 16);
+    // Little-endian: the low byte of each output comes first.
     low_ = hn::ConcatEven(d, b, a);
     high_ = hn::ConcatOdd(d, b, a);
   }
 
+  // Reads 16 bytes of codes, writes 64 bytes of outputs, both at any alignment.
   HWY_INLINE void Decode(const std::uint8_t* packed, std::uint8_t* out) const {
     Bytes16 first, second;
     UnpackCodes(hn::LoadU(Bytes16Tag(), packed), first, second);
@@ -53,6 +62,7 @@ class HalfDecoder {
   }
 
  private:
+  // 16 outputs: a look-up in each plane, and the bytes woven together again.
   HWY_INLINE void Store(Bytes16 codes, std::uint8_t* out) const {
     const Bytes16Tag d;
     const Bytes16 low = hn::TableLookupBytes(low_, codes), high = hn::TableLookupBytes(high_, codes);
@@ -75,6 +85,7 @@ class WordDecoder {
     const Bytes16Tag d;
     const Bytes16 a = hn::Load(d, table), b = hn::Load(d, table + 16);
     const Bytes16 c = hn::Load(d, table + 32), e = hn::Load(d, table + 48);
+    // Twice even and odd bytes: what is left is every fourth byte, one plane.
     const Bytes16 even_low = hn::ConcatEven(d, b, a), even_high = hn::ConcatEven(d, e, c);
     const Bytes16 odd_low = hn::ConcatOdd(d, b, a), odd_high = hn::ConcatOdd(d, e, c);
     plane0_ = hn::ConcatEven(d, even_high, even_low);
@@ -83,6 +94,7 @@ class WordDecoder {
     plane3_ = hn::ConcatOdd(d, odd_high, odd_low);
   }
 
+  // Reads 16 bytes of codes, writes 128 bytes of outputs.
   HWY_INLINE void Decode(const std::uint8_t* packed, std::uint8_t* out) const {
     Bytes16 first, second;
     UnpackCodes(hn::LoadU(Bytes16Tag(), packed), first, second);
@@ -91,6 +103,7 @@ class WordDecoder {
   }
 
  private:
+  // 16 outputs: bytes 0 and 1 woven into low halves, 2 and 3 into high halves, then both into words.
   HWY_INLINE void Store(Bytes16 codes, std::uint8_t* out) const {
     const Bytes16Tag d;
     const Bytes16 b0 = hn::TableLookupBytes(plane0_, codes), b1 = hn::TableLookupBytes(plane1_, codes);
@@ -99,6 +112,7 @@ class WordDecoder {
     StoreWords(hn::InterleaveUpper(d, b0, b1), hn::InterleaveUpper(d, b2, b3), out + 32);
   }
 
+  // Eight outputs.
   static HWY_INLINE void StoreWords(Bytes16 low_halves, Bytes16 high_halves, std::uint8_t* out) {
     const Bytes16Tag d8;
     const hn::Repartition<std::uint16_t, Bytes16Tag> d16;
@@ -126,6 +140,7 @@ using HalfU32Tag = hn::Full256<std::uint32_t>;
 // the tools and the loader decode at most 16 MiB at a time, and most of them use the result at once.
 constexpr std::uint64_t kMaxCachedBytes = std::uint64_t{16} << 20;
 
+// A streamed store needs an address that is a multiple of the vector's size.
 template <bool kStreamed, class D>
 HWY_INLINE void StoreBytes(hn::Vec<D> v, D d, std::uint8_t* out) {
   if constexpr (kStreamed) {
@@ -150,6 +165,7 @@ class WideHalfDecoder {
     const float* values = TablesOf(kBook).values.data();
     const WideBytesTag d8;
     const WideU32Tag d32;
+    // Decode and StoreElement's rounding, all 16 in one vector.
     const auto outputs = Narrow(DecodeVector(WideF32Tag(), values, scale));
     const auto planes = hn::BitCast(d32, hn::TableLookupBytes(hn::BitCast(d8, outputs), hn::LoadDup128(d8, kByPlane)));
     low_ = hn::BitCast(d8, hn::TableLookupLanes(planes, hn::SetTableIndices(d32, kLow)));
@@ -162,6 +178,8 @@ class WideHalfDecoder {
     const WideBytesTag d8;
     const hn::Full512<std::uint16_t> d16;
     const HalfU32Tag half32;
+    // UnpackCodes: 32 bytes of codes, one code to a byte in the end. Each byte is widened to 16 bits, which makes room
+    // for the low nibble in the upper byte.
     const auto words = hn::BitCast(half32, hn::LoadU(HalfBytesTag(), packed));
     const auto ordered = hn::TableLookupLanes(words, hn::SetTableIndices(half32, kOrder));
     const auto pairs = hn::PromoteTo(d16, hn::BitCast(HalfBytesTag(), ordered));
@@ -194,6 +212,7 @@ class WideWordDecoder {
 
   explicit HWY_INLINE WideWordDecoder(float scale) {
     const float* values = TablesOf(kBook).values.data();
+    // Decode; fp32 outputs need no rounding.
     outputs_ = hn::BitCast(WideU32Tag(), DecodeVector(WideF32Tag(), values, scale));
   }
 
@@ -203,12 +222,14 @@ class WideWordDecoder {
     alignas(64) static constexpr std::uint32_t kShift[16] = {4, 0, 12, 8, 20, 16, 28, 24, 4, 0, 12, 8, 20, 16, 28, 24};
     const WideBytesTag d8;
     const WideU32Tag d32;
+    // UnpackCodes: a lane's code is 4 bits of one of the eight words; a permutation brings the word, a shift the bits.
     const auto words = hn::ZeroExtendVector(d32, hn::BitCast(HalfU32Tag(), hn::LoadU(HalfBytesTag(), packed)));
     const auto shift = hn::Load(d32, kShift);
     auto word = hn::Load(d32, kWord);
     for (int i = 0; i < 4; ++i) {
       const auto seen = hn::TableLookupLanes(words, hn::IndicesFromVec(d32, word));
       const auto codes = hn::And(hn::Shr(seen, shift), hn::Set(d32, 15));
+      // One permutation looks up 16 outputs.
       const auto outputs = hn::TableLookupLanes(outputs_, hn::IndicesFromVec(d32, codes));
       StoreBytes<kStreamed>(hn::BitCast(d8, outputs), d8, out + 64 * i);
       word = hn::Add(word, hn::Set(d32, 2));
@@ -228,6 +249,7 @@ template <class Decoder>
 void DecodeBlocks(const std::uint8_t* codes, const float* scales, std::uint64_t blocks, std::uint32_t block_size,
                   std::uint64_t out_bytes, std::uint8_t* out) {
   for (std::uint64_t k = 0; k < blocks; ++k) {
+    // The block's table; it stays in registers for all of its codes.
     const Decoder decoder(scales[k]);
     for (std::uint32_t i = 0; i < block_size; i += Decoder::kCodes) {
       decoder.Decode(codes, out);
@@ -242,6 +264,8 @@ void DecodeBlocks(const std::uint8_t* codes, const float* scales, std::uint64_t 
                   std::uint8_t* out) {
   constexpr std::uint64_t kOutBytes = FloatSize(kOut);
 #if Q4_HAS_WIDE_DECODERS
+  // A stream has to be flushed before another thread may read, and loses where the result is read back at once: so only
+  // large results are streamed.
   if (block_size >= 64) {
     using Cached =
         std::conditional_t<kOut == FloatType::kF32, WideWordDecoder<kBook, false>, WideHalfDecoder<kOut, kBook, false>>;
@@ -262,6 +286,7 @@ void DecodeBlocks(const std::uint8_t* codes, const float* scales, std::uint64_t 
 template <FloatType kOut, CodeBook kBook>
 void DequantizeOf(const std::uint8_t* codes, const float* scales, std::uint64_t n, std::uint32_t block_size,
                   std::uint8_t* out) {
+  // Full blocks here; the tail block, of any length, by the reference.
   const std::uint64_t blocks = n / block_size, whole = blocks * block_size;
   DecodeBlocks<kOut, kBook>(codes, scales, blocks, block_size, out);
   scalar::Dequantize(kBook, codes + whole / 2, scales + blocks, n - whole, block_size, kOut,

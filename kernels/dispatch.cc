@@ -1,4 +1,8 @@
 // The kernel tables and the choice among them. Each SIMD target's functions live in a namespace of that target's name.
+//
+// Highway compiles this file once for each target. Three parts follow: what all passes need, once; a table in each
+// target's namespace; and, in one pass (HWY_ONCE), the scalar table, the list of tables and the choice. Highway's own
+// dynamic dispatch is not used: tests and benchmarks need every table, by name, and not only the best one.
 #include <bit>
 #include <cstdint>
 #include <cstdlib>
@@ -65,6 +69,7 @@ constexpr const KernelTable* kTableOf<HWY_TARGET> = &HWY_NAMESPACE::kTable;
 namespace q4 {
 namespace {
 
+// The reference, in the form of a backend.
 constexpr KernelTable kScalarTable = {
     .name = "scalar",
     .absmax = scalar::Absmax,
@@ -76,6 +81,7 @@ constexpr KernelTable kScalarTable = {
     .convert = scalar::Convert,
 };
 
+// A target that was compiled in. `bit` is its HWY_* constant.
 struct CompiledTarget {
   std::int64_t bit;
   const KernelTable* table;
@@ -85,6 +91,7 @@ struct CompiledTarget {
 template <std::size_t... kBits>
 std::vector<CompiledTarget> CompiledTargets(std::index_sequence<kBits...>) {
   std::vector<CompiledTarget> targets;
+  // Tries every bit that a target could have; where kTableOf was not specialized there is nothing to add.
   const auto add = [&targets](std::int64_t bit, const KernelTable* table) {
     if (table != nullptr) targets.push_back({bit, table});
   };
@@ -94,6 +101,7 @@ std::vector<CompiledTarget> CompiledTargets(std::index_sequence<kBits...>) {
 
 std::vector<CompiledTarget> CompiledTargets() { return CompiledTargets(std::make_index_sequence<63>()); }
 
+// An unknown or unsupported name in Q4_CPU_TARGET is ignored rather than reported: a library has nobody to tell.
 const KernelTable& ChooseCpuKernels() {
   const char* forced = std::getenv("Q4_CPU_TARGET");
   if (forced != nullptr && std::string_view(forced) == kScalarTable.name) return kScalarTable;
@@ -109,6 +117,7 @@ const KernelTable& ChooseCpuKernels() {
 const KernelTable& ScalarKernels() { return kScalarTable; }
 
 const KernelTable& BestCpuKernels() {
+  // Chosen at the first call, by one thread while others wait; it never changes afterwards.
   static const KernelTable& chosen = ChooseCpuKernels();
   return chosen;
 }
@@ -117,6 +126,7 @@ std::vector<const KernelTable*> SimdKernels() {
   std::vector<const KernelTable*> tables;
   const std::int64_t supported = hwy::SupportedTargets();
   for (const CompiledTarget& target : CompiledTargets()) {
+    // Highway asks the CPU and the operating system, which must save the wide registers.
     if ((target.bit & supported) != 0) tables.push_back(target.table);
   }
   return tables;

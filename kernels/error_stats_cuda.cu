@@ -1,7 +1,14 @@
 // Error statistics of codes and scales that exist, and the general case of QuantizeWithStats: see error_stats_cuda.cuh.
 //
-// A warp works on 8 blocks of its tile at once, four lanes to a block. Of Q7.1's 16 sum lanes, a block's lane q owns q,
-// q + 4, q + 8 and q + 12, each in increasing order of the elements. So half of the tree's steps stay inside a lane.
+// Threads to data: a thread block has four warps, each with a tile. A warp works on 8 blocks of its tile at once, four
+// lanes to a block. Of Q7.1's 16 sum lanes, a block's lane q owns q, q + 4, q + 8 and q + 12, each in increasing order
+// of the elements. So half of the tree's steps stay inside a lane.
+// Memory: x is read once, by the warp side by side into shared memory, a piece of each of 8 blocks at a time; codes are
+// read twice, for decoding and for counting, the second time from a cache. Work: nine fp64 operations and two
+// conversions for each element, as Q8.3 defines them.
+// Occupancy: four thread blocks of 128 threads to a multiprocessor (launch bounds: at most 128 registers), 17 KiB of
+// shared memory each.
+// Same bits: see error_stats_cuda.cuh. What is left to prove is which blocks need not be looked at again:
 //
 // A lane's gap ratio estimate r is the largest fl(fl(e) fl(1 / h)) of its elements, h being the half gap next to the
 // code's value on the side that the sign of e tells. Let the scale s be ordinary. Let g be the maximum so far, G,
@@ -42,6 +49,8 @@ struct DecodeTable {
   DecodeEntry entries[16];
 };
 
+// `rank` is the value's place among the distinct ones; FP4's two zeros share it. The factor is 0 where there is no
+// interval.
 constexpr DecodeTable DecodeTableOf(CodeBook book) {
   DecodeTable table{};
   const ValueIntervals intervals = IntervalsOf(book);
@@ -84,7 +93,8 @@ struct GeneralShared : StatsShared {
 
 // ---- Sums of a tile (the fast path)
 
-// The elements q, q + 4, q + 8 and q + 12 of a row, as fp32.
+// The elements q, q + 4, q + 8 and q + 12 of a row, as fp32: four words apart or, of 16-bit types, two words apart and
+// all in the same half. __byte_perm takes out the half and widens bf16 at the same time.
 template <FloatType kType>
 __device__ void LoadRow(const uint4* row, std::uint32_t q, float x[4]) {
   const auto* words = reinterpret_cast<const std::uint32_t*>(row);
@@ -118,6 +128,7 @@ class PartSums {
     asm("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
         : "=f"(value), "=f"(above), "=f"(below), "=f"(unused)
         : "r"(decode_ | offset));
+    // The steps of SumBlock in error_stats_scalar.cc, on sum lane q + 4 j.
     const float y = __fmul_rn(value, scale_);
     const double x64 = static_cast<double>(x), y64 = static_cast<double>(y);
     const double e = __dsub_rn(x64, y64);
@@ -164,7 +175,8 @@ class PartSums {
   std::uint32_t clipped_ = 0;
 };
 
-// Counts the codes of blocks [first, first + count), all full, 32 to a lane at a time.
+// Counts the codes of blocks [first, first + count), all full, 32 to a lane at a time. Codes were read a moment ago, so
+// the cache has them.
 __device__ void CountTile(const ErrorStatsArgs& args, std::uint64_t first, std::uint32_t count, StatsShared* shared) {
   const std::uint8_t* codes = args.codes + first * (args.block_size / 2);
   const std::uint32_t bytes = count * (args.block_size / 2);
@@ -265,6 +277,7 @@ struct AlreadyQuantized {
   __device__ void Tail(const QuantizeArgs&) const {}
 };
 
+// Quantizes the tile, so that its elements come from a cache when their statistics are taken.
 template <FloatType kType, std::uint32_t kBlockSize>
 struct QuantizeFirst {
   static constexpr bool kMayClip = false;  // the scale is the largest magnitude, or larger
@@ -299,6 +312,7 @@ __device__ void SyncTeam() {
 template <FloatType kType, std::uint32_t kPieceRows, std::uint32_t kTeamWarps, typename Before>
 __global__ void __launch_bounds__(kStatsThreads, 4)
     ErrorStatsKernel(const __grid_constant__ ErrorStatsArgs args, const __grid_constant__ QuantizeArgs quantize_args) {
+  // kPieceRows * kRow elements of a block are read at a time; kTeamWarps warps share a group.
   __shared__ GeneralShared shared;
   __shared__ Before before;
   auto* workspace = static_cast<StatsWorkspace*>(args.workspace);
@@ -336,6 +350,8 @@ __global__ void __launch_bounds__(kStatsThreads, 4)
         AddTail(args, full_blocks, &shared);
       }
       SyncTeam<kTeamWarps>();
+      // Q7.3: the team's tiles in the order of their blocks, by the lane that owns the sum. All of the tile's sums are
+      // in shared memory by now, and the second barrier keeps them until they are added.
       if (rank == 0 && lane < kSums) {
         for (std::uint32_t w = 0; w < kTeamWarps && team_first + w * kTileBlocks < blocks; ++w) {
           const auto size =
@@ -354,6 +370,7 @@ __global__ void __launch_bounds__(kStatsThreads, 4)
   WritePartial(shared, &workspace->partials[blockIdx.x]);
 }
 
+// The last kernel: one thread block merges what the others left. Integers and maxima, so any order gives the same.
 constexpr int kMergeThreads = 128;
 
 __global__ void __launch_bounds__(kMergeThreads)
@@ -369,6 +386,7 @@ __global__ void __launch_bounds__(kMergeThreads)
   if (threadIdx.x == 0) {
     all = parts[0];
     all.count = n;
+    // Codes 0 are what is left of n; so neither missing blocks nor the padding nibble count (Q8.1).
     all.hist[0] = n;
     for (int code = 1; code < 16; ++code) all.hist[0] -= all.hist[code];
     *stats = all;
@@ -410,6 +428,7 @@ KernelError CheckStatsArgs(const ErrorStatsArgs& args) {
   return {};
 }
 
+// Pieces of four rows are 128 bytes of 16-bit elements; blocks of 32, and fp32, have pieces of two.
 template <FloatType kType>
 KernelError ErrorStatsOf(const ErrorStatsArgs& args, StreamHandle stream) {
   if constexpr (kType != FloatType::kF32) {

@@ -8,6 +8,11 @@
 // - Code counts are taken from packed codes, 32 at a time (CodeCounts).
 // - Maxima: cheap estimates prove for nearly every block that it cannot raise a maximum found so far (Limits). Other
 //   blocks are looked at again with the reference's operations (NoteExtremes).
+//
+// Same bits: sums have the order of the definition. Everything else is order-free: counts are integers, and a maximum
+// comes with its smallest index, whichever warp found it. What warps learn of each other's maxima, and when, decides
+// how many blocks are looked at again, not what is found.
+// Order of this file: limits, code counts, shared memory, the rare path, the tail block, the end of a thread block.
 #pragma once
 
 #include <cstddef>
@@ -20,6 +25,7 @@
 
 namespace q4::cuda {
 
+// Warps and threads of a thread block, blocks that a warp takes at a time, and tiles of a group.
 inline constexpr std::uint32_t kStatsWarps = 4;
 inline constexpr int kStatsThreads = kStatsWarps * kWarp;
 inline constexpr std::uint32_t kTileBlocks = 32;
@@ -29,7 +35,8 @@ inline constexpr std::uint64_t kMaxGrid = 1024;  // thread blocks, each with its
 inline constexpr int kSums = 5;                  // of GroupSums, in its order
 static_assert(sizeof(GroupSums) == kSums * sizeof(double));
 
-// The end of both: args.stats from the parts that `count` thread blocks left in args.workspace.
+// The end of both: args.stats from the parts that `count` thread blocks left in args.workspace. `count` may be 0: a
+// slab without elements has statistics of zeros.
 KernelError MergePartials(const ErrorStatsArgs& args, unsigned count, StreamHandle stream);
 
 // QuantizeWithStats for the shapes that nearly all checkpoints have. Arguments are checked and *first_bad is cleared.
@@ -40,8 +47,10 @@ KernelError QuantizeCommonShape(const QuantizeArgs& quantize, const ErrorStatsAr
 
 // ---- Intervals between code values
 
+// By BookIndex; read on the rare path only.
 static __constant__ constexpr TablePerBook<ValueIntervals> kIntervals = ForEachBook(IntervalsOf);
 
+// In units of the scale.
 constexpr double LargestHalfGap(CodeBook book) {
   const ValueIntervals intervals = IntervalsOf(book);
   double largest = 0;
@@ -59,11 +68,13 @@ struct Limits {
   double block_e2;  // of worst_block_e2
 
   // Whether a block raises neither max_abs_err nor worst_block_e2 and is not counted in zero_blocks. `max_error` is the
-  // block's (MaxHighWord). Errors are no smaller than 2^-149, so one whose high word is 0 is 0.
+  // block's (MaxHighWord). Errors are no smaller than 2^-149, so one whose high word is 0 is 0. Strictly smaller: an
+  // equal maximum might have a smaller index and has to be looked at.
   __device__ bool Cover(float max_error, double e2, double x2) const {
     return (max_error < error || max_error == 0) && (e2 < block_e2 || e2 == 0) && x2 != 0;
   }
 
+  // Takes over what is larger. fmaxf and fmax prefer a number to a NaN.
   __device__ void Raise(const Limits& other) {
     gap = fmaxf(gap, other.gap);
     error = fmaxf(error, other.error);
@@ -78,13 +89,14 @@ struct Limits {
     atomicMax(reinterpret_cast<unsigned long long*>(&block_e2),
               static_cast<unsigned long long>(__double_as_longlong(other.block_e2)));
   }
+  // Three separate reads, which need not be of one moment: each limit is true on its own, as maxima only grow.
   __device__ Limits ReadShared() const {
     const volatile Limits& now = *this;
     return {now.gap, now.error, now.block_e2};
   }
 };
 
-// args.workspace. The limits are 0 when a kernel begins.
+// args.workspace. The limits are 0 when a kernel begins. About 208 KiB, most of it the thread blocks' partial results.
 struct StatsWorkspace {
   Limits limits;
   SlabStats partials[kMaxGrid];
@@ -97,7 +109,8 @@ __device__ inline float MaxHighWord(float max, double e) {
   return fmaxf(max, fabsf(__int_as_float(__double2hiint(e))));
 }
 
-// Whether a scale is small enough for no output to overflow, and large enough for the estimates to hold.
+// Whether a scale is small enough for no output to overflow, and large enough for the estimates to hold. Others are
+// looked at again as a whole: negative, tiny, infinite and NaN scales, and those whose outputs could overflow.
 template <FloatType kType>
 __device__ bool IsOrdinary(float scale) {
   constexpr float kLowest = 0x1p-100f;
@@ -112,7 +125,7 @@ __device__ bool IsOrdinary(float scale) {
 // end (WritePartial).
 class CodeCounts {
  public:
-  // 32 codes, in any order. Codes 0 do not count.
+  // 32 codes, in any order. Codes 0 do not count. Two codes a byte, as they are packed; their order does not matter.
   __device__ void Add(const uint4& codes) {
     // Bits 0 and 2, then 1 and 3, of the codes of two words; then bit by bit, of all four.
     const std::uint32_t even_low = Select(0x55555555, codes.x, codes.y << 1),
@@ -126,6 +139,7 @@ class CodeCounts {
     subset[8] = Select(0x33333333, odd_low >> 2, odd_high);
 #pragma unroll
     for (std::uint32_t m = 1; m < 16; ++m) {
+      // In ascending order of m, so the smaller set is there already.
       const std::uint32_t lowest = m & (0u - m);
       if (m != lowest) subset[m] = subset[m - lowest] & subset[lowest];
       pairs_[m / 2] += static_cast<std::uint32_t>(__popc(subset[m])) << (16 * (m % 2));
@@ -142,7 +156,8 @@ class CodeCounts {
   __device__ uint4 Low() const { return make_uint4(pairs_[0], pairs_[1], pairs_[2], pairs_[3]); }
   __device__ uint4 High() const { return make_uint4(pairs_[4], pairs_[5], pairs_[6], pairs_[7]); }
 
-  // Adds the counts to the lane's column and starts again at 0. Due before 65,536 codes.
+  // Adds the counts to the lane's column and starts again at 0. Due before 65,536 codes. The counters have 16 bits.
+  // Four warps share the columns, hence atomic additions, of integers.
   __device__ void FlushTo(std::uint32_t (*columns)[kWarp]) {
 #pragma unroll
     for (std::uint32_t m = 1; m < 16; ++m) {
@@ -158,18 +173,20 @@ class CodeCounts {
     return (a & mask) | (b & ~mask);
   }
 
+  // Two counters to a register.
   std::uint32_t pairs_[8] = {};  // number m in 16 bits of word m / 2
 };
 
 // ---- Shared memory
 
-// The order-free statistics of one warp. Only lane 0 changes them.
+// The order-free statistics of one warp. Only lane 0 changes them. Fields as in SlabStats.
 struct WarpExtremes {
   double max_abs_err, max_gap_ratio, worst_block_e2;
   std::uint64_t max_abs_err_index, worst_block;
   std::uint64_t zero_blocks, tiny_blocks, clipped, overflow;
 };
 
+// Of a thread block, and what its kernel adds. About 8 KiB.
 struct StatsShared {
   alignas(16) double sums[kStatsWarps][kSums]
                          [kTileBlocks + 2];  // of the blocks of each warp's tile; padded against bank conflicts
@@ -185,13 +202,14 @@ struct StatsShared {
     if (threadIdx.x == 0) all_limits = &workspace->limits;
   }
 
-  // Learns what other warps have found.
+  // Learns what other warps have found. Called once for each group, and before a block is looked at again.
   __device__ void RefreshLimits() {
     if (threadIdx.x % kWarp == 0) limits[threadIdx.x / kWarp].Raise(all_limits->ReadShared());
     __syncwarp();
   }
 
-  // `sum` and, in order, the sums number `s` of a warp's tile, or of its first `size` blocks (Q7.3).
+  // `sum` and, in order, the sums number `s` of a warp's tile, or of its first `size` blocks (Q7.3). Two sums a read;
+  // additions stay in the order of the blocks.
   __device__ double AddTile(double sum, std::uint32_t warp, std::uint32_t s) const {
     const auto* pairs = reinterpret_cast<const double2*>(sums[warp][s]);
 #pragma unroll
@@ -207,23 +225,25 @@ struct StatsShared {
 
 // ---- Extremes (the rare path)
 
-// One lane's findings.
+// One lane's findings. In registers. Indices are the slab's.
 struct Extremes {
   double max_abs_err = 0, max_gap_ratio = 0;
   std::uint64_t max_abs_err_index = 0;
   std::uint32_t clipped = 0, overflow = 0;
 };
 
+// x widened, and y32 of Q6.1, of one element; a NaN need not be canonical here, since only comparisons and sums follow.
 struct Element {
   float x, y;
   __device__ double Error() const { return __dsub_rn(static_cast<double>(x), static_cast<double>(y)); }
 };
 
+// Element i of the slab, by the reference's steps: LoadElement, UnpackCode, Decode.
 __device__ inline Element ElementAt(const ErrorStatsArgs& args, std::uint64_t i, float scale) {
   return {LoadElement(args.type, args.x, i), __fmul_rn(CodeValueOf(args.book, UnpackCode(args.codes, i)), scale)};
 }
 
-// Q8.2
+// Q8.2, as NoteMaxAbsError of the reference. A lane's elements come in ascending order, so its first one wins.
 __device__ inline void NoteMaxAbsError(const Element& element, std::uint64_t i, Extremes* found) {
   const double error = fabs(element.Error());
   if (error > found->max_abs_err) {
@@ -232,7 +252,7 @@ __device__ inline void NoteMaxAbsError(const Element& element, std::uint64_t i, 
   }
 }
 
-// Q8.7
+// Q8.7, as NoteGapRatio of the reference, operation by operation.
 __device__ inline void NoteGapRatio(const ErrorStatsArgs& args, const Element& element, float scale, Extremes* found) {
   if (!(fabsf(scale) >= kTiny)) return;
   const ValueIntervals& intervals = kIntervals.of[BookIndex(args.book)];
@@ -251,6 +271,7 @@ __device__ inline void NoteGapRatio(const ErrorStatsArgs& args, const Element& e
 // Adds to the warp's extremes what its lanes found in a block, and what the block's sums S64(e*e) and S64(x*x) tell.
 __device__ inline void NoteBlock(const Extremes& found, std::uint64_t block, float scale, double e2, double x2,
                                  StatsShared* shared) {
+  // Over the lanes: the largest error and, among equals, its smallest index; a lane without one has error 0.
   double err = found.max_abs_err, gap = found.max_gap_ratio;
   std::uint64_t err_index = found.max_abs_err_index;
   for (std::uint32_t distance = kWarp / 2; distance >= 1; distance /= 2) {
@@ -265,9 +286,11 @@ __device__ inline void NoteBlock(const Extremes& found, std::uint64_t block, flo
     WarpExtremes& all = shared->extremes[threadIdx.x / kWarp];
     all.overflow += overflow;
     all.clipped += clipped;
+    // CountZeroAndTiny and NoteWorstBlock of the reference.
     const bool is_zero = x2 == 0;  // squares of fp32 numbers do not vanish in fp64
     all.zero_blocks += is_zero;
     all.tiny_blocks += !is_zero && fabsf(scale) < kTiny;
+    // Among equals the smaller index, since warps take groups in any order; 0 is not an error worth an index.
     if (err > all.max_abs_err || (err == all.max_abs_err && err > 0 && err_index < all.max_abs_err_index)) {
       all.max_abs_err = err;
       all.max_abs_err_index = err_index;
@@ -277,6 +300,7 @@ __device__ inline void NoteBlock(const Extremes& found, std::uint64_t block, flo
       all.worst_block_e2 = e2;
       all.worst_block = block;
     }
+    // Rounded down, so that a limit is never above the maximum that it stands for.
     const Limits found_limits = {__double2float_rd(all.max_gap_ratio), __int_as_float(__double2hiint(all.max_abs_err)),
                                  all.worst_block_e2};
     shared->limits[threadIdx.x / kWarp].Raise(found_limits);
@@ -285,7 +309,8 @@ __device__ inline void NoteBlock(const Extremes& found, std::uint64_t block, flo
   __syncwarp();
 }
 
-// A full block, with the reference's operations, by all lanes of a warp. Clipped elements are counted elsewhere.
+// A full block, with the reference's operations, by all lanes of a warp. Clipped elements are counted elsewhere. Not
+// inlined: the rare path must not take registers from the fast one. The lanes share out the block's elements.
 static __device__ __noinline__ void NoteExtremes(const ErrorStatsArgs& args, std::uint64_t block, double e2, double x2,
                                                  StatsShared* shared) {
   const float scale = args.scales[block];
@@ -314,6 +339,7 @@ __device__ void NoteExtremesWhere(const ErrorStatsArgs& args, std::uint64_t firs
     const auto source = static_cast<std::uint32_t>(__ffs(static_cast<int>(lanes))) - 1, block = source / kLanes;
     NoteExtremes(args, first + block, __shfl_sync(kAllLanes, e2, static_cast<int>(source)),
                  __shfl_sync(kAllLanes, x2, static_cast<int>(source)), shared);
+    // This block is done, with all lanes that it has.
     lanes &= ~(((1u << (kLanes - 1) << 1) - 1) << (block * kLanes));
     if (lanes == 0) break;
     shared->RefreshLimits();
@@ -342,11 +368,13 @@ static __device__ __noinline__ void AddTail(const ErrorStatsArgs& args, std::uin
       NoteMaxAbsError(element, i, &found);
       NoteGapRatio(args, element, scale, &found);
       found.overflow += IsInfinite(RoundTo(args.type, element.y));
+      // One code and 31 zeros, which do not count.
       counts.Add(make_uint4(UnpackCode(args.codes, i), 0, 0, 0));
     }
   }
   counts.FlushTo(shared->counts);
   for (int s = 0; s < kSums; ++s) {
+    // Q7.1's tree: lane j adds lane j + w. Lanes from w on add what nobody reads.
     for (std::uint32_t w = kSumLanes / 2; w >= 1; w /= 2)
       sums[s] = __dadd_rn(sums[s], __shfl_down_sync(kAllLanes, sums[s], w));
     sums[s] = __shfl_sync(kAllLanes, sums[s], 0);
@@ -359,6 +387,8 @@ static __device__ __noinline__ void AddTail(const ErrorStatsArgs& args, std::uin
 
 // ---- The end of a thread block
 
+// Adds counts and keeps maxima, with the smallest index among equals (Q7.4). A maximum of 0 has index 0, as in the
+// reference.
 __device__ inline void MergeInto(const SlabStats& part, SlabStats* all) {
   all->zero_blocks += part.zero_blocks;
   all->tiny_blocks += part.tiny_blocks;
@@ -388,10 +418,12 @@ __device__ inline void WritePartial(const StatsShared& shared, SlabStats* partia
       if ((m & code) != code) continue;
       std::uint64_t holders = 0;
       for (std::uint32_t lane = 0; lane < kWarp; ++lane) holders += shared.counts[m][lane];
+      // Codes with further bits are added as often as they are taken away. Unsigned arithmetic wraps back.
       count += __popc(m ^ code) % 2 == 0 ? holders : 0 - holders;
     }
     partial->hist[code] = count;
   }
+  // Another warp than the one that counts codes, so both go on side by side.
   if (threadIdx.x == kWarp) {
     SlabStats all = {};
     for (const WarpExtremes& warp : shared.extremes) {

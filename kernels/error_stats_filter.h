@@ -1,6 +1,10 @@
 // How the SIMD error statistics avoid the reference functions: nearly every element is proved, from fp32
 // approximations, unable to raise a maximum of docs/numerics.md Q8.2 and Q8.7. The proofs are here, the arithmetic in
 // error_stats_simd.cc.
+//
+// A maximum is therefore never taken from an approximation: an element that is not ruled out goes through the reference
+// function, and its exact error or ratio counts. That is why the results are the reference's, bit for bit. The CUDA
+// kernels prove the same in their own way (error_stats_cuda.cu, quantize_stats_cuda.cu).
 #pragma once
 
 #include <algorithm>
@@ -14,13 +18,15 @@
 
 namespace q4 {
 
-// fl(1/h), h being half the width of interval j of Q8.7; 0 where there is no interval.
+// fl(1/h), h being half the width of interval j of Q8.7; 0 where there is no interval. Rounded to nearest, so at most
+// 2^-24 of itself off, which the margin of the gap limit covers.
 constexpr float InverseHalfGap(const ValueIntervals& intervals, int j) {
   if (j < 0 || j >= 15 || intervals.HalfGap(j) == 0) return 0;
   return static_cast<float>(1.0 / intervals.HalfGap(j));
 }
 
-// Of a code book whose codes are ranks, as NF4's are: by interval.
+// Of a code book whose codes are ranks, as NF4's are: by interval. Entry j belongs to interval j, above code j; entry
+// 15 is 0, as is what a look-up gives below code 0.
 constexpr std::array<float, 16> InverseHalfGapsByRank(CodeBook book) {
   const ValueIntervals intervals = IntervalsOf(book);
   std::array<float, 16> inverses{};
@@ -45,10 +51,15 @@ constexpr std::array<float, 16> InverseHalfGapsByMagnitude(CodeBook book) {
 // What the maxima so far prove about elements known only by an fp32 approximation.
 class MaximaFilter {
  public:
+  // Starts from the maxima found so far: none, at the beginning of a slab.
   explicit MaximaFilter(const SlabStats& stats) { Update(stats); }
 
+  // Due after each block whose elements were looked at exactly; an outdated filter lets more elements through, never
+  // fewer.
   void Update(const SlabStats& stats) {
+    // The conversion to float may round up by 2^-24; the factor takes more than that away.
     error_limit_ = static_cast<float>(std::min(stats.max_abs_err * (1 - 0x1p-22), kLargestFloat));
+    // Above 1.99 an element beyond the next code value could hide; below 2^-10 the proof does not hold (see GapLimit).
     gap_factor_ = stats.max_gap_ratio < 0x1p-10 ? 0 : std::min(stats.max_gap_ratio, 1.99) * (1 - 0x1p-19);
   }
 
@@ -68,7 +79,11 @@ class MaximaFilter {
   // - Next to the outermost values there is no interval: 1/h is 0. Such elements are the clipped ones, as y = -s and
   //   y = s are exact.
   // - While M < 2^-10 the limit is 0: ratio~ = 0 means x = y, whose ratio is 0, or a clipped element.
+  //
+  // The limit applies to scales from 2^-100 on, where a product that underflows is far below the limit (first point);
+  // negative scales and NaN do not qualify.
   static bool GapLimitApplies(float scale) { return scale >= 0x1p-100f; }
+  // REQUIRES: GapLimitApplies(scale).
   float GapLimit(float scale) const {
     return static_cast<float>(std::min(gap_factor_ * static_cast<double>(scale), kLargestFloat));
   }

@@ -1,5 +1,7 @@
-// The reference error statistics (docs/numerics.md Q8). A comparison with NaN is false, so a NaN, which only an
-// infinite or NaN scale produces, is never a maximum.
+// The reference error statistics (docs/numerics.md Q8), one loop per statistic and block so that each can be read
+// beside its definition; AddBlock at the end puts them together.
+// A comparison with NaN is false, so a NaN, which only an infinite or NaN scale produces, is never a maximum.
+// Comparisons are strict, so that the smallest index wins among equals (Q7.4).
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -10,6 +12,7 @@
 namespace q4 {
 namespace {
 
+// -0 counts as zero. The scale does not tell: a nested scale may decode to 0 where elements are not (Q5.11).
 bool AllZero(const StatsBlock& block) {
   for (std::uint64_t i = block.begin; i < block.end; ++i) {
     if (MagnitudeBits(block.X(i)) != 0) return false;
@@ -20,8 +23,10 @@ bool AllZero(const StatsBlock& block) {
 }  // namespace
 
 GroupSums SumBlock(const StatsBlock& block) {
+  // Q7.1. Elements past the end of a tail block are skipped, not added as zeros.
   double e_lanes[16] = {}, abs_lanes[16] = {}, e2_lanes[16] = {}, x2_lanes[16] = {}, xy_lanes[16] = {};
   for (std::uint64_t i = block.begin; i < block.end; ++i) {
+    // Widening is exact; the subtraction, each product and each addition rounds once, in fp64.
     const double x = static_cast<double>(block.X(i));
     const double y = static_cast<double>(block.Y(i));
     const double e = x - y;
@@ -41,6 +46,7 @@ void CountCodes(const StatsBlock& block, SlabStats* stats) {
 
 void CountOverflow(const StatsBlock& block, SlabStats* stats) {
   for (std::uint64_t i = block.begin; i < block.end; ++i)
+    // A NaN output is not counted: it is no overflow.
     stats->overflow += IsInfinite(RoundTo(block.type, block.Y(i)));
 }
 
@@ -57,9 +63,11 @@ void NoteMaxAbsError(const StatsBlock& block, SlabStats* stats) {
 void NoteGapRatio(const StatsBlock& block, SlabStats* stats) {
   static constexpr TablePerBook<ValueIntervals> kIntervals = ForEachBook(IntervalsOf);
   const ValueIntervals& intervals = kIntervals.of[static_cast<std::size_t>(block.book)];
+  // Written so that a NaN scale leaves as well.
   if (!(std::fabs(block.scale) >= kTiny)) return;
   const double scale = static_cast<double>(block.scale);
   for (std::uint64_t i = block.begin; i < block.end; ++i) {
+    // A negative scale mirrors the values; u is then measured on the same axis, so intervals need no case of their own.
     const double u = static_cast<double>(block.X(i)) / scale;
     if (u < intervals.values[0] || u > intervals.values[15]) {
       ++stats->clipped;
@@ -72,6 +80,7 @@ void NoteGapRatio(const StatsBlock& block, SlabStats* stats) {
   }
 }
 
+// The statistics are independent of one another; the sums are needed for the worst block too.
 void AddBlock(const StatsBlock& block, GroupSums* group, SlabStats* stats) {
   const GroupSums sums = SumBlock(block);
   AddToGroup(sums, group);
@@ -98,6 +107,7 @@ void ErrorStats(FloatType type, CodeBook book, const void* x, const std::uint8_t
   stats->count = n;
   for (std::uint64_t k = 0; k < BlockCount(n, block_size); ++k) {
     GroupSums* group = &groups[k / kScaleGroup];
+    // A slab begins at a multiple of 256 blocks, so its groups are whole groups of the tensor (Q7.5).
     if (k % kScaleGroup == 0) *group = GroupSums{};
     const std::uint64_t begin = k * block_size;
     const std::uint64_t end = std::min(begin + block_size, n);

@@ -128,8 +128,8 @@ HWY_INLINE void LoadEvenOdd(const std::uint8_t* x, F32Vec* even, F32Vec* odd) {
   if constexpr (kType == FloatType::kBF16) {
     const U32Tag du;
     const auto pairs = hn::BitCast(du, LoadBlocks(BytesTag(), x));
-    *even = hn::BitCast(d, hn::ShiftLeft<16>(pairs));
-    *odd = hn::BitCast(d, hn::And(pairs, hn::Set(du, 0xFFFF0000)));
+    *even = hn::BitCast(d, hn::ShiftLeft<16>(pairs));                // WidenBf16 of the low half of each word
+    *odd = hn::BitCast(d, hn::And(pairs, hn::Set(du, 0xFFFF0000)));  // and of the high half
   } else {
     const F32Vec low = LoadElements<kType>(x), high = LoadElements<kType>(x + kNext);
     *even = hn::ConcatEven(d, high, low);
@@ -239,7 +239,7 @@ void CountCodes(const std::uint8_t* packed, std::uint64_t bytes, std::uint64_t h
   for (std::size_t code = 0; code < 16; ++code) {
     for (const std::uint64_t count : counts[code]) hist[code] += count;
   }
-  for (std::uint64_t i = vector_bytes; i < bytes; ++i) {
+  for (std::uint64_t i = vector_bytes; i < bytes; ++i) {  // less than a vector is left
     ++hist[packed[i] >> 4];
     ++hist[packed[i] & 0x0F];
   }
@@ -314,7 +314,7 @@ HWY_INLINE BlockMaxima ReadBlock(const std::uint8_t* x, const std::uint8_t* pack
       LoadEvenOdd<kType>(first, &xs.v[0], &xs.v[2]);
       LoadEvenOdd<kType>(first + 8 * FloatSize(kType), &xs.v[1], &xs.v[3]);
       for (std::size_t k = 0; k < 4; ++k) {
-        ys.v[k] = hn::Mul(ys.v[k], scales);
+        ys.v[k] = hn::Mul(ys.v[k], scales);  // Decode; FinishGroups makes NaNs canonical
         hn::Store(xs.v[k], d, steps->x + 8 * k + 4 * half);
         hn::Store(ys.v[k], d, steps->y + 8 * k + 4 * half);
         const auto is_clipped = hn::Gt(hn::BitCast(di, MagnitudeBits(xs.v[k])), scale_bits);
@@ -342,12 +342,12 @@ HWY_INLINE void AddElements(const Step& step, std::size_t position, SumVectors* 
   const hn::Rebind<float, F64Tag> d32;
   const F64Vec x = hn::PromoteTo(d, hn::Load(d32, step.x + position));
   const F64Vec y = hn::PromoteTo(d, hn::Load(d32, step.y + position));
-  const F64Vec e = hn::Sub(x, y);
-  sums->e = hn::Add(sums->e, e);
-  sums->abs_e = hn::Add(sums->abs_e, hn::Abs(e));
-  sums->e2 = hn::Add(sums->e2, hn::Mul(e, e));
-  sums->x2 = hn::MulAdd(x, x, sums->x2);
-  sums->xy = hn::MulAdd(x, y, sums->xy);
+  const F64Vec e = hn::Sub(x, y);                  // StatsBlock::Error
+  sums->e = hn::Add(sums->e, e);                   // e_lanes of the reference
+  sums->abs_e = hn::Add(sums->abs_e, hn::Abs(e));  // abs_lanes
+  sums->e2 = hn::Add(sums->e2, hn::Mul(e, e));     // e2_lanes
+  sums->x2 = hn::MulAdd(x, x, sums->x2);           // x2_lanes
+  sums->xy = hn::MulAdd(x, y, sums->xy);           // xy_lanes
 }
 
 // Q7.1: kWideLanes lanes, those from `position` on.
@@ -378,8 +378,8 @@ HWY_INLINE F64Half AddHalves(V lanes) {
 HWY_INLINE double Fold(F64Vec even_lanes, F64Vec odd_lanes) {
   const F64HalfTag d;
   const F64Half even = AddHalves(even_lanes), odd = AddHalves(odd_lanes);
-  const F64Half two = hn::Add(hn::InterleaveLower(d, even, odd), hn::InterleaveUpper(d, even, odd));
-  return hn::GetLane(two) + hn::ExtractLane(two, 1);
+  const F64Half two = hn::Add(hn::InterleaveLower(d, even, odd), hn::InterleaveUpper(d, even, odd));  // w = 2
+  return hn::GetLane(two) + hn::ExtractLane(two, 1);                                                  // w = 1
 }
 
 HWY_INLINE GroupSums SumBlock(const Step* steps, std::size_t size) {
@@ -439,13 +439,13 @@ HWY_INLINE void AddFullBlock(const StatsBlock& block, Step* steps, MaximaFilter*
   if (q4::MagnitudeBits(block.scale) >= SmallestOverflow(kType)) CountOverflow(block, stats);
 
   if (MaximaFilter::GapLimitApplies(block.scale)) {
-    stats->clipped += hn::GetLane(hn::SumOfLanes(U32Tag(), clipped));
+    stats->clipped += hn::GetLane(hn::SumOfLanes(U32Tag(), clipped));  // integers: any order
     const float error_limit = filter->error_limit(), gap_limit = filter->GapLimit(block.scale);
     if (maxima.AnyAbove(error_limit, gap_limit)) {
       NoteMaxima<kBook>(block, steps, error_limit, gap_limit, stats);
       filter->Update(*stats);
     }
-  } else if (maxima.AnyErrorAbove(0)) {
+  } else if (maxima.AnyErrorAbove(0)) {  // a scale that the proof excludes
     NoteMaxAbsError(block, stats);
     NoteGapRatio(block, stats);
     filter->Update(*stats);
@@ -458,8 +458,8 @@ void ErrorStatsOf(const void* x, const std::uint8_t* codes, const float* scales,
   *stats = SlabStats{};
   stats->count = n;
   const std::uint64_t full_blocks = n / block_size;
-  MaximaFilter filter(*stats);
-  Step steps[kMaxBlockSize / kStep];
+  MaximaFilter filter(*stats);        // no maximum yet: only exact decodings are ruled out
+  Step steps[kMaxBlockSize / kStep];  // x and y of one block, 32 KiB at most
   for (std::uint64_t k = 0; k < BlockCount(n, block_size); ++k) {
     GroupSums* group = &groups[k / kScaleGroup];
     const std::uint64_t begin = k * block_size;
@@ -467,7 +467,7 @@ void ErrorStatsOf(const void* x, const std::uint8_t* codes, const float* scales,
       *group = GroupSums{};
       CountCodes(codes + begin / 2, std::min(kScaleGroup, full_blocks - k) * block_size / 2, stats->hist);
     }
-    if (k == full_blocks) {
+    if (k == full_blocks) {  // the tail block, by the reference
       AddBlock({kType, kBook, x, codes, scales[k], k, begin, n}, group, stats);
       break;
     }

@@ -1,5 +1,7 @@
 // The floating-point environment the arithmetic needs (docs/numerics.md Q10.2): round to nearest even, subnormals kept.
 // A host program, a library loaded with -ffast-math or a GPU runtime can change it for a thread.
+// Two questions are asked, what the control register says and what arithmetic does, because an emulator or a compiler
+// could make them differ. To set the environment is to write the register.
 #include <cstdint>
 #include <limits>
 
@@ -48,8 +50,11 @@ bool ProbeIsCanonical() {
   volatile float smallest_normal = std::numeric_limits<float>::min();
   volatile float smallest_subnormal = std::numeric_limits<float>::denorm_min();
   volatile float one = 1.0f, half_ulp = std::numeric_limits<float>::epsilon() / 2;
+  // Not zero unless subnormal results, or subnormal operands, are flushed.
   const float flushed_output = smallest_normal * 0.5f;
   const float flushed_input = smallest_subnormal * 0x1p+100f;
+  // Ties tell the rounding mode: to even, the first two go back to 1 and the third goes up. Every other mode gets one
+  // of them wrong.
   const float tie_down = one + half_ulp;
   const float negative_tie_down = -one - half_ulp;
   const float tie_up = (one + 2 * half_ulp) + half_ulp;
@@ -62,6 +67,7 @@ bool ProbeIsCanonical() {
 bool FloatEnvironmentIsCanonical() { return (ReadControl() & kMustBeClear) == 0 && ProbeIsCanonical(); }
 
 ScopedFloatEnvironment::ScopedFloatEnvironment() : saved_(ReadControl()) {
+  // Other bits, such as the flags of past exceptions, stay as they are.
   WriteControl((saved_ & ~kMustBeClear) | kMustBeSet);
 }
 

@@ -13,19 +13,26 @@
 
 namespace q4 {
 
+// The dtypes that can be quantized and decoded to (Q1.2).
 enum class FloatType : std::uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
+// The two sets of 16 code values (Q2.1).
 enum class CodeBook : std::uint8_t { kNf4 = 0, kFp4 = 1 };
 
 inline constexpr std::uint64_t kScaleGroup = 256;  // blocks per nested scale and per SUM256 group (Q5.3, Q7.3)
+// What `absmax` and `quantize` return when every element is finite; no element can have this index (Q1.4).
 inline constexpr std::uint64_t kAllFinite = ~std::uint64_t{0};
 
+// Blocks of n elements, a partial last one included (Q1.3). 64-bit throughout: tensors exceed 2^32 elements.
 constexpr std::uint64_t BlockCount(std::uint64_t n, std::uint32_t block_size) {
   return n / block_size + (n % block_size != 0);
 }
+// Groups of 256 blocks, a partial last one included: absmax2 values of nested scales, and GroupSums of a slab.
 constexpr std::uint64_t GroupCount(std::uint64_t blocks) { return blocks / kScaleGroup + (blocks % kScaleGroup != 0); }
+// Bytes of the codes of n elements, two to a byte (Q3.1).
 constexpr std::uint64_t PackedBytes(std::uint64_t n) { return n / 2 + n % 2; }
+// Bytes of one element.
 constexpr std::uint64_t FloatSize(FloatType type) { return type == FloatType::kF32 ? 4 : 2; }
-// 32, 64, 128, ... 4096
+// Whether bs is one of the eight block sizes of Q1.3: 32, 64, 128, ... 4096.
 constexpr bool IsBlockSize(std::uint64_t bs) { return bs >= 32 && bs <= 4096 && (bs & (bs - 1)) == 0; }
 
 // The five sums of Q8 over one group of 256 blocks: each block folded as Q7.1, the block results added in index order.
@@ -35,12 +42,19 @@ struct GroupSums {
 
 // The order-free part of Q8 over a slab. Indices are relative to the slab's first element or block.
 struct SlabStats {
+  // n. The histogram adds up to it: the padding nibble of an odd n is not counted (Q8.1).
   std::uint64_t count = 0;
+  // Blocks of zeros; blocks with a scale below TINY that are not (Q8.1, Q8.7); elements outside the range of their
+  // block's codes (Q8.7); elements that decode to infinity in the tensor's dtype (Q8.9).
   std::uint64_t zero_blocks = 0, tiny_blocks = 0, clipped = 0, overflow = 0;
+  // Elements by code, 0 to 15.
   std::uint64_t hist[16] = {};
+  // Largest |x - y|, computed in fp64 (Q8.2).
   double max_abs_err = 0;
   std::uint64_t max_abs_err_index = 0;  // smallest index with that error
+  // Largest error in half steps (Q8.7), over the elements that are not clipped.
   double max_gap_ratio = 0;
+  // Largest sum of squared errors of a block (Q8.10).
   double worst_block_e2 = 0;
   std::uint64_t worst_block = 0;  // smallest index with that sum
 };
@@ -69,7 +83,8 @@ struct KernelTable {
   // Q5.2 to Q5.4 for `blocks` scales beginning at a multiple of 256: codes[blocks], absmax2[GroupCount(blocks)].
   void (*quantize_scales)(const float* scales, std::uint64_t blocks, float offset, std::uint8_t* codes, float* absmax2);
 
-  // Q5.5.
+  // Q5.5, the way back, for a piece that begins at a multiple of 256: scales[blocks]. An overflow is not reported
+  // here; it shows in the statistics (Q5.12).
   void (*dequantize_scales)(const std::uint8_t* codes, const float* absmax2, std::uint64_t blocks, float offset,
                             float* scales);
 
@@ -101,7 +116,8 @@ std::vector<const char*> UnsupportedSimdTargets();
 // Q7.3 carried over slabs: the fp64 sum of a sequence, cut at multiples of 256. Scalar by definition.
 class Sum256 {
  public:
-  // `values` must continue the sequence at a multiple of 256 unless it is the last piece.
+  // `values` must continue the sequence at a multiple of 256 unless it is the last piece. A sequence that is cut
+  // elsewhere has another sum: each call closes its last group.
   void Add(std::span<const float> values);
   // Adds one group's sum, for callers that already hold group sums.
   void AddGroup(double group_sum) { total_ += group_sum; }
@@ -111,7 +127,8 @@ class Sum256 {
   double total_ = 0;
 };
 
-// Q5.1: fl(SUM256(scales) / blocks).
+// Q5.1: fl(SUM256(scales) / blocks). `scale_sum` is Sum256::total() over all scales of the tensor, `blocks` their
+// number, at least 1.
 float NestedOffset(double scale_sum, std::uint64_t blocks);
 
 // The fp32 words of the tables of docs/numerics.md, for exporters: 16 code values and the 256-entry map of the nested
@@ -119,10 +136,13 @@ float NestedOffset(double scale_sum, std::uint64_t blocks);
 std::span<const float, 16> CodeValues(CodeBook book);
 std::span<const float, 256> NestedMap();
 
-// Q10.2: whether this thread rounds to nearest even and keeps subnormals. Tools refuse to run otherwise.
+// Q10.2: whether this thread rounds to nearest even and keeps subnormals. Tools refuse to run otherwise. Looks at the
+// control register and at the results of a few operations. Cheap; once for each entry point will do.
 bool FloatEnvironmentIsCanonical();
 
-// Sets the canonical float environment for its scope.
+// Sets the canonical float environment for its scope. For threads that a host program owns or has influenced: those of
+// the thread pool, and entry points of the library. REQUIRES: destroyed on the thread that created it, in the order of
+// nesting.
 class ScopedFloatEnvironment {
  public:
   ScopedFloatEnvironment();

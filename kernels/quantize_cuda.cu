@@ -1,4 +1,9 @@
-// Quantize: the encoder alone. See quantize_cuda.cuh for the arithmetic and its division over lanes.
+// Quantize: the encoder alone. See quantize_cuda.cuh for the arithmetic and its division over lanes, for memory traffic
+// and for why the bits are the reference's.
+//
+// Grid: thread blocks of 8 warps, a tile of the slab per warp and turn, about four turns to a warp. A tile of 16-bit
+// elements in blocks of 64 is 2048 elements, 4 KiB, all of whose loads are in flight at once.
+// Warps work independently: after the table is filled there is no barrier.
 #include <cstdint>
 
 #include "kernels/cuda_launch.cuh"
@@ -19,6 +24,7 @@ constexpr std::uint64_t kWarpTiles = 4;
 template <typename Shape, bool kCodes>
 __global__ void __launch_bounds__(kThreads) QuantizeKernel(const QuantizeArgs args, std::uint64_t tiles) {
   __shared__ SharedCodeCells cells;
+  // Without codes the kernel finds scales only (KernelTable::absmax) and needs no table.
   if constexpr (kCodes) {
     cells.Fill(args.book);
     __syncthreads();
@@ -30,6 +36,7 @@ __global__ void __launch_bounds__(kThreads) QuantizeKernel(const QuantizeArgs ar
   for (; tile < tiles; tile += warps) {
     QuantizeTile<Shape, kCodes>(args, tile * Shape::kTile, full_end, column);
   }
+  // Exactly one warp of the grid reaches this number, since warps step by the number of warps.
   if (tile == tiles && full_end < args.n) QuantizeTail<kCodes>(args, column);
 }
 
@@ -37,6 +44,7 @@ template <FloatType kType, std::uint32_t kBlockSize, bool kCodes>
 KernelError LaunchQuantize(const QuantizeArgs& args, StreamHandle stream) {
   using Shape = QuantizeShape<kType, kBlockSize, kVectors>;
   const std::uint64_t full = args.n / kBlockSize * kBlockSize, tiles = full / Shape::kTile + (full % Shape::kTile != 0);
+  // One more than the quotient: a warp for the tail block even when there is no full tile.
   const std::uint64_t grid = tiles / (kWarpTiles * kThreads / kWarp) + 1;
   QuantizeKernel<Shape, kCodes><<<GridSize(grid), kThreads, 0, RawStream(stream)>>>(args, tiles);
   return CheckLaunch("quantize");

@@ -1,5 +1,9 @@
 // quantize_scalar.cc, kLanes elements at a time (docs/numerics.md Q3, Q4). Full blocks only: the tail block, which
 // divides, and the search for the first non-finite element are left to the scalar code.
+//
+// Steps, with the names of the scalar ones: MaxMagnitude (an integer maximum) -> Reciprocal(ClampTiny(a)), one scalar
+// division for each block -> v * r -> CountBelow (BoundSearch) -> order of the code book (CodesOfCounts) -> nibbles
+// (PackCounts). Counts are packed before they become codes, so that the order's look-up works on two codes a byte.
 #include <cstdint>
 
 #include "kernels/simd_targets.h"
@@ -22,6 +26,7 @@ namespace {
 // widened.
 template <FloatType kType>
 HWY_INLINE std::uint32_t MaxMagnitude(const std::uint8_t* x, std::uint32_t block_size) {
+  // Up to 32 bytes at a time: eight fp32, or sixteen 16-bit elements. Loaded as bytes, since x may have any alignment.
   using Word = std::conditional_t<kType == FloatType::kF32, std::uint32_t, std::uint16_t>;
   const hn::CappedTag<Word, 32 / sizeof(Word)> d;
   const hn::Repartition<std::uint8_t, decltype(d)> d8;
@@ -30,6 +35,7 @@ HWY_INLINE std::uint32_t MaxMagnitude(const std::uint8_t* x, std::uint32_t block
   for (std::size_t byte = 0; byte < block_size * sizeof(Word); byte += hn::Lanes(d8)) {
     max = hn::Max(max, hn::And(hn::BitCast(d, hn::LoadU(d8, x + byte)), magnitude_mask));
   }
+  // A NaN or an infinity of a 16-bit type widens to one of fp32, so the caller's test is the scalar one.
   const Word word = hn::GetLane(hn::MaxOfLanes(d, max));
   if constexpr (kType == FloatType::kF32) return word;
   if constexpr (kType == FloatType::kF16) return BitsOf(q4::WidenF16(word));
@@ -49,9 +55,12 @@ class BoundSearch {
     last_ = hn::LoadU(d, kLevels.last);
   }
 
+  // Counts of each lane, 0 to 15. Any t; a NaN counts 0, as in the scalar code. Both branches give what Q10.4 asks for.
   HWY_INLINE U32Vec CountBelow(F32Vec t) const {
     const U32Tag du;
     if constexpr (kLanes == 8) {
+      // Level by level through the implicit tree of bounds: 1, 2, 4 and 8 nodes. `count` is the path so far in binary:
+      // the index of the next node on its level and, after the last level, the number of bounds below t.
       U32Vec count = hn::Sub(hn::Zero(du), Above(t, root_));
       count = Descend(t, second_, count);
       count = Descend(t, third_, count);
@@ -79,15 +88,17 @@ class BoundSearch {
     return hn::BitCast(U32Tag(), hn::VecFromMask(F32Tag(), hn::Gt(t, bound)));
   }
 
+  // 2 * count, and 1 more where t is above the node's bound: the child on the right.
   static HWY_INLINE U32Vec Descend(F32Vec t, F32Vec level, U32Vec count) {
     const F32Vec bound = hn::TableLookupLanes(level, hn::IndicesFromVec(F32Tag(), count));
     return hn::Sub(hn::Add(count, count), Above(t, bound));
   }
 
+  // One register for each level.
   F32Vec root_, second_, third_, last_;
 };
 
-// Packs the counts of 4 * kLanes elements, four vectors in order, into nibbles.
+// Packs the counts of 4 * kLanes elements, four vectors in order, into nibbles. 2 * kLanes bytes.
 using PackedTag = hn::CappedTag<std::uint8_t, 2 * kLanes>;
 HWY_INLINE hn::Vec<PackedTag> PackCounts(U32Vec c0, U32Vec c1, U32Vec c2, U32Vec c3) {
   // Byte k of lane i: element i of vector k.
@@ -116,6 +127,8 @@ HWY_INLINE hn::Vec<PackedTag> CodesOfCounts(hn::Vec<PackedTag> counts) {
   } else {
     const PackedTag d8;
     const hn::Repartition<std::uint16_t, PackedTag> d16;
+    // TableLookupBytes is the order's 16 entries addressed by each nibble; it needs a byte to itself, hence high and
+    // low apart.
     const Bytes16 order = hn::LoadU(Bytes16Tag(), TablesOf(kBook).order.data());
     const auto nibble = hn::Set(d8, 0x0F);
     const auto high = hn::And(hn::BitCast(d8, hn::ShiftRight<4>(hn::BitCast(d16, counts))), nibble);
@@ -129,9 +142,11 @@ HWY_INLINE hn::Vec<PackedTag> CodesOfCounts(hn::Vec<PackedTag> counts) {
 template <FloatType kType, CodeBook kBook>
 HWY_INLINE void EncodeBlock(const BoundSearch<kBook>& search, const std::uint8_t* x, std::uint32_t block_size, float a,
                             std::uint8_t* codes) {
+  // Q4.3: divided once, as a scalar; exact division and no approximation (Q10.3).
   const F32Vec r = hn::Set(F32Tag(), Reciprocal(ClampTiny(a)));
   constexpr std::size_t kVectorBytes = kLanes * FloatSize(kType);
   for (std::uint32_t i = 0; i < block_size; i += 4 * kLanes) {
+    // fl(x * r), then CountBelow. Four vectors at once fill the packing.
     const U32Vec c0 = search.CountBelow(hn::Mul(LoadElements<kType>(x), r));
     const U32Vec c1 = search.CountBelow(hn::Mul(LoadElements<kType>(x + kVectorBytes), r));
     const U32Vec c2 = search.CountBelow(hn::Mul(LoadElements<kType>(x + 2 * kVectorBytes), r));
@@ -149,10 +164,12 @@ std::uint64_t AbsmaxOf(const std::uint8_t* x, std::uint64_t n, std::uint32_t blo
   for (std::uint64_t k = 0; k < full_blocks; ++k) {
     const std::uint32_t max = MaxMagnitude<kType>(x + k * block_bytes, block_size);
     if (max >= kF32Infinity) {
+      // FirstNonFinite, inside the scalar function; its index counts from the block.
       return k * block_size + scalar::Absmax(kType, x + k * block_bytes, block_size, block_size, &scales[k]);
     }
     scales[k] = FloatOf(max);
   }
+  // The tail block, if there is one: the scalar function clamps its scale (Q4.4).
   const std::uint64_t done = full_blocks * block_size;
   const std::uint64_t bad =
       scalar::Absmax(kType, x + full_blocks * block_bytes, n - done, block_size, scales + full_blocks);
@@ -162,6 +179,7 @@ std::uint64_t AbsmaxOf(const std::uint8_t* x, std::uint64_t n, std::uint32_t blo
 template <FloatType kType, CodeBook kBook>
 std::uint64_t QuantizeOf(const std::uint8_t* x, std::uint64_t n, std::uint32_t block_size, std::uint8_t* codes,
                          float* scales) {
+  // The bounds stay in registers over all blocks.
   const BoundSearch<kBook> search;
   const std::uint64_t block_bytes = block_size * FloatSize(kType);
   const std::uint64_t full_blocks = n / block_size;
@@ -171,11 +189,13 @@ std::uint64_t QuantizeOf(const std::uint8_t* x, std::uint64_t n, std::uint32_t b
     const std::uint64_t end = full_blocks - batch < kBatch ? full_blocks : batch + kBatch;
     const std::uint64_t bad =
         AbsmaxOf<kType>(x + batch * block_bytes, (end - batch) * block_size, block_size, scales + batch);
+    // Unlike the scalar code, earlier batches have been encoded by now; outputs are unspecified then.
     if (bad != kAllFinite) return batch * block_size + bad;
     for (std::uint64_t k = batch; k < end; ++k) {
       EncodeBlock<kType, kBook>(search, x + k * block_bytes, block_size, scales[k], codes + k * (block_size / 2));
     }
   }
+  // The tail block divides (Q4.4), and pads an odd end (Q3.2).
   const std::uint64_t done = full_blocks * block_size;
   const std::uint64_t bad = scalar::Quantize(kType, kBook, x + full_blocks * block_bytes, n - done, block_size,
                                              codes + done / 2, scales + full_blocks);

@@ -1,13 +1,20 @@
 // Quantization with error statistics in one pass, for 16-bit elements in blocks of 32 or 64: see error_stats_cuda.cuh.
 //
-// A lane takes a whole block, and a warp a tile of 32. So the block's maximum, its codes and the tree of its sums
-// (Q7.1) stay inside the lane, and every fp64 operation is one that the definition asks for. Rows of the tile come
-// through shared memory: the warp copies them side by side, while it does the last of its work on the tile before, and
-// each lane reads its own.
+// Threads to data: a lane takes a whole block, and a warp a tile of 32 blocks and one group at a time. So the block's
+// maximum, its codes and the tree of its sums (Q7.1) stay inside the lane, and every fp64 operation is one that the
+// definition asks for. Rows of the tile come through shared memory: the warp copies them side by side, while it does
+// the last of its work on the tile before, and each lane reads its own.
 //
 // A lane sums up two of the 16 sum lanes at a time, j and j + 8, and folds what it can at once. (A sum lane starts as
 // its first element and not as 0 plus it, which can make a zero negative. The group's sum, which starts at 0, takes
 // that back.)
+//
+// Memory: x is read once, 2 bytes per element, by asynchronous copies that overlap with the work on the tile before;
+// 0.5 byte of codes per element and 4 bytes of scale per block are written. Nothing is read a second time but the few
+// blocks that might raise a maximum.
+// Occupancy: three thread blocks of 128 threads to a multiprocessor (launch bounds: at most 168 registers), because a
+// lane holds its block's codes and two sets of five fp64 sums; 35 KiB of shared memory each with blocks of 64.
+// Same bits: see error_stats_cuda.cuh, quantize_cuda.cuh for the encoder, and this proof:
 //
 // The gap ratio needs no estimate of its own: it is near 1, its largest value, only where t is near the decision bound
 // that the encoder compares it with. Let the scale s be ordinary, d be the smallest |t - bound| of a block's elements,
@@ -42,6 +49,7 @@ struct ValueCells {
   ValueCell cells[kCells];
 };
 
+// One 16-byte read then gives both the code and its value, which the statistics need next.
 constexpr ValueCells ValueCellsOf(CodeBook book) {
   ValueCells result{};
   const auto& values = TablesOf(book).values;
@@ -99,6 +107,7 @@ class SharedValueCells {
   // One lane's column.
   class Column {
    public:
+    // As SharedCodeCells::Column::Append finds its cell. REQUIRES: |t| <= 1 and one ulp.
     __device__ ValueCell CellOf(float t) const {
       const std::uint32_t address = BitsOf(__fadd_ru(t, kCellMagic)) * kRowBytes + origin_;
       ValueCell cell;
@@ -134,6 +143,7 @@ class SharedValueCells {
 
 // ---- A lane's block
 
+// The five sums of GroupSums, in its order: of one sum lane, or folded.
 struct Sums {
   double of[kSums];
 
@@ -143,6 +153,7 @@ struct Sums {
   }
 };
 
+// What a lane holds of its block: the steps of quantize_scalar.cc (MaxMagnitude, EncodeBlock) and of SumBlock, merged.
 template <FloatType kType, std::uint32_t kBlockSize>
 struct LaneBlock {
   static constexpr std::uint32_t kVectors = kBlockSize / kVectorSize<kType>;
@@ -206,6 +217,7 @@ struct LaneBlock {
     return pair[0];
   }
 
+  // One element: its code (Q4.3, Q4.6), its decoded value (Q6.1), its terms of the five sums.
   __device__ void AddElement(float element, float scale, float reciprocal, const SharedValueCells::Column& cells,
                              bool is_first, std::uint32_t* packed_codes, Sums* sums) {
     const float t = __fmul_rn(element, reciprocal);
@@ -229,6 +241,7 @@ struct LaneBlock {
 
 // ---- Kernel
 
+// Code counts rest in shared memory because registers are short: a lane needs them once for each tile.
 template <std::uint32_t kVectors>
 struct CommonShared : StatsShared {
   SharedValueCells cells;
@@ -236,6 +249,7 @@ struct CommonShared : StatsShared {
   uint4 rows[kStatsWarps][kTileBlocks][kVectors + 1];  // padded: 8 lanes, each in its row, meet no bank twice
 };
 
+// A warp's work, tile after tile: fetch, encode, count, look again. One object per thread, with the lane's part of it.
 template <FloatType kType, std::uint32_t kBlockSize>
 class TileWorker {
  public:
@@ -276,14 +290,17 @@ class TileWorker {
     __pipeline_wait_prior(0);
     __syncwarp();
     Block block{shared_.rows[Warp()][Lane()]};
+    // The scale of a full block is its maximum, unclamped; what it divides by is clamped (Q4.3).
     const float scale = block.Maximum();  // Q4.1
     const std::uint64_t own = first + Lane();
+    // Statistics are unspecified then, so the tile's may be left out.
     if (__any_sync(kAllLanes, !IsFinite(scale))) {
       NoteFirstBadOf(own, is_active);
       Fetch(next);
       return;
     }
     const float reciprocal = __frcp_rn(ClampTiny(scale));  // Q4.3
+    // Before the shared sums are overwritten below. At a group's first tile they are the last group's and are dropped.
     const double group_sum = AddedGroupSum();
     group_sum_ = is_first_of_group ? 0 : group_sum;
     const Sums sums = block.Encode(scale, reciprocal, cells_);
@@ -353,6 +370,7 @@ class TileWorker {
     return first < end ? static_cast<std::uint32_t>(::min(end - first, std::uint64_t{kTileBlocks})) : 0;
   }
 
+  // Each lane looks through its own block; the first find is its smallest (Q1.4).
   __device__ void NoteFirstBadOf(std::uint64_t block, bool is_active) const {
     for (std::uint64_t i = block * kBlockSize; is_active && i < (block + 1) * kBlockSize; ++i) {
       if (IsFinite(LoadElement(kType, quantize_.x, i))) continue;
@@ -361,6 +379,7 @@ class TileWorker {
     }
   }
 
+  // The block's scale and its codes, 16 bytes at a time.
   __device__ void Store(std::uint64_t k, float scale, const Block& block) const {
     quantize_.scales[k] = scale;
     auto* out = reinterpret_cast<uint4*>(quantize_.codes + k * (kBlockSize / 2));
@@ -394,6 +413,7 @@ __global__ void __launch_bounds__(kStatsThreads, 3)
   Worker worker(quantize, stats, &shared);
   worker.StartCounting();
   std::uint64_t group = std::uint64_t{blockIdx.x} * kStatsWarps + threadIdx.x / kWarp;
+  // The first tile; each Work then fetches the next one, that of the warp's next group included.
   worker.Fetch(group * kScaleGroup);
   for (; group < groups; group += warps) {
     shared.RefreshLimits();
@@ -420,6 +440,7 @@ KernelError Launch(const QuantizeArgs& quantize, const ErrorStatsArgs& stats, St
       !error.ok()) {
     return error;
   }
+  // Without elements there is nothing to launch, and the statistics are zeros.
   if (grid > 0) {
     kernel<<<grid, kStatsThreads, 0, RawStream(stream)>>>(quantize, stats);
     if (KernelError error = CheckLaunch("quantize with error statistics"); !error.ok()) return error;

@@ -1,5 +1,16 @@
 // Nested scales on the device (docs/numerics.md Q5): the sum behind the offset, quantization, decoding.
 //
+// Threads to data: in the sum and in decoding a thread takes 4 neighbouring scales at a time (16 bytes), with the
+// grid's stride; in quantization a warp takes a group of 256, a lane 8 neighbouring ones, so that the group's maximum
+// needs shuffles only.
+// Memory: scales are 4 bytes per block of elements, a small part of what the encoder moves. They are read twice, for
+// the sum and for their codes; the codes and absmax2 are written once. The offset stays on the device, so that nothing
+// waits for the host.
+// Occupancy: tables (1 KiB map, 2.4 KiB search) are in shared memory, and the grids of the kernels that use them are no
+// larger than what is resident, so that few thread blocks set them up.
+// Same bits: quantization and decoding are the operations of scales_scalar.cc, with a search proved equal
+// (nested_search.h). The sum is the exception, in that it adds in another order:
+//
 // The sum (Q7.3) is defined by a sequence of fp64 additions, but nearly always any order gives its bits. Let every
 // scale be a non-negative multiple of 2^q, q being the exponent of the lowest bit set in any of them. Then every
 // partial sum, in any order and grouping, is a multiple of 2^q, and exact while it is below 2^(q + 53). Should one
@@ -20,6 +31,7 @@ namespace q4::cuda {
 namespace {
 
 constexpr int kThreads = 256;
+// A bound, because each thread block of FinishSumKernel merges all of their results: four to a thread.
 constexpr std::uint64_t kMaxSumBlocks = 1024;    // thread blocks of the sum
 constexpr std::uint64_t kScalesPerBlock = 8192;  // at least, but for the last
 
@@ -30,7 +42,8 @@ constexpr std::int32_t kLowestBitBias = -1024;
 constexpr std::int32_t kNothing = 0;
 constexpr std::int32_t kNotCovered = -1'000'000;  // a negative or non-finite scale: below any exponent
 
-// The biased exponent of the lowest bit set in a scale.
+// The biased exponent of the lowest bit set in a scale. 150 is fp32's bias and its 23 mantissa bits; subnormals have
+// the exponent of the smallest normal numbers.
 __device__ std::int32_t LowestBitOf(float scale) {
   const std::uint32_t bits = BitsOf(scale);
   if (MagnitudeBits(scale) == 0) return kNothing;
@@ -40,12 +53,15 @@ __device__ std::int32_t LowestBitOf(float scale) {
   return kLowestBitBias + (exponent == 0 ? 1 : exponent) - 150 + __ffs(static_cast<int>(mantissa)) - 1;
 }
 
+// The condition of the design note. A zero tensor has the total 0 in any order. scalbn is exact: it makes a power of
+// two.
 __device__ bool EveryOrderIsExact(double total, std::int32_t lowest_bit) {
   if (lowest_bit == kNothing) return total == 0;
   if (lowest_bit == kNotCovered) return false;
   return total < scalbn(1.0, lowest_bit - kLowestBitBias + 53);
 }
 
+// A sum in some order, and the lowest bit of its terms.
 struct PartialSum {
   double total;
   std::int32_t lowest_bit;
@@ -55,7 +71,9 @@ __device__ PartialSum Merged(PartialSum a, PartialSum b) {
   return {__dadd_rn(a.total, b.total), ::min(a.lowest_bit, b.lowest_bit)};
 }
 
-// Every thread's part, merged; the result is valid in all threads. A barrier lies between two calls.
+// Every thread's part, merged; the result is valid in all threads. A barrier lies between two calls. A thread's lanes
+// first, by shuffles, then the warps through shared memory. Every thread adds in the same order, so all of them hold
+// the same total.
 __device__ PartialSum MergeOverBlock(PartialSum part) {
   __shared__ PartialSum warps[kThreads / kWarp];
   for (std::uint32_t distance = kWarp / 2; distance >= 1; distance /= 2) {
@@ -80,6 +98,7 @@ __global__ void __launch_bounds__(kThreads)
     PartialSumsKernel(const float* scales, std::uint64_t blocks, SumWorkspace* workspace) {
   PartialSum part = {0, kNothing};
   const std::uint64_t stride = std::uint64_t{gridDim.x} * kThreads * 4;
+  // Whole vectors; the rest, at most three scales, belongs to the thread whose turn it would be.
   const std::uint64_t whole = blocks / 4 * 4;
   std::uint64_t i = (std::uint64_t{blockIdx.x} * kThreads + threadIdx.x) * 4;
   for (; i < whole; i += stride) {
@@ -95,6 +114,7 @@ __global__ void __launch_bounds__(kThreads)
   }
   part = MergeOverBlock(part);
   if (threadIdx.x == 0) workspace->partials[blockIdx.x] = part;
+  // For FinishSumKernel, which the stream runs after this one.
   if (blockIdx.x == 0 && threadIdx.x == 0) workspace->ticket = 0;
 }
 
@@ -107,6 +127,7 @@ __global__ void __launch_bounds__(kThreads) FinishSumKernel(const SumScalesArgs 
   part = MergeOverBlock(part);
   const ScaleSum before = *args.sum;  // written below by the last thread block only, after all others have read it
   const PartialSum all = Merged(part, {before.total, before.lowest_bit});
+  // Every thread block decides by the same numbers, hence alike.
   const bool exact = EveryOrderIsExact(all.total, all.lowest_bit);
 
   if (!exact) {
@@ -121,6 +142,8 @@ __global__ void __launch_bounds__(kThreads) FinishSumKernel(const SumScalesArgs 
     }
   }
 
+  // The fence makes this block's group sums visible before its ticket; the ticket is drawn by one thread, after all of
+  // them have written.
   // The last thread block to come here writes the result.
   __shared__ bool is_last;
   __threadfence();
@@ -132,6 +155,8 @@ __global__ void __launch_bounds__(kThreads) FinishSumKernel(const SumScalesArgs 
 
   double total = all.total;
   if (!exact) {
+    // Q7.3's outer sum, one addition after the other by one thread; the others fetch the group sums for it. __ldcg
+    // reads past the L1 cache, which knows nothing of other thread blocks' writes.
     __shared__ double chunk[kThreads * 4];
     const std::uint64_t groups = GroupCount(args.blocks);
     total = before.total;
@@ -147,6 +172,8 @@ __global__ void __launch_bounds__(kThreads) FinishSumKernel(const SumScalesArgs 
     }
   }
   if (threadIdx.x == 0) {
+    // lowest_bit and used_fallback carry over to the next slab: one slab outside the condition puts the rest of the
+    // tensor there too.
     *args.sum = {total, all.lowest_bit, before.used_fallback | static_cast<std::int32_t>(!exact)};
     if (args.offset != nullptr) {
       *args.offset = __double2float_rn(__ddiv_rn(total, static_cast<double>(args.total_blocks)));  // Q5.1
@@ -156,6 +183,7 @@ __global__ void __launch_bounds__(kThreads) FinishSumKernel(const SumScalesArgs 
 
 // ---- Quantize (Q5.2 to Q5.4)
 
+// In global memory, as threads copy it side by side.
 static __device__ const NestedSearch kDeviceNestedSearch = kNestedSearch;
 
 // One warp per group; a lane holds 8 neighbouring scales.
@@ -164,6 +192,7 @@ constexpr std::uint32_t kLaneScales = kScaleGroup / kWarp;
 __global__ void __launch_bounds__(kThreads) QuantizeScalesKernel(const QuantizeScalesArgs args, std::uint64_t groups) {
   __shared__ alignas(NestedSearch) unsigned char search_bytes[sizeof(NestedSearch)];
   static_assert(sizeof(NestedSearch) % 4 == 0);
+  // Copied as words into raw bytes: shared memory cannot have a constructor.
   for (std::uint32_t i = threadIdx.x; i < sizeof(NestedSearch) / 4; i += kThreads) {
     reinterpret_cast<std::uint32_t*>(search_bytes)[i] = reinterpret_cast<const std::uint32_t*>(&kDeviceNestedSearch)[i];
   }
@@ -190,9 +219,11 @@ __global__ void __launch_bounds__(kThreads) QuantizeScalesKernel(const QuantizeS
     std::uint32_t max = 0;
 #pragma unroll
     for (std::uint32_t j = 0; j < kLaneScales; ++j) max = ::max(max, MagnitudeBits(v[j]));
+    // Q5.3. Zeros beyond the end of a partial group raise no maximum.
     max = MaxOverLanes<kWarp>(max);
     const float a = max == 0 ? 0.0f : FloatOf(max) > kAbsmax2Floor ? FloatOf(max) : kAbsmax2Floor;
     if (lane == 0) args.absmax2[g] = a;
+    // Q5.4. Infinite where a is 0; then the code is kNestedZeroCode whatever t is.
     const float r = __frcp_rn(a);
     std::uint64_t packed = 0;
 #pragma unroll
@@ -203,6 +234,7 @@ __global__ void __launch_bounds__(kThreads) QuantizeScalesKernel(const QuantizeS
       packed |= std::uint64_t{code} << (8 * j);
     }
     if (whole) {
+      // Eight codes at once; the address is a multiple of 8.
       *reinterpret_cast<std::uint64_t*>(args.codes + begin) = packed;
     } else {
 #pragma unroll
@@ -223,6 +255,7 @@ __global__ void __launch_bounds__(kThreads) DequantizeScalesKernel(const Dequant
   const float offset = *args.nested.offset;
   const std::uint64_t stride = std::uint64_t{gridDim.x} * kThreads * 4;
   for (std::uint64_t i = (std::uint64_t{blockIdx.x} * kThreads + threadIdx.x) * 4; i < args.blocks; i += stride) {
+    // Four neighbouring scales lie in one group.
     const float absmax2 = args.nested.absmax2[i / kScaleGroup];
     if (i + 4 <= args.blocks) {
       const uchar4 codes = *reinterpret_cast<const uchar4*>(args.nested.codes + i);

@@ -1,5 +1,6 @@
-// scales_scalar.cc (docs/numerics.md Q5): the arithmetic kLanes scales at a time, the 255-bound search by direct
-// address.
+// scalar::QuantizeScales (docs/numerics.md Q5) for whole groups of 256: the arithmetic kLanes scales at a time, the
+// 255-bound search by direct address (nested_search.h). A partial last group, and a group without spread, go through
+// the scalar function. Scales are few, one for each block, so the search stays scalar.
 #include <cstdint>
 
 #include "kernels/simd_targets.h"
@@ -24,6 +25,7 @@ void QuantizeGroup(const float* scales, float offset, std::uint8_t* codes, float
   const F32Tag d;
   const U32Tag du;
   const F32Vec offsets = hn::Set(d, offset);
+  // Q5.2, Q5.3: v = fl(scale - offset), and the largest magnitude as an integer.
   auto max = hn::Zero(du);
   for (std::size_t i = 0; i < kScaleGroup; i += kLanes) {
     max = hn::Max(max, MagnitudeBits(hn::Sub(hn::LoadU(d, scales + i), offsets)));
@@ -32,12 +34,14 @@ void QuantizeGroup(const float* scales, float offset, std::uint8_t* codes, float
   if (a == 0.0f) return scalar::QuantizeScales(scales, kScaleGroup, offset, codes, absmax2);
   *absmax2 = a > kAbsmax2Floor ? a : kAbsmax2Floor;
 
+  // Q5.4: t = fl(v * r). Stored for the search, which takes them one by one.
   const F32Vec r = hn::Set(d, Reciprocal(*absmax2));
   alignas(32) float t[kScaleGroup];
   for (std::size_t i = 0; i < kScaleGroup; i += kLanes) {
     hn::Store(hn::Mul(hn::Sub(hn::LoadU(d, scales + i), offsets), r), d, t + i);
   }
   for (std::size_t i = 0; i < kScaleGroup; ++i) {
+    // NestedCodeOf(t)
     const std::uint32_t bits = BitsOf(t[i]);
     codes[i] = kNestedSearch.Count(NestedSearch::Bucket(bits & kF32SignBit, bits & ~kF32SignBit), t[i]);
   }

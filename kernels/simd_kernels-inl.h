@@ -1,4 +1,9 @@
-// The SIMD kernels of one target, declared in that target's namespace. Contracts: KernelTable in kernels/kernels.h.
+// The SIMD kernels of one target, declared in that target's namespace, for dispatch.cc to put into a table and for the
+// file that defines them. Contracts: KernelTable in kernels/kernels.h. DequantizeScales is missing: every table uses
+// the scalar one.
+//
+// Highway includes a file once for each target (foreach_target.h), so an include guard that works once would not do.
+// The guard below is toggled with HWY_TARGET_TOGGLE, which makes the file be read once for each target.
 #include <cstdint>
 
 #include "kernels/kernels.h"
@@ -13,14 +18,19 @@
 #if Q4_IS_SIMD_TARGET
 namespace q4::HWY_NAMESPACE {
 
+// quantize_simd.cc
 std::uint64_t Absmax(FloatType type, const void* x, std::uint64_t n, std::uint32_t block_size, float* scales);
 std::uint64_t Quantize(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
                        std::uint8_t* codes, float* scales);
+// dequantize_simd.cc
 void Dequantize(CodeBook book, const std::uint8_t* codes, const float* scales, std::uint64_t n,
                 std::uint32_t block_size, FloatType out_type, void* out);
+// scales_simd.cc
 void QuantizeScales(const float* scales, std::uint64_t blocks, float offset, std::uint8_t* codes, float* absmax2);
+// error_stats_simd.cc
 void ErrorStats(FloatType type, CodeBook book, const void* x, const std::uint8_t* codes, const float* scales,
                 std::uint64_t n, std::uint32_t block_size, GroupSums* groups, SlabStats* stats);
+// convert_simd.cc
 std::uint64_t Convert(FloatType in_type, const void* x, std::uint64_t n, FloatType out_type, void* out);
 
 }  // namespace q4::HWY_NAMESPACE
