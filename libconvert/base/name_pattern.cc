@@ -1,3 +1,6 @@
+// RE2 as a search over names: no captures, no logging, a bound on memory. Patterns come from command lines and files,
+// so neither their size nor their running time may get out of hand; RE2 has no backtracking, and the bound below
+// refuses what would take too much memory.
 #include "libconvert/base/name_pattern.h"
 
 #include <re2/re2.h>
@@ -23,6 +26,7 @@ NamePattern::NamePattern(std::string text, std::shared_ptr<const re2::RE2> regex
     : text_(std::move(text)), regex_(std::move(regex)) {}
 
 absl::StatusOr<NamePattern> NamePattern::Parse(std::string_view regex, std::string_view where) {
+  // Before RE2 sees it: its own message would quote the bytes.
   if (!IsUtf8(regex)) return Fail(kPatternNotUtf8, "", where, regex);
   re2::RE2::Options options;
   options.set_log_errors(false);
@@ -35,6 +39,7 @@ absl::StatusOr<NamePattern> NamePattern::Parse(std::string_view regex, std::stri
 }
 
 bool NamePattern::Matches(std::string_view name) const {
+  // No groups are asked for (0), which lets RE2 stop at the first match it finds.
   return regex_->Match(PieceOf(name), 0, name.size(), re2::RE2::UNANCHORED, nullptr, 0);
 }
 

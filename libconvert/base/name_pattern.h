@@ -8,8 +8,9 @@
 #include "absl/status/statusor.h"
 
 namespace re2 {
+// Declared, not included: this header is used by wings that need not see RE2.
 class RE2;
-}
+}  // namespace re2
 
 namespace q4 {
 
@@ -19,17 +20,21 @@ namespace q4 {
 class NamePattern {
  public:
   // `where` names the origin for the error message, e.g. "--exclude" or "rule 3". An expression that does not
-  // compile is a usage error.
+  // compile is a usage error. kBadPattern with RE2's reason, also for an expression that would need more than 1 MiB
+  // compiled; kPatternNotUtf8.
   static absl::StatusOr<NamePattern> Parse(std::string_view regex, std::string_view where);
 
+  // Whether the expression is found in `name`, UTF-8.
   bool Matches(std::string_view name) const;
 
+  // The expression as the user wrote it, for messages and provenance.
   const std::string& text() const { return text_; }
 
  private:
   NamePattern(std::string text, std::shared_ptr<const re2::RE2> regex);
 
   std::string text_;
+  // Shared by copies: compiling is what costs.
   std::shared_ptr<const re2::RE2> regex_;
 };
 

@@ -1,4 +1,5 @@
-// Rules of name patterns, the regular expressions that select tensors.
+// Rules of name patterns, the regular expressions that select tensors (name_pattern.h). Both are usage errors, exit
+// code 1, wherever the pattern stands: on the command line, in a recipe or in a gate.
 #pragma once
 
 #include "formats/base/status.h"

@@ -1,4 +1,5 @@
-// How far a long operation has come, and how its caller stops it.
+// How far a long operation has come, and how its caller stops it. Handed to the long operations (convert, verify,
+// export, load) with their options; libraries print nothing themselves.
 #pragma once
 
 #include <atomic>
@@ -8,9 +9,11 @@
 
 namespace q4 {
 
+// Where an operation stands at the moment of the call.
 struct Progress {
   std::uint64_t done_bytes = 0;  // of source bytes read and finished with
   std::uint64_t total_bytes = 0;
+  // Tensors finished, all their parts written or checked.
   std::uint64_t done_tensors = 0;
   std::uint64_t total_tensors = 0;
   std::string_view tensor;  // the one worked on; valid during the call only

@@ -1,4 +1,5 @@
-// What can end any run.
+// What can end any run, whatever it does. Reported where std::bad_alloc is caught, and where a device has no more
+// memory.
 #pragma once
 
 #include "formats/base/status.h"

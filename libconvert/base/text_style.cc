@@ -1,3 +1,5 @@
+// UTF-8 is counted by its leading bytes: every byte but a continuation byte (10xxxxxx) begins a character. That is
+// enough for text which Printable() has made harmless.
 #include "libconvert/base/text_style.h"
 
 #include <algorithm>
@@ -11,6 +13,7 @@ bool IsContinuation(char c) { return (static_cast<unsigned char>(c) & 0xC0) == 0
 
 // The byte at which the character number `index` begins.
 std::size_t ByteOfCharacter(std::string_view text, std::size_t index) {
+  // A stray continuation byte at the front belongs to no character and is passed over.
   std::size_t at = 0;
   while (at < text.size() && (index > 0 || IsContinuation(text[at]))) {
     if (!IsContinuation(text[at])) --index;
@@ -20,6 +23,7 @@ std::size_t ByteOfCharacter(std::string_view text, std::size_t index) {
   return at;
 }
 
+// SGR sequences of the first eight colours, which every terminal has and which follow its theme.
 std::string_view EscapeOf(Tone tone) {
   switch (tone) {
     case Tone::kHeading:
@@ -40,6 +44,7 @@ std::string_view EscapeOf(Tone tone) {
 
 }  // namespace
 
+// Each text is closed by a reset of its own, so that colours never nest or leak into the next line.
 std::string Paint(const TextStyle& style, Tone tone, std::string_view text) {
   if (!style.color || text.empty()) return std::string(text);
   return std::string(EscapeOf(tone)) + std::string(text) + "\x1b[0m";
@@ -51,6 +56,7 @@ std::size_t DisplayWidth(std::string_view text) {
 
 std::string ShortenMiddle(std::string_view text, std::size_t columns) {
   constexpr std::string_view kGap = "...";
+  // "..." and a few characters on either side: shorter would name nothing.
   columns = std::max<std::size_t>(columns, 8);
   const std::size_t width = DisplayWidth(text);
   if (width <= columns) return std::string(text);
@@ -61,6 +67,7 @@ std::string ShortenMiddle(std::string_view text, std::size_t columns) {
 }
 
 std::string BarText(const TextStyle& style, double fraction, std::size_t columns) {
+  // Length in columns, a fraction included.
   const double length = std::clamp(fraction, 0.0, 1.0) * static_cast<double>(columns);
   if (!style.unicode) return std::string(static_cast<std::size_t>(std::lround(length)), '#');
   // Eighths of a block, from the left.

@@ -1,4 +1,5 @@
-// Pieces of the plain-text reports: numbers, fields and aligned tables. Pure; nothing is escaped here.
+// Pieces of the plain-text reports: numbers, fields and aligned tables. Pure; nothing is escaped here: names go through
+// Printable() before.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +11,7 @@
 
 namespace q4 {
 
-// 10616832 -> "10,616,832", whatever the locale.
+// 10616832 -> "10,616,832", whatever the locale. For people; JSON has plain numbers.
 std::string Grouped(std::uint64_t number);
 
 // For Printable(): a name is shown whole, each of its 4096 bytes escaped at worst.
@@ -25,7 +26,8 @@ std::string Percent(std::uint64_t part, std::uint64_t whole);
 // "1 file", "3 files", "2 of 3 files".
 std::string ShardsText(std::size_t present, std::uint32_t count);
 
-// A line of a report: its name in a column of its own, then the value.
+// A line of a report: its name in a column of its own, then the value. Two spaces, the name padded to 12 columns, the
+// value, a line feed.
 std::string Field(std::string_view name, const std::string& value);
 
 // Columns as wide as their widest cell; numbers to the right.
@@ -34,10 +36,13 @@ class Table {
   // A heading that begins with '<' is left-aligned; one that then begins with '~' holds names, which may be shortened
   // so that the table fits a terminal.
   explicit Table(std::vector<std::string> headings);
+  // A cell for each heading.
   void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  // All rows, the headings first, two spaces before each column and none at the end of a line; each line ends in '\n'.
   std::string Text(const TextStyle& style = {}) const;
 
  private:
+  // By column; then the column that may be shortened, and all rows, the headings being the first.
   std::vector<bool> left_;
   std::size_t names_ = static_cast<std::size_t>(-1);  // the column that may be shortened
   std::vector<std::vector<std::string>> rows_;

@@ -1,3 +1,5 @@
+// One mutex, one queue, two conditions: `wake_` tells workers of work or of the end, `idle_` tells Wait that there is
+// none left. Tasks are large (a slab, a chunk), so a single lock will do.
 #include "libconvert/base/thread_pool.h"
 
 #include <algorithm>
@@ -27,12 +29,14 @@ void ThreadPool::Stop() {
     stopping_ = true;
   }
   wake_.notify_all();
+  // A thread leaves only when the queue is empty, so everything that was submitted has run.
   for (std::thread& thread : threads_) thread.join();
 }
 
 void ThreadPool::Submit(std::uint64_t order, std::function<void()> work) {
   {
     std::lock_guard lock(mutex_);
+    // The sequence number keeps tasks of equal order in the order of submission.
     tasks_.push({order, submitted_++, std::move(work)});
   }
   wake_.notify_one();
@@ -51,6 +55,7 @@ void ThreadPool::Loop() {
   std::unique_lock lock(mutex_);
   for (;;) {
     wake_.wait(lock, [this] { return stopping_ || !tasks_.empty(); });
+    // Woken to stop, and nothing left to do.
     if (tasks_.empty()) return;
     // priority_queue::top() is const; the element is removed right away, so moving from it is safe.
     std::function<void()> work = std::move(const_cast<Task&>(tasks_.top()).work);
