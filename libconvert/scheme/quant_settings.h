@@ -1,4 +1,6 @@
-// How one tensor is quantized.
+// How one tensor is quantized: its format (scheme, block size, nested scales), which readers need, and its encoder,
+// which only chooses codes and scales. The policy fills one in for each tensor (policy.h), the plan turns it into a
+// tensor of the container.
 #pragma once
 
 #include "formats/q4/container.h"
@@ -10,11 +12,13 @@ namespace q4 {
 // and not built must be refused, or the file would name an encoder that did not choose its codes.
 inline bool IsBuiltEncoder(Q4Encoder encoder) { return encoder == Q4Encoder::kAbsmax; }
 
-// The defaults are those of --type, --block-size, --double-quant and --encoder.
+// The block size is one of 32, 64, ... 4096 (numerics Q1.3). The defaults are those of --type, --block-size,
+// --double-quant and --encoder.
 struct QuantSettings : QuantFormat {
   QuantSettings() : QuantSettings({Q4Scheme::kNf4, 64, true}, Q4Encoder::kAbsmax) {}
   QuantSettings(const QuantFormat& format, Q4Encoder chosen) : QuantFormat(format), encoder(chosen) {}
 
+  // Never kNone here: that stands for a tensor that is not quantized.
   Q4Encoder encoder;
   bool operator==(const QuantSettings&) const = default;
 };

@@ -1,3 +1,5 @@
+// The table of schemes and ways to find a row. Names come from the table of layouts (Q4SchemeName), so that a scheme is
+// spelt in one place.
 #include "libconvert/scheme/scheme.h"
 
 #include <algorithm>
@@ -10,6 +12,7 @@ namespace {
 std::uint8_t MirrorNf4(std::uint8_t code) { return static_cast<std::uint8_t>(15 - code); }
 std::uint8_t MirrorFp4(std::uint8_t code) { return code ^ 8; }
 
+// The order is that of Q4Scheme, without kRaw.
 constexpr std::array<Scheme, 2> kSchemes = {{
     {Q4Scheme::kNf4, CodeBook::kNf4, "NF4", MirrorNf4},
     {Q4Scheme::kFp4, CodeBook::kFp4, "FP4", MirrorFp4},
@@ -30,6 +33,7 @@ std::uint8_t Scheme::highest_code() const {
 std::span<const Scheme> Schemes() { return kSchemes; }
 
 const Scheme& SchemeOf(Q4Scheme scheme) {
+  // Not found would be a caller's fault (REQUIRES): readers refuse unknown schemes before a tensor exists.
   return *std::find_if(kSchemes.begin(), kSchemes.end(), [scheme](const Scheme& row) { return row.id == scheme; });
 }
 
@@ -50,9 +54,11 @@ std::vector<std::string> SchemeNames() {
   return names;
 }
 
+// Made of the table, so that messages name a new scheme without being told of it.
 std::string SchemeNamesText() {
   std::string text;
   for (const Scheme& scheme : kSchemes) {
+    // Commas between, "or" before the last one.
     if (!text.empty()) text += &scheme == &kSchemes.back() ? " or " : ", ";
     text.append("\"").append(scheme.name()).append("\"");
   }

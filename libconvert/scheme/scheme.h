@@ -1,5 +1,9 @@
 // The schemes as what they compute: a row each, which joins the layout in a container with the kernels. Nothing else
 // knows both.
+//
+// formats/q4/scheme_layout.h has the same schemes as what they are in a file: numbers, names, zero codes. A new scheme
+// is a row there, a code book in the kernels, and a row in scheme.cc. Everything here is constant; pointers and
+// references stay valid for ever.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +18,7 @@
 namespace q4 {
 
 struct Scheme {
+  // Its number in a container.
   Q4Scheme id;
   CodeBook book;                              // what the kernels call it
   std::string_view title;                     // "NF4", for people
@@ -23,11 +28,12 @@ struct Scheme {
   // Values by code: an element is its code's value times the decoded scale of its block (numerics Q6.1).
   std::span<const float, 16> code_values() const { return CodeValues(book); }
   // The codes of the smallest and the largest value, of which absmax gives one to the largest element of each block.
+  // Computed by looking through the code book, 16 comparisons.
   std::uint8_t lowest_code() const;
   std::uint8_t highest_code() const;
 };
 
-// In the order of their numbers in a container. All that can be quantized to; kRaw is none.
+// In the order of their numbers in a container. All that can be quantized to; kRaw is none. At present NF4 and FP4.
 std::span<const Scheme> Schemes();
 
 // REQUIRES: format.quantized(), and that it was read by a reader of ours, which accepts known schemes only.

@@ -1,4 +1,9 @@
 // One slab of a tensor through the kernels: the step that all backends share and that work is cut into.
+//
+// A slab goes through in tiles: each is quantized and judged while its elements are still in a core's cache. Slabs and
+// tiles are cut at multiples of 256 blocks, so every tile has whole SUM256 groups of its own and the statistics do not
+// depend on the cut (numerics Q7.5). The CPU engine calls these functions; the CUDA engine gives whole slabs to its
+// kernels and yields the same SlabStatistics.
 #pragma once
 
 #include <cstdint>
@@ -17,19 +22,22 @@ inline constexpr std::uint64_t kSlabElems = kQ4ChunkElems;
 
 // Elements of a tile, what the kernels are given at once: it stays in the cache between quantizing and taking
 // statistics. A whole number of SUM256 groups, several where blocks are small, because each call searches its maxima
-// anew.
+// anew. 2^16 elements or, where a group is larger, one group: at most 2^20. `block_size` as in IsBlockSize.
 std::uint64_t TileElems(std::uint32_t block_size);
 
-// Statistics of a slab, tile by tile, ready to be added in order.
+// Statistics of a slab, tile by tile, ready to be added in order. Adding up: model/stats.h.
 struct SlabStatistics {
+  // Indices in each count from the tile's first element or block, not the slab's.
   std::vector<SlabStats> tiles;
   std::vector<GroupSums> groups;  // of all tiles, one after the other
 };
 
 // What the kernels need to know of a slab.
 struct SlabShape : QuantFormat {
+  // Of the source's elements, and how many of them the slab has.
   FloatType type = FloatType::kF32;
   std::uint64_t elems = 0;
+  // What the kernels call the scheme.
   CodeBook book() const { return CodeBookOf(*this); }
 };
 // REQUIRES: the tensor is to be quantized.
@@ -37,11 +45,15 @@ SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems);
 
 // Quantizes the elements at `x` and takes their error statistics, in tiles that stay in the cache:
 // codes[PackedBytes(elems)], scales[BlockCount(elems)] (the undecoded ones). With `decoded` scales, statistics are
-// taken with those. Returns kAllFinite or the index of the first non-finite element.
+// taken with those. Returns kAllFinite or the index of the first non-finite element. `x`, `codes` and `scales` belong
+// to the caller and may have the alignment of their types; `decoded`, or null, has as many items as `scales`. The index
+// counts from the slab's first element; on failure the outputs are unspecified. Runs on the calling thread, which must
+// have the canonical float environment; does not allocate but for the statistics, whose vectors it resizes.
 std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
                            std::uint8_t* codes, float* scales, const float* decoded, SlabStatistics* statistics);
 
-// The statistics alone, of elements that were quantized before.
+// The statistics alone, of elements that were quantized before. Used for nested scales, whose decoded values are known
+// only after the tensor's last slab was quantized (numerics Q5.1).
 void TakeSlabStatistics(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
                         const std::uint8_t* codes, const float* decoded, SlabStatistics* statistics);
 
