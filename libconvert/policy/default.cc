@@ -42,6 +42,8 @@ std::string_view MoeModuleOf(std::string_view expert_weight) {
   return at == std::string_view::npos ? ParentOf(ModuleOf(expert_weight)) : expert_weight.substr(0, at);
 }
 
+// Any depth, because composite models have a model_type for each part (text_config, vision_config, ...). ParseJson has
+// bounded the nesting, hence this recursion.
 void CollectModelTypes(const Json& json, std::vector<std::string>& names) {
   if (!json.is_structured()) return;
   for (const auto& [key, value] : json.items()) {
@@ -54,6 +56,7 @@ void CollectModelTypes(const Json& json, std::vector<std::string>& names) {
 
 std::string_view ModuleOf(std::string_view tensor) {
   constexpr std::string_view kSuffix = ".weight";
+  // A tensor called "weight" belongs to the model itself.
   if (tensor == kSuffix.substr(1)) return {};
   if (tensor.ends_with(kSuffix)) tensor.remove_suffix(kSuffix.size());
   return tensor;
@@ -90,12 +93,15 @@ DefaultPolicy::DefaultPolicy(const std::vector<TensorInfo>& tensors, const std::
   }
 }
 
+// Steps 1 to 8 of docs/policy.md in their order: the first that applies decides, so exceptions stand before what they
+// are exceptions from.
 DefaultVerdict DefaultPolicy::Decide(const TensorInfo& tensor) const {
   const std::string_view module = ModuleOf(tensor.name);
   for (const PolicyRule* rule : model_rules_) {
     if (MatchesModule(rule->modules, module)) return {rule->quantize, rule->reason};
   }
   if (IsExpertWeight(tensor)) return {true, kExpertWeight};
+  // ModuleOf took nothing away: the name does not end in ".weight".
   if (module.size() == tensor.name.size()) return {false, "not a layer's weight"};
   if (tensor.shape.size() != 2) return {false, "not a 2-D weight"};
   if (IsRouter(module)) return {false, "router"};

@@ -1,4 +1,5 @@
-// The default policy of one checkpoint, before recipes and patterns.
+// The default policy of one checkpoint, before recipes and patterns: docs/policy.md, "The rule", as code. Used by
+// policy.h; the names behind it are tables in rules.h.
 #pragma once
 
 #include <string>
@@ -12,35 +13,43 @@
 
 namespace q4 {
 
-// "a.b.weight" -> "a.b", "weight" -> "". Names that do not end in ".weight" are returned as they are.
+// "a.b.weight" -> "a.b", "weight" -> "". Names that do not end in ".weight" are returned as they are. A view into
+// `tensor`.
 std::string_view ModuleOf(std::string_view tensor);
 
 // What config.json says about the kind of model: every model_type in it, at any depth, and every entry of
-// "architectures". "" gives none. Fails when the text is not JSON.
+// "architectures". "" gives none. Fails when the text is not JSON. Both kinds of names go into one list, model types
+// first, since a rule may be about either. Values that are not strings are passed over. Fails with the issue of
+// ParseJson (exit code 3), also for nesting beyond the limit for config.json.
 absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json);
 
-// The entries of ModelRules() that apply to a model, in order.
+// The entries of ModelRules() that apply to a model, in order. Pointers into the static table.
 std::vector<const PolicyRule*> RulesFor(const std::vector<std::string>& model_names);
 
+// What the default says of one tensor, and why: one of the reasons of docs/policy.md.
 struct DefaultVerdict {
   bool quantize = false;
   std::string_view reason;  // static text
 };
 
-// Looks at names, shapes and neighbours; not at dtypes. Immutable after construction.
+// Looks at names, shapes and neighbours; not at dtypes. Immutable after construction. Keeps copies of all names,
+// because routers and attention outputs are known by the tensors beside them. Thread-safe.
 class DefaultPolicy {
  public:
+  // `tensors`: all of the checkpoint, in any order. `model_names`: what ModelKinds() gave.
   DefaultPolicy(const std::vector<TensorInfo>& tensors, const std::vector<std::string>& model_names);
 
   // REQUIRES: `tensor` is one of those given to the constructor.
   DefaultVerdict Decide(const TensorInfo& tensor) const;
 
  private:
+  // Steps 4, 5 and 6 of the rule.
   bool IsRouter(std::string_view module) const;
   bool IsMultiheadAttentionOutput(std::string_view module) const;
   bool IsLastModule(std::string_view module) const;
 
   std::vector<const PolicyRule*> model_rules_;
+  // Of all tensors.
   std::unordered_set<std::string> names_;
   std::unordered_set<std::string> moe_modules_;  // modules that hold experts, where routers stand
 };

@@ -1,5 +1,8 @@
-// For each tensor: the default policy, then the recipe, then the command line's patterns; what cannot be quantized
-// is kept whatever they say.
+// For each tensor: the default policy, then the recipe, then the command line's patterns; what cannot be quantized is
+// kept whatever they say. Each step overwrites what it has an opinion on, so the later one wins, and the reason is
+// always that of the step that decided.
+//
+// The second half of the file answers the opposite question, for exporters: which modules must a loader leave alone.
 #include "libconvert/policy/policy.h"
 
 #include <fmt/format.h>
@@ -39,6 +42,8 @@ void Apply(const Recipe& recipe, std::string_view name, Decision& decision) {
   for (std::size_t i = 0; i < recipe.rules.size(); ++i) {
     const RecipeRule& rule = recipe.rules[i];
     if (!rule.match.Matches(name)) continue;
+    // Settings and the choice to quantize are independent: a rule without "keep" changes how, not whether, and leaves
+    // the reason.
     if (rule.scheme) decision.settings.scheme = *rule.scheme;
     if (rule.block_size) decision.settings.block_size = *rule.block_size;
     if (rule.double_quant) decision.settings.nested = *rule.double_quant;
@@ -51,6 +56,7 @@ void Apply(const Recipe& recipe, std::string_view name, Decision& decision) {
 }
 
 void Apply(const std::vector<CompiledPattern>& patterns, std::string_view name, Decision& decision) {
+  // From the back: the last one on the command line wins.
   const auto last = std::find_if(patterns.rbegin(), patterns.rend(),
                                  [name](const CompiledPattern& rule) { return rule.pattern.Matches(name); });
   if (last == patterns.rend()) return;
@@ -66,7 +72,9 @@ std::string WhyImpossible(const TensorInfo& tensor) {
   return "";
 }
 
-// The quantized modules, asked whether an entry of a skip list would catch one of them.
+// The quantized modules, asked whether an entry of a skip list would catch one of them. A loader takes an entry for a
+// prefix of dotted names and for a suffix of any name, so a module catches another one that begins with "module." or
+// ends in "module". Both are looked up in sorted sets, a name and its reverse.
 class SkipSet {
  public:
   SkipSet(const std::vector<TensorInfo>& tensors, const std::vector<bool>& quantized) {
@@ -86,6 +94,7 @@ class SkipSet {
   }
 
  private:
+  // The first name not below the prefix has it, if any has.
   static bool HasPrefix(const std::set<std::string>& names, const std::string& prefix) {
     const auto found = names.lower_bound(prefix);
     return found != names.end() && found->starts_with(prefix);
@@ -104,6 +113,7 @@ std::vector<std::string> TiedHeads(const std::set<std::string_view>& modules, co
   if (std::any_of(modules.begin(), modules.end(), is_prediction)) heads.push_back("cls.predictions.decoder");
   if (const auto names = ModelKinds(config_json); names.ok()) {
     for (const PolicyRule* rule : RulesFor(*names)) {
+      // A rule's item names one module for certain only if it is a single one, anchored at the root.
       const bool is_root_name = rule->modules.starts_with('^') && rule->modules.find(' ') == std::string_view::npos;
       if (rule->reason == kOutputHead && is_root_name) heads.emplace_back(rule->modules.substr(1));
     }
@@ -115,6 +125,7 @@ std::vector<std::string> TiedHeads(const std::set<std::string_view>& modules, co
 
 absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<TensorInfo>& tensors,
                                                     const std::string& config_json, const PolicyOptions& options) {
+  // What can fail comes first: a broken config.json, then a broken pattern, before anything is decided.
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> model_names, ModelKinds(config_json));
   Q4_ASSIGN_OR_RETURN(const std::vector<CompiledPattern> patterns, Compile(options.patterns));
   const DefaultPolicy policy(tensors, model_names);
@@ -129,6 +140,7 @@ absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<TensorInfo
     decision.reason = verdict.reason;
     if (options.recipe) Apply(*options.recipe, tensor.name, decision);
     Apply(patterns, tensor.name, decision);
+    // Last, so that no rule can ask for what the kernels cannot do.
     if (std::string why = WhyImpossible(tensor); !why.empty()) {
       decision.quantize = false;
       decision.reason = std::move(why);
@@ -146,6 +158,7 @@ std::vector<std::string> ModulesToSkip(const std::vector<TensorInfo>& tensors, c
   std::set<std::string_view> modules;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const std::string_view module = ModuleOf(tensors[i].name);
+    // Loaders replace modules that have a two-dimensional weight, and no others.
     if (module.size() == tensors[i].name.size() || tensors[i].shape.size() != 2) continue;
     modules.insert(module);
     if (!quantized[i]) add(module);

@@ -2,7 +2,7 @@
 //
 // The default is what transformers would quantize with load_in_4bit for the same architecture, decided without the
 // model's code: from config.json, tensor names, shapes and dtypes. docs/policy.md has the rule in words, its
-// deviations and the table checked against transformers; policy_rules.cc has the names.
+// deviations and the table checked against transformers; rules.cc has the names.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,6 @@
-// Rules of the policy: recipes and the configuration that it reads.
+// Rules of the policy: what can be wrong with a recipe (400x, exit code 3: the file is not a valid recipe) or with what
+// one asks for (5901, exit code 5: valid, but not in this version). A config.json that is no JSON is reported by
+// ParseJson.
 #pragma once
 
 #include "formats/base/status.h"
@@ -8,7 +10,9 @@ namespace q4 {
 inline constexpr Issue kRecipeShape{4001, ExitCode::kInvalidInput,
                                     "a recipe is {\"rules\": [{\"match\": \"...\", ...}, ...]}"};
 inline constexpr Issue kRecipeUnknownKey{4002, ExitCode::kInvalidInput, "unknown key in a recipe"};
+// A known key with a value of the wrong type or out of range.
 inline constexpr Issue kRecipeValue{4003, ExitCode::kInvalidInput, "value not allowed in a recipe"};
+// Only "match": the rule would select tensors and do nothing.
 inline constexpr Issue kRecipeEmptyRule{4004, ExitCode::kInvalidInput, "a recipe's rule changes nothing"};
 inline constexpr Issue kEncoderNotBuilt{5901, ExitCode::kUnsupported,
                                         "encoder mse is specified (docs/numerics.md Q9) but not part of this version"};

@@ -1,4 +1,9 @@
-// Strict on purpose: a misspelt key in a recipe would silently ship a model that is not the one that was asked for.
+// Strict on purpose: a misspelt key in a recipe would silently ship a model that is not the one that was asked for. So
+// every key must be known, every value of the right type and range, and every rule must change something; the first
+// fault is reported with its rule and key.
+//
+// Reading: one function per type of value, and ParseRecipeRule, which knows the keys. Writing: RecipeText, the
+// canonical form for the provenance.
 #include "libconvert/policy/recipe.h"
 
 #include <fmt/format.h>
@@ -12,9 +17,10 @@
 namespace q4 {
 namespace {
 
+// A deeper document cannot be a recipe, so the parser may stop there.
 constexpr int kRecipeJsonDepth = 3;  // document, "rules", rule
 
-// One rule of the file, and how to name it in an error.
+// One rule of the file, and how to name it in an error. Views into the document that ParseRecipe holds.
 struct RecipeRuleSource {
   const Json& json;
   const std::string& file;
@@ -25,6 +31,7 @@ struct RecipeRuleSource {
   }
 };
 
+// The Read functions take the value of `key`, which is there, into `out`, or fail with kRecipeValue.
 absl::Status ReadBool(const RecipeRuleSource& rule, const std::string& key, std::optional<bool>& out) {
   if (!rule.json.at(key).is_boolean()) return rule.Wrong(key, "true or false");
   out = rule.json.at(key).get<bool>();
@@ -33,6 +40,7 @@ absl::Status ReadBool(const RecipeRuleSource& rule, const std::string& key, std:
 
 absl::Status ReadBlockSize(const RecipeRuleSource& rule, const std::string& key, std::optional<std::uint32_t>& out) {
   const Json& value = rule.json.at(key);
+  // 64.0 is refused as -64 is: a block size is written as an integer.
   if (!value.is_number_unsigned() || !IsBlockSize(value.get<std::uint64_t>())) {
     return rule.Wrong(key, "a power of two from 32 to 4096");
   }
@@ -40,6 +48,7 @@ absl::Status ReadBlockSize(const RecipeRuleSource& rule, const std::string& key,
   return absl::OkStatus();
 }
 
+// "type" in the file, as on the command line; the table of schemes knows the names.
 absl::Status ReadScheme(const RecipeRuleSource& rule, const std::string& key, std::optional<Q4Scheme>& out) {
   const Json& json = rule.json.at(key);
   const Scheme* scheme = json.is_string() ? FindScheme(json.get_ref<const std::string&>()) : nullptr;
@@ -77,6 +86,7 @@ absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
     } else if (key == "encoder") {
       Q4_RETURN_IF_ERROR(
           ReadWord<Q4Encoder>(text, key, {"absmax", Q4Encoder::kAbsmax}, {"mse", Q4Encoder::kMse}, rule.encoder));
+      // Refused here and not when a tensor matches: the same recipe must not work for one model and fail for the next.
       if (!IsBuiltEncoder(*rule.encoder)) return Fail(kEncoderNotBuilt, text.file, text.where + ", encoder");
     } else if (key == "keep") {
       Q4_RETURN_IF_ERROR(ReadBool(text, key, rule.keep));
@@ -84,6 +94,7 @@ absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
       return Fail(kRecipeUnknownKey, text.file, text.where, key);
     }
   }
+  // After the keys, so that an unknown key is reported as such.
   if (text.json.size() == 1) return Fail(kRecipeEmptyRule, text.file, text.where);
   return rule;
 }
@@ -95,6 +106,7 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& fil
   if (!document.is_object() || !document.contains("rules") || !document.at("rules").is_array()) {
     return Fail(kRecipeShape, file, "");
   }
+  // Beside "rules" nothing is allowed: a setting at the top would look effective and be ignored.
   for (const auto& [key, value] : document.items()) {
     if (key != "rules") return Fail(kRecipeUnknownKey, file, "", key);
   }

@@ -20,6 +20,7 @@ namespace q4 {
 
 // One rule. What a rule leaves out stays as the rules before it, or the defaults, have it.
 struct RecipeRule {
+  // Over tensor names; always there.
   NamePattern match;
   std::optional<Q4Scheme> scheme;           // "type": "nf4", "fp4"
   std::optional<std::uint32_t> block_size;  // 32, 64, ... 4096
@@ -28,7 +29,8 @@ struct RecipeRule {
   std::optional<bool> keep;          // true: do not quantize; false: quantize, whatever the default says
 };
 
-// Rules are applied in order, field by field: for each field the last rule that matches and has it wins.
+// Rules are applied in order, field by field: for each field the last rule that matches and has it wins. Each rule has
+// at least one field besides `match`. A recipe without rules is allowed and changes nothing.
 struct Recipe {
   std::vector<RecipeRule> rules;
 };

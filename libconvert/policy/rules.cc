@@ -8,6 +8,7 @@
 namespace q4 {
 namespace {
 
+// The reasons, each spelt once. kOutputHead is in the header.
 constexpr std::string_view kEmbedding = "embedding";
 constexpr std::string_view kTied = "shared with another module";
 constexpr std::string_view kLast = "last module of the model";
@@ -18,6 +19,8 @@ constexpr std::string_view kRouter = "router";
 constexpr std::string_view kParameter = "parameter that is no layer";
 constexpr std::string_view kLinear = "linear weight";
 
+// Groups by cause, and within a group by model. The comment over a group says what in transformers makes the
+// difference.
 constexpr PolicyRule kModelRules[] = {
     // GPT-2's Conv1D stores [in, out]; transformers transposes before it quantizes, q4 stores tensors as they are.
     {"gpt2 openai-gpt imagegpt decision_transformer", "c_attn c_proj c_fc q_attn", false, kConv1d},
@@ -129,6 +132,7 @@ constexpr PolicyRule kModelRules[] = {
      true, kLinear},
 };
 
+// Order matters: projections have "embed" in their names as embeddings do, and heads may contain "decoder".
 constexpr PolicyRule kGeneralRules[] = {
     // Before the embeddings: projections to and from them.
     {"",
@@ -151,6 +155,7 @@ bool MatchesPart(std::string_view pattern, std::string_view part) {
   if (pattern == "#") {
     return !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
   }
+  // `star` is the last '*' passed, `resume` where in the part its match ends so far.
   std::size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
   while (t < part.size()) {
     if (p < pattern.size() && pattern[p] == '*') {
@@ -166,6 +171,7 @@ bool MatchesPart(std::string_view pattern, std::string_view part) {
       return false;
     }
   }
+  // What is left of the pattern must match nothing.
   return pattern.find_first_not_of('*', p) == std::string_view::npos;
 }
 
@@ -189,11 +195,13 @@ class PartsFromEnd {
 };
 
 // Whether the parts of `pattern`, from the end, match those of `name`. What `name` has in front of them is allowed
-// unless `whole`. A pattern has at most one "**".
+// unless `whole`. A pattern has at most one "**". From the end, because an item says how a name ends. Both arguments
+// are copies, a few words each, so a failed try leaves nothing behind.
 bool MatchesParts(PartsFromEnd pattern, PartsFromEnd name, bool whole) {
   while (!pattern.empty()) {
     const std::string_view part = pattern.Take();
     if (part == "**") {
+      // "**" takes one part more of the name until the rest of the pattern matches.
       while (!MatchesParts(pattern, name, whole)) {
         if (name.empty()) return false;
         name.Take();
@@ -215,6 +223,7 @@ template <typename Predicate>
 bool AnyItem(std::string_view list, Predicate matches) {
   while (!list.empty()) {
     const std::size_t space = list.find(' ');
+    // substr takes the rest of the list when there is no space (npos).
     if (matches(list.substr(0, space))) return true;
     list.remove_prefix(space == std::string_view::npos ? list.size() : space + 1);
   }

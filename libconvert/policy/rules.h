@@ -1,4 +1,5 @@
-// The names behind the default policy: two tables, read from top to bottom, first match wins.
+// The names behind the default policy: two tables, read from top to bottom, first match wins. They are data, so that a
+// reader can hold them against transformers' classes; default.cc says when each is asked.
 #pragma once
 
 #include <span>
@@ -20,6 +21,7 @@ struct PolicyRule {
   // Module names, i.e. tensor names without ".weight". An item matches a whole name or what follows a dot in it;
   // "^item" matches whole names only.
   std::string_view modules;
+  // The verdict, and its reason for people (docs/policy.md lists them).
   bool quantize;
   std::string_view reason;
 };
