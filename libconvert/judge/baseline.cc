@@ -1,3 +1,6 @@
+// Reading is lenient where gates are strict: a report of another version may have more fields, so only the few that are
+// needed are looked for, and whatever lacks them is no baseline (kNoBaseline).
+// Judging is by subject: the NMSE of each one is looked up in a map of the new report.
 #include "libconvert/judge/baseline.h"
 
 #include <algorithm>
@@ -16,7 +19,8 @@ namespace {
 
 using Scope = GateVerdict::Scope;
 
-// The report, whose provenance is a member of any depth that a container may have.
+// The report, whose provenance is a member of any depth that a container may have. A report of a model has a few KiB
+// for each tensor; the limit keeps a wrong file from filling memory.
 constexpr std::uint64_t kReportBytes = std::uint64_t{64} << 20;
 constexpr int kReportJsonDepth = limits::kConfigJsonDepth + 1;
 
@@ -24,12 +28,14 @@ bool IsText(const Json* json, std::string_view text) {
   return json != nullptr && json->is_string() && json->get_ref<const std::string&>() == text;
 }
 
+// JSON has no infinity: it is null there, and demands nothing.
 std::optional<double> NmseOf(const Json& stats) {
   const Json* nmse = FindMember(stats, "nmse");
   return nmse != nullptr && nmse->is_number() ? std::optional(nmse->get<double>()) : std::nullopt;
 }
 
-// A list of objects with names. False if it is anything else.
+// A list of objects with names. False if it is anything else. `add` may have been called for earlier items when it is
+// false: the caller gives up the whole baseline then.
 template <typename Add>
 bool ForEachNamed(const Json* list, const Add& add) {
   if (list == nullptr || !list->is_array()) return false;
@@ -46,10 +52,13 @@ std::map<std::pair<Scope, std::string>, double> NmseBySubject(const VerifyReport
   constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
   std::map<std::pair<Scope, std::string>, double> nmse;
   for (const VerifyTensor& tensor : report.tensors) {
+    // An unquantized tensor has no error. So a baseline of 0, of a tensor that was unquantized, breaks when it no
+    // longer is.
     double value = 0;
     if (tensor.quantized()) value = tensor.has_stats ? Derive(tensor.stats).nmse : kNone;
     nmse[{Scope::kTensor, tensor.name}] = value;
   }
+  // Groups exist only where tensors have statistics, so there is always something to derive from.
   for (const VerifyGroup& group : report.groups) {
     const Scope scope = group.kind == VerifyGroup::Kind::kLayer ? Scope::kLayer : Scope::kRole;
     nmse[{scope, group.name}] = Derive(group.stats.total).nmse;
@@ -58,6 +67,7 @@ std::map<std::pair<Scope, std::string>, double> NmseBySubject(const VerifyReport
   return nmse;
 }
 
+// As Subject::Place of gate_judge.cc.
 std::string PlaceOf(const BaselineEntry& entry) {
   switch (entry.scope) {
     case Scope::kTensor:
@@ -77,7 +87,9 @@ std::string PlaceOf(const BaselineEntry& entry) {
 absl::StatusOr<Baseline> ParseBaseline(std::string_view json, const std::string& path, double slack) {
   Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(json, path, kReportJsonDepth));
   Baseline baseline{path, {}, slack};
+  // `is_report` ends up false at the first thing that a report cannot have; later steps then do nothing.
   bool is_report = IsText(FindMember(document, "document"), "q4verify-report");
+  // A baseline without any would pass everything, so it is none.
   bool has_nmse = false;
   const auto add = [&](Scope scope, const std::string& name, std::optional<double> nmse) {
     has_nmse = has_nmse || nmse;
@@ -86,6 +98,7 @@ absl::StatusOr<Baseline> ParseBaseline(std::string_view json, const std::string&
   is_report =
       is_report && ForEachNamed(FindMember(document, "tensors"), [&](const Json& tensor, const std::string& name) {
         const Json* stats = FindMember(tensor, "stats");
+        // Statistics, or unquantized and so without error, or quantized without statistics.
         if (stats != nullptr && stats->is_object()) {
           add(Scope::kTensor, name, NmseOf(*stats));
         } else if (IsText(FindMember(tensor, "scheme"), "raw")) {
@@ -94,6 +107,7 @@ absl::StatusOr<Baseline> ParseBaseline(std::string_view json, const std::string&
           baseline.entries.push_back({Scope::kTensor, name, std::nullopt});
         }
       });
+  // Reports from before groups existed lack the list; then only tensors and the model are judged.
   if (const Json* groups = FindMember(document, "groups"); is_report && groups != nullptr) {
     is_report = ForEachNamed(groups, [&](const Json& group, const std::string& name) {
       const Json* stats = FindMember(group, "stats");
@@ -118,17 +132,20 @@ void JudgeBaseline(const Baseline& baseline, FindingList* findings, VerifyReport
     const auto at = nmse_by_subject.find({entry.scope, entry.name});
     const std::string& tensor = entry.scope == Scope::kTensor ? entry.name : std::string();
     if (at == nmse_by_subject.end()) {
+      // Layers and roles that are gone are not missed: their tensors are.
       if (entry.scope == Scope::kTensor) {
         findings->Add(tensor, kBaselineTensorGone, report->path, PlaceOf(entry), baseline.path);
       }
       continue;
     }
+    // After the look-up: a tensor must still be there even if nothing is demanded of its error.
     if (!entry.nmse) continue;
     GateVerdict verdict;
     verdict.gate = "baseline";
     verdict.scope = entry.scope;
     verdict.subject = entry.name;
     verdict.statistic = "nmse";
+    // Relative: an NMSE of 0 stays the limit 0, whatever the slack.
     verdict.limit = *entry.nmse * (1 + baseline.slack);
     verdict.value = at->second;
     verdict.passed = verdict.value <= verdict.limit;  // false for NaN

@@ -1,4 +1,7 @@
 // Strict on purpose, as recipes are: a misspelt key in a gate would pass every model.
+//
+// The table of statistics, then the readers of a rule's keys (ReadKey knows them all), then the checks that need the
+// whole rule. Faults are reported one at a time, the first in the order of the file.
 #include "libconvert/judge/gate.h"
 
 #include <algorithm>
@@ -21,8 +24,10 @@ using Scope = GateVerdict::Scope;
 
 constexpr int kGateJsonDepth = 3;  // document, "rules", rule
 
+// Counts are limited as doubles, exact up to 2^53.
 double Of(std::uint64_t count) { return static_cast<double>(count); }
 
+// The order of docs/gates.md. A new statistic is a row here, a row there and a property of the schema.
 constexpr std::array<GateStatistic, 15> kStatistics{{
     {"nmse", [](const Q4Stats& s) { return Derive(s).nmse; }},
     {"sqnr_db", [](const Q4Stats& s) { return Derive(s).sqnr_db; }},
@@ -41,12 +46,13 @@ constexpr std::array<GateStatistic, 15> kStatistics{{
     {"code_entropy_bits", [](const Q4Stats& s) { return CodeEntropyBits(s); }},
 }};
 
+// Null when there is none of that name.
 const GateStatistic* FindStatistic(std::string_view name) {
   const auto at = std::find_if(kStatistics.begin(), kStatistics.end(), [&](const auto& s) { return s.name == name; });
   return at == kStatistics.end() ? nullptr : &*at;
 }
 
-// One rule of the file, and how to name it in an error.
+// One rule of the file, and how to name it in an error. Views into the document that ParseGate holds.
 struct GateRuleSource {
   const Json& json;
   const std::string& file;
@@ -57,10 +63,12 @@ struct GateRuleSource {
   }
 };
 
+// The Read functions take a key's value into the rule, or fail with kGateValue.
 absl::Status ReadScope(const GateRuleSource& text, const Json& value, GateRule* rule) {
   constexpr std::array<std::pair<std::string_view, Scope>, 4> kScopes{
       {{"tensor", Scope::kTensor}, {"layer", Scope::kLayer}, {"role", Scope::kRole}, {"model", Scope::kModel}}};
   for (const auto& [word, scope] : kScopes) {
+    // Anything but a string matches no word and falls through to the message.
     if (!value.is_string() || value.get_ref<const std::string&>() != word) continue;
     rule->scope = scope;
     return absl::OkStatus();
@@ -68,6 +76,7 @@ absl::Status ReadScope(const GateRuleSource& text, const Json& value, GateRule* 
   return text.Wrong("scope", value, "\"tensor\", \"layer\", \"role\" or \"model\"");
 }
 
+// The table of schemes knows the names; a scheme that is added there can be named here at once.
 absl::Status ReadType(const GateRuleSource& text, const Json& value, GateRule* rule) {
   const Scheme* scheme = value.is_string() ? FindScheme(value.get_ref<const std::string&>()) : nullptr;
   if (scheme == nullptr) return text.Wrong("type", value, SchemeNamesText());
@@ -75,6 +84,7 @@ absl::Status ReadType(const GateRuleSource& text, const Json& value, GateRule* r
   return absl::OkStatus();
 }
 
+// An integer: 64.0 is refused as -64 is.
 absl::Status ReadBlockSize(const GateRuleSource& text, const Json& value, GateRule* rule) {
   if (!value.is_number_unsigned() || !IsBlockSize(value.get<std::uint64_t>())) {
     return text.Wrong("block_size", value, "a power of two from 32 to 4096");
@@ -83,13 +93,16 @@ absl::Status ReadBlockSize(const GateRuleSource& text, const Json& value, GateRu
   return absl::OkStatus();
 }
 
+// Any key that ReadKey does not know: "max_" or "min_" and a statistic, or an unknown key.
 absl::Status ReadLimit(const GateRuleSource& text, const std::string& key, const Json& value, GateRule* rule) {
+  // Both prefixes have four characters.
   const bool is_maximum = key.starts_with("max_");
   const GateStatistic* statistic =
       is_maximum || key.starts_with("min_") ? FindStatistic(std::string_view(key).substr(4)) : nullptr;
   if (statistic == nullptr) return Fail(kGateUnknownKey, text.file, text.where, key);
   GateLimit limit{statistic, is_maximum, std::nullopt};
   if (!value.is_null()) {
+    // null lifts earlier limits; infinity would be a limit that cannot be broken.
     if (!value.is_number() || !std::isfinite(value.get<double>())) return text.Wrong(key, value, "a number or null");
     limit.limit = value.get<double>();
   }
@@ -97,6 +110,7 @@ absl::Status ReadLimit(const GateRuleSource& text, const std::string& key, const
   return absl::OkStatus();
 }
 
+// The names of the file are those of docs/gates.md; "type" is what the code calls a scheme.
 absl::Status ReadKey(const GateRuleSource& text, const std::string& key, const Json& value, GateRule* rule) {
   if (key == "scope") return ReadScope(text, value, rule);
   if (key == "type") return ReadType(text, value, rule);
@@ -120,11 +134,14 @@ absl::Status ReadKey(const GateRuleSource& text, const std::string& key, const J
   return ReadLimit(text, key, value, rule);
 }
 
+// The rule of one JSON object, checked as a whole in the end.
 absl::StatusOr<GateRule> ParseGateRule(const GateRuleSource& text) {
   if (!text.json.is_object()) return Fail(kGateShape, text.file, text.where);
   GateRule rule;
+  // Until the file names it.
   rule.name = text.where;
   for (const auto& [key, value] : text.json.items()) Q4_RETURN_IF_ERROR(ReadKey(text, key, value, &rule));
+  // These need all keys, whose order is the JSON parser's.
   if (rule.limits.empty()) return Fail(kGateEmptyRule, text.file, text.where);
   if (rule.scope == Scope::kModel && rule.match) return Fail(kGateScope, text.file, text.where, "match");
   if (rule.scope != Scope::kTensor && (rule.scheme || rule.block_size)) {
@@ -137,11 +154,13 @@ absl::StatusOr<GateRule> ParseGateRule(const GateRuleSource& text) {
 
 std::span<const GateStatistic> GateStatistics() { return kStatistics; }
 
+// For names that the code itself has, as those of the flags.
 const GateStatistic& GateStatisticNamed(std::string_view name) { return *FindStatistic(name); }
 
 absl::StatusOr<Gate> ParseGate(std::string_view json, const std::string& file) {
   Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(json, file, kGateJsonDepth));
   if (!document.is_object() || !document.contains("rules") || !document.at("rules").is_array() ||
+      // An empty gate would pass every model.
       document.at("rules").empty()) {
     return Fail(kGateShape, file, "");
   }
@@ -157,6 +176,7 @@ absl::StatusOr<Gate> ParseGate(std::string_view json, const std::string& file) {
 }
 
 absl::StatusOr<Gate> LoadGate(FileSystem& fs, const std::string& path) {
+  // Through the same parser, so that the embedded gate is held to the same rules.
   if (path == kDefaultGateName) return ParseGate(kDefaultGateJson, path);
   Q4_ASSIGN_OR_RETURN(const std::string json, ReadWholeFile(fs, path, limits::kConfigJsonBytes));
   return ParseGate(json, path);
@@ -168,6 +188,7 @@ Gate FlagGate(std::string_view flag, std::string_view statistic, bool is_maximum
   rule.optional = true;
   rule.limits.push_back({&GateStatisticNamed(statistic), is_maximum, limit});
   rule.issue = &issue;
+  // One rule for each tensor, one for the model; layers and roles lie between and need none.
   Gate gate{"", {rule, rule}};
   gate.rules.back().scope = Scope::kModel;
   return gate;

@@ -28,18 +28,23 @@ namespace q4 {
 struct GateStatistic {
   std::string_view name;  // as in the JSON report: "nmse"
   // Infinite where the report says null for "infinite". `bias` is its magnitude here, `clipped_share` clipped / count.
+  // Q4Stats are those of a tensor or the added ones of a group.
   double (*value)(const Q4Stats& stats);
 };
+// All of them, in the order of docs/gates.md. Static.
 std::span<const GateStatistic> GateStatistics();
 // REQUIRES: there is one of that name.
 const GateStatistic& GateStatisticNamed(std::string_view name);
 
+// One limit of a rule: "max_nmse": 0.01.
 struct GateLimit {
+  // Of the static table; never null in a parsed gate.
   const GateStatistic* statistic = nullptr;
   bool is_maximum = true;       // at most, else at least
   std::optional<double> limit;  // null in the file: what earlier rules demand is lifted
 };
 
+// Selects subjects of one scope and limits some of their statistics.
 struct GateRule {
   std::string name;  // "rule 3" when the file gives none
   GateVerdict::Scope scope = GateVerdict::Scope::kTensor;
@@ -47,6 +52,7 @@ struct GateRule {
   std::optional<Q4Scheme> scheme;           // "type": only such tensors
   std::optional<std::uint32_t> block_size;  // only such tensors
   bool optional = false;                    // may match nothing
+  // At least one.
   std::vector<GateLimit> limits;
   const Issue* issue = &kGateBreached;  // what a breach is reported as
 };
@@ -59,17 +65,21 @@ struct Gate {
 };
 
 // Parses a gate file. `file` is named in errors: not JSON, an unknown key or statistic, a wrong type or value, a rule
-// without any limit (exit code 3); a regular expression that does not compile (1, as on the command line).
+// without any limit (exit code 3); a regular expression that does not compile (1, as on the command line). By issue:
+// kGateShape, kGateUnknownKey, kGateValue, kGateEmptyRule, kGateScope; kBadPattern, kPatternNotUtf8.
 absl::StatusOr<Gate> ParseGate(std::string_view json, const std::string& file);
 
 // The name of the gate that the tools carry: libconvert/judge/default_gate.json, embedded when they were built.
 inline constexpr std::string_view kDefaultGateName = "default";
 extern const std::string_view kDefaultGateJson;
 
-// Reads and parses the gate file `path`, or the default gate if that is kDefaultGateName.
+// Reads and parses the gate file `path`, or the default gate if that is kDefaultGateName. The file may have as many
+// bytes as a config.json. A file that is called "default" needs a path in front ("./default").
 absl::StatusOr<Gate> LoadGate(FileSystem& fs, const std::string& path);
 
-// A flag: one limit for every quantized tensor and for the model.
+// A flag: one limit for every quantized tensor and for the model. `flag` ("--max-nmse") is the rule's name in verdicts,
+// `issue` what a breach is reported as; it must be static. Matching nothing is no breach: a model without quantized
+// tensors passes.
 Gate FlagGate(std::string_view flag, std::string_view statistic, bool is_maximum, double limit, const Issue& issue);
 
 }  // namespace q4

@@ -1,3 +1,6 @@
+// Subjects on one side, rules on the other. For each subject a Judge first finds, for every statistic and direction,
+// the last rule that limits it, and then holds those limits in the order of the file. One Judge per gate: gates do not
+// see each other's rules.
 #include "libconvert/judge/gate_judge.h"
 
 #include <algorithm>
@@ -21,6 +24,7 @@ struct Subject {
   const VerifyTensor* tensor = nullptr;  // of scope kTensor
   const Q4Stats* stats = nullptr;        // nullptr when there are none
 
+  // As in messages: "tensor 'x'", "role 'q_proj'", "model".
   std::string Place() const {
     switch (scope) {
       case Scope::kTensor:
@@ -40,6 +44,7 @@ struct Subject {
 std::vector<Subject> SubjectsOf(const VerifyReport& report) {
   std::vector<Subject> subjects;
   for (const VerifyTensor& tensor : report.tensors) {
+    // What was kept has no error to limit.
     if (!tensor.quantized()) continue;
     subjects.push_back({Scope::kTensor, tensor.name, &tensor, tensor.has_stats ? &tensor.stats : nullptr});
   }
@@ -47,17 +52,20 @@ std::vector<Subject> SubjectsOf(const VerifyReport& report) {
     const Scope scope = group.kind == VerifyGroup::Kind::kLayer ? Scope::kLayer : Scope::kRole;
     subjects.push_back({scope, group.name, nullptr, &group.stats.total});
   }
+  // A model without statistics is no subject: its totals would be zeros that pass.
   if (report.model.tensors != 0) subjects.push_back({Scope::kModel, "", nullptr, &report.model.total});
   return subjects;
 }
 
 bool Matches(const GateRule& rule, const Subject& subject) {
   if (rule.scope != subject.scope) return false;
+  // subject.tensor is there: ParseGate allows type and block size with scope "tensor" only.
   if (rule.scheme && *rule.scheme != subject.tensor->scheme) return false;
   if (rule.block_size && *rule.block_size != subject.tensor->block_size) return false;
   return !rule.match || rule.match->Matches(subject.name);
 }
 
+// One gate at work on one report. Appends to both lists as it goes.
 class Judge {
  public:
   Judge(const Gate& gate, FindingList* findings, VerifyReport* report)
@@ -69,6 +77,7 @@ class Judge {
     std::map<std::pair<const GateStatistic*, bool>, std::size_t> rule_of;
     for (std::size_t i = 0; i < gate_.rules.size(); ++i) {
       if (!Matches(gate_.rules[i], subject)) continue;
+      // Matched, even if a later rule decides: the rule found what it was written for.
       matched_[i] = true;
       for (const GateLimit& limit : gate_.rules[i].limits) rule_of[{limit.statistic, limit.is_maximum}] = i;
     }
@@ -76,6 +85,7 @@ class Judge {
     for (std::size_t i = 0; i < gate_.rules.size(); ++i) {
       for (const GateLimit& limit : gate_.rules[i].limits) {
         const auto decides = rule_of.find({limit.statistic, limit.is_maximum});
+        // Decided by a later rule, or lifted by it (null).
         if (decides == rule_of.end() || decides->second != i || !limit.limit) continue;
         has_limit = true;
         HoldLimit(gate_.rules[i], limit, subject);
@@ -84,6 +94,7 @@ class Judge {
     return has_limit;
   }
 
+  // After all subjects. Not about any tensor, so the finding names none.
   void ReportRulesThatMatchNothing() {
     for (std::size_t i = 0; i < gate_.rules.size(); ++i) {
       if (matched_[i] || gate_.rules[i].optional) continue;
@@ -105,6 +116,7 @@ class Judge {
         subject.stats == nullptr ? std::numeric_limits<double>::quiet_NaN() : limit.statistic->value(*subject.stats);
     // Written so that NaN breaks a limit.
     verdict.passed = limit.is_maximum ? verdict.value <= verdict.limit : verdict.value >= verdict.limit;
+    // Without statistics there is one finding for the subject (kNoStatsToJudge), not one per limit.
     if (!verdict.passed && subject.stats != nullptr) {
       const std::string what =
           GotExpected(fmt::to_string(verdict.value),
@@ -119,6 +131,7 @@ class Judge {
   const Gate& gate_;
   FindingList& findings_;
   VerifyReport& report_;
+  // By rule: whether it matched any subject.
   std::vector<bool> matched_;
 };
 
@@ -129,6 +142,7 @@ void JudgeGates(const std::vector<Gate>& gates, FindingList* findings, VerifyRep
   std::vector<Judge> judges;
   judges.reserve(gates.size());
   for (const Gate& gate : gates) judges.emplace_back(gate, findings, report);
+  // Subjects outside, gates inside: verdicts come in the order of the report's subjects.
   for (const Subject& subject : subjects) {
     bool has_limit = false;
     for (Judge& judge : judges) has_limit = judge.Hold(subject) || has_limit;
@@ -139,6 +153,7 @@ void JudgeGates(const std::vector<Gate>& gates, FindingList* findings, VerifyRep
   for (Judge& judge : judges) judge.ReportRulesThatMatchNothing();
 }
 
+// A report with as much in it as judging needs; convert.h passes its findings and verdicts on.
 VerifyReport JudgeConversion(const std::vector<Gate>& gates, const std::vector<const Q4Index*>& shards,
                              const std::string& path) {
   VerifyReport report;
@@ -146,6 +161,7 @@ VerifyReport JudgeConversion(const std::vector<Gate>& gates, const std::vector<c
   for (const Q4Index* index : shards) {
     for (const Q4Tensor& tensor : index->tensors) report.tensors.push_back(DescribeTensor(*index, tensor));
   }
+  // Shards list their own tensors; the report is sorted over all of them, as AssignGroups and SumUpStats want it.
   std::sort(report.tensors.begin(), report.tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   AssignGroups(&report.tensors);
   SumUpStats(&report);

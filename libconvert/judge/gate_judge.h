@@ -14,7 +14,7 @@ namespace q4 {
 // naming subject, rule, statistic, what it is and what it may be. Also found wrong: a tensor to be judged that has no
 // statistics, and a rule that matches nothing unless it is `optional`, because a gate that tests nothing lets
 // everything pass. Each gate judges for itself, so that a file cannot lift a flag. REQUIRES: `report` has tensors,
-// groups and model.
+// groups and model. `findings` may already hold others; `gates` must outlive the call only.
 void JudgeGates(const std::vector<Gate>& gates, FindingList* findings, VerifyReport* report);
 
 // The same of containers that were just written to `path`, one index per shard: findings and verdicts of the whole

@@ -1,4 +1,6 @@
-// The list of what a verification found. Internal to libconvert.
+// The list of what a verification found. Internal to libconvert. A finding is a failed status (Fail() of
+// formats/base/status.h) and the tensor that it concerns; the run goes on after it, unlike after an error, and ends
+// with exit code 6.
 #pragma once
 
 #include <set>
@@ -13,7 +15,8 @@
 
 namespace q4 {
 
-// Keeps the first kMaxFindings, counts all, and remembers which tensors failed. Not thread-safe.
+// Keeps the first kMaxFindings, counts all, and remembers which tensors failed. Not thread-safe. Listing is capped so
+// that a container with every tensor damaged gives a readable report; counting is not.
 class FindingList {
  public:
   // `tensor` is "" when the finding concerns none. `status` comes from Fail().
@@ -24,12 +27,14 @@ class FindingList {
       findings_.push_back({IssueNumberOf(status), std::string(tensor), MessageOf(status)});
     }
   }
+  // The same, made of the parts of a message as Fail() takes them.
   void Add(std::string_view tensor, const Issue& issue, std::string_view file, std::string_view where,
            std::string_view detail = {}) {
     Add(tensor, Fail(issue, file, where, detail));
   }
 
-  // Adds what another list found, as if it had been found here.
+  // Adds what another list found, as if it had been found here. For workers, which fill lists of their own: appended in
+  // index order, the report does not depend on the threads.
   void Append(FindingList&& other) {
     count_ += other.count_;
     failed_.merge(other.failed_);
@@ -38,25 +43,31 @@ class FindingList {
     }
   }
 
+  // Whether any finding, listed or not, concerns the tensor.
   bool Failed(const std::string& tensor) const { return failed_.contains(tensor); }
+  // Hands the findings over; this list is empty of them afterwards.
   void MoveTo(VerifyReport* report) {
     report->findings = std::move(findings_);
     report->finding_count = count_;
   }
 
  private:
+  // The first kMaxFindings in the order of Add.
   std::vector<VerifyFinding> findings_;
-  std::uint64_t count_ = 0;
+  // Not findings_.size(): what lies beyond the cap counts too.
+  std::uint64_t count_ = 0;  // all of them
+  // Names of tensors, as they stand in the container.
   std::set<std::string, std::less<>> failed_;
 };
 
-// Whether a failed read says that the file is bad, which is a finding, and not that it could not be read at all.
+// Whether a failed read says that the file is bad, which is a finding, and not that it could not be read at all. An
+// input/output error or an interruption ends the verification instead.
 inline bool IsDamage(const absl::Status& status) {
   const ExitCode code = ExitCodeOf(status);
   return code == ExitCode::kCheckFailed || code == ExitCode::kInvalidInput;
 }
 
-// "tensor 'x'"
+// "tensor 'x'" Where in a message: the place of a finding about a tensor.
 inline std::string TensorPlace(std::string_view name) { return "tensor '" + std::string(name) + "'"; }
 
 }  // namespace q4

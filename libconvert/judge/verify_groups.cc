@@ -1,3 +1,5 @@
+// Entries of a report made of a container's index. What layers and roles are is decided in model/tensor_groups.h, how
+// statistics add up in model/stats.h; this joins them.
 #include "libconvert/judge/verify_groups.h"
 
 #include <map>
@@ -13,11 +15,13 @@ VerifyTensor DescribeTensor(const Q4Index& index, const Q4Tensor& tensor) {
   entry.name = tensor.name;
   entry.shape = tensor.shape;
   entry.dtype = tensor.dtype;
+  // Scheme, block size and nesting, which both structs inherit.
   static_cast<QuantFormat&>(entry) = tensor;
   entry.encoder = tensor.encoder;
   entry.elems = tensor.elems;
   for (const Q4PartEntry& part : tensor.parts()) {
     for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
+      // As they lie in the file: compressed, without padding.
       entry.stored_bytes += index.chunks[part.first_chunk + i].stored_bytes;
     }
   }
@@ -26,10 +30,12 @@ VerifyTensor DescribeTensor(const Q4Index& index, const Q4Tensor& tensor) {
   return entry;
 }
 
+// Empty strings where a name has no layer or no role.
 void AssignGroups(std::vector<VerifyTensor>* tensors) {
   std::vector<std::string_view> names;
   names.reserve(tensors->size());
   for (const VerifyTensor& tensor : *tensors) names.push_back(tensor.name);
+  // One group per name, in the same order.
   std::vector<TensorGroup> groups = GroupTensors(names);
   for (std::size_t i = 0; i < groups.size(); ++i) {
     (*tensors)[i].layer = std::move(groups[i].layer);
@@ -38,10 +44,12 @@ void AssignGroups(std::vector<VerifyTensor>* tensors) {
 }
 
 void SumUpStats(VerifyReport* report) {
+  // Natural order, so that layer 10 follows layer 9.
   std::map<std::string, ModelStats, bool (*)(std::string_view, std::string_view)> layers(NaturalLess);
   std::map<std::string, ModelStats> roles;
   for (const VerifyTensor& tensor : report->tensors) {
     if (!tensor.quantized() || !tensor.has_stats) continue;
+    // Q8.11 adds in bytewise order of names, which is the order of the tensors.
     AddTensor(tensor.name, tensor.stats, &report->model);
     if (!tensor.layer.empty()) AddTensor(tensor.name, tensor.stats, &layers[tensor.layer]);
     if (!tensor.role.empty()) AddTensor(tensor.name, tensor.stats, &roles[tensor.role]);

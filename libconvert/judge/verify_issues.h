@@ -1,22 +1,29 @@
 // What q4verify and q4inspect --diff can find wrong (6xxx). Damage to a container's bytes has its own rules (7xxx).
+//
+// Exit code 6 (kCheckFailed) means that a check was made and failed; the run still looks at everything else.
+// docs/errors.md is generated from these lines, and tests hold both together.
 #pragma once
 
 #include "formats/base/status.h"
 
 namespace q4 {
 
-// Of the container alone, beyond formats/q4/q4_issues.h.
+// Of the container alone, beyond formats/q4/q4_issues.h. Told without the source.
 inline constexpr Issue kStatsInconsistent{6011, ExitCode::kCheckFailed, "recorded statistics contradict each other"};
+// The bound of numerics Q8.8.
 inline constexpr Issue kErrorBound{6012, ExitCode::kCheckFailed, "an element lies farther off than its code allows"};
 
 // Of the container and the checkpoint it was made from.
 inline constexpr Issue kTensorMissing{6201, ExitCode::kCheckFailed, "tensor of the source is missing"};
 inline constexpr Issue kTensorExtra{6202, ExitCode::kCheckFailed, "tensor is not in the source"};
+// Said of one missing and one extra tensor that no other missing or extra one equals in shape and dtype.
 inline constexpr Issue kTensorRenamed{6203, ExitCode::kCheckFailed, "tensor of the source has another name here"};
 inline constexpr Issue kShapeDiffers{6204, ExitCode::kCheckFailed, "shape differs from the source"};
 inline constexpr Issue kDTypeDiffers{6205, ExitCode::kCheckFailed, "dtype differs from the source"};
 inline constexpr Issue kDataDiffers{6206, ExitCode::kCheckFailed, "unquantized data differ from the source"};
+// Known by encoding the source anew: docs/numerics.md Q4 leaves the encoder no choice.
 inline constexpr Issue kCodesDiffer{6207, ExitCode::kCheckFailed, "codes are not those the encoder must choose"};
+// Of fp32 scales; the parts of nested ones have the three rules that follow.
 inline constexpr Issue kScalesDiffer{6208, ExitCode::kCheckFailed, "scales are not those of the source"};
 inline constexpr Issue kScaleCodesDiffer{6209, ExitCode::kCheckFailed, "scale codes are not those of the source"};
 inline constexpr Issue kScales2Differ{6210, ExitCode::kCheckFailed, "second-level scales are not those of the source"};
@@ -30,20 +37,23 @@ inline constexpr Issue kFileDiffers{6216, ExitCode::kCheckFailed, "embedded file
 inline constexpr Issue kSourceFileDiffers{6217, ExitCode::kCheckFailed,
                                           "source file is not the one the container was made from"};
 inline constexpr Issue kTiedDiffer{6218, ExitCode::kCheckFailed, "tensors that are equal in the source differ here"};
+// Exit code 1: the pattern of --tensor is the caller's mistake, and nothing was checked.
 inline constexpr Issue kNothingSelected{6219, ExitCode::kUsage, "no tensor has a name that matches"};
 
-// Thresholds.
+// Thresholds. Of the flags --max-nmse, --min-sqnr and --max-abs-error; gate files report kGateBreached.
 inline constexpr Issue kNmseTooHigh{6301, ExitCode::kCheckFailed, "NMSE exceeds the limit"};
 inline constexpr Issue kSqnrTooLow{6302, ExitCode::kCheckFailed, "SQNR is below the limit"};
 inline constexpr Issue kAbsErrorTooHigh{6303, ExitCode::kCheckFailed, "largest error exceeds the limit"};
 inline constexpr Issue kNoStatsToJudge{6304, ExitCode::kCheckFailed,
                                        "no statistics recorded to hold against the limit; use --against"};
 inline constexpr Issue kGateBreached{6305, ExitCode::kCheckFailed, "a gate is broken"};
+// See docs/gates.md: a rule may be marked "optional".
 inline constexpr Issue kGateMatchesNothing{6306, ExitCode::kCheckFailed,
                                            "a gate's rule matches nothing, so it tests nothing"};
 inline constexpr Issue kWorseThanBaseline{6307, ExitCode::kCheckFailed, "the error is worse than in the baseline"};
 inline constexpr Issue kBaselineTensorGone{6308, ExitCode::kCheckFailed, "tensor of the baseline is missing"};
 
+// Exit code 7, and no report: it would be one of a part.
 inline constexpr Issue kVerifyInterrupted{6901, ExitCode::kInterrupted, "interrupted before everything was checked"};
 
 }  // namespace q4

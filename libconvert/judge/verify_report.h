@@ -1,5 +1,8 @@
 // What a verification found out: the values behind q4verify's text, JSON, JUnit, Markdown and HTML reports. Plain data;
 // verify.h makes it, report_*.h render it.
+//
+// Names are as they stand in the files: a renderer escapes them for its format. Statistics are kept as counts, sums and
+// maxima; what is derived from them (NMSE, SQNR) is computed on output (model/stats.h), as numerics Q8.5 asks for.
 #pragma once
 
 #include <cstdint>
@@ -34,9 +37,11 @@ struct WorstBlock {
   float scale = 0;                     // decoded
   std::vector<WorstElement> elements;  // those farthest off, farthest first, at most kWorstElements
 };
+// Enough to look at by hand, few enough for a report of thousands of tensors.
 inline constexpr std::size_t kWorstBlocks = 3;    // of each tensor
 inline constexpr std::size_t kWorstElements = 4;  // of each block
 
+// One tensor of the container. The base has its scheme, block size and nesting.
 struct VerifyTensor : QuantFormat {
   std::string name;
   Shape shape;
@@ -56,6 +61,7 @@ struct VerifyTensor : QuantFormat {
 
 // Quantized tensors that belong together, and their common statistics.
 struct VerifyGroup {
+  // A layer is the name up to its first number, a role what the tensor is in any layer (docs/glossary.md).
   enum class Kind : std::uint8_t { kLayer, kRole };
   Kind kind = Kind::kLayer;
   std::string name;  // "model.layers.7", "down_proj"
@@ -64,6 +70,7 @@ struct VerifyGroup {
 
 // One threshold held against one subject.
 struct GateVerdict {
+  // What is judged. Layers and roles as in VerifyGroup.
   enum class Scope : std::uint8_t { kTensor, kLayer, kRole, kModel };
   std::string gate;  // the rule's name in the gate file, or the flag ("--max-nmse"), or "baseline"
   Scope scope = Scope::kTensor;
@@ -77,12 +84,13 @@ struct GateVerdict {
 
 // Everything that was looked at. Complete even when findings are many: only their listing is capped.
 struct VerifyReport {
+  // As given on the command line; `source` is "" without --against.
   std::string path, source;
-  Sha256 root{};                  // the artifact's identity
-  std::uint32_t shards = 0;       // files verified
-  std::uint32_t shard_count = 0;  // files the model has; more than `shards` when one was given alone
-  std::uint64_t file_bytes = 0;   // of these shards
-  std::uint64_t chunks = 0;
+  Sha256 root{};                         // the artifact's identity
+  std::uint32_t shards = 0;              // files verified
+  std::uint32_t shard_count = 0;         // files the model has; more than `shards` when one was given alone
+  std::uint64_t file_bytes = 0;          // of these shards
+  std::uint64_t chunks = 0;              // that were read and checked
   std::uint64_t source_bytes = 0;        // tensor bytes of the source that were compared
   std::string architecture, model_type;  // from the embedded config.json; "" when not stated
   std::string provenance;                // the JSON document as stored
@@ -92,13 +100,14 @@ struct VerifyReport {
   std::vector<VerifyTensor> tensors;     // bytewise sorted by name
   std::vector<VerifyGroup> groups;       // layers in natural order, then roles by name
   std::vector<GateVerdict> gates;        // in the order: tensors by name, layers, roles, model
-  std::uint64_t embedded_files = 0;
-  bool stats_recomputed = false;        // of every quantized tensor
-  ModelStats model;                     // of the tensors that have statistics
-  ScaleSpread scales;                   // of all quantized tensors
-  std::vector<VerifyFinding> findings;  // the first kMaxFindings, in file order, then name order
-  std::uint64_t finding_count = 0;      // all of them
+  std::uint64_t embedded_files = 0;      // companions inside the container
+  bool stats_recomputed = false;         // of every quantized tensor
+  ModelStats model;                      // of the tensors that have statistics
+  ScaleSpread scales;                    // of all quantized tensors
+  std::vector<VerifyFinding> findings;   // the first kMaxFindings, in file order, then name order
+  std::uint64_t finding_count = 0;       // all of them
 
+  // Whether nothing is wrong: exit code 0.
   bool passed() const { return finding_count == 0; }
 };
 inline constexpr std::size_t kMaxFindings = 100;
