@@ -78,8 +78,10 @@ inline constexpr CodeBookTables kCodeBooks[] = {
     {kNf4Values, kNf4Bounds, kNf4Order},
     {kFp4Values, kFp4Bounds, kFp4Order},
 };
+// Kernels that have a code book as a template argument find it among this many.
 inline constexpr std::size_t kCodeBookCount = std::size(kCodeBooks);
 
+// REQUIRES: `book` is one of the enumeration, which callers check where a number comes from outside.
 constexpr const CodeBookTables& TablesOf(CodeBook book) { return kCodeBooks[static_cast<std::size_t>(book)]; }
 
 // Two properties that SIMD code has a short way for; it has none for a code book with neither.
@@ -91,7 +93,7 @@ constexpr bool CodesAreRanks(CodeBook book) {
   }
   return true;
 }
-// Bit 3 is the sign of values that are symmetric, as FP4's.
+// Bit 3 is the sign of values that are symmetric, as FP4's. Zeros of either sign compare equal, so FP4's code 8 passes.
 constexpr bool CodesCarrySign(CodeBook book) {
   const CodeBookTables& tables = TablesOf(book);
   for (std::size_t code = 0; code < 8; ++code) {
@@ -105,6 +107,7 @@ template <typename Table>
 struct TablePerBook {
   Table of[kCodeBookCount];
 };
+// By the compiler: make(book) for each book.
 template <typename Table>
 constexpr TablePerBook<Table> ForEachBook(Table (*make)(CodeBook)) {
   TablePerBook<Table> tables{};

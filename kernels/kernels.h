@@ -15,7 +15,7 @@ namespace q4 {
 
 // The dtypes that can be quantized and decoded to (Q1.2).
 enum class FloatType : std::uint8_t { kF32 = 0, kF16 = 1, kBF16 = 2 };
-// The two sets of 16 code values (Q2.1).
+// The sets of 16 code values (Q2.1). A number is the book's row in kernels/codebook.h.
 enum class CodeBook : std::uint8_t { kNf4 = 0, kFp4 = 1 };
 
 inline constexpr std::uint64_t kScaleGroup = 256;  // blocks per nested scale and per SUM256 group (Q5.3, Q7.3)

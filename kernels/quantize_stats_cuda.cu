@@ -65,9 +65,7 @@ static __constant__ constexpr TablePerBook<ValueCells> kValueCells = ForEachBook
 
 constexpr float kLeastGapLimit = 63.0f / 64;
 // The largest half gap, or a little more.
-constexpr float LargestHalfGapOrMore(CodeBook book) {
-  return static_cast<float>(LargestHalfGap(book) * (1 + 0x1p-20));
-}
+constexpr float LargestHalfGapOrMore(CodeBook book) { return static_cast<float>(LargestHalfGap(book) * (1 + 0x1p-20)); }
 static __constant__ constexpr TablePerBook<float> kLargestHalfGaps = ForEachBook(LargestHalfGapOrMore);
 
 // Bounds between different values lie farther from the cells' borders than 1/64 of their half gap.
