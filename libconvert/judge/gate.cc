@@ -144,6 +144,7 @@ absl::StatusOr<GateRule> ParseGateRule(const GateRuleSource& text) {
   // These need all keys, whose order is the JSON parser's.
   if (rule.limits.empty()) return Fail(kGateEmptyRule, text.file, text.where);
   if (rule.scope == Scope::kModel && rule.match) return Fail(kGateScope, text.file, text.where, "match");
+  // Layers, roles and the model may mix types and block sizes.
   if (rule.scope != Scope::kTensor && (rule.scheme || rule.block_size)) {
     return Fail(kGateScope, text.file, text.where, rule.scheme ? "type" : "block_size");
   }

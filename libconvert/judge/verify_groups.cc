@@ -43,6 +43,7 @@ void AssignGroups(std::vector<VerifyTensor>* tensors) {
   }
 }
 
+// Tensors that were kept, or of which nothing is recorded, belong to no total.
 void SumUpStats(VerifyReport* report) {
   // Natural order, so that layer 10 follows layer 9.
   std::map<std::string, ModelStats, bool (*)(std::string_view, std::string_view)> layers(NaturalLess);
