@@ -37,9 +37,9 @@ const char* ErrorText(const KernelError& error);
 struct QuantizeArgs {
   FloatType type = FloatType::kF32;
   CodeBook book = CodeBook::kNf4;
-  const void* x = nullptr;
-  std::uint64_t n = 0;
-  std::uint32_t block_size = 0;
+  const void* x = nullptr;             // n elements of `type`
+  std::uint64_t n = 0;                 // of the slab; 0 is allowed
+  std::uint32_t block_size = 0;        // 32, 64, ... 4096
   std::uint8_t* codes = nullptr;       // [PackedBytes(n)], or null: only the scales are wanted (KernelTable::absmax)
   float* scales = nullptr;             // [BlockCount(n)]
   std::uint64_t* first_bad = nullptr;  // one word: kAllFinite, or the smallest index of a NaN or infinite element
@@ -57,9 +57,9 @@ std::uint64_t ErrorStatsWorkspace();
 struct ErrorStatsArgs {
   FloatType type = FloatType::kF32;
   CodeBook book = CodeBook::kNf4;
-  const void* x = nullptr;
-  const std::uint8_t* codes = nullptr;
-  const float* scales = nullptr;  // as decoded: for nested scales the output of DequantizeScales
+  const void* x = nullptr;              // the source elements, n of `type`
+  const std::uint8_t* codes = nullptr;  // [PackedBytes(n)]
+  const float* scales = nullptr;        // as decoded: for nested scales the output of DequantizeScales
   std::uint64_t n = 0;
   std::uint32_t block_size = 0;
   GroupSums* groups = nullptr;  // [GroupCount(BlockCount(n))]
@@ -109,7 +109,7 @@ KernelError SumScales(const SumScalesArgs& args, StreamHandle stream);
 
 struct QuantizeScalesArgs {
   const float* scales = nullptr;
-  std::uint64_t blocks = 0;
+  std::uint64_t blocks = 0;       // of the slab
   const float* offset = nullptr;  // one word in device memory, so that nothing waits for the host
   std::uint8_t* codes = nullptr;  // [blocks]
   float* absmax2 = nullptr;       // [GroupCount(blocks)]
@@ -142,7 +142,7 @@ struct DequantizeArgs {
   std::uint64_t n = 0;
   std::uint32_t block_size = 0;
   FloatType out_type = FloatType::kF32;
-  void* out = nullptr;
+  void* out = nullptr;  // n elements of out_type
 };
 // Fails with cudaErrorInvalidValue for a block size that is none, a misaligned pointer, or neither kind of scales. With
 // nested scales no array of decoded scales is made: each thread decodes the one that it needs.

@@ -33,6 +33,8 @@ constexpr int BookIndex(CodeBook book) { return static_cast<int>(book); }
 inline constexpr float kCellMagic = 0x1.8p+19f;
 inline constexpr int kFirstCell = -16, kLastCell = 17, kCells = kLastCell - kFirstCell + 1;
 
+// Example: NF4's t = 0.3 lies in cell 5, (0.25, 0.3125], with bound 10, 0.292, inside: code 10 or 11, and t is above
+// it, hence 11.
 struct CodeCell {
   float bound;          // the decision bound inside the cell, or +infinity
   std::uint32_t codes;  // bits 28..31: the code of t <= bound; bits 24..27: that of t > bound

@@ -36,7 +36,7 @@ struct StatsBlock {
 };
 
 // Q8.7: the sorted distinct code values; interval j lies between values[j] and values[j + 1]. FP4, which has two zeros,
-// repeats its last value, so its interval 14 is empty.
+// repeats its last value, so its interval 14 is empty. NF4 has 15 intervals, FP4 14.
 struct ValueIntervals {
   // Exact: fp32 values widened.
   double values[16];
@@ -76,7 +76,8 @@ inline void CountZeroAndTiny(float scale, bool all_zero, SlabStats* stats) {
   stats->tiny_blocks += !all_zero && std::fabs(scale) < kTiny;
 }
 
-// Q8.10. `e2` is the block's sum of squared errors. A NaN, which compares false, is no maximum.
+// Q8.10. `e2` is the block's sum of squared errors. A NaN, which compares false, is no maximum. Call in index order, so
+// that the smallest index wins among equals.
 inline void NoteWorstBlock(std::uint64_t index, double e2, SlabStats* stats) {
   if (e2 > stats->worst_block_e2) {
     stats->worst_block_e2 = e2;

@@ -132,6 +132,8 @@ class CodeCounts {
                         odd_low = Select(0x55555555, codes.x >> 1, codes.y);
     const std::uint32_t even_high = Select(0x55555555, codes.z, codes.w << 1),
                         odd_high = Select(0x55555555, codes.z >> 1, codes.w);
+    // Subset 1 holds bit 0 of all 32 codes, subset 2 bit 1, subset 4 bit 2, subset 8 bit 3, and a code has the same
+    // place in all four. So the AND of some of them holds the codes with all of these bits.
     std::uint32_t subset[16];
     subset[1] = Select(0x33333333, even_low, even_high << 2);
     subset[2] = Select(0x33333333, odd_low, odd_high << 2);
@@ -327,7 +329,8 @@ static __device__ __noinline__ void NoteExtremes(const ErrorStatsArgs& args, std
 
 // Looks again at those of a warp's blocks for which may_matter(limits) says so: block first + b belongs to the kLanes
 // neighbouring lanes that begin with lane b * kLanes; e2 and x2 are its sums. Every block looked at, by any warp, may
-// settle others.
+// settle others. Reached by all lanes of a warp together. `may_matter` answers for the lane's own block; it is asked
+// again after each block, with limits that have risen.
 template <std::uint32_t kLanes, typename MayMatter>
 __device__ void NoteExtremesWhere(const ErrorStatsArgs& args, std::uint64_t first, double e2, double x2,
                                   StatsShared* shared, const MayMatter& may_matter) {
@@ -339,7 +342,7 @@ __device__ void NoteExtremesWhere(const ErrorStatsArgs& args, std::uint64_t firs
     const auto source = static_cast<std::uint32_t>(__ffs(static_cast<int>(lanes))) - 1, block = source / kLanes;
     NoteExtremes(args, first + block, __shfl_sync(kAllLanes, e2, static_cast<int>(source)),
                  __shfl_sync(kAllLanes, x2, static_cast<int>(source)), shared);
-    // This block is done, with all lanes that it has.
+    // This block is done, with all lanes that it has. The mask is shifted twice, because a shift by 32 is undefined.
     lanes &= ~(((1u << (kLanes - 1) << 1) - 1) << (block * kLanes));
     if (lanes == 0) break;
     shared->RefreshLimits();

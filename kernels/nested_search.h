@@ -23,6 +23,7 @@ class NestedSearch {
   // neighbours. The width is relative, like the distances of the map's values, which crowd around 0.
   static constexpr int kShift = 18;
   static constexpr std::uint32_t kLowest = 0x34800000 >> kShift, kHighest = 0x3F800000 >> kShift;
+  // 705: the steps from 2^-22 to 1, both included.
   static constexpr std::uint32_t kBucketsPerSign = kHighest - kLowest + 1;
 
   // Built by the compiler. The three infinities past the end let Count compare without asking for the end: no t is
@@ -68,7 +69,8 @@ class NestedSearch {
     return -std::bit_cast<float>(((bucket + 1 + kLowest) << kShift) - 1);
   }
 
-  // `count` is the running number of bounds strictly below the lowest t so far.
+  // `count` is the running number of bounds strictly below the lowest t so far. Called for the buckets in ascending
+  // order of t.
   constexpr void Fill(std::uint32_t bucket, float lowest, std::uint8_t* count) {
     int passed = 0;
     while (*count < 255 && lowest > bounds_[*count]) {

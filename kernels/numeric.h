@@ -165,7 +165,7 @@ inline std::uint8_t CodeOf(CodeBook book, float t) {
 }
 
 // Q3: element i of packed codes; even elements sit in the high nibble. `codes` begins with the codes of elements 0 and
-// 1, whatever block element i is in: packing is flat.
+// 1, whatever block element i is in: packing is flat. Example: the NF4 codes of 1 and -1, 15 and 0, make the byte F0.
 Q4_HOST_DEVICE inline std::uint8_t UnpackCode(const std::uint8_t* codes, std::uint64_t i) {
   return static_cast<std::uint8_t>(i % 2 == 0 ? codes[i / 2] >> 4 : codes[i / 2] & 0x0F);
 }

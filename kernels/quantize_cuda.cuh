@@ -21,7 +21,9 @@
 namespace q4::cuda {
 
 // The shape of the work of one warp. A lane takes at least one block's vectors and otherwise `kWantedVectors`, as far
-// as its block has lanes that could each look after one of the warp's blocks.
+// as its block has lanes that could each look after one of the warp's blocks. Example, bf16 in blocks of 64, 8 vectors
+// wanted: a block is 8 vectors, held by 8 lanes; the warp loads 4 blocks at once and does so 8 times, so a lane holds
+// one vector of each of 8 blocks and looks after one of them; a tile is 32 blocks, 2048 elements.
 template <FloatType kElementType, std::uint32_t kElementsPerBlock, std::uint32_t kWantedVectors>
 struct QuantizeShape {
   static constexpr FloatType kType = kElementType;
@@ -38,7 +40,8 @@ struct QuantizeShape {
   static constexpr std::uint32_t kTile = kVectors * kWarpVector;      // elements per warp
 };
 
-// Running maximum of magnitudes (Q4.1) in the bits of the type: one fp32, or two 16-bit elements side by side.
+// Running maximum of magnitudes (Q4.1) in the bits of the type: one fp32, or two 16-bit elements side by side. `word`
+// is 32 bits of the input as they lie in memory.
 template <FloatType kType>
 __device__ inline std::uint32_t MaxMagnitudeOf(std::uint32_t max, std::uint32_t word) {
   if constexpr (kType == FloatType::kF32) return ::max(max, word & ~kF32SignBit);
