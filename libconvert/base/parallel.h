@@ -45,7 +45,7 @@ absl::Status ParallelInOrder(std::uint64_t count, unsigned threads, const Work& 
   std::exception_ptr thrown;
   bool stop = false;
   // Results that wait for an earlier one: enough that a slow piece does not stop the others, few enough that memory
-  // stays bounded.
+  // stays bounded. Four to a thread: pieces of very different sizes still keep all threads busy.
   const std::uint64_t window = std::uint64_t{4} * threads;
 
   // What every thread does: take the next index, work without the lock, commit what is due under it.

@@ -33,6 +33,7 @@ void ThreadPool::Stop() {
   for (std::thread& thread : threads_) thread.join();
 }
 
+// One task, one thread to wake; whoever is busy finds it in the queue later.
 void ThreadPool::Submit(std::uint64_t order, std::function<void()> work) {
   {
     std::lock_guard lock(mutex_);

@@ -39,7 +39,8 @@ class DefaultPolicy {
   // `tensors`: all of the checkpoint, in any order. `model_names`: what ModelKinds() gave.
   DefaultPolicy(const std::vector<TensorInfo>& tensors, const std::vector<std::string>& model_names);
 
-  // REQUIRES: `tensor` is one of those given to the constructor.
+  // REQUIRES: `tensor` is one of those given to the constructor. The first of the eight steps that applies decides.
+  // Cost: a few look-ups, and a comparison with each rule for the model.
   DefaultVerdict Decide(const TensorInfo& tensor) const;
 
  private:

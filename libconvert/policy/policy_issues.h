@@ -9,6 +9,7 @@ namespace q4 {
 
 inline constexpr Issue kRecipeShape{4001, ExitCode::kInvalidInput,
                                     "a recipe is {\"rules\": [{\"match\": \"...\", ...}, ...]}"};
+// At the top or in a rule.
 inline constexpr Issue kRecipeUnknownKey{4002, ExitCode::kInvalidInput, "unknown key in a recipe"};
 // A known key with a value of the wrong type or out of range.
 inline constexpr Issue kRecipeValue{4003, ExitCode::kInvalidInput, "value not allowed in a recipe"};

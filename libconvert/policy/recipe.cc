@@ -75,6 +75,7 @@ absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
   Q4_ASSIGN_OR_RETURN(NamePattern match, NamePattern::Parse(text.json.at("match").get<std::string>(),
                                                             fmt::format("{}: {}", text.file, text.where)));
   RecipeRule rule{std::move(match), {}, {}, {}, {}, {}};
+  // The keys of docs/policy.md.
   for (const auto& [key, value] : text.json.items()) {
     if (key == "match") continue;
     if (key == "type") {
