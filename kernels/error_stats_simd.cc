@@ -18,68 +18,11 @@
 #include "hwy/highway.h"
 #include "kernels/error_stats_block.h"
 #include "kernels/error_stats_filter.h"
+#include "kernels/error_stats_planes.h"
 #include "kernels/numeric.h"
 #include "kernels/scalar_kernels.h"
 #include "kernels/simd-inl.h"
 #include "kernels/simd_kernels-inl.h"
-
-// The part that does not depend on the target.
-#ifndef Q4_KERNELS_ERROR_STATS_SIMD_ONCE_
-#define Q4_KERNELS_ERROR_STATS_SIMD_ONCE_
-namespace q4 {
-namespace {
-
-constexpr std::size_t kMaxBlockSize = 4096;  // elements
-constexpr std::size_t kStep = 32;            // elements: 16 packed bytes, and every block is a multiple
-
-// The bytes of 16 floats, for lookups by byte shuffles: plane k holds byte k of each.
-struct FloatPlanes {
-  alignas(16) std::uint8_t plane[4][16];
-};
-
-constexpr FloatPlanes PlanesOf(const std::array<float, 16>& floats) {
-  FloatPlanes planes{};
-  for (std::size_t i = 0; i < 16; ++i) {
-    const auto bits = std::bit_cast<std::uint32_t>(floats[i]);
-    for (std::size_t k = 0; k < 4; ++k) planes.plane[k][i] = static_cast<std::uint8_t>(bits >> (8 * k));
-  }
-  return planes;
-}
-
-template <CodeBook kBook>
-constexpr FloatPlanes kValuePlanes = PlanesOf(TablesOf(kBook).values);
-template <CodeBook kBook>
-constexpr FloatPlanes kGapPlanes = PlanesOf(CodesAreRanks(kBook) ? InverseHalfGapsByRank(kBook)
-                                                                 : InverseHalfGapsByMagnitude(kBook));
-
-// Table k adds 1 to a byte's low nibble for code 2k and to its high nibble for code 2k + 1.
-struct CountingTables {
-  alignas(16) std::uint8_t table[8][16];
-};
-
-constexpr CountingTables kCounting = [] {
-  CountingTables tables{};
-  for (std::size_t k = 0; k < 8; ++k) {
-    tables.table[k][2 * k] = 0x01;
-    tables.table[k][2 * k + 1] = 0x10;
-  }
-  return tables;
-}();
-
-// Element i of the slab as a block of its own.
-inline StatsBlock OneElement(const StatsBlock& block, std::uint64_t i) {
-  StatsBlock one = block;
-  one.begin = i;
-  one.end = i + 1;
-  return one;
-}
-
-// Where element i of a step is found once vectors have put it into order (see "Order within a step").
-constexpr std::size_t PositionOf(std::size_t i) { return i % 2 * 16 + i / 8 % 2 * 8 + i / 16 * 4 + i / 2 % 4; }
-
-}  // namespace
-}  // namespace q4
-#endif  // Q4_KERNELS_ERROR_STATS_SIMD_ONCE_
 
 #if Q4_IS_SIMD_TARGET
 HWY_BEFORE_NAMESPACE();
