@@ -1,5 +1,8 @@
+// Order of things: Create looks for what must not be replaced, opens the partial file and locks it; Publish syncs,
+// renames, syncs the directory and closes.
+//
 // The partial file stays open, and so locked, until it is published or removed. Were the lock given up first, another
-// writer could take the partial over, and its unfinished bytes would be renamed or its file removed.
+// writer could take the partial file over, and its unfinished bytes would be renamed or its file removed.
 #include "formats/base/atomic_file.h"
 
 #include <utility>
@@ -14,25 +17,29 @@ AtomicFile::AtomicFile(FileSystem& fs, std::string path, bool replace)
 
 absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, const std::string& path, bool replace,
                                                                Leftover leftover) {
-  // An early answer for the user; what decides is the rename.
+  // An early answer for the user; what decides is the rename, which fails where a file has appeared since. The kind is
+  // checked first: for a directory --force is no remedy, so the message must not suggest it.
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (info.exists && !info.is_regular) return Fail(kOutputNotARegularFile, path, {});
   if ((info.exists || info.is_symlink) && !replace) return Fail(kOutputExists, path, {});
 
   std::unique_ptr<AtomicFile> file(new AtomicFile(fs, path, replace));
   Q4_ASSIGN_OR_RETURN(file->file_, fs.OpenLocked(file->partial_path_));
+  // After the lock is held, or the bytes of a run that is alive would be lost.
   if (leftover == Leftover::kTruncate) Q4_RETURN_IF_ERROR(file->file_->Truncate(0));
   return file;
 }
 
 AtomicFile::~AtomicFile() {
-  // Without file_ the partial belongs to somebody else. A partial that cannot be removed is truncated by the next run.
+  // Without file_ the partial file belongs to somebody else. A partial file that cannot be removed is truncated by the
+  // next run.
   if (file_ != nullptr && !published_ && !leave_partial_) fs_.Remove(partial_path_).IgnoreError();
 }
 
 absl::Status AtomicFile::Publish() {
   Q4_RETURN_IF_ERROR(file_->Sync());
   Q4_RETURN_IF_ERROR(fs_.Rename(partial_path_, path_, replace_));
+  // The name is taken: from here on the destructor removes nothing, whatever fails.
   published_ = true;
   Q4_RETURN_IF_ERROR(fs_.SyncDirectory(DirectoryOf(path_)));
   return file_->Close();

@@ -1,4 +1,6 @@
-// Output that appears only when it is complete: written beside its destination, synced, renamed.
+// Output that appears only when it is complete: written beside its destination as `path`.partial, synced, renamed.
+// docs/safety.md, promises 3 to 5, rest on it. The partial file lies in the destination's directory because a rename
+// must not cross file systems. atomic_directory.h does the same for a directory.
 #pragma once
 
 #include <memory>
@@ -12,15 +14,20 @@
 namespace q4 {
 
 // The only place that publishes files. Life: Create -> file() is written -> Publish(). If it is destroyed before
-// Publish() succeeded, the partial file is removed and the destination is untouched.
+// Publish() succeeded, the partial file is removed, unless LeavePartial() was called, and the destination is untouched.
+// Not thread-safe.
 class AtomicFile {
  public:
-  // What happens to a partial file that a dead run left. Who keeps it must know what is in it.
+  // What happens to a partial file that a dead run left. kKeep leaves its bytes in place, for a caller that knows from
+  // its journal what is in them.
   enum class Leftover { kTruncate, kKeep };
 
-  // Opens `path`.partial in the same directory and locks it; a second writer gets "in use" (exit code 2). An existing
-  // `path` is an error unless `replace`; a directory, device or FIFO there is an error always. A symbolic link at
-  // `path` is replaced itself, not what it leads to. `fs` must outlive the result.
+  // Opens `path`.partial in the same directory and locks it. A symbolic link at `path` is replaced itself, not what it
+  // leads to. `fs` must outlive the result.
+  //
+  // Errors, all with exit code 2: kOutputNotARegularFile if a directory, device or FIFO lies at `path`, whatever
+  // `replace` says; kOutputExists if a file does and `replace` is false; kOutputInUse if another process writes the
+  // partial file; and those of FileSystem::OpenLocked().
   static absl::StatusOr<std::unique_ptr<AtomicFile>> Create(FileSystem& fs, const std::string& path, bool replace,
                                                             Leftover leftover = Leftover::kTruncate);
   ~AtomicFile();
@@ -30,11 +37,15 @@ class AtomicFile {
   // Where Create(`path`) writes until Publish().
   static std::string PartialPath(const std::string& path) { return path + ".partial"; }
 
+  // The partial file, owned by this object. It may be written, truncated and synced, but not closed.
   WritableFile& file() { return *file_; }
   const std::string& partial_path() const { return partial_path_; }
-  // The partial file stays where it is when this object goes: a later run goes on with it.
+  // The partial file stays where it is when this object goes, for a later run to resume from.
   void LeavePartial() { leave_partial_ = true; }
-  // sync -> rename -> sync of the directory -> close. After an error nothing is retried: destroy the object.
+  // sync -> rename -> sync of the directory -> close. The file is synced before it gets its name: after a power loss a
+  // rename may be on the disk and the data behind it not. After an error nothing is retried (a second fsync may report
+  // success although the data is gone): destroy the object. kOutputExists if `replace` is false and somebody made
+  // `path` in the meantime.
   absl::Status Publish();
 
  private:
@@ -46,7 +57,7 @@ class AtomicFile {
   std::unique_ptr<WritableFile> file_;
 };
 
-// Writes `content` to `path` atomically.
+// Writes `content` to `path` atomically: Create(), one write, Publish(), with their errors.
 absl::Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::string_view content, bool replace);
 
 }  // namespace q4

@@ -1,3 +1,6 @@
+// Thin covers over two C libraries. Both keep their state behind a pointer, so that no other file sees their headers.
+// XXH3 is one call where the bytes lie in memory; its streaming state is 576 bytes with an alignment of 64, which only
+// the library's own allocation gives.
 #include "formats/base/digest.h"
 
 // The one interface of libcrypto whose state can be saved, so that a resumed run need not read what it has digested.
@@ -17,6 +20,7 @@ std::uint64_t Xxh3(std::span<const std::uint8_t> bytes, std::uint64_t seed) {
   return XXH3_64bits_withSeed(bytes.data(), bytes.size(), seed);
 }
 
+// The library reports a failed allocation by a null pointer; here it is an exception like any other.
 struct Xxh3Stream::State {
   State() : xxh3(XXH3_createState()) {
     if (xxh3 == nullptr) throw std::bad_alloc();
@@ -35,6 +39,7 @@ Xxh3Stream::~Xxh3Stream() = default;
 Xxh3Stream::Xxh3Stream(Xxh3Stream&&) noexcept = default;
 Xxh3Stream& Xxh3Stream::operator=(Xxh3Stream&&) noexcept = default;
 
+// The results of update and reset tell of null pointers only, so they are not asked.
 void Xxh3Stream::Update(std::span<const std::uint8_t> bytes) {
   // The library takes a null pointer for an error even when there is nothing to add.
   if (!bytes.empty()) XXH3_64bits_update(state_->xxh3, bytes.data(), bytes.size());
@@ -48,6 +53,8 @@ struct Sha256Stream::State {
 
 // These calls of libcrypto cannot fail: they work on memory they are given.
 Sha256Stream::Sha256Stream() : state_(std::make_unique<State>()) { SHA256_Init(&state_->context); }
+// The context counts bits, in two words of 32, and bytes of the unfinished block in `num`. Both follow from `bytes`, so
+// a saved state cannot contradict itself.
 Sha256Stream::Sha256Stream(const Sha256State& state) : Sha256Stream() {
   SHA256_CTX& context = state_->context;
   std::copy(state.chain.begin(), state.chain.end(), std::begin(context.h));
@@ -62,6 +69,7 @@ Sha256Stream::Sha256Stream(Sha256Stream&&) noexcept = default;
 Sha256Stream& Sha256Stream::operator=(Sha256Stream&&) noexcept = default;
 
 void Sha256Stream::Update(std::span<const std::uint8_t> bytes) {
+  // A null pointer with length 0 is allowed here.
   SHA256_Update(&state_->context, bytes.data(), bytes.size());
 }
 
@@ -70,6 +78,7 @@ Sha256State Sha256Stream::Save() const {
   Sha256State state;
   std::copy(std::begin(context.h), std::end(context.h), state.chain.begin());
   std::memcpy(state.pending.data(), context.data, context.num);
+  // Whole bytes were added, so the division is exact.
   state.bytes = (std::uint64_t{context.Nh} << 32 | context.Nl) / 8;
   return state;
 }

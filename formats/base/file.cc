@@ -1,4 +1,5 @@
-// The parts of file.h that hold for every file system.
+// The parts of file.h that hold for every file system: the fallback of ReadUncached(), paths as texts, small files read
+// whole.
 #include "formats/base/file.h"
 
 #include <algorithm>
@@ -7,11 +8,13 @@
 
 namespace q4 {
 
+// The fallback of file systems that cannot pass the cache by: an ordinary read of what lies inside the file.
 absl::Status RandomAccessFile::ReadUncached(std::uint64_t offset, std::span<std::uint8_t> out) const {
   return ReadAt(offset, InsideFile(offset, out));
 }
 
 std::span<std::uint8_t> RandomAccessFile::InsideFile(std::uint64_t offset, std::span<std::uint8_t> out) const {
+  // A read that begins behind the end is passed on whole, so that ReadAt() refuses it: no bytes at all would be OK.
   if (offset >= size()) return out;
   return out.first(static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), size() - offset)));
 }
@@ -19,6 +22,7 @@ std::span<std::uint8_t> RandomAccessFile::InsideFile(std::uint64_t offset, std::
 std::string DirectoryOf(const std::string& path) {
   const std::size_t slash = path.find_last_of('/');
   if (slash == std::string::npos) return ".";
+  // The root's own slash stays: "/a" lies in "/", not in "".
   return slash == 0 ? "/" : path.substr(0, slash);
 }
 
@@ -38,6 +42,7 @@ absl::StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& pat
     return Fail(kFileTooLarge, path, {},
                 GotExpected(std::to_string(file->size()) + " bytes", "at most " + std::to_string(limit)));
   }
+  // Its size was checked against the limit first, so no more is allocated than the caller allows.
   std::string content(static_cast<std::size_t>(file->size()), '\0');
   Q4_RETURN_IF_ERROR(file->ReadAt(0, {reinterpret_cast<std::uint8_t*>(content.data()), content.size()}));
   return content;

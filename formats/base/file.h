@@ -1,6 +1,10 @@
 // The file system as q4 sees it: positional reads, positional writes, sync, rename. Small enough to be replaced in
-// tests by one that fails at the k-th operation. PosixFileSystem() is the real one; only file_posix.cc calls the
-// operating system.
+// tests by one that fails at the k-th operation or forgets what was not synced. PosixFileSystem() is the real one; only
+// file_posix.cc calls the operating system.
+//
+// Paths are taken as they come, relative to the working directory. Errors are statuses with the issues 2001 to 2033 of
+// base_issues.h; each names the path and, where there is one, the byte offset. Outputs are not created here but through
+// AtomicFile and AtomicDirectory.
 #pragma once
 
 #include <cstdint>
@@ -14,38 +18,46 @@
 
 namespace q4 {
 
-// What to do when the last component of a path is a symbolic link.
+// What to do when the last component of a path is a symbolic link. Links in the directories before it are always
+// followed.
 enum class SymbolicLinks { kFollow, kRefuse };
 
-// Identifies the file behind a path, whatever link led to it.
+// Identifies the file behind a path, whatever link led to it: two names of one file have equal identities. Holds as
+// long as the file exists; an inode number may be reused afterwards.
 struct FileIdentity {
   std::uint64_t device = 0;
   std::uint64_t inode = 0;
   bool operator==(const FileIdentity&) const = default;
 };
 
-// Of RandomAccessFile::ReadUncached(): what disks and file systems want at most.
+// Of RandomAccessFile::ReadUncached(), in bytes: the coarsest alignment that disks and file systems ask for.
 inline constexpr std::uint64_t kUncachedAlignment = 4096;
 
 // A regular file open for reading. Thread-safe: reads are positional. Never memory-mapped, so that a file truncated
-// while it is read gives an error and no signal.
+// while it is read gives an error and no signal. Destroying it closes it.
 class RandomAccessFile {
  public:
   virtual ~RandomAccessFile() = default;
-  // Fills `out` from `offset`; short files and I/O errors are errors (exit code 2, or 3 "file ends early").
+  // Fills all of `out` with the bytes from `offset` on. kFileEndsEarly (exit code 3) if the file is or has become
+  // shorter, kCannotRead (2) for an I/O error; `out` is then unspecified.
   virtual absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const = 0;
   // ReadAt() past the page cache, where the file system can do that, for large reads of what will not be read again
-  // soon. Offset, address and size are multiples of kUncachedAlignment; what lies behind the end of the file is
-  // unspecified.
+  // soon. REQUIRES: offset, address and size are multiples of kUncachedAlignment. Unlike ReadAt() it may reach past the
+  // end of the file; what `out` holds for that range is unspecified. Errors as ReadAt().
   virtual absl::Status ReadUncached(std::uint64_t offset, std::span<std::uint8_t> out) const;
-  // Tells the system that [offset, offset+bytes) will be read soon. Advisory.
+  // Tells the system that [offset, offset+bytes) will be read soon. Returns at once. Advisory: nothing is reported, and
+  // nothing depends on it but speed.
   virtual void Prefetch(std::uint64_t offset, std::uint64_t bytes) const = 0;
-  // An error unless size and modification time are still those at open ("input changed while reading").
+  // kFileChanged unless size and modification time are still those at open. Asked after a file was read, so that a
+  // result made of two states of a file is not given out.
   virtual absl::Status CheckUnchanged() const = 0;
-  virtual std::uint64_t size() const = 0;                 // at open
-  virtual std::int64_t modified_nanoseconds() const = 0;  // at open, since 1970
-  // At open, since 1970: the last change of content, mode, owner or links. Unlike the one above it cannot be put back.
+  // Size in bytes and time of the last modification, in nanoseconds since 1970: both as they were at open.
+  virtual std::uint64_t size() const = 0;
+  virtual std::int64_t modified_nanoseconds() const = 0;
+  // At open, since 1970: the last change of content, mode, owner or links. Unlike the modification time no program can
+  // set it back, so a resumed run recognizes its sources by it.
   virtual std::int64_t changed_nanoseconds() const = 0;
+  // The path that it was opened by, for messages.
   virtual const std::string& path() const = 0;
   virtual FileIdentity identity() const = 0;
 
@@ -54,67 +66,91 @@ class RandomAccessFile {
   std::span<std::uint8_t> InsideFile(std::uint64_t offset, std::span<std::uint8_t> out) const;
 };
 
-// A file open for writing. Not thread-safe, but for Sync(), which may run beside writes: it covers those that ended
-// before it.
+// A file open for writing, exclusively locked until Close() or destruction. Not thread-safe, but for Sync(), which may
+// run beside writes: it covers those that ended before it.
 class WritableFile {
  public:
   virtual ~WritableFile() = default;
-  // Writes all of `data` at `offset`; loops over short writes and EINTR.
+  // Writes all of `data` at `offset`; loops over short writes and EINTR. Writing behind the end leaves a hole of zeros.
+  // kCannotWrite: no space, a quota, an I/O error; how much was written is then unknown.
   virtual absl::Status WriteAt(std::uint64_t offset, std::span<const std::uint8_t> data) = 0;
-  // Reserves space so that a full disk is noticed early; the size of the file does not change, and Truncate() gives
-  // back what was not used. Not supported by a file system: OK.
+  // Reserves space for the first `bytes` bytes, so that a full disk is noticed early; the size of the file does not
+  // change, and Truncate() gives back what was not used. OK where the file system does not support it, else
+  // kCannotReserve.
   virtual absl::Status Reserve(std::uint64_t bytes) = 0;
+  // Sets the size of the file to `bytes`. kCannotResize.
   virtual absl::Status Truncate(std::uint64_t bytes) = 0;
   // Starts writing dirty pages back without waiting, so that the final Sync() is short. Advisory.
   virtual void StartWriteback(std::uint64_t offset, std::uint64_t bytes) = 0;
-  virtual absl::Status Sync() = 0;  // fsync; an error is final and never retried
-  // Gives up the lock. Nothing may be called afterwards. The destructor closes too, but cannot report an error.
+  // fsync: when it returns OK, what was written is on the disk. An error (kCannotSync) is final and never retried: the
+  // system may forget the failed pages and report success the next time.
+  virtual absl::Status Sync() = 0;
+  // Gives up the lock. Nothing may be called afterwards. The destructor closes too, but cannot report kCannotClose, by
+  // which network file systems tell of a failed write.
   virtual absl::Status Close() = 0;
   virtual const std::string& path() const = 0;
 };
 
+// What lies at a path. All fields but `is_symlink` are those of the file that a symbolic link leads to.
 struct PathInfo {
-  bool exists = false;      // false as well for a symbolic link to nothing
-  bool is_symlink = false;  // of the path itself; all other fields are those of what it leads to
+  // Also false for a symbolic link to nothing; is_symlink tells the two apart.
+  bool exists = false;
+  // Of the path itself.
+  bool is_symlink = false;
   bool is_regular = false;
   bool is_directory = false;
-  std::uint64_t size = 0;
+  std::uint64_t size = 0;  // bytes
   FileIdentity identity;
 };
 
+// Operations on paths. Thread-safe. Must outlive the files that it opened.
 class FileSystem {
  public:
   virtual ~FileSystem() = default;
-  // Only regular files open; FIFOs, devices, directories and sockets are refused without blocking.
+  // Only regular files open; FIFOs, devices, directories and sockets are refused without blocking (kNotARegularFile,
+  // exit code 3). kSymbolicLink (3) if the path is a link and `links` is kRefuse; kCannotOpen (2) for everything else,
+  // an absent file included.
   virtual absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path,
                                                                         SymbolicLinks links) = 0;
   absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path) {
     return OpenForRead(path, SymbolicLinks::kFollow);
   }
-  // Creates `path`; it is an error if it exists (O_EXCL). The file is exclusively locked while open.
+  // Creates `path`, empty and exclusively locked; kOutputExists if it exists (O_EXCL).
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> CreateExclusive(const std::string& path) = 0;
-  // Opens an existing `path` for writing, without following a symbolic link, and locks it; "in use" if another process
-  // holds the lock. Creates it if absent.
+  // Opens an existing `path` for writing, its content kept, and locks it; creates it if absent. kOutputInUse if the
+  // lock is held already, by this process or another; kOutputNotARegularFile for a symbolic link or anything but a
+  // regular file.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> OpenLocked(const std::string& path) = 0;
-  // Atomic. With `replace` false an existing `to` is an error.
+  // Atomic. With `replace` false an existing `to` is an error (kOutputExists), without a moment between look and
+  // rename. With `replace` true it disappears in the same instant. Durable only after SyncDirectory().
   virtual absl::Status Rename(const std::string& from, const std::string& to, bool replace) = 0;
+  // Makes the names in `directory` durable: files created, renamed and removed so far. OK where the file system cannot.
   virtual absl::Status SyncDirectory(const std::string& directory) = 0;
-  virtual absl::Status Remove(const std::string& path) = 0;            // absent: OK
-  virtual absl::Status RemoveDirectory(const std::string& path) = 0;   // an empty one; absent: OK
-  virtual absl::Status CreateDirectory(const std::string& path) = 0;   // exists: error
-  virtual absl::StatusOr<PathInfo> Stat(const std::string& path) = 0;  // absent: exists == false
-  // Names of the entries, bytewise sorted, without "." and "..".
+  // Removing what is absent is OK: a run that resumes removes what the one before may have removed. Remove() takes
+  // files and symbolic links, RemoveDirectory() empty directories. kCannotRemove.
+  virtual absl::Status Remove(const std::string& path) = 0;
+  virtual absl::Status RemoveDirectory(const std::string& path) = 0;
+  // kOutputExists if anything lies there, kCannotCreateDirectory otherwise. The parent must exist.
+  virtual absl::Status CreateDirectory(const std::string& path) = 0;
+  // An absent path is no error: `exists` is false. kCannotStat where the system will not say, for lack of permission.
+  virtual absl::StatusOr<PathInfo> Stat(const std::string& path) = 0;
+  // Names of the entries, bytewise sorted, without "." and "..". The system's own order differs between machines and
+  // must not reach any output.
   virtual absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) = 0;
 };
 
+// The file system of the machine; lives as long as the process.
 FileSystem& PosixFileSystem();
 
-// "a/b/c" -> "a/b" ("." when there is no slash), and the last component.
+// "a/b/c" -> "a/b", "." when there is no slash, "/" for "/a". Texts only: nothing is looked up or resolved.
 std::string DirectoryOf(const std::string& path);
+// "a/b/c" -> "c".
 std::string BaseNameOf(const std::string& path);
+// "a" and "b/c" -> "a/b/c". An empty directory or "." adds nothing.
 std::string JoinPath(const std::string& directory, const std::string& name);
 
-// The whole of a small file; an error if it is larger than `limit`.
+// The whole of a small file. kFileTooLarge if it has more than `limit` bytes, before anything is allocated; else the
+// errors of OpenForRead() and ReadAt(). The size is that at open.
 absl::StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& path, std::uint64_t limit);
 
 }  // namespace q4

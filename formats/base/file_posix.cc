@@ -24,9 +24,10 @@
 namespace q4 {
 namespace {
 
-// Linux transfers at most 0x7ffff000 bytes per call.
+// Linux transfers at most 0x7ffff000 bytes per call. A round number below it keeps offsets aligned.
 constexpr std::size_t kMaxTransferBytes = std::size_t{1} << 30;
 
+// The system's text for an error number, to stand in brackets behind the rule that was broken.
 std::string ErrorText(int error) { return std::generic_category().message(error); }
 
 // Repeats a system call that returns -1 with EINTR.
@@ -37,6 +38,7 @@ auto RetryOnEintr(Call call) {
   return result;
 }
 
+// What lies there instead of a regular file, for messages.
 std::string_view KindOf(const struct stat& info) {
   if (S_ISDIR(info.st_mode)) return "a directory";
   if (S_ISFIFO(info.st_mode)) return "a FIFO";
@@ -63,6 +65,8 @@ class Descriptor {
   bool valid() const { return fd_ >= 0; }
   // 0, or the error number. On Linux the descriptor is gone even after EINTR, and must not be closed again.
   int Close() {
+    // From offset 0 on: space that the file has already costs nothing. KEEP_SIZE: the size of the file stays that of
+    // what was written.
     const int result = ::close(std::exchange(fd_, -1));
     return result == 0 || errno == EINTR ? 0 : errno;
   }
@@ -71,11 +75,14 @@ class Descriptor {
   int fd_;
 };
 
+// Size and times are those of fstat at open. Reads beyond that size are refused even where the file has grown since:
+// the headers that were validated speak of the old file.
 class PosixReadFile final : public RandomAccessFile {
  public:
   PosixReadFile(Descriptor fd, std::string path, const struct stat& info)
       : fd_(std::move(fd)), path_(std::move(path)), info_(info) {}
 
+  // The range is checked against the size at open first, so that a claim of exabytes is refused without a system call.
   absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const override {
     if (!RangeFits(offset, out.size(), size())) {
       return Fail(kFileEndsEarly, path_, AtOffset(offset),
@@ -86,6 +93,7 @@ class PosixReadFile final : public RandomAccessFile {
       const ssize_t got =
           RetryOnEintr([&] { return ::pread(fd_.get(), out.data(), want, static_cast<off_t>(offset)); });
       if (got < 0) return Fail(kCannotRead, path_, AtOffset(offset), ErrorText(errno));
+      // pread() returns 0 at the end only: somebody has truncated the file since it was opened.
       if (got == 0) return Fail(kFileEndsEarly, path_, AtOffset(offset), "it was longer when it was opened");
       offset += static_cast<std::uint64_t>(got);
       out = out.subspan(static_cast<std::size_t>(got));
@@ -93,6 +101,8 @@ class PosixReadFile final : public RandomAccessFile {
     return absl::OkStatus();
   }
 
+  // The second descriptor is opened at the first use: few files are read this way. Reads come from it as far as whole
+  // aligned blocks go; ReadAt() takes the rest.
   absl::Status ReadUncached(std::uint64_t offset, std::span<std::uint8_t> out) const override {
     // The same file once more, whatever has come to its name since; file systems that cannot bypass the cache refuse.
     std::call_once(uncached_once_, [this] {
@@ -107,16 +117,21 @@ class PosixReadFile final : public RandomAccessFile {
           [&] { return ::pread(uncached_fd_->get(), out.data() + done, want, static_cast<off_t>(offset + done)); });
       if (got <= 0) break;  // whatever it is, ReadAt() meets it too and reports it, or does without this
       done += static_cast<std::size_t>(got);
+      // A short read has left the next offset unaligned, which O_DIRECT refuses.
       if (done % kUncachedAlignment != 0) break;
     }
+    // All of the file was read, or ReadAt() reads the rest through the cache.
     return done >= inside ? absl::OkStatus() : ReadAt(offset + done, out.subspan(done, inside - done));
   }
 
   void Prefetch(std::uint64_t offset, std::uint64_t bytes) const override {
+    // Advice that is refused is no error.
     ::posix_fadvise(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
   }
 
   absl::Status CheckUnchanged() const override {
+    // Size and modification time only: the change time also moves when somebody renames, links or chmods the file,
+    // which does not touch what was read.
     struct stat now {};
     if (::fstat(fd_.get(), &now) != 0) return Fail(kCannotStat, path_, {}, ErrorText(errno));
     if (now.st_size != info_.st_size) {
@@ -138,6 +153,7 @@ class PosixReadFile final : public RandomAccessFile {
   Descriptor fd_;
   std::string path_;
   struct stat info_;
+  // ReadUncached() is const and may be called from several threads at once: the flag lets one of them open.
   mutable std::once_flag uncached_once_;
   mutable std::optional<Descriptor> uncached_fd_;
 };
@@ -162,8 +178,11 @@ class PosixWriteFile final : public WritableFile {
 
   absl::Status Reserve(std::uint64_t bytes) override {
     if (bytes == 0) return absl::OkStatus();
+    // From offset 0 on: space that the file has already costs nothing. KEEP_SIZE, so that a reader of a partial file
+    // never sees zeros that were not written.
     const int result =
         RetryOnEintr([&] { return ::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes)); });
+    // Not supported here: the space is then looked for at each write, as without this call.
     if (result == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return absl::OkStatus();
     return Fail(kCannotReserve, path_, {}, std::to_string(bytes) + " bytes: " + ErrorText(errno));
   }
@@ -174,9 +193,11 @@ class PosixWriteFile final : public WritableFile {
   }
 
   void StartWriteback(std::uint64_t offset, std::uint64_t bytes) override {
+    // The result is not asked: an error comes again at Sync(), whose result is.
     ::sync_file_range(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes), SYNC_FILE_RANGE_WRITE);
   }
 
+  // fsync and not fdatasync: the size of the file must be durable as well. Only EINTR is repeated, no error ever is.
   absl::Status Sync() override {
     if (RetryOnEintr([&] { return ::fsync(fd_.get()); }) == 0) return absl::OkStatus();
     return Fail(kCannotSync, path_, {}, ErrorText(errno));
@@ -194,7 +215,7 @@ class PosixWriteFile final : public WritableFile {
   std::string path_;
 };
 
-// Whether `path` still leads to the file behind `fd`.
+// Whether `path` still leads to the file behind `fd`. lstat, because a link at `path` is not that file.
 bool StillAt(int fd, const std::string& path) {
   struct stat opened {};
   struct stat named {};
@@ -208,19 +229,26 @@ absl::StatusOr<std::unique_ptr<WritableFile>> OpenForWrite(const std::string& pa
   constexpr int kRounds = 16;
   for (int round = 0; round < kRounds; ++round) {
     Descriptor fd(RetryOnEintr([&] {
+      // O_NOFOLLOW: a link planted under the partial file's predictable name must not redirect the write. O_NONBLOCK: a
+      // FIFO there fails with ENXIO instead of waiting for a reader. No O_TRUNC: the file may be another run's until
+      // the lock is held.
       return ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | flags, 0666);
     }));
     if (!fd.valid()) {
+      // Each errno that names a mistake of the user gets the rule that says so.
       if (errno == EEXIST) return Fail(kOutputExists, path, {});
       if (errno == ELOOP) return Fail(kOutputNotARegularFile, path, {}, "got a symbolic link");
       if (errno == EISDIR || errno == ENXIO) return Fail(kOutputNotARegularFile, path, {}, ErrorText(errno));
       return Fail(kCannotCreate, path, {}, ErrorText(errno));
     }
+    // What was opened is asked, not the path: a FIFO with a reader or a device opens without an error.
     struct stat info {};
     if (::fstat(fd.get(), &info) != 0) return Fail(kCannotStat, path, {}, ErrorText(errno));
     if (!S_ISREG(info.st_mode)) {
       return Fail(kOutputNotARegularFile, path, {}, "got " + std::string(KindOf(info)));
     }
+    // flock belongs to the open file, so it ends with the process however that ends, and holds between two objects of
+    // one process as well.
     if (RetryOnEintr([&] { return ::flock(fd.get(), LOCK_EX | LOCK_NB); }) != 0) {
       if (errno == EWOULDBLOCK) return Fail(kOutputInUse, path, {});
       return Fail(kCannotCreate, path, "lock", ErrorText(errno));
@@ -230,7 +258,8 @@ absl::StatusOr<std::unique_ptr<WritableFile>> OpenForWrite(const std::string& pa
   return Fail(kOutputInUse, path, {}, "it is being replaced again and again");
 }
 
-// For file systems that lack RENAME_NOREPLACE, NFS for one: link() fails atomically when the name is taken.
+// For file systems that lack RENAME_NOREPLACE, NFS for one: link() fails atomically when the name is taken. Between the
+// two calls the file has both names.
 int LinkAndUnlink(const std::string& from, const std::string& to) {
   if (::link(from.c_str(), to.c_str()) != 0) return errno;
   return ::unlink(from.c_str()) == 0 ? 0 : errno;
@@ -240,6 +269,7 @@ class PosixFileSystemImpl final : public FileSystem {
  public:
   absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path, SymbolicLinks links) override {
     // O_NONBLOCK: opening a FIFO must not wait for its writer. It means nothing for regular files.
+    // O_NOCTTY: a terminal must not become the process's own.
     const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (links == SymbolicLinks::kRefuse ? O_NOFOLLOW : 0);
     Descriptor fd(RetryOnEintr([&] { return ::open(path.c_str(), flags); }));
     if (!fd.valid()) {
@@ -267,6 +297,7 @@ class PosixFileSystemImpl final : public FileSystem {
       error = std::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
     } else {
       error = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0 ? 0 : errno;
+      // EINVAL: the file system does not know the flag. ENOSYS: the kernel does not know the call.
       if (error == EINVAL || error == ENOSYS) error = LinkAndUnlink(from, to);
     }
     if (error == 0) return absl::OkStatus();
@@ -274,6 +305,7 @@ class PosixFileSystemImpl final : public FileSystem {
     return Fail(kCannotRename, to, {}, ErrorText(error));
   }
 
+  // A rename is durable when its directory was synced.
   absl::Status SyncDirectory(const std::string& directory) override {
     Descriptor fd(RetryOnEintr([&] { return ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
     if (!fd.valid()) return Fail(kCannotSync, directory, {}, ErrorText(errno));
@@ -298,6 +330,8 @@ class PosixFileSystemImpl final : public FileSystem {
     return Fail(kCannotCreateDirectory, path, {}, ErrorText(errno));
   }
 
+  // Two calls for a link, so that the caller learns of the link and of what it leads to. ENOTDIR: a component on the
+  // way is a file, so nothing lies at the path either.
   absl::StatusOr<PathInfo> Stat(const std::string& path) override {
     PathInfo info;
     struct stat found {};
@@ -322,6 +356,7 @@ class PosixFileSystemImpl final : public FileSystem {
     const std::unique_ptr<DIR, int (*)(DIR*)> directory(::opendir(path.c_str()), &::closedir);
     if (directory == nullptr) return Fail(kCannotList, path, {}, ErrorText(errno));
     std::vector<std::string> names;
+    // readdir() returns null at the end and for an error; errno alone tells them apart.
     errno = 0;
     while (const dirent* entry = ::readdir(directory.get())) {
       const std::string_view name = entry->d_name;

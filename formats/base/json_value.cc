@@ -1,3 +1,7 @@
+// Two halves that share nothing but the type. Builder makes a value from the events of strict_json.h, so that no
+// document is ever parsed by nlohmann/json's own, laxer parser. Dumper and PythonFloatRepr write what Python's
+// json.dumps writes, byte for byte: files for transformers then look as if its own code had saved them, and the same
+// value gives the same bytes on every machine.
 #include "formats/base/json_value.h"
 
 #include <algorithm>
@@ -40,6 +44,7 @@ class Builder final : public JsonHandler {
       case JsonScalar::Kind::kString:
         Place(std::move(scalar.text));
         break;
+      // Without point and exponent it is an integer beyond 64 bits, of which a double would keep the first 53 only.
       case JsonScalar::Kind::kFloat:
         if (scalar.text.find_first_of(".eE") == std::string::npos) {
           return Fail(kJsonInteger, file_, key_, "got " + scalar.text);
@@ -66,6 +71,8 @@ class Builder final : public JsonHandler {
   }
 
  private:
+  // Puts a value at the end of the innermost container, or makes it the document. Returns where it lies; that place is
+  // stable, for only the last element of any open container grows.
   Json* Place(Json value) {
     if (open_.empty()) {
       *root_ = std::move(value);
@@ -87,13 +94,15 @@ class Builder final : public JsonHandler {
   std::string key_;
 };
 
+// One UTF-16 code unit, as JSON escapes it.
 void AppendEscapedUnit(std::uint32_t unit, std::string* out) {
   std::array<char, 16> text{};
   std::snprintf(text.data(), text.size(), "\\u%04x", unit);
   *out += text.data();
 }
 
-// Python's ensure_ascii form. `text` is UTF-8, so continuation bytes need no check.
+// Python's ensure_ascii form: everything but printable ASCII as \u escapes. `text` is UTF-8, so continuation bytes need
+// no check.
 void AppendString(const std::string& text, std::string* out) {
   *out += '"';
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -127,12 +136,14 @@ void AppendString(const std::string& text, std::string* out) {
       *out += text[i];
       continue;
     }
+    // The lead byte tells how many bytes follow, and its lower bits begin the code point.
     const int following = byte < 0x80 ? 0 : byte < 0xE0 ? 1 : byte < 0xF0 ? 2 : 3;
     std::uint32_t code_point = following == 0 ? byte : byte & (0x3Fu >> following);
     for (int k = 0; k < following && i + 1 < text.size(); ++k) {
       code_point = (code_point << 6) | (static_cast<std::uint8_t>(text[++i]) & 0x3Fu);
     }
     if (code_point >= 0x10000) {
+      // JSON escapes are UTF-16: what lies above 0xFFFF takes a surrogate pair.
       AppendEscapedUnit(0xD800 + ((code_point - 0x10000) >> 10), out);
       AppendEscapedUnit(0xDC00 + ((code_point - 0x10000) & 0x3FF), out);
     } else {
@@ -142,6 +153,7 @@ void AppendString(const std::string& text, std::string* out) {
   *out += '"';
 }
 
+// json.dumps(sort_keys=True, indent=...): members sorted, one element a line, empty containers on one line.
 class Dumper {
  public:
   Dumper(int indent, std::string* out) : indent_(indent), out_(out) {}
@@ -164,7 +176,8 @@ class Dumper {
         *out_ += PythonFloatRepr(number);
       }
     } else {
-      *out_ += value.dump();  // null, booleans and integers
+      // Null, booleans and integers, on which both programs agree.
+      *out_ += value.dump();
     }
   }
 
@@ -220,6 +233,7 @@ absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file, int
   Json root;
   Builder builder(file, &root);
   JsonText source(text);
+  // A token cannot be longer than the text, so the limit on tokens never strikes here.
   const StrictJsonOptions options{.max_depth = max_depth, .max_token_bytes = text.size()};
   Q4_RETURN_IF_ERROR(ParseStrictJson(source, file, options, builder));
   return root;
@@ -256,6 +270,7 @@ std::string PythonFloatRepr(double value) {
   std::string digits(1, text.front());
   if (e > 2) digits += text.substr(2, e - 2);
 
+  // Python's repr: exponents from -4 to 15 are written without one. The exponent has a sign and at least two digits.
   if (exponent < -4 || exponent >= 16) {
     out += digits.front();
     if (digits.size() > 1) out.append(".").append(digits, 1);
@@ -266,7 +281,8 @@ std::string PythonFloatRepr(double value) {
     out += "0.";
     out.append(static_cast<std::size_t>(-exponent - 1), '0').append(digits);
   } else {
-    const auto whole = static_cast<std::size_t>(exponent) + 1;  // digits before the point
+    // The digits before the point; an integer gets ".0", so that it reads back as a float.
+    const auto whole = static_cast<std::size_t>(exponent) + 1;
     if (digits.size() <= whole) digits.append(whole - digits.size(), '0').append("0");
     out.append(digits, 0, whole).append(".").append(digits, whole);
   }

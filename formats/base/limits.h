@@ -1,28 +1,52 @@
-// Every hard limit on what a file may claim. A limit bounds memory and time before anything is allocated; each names
-// what it is anchored to. docs/safety.md lists them.
+// Every hard limit on what a file may claim. A limit bounds memory and time before anything is allocated: a reader
+// compares the claim with it first. Each names what it is anchored to. Bytes unless the name says otherwise, and the
+// limit itself is allowed unless "exclusive" is said. docs/safety.md lists them for users; a file beyond a limit is
+// refused with a message that names it.
 #pragma once
 
 #include <cstdint>
 
 namespace q4::limits {
 
-inline constexpr std::uint64_t kSafetensorsHeaderBytes = 100'000'000;  // the reference reader's MAX_HEADER_SIZE
-inline constexpr std::uint64_t kTensorsPerCheckpoint = 1'000'000;      // far above any model
+// Checkpoints.
+//
+// The reference reader's MAX_HEADER_SIZE. The header is parsed as a stream, so it never lies in memory whole.
+inline constexpr std::uint64_t kSafetensorsHeaderBytes = 100'000'000;
+// Far above any model. Also of a container.
+inline constexpr std::uint64_t kTensorsPerCheckpoint = 1'000'000;
+// GGUF allows 64. Also the limit of an embedded file's name.
 inline constexpr std::uint64_t kTensorNameBytes = 4096;
+// GGML has 4.
 inline constexpr int kTensorDimensions = 8;
-inline constexpr std::uint64_t kTensorElements = std::uint64_t{1} << 48;  // exact in a double (exclusive)
-inline constexpr int kSafetensorsJsonDepth = 4;                           // shape arrays need 3
+// Exclusive. Counts are exact in a double, and times the largest item size they are far from wrapping 64 bits.
+inline constexpr std::uint64_t kTensorElements = std::uint64_t{1} << 48;
+// Header, tensor and its arrays of dimensions and offsets need 3.
+inline constexpr int kSafetensorsJsonDepth = 4;
+// The shard list of a container needs 3, the shard index of a checkpoint 2.
 inline constexpr int kIndexJsonDepth = 3;
-inline constexpr int kConfigJsonDepth = 64;  // config.json is free-form
+// config.json is free-form. The bound keeps recursion over the parsed value off the end of the stack.
+inline constexpr int kConfigJsonDepth = 64;
+// Of JSON files for people, which are parsed into values: config.json, recipes, gate files. A value takes 10 to 38
+// times the memory of its text.
 inline constexpr std::uint64_t kConfigJsonBytes = 16u << 20;
+// `__metadata__` of safetensors is free-form text: one value, and all that is kept of it.
 inline constexpr std::uint64_t kMetadataValueBytes = 64u << 10;
 inline constexpr std::uint64_t kMetadataTotalBytes = 1u << 20;
-inline constexpr std::uint64_t kShards = 10'000;  // the largest public models have about 200
+// The largest public models have about 200. A shard is an open file while a model is read.
+inline constexpr std::uint64_t kShards = 10'000;
+// A million tensors with names of 200 bytes.
 inline constexpr std::uint64_t kShardIndexBytes = 256u << 20;
+// Containers (docs/format.md section 11).
+//
+// Companions of a model: configuration, tokenizer, templates. Models have a few dozen.
 inline constexpr std::uint64_t kEmbeddedFiles = 1'000;
-inline constexpr std::uint64_t kEmbeddedFileBytes = 256u << 20;  // the largest tokenizers are about 40 MB
+// The largest tokenizers have about 40 MB.
+inline constexpr std::uint64_t kEmbeddedFileBytes = 256u << 20;
+// Read whole when a container is opened. 4 million chunks, 64 bytes each, with nothing else.
 inline constexpr std::uint64_t kQ4IndexBytes = 256u << 20;
+// Uncompressed. The format itself sets 8 MiB (F3.5).
 inline constexpr std::uint64_t kQ4ChunkRawBytes = 64u << 20;
+// As a power of 2: 64 MiB, what a decoder may have to keep of a frame (F4.2).
 inline constexpr int kZstdWindowLog = 26;
 
 }  // namespace q4::limits

@@ -1,4 +1,5 @@
-// An array that nobody changes any more and that its copies share.
+// An array that nobody changes any more and that its copies share. A container's chunk records and bytes are held so:
+// an index of 256 MiB lies in memory once, used in place, however many objects describe parts of it.
 #pragma once
 
 #include <cstddef>
@@ -8,36 +9,40 @@
 
 namespace q4 {
 
-// Copying costs a reference count. Thread-safe to read. A view of it as std::span<const T> is valid as long as any copy
-// lives.
+// Copying costs a reference count and never allocates. Thread-safe to read, and copies may be destroyed on any thread.
+// A view of it as std::span<const T> is valid as long as any copy lives. Default constructed it is empty.
 template <typename T>
 class SharedArray {
  public:
   SharedArray() = default;
-  // Takes over what was collected elsewhere.
+  // Takes over what was collected elsewhere, without copying the items. Not explicit: a vector is an array too.
   SharedArray(std::vector<T> items) {
     const auto owner = std::make_shared<const std::vector<T>>(std::move(items));
     items_ = std::shared_ptr<const T>(owner, owner->data());
     size_ = owner->size();
   }
-  // `size` items from `first` on, which keeps alive what they lie in: memory of their own or a larger block.
+  // `size` items from `first` on. `first` keeps the memory alive that they lie in: memory of their own, or a larger
+  // block of which it is an alias. REQUIRES: nobody writes to that memory any more.
   SharedArray(std::shared_ptr<const T> first, std::size_t size) : items_(std::move(first)), size_(size) {}
 
+  // Items, not bytes.
   std::size_t size() const { return size_; }
   bool empty() const { return size_ == 0; }
   const T* data() const { return items_.get(); }
   const T* begin() const { return items_.get(); }
   const T* end() const { return items_.get() + size_; }
+  // Without check. REQUIRES: i < size(), and not empty() for front() and back().
   const T& operator[](std::size_t i) const { return items_.get()[i]; }
   const T& front() const { return *begin(); }
   const T& back() const { return end()[-1]; }
 
-  // The first item, as an owner of all.
+  // The first item, as an owner of all of the memory: what an alias is made of.
   const std::shared_ptr<const T>& owner() const { return items_; }
   // A copy of the items that may be changed.
   std::vector<T> ToVector() const { return {begin(), end()}; }
 
  private:
+  // Points to the first item, owns the block.
   std::shared_ptr<const T> items_;
   std::size_t size_ = 0;
 };

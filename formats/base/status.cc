@@ -1,3 +1,5 @@
+// An Issue travels inside absl::Status as a payload, which survives every layer that passes the status on. The message
+// is complete when the status is made; nothing is looked up later.
 #include "formats/base/status.h"
 
 #include <charconv>
@@ -38,6 +40,7 @@ struct Payload {
   ExitCode exit_code = ExitCode::kInternal;
 };
 
+// A status without the payload was made by Abseil or by a bug; it counts as an internal error.
 Payload PayloadOf(const absl::Status& status) {
   Payload payload;
   const auto cord = status.GetPayload(kIssuePayload);
@@ -45,6 +48,7 @@ Payload PayloadOf(const absl::Status& status) {
   const std::string text(*cord);
   const std::size_t space = text.find(' ');
   int exit_code = 0;
+  // The text is our own, from Fail(), so its form is not checked.
   std::from_chars(text.data(), text.data() + space, payload.number);
   std::from_chars(text.data() + space + 1, text.data() + text.size(), exit_code);
   payload.exit_code = static_cast<ExitCode>(exit_code);
@@ -53,15 +57,18 @@ Payload PayloadOf(const absl::Status& status) {
 
 }  // namespace
 
+// The error line of the tools without the tool's name; docs/errors.md and tests/hostile know its grammar.
 absl::Status Fail(const Issue& issue, std::string_view file, std::string_view where, std::string_view detail) {
   std::string message;
-  // Paths come from the command line and may be long; they are escaped but hardly cut.
+  // Paths come from the command line and may be long; they are escaped but hardly cut. 4096 is PATH_MAX. The caps of
+  // the others keep a line readable when a file claims a name of a megabyte.
   if (!file.empty()) message += Printable(file, 4096) + ": ";
   if (!where.empty()) message += Printable(where, 320) + ": ";
   message += issue.rule;
   if (!detail.empty()) message += " (" + Printable(detail, 480) + ")";
   message += " [Q4-" + std::to_string(issue.number) + "]";
   absl::Status status(CodeFor(issue.exit_code), message);
+  // Numbers as text: payloads are bytes, and a debugger shows these.
   status.SetPayload(kIssuePayload,
                     absl::Cord(std::to_string(issue.number) + " " + std::to_string(static_cast<int>(issue.exit_code))));
   return status;
@@ -78,6 +85,7 @@ int IssueNumberOf(const absl::Status& status) { return PayloadOf(status).number;
 absl::Status InFile(const absl::Status& status, std::string_view file) {
   if (status.ok()) return status;
   absl::Status named(status.code(), Printable(file, 4096) + ": " + MessageOf(status));
+  // A new status has no payloads: without this the issue number and exit code would be lost.
   status.ForEachPayload([&named](absl::string_view url, const absl::Cord& payload) { named.SetPayload(url, payload); });
   return named;
 }

@@ -57,10 +57,12 @@ class Cursor {
     }
   }
 
-  // Follows strings and their escapes closely enough to know how long the token around `c` is so far.
+  // Follows strings and their escapes closely enough to know how long the token around `c` is so far. The lexer decides
+  // what a token is; this only has to count no less than the lexer buffers.
   void MeasureToken(char c) {
     ++token_bytes_;
     if (in_string_) {
+      // A quote behind a backslash does not end the string, unless that backslash was itself escaped.
       if (!escaped_ && c == '"') in_string_ = false, token_bytes_ = 0;
       escaped_ = !escaped_ && c == '\\';
     } else if (c == '"') {
@@ -82,15 +84,20 @@ class Cursor {
   const StrictJsonOptions& options_;
   std::string_view piece_;
   std::size_t position_ = 0;
+  // In the file, of the first character of the piece.
   std::uint64_t piece_offset_ = options_.base_offset;
   std::uint64_t token_bytes_ = 0;
+  // Of the token around the current character: whether it is a string, and whether the character before was a backslash
+  // that escapes this one.
   bool in_string_ = false;
   bool escaped_ = false;
   bool done_ = false;
+  // Why the text ended; OK at its real end.
   absl::Status status_;
 };
 
-// The input iterator that nlohmann/json asks for. A null cursor is the end.
+// The input iterator that nlohmann/json asks for. A null cursor is the end. Copies share one cursor, as those of an
+// input iterator may: the lexer reads each character once.
 class CursorIterator {
  public:
   using iterator_category = std::input_iterator_tag;
@@ -114,6 +121,7 @@ class CursorIterator {
   friend bool operator!=(const CursorIterator& a, const CursorIterator& b) { return !(a == b); }
 
  private:
+  // Also after an error of the cursor, which the lexer takes for an early end of the text.
   bool AtEnd() const { return cursor_ == nullptr || cursor_->done(); }
   Cursor* cursor_;
 };
@@ -127,7 +135,8 @@ std::string Reason(std::string_view message) {
   return std::string(message.substr(0, message.find("; last read")));
 }
 
-// The SAX interface of nlohmann/json; returning false ends its parse.
+// The SAX interface of nlohmann/json; returning false ends its parse. It keeps the error that ended it, because the
+// interface can only return false.
 class Adapter {
  public:
   using number_integer_t = std::int64_t;
@@ -139,6 +148,7 @@ class Adapter {
   Adapter(std::string_view file, const StrictJsonOptions& options, const Cursor& cursor, JsonHandler& handler)
       : file_(file), options_(options), cursor_(cursor), handler_(handler) {}
 
+  // What ended the parse: an error of the handler, of this adapter, or of the lexer.
   absl::Status TakeStatus() { return std::move(status_); }
 
   bool null() { return Scalar({}); }
@@ -160,15 +170,18 @@ class Adapter {
   bool end_object() { return End(JsonContainer::kObject); }
   bool end_array() { return End(JsonContainer::kArray); }
 
+  // The lexer has unescaped the name, so two spellings of one key meet here as the same bytes.
   bool key(std::string& name) {
     const bool handler_checks = depth_ == 1 && options_.handler_checks_outer_keys;
     if (!handler_checks && !keys_[depth_ - 1].insert(name).second) {
+      // The cursor stands behind the key's closing quote, hence the 1.
       return Keep(Refuse(kJsonDuplicateKey, cursor_.offset() - 1, "'" + name + "'"));
     }
     return Keep(handler_.OnKey(std::move(name)));
   }
 
-  // `position` counts the characters read so far, the offending one included, the end of the text for one.
+  // `position` counts the characters read so far, the offending one included, the end of the text for one. Of the
+  // message only the reason is kept; its line and column repeat the offset.
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& error) {
     return Keep(Refuse(kJsonSyntax, options_.base_offset + position - 1, Reason(error.what())));
   }
@@ -177,11 +190,13 @@ class Adapter {
   bool Scalar(JsonScalar scalar) { return Keep(handler_.OnScalar(std::move(scalar))); }
 
   bool Start(JsonContainer container) {
+    // Checked before the handler hears of the container, so that its own stack is bounded as well.
     if (depth_ == static_cast<std::size_t>(options_.max_depth)) {
       return Keep(
           Refuse(kJsonTooDeep, cursor_.offset() - 1, "more than " + std::to_string(options_.max_depth) + " levels"));
     }
     ++depth_;
+    // The set of a depth is kept and cleared, not made anew for each of a million tensors.
     if (keys_.size() < depth_) keys_.resize(depth_);
     keys_[depth_ - 1].clear();
     return Keep(handler_.OnStart(container));
@@ -196,6 +211,7 @@ class Adapter {
     return Fail(issue, file_, AtOffset(offset), detail);
   }
 
+  // Returns whether the parse goes on.
   bool Keep(absl::Status status) {
     status_ = std::move(status);
     return status_.ok();
@@ -215,6 +231,7 @@ class Adapter {
 }  // namespace
 
 absl::StatusOr<std::string_view> JsonFile::Next() {
+  // Large enough that reading costs little, small beside the budget of any run.
   constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
   piece_.resize(static_cast<std::size_t>(std::min(kPieceBytes, end_ - position_)));
   Q4_RETURN_IF_ERROR(file_.ReadAt(position_, {reinterpret_cast<std::uint8_t*>(piece_.data()), piece_.size()}));
@@ -242,6 +259,7 @@ std::string_view JsonKindName(JsonScalar::Kind kind) {
 
 absl::Status ParseStrictJson(JsonSource& source, std::string_view file, const StrictJsonOptions& options,
                              JsonHandler& handler) {
+  // sax_parse checks by default that nothing but white space follows the document.
   Cursor cursor(source, file, options);
   Adapter adapter(file, options, cursor, handler);
   const bool parsed = nlohmann::json::sax_parse(CursorIterator(&cursor), CursorIterator(nullptr), &adapter);

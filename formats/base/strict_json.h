@@ -1,9 +1,10 @@
 // JSON text as a stream of events, for input that is not trusted. nlohmann/json does the lexing; this adds what it lets
 // pass. Refused everywhere: duplicate keys (also when spelled with \u escapes), a byte order mark, NUL bytes, anything
-// after the document, ill-formed UTF-8, lone surrogates, comments, NaN, nesting and tokens beyond a limit.
+// after the document, ill-formed UTF-8, lone surrogates, comments, NaN, nesting and tokens beyond a limit. Reason: what
+// two parsers read differently, a checker and a loader read differently too.
 //
-// Memory is bounded by the longest token and the keys of the objects that are open, not by the text. strict_json and
-// json_value are the only files that reach nlohmann/json.
+// Memory is bounded by the longest token and the keys of the objects that are open, not by the text. json_value.h makes
+// a value of a small document. strict_json and json_value are the only files that reach nlohmann/json.
 #pragma once
 
 #include <cstdint>
@@ -16,15 +17,16 @@
 
 namespace q4 {
 
-// Text that comes in pieces.
+// Text that comes in pieces. Used by one parse, on one thread.
 class JsonSource {
  public:
   virtual ~JsonSource() = default;
-  // The next piece, valid until the next call; empty at the end.
+  // The next piece, valid until the next call; empty at the end. A piece may end anywhere, within a character too. An
+  // error ends the parse and is returned by it.
   virtual absl::StatusOr<std::string_view> Next() = 0;
 };
 
-// Text that lies in memory.
+// Text that lies in memory, which must outlive this: one piece.
 class JsonText final : public JsonSource {
  public:
   explicit JsonText(std::string_view text) : text_(text) {}
@@ -38,7 +40,8 @@ class JsonText final : public JsonSource {
   std::string_view text_;
 };
 
-// Text that is the range [begin, end) of an open file, which must hold it and outlive this. Read in pieces of 1 MiB.
+// Text that is the range [begin, end) of an open file, in bytes. The file must hold that range and outlive this. Read
+// in pieces of 1 MiB.
 class JsonFile final : public JsonSource {
  public:
   JsonFile(const RandomAccessFile& file, std::uint64_t begin, std::uint64_t end)
@@ -51,7 +54,8 @@ class JsonFile final : public JsonSource {
   std::string piece_;
 };
 
-// A value that is neither object nor array.
+// A value that is neither object nor array. Only the member that `kind` names is set. Integers keep all 64 bits and are
+// told apart from floating-point numbers as they are written, so that a size is never rounded.
 struct JsonScalar {
   enum class Kind {
     kNull,
@@ -62,11 +66,11 @@ struct JsonScalar {
     kString,
   };
   Kind kind = Kind::kNull;
-  bool boolean = false;
-  std::uint64_t unsigned_value = 0;
-  std::int64_t negative_value = 0;
-  double float_value = 0;
-  std::string text = {};  // kString: the content; kFloat: the number as written
+  bool boolean = false;              // of kBool
+  std::uint64_t unsigned_value = 0;  // of kUnsigned
+  std::int64_t negative_value = 0;   // of kNegative; 0 stands for -0
+  double float_value = 0;            // of kFloat, the nearest double
+  std::string text = {};             // kString: the content; kFloat: the number as written
 };
 
 // "an unsigned integer", "a string", ...: for messages.
@@ -74,26 +78,37 @@ std::string_view JsonKindName(JsonScalar::Kind kind);
 
 enum class JsonContainer { kObject, kArray };
 
-// Receives the events in document order. An error ends the parse and is returned as it is.
+// Receives the events in document order. An error ends the parse and is returned as it is. Containers are well nested:
+// each OnStart() has its OnEnd(), unless an error comes between. What a handler does not expect it must refuse;
+// ignoring it would leave a part of the file without meaning.
 class JsonHandler {
  public:
   virtual ~JsonHandler() = default;
+  // The value of the last key in an object, or the next element of an array.
   virtual absl::Status OnScalar(JsonScalar scalar) = 0;
   virtual absl::Status OnStart(JsonContainer container) = 0;
-  virtual absl::Status OnKey(std::string key) = 0;  // its value follows
+  // Unescaped UTF-8, unique in its object. Its value follows.
+  virtual absl::Status OnKey(std::string key) = 0;
   virtual absl::Status OnEnd(JsonContainer container) = 0;
 };
 
+// What a caller allows. A document as deep as `max_depth` is accepted.
 struct StrictJsonOptions {
-  int max_depth = 0;                        // objects and arrays that may be open at once
-  std::uint64_t max_token_bytes = 1 << 20;  // a string or number as written
+  // Objects and arrays that may be open at once; 0 allows a scalar only.
+  int max_depth = 0;
+  // Of a string (without its quotes) or number as written in the file, escapes counted as they stand there.
+  std::uint64_t max_token_bytes = 1 << 20;
   // The handler keeps all keys of the outermost object and finds duplicates itself; a second copy of a million tensor
   // names would double the memory.
+  // If true, OnKey() may be given a duplicate in the outermost object.
   bool handler_checks_outer_keys = false;
-  std::uint64_t base_offset = 0;  // of the text in its file, for messages
+  // Of the text in its file, in bytes, for messages.
+  std::uint64_t base_offset = 0;
 };
 
-// Parses exactly one document. Errors name `file` and the byte offset.
+// Parses exactly one document, white space around it allowed. `file` is only for messages. Errors name it and the byte
+// offset; exit code 3: kJsonSyntax, kJsonDuplicateKey, kJsonTooDeep, kJsonTooLarge for a token, and whatever the source
+// or the handler returned. The handler has seen the events before an error; nothing they built may be used then.
 absl::Status ParseStrictJson(JsonSource& source, std::string_view file, const StrictJsonOptions& options,
                              JsonHandler& handler);
 

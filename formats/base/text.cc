@@ -14,14 +14,17 @@ struct CodePoint {
   std::size_t bytes = 0;  // 0: the text does not begin with a well-formed sequence
 };
 
-// Decodes the sequence at the start of `text`, which is not empty.
+// Decodes the sequence at the start of `text`, which is not empty (RFC 3629). The lead byte fixes the length; the
+// bounds on the value then exclude overlong forms and surrogates, which would let one character be spelled in two ways.
 CodePoint DecodeUtf8(std::string_view text) {
   const auto byte = [text](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
   const std::uint8_t lead = byte(0);
   if (lead < 0x80) return {lead, 1};
   std::size_t length = 0;
   std::uint32_t value = 0;
-  std::uint32_t smallest = 0;  // anything below would be an overlong form
+  // Anything below would be an overlong form.
+  std::uint32_t smallest = 0;
+  // 0xC0 and 0xC1 could only begin overlong forms, 0xF5 and above only values beyond U+10FFFF.
   if (lead >= 0xC2 && lead <= 0xDF) {
     length = 2, value = lead & 0x1Fu, smallest = 0x80;
   } else if (lead >= 0xE0 && lead <= 0xEF) {
@@ -41,7 +44,8 @@ CodePoint DecodeUtf8(std::string_view text) {
   return {value, length};
 }
 
-// Characters that a terminal acts on, that break a line, or that reorder what is shown around them.
+// Characters that a terminal acts on, that break a line, or that reorder what is shown around them. Others may look
+// strange, but they change nothing outside of their own place.
 bool IsUnsafe(std::uint32_t c) {
   if (c < 0x20 || (c >= 0x7F && c <= 0x9F)) return true;       // C0, DEL, C1
   if (c == 0x061C || c == 0x200E || c == 0x200F) return true;  // Arabic letter mark, LRM, RLM
@@ -56,8 +60,10 @@ std::string Printable(std::string_view text, std::size_t max_bytes) {
   std::string out;
   while (!text.empty()) {
     const CodePoint c = DecodeUtf8(text);
+    // An ill-formed byte is escaped alone: the next one may begin a good sequence.
     const std::size_t bytes = c.bytes == 0 ? 1 : c.bytes;
     const bool escape = c.bytes == 0 || IsUnsafe(c.value);
+    // An escaped byte takes four characters. Room is checked per character, so that none is cut in half.
     if (out.size() + (escape ? 4 * bytes : bytes) > max_bytes) {
       out += "...";
       break;
@@ -77,7 +83,7 @@ std::string Printable(std::string_view text, std::size_t max_bytes) {
 }
 
 bool IsUtf8(std::string_view text) {
-  // Most names are ASCII, eight bytes at a time.
+  // Most names are ASCII. Eight bytes at a time have no high bit set; the rest is decoded from the first word that has.
   std::uint64_t word = 0;
   while (text.size() >= sizeof word) {
     std::memcpy(&word, text.data(), sizeof word);
@@ -97,7 +103,8 @@ std::string HumanBytes(unsigned long long bytes) {
   if (bytes < 1000) return std::to_string(bytes) + " B";
   double value = static_cast<double>(bytes);
   std::size_t unit = 0;
-  // 999.5 would print as 1000 with three digits.
+  // From 999.5 on three digits would print as 1000, so the next unit begins there. 9.995 and 99.95 below are the same
+  // border one and two decimals further.
   while (value >= 999.5 && unit + 1 < kUnits.size()) {
     value /= 1000;
     ++unit;

@@ -1,4 +1,6 @@
-// Untrusted text made safe to show.
+// Untrusted text made safe to show, and numbers as people read them. Names in a checkpoint may hold terminal escapes,
+// line breaks or bidirectional controls; nothing of that may reach a terminal or forge a line of a log (docs/safety.md,
+// promise 10).
 #pragma once
 
 #include <cstddef>
@@ -8,7 +10,8 @@
 namespace q4 {
 
 // `text` fit for a terminal, a log or a message: C0, DEL, C1, bidirectional controls and bytes that are not UTF-8
-// become \xNN (of each byte); what exceeds `max_bytes` is replaced by "...". JSON output has its own escaping.
+// become \xNN (of each byte); what would exceed `max_bytes` of output is replaced by "...", never within a character.
+// JSON output has its own escaping.
 std::string Printable(std::string_view text, std::size_t max_bytes = 160);
 
 // Whether `text` is well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF).

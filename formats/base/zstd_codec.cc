@@ -1,3 +1,6 @@
+// Decoding first proves that the frame is the one valid form of the expected content (RFC 8878, F4.2), then allocates,
+// then decodes. The proof has three steps: the header's flags and window, read here; where the frame ends; and the
+// content size that it states. Digests were checked before, but whoever wrote the container computed those too.
 #include "formats/base/zstd_codec.h"
 
 #include <zstd.h>
@@ -19,11 +22,15 @@ struct FreeContext {
 };
 
 // The frame header of RFC 8878, section 3.1.1.1, read here because libzstd's stable interface tells only the content
-// size, and because its one-call decoder has no use for a window and so does not check it.
+// size, and because its one-call decoder has no use for a window and so does not check it. A later decoder that streams
+// would allocate whatever window the frame asks for.
 absl::Status CheckFrameHeader(std::span<const std::uint8_t> frame) {
   ByteReader reader(frame);
+  // A skippable frame has another magic number and ends here too.
   const std::uint32_t magic = reader.U32();
   const std::uint8_t descriptor = reader.U8();
+  // Descriptor, from the highest bit: size of the content size (2 bits), single segment, unused, reserved, checksum,
+  // size of the dictionary id (2 bits).
   const bool single_segment = (descriptor & 0x20) != 0;
   const std::uint8_t window_descriptor = single_segment ? 0 : reader.U8();
   if (!reader.ok()) return Fail(kZstdFrame, {}, {}, "too short for a frame header");
@@ -31,7 +38,8 @@ absl::Status CheckFrameHeader(std::span<const std::uint8_t> frame) {
   if ((descriptor & 0x08) != 0) return Fail(kZstdFrame, {}, {}, "the reserved bit is set");
   if ((descriptor & 0x04) != 0) return Fail(kZstdFrame, {}, {}, "got a checksum");
   if ((descriptor & 0x03) != 0) return Fail(kZstdFrame, {}, {}, "got a dictionary id");
-  // In a single segment the window is the content, which the caller bounds.
+  // In a single segment the window is the content, which the caller bounds. Otherwise 2^(10 + exponent), and eighths of
+  // that by the mantissa.
   const std::uint64_t window_base = std::uint64_t{1} << (10 + (window_descriptor >> 3));
   const std::uint64_t window = window_base + window_base / 8 * (window_descriptor & 7u);
   if (!single_segment && window > std::uint64_t{1} << limits::kZstdWindowLog) {
@@ -44,6 +52,7 @@ absl::Status CheckFrameHeader(std::span<const std::uint8_t> frame) {
 // That `frame` is what DecompressZstd() wants, as far as that can be told without decoding it.
 absl::Status CheckFrame(std::span<const std::uint8_t> frame, std::uint64_t expected_raw_bytes) {
   Q4_RETURN_IF_ERROR(CheckFrameHeader(frame));
+  // Walks the block headers, so that a second frame or other bytes behind the first are noticed.
   const std::size_t frame_bytes = ZSTD_findFrameCompressedSize(frame.data(), frame.size());
   if (ZSTD_isError(frame_bytes)) return Fail(kZstdFrame, {}, {}, ZSTD_getErrorName(frame_bytes));
   if (frame_bytes != frame.size()) {
@@ -58,6 +67,8 @@ absl::Status CheckFrame(std::span<const std::uint8_t> frame, std::uint64_t expec
   return absl::OkStatus();
 }
 
+// REQUIRES: CheckFrame() holds for raw.size(). The size is compared again: the blocks may decode to less than the frame
+// states.
 absl::Status DecodeFrame(std::span<const std::uint8_t> frame, std::span<std::uint8_t> raw) {
   const std::unique_ptr<ZSTD_DCtx, FreeContext> context(ZSTD_createDCtx());
   if (context == nullptr) return Fail(kZstdDecode, {}, {}, "no memory");
