@@ -1,3 +1,5 @@
+// One table of dtypes gives names, sizes and the inverse of the names. It is indexed by the enumeration's value, and a
+// static_assert ties the two, so that a dtype inserted in the wrong place does not compile.
 #include "formats/tensor/tensor.h"
 
 #include <array>
@@ -8,6 +10,7 @@
 namespace q4 {
 namespace {
 
+// A row: safetensors name and bytes of an element.
 struct DTypeRow {
   DType dtype;
   std::string_view name;
@@ -35,6 +38,7 @@ constexpr std::array<DTypeRow, kMaxDType> kDTypes = {{
     {DType::kC64, "C64", 8},
 }};
 
+// RowOf() relies on this.
 constexpr bool TableMatchesEnumeration() {
   for (std::size_t i = 0; i < kDTypes.size(); ++i) {
     if (static_cast<std::size_t>(kDTypes[i].dtype) != i + 1) return false;
@@ -43,6 +47,7 @@ constexpr bool TableMatchesEnumeration() {
 }
 static_assert(TableMatchesEnumeration());
 
+// Unchecked: see REQUIRES in the header.
 const DTypeRow& RowOf(DType dtype) { return kDTypes[static_cast<std::size_t>(dtype) - 1]; }
 
 }  // namespace
@@ -52,6 +57,7 @@ std::uint64_t ItemSize(DType dtype) { return RowOf(dtype).bytes; }
 std::string_view DTypeName(DType dtype) { return RowOf(dtype).name; }
 
 bool ParseDTypeName(std::string_view name, DType* dtype) {
+  // Seventeen short names: a search is as fast as any map.
   for (const DTypeRow& row : kDTypes) {
     if (row.name == name) {
       *dtype = row.dtype;
@@ -64,7 +70,8 @@ bool ParseDTypeName(std::string_view name, DType* dtype) {
 bool IsQuantizable(DType dtype) { return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16; }
 
 bool CountElements(const Shape& shape, std::uint64_t* elems) {
-  // The product of the dimensions other than 0 is bounded, so that the answer does not depend on where a 0 stands.
+  // The product of the dimensions other than 0 is bounded, so that the answer does not depend on where a 0 stands. Each
+  // factor is multiplied only while the product is below 2^48, but may itself be any 64-bit number.
   std::uint64_t product = 1;
   bool empty = false;
   for (const std::uint64_t dimension : shape) {
