@@ -1,3 +1,6 @@
+// Encoding: split planes, compress, keep the result only if it pays, digest what is kept. Decoding is the reverse,
+// after the digest was checked by the reader. Planes are split only for zstd: it finds no repetition in numbers whose
+// low bytes are noise, but finds plenty in their exponents once these stand side by side (F4.4).
 #include "formats/q4/chunk.h"
 
 #include <algorithm>
@@ -10,7 +13,8 @@
 namespace q4 {
 namespace {
 
-// The number of planes is a constant so that the compiler makes wide stores of it.
+// The number of planes is a constant so that the compiler makes wide stores of it. Joining is on the path of every
+// loader; splitting is hidden behind the compression.
 template <std::size_t kPlanes>
 void Interleave(std::span<const std::uint8_t> planes, std::uint8_t* raw) {
   const std::size_t items = planes.size() / kPlanes;
@@ -21,6 +25,8 @@ void Interleave(std::span<const std::uint8_t> planes, std::uint8_t* raw) {
 
 }  // namespace
 
+// Plane by plane: writes are consecutive, and the strided reads of one plane come from lines that the next plane finds
+// in the cache.
 std::vector<std::uint8_t> SplitPlanes(std::span<const std::uint8_t> raw, std::uint8_t plane_bytes) {
   const std::size_t items = raw.size() / plane_bytes;
   std::vector<std::uint8_t> planes(raw.size());
@@ -37,6 +43,7 @@ std::vector<std::uint8_t> JoinPlanes(std::span<const std::uint8_t> planes, std::
   return raw;
 }
 
+// The cases are those of F3.4. With one plane, items and bytes are the same.
 void JoinPlanesInto(std::span<const std::uint8_t> planes, std::uint8_t plane_bytes, std::span<std::uint8_t> raw) {
   if (plane_bytes == 2) {
     Interleave<2>(planes, raw.data());
@@ -47,6 +54,7 @@ void JoinPlanesInto(std::span<const std::uint8_t> planes, std::uint8_t plane_byt
   }
 }
 
+// The two enumerations agree in their values (F7.2): 1 for tensors, 2 for files.
 std::uint64_t Q4ChunkSeed(const Sha256& file_id, const Q4ChunkPlace& place) {
   return Q4Seed(file_id, static_cast<Q4DigestSection>(place.section), place.owner, place.chunk);
 }
@@ -56,6 +64,7 @@ absl::StatusOr<Q4EncodedChunk> EncodeQ4Chunk(const Sha256& file_id, const Q4Chun
                                              const Q4Compression& compression) {
   Q4EncodedChunk chunk;
   chunk.entry.raw_bytes = static_cast<std::uint32_t>(raw.size());
+  // A chunk that does not pay is stored as it is, and Planes is then 1 (F4.1): the split is undone by not using it.
   if (compression.zstd) {
     Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> frame,
                         plane_bytes == 1 ? CompressZstd(raw, compression.level)
@@ -70,18 +79,21 @@ absl::StatusOr<Q4EncodedChunk> EncodeQ4Chunk(const Sha256& file_id, const Q4Chun
   }
   if (chunk.entry.codec == Q4Codec::kStored) chunk.stored = std::move(raw);
   chunk.entry.stored_bytes = static_cast<std::uint32_t>(chunk.stored.size());
+  // Digests cover the stored bytes, so that they are checked before zstd sees anything.
   chunk.entry.xxh3 = Xxh3(chunk.stored, Q4ChunkSeed(file_id, place));
   chunk.entry.sha256 = Sha256Of(chunk.stored);
   return chunk;
 }
 
 absl::StatusOr<std::vector<std::uint8_t>> DecodeQ4Chunk(const Q4Chunk& chunk, std::vector<std::uint8_t> stored) {
+  // That stored and raw size agree is a rule of the index, checked when it was opened.
   if (chunk.codec == Q4Codec::kStored) return stored;
   Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> planes, DecompressZstd(stored, chunk.raw_bytes));
   if (chunk.plane_bytes == 1) return planes;
   return JoinPlanes(planes, chunk.plane_bytes);
 }
 
+// Without planes zstd writes where the caller wants the bytes; with them it writes beside, and joining is the one copy.
 absl::Status DecodeQ4ChunkInto(const Q4Chunk& chunk, std::span<const std::uint8_t> stored,
                                std::span<std::uint8_t> planes, std::span<std::uint8_t> raw) {
   if (chunk.plane_bytes == 1) return DecompressZstdInto(stored, raw);

@@ -1,3 +1,5 @@
+// The table of F3.4 as code: which parts, how many raw bytes, how many planes, and F3.5: how they are cut. Q4Tensor's
+// own methods stand here because they are this rule and nothing else.
 #include "formats/q4/parts.h"
 
 #include <algorithm>
@@ -7,23 +9,27 @@
 namespace q4 {
 namespace {
 
-constexpr Q4Part kRawParts[] = {Q4Part::kData};
-constexpr Q4Part kPlainParts[] = {Q4Part::kCodes, Q4Part::kScales};
+// In the order of F3.4, which is that in the file.
+constexpr Q4Part kKeptParts[] = {Q4Part::kData};
+constexpr Q4Part kFp32Parts[] = {Q4Part::kCodes, Q4Part::kScales};
 constexpr Q4Part kNestedParts[] = {Q4Part::kCodes, Q4Part::kScaleCodes, Q4Part::kScales2};
 
-constexpr std::uint64_t kBlocksPerScale2 = 256;  // Q5.3
+// A group (Q5.3): 256 blocks share one group scale.
+constexpr std::uint64_t kBlocksPerGroup = 256;
 
 }  // namespace
 
+// The one place that decides this; whoever needs the parts of a tensor asks here.
 std::span<const Q4Part> Q4PartsOf(const Q4Tensor& tensor) {
-  if (!tensor.quantized()) return kRawParts;
+  if (!tensor.quantized()) return kKeptParts;
   if (tensor.nested) return kNestedParts;
-  return kPlainParts;
+  return kFp32Parts;
 }
 
 // No product here can overflow: elems < 2^48 and an item has at most 8 bytes.
 std::uint64_t Q4PartRawBytes(const Q4Tensor& tensor, Q4Part part) {
   switch (part) {
+    // The float types of weights are split. Other types are rare, or have no exponent that would repeat.
     case Q4Part::kData:
       return tensor.elems * ItemSize(tensor.dtype);
     case Q4Part::kCodes:
@@ -33,22 +39,26 @@ std::uint64_t Q4PartRawBytes(const Q4Tensor& tensor, Q4Part part) {
     case Q4Part::kScaleCodes:
       return tensor.blocks();
     case Q4Part::kScales2:
-      return CeilDiv(tensor.blocks(), kBlocksPerScale2) * sizeof(float);
+      return CeilDiv(tensor.blocks(), kBlocksPerGroup) * sizeof(float);
   }
   return 0;
 }
 
+// Codes are cut at 2^22 elements, of which two share a byte: 2 MiB. So a chunk of codes holds exactly one slab.
 std::uint64_t Q4ChunkRawSize(Q4Part part) { return part == Q4Part::kCodes ? kQ4ChunkElems / 2 : kQ4ChunkBytes; }
 
+// Only the last chunk of a part is shorter.
 std::uint64_t Q4ChunkRawBytes(std::uint64_t raw_bytes, std::uint64_t chunk_size, std::uint64_t chunk) {
   return std::min(chunk_size, raw_bytes - chunk * chunk_size);
 }
 
+// The column "planes" of F3.4. Codes of 4 or 8 bits have no significance to sort by.
 std::uint8_t Q4PlaneBytes(const Q4Tensor& tensor, Q4Part part) {
   switch (part) {
     case Q4Part::kScales:
     case Q4Part::kScales2:
       return 4;
+    // 8- and 64-bit types and integers are not split: their bytes have no exponent that would repeat.
     case Q4Part::kData:
       return IsQuantizable(tensor.dtype) ? static_cast<std::uint8_t>(ItemSize(tensor.dtype)) : 1;
     case Q4Part::kCodes:
@@ -58,12 +68,14 @@ std::uint8_t Q4PlaneBytes(const Q4Tensor& tensor, Q4Part part) {
   return 1;
 }
 
+// An empty part has no chunk, and neither has a tensor without elements.
 std::uint64_t Q4ChunkCountOf(const Q4Tensor& tensor) {
   std::uint64_t count = 0;
   for (const Q4Part part : Q4PartsOf(tensor)) count += CeilDiv(Q4PartRawBytes(tensor, part), Q4ChunkRawSize(part));
   return count;
 }
 
+// Parts follow each other without a gap in the numbering of chunks (F3.2), so first_chunk fixes all of them.
 Q4PartList Q4Tensor::parts() const {
   Q4PartList list;
   std::uint64_t chunk = first_chunk;
@@ -76,6 +88,7 @@ Q4PartList Q4Tensor::parts() const {
   return list;
 }
 
+// Three entries at most, computed anew: cheaper than keeping them for every tensor of an index.
 std::optional<Q4PartEntry> Q4Tensor::Part(Q4Part part) const {
   for (const Q4PartEntry& entry : parts()) {
     if (entry.part == part) return entry;
@@ -83,6 +96,7 @@ std::optional<Q4PartEntry> Q4Tensor::Part(Q4Part part) const {
   return std::nullopt;
 }
 
+// For messages and reports; no container holds these names.
 const char* Q4PartName(Q4Part part) {
   switch (part) {
     case Q4Part::kData:

@@ -1,3 +1,5 @@
+// The table of schemes. A row here is the first half of a new scheme; the second is its arithmetic (libconvert/scheme,
+// kernels). Everything else asks the table.
 #include "formats/q4/scheme_layout.h"
 
 #include <algorithm>
@@ -6,6 +8,8 @@
 namespace q4 {
 namespace {
 
+// Zero codes: numerics Q3.2. The values of the enumeration ascend, and kRaw is first, which Q4QuantizedLayouts() cuts
+// off.
 constexpr std::array<Q4SchemeLayout, 3> kLayouts = {{
     {Q4Scheme::kRaw, "raw", 0},
     {Q4Scheme::kNf4, "nf4", 7},
@@ -32,6 +36,7 @@ const Q4SchemeLayout* FindQ4Layout(std::string_view name) {
   return Find(Q4QuantizedLayouts(), [name](const Q4SchemeLayout& row) { return row.name == name; });
 }
 
+// A scheme that is not in the table would be a null pointer: see REQUIRES.
 std::string_view Q4SchemeName(Q4Scheme scheme) { return FindQ4Layout(scheme)->name; }
 
 }  // namespace q4

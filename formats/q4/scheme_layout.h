@@ -19,7 +19,8 @@ enum class Q4Scheme : std::uint8_t { kRaw = 0, kNf4 = 1, kFp4 = 2 };
 struct QuantFormat {
   Q4Scheme scheme = Q4Scheme::kRaw;
   std::uint32_t block_size = 0;  // elements that share a scale; 0 when the tensor is not quantized
-  bool nested = false;           // the scales are quantized themselves ("double quantization", numerics Q5)
+  // The scales are quantized themselves ("double quantization", numerics Q5).
+  bool nested = false;
 
   bool operator==(const QuantFormat&) const = default;
   bool quantized() const { return scheme != Q4Scheme::kRaw; }
@@ -41,9 +42,10 @@ std::span<const Q4SchemeLayout> Q4SchemeLayouts();
 // The same without kRaw: what a tensor can be quantized to.
 std::span<const Q4SchemeLayout> Q4QuantizedLayouts();
 
-// nullptr when there is no such scheme, which untrusted bytes may claim.
+// The row of a scheme; nullptr when there is none, as for a number that untrusted bytes claim.
 const Q4SchemeLayout* FindQ4Layout(Q4Scheme scheme);
-// nullptr when no quantized scheme is called so.
+// The row of a quantized scheme by its name; nullptr when none is called so, "raw" included. Upper case is another
+// name.
 const Q4SchemeLayout* FindQ4Layout(std::string_view name);
 
 // REQUIRES: the scheme is one of Q4SchemeLayouts(), as in every tensor that ValidateQ4Tensor() accepts.

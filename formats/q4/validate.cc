@@ -21,17 +21,21 @@
 namespace q4 {
 namespace {
 
+// Section 7 of the index.
 constexpr std::uint64_t kProvenanceBytes = 16u << 20;
 
+// Where an error is, as Fail() wants it; the name is escaped there.
 std::string TensorPlace(const Q4Tensor& tensor) { return "tensor '" + tensor.name + "'"; }
 
+// A power of two in 32 .. 4096 (section 1 of the index).
 bool IsContainerBlockSize(std::uint32_t block_size) {
   const bool power_of_two =
       (block_size & (block_size - 1)) == 0;  // one of a hundred thousand: no call for the bit count
   return block_size >= 32 && block_size <= 4096 && power_of_two;
 }
 
-// The rules of a quantized tensor; an empty text when they hold.
+// The rules of a quantized tensor (section 1 of the index); an empty text when they hold. Only three dtypes have
+// kernels. A NaN or a stray offset would spoil every scale, so its bits are compared, -0 included.
 std::string QuantizedProblem(const Q4Tensor& tensor) {
   if (!IsQuantizable(tensor.dtype)) return "quantized, but not of F16, BF16 or F32";
   if (!IsContainerBlockSize(tensor.block_size)) return fmt::format("block size {}", tensor.block_size);
@@ -41,7 +45,8 @@ std::string QuantizedProblem(const Q4Tensor& tensor) {
   return {};
 }
 
-std::string RawProblem(const Q4Tensor& tensor) {
+// The rules of a kept tensor, which the container calls raw: what only quantizing gives a meaning must be 0.
+std::string KeptProblem(const Q4Tensor& tensor) {
   if (tensor.encoder != Q4Encoder::kNone) return "raw, but with an encoder";
   if (tensor.block_size != 0) return "raw, but with a block size";
   if (tensor.nested || tensor.has_stats) return "raw, but nested or with statistics";
@@ -66,9 +71,10 @@ bool IsPlainRelativePath(std::string_view name) {
   }
 }
 
+// More than any owner's number: tensors and files are at most 1,001,000.
 constexpr std::uint32_t kNoOwner = std::numeric_limits<std::uint32_t>::max();
 
-// What the shape of a chunk's owner determines.
+// What the shape of a chunk's owner determines. Packed into 8 bytes, because there is one for each chunk of a file.
 struct ExpectedChunk {
   std::uint32_t raw_bytes;
   std::uint16_t alignment;
@@ -84,9 +90,12 @@ class ChunkClaims {
   // Claims the chunks of one part for `owner`; false if they do not exist or belong to another.
   bool Claim(std::size_t owner, const Q4PartEntry& part, std::uint64_t chunk_size, std::uint8_t planes,
              std::uint64_t alignment) {
+    // first_chunk is as untrusted as the file, and chunk_count may be as large as a shape of 2^48 elements makes it;
+    // after this line both are within the index.
     if (!RangeFits(part.first_chunk, part.chunk_count, owners_.size())) return false;
     for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
       const std::uint64_t chunk = part.first_chunk + i;
+      // Two owners would read the same bytes as different numbers.
       if (owners_[chunk] != kNoOwner) return false;
       owners_[chunk] = static_cast<std::uint32_t>(owner);
       expected_[chunk] = {static_cast<std::uint32_t>(Q4ChunkRawBytes(part.raw_bytes, chunk_size, i)),
@@ -100,10 +109,12 @@ class ChunkClaims {
   Q4ChunkOwners TakeOwners() { return std::move(owners_); }
 
  private:
+  // Both by chunk.
   Q4ChunkOwners owners_;
   std::vector<ExpectedChunk> expected_;
 };
 
+// F3.1 and F3.2: every chunk has exactly one owner, and an owner's chunks are consecutive.
 absl::StatusOr<ChunkClaims> ClaimChunks(const Q4Index& index, std::string_view path) {
   ChunkClaims claims(index.chunks.size());
   for (std::size_t i = 0; i < index.files.size(); ++i) {
@@ -115,6 +126,7 @@ absl::StatusOr<ChunkClaims> ClaimChunks(const Q4Index& index, std::string_view p
   }
   for (std::size_t i = 0; i < index.tensors.size(); ++i) {
     const Q4Tensor& tensor = index.tensors[i];
+    // Of the first chunk of the segment; those of further parts follow at multiples of 64 (F3.3).
     std::uint64_t alignment = kQ4SegmentAlignment;
     for (const Q4PartEntry& part : tensor.parts()) {
       if (!claims.Claim(index.files.size() + i, part, Q4ChunkRawSize(part.part), Q4PlaneBytes(tensor, part.part),
@@ -124,6 +136,7 @@ absl::StatusOr<ChunkClaims> ClaimChunks(const Q4Index& index, std::string_view p
       alignment = kQ4PartAlignment;
     }
   }
+  // A chunk without an owner would be bytes that mean nothing, but are there.
   for (std::size_t chunk = 0; chunk < index.chunks.size(); ++chunk) {
     if (claims.owners()[chunk] == kNoOwner)
       return Fail(kQ4ChunkOwner, path, fmt::format("chunk {}", chunk), "has none");
@@ -132,6 +145,7 @@ absl::StatusOr<ChunkClaims> ClaimChunks(const Q4Index& index, std::string_view p
 }
 
 // Compares one chunk with what its owner and the chunks before it determine. `*end` is where the chunk before ended.
+// Sizes come first (F3.5), then the codec (F4.1 to F4.3), then the place (F3.3), which needs a size that is right.
 absl::Status ValidateChunk(const Q4Chunk& chunk, std::size_t number, const ExpectedChunk& expected, std::uint64_t* end,
                            std::string_view path) {
   const auto where = [number] { return fmt::format("chunk {}", number); };
@@ -139,6 +153,7 @@ absl::Status ValidateChunk(const Q4Chunk& chunk, std::size_t number, const Expec
     return Fail(kQ4ChunkSize, path, where(),
                 GotExpected(fmt::to_string(chunk.raw_bytes), fmt::to_string(expected.raw_bytes)));
   }
+  // Codec 1 must pay (F4.3), so a stored chunk cannot also be written as a compressed one that is larger.
   const bool stored = chunk.codec == Q4Codec::kStored;
   const bool size_holds = stored ? chunk.stored_bytes == chunk.raw_bytes
                                  : chunk.stored_bytes > 0 && CompressionPays(chunk.raw_bytes, chunk.stored_bytes);
@@ -155,6 +170,7 @@ absl::Status ValidateChunk(const Q4Chunk& chunk, std::size_t number, const Expec
   return absl::OkStatus();
 }
 
+// F3.3 from the header to the index: with every place computed, holes and overlaps cannot be.
 absl::Status ValidatePayload(const Q4Index& index, const ChunkClaims& claims, std::uint64_t index_offset,
                              std::string_view path) {
   std::uint64_t end = kQ4HeaderBytes;
@@ -168,6 +184,7 @@ absl::Status ValidatePayload(const Q4Index& index, const ChunkClaims& claims, st
   return absl::OkStatus();
 }
 
+// F1.5: bytewise sorted, and unique, because equal neighbours are out of order too.
 template <typename Items>
 absl::Status ValidateOrder(const Items& items, const Issue& issue, std::string_view path) {
   for (std::size_t i = 1; i < items.size(); ++i) {
@@ -180,6 +197,8 @@ absl::Status ValidateOrder(const Items& items, const Issue& issue, std::string_v
 }  // namespace
 
 bool ComputeQ4Elements(const Shape& shape, std::uint64_t* elems) {
+  // A 0 among the dimensions makes the product 0, wherever it stands; the others are bounded all the same, so that the
+  // answer does not depend on their order.
   bool empty = false;
   for (const std::uint64_t dim : shape) {
     if (dim >= limits::kTensorElements) return false;
@@ -193,6 +212,8 @@ bool ComputeQ4Elements(const Shape& shape, std::uint64_t* elems) {
   return true;
 }
 
+// Name and shape first, so that later messages can show them. Enumerations are compared as numbers, for the decoder has
+// cast whatever the file said.
 absl::Status ValidateQ4Tensor(const Q4Tensor& tensor, std::string_view path) {
   if (tensor.name.empty() || tensor.name.size() > limits::kTensorNameBytes || !IsUtf8(tensor.name) ||
       tensor.name.find('\0') != std::string::npos) {
@@ -213,7 +234,7 @@ absl::Status ValidateQ4Tensor(const Q4Tensor& tensor, std::string_view path) {
     return Fail(kQ4TensorRecord, path, TensorPlace(tensor),
                 fmt::format("encoder {}", static_cast<int>(tensor.encoder)));
   }
-  const std::string problem = !tensor.quantized() ? RawProblem(tensor) : QuantizedProblem(tensor);
+  const std::string problem = !tensor.quantized() ? KeptProblem(tensor) : QuantizedProblem(tensor);
   if (!problem.empty()) return Fail(kQ4TensorRecord, path, TensorPlace(tensor), problem);
   return absl::OkStatus();
 }
@@ -227,6 +248,7 @@ absl::Status ValidateQ4File(const Q4EmbeddedFile& file, std::string_view path) {
   return absl::OkStatus();
 }
 
+// Limits, then order, then owners, then places: each step relies on the one before.
 absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_t index_offset, std::string_view path) {
   if (index.tensors.size() > limits::kTensorsPerCheckpoint) {
     return Fail(kQ4TensorRecord, path, "index", fmt::format("{} tensors", index.tensors.size()));
@@ -234,6 +256,7 @@ absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_
   if (index.files.size() > limits::kEmbeddedFiles || (index.shard != 0 && !index.files.empty())) {
     return Fail(kQ4FileRecord, path, "index", fmt::format("{} files in shard {}", index.files.size(), index.shard));
   }
+  // Only its size and encoding are rules of the container: readers ignore what they do not know in it (section 8).
   if (index.provenance.size() > kProvenanceBytes || !IsUtf8(index.provenance))
     return Fail(kQ4Provenance, path, "index");
   Q4_RETURN_IF_ERROR(ValidateOrder(index.tensors, kQ4TensorOrder, path));
@@ -246,8 +269,10 @@ absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_
 absl::Status ValidateQ4Scales(const Q4Tensor& tensor, Q4Part part, std::span<const std::uint8_t> raw,
                               std::uint64_t first, std::string_view path) {
   if (part != Q4Part::kScales && part != Q4Part::kScales2) return absl::OkStatus();
+  // The absmax of a block has no sign, and neither has a group scale; other encoders may turn a block around.
   const bool may_be_negative = part == Q4Part::kScales && tensor.encoder != Q4Encoder::kAbsmax;
   for (std::size_t i = 0; i < raw.size() / sizeof(float); ++i) {
+    // Values in a chunk need not be aligned in memory.
     float scale;
     std::memcpy(&scale, raw.data() + i * sizeof scale, sizeof scale);
     if (std::isfinite(scale) && (may_be_negative || !std::signbit(scale))) continue;
@@ -257,6 +282,7 @@ absl::Status ValidateQ4Scales(const Q4Tensor& tensor, Q4Part part, std::span<con
   return absl::OkStatus();
 }
 
+// Codes taken over from elsewhere (kNone) keep the nibble that they came with: their bytes are not ours to change.
 absl::Status ValidateQ4PaddingNibble(const Q4Tensor& tensor, std::uint8_t last_byte, std::string_view path) {
   if (tensor.elems % 2 == 0 || tensor.encoder == Q4Encoder::kNone) return absl::OkStatus();
   const int expected = FindQ4Layout(tensor.scheme)->zero_code;

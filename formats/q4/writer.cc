@@ -1,5 +1,9 @@
 // Order of things: Create writes the header, Append pads and writes chunk after chunk and notes where each lies, Finish
-// completes the index from these notes, has it validated by the reader's own rules, and writes index and footer.
+// completes the index from these notes, has it validated by the reader's own rules, and writes index and footer. So no
+// file leaves here that a reader would refuse.
+//
+// A replay makes the same calls without writing. It leaves the writer in the state that it had when the interrupted run
+// had appended the same chunks, and the rest of the file then comes out byte for byte the same.
 #include "formats/q4/writer.h"
 
 #include <algorithm>
@@ -20,13 +24,16 @@ namespace {
 // Smaller writes are gathered up to this size: a model can have a hundred thousand small tensors.
 constexpr std::size_t kGatherBytes = 1u << 20;
 
+// Calls out of turn, or a plan that breaks a rule: the caller's mistake (exit code 4), not the user's.
 absl::Status Misuse(std::string_view path, std::string_view what) { return Fail(kQ4WriterMisuse, path, {}, what); }
 
+// Without overflow checks: offsets here are sums of sizes that were written or validated.
 std::uint64_t AlignUp(std::uint64_t offset, std::uint64_t alignment) {
   return (offset + alignment - 1) / alignment * alignment;
 }
 
-// The rules that a plan must hold before anything is written. Files are given their chunks.
+// The rules that a plan must hold before anything is written. Files are given their chunks, which follow from their
+// sizes; tensors get theirs when they begin.
 absl::Status PreparePlan(Q4Index* index, std::string_view path) {
   std::uint64_t first_chunk = 0;
   for (Q4EmbeddedFile& file : index->files) {
@@ -41,12 +48,15 @@ absl::Status PreparePlan(Q4Index* index, std::string_view path) {
 
 }  // namespace
 
+// Behind a pointer, so that the header shows what a caller may do and nothing of how.
 struct Q4Writer::State {
+  // What was begun last, and so what may come next.
   enum class Phase { kIdle, kInFile, kInTensor, kInPart, kFinished };
 
   State(WritableFile* f, Q4Index i) : file(f), index(std::move(i)), begun(index.tensors.size()) {}
 
-  // Appends to the file, gathering what is small.
+  // Appends to the file, gathering what is small. What is gathered always comes before what is large, so the order in
+  // the file is that of the calls.
   absl::Status Write(std::span<const std::uint8_t> bytes) {
     if (gathered.size() + bytes.size() > kGatherBytes) Q4_RETURN_IF_ERROR(Flush());
     if (bytes.size() >= kGatherBytes) {
@@ -72,11 +82,13 @@ struct Q4Writer::State {
     return absl::OkStatus();
   }
 
+  // Zeros up to the next multiple (F3.3, F1.4). Less than an alignment, so they are gathered.
   absl::Status PadTo(std::uint64_t multiple) {
     const std::uint64_t padding = AlignUp(size(), multiple) - size();
     return Write(std::vector<std::uint8_t>(padding));
   }
 
+  // Of the file, gathered bytes included: the offset of whatever is appended next.
   std::uint64_t size() const { return flushed + gathered.size(); }
   bool in_segment() const { return phase == Phase::kInFile || phase == Phase::kInPart; }
 
@@ -87,25 +99,27 @@ struct Q4Writer::State {
   std::vector<bool> begun;           // tensors whose segment was started
   std::size_t files_begun = 0;
   bool any_tensor_begun = false;
-  bool retracing = false;  // the file holds it already: nothing is written
+  bool replaying = false;  // the file holds it already: nothing is written
   Phase phase = Phase::kIdle;
   std::uint64_t alignment = 1;         // of the next chunk
   std::vector<std::uint8_t> gathered;  // written but not yet given to `file`
-  std::uint64_t flushed = 0;
+  std::uint64_t flushed = 0;           // given to `file`; where the next write goes
 };
 
 Q4Writer::Q4Writer(std::unique_ptr<State> state) : state_(std::move(state)) {}
 Q4Writer::~Q4Writer() = default;
 
 absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Create(WritableFile* file, Q4Index index) {
-  return Begin(file, std::move(index), /*retracing=*/false);
+  return Begin(file, std::move(index), /*replaying=*/false);
 }
 
 absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Resume(WritableFile* file, Q4Index index) {
-  return Begin(file, std::move(index), /*retracing=*/true);
+  return Begin(file, std::move(index), /*replaying=*/true);
 }
 
-absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Begin(WritableFile* file, Q4Index index, bool retracing) {
+// Create and Resume differ in one thing: whether the header is still to be written or lies in the file already.
+absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Begin(WritableFile* file, Q4Index index, bool replaying) {
+  // A plan says nothing about these.
   index.version = kQ4FormatVersion;
   index.chunks = {};
   if (absl::Status plan = PreparePlan(&index, file->path()); !plan.ok()) return Misuse(file->path(), MessageOf(plan));
@@ -113,8 +127,8 @@ absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Begin(WritableFile* file, Q4
   Q4Header{index.version, index.required_features, 0, index.file_id, index.shard, index.shard_count}.EncodeTo(&header);
   auto state = std::make_unique<State>(file, std::move(index));
   state->header = header.Take();
-  state->retracing = retracing;
-  if (retracing) {
+  state->replaying = replaying;
+  if (replaying) {
     state->flushed = state->header.size();
   } else {
     state->gathered = state->header;
@@ -122,6 +136,7 @@ absl::StatusOr<std::unique_ptr<Q4Writer>> Q4Writer::Begin(WritableFile* file, Q4
   return std::unique_ptr<Q4Writer>(new Q4Writer(std::move(state)));
 }
 
+// Files come first and in order, because their records state no first chunk (F3.2).
 absl::Status Q4Writer::BeginFile(std::size_t file) {
   State& s = *state_;
   if (s.phase == State::Phase::kFinished || s.any_tensor_begun || file != s.files_begun ||
@@ -134,6 +149,8 @@ absl::Status Q4Writer::BeginFile(std::size_t file) {
   return absl::OkStatus();
 }
 
+// Tensors may come in any order: each notes its first chunk. The padding is written with the first chunk, so that a
+// tensor without elements leaves no trace.
 absl::Status Q4Writer::BeginTensor(std::size_t tensor) {
   State& s = *state_;
   if (s.phase == State::Phase::kFinished || tensor >= s.begun.size() || s.begun[tensor]) {
@@ -147,12 +164,13 @@ absl::Status Q4Writer::BeginTensor(std::size_t tensor) {
   return absl::OkStatus();
 }
 
+// Only the padding depends on which part it is; that all parts come, and in order, is seen by Finish().
 absl::Status Q4Writer::BeginPart(Q4Part part) {
   State& s = *state_;
   if (s.phase != State::Phase::kInTensor && s.phase != State::Phase::kInPart) {
     return Misuse(s.file->path(), fmt::format("{} outside of a tensor", Q4PartName(part)));
   }
-  // The first chunk of a segment keeps the larger alignment.
+  // The first chunk of a segment keeps the larger alignment, which an empty part before it has not used up.
   if (s.phase == State::Phase::kInPart && s.alignment == 1) s.alignment = kQ4PartAlignment;
   s.phase = State::Phase::kInPart;
   return absl::OkStatus();
@@ -160,7 +178,8 @@ absl::Status Q4Writer::BeginPart(Q4Part part) {
 
 absl::Status Q4Writer::Append(const Q4EncodedChunk& chunk) {
   State& s = *state_;
-  if (!s.in_segment() || s.retracing || chunk.stored.size() != chunk.entry.stored_bytes) {
+  // Sizes and codecs are not compared here: Finish() has ValidateQ4Index() do it, by the reader's rules.
+  if (!s.in_segment() || s.replaying || chunk.stored.size() != chunk.entry.stored_bytes) {
     return Misuse(s.file->path(), fmt::format("chunk {} out of turn", s.chunks.size()));
   }
   Q4_RETURN_IF_ERROR(s.PadTo(s.alignment));
@@ -170,12 +189,13 @@ absl::Status Q4Writer::Append(const Q4EncodedChunk& chunk) {
   return s.Write(chunk.stored);
 }
 
+// Computes the place as Append() would. A chunk that lies elsewhere means a journal of another plan or another build.
 absl::Status Q4Writer::AppendStored(const Q4Chunk& chunk) {
   State& s = *state_;
-  if (!s.in_segment() || !s.retracing) {
+  if (!s.in_segment() || !s.replaying) {
     return Misuse(s.file->path(), fmt::format("chunk {} out of turn", s.chunks.size()));
   }
-  s.flushed = AlignUp(s.flushed, s.alignment);  // nothing is gathered while retracing
+  s.flushed = AlignUp(s.flushed, s.alignment);  // nothing is gathered while replaying
   s.alignment = 1;
   if (chunk.offset != s.size()) {
     return Misuse(s.file->path(), fmt::format("chunk {} lies elsewhere", s.chunks.size()));
@@ -185,8 +205,9 @@ absl::Status Q4Writer::AppendStored(const Q4Chunk& chunk) {
   return absl::OkStatus();
 }
 
-void Q4Writer::Continue() { state_->retracing = false; }
+void Q4Writer::Continue() { state_->replaying = false; }
 
+// Before its segment has begun, nothing that was written depends on the treatment of a tensor.
 absl::Status Q4Writer::ReviseTensor(std::size_t tensor, const Q4Tensor& revised) {
   State& s = *state_;
   if (tensor >= s.begun.size() || s.begun[tensor]) {
@@ -203,6 +224,7 @@ absl::Status Q4Writer::ReviseTensor(std::size_t tensor, const Q4Tensor& revised)
   return absl::OkStatus();
 }
 
+// Not validated here but in Finish(), when everything about the tensor is known.
 void Q4Writer::SetTensorResult(std::size_t tensor, bool nested, float nested_offset, const Q4Stats* stats) {
   Q4Tensor& entry = state_->index.tensors[tensor];
   entry.nested = nested;
@@ -211,14 +233,16 @@ void Q4Writer::SetTensorResult(std::size_t tensor, bool nested, float nested_off
   entry.stats = stats != nullptr ? std::make_shared<const Q4Stats>(*stats) : nullptr;
 }
 
+// Complete, pad, validate, encode, write. The footer is the last thing to reach the file (section 6).
 absl::StatusOr<Q4Seal> Q4Writer::Finish(std::string provenance) {
   State& s = *state_;
   const std::string& path = s.file->path();
   if (s.phase == State::Phase::kFinished) return Misuse(path, "finished twice");
-  if (s.retracing) return Misuse(path, "finished while retracing");
+  if (s.replaying) return Misuse(path, "finished while retracing");
   s.phase = State::Phase::kFinished;
   s.index.provenance = std::move(provenance);
   s.index.chunks = std::move(s.chunks);
+  // Revisions and results may have broken a rule since the plan was checked.
   for (const Q4Tensor& tensor : s.index.tensors) {
     if (absl::Status status = ValidateQ4Tensor(tensor, path); !status.ok()) return Misuse(path, MessageOf(status));
     if (tensor.has_stats && tensor.stats == nullptr) return Misuse(path, "tensor '" + tensor.name + "' has no result");
@@ -226,15 +250,18 @@ absl::StatusOr<Q4Seal> Q4Writer::Finish(std::string provenance) {
   Q4_RETURN_IF_ERROR(s.PadTo(kQ4SegmentAlignment));
 
   Q4Footer footer;
+  // Everything below is computed before a byte of it is written: an index that is refused leaves no half of it.
   footer.index_offset = s.size();
   footer.index_bytes = Q4IndexBytes(s.index, s.index.chunks.size(), s.index.provenance.size());
   if (footer.index_bytes > limits::kQ4IndexBytes) {
     return Fail(kQ4IndexTooLarge, path, {}, fmt::format("{} bytes", footer.index_bytes));
   }
+  // The reader's own rules, over chunks as they were appended: order of names, one owner each, sizes, places.
   if (const auto owners = ValidateQ4Index(s.index, footer.index_offset, path); !owners.ok()) {
     return Misuse(path, MessageOf(owners.status()));
   }
   const std::vector<std::uint8_t> index = EncodeQ4Index(s.index);
+  // Section 6: nothing lies between index and footer, nor behind it.
   footer.file_bytes = footer.index_offset + footer.index_bytes + kQ4FooterBytes;
   footer.index_xxh3 = Xxh3(index, Q4Seed(s.index.file_id, Q4DigestSection::kIndex));
   footer.root = Q4Root(s.header, index);
@@ -251,6 +278,8 @@ std::uint64_t Q4Writer::bytes_written() const { return state_->size(); }
 std::span<const Q4Chunk> Q4Writer::chunks() const { return state_->chunks; }
 const Q4Index& Q4Writer::index() const { return state_->index; }
 
+// The same walk as that of the calls of a writer, with raw sizes instead of chunks. Chunks of a part are adjacent, so a
+// part takes its size and no more.
 absl::StatusOr<Q4LayoutSize> ComputeQ4Layout(const Q4Index& index, std::span<const std::size_t> payload_order,
                                              std::uint64_t provenance_bytes) {
   Q4LayoutSize layout;
@@ -282,6 +311,7 @@ absl::StatusOr<Q4LayoutSize> ComputeQ4Layout(const Q4Index& index, std::span<con
   if (layout.index_bytes > limits::kQ4IndexBytes) {
     return Fail(kQ4IndexTooLarge, {}, {}, fmt::format("{} bytes", layout.index_bytes));
   }
+  // The index begins at a multiple of 4096 even where there is no chunk (F3.3).
   layout.file_bytes = AlignUp(end, kQ4SegmentAlignment) + layout.index_bytes + kQ4FooterBytes;
   return layout;
 }
