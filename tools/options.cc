@@ -1,3 +1,8 @@
+// CLI11 fills the structs; flags whose values it cannot check alone are strings that the tools parse. Help texts are
+// kept to a line: the pages of docs/ say the rest.
+//
+// CLI11 throws and exits in its own ways. Parse() turns all of that into a status, so that every bad command line is
+// one line of stderr and exit code 1.
 #include "tools/options.h"
 
 #include <CLI/CLI.hpp>
@@ -18,11 +23,12 @@
 namespace q4 {
 namespace {
 
+// The footer of every --help; ExitCode in formats/base/status.h is what it describes.
 constexpr char kExitCodes[] =
     "Exit codes: 0 done; 1 usage; 2 I/O; 3 invalid input; 4 internal or device; 5 unsupported; 6 a check failed;\n"
     "7 interrupted.\n";
 
-// Accepts a size with a unit; CLI11 then stores the plain number.
+// Accepts a size with a unit and replaces it by plain bytes, which CLI11 then stores as a number.
 CLI::Validator SizeText() {
   return CLI::Validator(
       [](std::string& text) -> std::string {
@@ -34,12 +40,14 @@ CLI::Validator SizeText() {
       "SIZE");
 }
 
+// The flags that all tools have, with one meaning everywhere.
 void AddCommon(CLI::App& app, bool& quiet, bool& json, int& verbose) {
   app.add_flag("-q,--quiet", quiet, "Print errors only");
   app.add_flag("-v,--verbose", verbose, "Say more on stderr");
   app.add_flag("--json", json, "Print one JSON document to stdout (docs/schema)");
 }
 
+// For the tools that work long.
 CLI::Option* AddProgress(CLI::App& app, std::string& progress) {
   return app.add_option("--progress", progress, "auto|bar|plain|json|none; auto: a bar on a terminal, lines in a log")
       ->check(CLI::IsMember({"auto", "bar", "plain", "json", "none"}));
@@ -59,6 +67,7 @@ absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char**
   } catch (const CLI::CallForVersion& version) {
     return std::string(version.what()) + "\n";
   } catch (const CLI::ParseError& error) {
+    // Its message names the flag and what was expected; Fail() escapes what it quotes.
     return Fail(kBadFlag, {}, {}, error.what());
   } catch (const std::out_of_range&) {
     // CLI11 lets this one through where a flag is given a number that no integer holds:
@@ -70,6 +79,7 @@ absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char**
 
 }  // namespace
 
+// Disk makers' units and those of memory are both in use, so both are taken, in their exact senses.
 absl::StatusOr<std::uint64_t> ParseSize(const std::string& text) {
   static constexpr std::array<std::pair<std::string_view, double>, 15> kUnits{{{"", 1},
                                                                                {"B", 1},
@@ -86,23 +96,28 @@ absl::StatusOr<std::uint64_t> ParseSize(const std::string& text) {
                                                                                {"TB", 1e12},
                                                                                {"TiB", 1099511627776.0},
                                                                                {"EiB", 1152921504606846976.0}}};
+  // from_chars ignores the locale, which might have a decimal comma. Fixed: 1e3 is no size.
   double number = 0;
   const char* const end = text.data() + text.size();
   const auto [rest, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
   if (error == std::errc() && std::isfinite(number) && number >= 0) {
     const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
     for (const auto& [name, factor] : kUnits) {
+      // Below 2^63, so that sums of two sizes cannot wrap.
       if (unit == name && number * factor < 9.2e18) return static_cast<std::uint64_t>(number * factor);
     }
   }
   return Fail(kBadFlag, {}, "size", GotExpected(text, "a number with KiB, MiB, GiB, KB, MB or GB"));
 }
 
+// The order here is the order in --help: input and output, the treatment of tensors, how the work is done, what is done
+// with the result.
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ConvertFlags* flags) {
   CLI::App app("Quantizes a checkpoint to 4 bits, once, into one sealed .q4 file.", "q4convert");
   app.add_option("INPUT", flags->input, "A .safetensors file, a *.safetensors.index.json or a model directory")
       ->required();
   app.add_option("-o,--output", flags->output, "The container to write, NAME.q4")->required();
+  // The treatment of tensors. The schemes come from their table, so that a new one is offered here at once.
   app.add_option("--type", flags->type, "Code book")->check(CLI::IsMember(SchemeNames()))->capture_default_str();
   app.add_option("--block-size", flags->block_size, "Elements per scale")
       ->check(CLI::IsMember({32u, 64u, 128u, 256u, 512u, 1024u, 2048u, 4096u}))
@@ -111,6 +126,8 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
   app.add_option("--encoder", flags->encoder, "How scales and codes are chosen")
       ->check(CLI::IsMember({"absmax", "mse"}))
       ->capture_default_str();
+  // --include and --exclude share one list: their order among each other decides. trigger_on_parse() calls the function
+  // as each flag is met; expected(1) keeps an INPUT behind it from being taken for another pattern.
   app.add_option_function<std::vector<std::string>>(
          "--include",
          [flags](const std::vector<std::string>& values) {
@@ -133,6 +150,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
   app.add_option("--keep-dtype", flags->keep_dtype, "Type of float tensors that stay unquantized")
       ->check(CLI::IsMember({"same", "bf16", "fp16", "fp32"}))
       ->capture_default_str();
+  // How the work is done. Of these only --compress, --shard-size and --source-digest change the bytes that are written.
   app.add_option("--device", flags->device, "auto|cpu|cuda|cuda:N[,M...]; never changes the bytes written")
       ->capture_default_str();
   app.add_option("--threads", flags->threads, "Worker threads (default: all cores)")->check(CLI::Range(1u, 1024u));
@@ -149,6 +167,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
   app.add_option("--source-digest", flags->source_digest, "What identifies each source file in the provenance")
       ->check(CLI::IsMember({"sha256", "xxh3"}))
       ->capture_default_str();
+  // What is held against the result, and what becomes of inputs that are out of the ordinary.
   app.add_option("--report", flags->report, "Write the conversion report (JSON) to this file");
   app.add_option("--max-nmse", flags->max_nmse, "Fail (6), leaving no output, when a tensor's NMSE exceeds this");
   app.add_option("--gate", flags->gate,
@@ -163,6 +182,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
   return Parse(app, argc, argv);
 }
 
+// One option for each thing to show; they combine, but for --diff and --lint (docs/q4inspect.md).
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, InspectFlags* flags) {
   CLI::App app("Says what is in a .q4 container or a safetensors checkpoint, reading its header and index only.",
                "q4inspect");
@@ -170,6 +190,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
       ->required();
   app.add_flag("--tensors", flags->tensors, "A table of all tensors");
   app.add_flag("--tree", flags->tree, "The module tree, layers that are alike shown once");
+  // needs(): CLI11 refuses --dump without --tensor, and --sample without --against below.
   auto* tensor = app.add_option("--tensor", flags->tensor, "One tensor in depth");
   app.add_option("--dump", flags->dump, "START:COUNT, decoded values of --tensor")->needs(tensor);
   app.add_flag("--stats", flags->stats, "Error statistics per tensor");
@@ -188,6 +209,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
   return Parse(app, argc, argv);
 }
 
+// What to compare with, how much of it, and what to hold the outcome against; then the reports.
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, VerifyFlags* flags) {
   CLI::App app("Checks every byte of a .q4 container and, with --against, every code against the original.",
                "q4verify");
@@ -199,6 +221,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ver
       ->needs(against);
   app.add_option("--threads", flags->threads, "Worker threads (default: all cores)")->check(CLI::Range(1u, 1024u));
   app.add_option("--max-memory", flags->max_memory, "Bound on host memory (default 2GiB)")->transform(SizeText());
+  // Limits: each is exit code 6 where it is exceeded.
   app.add_option("--max-nmse", flags->max_nmse, "Fail (6) when a tensor's or the model's NMSE exceeds this");
   app.add_option("--min-sqnr", flags->min_sqnr, "Fail (6) when a tensor's or the model's SQNR in dB is below this");
   app.add_option("--max-abs-error", flags->max_abs_error, "Fail (6) when an element's error exceeds this");
@@ -214,6 +237,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ver
   return Parse(app, argc, argv);
 }
 
+// The exporters come from their table, with their lines of help; options of one exporter say which.
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ExportFlags* flags) {
   CLI::App app("Hands a .q4 container on to transformers, vLLM and other readers.", "q4export");
   app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();

@@ -1,5 +1,7 @@
-// The command lines of the four tools: one struct each, filled by ParseFlags(). options.cc is the only includer of
-// CLI11.
+// The command lines of the four tools: one struct each, filled by ParseFlags(). The structs hold what was typed,
+// checked as far as a flag can be checked alone; what the words mean is decided where the tools turn flags into the
+// library's options. Sizes are in bytes. Defaults here are the documented ones (docs/q4convert.md and the like).
+// options.cc is the only includer of CLI11.
 #pragma once
 
 #include <cstdint>
@@ -13,55 +15,87 @@
 
 namespace q4 {
 
+// q4convert INPUT -o OUTPUT.
 struct ConvertFlags {
+  // A .safetensors file, a *.safetensors.index.json or a model directory; the container to write.
   std::string input, output;
+  // Name of a quantized scheme (SchemeNames()).
   std::string type = "nf4";
+  // Elements per scale: a power of two, 32 to 4096.
   std::uint32_t block_size = 64;
+  // Whether scales are nested.
   bool double_quant = true;
-  std::string encoder = "absmax";
+  std::string encoder = "absmax";     // absmax or mse
   std::vector<PatternRule> patterns;  // --include and --exclude in command-line order
-  std::string recipe;
+  std::string recipe;                 // path of a JSON file; "" for none
+  // Dtype of kept float tensors: same, bf16, fp16 or fp32.
   std::string keep_dtype = "same";
-  std::string device = "auto";
-  unsigned threads = 0;  // 0: all cores
+  std::string device = "auto";  // auto, cpu, cuda or cuda:N[,M...]
+  unsigned threads = 0;         // 0: all cores
+  // Bound on host memory (docs/safety.md, promise 6).
   std::uint64_t max_memory = std::uint64_t{2} << 30;
-  std::string compress = "none";
-  std::uint64_t shard_size = 0;  // 0: one file
+  std::string compress = "none";  // none, zstd or zstd:LEVEL
+  // About the size of a shard; 0: one file.
+  std::uint64_t shard_size = 0;
+  // Replace an existing output; ignore what an interrupted run left; print the plan and write nothing.
   bool force = false, no_resume = false, dry_run = false;
+  // Bytes of output that an interruption may cost: after each so many the output is synced and the journal extended.
   std::uint64_t sync_every = std::uint64_t{256} << 20;
+  // What identifies source files in the provenance: sha256 or xxh3.
   std::string source_digest = "sha256";
+  // Where to write the report; "" for nowhere.
   std::string report;
+  // Limits on the error: of a tensor's NMSE, and a gate file or "default". Exceeding them leaves no output (exit code
+  // 6).
   std::optional<double> max_nmse;
   std::string gate;
+  // A tensor with NaN or infinity: error, or keep it unquantized.
   std::string on_nonfinite = "error";
+  // auto, bar, plain, json or none (progress_printer.h).
   std::string progress = "auto";
+  // Read shards and companions through symbolic links; accept a checkpoint without tensors.
   bool follow_symlinks = false, allow_empty = false;
+  // Print errors only; print one JSON document. `verbose` counts the -v. The same for all tools.
   bool quiet = false, json = false;
   int verbose = 0;
 };
 
+// q4inspect FILE. Without a selection it prints a summary.
 struct InspectFlags {
+  // A container, a list of shards, a .safetensors file or a model directory.
   std::string file;
+  // What to print; see docs/q4inspect.md for how they combine.
   bool tensors = false, stats = false, hist = false, files = false, lint = false, tree = false;
-  std::string tensor;  // --tensor NAME
+  std::string tensor;  // --tensor NAME, in depth; "" for all
   std::string dump;    // --dump START:COUNT, with --tensor
+  // Of tables: name, size, elems, nmse or sqnr; a regular expression on names; what to compare with. "" for none.
   std::string sort, filter, diff;
-  std::string color = "auto";
+  std::string color = "auto";  // auto, always or never (terminal.h)
   bool follow_symlinks = false;
   bool quiet = false, json = false;
   int verbose = 0;
 };
 
+// q4verify FILE.
 struct VerifyFlags {
+  // A container or a list of shards.
   std::string file;
+  // The checkpoint that the container was made of; "" checks the container alone.
   std::string against;
+  // Workers, 0 for all cores, and the bound on host memory.
   unsigned threads = 0;
   std::uint64_t max_memory = std::uint64_t{2} << 30;
+  // Limits on the error; no value: no limit. NMSE and SQNR (in dB) of a tensor or the model, absolute error of an
+  // element.
   std::optional<double> max_nmse, min_sqnr, max_abs_error;
-  std::string tensor;   // --tensor RE
-  double sample = 100;  // percent
-  std::string gate;
+  // --tensor RE, with --against: only tensors whose name matches. "" for all.
+  std::string tensor;
+  // Percent of the data to compare with --against: more than 0, at most 100.
+  double sample = 100;
+  std::string gate;  // a gate file or "default"; "" for none
+  // An earlier report, and by how much the error may have grown since, as "0.5%" or "0.005".
   std::string baseline, baseline_slack = "0.5%";
+  // Reports to write besides; "" for none.
   std::string junit, markdown, html;
   std::string progress = "auto";
   bool follow_symlinks = false;
@@ -69,30 +103,39 @@ struct VerifyFlags {
   int verbose = 0;
 };
 
+// q4export FILE -o OUTPUT --to FORMAT.
 struct ExportFlags {
+  // A container or a list of shards; a directory or .safetensors file to write.
   std::string file, output;
-  std::string to;                         // the name of one of Exporters()
-  std::string dtype = "same";             // of --to safetensors
-  std::string tensor;                     // --tensor RE
-  std::string quant_storage = "uint8";    // of --to bnb
-  std::string compute_dtype = "float32";  // of --to bnb
+  std::string to;  // the name of one of Exporters()
+  // Of --to safetensors: same, bf16, fp16 or fp32.
+  std::string dtype = "same";
+  // --tensor RE: only tensors whose name matches. "" for all.
+  std::string tensor;
+  // Of --to bnb: the dtype that packed codes are labelled with, and bnb_4bit_compute_dtype of config.json.
+  std::string quant_storage = "uint8";
+  std::string compute_dtype = "float32";
+  // The largest size of a file of weights; 0: one file.
   std::uint64_t shard_size = 0;
   unsigned threads = 0;
   std::uint64_t max_memory = std::uint64_t{2} << 30;
+  // Replace an existing output (docs/q4export.md says which).
   bool force = false;
   std::string progress = "auto";
   bool quiet = false, json = false;
   int verbose = 0;
 };
 
-// Fills `flags`. Returns text to print instead of running (--help, --version), or nothing; a bad command line is a
-// usage error (exit code 1).
+// Fills `flags`, whose members must have their defaults. Returns text to print instead of running (--help, --version),
+// or nothing. kBadFlag (exit code 1) for a flag that does not exist, a value outside of its range or list, a missing
+// argument, or flags that need each other.
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ConvertFlags* flags);
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, InspectFlags* flags);
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, VerifyFlags* flags);
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ExportFlags* flags);
 
-// "256MiB", "2G", "1.5GB", "4096": KiB/MiB/GiB/TiB are powers of 1024, KB/MB/GB/TB and K/M/G/T powers of 1000.
+// "256MiB", "2G", "1.5GB", "4096": KiB/MiB/GiB/TiB are powers of 1024, KB/MB/GB/TB and K/M/G/T powers of 1000. Bytes,
+// rounded down. kBadFlag for anything else, a size of 2^63 or more included.
 absl::StatusOr<std::uint64_t> ParseSize(const std::string& text);
 
 }  // namespace q4

@@ -1,3 +1,5 @@
+// Each call of the library's callback either prints a line or returns at once. A bar is redrawn in place ten times a
+// second; a log gets a line every five seconds, so that a long run shows signs of life and a short one leaves no trace.
 #include "tools/progress_printer.h"
 
 #include <fmt/format.h>
@@ -11,15 +13,19 @@
 namespace q4 {
 namespace {
 
+// Fast enough to look alive, slow enough to cost nothing over a slow connection.
 constexpr std::chrono::milliseconds kBarInterval(100);
 constexpr std::chrono::seconds kLineInterval(5);
+// Characters between the brackets: the whole line fits into 100 columns.
 constexpr int kBarWidth = 30;
 
+// One write and a flush, so that lines of parallel processes in one log stay whole.
 void WriteToStderr(const std::string& text) {
   std::fwrite(text.data(), 1, text.size(), stderr);
   std::fflush(stderr);
 }
 
+// "m:ss", or "h:mm:ss" from an hour on.
 std::string Duration(double seconds) {
   const auto whole = static_cast<long>(seconds + 0.5);
   if (whole >= 3600) return fmt::format("{}:{:02}:{:02}", whole / 3600, whole / 60 % 60, whole % 60);
@@ -28,11 +34,14 @@ std::string Duration(double seconds) {
 
 }  // namespace
 
+// The rate is that of the whole run and not of the last moment, so the estimate is steady.
 std::string ProgressLine(const Progress& progress, double seconds, bool bar) {
   const double done = static_cast<double>(progress.done_bytes);
+  // An empty job has a total of 0 and is done.
   const double total = std::max(static_cast<double>(progress.total_bytes), 1.0);
   const double fraction = std::min(done / total, 1.0);
   const double rate = seconds > 0 ? done / seconds : 0;
+  // Unknown until something is done.
   const std::string eta = rate > 0 ? Duration((total - done) / rate) : std::string("-");
   std::string line;
   if (bar) {
@@ -42,6 +51,7 @@ std::string ProgressLine(const Progress& progress, double seconds, bool bar) {
   }
   line += fmt::format("{:3.0f} %  {} of {}  {}/s", fraction * 100, HumanBytes(progress.done_bytes),
                       HumanBytes(progress.total_bytes), HumanBytes(static_cast<unsigned long long>(rate)));
+  // Some jobs do not count tensors.
   if (progress.total_tensors != 0) {
     line += fmt::format("  {}/{} tensors", progress.done_tensors, progress.total_tensors);
   }
@@ -50,6 +60,7 @@ std::string ProgressLine(const Progress& progress, double seconds, bool bar) {
 
 ProgressPrinter::ProgressPrinter(std::string_view tool, std::string_view mode, bool quiet)
     : tool_(tool), start_(std::chrono::steady_clock::now()), last_(start_) {
+  // The parser has checked `mode`; anything else is auto here.
   if (quiet || mode == "none") return;
   if (mode == "json") {
     mode_ = Mode::kJson;
@@ -59,6 +70,7 @@ ProgressPrinter::ProgressPrinter(std::string_view tool, std::string_view mode, b
   }
 }
 
+// Whatever is printed next begins on a line of its own, an error too.
 ProgressPrinter::~ProgressPrinter() {
   if (bar_shown_) WriteToStderr("\n");
 }
@@ -76,6 +88,7 @@ void ProgressPrinter::Show(const Progress& progress) {
   const auto now = std::chrono::steady_clock::now();
   const bool finished = progress.done_bytes >= progress.total_bytes;
   if (mode_ == Mode::kBar) {
+    // The end is always drawn: a bar that stops at 97 % looks like a failure.
     if (!finished && now - last_ < kBarInterval) return;
     // Erase to the end of the line first: the new line may be shorter.
     WriteToStderr("\r\x1b[K" + ProgressLine(progress, Seconds(), /*bar=*/true));

@@ -1,4 +1,8 @@
 // q4convert: turns one checkpoint into one sealed .q4 container.  See docs/q4convert.md.
+//
+// Order of things: flags become options, the checkpoint is opened (headers only), the plan is made, everything that the
+// run will read or write is checked, and only then are devices started and weights read. With --dry-run it ends after
+// the checks.
 #include <fmt/format.h>
 
 #include <charconv>
@@ -26,12 +30,14 @@
 namespace q4 {
 namespace {
 
+// none, zstd (at the default level of Q4Compression) or zstd:LEVEL. The whole text must be used: "zstd:3x" is refused.
 absl::StatusOr<Q4Compression> ParseCompression(const std::string& text) {
   if (text == "none") return Q4Compression{};
   Q4Compression compression;
   compression.zstd = true;
   if (text == "zstd") return compression;
   int level = 0;
+  // Behind "zstd:"; only used where the text begins so.
   const char* const begin = text.data() + 5;
   if (text.starts_with("zstd:") &&
       std::from_chars(begin, text.data() + text.size(), level).ptr == text.data() + text.size() && level >= 1 &&
@@ -42,15 +48,20 @@ absl::StatusOr<Q4Compression> ParseCompression(const std::string& text) {
   return Fail(kBadFlag, {}, "--compress", GotExpected(text, "none, zstd or zstd:LEVEL with LEVEL 1 to 19"));
 }
 
+// What determines the bytes of the output. How the work is done (threads, device, memory) is in RunOptions, so that no
+// flag can be in both.
 absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   ConvertOptions options;
   QuantSettings& settings = options.policy.defaults;
-  settings.scheme = FindScheme(flags.type)->id;  // one of the names, or the options were refused
+  // One of the names, or the options were refused.
+  settings.scheme = FindScheme(flags.type)->id;
   settings.block_size = flags.block_size;
   settings.nested = flags.double_quant;
   settings.encoder = flags.encoder == "mse" ? Q4Encoder::kMse : Q4Encoder::kAbsmax;
+  // A known encoder that this build lacks is an unsupported request, not a bad flag.
   if (!IsBuiltEncoder(settings.encoder)) return Fail(kEncoderNotBuilt, {}, "--encoder");
   options.policy.patterns = flags.patterns;
+  // A recipe's text is a part of the options: it is read once, here.
   if (!flags.recipe.empty()) {
     Q4_ASSIGN_OR_RETURN(const std::string text,
                         ReadWholeFile(PosixFileSystem(), flags.recipe, limits::kConfigJsonBytes));
@@ -66,7 +77,8 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   return options;
 }
 
-// --report, which may be none of the files of this conversion.
+// --report, which may be none of the files of this conversion: the source, its companions, what the flags name, and
+// every name that the run writes under.
 absl::Status CheckReport(FileSystem& fs, const ConvertFlags& flags, const Checkpoint& checkpoint,
                          const ConversionPlan& plan) {
   if (flags.report.empty()) return absl::OkStatus();
@@ -78,6 +90,8 @@ absl::Status CheckReport(FileSystem& fs, const ConvertFlags& flags, const Checkp
   return rules.Check(flags.report);
 }
 
+// The job of the tool. Errors that the user can mend come as early as they can be known: a gate file with a mistake
+// must not cost an hour of converting.
 absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
@@ -92,18 +106,22 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   OpenOptions open;
   open.follow_symlinks = flags.follow_symlinks;
   open.allow_empty = flags.allow_empty;
+  // Reads and validates headers; no weights yet.
   Q4_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(fs, flags.input, open));
   Q4_ASSIGN_OR_RETURN(const std::string config, checkpoint->ConfigJson(fs));
   Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(*checkpoint, config, options));
+  // Needs the plan: how many shards there are decides which names are written.
   Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *checkpoint, plan));
   const unsigned threads = flags.threads != 0 ? flags.threads : ThreadPool::DefaultThreads();
   ToolResult result;
+  // The same check of the output as a real run makes, so that a dry run fails where the run would.
   if (flags.dry_run) {
     Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
     result.output =
         flags.json ? PlanJson(*checkpoint, plan, options, threads) : PlanText(*checkpoint, plan, options, threads);
     return result;
   }
+  // Starting a GPU takes seconds, which --verbose shows apart.
   const auto begin = std::chrono::steady_clock::now();
   Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevices(device));
   const std::chrono::duration<double> opening = std::chrono::steady_clock::now() - begin;
@@ -118,6 +136,8 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   run.progress = printer.Callback();
   run.cancel = &InterruptRequested();
   run.engine = chosen.engine.get();
+  // With "auto" a device that fails in the middle is no reason to fail: bytes do not depend on the device, so the cores
+  // begin again, or resume what was durable. A device that was asked for by name fails the run.
   absl::StatusOr<ConvertReport> converted = RunConversion(fs, *checkpoint, plan, options, run, flags.output);
   if (device.kind == DeviceChoice::Kind::kAuto && IsDeviceFailure(converted.status())) {
     chosen.note = "converting again on the CPU: " + MessageOf(converted.status());
@@ -125,7 +145,9 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
     converted = RunConversion(fs, *checkpoint, plan, options, run, flags.output);
   }
   Q4_ASSIGN_OR_RETURN(const ConvertReport report, std::move(converted));
+  // Of converting, publishing included, before the report below is written.
   const double seconds = printer.Seconds();
+  // A broken gate leaves no output, so there is nothing to report but the findings.
   if (!report.gate_findings.empty()) {
     result.errors = FindingLines(report.gate_findings, report.gate_finding_count);
     result.exit_code = ExitCode::kCheckFailed;
@@ -139,6 +161,8 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
                     threads, chosen.engine != nullptr ? "GPU" : "CPU", opening.count(), report.convert_seconds,
                     report.publish_seconds, report.peak_budget_bytes >> 20));
   }
+  // Replacing is safe: CheckReport() has shown that it is no file of the model. The container is published already and
+  // stays, even if the report cannot be written.
   if (!flags.report.empty()) {
     Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, ConvertReportJson(report, seconds), /*replace=*/true));
   }

@@ -1,4 +1,6 @@
 // q4export: hands a .q4 model on to transformers, vLLM and other readers.  See docs/q4export.md.
+//
+// Flags become ExportOptions; libconvert/export does the rest, its checks of the output included.
 #include <optional>
 #include <string_view>
 
@@ -10,7 +12,7 @@
 namespace q4 {
 namespace {
 
-// The flags' values were checked by the parser; "same" is no dtype.
+// Both spellings, q4's and PyTorch's. The flags' values were checked by the parser; "same" is no dtype.
 std::optional<DType> ParseDType(std::string_view name) {
   if (name == "uint8") return DType::kU8;
   if (name == "bf16" || name == "bfloat16") return DType::kBF16;
@@ -19,6 +21,7 @@ std::optional<DType> ParseDType(std::string_view name) {
   return std::nullopt;
 }
 
+// Options that only another exporter looks at are passed on all the same.
 ExportOptions OptionsFrom(const ExportFlags& flags) {
   ExportOptions options;
   options.to = flags.to;
@@ -33,6 +36,7 @@ ExportOptions OptionsFrom(const ExportFlags& flags) {
   return options;
 }
 
+// The printer must outlive the export, which calls it.
 absl::StatusOr<ToolResult> Export(const ExportFlags& flags) {
   ProgressPrinter printer("q4export", flags.progress, flags.quiet);
   ExportOptions options = OptionsFrom(flags);

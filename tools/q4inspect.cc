@@ -1,5 +1,8 @@
 // q4inspect: says what is in a .q4 container or a checkpoint, reading its header and index only.  See
 // docs/q4inspect.md.
+//
+// Several jobs share the command line: a summary or tables (Inspect), one tensor in depth, a comparison (Diff,
+// DiffWithSource) and lint. --diff and --lint come first and take no selection. Only they and --dump may read weights.
 #include "libconvert/inspect/diff.h"
 #include "libconvert/inspect/inspect.h"
 #include "libconvert/inspect/inspect_issues.h"
@@ -18,7 +21,7 @@ namespace q4 {
 namespace {
 
 // A container beside a checkpoint: what the checkpoint asks for and the container does not have, and by how much its
-// decoded weights are off.
+// decoded weights are off. That is the comparison of q4verify --against, so it is that, with its report.
 absl::StatusOr<ToolResult> DiffWithSource(const std::string& container, const std::string& source,
                                           const InspectFlags& flags) {
   VerifyOptions options;
@@ -33,11 +36,14 @@ absl::StatusOr<ToolResult> DiffWithSource(const std::string& container, const st
   return result;
 }
 
+// Which comparison depends on what the two files are. A checkpoint with weights in the layout of bitsandbytes is
+// quantized already, so codes are compared with codes; any other one beside a container is a possible source.
 absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const bool left_is_container, IsQ4Container(PosixFileSystem(), flags.file));
   Q4_ASSIGN_OR_RETURN(const bool right_is_container, IsQ4Container(PosixFileSystem(), flags.diff));
   OpenOptions open;
   open.follow_symlinks = flags.follow_symlinks;
+  // Somebody who looks at an empty model wants to see that.
   open.allow_empty = true;
   if (left_is_container != right_is_container) {
     const std::string& checkpoint = left_is_container ? flags.diff : flags.file;
@@ -50,10 +56,12 @@ absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
                           : DiffWithCheckpoint(PosixFileSystem(), flags.file, flags.diff, open));
   ToolResult result;
   result.output = flags.json ? DiffReportJson(report) : DiffReportText(report);
+  // As diff and cmp do: other content is an exit code of its own (6), no error line.
   if (!report.SameContent()) result.exit_code = ExitCode::kCheckFailed;
   return result;
 }
 
+// Exit code 6 where a rule is broken, so that a script can ask.
 absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
   LintOptions options;
   options.follow_symlinks = flags.follow_symlinks;
@@ -64,9 +72,11 @@ absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
   return result;
 }
 
+// --tensor, with or without --dump. In JSON a dump is a member of the same document.
 absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const OpenOptions& open,
                                                 const InspectReport& report) {
   const InspectTensor* tensor = FindTensor(report, flags.tensor);
+  // Exact names only: a pattern is --filter's.
   if (tensor == nullptr) return Fail(kNoSuchTensor, flags.file, flags.tensor);
   InspectDetail detail;
   detail.tensors = {tensor};
@@ -85,6 +95,8 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
   return result;
 }
 
+// Turns flags into what the report shows. A summary of 100,000 tensors costs less than their descriptions, hence the
+// scope.
 absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
   if (!flags.diff.empty()) return Diff(flags);
   if (flags.lint) return Lint(flags);
@@ -101,6 +113,7 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
   detail.tree = flags.tree;
   detail.list_tensors =
       flags.tensors || (selects && !wants_values && !flags.tree) || (flags.json && (wants_values || flags.tree));
+  // Nothing was asked for: one screen.
   const bool summary = !detail.list_tensors && !wants_values && !flags.tree && flags.tensor.empty();
   Q4_ASSIGN_OR_RETURN(
       const InspectReport report,

@@ -1,5 +1,8 @@
-// q4verify: checks every byte of a .q4 container and, with --against, every code against the original.
-// See docs/q4verify.md.
+// q4verify: checks every byte of a .q4 container and, with --against, every code against the original. See
+// docs/q4verify.md.
+//
+// Whatever can be wrong about the flags is found before the container is read, and report files are opened before it
+// too: a run of an hour must not end in a directory that cannot be written.
 #include <charconv>
 #include <utility>
 
@@ -16,7 +19,8 @@
 namespace q4 {
 namespace {
 
-// "0.5%" or "0.005"
+// "0.5%" or "0.005": a share of the earlier error, at most 100 times it. The negated comparison refuses NaN, which
+// from_chars reads.
 absl::StatusOr<double> ParseShare(const std::string& text) {
   const char* const end = text.data() + text.size();
   double share = 0;
@@ -29,6 +33,7 @@ absl::StatusOr<double> ParseShare(const std::string& text) {
   return share;
 }
 
+// What the statistics are held against, beside the limits of single flags: a gate file, an earlier report.
 absl::Status LoadJudgement(const VerifyFlags& flags, VerifyOptions* options) {
   if (!flags.gate.empty()) {
     Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(PosixFileSystem(), flags.gate));
@@ -41,6 +46,7 @@ absl::Status LoadJudgement(const VerifyFlags& flags, VerifyOptions* options) {
   return absl::OkStatus();
 }
 
+// Reads the files that flags name.
 absl::StatusOr<VerifyOptions> OptionsFrom(const VerifyFlags& flags) {
   VerifyOptions options;
   options.against = flags.against;
@@ -55,6 +61,7 @@ absl::StatusOr<VerifyOptions> OptionsFrom(const VerifyFlags& flags) {
     Q4_ASSIGN_OR_RETURN(options.only, NamePattern::Parse(flags.tensor, "--tensor"));
   }
   options.sample_percent = flags.sample;
+  // Written so that NaN is refused too.
   if (!(flags.sample > 0 && flags.sample <= 100)) {
     return Fail(kBadFlag, {}, "--sample", GotExpected(fmt::to_string(flags.sample), "more than 0, at most 100"));
   }
@@ -62,6 +69,8 @@ absl::StatusOr<VerifyOptions> OptionsFrom(const VerifyFlags& flags) {
   return options;
 }
 
+// Findings are results and not errors of the run: they are printed as error lines, but the reports are written all the
+// same.
 absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const VerifyOptions options, OptionsFrom(flags));
   ReportFiles reports;

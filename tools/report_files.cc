@@ -1,3 +1,6 @@
+// Two questions for every report: would it overwrite something (by inode, or by name where nothing exists yet), and
+// would it be mistaken for a part of a model later. The first look is cheap; only where it finds something are
+// container and source opened to learn what is read.
 #include "tools/report_files.h"
 
 #include <algorithm>
@@ -15,7 +18,8 @@
 namespace q4 {
 namespace {
 
-// Two names of one file that need not exist yet: its directory, and its name there.
+// Whether two names are of one file that need not exist yet: the same name in the same directory. Directories are
+// compared by inode, so that "x", "./x" and a path through a link are alike.
 absl::StatusOr<bool> SamePlace(FileSystem& fs, const std::string& a, const std::string& b) {
   if (BaseNameOf(a) != BaseNameOf(b)) return false;
   Q4_ASSIGN_OR_RETURN(const PathInfo directory_a, fs.Stat(DirectoryOf(a)));
@@ -36,13 +40,15 @@ absl::StatusOr<bool> AreFree(FileSystem& fs, const std::vector<std::string>& pat
   return true;
 }
 
-// Every file that the verification reads.
+// Every file that the verification reads. What cannot be opened adds no rule: the verification will fail on it and say
+// why.
 ReportRules RulesOf(FileSystem& fs, const VerifyFlags& flags) {
   ReportRules rules(fs);
   rules.AddInput(flags.file);
   rules.AddInput(flags.against);
   rules.AddInput(flags.gate);
   rules.AddInput(flags.baseline);
+  // Opening reads every shard's index, since a list of shards names files that no flag does.
   if (const auto model = Q4Model::Open(fs, flags.file); model.ok()) {
     for (const auto& shard : (*model)->shards()) rules.AddInput(shard->file().identity());
   }
@@ -55,6 +61,7 @@ ReportRules RulesOf(FileSystem& fs, const VerifyFlags& flags) {
 
 }  // namespace
 
+// By inode: a hard link or symbolic link to an input is that input.
 void ReportRules::AddInput(const std::string& path) {
   if (path.empty()) return;
   const absl::StatusOr<PathInfo> info = fs_.Stat(path);
@@ -66,6 +73,8 @@ void ReportRules::AddSource(const Checkpoint& source) {
   for (const CheckpointFile& file : source.files()) AddInput(file.file->identity());
   for (const CompanionFile& companion : source.companions()) AddInput(companion.path);
   const absl::StatusOr<PathInfo> info = fs_.Stat(source.path());
+  // A source that is a directory takes any companion in it; a file takes those beside it only if it is of a model
+  // directory, which then has companions now.
   if (info.ok() && info->is_directory) {
     source_directory_ = source.path();
   } else if (!source.companions().empty()) {  // a lone file elsewhere takes none along
@@ -73,6 +82,7 @@ void ReportRules::AddSource(const Checkpoint& source) {
   }
 }
 
+// The partial file is written first and must be none of these either.
 absl::Status ReportRules::Check(const std::string& path) const {
   for (const std::string& name : {path, AtomicFile::PartialPath(path)}) {
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(name));
@@ -81,6 +91,7 @@ absl::Status ReportRules::Check(const std::string& path) const {
     }
     for (const std::string& output : outputs_) {
       Q4_ASSIGN_OR_RETURN(const bool same, SamePlace(fs_, name, output));
+      // By place, for the output does not exist yet; below by inode, for it may exist and be linked.
       if (same) return Fail(kReportIsOutput, path, {}, output);
       Q4_ASSIGN_OR_RETURN(const PathInfo written, fs_.Stat(output));
       if (info.exists && written.exists && info.identity == written.identity) {
@@ -88,11 +99,14 @@ absl::Status ReportRules::Check(const std::string& path) const {
       }
     }
   }
+  // A new file config.json beside the source would be embedded by the next conversion, so not even a free name is
+  // allowed.
   if (source_directory_.empty() || !IsCompanionName(BaseNameOf(path))) return absl::OkStatus();
   Q4_ASSIGN_OR_RETURN(const bool beside, SamePlace(fs_, path, JoinPath(source_directory_, BaseNameOf(path))));
   return beside ? Fail(kReportIsCompanion, path, {}) : absl::OkStatus();
 }
 
+// Names are compared with each other first, then with what is read, and only then is anything created.
 absl::Status ReportFiles::Open(FileSystem& fs, const VerifyFlags& flags) {
   const std::vector<std::pair<std::string, Renderer>> wanted = {
       {flags.junit, VerifyReportJunit}, {flags.markdown, VerifyReportMarkdown}, {flags.html, VerifyReportHtml}};
@@ -110,6 +124,7 @@ absl::Status ReportFiles::Open(FileSystem& fs, const VerifyFlags& flags) {
     const ReportRules rules = RulesOf(fs, flags);
     for (const std::string& path : paths) Q4_RETURN_IF_ERROR(rules.Check(path));
   }
+  // Replacing without --force is safe here: the rules have shown that it is no file of the model.
   for (const auto& [path, renderer] : wanted) {
     if (path.empty()) continue;
     Q4_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFile> file, AtomicFile::Create(fs, path, /*replace=*/true));
@@ -118,6 +133,7 @@ absl::Status ReportFiles::Open(FileSystem& fs, const VerifyFlags& flags) {
   return absl::OkStatus();
 }
 
+// A full disk under one report must not cost the others.
 std::vector<absl::Status> ReportFiles::Write(const VerifyReport& report) {
   std::vector<absl::Status> failed;
   for (auto& [file, renderer] : files_) {
@@ -126,6 +142,7 @@ std::vector<absl::Status> ReportFiles::Write(const VerifyReport& report) {
     if (status.ok()) status = file->Publish();
     if (!status.ok()) failed.push_back(std::move(status));
   }
+  // Removes the partial files of those that failed.
   files_.clear();
   return failed;
 }

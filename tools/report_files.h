@@ -1,5 +1,6 @@
 // The files that the tools write beside their result: --report of q4convert; --junit, --markdown and --html of
-// q4verify.
+// q4verify. A report is written without --force, so it must never be a file that somebody needs (docs/safety.md, "What
+// is never replaced").
 #pragma once
 
 #include <memory>
@@ -17,7 +18,7 @@
 namespace q4 {
 
 // What no report may be: a file that the tool reads, one that it writes, and one that the next conversion would take
-// for a part of the source. Files are compared by inode, names that need not exist yet by directory and name.
+// for a companion of the source. Files are compared by inode, names that need not exist yet by directory and name.
 class ReportRules {
  public:
   // `fs` must outlive this object.
@@ -26,35 +27,41 @@ class ReportRules {
   // What cannot be looked at is passed over: the work itself will say so. "" is no file.
   void AddInput(const std::string& path);
   void AddInput(const FileIdentity& identity) { inputs_.push_back(identity); }
-  // A source: its files, its companions, and the directory that they come from.
+  // A source: its files, its companions, and the directory that they come from. One source at most.
   void AddSource(const Checkpoint& source);
-  // A file that the tool writes or a name that it keeps to itself.
+  // A file that the tool writes or a name that it keeps to itself, such as a partial file.
   void AddOutput(std::string path) { outputs_.push_back(std::move(path)); }
 
-  // Exit code 1 if the report `path`, or the partial file that it is written to first, is one of these.
+  // Whether `path`, or the partial file that it is written to first, is one of these: kReportIsInput, kReportIsOutput
+  // or kReportIsCompanion (exit code 1); errors of the file system (2).
   absl::Status Check(const std::string& path) const;
 
  private:
   FileSystem& fs_;
+  // Files that exist, by inode, so that no link hides one.
   std::vector<FileIdentity> inputs_;
+  // Names, for outputs need not exist yet.
   std::vector<std::string> outputs_;
   std::string source_directory_;  // where companions come from; "" for none
 };
 
-// Opened before the work begins, so that a directory that cannot be written is noticed at once; written when it has
-// ended, each on its own. An older report is replaced atomically. What is not written leaves nothing behind.
+// The reports of q4verify. Opened before the work begins, so that a directory that cannot be written is noticed at
+// once; written when it has ended, each on its own. An older report is replaced atomically. What is not written leaves
+// nothing behind.
 class ReportFiles {
  public:
   // Opens the reports that the flags ask for. An error if one is an input (the container, the source, a gate file) by
-  // path, link or inode, if it would become a companion of the source, if two are one file, or if one cannot be
-  // created. `fs` must outlive this object.
+  // path, link or inode, if it would become a companion of the source (exit code 1), if two are one file
+  // (kReportTwice), or if one cannot be created (2). `fs` must outlive this object. Call once.
   absl::Status Open(FileSystem& fs, const VerifyFlags& flags);
 
-  // Writes them all, also after one has failed. The errors of those that failed.
+  // Writes them all, also after one has failed. Returns the errors of those that failed. Nothing can be written
+  // afterwards.
   std::vector<absl::Status> Write(const VerifyReport& report);
 
  private:
   using Renderer = std::string (*)(const VerifyReport&);
+  // Partial files, open and locked, each with what makes its text.
   std::vector<std::pair<std::unique_ptr<AtomicFile>, Renderer>> files_;
 };
 

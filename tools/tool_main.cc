@@ -1,3 +1,5 @@
+// The frame of every tool. Before the job: signals, memory, the floating-point environment. After it: notes and errors
+// to stderr, the output to stdout, and a check that stdout took it. Exceptions end here, as errors.
 #include "tools/tool_main.h"
 
 #include <malloc.h>
@@ -14,10 +16,12 @@
 namespace q4 {
 namespace {
 
+// The only state of the process that a signal handler touches.
 std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "set from a signal handler");
 
-// The first signal asks the job to stop at the next chunk; a second one ends the process as usual.
+// The first signal asks the job to stop at the next chunk; a second one ends the process as usual. Both calls are
+// allowed in a handler (POSIX: async-signal-safe).
 void OnSignal(int signal) {
   interrupted.store(true);
   std::signal(signal, SIG_DFL);
@@ -27,14 +31,16 @@ void InstallSignalHandlers() {
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
   std::signal(SIGHUP, OnSignal);
-  std::signal(SIGPIPE, SIG_IGN);  // a closed stdout is a write error with exit code 2, not a silent death
+  // A closed stdout is a write error with exit code 2, not a silent death.
+  std::signal(SIGPIPE, SIG_IGN);
 #ifdef SIGXFSZ
-  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is a write error (EFBIG) too
+  // A file size limit is a write error (EFBIG) too.
+  std::signal(SIGXFSZ, SIG_IGN);
 #endif
 }
 
 // Chunks and slabs come from the system and go back to it at once: a freed one that lingers in the allocator would
-// count against the promise of --max-memory.
+// count against the promise of --max-memory. Setting the threshold also stops glibc from raising it.
 void ReturnLargeBlocks() {
 #ifdef __GLIBC__
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
@@ -61,10 +67,12 @@ const std::atomic<bool>& InterruptRequested() { return interrupted; }
 
 namespace internal {
 
+// Notes come before errors and both before the output, so that the last lines of a terminal are the result.
 int Run(std::string_view tool, const bool& quiet, const Body& body) {
   InstallSignalHandlers();
   ReturnLargeBlocks();
   try {
+    // Q10.2. A preloaded library may have set flush-to-zero; results would then differ from those of other machines.
     if (!FloatEnvironmentIsCanonical()) {
       return PrintError(tool, Fail(kFloatEnvironment, {}, {}));
     }
@@ -76,6 +84,7 @@ int Run(std::string_view tool, const bool& quiet, const Body& body) {
       for (const std::string& note : result->notes) PrintLine(tool, note);
     }
     for (const std::string& error : result->errors) PrintLine(tool, error);
+    // fclose() too: a full disk may show only when the last buffer is written.
     const bool written = std::fwrite(result->output.data(), 1, result->output.size(), stdout) == result->output.size();
     if (!written || std::fflush(stdout) != 0 || std::fclose(stdout) != 0) {
       return PrintError(tool, Fail(kCannotPrint, "stdout", {}));

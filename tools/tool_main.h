@@ -1,4 +1,7 @@
-// What every tool's main() does around its one job: parse, run, print, exit code. Only this file prints or exits.
+// What every tool's main() does around its one job: parse, run, print, exit code. Only this file prints results and
+// errors or exits; jobs return values, so that tests can call them. A tool is
+//
+//   int main(int argc, char** argv) { return RunTool<ConvertFlags>("q4convert", argc, argv, Convert); }
 #pragma once
 
 #include <atomic>
@@ -13,7 +16,8 @@
 
 namespace q4 {
 
-// What a tool hands back: results for stdout, remarks for stderr, and the exit code.
+// What a job hands back: results for stdout, remarks for stderr, and the exit code. A job that failed returns an error
+// status instead, and nothing is printed but that.
 struct ToolResult {
   std::string output;               // to stdout as it is; one JSON document when --json was given
   std::vector<std::string> notes;   // one line each to stderr, "<tool>: <note>"; not printed with -q
@@ -21,17 +25,21 @@ struct ToolResult {
   ExitCode exit_code = ExitCode::kOk;
 };
 
-// True once SIGINT, SIGTERM or SIGHUP arrived; long operations poll it.
+// True once SIGINT, SIGTERM or SIGHUP arrived; never false again. Long operations poll it between chunks and end with
+// exit code 7. A second signal ends the process at once.
 const std::atomic<bool>& InterruptRequested();
 
 namespace internal {
+// Parsing and the job together, so that one handler sees the errors of both.
 using Body = std::function<absl::StatusOr<ToolResult>()>;
-// Runs `body`, prints what it returns and maps it to the process's exit code. `quiet` silences notes.
+// Runs `body`, prints what it returns and maps it to the process's exit code. `quiet` silences notes; it is a reference
+// because `body` parses it. Catches what escapes as an exception: exhausted memory is kToolOutOfMemory, anything else
+// kInternalError.
 int Run(std::string_view tool, const bool& quiet, const Body& body);
 }  // namespace internal
 
-// The whole of a tool's main(). ParseFlags(argc, argv, &flags) of tools/options.h parses; its text, if any (--help,
-// --version), is printed instead of running.
+// The whole of a tool's main(): returns the exit code. ParseFlags(argc, argv, &flags) of tools/options.h parses; its
+// text, if any (--help, --version), is printed instead of running. `tool` begins every line on stderr.
 template <typename Flags>
 int RunTool(std::string_view tool, int argc, char** argv, absl::StatusOr<ToolResult> (*job)(const Flags&)) {
   Flags flags;

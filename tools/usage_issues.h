@@ -1,25 +1,34 @@
-// Rules of the command line, and what ends a tool whatever it does.
+// Rules of the command line, and what ends a tool whatever it does. Rules about values that only the library
+// understands (devices, patterns, gates) are in its own headers.
 #pragma once
 
 #include "formats/base/status.h"
 
 namespace q4 {
 
+// What the parser refuses; the detail is its message.
 inline constexpr Issue kBadFlag{1001, ExitCode::kUsage, "bad command line"};
+// Reports (report_files.h): the files that one must not be, in the order in which they are checked.
 inline constexpr Issue kReportIsInput{1002, ExitCode::kUsage, "the report is one of the input files"};
+// Of q4verify, which writes up to three.
 inline constexpr Issue kReportTwice{1003, ExitCode::kUsage, "two reports cannot be one file"};
 inline constexpr Issue kReportIsOutput{1004, ExitCode::kUsage,
                                        "the report is the output, or a file that belongs to it"};
+// Also where no such file exists yet.
 inline constexpr Issue kReportIsCompanion{1005, ExitCode::kUsage,
                                           "the report would lie beside the source under a name that the next "
                                           "conversion embeds"};
 
+// stdout is closed, full or a broken pipe: the results are lost although the work was done.
 inline constexpr Issue kCannotPrint{2090, ExitCode::kIo, "cannot write the results"};
+// An allocation or a thread was refused.
 inline constexpr Issue kToolOutOfMemory{2091, ExitCode::kIo,
                                         "out of memory: raise the process's limit or lower --max-memory"};
+// Checked before any work (numerics Q10.2): results would not be those of other machines.
 inline constexpr Issue kFloatEnvironment{9001, ExitCode::kInternal,
                                          "the floating-point environment flushes subnormals or does not round to "
                                          "nearest, so results would differ (a preloaded library set it?)"};
+// An exception that no code expected.
 inline constexpr Issue kInternalError{9002, ExitCode::kInternal, "internal error"};
 
 }  // namespace q4
