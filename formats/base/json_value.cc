@@ -44,7 +44,7 @@ class Builder final : public JsonHandler {
       case JsonScalar::Kind::kString:
         Place(std::move(scalar.text));
         break;
-      // Without point and exponent it is an integer beyond 64 bits, of which a double would keep the first 53 only.
+      // Without point and exponent it is an integer beyond 64 bits, and a double would keep only its first 53.
       case JsonScalar::Kind::kFloat:
         if (scalar.text.find_first_of(".eE") == std::string::npos) {
           return Fail(kJsonInteger, file_, key_, "got " + scalar.text);

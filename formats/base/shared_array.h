@@ -21,8 +21,8 @@ class SharedArray {
     items_ = std::shared_ptr<const T>(owner, owner->data());
     size_ = owner->size();
   }
-  // `size` items from `first` on. `first` keeps the memory alive that they lie in: memory of their own, or a larger
-  // block of which it is an alias. REQUIRES: nobody writes to that memory any more.
+  // `size` items from `first` on. `first` keeps alive the memory that they lie in: their own, or a larger block that it
+  // points into. REQUIRES: nobody writes to that memory any more.
   SharedArray(std::shared_ptr<const T> first, std::size_t size) : items_(std::move(first)), size_(size) {}
 
   // Items, not bytes.

@@ -48,6 +48,8 @@ class Cursor {
       piece_ = *next;
       if (piece_.empty()) return End(absl::OkStatus());
     }
+    // The lexer takes a NUL for the end of the text and skips a byte order mark, so both are refused before it sees
+    // them.
     const char c = current();
     if (c == '\0') return Refuse(kJsonSyntax, "NUL byte");
     if (offset() == options_.base_offset && c == '\xEF') return Refuse(kJsonSyntax, "byte order mark");

@@ -293,7 +293,7 @@ absl::StatusOr<Q4Index> DecodeQ4Index(const Q4Header& header, const SharedArray<
   Q4_ASSIGN_OR_RETURN(
       const std::uint64_t tensor_count,
       CountRecords(&sections, Q4SectionKind::kTensors, Q4TensorRecord::kBytes, limits::kTensorsPerCheckpoint, path));
-  // A Q4Tensor takes a few times the 32 bytes of its record, of which so many are there.
+  // A Q4Tensor takes a few times the 32 bytes of its record, and the records are there.
   index.tensors.reserve(tensor_count);
   for (std::uint64_t i = 0; i < tensor_count; ++i) {
     Q4_RETURN_IF_ERROR(DecodeTensor(&sections, bytes, path, &index.tensors.emplace_back()));

@@ -56,7 +56,7 @@ std::uint64_t Q4Seed(const Sha256& file_id, Q4DigestSection section, std::uint64
   return Xxh3(place, 0);
 }
 
-// A stream over two ranges: they do not lie side by side in memory, as they do not in the file.
+// A stream, because header and index do not lie side by side in memory or in the file.
 Sha256 Q4Root(std::span<const std::uint8_t> header, std::span<const std::uint8_t> index) {
   Sha256Stream stream;
   stream.Update(header);

@@ -44,7 +44,7 @@ std::uint64_t Q4PartRawBytes(const Q4Tensor& tensor, Q4Part part) {
   return 0;
 }
 
-// Codes are cut at 2^22 elements, of which two share a byte: 2 MiB. So a chunk of codes holds exactly one slab.
+// Codes are cut at 2^22 elements, two to a byte: 2 MiB. So a chunk of codes holds exactly one slab.
 std::uint64_t Q4ChunkRawSize(Q4Part part) { return part == Q4Part::kCodes ? kQ4ChunkElems / 2 : kQ4ChunkBytes; }
 
 // Only the last chunk of a part is shorter.

@@ -161,6 +161,8 @@ const Q4Tensor* Q4Reader::TensorOfChunk(std::uint64_t chunk) const {
   return owner < index_.files.size() ? nullptr : &index_.tensors[owner - index_.files.size()];
 }
 
+// Messages number chunks within their part or file, as somebody counts who looks for one; the index numbers them
+// through.
 std::string Q4Reader::DescribeChunk(std::uint64_t chunk) const {
   const Q4Tensor* tensor = TensorOfChunk(chunk);
   if (tensor == nullptr) {

@@ -1,8 +1,9 @@
 // Writes one .q4 file (one shard). Chunks are encoded anywhere, on any thread (chunk.h), and appended in plan order by
 // one. The place of every byte follows from the order of the calls (F3.3), so the same calls give the same file.
 //
-//   Create -> { BeginFile -> Append ... } -> { BeginTensor -> { BeginPart -> Append ... } -> SetTensorResult } ->
-//   Finish
+//   Create, then for each file    BeginFile, Append ...
+//   then for each tensor          BeginTensor, for each part (BeginPart, Append ...), SetTensorResult
+//   then                          Finish
 //
 // A file that an earlier run left is continued with Resume, the same calls with AppendStored in place of Append,
 // Continue, and then as above.
