@@ -109,6 +109,25 @@ TEST_CASE("what a dead run left is started over") {
   CHECK(dir.Count() == 1);
 }
 
+TEST_CASE("a finished output that still has its partial name too is never truncated") {
+  // As link() leaves it where the writer died before unlink().
+  const TempDir dir;
+  dir.Write("out", "finished");
+  std::filesystem::create_hard_link(dir.File("out"), AtomicFile::PartialPath(dir.File("out")));
+  CHECK(IssueNumberOf(AtomicFile::Create(PosixFileSystem(), dir.File("out"), false).status()) == kOutputExists.number);
+  {
+    auto output = AtomicFile::Create(PosixFileSystem(), dir.File("out"), true);
+    REQUIRE(output.ok());
+    REQUIRE((*output)->file().WriteAt(0, AsBytes("given up")).ok());
+  }
+  CHECK(ReadBytes(dir.File("out")) == "finished");
+  CHECK(dir.Count() == 1);
+  std::filesystem::create_hard_link(dir.File("out"), AtomicFile::PartialPath(dir.File("out")));
+  REQUIRE(WriteFileAtomically(PosixFileSystem(), dir.File("out"), "new", true).ok());
+  CHECK(ReadBytes(dir.File("out")) == "new");
+  CHECK(dir.Count() == 1);
+}
+
 TEST_CASE("whichever call fails: its error, and the old file or the new one") {
   std::int64_t calls = 0;
   for (bool failed = true; failed; ++calls) {
@@ -123,7 +142,7 @@ TEST_CASE("whichever call fails: its error, and the old file or the new one") {
     const std::string content = ReadBytes(dir.File("out"));
     CHECK((content == "new" || (failed && content == "old")));
   }
-  CHECK(calls == 9);  // stat, open, truncate, write, sync, rename, sync of the directory, close
+  CHECK(calls == 10);  // stat of both names, open, truncate, write, sync, rename, sync of the directory, close
 }
 
 }  // namespace
