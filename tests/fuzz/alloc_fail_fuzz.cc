@@ -15,6 +15,7 @@
 #include "formats/source/safetensors.h"
 #include "formats/source/shard_index.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/support/bytes.h"
 #include "tests/support/memory_file_system.h"
 
 namespace {
@@ -83,7 +84,7 @@ absl::Status ReadShardIndex(std::string_view text) {
 absl::Status Read(std::uint64_t reader, std::string_view text, MemoryFileSystem& fs) {
   switch (reader) {
     case 0:
-      return ParseSafetensors({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}, kPath).status();
+      return ParseSafetensors(test::AsBytes(text), kPath).status();
     case 1:
       return ReadShardIndex(text);
     default:

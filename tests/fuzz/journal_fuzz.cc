@@ -8,26 +8,22 @@
 
 #include "libconvert/convert/journal.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/support/bytes.h"
 
 namespace q4::fuzz {
 namespace {
+
+using test::AppendU64;
+using test::Bytes;
 
 constexpr std::size_t kHeaderBytes = 48;
 const Sha256 kRunId = {1, 2, 3};
 
 // The journal of these records, and where each ends.
 struct MadeJournal {
-  std::vector<std::uint8_t> bytes;
+  Bytes bytes;
   std::vector<std::size_t> ends;
 };
-
-using Bytes = std::vector<std::uint8_t>;
-
-void AppendU64(std::uint64_t value, Bytes* out) {
-  std::array<std::uint8_t, 8> bytes;
-  for (unsigned i = 0; i < 8; ++i) bytes[i] = static_cast<std::uint8_t>(value >> (8 * i));
-  out->insert(out->end(), bytes.begin(), bytes.end());
-}
 
 // A second writing of what libconvert/convert/journal.h describes.
 MadeJournal MakeJournal(FuzzInput input) {

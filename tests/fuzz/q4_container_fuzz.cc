@@ -15,6 +15,7 @@
 #include "formats/q4/reader.h"
 #include "formats/q4/verify.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/support/bytes.h"
 #include "tests/support/memory_file_system.h"
 
 namespace q4::fuzz {
@@ -26,7 +27,7 @@ constexpr std::uint64_t kMostFileBytes = std::uint64_t{1} << 18;
 constexpr std::uint64_t kMostRawBytes = std::uint64_t{4} << 20;  // that are decoded
 
 // The header with the digest that its fields ask for.
-TestBytes MakeHeader(std::span<const std::uint8_t> fields) {
+test::Bytes MakeHeader(std::span<const std::uint8_t> fields) {
   ByteWriter out;
   out.Bytes(kQ4Magic);
   out.Bytes(fields);
@@ -64,8 +65,8 @@ std::uint64_t ChunkRecords(std::span<const std::uint8_t> index) {
 }
 
 // Puts the chunks where `index` says, `stored` being their bytes, and enters their digests into `index_bytes`.
-TestBytes PlaceChunks(const Q4Index& index, std::span<const std::uint8_t> stored, TestBytes* index_bytes) {
-  TestBytes payload;
+test::Bytes PlaceChunks(const Q4Index& index, std::span<const std::uint8_t> stored, test::Bytes* index_bytes) {
+  test::Bytes payload;
   const std::vector<Q4ChunkPlace> places = PlacesOf(index);
   const std::uint64_t records = ChunkRecords(*index_bytes);
   for (std::size_t i = 0; i < index.chunks.size(); ++i) {
@@ -87,14 +88,14 @@ TestBytes PlaceChunks(const Q4Index& index, std::span<const std::uint8_t> stored
   return payload;
 }
 
-TestBytes MakeContainer(FuzzInput input) {
+test::Bytes MakeContainer(FuzzInput input) {
   const std::size_t index_size = input.Below(1 << 16);
-  const TestBytes header = MakeHeader(input.Take(kHeaderFields));
+  const test::Bytes header = MakeHeader(input.Take(kHeaderFields));
   const auto index_input = input.Take(index_size);
-  TestBytes index(index_input.begin(), index_input.end());
+  test::Bytes index(index_input.begin(), index_input.end());
   Q4Header decoded_header;
   std::copy_n(header.begin() + 32, decoded_header.file_id.size(), decoded_header.file_id.begin());
-  TestBytes payload;
+  test::Bytes payload;
   if (const auto decoded = DecodeQ4Index(decoded_header, index, kPath); decoded.ok()) {
     payload = PlaceChunks(*decoded, input.Rest(), &index);
   }

@@ -6,6 +6,7 @@
 #include "formats/q4/reader.h"
 #include "formats/q4/verify.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/support/bytes.h"
 #include "tests/support/memory_file_system.h"
 #include "tests/support/q4_builder.h"
 
@@ -14,15 +15,15 @@ namespace {
 
 constexpr char kRoundtripPath[] = "f.q4";
 
-TestBytes TakeBytes(std::uint64_t count, FuzzInput* input) {
+test::Bytes TakeBytes(std::uint64_t count, FuzzInput* input) {
   const auto taken = input->Take(count);
-  TestBytes bytes(taken.begin(), taken.end());
+  test::Bytes bytes(taken.begin(), taken.end());
   bytes.resize(count);  // zeros once the input is used up
   return bytes;
 }
 
 // Clears a bit of the exponent of whatever is infinite or NaN.
-void MakeFinite(DType dtype, TestBytes* bytes) {
+void MakeFinite(DType dtype, test::Bytes* bytes) {
   const std::uint8_t mask = dtype == DType::kF16 ? 0x7C : 0x7F;
   const std::uint64_t item = ItemSize(dtype);
   for (std::uint64_t last = item - 1; last < bytes->size(); last += item) {
@@ -52,7 +53,7 @@ void AddTensor(const std::string& name, FuzzInput* input, test::Q4Builder* build
   const Q4Scheme scheme = input->Bool() ? Q4Scheme::kNf4 : Q4Scheme::kFp4;
   const std::uint32_t block_size = 32u << input->Below(8);
   const bool nested = input->Bool();
-  TestBytes bytes = TakeBytes(elems * ItemSize(dtype), input);
+  test::Bytes bytes = TakeBytes(elems * ItemSize(dtype), input);
   MakeFinite(dtype, &bytes);
   builder->AddQuantized(name, dtype, shape, bytes, scheme, block_size, nested);
 }
@@ -107,8 +108,8 @@ Q4_FUZZ_TARGET(q4_roundtrip) {
   MemoryFileSystem fs;
   builder.Write(fs, fuzz::kRoundtripPath);
   fuzz::CheckContent(fs, &builder, tensors, files);
-  TestBytes& bytes = fs[fuzz::kRoundtripPath];
-  const TestBytes first = bytes;
+  test::Bytes& bytes = fs[fuzz::kRoundtripPath];
+  const test::Bytes first = bytes;
   builder.Write(fs, fuzz::kRoundtripPath);
   Q4_FUZZ_CHECK(bytes == first);
 

@@ -12,6 +12,8 @@
 #include "formats/source/safetensors.h"
 #include "formats/source/sniff.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/support/bytes.h"
+#include "tests/support/safetensors_builder.h"
 
 namespace q4::fuzz {
 namespace {
@@ -54,12 +56,6 @@ std::uint64_t LargestNumber(std::string_view text) {
   return largest;
 }
 
-std::string WithLength(std::string_view json) {
-  std::string out;
-  for (int shift = 0; shift < 64; shift += 8) out += static_cast<char>(std::uint64_t{json.size()} >> shift);
-  return out.append(json);
-}
-
 using Described = std::tuple<std::string, DType, Shape>;
 
 template <typename Tensors>
@@ -73,7 +69,7 @@ std::vector<Described> Describe(const Tensors& tensors) {
 // `head` are the first bytes of the file.
 void CheckAccepted(const SafetensorsHeader& header, std::string_view head, std::uint64_t file_bytes) {
   head = head.substr(0, kSniffBytes);
-  Q4_FUZZ_CHECK(SniffKind({reinterpret_cast<const std::uint8_t*>(head.data()), head.size()}) != FileKind::kJson);
+  Q4_FUZZ_CHECK(SniffKind(test::AsBytes(head)) != FileKind::kJson);
   std::uint64_t end = header.payload_offset;
   std::vector<SafetensorsTensor> tensors;
   for (const TensorInfo& tensor : header.tensors) {
@@ -98,7 +94,7 @@ void CheckAccepted(const SafetensorsHeader& header, std::string_view head, std::
 }
 
 void ReadHeader(std::string_view json) {
-  const std::string head = WithLength(json);
+  const std::string head = test::SafetensorsBytes(json, "");
   const std::uint64_t file_bytes = head.size() + LargestNumber(json);
   const auto header = ReadSafetensorsHeader(SparseFile(head, file_bytes));
   if (header.ok()) {
@@ -109,8 +105,7 @@ void ReadHeader(std::string_view json) {
 }
 
 void ReadFile(std::string_view bytes) {
-  const auto header =
-      ParseSafetensors({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, "f.safetensors");
+  const auto header = ParseSafetensors(test::AsBytes(bytes), "f.safetensors");
   const auto from_file = ReadSafetensorsHeader(SparseFile(std::string(bytes), bytes.size()));
   Q4_FUZZ_CHECK(header.status() == from_file.status());
   if (header.ok()) {

@@ -6,6 +6,7 @@
 #include "formats/exchange/safetensors_writer.h"
 #include "formats/source/shard_index.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/support/bytes.h"
 #include "tests/support/memory_file_system.h"
 
 namespace q4::fuzz {
@@ -19,7 +20,7 @@ bool WriteShards(const ShardIndex& index, MemoryFileSystem* fs) {
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const auto layout = PlanSafetensors(tensors[i]);
     if (!layout.ok()) return false;
-    TestBytes& bytes = (*fs)["d/" + index.shards[i]];
+    test::Bytes& bytes = (*fs)["d/" + index.shards[i]];
     bytes.assign(layout->header.begin(), layout->header.end());
     bytes.resize(layout->file_bytes);
   }

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "tests/kernels/kernel_testing.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 
 namespace q4::testing {
@@ -45,7 +46,7 @@ Expected Model(const Input& in) {
   SlabStats& stats = result.stats;
   stats.count = in.n;
   for (std::uint64_t i = 0; i < in.n; ++i) {
-    const unsigned code = i % 2 == 0 ? in.codes[i / 2] >> 4 : in.codes[i / 2] & 15u;
+    const unsigned code = test::GetCode(in.codes, i);
     ++stats.hist[code];
     const float y32 = values[code] * in.scales[i / in.block_size];
     x[i] = static_cast<double>(LoadElement(in.type, in.x.data(), i));

@@ -2,24 +2,22 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
-#include <stdexcept>
+#include <span>
 #include <string>
 #include <vector>
+
+#include "tests/support/bytes.h"
+#include "tests/support/temp_dir.h"
 
 namespace q4::testing {
 
 class GoldenFile {
  public:
   explicit GoldenFile(const std::string& name) {
-    std::ifstream file(std::string(Q4_TESTDATA "/golden/") + name, std::ios::binary);
-    if (!file) throw std::runtime_error("cannot open testdata/golden/" + name);
-    bytes_.assign(std::istreambuf_iterator<char>(file), {});
-    std::uint64_t header_bytes;
-    std::memcpy(&header_bytes, bytes_.data(), sizeof(header_bytes));
+    const std::string text = test::ReadBytes(std::string(Q4_TESTDATA "/golden/") + name);
+    bytes_.assign(text.begin(), text.end());
+    const std::uint64_t header_bytes = test::ValuesOf<std::uint64_t>(std::span(bytes_).first(8))[0];
     header_ = nlohmann::json::parse(bytes_.begin() + 8, bytes_.begin() + 8 + static_cast<std::ptrdiff_t>(header_bytes));
     data_ = 8 + header_bytes;
   }
@@ -32,12 +30,7 @@ class GoldenFile {
     return {begin + offsets[0].get<std::ptrdiff_t>(), begin + offsets[1].get<std::ptrdiff_t>()};
   }
 
-  std::vector<float> Floats(const std::string& tensor) const {
-    const std::vector<std::uint8_t> bytes = Bytes(tensor);
-    std::vector<float> floats(bytes.size() / sizeof(float));
-    std::memcpy(floats.data(), bytes.data(), bytes.size());
-    return floats;
-  }
+  std::vector<float> Floats(const std::string& tensor) const { return test::ValuesOf<float>(Bytes(tensor)); }
 
   std::vector<std::string> Names() const {
     std::vector<std::string> names;

@@ -9,19 +9,14 @@
 #include "formats/q4/reader.h"
 #include "formats/q4/verify.h"
 #include "kernels/kernels.h"
+#include "libconvert/scheme/dtype_bridge.h"
 #include "libconvert/scheme/scheme.h"
+#include "tests/support/bytes.h"
 
 namespace q4 {
 namespace {
 
 std::string Sha256Hex(std::span<const std::uint8_t> bytes) { return HexOf(Sha256Of(bytes)); }
-std::string Sha256Hex(const std::string& text) {
-  return Sha256Hex({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
-}
-
-FloatType FloatTypeOf(DType dtype) {
-  return dtype == DType::kF32 ? FloatType::kF32 : dtype == DType::kF16 ? FloatType::kF16 : FloatType::kBF16;
-}
 
 // The tensor as fp32.
 std::vector<float> Decode(const Q4Tensor& tensor, const Q4TensorData& data) {
@@ -57,7 +52,7 @@ absl::StatusOr<Json> TensorReport(const Q4Reader& reader, const Q4Tensor& tensor
   }
   Q4_ASSIGN_OR_RETURN(const Q4TensorData data, ReadQ4Tensor(reader, tensor));
   const std::vector<float> values = Decode(tensor, data);
-  report["values"] = Sha256Hex({reinterpret_cast<const std::uint8_t*>(values.data()), values.size() * sizeof(float)});
+  report["values"] = Sha256Hex(test::BytesOf(values));
   return report;
 }
 
@@ -66,11 +61,11 @@ absl::StatusOr<Json> FileReport(const std::string& path) {
   Q4_RETURN_IF_ERROR(VerifyQ4Container(*reader));
   Json report = Json::object();
   report["root"] = HexOf(reader->seal().root);
-  report["provenance"] = Sha256Hex(reader->index().provenance);
+  report["provenance"] = Sha256Hex(test::AsBytes(reader->index().provenance));
   report["files"] = Json::object();
   for (const Q4EmbeddedFile& file : reader->index().files) {
     Q4_ASSIGN_OR_RETURN(const std::string content, reader->ReadFile(file));
-    report["files"][file.name] = Sha256Hex(content);
+    report["files"][file.name] = Sha256Hex(test::AsBytes(content));
   }
   report["tensors"] = Json::object();
   for (const Q4Tensor& tensor : reader->index().tensors) {

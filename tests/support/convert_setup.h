@@ -12,6 +12,7 @@
 #include "formats/base/status.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/convert/convert.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -59,7 +60,7 @@ inline std::string WriteModel(const TempDir& dir) {
 inline std::string FileSha256(const std::string& path) {
   const absl::StatusOr<std::string> text = ReadWholeFile(PosixFileSystem(), path, std::uint64_t{1} << 30);
   REQUIRE(text.ok());
-  return HexOf(Sha256Of({reinterpret_cast<const std::uint8_t*>(text->data()), text->size()}));
+  return HexOf(Sha256Of(AsBytes(*text)));
 }
 
 struct Setup {

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -55,13 +54,13 @@ class CrashFileSystem final : public FileSystem {
           content.resize(std::max(content.size(), random() % (now.size() + 1)));
           for (std::size_t i = content.size() / 2; i < std::min(content.size(), now.size()); ++i) content[i] = now[i];
         }
-        Store(path, content);
+        WriteBytes(path, content);
       }
     }
     for (auto change = names_.rbegin(); change != names_.rend(); ++change) {
       if (!lost()) continue;
-      change->before ? Store(change->path, *change->before) : void(std::filesystem::remove(change->path));
-      if (change->moved_from) Store(*change->moved_from, change->moved);
+      change->before ? WriteBytes(change->path, *change->before) : void(std::filesystem::remove(change->path));
+      if (change->moved_from) WriteBytes(*change->moved_from, change->moved);
     }
   }
 
@@ -177,9 +176,6 @@ class CrashFileSystem final : public FileSystem {
   static std::optional<std::string> Content(const std::string& path) {
     if (!std::filesystem::exists(path)) return std::nullopt;
     return ReadBytes(path);
-  }
-  static void Store(const std::string& path, const std::string& content) {
-    std::ofstream(path, std::ios::binary | std::ios::trunc) << content;
   }
 
   FileSystem& base_ = PosixFileSystem();

@@ -14,10 +14,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
+#include "tests/support/bytes.h"
 
 namespace q4 {
-
-using TestBytes = std::vector<std::uint8_t>;
 
 struct ReadRecord {
   std::string path;
@@ -29,9 +28,9 @@ struct ReadRecord {
 // place.
 class MemoryFileSystem final : public FileSystem {
  public:
-  TestBytes& operator[](const std::string& path) {
+  test::Bytes& operator[](const std::string& path) {
     auto& file = files_[path];
-    if (file == nullptr) file = std::make_shared<TestBytes>();
+    if (file == nullptr) file = std::make_shared<test::Bytes>();
     return *file;
   }
 
@@ -83,7 +82,7 @@ class MemoryFileSystem final : public FileSystem {
  private:
   class Readable final : public RandomAccessFile {
    public:
-    Readable(MemoryFileSystem* fs, std::string path, std::shared_ptr<TestBytes> bytes)
+    Readable(MemoryFileSystem* fs, std::string path, std::shared_ptr<test::Bytes> bytes)
         : fs_(fs), path_(std::move(path)), bytes_(std::move(bytes)), size_(bytes_->size()) {}
     absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const override {
       {
@@ -106,13 +105,13 @@ class MemoryFileSystem final : public FileSystem {
    private:
     MemoryFileSystem* fs_;
     std::string path_;
-    std::shared_ptr<TestBytes> bytes_;
+    std::shared_ptr<test::Bytes> bytes_;
     std::uint64_t size_;
   };
 
   class Writable final : public WritableFile {
    public:
-    Writable(std::string path, std::shared_ptr<TestBytes> bytes) : path_(std::move(path)), bytes_(std::move(bytes)) {}
+    Writable(std::string path, std::shared_ptr<test::Bytes> bytes) : path_(std::move(path)), bytes_(std::move(bytes)) {}
     absl::Status WriteAt(std::uint64_t offset, std::span<const std::uint8_t> data) override {
       if (bytes_->size() < offset + data.size()) bytes_->resize(offset + data.size());
       std::copy(data.begin(), data.end(), bytes_->begin() + static_cast<std::ptrdiff_t>(offset));
@@ -130,10 +129,10 @@ class MemoryFileSystem final : public FileSystem {
 
    private:
     std::string path_;
-    std::shared_ptr<TestBytes> bytes_;
+    std::shared_ptr<test::Bytes> bytes_;
   };
 
-  std::map<std::string, std::shared_ptr<TestBytes>> files_;
+  std::map<std::string, std::shared_ptr<test::Bytes>> files_;
   std::mutex mutex_;
   std::vector<ReadRecord> reads_;
 };

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <stdexcept>
@@ -16,10 +15,9 @@
 #include "kernels/kernels.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/scheme/slab.h"
+#include "tests/support/bytes.h"
 
 namespace q4::test {
-
-using Bytes = std::vector<std::uint8_t>;
 
 struct BuiltTensor {
   Q4Tensor entry;
@@ -168,11 +166,6 @@ class Q4Builder {
   static T Get(absl::StatusOr<T> value) {
     Check(value.status());
     return *std::move(value);
-  }
-  static Bytes BytesOf(const std::vector<float>& floats) {
-    Bytes bytes(floats.size() * sizeof(float));
-    std::memcpy(bytes.data(), floats.data(), bytes.size());
-    return bytes;
   }
 
   BuiltTensor& NewTensor(const std::string& name, DType dtype, const Shape& shape) {

@@ -6,12 +6,14 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/support/bytes.h"
+
 namespace q4::test {
 
 // `length` as 8 little-endian bytes, then `json`, then `payload`. Nothing is checked.
 inline std::string SafetensorsBytes(std::uint64_t length, std::string_view json, std::string_view payload) {
   std::string out;
-  for (int i = 0; i < 8; ++i) out += static_cast<char>(length >> (8 * i));
+  AppendU64(length, &out);
   return out.append(json).append(payload);
 }
 

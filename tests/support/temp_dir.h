@@ -13,6 +13,23 @@
 
 namespace q4::test {
 
+// Makes or overwrites the file.
+inline void WriteBytes(const std::string& path, std::string_view content) {
+  std::ofstream stream(path, std::ios::binary | std::ios::trunc);
+  stream.write(content.data(), static_cast<std::streamsize>(content.size()));
+  stream.close();
+  if (!stream) throw std::runtime_error("cannot write " + path);
+}
+
+inline std::string ReadBytes(const std::string& path) {
+  std::ifstream stream(path, std::ios::binary | std::ios::ate);
+  std::string bytes(stream ? static_cast<std::size_t>(stream.tellg()) : 0, '\0');
+  stream.seekg(0);
+  stream.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (!stream) throw std::runtime_error("cannot read " + path);
+  return bytes;
+}
+
 class TempDir {
  public:
   TempDir() : path_((std::filesystem::temp_directory_path() / "q4_test_XXXXXX").string()) {
@@ -33,10 +50,7 @@ class TempDir {
   std::string Write(std::string_view name, std::string_view content) const {
     const std::string file = File(name);
     std::filesystem::create_directories(std::filesystem::path(file).parent_path());
-    std::ofstream stream(file, std::ios::binary | std::ios::trunc);
-    stream.write(content.data(), static_cast<std::streamsize>(content.size()));
-    stream.close();
-    if (!stream) throw std::runtime_error("cannot write " + file);
+    WriteBytes(file, content);
     return file;
   }
 
@@ -49,14 +63,5 @@ class TempDir {
  private:
   std::string path_;
 };
-
-inline std::string ReadBytes(const std::string& path) {
-  std::ifstream stream(path, std::ios::binary | std::ios::ate);
-  std::string bytes(stream ? static_cast<std::size_t>(stream.tellg()) : 0, '\0');
-  stream.seekg(0);
-  stream.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
-  if (!stream) throw std::runtime_error("cannot read " + path);
-  return bytes;
-}
 
 }  // namespace q4::test

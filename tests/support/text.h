@@ -1,17 +1,10 @@
-// Texts as tests need them.
+// Counting in texts.
 #pragma once
 
 #include <cstddef>
-#include <cstdint>
-#include <span>
 #include <string_view>
 
 namespace q4::test {
-
-// The characters as bytes; `text` must outlive them.
-inline std::span<const std::uint8_t> AsBytes(std::string_view text) {
-  return {reinterpret_cast<const std::uint8_t*>(text.data()), text.size()};
-}
 
 // How often `part` occurs, overlaps included.
 inline std::size_t Count(std::string_view text, std::string_view part) {

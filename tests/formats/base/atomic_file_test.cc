@@ -6,10 +6,10 @@
 
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/temp_dir.h"
-#include "tests/support/text.h"
 
 namespace q4 {
 namespace {

@@ -4,8 +4,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
-#include "tests/support/text.h"
 
 namespace q4 {
 namespace {

@@ -11,7 +11,6 @@
 #include <csignal>
 #include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -19,10 +18,10 @@
 
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/memory_file_system.h"
 #include "tests/support/temp_dir.h"
-#include "tests/support/text.h"
 
 namespace q4 {
 namespace {
@@ -72,7 +71,7 @@ TEST_CASE("reading past the page cache: the same content, also at the end of the
 
 TEST_CASE("a file system that cannot read past the cache reads through it") {
   MemoryFileSystem fs;
-  fs["f"] = TestBytes(kUncachedAlignment + 3, 7);
+  fs["f"] = test::Bytes(kUncachedAlignment + 3, 7);
   const auto file = fs.OpenForRead("f");
   REQUIRE(file.ok());
   std::vector<std::uint8_t> out(kUncachedAlignment);
@@ -126,7 +125,7 @@ TEST_CASE("the change time shows what a modification time that was put back hide
   REQUIRE(before.ok());
   const auto time = std::filesystem::last_write_time(path);
   std::this_thread::sleep_for(std::chrono::milliseconds(20));  // more than the clock of the file system's tick
-  std::ofstream(path) << "abd";
+  test::WriteBytes(path, "abd");
   std::filesystem::last_write_time(path, time);
   const auto after = PosixFileSystem().OpenForRead(path);
   REQUIRE(after.ok());

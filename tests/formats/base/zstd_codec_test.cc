@@ -12,34 +12,35 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/byte_writer.h"
 #include "formats/base/status.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 
 namespace q4 {
 namespace {
 
-using ByteVector = std::vector<std::uint8_t>;
+using test::Bytes;
 
-ByteVector Sample(std::size_t size) {
-  ByteVector bytes(size);
+Bytes Sample(std::size_t size) {
+  Bytes bytes(size);
   for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::uint8_t>((i * i / 7) % 61);
   return bytes;
 }
 
-ByteVector Frame(const ByteVector& raw, int level = 3) {
+Bytes Frame(const Bytes& raw, int level = 3) {
   auto frame = CompressZstd(raw, level);
   REQUIRE(frame.ok());
   return *std::move(frame);
 }
 
 // The number of the issue for which `frame` is refused, which must have exit code 6.
-int Refused(const ByteVector& frame, std::uint64_t raw_bytes) {
+int Refused(const Bytes& frame, std::uint64_t raw_bytes) {
   const auto raw = DecompressZstd(frame, raw_bytes);
   REQUIRE(!raw.ok());
   CHECK(ExitCodeOf(raw.status()) == ExitCode::kCheckFailed);
   return IssueNumberOf(raw.status());
 }
 
-std::string MessageFor(const ByteVector& frame, std::uint64_t raw_bytes) {
+std::string MessageFor(const Bytes& frame, std::uint64_t raw_bytes) {
   return MessageOf(DecompressZstd(frame, raw_bytes).status());
 }
 
@@ -47,8 +48,8 @@ TEST_CASE("zstd: what goes in comes out") {
   for (const std::size_t size :
        {std::size_t{0}, std::size_t{1}, std::size_t{255}, std::size_t{70'000}, std::size_t{3} << 20}) {
     for (const int level : {kMinZstdLevel, 3, 12}) {
-      const ByteVector raw = Sample(size);
-      const ByteVector frame = Frame(raw, level);
+      const Bytes raw = Sample(size);
+      const Bytes frame = Frame(raw, level);
       CHECK(Frame(raw, level) == frame);
       const auto back = DecompressZstd(frame, size);
       REQUIRE(back.ok());
@@ -59,7 +60,7 @@ TEST_CASE("zstd: what goes in comes out") {
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // whose shadow memory breaks the limit
 TEST_CASE("zstd: short of memory is an error") {
-  const ByteVector raw(std::size_t{8} << 20, 7);
+  const Bytes raw(std::size_t{8} << 20, 7);
   std::uint64_t pages = 0;
   std::ifstream("/proc/self/statm") >> pages;
   rlimit limit{};
@@ -75,36 +76,36 @@ TEST_CASE("zstd: short of memory is an error") {
 #endif
 
 TEST_CASE("zstd: a wrong expectation is refused before anything is decoded") {
-  const ByteVector raw = Sample(1000);
-  const ByteVector frame = Frame(raw);
+  const Bytes raw = Sample(1000);
+  const Bytes frame = Frame(raw);
   CHECK(Refused(frame, 999) == kZstdSize.number);
   CHECK(Refused(frame, std::uint64_t{1} << 62) == kZstdSize.number);
 }
 
 TEST_CASE("zstd: memory of another size is refused and left alone") {
-  const ByteVector frame = Frame(Sample(1000));
+  const Bytes frame = Frame(Sample(1000));
   for (const std::size_t size : {999, 1001}) {
-    ByteVector out(size, 0xEE);
+    Bytes out(size, 0xEE);
     CHECK(IssueNumberOf(DecompressZstdInto(frame, out)) == kZstdSize.number);
-    CHECK(out == ByteVector(size, 0xEE));
+    CHECK(out == Bytes(size, 0xEE));
   }
 }
 
 TEST_CASE("zstd: every prefix and every extra byte is refused") {
-  const ByteVector raw = Sample(2000);
-  const ByteVector frame = Frame(raw);
+  const Bytes raw = Sample(2000);
+  const Bytes frame = Frame(raw);
   for (std::size_t size = 0; size < frame.size(); ++size) {
     INFO(size);
-    CHECK(Refused(ByteVector(frame.begin(), frame.begin() + static_cast<long>(size)), 2000) != 0);
+    CHECK(Refused(Bytes(frame.begin(), frame.begin() + static_cast<long>(size)), 2000) != 0);
   }
-  ByteVector longer = frame;
+  Bytes longer = frame;
   longer.push_back(0);
   CHECK(Refused(longer, 2000) == kZstdFrame.number);
 }
 
 TEST_CASE("zstd: no change of one bit passes for another content of another size") {
-  const ByteVector raw = Sample(300);
-  ByteVector frame = Frame(raw);
+  const Bytes raw = Sample(300);
+  Bytes frame = Frame(raw);
   int decoded = 0;
   for (std::size_t bit = 0; bit < frame.size() * 8; ++bit) {
     frame[bit / 8] ^= static_cast<std::uint8_t>(1u << (bit % 8));
@@ -120,7 +121,7 @@ TEST_CASE("zstd: no change of one bit passes for another content of another size
 }
 
 // A frame built by hand: header as given, then one raw last block holding `content`.
-ByteVector HandMade(std::uint8_t descriptor, const ByteVector& fields, std::string_view content) {
+Bytes HandMade(std::uint8_t descriptor, const Bytes& fields, std::string_view content) {
   ByteWriter writer;
   writer.U32(0xFD2FB528);
   writer.U8(descriptor);
@@ -135,7 +136,7 @@ ByteVector HandMade(std::uint8_t descriptor, const ByteVector& fields, std::stri
 TEST_CASE("zstd: Q08, frames that we do not write") {
   // Single segment with a 1-byte content size is the plain form.
   REQUIRE(DecompressZstd(HandMade(0x20, {4}, "data"), 4).ok());
-  const auto refused = [](const ByteVector& frame, const Issue& issue, std::string_view text) {
+  const auto refused = [](const Bytes& frame, const Issue& issue, std::string_view text) {
     INFO(MessageFor(frame, 4));
     CHECK(Refused(frame, 4) == issue.number);
     CHECK(MessageFor(frame, 4).find(text) != std::string::npos);
@@ -161,8 +162,8 @@ TEST_CASE("zstd: Q08, frames that we do not write") {
     CHECK(Refused(skippable.Take(), 0) == kZstdFrame.number);
   }
 
-  ByteVector two = HandMade(0x20, {4}, "data");
-  const ByteVector second = two;
+  Bytes two = HandMade(0x20, {4}, "data");
+  const Bytes second = two;
   two.insert(two.end(), second.begin(), second.end());
   CHECK(Refused(two, 4) == kZstdFrame.number);
   CHECK(Refused(two, 8) == kZstdFrame.number);
@@ -170,7 +171,7 @@ TEST_CASE("zstd: Q08, frames that we do not write") {
   // Claims 5 bytes, holds 4.
   CHECK(Refused(HandMade(0x20, {5}, "data"), 5) == kZstdDecode.number);
   // Cut: what the library says of it is told.
-  ByteVector cut = HandMade(0x20, {4}, "data");
+  Bytes cut = HandMade(0x20, {4}, "data");
   cut.pop_back();
   CHECK(MessageFor(cut, 4).find("Src size") != std::string::npos);
 }

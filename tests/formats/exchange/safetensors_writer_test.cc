@@ -8,6 +8,7 @@
 #include "formats/base/status.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/safetensors.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
 
@@ -17,7 +18,7 @@ namespace {
 using namespace std::string_literals;
 
 absl::StatusOr<SafetensorsHeader> ParseWritten(std::string_view bytes) {
-  return ParseSafetensors({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, "x");
+  return ParseSafetensors(test::AsBytes(bytes), "x");
 }
 
 // The header without the length before it.

@@ -5,6 +5,7 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
 #include "formats/base/zstd_codec.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/memory_file_system.h"
 
@@ -12,9 +13,9 @@ namespace q4 {
 namespace {
 
 TEST_CASE("byte planes", "[q4][chunk]") {
-  const TestBytes raw = {1, 2, 3, 4, 5, 6, 7, 8};
-  CHECK(SplitPlanes(raw, 2) == TestBytes{1, 3, 5, 7, 2, 4, 6, 8});
-  CHECK(SplitPlanes(raw, 4) == TestBytes{1, 5, 2, 6, 3, 7, 4, 8});
+  const test::Bytes raw = {1, 2, 3, 4, 5, 6, 7, 8};
+  CHECK(SplitPlanes(raw, 2) == test::Bytes{1, 3, 5, 7, 2, 4, 6, 8});
+  CHECK(SplitPlanes(raw, 4) == test::Bytes{1, 5, 2, 6, 3, 7, 4, 8});
   for (const std::uint8_t planes : {std::uint8_t{1}, std::uint8_t{2}, std::uint8_t{4}})
     CHECK(JoinPlanes(SplitPlanes(raw, planes), planes) == raw);
 }
@@ -25,11 +26,11 @@ TEST_CASE("compression must save a sixteenth", "[q4][chunk]") {
   CHECK(CompressionPays(16, 15));
   CHECK_FALSE(CompressionPays(16, 16));
   // Random bytes with a run of zeros, that zstd shrinks by less than a sixteenth resp. by more.
-  TestBytes raw(16'000);
+  test::Bytes raw(16'000);
   std::uint32_t state = 1;
   for (std::uint8_t& byte : raw) byte = static_cast<std::uint8_t>((state = state * 1664525 + 1013904223) >> 24);
   for (const std::size_t zeros : {std::size_t{500}, std::size_t{2000}}) {
-    TestBytes bytes = raw;
+    test::Bytes bytes = raw;
     std::fill_n(bytes.begin(), zeros, std::uint8_t{0});
     const auto chunk = EncodeQ4Chunk({}, {}, bytes, 1, {true, 3});
     REQUIRE(chunk.ok());
@@ -46,7 +47,7 @@ TEST_CASE("compression must save a sixteenth", "[q4][chunk]") {
 }
 
 TEST_CASE("planes are noted only when they are used", "[q4][chunk]") {
-  TestBytes raw(4096);
+  test::Bytes raw(4096);
   for (std::size_t i = 0; i < raw.size(); i += 4) raw[i] = static_cast<std::uint8_t>(i * 37);
   const auto plain = EncodeQ4Chunk({}, {}, raw, 4, {});
   const auto compressed = EncodeQ4Chunk({}, {}, raw, 4, {true, 3});
@@ -60,10 +61,10 @@ TEST_CASE("planes are noted only when they are used", "[q4][chunk]") {
 
 TEST_CASE("a damaged frame is an error wherever it is decoded to", "[q4][chunk]") {
   const std::uint8_t planes = GENERATE(std::uint8_t{1}, std::uint8_t{4});
-  auto chunk = EncodeQ4Chunk({}, {}, TestBytes(4096), planes, {true, 3});
+  auto chunk = EncodeQ4Chunk({}, {}, test::Bytes(4096), planes, {true, 3});
   REQUIRE(chunk.ok());
   REQUIRE(chunk->entry.codec == Q4Codec::kZstd);
-  TestBytes joined(4096), scratch(4096);
+  test::Bytes joined(4096), scratch(4096);
   REQUIRE(DecodeQ4ChunkInto(chunk->entry, chunk->stored, scratch, joined).ok());
   chunk->stored.pop_back();
   CHECK(IssueNumberOf(DecodeQ4ChunkInto(chunk->entry, chunk->stored, scratch, joined)) == kZstdFrame.number);
@@ -72,7 +73,7 @@ TEST_CASE("a damaged frame is an error wherever it is decoded to", "[q4][chunk]"
 
 TEST_CASE("equal bytes in another place have another digest", "[q4][chunk]") {
   const auto digest = [](const Sha256& file_id, const Q4ChunkPlace& place) {
-    return EncodeQ4Chunk(file_id, place, TestBytes(100), 1, {})->entry.xxh3;
+    return EncodeQ4Chunk(file_id, place, test::Bytes(100), 1, {})->entry.xxh3;
   };
   Sha256 other{};
   other[31] = 1;

@@ -1,25 +1,26 @@
 // docs/format.md against the code: the hex dump that it shows is the file that the writer makes, and files of every
 // released version stay readable.
 #include <cstdlib>
-#include <fstream>
 #include <iterator>
 #include <sstream>
 
 #include "formats/base/file.h"
 #include "formats/q4/reader.h"
 #include "tests/formats/q4/samples.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
 
 namespace q4 {
 namespace {
 
 const std::string kGoldenFolder = std::string(Q4_TESTDATA) + "/q4/";
 
-TestBytes FileBytes(const std::string& path) {
+test::Bytes FileBytes(const std::string& path) {
   const auto text = ReadWholeFile(PosixFileSystem(), path, 1u << 20);
   INFO(text.status().ToString());
   REQUIRE(text.ok());
-  return TestBytes(text->begin(), text->end());
+  return test::Bytes(text->begin(), text->end());
 }
 
 struct Golden {
@@ -64,8 +65,8 @@ TEST_CASE("the writer still makes the golden files", "[q4][golden]") {
 
 // Lines "OFFSET  HEX HEX ...  meaning" between the fences behind the heading of the dump; "*" lines are comments.
 TEST_CASE("the dump in docs/format.md is the golden file", "[q4][golden]") {
-  const TestBytes bytes = FileBytes(kGoldenFolder + "v1_two_tensors.q4");
-  const TestBytes doc = FileBytes(std::string(Q4_TESTDATA) + "/../docs/format.md");
+  const test::Bytes bytes = FileBytes(kGoldenFolder + "v1_two_tensors.q4");
+  const test::Bytes doc = FileBytes(std::string(Q4_TESTDATA) + "/../docs/format.md");
   std::istringstream text(std::string(doc.begin(), doc.end()));
   std::string line;
   while (std::getline(text, line) && line.rfind("```q4dump", 0) != 0) {
@@ -98,10 +99,10 @@ TEST_CASE("write golden files", "[.][write-golden]") {
   for (const Golden& golden : kGoldens) {
     Q4Sample sample = golden.sample();
     sample.compression.zstd = golden.compressed;
-    const TestBytes bytes = WriteSample(sample);
-    std::ofstream out(std::string(folder) + "/" + golden.name, std::ios::binary);
-    out.write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
-    REQUIRE(out.good());
+    const test::Bytes bytes = WriteSample(sample);
+    const std::string path = std::string(folder) + "/" + golden.name;
+    test::WriteBytes(path, test::AsText(bytes));
+    REQUIRE(FileBytes(path) == bytes);
   }
 }
 

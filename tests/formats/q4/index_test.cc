@@ -7,19 +7,16 @@
 #include "formats/base/byte_writer.h"
 #include "formats/q4/q4_issues.h"
 #include "tests/formats/q4/samples.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 
 namespace q4 {
 namespace {
 
-void PutU32(TestBytes* bytes, std::size_t at, std::uint32_t value) {
-  for (std::size_t i = 0; i < 4; ++i) (*bytes)[at + i] = static_cast<std::uint8_t>(value >> (8 * i));
-}
-void PutU64(TestBytes* bytes, std::size_t at, std::uint64_t value) {
-  PutU32(bytes, at, static_cast<std::uint32_t>(value));
-  PutU32(bytes, at + 4, static_cast<std::uint32_t>(value >> 32));
-}
-std::uint64_t GetU64(const TestBytes& bytes, std::size_t at) {
+using test::PutU32;
+using test::PutU64;
+
+std::uint64_t GetU64(const test::Bytes& bytes, std::size_t at) {
   return ByteReader(std::span<const std::uint8_t>(bytes).subspan(at)).U64();
 }
 
@@ -30,7 +27,7 @@ constexpr std::size_t OffsetAt(std::size_t i) { return 16 + 24 * i; }
 constexpr std::size_t BytesAt(std::size_t i) { return 24 + 24 * i; }
 
 // The index with one more section of `kind` behind the known ones.
-TestBytes WithSection(const TestBytes& index, std::uint32_t kind, std::uint32_t flags, const TestBytes& content) {
+test::Bytes WithSection(const test::Bytes& index, std::uint32_t kind, std::uint32_t flags, const test::Bytes& content) {
   ByteWriter out;
   out.U32(kQ4SectionCount + 1);
   out.U32(0);
@@ -47,7 +44,7 @@ TestBytes WithSection(const TestBytes& index, std::uint32_t kind, std::uint32_t 
   return out.Take();
 }
 
-absl::Status VerifyIndex(const ForgedContainer& original, TestBytes index) {
+absl::Status VerifyIndex(const ForgedContainer& original, test::Bytes index) {
   ForgedContainer forged = original;
   forged.index = std::move(index);
   return VerifySample(forged.Seal());
@@ -73,45 +70,45 @@ TEST_CASE("unknown optional sections are skipped, unknown required ones refused"
   // A skipped section is covered by the digest of the index all the same.
   ForgedContainer forged = original;
   forged.index = WithSection(original.index, 8, 0, {1, 2, 3});
-  TestBytes bytes = forged.Seal();
+  test::Bytes bytes = forged.Seal();
   bytes[bytes.size() - kQ4FooterBytes - 6] ^= 1;
   CHECK(IssueNumberOf(VerifySample(bytes)) == kQ4IndexDamaged.number);
 }
 
 TEST_CASE("a section table that lies is refused", "[q4][index]") {
   const ForgedContainer original(WriteSample(FullSample()));
-  const auto check = [&original](const Issue& issue, const std::function<void(TestBytes*)>& edit,
+  const auto check = [&original](const Issue& issue, const std::function<void(test::Bytes*)>& edit,
                                  std::string_view text = {}) {
-    TestBytes index = original.index;
+    test::Bytes index = original.index;
     edit(&index);
     const absl::Status status = VerifyIndex(original, index);
     INFO(status.ToString());
     CHECK(IssueNumberOf(status) == issue.number);
     CHECK(MessageOf(status).find(text) != std::string::npos);
   };
-  check(kQ4SectionTable, [](TestBytes* index) { PutU32(index, 0, 8); });
+  check(kQ4SectionTable, [](test::Bytes* index) { PutU32(index, 0, 8); });
   for (const std::uint32_t count : {0u, 6u, 65u, 0xFFFFFFFFu}) {
     check(
-        kQ4SectionTable, [count](TestBytes* index) { PutU32(index, 0, count); }, "Section_Count");
+        kQ4SectionTable, [count](test::Bytes* index) { PutU32(index, 0, count); }, "Section_Count");
   }
-  check(kQ4ReservedNotZero, [](TestBytes* index) { PutU32(index, 4, 1); });
+  check(kQ4ReservedNotZero, [](test::Bytes* index) { PutU32(index, 4, 1); });
   for (std::size_t i = 0; i < kQ4SectionCount; ++i) {
-    check(kQ4SectionTable, [i](TestBytes* index) { PutU32(index, KindAt(i), 99); });
-    check(kQ4SectionTable, [i](TestBytes* index) { (*index)[FlagsAt(i)] ^= 1; });
-    check(kQ4SectionTable, [i](TestBytes* index) { (*index)[FlagsAt(i)] ^= 2; });
-    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, OffsetAt(i), GetU64(*index, OffsetAt(i)) + 8); });
-    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, OffsetAt(i), ~std::uint64_t{0}); });
-    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, BytesAt(i), ~std::uint64_t{0}); });
-    check(kQ4SectionTable, [i](TestBytes* index) { PutU64(index, BytesAt(i), index->size()); });
+    check(kQ4SectionTable, [i](test::Bytes* index) { PutU32(index, KindAt(i), 99); });
+    check(kQ4SectionTable, [i](test::Bytes* index) { (*index)[FlagsAt(i)] ^= 1; });
+    check(kQ4SectionTable, [i](test::Bytes* index) { (*index)[FlagsAt(i)] ^= 2; });
+    check(kQ4SectionTable, [i](test::Bytes* index) { PutU64(index, OffsetAt(i), GetU64(*index, OffsetAt(i)) + 8); });
+    check(kQ4SectionTable, [i](test::Bytes* index) { PutU64(index, OffsetAt(i), ~std::uint64_t{0}); });
+    check(kQ4SectionTable, [i](test::Bytes* index) { PutU64(index, BytesAt(i), ~std::uint64_t{0}); });
+    check(kQ4SectionTable, [i](test::Bytes* index) { PutU64(index, BytesAt(i), index->size()); });
   }
-  check(kQ4SectionTable, [](TestBytes* index) { index->resize(index->size() + 8); });
-  check(kQ4SectionTable, [](TestBytes* index) { index->resize(100); });
+  check(kQ4SectionTable, [](test::Bytes* index) { index->resize(index->size() + 8); });
+  check(kQ4SectionTable, [](test::Bytes* index) { index->resize(100); });
   check(
-      kQ4SectionTable, [](TestBytes* index) { index->resize(20); }, "too short for its section table");
+      kQ4SectionTable, [](test::Bytes* index) { index->resize(20); }, "too short for its section table");
   check(
-      kQ4SectionTable, [](TestBytes* index) { index->resize(3); }, "Section_Count");
+      kQ4SectionTable, [](test::Bytes* index) { index->resize(3); }, "Section_Count");
   check(
-      kQ4SectionTable, [](TestBytes* index) { index->clear(); }, "Section_Count");
+      kQ4SectionTable, [](test::Bytes* index) { index->clear(); }, "Section_Count");
 }
 
 TEST_CASE("reserved bytes and padding of the index are zero", "[q4][index]") {
@@ -123,12 +120,12 @@ TEST_CASE("reserved bytes and padding of the index are zero", "[q4][index]") {
   REQUIRE(names_end % 8 != 0);
   for (const std::size_t at :
        {tensors + 21, tensors + 23, tensors + 28, names_end, files + 12, original.index.size() - 1}) {
-    TestBytes index = original.index;
+    test::Bytes index = original.index;
     REQUIRE(index[at] == 0);
     index[at] = 1;
     CHECK(IssueNumberOf(VerifyIndex(original, index)) == kQ4ReservedNotZero.number);
   }
-  TestBytes index = original.index;
+  test::Bytes index = original.index;
   index[chunks + 18] = 1;
   CHECK(IssueNumberOf(VerifyIndex(original, index)) == kQ4ChunkCodec.number);
 }
@@ -142,7 +139,7 @@ TEST_CASE("statistics that are announced must be there", "[q4][index]") {
   sample.Sort();
   const ForgedContainer original(WriteSample(sample));
   REQUIRE(VerifyIndex(original, original.index).ok());
-  TestBytes index = original.index;
+  test::Bytes index = original.index;
   index[GetU64(index, OffsetAt(0)) + 20] |= Q4TensorRecord::kHasStats;
   const absl::Status status = VerifyIndex(original, index);
   CHECK(IssueNumberOf(status) == kQ4SectionContent.number);
@@ -154,8 +151,9 @@ TEST_CASE("sections hold exactly what the records claim", "[q4][index]") {
   const ForgedContainer original(WriteSample(FullSample()));
   const std::size_t tensors = GetU64(original.index, OffsetAt(0));
   const std::size_t files = GetU64(original.index, OffsetAt(3));
-  const auto check = [&](const Issue& issue, const std::function<void(TestBytes*)>& edit, std::string_view text = {}) {
-    TestBytes index = original.index;
+  const auto check = [&](const Issue& issue, const std::function<void(test::Bytes*)>& edit,
+                         std::string_view text = {}) {
+    test::Bytes index = original.index;
     edit(&index);
     const absl::Status status = VerifyIndex(original, index);
     INFO(status.ToString());
@@ -163,21 +161,21 @@ TEST_CASE("sections hold exactly what the records claim", "[q4][index]") {
     CHECK(MessageOf(status).find(text) != std::string::npos);
   };
   check(
-      kQ4SectionContent, [&](TestBytes* index) { PutU32(index, files + 8, 0xFFFFFFFF); }, "section 3");  // Name_Bytes
+      kQ4SectionContent, [&](test::Bytes* index) { PutU32(index, files + 8, 0xFFFFFFFF); }, "section 3");  // Name_Bytes
   // Half a record too few, where records end in a zero, so that it could pass for padding.
   for (const std::size_t section : {0, 3}) {
     check(
         kQ4SectionContent,
-        [&](TestBytes* index) { PutU64(index, BytesAt(section), GetU64(*index, BytesAt(section)) - 1); },
+        [&](test::Bytes* index) { PutU64(index, BytesAt(section), GetU64(*index, BytesAt(section)) - 1); },
         "section " + std::to_string(section + 1));
   }
-  check(kQ4SectionContent, [&](TestBytes* index) { PutU32(index, tensors + 8, 0xFFFFFFFF); });  // Name_Bytes
-  check(kQ4SectionContent, [&](TestBytes* index) { (*index)[tensors + 17] = 255; });            // Rank
-  check(kQ4SectionContent, [&](TestBytes* index) { (*index)[tensors + 17] = 0; });
-  check(kQ4TensorRecord, [&](TestBytes* index) { (*index)[tensors + 20] = 4; });  // Flags
-  check(kQ4SectionContent, [&](TestBytes* index) { PutU64(index, BytesAt(2), GetU64(*index, BytesAt(2)) + 1); });
-  check(kQ4ReservedNotZero, [&](TestBytes* index) { PutU64(index, BytesAt(2), GetU64(*index, BytesAt(2)) - 1); });
-  check(kQ4TensorRecord, [&](TestBytes* index) { PutU64(index, tensors + 32, 1); });  // First_Chunk of "empty"
+  check(kQ4SectionContent, [&](test::Bytes* index) { PutU32(index, tensors + 8, 0xFFFFFFFF); });  // Name_Bytes
+  check(kQ4SectionContent, [&](test::Bytes* index) { (*index)[tensors + 17] = 255; });            // Rank
+  check(kQ4SectionContent, [&](test::Bytes* index) { (*index)[tensors + 17] = 0; });
+  check(kQ4TensorRecord, [&](test::Bytes* index) { (*index)[tensors + 20] = 4; });  // Flags
+  check(kQ4SectionContent, [&](test::Bytes* index) { PutU64(index, BytesAt(2), GetU64(*index, BytesAt(2)) + 1); });
+  check(kQ4ReservedNotZero, [&](test::Bytes* index) { PutU64(index, BytesAt(2), GetU64(*index, BytesAt(2)) - 1); });
+  check(kQ4TensorRecord, [&](test::Bytes* index) { PutU64(index, tensors + 32, 1); });  // First_Chunk of "empty"
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 #include "formats/q4/chunk.h"
 #include "formats/q4/q4_issues.h"
 #include "tests/formats/q4/samples.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 
 namespace q4 {
@@ -11,7 +12,7 @@ namespace {
 
 TEST_CASE("every flipped bit is found", "[q4][integrity]") {
   MemoryFileSystem fs;
-  TestBytes& bytes = fs["t.q4"];
+  test::Bytes& bytes = fs["t.q4"];
   bytes = WriteSample(SmallSample());
   std::uint64_t flips = 0;
   std::uint64_t missed = 0;
@@ -38,10 +39,10 @@ TEST_CASE("every flipped bit is found", "[q4][integrity]") {
 }
 
 TEST_CASE("every prefix is refused", "[q4][integrity]") {
-  const TestBytes bytes = WriteSample(SmallSample());
+  const test::Bytes bytes = WriteSample(SmallSample());
   for (std::size_t size = 0; size < bytes.size(); ++size) {
     const absl::Status status =
-        VerifySample(TestBytes(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)));
+        VerifySample(test::Bytes(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)));
     if (status.ok() ||
         ExitCodeOf(status) != (size < kQ4Magic.size() ? ExitCode::kInvalidInput : ExitCode::kCheckFailed)) {
       FAIL("prefix of " << size << " bytes: " << status.ToString());
@@ -50,9 +51,9 @@ TEST_CASE("every prefix is refused", "[q4][integrity]") {
 }
 
 TEST_CASE("every extension by one byte is refused", "[q4][integrity]") {
-  const TestBytes bytes = WriteSample(SmallSample());
+  const test::Bytes bytes = WriteSample(SmallSample());
   for (int last = 0; last < 256; ++last) {
-    TestBytes longer = bytes;
+    test::Bytes longer = bytes;
     longer.push_back(static_cast<std::uint8_t>(last));
     CHECK(ExitCodeOf(VerifySample(longer)) == ExitCode::kCheckFailed);
   }
@@ -63,14 +64,14 @@ TEST_CASE("damage is found in every kind of part and named", "[q4][integrity]") 
   const bool compressed = GENERATE(false, true);
   Q4Sample sample = FullSample();
   sample.compression.zstd = compressed;
-  const TestBytes bytes = WriteSample(sample);
+  const test::Bytes bytes = WriteSample(sample);
   const OpenedSample intact = OpenSample(bytes);
   REQUIRE(intact.reader.ok());
   REQUIRE(VerifyQ4Container(**intact.reader).ok());
   const Q4Index& index = (*intact.reader)->index();
   for (std::size_t chunk = 0; chunk < index.chunks.size(); ++chunk) {
     for (std::uint64_t at = 0; at < index.chunks[chunk].stored_bytes; at += 97) {
-      TestBytes damaged = bytes;
+      test::Bytes damaged = bytes;
       damaged[index.chunks[chunk].offset + at] ^= 0x10;
       const OpenedSample opened = OpenSample(std::move(damaged));
       REQUIRE(opened.reader.ok());
@@ -85,7 +86,7 @@ TEST_CASE("damage is found in every kind of part and named", "[q4][integrity]") 
 }
 
 TEST_CASE("non-zero padding is found", "[q4][integrity]") {
-  const TestBytes bytes = WriteSample(FullSample());
+  const test::Bytes bytes = WriteSample(FullSample());
   const OpenedSample intact = OpenSample(bytes);
   REQUIRE(intact.reader.ok());
   const Q4Index& index = (*intact.reader)->index();
@@ -94,7 +95,7 @@ TEST_CASE("non-zero padding is found", "[q4][integrity]") {
   const auto try_gap = [&](std::uint64_t begin) {
     for (std::uint64_t at = end; at < begin; ++at) {
       if (at != end && at + 1 != begin && at % 512 != 0) continue;
-      TestBytes damaged = bytes;
+      test::Bytes damaged = bytes;
       damaged[at] = 1;
       CHECK(IssueNumberOf(VerifySample(std::move(damaged))) == kQ4PaddingNotZero.number);
       ++gaps;
@@ -110,7 +111,7 @@ TEST_CASE("non-zero padding is found", "[q4][integrity]") {
 
 // Counts for every byte of a file the digests and constants that cover it (F7.3).
 TEST_CASE("every byte is covered exactly once", "[q4][integrity]") {
-  const TestBytes bytes = WriteSample(FullSample());
+  const test::Bytes bytes = WriteSample(FullSample());
   const OpenedSample opened = OpenSample(bytes);
   REQUIRE(opened.reader.ok());
   const Q4Reader& reader = **opened.reader;
@@ -140,23 +141,23 @@ Q4Sample TwinSample(std::uint8_t file_id) {
 }
 
 TEST_CASE("swapped and spliced chunks are found", "[q4][integrity]") {
-  const TestBytes bytes = WriteSample(TwinSample(1));
+  const test::Bytes bytes = WriteSample(TwinSample(1));
   const OpenedSample intact = OpenSample(bytes);
   REQUIRE(intact.reader.ok());
   const Q4Index& index = (*intact.reader)->index();
   REQUIRE(index.chunks.size() == 4);
-  const auto at = [](TestBytes& b, const Q4Chunk& chunk) {
+  const auto at = [](test::Bytes& b, const Q4Chunk& chunk) {
     return b.begin() + static_cast<std::ptrdiff_t>(chunk.offset);
   };
 
   SECTION("bytes of two tensors") {
-    TestBytes swapped = bytes;
+    test::Bytes swapped = bytes;
     REQUIRE(index.chunks[0].stored_bytes == index.chunks[2].stored_bytes);
     std::swap_ranges(at(swapped, index.chunks[0]), at(swapped, index.chunks[0]) + 256, at(swapped, index.chunks[2]));
     CHECK(IssueNumberOf(VerifySample(swapped)) == kQ4ChunkDamaged.number);
   }
   SECTION("bytes and index entries of two tensors, all other digests made anew") {
-    TestBytes swapped = bytes;
+    test::Bytes swapped = bytes;
     std::swap_ranges(at(swapped, index.chunks[0]), at(swapped, index.chunks[0]) + 256, at(swapped, index.chunks[2]));
     ForgedContainer forged(swapped);
     forged.EditChunks([](std::vector<Q4Chunk>* chunks) {
@@ -168,28 +169,28 @@ TEST_CASE("swapped and spliced chunks are found", "[q4][integrity]") {
   SECTION("a chunk of another file with other content") {
     Q4Sample other = TwinSample(2);
     for (auto& [name, parts] : other.parts) parts[Q4Part::kCodes].assign(parts[Q4Part::kCodes].size(), 0x77);
-    const TestBytes donor = WriteSample(other);
-    TestBytes spliced = bytes;
+    const test::Bytes donor = WriteSample(other);
+    test::Bytes spliced = bytes;
     std::copy_n(donor.begin() + static_cast<std::ptrdiff_t>(index.chunks[0].offset), 256, at(spliced, index.chunks[0]));
     CHECK(IssueNumberOf(VerifySample(spliced)) == kQ4ChunkDamaged.number);
   }
   SECTION("index and footer of another file over the same payload") {
-    const TestBytes donor = WriteSample(TwinSample(2));
+    const test::Bytes donor = WriteSample(TwinSample(2));
     REQUIRE(donor.size() == bytes.size());
-    TestBytes spliced = bytes;
+    test::Bytes spliced = bytes;
     const auto tail = static_cast<std::ptrdiff_t>((*intact.reader)->seal().index_offset);
     std::copy(donor.begin() + tail, donor.end(), spliced.begin() + tail);
     CHECK(IssueNumberOf(VerifySample(spliced)) == kQ4FooterDamaged.number);
   }
   SECTION("payload, index and footer of another file behind this header") {
-    TestBytes spliced = WriteSample(TwinSample(2));
+    test::Bytes spliced = WriteSample(TwinSample(2));
     std::copy_n(bytes.begin(), kQ4HeaderBytes, spliced.begin());
     CHECK(IssueNumberOf(VerifySample(spliced)) == kQ4FooterDamaged.number);
   }
 }
 
 TEST_CASE("a chunk whose XXH3 was forged is found by its SHA-256", "[q4][integrity]") {
-  TestBytes bytes = WriteSample(SmallSample());
+  test::Bytes bytes = WriteSample(SmallSample());
   const OpenedSample intact = OpenSample(bytes);
   REQUIRE(intact.reader.ok());
   const Q4Chunk& chunk = (*intact.reader)->index().chunks[0];

@@ -10,6 +10,7 @@
 #include "formats/q4/q4_issues.h"
 #include "formats/q4/shards.h"
 #include "tests/formats/q4/samples.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/temp_dir.h"
@@ -71,7 +72,7 @@ TEST_CASE("a sharded model is one model", "[q4][model]") {
   CHECK((*model)->Find("b") == nullptr);
   CHECK((*model)->ReadFile("config.json").value() == "{}");
   CHECK(IssueNumberOf((*model)->ReadFile("tokenizer.json").status()) == kQ4NoSuchFile.number);
-  TestBytes roots;
+  test::Bytes roots;
   for (const Q4ShardEntry& part : sharded.list.parts) roots.insert(roots.end(), part.root.begin(), part.root.end());
   CHECK((*model)->root() == Sha256Of(roots));
 }
@@ -79,7 +80,7 @@ TEST_CASE("a sharded model is one model", "[q4][model]") {
 TEST_CASE("a shard list may have any white space that JSON allows", "[q4][shards]") {
   ShardedModel sharded;
   REQUIRE(sharded.Open().ok());
-  const TestBytes written = sharded.fs["dir/m.q4.index.json"];
+  const test::Bytes written = sharded.fs["dir/m.q4.index.json"];
   const std::string canonical(written.begin(), written.end());
   // docs/format.md section 10: two spaces a level, one newline at the end.
   CHECK(canonical.starts_with("{\n  \"format\": \"q4-shards-1\",\n  \"parts\": [\n    {\n      \"bytes\": "));
@@ -262,8 +263,7 @@ TEST_CASE("whichever call fails while a model is opened, read and verified, its 
   const test::TempDir dir;
   const std::vector<std::string> names = sharded.fs.ListDirectory("dir").value();
   for (const std::string& name : names) {
-    const TestBytes& bytes = sharded.fs[name];
-    dir.Write(BaseNameOf(name), {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+    dir.Write(BaseNameOf(name), test::AsText(sharded.fs[name]));
   }
   std::int64_t calls = 0;
   for (bool failed = true; failed; ++calls) {

@@ -1,8 +1,6 @@
 #include "formats/q4/reader.h"
 
 #include <chrono>
-#include <cstring>
-#include <fstream>
 #include <iostream>
 #include <limits>
 
@@ -11,6 +9,7 @@
 #include "formats/q4/chunk.h"
 #include "formats/q4/q4_issues.h"
 #include "tests/formats/q4/samples.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/temp_dir.h"
@@ -107,22 +106,22 @@ TEST_CASE("opening reads header, footer and index; a tensor costs its own bytes"
 TEST_CASE("what is no container is not called damaged", "[q4][reader]") {
   for (const std::string& text :
        {std::string(), std::string("\x89Q4F"), std::string(9000, 'x'), std::string("GGUF....")}) {
-    const OpenedSample opened = OpenSample(TestBytes(text.begin(), text.end()));
+    const OpenedSample opened = OpenSample(test::Bytes(text.begin(), text.end()));
     CHECK(IssueNumberOf(opened.reader.status()) == kQ4NotAContainer.number);
     CHECK(ExitCodeOf(opened.reader.status()) == ExitCode::kInvalidInput);
   }
 }
 
 TEST_CASE("a partial file is incomplete", "[q4][reader]") {
-  const TestBytes bytes = WriteSample(FullSample());
+  const test::Bytes bytes = WriteSample(FullSample());
   const OpenedSample whole = OpenSample(bytes);
   REQUIRE(whole.reader.ok());
   const auto index_offset = static_cast<std::ptrdiff_t>((*whole.reader)->seal().index_offset);
-  const OpenedSample opened = OpenSample(TestBytes(bytes.begin(), bytes.begin() + index_offset));
+  const OpenedSample opened = OpenSample(test::Bytes(bytes.begin(), bytes.begin() + index_offset));
   CHECK(IssueNumberOf(opened.reader.status()) == kQ4IncompleteContainer.number);
   CHECK(ExitCodeOf(opened.reader.status()) == ExitCode::kCheckFailed);
   for (const std::uint64_t size : {std::uint64_t{8}, kQ4HeaderBytes, kQ4HeaderBytes + kQ4FooterBytes - 1}) {
-    const OpenedSample cut = OpenSample(TestBytes(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)));
+    const OpenedSample cut = OpenSample(test::Bytes(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)));
     INFO(size);
     CHECK(IssueNumberOf(cut.reader.status()) == kQ4IncompleteContainer.number);
   }
@@ -163,7 +162,7 @@ TEST_CASE("scales are checked when a part is read", "[q4][reader]") {
       GENERATE(std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -0.5f, -0.0f);
   Q4Sample sample = FullSample();
   const auto put = [&sample, bad](const std::string& name, Q4Part part) {
-    std::memcpy(sample.parts[name][part].data() + 4, &bad, sizeof bad);
+    test::PutValue(&sample.parts[name][part], 4, bad);
   };
   SECTION("plain") {
     put("fp4.plain", Q4Part::kScales);
@@ -185,8 +184,7 @@ TEST_CASE("scales are checked when a part is read", "[q4][reader]") {
 
 TEST_CASE("signed scales are allowed but for the absmax encoder", "[q4][reader]") {
   Q4Sample sample = FullSample();
-  const float negative = -0.5f;
-  std::memcpy(sample.parts["fp4.plain"][Q4Part::kScales].data(), &negative, sizeof negative);
+  test::PutValue(&sample.parts["fp4.plain"][Q4Part::kScales], 0, -0.5f);
   const Q4Encoder encoder = GENERATE(Q4Encoder::kNone, Q4Encoder::kAbsmax, Q4Encoder::kMse);
   for (Q4Tensor& tensor : sample.plan.tensors) {
     if (tensor.name == "fp4.plain") tensor.encoder = encoder;
@@ -218,13 +216,13 @@ TEST_CASE("a large index is checked like a small one", "[q4][reader]") {
     sample.Add(QuantizedTensor(fmt::format("model.layers.{:04}.mlp.weight", i), Q4Scheme::kNf4, {8, 8}, 64, true));
   }
   sample.Sort();
-  const TestBytes intact = WriteSample(sample);
+  const test::Bytes intact = WriteSample(sample);
   const ForgedContainer original(intact);
   REQUIRE(original.index.size() > 1'500'000);
   CHECK(OpenSample(intact).reader.ok());
 
   const std::size_t index_offset = kQ4HeaderBytes + original.payload.size();
-  TestBytes damaged = intact;
+  test::Bytes damaged = intact;
   for (std::size_t at = 0; at < original.index.size(); at += original.index.size() / 61) {
     damaged[index_offset + at] ^= 0x40;
     CHECK(IssueNumberOf(OpenSample(damaged).reader.status()) == kQ4IndexDamaged.number);
@@ -239,8 +237,7 @@ TEST_CASE("a large index is checked like a small one", "[q4][reader]") {
 
   // Each read fails in turn: those of both halves among them.
   const test::TempDir dir;
-  std::ofstream(dir.File("t.q4"), std::ios::binary)
-      .write(reinterpret_cast<const char*>(intact.data()), static_cast<std::streamsize>(intact.size()));
+  dir.Write("t.q4", test::AsText(intact));
   test::FaultyFileSystem counting(std::numeric_limits<std::int64_t>::max());
   REQUIRE(Q4Reader::Open(counting, dir.File("t.q4")).ok());
   REQUIRE(counting.calls() == 5);  // open, header, footer, two halves

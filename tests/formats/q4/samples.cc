@@ -1,21 +1,21 @@
 #include "tests/formats/q4/samples.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 #include "formats/base/byte_writer.h"
 #include "formats/q4/index.h"
 #include "formats/q4/parts.h"
 #include "formats/q4/validate.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 
 namespace q4 {
 namespace {
 
 // Bytes that compress a little, as weights do.
-TestBytes PatternBytes(std::uint64_t count, std::uint64_t seed) {
-  TestBytes bytes(count);
+test::Bytes PatternBytes(std::uint64_t count, std::uint64_t seed) {
+  test::Bytes bytes(count);
   std::uint64_t state = seed * 2654435761u + 1;
   for (std::uint8_t& byte : bytes) {
     state = state * 6364136223846793005u + 1442695040888963407u;
@@ -24,13 +24,10 @@ TestBytes PatternBytes(std::uint64_t count, std::uint64_t seed) {
   return bytes;
 }
 
-TestBytes ScaleBytes(std::uint64_t count) {
-  TestBytes bytes(count * sizeof(float));
-  for (std::uint64_t i = 0; i < count; ++i) {
-    const float scale = 0.01f + static_cast<float>(i % 13) * 0.001f;
-    std::memcpy(bytes.data() + i * sizeof scale, &scale, sizeof scale);
-  }
-  return bytes;
+test::Bytes ScaleBytes(std::uint64_t count) {
+  std::vector<float> scales(count);
+  for (std::uint64_t i = 0; i < count; ++i) scales[i] = 0.01f + static_cast<float>(i % 13) * 0.001f;
+  return test::BytesOf(scales);
 }
 
 Q4Stats PlausibleStats(const Q4Tensor& tensor) {
@@ -74,7 +71,7 @@ Q4Tensor QuantizedTensor(const std::string& name, Q4Scheme scheme, Shape shape, 
 }
 
 void Q4Sample::Add(Q4Tensor tensor) {
-  std::map<Q4Part, TestBytes>& mine = parts[tensor.name];
+  std::map<Q4Part, test::Bytes>& mine = parts[tensor.name];
   for (const Q4Part part : Q4PartsOf(tensor)) {
     const std::uint64_t bytes = Q4PartRawBytes(tensor, part);
     const bool floats = part == Q4Part::kScales || part == Q4Part::kScales2;
@@ -108,12 +105,12 @@ Q4Sample TwoTensorSample() {
   sample.parts["norm.weight"][Q4Part::kData] = {0x80, 0x3F, 0x00, 0x3F, 0x00, 0xC0, 0x00, 0x00};  // 1, 0.5, -2, 0
   Q4Tensor weight = QuantizedTensor("proj.weight", Q4Scheme::kNf4, {3, 11}, 32, false);
   // Codes 15, 0, 1, ... 15, 0, 1, ... and the padding nibble 7; scales 0.5 for 32 elements and 0.25 for the last one.
-  TestBytes codes = {0xF0};
+  test::Bytes codes = {0xF0};
   for (int i = 1; i < 16; ++i) codes.push_back(static_cast<std::uint8_t>(((2 * i - 1) << 4 | (2 * i % 16)) & 0xFF));
   codes.push_back(0xF7);
   Q4Stats stats = *weight.stats;
   stats.hist = {};
-  for (std::size_t i = 0; i < weight.elems; ++i) ++stats.hist[i % 2 == 0 ? codes[i / 2] >> 4 : codes[i / 2] & 0xF];
+  for (std::size_t i = 0; i < weight.elems; ++i) ++stats.hist[test::GetCode(codes, i)];
   weight.stats = std::make_shared<const Q4Stats>(stats);
   sample.Add(weight);
   sample.parts["proj.weight"][Q4Part::kCodes] = codes;
@@ -148,19 +145,19 @@ Q4Sample FullSample() {
   return sample;
 }
 
-TestBytes WriteSample(const Q4Sample& sample) {
+test::Bytes WriteSample(const Q4Sample& sample) {
   MemoryFileSystem fs;
   auto file = fs.CreateExclusive("t.q4");
   REQUIRE(file.ok());
   auto writer = Q4Writer::Create(file->get(), sample.plan);
   INFO(writer.status().ToString());
   REQUIRE(writer.ok());
-  const auto append = [&](TestBytes raw, std::uint64_t chunk_size, std::uint8_t planes, Q4ChunkPlace* place) {
+  const auto append = [&](test::Bytes raw, std::uint64_t chunk_size, std::uint8_t planes, Q4ChunkPlace* place) {
     for (std::size_t begin = 0; begin < raw.size(); begin += chunk_size) {
       const std::size_t end = std::min<std::size_t>(raw.size(), begin + chunk_size);
       auto chunk = EncodeQ4Chunk(
           sample.plan.file_id, *place,
-          TestBytes(raw.begin() + static_cast<std::ptrdiff_t>(begin), raw.begin() + static_cast<std::ptrdiff_t>(end)),
+          test::Bytes(raw.begin() + static_cast<std::ptrdiff_t>(begin), raw.begin() + static_cast<std::ptrdiff_t>(end)),
           planes, sample.compression);
       REQUIRE(chunk.ok());
       REQUIRE((*writer)->Append(*std::move(chunk)).ok());
@@ -170,7 +167,7 @@ TestBytes WriteSample(const Q4Sample& sample) {
   for (std::size_t i = 0; i < sample.files.size(); ++i) {
     REQUIRE((*writer)->BeginFile(i).ok());
     Q4ChunkPlace place{Q4ChunkPlace::Section::kFile, i, 0};
-    append(TestBytes(sample.files[i].begin(), sample.files[i].end()), kQ4ChunkBytes, 1, &place);
+    append(test::Bytes(sample.files[i].begin(), sample.files[i].end()), kQ4ChunkBytes, 1, &place);
   }
   for (const std::size_t i : sample.payload_order) {
     const Q4Tensor& tensor = sample.plan.tensors[i];
@@ -189,23 +186,23 @@ TestBytes WriteSample(const Q4Sample& sample) {
   return fs["t.q4"];
 }
 
-TestBytes RawBytes(const Q4Sample& sample, const Q4Tensor& tensor, Q4Part part) {
+test::Bytes RawBytes(const Q4Sample& sample, const Q4Tensor& tensor, Q4Part part) {
   return sample.parts.at(tensor.name).at(part);
 }
 
-OpenedSample OpenSample(TestBytes bytes) {
+OpenedSample OpenSample(test::Bytes bytes) {
   auto fs = std::make_unique<MemoryFileSystem>();
   (*fs)["t.q4"] = std::move(bytes);
   auto reader = Q4Reader::Open(*fs, "t.q4");
   return {std::move(fs), std::move(reader)};
 }
 
-absl::Status VerifySample(TestBytes bytes) {
+absl::Status VerifySample(test::Bytes bytes) {
   const OpenedSample opened = OpenSample(std::move(bytes));
   return opened.reader.ok() ? VerifyQ4Container(**opened.reader) : opened.reader.status();
 }
 
-ForgedContainer::ForgedContainer(const TestBytes& bytes) {
+ForgedContainer::ForgedContainer(const test::Bytes& bytes) {
   const std::span<const std::uint8_t> all(bytes);
   auto decoded = Q4Header::DecodeFrom(all.first(kQ4HeaderBytes), "t.q4");
   REQUIRE(decoded.ok());
@@ -233,7 +230,7 @@ void ForgedContainer::EditChunks(const std::function<void(std::vector<Q4Chunk>*)
   });
 }
 
-TestBytes ForgedContainer::Seal() const {
+test::Bytes ForgedContainer::Seal() const {
   ByteWriter out;
   header.EncodeTo(&out);
   Q4Footer footer;

@@ -14,6 +14,7 @@
 #include "formats/q4/reader.h"
 #include "formats/q4/verify.h"
 #include "formats/q4/writer.h"
+#include "tests/support/bytes.h"
 #include "tests/support/memory_file_system.h"
 
 namespace q4 {
@@ -22,8 +23,8 @@ namespace q4 {
 struct Q4Sample {
   Q4Index plan;
   std::vector<std::size_t> payload_order;
-  std::map<std::string, std::map<Q4Part, TestBytes>> parts;  // of each tensor
-  std::vector<std::string> files;                            // contents, in the order of plan.files
+  std::map<std::string, std::map<Q4Part, test::Bytes>> parts;  // of each tensor
+  std::vector<std::string> files;                              // contents, in the order of plan.files
   std::string provenance = R"({"numerics":"q4n-1","options":{},"source":{"files":[],"format":"safetensors"},)"
                            R"("tool":{"name":"tests","version":"1"}})";
   Q4Compression compression;
@@ -47,31 +48,31 @@ Q4Sample SmallSample();
 Q4Sample FullSample();
 
 // The container's bytes. REQUIREs success.
-TestBytes WriteSample(const Q4Sample& sample);
-TestBytes RawBytes(const Q4Sample& sample, const Q4Tensor& tensor, Q4Part part);
+test::Bytes WriteSample(const Q4Sample& sample);
+test::Bytes RawBytes(const Q4Sample& sample, const Q4Tensor& tensor, Q4Part part);
 
 // Opens `bytes` as "t.q4" of a file system of its own.
 struct OpenedSample {
   std::unique_ptr<MemoryFileSystem> fs;
   absl::StatusOr<std::unique_ptr<Q4Reader>> reader;
 };
-OpenedSample OpenSample(TestBytes bytes);
+OpenedSample OpenSample(test::Bytes bytes);
 // The first problem of opening and verifying every byte.
-absl::Status VerifySample(TestBytes bytes);
+absl::Status VerifySample(test::Bytes bytes);
 
 // The regions of a container, to be changed and put together again with valid digests.
 struct ForgedContainer {
-  explicit ForgedContainer(const TestBytes& bytes);
+  explicit ForgedContainer(const test::Bytes& bytes);
   Q4Header header;
-  TestBytes payload;  // from the end of the header to the index
-  TestBytes index;
+  test::Bytes payload;  // from the end of the header to the index
+  test::Bytes index;
   // What the footer says is adjusted by this after it was computed and before its digest.
   std::function<void(Q4Footer*)> edit_footer = [](Q4Footer*) {};
 
   // Replaces the index by what `edit` makes of its decoded form.
   void EditIndex(const std::function<void(Q4Index*)>& edit);
   void EditChunks(const std::function<void(std::vector<Q4Chunk>*)>& edit);
-  TestBytes Seal() const;
+  test::Bytes Seal() const;
 };
 
 }  // namespace q4

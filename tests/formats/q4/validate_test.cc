@@ -10,6 +10,7 @@
 #include "formats/q4/parts.h"
 #include "formats/q4/q4_issues.h"
 #include "tests/formats/q4/samples.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 
 namespace q4 {
@@ -98,11 +99,11 @@ TEST_CASE("names must be sorted and unique", "[q4][validate]") {
 }
 
 TEST_CASE("embedded files stay below their folder", "[q4][validate]") {
-  for (const std::string& name : {std::string("../x"), std::string("/etc/passwd"), std::string("a//b"),
-                                  std::string("./a"), std::string("a/.."), std::string("a\\b"), std::string("C:x"),
-                                  std::string("a\nb"), std::string(""), std::string("a/"), std::string("\xFF"),
-                                  std::string(".env"), std::string(".git/config"), std::string("a/.hidden"),
-                                  std::string("a/.b/c"), std::string("...")}) {
+  for (const std::string& name :
+       {std::string("../x"), std::string("/etc/passwd"), std::string("a//b"), std::string("./a"), std::string("a/.."),
+        std::string("a\\b"), std::string("C:x"), std::string("a\nb"), std::string(""), std::string("a/"),
+        std::string("\xFF"), std::string(".env"), std::string(".git/config"), std::string("a/.hidden"),
+        std::string("a/.b/c"), std::string("...")}) {
     INFO(name);
     CheckForged(kQ4FileName, [&name](Q4Index* index) { index->files[0].name = name; });
   }
@@ -198,7 +199,7 @@ TEST_CASE("chunk sizes follow from the shape", "[q4][validate]") {
 }
 
 // A container with one compressed chunk of a tensor of U8, its stored bytes replaced.
-absl::Status WithFrame(const TestBytes& frame) {
+absl::Status WithFrame(const test::Bytes& frame) {
   Q4Sample sample;
   sample.Add(RawTensor("t", DType::kU8, {4000}));
   sample.parts["t"][Q4Part::kData].assign(4000, 0);
@@ -220,33 +221,33 @@ absl::Status WithFrame(const TestBytes& frame) {
   return status;
 }
 
-TestBytes FrameOf(std::uint64_t zeros) {
-  auto chunk = EncodeQ4Chunk({}, {}, TestBytes(zeros), 1, {true, 3});
+test::Bytes FrameOf(std::uint64_t zeros) {
+  auto chunk = EncodeQ4Chunk({}, {}, test::Bytes(zeros), 1, {true, 3});
   REQUIRE(chunk.ok());
   REQUIRE(chunk->entry.codec == Q4Codec::kZstd);
   return chunk->stored;
 }
 
 TEST_CASE("compressed chunks are one frame of the expected size", "[q4][validate]") {
-  const TestBytes good = FrameOf(4000);
+  const test::Bytes good = FrameOf(4000);
   CHECK(WithFrame(good).ok());
 
   CHECK(IssueNumberOf(WithFrame(FrameOf(8u << 20))) == kZstdSize.number);  // a bomb: 2 KiB that would be 8 MiB
   CHECK(IssueNumberOf(WithFrame(FrameOf(3999))) == kZstdSize.number);
-  TestBytes longer = good;
+  test::Bytes longer = good;
   longer.push_back(0);
   CHECK(IssueNumberOf(WithFrame(longer)) == kZstdFrame.number);
-  TestBytes twice = good;
+  test::Bytes twice = good;
   twice.insert(twice.end(), good.begin(), good.end());
   CHECK(IssueNumberOf(WithFrame(twice)) == kZstdFrame.number);
   CHECK_FALSE(WithFrame({0x50, 0x2A, 0x4D, 0x18, 4, 0, 0, 0, 1, 2, 3, 4}).ok());  // skippable
   CHECK_FALSE(WithFrame({1, 2, 3}).ok());
-  TestBytes cut(good.begin(), good.end() - 1);
+  test::Bytes cut(good.begin(), good.end() - 1);
   CHECK_FALSE(WithFrame(cut).ok());
   // The digests are right and the frame's header too; the data are not.
   std::uint64_t refused = 0;
   for (std::size_t at = 7; at < good.size(); ++at) {
-    TestBytes corrupt = good;
+    test::Bytes corrupt = good;
     corrupt[at] ^= 0xFF;
     if (!WithFrame(corrupt).ok()) ++refused;
   }

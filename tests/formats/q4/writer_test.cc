@@ -10,6 +10,7 @@
 #include "formats/q4/index.h"
 #include "formats/q4/q4_issues.h"
 #include "tests/formats/q4/samples.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/temp_dir.h"
@@ -23,7 +24,7 @@ std::unique_ptr<Q4Writer> WriterOf(WritableFile* file, const Q4Index& plan) {
   return *std::move(writer);
 }
 
-Q4EncodedChunk ChunkOf(const Q4Index& plan, std::uint64_t owner, std::uint64_t number, TestBytes raw) {
+Q4EncodedChunk ChunkOf(const Q4Index& plan, std::uint64_t owner, std::uint64_t number, test::Bytes raw) {
   auto chunk = EncodeQ4Chunk(plan.file_id, {Q4ChunkPlace::Section::kTensor, owner, number}, std::move(raw), 1, {});
   REQUIRE(chunk.ok());
   return *std::move(chunk);
@@ -119,10 +120,10 @@ TEST_CASE("calls out of order are refused", "[q4][writer]") {
   const auto refused = [](const absl::Status& status) { return IssueNumberOf(status) == kQ4WriterMisuse.number; };
 
   SECTION("a chunk or part outside of a segment") {
-    CHECK(refused(writer->Append(ChunkOf(plan, 0, 0, TestBytes(10)))));
+    CHECK(refused(writer->Append(ChunkOf(plan, 0, 0, test::Bytes(10)))));
     CHECK(refused(writer->BeginPart(Q4Part::kData)));
     REQUIRE(writer->BeginTensor(0).ok());
-    CHECK(refused(writer->Append(ChunkOf(plan, 0, 0, TestBytes(10)))));
+    CHECK(refused(writer->Append(ChunkOf(plan, 0, 0, test::Bytes(10)))));
   }
   SECTION("a tensor twice, or unknown") {
     REQUIRE(writer->BeginTensor(0).ok());
@@ -142,13 +143,13 @@ TEST_CASE("calls out of order are refused", "[q4][writer]") {
   SECTION("a chunk that is said to be there already") {
     REQUIRE(writer->BeginTensor(0).ok());
     REQUIRE(writer->BeginPart(Q4Part::kData).ok());
-    Q4Chunk chunk = ChunkOf(plan, 0, 0, TestBytes(10)).entry;
+    Q4Chunk chunk = ChunkOf(plan, 0, 0, test::Bytes(10)).entry;
     chunk.offset = writer->bytes_written();
     CHECK(refused(writer->AppendStored(chunk)));
   }
   SECTION("a chunk of the wrong size") {
     REQUIRE(writer->BeginFile(0).ok());
-    REQUIRE(writer->Append(ChunkOf(plan, 0, 0, TestBytes(3))).ok());
+    REQUIRE(writer->Append(ChunkOf(plan, 0, 0, test::Bytes(3))).ok());
     for (const std::size_t i : {0, 1}) {
       REQUIRE(writer->BeginTensor(i).ok());
       for (const Q4Part part : Q4PartsOf(plan.tensors[i])) {
@@ -180,7 +181,7 @@ TEST_CASE("a tensor can fall back to being raw", "[q4][writer]") {
   REQUIRE(writer->ReviseTensor(0, RawTensor("w", DType::kBF16, {64})).ok());
   REQUIRE(writer->BeginTensor(0).ok());
   REQUIRE(writer->BeginPart(Q4Part::kData).ok());
-  REQUIRE(writer->Append(ChunkOf(plan, 0, 0, TestBytes(128, 1))).ok());
+  REQUIRE(writer->Append(ChunkOf(plan, 0, 0, test::Bytes(128, 1))).ok());
   writer->SetTensorResult(0, false, 0, nullptr);
   REQUIRE(writer->Finish("{}").ok());
   CHECK(VerifySample(fs["t.q4"]).ok());
@@ -221,7 +222,7 @@ TEST_CASE("results that no reader would accept are refused", "[q4][writer]") {
 
 TEST_CASE("a resumed writer retraces what is there and nothing else", "[q4][writer]") {
   const Q4Sample sample = SmallSample();
-  const TestBytes whole = WriteSample(sample);
+  const test::Bytes whole = WriteSample(sample);
   const OpenedSample opened = OpenSample(whole);
   REQUIRE(opened.reader.ok());
   const Q4Index& written = (*opened.reader)->index();
@@ -248,7 +249,7 @@ TEST_CASE("a resumed writer retraces what is there and nothing else", "[q4][writ
     const Q4Tensor& tensor = sample.plan.tensors[i];
     writer.SetTensorResult(i, tensor.nested, tensor.nested_offset, tensor.stats.get());
   }
-  refused_for(writer.Append(ChunkOf(sample.plan, 0, 0, TestBytes(10))), "out of turn");
+  refused_for(writer.Append(ChunkOf(sample.plan, 0, 0, test::Bytes(10))), "out of turn");
   refused_for(writer.Finish(sample.provenance).status(), "finished while retracing");
   writer.Continue();
   REQUIRE(writer.Finish(sample.provenance).ok());
@@ -267,7 +268,7 @@ absl::Status WriteTensors(FileSystem& fs, const std::string& path, const std::ve
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     Q4_RETURN_IF_ERROR(writer->BeginTensor(i));
     Q4_RETURN_IF_ERROR(writer->BeginPart(Q4Part::kData));
-    Q4_RETURN_IF_ERROR(writer->Append(ChunkOf(plan, i, 0, TestBytes(sizes[i]))));
+    Q4_RETURN_IF_ERROR(writer->Append(ChunkOf(plan, i, 0, test::Bytes(sizes[i]))));
   }
   const std::uint64_t without_provenance = Q4IndexBytes(writer->index(), sizes.size(), 0);
   REQUIRE(without_provenance <= index_bytes);

@@ -12,6 +12,7 @@
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/source/checkpoint_issues.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -24,7 +25,7 @@ using test::SafetensorsBuilder;
 using test::SafetensorsBytes;
 
 absl::StatusOr<SafetensorsHeader> Parse(std::string_view bytes) {
-  return ParseSafetensors({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}, "x.safetensors");
+  return ParseSafetensors(test::AsBytes(bytes), "x.safetensors");
 }
 
 struct BrokenHeader {

@@ -16,6 +16,7 @@
 #include "libconvert/model/stats.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/scheme/slab.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
 #include "tests/support/safetensors_builder.h"
@@ -175,7 +176,7 @@ TEST_CASE("non-finite weights fail by name and leave nothing, or are kept") {
     SafetensorsBuilder builder;
     std::string bad = Weights(DType::kF32, 4'300'000, 1);
     const float nan = std::numeric_limits<float>::quiet_NaN();
-    for (const std::uint64_t at : {4'200'001u, 4'199'999u}) std::memcpy(bad.data() + at * 4, &nan, 4);
+    for (const std::uint64_t at : {4'200'001u, 4'199'999u}) test::PutValue(&bad, at * 4, nan);
     builder.Add("a.q_proj.weight", "F32", {1000, 4300}, bad);
     builder.Add("b.q_proj.weight", "BF16", {64, 64}, Weights(DType::kBF16, 4096, 2));
     return dir.Write("model.safetensors", builder.Build());
@@ -230,9 +231,8 @@ TEST_CASE("scales that would decode to infinity stay fp32") {
     for (std::size_t i = 0; i < halves.size(); ++i) {
       halves[i] = static_cast<std::uint16_t>(i / 64 % 16 == 0 ? 0x2000 + random() % 64 : 0x7BFF - random() % 10);
     }
-    const std::string bytes(reinterpret_cast<const char*>(halves.data()), halves.size() * 2);
     SafetensorsBuilder builder;
-    builder.Add("a.q_proj.weight", "F16", {64, 512}, bytes);
+    builder.Add("a.q_proj.weight", "F16", {64, 512}, test::AsText(halves));
     return dir.Write("model.safetensors", builder.Build());
   });
   const absl::StatusOr<ConvertReport> report = setup.Run({});
@@ -283,8 +283,7 @@ TEST_CASE("kept tensors can change their type, but never overflow") {
   }
   Setup big([](const TempDir& dir) {
     SafetensorsBuilder builder;
-    const float huge[2] = {1.0f, 1e6f};
-    builder.Add("norm.weight", "F32", {2}, {reinterpret_cast<const char*>(huge), sizeof huge});
+    builder.Add("norm.weight", "F32", {2}, test::AsText(std::vector<float>{1.0f, 1e6f}));
     return dir.Write("model.safetensors", builder.Build());
   });
   big.options.keep_dtype = DType::kF16;

@@ -20,6 +20,7 @@
 #include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/journal.h"
 #include "libconvert/judge/gate.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
 #include "tests/support/crash_file_system.h"
@@ -109,7 +110,7 @@ struct ResumeSetup : Setup {
     const absl::StatusOr<Sha256> id = RunIdOf(PosixFileSystem(), *checkpoint, Plan());
     REQUIRE(text.ok());
     REQUIRE(id.ok());
-    const Journal whole = ParseJournal({reinterpret_cast<const std::uint8_t*>(text->data()), text->size()}, *id);
+    const Journal whole = ParseJournal(test::AsBytes(*text), *id);
     REQUIRE(whole.bytes == text->size());
     REQUIRE(whole.owners.size() == kTensors + 1);  // and config.json
     if (tensors < kTensors) dir.Write("out.q4.journal", text->substr(0, whole.owners[tensors].bytes_end));

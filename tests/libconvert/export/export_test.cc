@@ -20,6 +20,7 @@
 #include "libconvert/convert/convert.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/scheme/slab.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -105,10 +106,7 @@ std::vector<std::uint8_t> TensorBytes(const Checkpoint& checkpoint, const std::s
 }
 
 std::vector<float> Floats(const Checkpoint& checkpoint, const std::string& name) {
-  const std::vector<std::uint8_t> bytes = TensorBytes(checkpoint, name);
-  std::vector<float> floats(bytes.size() / 4);
-  std::memcpy(floats.data(), bytes.data(), bytes.size());
-  return floats;
+  return test::ValuesOf<float>(TensorBytes(checkpoint, name));
 }
 
 Json JsonOf(const std::string& text) {
@@ -131,14 +129,13 @@ std::string WriteModel(const TempDir& temp, const std::string& name, const std::
 
 // Reproducible F32 weights of either sign.
 std::string FloatBytes(std::uint64_t count, float factor = 1) {
-  std::string bytes(count * 4, '\0');
+  std::vector<float> values(count);
   std::uint32_t state = 12345;
-  for (std::uint64_t i = 0; i < count; ++i) {
+  for (float& value : values) {
     state = state * 1664525 + 1013904223;
-    const float value = factor * (static_cast<float>(state >> 8) / 8388608.0f - 1.0f);
-    std::memcpy(bytes.data() + 4 * i, &value, 4);
+    value = factor * (static_cast<float>(state >> 8) / 8388608.0f - 1.0f);
   }
-  return bytes;
+  return std::string(test::AsText(values));
 }
 
 const std::string kLlama = R"({"architectures": ["LlamaForCausalLM"], "model_type": "llama"})";

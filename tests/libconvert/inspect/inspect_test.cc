@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -16,6 +17,7 @@
 #include "libconvert/inspect/text.h"
 #include "libconvert/inspect/tree.h"
 #include "libconvert/judge/verify_issues.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
@@ -184,8 +186,7 @@ TEST_CASE("tensors are selected by pattern and sorted by what is asked for") {
 TEST_CASE("dumped values are those that dequantizing gives") {
   const InspectedModel fixture;
   const Bytes source = NormalBytes(DType::kBF16, 33300, 1);
-  std::vector<std::uint16_t> words(33300);
-  std::memcpy(words.data(), source.data(), source.size());
+  const auto words = test::ValuesOf<std::uint16_t>(source);
   // Across block and group borders (256 blocks of 64), and to the very end.
   for (const auto& [start, count] :
        {std::pair<std::uint64_t, std::uint64_t>{0, 3}, {16381, 9}, {33299, 1}, {0, 33300}}) {
@@ -196,9 +197,7 @@ TEST_CASE("dumped values are those that dequantizing gives") {
     for (std::uint64_t i = 0; i < count; ++i) {
       const DumpValue& value = (*dump)[i];
       CHECK(value.index == start + i);
-      float x;
-      const std::uint32_t bits = static_cast<std::uint32_t>(words[start + i]) << 16;
-      std::memcpy(&x, &bits, sizeof x);
+      const float x = std::bit_cast<float>(static_cast<std::uint32_t>(words[start + i]) << 16);
       far += std::fabs(std::stof(value.value) - x) > 0.2f * value.scale;
     }
     CHECK(far == 0);

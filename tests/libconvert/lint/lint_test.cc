@@ -2,7 +2,6 @@
 #include "libconvert/lint/lint.h"
 
 #include <cmath>
-#include <cstring>
 #include <functional>
 #include <limits>
 #include <map>
@@ -13,6 +12,7 @@
 #include "fmt/format.h"
 #include "formats/base/json_value.h"
 #include "libconvert/lint/codes.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
@@ -28,7 +28,7 @@ const std::string kTestdata = Q4_TESTDATA;
 
 template <typename T>
 std::string BytesOfValues(const std::vector<T>& values) {
-  return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T)};
+  return std::string(test::AsText(values));
 }
 
 // Weights whose neighbours are alike, as those of convolutions and position tables are.

@@ -1,7 +1,6 @@
 // The loader without a GPU: into host memory, and into memory behind a ring of slots (load_testing.h).
 #include "libconvert/load/load.h"
 
-#include <cstring>
 #include <iterator>
 #include <limits>
 
@@ -9,6 +8,7 @@
 #include "formats/q4/q4_issues.h"
 #include "libconvert/load/load_issues.h"
 #include "tests/libconvert/load/load_testing.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"
 
@@ -111,9 +111,9 @@ TEST_CASE("threads, slots and batches change nothing", "[loader]") {
 TEST_CASE("reads past the page cache bring the same", "[loader]") {
   Q4Sample sample = LoaderSample();
   sample.compression.zstd = GENERATE(false, true);
-  const TestBytes bytes = WriteSample(sample);
+  const test::Bytes bytes = WriteSample(sample);
   const test::TempDir dir;
-  const std::string path = dir.Write("m.q4", {reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+  const std::string path = dir.Write("m.q4", test::AsText(bytes));
   const auto model = Q4Model::Open(PosixFileSystem(), path);
   REQUIRE(model.ok());
   LoadOptions options;
@@ -217,7 +217,7 @@ TEST_CASE("of several damaged chunks the first in the file is reported", "[loade
 }
 
 TEST_CASE("checks can be left out, or be those of the model's identity", "[loader]") {
-  const TestBytes bytes = WriteSample(FullSample());
+  const test::Bytes bytes = WriteSample(FullSample());
   ForgedContainer forged(bytes);
   forged.EditChunks([](std::vector<Q4Chunk>* chunks) { chunks->back().sha256[0] ^= 1; });
   ModelFiles files;
@@ -241,7 +241,7 @@ TEST_CASE("scales that no encoder makes are refused", "[loader]") {
   sample.Sort();
   sample.compression.zstd = GENERATE(false, true);
   const float bad = std::numeric_limits<float>::quiet_NaN();
-  std::memcpy(sample.parts["w"][Q4Part::kScales].data() + 2000 * sizeof bad, &bad, sizeof bad);
+  test::PutValue(&sample.parts["w"][Q4Part::kScales], 2000 * sizeof bad, bad);
   const absl::Status status = MustFail(*OneFile(sample));
   CHECK(IssueNumberOf(status) == kQ4ScaleValue.number);
   CHECK(MessageOf(status).find("'w'") != std::string::npos);

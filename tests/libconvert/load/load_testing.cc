@@ -8,7 +8,9 @@
 #include "formats/base/file.h"
 #include "formats/q4/shards.h"
 #include "kernels/kernels.h"
+#include "libconvert/scheme/dtype_bridge.h"
 #include "libconvert/scheme/scheme.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 
 namespace q4 {
@@ -82,10 +84,6 @@ DType ExpectedType(const Q4Tensor& tensor, LoadForm form) {
   return form == LoadForm::kBF16 ? DType::kBF16 : tensor.dtype;
 }
 
-FloatType FloatTypeOf(DType dtype) {
-  return dtype == DType::kF32 ? FloatType::kF32 : dtype == DType::kF16 ? FloatType::kF16 : FloatType::kBF16;
-}
-
 template <typename T>
 void RequireBytes(LoadMemory& memory, const T* at, const std::vector<T>& expected) {
   REQUIRE((at == nullptr) == expected.empty());
@@ -96,7 +94,7 @@ void RequireBytes(LoadMemory& memory, const T* at, const std::vector<T>& expecte
   REQUIRE(std::memcmp(got.data(), expected.data(), bytes.size()) == 0);
 }
 
-TestBytes DequantizedByReference(const Q4Tensor& tensor, const Q4TensorData& data, DType dtype) {
+test::Bytes DequantizedByReference(const Q4Tensor& tensor, const Q4TensorData& data, DType dtype) {
   const KernelTable& kernels = ScalarKernels();
   std::vector<float> scales = data.scales;
   if (tensor.nested) {
@@ -104,7 +102,7 @@ TestBytes DequantizedByReference(const Q4Tensor& tensor, const Q4TensorData& dat
     kernels.dequantize_scales(data.scale_codes.data(), data.scales2.data(), scales.size(), tensor.nested_offset,
                               scales.data());
   }
-  TestBytes values(tensor.elems * ItemSize(dtype));
+  test::Bytes values(tensor.elems * ItemSize(dtype));
   kernels.dequantize(CodeBookOf(tensor), data.codes.data(), scales.data(), tensor.elems, tensor.block_size,
                      FloatTypeOf(dtype), values.data());
   return values;

@@ -2,10 +2,8 @@
 // the file that Q4_POLICY_FIXTURE names.
 #include <cstdio>
 #include <cstdlib>
-#include <fstream>
 #include <map>
 #include <set>
-#include <sstream>
 #include <string>
 #include <vector>
 
@@ -14,6 +12,7 @@
 #include "libconvert/policy/policy.h"
 #include "libconvert/policy/rules.h"
 #include "tests/support/catch.h"
+#include "tests/support/temp_dir.h"
 
 namespace q4 {
 namespace {
@@ -38,10 +37,8 @@ struct Architecture {
 
 std::vector<Architecture> LoadModels() {
   const char* path = std::getenv("Q4_POLICY_FIXTURE");
-  std::ifstream file(path != nullptr ? path : Q4_TESTDATA "/policy/architectures.json");
-  std::stringstream text;
-  text << file.rdbuf();
-  const auto document = ParseJson(text.str(), "architectures.json", 16);
+  const std::string text = test::ReadBytes(path != nullptr ? path : Q4_TESTDATA "/policy/architectures.json");
+  const auto document = ParseJson(text, "architectures.json", 16);
   REQUIRE(document.ok());
   std::vector<Architecture> models;
   for (const Json& entry : document->at("entries")) {

@@ -20,6 +20,7 @@
 #include "fmt/format.h"
 #include "libconvert/convert/convert.h"
 #include "libconvert/verify/verify.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
 #include "tests/support/q4_builder.h"
@@ -30,7 +31,9 @@ namespace {
 
 using test::BuiltTensor;
 using test::Bytes;
+using test::GetCode;
 using test::Q4Builder;
+using test::SetCode;
 
 class Random {
  public:
@@ -60,13 +63,6 @@ BuiltTensor* Pick(Q4Builder* model, Random* random, const std::function<bool(con
 bool IsQuantized(const BuiltTensor& tensor) { return tensor.entry.scheme != Q4Scheme::kRaw; }
 bool IsRawWithData(const BuiltTensor& tensor) { return !IsQuantized(tensor) && tensor.entry.elems > 0; }
 bool HasPart(const BuiltTensor& tensor, Q4Part part) { return tensor.parts.contains(part); }
-
-// The code of element `i`.
-std::uint8_t GetCode(const Bytes& codes, std::uint64_t i) { return i % 2 == 0 ? codes[i / 2] >> 4 : codes[i / 2] & 15; }
-void SetCode(Bytes* codes, std::uint64_t i, std::uint8_t code) {
-  std::uint8_t& byte = (*codes)[i / 2];
-  byte = static_cast<std::uint8_t>(i % 2 == 0 ? (byte & 0x0F) | (code << 4) : (byte & 0xF0) | code);
-}
 
 Subject ChangeCode(Q4Builder* model, Random* random) {
   BuiltTensor* tensor = Pick(model, random, IsQuantized);

@@ -1,7 +1,6 @@
 // What a verification reports beyond its findings: groups, spread of the scales, worst blocks, samples, subsets.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -12,6 +11,7 @@
 #include "libconvert/scheme/slab.h"
 #include "libconvert/verify/sample.h"
 #include "libconvert/verify/verify.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
@@ -21,15 +21,10 @@
 namespace q4 {
 namespace {
 
-using test::Bytes;
+using test::AsText;
+using test::BytesOf;
 using test::NormalValues;
 using test::Q4Builder;
-
-Bytes BytesOf(const std::vector<float>& values) {
-  Bytes bytes(values.size() * sizeof(float));
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
-}
 
 // fp32 tensors, quantized to nf4 with blocks of 64 or kept, and the source they come from.
 class Model {
@@ -39,11 +34,11 @@ class Model {
     builder.AddFile("config.json", config_);
   }
   void Add(const std::string& name, const Shape& shape, const std::vector<float>& values, bool nested = false) {
-    source_.Add(name, "F32", shape, Text(values));
+    source_.Add(name, "F32", shape, AsText(values));
     builder.AddQuantized(name, DType::kF32, shape, BytesOf(values), Q4Scheme::kNf4, 64, nested);
   }
   void AddKept(const std::string& name, const Shape& shape, const std::vector<float>& values) {
-    source_.Add(name, "F32", shape, Text(values));
+    source_.Add(name, "F32", shape, AsText(values));
     builder.AddRaw(name, DType::kF32, shape, BytesOf(values));
   }
   absl::StatusOr<VerifyReport> Verify(VerifyOptions options = {}, bool against = true) {
@@ -62,9 +57,6 @@ class Model {
   Q4Builder builder;
 
  private:
-  static std::string Text(const std::vector<float>& values) {
-    return {reinterpret_cast<const char*>(values.data()), values.size() * sizeof(float)};
-  }
   std::string config_;
   test::TempDir dir_;
   test::SafetensorsBuilder source_;

@@ -2,7 +2,6 @@
 // and named.
 #include "libconvert/verify/verify.h"
 
-#include <cstring>
 #include <fstream>
 #include <functional>
 #include <string>
@@ -13,6 +12,7 @@
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
@@ -38,8 +38,6 @@ struct SourceTensor {
   Bytes bytes;
 };
 
-std::string_view Text(const Bytes& bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
-
 // A source checkpoint on disk and a container made from it, as the converter would.
 class Fixture {
  public:
@@ -57,7 +55,7 @@ class Fixture {
     large.bytes = NormalBytes(DType::kF16, large.shape[0] * large.shape[1], 4);
     test::SafetensorsBuilder file;
     for (const SourceTensor& tensor : source_) {
-      file.Add(tensor.name, DTypeName(tensor.dtype), tensor.shape, Text(tensor.bytes));
+      file.Add(tensor.name, DTypeName(tensor.dtype), tensor.shape, test::AsText(tensor.bytes));
     }
     dir_.Write("src/model.safetensors", file.Build());
     dir_.Write("src/config.json", kConfig);
@@ -263,7 +261,7 @@ TEST_CASE("source files are held against the recorded digests") {
   const Fixture fixture;
   Q4Builder builder = fixture.Convert();
   const std::string bytes = test::ReadBytes(fixture.source() + "/model.safetensors");
-  std::string digest = HexOf(Sha256Of({reinterpret_cast<const std::uint8_t*>(bytes.data()), bytes.size()}));
+  std::string digest = HexOf(Sha256Of(test::AsBytes(bytes)));
   const auto provenance = [&](const std::string& hex, std::size_t size) {
     return R"({"options":{},"source":{"files":[{"name":"model.safetensors","sha256":")" + hex + R"(","size":)" +
            std::to_string(size) + "}]}}";

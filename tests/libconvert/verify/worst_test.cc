@@ -2,12 +2,12 @@
 #include "libconvert/verify/worst.h"
 
 #include <cmath>
-#include <cstring>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "formats/source/checkpoint.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
@@ -17,7 +17,6 @@
 namespace q4 {
 namespace {
 
-using test::Bytes;
 using test::Q4Builder;
 
 constexpr std::uint32_t kBlock = 64;
@@ -29,20 +28,17 @@ class OneTensor {
   OneTensor(Q4Scheme scheme, bool nested) {
     std::vector<float> values = test::NormalValues(kElems, 3);
     for (std::size_t i = 0; i < kBlock; ++i) values[i] = 0;
-    Bytes bytes(kElems * sizeof(float));
-    std::memcpy(bytes.data(), values.data(), bytes.size());
     test::SafetensorsBuilder source;
-    source.Add("w.weight", "F32", {kElems}, std::string(bytes.begin(), bytes.end()));
+    source.Add("w.weight", "F32", {kElems}, test::AsText(values));
     dir_.Write("src/model.safetensors", source.Build());
-    builder_.AddQuantized("w.weight", DType::kF32, {kElems}, bytes, scheme, kBlock, nested);
+    builder_.AddQuantized("w.weight", DType::kF32, {kElems}, test::BytesOf(values), scheme, kBlock, nested);
   }
 
   // Gives element `at` the code `code`; returns the one it had.
   int SetCode(std::uint64_t at, int code) {
-    std::uint8_t& packed = builder_.Find("w.weight").parts.at(Q4Part::kCodes)[at / 2];
-    const int shift = at % 2 == 0 ? 4 : 0;
-    const int old = packed >> shift & 15;
-    packed = static_cast<std::uint8_t>((packed & ~(15 << shift)) | code << shift);
+    test::Bytes& codes = builder_.Find("w.weight").parts.at(Q4Part::kCodes);
+    const int old = test::GetCode(codes, at);
+    test::SetCode(&codes, at, static_cast<std::uint8_t>(code));
     return old;
   }
 
