@@ -14,32 +14,26 @@
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/support/bytes.h"
 #include "tests/support/safetensors_builder.h"
+#include "tests/support/steady_file.h"
 
 namespace q4::fuzz {
 namespace {
 
 // `head`, followed by zeros that nobody should read.
-class SparseFile final : public RandomAccessFile {
+class SparseFile final : public test::SteadyFile {
  public:
-  SparseFile(std::string head, std::uint64_t size) : head_(std::move(head)), size_(size) {}
+  SparseFile(std::string head, std::uint64_t size) : SteadyFile("f.safetensors"), head_(std::move(head)), size_(size) {}
   absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const override {
     Q4_FUZZ_CHECK(offset <= size_ && out.size() <= size_ - offset);
     std::fill(out.begin(), out.end(), std::uint8_t{0});
     if (offset < head_.size()) head_.copy(reinterpret_cast<char*>(out.data()), out.size(), offset);
     return absl::OkStatus();
   }
-  void Prefetch(std::uint64_t, std::uint64_t) const override {}
-  absl::Status CheckUnchanged() const override { return absl::OkStatus(); }
   std::uint64_t size() const override { return size_; }
-  std::int64_t modified_nanoseconds() const override { return 0; }
-  std::int64_t changed_nanoseconds() const override { return 0; }
-  const std::string& path() const override { return path_; }
-  FileIdentity identity() const override { return {}; }
 
  private:
   std::string head_;
   std::uint64_t size_;
-  std::string path_ = "f.safetensors";
 };
 
 // The largest integer in the text that no letter precedes, as in "F32": in a valid header mostly the last tensor's end.

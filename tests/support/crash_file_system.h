@@ -20,6 +20,7 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/file.h"
 #include "formats/base/status.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/temp_dir.h"
 
 namespace q4::test {
@@ -32,7 +33,7 @@ enum class AfterCrash {
 };
 
 // Nothing is really synced, so it is fast. Thread-safe.
-class CrashFileSystem final : public FileSystem {
+class CrashFileSystem final : public ForwardingFileSystem {
  public:
   static constexpr std::int64_t kAtRename = -1;
   explicit CrashFileSystem(std::int64_t crash_at) : crash_at_(crash_at) {}
@@ -64,10 +65,6 @@ class CrashFileSystem final : public FileSystem {
     }
   }
 
-  using FileSystem::OpenForRead;
-  absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path, SymbolicLinks links) override {
-    return base_.OpenForRead(path, links);
-  }
   absl::StatusOr<std::unique_ptr<WritableFile>> CreateExclusive(const std::string& path) override {
     return Open(path, &FileSystem::CreateExclusive);
   }
@@ -78,7 +75,7 @@ class CrashFileSystem final : public FileSystem {
     const std::lock_guard lock(mutex_);
     if (!Goes(/*rename=*/true)) return PowerIsOut(to);
     NameChange change{to, Content(to), from, *Content(from)};
-    Q4_RETURN_IF_ERROR(base_.Rename(from, to, replace));
+    Q4_RETURN_IF_ERROR(ForwardingFileSystem::Rename(from, to, replace));
     names_.push_back(std::move(change));
     files_[to] = std::exchange(files_[from], nullptr);
     files_.erase(from);
@@ -95,13 +92,7 @@ class CrashFileSystem final : public FileSystem {
     if (!Goes()) return PowerIsOut(path);
     if (Content(path)) names_.push_back({path, Content(path), std::nullopt, {}});
     files_.erase(path);
-    return base_.Remove(path);
-  }
-  absl::Status RemoveDirectory(const std::string& path) override { return base_.RemoveDirectory(path); }
-  absl::Status CreateDirectory(const std::string& path) override { return base_.CreateDirectory(path); }
-  absl::StatusOr<PathInfo> Stat(const std::string& path) override { return base_.Stat(path); }
-  absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) override {
-    return base_.ListDirectory(path);
+    return ForwardingFileSystem::Remove(path);
   }
 
  private:
@@ -116,21 +107,21 @@ class CrashFileSystem final : public FileSystem {
     std::string moved;
   };
 
-  class Writable final : public WritableFile {
+  class Writable final : public ForwardingWritableFile {
    public:
     Writable(CrashFileSystem* fs, std::unique_ptr<WritableFile> base, std::shared_ptr<File> file)
-        : fs_(*fs), base_(std::move(base)), file_(std::move(file)), opened_as_(base_->path()) {}
+        : ForwardingWritableFile(std::move(base)), fs_(*fs), file_(std::move(file)), opened_as_(path()) {}
     absl::Status WriteAt(std::uint64_t offset, std::span<const std::uint8_t> data) override {
       const std::lock_guard lock(fs_.mutex_);
       const bool was_on = !fs_.crashed();
-      if (fs_.Goes()) return base_->WriteAt(offset, data);
-      if (was_on) base_->WriteAt(offset, data.first(data.size() / 2)).IgnoreError();
+      if (fs_.Goes()) return ForwardingWritableFile::WriteAt(offset, data);
+      if (was_on) ForwardingWritableFile::WriteAt(offset, data.first(data.size() / 2)).IgnoreError();
       return PowerIsOut(path());
     }
     absl::Status Reserve(std::uint64_t) override { return absl::OkStatus(); }
     absl::Status Truncate(std::uint64_t bytes) override {
       const std::lock_guard lock(fs_.mutex_);
-      return fs_.Goes() ? base_->Truncate(bytes) : PowerIsOut(path());
+      return fs_.Goes() ? ForwardingWritableFile::Truncate(bytes) : PowerIsOut(path());
     }
     void StartWriteback(std::uint64_t, std::uint64_t) override {}
     absl::Status Sync() override {
@@ -139,12 +130,9 @@ class CrashFileSystem final : public FileSystem {
       file_->synced = Content(opened_as_);
       return absl::OkStatus();
     }
-    absl::Status Close() override { return base_->Close(); }
-    const std::string& path() const override { return base_->path(); }
 
    private:
     CrashFileSystem& fs_;
-    std::unique_ptr<WritableFile> base_;
     std::shared_ptr<File> file_;
     const std::string opened_as_;
   };
@@ -154,7 +142,7 @@ class CrashFileSystem final : public FileSystem {
     const std::lock_guard lock(mutex_);
     if (!Goes()) return PowerIsOut(path);
     std::optional<std::string> before = Content(path);
-    Q4_ASSIGN_OR_RETURN(auto file, (base_.*open)(path));
+    Q4_ASSIGN_OR_RETURN(auto file, (PosixFileSystem().*open)(path));
     std::shared_ptr<File>& state = files_[path];
     if (state == nullptr) {
       if (!before) names_.push_back({path, std::nullopt, std::nullopt, {}});
@@ -178,7 +166,6 @@ class CrashFileSystem final : public FileSystem {
     return ReadBytes(path);
   }
 
-  FileSystem& base_ = PosixFileSystem();
   const std::int64_t crash_at_;
   std::atomic<std::int64_t> calls_{0};
   std::atomic<bool> crashed_{false};

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "tests/support/bytes.h"
+#include "tests/support/steady_file.h"
 
 namespace q4 {
 
@@ -80,31 +81,24 @@ class MemoryFileSystem final : public FileSystem {
   }
 
  private:
-  class Readable final : public RandomAccessFile {
+  class Readable final : public test::SteadyFile {
    public:
     Readable(MemoryFileSystem* fs, std::string path, std::shared_ptr<test::Bytes> bytes)
-        : fs_(fs), path_(std::move(path)), bytes_(std::move(bytes)), size_(bytes_->size()) {}
+        : SteadyFile(std::move(path)), fs_(fs), bytes_(std::move(bytes)), size_(bytes_->size()) {}
     absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const override {
       {
         const std::lock_guard lock(fs_->mutex_);
-        fs_->reads_.push_back({path_, offset, out.size()});
+        fs_->reads_.push_back({path(), offset, out.size()});
       }
       if (offset > bytes_->size() || out.size() > bytes_->size() - offset)
         return absl::OutOfRangeError("file ends early");
       std::copy_n(bytes_->begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
       return absl::OkStatus();
     }
-    void Prefetch(std::uint64_t, std::uint64_t) const override {}
-    absl::Status CheckUnchanged() const override { return absl::OkStatus(); }
     std::uint64_t size() const override { return size_; }
-    std::int64_t modified_nanoseconds() const override { return 0; }
-    std::int64_t changed_nanoseconds() const override { return 0; }
-    const std::string& path() const override { return path_; }
-    FileIdentity identity() const override { return {}; }
 
    private:
     MemoryFileSystem* fs_;
-    std::string path_;
     std::shared_ptr<test::Bytes> bytes_;
     std::uint64_t size_;
   };

@@ -25,6 +25,7 @@
 #include "tests/support/convert_setup.h"
 #include "tests/support/crash_file_system.h"
 #include "tests/support/sanitizer.h"
+#include "tests/support/steady_file.h"
 
 namespace q4 {
 namespace {
@@ -123,21 +124,17 @@ struct Stamp {
   FileIdentity identity{3, 4};
 };
 
-class StampedFile final : public RandomAccessFile {
+class StampedFile final : public test::SteadyFile {
  public:
-  explicit StampedFile(const Stamp& stamp) : stamp_(stamp) {}
+  explicit StampedFile(const Stamp& stamp) : SteadyFile("model.safetensors"), stamp_(stamp) {}
   absl::Status ReadAt(std::uint64_t, std::span<std::uint8_t>) const override { return absl::OkStatus(); }
-  void Prefetch(std::uint64_t, std::uint64_t) const override {}
-  absl::Status CheckUnchanged() const override { return absl::OkStatus(); }
   std::uint64_t size() const override { return 0; }
   std::int64_t modified_nanoseconds() const override { return stamp_.modified; }
   std::int64_t changed_nanoseconds() const override { return stamp_.changed; }
-  const std::string& path() const override { return path_; }
   FileIdentity identity() const override { return stamp_.identity; }
 
  private:
   Stamp stamp_;
-  std::string path_ = "model.safetensors";
 };
 
 bool HasNote(const ConvertReport& report, const std::string& begin) {

@@ -19,6 +19,7 @@
 #include "libconvert/judge/verify_issues.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -65,56 +66,30 @@ class InspectedModel {
   test::TempDir dir_;
 };
 
-// Passes everything on and counts the bytes read.
-class CountingFileSystem final : public FileSystem {
+// Counts the bytes read.
+class CountingFileSystem final : public test::ForwardingFileSystem {
  public:
   using FileSystem::OpenForRead;
   absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path, SymbolicLinks links) override {
-    Q4_ASSIGN_OR_RETURN(auto file, fs_.OpenForRead(path, links));
+    Q4_ASSIGN_OR_RETURN(auto file, ForwardingFileSystem::OpenForRead(path, links));
     return std::make_unique<CountingFile>(std::move(file), &bytes_read_);
-  }
-  absl::StatusOr<std::unique_ptr<WritableFile>> CreateExclusive(const std::string& path) override {
-    return fs_.CreateExclusive(path);
-  }
-  absl::StatusOr<std::unique_ptr<WritableFile>> OpenLocked(const std::string& path) override {
-    return fs_.OpenLocked(path);
-  }
-  absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
-    return fs_.Rename(from, to, replace);
-  }
-  absl::Status SyncDirectory(const std::string& directory) override { return fs_.SyncDirectory(directory); }
-  absl::Status Remove(const std::string& path) override { return fs_.Remove(path); }
-  absl::Status RemoveDirectory(const std::string& path) override { return fs_.RemoveDirectory(path); }
-  absl::Status CreateDirectory(const std::string& path) override { return fs_.CreateDirectory(path); }
-  absl::StatusOr<PathInfo> Stat(const std::string& path) override { return fs_.Stat(path); }
-  absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) override {
-    return fs_.ListDirectory(path);
   }
   std::uint64_t bytes_read() const { return bytes_read_; }
 
  private:
-  class CountingFile final : public RandomAccessFile {
+  class CountingFile final : public test::ForwardingFile {
    public:
     CountingFile(std::unique_ptr<RandomAccessFile> file, std::atomic<std::uint64_t>* count)
-        : file_(std::move(file)), count_(count) {}
+        : ForwardingFile(std::move(file)), count_(count) {}
     absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const override {
       *count_ += out.size();
-      return file_->ReadAt(offset, out);
+      return ForwardingFile::ReadAt(offset, out);
     }
-    void Prefetch(std::uint64_t offset, std::uint64_t bytes) const override { file_->Prefetch(offset, bytes); }
-    absl::Status CheckUnchanged() const override { return file_->CheckUnchanged(); }
-    std::uint64_t size() const override { return file_->size(); }
-    std::int64_t modified_nanoseconds() const override { return file_->modified_nanoseconds(); }
-    std::int64_t changed_nanoseconds() const override { return file_->changed_nanoseconds(); }
-    const std::string& path() const override { return file_->path(); }
-    FileIdentity identity() const override { return file_->identity(); }
 
    private:
-    std::unique_ptr<RandomAccessFile> file_;
     std::atomic<std::uint64_t>* count_;
   };
 
-  FileSystem& fs_ = PosixFileSystem();
   std::atomic<std::uint64_t> bytes_read_{0};
 };
 
