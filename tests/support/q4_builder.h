@@ -7,6 +7,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "formats/q4/parts.h"
@@ -16,6 +17,7 @@
 #include "libconvert/model/stats.h"
 #include "libconvert/scheme/slab.h"
 #include "tests/support/bytes.h"
+#include "tests/support/encode.h"
 
 namespace q4::test {
 
@@ -69,37 +71,25 @@ class Q4Builder {
     entry.block_size = block_size;
     entry.nested = nested;
     entry.has_stats = true;
-    const KernelTable& kernels = ScalarKernels();
     const FloatType type = FloatTypeOf(dtype);
     const CodeBook book = CodeBookOf(scheme);
-    const std::uint64_t blocks = entry.blocks();
-    Bytes codes(PackedBytes(entry.elems));
-    std::vector<float> scales(blocks);
-    if (kernels.quantize(type, book, bytes.data(), entry.elems, block_size, codes.data(), scales.data()) !=
-        kAllFinite) {
-      throw std::runtime_error("test tensor holds NaN or infinity");
-    }
+    Encoded encoded = Encode(type, book, bytes.data(), entry.elems, block_size, nested);
+    if (encoded.first_bad != kAllFinite) throw std::runtime_error("test tensor holds NaN or infinity");
     if (nested) {
-      Sum256 sum;
-      sum.Add(scales);
-      entry.nested_offset = NestedOffset(sum.total(), blocks);
-      Bytes scale_codes(blocks);
-      std::vector<float> scales2(GroupCount(blocks));
-      kernels.quantize_scales(scales.data(), blocks, entry.nested_offset, scale_codes.data(), scales2.data());
-      kernels.dequantize_scales(scale_codes.data(), scales2.data(), blocks, entry.nested_offset, scales.data());
-      tensor.parts[Q4Part::kScaleCodes] = std::move(scale_codes);
-      tensor.parts[Q4Part::kScales2] = BytesOf(scales2);
+      entry.nested_offset = encoded.nested_offset;
+      tensor.parts[Q4Part::kScaleCodes] = std::move(encoded.scale_codes);
+      tensor.parts[Q4Part::kScales2] = BytesOf(encoded.scales2);
     } else {
-      tensor.parts[Q4Part::kScales] = BytesOf(scales);
+      tensor.parts[Q4Part::kScales] = BytesOf(encoded.scales);
     }
-    std::vector<GroupSums> groups(GroupCount(blocks));
+    std::vector<GroupSums> groups(GroupCount(entry.blocks()));
     SlabStats slab;
-    kernels.error_stats(type, book, bytes.data(), codes.data(), scales.data(), entry.elems, block_size, groups.data(),
-                        &slab);
+    ScalarKernels().error_stats(type, book, bytes.data(), encoded.codes.data(), encoded.scales.data(), entry.elems,
+                                block_size, groups.data(), &slab);
     TensorStatsAccumulator stats;
     stats.AddSlab(0, block_size, slab, groups);
     tensor.stats = stats.Finish();
-    tensor.parts[Q4Part::kCodes] = std::move(codes);
+    tensor.parts[Q4Part::kCodes] = std::move(encoded.codes);
     return tensor;
   }
 

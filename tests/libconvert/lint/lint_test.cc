@@ -14,6 +14,7 @@
 #include "libconvert/lint/codes.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/encode.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -62,34 +63,24 @@ struct BnbModel {
   void AddQuantized(const std::string& name, std::uint64_t rows, std::uint64_t columns,
                     const std::vector<float>& values, CodeBook book = CodeBook::kNf4, std::uint32_t block = 64,
                     bool nested = true) {
-    const std::uint64_t n = rows * columns;
-    const std::uint64_t blocks = BlockCount(n, block);
-    std::string codes(PackedBytes(n), '\0');
-    std::vector<float> scales(blocks);
-    const KernelTable& kernels = ScalarKernels();
-    REQUIRE(kernels.quantize(FloatType::kF32, book, values.data(), n, block,
-                             reinterpret_cast<std::uint8_t*>(codes.data()), scales.data()) == kAllFinite);
+    const test::Encoded encoded = test::Encode(FloatType::kF32, book, values.data(), rows * columns, block, nested);
+    REQUIRE(encoded.first_bad == kAllFinite);
     const std::string type = book == CodeBook::kNf4 ? "nf4" : "fp4";
     std::string state = fmt::format(R"({{"quant_type": "{}", "blocksize": {}, "dtype": "float32", "shape": [{}, {}])",
                                     type, block, rows, columns);
-    tensors[name] = {"U8", {codes.size(), 1}, codes};
+    tensors[name] = {"U8", {encoded.codes.size(), 1}, BytesOfValues(encoded.codes)};
     const auto map = CodeValues(book);
     tensors[name + ".quant_map"] = {"F32", {16}, BytesOfValues(std::vector<float>(map.begin(), map.end()))};
     if (nested) {
-      Sum256 sum;
-      sum.Add(scales);
-      const float offset = NestedOffset(sum.total(), blocks);
-      std::vector<std::uint8_t> scale_codes(blocks);
-      std::vector<float> scales2(GroupCount(blocks));
-      kernels.quantize_scales(scales.data(), blocks, offset, scale_codes.data(), scales2.data());
       const auto nested_map = NestedMap();
-      tensors[name + ".absmax"] = {"U8", {blocks}, BytesOfValues(scale_codes)};
-      tensors[name + ".nested_absmax"] = {"F32", {scales2.size()}, BytesOfValues(scales2)};
+      tensors[name + ".absmax"] = {"U8", {encoded.scale_codes.size()}, BytesOfValues(encoded.scale_codes)};
+      tensors[name + ".nested_absmax"] = {"F32", {encoded.scales2.size()}, BytesOfValues(encoded.scales2)};
       tensors[name + ".nested_quant_map"] = {
           "F32", {256}, BytesOfValues(std::vector<float>(nested_map.begin(), nested_map.end()))};
-      state += fmt::format(R"(, "nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": {})", offset);
+      state += fmt::format(R"(, "nested_blocksize": 256, "nested_dtype": "float32", "nested_offset": {})",
+                           encoded.nested_offset);
     } else {
-      tensors[name + ".absmax"] = {"F32", {blocks}, BytesOfValues(scales)};
+      tensors[name + ".absmax"] = {"F32", {encoded.scales.size()}, BytesOfValues(encoded.scales)};
     }
     SetState(name, type, state + "}");
   }

@@ -13,15 +13,12 @@
 #include "libconvert/verify/verify.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
-#include "tests/support/q4_builder.h"
-#include "tests/support/safetensors_builder.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/model_pair.h"
 #include "tests/support/weights.h"
 
 namespace q4 {
 namespace {
 
-using test::AsText;
 using test::BytesOf;
 using test::NormalValues;
 using test::Q4Builder;
@@ -29,23 +26,19 @@ using test::Q4Builder;
 // fp32 tensors, quantized to nf4 with blocks of 64 or kept, and the source they come from.
 class Model {
  public:
-  explicit Model(std::string config = "{}") : config_(std::move(config)) {
-    dir_.Write("src/config.json", config_);
-    builder.AddFile("config.json", config_);
-  }
+  explicit Model(const std::string& config = "{}") { pair_.AddFile("config.json", config); }
   void Add(const std::string& name, const Shape& shape, const std::vector<float>& values, bool nested = false) {
-    source_.Add(name, "F32", shape, AsText(values));
-    builder.AddQuantized(name, DType::kF32, shape, BytesOf(values), Q4Scheme::kNf4, 64, nested);
+    pair_.AddQuantized(name, DType::kF32, shape, BytesOf(values), Q4Scheme::kNf4, 64, nested);
   }
   void AddKept(const std::string& name, const Shape& shape, const std::vector<float>& values) {
-    source_.Add(name, "F32", shape, AsText(values));
-    builder.AddRaw(name, DType::kF32, shape, BytesOf(values));
+    pair_.AddKept(name, DType::kF32, shape, BytesOf(values));
   }
+  Q4Builder& builder() { return pair_.container; }
   absl::StatusOr<VerifyReport> Verify(VerifyOptions options = {}, bool against = true) {
-    dir_.Write("src/model.safetensors", source_.Build());
-    builder.Write(PosixFileSystem(), dir_.File("model.q4"));
-    if (against) options.against = dir_.File("src");
-    return VerifyModel(PosixFileSystem(), dir_.File("model.q4"), options);
+    pair_.WriteSource();
+    pair_.WriteContainer();
+    if (against) options.against = pair_.source();
+    return VerifyModel(PosixFileSystem(), pair_.path(), options);
   }
   VerifyReport Report(const VerifyOptions& options = {}, bool against = true) {
     absl::StatusOr<VerifyReport> report = Verify(options, against);
@@ -54,12 +47,8 @@ class Model {
     return *std::move(report);
   }
 
-  Q4Builder builder;
-
  private:
-  std::string config_;
-  test::TempDir dir_;
-  test::SafetensorsBuilder source_;
+  test::ModelPair pair_;
 };
 
 std::string AllFindings(const VerifyReport& report) {
@@ -163,7 +152,7 @@ TEST_CASE("the worst blocks are exactly those of the definition, for any number 
   for (const std::size_t at : {500'032, 700'032}) values[at] = 3;
   values[1'000'002] = 2;
   model.Add("w.weight", {1'000'003}, values);
-  const std::vector<WorstBlock> expected = WorstBlocksOf(values, model.builder.Find("w.weight"));
+  const std::vector<WorstBlock> expected = WorstBlocksOf(values, model.builder().Find("w.weight"));
   for (const unsigned threads : {1u, 2u, 5u}) {
     VerifyOptions options;
     options.threads = threads;
@@ -224,11 +213,11 @@ TEST_CASE("equal tensors of the source must be equal in the container") {
     model.Add("a.weight", {64, 64}, values);
     model.Add("b.weight", {64, 64}, values);
     for (const char* name : {"a.weight", "b.weight"}) {
-      model.builder.Find(name).entry.encoder = Q4Encoder::kMse;
-      model.builder.Find(name).entry.has_stats = false;
+      model.builder().Find(name).entry.encoder = Q4Encoder::kMse;
+      model.builder().Find(name).entry.has_stats = false;
     }
     CHECK(model.Report().passed());
-    model.builder.Find("b.weight").parts[Q4Part::kCodes][5] ^= 1;
+    model.builder().Find("b.weight").parts[Q4Part::kCodes][5] ^= 1;
     const VerifyReport report = model.Report();
     REQUIRE(report.findings.size() == 1);
     CHECK(report.findings[0].issue == kTiedDiffer.number);
@@ -239,7 +228,7 @@ TEST_CASE("a subset compares what it names and nothing else") {
   Model model;
   model.Add("a.weight", {64, 64}, NormalValues(64 * 64, 7));
   model.Add("b.weight", {64, 64}, NormalValues(64 * 64, 8));
-  model.builder.Find("b.weight").parts[Q4Part::kCodes][5] ^= 1;
+  model.builder().Find("b.weight").parts[Q4Part::kCodes][5] ^= 1;
   VerifyOptions options;
   options.only = *NamePattern::Parse("^a", "--tensor");
   const VerifyReport report = model.Report(options);
@@ -290,14 +279,14 @@ TEST_CASE("what lies in the sample is compared, and the report says how much tha
   CHECK(right.tensors[0].compared_elems == elems);
   // The root, and with it the sample, depends on the content: whatever it now is, the finding must follow it.
   for (std::uint64_t slab = 0; slab < 3; ++slab) {
-    model.builder.Find("w.weight").parts[Q4Part::kCodes][slab * kQ4ChunkElems / 2 + 9] ^= 1;
+    model.builder().Find("w.weight").parts[Q4Part::kCodes][slab * kQ4ChunkElems / 2 + 9] ^= 1;
     const VerifyReport report = model.Report(options);
     const std::vector<std::uint64_t> chosen = SlabSample(report.root, 20).SlabsOf("w.weight", 4);
     const bool hit = std::any_of(chosen.begin(), chosen.end(), [&](std::uint64_t c) { return c <= slab; });
     CHECK(report.passed() == !hit);
   }
   SECTION("and the record of the whole may not contradict it") {
-    model.builder.Find("w.weight").stats.max_abs_err *= 1e-3;
+    model.builder().Find("w.weight").stats.max_abs_err *= 1e-3;
     CHECK_FALSE(model.Report(options).passed());
   }
 }

@@ -14,6 +14,7 @@
 #include "libconvert/report/text.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/model_pair.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -31,61 +32,32 @@ constexpr const char* kNested = "layers.0.nested.weight";
 constexpr const char* kLarge = "layers.1.large.weight";
 constexpr const char* kNorm = "norm.weight";
 
-struct SourceTensor {
-  std::string name;
-  DType dtype;
-  Shape shape;
-  Bytes bytes;
-};
-
 // A source checkpoint on disk and a container made from it, as the converter would.
 class Fixture {
  public:
   Fixture() {
-    source_ = {
-        {"empty", DType::kF32, {0, 4}, {}},
-        {kNested, DType::kBF16, {77, 333}, NormalBytes(DType::kBF16, 77 * 333, 1)},
-        {kPlain, DType::kF32, {33, 65}, NormalBytes(DType::kF32, 33 * 65, 2)},
-        // More than one chunk of codes, with a tail block and an odd count.
-        {kLarge, DType::kF16, {5, kQ4ChunkElems / 5 + 1003}, {}},
-        {kNorm, DType::kBF16, {64}, NormalBytes(DType::kBF16, 64, 3)},
-        {"steps", DType::kI64, {1}, Bytes(8, 7)},
-    };
-    SourceTensor& large = source_[3];
-    large.bytes = NormalBytes(DType::kF16, large.shape[0] * large.shape[1], 4);
-    test::SafetensorsBuilder file;
-    for (const SourceTensor& tensor : source_) {
-      file.Add(tensor.name, DTypeName(tensor.dtype), tensor.shape, test::AsText(tensor.bytes));
-    }
-    dir_.Write("src/model.safetensors", file.Build());
-    dir_.Write("src/config.json", kConfig);
+    pair_.AddKept("empty", DType::kF32, {0, 4}, {});
+    pair_.AddQuantized(kNested, DType::kBF16, {77, 333}, NormalBytes(DType::kBF16, 77 * 333, 1), Q4Scheme::kNf4, 64,
+                       true);
+    pair_.AddQuantized(kPlain, DType::kF32, {33, 65}, NormalBytes(DType::kF32, 33 * 65, 2), Q4Scheme::kFp4, 32, false);
+    // More than one chunk of codes, with a tail block and an odd count.
+    const std::uint64_t columns = kQ4ChunkElems / 5 + 1003;
+    pair_.AddQuantized(kLarge, DType::kF16, {5, columns}, NormalBytes(DType::kF16, 5 * columns, 4), Q4Scheme::kNf4, 64,
+                       true);
+    pair_.AddKept(kNorm, DType::kBF16, {64}, NormalBytes(DType::kBF16, 64, 3));
+    pair_.AddKept("steps", DType::kI64, {1}, Bytes(8, 7));
+    pair_.AddFile("config.json", R"({"model_type":"test"})");
+    pair_.WriteSource();
   }
 
-  static constexpr const char* kConfig = R"({"model_type":"test"})";
+  Q4Builder Convert() const { return pair_.container; }
 
-  Q4Builder Convert() const {
-    Q4Builder builder;
-    for (const SourceTensor& tensor : source_) {
-      if (tensor.name == kNested) {
-        builder.AddQuantized(tensor.name, tensor.dtype, tensor.shape, tensor.bytes, Q4Scheme::kNf4, 64, true);
-      } else if (tensor.name == kPlain) {
-        builder.AddQuantized(tensor.name, tensor.dtype, tensor.shape, tensor.bytes, Q4Scheme::kFp4, 32, false);
-      } else if (tensor.name == kLarge) {
-        builder.AddQuantized(tensor.name, tensor.dtype, tensor.shape, tensor.bytes, Q4Scheme::kNf4, 64, true);
-      } else {
-        builder.AddRaw(tensor.name, tensor.dtype, tensor.shape, tensor.bytes);
-      }
-    }
-    builder.AddFile("config.json", kConfig);
-    return builder;
-  }
-
-  std::string container() const { return dir_.File("model.q4"); }
-  std::string source() const { return dir_.File("src"); }
-  const test::TempDir& dir() const { return dir_; }
+  std::string container() const { return pair_.path(); }
+  std::string source() const { return pair_.source(); }
+  const test::TempDir& dir() const { return pair_.dir(); }
 
   VerifyReport Verify(Q4Builder builder, bool against = true, VerifyOptions options = {}) const {
-    builder.Write(PosixFileSystem(), container());
+    pair_.WriteContainer(std::move(builder));
     return VerifyFile(against, std::move(options));
   }
   VerifyReport VerifyFile(bool against, VerifyOptions options = {}) const {
@@ -97,8 +69,7 @@ class Fixture {
   }
 
  private:
-  test::TempDir dir_;
-  std::vector<SourceTensor> source_;
+  test::ModelPair pair_;
 };
 
 // Exactly one finding, of this rule and tensor, whose message holds `text`.

@@ -9,15 +9,11 @@
 #include "formats/source/checkpoint.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
-#include "tests/support/q4_builder.h"
-#include "tests/support/safetensors_builder.h"
-#include "tests/support/temp_dir.h"
+#include "tests/support/model_pair.h"
 #include "tests/support/weights.h"
 
 namespace q4 {
 namespace {
-
-using test::Q4Builder;
 
 constexpr std::uint32_t kBlock = 64;
 constexpr std::uint64_t kElems = 40 * kBlock + 7;
@@ -28,24 +24,22 @@ class OneTensor {
   OneTensor(Q4Scheme scheme, bool nested) {
     std::vector<float> values = test::NormalValues(kElems, 3);
     for (std::size_t i = 0; i < kBlock; ++i) values[i] = 0;
-    test::SafetensorsBuilder source;
-    source.Add("w.weight", "F32", {kElems}, test::AsText(values));
-    dir_.Write("src/model.safetensors", source.Build());
-    builder_.AddQuantized("w.weight", DType::kF32, {kElems}, test::BytesOf(values), scheme, kBlock, nested);
+    pair_.AddQuantized("w.weight", DType::kF32, {kElems}, test::BytesOf(values), scheme, kBlock, nested);
+    pair_.WriteSource();
   }
 
   // Gives element `at` the code `code`; returns the one it had.
   int SetCode(std::uint64_t at, int code) {
-    test::Bytes& codes = builder_.Find("w.weight").parts.at(Q4Part::kCodes);
+    test::Bytes& codes = pair_.container.Find("w.weight").parts.at(Q4Part::kCodes);
     const int old = test::GetCode(codes, at);
     test::SetCode(&codes, at, static_cast<std::uint8_t>(code));
     return old;
   }
 
   std::string BrokenBound() {
-    builder_.Write(PosixFileSystem(), dir_.File("model.q4"));
-    const auto reader = Q4Reader::Open(PosixFileSystem(), dir_.File("model.q4"));
-    const auto source = OpenCheckpoint(PosixFileSystem(), dir_.File("src"));
+    pair_.WriteContainer();
+    const auto reader = Q4Reader::Open(PosixFileSystem(), pair_.path());
+    const auto source = OpenCheckpoint(PosixFileSystem(), pair_.source());
     REQUIRE(reader.ok());
     REQUIRE(source.ok());
     const TensorPair pair{reader->get(), &(*reader)->index().tensors[0], (*source)->Find("w.weight"), 0};
@@ -56,8 +50,7 @@ class OneTensor {
   }
 
  private:
-  test::TempDir dir_;
-  Q4Builder builder_;
+  test::ModelPair pair_;
 };
 
 TEST_CASE("no element of the absmax encoder lies beyond its bound") {
