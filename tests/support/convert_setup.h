@@ -14,6 +14,7 @@
 #include "libconvert/convert/convert.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/must.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
 #include "tests/support/weights.h"
@@ -58,9 +59,17 @@ inline std::string WriteModel(const TempDir& dir) {
 }
 
 inline std::string FileSha256(const std::string& path) {
-  const absl::StatusOr<std::string> text = ReadWholeFile(PosixFileSystem(), path, std::uint64_t{1} << 30);
-  REQUIRE(text.ok());
-  return HexOf(Sha256Of(AsBytes(*text)));
+  return HexOf(Sha256Of(AsBytes(Must(ReadWholeFile(PosixFileSystem(), path, std::uint64_t{1} << 30)))));
+}
+
+// Converts the checkpoint at `source` into the container `output`, as q4convert does.
+inline ConvertReport MustConvert(const std::string& source, const ConvertOptions& options, const std::string& output,
+                                 const RunOptions& run = {}) {
+  FileSystem& fs = PosixFileSystem();
+  const std::unique_ptr<Checkpoint> checkpoint = Must(OpenCheckpoint(fs, source));
+  const std::string config = Must(checkpoint->ConfigJson(fs));
+  const ConversionPlan plan = Must(PlanConversion(*checkpoint, config, options));
+  return Must(RunConversion(fs, *checkpoint, plan, options, run, output));
 }
 
 struct Setup {
@@ -71,21 +80,11 @@ struct Setup {
 
   Setup() : Setup(WriteModel) {}
   explicit Setup(std::string (*write)(const TempDir&)) {
-    absl::StatusOr<std::unique_ptr<Checkpoint>> opened = OpenCheckpoint(PosixFileSystem(), write(dir));
-    INFO(MessageOf(opened.status()));
-    REQUIRE(opened.ok());
-    checkpoint = *std::move(opened);
-    absl::StatusOr<std::string> text = checkpoint->ConfigJson(PosixFileSystem());
-    REQUIRE(text.ok());
-    config = *text;
+    checkpoint = Must(OpenCheckpoint(PosixFileSystem(), write(dir)));
+    config = Must(checkpoint->ConfigJson(PosixFileSystem()));
   }
 
-  ConversionPlan Plan() const {
-    absl::StatusOr<ConversionPlan> plan = PlanConversion(*checkpoint, config, options);
-    INFO(MessageOf(plan.status()));
-    REQUIRE(plan.ok());
-    return *std::move(plan);
-  }
+  ConversionPlan Plan() const { return Must(PlanConversion(*checkpoint, config, options)); }
 
   absl::StatusOr<ConvertReport> Run(const RunOptions& run, const std::string& name = "out.q4") const {
     return RunConversion(PosixFileSystem(), *checkpoint, Plan(), options, run, dir.File(name));

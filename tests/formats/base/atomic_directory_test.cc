@@ -11,6 +11,7 @@
 #include "formats/base/status.h"
 #include "tests/support/catch.h"
 #include "tests/support/faulty_file_system.h"
+#include "tests/support/must.h"
 #include "tests/support/temp_dir.h"
 
 namespace q4 {
@@ -22,9 +23,7 @@ using test::ReadBytes;
 using test::TempDir;
 
 std::unique_ptr<AtomicDirectory> Created(const std::string& path, bool replace = false) {
-  auto directory = AtomicDirectory::Create(PosixFileSystem(), path, replace);
-  REQUIRE(directory.ok());
-  return *std::move(directory);
+  return test::Must(AtomicDirectory::Create(PosixFileSystem(), path, replace));
 }
 
 int CreateIssue(const std::string& path, bool replace = false) {

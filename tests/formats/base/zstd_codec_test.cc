@@ -14,6 +14,7 @@
 #include "formats/base/status.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/must.h"
 
 namespace q4 {
 namespace {
@@ -26,11 +27,7 @@ Bytes Sample(std::size_t size) {
   return bytes;
 }
 
-Bytes Frame(const Bytes& raw, int level = 3) {
-  auto frame = CompressZstd(raw, level);
-  REQUIRE(frame.ok());
-  return *std::move(frame);
-}
+Bytes Frame(const Bytes& raw, int level = 3) { return test::Must(CompressZstd(raw, level)); }
 
 // The number of the issue for which `frame` is refused, which must have exit code 6.
 int Refused(const Bytes& frame, std::uint64_t raw_bytes) {

@@ -13,21 +13,19 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/faulty_file_system.h"
+#include "tests/support/must.h"
 #include "tests/support/temp_dir.h"
 
 namespace q4 {
 namespace {
 
 std::unique_ptr<Q4Writer> WriterOf(WritableFile* file, const Q4Index& plan) {
-  auto writer = Q4Writer::Create(file, plan);
-  REQUIRE(writer.ok());
-  return *std::move(writer);
+  return test::Must(Q4Writer::Create(file, plan));
 }
 
 Q4EncodedChunk ChunkOf(const Q4Index& plan, std::uint64_t owner, std::uint64_t number, test::Bytes raw) {
-  auto chunk = EncodeQ4Chunk(plan.file_id, {Q4ChunkPlace::Section::kTensor, owner, number}, std::move(raw), 1, {});
-  REQUIRE(chunk.ok());
-  return *std::move(chunk);
+  return test::Must(
+      EncodeQ4Chunk(plan.file_id, {Q4ChunkPlace::Section::kTensor, owner, number}, std::move(raw), 1, {}));
 }
 
 TEST_CASE("the same calls write the same bytes", "[q4][writer]") {

@@ -12,6 +12,7 @@
 #include "libconvert/scheme/scheme.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
+#include "tests/support/must.h"
 
 namespace q4 {
 namespace {
@@ -21,12 +22,7 @@ using test::kMiB;
 using test::Setup;
 using test::TempDir;
 
-std::unique_ptr<SlabEngine> Engine(const std::vector<int>& devices) {
-  absl::StatusOr<std::unique_ptr<SlabEngine>> engine = MakeCudaSlabEngine(devices);
-  INFO(MessageOf(engine.status()));
-  REQUIRE(engine.ok());
-  return *std::move(engine);
-}
+std::unique_ptr<SlabEngine> Engine(const std::vector<int>& devices) { return test::Must(MakeCudaSlabEngine(devices)); }
 
 std::string Sha256Of(const Setup& setup, const RunOptions& run) {
   const absl::StatusOr<ConvertReport> report = setup.Run(run);

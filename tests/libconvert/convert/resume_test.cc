@@ -24,6 +24,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
 #include "tests/support/crash_file_system.h"
+#include "tests/support/must.h"
 #include "tests/support/sanitizer.h"
 #include "tests/support/steady_file.h"
 
@@ -304,10 +305,7 @@ TEST_CASE("leftovers of another run, or damaged ones, are never built on") {
   REQUIRE(journal.ok());
   REQUIRE(partial.ok());
   const auto rerun = [&](const RunOptions& run = ResumeSetup::EagerRun()) {
-    absl::StatusOr<ConvertReport> report = setup.Convert(PosixFileSystem(), run);
-    INFO(MessageOf(report.status()));
-    REQUIRE(report.ok());
-    return *std::move(report);
+    return test::Must(setup.Convert(PosixFileSystem(), run));
   };
   const auto leave = [&](const std::string& journal_bytes, const std::string& partial_bytes) {
     setup.RemoveOutputs();
@@ -408,9 +406,7 @@ TEST_CASE("a run is known by the times and inodes of its source files, whatever 
     std::vector<CheckpointFile> files;
     files.push_back({"model.safetensors", std::make_unique<StampedFile>(stamp)});
     const Checkpoint checkpoint("model.safetensors", "safetensors", std::move(files), {}, {});
-    absl::StatusOr<Sha256> id = RunIdOf(PosixFileSystem(), checkpoint, plan);
-    REQUIRE(id.ok());
-    return *id;
+    return test::Must(RunIdOf(PosixFileSystem(), checkpoint, plan));
   };
   const Sha256 id = id_of({});
   CHECK(id_of({}) == id);

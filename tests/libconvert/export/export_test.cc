@@ -22,6 +22,8 @@
 #include "libconvert/scheme/slab.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/convert_setup.h"
+#include "tests/support/must.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
 
@@ -48,26 +50,13 @@ ConvertOptions Nested() {
 }
 
 void Convert(const std::string& source, const ConvertOptions& options, const std::string& output) {
-  FileSystem& fs = PosixFileSystem();
-  const auto checkpoint = OpenCheckpoint(fs, source);
-  INFO(checkpoint.status().ToString());
-  REQUIRE(checkpoint.ok());
-  const auto config = (*checkpoint)->ConfigJson(fs);
-  REQUIRE(config.ok());
-  const auto plan = PlanConversion(**checkpoint, *config, options);
-  REQUIRE(plan.ok());
   RunOptions run;
   run.threads = 2;
-  const auto report = RunConversion(fs, **checkpoint, *plan, options, run, output);
-  INFO(report.status().ToString());
-  REQUIRE(report.ok());
+  test::MustConvert(source, options, output, run);
 }
 
 ExportReport Export(const std::string& input, const std::string& output, const ExportOptions& options = {}) {
-  const auto report = ExportModel(PosixFileSystem(), input, output, options);
-  INFO(report.status().ToString());
-  REQUIRE(report.ok());
-  return *report;
+  return test::Must(ExportModel(PosixFileSystem(), input, output, options));
 }
 
 // What the exporter settled under `key`.
@@ -91,10 +80,7 @@ int ExportIssue(const std::string& input, const std::string& output, const Expor
 }
 
 std::unique_ptr<Checkpoint> Opened(const std::string& path) {
-  auto checkpoint = OpenCheckpoint(PosixFileSystem(), path);
-  INFO(checkpoint.status().ToString());
-  REQUIRE(checkpoint.ok());
-  return *std::move(checkpoint);
+  return test::Must(OpenCheckpoint(PosixFileSystem(), path));
 }
 
 std::vector<std::uint8_t> TensorBytes(const Checkpoint& checkpoint, const std::string& name) {
@@ -109,11 +95,7 @@ std::vector<float> Floats(const Checkpoint& checkpoint, const std::string& name)
   return test::ValuesOf<float>(TensorBytes(checkpoint, name));
 }
 
-Json JsonOf(const std::string& text) {
-  const auto json = ParseJson(text, "test", 64);
-  REQUIRE(json.ok());
-  return *json;
-}
+Json JsonOf(const std::string& text) { return test::Must(ParseJson(text, "test", 64)); }
 
 Json QuantizationConfig(const std::string& directory) {
   return JsonOf(ReadBytes(directory + "/config.json"))["quantization_config"];

@@ -20,6 +20,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/forwarding_file_system.h"
+#include "tests/support/must.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -55,12 +56,7 @@ class InspectedModel {
   InspectedModel() { SmallModel().Write(PosixFileSystem(), path()); }
   std::string path() const { return dir_.File("model.q4"); }
   const test::TempDir& dir() const { return dir_; }
-  InspectReport Inspect() const {
-    const auto report = InspectModel(PosixFileSystem(), path());
-    INFO(report.status().ToString());
-    REQUIRE(report.ok());
-    return *report;
-  }
+  InspectReport Inspect() const { return test::Must(InspectModel(PosixFileSystem(), path())); }
 
  private:
   test::TempDir dir_;

@@ -12,6 +12,7 @@
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/report/json.h"
 #include "tests/support/catch.h"
+#include "tests/support/must.h"
 
 namespace q4 {
 namespace {
@@ -47,12 +48,7 @@ VerifyReport Report() {
                    JudgedTensor("h.1.up.weight", 0.01)});
 }
 
-Gate GateOf(const std::string& rules) {
-  absl::StatusOr<Gate> gate = ParseGate("{\"rules\":[" + rules + "]}", "gate.json");
-  INFO(gate.status().ToString());
-  REQUIRE(gate.ok());
-  return *std::move(gate);
-}
+Gate GateOf(const std::string& rules) { return test::Must(ParseGate("{\"rules\":[" + rules + "]}", "gate.json")); }
 
 // "subject statistic" of the verdicts that failed, after checking that each is a finding too.
 std::string Broken(const std::vector<Gate>& gates, VerifyReport* report) {
@@ -203,10 +199,7 @@ TEST_CASE("the default gate has a rule for each type and block size") {
 }
 
 Baseline BaselineOf(const VerifyReport& report, double slack) {
-  absl::StatusOr<Baseline> baseline = ParseBaseline(VerifyReportJson(report), "old.json", slack);
-  INFO(baseline.status().ToString());
-  REQUIRE(baseline.ok());
-  return *std::move(baseline);
+  return test::Must(ParseBaseline(VerifyReportJson(report), "old.json", slack));
 }
 
 // The issues that a baseline finds.

@@ -15,6 +15,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/encode.h"
+#include "tests/support/must.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -161,17 +162,15 @@ const std::string& Page() {
 
 // Checks as well that the page tells of each finding's rule what the report tells.
 LintReport Lint(const std::string& path) {
-  const auto report = LintModel(PosixFileSystem(), path);
-  INFO(report.status().ToString());
-  REQUIRE(report.ok());
-  for (const LintFinding& finding : report->findings) {
+  const LintReport report = test::Must(LintModel(PosixFileSystem(), path));
+  for (const LintFinding& finding : report.findings) {
     const LintRule& rule = *finding.rule;
     INFO(rule.name);
     CHECK(Page().find(fmt::format("\n| `{}` | {} | Q4-{} | {} | {} {} |", rule.name,
                                   rule.is_error() ? "error" : "warning", rule.issue.number, rule.issue.rule,
                                   rule.meaning, rule.advice)) != std::string::npos);
   }
-  return *report;
+  return report;
 }
 
 LintReport Lint(const BnbModel& model) {

@@ -8,16 +8,12 @@
 #include "libconvert/load/load.h"
 #include "tests/libconvert/load/load_testing.h"
 #include "tests/support/catch.h"
+#include "tests/support/must.h"
 
 namespace q4 {
 namespace {
 
-std::unique_ptr<LoadMemory> Gpu() {
-  auto memory = MakeCudaMemory(0);
-  INFO(memory.status().ToString());
-  REQUIRE(memory.ok());
-  return *std::move(memory);
-}
+std::unique_ptr<LoadMemory> Gpu() { return test::Must(MakeCudaMemory(0)); }
 
 std::uint64_t FreeBytes() {
   cuda::DeviceInfo info;

@@ -10,6 +10,7 @@
 #include "tests/libconvert/load/load_testing.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/must.h"
 #include "tests/support/temp_dir.h"
 
 namespace q4 {
@@ -19,10 +20,7 @@ constexpr LoadForm kForms[] = {LoadForm::kQuantized, LoadForm::kSource, LoadForm
                                LoadForm::kBF16};
 
 LoadedModel MustLoad(const Q4Model& model, LoadMemory& memory, const LoadOptions& options) {
-  auto loaded = LoadModel(model, memory, options);
-  INFO(loaded.status().ToString());
-  REQUIRE(loaded.ok());
-  return *std::move(loaded);
+  return test::Must(LoadModel(model, memory, options));
 }
 
 void LoadAndCompare(ModelFiles& files, LoadMemory& memory, const LoadOptions& options) {

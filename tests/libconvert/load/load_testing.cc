@@ -12,6 +12,7 @@
 #include "libconvert/scheme/scheme.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/must.h"
 
 namespace q4 {
 namespace {
@@ -110,12 +111,7 @@ test::Bytes DequantizedByReference(const Q4Tensor& tensor, const Q4TensorData& d
 
 }  // namespace
 
-std::unique_ptr<Q4Model> ModelFiles::Open() {
-  auto model = Q4Model::Open(fs, path);
-  INFO(model.status().ToString());
-  REQUIRE(model.ok());
-  return *std::move(model);
-}
+std::unique_ptr<Q4Model> ModelFiles::Open() { return test::Must(Q4Model::Open(fs, path)); }
 
 Q4Sample LoaderSample() {
   Q4Sample sample = FullSample();

@@ -8,6 +8,7 @@
 #include "libconvert/report/html/sections.h"
 #include "tests/libconvert/report/sample.h"
 #include "tests/support/catch.h"
+#include "tests/support/must.h"
 #include "tests/support/text.h"
 
 namespace q4 {
@@ -25,9 +26,7 @@ std::string Between(const std::string& text, const std::string& begin, const std
 }
 
 Json DataOf(const std::string& page) {
-  const absl::StatusOr<Json> data = ParseJson(Between(page, "id=\"data\">", "</script>"), "data", 10);
-  REQUIRE(data.ok());
-  return *data;
+  return test::Must(ParseJson(Between(page, "id=\"data\">", "</script>"), "data", 10));
 }
 
 TEST_CASE("HTML: a section for everything there is to show, and none for what there is not") {

@@ -23,6 +23,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
+#include "tests/support/must.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/temp_dir.h"
 
@@ -297,21 +298,10 @@ struct Outcome {
 class MutationRun {
  public:
   MutationRun(const std::string& source, Q4Scheme scheme, bool double_quant) : source_(source) {
-    const auto checkpoint = OpenCheckpoint(PosixFileSystem(), source);
-    INFO(MessageOf(checkpoint.status()));
-    REQUIRE(checkpoint.ok());
-    const auto config = (*checkpoint)->ConfigJson(PosixFileSystem());
-    REQUIRE(config.ok());
     ConvertOptions options;
     options.policy.defaults.scheme = scheme;
     options.policy.defaults.nested = double_quant;
-    const auto plan = PlanConversion(**checkpoint, *config, options);
-    INFO(MessageOf(plan.status()));
-    REQUIRE(plan.ok());
-    const auto report =
-        RunConversion(PosixFileSystem(), **checkpoint, *plan, options, RunOptions(), dir_.File("model.q4"));
-    INFO(MessageOf(report.status()));
-    REQUIRE(report.ok());
+    test::MustConvert(source, options, dir_.File("model.q4"));
     model_ = Q4Builder::Load(PosixFileSystem(), dir_.File("model.q4"));
   }
 
@@ -339,10 +329,7 @@ class MutationRun {
     model.Write(PosixFileSystem(), path);
     VerifyOptions options;
     options.against = source_;
-    const absl::StatusOr<VerifyReport> report = VerifyModel(PosixFileSystem(), path, options);
-    INFO(MessageOf(report.status()));
-    REQUIRE(report.ok());
-    return *report;
+    return test::Must(VerifyModel(PosixFileSystem(), path, options));
   }
 
   void Judge(const char* kind, const std::string& subject, Q4Builder changed, Outcome* outcome) {

@@ -14,6 +14,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/model_pair.h"
+#include "tests/support/must.h"
 #include "tests/support/weights.h"
 
 namespace q4 {
@@ -41,10 +42,7 @@ class Model {
     return VerifyModel(PosixFileSystem(), pair_.path(), options);
   }
   VerifyReport Report(const VerifyOptions& options = {}, bool against = true) {
-    absl::StatusOr<VerifyReport> report = Verify(options, against);
-    INFO(report.status().ToString());
-    REQUIRE(report.ok());
-    return *std::move(report);
+    return test::Must(Verify(options, against));
   }
 
  private:

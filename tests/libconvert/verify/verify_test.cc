@@ -15,6 +15,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/model_pair.h"
+#include "tests/support/must.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -62,10 +63,7 @@ class Fixture {
   }
   VerifyReport VerifyFile(bool against, VerifyOptions options = {}) const {
     if (against) options.against = source();
-    const absl::StatusOr<VerifyReport> report = VerifyModel(PosixFileSystem(), container(), options);
-    INFO(report.status().ToString());
-    REQUIRE(report.ok());
-    return *report;
+    return test::Must(VerifyModel(PosixFileSystem(), container(), options));
   }
 
  private:
