@@ -8,6 +8,8 @@ import tempfile
 
 import jsonschema
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
@@ -37,9 +39,8 @@ def main():
             jsonschema.Draft202012Validator.check_schema(json.loads(schema.read_text()))
         quiet = ("--progress", "none")
         gates = jsonschema.Draft202012Validator(json.loads((arguments.schemas / "gate.schema.json").read_text()))
-        for path in sorted((arguments.schemas.parent / "gates").glob("*.json")):
-            gates.validate(json.loads(path.read_text()))
-            checked += 1
+        gates.validate(json.loads((ROOT / "libconvert" / "judge" / "default_gate.json").read_text()))
+        checked += 1
         # What the tools refuse (tests/libconvert/judge/gate_test.cc), the schema refuses as well.
         for rule in ({}, {"match": "a"}, {"max_nmes": 1}, {"max_nmse": "1"}, {"max_nmse": 1, "scope": "model", "match": "a"},
                      {"max_nmse": 1, "scope": "role", "type": "nf4"}, {"max_nmse": 1, "block_size": 63}):
