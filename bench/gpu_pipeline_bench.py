@@ -8,20 +8,18 @@ Before anything is timed, the container made by the GPU is compared with the CPU
 with bitsandbytes: from_pretrained(load_in_4bit=True) followed by save_pretrained, and loading what that saved. Prints one JSON
 document; progress goes to stderr.
 """
-import argparse
-import hashlib
 import json
 import os
 import pathlib
 import shutil
 import statistics
-import struct
 import subprocess
 import sys
 import time
 
 import numpy
-from pipeline_bench import drop_cache, layer_tensors, run
+from pipeline_bench import bench_arguments, drop_cache, layer_tensors, run, sha256_of
+from safetensors_bytes import sparse_header  # on the path since pipeline_bench
 
 HIDDEN, INTERMEDIATE, VOCABULARY = 4096, 11008, 32000
 SHARD_BYTES = 5_000_000_000
@@ -64,15 +62,10 @@ def write_checkpoint(directory, layers):
     weight_map = {}
     for number, tensors in enumerate(shards, 1):
         file_name = f"model-{number:05}-of-{len(shards):05}.safetensors"
-        header, offset = {"__metadata__": {"format": "pt"}}, 0
-        for name, shape in tensors:
-            header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, offset + bytes_of(shape)]}
-            offset += bytes_of(shape)
-            weight_map[name] = file_name
-        text = json.dumps(header, separators=(",", ":")).encode()
-        text += b" " * (-len(text) % 8)
+        weight_map |= {name: file_name for name, _ in tensors}
+        head, _ = sparse_header({name: ("BF16", shape) for name, shape in tensors}, {"format": "pt"}, alignment=8)
         with open(directory / file_name, "wb") as file:
-            file.write(struct.pack("<Q", len(text)) + text)
+            file.write(head)
             for _, shape in tensors:
                 values = torch.randn(shape, generator=generator, device=device) * 0.02
                 file.write(values.to(torch.bfloat16).cpu().view(torch.int16).numpy().tobytes())
@@ -82,11 +75,6 @@ def write_checkpoint(directory, layers):
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (directory / "model.safetensors.index.json").write_text(json.dumps(index))
     (directory / "config.json").write_text(json.dumps(CONFIG | {"num_hidden_layers": layers}))
-
-
-def sha256_of(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def drop_caches(directory):
@@ -185,11 +173,8 @@ print(time.monotonic() - start)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser = bench_arguments(__doc__, repeats=5)
     parser.add_argument("--layers", type=int, default=32)
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--max-memory", default="1GiB", help="beside it CUDA holds some 0.6 GB of its own")
     parser.add_argument("--output", type=pathlib.Path, help="folder for containers; default: that of --work")

@@ -13,27 +13,26 @@ import os
 import pathlib
 import resource
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "support"))
+from safetensors_bytes import floats, sparse_header  # noqa: E402
+
 
 def write_checkpoint(path, tensors):
-    header, offset = {}, 0
+    named = {}
     for i in range(tensors):
         layer, expert = divmod(i // 4, 256)
         name = f"model.layers.{layer}.mlp.experts.{expert}.{('gate_proj', 'up_proj', 'down_proj', 'norm')[i % 4]}.weight"
-        shape = [64] if i % 4 == 3 else [2, 64]
-        size = 4 * 64 * (1 if i % 4 == 3 else 2)
-        header[name] = {"dtype": "F32", "shape": shape, "data_offsets": [offset, offset + size]}
-        offset += size
-    text = json.dumps(header, separators=(",", ":")).encode()
+        named[name] = ("F32", [64] if i % 4 == 3 else [2, 64])
+    head, size = sparse_header(named)
+    block = floats(*((i * 37 % 101 - 50) / 997 for i in range(64)))
     with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        block = struct.pack("<64f", *((i * 37 % 101 - 50) / 997 for i in range(64)))
-        file.write(block * (offset // 256))
+        file.write(head)
+        file.write(block * ((size - len(head)) // len(block)))
 
 
 def cpu_seconds():

@@ -7,16 +7,19 @@ the kernels in memory. Needs the tools and kernels_bench (cmake --preset bench) 
 Prints one JSON document. "share" is the conversion's speed over the slower of read and quantize speed: the median of pairs.
 """
 import argparse
+import hashlib
 import json
 import os
 import pathlib
 import statistics
-import struct
 import subprocess
 import sys
 import time
 
 import numpy
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "support"))
+from safetensors_bytes import sparse_header  # noqa: E402
 
 HIDDEN, INTERMEDIATE, VOCABULARY = 2048, 5632, 32000
 
@@ -45,16 +48,10 @@ def write_checkpoint(directory, gigabytes):
     while size(tensors) < gigabytes * 1e9:
         tensors += list(layer_tensors(layer))
         layer += 1
-    header, offset = {"__metadata__": {"format": "pt"}}, 0
-    for name, shape in tensors:
-        end = offset + 2 * int(numpy.prod(shape))
-        header[name] = {"dtype": "BF16", "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
+    head, _ = sparse_header({name: ("BF16", shape) for name, shape in tensors}, {"format": "pt"}, alignment=8)
     random = numpy.random.default_rng(1)
     with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
+        file.write(head)
         for _, shape in tensors:
             left = int(numpy.prod(shape))
             while left:
@@ -67,6 +64,20 @@ def write_checkpoint(directory, gigabytes):
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "tie_word_embeddings": False}
     (path.parent / "config.json").write_text(json.dumps(config))
     return path
+
+
+def bench_arguments(description, repeats):
+    """A parser of what every measurement of whole runs takes: where the build is, where it may write, how often it measures."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser.add_argument("--repeats", type=int, default=repeats)
+    return parser
+
+
+def sha256_of(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def drop_cache(path):
@@ -113,11 +124,8 @@ def kernel_speed(build, name, threads):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser = bench_arguments(__doc__, repeats=5)
     parser.add_argument("--gigabytes", type=float, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--max-memory", default="256MiB")
     parser.add_argument("--kernel", default="", help="kernels_bench filter of what the conversion computes; empty: skip")
     arguments = parser.parse_args()

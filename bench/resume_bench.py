@@ -7,8 +7,6 @@ Needs the tools and numpy.
 Prints one JSON document: CPU and wall seconds, and the bytes that the process asked the system to read and write, of the undisturbed run
 and of the rerun; medians. The two outputs are compared first.
 """
-import argparse
-import hashlib
 import json
 import os
 import pathlib
@@ -17,12 +15,7 @@ import subprocess
 import sys
 import time
 
-from pipeline_bench import write_checkpoint
-
-
-def digest(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+from pipeline_bench import bench_arguments, sha256_of, write_checkpoint
 
 
 def transferred(pid):
@@ -51,12 +44,9 @@ def convert(command, kill_when=None):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser = bench_arguments(__doc__, repeats=3)
     parser.add_argument("--gigabytes", type=float, default=4)
     parser.add_argument("--at", type=float, default=0.9)
-    parser.add_argument("--repeats", type=int, default=3)
     args = parser.parse_args()
     model = write_checkpoint(args.work, args.gigabytes)
     outputs = args.work / "whole.q4", args.work / "resumed.q4"
@@ -70,7 +60,7 @@ def main():
         convert(commands[1], lambda: partial.exists() and partial.stat().st_size >= enough)
         killed += outputs[1].with_name("resumed.q4.journal").exists()
         rest.append(convert(commands[1]))
-        if digest(outputs[0]) != digest(outputs[1]):
+        if sha256_of(outputs[0]) != sha256_of(outputs[1]):
             sys.exit("the resumed conversion gave other bytes")
     medians = [{key: statistics.median(run[key] for run in runs) for key in runs[0]} for runs in (whole, rest)]
     share = {key: round(medians[1][key] / medians[0][key], 3) for key in medians[0]}

@@ -16,15 +16,12 @@ import subprocess
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from pipeline_bench import drop_cache, read_seconds, run, write_checkpoint  # noqa: E402
+from pipeline_bench import bench_arguments, drop_cache, read_seconds, run, write_checkpoint  # noqa: E402
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--build", type=pathlib.Path, required=True)
-    parser.add_argument("--work", type=pathlib.Path, required=True)
+    parser = bench_arguments(__doc__, repeats=5)
     parser.add_argument("--gigabytes", type=float, default=2)
-    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--cold", action="store_true", help="drop the files from the page cache before each read and run")
     parser.add_argument("--convert", nargs=argparse.REMAINDER, default=[], help="further options of q4convert")
     arguments = parser.parse_args()

@@ -8,14 +8,15 @@ on disk while this runs. Prints a line per size and tool: seconds, CPU seconds, 
 exceeds --max-memory by more than 64 MiB (docs/safety.md, promise 6).
 """
 import argparse
-import json
 import os
 import pathlib
-import struct
 import subprocess
 import sys
 import tempfile
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests" / "support"))
+from safetensors_bytes import sparse_header  # noqa: E402
 
 TENSOR_SHAPE = (8192, 4096)
 TENSOR_BYTES = 2 * TENSOR_SHAPE[0] * TENSOR_SHAPE[1]
@@ -24,13 +25,10 @@ ALLOWANCE = 64 << 20
 
 def write_checkpoint(path: pathlib.Path, gib: int) -> None:
     count = (gib << 30) // TENSOR_BYTES
-    header = json.dumps({
-        f"model.layers.{i}.mlp.up_proj.weight":
-            {"dtype": "BF16", "shape": TENSOR_SHAPE, "data_offsets": [i * TENSOR_BYTES, (i + 1) * TENSOR_BYTES]}
-        for i in range(count)}).encode()
+    head, size = sparse_header({f"model.layers.{i}.mlp.up_proj.weight": ("BF16", TENSOR_SHAPE) for i in range(count)})
     with open(path, "wb") as file:
-        file.write(struct.pack("<Q", len(header)) + header)
-        file.truncate(8 + len(header) + count * TENSOR_BYTES)
+        file.write(head)
+        file.truncate(size)
 
 
 def run(command: "list[str]") -> "tuple[float, float, int]":

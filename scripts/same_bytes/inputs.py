@@ -8,42 +8,19 @@ import random
 import struct
 import sys
 
-CODE_SIZE = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I64": 8, "I32": 4, "U8": 1, "I8": 1, "BOOL": 1, "F8_E4M3": 1}
-
-
-# --- safetensors, read and written without any library: {name: (dtype, shape, bytes)} ---
-
-
-def load(path: pathlib.Path) -> dict:
-    data = path.read_bytes()
-    (size,) = struct.unpack_from("<Q", data)
-    header = json.loads(data[8 : 8 + size])
-    header.pop("__metadata__", None)
-    return {
-        name: (entry["dtype"], entry["shape"], data[8 + size + entry["data_offsets"][0] : 8 + size + entry["data_offsets"][1]])
-        for name, entry in header.items()
-    }
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+from safetensors_bytes import ITEM_SIZE, floats, frame, read, tensor_file  # noqa: E402
 
 
 def save(path: pathlib.Path, tensors: dict, metadata: dict | None = None) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    header, at = {"__metadata__": metadata} if metadata else {}, 0
-    for name, (dtype, shape, content) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [at, at + len(content)]}
-        at += len(content)
-    text = json.dumps(header, separators=(",", ":")).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(content for _, _, content in tensors.values()))
+    path.write_bytes(tensor_file(tensors, metadata))
 
 
 def save_json(path: pathlib.Path, value) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value, indent=1))
-
-
-def floats(dtype: str, values: list[float]) -> bytes:
-    if dtype == "BF16":
-        return b"".join(struct.pack("<f", value)[2:] for value in values)
-    return struct.pack(f"<{len(values)}{'e' if dtype == 'F16' else 'f'}", *values)
 
 
 def weights(seed: int, dtype: str, shape: list[int], scale: float = 2.0**-18) -> tuple:
@@ -56,7 +33,7 @@ def weights(seed: int, dtype: str, shape: list[int], scale: float = 2.0**-18) ->
     for _ in range(count):
         bits = source.getrandbits(56)
         values.append(((bits & 0x3FFF) + (bits >> 14 & 0x3FFF) + (bits >> 28 & 0x3FFF) + (bits >> 42) - 0x8000) * scale)
-    return dtype, shape, floats(dtype, values)
+    return dtype, shape, floats(*values, dtype=dtype)
 
 
 # --- checkpoints ---
@@ -78,7 +55,7 @@ def make_mixed(folder: pathlib.Path) -> None:
         ]
     ):
         tensors[f"model.layers.{number}.mlp.up_proj.weight"] = weights(number, dtype, shape)
-    zeros = floats("F32", [0.0] * 640 + [-0.0] * 64 + [2.0**-149, -(2.0**-149)] * 160 + [1.0] * 256)
+    zeros = floats(*[0.0] * 640, *[-0.0] * 64, *[2.0**-149, -(2.0**-149)] * 160, *[1.0] * 256)
     tensors["model.layers.8.mlp.down_proj.weight"] = ("F32", [8, 160], zeros)
     tensors["model.layers.9.mlp.experts.down_proj"] = weights(9, "BF16", [4, 32, 72])
     tensors["model.embed_tokens.weight"] = weights(10, "BF16", [101, 64])
@@ -86,9 +63,9 @@ def make_mixed(folder: pathlib.Path) -> None:
     tensors["lm_head.weight"] = weights(12, "F32", [101, 64])
     tensors["odd.proj.weight"] = weights(13, "F16", [7, 9])
     tensors["empty.proj.weight"] = ("F32", [0, 64], b"")
-    tensors["scalar"] = ("F32", [], floats("F32", [1.5]))
+    tensors["scalar"] = ("F32", [], floats(1.5))
     for dtype in ("F64", "I64", "I32", "I8", "BOOL", "F8_E4M3", "U8"):
-        tensors[f"buffers.{dtype}"] = (dtype, [2, 3], bytes(k % 2 for k in range(6 * CODE_SIZE[dtype])))
+        tensors[f"buffers.{dtype}"] = (dtype, [2, 3], bytes(k % 2 for k in range(6 * ITEM_SIZE[dtype])))
     tensors["name with \u00fcml\u00e4ut \u001b[31m and \n line"] = weights(14, "F32", [2, 2])
     save(folder / "mixed.safetensors", tensors, {"format": "pt", "note": "\u001b[1m"})
 
@@ -96,7 +73,7 @@ def make_mixed(folder: pathlib.Path) -> None:
 def make_special_values(folder: pathlib.Path) -> None:
     def model(name: str, dtype: str, values: list[float], scale: float = 2.0**-18) -> None:
         plain = weights(20, dtype, [64, 64], scale)
-        special = plain[2][: -len(values) * CODE_SIZE[dtype]] + floats(dtype, values)
+        special = plain[2][: -len(values) * ITEM_SIZE[dtype]] + floats(*values, dtype=dtype)
         save(
             folder / f"{name}.safetensors",
             {"a.proj.weight": plain, "b.proj.weight": (dtype, [64, 64], special), "norm.weight": weights(21, dtype, [64])},
@@ -112,7 +89,7 @@ def make_special_values(folder: pathlib.Path) -> None:
     save(folder / "scales_overflow.safetensors", {"a.q_proj.weight": ("F16", [64, 512], halves)})
     save(
         folder / "wide_norm.safetensors",
-        {"a.proj.weight": weights(22, "F32", [64, 64]), "norm.weight": ("F32", [2], floats("F32", [1e30, 1.0]))},
+        {"a.proj.weight": weights(22, "F32", [64, 64]), "norm.weight": ("F32", [2], floats(1e30, 1.0))},
     )
 
 
@@ -155,7 +132,7 @@ def make_models(folder: pathlib.Path, testdata: pathlib.Path) -> None:
     save_json(folder / "conv1d" / "config.json", {"model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]})
 
     source = testdata / "checkpoints" / "tiny_plain_src"
-    tensors = load(source / "model.safetensors")
+    tensors = read(source / "model.safetensors")
     name = next(name for name in tensors if "down_proj" in name)
     dtype, shape, content = tensors[name]
     changed = bytearray(content)
@@ -191,7 +168,7 @@ def make_faulty_bnb(folder: pathlib.Path, testdata: pathlib.Path) -> list[str]:
 
     def fault(name: str, change, base: str = "tiny_bnb") -> None:
         source = testdata / "checkpoints" / base
-        tensors, config = load(source / "model.safetensors"), json.loads((source / "config.json").read_text())
+        tensors, config = read(source / "model.safetensors"), json.loads((source / "config.json").read_text())
         weight = sorted(tensor[: -len(".absmax")] for tensor in tensors if tensor.endswith(".absmax"))[0]
         change(tensors, config, weight)
         save(folder / "faulty" / name / "model.safetensors", tensors, {"format": "pt"})
@@ -298,7 +275,7 @@ def make_faulty_folders(folder: pathlib.Path) -> list[str]:
     variant("unlisted", changed_index={"weight_map": {name: shard for name, shard in listed.items() if name != last}})
     variant("not_in_shard", changed_index={"weight_map": listed | {"x.weight": shards[0]}})
     variant("outside", changed_index={"weight_map": listed | {last: "../sharded/" + shards[0]}})
-    variant("twice", changed_index=index, extra={shards[2]: load(good / shards[2]) | {sorted(listed)[0]: weights(60, "BF16", [2, 2])}})
+    variant("twice", changed_index=index, extra={shards[2]: read(good / shards[2]) | {sorted(listed)[0]: weights(60, "BF16", [2, 2])}})
     variant("unused_file", changed_index=index, extra={"other.safetensors": {"y": weights(61, "F32", [2])}})
     save(
         folder / "faulty" / "partners" / "model.safetensors",
@@ -307,7 +284,7 @@ def make_faulty_folders(folder: pathlib.Path) -> list[str]:
             "b.proj.scales": ("F16", [2, 2], bytes(8)),
             "c.proj.weight_packed": ("I32", [2, 2], bytes(16)),
             "d.proj.weight_scale": ("F32", [2], bytes(8)),
-            "norm.weight": ("F32", [2], floats("F32", [float("nan"), 1.0])),
+            "norm.weight": ("F32", [2], floats(float("nan"), 1.0)),
         },
     )
     return made + ["partners"]
@@ -407,7 +384,7 @@ def make_fuzz_files(folder: pathlib.Path, testdata: pathlib.Path) -> dict[str, l
         made[target] = []
         for name, content in fuzz_inputs(testdata, target, every).items():
             if target == "safetensors" and content.startswith(b"{"):  # a header alone, as tests/fuzz/safetensors_fuzz.cc takes it
-                content = struct.pack("<Q", len(content)) + content + bytes(64)
+                content = frame(content, bytes(64))
             (folder / "fuzz" / target / (name + ending)).write_bytes(content)
             made[target].append(name + ending)
     return made

@@ -8,12 +8,10 @@ a file that replaces another, for a new file whose tensors are noted one by one,
 """
 import argparse
 import hashlib
-import json
 import os
 import pathlib
 import random
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -21,22 +19,20 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import sanitizers  # noqa: E402
+from safetensors_bytes import tensor_file  # noqa: E402
 
 EVERY_TENSOR = ["--sync-every", "1"]
 
 
 def write_model(path, tensors, rows):
     """bf16 matrices of finite values: random low bytes under one high byte."""
-    source, header, payload = random.Random(1), {}, b""
+    source, named = random.Random(1), {}
     for i in range(tensors):
         elems = rows * 2001
         data = bytearray(source.randbytes(2 * elems))
         data[1::2] = bytes([0x3C]) * elems
-        header[f"model.layers.{i}.mlp.up_proj.weight"] = {
-            "dtype": "BF16", "shape": [rows, 2001], "data_offsets": [len(payload), len(payload) + len(data)]}
-        payload += data
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + payload)
+        named[f"model.layers.{i}.mlp.up_proj.weight"] = ("BF16", (rows, 2001), data)
+    path.write_bytes(tensor_file(named))
 
 
 class Killer:

@@ -7,8 +7,12 @@ import hashlib
 import json
 import pathlib
 import struct
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tests" / "support"))
+from safetensors_bytes import frame, header_text  # noqa: E402
+
 OUT = ROOT / "testdata" / "fuzz"
 
 
@@ -38,16 +42,6 @@ class Container:
         return struct.pack("<H", len(self.index)) + self.header[8:72] + self.index + stored
 
 
-def safetensors_header(tensors: dict, metadata: "dict | None" = None) -> str:
-    header, end = {}, 0
-    if metadata:
-        header["__metadata__"] = metadata
-    for name, (dtype, shape, size) in tensors.items():
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    return json.dumps(header, separators=(",", ":"))
-
-
 def json_seeds() -> None:
     write("json", "scalars", '[null, true, false, 0, -1, 18446744073709551615, 1.5e-7, "\\u00e9\\ud83d\\ude00\\n"]')
     write("json", "nested", '{"a": {"b": [{}, [], {"c": [1, [2, [3]]]}]}, "": ""}')
@@ -68,7 +62,7 @@ def json_seeds() -> None:
         {"match": "\\.up_proj\\.", "type": "nf4", "block_size": 64, "optional": True, "max_nmse": None, "max_bias": 1e-3},
         {"scope": "role", "match": "^up_proj$", "max_rmse": 1}, {"scope": "layer", "max_mse": 1},
         {"scope": "model", "min_sqnr_db": 20}]}))
-    write("gate", "default", (ROOT / "docs" / "gates" / "default.json").read_text())
+    write("gate", "default", (ROOT / "libconvert" / "judge" / "default_gate.json").read_text())
     write("gate", "unknown_key", '{"rules":[{"match":"a","max_nsme":1}]}')
     stats = {"nmse": 0.009, "sqnr_db": 20.4}
     write("baseline", "report", json.dumps(
@@ -94,15 +88,15 @@ def json_seeds() -> None:
 
 def safetensors_seeds() -> None:
     tensors = {"a": ("F32", [2, 3], 24), "b.weight": ("BF16", [4], 8), "empty": ("I64", [0, 5], 0), "s": ("U8", [], 1)}
-    header = safetensors_header(tensors, {"format": "pt"})
+    header = header_text(tensors, {"format": "pt"})
     write("safetensors", "header", header)
-    write("safetensors", "header_large", safetensors_header({"x": ("F16", [1 << 20, 1 << 19], 1 << 40)}))
+    write("safetensors", "header_large", header_text({"x": ("F16", [1 << 20, 1 << 19], 1 << 40)}))
     write("safetensors", "header_overlap", '{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},'
                                            '"b":{"dtype":"U8","shape":[2],"data_offsets":[1,3]}}')
-    write("safetensors", "file", struct.pack("<Q", len(header)) + header.encode() + bytes(33))
+    write("safetensors", "file", frame(header, bytes(33)))
     write("safetensors", "lfs_pointer", "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n")
     # A header length whose first byte looks like the start of a JSON document.
-    write("safetensors", "header_of_0x7b_bytes", safetensors_header({"a": ("U8", [1], 1)}).ljust(0x7B))
+    write("safetensors", "header_of_0x7b_bytes", header_text({"a": ("U8", [1], 1)}).ljust(0x7B))
 
 
 def container_seeds() -> None:
@@ -128,9 +122,9 @@ def container_seeds() -> None:
 def alloc_fail_seeds() -> None:
     """Each reader with memory for some allocations, and for all."""
     index = json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}).encode()
-    header = safetensors_header({"a": ("F32", [2, 3], 24), "b": ("U8", [1], 1)}).encode()
+    header = header_text({"a": ("F32", [2, 3], 24), "b": ("U8", [1], 1)})
     container = (ROOT / "testdata" / "q4" / "v1_two_tensors.q4").read_bytes()
-    inputs = (struct.pack("<Q", len(header)) + header + bytes(25), index, container)
+    inputs = (frame(header, bytes(25)), index, container)
     for reader, content in enumerate(inputs):
         for allocations in (5, 40, 0xFFFE):
             write("alloc_fail", f"reader_{reader}_{allocations}", struct.pack("<BBH", reader, allocations % 2, allocations) + content)

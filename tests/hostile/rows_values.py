@@ -6,7 +6,7 @@ import random
 import struct
 
 from harness import CONVERT, QUIET, Bench, Case, Row, Skip, Sparse, accept, require
-from safetensors_bytes import ITEM_SIZE, floats, sparse_header, stream, tensor_file, tensors, words
+from safetensors_bytes import ITEM_SIZE, floats, read, sparse_header, stream, tensor_file, tensors, words
 
 SLOW = False  # set by hostile_test.py
 NAN, INF = float("nan"), float("inf")
@@ -37,26 +37,8 @@ MODEL = tensor_file(
 )
 
 
-def half(*values):
-    return struct.pack(f"<{len(values)}e", *values)
-
-
-def bfloat(*values):
-    return b"".join(floats(value)[2:] for value in values)
-
-
 def weight(data, dtype="F32", shape=None):
     return tensor_file({WEIGHT: (dtype, (1, len(data) // ITEM_SIZE[dtype]) if shape is None else shape, data)})
-
-
-def read_file(path):
-    """{name: (dtype, shape, payload)} of a right safetensors file."""
-    data = path.read_bytes()
-    (size,) = struct.unpack_from("<Q", data)
-    header = json.loads(data[8 : 8 + size])
-    header.pop("__metadata__", None)
-    payload = data[8 + size :]
-    return {name: (e["dtype"], tuple(e["shape"]), payload[slice(*e["data_offsets"])]) for name, e in header.items()}
 
 
 def round_trip(bench, data, *options, verify=True):
@@ -78,7 +60,7 @@ def round_trip(bench, data, *options, verify=True):
         "-q",
         *QUIET,
     )
-    found = read_file(bench.work / "plain.safetensors")
+    found = read(bench.work / "plain.safetensors")
     return {
         name: struct.unpack(f"<{len(data) // 4}f", data) for name, (dtype, _, data) in found.items() if dtype == "F32"
     }
@@ -88,9 +70,9 @@ SETTINGS = [("--type", kind, nesting) for kind in ("nf4", "fp4") for nesting in 
 
 
 def v01():
-    for dtype, pack in (("F32", floats), ("F16", half), ("BF16", bfloat)):
+    for dtype in ("F32", "F16", "BF16"):
         for value in (NAN, INF, -INF):
-            data = weight(pack(1, 2, 3, 4, 5, value, 7, 8), dtype)
+            data = weight(floats(1, 2, 3, 4, 5, value, 7, 8, dtype=dtype), dtype)
             yield Case({"in.safetensors": data}, issue=4101, text=f"'{WEIGHT}', element 5")
             yield accept({"in.safetensors": data}, command=(*CONVERT, "--on-nonfinite", "keep"))
     yield against_nan
@@ -141,7 +123,7 @@ def v03(bench: Bench):
 def v04(bench: Bench):
     for dtype, data, most in (
         ("F32", words(0x7F7FFFFF, 0xFF7FFFFF) * 32, 3.4028235e38),
-        ("F16", half(65504, -65504) * 32, 65504.0),
+        ("F16", floats(65504, -65504, dtype="F16") * 32, 65504.0),
         ("BF16", struct.pack("<2H", 0x7F7F, 0xFF7F) * 32, 3.3895314e38),
     ):
         for settings in SETTINGS:
@@ -272,7 +254,7 @@ def v09(bench: Bench):
     bench.ok(*CONVERT)
     bench.ok("q4verify", "out.q4", "--against", "in.safetensors", "-q", *QUIET)
     bench.ok("q4export", "out.q4", "-o", "plain.safetensors", "--to", "safetensors", "-q", *QUIET)
-    require(read_file(bench.work / "plain.safetensors") == named, "a tensor changed")
+    require(read(bench.work / "plain.safetensors") == named, "a tensor changed")
 
 
 ROWS = [

@@ -14,12 +14,14 @@ import argparse
 import json
 import math
 import pathlib
-import struct
 import subprocess
 import sys
 import tempfile
 
 import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import safetensors_bytes  # noqa: E402
 
 TOLERANCE = 1e-12
 TINY = np.array([0x006CE3EE], np.uint32).view(np.float32)[0]  # Q4.2
@@ -61,26 +63,14 @@ def edge_cases():
 
 
 def write_safetensors(path, tensors):
-    header, payload = {}, b""
-    for name, (dtype, values) in tensors.items():
-        data = np.ascontiguousarray(values).tobytes()
-        header[name] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [len(payload), len(payload) + len(data)]}
-        payload += data
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + payload)
+    named = {name: (dtype, values.shape, values.tobytes()) for name, (dtype, values) in tensors.items()}
+    path.write_bytes(safetensors_bytes.tensor_file(named))
 
 
 def read_safetensors(path):
-    data = path.read_bytes()
-    (size,) = struct.unpack_from("<Q", data)
     kinds = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}
-    out = {}
-    for name, entry in json.loads(data[8:8 + size]).items():
-        if name == "__metadata__" or entry["dtype"] not in kinds:
-            continue
-        begin, end = (8 + size + offset for offset in entry["data_offsets"])
-        out[name] = (entry["dtype"], np.frombuffer(data[begin:end], kinds[entry["dtype"]]).reshape(entry["shape"]))
-    return out
+    return {name: (dtype, np.frombuffer(data, kinds[dtype]).reshape(shape))
+            for name, (dtype, shape, data) in safetensors_bytes.read(path).items() if dtype in kinds}
 
 
 def widen(dtype, values):
