@@ -14,14 +14,10 @@ import xml.etree.ElementTree as ElementTree
 
 SCRIPT = pathlib.Path(__file__).resolve().parent.parent.parent / "scripts" / "convert_and_judge.sh"
 REPORTS = {"convert.json", "verify.json", "junit.xml", "comment.md", "report.html"}
-CHECKS = 0
 
-
-def check(holds: bool, what: str, *details) -> None:
-    global CHECKS
-    CHECKS += 1
-    if not holds:
-        raise SystemExit(f"ci_example_test: FAILED: {what} {details if details else ''}")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import checks  # noqa: E402  (the path above)
+from checks import check  # noqa: E402
 
 
 def main() -> int:
@@ -65,7 +61,7 @@ def main() -> int:
         source = work / "no-such-model"
         done = run()
         check(done.returncode not in (0, 6) and files() == set(), "old reports do not survive", done.returncode, files())
-    print(f"ci_example: {CHECKS} checks")
+    print(f"ci_example: {checks.count()} checks")
     return 0
 
 

@@ -4,11 +4,8 @@ set -u
 tools=$1
 data=$2
 PATH="$tools:$PATH"
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
+. "$(dirname "$0")/../support/shell_test.sh"
 checks=0
-failures=0
 
 fail() {
   failures=$((failures + 1))

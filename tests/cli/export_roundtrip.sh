@@ -5,16 +5,8 @@
 set -u
 tools=$1
 checkpoints=$2
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-cd "$work" || exit 1
+. "$(dirname "$0")/../support/shell_test.sh"
 files=0
-failures=0
-
-fail() {
-  failures=$((failures + 1))
-  echo "FAILED: $*"
-}
 
 # roundtrip NAME CONVERT-FLAGS EXPORT-FLAGS EXPORTED-FILES
 roundtrip() {

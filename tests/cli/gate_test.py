@@ -6,28 +6,18 @@
 
 import json
 import pathlib
-import subprocess
 import sys
 import tempfile
 
-CHECKS = 0
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import checks  # noqa: E402  (the path above)
+from checks import check  # noqa: E402
+from tools import Tools  # noqa: E402
 
 
-def check(holds: bool, what: str, *details) -> None:
-    global CHECKS
-    CHECKS += 1
-    if not holds:
-        raise SystemExit(f"gate_test: FAILED: {what} {details if details else ''}")
-
-
-class Run:
-    def __init__(self, tools: pathlib.Path, work: pathlib.Path):
-        self.tools, self.work = tools, work
-
+class Run(Tools):
     def __call__(self, tool: str, *arguments, code: int = 0) -> tuple[str, str]:
-        command = [self.tools / tool, *map(str, arguments), "--progress", "none"]
-        done = subprocess.run(command, cwd=self.work, capture_output=True, text=True)
-        check(done.returncode == code, f"{tool} {arguments} ends with {code}", done.returncode, done.stderr)
+        done = self.run(tool, *arguments, "--progress", "none", code=code)
         return done.stdout, done.stderr
 
 
@@ -107,7 +97,7 @@ def main() -> int:
         converting(run, work, source)
         default_gate(run, source)
         verifying(run, work, source)
-    print(f"gate_test: {CHECKS} checks")
+    print(f"gate_test: {checks.count()} checks")
     return 0
 
 

@@ -11,14 +11,10 @@ import sys
 import tempfile
 import xml.etree.ElementTree as ElementTree
 
-CHECKS = 0
-
-
-def check(holds: bool, what: str, *details) -> None:
-    global CHECKS
-    CHECKS += 1
-    if not holds:
-        raise SystemExit(f"reports_test: FAILED: {what} {details if details else ''}")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import checks  # noqa: E402  (the path above)
+from checks import check  # noqa: E402
+from tools import Tools  # noqa: E402
 
 
 # The schema that Jenkins publishes, as far as a reader relies on it: element -> (attributes that must be there, children).
@@ -51,14 +47,9 @@ def check_junit(path: pathlib.Path) -> ElementTree.Element:
     return root
 
 
-class Run:
-    def __init__(self, tools: pathlib.Path, work: pathlib.Path):
-        self.tools, self.work = tools, work
-
+class Run(Tools):
     def __call__(self, tool: str, *arguments, code: int = 0) -> str:
-        done = subprocess.run([self.tools / tool, *map(str, arguments)], cwd=self.work, capture_output=True, text=True)
-        check(done.returncode == code, f"{tool} {arguments} ends with {code}", done.returncode, done.stderr)
-        return done.stderr
+        return self.run(tool, *arguments, code=code).stderr
 
 
 def check_writing(run: Run, source: pathlib.Path) -> None:
@@ -143,7 +134,7 @@ def check_conversion_refusals(run: Run, source: pathlib.Path) -> None:
     os.link(work / "model" / "model.safetensors", work / "hard.json")
     os.link(work / "model" / "model.safetensors", work / "late.json.partial")
     before = contents(work)
-    run_here = Run(run.tools, work)
+    run_here = Run(run.folder, work)
     convert = ("q4convert", "model", "-o", "out.q4", "--recipe", "recipe.json", "--gate", "gate.json", "-q")
 
     def refused(number: int, report: str, *arguments) -> None:
@@ -206,7 +197,7 @@ def main() -> int:
         check_conversion_refusals(run, checkpoints / "tiny_bf16st_src")
         check_refusals(run, checkpoints / "tiny_bf16st_src")
         check_samples(sample, work)
-    print(f"reports: {CHECKS} checks")
+    print(f"reports: {checks.count()} checks")
     return 0
 
 

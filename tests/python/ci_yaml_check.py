@@ -15,14 +15,9 @@ import tempfile
 
 import yaml
 
-CHECKS = 0
-
-
-def check(holds: bool, what: str, *details) -> None:
-    global CHECKS
-    CHECKS += 1
-    if not holds:
-        raise SystemExit(f"ci_yaml_check: FAILED: {what} {details if details else ''}")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import checks  # noqa: E402  (the path above)
+from checks import check  # noqa: E402
 
 
 def main() -> int:
@@ -64,7 +59,7 @@ def main() -> int:
         check((work / steps["Keep the reports"]["with"]["path"]).is_dir(), "so are the reports")
         comment = re.search(r"--body-file (\S+)", steps["Comment on the pull request"]["run"]).group(1)
         check("down_proj" in (work / comment).read_text(encoding="utf-8"), "and the comment names the breach")
-    print(f"ci_yaml: {CHECKS} checks")
+    print(f"ci_yaml: {checks.count()} checks")
     return 0
 
 

@@ -14,17 +14,9 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-import chromium  # noqa: E402  (the path above)
-
-CHECKS = 0
-
-
-def check(holds: bool, what: str, *details) -> None:
-    global CHECKS
-    CHECKS += 1
-    if not holds:
-        raise SystemExit(f"html_report_check: FAILED: {what} {details if details else ''}")
-
+import checks  # noqa: E402  (the path above)
+import chromium  # noqa: E402
+from checks import check  # noqa: E402
 
 COLUMN = "Array.from(document.querySelectorAll('#tensor-table tbody tr:not(.details)')).map(row => row.cells[{}].textContent.trim())"
 NAMES = COLUMN.format(0)
@@ -246,7 +238,7 @@ def main() -> int:
             seconds = check_large(browser, work / "sound.html")
             version = browser.call("Browser.getVersion")["product"]
         size = (work / "sound.html").stat().st_size / 1e6
-    print(f"html_report: {CHECKS} checks in {version}; 10,008 tensors: {size:.1f} MB, open in {seconds:.2f} s")
+    print(f"html_report: {checks.count()} checks in {version}; 10,008 tensors: {size:.1f} MB, open in {seconds:.2f} s")
     return 0
 
 
