@@ -236,13 +236,14 @@ class Loader {
       static_cast<QuantFormat&>(job) = tensor;
       job.elems = tensor.elems;
       job.codes = PartAt(plan, 0);
+      job.scales.nested = tensor.nested;
       if (tensor.nested) {
-        job.scale_codes = PartAt(plan, 1);
-        job.scales2 = reinterpret_cast<const float*>(PartAt(plan, 2));
+        job.scales.scale_codes = PartAt(plan, 1);
+        job.scales.group_scales = reinterpret_cast<const float*>(PartAt(plan, 2));
+        job.scales.offset = tensor.nested_offset;
         job.offset_word = reinterpret_cast<const float*>(loaded_.memory->data() + plan.offset_word);
-        job.offset = tensor.nested_offset;
       } else {
-        job.scales = reinterpret_cast<const float*>(PartAt(plan, 1));
+        job.scales.scales = reinterpret_cast<const float*>(PartAt(plan, 1));
       }
       job.out_type = FloatTypeOf(ValuesType(tensor, options_.form));
       job.out = loaded_.memory->data() + plan.values;

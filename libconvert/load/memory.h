@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "formats/q4/scheme_layout.h"
 #include "kernels/kernels.h"
+#include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {
 
@@ -45,15 +46,12 @@ class CopyQueue {
   virtual absl::Status Wait(unsigned slot) = 0;
 };
 
-// One tensor to be dequantized (numerics Q6). All pointers but `offset` are into memory of the same LoadMemory.
+// One tensor to be dequantized (numerics Q6). All pointers are into memory of the same LoadMemory.
 struct DequantizeJob : QuantFormat {
   std::uint64_t elems = 0;
   const std::uint8_t* codes = nullptr;
-  const float* scales = nullptr;  // null: nested
-  const std::uint8_t* scale_codes = nullptr;
-  const float* scales2 = nullptr;
-  const float* offset_word = nullptr;  // the nested offset, in that memory
-  float offset = 0;                    // the same, by value
+  StoredScales scales;                 // with the offset of nested ones by value
+  const float* offset_word = nullptr;  // the same offset, in that memory
   FloatType out_type = FloatType::kF32;
   std::uint8_t* out = nullptr;  // aligned to 16
 };

@@ -112,8 +112,8 @@ class CudaMemory final : public LoadMemory {
       cuda::DequantizeArgs args;
       args.book = CodeBookOf(job);
       args.codes = job.codes;
-      args.scales = job.scales;
-      args.nested = {job.scale_codes, job.scales2, job.offset_word};
+      args.scales = job.scales.scales;
+      args.nested = {job.scales.scale_codes, job.scales.group_scales, job.offset_word};
       args.n = job.elems;
       args.block_size = job.block_size;
       args.out_type = job.out_type;

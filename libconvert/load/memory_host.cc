@@ -36,14 +36,9 @@ void DequantizeSlab(const KernelTable& kernels, const SlabOfJob& slab) {
   const DequantizeJob& job = *slab.job;
   const std::uint64_t elems = std::min(kSlabElems, job.elems - slab.first);
   const std::uint64_t first_block = slab.first / job.block_size;
-  const float* scales = job.scales + (job.scales != nullptr ? first_block : 0);
-  std::vector<float> decoded;
-  if (job.scales == nullptr) {
-    decoded.resize(BlockCount(elems, job.block_size));
-    kernels.dequantize_scales(job.scale_codes + first_block, job.scales2 + first_block / kScaleGroup, decoded.size(),
-                              job.offset, decoded.data());
-    scales = decoded.data();
-  }
+  std::vector<float> memory;
+  const float* const scales =
+      DecodedScales(kernels, job.scales.Skip(first_block), BlockCount(elems, job.block_size), &memory);
   kernels.dequantize(CodeBookOf(job), job.codes + slab.first / 2, scales, elems, job.block_size, job.out_type,
                      job.out + slab.first * FloatSize(job.out_type));
 }
