@@ -9,6 +9,7 @@
 #include "libconvert/inspect/json.h"
 #include "libconvert/inspect/text.h"
 #include "libconvert/lint/lint.h"
+#include "libconvert/model/bnb_weights.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
@@ -36,24 +37,28 @@ absl::StatusOr<ToolResult> DiffWithSource(const std::string& container, const st
   return result;
 }
 
+OpenOptions OpenOptionsFrom(const InspectFlags& flags) {
+  OpenOptions open;
+  open.follow_symlinks = flags.follow_symlinks;
+  // Somebody who looks at an empty model wants to see that.
+  open.allow_empty = true;
+  return open;
+}
+
 // Which comparison depends on what the two files are. A checkpoint with weights in the layout of bitsandbytes is
 // quantized already, so codes are compared with codes; any other one beside a container is a possible source.
 absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const bool left_is_container, IsQ4Container(PosixFileSystem(), flags.file));
   Q4_ASSIGN_OR_RETURN(const bool right_is_container, IsQ4Container(PosixFileSystem(), flags.diff));
-  OpenOptions open;
-  open.follow_symlinks = flags.follow_symlinks;
-  // Somebody who looks at an empty model wants to see that.
-  open.allow_empty = true;
+  const DiffOptions options{.open = OpenOptionsFrom(flags)};
   if (left_is_container != right_is_container) {
+    const std::string& container = left_is_container ? flags.file : flags.diff;
     const std::string& checkpoint = left_is_container ? flags.diff : flags.file;
-    Q4_ASSIGN_OR_RETURN(const bool is_quantized, HoldsBnbWeights(PosixFileSystem(), checkpoint, open));
-    if (!is_quantized) return DiffWithSource(left_is_container ? flags.file : flags.diff, checkpoint, flags);
+    Q4_ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(PosixFileSystem(), checkpoint, options.open));
+    Q4_ASSIGN_OR_RETURN(const bool is_quantized, HoldsBnbWeights(*opened.checkpoint));
+    if (!is_quantized) return DiffWithSource(container, checkpoint, flags);
   }
-  Q4_ASSIGN_OR_RETURN(const DiffReport report,
-                      left_is_container&& right_is_container
-                          ? DiffContainers(PosixFileSystem(), flags.file, flags.diff)
-                          : DiffWithCheckpoint(PosixFileSystem(), flags.file, flags.diff, open));
+  Q4_ASSIGN_OR_RETURN(const DiffReport report, DiffModels(PosixFileSystem(), flags.file, flags.diff, options));
   ToolResult result;
   result.output = flags.json ? DiffReportJson(report) : DiffReportText(report);
   // As diff and cmp do: other content is an exit code of its own (6), no error line.
@@ -73,7 +78,7 @@ absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
 }
 
 // --tensor, with or without --dump. In JSON a dump is a member of the same document.
-absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const OpenOptions& open,
+absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const OpenedModel& model,
                                                 const InspectReport& report) {
   const InspectTensor* tensor = FindTensor(report, flags.tensor);
   // Exact names only: a pattern is --filter's.
@@ -83,8 +88,7 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
   detail.list_tensors = detail.stats = true;
   if (!flags.dump.empty()) {
     Q4_ASSIGN_OR_RETURN(const DumpRange range, ParseDumpRange(flags.dump));
-    Q4_ASSIGN_OR_RETURN(detail.dump,
-                        DumpTensor(PosixFileSystem(), flags.file, open, flags.tensor, range.start, range.count));
+    Q4_ASSIGN_OR_RETURN(detail.dump, DumpTensor(model, flags.tensor, range.start, range.count));
   }
   ToolResult result;
   if (flags.json) {
@@ -100,9 +104,6 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
 absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
   if (!flags.diff.empty()) return Diff(flags);
   if (flags.lint) return Lint(flags);
-  OpenOptions open;
-  open.follow_symlinks = flags.follow_symlinks;
-  open.allow_empty = true;
   // A selection alone asks for the table it selects from; in JSON statistics and tree stand with the tensors.
   const bool selects = !flags.filter.empty() || !flags.sort.empty();
   const bool wants_values = flags.stats || flags.hist;
@@ -115,10 +116,11 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
       flags.tensors || (selects && !wants_values && !flags.tree) || (flags.json && (wants_values || flags.tree));
   // Nothing was asked for: one screen.
   const bool summary = !detail.list_tensors && !wants_values && !flags.tree && flags.tensor.empty();
+  Q4_ASSIGN_OR_RETURN(const OpenedModel model, OpenModel(PosixFileSystem(), flags.file, OpenOptionsFrom(flags)));
   Q4_ASSIGN_OR_RETURN(
       const InspectReport report,
-      InspectModel(PosixFileSystem(), flags.file, open, summary ? InspectScope::kSummary : InspectScope::kTensors));
-  if (!flags.tensor.empty()) return InspectTensorInDepth(flags, open, report);
+      InspectModel(PosixFileSystem(), model, summary ? InspectScope::kSummary : InspectScope::kTensors));
+  if (!flags.tensor.empty()) return InspectTensorInDepth(flags, model, report);
   Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort}));
   ToolResult result;
   result.output =

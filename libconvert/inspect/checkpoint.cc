@@ -79,21 +79,19 @@ class CheckpointInspection {
 
 }  // namespace
 
-absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const std::string& path, const OpenOptions& options) {
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, OpenCheckpoint(fs, path, options));
+absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const Checkpoint& checkpoint) {
   InspectReport report;
-  report.path = path;
-  report.format = checkpoint->format();
-  for (const CheckpointFile& file : checkpoint->files()) {
+  report.format = checkpoint.format();
+  for (const CheckpointFile& file : checkpoint.files()) {
     report.shards.push_back({file.file->path(), file.file->size(), std::nullopt});
     report.file_bytes += file.file->size();
   }
   report.shard_count = static_cast<std::uint32_t>(report.shards.size());
-  for (const CompanionFile& file : checkpoint->companions()) report.files.push_back({file.name, file.size});
-  if (const absl::StatusOr<std::string> config = checkpoint->ConfigJson(fs); config.ok()) {
+  for (const CompanionFile& file : checkpoint.companions()) report.files.push_back({file.name, file.size});
+  if (const absl::StatusOr<std::string> config = checkpoint.ConfigJson(fs); config.ok()) {
     SetModelNames(*config, &report);
   }
-  CheckpointInspection inspection(*checkpoint);
+  CheckpointInspection inspection(checkpoint);
   Q4_ASSIGN_OR_RETURN(report.tensors, inspection.Run());
   if (inspection.has_weights()) report.format += ", bitsandbytes";
   SumUpTensors(&report);

@@ -4,10 +4,11 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include "formats/base/status.h"
-#include "kernels/kernels.h"
+#include "libconvert/model/decoder.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -16,16 +17,17 @@ namespace {
 // Decodes a tensor slab by slab to fp32.
 class SlabDecoder {
  public:
-  SlabDecoder(const Q4Tensor& tensor, const TensorParts& parts) : tensor_(tensor), parts_(parts) {}
+  SlabDecoder(const KernelTable& kernels, const ReadableTensor& from)
+      : kernels_(kernels), tensor_(from.tensor), parts_(*from.parts), decoder_(kernels, tensor_, parts_) {}
 
   bool quantized() const { return tensor_.quantized(); }
-  const std::vector<float>& scales() const { return scales_; }       // all; after ReadScales()
-  const std::vector<std::uint8_t>& codes() const { return codes_; }  // of the slab decoded last
-  const std::vector<float>& values() const { return values_; }       // the same
+  std::span<const float> scales() const { return scales_.decoded; }       // all; after ReadScales()
+  std::span<const std::uint8_t> codes() const { return codes_.bytes(); }  // of the slab decoded last
+  std::span<const float> values() const { return values_; }               // the same
 
   absl::Status ReadScales() {
     if (!quantized()) return absl::OkStatus();
-    Q4_ASSIGN_OR_RETURN(scales_, ReadDecodedScales(tensor_, parts_, 0, tensor_.blocks()));
+    Q4_ASSIGN_OR_RETURN(scales_, decoder_.ReadScales(0, tensor_.blocks()));
     return absl::OkStatus();
   }
 
@@ -33,29 +35,29 @@ class SlabDecoder {
   absl::Status Decode(std::uint64_t first, std::uint64_t count) {
     values_.resize(count);
     if (quantized()) {
-      Q4_ASSIGN_OR_RETURN(codes_, parts_.Read(Q4Part::kCodes, first / 2, PackedBytes(count)));
-      BestCpuKernels().dequantize(CodeBookOf(tensor_.scheme), codes_.data(),
-                                  scales_.data() + first / tensor_.block_size, count, tensor_.block_size,
-                                  FloatType::kF32, values_.data());
+      Q4_ASSIGN_OR_RETURN(codes_, decoder_.ReadCodes(first, count));
+      decoder_.Decode(codes_.data(), scales().data() + first / tensor_.block_size, count, FloatType::kF32,
+                      values_.data());
       return absl::OkStatus();
     }
     const std::uint64_t item = ItemSize(tensor_.dtype);
-    Q4_ASSIGN_OR_RETURN(const auto bytes, parts_.Read(Q4Part::kData, first * item, count * item));
-    BestCpuKernels().convert(FloatTypeOf(tensor_.dtype), bytes.data(), count, FloatType::kF32, values_.data());
+    Q4_ASSIGN_OR_RETURN(const PartBytes data, parts_.Read(Q4Part::kData, first * item, count * item));
+    kernels_.convert(FloatTypeOf(tensor_.dtype), data.data(), count, FloatType::kF32, values_.data());
     return absl::OkStatus();
   }
 
  private:
+  const KernelTable& kernels_;
   const Q4Tensor& tensor_;
-  const TensorParts& parts_;
-  std::vector<float> scales_;
-  std::vector<std::uint8_t> codes_;
+  const PartReader& parts_;
+  const TensorDecoder decoder_;
+  BlockScales scales_;
+  PartBytes codes_;
   std::vector<float> values_;
 };
 
 // Of `count` codes; the padding nibble is none.
-std::uint64_t DifferingCodes(const std::vector<std::uint8_t>& a, const std::vector<std::uint8_t>& b,
-                             std::uint64_t count) {
+std::uint64_t DifferingCodes(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b, std::uint64_t count) {
   std::uint64_t differing = 0;
   for (std::uint64_t i = 0; i < count; ++i) {
     const int mask = i % 2 == 0 ? 0xF0 : 0x0F;
@@ -64,7 +66,7 @@ std::uint64_t DifferingCodes(const std::vector<std::uint8_t>& a, const std::vect
   return differing;
 }
 
-std::uint64_t DifferingFloats(const std::vector<float>& a, const std::vector<float>& b) {
+std::uint64_t DifferingFloats(std::span<const float> a, std::span<const float> b) {
   std::uint64_t count = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
     count += std::bit_cast<std::uint32_t>(a[i]) != std::bit_cast<std::uint32_t>(b[i]);
@@ -74,21 +76,23 @@ std::uint64_t DifferingFloats(const std::vector<float>& a, const std::vector<flo
 
 }  // namespace
 
-absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const Q4Tensor& a, const TensorParts& left, const Q4Tensor& b,
-                                                          const TensorParts& right) {
-  if (a.shape != b.shape || !IsQuantizable(a.dtype) || !IsQuantizable(b.dtype)) return std::nullopt;
-  SlabDecoder before(a, left), after(b, right);
+absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const KernelTable& kernels, const ReadableTensor& a,
+                                                          const ReadableTensor& b) {
+  const Q4Tensor& left = a.tensor;
+  const Q4Tensor& right = b.tensor;
+  if (left.shape != right.shape || !IsQuantizable(left.dtype) || !IsQuantizable(right.dtype)) return std::nullopt;
+  SlabDecoder before(kernels, a), after(kernels, b);
   Q4_RETURN_IF_ERROR(before.ReadScales());
   Q4_RETURN_IF_ERROR(after.ReadScales());
   TensorDelta delta;
-  const bool same_layout = before.quantized() && a.scheme == b.scheme && a.block_size == b.block_size;
+  const bool same_layout = before.quantized() && left.scheme == right.scheme && left.block_size == right.block_size;
   if (same_layout) {
     delta.differing_codes = 0;
     delta.differing_scales = DifferingFloats(before.scales(), after.scales());
   }
   double error = 0, energy = 0;
-  for (std::uint64_t first = 0; first < a.elems; first += kSlabElems) {
-    const std::uint64_t count = std::min(kSlabElems, a.elems - first);
+  for (std::uint64_t first = 0; first < left.elems; first += kSlabElems) {
+    const std::uint64_t count = std::min(kSlabElems, left.elems - first);
     Q4_RETURN_IF_ERROR(before.Decode(first, count));
     Q4_RETURN_IF_ERROR(after.Decode(first, count));
     delta.differing_elems += DifferingFloats(before.values(), after.values());

@@ -1,10 +1,11 @@
-// By how much two tensors differ, element by element. Internal to libconvert/inspect*.cc.
+// By how much two tensors differ, element by element. 
 #pragma once
 
 #include <cstdint>
 #include <optional>
 
 #include "absl/status/statusor.h"
+#include "kernels/kernels.h"
 #include "libconvert/model/stored_tensor.h"
 
 namespace q4 {
@@ -21,7 +22,7 @@ struct TensorDelta {
 
 // nullopt unless both have the same shape and hold, or decode to, F32, F16 or BF16. Reads both whole, a slab of 4 Mi
 // elements at a time besides all scales. Errors: a damaged chunk of a container (exit code 6), I/O (2).
-absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const Q4Tensor& a, const TensorParts& left, const Q4Tensor& b,
-                                                          const TensorParts& right);
+absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const KernelTable& kernels, const ReadableTensor& a,
+                                                          const ReadableTensor& b);
 
 }  // namespace q4

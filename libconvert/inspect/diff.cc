@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <set>
+#include <span>
 
 #include "fmt/format.h"
 #include "formats/base/limits.h"
@@ -12,7 +13,6 @@
 #include "formats/q4/parts.h"
 #include "formats/q4/reader.h"
 #include "libconvert/inspect/inspect.h"
-#include "libconvert/model/bnb_weights.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/model/stored_tensor.h"
@@ -69,7 +69,7 @@ std::string StoredAs(const Q4Tensor& tensor) {
   return text;
 }
 
-absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, DiffReport* report) {
+absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, const KernelTable& kernels, DiffReport* report) {
   for (const Q4Model::Location& at : left.tensors()) {
     const Q4Tensor& a = left.tensor(at);
     const Q4Model::Location* other = right.Find(a.name);
@@ -89,8 +89,8 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, DiffReport* 
     }
     if (a.has_stats) change.nmse_before = Derive(*a.stats).nmse;
     if (b.has_stats) change.nmse_after = Derive(*b.stats).nmse;
-    Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(a, *PartsInContainer(left.reader(at), a), b,
-                                                     *PartsInContainer(right.reader(*other), b)));
+    Q4_ASSIGN_OR_RETURN(change.delta,
+                        CompareDecoded(kernels, ReadableFrom(left, at), ReadableFrom(right, *other)));
     report->changed.push_back(std::move(change));
   }
   for (const Q4Model::Location& at : right.tensors()) {
@@ -167,27 +167,24 @@ absl::Status DiffFiles(const Q4Model& left, const Q4Model& right, DiffReport* re
   return absl::OkStatus();
 }
 
-// One side of a comparison that reads whatever there is.
+// One of the two models that are compared by reading them.
 struct Side {
-  std::unique_ptr<Q4Model> model;          // a container, or
-  std::unique_ptr<Checkpoint> checkpoint;  // a checkpoint
-  std::vector<ReadableTensor> tensors;     // bytewise sorted by name
+  OpenedModel model;
+  std::vector<ReadableTensor> tensors;  // bytewise sorted by name
 };
 
 absl::StatusOr<Side> OpenSide(FileSystem& fs, const std::string& path, const OpenOptions& options) {
   Side side;
-  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
-  if (!is_container) {
-    Q4_ASSIGN_OR_RETURN(side.checkpoint, OpenCheckpoint(fs, path, options));
-    Q4_ASSIGN_OR_RETURN(side.tensors, TensorsOf(*side.checkpoint));
-    return side;
-  }
-  Q4_ASSIGN_OR_RETURN(side.model, Q4Model::Open(fs, path));
-  for (const Q4Model::Location& at : side.model->tensors()) {
-    const Q4Tensor& tensor = side.model->tensor(at);
-    side.tensors.push_back({tensor, PartsInContainer(side.model->reader(at), tensor)});
-  }
+  Q4_ASSIGN_OR_RETURN(side.model, OpenModel(fs, path, options));
+  Q4_ASSIGN_OR_RETURN(side.tensors, TensorsOf(side.model));
   return side;
+}
+
+// `ends_in_padding`: the low half of the last byte is no code, and bitsandbytes fills it as it likes.
+bool SameBytes(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b, bool ends_in_padding) {
+  if (!ends_in_padding) return std::equal(a.begin(), a.end(), b.begin(), b.end());
+  const std::size_t before = a.size() - 1;
+  return SameBytes(a.first(before), b.first(before), false) && (a.back() & 0xF0) == (b.back() & 0xF0);
 }
 
 // REQUIRES: stored alike.
@@ -201,19 +198,16 @@ absl::StatusOr<bool> SameParts(const ReadableTensor& left, const ReadableTensor&
     const std::uint64_t bytes = Q4PartRawBytes(tensor, part), piece = Q4ChunkRawSize(part);
     for (std::uint64_t begin = 0; begin < bytes; begin += piece) {
       const std::uint64_t count = std::min(piece, bytes - begin);
-      Q4_ASSIGN_OR_RETURN(auto a, left.parts->Read(part, begin, count));
-      Q4_ASSIGN_OR_RETURN(auto b, right.parts->Read(part, begin, count));
-      if (part == Q4Part::kCodes && tensor.elems % 2 != 0 && begin + count == bytes) {
-        a.back() &= 0xF0;  // the rest is padding, which bitsandbytes fills as it likes
-        b.back() &= 0xF0;
-      }
-      if (a != b) return false;
+      Q4_ASSIGN_OR_RETURN(const PartBytes a, left.parts->Read(part, begin, count));
+      Q4_ASSIGN_OR_RETURN(const PartBytes b, right.parts->Read(part, begin, count));
+      const bool ends_in_padding = part == Q4Part::kCodes && tensor.elems % 2 != 0 && begin + count == bytes;
+      if (!SameBytes(a.bytes(), b.bytes(), ends_in_padding)) return false;
     }
   }
   return true;
 }
 
-absl::Status DiffReadable(const Side& left, const Side& right, DiffReport* report) {
+absl::Status DiffReadable(const Side& left, const Side& right, const KernelTable& kernels, DiffReport* report) {
   auto a = left.tensors.begin(), b = right.tensors.begin();
   while (a != left.tensors.end() || b != right.tensors.end()) {
     if (b == right.tensors.end() || (a != left.tensors.end() && a->tensor.name < b->tensor.name)) {
@@ -233,7 +227,7 @@ absl::Status DiffReadable(const Side& left, const Side& right, DiffReport* repor
     if (same) {
       ++report->equal_tensors;
     } else {
-      Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(a->tensor, *a->parts, b->tensor, *b->parts));
+      Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(kernels, *a, *b));
       report->changed.push_back(std::move(change));
     }
     ++a;
@@ -260,42 +254,38 @@ absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkp
   return absl::OkStatus();
 }
 
+absl::Status DiffContainers(FileSystem& fs, const KernelTable& kernels, DiffReport* report) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> left, Q4Model::Open(fs, report->left));
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> right, Q4Model::Open(fs, report->right));
+  report->same_root = left->root() == right->root();
+  report->provenance_differs =
+      left->shards().front()->index().provenance != right->shards().front()->index().provenance;
+  Q4_RETURN_IF_ERROR(DiffTensors(*left, *right, kernels, report));
+  Q4_RETURN_IF_ERROR(FindRenames(*left, *right, report));
+  return DiffFiles(*left, *right, report);
+}
+
+absl::Status DiffByReading(FileSystem& fs, const DiffOptions& options, DiffReport* report) {
+  Q4_ASSIGN_OR_RETURN(const Side left, OpenSide(fs, report->left, options.open));
+  Q4_ASSIGN_OR_RETURN(const Side right, OpenSide(fs, report->right, options.open));
+  Q4_RETURN_IF_ERROR(DiffReadable(left, right, *options.kernels, report));
+  report->files_compared = left.model.checkpoint != nullptr && right.model.checkpoint != nullptr;
+  if (!report->files_compared) return absl::OkStatus();
+  return DiffCompanions(fs, *left.model.checkpoint, *right.model.checkpoint, report);
+}
+
 }  // namespace
 
-absl::StatusOr<DiffReport> DiffWithCheckpoint(FileSystem& fs, const std::string& left, const std::string& right,
-                                              const OpenOptions& options) {
+absl::StatusOr<DiffReport> DiffModels(FileSystem& fs, const std::string& left, const std::string& right,
+                                      const DiffOptions& options) {
   const ScopedFloatEnvironment environment;
-  Q4_ASSIGN_OR_RETURN(const Side before, OpenSide(fs, left, options));
-  Q4_ASSIGN_OR_RETURN(const Side after, OpenSide(fs, right, options));
   DiffReport report;
   report.left = left;
   report.right = right;
-  Q4_RETURN_IF_ERROR(DiffReadable(before, after, &report));
-  report.files_compared = before.checkpoint != nullptr && after.checkpoint != nullptr;
-  if (report.files_compared) {
-    Q4_RETURN_IF_ERROR(DiffCompanions(fs, *before.checkpoint, *after.checkpoint, &report));
-  }
-  return report;
-}
-
-absl::StatusOr<bool> HoldsBnbWeights(FileSystem& fs, const std::string& path, const OpenOptions& options) {
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, OpenCheckpoint(fs, path, options));
-  Q4_ASSIGN_OR_RETURN(const std::vector<BnbWeight> weights, FindBnbWeights(*checkpoint));
-  return !weights.empty();
-}
-
-absl::StatusOr<DiffReport> DiffContainers(FileSystem& fs, const std::string& left, const std::string& right) {
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> before, Q4Model::Open(fs, left));
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> after, Q4Model::Open(fs, right));
-  DiffReport report;
-  report.left = left;
-  report.right = right;
-  report.same_root = before->root() == after->root();
-  report.provenance_differs =
-      before->shards().front()->index().provenance != after->shards().front()->index().provenance;
-  Q4_RETURN_IF_ERROR(DiffTensors(*before, *after, &report));
-  Q4_RETURN_IF_ERROR(FindRenames(*before, *after, &report));
-  Q4_RETURN_IF_ERROR(DiffFiles(*before, *after, &report));
+  Q4_ASSIGN_OR_RETURN(const bool left_is_container, IsQ4Container(fs, left));
+  Q4_ASSIGN_OR_RETURN(const bool right_is_container, IsQ4Container(fs, right));
+  Q4_RETURN_IF_ERROR(left_is_container && right_is_container ? DiffContainers(fs, *options.kernels, &report)
+                                                             : DiffByReading(fs, options, &report));
   return report;
 }
 

@@ -8,6 +8,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
+#include "kernels/kernels.h"
 #include "libconvert/inspect/delta.h"
 
 namespace q4 {
@@ -43,16 +44,18 @@ struct DiffReport {
   }
 };
 
-// Compares by digests where both sides store a chunk in the same way; only chunks compressed on one side or both are
-// read, and all of each tensor that differs, to say by how much.
-absl::StatusOr<DiffReport> DiffContainers(FileSystem& fs, const std::string& left, const std::string& right);
+struct DiffOptions {
+  OpenOptions open;  // of checkpoints
+  const KernelTable* kernels = &BestCpuKernels();
+};
 
-// Two checkpoints, or a container and a checkpoint, by reading both whole. Weights in the bitsandbytes layout are
-// compared with quantized tensors code by code and scale by scale.
-absl::StatusOr<DiffReport> DiffWithCheckpoint(FileSystem& fs, const std::string& left, const std::string& right,
-                                              const OpenOptions& options);
-
-// Whether a checkpoint holds weights in the bitsandbytes layout.
-absl::StatusOr<bool> HoldsBnbWeights(FileSystem& fs, const std::string& path, const OpenOptions& options);
+// Compares whatever the two paths are.
+//
+// Two containers by digests where both sides store a chunk in the same way; only chunks compressed on one side or both
+// are read, and all of each tensor that differs, to say by how much. Two checkpoints, or a container and a checkpoint,
+// by reading both whole; weights in the bitsandbytes layout are compared with quantized tensors code by code and scale
+// by scale.
+absl::StatusOr<DiffReport> DiffModels(FileSystem& fs, const std::string& left, const std::string& right,
+                                      const DiffOptions& options = {});
 
 }  // namespace q4

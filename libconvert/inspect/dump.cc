@@ -3,17 +3,16 @@
 #include <bit>
 #include <charconv>
 #include <cstring>
-#include <memory>
+#include <optional>
+#include <utility>
 
 #include "fmt/format.h"
 #include "formats/base/checked_math.h"
 #include "formats/base/status.h"
-#include "formats/q4/reader.h"
-#include "kernels/kernels.h"
 #include "libconvert/inspect/inspect.h"
 #include "libconvert/inspect/inspect_issues.h"
+#include "libconvert/model/decoder.h"
 #include "libconvert/model/open_model.h"
-#include "libconvert/model/stored_tensor.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -21,7 +20,8 @@ namespace {
 
 class RangeDecoder {
  public:
-  RangeDecoder(const Q4Tensor& tensor, const TensorParts& parts) : tensor_(tensor), parts_(parts) {}
+  RangeDecoder(const KernelTable& kernels, const ReadableTensor& from)
+      : kernels_(kernels), tensor_(from.tensor), parts_(*from.parts), decoder_(kernels, tensor_, parts_) {}
 
   // REQUIRES: the range lies inside the tensor and is not empty.
   absl::StatusOr<std::vector<DumpValue>> Decode(std::uint64_t start, std::uint64_t count) const {
@@ -34,25 +34,25 @@ class RangeDecoder {
     const std::uint64_t first = first_block * tensor_.block_size;  // even, so that it begins a byte
     const std::uint64_t elems = start + count - first;
     const std::uint64_t blocks = BlockCount(elems, tensor_.block_size);
-    Q4_ASSIGN_OR_RETURN(const auto codes, parts_.Read(Q4Part::kCodes, first / 2, PackedBytes(elems)));
-    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales, ReadDecodedScales(tensor_, parts_, first_block, blocks));
+    Q4_ASSIGN_OR_RETURN(const PartBytes packed, decoder_.ReadCodes(first, elems));
+    Q4_ASSIGN_OR_RETURN(const BlockScales scales, decoder_.ReadScales(first_block, blocks));
     const std::uint64_t item = ItemSize(tensor_.dtype);
     std::vector<std::uint8_t> decoded(elems * item);
-    BestCpuKernels().dequantize(CodeBookOf(tensor_.scheme), codes.data(), scales.data(), elems, tensor_.block_size,
-                                FloatTypeOf(tensor_.dtype), decoded.data());
+    const std::uint8_t* const codes = packed.data();
+    decoder_.Decode(codes, scales.decoded.data(), elems, FloatTypeOf(tensor_.dtype), decoded.data());
     std::vector<DumpValue> values;
     values.reserve(count);
     for (std::uint64_t i = start - first; i < elems; ++i) {
       const int shift = i % 2 == 0 ? 4 : 0;
-      values.push_back(
-          {first + i, codes[i / 2] >> shift & 15, scales[i / tensor_.block_size], TextOf(decoded.data() + i * item)});
+      values.push_back({first + i, codes[i / 2] >> shift & 15, scales.decoded[i / tensor_.block_size],
+                        TextOf(decoded.data() + i * item)});
     }
     return values;
   }
 
   absl::StatusOr<std::vector<DumpValue>> DecodeRaw(std::uint64_t start, std::uint64_t count) const {
     const std::uint64_t item = ItemSize(tensor_.dtype);
-    Q4_ASSIGN_OR_RETURN(const auto bytes, parts_.Read(Q4Part::kData, start * item, count * item));
+    Q4_ASSIGN_OR_RETURN(const PartBytes bytes, parts_.Read(Q4Part::kData, start * item, count * item));
     std::vector<DumpValue> values;
     values.reserve(count);
     for (std::uint64_t i = 0; i < count; ++i) values.push_back({start + i, -1, 0, TextOf(bytes.data() + i * item)});
@@ -75,7 +75,7 @@ class RangeDecoder {
       case DType::kF16:
       case DType::kBF16: {
         float value;
-        BestCpuKernels().convert(FloatTypeOf(tensor_.dtype), bytes, 1, FloatType::kF32, &value);
+        kernels_.convert(FloatTypeOf(tensor_.dtype), bytes, 1, FloatType::kF32, &value);
         return fmt::to_string(value);
       }
       case DType::kBool:
@@ -106,39 +106,27 @@ class RangeDecoder {
     return {};
   }
 
+  const KernelTable& kernels_;
   const Q4Tensor& tensor_;
-  const TensorParts& parts_;
+  const PartReader& parts_;
+  const TensorDecoder decoder_;
 };
-
-absl::StatusOr<std::vector<DumpValue>> Dump(const std::string& path, const Q4Tensor& tensor, const TensorParts& parts,
-                                            std::uint64_t start, std::uint64_t count) {
-  if (count == 0 || count > kMaxDump || !RangeFits(start, count, tensor.elems)) {
-    return Fail(kBadDumpRange, path, tensor.name,
-                GotExpected(fmt::format("{}:{}", start, count),
-                            fmt::format("at most {} of {} elements", kMaxDump, tensor.elems)));
-  }
-  const ScopedFloatEnvironment environment;
-  return RangeDecoder(tensor, parts).Decode(start, count);
-}
 
 }  // namespace
 
-absl::StatusOr<std::vector<DumpValue>> DumpTensor(FileSystem& fs, const std::string& path, const OpenOptions& options,
-                                                  const std::string& tensor, std::uint64_t start, std::uint64_t count) {
-  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
-  if (is_container) {
-    Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
-    const Q4Model::Location* at = model->Find(tensor);
-    if (at == nullptr) return Fail(kNoSuchTensor, path, tensor);
-    const Q4Tensor& stored = model->tensor(*at);
-    return Dump(path, stored, *PartsInContainer(model->reader(*at), stored), start, count);
+absl::StatusOr<std::vector<DumpValue>> DumpTensor(const OpenedModel& model, const std::string& name,
+                                                  std::uint64_t start, std::uint64_t count,
+                                                  const KernelTable& kernels) {
+  Q4_ASSIGN_OR_RETURN(const std::optional<ReadableTensor> found, FindTensor(model, name));
+  if (!found) return Fail(kNoSuchTensor, model.path, name);
+  const std::uint64_t elems = found->tensor.elems;
+  if (count == 0 || count > kMaxDump || !RangeFits(start, count, elems)) {
+    return Fail(kBadDumpRange, model.path, name,
+                GotExpected(fmt::format("{}:{}", start, count),
+                            fmt::format("at most {} of {} elements", kMaxDump, elems)));
   }
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Checkpoint> checkpoint, OpenCheckpoint(fs, path, options));
-  Q4_ASSIGN_OR_RETURN(const std::vector<ReadableTensor> tensors, TensorsOf(*checkpoint));
-  const auto found = std::find_if(tensors.begin(), tensors.end(),
-                                  [&](const ReadableTensor& entry) { return entry.tensor.name == tensor; });
-  if (found == tensors.end()) return Fail(kNoSuchTensor, path, tensor);
-  return Dump(path, found->tensor, *found->parts, start, count);
+  const ScopedFloatEnvironment environment;
+  return RangeDecoder(kernels, *found).Decode(start, count);
 }
 
 absl::StatusOr<DumpRange> ParseDumpRange(const std::string& text) {

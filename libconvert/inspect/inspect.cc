@@ -15,7 +15,6 @@
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/inspect/checkpoint.h"
 #include "libconvert/model/names.h"
-#include "libconvert/model/open_model.h"
 #include "libconvert/scheme/treatment.h"
 
 namespace q4 {
@@ -96,16 +95,14 @@ void SumUpContainer(const Q4Model& model, InspectReport* report) {
             });
 }
 
-absl::StatusOr<InspectReport> InspectContainer(FileSystem& fs, const std::string& path, InspectScope scope) {
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+InspectReport InspectContainer(const Q4Model& model, InspectScope scope) {
   InspectReport report;
-  report.path = path;
   report.format = "q4";
-  report.root = model->root();
-  const Q4Index& first = model->shards().front()->index();
+  report.root = model.root();
+  const Q4Index& first = model.shards().front()->index();
   report.provenance = first.provenance;
   report.shard_count = first.shard_count;
-  for (const auto& shard : model->shards()) {
+  for (const auto& shard : model.shards()) {
     report.shards.push_back({shard->path(), shard->seal().file_bytes, shard->seal().root});
     report.file_bytes += shard->seal().file_bytes;
     for (const Q4EmbeddedFile& file : shard->index().files) {
@@ -115,11 +112,11 @@ absl::StatusOr<InspectReport> InspectContainer(FileSystem& fs, const std::string
       if (config.ok()) SetModelNames(*config, &report);
     }
   }
-  SumUpContainer(*model, &report);
+  SumUpContainer(model, &report);
   if (scope == InspectScope::kSummary) return report;
-  report.tensors.reserve(model->tensors().size());
-  for (const Q4Model::Location& at : model->tensors()) {
-    report.tensors.push_back(Describe(model->reader(at), model->tensor(at), static_cast<std::uint32_t>(at.shard)));
+  report.tensors.reserve(model.tensors().size());
+  for (const Q4Model::Location& at : model.tensors()) {
+    report.tensors.push_back(Describe(model.reader(at), model.tensor(at), static_cast<std::uint32_t>(at.shard)));
   }
   return report;
 }
@@ -161,10 +158,21 @@ double InspectReport::BitsPerElement() const {
   return elems == 0 ? 0 : 8 * static_cast<double>(file_bytes) / static_cast<double>(elems);
 }
 
+absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const OpenedModel& model, InspectScope scope) {
+  InspectReport report;
+  if (model.container != nullptr) {
+    report = InspectContainer(*model.container, scope);
+  } else {
+    Q4_ASSIGN_OR_RETURN(report, InspectCheckpoint(fs, *model.checkpoint));
+  }
+  report.path = model.path;
+  return report;
+}
+
 absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options,
                                            InspectScope scope) {
-  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
-  return is_container ? InspectContainer(fs, path, scope) : InspectCheckpoint(fs, path, options);
+  Q4_ASSIGN_OR_RETURN(const OpenedModel model, OpenModel(fs, path, options));
+  return InspectModel(fs, model, scope);
 }
 
 const InspectTensor* FindTensor(const InspectReport& report, std::string_view name) {

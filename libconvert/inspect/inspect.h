@@ -14,6 +14,8 @@
 #include "formats/base/file.h"
 #include "formats/q4/container.h"
 #include "formats/source/checkpoint.h"
+#include "kernels/kernels.h"
+#include "libconvert/model/open_model.h"
 #include "libconvert/model/stats.h"
 
 namespace q4 {
@@ -86,7 +88,11 @@ struct InspectReport {
 // What a report is to hold. A summary of 100,000 tensors costs less than their descriptions.
 enum class InspectScope { kSummary, kTensors };
 
-// Opens whatever `path` is. The content decides, never the extension.
+// Of an opened model. `fs` is where the config.json beside a checkpoint is read from.
+absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const OpenedModel& model,
+                                           InspectScope scope = InspectScope::kTensors);
+
+// The same, opening it: whatever `path` is.
 absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options = {},
                                            InspectScope scope = InspectScope::kTensors);
 
@@ -109,10 +115,10 @@ struct DumpValue {
   std::string value;        // shortest text that reads back equal; hexadecimal for types without a number
 };
 
-// Elements [start, start + count) of a tensor of a container or checkpoint, of which little more is read. At most
-// kMaxDump.
-absl::StatusOr<std::vector<DumpValue>> DumpTensor(FileSystem& fs, const std::string& path, const OpenOptions& options,
-                                                  const std::string& tensor, std::uint64_t start, std::uint64_t count);
+// Elements [start, start + count) of the tensor `name`, of which little more is read. At most kMaxDump.
+absl::StatusOr<std::vector<DumpValue>> DumpTensor(const OpenedModel& model, const std::string& name,
+                                                  std::uint64_t start, std::uint64_t count,
+                                                  const KernelTable& kernels = BestCpuKernels());
 inline constexpr std::uint64_t kMaxDump = 1'000'000;
 
 // What a report shows beyond the summary.

@@ -53,6 +53,11 @@ absl::StatusOr<std::vector<BnbWeight>> FindBnbWeights(const Checkpoint& checkpoi
   return weights;
 }
 
+absl::StatusOr<bool> HoldsBnbWeights(const Checkpoint& checkpoint) {
+  Q4_ASSIGN_OR_RETURN(const std::vector<BnbWeight> weights, FindBnbWeights(checkpoint));
+  return !weights.empty();
+}
+
 absl::Status CheckBnbWeight(const Checkpoint& checkpoint, const BnbWeight& weight) {
   const Q4Tensor tensor = Q4TensorOf(weight);
   const auto check_size = [&](const TensorInfo* part, std::string_view what, std::uint64_t bytes) -> absl::Status {

@@ -32,6 +32,9 @@ struct BnbWeight {
 // description cannot be read.
 absl::StatusOr<std::vector<BnbWeight>> FindBnbWeights(const Checkpoint& checkpoint);
 
+// Whether there are any.
+absl::StatusOr<bool> HoldsBnbWeights(const Checkpoint& checkpoint);
+
 // Whether the weight can be decoded: every tensor that it needs is there and has the type, size and, for the tables,
 // the content that the description asks for. Error: kBnbWeight, which names the weight.
 absl::Status CheckBnbWeight(const Checkpoint& checkpoint, const BnbWeight& weight);

@@ -2,9 +2,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <memory>
-#include <string_view>
-#include <vector>
+#include <utility>
 
 #include "formats/base/status.h"
 #include "formats/q4/layout.h"
@@ -22,6 +20,40 @@ absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path) {
   head.resize(std::min<std::uint64_t>(file->size(), kQ4ShardListHeadBytes));
   Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
   return IsQ4ShardListHead({reinterpret_cast<const char*>(head.data()), head.size()});
+}
+
+absl::StatusOr<OpenedModel> OpenModel(FileSystem& fs, const std::string& path, const OpenOptions& options) {
+  OpenedModel model;
+  model.path = path;
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
+  if (is_container) {
+    Q4_ASSIGN_OR_RETURN(model.container, Q4Model::Open(fs, path));
+  } else {
+    Q4_ASSIGN_OR_RETURN(model.checkpoint, OpenCheckpoint(fs, path, options));
+  }
+  return model;
+}
+
+absl::StatusOr<std::vector<ReadableTensor>> TensorsOf(const OpenedModel& model) {
+  if (model.checkpoint != nullptr) return TensorsOf(*model.checkpoint);
+  std::vector<ReadableTensor> tensors;
+  tensors.reserve(model.container->tensors().size());
+  for (const Q4Model::Location& at : model.container->tensors()) tensors.push_back(ReadableFrom(*model.container, at));
+  return tensors;
+}
+
+absl::StatusOr<std::optional<ReadableTensor>> FindTensor(const OpenedModel& model, std::string_view name) {
+  if (model.container != nullptr) {
+    const Q4Model::Location* at = model.container->Find(name);
+    if (at == nullptr) return std::nullopt;
+    return ReadableFrom(*model.container, *at);
+  }
+  // Which tensors belong to a weight is known only when all were looked at.
+  Q4_ASSIGN_OR_RETURN(std::vector<ReadableTensor> tensors, TensorsOf(*model.checkpoint));
+  for (ReadableTensor& tensor : tensors) {
+    if (tensor.tensor.name == name) return std::move(tensor);
+  }
+  return std::nullopt;
 }
 
 }  // namespace q4

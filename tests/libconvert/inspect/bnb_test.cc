@@ -10,8 +10,10 @@
 #include "libconvert/inspect/inspect_issues.h"
 #include "libconvert/inspect/text.h"
 #include "libconvert/judge/verify_issues.h"
+#include "libconvert/model/bnb_weights.h"
 #include "libconvert/model/model_issues.h"
 #include "tests/support/catch.h"
+#include "tests/support/cpu_kernels.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -62,7 +64,7 @@ class ExportedModel {
   }
 
   DiffReport Diff(const std::string& left, const std::string& right) const {
-    const auto report = DiffWithCheckpoint(PosixFileSystem(), left, right, {});
+    const auto report = DiffModels(PosixFileSystem(), left, right);
     INFO(MessageOf(report.status()));
     REQUIRE(report.ok());
     return *report;
@@ -85,7 +87,10 @@ TEST_CASE("an exported model holds what its container holds, whichever stands fi
     CHECK(report.equal_tensors == 2);
     CHECK_FALSE(report.files_compared);
   }
-  CHECK(*HoldsBnbWeights(PosixFileSystem(), model.exported(), {}));
+  const auto checkpoint = OpenModel(PosixFileSystem(), model.exported());
+  REQUIRE(checkpoint.ok());
+  CHECK(checkpoint->container == nullptr);
+  CHECK(*HoldsBnbWeights(*checkpoint->checkpoint));
 }
 
 TEST_CASE("what was changed in an exported model is found, and by how much") {
@@ -141,7 +146,7 @@ TEST_CASE("a bitsandbytes weight that cannot be decoded is refused by name") {
   const ExportedModel model(true);
   const std::string weight = kWeight;
   const auto refused = [&](const std::function<bool(std::string*, std::string*)>& change) {
-    const auto report = DiffWithCheckpoint(PosixFileSystem(), model.container(), model.Copy(change), {});
+    const auto report = DiffModels(PosixFileSystem(), model.container(), model.Copy(change));
     CHECK(IssueNumberOf(report.status()) == kBnbWeight.number);
     CHECK(MessageOf(report.status()).find(weight) != std::string::npos);
     return MessageOf(report.status());
@@ -164,20 +169,26 @@ TEST_CASE("a bitsandbytes weight that cannot be decoded is refused by name") {
   }
 }
 
-TEST_CASE("decoded values of a checkpoint are those of the container it came from") {
+TEST_CASE("decoded values of a checkpoint are those of the container it came from, with every kernel") {
   const ExportedModel model(GENERATE(false, true));
-  const std::string copy = model.Copy(KeepAll);
+  const auto container = OpenModel(PosixFileSystem(), model.container());
+  const auto copy = OpenModel(PosixFileSystem(), model.Copy(KeepAll));
+  REQUIRE((container.ok() && copy.ok()));
   for (const auto& [tensor, start, count] : std::vector<std::tuple<std::string, std::uint64_t, std::uint64_t>>{
            {kWeight, 0, 70}, {kWeight, 333, 1000}, {kWeight, kWeightElems - 5, 5}, {"model.norm.weight", 3, 7}}) {
-    const auto expected = DumpTensor(PosixFileSystem(), model.container(), {}, tensor, start, count);
-    const auto got = DumpTensor(PosixFileSystem(), copy, {}, tensor, start, count);
+    const auto expected = DumpTensor(*container, tensor, start, count, ScalarKernels());
     REQUIRE(expected.ok());
-    REQUIRE(got.ok());
-    CHECK(DumpText(*got) == DumpText(*expected));
+    for (const KernelTable* kernels : test::AllCpuKernels()) {
+      INFO(kernels->name);
+      for (const OpenedModel* of : {&*container, &*copy}) {
+        const auto got = DumpTensor(*of, tensor, start, count, *kernels);
+        REQUIRE(got.ok());
+        CHECK(DumpText(*got) == DumpText(*expected));
+      }
+    }
   }
-  CHECK(IssueNumberOf(DumpTensor(PosixFileSystem(), copy, {}, "absent", 0, 1).status()) == kNoSuchTensor.number);
-  CHECK(IssueNumberOf(DumpTensor(PosixFileSystem(), copy, {}, kWeight, kWeightElems, 1).status()) ==
-        kBadDumpRange.number);
+  CHECK(IssueNumberOf(DumpTensor(*copy, "absent", 0, 1).status()) == kNoSuchTensor.number);
+  CHECK(IssueNumberOf(DumpTensor(*copy, kWeight, kWeightElems, 1).status()) == kBadDumpRange.number);
 }
 
 }  // namespace q4

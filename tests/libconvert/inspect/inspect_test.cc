@@ -56,6 +56,7 @@ class InspectedModel {
   InspectedModel() { SmallModel().Write(PosixFileSystem(), path()); }
   std::string path() const { return dir_.File("model.q4"); }
   const test::TempDir& dir() const { return dir_; }
+  OpenedModel Open() const { return test::Must(OpenModel(PosixFileSystem(), path())); }
   InspectReport Inspect() const { return test::Must(InspectModel(PosixFileSystem(), path())); }
 
  private:
@@ -161,7 +162,7 @@ TEST_CASE("dumped values are those that dequantizing gives") {
   // Across block and group borders (256 blocks of 64), and to the very end.
   for (const auto& [start, count] :
        {std::pair<std::uint64_t, std::uint64_t>{0, 3}, {16381, 9}, {33299, 1}, {0, 33300}}) {
-    const auto dump = DumpTensor(PosixFileSystem(), fixture.path(), {}, "a.weight", start, count);
+    const auto dump = DumpTensor(fixture.Open(), "a.weight", start, count);
     REQUIRE(dump.ok());
     REQUIRE(dump->size() == count);
     std::uint64_t far = 0;
@@ -173,7 +174,7 @@ TEST_CASE("dumped values are those that dequantizing gives") {
     }
     CHECK(far == 0);
   }
-  const auto steps = DumpTensor(PosixFileSystem(), fixture.path(), {}, "steps", 0, 2);
+  const auto steps = DumpTensor(fixture.Open(), "steps", 0, 2);
   REQUIRE(steps.ok());
   CHECK((*steps)[0].value == "1");
   CHECK((*steps)[1].value == "-1");
@@ -187,10 +188,9 @@ TEST_CASE("a dump outside the tensor is refused") {
                                      {33299, 2},
                                      {~std::uint64_t{0}, 2},
                                      {1, ~std::uint64_t{0}}}) {
-    CHECK(IssueNumberOf(DumpTensor(PosixFileSystem(), fixture.path(), {}, "a.weight", start, count).status()) ==
-          kBadDumpRange.number);
+    CHECK(IssueNumberOf(DumpTensor(fixture.Open(), "a.weight", start, count).status()) == kBadDumpRange.number);
   }
-  CHECK(IssueNumberOf(DumpTensor(PosixFileSystem(), fixture.path(), {}, "c", 0, 1).status()) == kNoSuchTensor.number);
+  CHECK(IssueNumberOf(DumpTensor(fixture.Open(), "c", 0, 1).status()) == kNoSuchTensor.number);
   for (const char* text : {"", "1", "1:", ":1", "-1:2", "1:2x", "a:b", "99999999999999999999:1"}) {
     CHECK_FALSE(ParseDumpRange(text).ok());
   }
@@ -203,7 +203,7 @@ TEST_CASE("two containers are compared by content") {
   const std::string other = fixture.dir().File("other.q4");
   const auto diff = [&](Q4Builder builder) {
     builder.Write(PosixFileSystem(), other);
-    const auto report = DiffContainers(PosixFileSystem(), fixture.path(), other);
+    const auto report = DiffModels(PosixFileSystem(), fixture.path(), other);
     REQUIRE(report.ok());
     return *report;
   };

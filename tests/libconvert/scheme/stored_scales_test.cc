@@ -1,21 +1,11 @@
 #include "libconvert/scheme/stored_scales.h"
 
-#include <cstring>
 #include <vector>
 
 #include "tests/support/catch.h"
+#include "tests/support/cpu_kernels.h"
 
 namespace q4 {
-namespace {
-
-std::vector<const KernelTable*> AllKernels() {
-  std::vector<const KernelTable*> all = SimdKernels();
-  all.insert(all.begin(), &ScalarKernels());
-  return all;
-}
-
-}  // namespace
-
 TEST_CASE("fp32 scales are decoded as they lie") {
   const std::vector<float> scales(600, 0.5f);
   StoredScales stored;
@@ -32,7 +22,7 @@ TEST_CASE("nested scales are code, group scale and offset, from any group on, wi
   for (std::size_t i = 0; i < codes.size(); ++i) codes[i] = static_cast<std::uint8_t>(i * 7);
   const std::vector<float> group_scales = {0.5f, 0.25f, 2.0f};
   const StoredScales stored{true, nullptr, codes.data(), group_scales.data(), 0.125f};
-  for (const KernelTable* kernels : AllKernels()) {
+  for (const KernelTable* kernels : test::AllCpuKernels()) {
     INFO(kernels->name);
     std::vector<float> all, rest(5000);
     const float* decoded = DecodedScales(*kernels, stored, codes.size(), &all);
