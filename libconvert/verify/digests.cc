@@ -10,8 +10,7 @@
 
 namespace q4 {
 absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
-                                const std::string& container, unsigned threads, CancelFlag* cancel,
-                                FindingList* findings) {
+                                const std::string& container, const VerifyContext& context) {
   // What is wrong with a file, or "".
   const auto compare = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
     const SourceFileRecord& record = records[i];
@@ -23,16 +22,18 @@ absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<Sour
       return GotExpected(fmt::format("{} bytes", file.size()), fmt::format("{} bytes", record.size));
     }
     if (!digests || record.digest_kind.empty()) return std::string();
-    Q4_ASSIGN_OR_RETURN(const std::string digest, FileDigest(file, record.digest_kind, cancel, kVerifyInterrupted));
+    Q4_ASSIGN_OR_RETURN(const std::string digest,
+                        FileDigest(file, record.digest_kind, context.cancel, kVerifyInterrupted));
     return digest == record.digest ? "" : record.digest_kind + " " + GotExpected(digest, record.digest);
   };
-  return ParallelInOrder(
-      records.size(), threads, compare, [&](std::uint64_t i, const absl::StatusOr<std::string>& wrong) -> absl::Status {
-        if (!wrong.ok()) return wrong.status();
-        if (wrong->empty()) return absl::OkStatus();
-        findings->Add("", kSourceFileDiffers, container, "source file '" + records[i].name + "'", *wrong);
-        return absl::OkStatus();
-      });
+  return ParallelInOrder(records.size(), context.threads, compare,
+                         [&](std::uint64_t i, const absl::StatusOr<std::string>& wrong) -> absl::Status {
+                           if (!wrong.ok()) return wrong.status();
+                           if (wrong->empty()) return absl::OkStatus();
+                           context.findings->Add("", kSourceFileDiffers, container,
+                                                 "source file '" + records[i].name + "'", *wrong);
+                           return absl::OkStatus();
+                         });
 }
 
 }  // namespace q4

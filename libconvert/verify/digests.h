@@ -1,21 +1,20 @@
-// Whether the source files are those that a container was made from. Internal to libconvert/verify*.cc.
+// Whether the source files are those that a container was made from.
 #pragma once
 
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "formats/source/checkpoint.h"
-#include "libconvert/base/progress.h"
-#include "libconvert/judge/verify_findings.h"
 #include "libconvert/model/provenance_view.h"
+#include "libconvert/verify/context.h"
 
 namespace q4 {
 
 // Compares the source files with the records: their sizes and, with `digests`, their digests, for which whole files are
-// read, 1 MiB at a time, up to `threads` files side by side. `container` is named in the findings, which come in the
-// order of the records. Fails only if a file cannot be read or on `cancel`.
+// read, 1 MiB at a time, as many side by side as the context has threads. `container` is named in the findings, which
+// come in the order of the records. Fails only if a file cannot be read or on cancellation.
 absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
-                                const std::string& container, unsigned threads, CancelFlag* cancel,
-                                FindingList* findings);
+                                const std::string& container, const VerifyContext& context);
 
 }  // namespace q4

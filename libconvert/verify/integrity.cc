@@ -12,11 +12,12 @@
 #include "formats/q4/parts.h"
 #include "formats/q4/q4_issues.h"
 #include "formats/q4/validate.h"
-#include "kernels/kernels.h"
 #include "libconvert/base/chunk_cache.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/scale_spread.h"
+#include "libconvert/model/stored_tensor.h"
+#include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {
 namespace {
@@ -53,8 +54,8 @@ struct ChunkResult {
 // One chunk of one shard.
 class ChunkCheck {
  public:
-  ChunkCheck(const Q4Reader& reader, const ChunkUse& use, ChunkCache* cache)
-      : reader_(reader), use_(use), cache_(*cache) {}
+  ChunkCheck(const KernelTable& kernels, const Q4Reader& reader, const ChunkUse& use, ChunkCache* cache)
+      : kernels_(kernels), reader_(reader), use_(use), cache_(cache) {}
 
   ChunkResult Run(std::uint64_t chunk) {
     ChunkResult result;
@@ -102,21 +103,18 @@ class ChunkCheck {
   // That the scales which these scale codes stand for are finite (Q5.5).
   absl::Status CheckDecodedScales(std::span<const std::uint8_t> codes, ScaleSpread* spread) const {
     const Q4Tensor& tensor = *use_.tensor;
-    const std::uint64_t first_block = use_.first_byte, first_group = first_block / kScaleGroup;
-    // A chunk of scale codes is a whole number of groups, and their second-level scales lie in one chunk.
-    const std::uint64_t scales2_chunk_size = Q4ChunkRawSize(Q4Part::kScales2);
-    const auto scales2 = cache_.Get(
-        reader_, tensor.Part(Q4Part::kScales2)->first_chunk + first_group * sizeof(float) / scales2_chunk_size);
-    if (!scales2.ok()) return absl::OkStatus();  // reported for that chunk
-    std::vector<float> absmax2(GroupCount(codes.size()));
-    std::memcpy(absmax2.data(), (*scales2)->data() + first_group * sizeof(float) % scales2_chunk_size,
-                absmax2.size() * sizeof(float));
-    std::vector<float> scales(codes.size());
-    BestCpuKernels().dequantize_scales(codes.data(), absmax2.data(), codes.size(), tensor.nested_offset, scales.data());
+    const std::uint64_t first_block = use_.first_byte;  // a chunk of scale codes is a whole number of groups
+    const absl::StatusOr<PartBytes> groups = ContainerPartReader(reader_, tensor, cache_)
+                                                 .Read(Q4Part::kScales2, first_block / kScaleGroup * sizeof(float),
+                                                       GroupCount(codes.size()) * sizeof(float));
+    if (!groups.ok()) return absl::OkStatus();  // reported for the chunk that they lie in
+    const StoredScales stored{true, nullptr, codes.data(), groups->floats().data(), tensor.nested_offset};
+    std::vector<float> scales;
+    DecodedScales(kernels_, stored, codes.size(), &scales);
     for (std::uint64_t block = 0; block < scales.size(); ++block) {
       if (std::isfinite(scales[block])) continue;
-      // A second-level scale that is itself not finite is reported for its own chunk.
-      if (!std::isfinite(absmax2[block / kScaleGroup])) return absl::OkStatus();
+      // A group scale that is itself not finite is reported for its own chunk.
+      if (!std::isfinite(groups->floats()[block / kScaleGroup])) return absl::OkStatus();
       return Fail(kQ4ScaleValue, reader_.path(), TensorPlace(tensor.name),
                   fmt::format("scale {} decodes to {}", first_block + block, scales[block]));
     }
@@ -124,41 +122,39 @@ class ChunkCheck {
     return absl::OkStatus();
   }
 
+  const KernelTable& kernels_;
   const Q4Reader& reader_;
   const ChunkUse& use_;
-  ChunkCache& cache_;
+  ChunkCache* cache_;
 };
 
 }  // namespace
 
-absl::Status CheckChunks(const Q4Model& model, unsigned threads, CancelFlag* cancel, const BytesDone& done,
-                         FindingList* findings, VerifyReport* report) {
+absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, const BytesDone& done) {
   ChunkCache cache;
   for (std::size_t shard = 0; shard < model.shards().size(); ++shard) {
     const Q4Reader& reader = *model.shards()[shard];
     const std::vector<ChunkUse> uses = UsesOfChunks(model, shard);
     Q4_RETURN_IF_ERROR(ParallelInOrder(
-        uses.size(), threads,
+        uses.size(), context.threads,
         [&](std::uint64_t chunk) {
-          if (cancel != nullptr && cancel->load()) {
-            return ChunkResult{Fail(kVerifyInterrupted, reader.path(), {}), {}};
-          }
+          if (context.cancelled()) return ChunkResult{Fail(kVerifyInterrupted, reader.path(), {}), {}};
           const ScopedFloatEnvironment environment;
-          return ChunkCheck(reader, uses[chunk], &cache).Run(chunk);
+          return ChunkCheck(*context.kernels, reader, uses[chunk], &cache).Run(chunk);
         },
         [&](std::uint64_t chunk, const ChunkResult& result) -> absl::Status {
           const ChunkUse& use = uses[chunk];
           if (!result.status.ok()) {
             if (!IsDamage(result.status)) return result.status;
-            findings->Add(use.tensor != nullptr ? use.tensor->name : "", result.status);
+            context.findings->Add(use.tensor != nullptr ? use.tensor->name : "", result.status);
           }
-          if (use.tensor != nullptr) AddSpread(result.scales, &report->tensors[use.report].scales);
+          if (use.tensor != nullptr) AddSpread(result.scales, &context.report->tensors[use.report].scales);
           done(reader.index().chunks[chunk].stored_bytes);
           return absl::OkStatus();
         }));
     const absl::Status tail = reader.VerifyTail();
     if (!tail.ok() && !IsDamage(tail)) return tail;
-    if (!tail.ok()) findings->Add("", tail);
+    if (!tail.ok()) context.findings->Add("", tail);
   }
   return absl::OkStatus();
 }

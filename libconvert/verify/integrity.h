@@ -1,4 +1,4 @@
-// The checks that need the container alone. Internal to libconvert/verify*.cc.
+// The checks that need the container alone.
 #pragma once
 
 #include <functional>
@@ -7,8 +7,7 @@
 #include "absl/status/status.h"
 #include "formats/q4/container.h"
 #include "formats/q4/reader.h"
-#include "libconvert/base/progress.h"
-#include "libconvert/judge/verify_findings.h"
+#include "libconvert/verify/context.h"
 
 namespace q4 {
 
@@ -16,10 +15,9 @@ namespace q4 {
 using BytesDone = std::function<void(std::uint64_t bytes)>;
 
 // Every chunk of every shard: digests, padding, that it decompresses, that scales are finite and of the right sign, and
-// the padding nibble of an odd element count (Q3.2). Sets the spread of each tensor's scales in `report`, whose tensors
-// are those of the model in its order. Fails only if a file cannot be read or `cancel` is set.
-absl::Status CheckChunks(const Q4Model& model, unsigned threads, CancelFlag* cancel, const BytesDone& done,
-                         FindingList* findings, VerifyReport* report);
+// the padding nibble of an odd element count (Q3.2). Sets the spread of each tensor's scales in the report. Fails only
+// if a file cannot be read or on cancellation.
+absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, const BytesDone& done);
 
 // What is impossible in the recorded statistics of one tensor, or "" if they may be true: counts against the shape,
 // sums against each other, and the bound of Q8.8 where it holds for every element.

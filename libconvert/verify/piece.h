@@ -1,4 +1,4 @@
-// A run of a tensor's elements as the source has them and as the container does. Internal to libconvert/verify*.cc.
+// A run of a tensor's elements as the source has them and as the container does.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,10 @@
 #include "absl/status/statusor.h"
 #include "formats/q4/reader.h"
 #include "formats/source/checkpoint.h"
+#include "kernels/kernels.h"
 #include "libconvert/base/chunk_cache.h"
+#include "libconvert/model/decoder.h"
+#include "libconvert/model/stored_tensor.h"
 
 namespace q4 {
 
@@ -20,35 +23,38 @@ struct TensorPair {
   std::size_t report = 0;  // index into VerifyReport::tensors
 };
 
-// The scales of consecutive blocks as a reader gets them, and what double-quantized ones are decoded from.
-struct StoredScales {
-  std::vector<float> decoded;
-  std::vector<std::uint8_t> scale_codes;  // nested only
-  std::vector<float> scales2;             // nested only
+// What pieces of any pair are read and worked on with. Thread-safe, as source and cache are.
+struct PieceTools {
+  const KernelTable& kernels;
+  const Checkpoint& source;
+  ChunkCache* cache;
 };
 
-// Thread-safe, as reader, source and cache are.
+// Reads pieces of one pair, from both sides. Thread-safe.
 class PieceReader {
  public:
-  PieceReader(const TensorPair& pair, const Checkpoint& source, ChunkCache* cache)
-      : pair_(pair), source_(source), cache_(*cache) {}
+  PieceReader(const TensorPair& pair, const PieceTools& tools)
+      : pair_(pair),
+        source_(tools.source),
+        parts_(*pair.reader, *pair.stored, tools.cache),
+        decoder_(tools.kernels, *pair.stored, parts_) {}
+  PieceReader(const PieceReader&) = delete;
+  PieceReader& operator=(const PieceReader&) = delete;
 
   // Elements [first, first + count) of the source.
   absl::Status ReadSource(std::uint64_t first, std::uint64_t count, std::vector<std::uint8_t>* bytes) const;
 
-  // The chunk in which byte `begin` of a part lies.
-  absl::StatusOr<ChunkCache::Bytes> ChunkHolding(Q4Part part, std::uint64_t begin) const;
+  // Scales of blocks [first, first + count): finite ones, or an error (exit code 6).
+  absl::StatusOr<BlockScales> ReadScales(std::uint64_t first, std::uint64_t count) const;
 
-  // Scales of blocks [first, first + count), which is finite ones or an error (exit code 6). REQUIRES: the blocks are
-  // whole groups of 256, or end with the tensor, and lie in one chunk of codes.
-  absl::StatusOr<StoredScales> ReadScales(std::uint64_t first, std::uint64_t count) const;
+  // Of a quantized pair.
+  const TensorDecoder& decoder() const { return decoder_; }
 
  private:
-  absl::StatusOr<std::vector<float>> ReadFloats(Q4Part part, std::uint64_t first, std::uint64_t count) const;
-
   const TensorPair& pair_;
   const Checkpoint& source_;
-  ChunkCache& cache_;
+  const ContainerPartReader parts_;
+  const TensorDecoder decoder_;
 };
 
 }  // namespace q4

@@ -1,4 +1,4 @@
-// Which slabs of a tensor are compared when only a part is (q4verify --sample). Internal to libconvert/verify*.cc.
+// Which slabs of a tensor are compared when only a part is (q4verify --sample).
 #pragma once
 
 #include <cstdint>

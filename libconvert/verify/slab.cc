@@ -56,8 +56,12 @@ Difference CompareCodes(std::uint64_t first_elem, std::uint64_t elems, const std
 
 class SlabComparer {
  public:
-  SlabComparer(const TensorPair& pair, const Checkpoint& source, ChunkCache* cache)
-      : reader_(*pair.reader), stored_(*pair.stored), source_tensor_(*pair.source), pieces_(pair, source, cache) {}
+  SlabComparer(const TensorPair& pair, const PieceTools& tools)
+      : kernels_(tools.kernels),
+        reader_(*pair.reader),
+        stored_(*pair.stored),
+        source_tensor_(*pair.source),
+        pieces_(pair, tools) {}
 
   SlabResult Run(std::uint64_t slab) {
     result_.status = !stored_.quantized() ? CompareRaw(slab) : CompareQuantized(slab);
@@ -98,8 +102,8 @@ class SlabComparer {
     std::vector<std::uint8_t> converted;
     if (stored_.dtype != source_tensor_.dtype) {
       converted.resize(got.size());
-      BestCpuKernels().convert(FloatTypeOf(source_tensor_.dtype), source_bytes_.data(), got.size() / item,
-                               FloatTypeOf(stored_.dtype), converted.data());
+      kernels_.convert(FloatTypeOf(source_tensor_.dtype), source_bytes_.data(), got.size() / item,
+                       FloatTypeOf(stored_.dtype), converted.data());
       expected = converted.data();
     }
     Difference difference;
@@ -141,7 +145,7 @@ class SlabComparer {
       if (!EncodeAgain(first_elem, n)) return absl::OkStatus();
       result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
     }
-    Q4_ASSIGN_OR_RETURN(const StoredScales scales, pieces_.ReadScales(first_block, blocks));
+    Q4_ASSIGN_OR_RETURN(const BlockScales scales, pieces_.ReadScales(first_block, blocks));
     if (stored_.encoder == Q4Encoder::kAbsmax) CompareScales(first_block, blocks, scales);
     stored_digest_.Update({codes, PackedBytes(n)});
     stored_digest_.Update({reinterpret_cast<const std::uint8_t*>(scales.decoded.data()), blocks * sizeof(float)});
@@ -149,8 +153,8 @@ class SlabComparer {
     piece.first_elem = first_elem;
     piece.elems = n;
     piece.groups.resize(GroupCount(blocks));
-    BestCpuKernels().error_stats(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), codes,
-                                 scales.decoded.data(), n, stored_.block_size, piece.groups.data(), &piece.stats);
+    kernels_.error_stats(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), codes,
+                         scales.decoded.data(), n, stored_.block_size, piece.groups.data(), &piece.stats);
     return absl::OkStatus();
   }
 
@@ -160,8 +164,8 @@ class SlabComparer {
     expected_codes_.resize(PackedBytes(n));
     expected_scales_.resize(blocks);
     const std::uint64_t nonfinite =
-        BestCpuKernels().quantize(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), n,
-                                  stored_.block_size, expected_codes_.data(), expected_scales_.data());
+        kernels_.quantize(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), n,
+                          stored_.block_size, expected_codes_.data(), expected_scales_.data());
     if (nonfinite != kAllFinite) {
       result_.nonfinite = first_elem + nonfinite;
       return false;
@@ -174,23 +178,25 @@ class SlabComparer {
     return true;
   }
 
-  void CompareScales(std::uint64_t first_block, std::uint64_t blocks, const StoredScales& scales) {
+  void CompareScales(std::uint64_t first_block, std::uint64_t blocks, const BlockScales& scales) {
     if (!stored_.nested) {
       result_.scales.Append(CompareFloats("block", first_block, scales.decoded, expected_scales_.data()));
       return;
     }
     std::vector<std::uint8_t> expected_codes(blocks);
-    std::vector<float> expected_scales2(scales.scales2.size());
-    BestCpuKernels().quantize_scales(expected_scales_.data(), blocks, stored_.nested_offset, expected_codes.data(),
-                                     expected_scales2.data());
-    const std::vector<std::uint8_t>& codes = scales.scale_codes;
+    std::vector<float> expected_groups(scales.group_scales.size());
+    kernels_.quantize_scales(expected_scales_.data(), blocks, stored_.nested_offset, expected_codes.data(),
+                             expected_groups.data());
+    const std::span<const std::uint8_t> codes = scales.scale_codes;
     result_.scale_codes.Append(CompareArrays(codes.data(), expected_codes.data(), blocks, [&](std::uint64_t i) {
       return fmt::format("block {}: {}", first_block + i,
                          GotExpected(std::to_string(codes[i]), std::to_string(expected_codes[i])));
     }));
-    result_.scales2.Append(CompareFloats("group", first_block / kScaleGroup, scales.scales2, expected_scales2.data()));
+    result_.group_scales.Append(
+        CompareFloats("group", first_block / kScaleGroup, scales.group_scales, expected_groups.data()));
   }
 
+  const KernelTable& kernels_;
   const Q4Reader& reader_;
   const Q4Tensor& stored_;
   const TensorInfo& source_tensor_;
@@ -215,9 +221,9 @@ std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab) {
   return std::min(most, tensor.elems - slab * most);
 }
 
-SlabResult CompareSlab(const TensorPair& pair, const Checkpoint& source, std::uint64_t slab, ChunkCache* cache) {
+SlabResult CompareSlab(const TensorPair& pair, const PieceTools& tools, std::uint64_t slab) {
   const ScopedFloatEnvironment environment;
-  return SlabComparer(pair, source, cache).Run(slab);
+  return SlabComparer(pair, tools).Run(slab);
 }
 
 }  // namespace q4

@@ -1,4 +1,4 @@
-// One slab of a tensor, computed again from the source and compared. Internal to libconvert/verify*.cc.
+// One slab of a tensor, computed again from the source and compared.
 #pragma once
 
 #include <cstdint>
@@ -7,9 +7,7 @@
 
 #include "absl/status/status.h"
 #include "formats/q4/reader.h"
-#include "formats/source/checkpoint.h"
 #include "kernels/kernels.h"
-#include "libconvert/base/chunk_cache.h"
 #include "libconvert/verify/piece.h"
 
 namespace q4 {
@@ -38,7 +36,7 @@ struct SlabResult {
   absl::Status status;                        // the source could not be read, or the container is damaged here
   std::uint64_t elems = 0, source_bytes = 0;  // compared
   std::uint64_t nonfinite = kAllFinite;       // element of the tensor
-  Difference data, codes, scales, scale_codes, scales2;
+  Difference data, codes, scales, scale_codes, group_scales;
   std::vector<PieceStats> pieces;  // in element order; empty for an unquantized tensor
   std::vector<double> scale_sums;  // of the source's scales, one per group of 256 (Q7.3)
   // XXH3 of the source's bytes and of the stored ones (data, or codes and decoded scales), to find equal tensors.
@@ -51,10 +49,10 @@ std::uint64_t SlabCount(const Q4Tensor& tensor);
 // Elements of slab `slab`; none in that of an empty tensor.
 std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab);
 
-// Compares slab `slab` of the pair. Codes and scales are those of the absmax encoder; with another
-// encoder only the statistics are computed. A nested tensor's scales are quantized with the recorded offset, so that
-// one pass over the source is enough: the caller compares the offset itself with the sum of all `scale_sums` (Q5.1).
-// Thread-safe. Holds about 12 MiB at a time beside the cache.
-SlabResult CompareSlab(const TensorPair& pair, const Checkpoint& source, std::uint64_t slab, ChunkCache* cache);
+// Compares slab `slab` of the pair. Codes and scales of the absmax encoder are computed again; of another encoder's
+// slab only the statistics are. A nested tensor's scales are quantized with the recorded offset, so that one pass over
+// the source is enough: the caller compares the offset itself with the sum of all `scale_sums` (Q5.1). Thread-safe.
+// Holds about 12 MiB at a time beside the cache.
+SlabResult CompareSlab(const TensorPair& pair, const PieceTools& tools, std::uint64_t slab);
 
 }  // namespace q4

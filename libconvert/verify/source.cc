@@ -16,6 +16,7 @@
 #include "libconvert/base/parallel.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
+#include "libconvert/verify/integrity.h"
 #include "libconvert/verify/slab.h"
 #include "libconvert/verify/tied.h"
 #include "libconvert/verify/worst.h"
@@ -138,7 +139,7 @@ class TensorComparison {
     codes_.Append(slab.codes);
     scales_.Append(slab.scales);
     scale_codes_.Append(slab.scale_codes);
-    scales2_.Append(slab.scales2);
+    group_scales_.Append(slab.group_scales);
     for (const PieceStats& piece : slab.pieces) {
       stats_.AddSlab(piece.first_elem, pair_.stored->block_size, piece.stats, piece.groups);
       worst_.Add(piece, pair_.stored->block_size);
@@ -166,7 +167,7 @@ class TensorComparison {
       }
     }
     ReportDifference(kScaleCodesDiffer, scale_codes_, findings);
-    ReportDifference(kScales2Differ, scales2_, findings);
+    ReportDifference(kScales2Differ, group_scales_, findings);
     report->compared = is_whole_;
     report->compared_elems = elems_;
     if (stored.scheme != Q4Scheme::kRaw) JudgeStats(findings, report);
@@ -205,7 +206,7 @@ class TensorComparison {
   bool damaged_ = false;
   std::uint64_t elems_ = 0;
   std::uint64_t nonfinite_ = kAllFinite;
-  Difference data_, codes_, scales_, scale_codes_, scales2_;
+  Difference data_, codes_, scales_, scale_codes_, group_scales_;
   TensorStatsAccumulator stats_;
   WorstPieces worst_;
   Sum256 scale_sum_;
@@ -282,24 +283,23 @@ std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSam
   return bytes;
 }
 
-absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPair>& pairs, const SlabSample& sample,
-                            bool embeddings_are_tied, const CompareContext& context, FindingList* findings,
-                            VerifyReport* report) {
-  const std::vector<SlabJob> jobs = JobsOf(pairs, sample);
+absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& context, const SlabDone& done) {
+  const std::vector<TensorPair>& pairs = comparison.pairs;
+  const std::vector<SlabJob> jobs = JobsOf(pairs, comparison.sample);
   std::vector<std::optional<TensorDigests>> digests(pairs.size());
   std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;  // by pair
   ChunkCache cache;
+  const PieceTools tools{*context.kernels, comparison.source, &cache};
   std::optional<TensorComparison> current;
   const auto interrupted = [&](const TensorPair& pair) -> absl::Status {
-    if (context.cancel == nullptr || !context.cancel->load()) return absl::OkStatus();
-    return Fail(kVerifyInterrupted, pair.reader->path(), {});
+    return context.cancelled() ? Fail(kVerifyInterrupted, pair.reader->path(), {}) : absl::OkStatus();
   };
   Q4_RETURN_IF_ERROR(ParallelInOrder(
       jobs.size(), context.threads,
       [&](std::uint64_t i) {
         const TensorPair& pair = pairs[jobs[i].pair];
         if (SlabResult result; !(result.status = interrupted(pair)).ok()) return result;
-        return CompareSlab(pair, source, jobs[i].slab, &cache);
+        return CompareSlab(pair, tools, jobs[i].slab);
       },
       [&](std::uint64_t i, const SlabResult& result) -> absl::Status {
         // Damage of the container was found by CheckChunks(); anything else ends the comparison.
@@ -308,33 +308,33 @@ absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPa
         if (!current) current.emplace(pairs[job.pair], job.is_whole);
         current->Add(result);
         if (job.is_last) {
-          VerifyTensor& entry = report->tensors[pairs[job.pair].report];
-          current->Finish(findings, &entry);
+          VerifyTensor& entry = context.report->tensors[pairs[job.pair].report];
+          current->Finish(context.findings, &entry);
           if (entry.compared) {
             digests[job.pair] = current->digests();
             if (!current->worst_pieces().empty()) worst.emplace_back(job.pair, current->worst_pieces());
           }
           current.reset();
         }
-        report->source_bytes += result.source_bytes;
-        context.done(result.source_bytes, job.is_last);
+        context.report->source_bytes += result.source_bytes;
+        done(result.source_bytes, job.is_last);
         return absl::OkStatus();
       }));
-  CheckTied(pairs, digests, embeddings_are_tied, findings);
+  CheckTied(pairs, digests, comparison.embeddings_are_tied, context.findings);
   return ParallelInOrder(
       worst.size(), context.threads,
       [&](std::uint64_t i) -> absl::StatusOr<WorstBlocks> {
         const TensorPair& pair = pairs[worst[i].first];
         Q4_RETURN_IF_ERROR(interrupted(pair));
-        return FindWorstBlocks(pair, source, worst[i].second, &cache);
+        return FindWorstBlocks(pair, tools, worst[i].second);
       },
       [&](std::uint64_t i, absl::StatusOr<WorstBlocks> found) -> absl::Status {
         if (!found.ok()) return found.status();
         const TensorPair& pair = pairs[worst[i].first];
-        report->tensors[pair.report].worst_blocks = std::move(found->blocks);
-        if (!found->broken_bound.empty() && !findings->Failed(pair.stored->name)) {
-          findings->Add(pair.stored->name, kErrorBound, pair.reader->path(), TensorPlace(pair.stored->name),
-                        found->broken_bound);
+        context.report->tensors[pair.report].worst_blocks = std::move(found->blocks);
+        if (!found->broken_bound.empty() && !context.findings->Failed(pair.stored->name)) {
+          context.findings->Add(pair.stored->name, kErrorBound, pair.reader->path(), TensorPlace(pair.stored->name),
+                                found->broken_bound);
         }
         return absl::OkStatus();
       });

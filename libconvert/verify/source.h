@@ -1,7 +1,8 @@
-// The checks of a container against the checkpoint it was made from. Internal to libconvert/verify*.cc.
+// The checks of a container against the checkpoint it was made from.
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -9,11 +10,9 @@
 #include "formats/q4/reader.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/base/name_pattern.h"
-#include "libconvert/judge/verify_findings.h"
-#include "libconvert/verify/integrity.h"
+#include "libconvert/verify/context.h"
 #include "libconvert/verify/piece.h"
 #include "libconvert/verify/sample.h"
-#include "libconvert/verify/verify.h"
 
 namespace q4 {
 
@@ -26,21 +25,22 @@ std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& sour
 // Bytes of the source that CompareTensors() compares.
 std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample);
 
-// How the comparison is done, and what it tells as it goes.
-struct CompareContext {
-  unsigned threads = 1;
-  CancelFlag* cancel = nullptr;
-  // Called with the source bytes that were compared since the last call, and whether a tensor ended with them.
-  std::function<void(std::uint64_t bytes, bool ends_tensor)> done;
+// Called with the source bytes that were compared since the last call, and whether a tensor ended with them.
+using SlabDone = std::function<void(std::uint64_t bytes, bool ends_tensor)>;
+
+// What is compared with what.
+struct Comparison {
+  const Checkpoint& source;
+  const std::vector<TensorPair>& pairs;  // in the order of the model's tensors
+  const SlabSample& sample;
+  bool embeddings_are_tied = false;  // as the configuration says
 };
 
 // Reads the sampled slabs of every pair once, front to back, and compares them bit for bit: codes, scales and
-// statistics are computed again from the source. Sets what `report` says of these tensors: what was compared and, of
-// those compared whole, statistics and worst blocks. Equal tensors of the source must be equal (verify_tied.h). Fails
-// only if the source cannot be read or on `cancel`.
-absl::Status CompareTensors(const Checkpoint& source, const std::vector<TensorPair>& pairs, const SlabSample& sample,
-                            bool embeddings_are_tied, const CompareContext& context, FindingList* findings,
-                            VerifyReport* report);
+// statistics are computed again from the source. Sets what the report says of these tensors: what was compared and, of
+// those compared whole, statistics and worst blocks. Equal tensors of the source must be equal (tied.h). Fails only if
+// the source cannot be read or on cancellation.
+absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& context, const SlabDone& done);
 
 // Compares the embedded files with those beside the source.
 absl::Status CompareFiles(FileSystem& fs, const Q4Model& model, const Checkpoint& source, FindingList* findings);

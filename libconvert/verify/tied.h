@@ -1,4 +1,4 @@
-// Tied weights. Internal to libconvert/verify*.cc.
+// Tied weights.
 #pragma once
 
 #include <optional>

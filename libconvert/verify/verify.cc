@@ -16,6 +16,7 @@
 #include "libconvert/model/names.h"
 #include "libconvert/model/provenance_view.h"
 #include "libconvert/model/scale_spread.h"
+#include "libconvert/verify/context.h"
 #include "libconvert/verify/digests.h"
 #include "libconvert/verify/integrity.h"
 #include "libconvert/verify/source.h"
@@ -39,7 +40,8 @@ class Verification {
         model_(model),
         options_(options),
         progress_(progress),
-        threads_(ThreadsWithin(options.max_memory, options.threads)),
+        context_{options.kernels, ThreadsWithin(options.max_memory, options.threads), options.cancel, &findings_,
+                 &report_},
         sample_(model.root(), options.sample_percent) {}
 
   absl::StatusOr<VerifyReport> Run() {
@@ -62,8 +64,7 @@ class Verification {
       progress_state_.total_tensors = pairs_.size();
     }
 
-    Q4_RETURN_IF_ERROR(CheckChunks(
-        model_, threads_, options_.cancel, [this](std::uint64_t bytes) { Advance(bytes); }, &findings_, &report_));
+    Q4_RETURN_IF_ERROR(CheckChunks(model_, context_, [this](std::uint64_t bytes) { Advance(bytes); }));
     CheckRecordedStats();
     findings_.Append(std::move(pair_findings));
     if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, provenance));
@@ -137,15 +138,16 @@ class Verification {
     // Of a comparison in part it would be the larger part, and only the sizes are compared.
     const bool is_whole = options_.sample_percent >= 100 && !options_.only;
     FindingList digest_findings;
+    VerifyContext digest_context = context_;
+    digest_context.findings = &digest_findings;
     std::future<absl::Status> digests = std::async(std::launch::async, [&] {
-      return CompareSourceFiles(source, provenance.sources, /*digests=*/is_whole, model_.path(), threads_,
-                                options_.cancel, &digest_findings);
+      return CompareSourceFiles(source, provenance.sources, /*digests=*/is_whole, model_.path(), digest_context);
     });
-    const CompareContext context{threads_, options_.cancel, [this](std::uint64_t bytes, bool ends_tensor) {
-                                   progress_state_.done_tensors += ends_tensor;
-                                   Advance(bytes);
-                                 }};
-    Q4_RETURN_IF_ERROR(CompareTensors(source, pairs_, sample_, embeddings_are_tied_, context, &findings_, &report_));
+    Q4_RETURN_IF_ERROR(CompareTensors({source, pairs_, sample_, embeddings_are_tied_}, context_,
+                                      [this](std::uint64_t bytes, bool ends_tensor) {
+                                        progress_state_.done_tensors += ends_tensor;
+                                        Advance(bytes);
+                                      }));
     Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
     Q4_RETURN_IF_ERROR(digests.get());
     findings_.Append(std::move(digest_findings));
@@ -179,7 +181,7 @@ class Verification {
   const Q4Model& model_;
   const VerifyOptions& options_;
   const ProgressCallback& progress_;
-  const unsigned threads_;
+  const VerifyContext context_;
   const SlabSample sample_;
   std::vector<TensorPair> pairs_;  // of the container with the source; their order is that of the tensors
   VerifyReport report_;

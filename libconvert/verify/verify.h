@@ -13,6 +13,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
+#include "kernels/kernels.h"
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/base/progress.h"
 #include "libconvert/judge/baseline.h"
@@ -36,6 +37,7 @@ struct VerifyOptions {
   std::optional<double> max_abs_error;  // per tensor and for the model
   std::vector<Gate> gates;
   std::optional<Baseline> baseline;
+  const KernelTable* kernels = &BestCpuKernels();
   CancelFlag* cancel = nullptr;
 };
 

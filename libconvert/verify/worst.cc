@@ -7,8 +7,6 @@
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
-#include "formats/q4/parts.h"
-#include "kernels/kernels.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -41,8 +39,8 @@ constexpr double kRounding = 1 + 1e-5;  // Q8.8
 
 class PieceSearch {
  public:
-  PieceSearch(const TensorPair& pair, const Checkpoint& source, ChunkCache* cache)
-      : stored_(*pair.stored), book_(CodeBookOf(stored_.scheme)), reader_(pair, source, cache) {
+  PieceSearch(const TensorPair& pair, const PieceTools& tools)
+      : kernels_(tools.kernels), stored_(*pair.stored), book_(CodeBookOf(stored_.scheme)), reader_(pair, tools) {
     for (const float value : CodeValues(book_)) sorted_values_.push_back(double{value});
     std::sort(sorted_values_.begin(), sorted_values_.end());
     sorted_values_.erase(std::unique(sorted_values_.begin(), sorted_values_.end()), sorted_values_.end());
@@ -51,15 +49,14 @@ class PieceSearch {
   absl::Status Run(const WorstPiece& piece) {
     Q4_RETURN_IF_ERROR(reader_.ReadSource(piece.first_elem, piece.elems, &bytes_));
     x_.resize(piece.elems);
-    BestCpuKernels().convert(FloatTypeOf(stored_.dtype), bytes_.data(), piece.elems, FloatType::kF32, x_.data());
+    kernels_.convert(FloatTypeOf(stored_.dtype), bytes_.data(), piece.elems, FloatType::kF32, x_.data());
     const std::uint64_t first_block = piece.first_elem / stored_.block_size;
     const std::uint64_t blocks = BlockCount(piece.elems, stored_.block_size);
-    Q4_ASSIGN_OR_RETURN(const StoredScales scales, reader_.ReadScales(first_block, blocks));
-    Q4_ASSIGN_OR_RETURN(const ChunkCache::Bytes chunk, reader_.ChunkHolding(Q4Part::kCodes, piece.first_elem / 2));
-    const std::uint8_t* codes = chunk->data() + piece.first_elem / 2 % Q4ChunkRawSize(Q4Part::kCodes);
+    Q4_ASSIGN_OR_RETURN(const BlockScales scales, reader_.ReadScales(first_block, blocks));
+    Q4_ASSIGN_OR_RETURN(const PartBytes packed, reader_.decoder().ReadCodes(piece.first_elem, piece.elems));
+    const std::uint8_t* const codes = packed.data();
     decoded_.resize(piece.elems);
-    BestCpuKernels().dequantize(book_, codes, scales.decoded.data(), piece.elems, stored_.block_size, FloatType::kF32,
-                                decoded_.data());
+    reader_.decoder().Decode(codes, scales.decoded.data(), piece.elems, FloatType::kF32, decoded_.data());
     const bool check_bounds =
         stored_.encoder == Q4Encoder::kAbsmax && result_.broken_bound.empty() && !AllAreNearest(codes, blocks);
     for (std::uint64_t block = 0; block < blocks; ++block) {
@@ -95,9 +92,9 @@ class PieceSearch {
     std::vector<float> absmax(blocks);
     std::vector<GroupSums> sums(GroupCount(blocks));
     SlabStats stats;
-    BestCpuKernels().absmax(FloatType::kF32, x_.data(), x_.size(), stored_.block_size, absmax.data());
-    BestCpuKernels().error_stats(FloatType::kF32, book_, x_.data(), codes, absmax.data(), x_.size(), stored_.block_size,
-                                 sums.data(), &stats);
+    kernels_.absmax(FloatType::kF32, x_.data(), x_.size(), stored_.block_size, absmax.data());
+    kernels_.error_stats(FloatType::kF32, book_, x_.data(), codes, absmax.data(), x_.size(), stored_.block_size,
+                         sums.data(), &stats);
     return stats.clipped == 0 && stats.max_gap_ratio <= kRounding;
   }
 
@@ -117,8 +114,8 @@ class PieceSearch {
   double BlockSum(const Block& block) const {
     SlabStats stats;
     GroupSums sums;
-    BestCpuKernels().error_stats(FloatType::kF32, book_, block.x.data(), block.codes, &block.scale, block.x.size(),
-                                 stored_.block_size, &sums, &stats);
+    kernels_.error_stats(FloatType::kF32, book_, block.x.data(), block.codes, &block.scale, block.x.size(),
+                         stored_.block_size, &sums, &stats);
     return stats.worst_block_e2;
   }
 
@@ -153,6 +150,7 @@ class PieceSearch {
     }
   }
 
+  const KernelTable& kernels_;
   const Q4Tensor& stored_;
   const CodeBook book_;
   const PieceReader reader_;
@@ -170,10 +168,10 @@ void WorstPieces::Add(const PieceStats& piece, std::uint32_t block_size) {
   if (worst.sum_e2 > 0) AddSorted(worst, IsWorse<WorstPiece>, kWorstBlocks, &pieces_);
 }
 
-absl::StatusOr<WorstBlocks> FindWorstBlocks(const TensorPair& pair, const Checkpoint& source,
-                                            const std::vector<WorstPiece>& pieces, ChunkCache* cache) {
+absl::StatusOr<WorstBlocks> FindWorstBlocks(const TensorPair& pair, const PieceTools& tools,
+                                            const std::vector<WorstPiece>& pieces) {
   const ScopedFloatEnvironment environment;
-  PieceSearch search(pair, source, cache);
+  PieceSearch search(pair, tools);
   for (const WorstPiece& piece : pieces) Q4_RETURN_IF_ERROR(search.Run(piece));
   return search.Take();
 }

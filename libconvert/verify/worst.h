@@ -41,7 +41,7 @@ struct WorstBlocks {
 };
 
 // Reads the pieces again. Thread-safe.
-absl::StatusOr<WorstBlocks> FindWorstBlocks(const TensorPair& pair, const Checkpoint& source,
-                                            const std::vector<WorstPiece>& pieces, ChunkCache* cache);
+absl::StatusOr<WorstBlocks> FindWorstBlocks(const TensorPair& pair, const PieceTools& tools,
+                                            const std::vector<WorstPiece>& pieces);
 
 }  // namespace q4

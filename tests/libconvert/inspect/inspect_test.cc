@@ -98,7 +98,7 @@ TEST_CASE("the summary says what is in a container") {
   CHECK(report.model_type == "test");
   CHECK(report.elems == 33300 + 64 * 65 + 64 + 2);
   CHECK(report.quantized_elems == 33300 + 64 * 65);
-  // Nested NF4: codes, 8-bit scales of 521 blocks, 3 second-level scales. FP4: codes and 33 scales.
+  // Nested NF4: codes, 8-bit scales of 521 blocks, 3 group scales. FP4: codes and 33 scales.
   CHECK(report.quantized_bytes == 16650 + 521 + 3 * 4 + 2080 + 33 * 4);
   CHECK(report.files.size() == 2);
   REQUIRE(report.treatments.size() == 4);

@@ -14,6 +14,7 @@
 #include "libconvert/report/text.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/cpu_kernels.h"
 #include "tests/support/model_pair.h"
 #include "tests/support/must.h"
 #include "tests/support/q4_builder.h"
@@ -82,7 +83,7 @@ void CheckOnlyFinding(const VerifyReport& report, const Issue& issue, const std:
   for (const VerifyTensor& entry : report.tensors) CHECK(entry.passed == (entry.name != tensor));
 }
 
-TEST_CASE("a right container passes, alone and against its source, with any number of threads") {
+TEST_CASE("a right container passes, alone and against its source, with any number of threads and every kernel") {
   const Fixture fixture;
   const VerifyReport alone = fixture.Verify(fixture.Convert(), false);
   CHECK(alone.passed());
@@ -91,11 +92,14 @@ TEST_CASE("a right container passes, alone and against its source, with any numb
   CHECK(alone.model.tensors == 3);
 
   std::string first;
-  for (const unsigned threads : {1u, 2u, 7u}) {
+  std::vector<std::pair<unsigned, const KernelTable*>> runs = {{1, &BestCpuKernels()}, {2, &BestCpuKernels()}};
+  for (const KernelTable* kernels : test::AllCpuKernels()) runs.emplace_back(7, kernels);
+  for (const auto& [threads, kernels] : runs) {
     VerifyOptions options;
     options.threads = threads;
+    options.kernels = kernels;
     const VerifyReport report = fixture.VerifyFile(true, options);
-    INFO(VerifyReportJson(report));
+    INFO(kernels->name << ", " << VerifyReportJson(report));
     CHECK(report.passed());
     CHECK(report.stats_recomputed);
     for (const VerifyTensor& tensor : report.tensors) CHECK(tensor.compared);
@@ -146,7 +150,7 @@ TEST_CASE("each kind of change of meaning is found and named") {
     builder.Find(kNested).entry.has_stats = false;
     CheckOnlyFinding(fixture.Verify(std::move(builder)), kScaleCodesDiffer, kNested, "block 300: got ");
   }
-  SECTION("a second-level scale") {
+  SECTION("a group scale") {
     builder.Find(kNested).Floats(Q4Part::kScales2)[1] *= 1.5f;
     builder.Find(kNested).entry.has_stats = false;
     CheckOnlyFinding(fixture.Verify(std::move(builder)), kScales2Differ, kNested, "group 1: got ");

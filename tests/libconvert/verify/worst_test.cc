@@ -1,6 +1,7 @@
-// The bound that Q8.8 gives each element near the worst blocks. The blocks themselves: verify_report_test.cc.
+// The bound that Q8.8 gives each element near the worst blocks. The blocks themselves: report_test.cc.
 #include "libconvert/verify/worst.h"
 
+#include <algorithm>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -9,7 +10,11 @@
 #include "formats/source/checkpoint.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/cpu_kernels.h"
 #include "tests/support/model_pair.h"
+#include "tests/support/q4_builder.h"
+#include "tests/support/safetensors_builder.h"
+#include "tests/support/temp_dir.h"
 #include "tests/support/weights.h"
 
 namespace q4 {
@@ -44,9 +49,15 @@ class OneTensor {
     REQUIRE(source.ok());
     const TensorPair pair{reader->get(), &(*reader)->index().tensors[0], (*source)->Find("w.weight"), 0};
     ChunkCache cache;
-    const absl::StatusOr<WorstBlocks> found = FindWorstBlocks(pair, **source, {{0, kElems, 0, 1}}, &cache);
-    REQUIRE(found.ok());
-    return found->broken_bound;
+    std::vector<std::string> bounds;
+    for (const KernelTable* kernels : test::AllCpuKernels()) {
+      const PieceTools tools{*kernels, **source, &cache};
+      const absl::StatusOr<WorstBlocks> found = FindWorstBlocks(pair, tools, {{0, kElems, 0, 1}});
+      REQUIRE(found.ok());
+      bounds.push_back(found->broken_bound);
+    }
+    CHECK(std::count(bounds.begin(), bounds.end(), bounds.front()) == static_cast<std::ptrdiff_t>(bounds.size()));
+    return bounds.front();
   }
 
  private:
