@@ -58,7 +58,8 @@ class CheckpointInspection {
     return entry;
   }
 
-  // What is not described well is listed as the tensors that it is; --lint says what is wrong.
+  // A weight without a well-formed description is not joined: each of its tensors is listed by itself, and --lint says
+  // what is wrong with it.
   absl::Status FindWeights() {
     Q4_ASSIGN_OR_RETURN(const std::vector<BnbWeight> weights, FindBnbWeights(checkpoint_));
     for (const BnbWeight& weight : weights) {

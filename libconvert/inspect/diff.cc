@@ -21,8 +21,8 @@
 namespace q4 {
 namespace {
 
-// A run of chunks in one reader: a part of a tensor, or an embedded file.
-struct ChunkRun {
+// Consecutive chunks of one file: a part of a tensor, or an embedded file.
+struct ChunkExtent {
   const Q4Reader* reader;
   std::uint64_t first;
   std::uint64_t count;
@@ -42,7 +42,7 @@ absl::StatusOr<bool> SameChunk(const Q4Reader& left, std::uint64_t left_chunk, c
   return bytes_a == bytes_b;
 }
 
-absl::StatusOr<bool> SameChunks(const ChunkRun& left, const ChunkRun& right) {
+absl::StatusOr<bool> SameChunks(const ChunkExtent& left, const ChunkExtent& right) {
   if (left.count != right.count) return false;
   for (std::uint64_t i = 0; i < left.count; ++i) {
     Q4_ASSIGN_OR_RETURN(const bool same, SameChunk(*left.reader, left.first + i, *right.reader, right.first + i));
@@ -89,8 +89,7 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, const Kernel
     }
     if (a.has_stats) change.nmse_before = Derive(*a.stats).nmse;
     if (b.has_stats) change.nmse_after = Derive(*b.stats).nmse;
-    Q4_ASSIGN_OR_RETURN(change.delta,
-                        CompareDecoded(kernels, ReadableFrom(left, at), ReadableFrom(right, *other)));
+    Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(kernels, ReadableFrom(left, at), ReadableFrom(right, *other)));
     report->changed.push_back(std::move(change));
   }
   for (const Q4Model::Location& at : right.tensors()) {
@@ -100,7 +99,7 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, const Kernel
   return absl::OkStatus();
 }
 
-// What tensors of equal content have in common, as a key to find them by.
+// Equal for tensors of equal content, and for others only by accident: to find candidates for a rename by.
 std::string ContentKey(const Q4Model& model, const Q4Model::Location& at) {
   const Q4Tensor& tensor = model.tensor(at);
   std::string key = StoredAs(tensor);
@@ -140,18 +139,18 @@ absl::Status FindRenames(const Q4Model& left, const Q4Model& right, DiffReport* 
   return absl::OkStatus();
 }
 
-std::map<std::string, ChunkRun> FilesOf(const Q4Model& model) {
-  std::map<std::string, ChunkRun> files;
+std::map<std::string, ChunkExtent> FilesOf(const Q4Model& model) {
+  std::map<std::string, ChunkExtent> files;
   for (const auto& shard : model.shards()) {
     for (const Q4EmbeddedFile& file : shard->index().files) {
-      files.emplace(file.name, ChunkRun{shard.get(), file.first_chunk, file.chunk_count});
+      files.emplace(file.name, ChunkExtent{shard.get(), file.first_chunk, file.chunk_count});
     }
   }
   return files;
 }
 
 absl::Status DiffFiles(const Q4Model& left, const Q4Model& right, DiffReport* report) {
-  const std::map<std::string, ChunkRun> before = FilesOf(left), after = FilesOf(right);
+  const std::map<std::string, ChunkExtent> before = FilesOf(left), after = FilesOf(right);
   for (const auto& [name, chunks] : before) {
     const auto other = after.find(name);
     if (other == after.end()) {

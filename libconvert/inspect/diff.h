@@ -49,7 +49,7 @@ struct DiffOptions {
   const KernelTable* kernels = &BestCpuKernels();
 };
 
-// Compares whatever the two paths are.
+// Compares two models of any kind.
 //
 // Two containers by digests where both sides store a chunk in the same way; only chunks compressed on one side or both
 // are read, and all of each tensor that differs, to say by how much. Two checkpoints, or a container and a checkpoint,

@@ -121,9 +121,9 @@ absl::StatusOr<std::vector<DumpValue>> DumpTensor(const OpenedModel& model, cons
   if (!found) return Fail(kNoSuchTensor, model.path, name);
   const std::uint64_t elems = found->tensor.elems;
   if (count == 0 || count > kMaxDump || !RangeFits(start, count, elems)) {
-    return Fail(kBadDumpRange, model.path, name,
-                GotExpected(fmt::format("{}:{}", start, count),
-                            fmt::format("at most {} of {} elements", kMaxDump, elems)));
+    return Fail(
+        kBadDumpRange, model.path, name,
+        GotExpected(fmt::format("{}:{}", start, count), fmt::format("at most {} of {} elements", kMaxDump, elems)));
   }
   const ScopedFloatEnvironment environment;
   return RangeDecoder(kernels, *found).Decode(start, count);

@@ -92,7 +92,7 @@ enum class InspectScope { kSummary, kTensors };
 absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const OpenedModel& model,
                                            InspectScope scope = InspectScope::kTensors);
 
-// The same, opening it: whatever `path` is.
+// The same of the model that `path` names.
 absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options = {},
                                            InspectScope scope = InspectScope::kTensors);
 

@@ -89,7 +89,7 @@ class Lister {
 
   void Children(const Node& node) {
     for (auto at = node.children.begin(); at != node.children.end();) {
-      // The run of numbers from here on with the same subtree.
+      // As many consecutive numbers from here on as have the same subtree.
       auto end = std::next(at);
       std::uint64_t count = 1;
       Totals totals{at->second->tensors, at->second->elems, at->second->stored_bytes};

@@ -1,6 +1,6 @@
 // The order of things: choose the tensors; give each its place, from the index alone; allocate; cut what is to be read
-// into runs; read them on all threads. For the dequantized forms the tensors come in batches, each of which is read to
-// a scratch block and dequantized from there.
+// into extents; read them on all threads. For the dequantized forms the tensors come in batches, each of which is read
+// to a scratch block and dequantized from there.
 #include "libconvert/load/load.h"
 
 #include <algorithm>
@@ -13,9 +13,9 @@
 #include "formats/base/status.h"
 #include "formats/q4/parts.h"
 #include "libconvert/base/parallel.h"
-#include "libconvert/load/lane.h"
+#include "libconvert/load/extents.h"
 #include "libconvert/load/load_issues.h"
-#include "libconvert/load/runs.h"
+#include "libconvert/load/stager.h"
 #include "libconvert/scheme/dtype_bridge.h"
 
 namespace q4 {
@@ -26,8 +26,8 @@ constexpr std::uint64_t kSegmentAlignment = 4096;
 constexpr std::uint64_t kPartAlignment = 64;
 constexpr std::uint64_t kSlotAlignment = 4096;
 
-// Places in a block, one behind the other. No sum can overflow: an index lists less than 2^22 chunks of at most 8 MiB,
-// and a model has at most 10,000 files.
+// Gives out places in a block, one after the other. No sum can overflow: an index lists less than 2^22 chunks of at
+// most 8 MiB, and a model has at most 10,000 files.
 class BlockLayout {
  public:
   std::uint64_t Take(std::uint64_t bytes, std::uint64_t alignment) {
@@ -93,7 +93,7 @@ class Loader {
         memory_(memory),
         options_(options),
         threads_(options.threads != 0 ? options.threads : std::min(ThreadsOrAllCores(0), kMostDefaultThreads)),
-        lanes_(&memory, options.slots, options.slot_bytes) {}
+        stagers_(&memory, options.slots, options.slot_bytes) {}
 
   absl::StatusOr<LoadedModel> Run() {
     Q4_RETURN_IF_ERROR(CheckOptions(options_));
@@ -177,8 +177,8 @@ class Loader {
     }
     std::vector<std::uint8_t> bytes(words.size() * sizeof(float));
     if (!bytes.empty()) std::memcpy(bytes.data(), words.data(), bytes.size());
-    return lanes_.With(
-        [&](LoadLane& lane) { return lane.Deliver(loaded_.memory->data() + first_offset_word_, bytes); });
+    return stagers_.With(
+        [&](Stager& stager) { return stager.Deliver(loaded_.memory->data() + first_offset_word_, bytes); });
   }
 
   std::uint8_t* PartAt(const TensorPlan& plan, std::size_t part) const {
@@ -193,37 +193,37 @@ class Loader {
       const std::size_t parts = model_.tensor(plan.at).parts().size();
       for (std::size_t p = 0; p < parts; ++p) target.parts[p] = PartAt(plan, p);
     }
-    const std::vector<ChunkRun> runs = CutIntoRuns(model_, targets, options_.slot_bytes);
+    const std::vector<ChunkExtent> extents = CutIntoExtents(model_, targets, options_.slot_bytes);
     const std::uint64_t ahead = (options_.prefetch_bytes + options_.slot_bytes - 1) / options_.slot_bytes;
     const absl::Status status = ParallelInOrder(
-        runs.size(), threads_,
+        extents.size(), threads_,
         [&](std::uint64_t i) -> absl::Status {
-          const ChunkRun& run = runs[i];
-          const Q4Reader& reader = *model_.shards()[run.shard];
+          const ChunkExtent& extent = extents[i];
+          const Q4Reader& reader = *model_.shards()[extent.shard];
           if (options_.cancel != nullptr && options_.cancel->load()) return Fail(kLoadInterrupted, model_.path(), {});
-          if (ahead != 0 && runs.size() - i > ahead) {
-            const ChunkRun& later = runs[i + ahead];
+          if (ahead != 0 && extents.size() - i > ahead) {
+            const ChunkExtent& later = extents[i + ahead];
             model_.shards()[later.shard]->file().Prefetch(later.offset, later.bytes);
           }
-          return lanes_.With(
-              [&](LoadLane& lane) { return ReadRun(reader, run, options_.check, options_.uncached, lane); });
+          return stagers_.With(
+              [&](Stager& stager) { return ReadExtent(reader, extent, options_.check, options_.uncached, stager); });
         },
         [&](std::uint64_t i, const absl::Status& read) {
-          if (read.ok()) Report(runs[i]);
+          if (read.ok()) Report(extents[i]);
           return read;
         });
     Q4_RETURN_IF_ERROR(status);
-    return lanes_.Drain();
+    return stagers_.Drain();
   }
 
-  void Report(const ChunkRun& run) {
-    const Q4Reader& reader = *model_.shards()[run.shard];
-    for (std::uint64_t i = 0; i < run.chunk_count; ++i) {
-      total_.done_bytes += reader.index().chunks[run.first_chunk + i].stored_bytes;
+  void Report(const ChunkExtent& extent) {
+    const Q4Reader& reader = *model_.shards()[extent.shard];
+    for (std::uint64_t i = 0; i < extent.chunk_count; ++i) {
+      total_.done_bytes += reader.index().chunks[extent.first_chunk + i].stored_bytes;
     }
-    total_.done_tensors += run.tensors;
+    total_.done_tensors += extent.tensors;
     if (!options_.progress) return;
-    total_.tensor = reader.TensorOfChunk(run.first_chunk)->name;
+    total_.tensor = reader.TensorOfChunk(extent.first_chunk)->name;
     options_.progress(total_);
   }
 
@@ -292,10 +292,10 @@ class Loader {
   std::uint64_t scratch_bytes_ = 0;
   Progress total_;
 
-  // Copies into the blocks end when the lanes go, which is first.
+  // The stagers come last and so are destroyed first: their copies into the two blocks have ended before these go.
   LoadedModel loaded_;
   std::unique_ptr<MemoryBlock> scratch_;
-  LanePool lanes_;
+  StagerPool stagers_;
 };
 
 }  // namespace

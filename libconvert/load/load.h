@@ -90,8 +90,8 @@ struct LoadedModel {
 // Returns when every tensor is ready. On an error nothing is left allocated.
 //
 // The layout of the memory is that of an uncompressed container (F3.3): segments at multiples of 4096, parts at
-// multiples of 64, so that whatever is stored uncompressed is read and copied in long runs. What is there beside the
-// tensors is unspecified.
+// multiples of 64, so that what is stored uncompressed is read and copied in long extents. Bytes between the tensors
+// are unspecified.
 //
 // Errors, in the order of the files whatever the number of threads: exit code 6 for damage, named by file, tensor, part
 // and chunk; 2 when a file cannot be read; 1 for a name or an option that cannot be; 4 when memory does not

@@ -1,5 +1,5 @@
-// Where loaded tensors come to lie: this process's memory, or a GPU's. The seam between the loader (load.h), which
-// knows files, and devices, of which it knows nothing else.
+// The memory that tensors are loaded into: this process's, or a GPU's. The loader (load.h) knows files and reaches
+// devices through these interfaces only.
 #pragma once
 
 #include <cstdint>
@@ -33,12 +33,13 @@ class MemoryBlock {
   std::uint64_t bytes_;
 };
 
-// One thread's stream of copies out of host memory that the device can reach. Of `slots` equal pieces of that memory
-// one is filled while the others are copied. Used by one thread at a time. Its end waits for the copies under way.
+// Copies from host memory that the device can reach, in the order in which one thread asks for them. That memory is a
+// number of equal slots: one is filled while the others are copied. Used by one thread at a time. Destroying it waits
+// for the copies under way.
 class CopyQueue {
  public:
   virtual ~CopyQueue() = default;
-  // The slots, one behind the other, aligned to 4096.
+  // The slots, one after the other, aligned to 4096.
   virtual std::uint8_t* slots() = 0;
   // Begins to copy `bytes` of a slot, from its byte `skip` on, which stay untouched until Wait(slot) returns.
   virtual absl::Status Copy(unsigned slot, std::uint64_t skip, std::uint64_t bytes, std::uint8_t* to) = 0;
@@ -74,8 +75,8 @@ class LoadMemory {
   virtual absl::Status CopyToHost(const void* from, std::span<std::uint8_t> to) = 0;
 };
 
-// The memory of this process: files are read into their place, and dequantized by the CPU kernels.
-std::unique_ptr<LoadMemory> MakeHostMemory();
+// The memory of this process: files are read into their place, and dequantized by `kernels`.
+std::unique_ptr<LoadMemory> MakeHostMemory(const KernelTable& kernels = BestCpuKernels());
 
 // The memory of a CUDA device. Starts the device if no one did, which takes a moment; nothing is allocated. Error
 // codes: 5 in a build without CUDA, 4 when there is no such device or it does not work; the message has CUDA's text.

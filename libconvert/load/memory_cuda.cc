@@ -1,4 +1,5 @@
-// The CUDA runtime behind the seam. Threads of the loader are not CUDA's, so each call first chooses the device.
+// LoadMemory through the CUDA runtime. The current device belongs to a thread, and the loader's threads come and go, so
+// each call first chooses its device.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -121,7 +122,7 @@ class CudaMemory final : public LoadMemory {
       status = StatusOf(device_, cuda::Dequantize(args, stream.handle()));
       if (!status.ok()) break;
     }
-    // In any case: whoever called will free the memory.
+    // Also after an error: the caller will free memory that jobs already started may be working on.
     status.Update(StatusOf(device_, cuda::Synchronize(stream.handle())));
     return status;
   }

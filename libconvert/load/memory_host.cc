@@ -45,6 +45,8 @@ void DequantizeSlab(const KernelTable& kernels, const SlabOfJob& slab) {
 
 class HostMemory final : public LoadMemory {
  public:
+  explicit HostMemory(const KernelTable& kernels) : kernels_(kernels) {}
+
   std::string name() const override { return "host"; }
   bool host_writable() const override { return true; }
 
@@ -65,12 +67,11 @@ class HostMemory final : public LoadMemory {
     for (const DequantizeJob& job : jobs) {
       for (std::uint64_t first = 0; first < job.elems; first += kSlabElems) slabs.push_back({&job, first});
     }
-    const KernelTable& kernels = BestCpuKernels();
     return ParallelInOrder(
         slabs.size(), threads,
         [&](std::uint64_t slab) {
           const ScopedFloatEnvironment environment;
-          DequantizeSlab(kernels, slabs[slab]);
+          DequantizeSlab(kernels_, slabs[slab]);
           return absl::OkStatus();
         },
         [](std::uint64_t, const absl::Status& status) { return status; });
@@ -80,10 +81,13 @@ class HostMemory final : public LoadMemory {
     if (!to.empty()) std::memcpy(to.data(), from, to.size());
     return absl::OkStatus();
   }
+
+ private:
+  const KernelTable& kernels_;
 };
 
 }  // namespace
 
-std::unique_ptr<LoadMemory> MakeHostMemory() { return std::make_unique<HostMemory>(); }
+std::unique_ptr<LoadMemory> MakeHostMemory(const KernelTable& kernels) { return std::make_unique<HostMemory>(kernels); }
 
 }  // namespace q4

@@ -16,7 +16,7 @@ namespace q4 {
 struct BnbWeight {
   std::string name;
   BnbQuantState state;
-  // The last four may be missing: nullptr. They point into the checkpoint.
+  // They point into the checkpoint. Of these, the last four are nullptr where the checkpoint lacks them.
   const TensorInfo* codes = nullptr;
   const TensorInfo* quant_state = nullptr;
   const TensorInfo* absmax = nullptr;
@@ -24,7 +24,7 @@ struct BnbWeight {
   const TensorInfo* nested_absmax = nullptr;
   const TensorInfo* nested_map = nullptr;
 
-  // Those that are there.
+  // All that the checkpoint has.
   std::vector<const TensorInfo*> tensors() const;
 };
 

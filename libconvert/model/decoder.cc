@@ -15,8 +15,8 @@ absl::StatusOr<BlockScales> TensorDecoder::ReadScales(std::uint64_t first, std::
   const std::uint64_t blocks = skipped + count;
   if (tensor_.nested) {
     Q4_ASSIGN_OR_RETURN(scales.codes_, parts_.Read(Q4Part::kScaleCodes, first - skipped, blocks));
-    Q4_ASSIGN_OR_RETURN(scales.groups_, parts_.Read(Q4Part::kScales2, group * sizeof(float),
-                                                    GroupCount(blocks) * sizeof(float)));
+    Q4_ASSIGN_OR_RETURN(scales.groups_,
+                        parts_.Read(Q4Part::kScales2, group * sizeof(float), GroupCount(blocks) * sizeof(float)));
     stored.scale_codes = scales.codes_.data();
     stored.group_scales = scales.groups_.floats().data();
     stored.offset = tensor_.nested_offset;

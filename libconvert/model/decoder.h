@@ -1,5 +1,5 @@
-// Decodes quantized tensors that are read back, wherever they are stored (numerics Q5.5, Q6): how a stored scale becomes
-// the number that a reader gets, and codes under such scales become values.
+// Decodes quantized tensors that are read back, wherever they are stored (numerics Q5.5, Q6): how a stored scale
+// becomes the number that a reader gets, and codes under such scales become values.
 #pragma once
 
 #include <cstdint>

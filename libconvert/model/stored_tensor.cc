@@ -39,7 +39,8 @@ ReadableTensor PlainTensor(const Checkpoint& checkpoint, const TensorInfo& info)
   plain.tensor.dtype = info.dtype;
   plain.tensor.shape = info.shape;
   plain.tensor.elems = info.elems;
-  plain.parts = std::make_unique<CheckpointPartReader>(checkpoint, CheckpointPartReader::PartTensors{{Q4Part::kData, &info}});
+  plain.parts =
+      std::make_unique<CheckpointPartReader>(checkpoint, CheckpointPartReader::PartTensors{{Q4Part::kData, &info}});
   return plain;
 }
 

@@ -61,8 +61,8 @@ class ContainerPartReader final : public PartReader {
   ChunkCache* cache_;
 };
 
-// Where a tensor lies does not show any more: what it is, and its bytes. Of `tensor`, parts and statistics are those of
-// a container; a tensor of a checkpoint has none.
+// A tensor of a container or of a checkpoint, in one form. Chunks and statistics of `tensor` are those of a container;
+// a tensor of a checkpoint has none.
 struct ReadableTensor {
   Q4Tensor tensor;
   std::unique_ptr<PartReader> parts;

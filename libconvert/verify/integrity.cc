@@ -100,7 +100,7 @@ class ChunkCheck {
     return absl::OkStatus();
   }
 
-  // That the scales which these scale codes stand for are finite (Q5.5).
+  // That these scale codes decode to finite scales (Q5.5).
   absl::Status CheckDecodedScales(std::span<const std::uint8_t> codes, ScaleSpread* spread) const {
     const Q4Tensor& tensor = *use_.tensor;
     const std::uint64_t first_block = use_.first_byte;  // a chunk of scale codes is a whole number of groups

@@ -10,7 +10,8 @@ std::vector<std::uint64_t> SlabSample::SlabsOf(std::string_view tensor, std::uin
     for (std::uint64_t slab = 0; slab < count; ++slab) slabs.push_back(slab);
     return slabs;
   }
-  // XXH3 of root, name and number, as a fraction of its range: the slab's lot. The least lot is drawn in any case.
+  // Each slab's lot is the XXH3 of root, name and number, scaled to [0, 1). Lots below the wanted share are drawn; if
+  // there are none, the smallest.
   std::string key(root_.begin(), root_.end());
   key += tensor;
   const std::size_t number_at = key.size();

@@ -9,8 +9,9 @@
 
 namespace q4 {
 
-// A choice that depends on the artifact, the tensor and the slab, and on nothing else: the same container is sampled
-// alike everywhere, and nobody who made it before its root was known could foresee what is looked at.
+// The choice depends on the container's root, the tensor and the slab alone. So the same container is sampled alike
+// everywhere; and since the root follows from the content, whoever makes a container cannot know while making it which
+// slabs will be compared.
 class SlabSample {
  public:
   // `percent` in (0, 100].

@@ -19,7 +19,7 @@ namespace {
 constexpr std::uint64_t kPieceElems = std::uint64_t{1} << 17;
 constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
 
-// Counts unequal items of two arrays and words the first. `describe(i)` is called for that one.
+// Counts unequal items of two arrays. `describe(i)` puts the first of them into words.
 template <typename T, typename Describe>
 Difference CompareArrays(const T* got, const T* expected, std::uint64_t count, const Describe& describe) {
   Difference difference;

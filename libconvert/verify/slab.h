@@ -39,7 +39,8 @@ struct SlabResult {
   Difference data, codes, scales, scale_codes, group_scales;
   std::vector<PieceStats> pieces;  // in element order; empty for an unquantized tensor
   std::vector<double> scale_sums;  // of the source's scales, one per group of 256 (Q7.3)
-  // XXH3 of the source's bytes and of the stored ones (data, or codes and decoded scales), to find equal tensors.
+  // XXH3 of the source's bytes, and of the stored data or codes and decoded scales: tensors with equal digests are
+  // equal.
   std::uint64_t source_digest = 0, stored_digest = 0;
 };
 

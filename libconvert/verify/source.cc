@@ -24,7 +24,7 @@
 namespace q4 {
 namespace {
 
-// What a tensor is apart from its name: a missing and an extra tensor that agree in this are one that was renamed.
+// A tensor that is missing and one that is extra count as one tensor renamed if they are equal in this.
 using Likeness = std::pair<Shape, DType>;
 
 // Reports tensors that only one side has. `missing` and `extra` are sorted by name.

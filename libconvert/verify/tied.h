@@ -16,11 +16,11 @@ struct TensorDigests {
   std::uint64_t stored = 0;  // of what it decodes to
 };
 
-// Tensors that are equal in the source must be equal here. Two that were treated alike decode alike, or one was
-// tampered with. Two that were treated differently are a fault where the configuration says that embeddings are tied,
-// since a reader then takes one for the other; elsewhere whoever converted the model may have wanted it so. `digests`
-// holds one entry per pair. Tensors that were found wrong before are left out, as are vectors and scalars, which are
-// never tied.
+// Tensors that are equal in the source must be equal in the container. If two of them had the same treatment and decode
+// to different values, one was tampered with. If their treatments differ, that is a fault only where the configuration
+// says that embeddings are tied, because a loader then uses one in place of the other; elsewhere it may be what the
+// user asked for. `digests` has one entry per pair. Left out are tensors with earlier findings, and vectors and
+// scalars, which are never tied.
 void CheckTied(const std::vector<TensorPair>& pairs, const std::vector<std::optional<TensorDigests>>& digests,
                bool embeddings_are_tied, FindingList* findings);
 

@@ -24,7 +24,7 @@
 namespace q4 {
 namespace {
 
-// What CompareSlab() holds for one thread, at most, and what is held beside all threads: cached chunks and the index.
+// The most that CompareSlab() holds for one thread, and what all threads share: cached chunks and the index.
 constexpr std::uint64_t kBytesPerThread = std::uint64_t{32} << 20;
 constexpr std::uint64_t kFixedBytes = std::uint64_t{64} << 20;
 
@@ -120,7 +120,7 @@ class Verification {
     }
   }
 
-  // A subset of nothing would pass whatever the container holds.
+  // Without this a pattern that matches no tensor would pass, as nothing that was compared differed.
   absl::Status CheckSelection(const Checkpoint& source) const {
     if (!options_.only) return absl::OkStatus();
     const auto selects = [this](const auto& tensor) { return options_.only->Matches(tensor.name); };
@@ -134,8 +134,9 @@ class Verification {
   absl::Status CompareWith(const Checkpoint& source, const ProvenanceView& provenance) {
     report_.sample_percent = options_.sample_percent;
     if (options_.only) report_.only = options_.only->text();
-    // A digest of a whole file is sequential work; it runs beside the comparison, which is not, and beside the others.
-    // Of a comparison in part it would be the larger part, and only the sizes are compared.
+    // The digest of a file is computed front to back by one thread, so the files' digests run side by side and beside
+    // the comparison, which uses all threads. When only a part is compared they would cost more than that part: then
+    // sizes alone are compared.
     const bool is_whole = options_.sample_percent >= 100 && !options_.only;
     FindingList digest_findings;
     VerifyContext digest_context = context_;

@@ -29,7 +29,7 @@ std::uint8_t CodeAt(const std::uint8_t* codes, std::uint64_t elem) {
   return codes[elem / 2] >> (elem % 2 == 0 ? 4 : 0) & 15;
 }
 
-// Half the distance of the two code values on either side of u in [-1, 1].
+// Half the distance between the two code values on either side of u in [-1, 1].
 double HalfStep(std::span<const double> values, double u) {
   const auto above = std::lower_bound(values.begin() + 1, values.end() - 1, u);
   return (*above - *(above - 1)) / 2;
@@ -104,7 +104,8 @@ class PieceSearch {
       const double e = ErrorOf(block.x[i], block.decoded[i]);
       sum_e2 += e * e;
     }
-    // Summed in another order than S64, which is asked for only where it can matter.
+    // This sum is cheap but in another order than S64, so it only tells which blocks may be among the worst: with room
+    // for the difference in rounding, those are summed again by BlockSum().
     constexpr double kOrder = 1 + 1e-9;
     const std::vector<WorstBlock>& worst = result_.blocks;
     if (worst.size() < kWorstBlocks || sum_e2 * kOrder >= worst.back().sum_e2) Keep(block, BlockSum(block));

@@ -1,5 +1,4 @@
-// The blocks of a tensor with the largest errors, and the bound of each element near them. Internal to
-// libconvert/verify*.cc.
+// The blocks of a tensor with the largest errors, and whether the elements around them keep within their bound.
 #pragma once
 
 #include <cstdint>
@@ -13,15 +12,15 @@
 
 namespace q4 {
 
-// A run of elements, of which the worst block is known.
+// A range of a tensor's elements, and its worst block.
 struct WorstPiece {
   std::uint64_t first_elem = 0, elems = 0;
   std::uint64_t block = 0;  // of the tensor
   double sum_e2 = 0;        // of that block
 };
 
-// Keeps the kWorstBlocks pieces with the largest worst blocks, ties to the smaller index. The tensor's kWorstBlocks
-// worst blocks all lie in these: whatever lies elsewhere has that many before it.
+// Keeps the kWorstBlocks pieces with the largest worst blocks, ties to the smaller index. They hold the tensor's
+// kWorstBlocks worst blocks: each of these pieces has a block that is worse than any block of the other pieces.
 class WorstPieces {
  public:
   // REQUIRES: pieces come in element order.
@@ -34,9 +33,9 @@ class WorstPieces {
 
 struct WorstBlocks {
   std::vector<WorstBlock> blocks;  // worst first; none without any error
-  // An element of these pieces that lies farther from its code's value than the absmax encoder can leave it, whatever
-  // codes and scales say (Q8.8, with a double-quantized scale the form for that): "element 7: got ..., expected ...".
-  // "" if there is none, or another encoder made the codes.
+  // The first element of these pieces whose error is larger than the absmax encoder can make it (Q8.8, for nested
+  // scales in the form for them): "element 7: got ..., expected ...". "" if there is none, or another encoder chose the
+  // codes.
   std::string broken_bound;
 };
 

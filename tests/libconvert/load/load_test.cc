@@ -10,6 +10,7 @@
 #include "tests/libconvert/load/load_testing.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/cpu_kernels.h"
 #include "tests/support/must.h"
 #include "tests/support/temp_dir.h"
 
@@ -49,13 +50,16 @@ absl::Status MustFail(ModelFiles& files, LoadOptions options = {}) {
   return first;
 }
 
-TEST_CASE("what is loaded is what the reader gives, in every form", "[loader]") {
+TEST_CASE("what is loaded is what the reader gives, in every form and with every kernel", "[loader]") {
   Q4Sample sample = LoaderSample();
   sample.compression.zstd = GENERATE(false, true);
   const auto files = OneFile(sample);
   LoadOptions options;
   options.form = GENERATE(from_range(std::begin(kForms), std::end(kForms)));
-  LoadAndCompare(*files, *MakeHostMemory(), options);
+  for (const KernelTable* kernels : test::AllCpuKernels()) {
+    INFO(kernels->name);
+    LoadAndCompare(*files, *MakeHostMemory(*kernels), options);
+  }
   RingMemory ring;
   LoadAndCompare(*files, ring, options);
   CHECK(ring.live == 0);
@@ -154,7 +158,7 @@ TEST_CASE("a subset costs its own bytes", "[loader]") {
   }
 }
 
-TEST_CASE("what is not compressed is read in long runs", "[loader]") {
+TEST_CASE("what is not compressed is read in long extents", "[loader]") {
   const auto files = OneFile(LoaderSample());
   const auto model = files->Open();
   LoadOptions options;

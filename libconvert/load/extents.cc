@@ -1,5 +1,5 @@
 // Bytes are checked where they were read to, while they are still in the cache, and before they are sent.
-#include "libconvert/load/runs.h"
+#include "libconvert/load/extents.h"
 
 #include <algorithm>
 #include <utility>
@@ -76,68 +76,69 @@ absl::Status CheckScales(const Q4Reader& reader, const ChunkUse& use, std::uint6
 
 // Bytes of the file on their way to `to`, staged and not yet sent.
 absl::StatusOr<std::span<std::uint8_t>> ReadTo(std::uint8_t* to, const Q4Reader& reader, std::uint64_t offset,
-                                               std::uint64_t bytes, bool uncached, LoadLane& lane) {
-  if (uncached && lane.has_slots()) return lane.StageUncached(to, bytes, reader.file(), offset);
-  Q4_ASSIGN_OR_RETURN(const std::span<std::uint8_t> place, lane.Stage(to, bytes));
+                                               std::uint64_t bytes, bool uncached, Stager& stager) {
+  if (uncached && stager.has_slots()) return stager.StageUncached(to, bytes, reader.file(), offset);
+  Q4_ASSIGN_OR_RETURN(const std::span<std::uint8_t> place, stager.Stage(to, bytes));
   Q4_RETURN_IF_ERROR(reader.file().ReadAt(offset, place));
   return place;
 }
 
-absl::Status ReadStoredRun(const Q4Reader& reader, const ChunkRun& run, LoadCheck check, bool uncached,
-                           LoadLane& lane) {
-  Q4_ASSIGN_OR_RETURN(const auto place, ReadTo(run.to, reader, run.offset, run.bytes, uncached, lane));
-  for (std::uint64_t i = 0; i < run.chunk_count && check != LoadCheck::kNone; ++i) {
-    const std::uint64_t chunk = run.first_chunk + i;
+absl::Status ReadStoredExtent(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, bool uncached,
+                              Stager& stager) {
+  Q4_ASSIGN_OR_RETURN(const auto place, ReadTo(extent.to, reader, extent.offset, extent.bytes, uncached, stager));
+  for (std::uint64_t i = 0; i < extent.chunk_count && check != LoadCheck::kNone; ++i) {
+    const std::uint64_t chunk = extent.first_chunk + i;
     const Q4Chunk& entry = reader.index().chunks[chunk];
-    const auto bytes = place.subspan(entry.offset - run.offset, entry.stored_bytes);
+    const auto bytes = place.subspan(entry.offset - extent.offset, entry.stored_bytes);
     const ChunkUse use = UseOf(reader, chunk);
     Q4_RETURN_IF_ERROR(CheckStored(reader, chunk, use, bytes, check));
     Q4_RETURN_IF_ERROR(CheckScales(reader, use, 0, bytes));
   }
-  return lane.Send();
+  return stager.Send();
 }
 
 // A chunk that is larger than a slot. Pieces are sent before the last one was checked; nobody will see them if that
 // fails.
-absl::Status ReadStoredInPieces(const Q4Reader& reader, const ChunkRun& run, LoadCheck check, bool uncached,
-                                LoadLane& lane) {
-  const ChunkUse use = UseOf(reader, run.first_chunk);
+absl::Status ReadStoredInPieces(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, bool uncached,
+                                Stager& stager) {
+  const ChunkUse use = UseOf(reader, extent.first_chunk);
   ChunkDigests digests(check, use.seed);
   absl::Status scales;  // what is wrong with the digest explains what is wrong with the scales
-  for (std::uint64_t done = 0; done < run.bytes;) {
-    const std::uint64_t bytes = std::min(lane.capacity(), run.bytes - done);
-    Q4_ASSIGN_OR_RETURN(const auto place, ReadTo(run.to + done, reader, run.offset + done, bytes, uncached, lane));
+  for (std::uint64_t done = 0; done < extent.bytes;) {
+    const std::uint64_t bytes = std::min(stager.capacity(), extent.bytes - done);
+    Q4_ASSIGN_OR_RETURN(const auto place,
+                        ReadTo(extent.to + done, reader, extent.offset + done, bytes, uncached, stager));
     if (check != LoadCheck::kNone) {
       digests.Add(place);
       scales.Update(CheckScales(reader, use, done, place));
     }
-    Q4_RETURN_IF_ERROR(lane.Send());
+    Q4_RETURN_IF_ERROR(stager.Send());
     done += bytes;
   }
   if (check == LoadCheck::kNone) return absl::OkStatus();
-  Q4_RETURN_IF_ERROR(digests.Compare(reader, run.first_chunk));
+  Q4_RETURN_IF_ERROR(digests.Compare(reader, extent.first_chunk));
   return scales;
 }
 
-absl::Status ReadCompressed(const Q4Reader& reader, const ChunkRun& run, LoadCheck check, LoadLane& lane) {
-  const std::uint64_t chunk = run.first_chunk;
+absl::Status ReadCompressed(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, Stager& stager) {
+  const std::uint64_t chunk = extent.first_chunk;
   const Q4Chunk& entry = reader.index().chunks[chunk];
   const ChunkUse use = UseOf(reader, chunk);
-  const bool fits = entry.raw_bytes <= lane.capacity();
-  const std::span<std::uint8_t> scratch = lane.Scratch(run.bytes + (fits ? 1 : 2) * entry.raw_bytes);
-  const std::span<std::uint8_t> stored = scratch.first(run.bytes);
-  const std::span<std::uint8_t> planes = scratch.subspan(run.bytes, entry.raw_bytes);
-  Q4_RETURN_IF_ERROR(reader.file().ReadAt(run.offset, stored));
+  const bool fits = entry.raw_bytes <= stager.capacity();
+  const std::span<std::uint8_t> scratch = stager.Scratch(extent.bytes + (fits ? 1 : 2) * entry.raw_bytes);
+  const std::span<std::uint8_t> stored = scratch.first(extent.bytes);
+  const std::span<std::uint8_t> planes = scratch.subspan(extent.bytes, entry.raw_bytes);
+  Q4_RETURN_IF_ERROR(reader.file().ReadAt(extent.offset, stored));
   if (check != LoadCheck::kNone) Q4_RETURN_IF_ERROR(CheckStored(reader, chunk, use, stored, check));
 
   std::span<std::uint8_t> raw = scratch.last(entry.raw_bytes);
   if (fits) {
-    Q4_ASSIGN_OR_RETURN(raw, lane.Stage(run.to, entry.raw_bytes));
+    Q4_ASSIGN_OR_RETURN(raw, stager.Stage(extent.to, entry.raw_bytes));
   }
   const absl::Status decoded = DecodeQ4ChunkInto(entry, stored, planes, raw);
   if (!decoded.ok()) return InFile(decoded, reader.path() + ": " + reader.DescribeChunk(chunk));
   if (check != LoadCheck::kNone) Q4_RETURN_IF_ERROR(CheckScales(reader, use, 0, raw));
-  return fits ? lane.Send() : lane.Deliver(run.to, raw);
+  return fits ? stager.Send() : stager.Deliver(extent.to, raw);
 }
 
 // Of two places that need not lie in one block.
@@ -147,10 +148,10 @@ std::uint64_t Distance(const std::uint8_t* from, const std::uint8_t* to) {
 
 }  // namespace
 
-std::vector<ChunkRun> CutIntoRuns(const Q4Model& model, std::span<const TensorTarget> targets,
-                                  std::uint64_t run_bytes) {
-  std::vector<ChunkRun> runs;
-  bool may_grow = false;  // the last run, by stored chunks
+std::vector<ChunkExtent> CutIntoExtents(const Q4Model& model, std::span<const TensorTarget> targets,
+                                        std::uint64_t extent_bytes) {
+  std::vector<ChunkExtent> extents;
+  bool may_grow = false;  // the last extent, by stored chunks
   for (const TensorTarget& target : targets) {
     const Q4Index& index = model.reader(target.at).index();
     const Q4Tensor& tensor = model.tensor(target.at);
@@ -163,29 +164,30 @@ std::vector<ChunkRun> CutIntoRuns(const Q4Model& model, std::span<const TensorTa
         const bool stored = chunk.codec == Q4Codec::kStored;
         std::uint8_t* to = target.parts[p] + i * Q4ChunkRawSize(part.part);
         const std::uint64_t end = chunk.offset + chunk.stored_bytes;
-        if (stored && may_grow && runs.back().shard == target.at.shard &&
-            runs.back().first_chunk + runs.back().chunk_count == number &&
-            Distance(runs.back().to, to) == chunk.offset - runs.back().offset &&
-            end - runs.back().offset <= run_bytes) {
-          ++runs.back().chunk_count;
-          runs.back().bytes = end - runs.back().offset;
+        if (stored && may_grow && extents.back().shard == target.at.shard &&
+            extents.back().first_chunk + extents.back().chunk_count == number &&
+            Distance(extents.back().to, to) == chunk.offset - extents.back().offset &&
+            end - extents.back().offset <= extent_bytes) {
+          ++extents.back().chunk_count;
+          extents.back().bytes = end - extents.back().offset;
         } else {
-          runs.push_back({target.at.shard, number, 1, chunk.offset, chunk.stored_bytes, to, 0});
+          extents.push_back({target.at.shard, number, 1, chunk.offset, chunk.stored_bytes, to, 0});
         }
         may_grow = stored;
       }
     }
-    if (tensor.elems != 0) ++runs.back().tensors;
+    if (tensor.elems != 0) ++extents.back().tensors;
   }
-  return runs;
+  return extents;
 }
 
-absl::Status ReadRun(const Q4Reader& reader, const ChunkRun& run, LoadCheck check, bool uncached, LoadLane& lane) {
-  if (reader.index().chunks[run.first_chunk].codec != Q4Codec::kStored) {
-    return ReadCompressed(reader, run, check, lane);
+absl::Status ReadExtent(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, bool uncached,
+                        Stager& stager) {
+  if (reader.index().chunks[extent.first_chunk].codec != Q4Codec::kStored) {
+    return ReadCompressed(reader, extent, check, stager);
   }
-  return run.bytes <= lane.capacity() ? ReadStoredRun(reader, run, check, uncached, lane)
-                                      : ReadStoredInPieces(reader, run, check, uncached, lane);
+  return extent.bytes <= stager.capacity() ? ReadStoredExtent(reader, extent, check, uncached, stager)
+                                           : ReadStoredInPieces(reader, extent, check, uncached, stager);
 }
 
 }  // namespace q4

@@ -1,4 +1,4 @@
-// One thread's way into a LoadMemory. Internal to libconvert/load*.cc.
+// How a thread of the loader brings bytes into a LoadMemory: by way of slots that the device copies from, or straight.
 #pragma once
 
 #include <cstdint>
@@ -16,11 +16,12 @@
 
 namespace q4 {
 
-// Hands out the slots of a CopyQueue in turn, or, where the host can write the memory, the memory itself. Not
-// thread-safe.
-class LoadLane {
+// Gives the place to write the next bytes to, then sends them on. The place is the next of a CopyQueue's slots, in
+// turn; of memory that the host can write it is the memory itself, and there is nothing to send. Used by one thread at
+// a time.
+class Stager {
  public:
-  static absl::StatusOr<std::unique_ptr<LoadLane>> Create(LoadMemory* memory, unsigned slots, std::uint64_t slot_bytes);
+  static absl::StatusOr<std::unique_ptr<Stager>> Create(LoadMemory* memory, unsigned slots, std::uint64_t slot_bytes);
 
   // Whether the memory is reached through slots.
   bool has_slots() const { return queue_ != nullptr; }
@@ -42,11 +43,12 @@ class LoadLane {
   // Returns when everything sent has arrived.
   absl::Status Drain();
 
-  // Memory for bytes that cannot go straight to a slot, kept from one use to the next. Not cleared.
+  // Memory of the host's own, for bytes that must be worked on before they are staged. The next call reuses it; it is
+  // not cleared.
   std::span<std::uint8_t> Scratch(std::uint64_t bytes);
 
  private:
-  LoadLane() = default;
+  Stager() = default;
 
   // Waits for the next slot.
   absl::Status NextSlot();
@@ -61,35 +63,35 @@ class LoadLane {
   std::vector<std::uint8_t> scratch_;
 };
 
-// Lanes for as many threads as ask for one at the same time; made when they are first needed, since making page-locked
-// memory takes its time and threads can do it side by side. Thread-safe.
-class LanePool {
+// Stagers, one for each thread that asks at the same time. They are made when they are first needed: making page-locked
+// memory is slow, and threads can do it side by side. Thread-safe.
+class StagerPool {
  public:
-  LanePool(LoadMemory* memory, unsigned slots, std::uint64_t slot_bytes)
+  StagerPool(LoadMemory* memory, unsigned slots, std::uint64_t slot_bytes)
       : memory_(memory), slots_(slots), slot_bytes_(slot_bytes) {}
 
-  // Calls use(lane) with a lane that nobody else has meanwhile. Returns its status, or why there is no lane.
+  // Calls use(stager) with a stager that no other call has meanwhile. Returns its status, or why there is no stager.
   template <typename Use>
   absl::Status With(const Use& use) {
-    absl::StatusOr<std::unique_ptr<LoadLane>> lane = Take();
-    if (!lane.ok()) return std::move(lane).status();
-    const absl::Status status = use(**lane);
+    absl::StatusOr<std::unique_ptr<Stager>> stager = Take();
+    if (!stager.ok()) return std::move(stager).status();
+    const absl::Status status = use(**stager);
     const std::lock_guard lock(mutex_);
-    idle_.push_back(*std::move(lane));
+    idle_.push_back(*std::move(stager));
     return status;
   }
 
-  // Returns when everything sent through any lane has arrived. REQUIRES: no lane is in use.
+  // Returns when everything sent through any stager has arrived. REQUIRES: no stager is in use.
   absl::Status Drain();
 
  private:
-  absl::StatusOr<std::unique_ptr<LoadLane>> Take();
+  absl::StatusOr<std::unique_ptr<Stager>> Take();
 
   LoadMemory* memory_;
   unsigned slots_;
   std::uint64_t slot_bytes_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<LoadLane>> idle_;
+  std::vector<std::unique_ptr<Stager>> idle_;
 };
 
 }  // namespace q4

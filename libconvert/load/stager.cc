@@ -1,4 +1,4 @@
-#include "libconvert/load/lane.h"
+#include "libconvert/load/stager.h"
 
 #include <algorithm>
 #include <cstring>
@@ -7,18 +7,17 @@
 
 namespace q4 {
 
-absl::StatusOr<std::unique_ptr<LoadLane>> LoadLane::Create(LoadMemory* memory, unsigned slots,
-                                                           std::uint64_t slot_bytes) {
-  std::unique_ptr<LoadLane> lane(new LoadLane);
-  if (memory->host_writable()) return lane;
-  lane->slots_ = slots;
-  lane->capacity_ = slot_bytes;
-  lane->stride_ = slot_bytes + 2 * kUncachedAlignment;
-  Q4_ASSIGN_OR_RETURN(lane->queue_, memory->NewQueue(slots, lane->stride_));
-  return lane;
+absl::StatusOr<std::unique_ptr<Stager>> Stager::Create(LoadMemory* memory, unsigned slots, std::uint64_t slot_bytes) {
+  std::unique_ptr<Stager> stager(new Stager);
+  if (memory->host_writable()) return stager;
+  stager->slots_ = slots;
+  stager->capacity_ = slot_bytes;
+  stager->stride_ = slot_bytes + 2 * kUncachedAlignment;
+  Q4_ASSIGN_OR_RETURN(stager->queue_, memory->NewQueue(slots, stager->stride_));
+  return stager;
 }
 
-absl::StatusOr<std::span<std::uint8_t>> LoadLane::Stage(std::uint8_t* to, std::uint64_t bytes) {
+absl::StatusOr<std::span<std::uint8_t>> Stager::Stage(std::uint8_t* to, std::uint64_t bytes) {
   staged_to_ = to;
   staged_bytes_ = bytes;
   skip_ = 0;
@@ -27,8 +26,8 @@ absl::StatusOr<std::span<std::uint8_t>> LoadLane::Stage(std::uint8_t* to, std::u
   return std::span(queue_->slots() + slot_ * stride_, bytes);
 }
 
-absl::StatusOr<std::span<std::uint8_t>> LoadLane::StageUncached(std::uint8_t* to, std::uint64_t bytes,
-                                                                const RandomAccessFile& file, std::uint64_t offset) {
+absl::StatusOr<std::span<std::uint8_t>> Stager::StageUncached(std::uint8_t* to, std::uint64_t bytes,
+                                                              const RandomAccessFile& file, std::uint64_t offset) {
   staged_to_ = to;
   staged_bytes_ = bytes;
   skip_ = offset % kUncachedAlignment;
@@ -39,16 +38,16 @@ absl::StatusOr<std::span<std::uint8_t>> LoadLane::StageUncached(std::uint8_t* to
   return std::span(slot + skip_, bytes);
 }
 
-absl::Status LoadLane::NextSlot() {
+absl::Status Stager::NextSlot() {
   slot_ = (slot_ + 1) % slots_;
   return queue_->Wait(slot_);
 }
 
-absl::Status LoadLane::Send() {
+absl::Status Stager::Send() {
   return queue_ == nullptr ? absl::OkStatus() : queue_->Copy(slot_, skip_, staged_bytes_, staged_to_);
 }
 
-absl::Status LoadLane::Deliver(std::uint8_t* to, std::span<const std::uint8_t> bytes) {
+absl::Status Stager::Deliver(std::uint8_t* to, std::span<const std::uint8_t> bytes) {
   while (!bytes.empty()) {
     const auto piece = bytes.first(static_cast<std::size_t>(std::min<std::uint64_t>(capacity_, bytes.size())));
     Q4_ASSIGN_OR_RETURN(const std::span<std::uint8_t> place, Stage(to, piece.size()));
@@ -60,30 +59,30 @@ absl::Status LoadLane::Deliver(std::uint8_t* to, std::span<const std::uint8_t> b
   return absl::OkStatus();
 }
 
-absl::Status LoadLane::Drain() {
+absl::Status Stager::Drain() {
   for (unsigned slot = 0; slot < slots_; ++slot) Q4_RETURN_IF_ERROR(queue_->Wait(slot));
   return absl::OkStatus();
 }
 
-std::span<std::uint8_t> LoadLane::Scratch(std::uint64_t bytes) {
+std::span<std::uint8_t> Stager::Scratch(std::uint64_t bytes) {
   if (scratch_.size() < bytes) scratch_.resize(bytes);
   return std::span(scratch_).first(bytes);
 }
 
-absl::StatusOr<std::unique_ptr<LoadLane>> LanePool::Take() {
+absl::StatusOr<std::unique_ptr<Stager>> StagerPool::Take() {
   {
     const std::lock_guard lock(mutex_);
     if (!idle_.empty()) {
-      std::unique_ptr<LoadLane> lane = std::move(idle_.back());
+      std::unique_ptr<Stager> stager = std::move(idle_.back());
       idle_.pop_back();
-      return lane;
+      return stager;
     }
   }
-  return LoadLane::Create(memory_, slots_, slot_bytes_);
+  return Stager::Create(memory_, slots_, slot_bytes_);
 }
 
-absl::Status LanePool::Drain() {
-  for (const auto& lane : idle_) Q4_RETURN_IF_ERROR(lane->Drain());
+absl::Status StagerPool::Drain() {
+  for (const auto& stager : idle_) Q4_RETURN_IF_ERROR(stager->Drain());
   return absl::OkStatus();
 }
 
