@@ -11,6 +11,7 @@
 #include "formats/base/status.h"
 #include "formats/q4/parts.h"
 #include "formats/q4/validate.h"
+#include "libconvert/model/decoder.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -40,32 +41,16 @@ std::uint64_t CountInfinite(DType dtype, std::span<const std::uint8_t> bytes) {
   return count;
 }
 
-// Items [first, first + count) of a part of 1- or 4-byte items. A code chunk covers a power of two of blocks, at most
-// as many as any chunk of scales has, so what belongs to it lies in one chunk.
-template <typename T>
-absl::StatusOr<std::vector<T>> ReadItems(const ExportSource& source, Q4Part part, std::uint64_t first,
-                                         std::uint64_t count, ChunkCache* cache) {
-  const std::uint64_t begin = first * sizeof(T);
-  const std::uint64_t chunk_size = Q4ChunkRawSize(part);
-  Q4_ASSIGN_OR_RETURN(const ChunkCache::Bytes chunk,
-                      cache->Get(*source.reader, source.tensor->Part(part)->first_chunk + begin / chunk_size));
-  std::vector<T> items(count);
-  std::memcpy(items.data(), chunk->data() + begin % chunk_size, count * sizeof(T));
-  const std::span bytes(reinterpret_cast<const std::uint8_t*>(items.data()), count * sizeof(T));
-  Q4_RETURN_IF_ERROR(ValidateQ4Scales(*source.tensor, part, bytes, first, source.reader->path()));
-  return items;
-}
-
-// The decoded scales of `blocks` blocks from `first`, which is a multiple of 256.
-absl::StatusOr<std::vector<float>> ReadScales(const ExportSource& source, std::uint64_t first, std::uint64_t blocks,
-                                              const KernelTable& kernels, ChunkCache* cache) {
-  const Q4Tensor& tensor = *source.tensor;
-  if (!tensor.nested) return ReadItems<float>(source, Q4Part::kScales, first, blocks, cache);
-  Q4_ASSIGN_OR_RETURN(const auto codes, ReadItems<std::uint8_t>(source, Q4Part::kScaleCodes, first, blocks, cache));
-  Q4_ASSIGN_OR_RETURN(const auto scales2,
-                      ReadItems<float>(source, Q4Part::kScales2, first / kScaleGroup, GroupCount(blocks), cache));
-  std::vector<float> scales(blocks);
-  kernels.dequantize_scales(codes.data(), scales2.data(), blocks, tensor.nested_offset, scales.data());
+// Scales of blocks [first, first + count), which is whole groups or ends with the tensor. What is stored of them is
+// checked as F3.6 asks.
+absl::StatusOr<BlockScales> ReadScales(const ExportSource& source, const TensorDecoder& decoder, std::uint64_t first,
+                                       std::uint64_t count) {
+  Q4_ASSIGN_OR_RETURN(BlockScales scales, decoder.ReadScales(first, count));
+  const bool nested = source.tensor->nested;
+  const std::span<const float> stored = nested ? scales.group_scales : scales.decoded;
+  Q4_RETURN_IF_ERROR(ValidateQ4Scales(*source.tensor, nested ? Q4Part::kScales2 : Q4Part::kScales,
+                                      {reinterpret_cast<const std::uint8_t*>(stored.data()), stored.size_bytes()},
+                                      nested ? first / kScaleGroup : first, source.reader->path()));
   return scales;
 }
 
@@ -75,12 +60,13 @@ absl::StatusOr<PieceBytes> Decode(const ExportSource& source, DType dtype, std::
   const std::uint64_t first = chunk * kQ4ChunkElems;
   const std::uint64_t elems = std::min(kQ4ChunkElems, tensor.elems - first);
   Q4_ASSIGN_OR_RETURN(const auto codes, source.reader->ReadChunk(tensor.Part(Q4Part::kCodes)->first_chunk + chunk));
-  Q4_ASSIGN_OR_RETURN(const auto scales, ReadScales(source, first / tensor.block_size,
-                                                    BlockCount(elems, tensor.block_size), kernels, cache));
+  const ContainerPartReader parts(*source.reader, tensor, cache);
+  const TensorDecoder decoder(kernels, tensor, parts);
+  Q4_ASSIGN_OR_RETURN(const BlockScales scales,
+                      ReadScales(source, decoder, first / tensor.block_size, BlockCount(elems, tensor.block_size)));
   PieceBytes piece;
   piece.bytes.resize(elems * ItemSize(dtype));
-  kernels.dequantize(CodeBookOf(tensor.scheme), codes.data(), scales.data(), elems, tensor.block_size,
-                     FloatTypeOf(dtype), piece.bytes.data());
+  decoder.Decode(codes.data(), scales.decoded.data(), elems, FloatTypeOf(dtype), piece.bytes.data());
   piece.overflowed = CountInfinite(dtype, piece.bytes);
   return piece;
 }

@@ -18,6 +18,7 @@
 #include "libconvert/model/stats_json.h"
 #include "libconvert/scheme/scheme.h"
 #include "libconvert/scheme/slab.h"
+#include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {
 namespace {
@@ -45,13 +46,13 @@ std::vector<float> Floats(const std::vector<std::uint8_t>& bytes) {
   return floats;
 }
 
-absl::Status LintContainerTensor(const Q4Reader& reader, const Q4Tensor& tensor, std::uint64_t* bytes_read,
-                                 LintFindings* findings) {
+absl::Status LintContainerTensor(const KernelTable& kernels, const Q4Reader& reader, const Q4Tensor& tensor,
+                                 std::uint64_t* bytes_read, LintFindings* findings) {
   if (!tensor.quantized()) {
     if (!IsQuantizable(tensor.dtype)) return absl::OkStatus();
     Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> data, ReadFirstChunk(reader, tensor, Q4Part::kData, bytes_read));
     data.resize(std::min<std::size_t>(data.size(), kLintValueBytes));
-    LintPlainValues(tensor.name, tensor.dtype, data, findings);
+    LintPlainValues(kernels, tensor.name, tensor.dtype, data, findings);
     return absl::OkStatus();
   }
   LintCodes weight;
@@ -60,11 +61,11 @@ absl::Status LintContainerTensor(const Q4Reader& reader, const Q4Tensor& tensor,
   std::vector<float> scales;
   if (tensor.nested) {
     Q4_ASSIGN_OR_RETURN(const auto codes, ReadFirstChunk(reader, tensor, Q4Part::kScaleCodes, bytes_read));
-    Q4_ASSIGN_OR_RETURN(const auto scales2, ReadFirstChunk(reader, tensor, Q4Part::kScales2, bytes_read));
-    LintScaleValues(tensor.name, "scale of scales", Floats(scales2), true, findings);
-    scales.resize(codes.size());
-    BestCpuKernels().dequantize_scales(codes.data(), Floats(scales2).data(), codes.size(), tensor.nested_offset,
-                                       scales.data());
+    Q4_ASSIGN_OR_RETURN(const auto bytes, ReadFirstChunk(reader, tensor, Q4Part::kScales2, bytes_read));
+    const std::vector<float> group_scales = Floats(bytes);
+    LintScaleValues(tensor.name, "scale of scales", group_scales, true, findings);
+    DecodedScales(kernels, {true, nullptr, codes.data(), group_scales.data(), tensor.nested_offset}, codes.size(),
+                  &scales);
   } else {
     Q4_ASSIGN_OR_RETURN(const auto bytes, ReadFirstChunk(reader, tensor, Q4Part::kScales, bytes_read));
     scales = Floats(bytes);
@@ -79,7 +80,8 @@ absl::Status LintContainerTensor(const Q4Reader& reader, const Q4Tensor& tensor,
   return absl::OkStatus();
 }
 
-absl::Status LintContainer(FileSystem& fs, const std::string& path, LintFindings* findings, LintReport* report) {
+absl::Status LintContainer(FileSystem& fs, const std::string& path, const LintOptions& options, LintFindings* findings,
+                           LintReport* report) {
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
   report->format = "q4";
   std::vector<LintWeight> weights;
@@ -88,7 +90,7 @@ absl::Status LintContainer(FileSystem& fs, const std::string& path, LintFindings
     weights.push_back({tensor, tensor.name, tensor.shape, tensor.dtype});
     ++report->tensors;
     report->quantized += tensor.quantized();
-    Q4_RETURN_IF_ERROR(LintContainerTensor(model->reader(at), tensor, &report->bytes_read, findings));
+    Q4_RETURN_IF_ERROR(LintContainerTensor(*options.kernels, model->reader(at), tensor, &report->bytes_read, findings));
   }
   const Q4Index& first = model->shards().front()->index();
   if (model->shards().size() != first.shard_count) return absl::OkStatus();  // not the whole model
@@ -104,7 +106,7 @@ absl::Status LintCheckpoint(FileSystem& fs, const std::string& path, const LintO
                             LintReport* report) {
   const SymbolicLinks links = options.follow_symlinks ? SymbolicLinks::kFollow : SymbolicLinks::kRefuse;
   Q4_ASSIGN_OR_RETURN(LintFiles files, LintFiles::Open(fs, path, links, findings));
-  Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights, LintCheckpointWeights(&files, findings));
+  Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights, LintCheckpointWeights(*options.kernels, &files, findings));
   report->tensors = weights.size();
   for (const LintWeight& weight : weights) report->quantized += weight.quantized();
   report->format = report->quantized != 0 ? "bitsandbytes" : "safetensors";
@@ -128,7 +130,7 @@ absl::StatusOr<LintReport> LintModel(FileSystem& fs, const std::string& path, co
   report.path = path;
   LintFindings findings;
   Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
-  Q4_RETURN_IF_ERROR(is_container ? LintContainer(fs, path, &findings, &report)
+  Q4_RETURN_IF_ERROR(is_container ? LintContainer(fs, path, options, &findings, &report)
                                   : LintCheckpoint(fs, path, options, &findings, &report));
   findings.MoveTo(&report);
   return report;

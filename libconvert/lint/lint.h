@@ -17,6 +17,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/base/status.h"
+#include "kernels/kernels.h"
 #include "libconvert/base/text_style.h"
 
 namespace q4 {
@@ -57,6 +58,7 @@ struct LintReport {
 
 struct LintOptions {
   bool follow_symlinks = false;  // as OpenOptions::follow_symlinks
+  const KernelTable* kernels = &BestCpuKernels();
 };
 
 absl::StatusOr<LintReport> LintModel(FileSystem& fs, const std::string& path, const LintOptions& options = {});

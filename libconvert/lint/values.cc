@@ -145,12 +145,13 @@ void LintScaleValues(std::string_view name, std::string_view what, std::span<con
   if (sign && negative.count != 0) findings->Add(kLintScaleNegative, name, negative.Text(scales.size(), unit));
 }
 
-void LintPlainValues(std::string_view name, DType dtype, std::span<const std::uint8_t> bytes, LintFindings* findings) {
+void LintPlainValues(const KernelTable& kernels, std::string_view name, DType dtype,
+                     std::span<const std::uint8_t> bytes, LintFindings* findings) {
   if (!IsQuantizable(dtype)) return;
   const std::size_t size = ItemSize(dtype);
   const std::size_t count = bytes.size() / size;
   std::vector<float> values(count);
-  BestCpuKernels().convert(FloatTypeOf(dtype), bytes.data(), count, FloatType::kF32, values.data());
+  kernels.convert(FloatTypeOf(dtype), bytes.data(), count, FloatType::kF32, values.data());
   PlaceTally bad;
   for (std::size_t i = 0; i < count; ++i) {
     if (!std::isfinite(values[i])) bad.Add(i);

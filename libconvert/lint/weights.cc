@@ -12,6 +12,7 @@
 #include "formats/exchange/bnb.h"
 #include "libconvert/model/bnb_quant_state.h"
 #include "libconvert/scheme/scheme.h"
+#include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {
 namespace {
@@ -150,7 +151,8 @@ constexpr PartnerRule kPartnerRules[] = {
 
 class WeightLint {
  public:
-  WeightLint(LintFiles* files, LintFindings* findings) : files_(*files), findings_(*findings) {}
+  WeightLint(const KernelTable& kernels, LintFiles* files, LintFindings* findings)
+      : kernels_(kernels), files_(*files), findings_(*findings) {}
 
   absl::StatusOr<std::vector<LintWeight>> Run() {
     Collect();
@@ -201,7 +203,7 @@ class WeightLint {
     weights_.push_back({{}, tensor.name, tensor.shape, tensor.dtype});
     if (!IsQuantizable(tensor.dtype)) return absl::OkStatus();
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, files_.ReadStart(tensor, kLintValueBytes));
-    LintPlainValues(tensor.name, tensor.dtype, bytes, &findings_);
+    LintPlainValues(kernels_, tensor.name, tensor.dtype, bytes, &findings_);
     return absl::OkStatus();
   }
 
@@ -335,15 +337,16 @@ class WeightLint {
   absl::StatusOr<std::vector<float>> DecodeNested(const std::string& name, const Parts& parts,
                                                   const BnbQuantState& state) {
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes, files_.ReadStart(*parts.absmax, kLintScaleBytes));
-    Q4_ASSIGN_OR_RETURN(const std::vector<float> scales2, ReadFloats(*parts.nested_absmax));
-    LintScaleValues(name, "nested_absmax", scales2, true, &findings_);
+    Q4_ASSIGN_OR_RETURN(const std::vector<float> group_scales, ReadFloats(*parts.nested_absmax));
+    LintScaleValues(name, "nested_absmax", group_scales, true, &findings_);
     const float offset = static_cast<float>(state.nested_offset);
     LintScaleValues(name, "nested_offset", {&offset, 1}, false, &findings_);
-    std::vector<float> scales(codes.size());
-    BestCpuKernels().dequantize_scales(codes.data(), scales2.data(), codes.size(), offset, scales.data());
+    std::vector<float> scales;
+    DecodedScales(kernels_, {true, nullptr, codes.data(), group_scales.data(), offset}, codes.size(), &scales);
     return scales;
   }
 
+  const KernelTable& kernels_;
   LintFiles& files_;
   LintFindings& findings_;
   std::map<std::string, Parts> by_name_;
@@ -352,8 +355,9 @@ class WeightLint {
 
 }  // namespace
 
-absl::StatusOr<std::vector<LintWeight>> LintCheckpointWeights(LintFiles* files, LintFindings* findings) {
-  return WeightLint(files, findings).Run();
+absl::StatusOr<std::vector<LintWeight>> LintCheckpointWeights(const KernelTable& kernels, LintFiles* files,
+                                                              LintFindings* findings) {
+  return WeightLint(kernels, files, findings).Run();
 }
 
 }  // namespace q4

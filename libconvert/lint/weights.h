@@ -37,9 +37,11 @@ void LintScaleValues(std::string_view name, std::string_view what, std::span<con
                      LintFindings* findings);
 
 // NaN and infinity among the elements of an F32, F16 or BF16 tensor; whole elements of `bytes`.
-void LintPlainValues(std::string_view name, DType dtype, std::span<const std::uint8_t> bytes, LintFindings* findings);
+void LintPlainValues(const KernelTable& kernels, std::string_view name, DType dtype,
+                     std::span<const std::uint8_t> bytes, LintFindings* findings);
 
 // All rules on the tensors of a safetensors checkpoint. Returns its weights, bytewise sorted by name.
-absl::StatusOr<std::vector<LintWeight>> LintCheckpointWeights(LintFiles* files, LintFindings* findings);
+absl::StatusOr<std::vector<LintWeight>> LintCheckpointWeights(const KernelTable& kernels, LintFiles* files,
+                                                              LintFindings* findings);
 
 }  // namespace q4

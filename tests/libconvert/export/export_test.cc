@@ -23,6 +23,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
+#include "tests/support/cpu_kernels.h"
 #include "tests/support/must.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -459,7 +460,7 @@ std::vector<std::uint8_t> Decoded(const Checkpoint& bnb, const std::string& weig
   return out;
 }
 
-TEST_CASE("a dequantized checkpoint holds the decoded values, in any dtype, as directory or file") {
+TEST_CASE("a dequantized checkpoint holds the decoded values, in any dtype, as directory or file, by every kernel") {
   const TempDir temp;
   Convert(WriteModel(temp, "model", kLlama, OneLinear()), Plain(), temp.File("a.q4"));
   Export(temp.File("a.q4"), temp.File("bnb"));
@@ -490,8 +491,12 @@ TEST_CASE("a dequantized checkpoint holds the decoded values, in any dtype, as d
            : c.result == DType::kF16 ? "float16"
                                      : "bfloat16"));
 
-  Export(temp.File("a.q4"), temp.File("out.safetensors"), options);
-  CHECK(ReadBytes(temp.File("out.safetensors")) == ReadBytes(temp.File("out/model.safetensors")));
+  for (const KernelTable* kernels : test::AllCpuKernels()) {
+    options.kernels = kernels;
+    const std::string file = temp.File(std::string(kernels->name) + ".safetensors");
+    Export(temp.File("a.q4"), file, options);
+    CHECK(ReadBytes(file) == ReadBytes(temp.File("out/model.safetensors")));
+  }
 }
 
 TEST_CASE("elements that become infinite are counted") {

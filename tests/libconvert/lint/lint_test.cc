@@ -14,6 +14,7 @@
 #include "libconvert/lint/codes.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/cpu_kernels.h"
 #include "tests/support/encode.h"
 #include "tests/support/must.h"
 #include "tests/support/q4_builder.h"
@@ -160,7 +161,8 @@ const std::string& Page() {
   return page;
 }
 
-// Checks as well that the page tells of each finding's rule what the report tells.
+// Checks as well that the page tells of each finding's rule what the report tells, and that the report does not depend
+// on the kernels.
 LintReport Lint(const std::string& path) {
   const LintReport report = test::Must(LintModel(PosixFileSystem(), path));
   for (const LintFinding& finding : report.findings) {
@@ -169,6 +171,12 @@ LintReport Lint(const std::string& path) {
     CHECK(Page().find(fmt::format("\n| `{}` | {} | Q4-{} | {} | {} {} |", rule.name,
                                   rule.is_error() ? "error" : "warning", rule.issue.number, rule.issue.rule,
                                   rule.meaning, rule.advice)) != std::string::npos);
+  }
+  for (const KernelTable* kernels : test::AllCpuKernels()) {
+    LintOptions options;
+    options.kernels = kernels;
+    INFO(kernels->name);
+    CHECK(LintReportJson(test::Must(LintModel(PosixFileSystem(), path, options))) == LintReportJson(report));
   }
   return report;
 }

@@ -181,7 +181,7 @@ absl::StatusOr<std::unique_ptr<CopyQueue>> RingMemory::NewQueue(unsigned slots, 
 absl::Status RingMemory::Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) {
   if (absl::Status status = NextOperation(); !status.ok()) return status;
   for (const DequantizeJob& job : jobs) {
-    if (job.scales == nullptr) REQUIRE(*job.offset_word == job.offset);
+    if (job.scales.nested) REQUIRE(*job.offset_word == job.scales.offset);
   }
   return host_->Dequantize(jobs, threads);
 }
