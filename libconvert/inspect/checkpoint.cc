@@ -94,6 +94,7 @@ absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const Checkpoint
   }
   CheckpointInspection inspection(checkpoint);
   Q4_ASSIGN_OR_RETURN(report.tensors, inspection.Run());
+  // Two words: what the files are, and what is in them.
   if (inspection.has_weights()) report.format += ", bitsandbytes";
   SumUpTensors(&report);
   return report;

@@ -85,6 +85,7 @@ absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const KernelTable& ker
   Q4_RETURN_IF_ERROR(before.ReadScales());
   Q4_RETURN_IF_ERROR(after.ReadScales());
   TensorDelta delta;
+  // Codes and scales can be compared one by one only where they mean the same elements.
   const bool same_layout = before.quantized() && left.scheme == right.scheme && left.block_size == right.block_size;
   if (same_layout) {
     delta.differing_codes = 0;

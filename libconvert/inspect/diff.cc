@@ -113,6 +113,7 @@ std::string ContentKey(const Q4Model& model, const Q4Model::Location& at) {
 // Moves pairs of a removed and an added tensor with the same content to `renamed`. Tensors that are stored in other
 // bytes, compressed or not, are not recognised.
 absl::Status FindRenames(const Q4Model& left, const Q4Model& right, DiffReport* report) {
+  // Of several added tensors with one content the first is taken, and each is taken once.
   std::map<std::string, std::string> added;  // content key -> name
   for (const std::string& name : report->added) added.emplace(ContentKey(right, *right.Find(name)), name);
   std::vector<std::string> removed;
@@ -207,6 +208,7 @@ absl::StatusOr<bool> SameParts(const ReadableTensor& left, const ReadableTensor&
 }
 
 absl::Status DiffReadable(const Side& left, const Side& right, const KernelTable& kernels, DiffReport* report) {
+  // Both lists are sorted by name, so that they are merged.
   auto a = left.tensors.begin(), b = right.tensors.begin();
   while (a != left.tensors.end() || b != right.tensors.end()) {
     if (b == right.tensors.end() || (a != left.tensors.end() && a->tensor.name < b->tensor.name)) {

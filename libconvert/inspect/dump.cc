@@ -32,7 +32,7 @@ class RangeDecoder {
   absl::StatusOr<std::vector<DumpValue>> DecodeQuantized(std::uint64_t start, std::uint64_t count) const {
     const std::uint64_t first_block = start / tensor_.block_size;
     const std::uint64_t first = first_block * tensor_.block_size;  // even, so that it begins a byte
-    const std::uint64_t elems = start + count - first;
+    const std::uint64_t elems = start + count - first;  // decoded from the block's begin on, shown from `start` on
     const std::uint64_t blocks = BlockCount(elems, tensor_.block_size);
     Q4_ASSIGN_OR_RETURN(const PartBytes packed, decoder_.ReadCodes(first, elems));
     Q4_ASSIGN_OR_RETURN(const BlockScales scales, decoder_.ReadScales(first_block, blocks));
@@ -96,6 +96,7 @@ class RangeDecoder {
         return std::to_string(As<std::uint64_t>(bytes));
       case DType::kI64:
         return std::to_string(As<std::int64_t>(bytes));
+      // No number of C++: the byte itself.
       case DType::kF8E4M3:
       case DType::kF8E5M2:
       case DType::kF8E8M0:

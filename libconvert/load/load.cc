@@ -147,6 +147,7 @@ class Loader {
       plan.values = block_.Take(tensor.elems * ItemSize(ValuesType(tensor, options_.form)), kSegmentAlignment);
       BlockLayout with_this = scratch;
       PlaceParts(tensor, &with_this, &plan.parts);
+      // A tensor that is larger than the scratch block by itself is a batch of its own, and enlarges it.
       if (with_this.bytes() > options_.scratch_bytes && scratch.bytes() != 0) {
         batches_.push_back(std::span(plans_).subspan(begin, i - begin));
         begin = i;
@@ -170,6 +171,7 @@ class Loader {
     total_.total_tensors = plans_.size();
   }
 
+  // Nested offsets as words in the memory itself, for kernels of a device to read.
   absl::Status WriteOffsets() {
     std::vector<float> words;
     for (const TensorPlan& plan : plans_) {

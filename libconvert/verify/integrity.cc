@@ -31,6 +31,7 @@ struct ChunkUse {
   bool is_last = false;          // of the part
 };
 
+// What each chunk of a shard holds, by its number.
 std::vector<ChunkUse> UsesOfChunks(const Q4Model& model, std::size_t shard) {
   const Q4Index& index = model.shards()[shard]->index();
   std::vector<ChunkUse> uses(index.chunks.size());
@@ -70,6 +71,8 @@ class ChunkCheck {
     return use_.tensor == nullptr ? absl::OkStatus() : CheckContent(bytes, scales);
   }
 
+  // Whether the digests leave a rule open. All other chunks are digested a small part at a time, without memory for the
+  // whole.
   bool MustLookInto(const Q4Chunk& chunk) const {
     if (chunk.codec != Q4Codec::kStored) return true;  // a right digest does not prove that it decompresses
     if (use_.tensor == nullptr || use_.part == Q4Part::kData) return false;
@@ -86,6 +89,7 @@ class ChunkCheck {
         return CheckDecodedScales(bytes, scales);
       case Q4Part::kScales:
       case Q4Part::kScales2: {
+        // Only fp32 scales count for the spread: it is about decoded ones, which group scales are not.
         Q4_RETURN_IF_ERROR(ValidateQ4Scales(tensor, use_.part, bytes, use_.first_byte / sizeof(float), reader_.path()));
         if (use_.part == Q4Part::kScales) {
           std::vector<float> floats(bytes.size() / sizeof(float));
@@ -131,7 +135,7 @@ class ChunkCheck {
 }  // namespace
 
 absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, const BytesDone& done) {
-  ChunkCache cache;
+  ChunkCache cache;  // of group scales: a chunk of them serves 64 chunks of scale codes
   for (std::size_t shard = 0; shard < model.shards().size(); ++shard) {
     const Q4Reader& reader = *model.shards()[shard];
     const std::vector<ChunkUse> uses = UsesOfChunks(model, shard);
@@ -144,6 +148,7 @@ absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, con
         },
         [&](std::uint64_t chunk, const ChunkResult& result) -> absl::Status {
           const ChunkUse& use = uses[chunk];
+          // Damage is a finding and the check goes on; a file that cannot be read ends it.
           if (!result.status.ok()) {
             if (!IsDamage(result.status)) return result.status;
             context.findings->Add(use.tensor != nullptr ? use.tensor->name : "", result.status);
@@ -167,6 +172,7 @@ std::string ContradictionIn(const Q4Tensor& tensor) {
   // Relations between rounded sums hold up to their rounding: 2^48 additions cost less than this.
   constexpr double kSlack = 1 + 1e-6;
 
+  // Counts: every element has one code, every block is of one kind at most.
   if (s.count != tensor.elems) return "count: " + GotExpected(fmt::to_string(s.count), fmt::to_string(tensor.elems));
   if (hist_sum != tensor.elems)
     return "histogram: " + GotExpected(fmt::to_string(hist_sum), fmt::to_string(tensor.elems));
@@ -181,6 +187,7 @@ std::string ContradictionIn(const Q4Tensor& tensor) {
   for (double value : {s.sum_abs_e, s.sum_e2, s.sum_x2, s.max_abs_err, s.max_gap_ratio, s.worst_block_e2}) {
     if (value < 0) return "a magnitude is negative";
   }
+  // Sums: |sum e| <= sum |e| <= n max |e|, and sum e^2 <= max |e| sum |e|.
   if (std::fabs(s.sum_e) > s.sum_abs_e * kSlack) return "sum of errors exceeds the sum of their magnitudes";
   if (s.max_abs_err > s.sum_abs_e * kSlack) return "largest error exceeds the sum of all";
   if (s.sum_abs_e > n * s.max_abs_err * kSlack) return "sum of errors exceeds what the largest allows";

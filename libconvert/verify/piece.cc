@@ -16,6 +16,7 @@ absl::Status PieceReader::ReadSource(std::uint64_t first, std::uint64_t count, s
 
 absl::StatusOr<BlockScales> PieceReader::ReadScales(std::uint64_t first, std::uint64_t count) const {
   Q4_ASSIGN_OR_RETURN(BlockScales scales, decoder_.ReadScales(first, count));
+  // Digests can be right of a container that was made so. Statistics of a piece with such a scale would mean nothing.
   if (!std::all_of(scales.decoded.begin(), scales.decoded.end(), [](float s) { return std::isfinite(s); })) {
     return Fail(kQ4ScaleValue, pair_.reader->path(), TensorPlace(pair_.stored->name));
   }

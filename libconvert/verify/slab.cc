@@ -100,6 +100,7 @@ class SlabComparer {
     const std::uint64_t item = ItemSize(stored_.dtype);
     const std::uint8_t* expected = source_bytes_.data();
     std::vector<std::uint8_t> converted;
+    // The conversion was asked for another dtype of kept tensors (--keep-dtype); PairTensors() saw that it is that one.
     if (stored_.dtype != source_tensor_.dtype) {
       converted.resize(got.size());
       kernels_.convert(FloatTypeOf(source_tensor_.dtype), source_bytes_.data(), got.size() / item,
@@ -128,6 +129,7 @@ class SlabComparer {
                         reader_.ReadChunk(stored_.Part(Q4Part::kCodes)->first_chunk + slab));
     const std::uint64_t slab_first = slab * kQ4ChunkElems;
     const std::uint64_t slab_elems = SlabElems(stored_, slab);
+    // Both are powers of two, so that the larger one is whole groups.
     const std::uint64_t piece = std::max(kPieceElems, kScaleGroup * stored_.block_size);
     for (std::uint64_t begin = 0; begin < slab_elems; begin += piece) {
       const std::uint64_t n = std::min(piece, slab_elems - begin);
@@ -147,6 +149,7 @@ class SlabComparer {
     }
     Q4_ASSIGN_OR_RETURN(const BlockScales scales, pieces_.ReadScales(first_block, blocks));
     if (stored_.encoder == Q4Encoder::kAbsmax) CompareScales(first_block, blocks, scales);
+    // Decoded scales, not stored ones: two tensors that decode alike are equal, though one has nested scales.
     stored_digest_.Update({codes, PackedBytes(n)});
     stored_digest_.Update({reinterpret_cast<const std::uint8_t*>(scales.decoded.data()), blocks * sizeof(float)});
     PieceStats& piece = result_.pieces.emplace_back();
@@ -170,6 +173,7 @@ class SlabComparer {
       result_.nonfinite = first_elem + nonfinite;
       return false;
     }
+    // Summed by groups, which the caller adds in order: pieces are compared in any order (Q7.3).
     for (std::uint64_t block = 0; block < blocks; block += kScaleGroup) {
       Sum256 group;
       group.Add({expected_scales_.data() + block, std::min(kScaleGroup, blocks - block)});

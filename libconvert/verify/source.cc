@@ -35,6 +35,8 @@ void ReportUnpaired(const std::string& path, const std::vector<const TensorInfo*
   for (const TensorInfo* tensor : missing) missing_alike[{tensor->shape, tensor->dtype}].push_back(tensor);
   for (const Q4Tensor* tensor : extra) ++extra_alike[{tensor->shape, tensor->dtype}];
 
+  // Only where both sides have exactly one candidate: layers of a model are alike, and a guess among them would
+  // mislead.
   std::set<const TensorInfo*> renamed;
   for (const Q4Tensor* tensor : extra) {
     const Likeness likeness{tensor->shape, tensor->dtype};
@@ -156,10 +158,12 @@ class TensorComparison {
       Report(kSourceNotFinite, fmt::format("element {}", nonfinite_), findings);
       return;
     }
+    // From cause to effect: a wrong offset makes scale codes differ, wrong scales the statistics.
     ReportDifference(kDataDiffers, data_, findings);
     ReportDifference(kCodesDiffer, codes_, findings);
     ReportDifference(kScalesDiffer, scales_, findings);
     const Q4Tensor& stored = *pair_.stored;
+    // The offset is the mean of all scales, which a sample does not know.
     if (is_whole_ && stored.nested && stored.encoder == Q4Encoder::kAbsmax) {
       const float offset = NestedOffset(scale_sum_.total(), stored.blocks());
       if (std::bit_cast<std::uint32_t>(offset) != std::bit_cast<std::uint32_t>(stored.nested_offset)) {
@@ -264,6 +268,7 @@ std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& sour
     pairs.push_back({&model.reader(at), &stored, found, i});
   }
 
+  // A shard that was opened alone does not tell which tensors the others have.
   std::vector<const TensorInfo*> missing;
   const bool is_whole = model.shards().size() == model.shards().front()->index().shard_count;
   for (const TensorInfo& tensor : source.tensors()) {
@@ -320,6 +325,7 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
         done(result.source_bytes, job.is_last);
         return absl::OkStatus();
       }));
+  // Worst blocks come after all slabs, since only then is it known in which pieces they lie. Few pieces are read again.
   CheckTied(pairs, digests, comparison.embeddings_are_tied, context.findings);
   return ParallelInOrder(
       worst.size(), context.threads,

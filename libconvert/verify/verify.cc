@@ -87,6 +87,7 @@ class Verification {
       report_.embedded_files += shard->index().files.size();
     }
     report_.provenance = model_.shards().front()->index().provenance;
+    // Without a readable one the names stay empty; a damaged one is found with the other chunks.
     if (const absl::StatusOr<std::string> config = model_.ReadFile("config.json"); config.ok()) {
       ModelNames names = ReadModelNames(*config);
       report_.architecture = std::move(names.architecture);
