@@ -54,8 +54,8 @@ absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
   if (left_is_container != right_is_container) {
     const std::string& container = left_is_container ? flags.file : flags.diff;
     const std::string& checkpoint = left_is_container ? flags.diff : flags.file;
-    Q4_ASSIGN_OR_RETURN(const OpenedModel opened, OpenModel(PosixFileSystem(), checkpoint, options.open));
-    Q4_ASSIGN_OR_RETURN(const bool is_quantized, HoldsBnbWeights(*opened.checkpoint));
+    Q4_ASSIGN_OR_RETURN(const auto opened, OpenCheckpoint(PosixFileSystem(), checkpoint, options.open));
+    Q4_ASSIGN_OR_RETURN(const bool is_quantized, HoldsBnbWeights(*opened));
     if (!is_quantized) return DiffWithSource(container, checkpoint, flags);
   }
   Q4_ASSIGN_OR_RETURN(const DiffReport report, DiffModels(PosixFileSystem(), flags.file, flags.diff, options));
