@@ -142,8 +142,8 @@ TEST_CASE("files that no export of the container writes are never swept away") {
     temp.Write("out.q4-replaced", "mine");
   }
   const std::map<std::string, std::string> before = Tree(temp.path());
-  for (const ExportFormat format : {ExportFormat::kBnb, ExportFormat::kSafetensors}) {
-    force.format = format;
+  for (const ExporterRow& row : Exporters()) {
+    force.to = row.name;
     const absl::Status status = ExportModel(PosixFileSystem(), temp.File("a.q4"), temp.File("out"), force).status();
     INFO(status.ToString());
     CHECK(IssueNumberOf(status) == kExportNotReplaceable.number);
@@ -163,7 +163,7 @@ TEST_CASE("a source of the container is never replaced, wherever it lies now") {
   other.back() ^= 1;  // the same size
   ExportOptions force;
   force.force = true;
-  force.format = GENERATE(ExportFormat::kBnb, ExportFormat::kSafetensors);
+  force.to = GENERATE("bnb", "safetensors");
   SECTION("the directory that it was read from") {
     const std::map<std::string, std::string> before = Tree(temp.path());
     CHECK(RefusalOf(temp.File("a.q4"), model, force) == kExportIsSource.number);
@@ -184,7 +184,7 @@ TEST_CASE("a source of the container is never replaced, wherever it lies now") {
     CHECK(ReadBytes(temp.File("out.q4-replaced/model.safetensors")) == weights);
   }
   SECTION("a single file") {
-    force.format = ExportFormat::kSafetensors;
+    force.to = "safetensors";
     temp.Write("copy.safetensors", weights);
     CHECK(RefusalOf(temp.File("a.q4"), temp.File("copy.safetensors"), force) == kExportIsSource.number);
     CHECK(ReadBytes(temp.File("copy.safetensors")) == weights);
@@ -193,7 +193,7 @@ TEST_CASE("a source of the container is never replaced, wherever it lies now") {
     temp.Write("out/model.safetensors", other);
     MustExport(temp.File("a.q4"), temp.File("out"), force);
     CHECK(ReadBytes(temp.File("out/model.safetensors")) != other);
-    force.format = ExportFormat::kSafetensors;
+    force.to = "safetensors";
     temp.Write("lone.safetensors", other);
     MustExport(temp.File("a.q4"), temp.File("lone.safetensors"), force);
     CHECK(ReadBytes(temp.File("lone.safetensors")) != other);
@@ -207,7 +207,7 @@ TEST_CASE("an output whose partial file would be the input is refused") {
   stdfs::rename(temp.File("a.q4"), temp.File("out.safetensors.partial"));
   const std::string bytes = ReadBytes(temp.File("out.safetensors.partial"));
   ExportOptions options;
-  options.format = ExportFormat::kSafetensors;
+  options.to = "safetensors";
   CHECK(RefusalOf(temp.File("out.safetensors.partial"), temp.File("out.safetensors"), options) ==
         kExportIsInput.number);
   CHECK(ReadBytes(temp.File("out.safetensors.partial")) == bytes);
