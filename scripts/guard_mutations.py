@@ -115,7 +115,7 @@ def run(stage: Stage, out: pathlib.Path, name: str, environment: "dict[str, str]
     scratch = out / "tmp" / name
     scratch.mkdir(parents=True)
     process = subprocess.Popen(stage.command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                               env={**os.environ, "TMPDIR": str(scratch), **environment}, start_new_session=True)
+                               env={**os.environ, "TMPDIR": str(scratch), **environment}, start_new_session=True, cwd=ROOT)
     try:
         status = process.wait(timeout=seconds)
         return "crashes" if status < 0 else "fails" if status > 0 else ""
@@ -156,7 +156,8 @@ def try_stage(stage: Stage, mutants: "list[Mutant]", out: pathlib.Path) -> None:
 def catch_stages(program: pathlib.Path, out: pathlib.Path) -> "list[Stage]":
     """The quick cases of a Catch2 program, then its others."""
     report = out / "durations.xml"
-    subprocess.run([program, "-r", "xml", "-d", "yes", "-o", report], check=True, stdout=subprocess.DEVNULL)
+    # In the root of the repository, where testdata/ lies.
+    subprocess.run([program, "-r", "xml", "-d", "yes", "-o", report], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
     lists: "dict[str, list[str]]" = {"quick cases": [], "other cases": []}
     for case in xml.etree.ElementTree.parse(report).getroot().iter("TestCase"):
         result = case.find("OverallResult")

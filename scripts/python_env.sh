@@ -3,6 +3,7 @@
 # because the exchange format and the arithmetic were established with exactly these. Idempotent: a stamp with the digest
 # of the requirements makes a second run return at once.
 set -eu
+. "$(dirname "$0")/lib.sh"
 
 if [ $# -ne 1 ]; then
   echo "usage: python_env.sh DIR" >&2
@@ -29,14 +30,9 @@ if [ -x "$dir/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$digest" ]; th
   exit 0
 fi
 
-as_root() {
-  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
-}
-
 # ensurepip is what a Debian or Ubuntu python3 without python3-venv lacks.
 if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
-  as_root apt-get update -q
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends python3 python3-venv
+  install_packages python3 python3-venv
 fi
 
 python3 -m venv "$dir"

@@ -2,11 +2,13 @@
 # test.sh: installs what is missing, builds and runs all tests.
 #   test.sh           release build, Python environment with the real peers, every test
 #   test.sh --quick   without the Python environment: tests that need it are skipped, and say so
-#   test.sh asan      under AddressSanitizer and UndefinedBehaviorSanitizer: all tests that need no Python packages
-#   test.sh tsan      under ThreadSanitizer: the converter's pipeline and the loader
+#   test.sh asan      under AddressSanitizer and UndefinedBehaviorSanitizer: what does not need Python packages or a browser
+#   test.sh tsan      under ThreadSanitizer: what runs several threads
+# Under sanitizers, loops over alike runs take longer steps; Q4_EXHAUSTIVE=1 in the environment takes all of them (.ci/nightly).
 # CUDA code is compiled where nvcc is found; tests on a GPU are skipped, and say so, where there is none.
 set -eu
 cd "$(dirname "$0")/.."
+. scripts/lib.sh
 
 sh scripts/install_deps.sh
 
@@ -16,13 +18,13 @@ trap '[ -z "$beside" ] || kill "$beside" 2>/dev/null || true' EXIT
 sanitized() {  # preset, targets...
   preset=$1
   shift
+  use_compiler_cache
   cmake --preset "$preset" -DQ4_ENABLE_CUDA=OFF
   cmake --build --preset "$preset" --target "$@"
 }
 
-# Machine code for one generation, and PTX that every newer device compiles for itself: all seven generations take minutes.
-build_release() {  # the Python of the peers, or nothing
-  cmake --preset release -DQ4_WERROR=ON -DQ4_JOIN_TESTS=ON -DQ4_CUDA_ARCHITECTURES='75-virtual;90-real' -DQ4_TEST_PYTHON="$1"
+release() {  # the Python of the peers, or nothing
+  configure_release -DQ4_WERROR=ON -DQ4_TEST_PYTHON="$1"
   cmake --build --preset release
 }
 
@@ -31,26 +33,22 @@ case "${1:-}" in
     mkdir -p build
     sh scripts/python_env.sh build/python-env >build/python-env.log 2>&1 &  # downloads while the compilers work
     beside=$!
-    build_release "$PWD/build/python-env/bin/python"
+    release "$PWD/build/python-env/bin/python"
     wait "$beside" || { tail -n 60 build/python-env.log; exit 1; }
     beside=
     ctest --preset release --no-tests=error ;;
   --quick)
-    build_release ''
+    release ''
     ctest --preset release --no-tests=error ;;
   asan)
     sanitized asan all
     # An exit code of no tool: no report passes for a refusal that a test expects.
     export ASAN_OPTIONS=exitcode=99 UBSAN_OPTIONS=exitcode=99
-    ctest --preset asan -LE python --no-tests=error
-    # A few seconds of changed inputs for each fuzz target, others for each commit.
-    seed=$(git rev-list --count HEAD 2>/dev/null || echo 1)
-    for program in fuzz_corpora fuzz_alloc_fail; do
-      echo "$program, 3 seconds a target, seed $seed"
-      build/asan/tests/fuzz/$program testdata/fuzz 3 "$seed" >build/asan/$program.log 2>&1 ||
-        { tail -n 60 build/asan/$program.log; exit 1; }
-      tail -n 1 build/asan/$program.log
-    done ;;
+    # Each fuzz target also gets changed inputs for that long, others for each commit.
+    Q4_FUZZ_SEED=$(git rev-list --count HEAD 2>/dev/null || echo 1)
+    export Q4_FUZZ_SEED Q4_FUZZ_SECONDS=3
+    echo "fuzz targets: $Q4_FUZZ_SECONDS seconds each, seed $Q4_FUZZ_SEED"
+    ctest --preset asan -LE '^(python|browser|tree)$' --no-tests=error ;;
   tsan)
     sanitized tsan libconvert_convert_test libconvert_engine_test load_test
     build/tsan/tests/libconvert/load/load_test >build/tsan/load_test.log 2>&1 &

@@ -1,8 +1,8 @@
-// Runs fuzz targets over their corpora, without libFuzzer: fuzz_corpora FOLDER runs <target> over FOLDER/<target>/* and
-// over the inputs in FOLDER/<target>.found (found_inputs.py). The former are also cut after each of their first bytes,
-// as a damaged file is. fuzz_corpora FOLDER SECONDS SEED then runs each target that long over changed inputs, the same
-// for the same seed; this is no replacement for scripts/fuzz.sh, which follows coverage, but costs a sanitizer build
-// nothing. A target that finds something ends the process.
+// Runs fuzz targets over their corpora, without libFuzzer: fuzz_corpora FOLDER [TARGET...] runs each target, or those
+// named, over FOLDER/<target>/* and over the inputs in FOLDER/<target>.found (found_inputs.py). The former are also cut
+// after each of their first bytes, as a damaged file is. With Q4_FUZZ_SECONDS in the environment each target then runs
+// that long over changed inputs, the same for the same Q4_FUZZ_SEED; this is no replacement for scripts/fuzz.sh, which
+// follows coverage, but costs a sanitizer build nothing. A target that finds something ends the process.
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
@@ -133,17 +133,26 @@ std::vector<Input> CorpusOf(const Target& target, const std::filesystem::path& f
   return inputs;
 }
 
+// A number in the environment; 0 where there is none.
+unsigned NumberOf(const char* variable) {
+  const char* text = std::getenv(variable);
+  return text == nullptr ? 0 : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
+}
+
 }  // namespace
 
 int main(int argc, char** argv) try {
-  if (argc != 2 && argc != 4) {
-    std::fprintf(stderr, "usage: %s FOLDER [SECONDS SEED]\n", argv[0]);
+  if (argc < 2) {
+    std::fprintf(stderr, "usage: %s FOLDER [TARGET...]\n", argv[0]);
     return 1;
   }
-  const std::chrono::seconds time(argc == 4 ? std::atoi(argv[2]) : 0);
-  const unsigned seed = argc == 4 ? static_cast<unsigned>(std::strtoul(argv[3], nullptr, 10)) : 0;
-  std::size_t inputs = 0, runs = 0, changed = 0;
+  const std::set<std::string> wanted(argv + 2, argv + argc);
+  const std::chrono::seconds time(NumberOf("Q4_FUZZ_SECONDS"));
+  const unsigned seed = NumberOf("Q4_FUZZ_SEED");
+  std::size_t targets = 0, inputs = 0, runs = 0, changed = 0;
   for (const Target& target : kTargets) {
+    if (!wanted.empty() && !wanted.contains(target.name)) continue;
+    ++targets;
     std::size_t files = 0;
     const std::vector<Input> corpus = CorpusOf(target, argv[1], &files);
     for (std::size_t i = 0; i < corpus.size(); ++i) {
@@ -163,8 +172,8 @@ int main(int argc, char** argv) try {
       changed += RunChanged(target, corpus, time, seed);
     }
   }
-  std::printf("fuzz: %zu targets, %zu inputs, %zu runs, %zu with changed inputs\n", std::size(kTargets), inputs, runs,
-              changed);
+  if (!wanted.empty() && targets != wanted.size()) throw std::runtime_error("no such target");
+  std::printf("fuzz: %zu targets, %zu inputs, %zu runs, %zu with changed inputs\n", targets, inputs, runs, changed);
   return 0;
 } catch (const std::exception& error) {
   std::fprintf(stderr, "%s\n", error.what());

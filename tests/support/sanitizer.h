@@ -1,10 +1,10 @@
-// Which sanitizer watches this program.
+// Which sanitizer watches this program, and how much of a loop it is given.
 #pragma once
+
+#include <cstdlib>
 
 namespace q4::test {
 
-// ThreadSanitizer makes everything ten times slower or more, and looks for nothing but races. What a loop of alike runs
-// adds for other reasons (each call that can fail, each kernel target) is tested by the other builds.
 #if defined(__SANITIZE_THREAD__)
 inline constexpr bool kThreadSanitizer = true;
 #elif defined(__has_feature)
@@ -12,5 +12,10 @@ inline constexpr bool kThreadSanitizer = __has_feature(thread_sanitizer);
 #else
 inline constexpr bool kThreadSanitizer = false;
 #endif
+
+// The step of a loop over alike runs, such as one for each call that can fail: 1, all of them. ThreadSanitizer makes
+// everything ten times slower or more and looks for nothing but races, which alike runs have alike: there it is
+// `thread`, unless Q4_EXHAUSTIVE=1 in the environment asks for all (.ci/nightly).
+inline int Step(int thread) { return kThreadSanitizer && std::getenv("Q4_EXHAUSTIVE") == nullptr ? thread : 1; }
 
 }  // namespace q4::test

@@ -47,12 +47,13 @@ absl::Status Convert(FileSystem& fs, const Setup& setup, const std::string& out)
 TEST_CASE("whichever call fails, the output is the old one or the new one", "[threads]") {
   Setup setup(WriteSmallModel);
   const std::string out = setup.dir.File("out.q4");
+  const int step = test::Step(5);
   int faults = 0;
   for (const bool nested : {true, false}) {
     setup.options.policy.defaults.nested = nested;
     REQUIRE(Convert(PosixFileSystem(), setup, out).ok());
     const std::string complete = FileSha256(out);
-    for (std::int64_t at = 0;; at += test::kThreadSanitizer ? 5 : 1) {
+    for (std::int64_t at = 0;; at += step) {
       setup.dir.Write("out.q4", "precious");
       FaultyFileSystem fs(at);
       const absl::Status status = Convert(fs, setup, out);
@@ -73,7 +74,7 @@ TEST_CASE("whichever call fails, the output is the old one or the new one", "[th
     }
   }
   fmt::print("io faults: {} calls failed in turn, output old or complete each time\n", faults);
-  CHECK(faults > (test::kThreadSanitizer ? 8 : 40));
+  CHECK(faults > 40 / step);
 }
 
 }  // namespace q4

@@ -147,6 +147,7 @@ bool HasNote(const ConvertReport& report, const std::string& begin) {
 
 TEST_CASE("whenever the machine stops, the output is old or complete, and a rerun gives the same bytes", "[threads]") {
   ResumeSetup setup;
+  const int step = test::Step(7);
   int stops = 0, resumed = 0, failures = 0;
   for (const std::uint64_t shard_bytes : {0, 20'000}) {
     for (const SourceDigest digest : {SourceDigest::kSha256, SourceDigest::kXxh3}) {
@@ -157,7 +158,7 @@ TEST_CASE("whenever the machine stops, the output is old or complete, and a reru
       REQUIRE(setup.Convert(PosixFileSystem()).ok());
       const std::string complete = setup.Outputs();
       REQUIRE((std::count(complete.begin(), complete.end(), '\n') > 3) == (shard_bytes != 0));
-      for (std::int64_t at = 0;; at += test::kThreadSanitizer ? 7 : 1) {
+      for (std::int64_t at = 0;; at += step) {
         bool ended = false;
         for (const AfterCrash mode : {AfterCrash::kAll, AfterCrash::kSynced, AfterCrash::kSomething}) {
           setup.RemoveOutputs();
@@ -194,7 +195,7 @@ TEST_CASE("whenever the machine stops, the output is old or complete, and a reru
       "resume: stopped {} times before a call that changes the disk, then once more; {} reruns resumed; {} "
       "differences\n",
       stops, resumed, failures);
-  CHECK(stops > (test::kThreadSanitizer ? 40 : 300));
+  CHECK(stops > 300 / step);
   CHECK(resumed > stops / 4);
 }
 

@@ -1,0 +1,38 @@
+# lib.sh: what scripts share. They read it with `. scripts/lib.sh`.
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# install_packages NAME...: those packages of the distribution that are missing. Returns at once when all are there.
+install_packages() {
+  missing=
+  for package in "$@"; do
+    if [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" != installed ]; then
+      missing="$missing $package"
+    fi
+  done
+  [ -n "$missing" ] || return 0
+  echo "installing:$missing"
+  as_root apt-get update -q
+  # shellcheck disable=SC2086  # a list of package names
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+}
+
+# use_compiler_cache: a folder that CMake configures from now on compiles through ccache, where that is installed. Folders of the machine
+# are left out of what ccache compares, so that what one clone compiled serves the next, wherever it lies.
+use_compiler_cache() {
+  if command -v ccache >/dev/null; then
+    for language in C CXX CUDA; do
+      export "CMAKE_${language}_COMPILER_LAUNCHER=ccache"
+    done
+    export CCACHE_BASEDIR="$PWD" CCACHE_NOHASHDIR=1
+  fi
+}
+
+# configure_release [OPTION...]: build/release as scripts want it, made once and whole: files joined, and of CUDA code only PTX, which
+# every GPU's driver compiles for itself. `cmake --preset release` is for those who go on working with it.
+configure_release() {
+  use_compiler_cache
+  cmake --preset release -DQ4_JOIN=ON -DQ4_CUDA_ARCHITECTURES=75-virtual "$@"
+}
