@@ -220,7 +220,7 @@ class Dumper {
 
   void NewLine(int level) {
     *out_ += '\n';
-    out_->append(static_cast<std::size_t>(indent_ * level), ' ');
+    out_->append(static_cast<std::size_t>(indent_) * static_cast<std::size_t>(level), ' ');
   }
 
   int indent_;

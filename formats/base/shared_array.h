@@ -16,6 +16,7 @@ class SharedArray {
  public:
   SharedArray() = default;
   // Takes over what was collected elsewhere, without copying the items. Not explicit: a vector is an array too.
+  // NOLINTNEXTLINE(google-explicit-constructor)
   SharedArray(std::vector<T> items) {
     const auto owner = std::make_shared<const std::vector<T>>(std::move(items));
     items_ = std::shared_ptr<const T>(owner, owner->data());

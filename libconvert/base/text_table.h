@@ -15,7 +15,7 @@ namespace q4 {
 std::string Grouped(std::uint64_t number);
 
 // For Printable(): a name is shown whole, each of its 4096 bytes escaped at worst.
-inline constexpr std::size_t kWholeName = 4 * 4096;
+inline constexpr std::size_t kWholeName = std::size_t{4} * 4096;
 
 // "3.125": bits per element with three decimals; "-" without elements.
 std::string BitsPer(std::uint64_t bytes, std::uint64_t elems);
