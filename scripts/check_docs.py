@@ -72,7 +72,7 @@ def ctest_entries() -> set[str]:
         entries |= {f"libconvert_{wing}" for wing in re.findall(r"^\s*q4_wing_test\((\w+)", text, re.MULTILINE)}
         entries |= {
             name
-            for name in re.findall(r"(?:add_test\(NAME|q4_add_gpu_test\(|q4_add_replay\()\s*([A-Za-z]\w*)(?![\w$])", text)
+            for name in re.findall(r"(?:add_test\(NAME|q4_(?:catch|tree)_test\(|q4_add_gpu_test\(|q4_add_replay\()\s*([A-Za-z]\w*)(?![\w$])", text)
             if name not in ("name", "program")
         }
     return entries
