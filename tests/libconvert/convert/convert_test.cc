@@ -46,9 +46,11 @@ std::size_t Leftovers(const TempDir& dir) {
 
 TEST_CASE("any thread count, memory bound and kernel target give one SHA-256", "[threads]") {
   Setup setup;
-  int runs = 0;
+  int runs = 0, setting = 0, settings = 0;
   for (const bool nested : {true, false}) {
     for (const bool zstd : {false, true}) {
+      if (setting++ % test::Step(3) != 0) continue;  // under ThreadSanitizer the first and the last
+      ++settings;
       setup.options.policy.defaults.nested = nested;
       setup.options.compression.zstd = zstd;
       const ConversionPlan plan = setup.Plan();
@@ -79,7 +81,7 @@ TEST_CASE("any thread count, memory bound and kernel target give one SHA-256", "
       }
     }
   }
-  fmt::print("convert: {} runs of 4 settings, 1 SHA-256 each\n", runs);
+  fmt::print("convert: {} runs of {} settings, 1 SHA-256 each\n", runs, settings);
 }
 
 std::string WriteShards(const TempDir& dir) {
