@@ -80,7 +80,10 @@ IF = {
     },
     "encoder": {"kernels/": "one with kernels of its own: kernels/README.md, Adding an operation"},
     "reader": {"formats/source/sniff.cc": "one whose files' first bytes are not told apart yet; sniff.h too"},
-    "exporter": {"libconvert/export/export.h": "one with options of its own; tools/options.{h,cc} and q4export.cc too"},
+    "exporter": {
+        "libconvert/export/export.h": "one with options of its own; tools/options.{h,cc} and q4export.cc too",
+        "docs/schema/export.schema.json": "one whose report tells settings of its own",
+    },
     "report section": {"libconvert/report/html/page.css": "one with style of its own; page.js if it moves"},
 }
 
