@@ -17,8 +17,13 @@
 
 namespace q4::cuda {
 
-// The place of a code book in the tables below, each a TablePerBook.
-constexpr int BookIndex(CodeBook book) { return static_cast<int>(book); }
+// The place of a code book in the tables below, each a TablePerBook. Found by comparisons, which tell the compiler how
+// few there are: with the plain number some kernels need more registers.
+constexpr int BookIndex(CodeBook book) {
+  int index = 0;
+  for (int k = 1; k < int{kCodeBookCount}; ++k) index = book == static_cast<CodeBook>(k) ? k : index;
+  return index;
+}
 
 // ---- Codes by intervals (Q2.3, Q10.4)
 //
