@@ -10,7 +10,9 @@
 
 #include "formats/q4/shards.h"
 #include "libconvert/base/thread_pool.h"
+#include "libconvert/convert/conversion.h"
 #include "libconvert/convert/convert_issues.h"
+#include "libconvert/convert/memory_needs.h"
 #include "libconvert/convert/output.h"
 #include "libconvert/convert/pipeline.h"
 #include "libconvert/judge/gate_judge.h"
@@ -18,27 +20,26 @@
 namespace q4 {
 namespace {
 
-// Converts into `output`, which is found and checked.
-absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, FileSystem& fs, const Checkpoint& checkpoint,
-                                          const ConversionPlan& plan, const ConvertOptions& options,
-                                          const RunOptions& run, unsigned threads, const std::string& path) {
+// Converts into `output`, which is found and checked. `path`: the name of the output as asked for.
+absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conversion& conversion, unsigned threads,
+                                          const std::string& path) {
   Q4_RETURN_IF_ERROR(output.Open(threads));
   const auto begin = std::chrono::steady_clock::now();
-  Q4_ASSIGN_OR_RETURN(PipelineResult result, RunPipeline(fs, checkpoint, plan, options, run, output.start(),
-                                                         output.writers(), &output.journal()));
+  Q4_ASSIGN_OR_RETURN(PipelineResult result,
+                      RunPipeline(conversion, output.start(), output.writers(), output.journal()));
   ConvertReport report;
-  report.provenance = ProvenanceJson(checkpoint, options, result.source_digests);
-  report.source_bytes = plan.source_bytes;
+  report.provenance = ProvenanceJson(conversion.checkpoint, conversion.options, result.source_digests);
+  report.source_bytes = conversion.plan.source_bytes;
   report.peak_budget_bytes = result.peak_budget_bytes;
   report.notes = output.notes();
   report.notes.insert(report.notes.end(), result.notes.begin(), result.notes.end());
   Q4_ASSIGN_OR_RETURN(report.shards, output.Finish(report.provenance));
   for (const ConvertedShard& shard : report.shards) report.output_bytes += shard.seal.file_bytes;
   if (report.shards.size() > 1) report.index_path = Q4ShardIndexName(path);
-  if (!run.gates.empty()) {
+  if (!conversion.run.gates.empty()) {
     std::vector<const Q4Index*> indexes;
     for (const ConvertedShard& shard : report.shards) indexes.push_back(&shard.index);
-    VerifyReport judged = JudgeConversion(run.gates, indexes, path);
+    VerifyReport judged = JudgeConversion(conversion.run.gates, indexes, path);
     report.gate_findings = std::move(judged.findings);
     report.gate_finding_count = judged.finding_count;
     if (!report.gate_findings.empty()) return report;  // the caller destroys `output`, and with it what was written
@@ -55,7 +56,8 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, FileSystem& 
 absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                                             const ConvertOptions& options, const RunOptions& run,
                                             const std::string& output) {
-  ConversionOutput files(fs, checkpoint, plan, options, run, output);
+  const Conversion conversion{fs, checkpoint, plan, options, run};
+  ConversionOutput files(conversion, output);
   Q4_RETURN_IF_ERROR(files.Find());
   const unsigned threads = run.threads != 0 ? run.threads : ThreadPool::DefaultThreads();
   const std::uint64_t least = MinimumPipelineMemory(checkpoint, plan, options, threads, run.engine, run.max_memory);
@@ -63,7 +65,7 @@ absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& ch
     return Fail(kMemoryTooSmall, checkpoint.path(), "--max-memory",
                 GotExpected(fmt::format("{} bytes", run.max_memory), fmt::format("at least {} bytes", least)));
   }
-  absl::StatusOr<ConvertReport> report = ConvertInto(files, fs, checkpoint, plan, options, run, threads, output);
+  absl::StatusOr<ConvertReport> report = ConvertInto(files, conversion, threads, output);
   if (!report.ok()) return files.LeaveAfter(report.status());
   return report;
 }

@@ -94,13 +94,18 @@ absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const Con
   return plan.shards.size() == 1 ? absl::OkStatus() : CheckPlace(fs, Q4ShardIndexName(output), force);
 }
 
-ConversionOutput::ConversionOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
-                                   const ConvertOptions& options, const RunOptions& run, const std::string& output)
-    : fs_(fs), checkpoint_(checkpoint), plan_(plan), options_(options), run_(run), output_(output) {
-  for (std::string& path : OutputPaths(plan, output)) shards_.emplace_back().path = std::move(path);
+ConversionOutput::ConversionOutput(const Conversion& conversion, std::string output)
+    : fs_(conversion.fs),
+      checkpoint_(conversion.checkpoint),
+      plan_(conversion.plan),
+      options_(conversion.options),
+      run_(conversion.run),
+      output_(std::move(output)) {
+  for (std::string& path : OutputPaths(plan_, output_)) shards_.emplace_back().path = std::move(path);
 }
 
-// Once published there is no journal any more. Otherwise it goes before the partial files, of which it speaks.
+// After Publish() there is no journal any more. Otherwise it is removed first and the partial files after it, as
+// members are destroyed: at no time is there a journal that speaks of bytes which are gone.
 ConversionOutput::~ConversionOutput() {
   if (journal_ != nullptr && !kept_) journal_->Remove().IgnoreError();
 }

@@ -11,17 +11,17 @@
 
 #include "absl/status/status.h"
 #include "formats/base/atomic_file.h"
+#include "libconvert/convert/conversion.h"
 #include "libconvert/convert/convert.h"
 #include "libconvert/convert/journal.h"
-#include "libconvert/convert/pipeline.h"
+#include "libconvert/convert/resume.h"
 
 namespace q4 {
 
 class ConversionOutput {
  public:
-  // All arguments must outlive the object.
-  ConversionOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
-                   const ConvertOptions& options, const RunOptions& run, const std::string& output);
+  // What `conversion` refers to must outlive the object.
+  ConversionOutput(const Conversion& conversion, std::string output);
   ~ConversionOutput();
   ConversionOutput(const ConversionOutput&) = delete;
   ConversionOutput& operator=(const ConversionOutput&) = delete;
@@ -64,7 +64,7 @@ class ConversionOutput {
   const ConversionPlan& plan_;
   const ConvertOptions& options_;
   const RunOptions& run_;
-  const std::string& output_;
+  const std::string output_;  // its path
   std::vector<Shard> shards_;
   std::unique_ptr<JournalWriter> journal_;
   bool found_journal_ = false;

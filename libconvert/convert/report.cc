@@ -8,7 +8,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/json_value.h"
 #include "formats/base/text.h"
-#include "libconvert/convert/pipeline.h"
+#include "libconvert/convert/memory_needs.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/model/stats_json.h"
 #include "libconvert/scheme/treatment.h"

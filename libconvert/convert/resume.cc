@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "formats/base/base_issues.h"
 #include "formats/base/byte_writer.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
@@ -12,6 +13,7 @@
 #include "libconvert/base/parallel.h"
 #include "libconvert/base/version.h"
 #include "libconvert/convert/tensor_job.h"
+#include "libconvert/engine/device.h"
 
 namespace q4 {
 namespace {
@@ -235,6 +237,27 @@ absl::Status Retrace(const Journal& journal, std::size_t shard, const Checkpoint
   }
   writer->Continue();
   return absl::OkStatus();
+}
+
+std::size_t TensorsDone(const ConversionPlan& plan, const PipelineStart& start) {
+  std::size_t done = 0;
+  for (std::size_t s = 0; s < plan.shards.size(); ++s) {
+    const std::uint64_t files = plan.shards[s].files.size();
+    done += start.owners_done[s] - std::min(start.owners_done[s], files);
+  }
+  return done;
+}
+
+bool IsWorthResuming(const absl::Status& status) {
+  const int issue = IssueNumberOf(status);
+  switch (ExitCodeOf(status)) {
+    case ExitCode::kInterrupted:
+      return true;
+    case ExitCode::kIo:
+      return issue != kCannotSync.number && issue != kCannotClose.number;
+    default:
+      return IsDeviceFailure(status);
+  }
 }
 
 }  // namespace q4

@@ -20,6 +20,19 @@
 
 namespace q4 {
 
+// Where a conversion begins: what an earlier run has done of it.
+struct PipelineStart {
+  std::vector<std::uint64_t> owners_done;  // of each shard, in the order of writing: embedded files, then tensors
+  std::vector<SourceDigestState> digests;  // as far as that run had come, which may be behind or ahead of owners_done
+};
+
+// How many tensors are done. Those are the first of the source, because they are planned in its order.
+std::size_t TensorsDone(const ConversionPlan& plan, const PipelineStart& start);
+
+// Whether a run that ended like this may end otherwise when it is run again, so that what it has written is worth
+// keeping. After a failed sync nobody knows what is on the disk.
+bool IsWorthResuming(const absl::Status& status);
+
 // OUTPUT.journal
 std::string JournalPath(const std::string& output);
 

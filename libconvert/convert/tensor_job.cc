@@ -1,8 +1,13 @@
 #include "libconvert/convert/tensor_job.h"
 
-#include <utility>
+#include "formats/q4/parts.h"
 
 namespace q4 {
+
+void TensorJob::Abort(const absl::Status& status) {
+  settlement.Settle(status);
+  Job::Abort(status);
+}
 
 std::uint64_t ChunksOfPart(const Q4Tensor& tensor, Q4Part part) {
   const std::uint64_t bytes = Q4PartRawBytes(tensor, part), size = Q4ChunkRawSize(part);
@@ -16,67 +21,6 @@ std::uint64_t ChunkNumber(const Q4Tensor& tensor, Q4Part part, std::uint64_t chu
     number += ChunksOfPart(tensor, before);
   }
   return number;
-}
-
-void ChunkMailbox::Put(std::uint64_t number, FinishedChunk chunk) {
-  {
-    std::lock_guard lock(mutex_);
-    if (!discarding_) chunks_.emplace(number, std::move(chunk));
-  }
-  arrived_.notify_all();
-}
-
-void ChunkMailbox::Fail(std::uint64_t number, absl::Status status) {
-  {
-    std::lock_guard lock(mutex_);
-    errors_.emplace(number, std::move(status));
-  }
-  arrived_.notify_all();
-}
-
-void ChunkMailbox::FailAll(absl::Status status) {
-  {
-    std::lock_guard lock(mutex_);
-    if (failed_.ok()) failed_ = std::move(status);
-  }
-  arrived_.notify_all();
-}
-
-void ChunkMailbox::Discard() {
-  std::map<std::uint64_t, FinishedChunk> dropped;
-  std::lock_guard lock(mutex_);
-  discarding_ = true;
-  dropped.swap(chunks_);
-}
-
-absl::StatusOr<FinishedChunk> ChunkMailbox::Take(std::uint64_t number) {
-  std::unique_lock lock(mutex_);
-  for (;;) {
-    if (const auto error = errors_.find(number); error != errors_.end()) return error->second;
-    if (const auto ready = chunks_.find(number); ready != chunks_.end()) {
-      FinishedChunk chunk = std::move(ready->second);
-      chunks_.erase(ready);
-      return chunk;
-    }
-    if (!failed_.ok()) return failed_;
-    arrived_.wait(lock);
-  }
-}
-
-void Settlement::Settle(absl::StatusOr<Q4Tensor> tensor) {
-  {
-    std::lock_guard lock(mutex_);
-    if (settled_) return;
-    tensor_ = std::move(tensor);
-    settled_ = true;
-  }
-  settled_condition_.notify_all();
-}
-
-const absl::StatusOr<Q4Tensor>& Settlement::Wait() {
-  std::unique_lock lock(mutex_);
-  settled_condition_.wait(lock, [this] { return settled_; });
-  return tensor_;
 }
 
 }  // namespace q4

@@ -1,70 +1,73 @@
-// One tensor (or embedded file) on its way through the pipeline: its chunks, filled by workers in any order and taken
-// out in plan order.
+// Everything about one tensor or embedded file in flight: one job, of a type for each treatment. The admitting thread
+// makes it, reader and worker steps hold it while they need it, the committing thread takes its chunks.
 #pragma once
 
-#include <condition_variable>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
-#include "formats/q4/writer.h"
+#include "absl/status/status.h"
+#include "formats/q4/chunk.h"
+#include "formats/q4/container.h"
+#include "formats/tensor/tensor.h"
+#include "kernels/kernels.h"
 #include "libconvert/base/budget.h"
-#include "libconvert/model/stats.h"
-#include "libconvert/scheme/slab.h"
+#include "libconvert/convert/chunk_mailbox.h"
+#include "libconvert/engine/slab_engine.h"
 
 namespace q4 {
+
+struct Job {
+  virtual ~Job() = default;
+  // Nothing more comes of it: whoever waits for something of this job gets `status`. The first call counts.
+  virtual void Abort(const absl::Status& status) { chunks.FailAll(status); }
+
+  std::uint64_t order = 0;   // among all jobs of the conversion
+  std::size_t shard = 0;     // index into ConversionPlan::shards
+  std::uint64_t number = 0;  // in the shard's order of writing: embedded files, then tensors
+  std::size_t owner = 0;     // index of the tensor or file in the shard's index
+  ChunkMailbox chunks;
+};
+
+// An embedded file.
+struct FileJob : Job {
+  std::uint64_t bytes = 0;
+};
+
+// A tensor. As it is, one that is kept: stored with its own elements, as its own type or another.
+struct TensorJob : Job {
+  void Abort(const absl::Status& status) override;
+
+  const TensorInfo* source = nullptr;  // in the checkpoint
+  Q4Tensor tensor;                     // how it is treated; changes only until it is settled
+  Settlement settlement;
+  std::string note;  // for people: why it is treated otherwise than planned, or ""; set before it is settled
+  std::vector<std::shared_ptr<Reservation>> output_memory;  // by slab, for the chunks that are made from it
+};
+
+// A tensor that is to be quantized. (It may be kept in the end: treat_quantized.cc.)
+struct QuantizedJob : TensorJob {
+  // Codes do not depend on how scales are stored, statistics do: they are about what a reader will decode. Where that
+  // depends on all scales of the tensor, there is a first pass for them, and between the passes its slabs either stay
+  // where the engine works on them or are dropped and read once more.
+  enum class Passes { kOne, kTwoKeepingSlabs, kTwoReadings };
+  Passes passes = Passes::kOne;
+
+  std::shared_ptr<Reservation> scale_memory;          // pays for the next three
+  std::vector<float> scales;                          // of all blocks, undecoded
+  std::vector<std::uint8_t> scale_codes;              // nested: the scales as 8-bit codes,
+  std::vector<float> scales2;                         // and the scales of those
+  std::vector<std::shared_ptr<SlabWork>> kept_slabs;  // by slab; with kTwoKeepingSlabs
+
+  std::mutex mutex;                      // guards the next two
+  std::uint64_t slabs_left = 0;          // of the running pass
+  std::uint64_t first_bad = kAllFinite;  // smallest index of a NaN or infinite element so far
+};
 
 // Where chunk `chunk` of a tensor's part lies among all chunks of the tensor.
 std::uint64_t ChunkNumber(const Q4Tensor& tensor, Q4Part part, std::uint64_t chunk);
 std::uint64_t ChunksOfPart(const Q4Tensor& tensor, Q4Part part);
-
-// A finished chunk and the memory it holds until it is written.
-struct FinishedChunk {
-  Q4EncodedChunk chunk;
-  std::shared_ptr<Reservation> memory;  // chunks cut from one slab share it
-  SlabStatistics statistics;            // of a chunk of codes
-  std::uint64_t source_bytes = 0;       // for progress
-};
-
-// Thread-safe hand-over between the workers of one job and the committing thread. Keyed by ChunkNumber.
-class ChunkMailbox {
- public:
-  void Put(std::uint64_t number, FinishedChunk chunk);
-  // A chunk that cannot be made. Where several fail, the first in order is what Take() returns.
-  void Fail(std::uint64_t number, absl::Status status);
-  // No chunk will be made any more: Take() returns `status` for those not yet there.
-  void FailAll(absl::Status status);
-  // Drops chunks that are there and those that come: nobody will take them, and the memory they hold is needed.
-  void Discard();
-  // Waits for chunk `number`.
-  absl::StatusOr<FinishedChunk> Take(std::uint64_t number);
-
- private:
-  std::mutex mutex_;
-  std::condition_variable arrived_;
-  std::map<std::uint64_t, FinishedChunk> chunks_;
-  std::map<std::uint64_t, absl::Status> errors_;
-  absl::Status failed_;
-  bool discarding_ = false;
-};
-
-// A tensor's treatment, once it is settled: for most at once, for some only after their data was seen.
-class Settlement {
- public:
-  // The first call counts.
-  void Settle(absl::StatusOr<Q4Tensor> tensor);
-  // Waits for it.
-  const absl::StatusOr<Q4Tensor>& Wait();
-
- private:
-  std::mutex mutex_;
-  std::condition_variable settled_condition_;
-  bool settled_ = false;
-  absl::StatusOr<Q4Tensor> tensor_ = absl::UnknownError("unsettled");
-};
 
 }  // namespace q4

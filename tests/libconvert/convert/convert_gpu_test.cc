@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "libconvert/convert/pipeline.h"
+#include "libconvert/convert/memory_needs.h"
 #include "libconvert/engine/cuda_slab_engine.h"
 #include "libconvert/engine/device_issues.h"
 #include "libconvert/scheme/scheme.h"

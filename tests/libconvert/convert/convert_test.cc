@@ -12,7 +12,7 @@
 #include "formats/base/status.h"
 #include "formats/q4/reader.h"
 #include "formats/q4/validate.h"
-#include "libconvert/convert/pipeline.h"
+#include "libconvert/convert/memory_needs.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/scheme/slab.h"

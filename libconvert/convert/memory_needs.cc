@@ -1,0 +1,98 @@
+#include "libconvert/convert/memory_needs.h"
+
+#include <algorithm>
+
+#include "libconvert/base/budget.h"
+#include "libconvert/convert/scale_overflow.h"
+#include "libconvert/convert/slab_cut.h"
+
+namespace q4 {
+namespace {
+
+// What a worker holds beside its slab and the engine's scratch: the decoded scales of a slab, most at the smallest
+// block size, or in another step the buffers of Overflows().
+constexpr std::uint64_t kWorkerScratchBytes = kSlabElems / 32 * sizeof(float);
+static_assert(kOverflowScratchBytes <= kWorkerScratchBytes);
+
+// However small the tensors are: three chunks, so that they can be read, compressed and written at the same time.
+constexpr std::uint64_t kLeastBudget = 3 * kQ4ChunkBytes;
+
+std::uint64_t QuantizedNeed(const TensorInfo& source, const Q4Tensor& tensor, const Q4Compression& compression) {
+  const std::uint64_t coded = CutToQuantize(source.elems).largest();
+  const std::uint64_t kept = CutToKeep(source).largest();
+  const std::uint64_t slab = SourceMemory(source, coded) + CodeMemory(coded, compression);
+  // With --on-nonfinite keep the tensor may be kept after all, beside its scales and as any type.
+  const std::uint64_t kept_slab = SourceMemory(source, kept) + KeptMemory(kept, DType::kF32, compression);
+  return ScaleMemory(tensor, compression) + std::max(slab, kept_slab);
+}
+
+std::uint64_t KeptNeed(const TensorInfo& source, DType stored, const Q4Compression& compression) {
+  const std::uint64_t elems = CutToKeep(source).largest();
+  return SourceMemory(source, elems) + KeptMemory(elems, stored, compression);
+}
+
+}  // namespace
+
+std::uint64_t ChunkMemory(std::uint64_t raw, const Q4Compression& compression) {
+  // The last two terms: a frame can be longer than what it holds, by zstd's own bound a 256th and a little.
+  return compression.zstd ? 3 * raw + raw / 128 + 4096 : raw;
+}
+
+std::uint64_t SourceMemory(const TensorInfo& source, std::uint64_t elems) {
+  return BufferPool::CapacityFor(elems * ItemSize(source.dtype));
+}
+
+std::uint64_t CodeMemory(std::uint64_t elems, const Q4Compression& compression) {
+  return ChunkMemory(PackedBytes(elems), compression);
+}
+
+std::uint64_t KeptMemory(std::uint64_t elems, DType stored, const Q4Compression& compression) {
+  return ChunkMemory(elems * ItemSize(stored), compression);
+}
+
+std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compression) {
+  const std::uint64_t blocks = tensor.blocks();
+  const std::uint64_t plain = blocks * sizeof(float);
+  const std::uint64_t nested = tensor.nested ? blocks + GroupCount(blocks) * sizeof(float) : 0;
+  // A tensor with nested scales may end up with plain ones: the copies of either must fit.
+  return plain + ChunkMemory(std::max(plain, nested), compression) + nested;
+}
+
+bool SlabsFitBetweenPasses(const TensorInfo& source, const ConvertOptions& options, const SlabEngine& engine,
+                           std::uint64_t budget_limit) {
+  if (options.keep_nonfinite) return false;
+  const SlabCut cut = CutToQuantize(source.elems);
+  std::uint64_t slab = CodeMemory(cut.largest(), options.compression);
+  if (engine.keeps_on_host()) {
+    slab += SourceMemory(source, cut.largest());
+  } else if (source.bytes > engine.device_keep_bytes()) {
+    return false;
+  }
+  return cut.slabs() * slab <= budget_limit / 2;
+}
+
+std::uint64_t FixedMemory(const SlabEngine* engine, unsigned threads, std::uint64_t max_memory) {
+  const std::uint64_t scratch = engine != nullptr ? engine->scratch_bytes_per_thread() : kCpuSlabScratchBytes;
+  return threads * (kWorkerScratchBytes + scratch) + (engine != nullptr ? engine->RingBytes(max_memory) : 0);
+}
+
+std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan,
+                                    const ConvertOptions& options, unsigned threads, const SlabEngine* engine,
+                                    std::uint64_t max_memory) {
+  const Q4Compression& compression = options.compression;
+  std::uint64_t most = kLeastBudget;
+  for (const PlannedShard& shard : plan.shards) {
+    for (const CompanionFile& file : shard.files) {
+      most = std::max(most, ChunkMemory(std::min(file.size, kQ4ChunkBytes), compression));
+    }
+    for (const PlannedTensor& planned : shard.tensors) {
+      const TensorInfo& source = checkpoint.tensors()[planned.source];
+      const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
+      most = std::max(most, tensor.quantized() ? QuantizedNeed(source, tensor, compression)
+                                               : KeptNeed(source, tensor.dtype, compression));
+    }
+  }
+  return most + FixedMemory(engine, threads, max_memory);
+}
+
+}  // namespace q4

@@ -1,0 +1,58 @@
+// What the stages of a conversion hold, in bytes. Whoever reserves memory from the budget asks here how much, and
+// MinimumPipelineMemory() adds up the same functions: a need that is not stated here is held by nobody.
+//
+// The bound of --max-memory has two halves. The fixed half is set aside before anything is read: scratch of each worker
+// and, with a GPU, the ring of page-locked buffers. The other is the budget, from which the admitting thread takes all
+// that a slab will ever need before the slab is read (budget.h says why that cannot deadlock).
+#pragma once
+
+#include <cstdint>
+
+#include "formats/q4/chunk.h"
+#include "formats/q4/container.h"
+#include "formats/source/checkpoint.h"
+#include "formats/tensor/tensor.h"
+#include "libconvert/convert/plan.h"
+#include "libconvert/engine/slab_engine.h"
+
+namespace q4 {
+
+// ---- from the budget
+
+// A chunk of `raw` bytes from encoding to writing: itself, and when compressing its byte planes and the result too.
+std::uint64_t ChunkMemory(std::uint64_t raw, const Q4Compression& compression);
+
+// The source bytes of a slab, as the buffer pool rounds them.
+std::uint64_t SourceMemory(const TensorInfo& source, std::uint64_t elems);
+
+// The chunk of codes that a slab becomes.
+std::uint64_t CodeMemory(std::uint64_t elems, const Q4Compression& compression);
+
+// The data chunks that a slab becomes when it is kept and stored as `stored`.
+std::uint64_t KeptMemory(std::uint64_t elems, DType stored, const Q4Compression& compression);
+
+// All scales of a quantized tensor in every form that they take, and the copies that are cut into chunks.
+std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compression);
+
+// Whether all slabs of a tensor may stay where `engine` works on them between two passes: they fit half of the memory
+// there, so that the next tensor can begin meanwhile. Never with --on-nonfinite keep: then the tensor may turn out to
+// be kept, and its data chunks would need more memory than the codes that were reserved for it. `budget_limit`: bytes
+// of the whole budget.
+bool SlabsFitBetweenPasses(const TensorInfo& source, const ConvertOptions& options, const SlabEngine& engine,
+                           std::uint64_t budget_limit);
+
+// ---- set aside from the beginning to the end
+
+// `engine`: nullptr for this machine's cores. `max_memory`: the whole bound, of which an engine's ring is a share.
+std::uint64_t FixedMemory(const SlabEngine* engine, unsigned threads, std::uint64_t max_memory);
+
+// ---- both
+
+// The least RunOptions::max_memory with which `plan` can be converted on `threads` threads: what the tensor or embedded
+// file with the greatest need takes while nothing else is in flight. `engine` and `max_memory` as above; without them
+// this is what --dry-run prints.
+std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan,
+                                    const ConvertOptions& options, unsigned threads, const SlabEngine* engine = nullptr,
+                                    std::uint64_t max_memory = 0);
+
+}  // namespace q4

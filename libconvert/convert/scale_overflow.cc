@@ -1,0 +1,61 @@
+#include "libconvert/convert/scale_overflow.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "formats/base/status.h"
+#include "libconvert/scheme/slab.h"
+
+namespace q4 {
+namespace {
+
+// |y| from which an output of this type is infinite (Q5.12, Q8.9): the midpoint past the largest finite value.
+double OverflowThreshold(DType dtype) {
+  switch (dtype) {
+    case DType::kF16:
+      return 65520.0;
+    case DType::kBF16:
+      return 0x1.FFp+127;
+    default:
+      return std::numeric_limits<double>::infinity();
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<bool> Overflows(const KernelTable& kernels, const Checkpoint& checkpoint, const TensorInfo& source,
+                               const Q4Tensor& tensor, std::span<const std::uint8_t> scale_codes,
+                               std::span<const float> scales2) {
+  const double threshold = OverflowThreshold(tensor.dtype);
+  const std::uint64_t item = ItemSize(tensor.dtype);
+  std::vector<float> decoded, scales;
+  std::vector<std::uint8_t> x, codes;
+  std::vector<GroupSums> groups;
+  for (std::uint64_t first = 0; first < tensor.elems; first += kOverflowPieceElems) {
+    const std::uint64_t n = std::min(kOverflowPieceElems, tensor.elems - first);
+    const std::uint64_t first_block = first / tensor.block_size, blocks = BlockCount(n, tensor.block_size);
+    decoded.resize(blocks);
+    kernels.dequantize_scales(scale_codes.data() + first_block, scales2.data() + first_block / kScaleGroup, blocks,
+                              tensor.nested_offset, decoded.data());
+    // No code value is beyond 1: below the threshold a scale cannot overflow. Negated, so that NaN is looked at.
+    const bool possible = std::any_of(decoded.begin(), decoded.end(),
+                                      [&](float s) { return !(std::fabs(static_cast<double>(s)) < threshold); });
+    if (!possible) continue;
+    x.resize(n * item);
+    Q4_RETURN_IF_ERROR(checkpoint.Read(source, first * item, x));
+    codes.resize(PackedBytes(n));
+    scales.resize(blocks);
+    groups.resize(GroupCount(blocks));
+    const SlabShape shape = SlabShapeOf(tensor, n);
+    SlabStats stats;
+    (void)kernels.quantize(shape.type, shape.book(), x.data(), n, shape.block_size, codes.data(), scales.data());
+    kernels.error_stats(shape.type, shape.book(), x.data(), codes.data(), decoded.data(), n, shape.block_size,
+                        groups.data(), &stats);
+    if (stats.overflow != 0) return true;
+  }
+  return false;
+}
+
+}  // namespace q4

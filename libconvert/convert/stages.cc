@@ -1,0 +1,104 @@
+#include "libconvert/convert/stages.h"
+
+#include <algorithm>
+#include <new>
+#include <utility>
+
+#include "formats/base/status.h"
+#include "formats/q4/parts.h"
+#include "libconvert/base/run_issues.h"
+#include "libconvert/convert/convert_issues.h"
+#include "libconvert/convert/memory_needs.h"
+
+namespace q4 {
+namespace {
+
+// One thread keeps two or three cores supplied; more than eight do not read faster.
+unsigned ReaderThreads(unsigned threads) { return std::clamp(threads / 2, 1u, 8u); }
+
+}  // namespace
+
+Stages::Stages(const Conversion& conversion, const PipelineStart& start)
+    : conversion_(conversion),
+      kernels_(conversion.run.kernels != nullptr ? *conversion.run.kernels : BestCpuKernels()),
+      cpu_engine_(MakeCpuSlabEngine(kernels_)),
+      engine_(conversion.run.engine != nullptr ? *conversion.run.engine : *cpu_engine_),
+      threads_(conversion.run.threads != 0 ? conversion.run.threads : ThreadPool::DefaultThreads()),
+      ring_(engine_.RingBytes(conversion.run.max_memory)),
+      budget_(conversion.run.max_memory -
+              std::min(conversion.run.max_memory, FixedMemory(&engine_, threads_, conversion.run.max_memory))),
+      buffers_(ring_.limit() != 0 ? &ring_ : &budget_, &engine_.buffer_memory()),
+      hasher_(conversion.checkpoint, conversion.options.source_digest, threads_, start.digests,
+              TensorsDone(conversion.plan, start)),
+      workers_(threads_),
+      readers_(ReaderThreads(threads_)) {}
+
+bool Stages::Interrupted() const {
+  return stopped() || (conversion_.run.cancel != nullptr && conversion_.run.cancel->load());
+}
+
+std::shared_ptr<Reservation> Stages::Reserve(std::uint64_t bytes) {
+  auto reservation = std::make_shared<Reservation>(&budget_, bytes);
+  // Idle source buffers give way: what is held and what is idle stay under the bound together.
+  buffers_.Trim();
+  return reservation;
+}
+
+void Stages::Submit(ThreadPool& pool, const std::shared_ptr<Job>& job, std::function<void()> step) {
+  pool.Submit(job->order, [this, job, step = std::move(step)] {
+    // Memory is the one thing that a step can run out of.
+    try {
+      step();
+    } catch (const std::bad_alloc&) {
+      job->Abort(Fail(kOutOfMemory, conversion_.checkpoint.path(), {}));
+    }
+  });
+}
+
+void Stages::Read(const std::shared_ptr<TensorJob>& job, std::uint64_t first, std::uint64_t elems, Reading reading,
+                  Failed failed, SlabStep work) {
+  std::shared_ptr<Buffer> buffer = buffers_.Get(elems * ItemSize(job->source->dtype));
+  Submit(readers_, job,
+         [this, job, first, reading, buffer = std::move(buffer), failed = std::move(failed),
+          work = std::move(work)]() mutable {
+           const absl::Status read = ReadInto(*job, first, reading, buffer);
+           if (!read.ok()) return failed(read);
+           Work(job, [work = std::move(work), x = std::move(buffer)]() mutable { work(std::move(x)); });
+         });
+}
+
+absl::Status Stages::ReadInto(const TensorJob& job, std::uint64_t first, Reading reading,
+                              const std::shared_ptr<Buffer>& buffer) {
+  if (Interrupted()) return Fail(kInterruptedRun, {}, {});
+  const TensorInfo& source = *job.source;
+  const std::uint64_t begin = first * ItemSize(source.dtype);
+  // The next slabs come to memory while this one is worked on.
+  conversion_.checkpoint.files()[source.file].file->Prefetch(source.offset + begin + buffer->size(),
+                                                             4 * buffer->size());
+  Q4_RETURN_IF_ERROR(conversion_.checkpoint.Read(source, begin, {buffer->data(), buffer->size()}));
+  if (reading == Reading::kFirst) hasher_.Add(source.file, source.offset + begin, buffer);
+  return absl::OkStatus();
+}
+
+void Stages::Encode(Job& job, const Q4ChunkPlace& place, std::uint8_t planes, std::vector<std::uint8_t> raw,
+                    FinishedChunk finished) {
+  absl::StatusOr<Q4EncodedChunk> encoded = EncodeQ4Chunk(conversion_.plan.shards[job.shard].index.file_id, place,
+                                                         std::move(raw), planes, options().compression);
+  if (!encoded.ok()) return job.chunks.Fail(place.chunk, encoded.status());
+  finished.chunk = *std::move(encoded);
+  job.chunks.Put(place.chunk, std::move(finished));
+}
+
+void Stages::Encode(TensorJob& job, Q4Part part, std::uint64_t chunk, std::vector<std::uint8_t> raw,
+                    FinishedChunk finished) {
+  const Q4ChunkPlace place{Q4ChunkPlace::Section::kTensor, job.owner, ChunkNumber(job.tensor, part, chunk)};
+  Encode(job, place, Q4PlaneBytes(job.tensor, part), std::move(raw), std::move(finished));
+}
+
+void Stages::Wait() {
+  // Readers submit to workers, never the reverse.
+  readers_.Wait();
+  workers_.Wait();
+}
+
+}  // namespace q4

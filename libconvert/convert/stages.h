@@ -1,0 +1,92 @@
+// What all treatments of a conversion share: the memory budget, the engine, reader and worker threads, the digests of
+// the source. Knows nothing of treatments. Internal to libconvert/convert/pipeline.cc and the treatments.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "formats/q4/chunk.h"
+#include "kernels/kernels.h"
+#include "libconvert/base/budget.h"
+#include "libconvert/base/thread_pool.h"
+#include "libconvert/convert/conversion.h"
+#include "libconvert/convert/resume.h"
+#include "libconvert/convert/tensor_job.h"
+#include "libconvert/engine/slab_engine.h"
+#include "libconvert/source/file_hasher.h"
+
+namespace q4 {
+
+class Stages {
+ public:
+  // Both must outlive the object. Starts all threads; throws std::system_error when the system gives no more.
+  Stages(const Conversion& conversion, const PipelineStart& start);
+
+  const Conversion& conversion() const { return conversion_; }
+  const ConvertOptions& options() const { return conversion_.options; }
+  const KernelTable& kernels() const { return kernels_; }
+  SlabEngine& engine() { return engine_; }
+  SourceHasher& hasher() { return hasher_; }
+  const MemoryBudget& budget() const { return budget_; }
+
+  // ---- for the admitting thread
+
+  // Waits for `bytes` of the budget. What a slab needs, all of it, is reserved before the slab is read.
+  std::shared_ptr<Reservation> Reserve(std::uint64_t bytes);
+
+  // Each byte of the source is digested once, whoever reads it twice.
+  enum class Reading { kFirst, kAgain };
+  using Failed = std::function<void(const absl::Status&)>;
+  using SlabStep = std::function<void(std::shared_ptr<Buffer>)>;
+  // Waits for a buffer for elements first .. first + elems of the job's tensor; then has a reader fill it and a worker
+  // call `work` with it. Where it cannot be read, the reader calls `failed`.
+  void Read(const std::shared_ptr<TensorJob>& job, std::uint64_t first, std::uint64_t elems, Reading reading,
+            Failed failed, SlabStep work);
+
+  // ---- for all threads
+
+  // Has a worker take this step; earlier jobs first. A step that runs out of memory aborts its job.
+  void Work(const std::shared_ptr<Job>& job, std::function<void()> step) { Submit(workers_, job, std::move(step)); }
+
+  // Compresses and digests one chunk, of `planes` byte planes, into the job's mailbox. `finished` has all but the
+  // chunk.
+  void Encode(Job& job, const Q4ChunkPlace& place, std::uint8_t planes, std::vector<std::uint8_t> raw,
+              FinishedChunk finished);
+  // The same for chunk `chunk` of a part of a tensor.
+  void Encode(TensorJob& job, Q4Part part, std::uint64_t chunk, std::vector<std::uint8_t> raw, FinishedChunk finished);
+
+  // ---- for the end
+
+  // From now on nothing more is read.
+  void Stop() { stopped_.store(true); }
+  bool stopped() const { return stopped_.load(); }
+  // Returns when all steps are taken.
+  void Wait();
+
+ private:
+  absl::Status ReadInto(const TensorJob& job, std::uint64_t first, Reading reading,
+                        const std::shared_ptr<Buffer>& buffer);
+  void Submit(ThreadPool& pool, const std::shared_ptr<Job>& job, std::function<void()> step);
+  bool Interrupted() const;
+
+  const Conversion& conversion_;
+  const KernelTable& kernels_;  // for what is done on this machine's cores whatever the engine
+  const std::unique_ptr<SlabEngine> cpu_engine_;
+  SlabEngine& engine_;
+  const unsigned threads_;
+  MemoryBudget ring_;    // source buffers, where the engine wants few of them
+  MemoryBudget budget_;  // all else in flight, and otherwise the source buffers too
+  BufferPool buffers_;
+  std::atomic<bool> stopped_{false};
+
+  // Threads come last. Members are destroyed from the last to the first, and these destructors wait for their threads,
+  // which use everything above.
+  SourceHasher hasher_;
+  ThreadPool workers_, readers_;
+};
+
+}  // namespace q4

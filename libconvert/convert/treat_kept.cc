@@ -1,0 +1,78 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "libconvert/convert/convert_issues.h"
+#include "libconvert/convert/memory_needs.h"
+#include "libconvert/convert/slab_cut.h"
+#include "libconvert/convert/treatment.h"
+
+namespace q4 {
+namespace {
+
+// Index of the slab's first data chunk among those of the tensor.
+std::uint64_t FirstChunk(const TensorJob& job, const SlabCut& cut, std::uint64_t slab) {
+  return cut.first(slab) * ItemSize(job.tensor.dtype) / kQ4ChunkBytes;
+}
+
+// The data chunks of one slab, converted if the tensor is stored as another type.
+void KeepSlab(Stages& stages, const std::shared_ptr<TensorJob>& job, std::uint64_t slab, const Buffer& x) {
+  const DType from = job->source->dtype, to = job->tensor.dtype;
+  const std::uint64_t elems = x.size() / ItemSize(from);
+  const std::uint64_t out_bytes = elems * ItemSize(to);
+  // Moved out of the job, so that it is released with the last chunk.
+  const std::shared_ptr<Reservation> memory = std::move(job->output_memory[slab]);
+  std::uint64_t chunk = FirstChunk(*job, CutToKeep(*job->source), slab);
+  for (std::uint64_t at = 0; at < out_bytes; at += kQ4ChunkBytes, ++chunk) {
+    const std::uint64_t bytes = std::min(kQ4ChunkBytes, out_bytes - at);
+    const std::uint64_t chunk_elems = bytes / ItemSize(to);
+    const std::uint8_t* const in = x.data() + at / ItemSize(to) * ItemSize(from);
+    std::vector<std::uint8_t> raw(bytes);
+    if (from == to) {
+      std::memcpy(raw.data(), in, bytes);
+    } else {
+      const std::uint64_t infinite =
+          stages.kernels().convert(FloatTypeOf(from), in, chunk_elems, FloatTypeOf(to), raw.data());
+      if (infinite != 0) {
+        const CheckpointFile& file = stages.conversion().checkpoint.files()[job->source->file];
+        return job->chunks.Fail(chunk,
+                                Fail(kKeepOverflow, file.file->path(), fmt::format("tensor '{}'", job->source->name),
+                                     fmt::format("{} elements", infinite)));
+      }
+    }
+    FinishedChunk finished;
+    finished.source_bytes = chunk_elems * ItemSize(from);
+    finished.memory = memory;
+    stages.Encode(*job, Q4Part::kData, chunk, std::move(raw), std::move(finished));
+  }
+}
+
+void ReadAndKeep(Stages& stages, const std::shared_ptr<TensorJob>& job, Stages::Reading reading) {
+  const SlabCut cut = CutToKeep(*job->source);
+  job->output_memory.resize(cut.slabs());
+  for (std::uint64_t slab = 0; slab < cut.slabs(); ++slab) {
+    job->output_memory[slab] =
+        stages.Reserve(KeptMemory(cut.size(slab), job->tensor.dtype, stages.options().compression));
+    stages.Read(
+        job, cut.first(slab), cut.size(slab), reading,
+        [job, chunk = FirstChunk(*job, cut, slab)](const absl::Status& status) { job->chunks.Fail(chunk, status); },
+        [&stages, job, slab](const std::shared_ptr<Buffer>& x) { KeepSlab(stages, job, slab, *x); });
+  }
+}
+
+}  // namespace
+
+void TreatKept(Stages& stages, const std::shared_ptr<TensorJob>& job) {
+  job->settlement.Settle(job->tensor);
+  ReadAndKeep(stages, job, Stages::Reading::kFirst);
+}
+
+void KeepAfterAll(Stages& stages, const std::shared_ptr<TensorJob>& job) {
+  ReadAndKeep(stages, job, Stages::Reading::kAgain);
+}
+
+}  // namespace q4

@@ -1,0 +1,273 @@
+// One pass:      read ─▶ codes, scales, statistics.
+// Two passes:    read ─▶ scales (and codes, where slabs are kept) of all slabs ─▶ what they decide together ─▶ codes
+// and
+//                statistics, of the kept slabs or of a second reading.
+// Then in each case the scales themselves are cut into chunks.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "libconvert/base/run_issues.h"
+#include "libconvert/convert/convert_issues.h"
+#include "libconvert/convert/memory_needs.h"
+#include "libconvert/convert/scale_overflow.h"
+#include "libconvert/convert/slab_cut.h"
+#include "libconvert/convert/treatment.h"
+
+namespace q4 {
+namespace {
+
+// Steps on one job. Copied into every step that is submitted: it keeps the job alive.
+class Quantizing {
+ public:
+  Quantizing(Stages& stages, std::shared_ptr<QuantizedJob> job)
+      : stages_(&stages), job_(std::move(job)), cut_(CutToQuantize(job_->source->elems)) {}
+
+  void Admit() const;
+
+ private:
+  QuantizedJob::Passes ChoosePasses() const;
+  void ReadForScales() const;
+  void ReadForCodes(Stages::Reading reading) const;
+
+  // First pass, of a slab.
+  void MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) const;
+  // Between the passes, once.
+  void SettleScales() const;
+  void NestScales() const;
+  // The last pass, of a slab.
+  void MakeCodes(std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) const;
+  void FinishKept(std::uint64_t slab, SlabWork& work) const;
+  void EndSlab(std::uint64_t slab, const SlabWork::FirstBad& bad, std::vector<std::uint8_t> codes,
+               SlabStatistics statistics) const;
+  // After it, once.
+  void EncodeScales() const;
+
+  std::uint64_t first_block(std::uint64_t slab) const { return cut_.first(slab) / job_->tensor.block_size; }
+  std::vector<float> DecodedScales(std::uint64_t slab) const;
+  absl::Status NonFinite(std::uint64_t elem) const;
+
+  Stages* stages_;
+  std::shared_ptr<QuantizedJob> job_;
+  SlabCut cut_;
+};
+
+absl::Status Quantizing::NonFinite(std::uint64_t elem) const {
+  return Fail(kNonFinite, stages_->conversion().checkpoint.files()[job_->source->file].file->path(),
+              fmt::format("tensor '{}', element {}", job_->source->name, elem));
+}
+
+// ---- admitting thread
+
+// --on-nonfinite keep asks for a first pass too: whether the tensor is quantized at all must be known before its first
+// chunk is written.
+QuantizedJob::Passes Quantizing::ChoosePasses() const {
+  const ConvertOptions& options = stages_->options();
+  if (!job_->tensor.nested && !options.keep_nonfinite) return QuantizedJob::Passes::kOne;
+  return SlabsFitBetweenPasses(*job_->source, options, stages_->engine(), stages_->budget().limit())
+             ? QuantizedJob::Passes::kTwoKeepingSlabs
+             : QuantizedJob::Passes::kTwoReadings;
+}
+
+void Quantizing::Admit() const {
+  job_->scale_memory = stages_->Reserve(ScaleMemory(job_->tensor, stages_->options().compression));
+  job_->scales.resize(job_->tensor.blocks());
+  job_->passes = ChoosePasses();
+  switch (job_->passes) {
+    case QuantizedJob::Passes::kOne:
+      job_->settlement.Settle(job_->tensor);
+      return ReadForCodes(Stages::Reading::kFirst);
+    case QuantizedJob::Passes::kTwoKeepingSlabs:
+      return ReadForScales();  // SettleScales() starts the second pass
+    case QuantizedJob::Passes::kTwoReadings:
+      ReadForScales();
+      if (const absl::StatusOr<Q4Tensor>& settled = job_->settlement.Wait(); settled.ok()) {
+        settled->quantized() ? ReadForCodes(Stages::Reading::kAgain) : KeepAfterAll(*stages_, job_);
+      }
+  }
+}
+
+void Quantizing::ReadForScales() const {
+  const bool keep = job_->passes == QuantizedJob::Passes::kTwoKeepingSlabs;
+  job_->slabs_left = cut_.slabs();
+  if (keep) {
+    job_->kept_slabs.resize(cut_.slabs());
+    job_->output_memory.resize(cut_.slabs());
+  }
+  for (std::uint64_t slab = 0; slab < cut_.slabs(); ++slab) {
+    absl::StatusOr<std::shared_ptr<SlabWork>> work = stages_->engine().Begin(job_->tensor, cut_.size(slab));
+    if (!work.ok()) return job_->settlement.Settle(work.status());
+    if (keep) {
+      job_->kept_slabs[slab] = *work;
+      job_->output_memory[slab] = stages_->Reserve(CodeMemory(cut_.size(slab), stages_->options().compression));
+    }
+    stages_->Read(
+        job_, cut_.first(slab), cut_.size(slab), Stages::Reading::kFirst,
+        [job = job_](const absl::Status& status) { job->settlement.Settle(status); },
+        [self = *this, slab, work = *std::move(work)](std::shared_ptr<Buffer> x) {
+          self.MakeScales(slab, *work, std::move(x));
+        });
+  }
+}
+
+void Quantizing::ReadForCodes(Stages::Reading reading) const {
+  job_->slabs_left = cut_.slabs();
+  job_->output_memory.resize(cut_.slabs());
+  for (std::uint64_t slab = 0; slab < cut_.slabs(); ++slab) {
+    absl::StatusOr<std::shared_ptr<SlabWork>> work = stages_->engine().Begin(job_->tensor, cut_.size(slab));
+    if (!work.ok()) return job_->chunks.Fail(slab, work.status());
+    job_->output_memory[slab] = stages_->Reserve(CodeMemory(cut_.size(slab), stages_->options().compression));
+    stages_->Read(
+        job_, cut_.first(slab), cut_.size(slab), reading,
+        [job = job_, slab](const absl::Status& status) { job->chunks.Fail(slab, status); },
+        [self = *this, slab, work = *std::move(work)](std::shared_ptr<Buffer> x) {
+          self.MakeCodes(slab, *work, std::move(x));
+        });
+  }
+}
+
+// ---- first pass
+
+void Quantizing::MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) const {
+  float* const scales = job_->scales.data() + first_block(slab);
+  const SlabWork::FirstBad bad = job_->passes == QuantizedJob::Passes::kTwoKeepingSlabs
+                                     ? work.QuantizeAndKeep(std::move(x), scales)
+                                     : work.Absmax(std::move(x), scales);
+  if (!bad.ok()) return job_->settlement.Settle(bad.status());
+  bool last = false;
+  {
+    std::lock_guard lock(job_->mutex);
+    if (*bad != kAllFinite) job_->first_bad = std::min(job_->first_bad, cut_.first(slab) + *bad);
+    last = --job_->slabs_left == 0;
+  }
+  if (last) SettleScales();
+}
+
+// ---- between the passes
+
+void Quantizing::NestScales() const {
+  Q4Tensor& tensor = job_->tensor;
+  const std::uint64_t blocks = tensor.blocks();
+  Sum256 sum;
+  sum.Add(job_->scales);
+  tensor.nested_offset = NestedOffset(sum.total(), blocks);
+  job_->scale_codes.resize(blocks);
+  job_->scales2.resize(GroupCount(blocks));
+  stages_->kernels().quantize_scales(job_->scales.data(), blocks, tensor.nested_offset, job_->scale_codes.data(),
+                                     job_->scales2.data());
+}
+
+// What only the scales of the whole tensor can tell: whether all elements are finite, and how scales are stored.
+void Quantizing::SettleScales() const {
+  Q4Tensor& tensor = job_->tensor;
+  if (job_->first_bad != kAllFinite) {
+    if (!stages_->options().keep_nonfinite) return job_->settlement.Settle(NonFinite(job_->first_bad));
+    job_->note =
+        fmt::format("tensor '{}' is kept unquantized: element {} is NaN or infinite", tensor.name, job_->first_bad);
+    tensor = PlanTensor(*job_->source, Decision{}, stages_->options());
+  } else if (tensor.nested) {
+    NestScales();
+    const absl::StatusOr<bool> overflows = Overflows(stages_->kernels(), stages_->conversion().checkpoint,
+                                                     *job_->source, tensor, job_->scale_codes, job_->scales2);
+    if (!overflows.ok()) return job_->settlement.Settle(overflows.status());
+    if (*overflows) {
+      job_->note = fmt::format("tensor '{}' keeps fp32 scales: with double-quantized ones elements would overflow {}",
+                               tensor.name, DTypeName(tensor.dtype));
+      tensor.nested = false;
+      tensor.nested_offset = 0;
+    }
+  }
+  if (job_->passes == QuantizedJob::Passes::kTwoKeepingSlabs) {
+    std::vector<std::shared_ptr<SlabWork>> slabs = std::move(job_->kept_slabs);
+    job_->slabs_left = slabs.size();
+    for (std::uint64_t slab = 0; slab < slabs.size(); ++slab) {
+      stages_->Work(job_, [self = *this, slab, work = std::move(slabs[slab])] { self.FinishKept(slab, *work); });
+    }
+  }
+  // Last, because the admitting and the committing thread go on from here and read what was written above.
+  job_->settlement.Settle(tensor);
+}
+
+// ---- last pass
+
+// The slab's scales as a reader will decode them; empty where these are the scales themselves.
+std::vector<float> Quantizing::DecodedScales(std::uint64_t slab) const {
+  const Q4Tensor& tensor = job_->tensor;
+  if (!tensor.nested) return {};
+  std::vector<float> decoded(BlockCount(cut_.size(slab), tensor.block_size));
+  stages_->kernels().dequantize_scales(job_->scale_codes.data() + first_block(slab),
+                                       job_->scales2.data() + first_block(slab) / kScaleGroup, decoded.size(),
+                                       tensor.nested_offset, decoded.data());
+  return decoded;
+}
+
+void Quantizing::MakeCodes(std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) const {
+  const std::vector<float> decoded = DecodedScales(slab);
+  std::vector<std::uint8_t> codes;
+  SlabStatistics statistics;
+  const SlabWork::FirstBad bad = work.Quantize(std::move(x), job_->tensor.nested ? decoded.data() : nullptr, &codes,
+                                               job_->scales.data() + first_block(slab), &statistics);
+  EndSlab(slab, bad, std::move(codes), std::move(statistics));
+}
+
+void Quantizing::FinishKept(std::uint64_t slab, SlabWork& work) const {
+  const std::vector<float> decoded = DecodedScales(slab);
+  std::vector<std::uint8_t> codes;
+  SlabStatistics statistics;
+  const absl::Status status =
+      work.Finish(job_->tensor.nested ? decoded.data() : job_->scales.data() + first_block(slab), &codes, &statistics);
+  EndSlab(slab, status.ok() ? SlabWork::FirstBad(kAllFinite) : SlabWork::FirstBad(status), std::move(codes),
+          std::move(statistics));
+}
+
+void Quantizing::EndSlab(std::uint64_t slab, const SlabWork::FirstBad& bad, std::vector<std::uint8_t> codes,
+                         SlabStatistics statistics) const {
+  FinishedChunk finished;
+  finished.source_bytes = cut_.size(slab) * ItemSize(job_->tensor.dtype);
+  finished.statistics = std::move(statistics);
+  finished.memory = std::move(job_->output_memory[slab]);
+  if (!bad.ok()) {
+    job_->chunks.Fail(slab, bad.status());
+  } else if (*bad != kAllFinite) {
+    job_->chunks.Fail(slab, NonFinite(cut_.first(slab) + *bad));
+  } else {
+    stages_->Encode(*job_, Q4Part::kCodes, slab, std::move(codes), std::move(finished));
+  }
+  bool last = false;
+  {
+    std::lock_guard lock(job_->mutex);
+    last = --job_->slabs_left == 0;
+  }
+  if (last) EncodeScales();
+}
+
+// ---- scales
+
+void Quantizing::EncodeScales() const {
+  // The copies are paid for by scale_memory. The steps keep the job alive, and with it what `data` points to.
+  const auto encode = [&](Q4Part part, const void* data) {
+    const auto* const bytes = static_cast<const std::uint8_t*>(data);
+    const std::uint64_t total = Q4PartRawBytes(job_->tensor, part), size = Q4ChunkRawSize(part);
+    for (std::uint64_t at = 0; at < total; at += size) {
+      stages_->Work(
+          job_, [self = *this, part, chunk = at / size, begin = bytes + at, count = std::min(size, total - at)] {
+            self.stages_->Encode(*self.job_, part, chunk, std::vector<std::uint8_t>(begin, begin + count), {});
+          });
+    }
+  };
+  if (job_->tensor.nested) {
+    encode(Q4Part::kScaleCodes, job_->scale_codes.data());
+    encode(Q4Part::kScales2, job_->scales2.data());
+  } else {
+    encode(Q4Part::kScales, job_->scales.data());
+  }
+}
+
+}  // namespace
+
+void TreatQuantized(Stages& stages, const std::shared_ptr<QuantizedJob>& job) { Quantizing(stages, job).Admit(); }
+
+}  // namespace q4
