@@ -22,7 +22,7 @@ namespace q4 {
 struct FinishedChunk {
   Q4EncodedChunk chunk;
   std::shared_ptr<Reservation> memory;  // chunks cut from one slab share it
-  SlabStatistics statistics;            // of a chunk of codes
+  TiledStats statistics;                // of a chunk of codes
   std::uint64_t source_bytes = 0;       // for progress
 };
 

@@ -66,7 +66,7 @@ absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& ch
                 GotExpected(fmt::format("{} bytes", run.max_memory), fmt::format("at least {} bytes", least)));
   }
   absl::StatusOr<ConvertReport> report = ConvertInto(files, conversion, threads, output);
-  if (!report.ok()) return files.LeaveAfter(report.status());
+  if (!report.ok()) return files.Abandon(report.status());
   return report;
 }
 

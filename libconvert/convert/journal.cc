@@ -162,7 +162,7 @@ JournalWriter::JournalWriter(FileSystem& fs, std::string path, const Sha256& run
 
 JournalWriter::~JournalWriter() { Finished().IgnoreError(); }
 
-absl::Status JournalWriter::GoOn(const Journal& journal) {
+absl::Status JournalWriter::Resume(const Journal& journal) {
   Q4_ASSIGN_OR_RETURN(file_, fs_.OpenLocked(path_));
   records_ = journal.records;
   bytes_ = journal.bytes;

@@ -69,8 +69,8 @@ struct JournalPace {
   std::chrono::milliseconds time{2000};
 };
 
-// Writes the journal of one conversion. The file is created with the first record: short conversions have none. One
-// thread calls.
+// Writes the journal of one conversion. The file is created with the first record: short conversions have none. Not
+// thread-safe.
 class JournalWriter {
  public:
   // Where the output of one shard goes. Both outlive this object; null once the shard is published.
@@ -85,12 +85,12 @@ class JournalWriter {
   JournalWriter(const JournalWriter&) = delete;
   JournalWriter& operator=(const JournalWriter&) = delete;
 
-  // Goes on with the file that an earlier run left, of which `journal` is believed. Locks it.
-  absl::Status GoOn(const Journal& journal);
+  // Locks the file that an earlier run left, and cuts it after the records of `journal`, so that more can follow.
+  absl::Status Resume(const Journal& journal);
   void SetShards(std::vector<Shard> shards) { shards_ = std::move(shards); }
 
-  // Notes what was just appended. At the pace, has it and what came before synced and recorded, on a thread of its own,
-  // while more is appended. An error is one of an earlier sync or record.
+  // Notes what was just appended. When the pace says so, all that was noted is synced and recorded, by a thread of its
+  // own, while more is appended; an error of that is returned by a later call.
   absl::Status Add(JournalOwner owner, const DigestStates& digests);
   // The same at once, to the end. Without effect while there is no journal yet.
   absl::Status AddPending(const DigestStates& digests);

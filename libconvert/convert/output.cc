@@ -144,7 +144,7 @@ absl::Status ConversionOutput::Open(unsigned threads) {
     }
     Q4_ASSIGN_OR_RETURN(shard.file, AtomicFile::Create(fs_, shard.path, run_.force, leftover));
   }
-  const bool resumed = TakeOver(threads);
+  const bool resumed = Adopt(threads);
   if (!resumed) Q4_RETURN_IF_ERROR(StartOver());
 
   start_.owners_done.assign(shards_.size(), 0);
@@ -161,11 +161,11 @@ absl::Status ConversionOutput::Open(unsigned threads) {
     if (!options_.compression.zstd) Q4_RETURN_IF_ERROR(file->Reserve(plan_.shards[i].file_bytes));
   }
   journal_->SetShards(std::move(journaled));
-  return resumed ? journal_->GoOn(leftover_) : absl::OkStatus();
+  return resumed ? journal_->Resume(leftover_) : absl::OkStatus();
 }
 
 // Takes the writers to where the earlier run ended. False: nothing of it can be used.
-bool ConversionOutput::TakeOver(unsigned threads) {
+bool ConversionOutput::Adopt(unsigned threads) {
   if (leftover_.owners.empty()) return false;
   std::vector<std::string> partials;
   std::vector<bool> published;
@@ -184,7 +184,7 @@ bool ConversionOutput::TakeOver(unsigned threads) {
               : Q4Writer::Create(&shard.file->file(), plan_.shards[i].index);
     if (!writer.ok()) return false;
     shard.writer = *std::move(writer);
-    if (begun && !Retrace(leftover_, i, checkpoint_, plan_, options_, shard.writer.get()).ok()) return false;
+    if (begun && !Replay(leftover_, i, checkpoint_, plan_, options_, shard.writer.get()).ok()) return false;
   }
   std::uint64_t tensors = 0;
   for (const JournalOwner& owner : leftover_.owners) {
@@ -259,7 +259,7 @@ absl::Status ConversionOutput::Publish(const std::vector<ConvertedShard>& finish
   return journal_->Remove();
 }
 
-absl::Status ConversionOutput::LeaveAfter(const absl::Status& status) {
+absl::Status ConversionOutput::Abandon(const absl::Status& status) {
   kept_ = IsWorthResuming(status) && (journal_->exists() || !leftover_.owners.empty());
   for (const Shard& shard : shards_) {
     if (kept_ && shard.file != nullptr) shard.file->LeavePartial();

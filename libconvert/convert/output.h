@@ -1,8 +1,8 @@
 // The files of one conversion: partial files and journal on their way, the output at the end. Internal to
 // libconvert/convert/convert.cc.
 //
-// Life: Find -> Open -> writers() are written and finished -> Seal -> Publish; or LeaveAfter() an error. Destroyed
-// before Publish() has succeeded, partial files and journal are removed, unless LeaveAfter() kept them.
+// Life: Find, Open, all payload through writers(), Finish, Publish; or Abandon, after an error at any point. An object
+// that is destroyed before Publish() has succeeded removes partial files and journal, unless Abandon() kept them.
 #pragma once
 
 #include <memory>
@@ -29,7 +29,8 @@ class ConversionOutput {
   // Looks for what an interrupted run of the same conversion left, and whether that run was publishing already. Then
   // refuses what CheckOutput() refuses, but for shards that the earlier run has published. Touches nothing.
   absl::Status Find();
-  // Locks the partial files, takes them over as far as they hold what the journal says, and begins the rest.
+  // Creates and locks the partial files. Where an earlier run left some, they are adopted up to the first tensor that
+  // does not hold what the journal says.
   absl::Status Open(unsigned threads);
 
   // What is left to do.
@@ -44,8 +45,8 @@ class ConversionOutput {
   // Makes the output appear. `digests`: those of the source files, complete.
   absl::Status Publish(const std::vector<ConvertedShard>& shards, const std::vector<SourceDigestState>& digests);
 
-  // After an error: keeps what another run can go on with, removes all else. Returns the error to report.
-  absl::Status LeaveAfter(const absl::Status& status);
+  // After an error: marks what another run can resume from as to be kept. Returns the error, to be reported.
+  absl::Status Abandon(const absl::Status& status);
 
  private:
   struct Shard {
@@ -56,7 +57,7 @@ class ConversionOutput {
   };
 
   absl::Status Check() const;
-  bool TakeOver(unsigned threads);
+  bool Adopt(unsigned threads);
   absl::Status StartOver();
 
   FileSystem& fs_;

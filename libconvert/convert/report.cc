@@ -107,15 +107,16 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
       tensors.push_back(std::move(entry));
     }
   }
-  Json parts = Json::array();
-  for (const PlannedShard& shard : plan.shards) parts.push_back(shard.file_bytes);
+  // The documents call a shard "part", as its list of shards does (docs/glossary.md).
+  Json shard_bytes = Json::array();
+  for (const PlannedShard& shard : plan.shards) shard_bytes.push_back(shard.file_bytes);
   Json json;
   json["document"] = "q4convert-plan";
   json["version"] = 1;
   json["source_bytes"] = plan.source_bytes;
   json["output_bytes"] = plan.output_bytes;
   json["output_bytes_exact"] = !options.compression.zstd;
-  json["part_bytes"] = std::move(parts);
+  json["part_bytes"] = std::move(shard_bytes);
   json["least_memory_bytes"] = MinimumPipelineMemory(checkpoint, plan, options, threads);
   json["quantized_tensors"] = plan.quantized_tensors;
   json["kept_tensors"] = plan.kept_tensors;

@@ -212,8 +212,8 @@ Q4Tensor SettledTensor(const Q4Tensor& planned, const TensorInfo& source, const 
   return tensor;
 }
 
-absl::Status Retrace(const Journal& journal, std::size_t shard, const Checkpoint& checkpoint,
-                     const ConversionPlan& plan, const ConvertOptions& options, Q4Writer* writer) {
+absl::Status Replay(const Journal& journal, std::size_t shard, const Checkpoint& checkpoint, const ConversionPlan& plan,
+                    const ConvertOptions& options, Q4Writer* writer) {
   for (const JournalOwner& owner : journal.owners) {
     if (owner.shard != shard) continue;
     const PlannedOwner planned = OwnerAt(plan, shard, owner.number);

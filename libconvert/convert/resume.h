@@ -57,9 +57,9 @@ bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, 
 Q4Tensor SettledTensor(const Q4Tensor& planned, const TensorInfo& source, const JournalOwner& owner,
                        const ConvertOptions& options);
 
-// Takes `writer`, which is new and made by Q4Writer::Resume(), to the state after the owners of shard `shard`. Errors
-// are internal ones: ReadJournal() has checked what matters.
-absl::Status Retrace(const Journal& journal, std::size_t shard, const Checkpoint& checkpoint,
-                     const ConversionPlan& plan, const ConvertOptions& options, Q4Writer* writer);
+// Brings `writer`, which was just made by Q4Writer::Resume(), to the state that it had after the journal's tensors and
+// files of shard `shard`: as if it had written them. Errors are internal ones: ReadJournal() has checked what matters.
+absl::Status Replay(const Journal& journal, std::size_t shard, const Checkpoint& checkpoint, const ConversionPlan& plan,
+                    const ConvertOptions& options, Q4Writer* writer);
 
 }  // namespace q4

@@ -42,7 +42,7 @@ class Quantizing {
   void MakeCodes(std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) const;
   void FinishKept(std::uint64_t slab, SlabWork& work) const;
   void EndSlab(std::uint64_t slab, const SlabWork::FirstBad& bad, std::vector<std::uint8_t> codes,
-               SlabStatistics statistics) const;
+               TiledStats statistics) const;
   // After it, once.
   void EncodeScales() const;
 
@@ -207,7 +207,7 @@ std::vector<float> Quantizing::DecodedScales(std::uint64_t slab) const {
 void Quantizing::MakeCodes(std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) const {
   const std::vector<float> decoded = DecodedScales(slab);
   std::vector<std::uint8_t> codes;
-  SlabStatistics statistics;
+  TiledStats statistics;
   const SlabWork::FirstBad bad = work.Quantize(std::move(x), job_->tensor.nested ? decoded.data() : nullptr, &codes,
                                                job_->scales.data() + first_block(slab), &statistics);
   EndSlab(slab, bad, std::move(codes), std::move(statistics));
@@ -216,7 +216,7 @@ void Quantizing::MakeCodes(std::uint64_t slab, SlabWork& work, std::shared_ptr<B
 void Quantizing::FinishKept(std::uint64_t slab, SlabWork& work) const {
   const std::vector<float> decoded = DecodedScales(slab);
   std::vector<std::uint8_t> codes;
-  SlabStatistics statistics;
+  TiledStats statistics;
   const absl::Status status =
       work.Finish(job_->tensor.nested ? decoded.data() : job_->scales.data() + first_block(slab), &codes, &statistics);
   EndSlab(slab, status.ok() ? SlabWork::FirstBad(kAllFinite) : SlabWork::FirstBad(status), std::move(codes),
@@ -224,7 +224,7 @@ void Quantizing::FinishKept(std::uint64_t slab, SlabWork& work) const {
 }
 
 void Quantizing::EndSlab(std::uint64_t slab, const SlabWork::FirstBad& bad, std::vector<std::uint8_t> codes,
-                         SlabStatistics statistics) const {
+                         TiledStats statistics) const {
   FinishedChunk finished;
   finished.source_bytes = cut_.size(slab) * ItemSize(job_->tensor.dtype);
   finished.statistics = std::move(statistics);

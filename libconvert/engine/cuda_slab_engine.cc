@@ -173,7 +173,7 @@ class CudaSlabWork : public SlabWork {
   }
 
   FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
-                    SlabStatistics* statistics) override {
+                    TiledStats* statistics) override {
     Q4_ASSIGN_OR_RETURN(HeldLane lane, HeldLane::Take(device_));
     DeviceLane& there = lane->device();
     lane.ToDevice(x_->data(), x->data(), x->size());
@@ -195,7 +195,7 @@ class CudaSlabWork : public SlabWork {
     return kAllFinite;
   }
 
-  absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) override {
+  absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, TiledStats* statistics) override {
     Q4_ASSIGN_OR_RETURN(HeldLane lane, HeldLane::Take(device_));
     TakeStatistics(lane, decoded);
     CopyResults(lane);
@@ -244,7 +244,7 @@ class CudaSlabWork : public SlabWork {
   }
 
   // From the lane to the caller. The device's memory is given back: nothing needs it any more.
-  void HandOver(const HostLane& here, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) {
+  void HandOver(const HostLane& here, std::vector<std::uint8_t>* codes, TiledStats* statistics) {
     *codes = spare_codes_.Take();
     codes->assign(here.codes, here.codes + PackedBytes(shape_.elems));
     statistics->tiles.assign(1, here.stats);

@@ -15,7 +15,7 @@ class CpuSlabWork : public SlabWork {
   }
 
   FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
-                    SlabStatistics* statistics) override {
+                    TiledStats* statistics) override {
     *codes = spare_codes_.Take();
     codes->resize(PackedBytes(shape_.elems));
     return QuantizeSlab(kernels_, shape_, x->data(), codes->data(), scales, decoded, statistics);
@@ -29,9 +29,9 @@ class CpuSlabWork : public SlabWork {
                              scales);
   }
 
-  absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) override {
+  absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, TiledStats* statistics) override {
     *codes = std::move(codes_);
-    TakeSlabStatistics(kernels_, shape_, x_->data(), codes->data(), decoded, statistics);
+    TakeSlabStats(kernels_, shape_, x_->data(), codes->data(), decoded, statistics);
     x_.reset();
     return absl::OkStatus();
   }

@@ -31,12 +31,12 @@ class SlabWork {
 
   // Makes codes and scales, and the statistics of `decoded` scales, or with nullptr those of the scales just made.
   virtual FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes,
-                            float* scales, SlabStatistics* statistics) = 0;
+                            float* scales, TiledStats* statistics) = 0;
 
   // The same in two halves: the scales now, codes and statistics once it is known how the scales decode. The elements
   // stay with this object, on the device that it works on.
   virtual FirstBad QuantizeAndKeep(std::shared_ptr<Buffer> x, float* scales) = 0;
-  virtual absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) = 0;
+  virtual absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, TiledStats* statistics) = 0;
 };
 
 class SlabEngine {

@@ -49,7 +49,7 @@ void TensorStatsAccumulator::AddSlab(std::uint64_t first_elem, std::uint32_t blo
   }
 }
 
-void TensorStatsAccumulator::AddSlab(std::uint64_t first_elem, std::uint32_t block_size, const SlabStatistics& slab) {
+void TensorStatsAccumulator::AddSlab(std::uint64_t first_elem, std::uint32_t block_size, const TiledStats& slab) {
   std::span<const GroupSums> groups = slab.groups;
   for (const SlabStats& tile : slab.tiles) {
     const std::uint64_t count = GroupCount(BlockCount(tile.count, block_size));

@@ -24,7 +24,7 @@ class TensorStatsAccumulator {
                std::span<const GroupSums> groups);
 
   // The same for a slab that was worked on tile by tile.
-  void AddSlab(std::uint64_t first_elem, std::uint32_t block_size, const SlabStatistics& slab);
+  void AddSlab(std::uint64_t first_elem, std::uint32_t block_size, const TiledStats& slab);
 
   const Q4Stats& Finish() const { return stats_; }
 

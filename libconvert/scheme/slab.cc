@@ -24,7 +24,7 @@ struct Tile {
 
 // Calls step(tile) for each tile of n elements, until one returns false.
 template <typename Step>
-void ForEachTile(std::uint64_t n, std::uint32_t block_size, SlabStatistics* statistics, const Step& step) {
+void ForEachTile(std::uint64_t n, std::uint32_t block_size, TiledStats* statistics, const Step& step) {
   const std::uint64_t tile_elems = TileElems(block_size);
   statistics->tiles.resize(n / tile_elems + (n % tile_elems != 0));
   statistics->groups.resize(GroupCount(BlockCount(n, block_size)));
@@ -46,7 +46,7 @@ SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems) {
 }
 
 std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
-                           std::uint8_t* codes, float* scales, const float* decoded, SlabStatistics* statistics) {
+                           std::uint8_t* codes, float* scales, const float* decoded, TiledStats* statistics) {
   std::uint64_t first_bad = kAllFinite;
   ForEachTile(shape.elems, shape.block_size, statistics, [&](const Tile& tile) {
     const std::uint8_t* const tile_x = x + tile.first * FloatSize(shape.type);
@@ -69,8 +69,8 @@ std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, c
   return first_bad;
 }
 
-void TakeSlabStatistics(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
-                        const std::uint8_t* codes, const float* decoded, SlabStatistics* statistics) {
+void TakeSlabStats(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x, const std::uint8_t* codes,
+                   const float* decoded, TiledStats* statistics) {
   ForEachTile(shape.elems, shape.block_size, statistics, [&](const Tile& tile) {
     kernels.error_stats(shape.type, shape.book(), x + tile.first * FloatSize(shape.type), codes + tile.first / 2,
                         decoded + tile.first_block, tile.count, shape.block_size, tile.groups, tile.stats);

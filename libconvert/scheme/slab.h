@@ -26,7 +26,7 @@ inline constexpr std::uint64_t kSlabElems = kQ4ChunkElems;
 std::uint64_t TileElems(std::uint32_t block_size);
 
 // Statistics of a slab, tile by tile, ready to be added in order. Adding up: model/stats.h.
-struct SlabStatistics {
+struct TiledStats {
   // Indices in each count from the tile's first element or block, not the slab's.
   std::vector<SlabStats> tiles;
   std::vector<GroupSums> groups;  // of all tiles, one after the other
@@ -50,11 +50,11 @@ SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems);
 // counts from the slab's first element; on failure the outputs are unspecified. Runs on the calling thread, which must
 // have the canonical float environment; does not allocate but for the statistics, whose vectors it resizes.
 std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
-                           std::uint8_t* codes, float* scales, const float* decoded, SlabStatistics* statistics);
+                           std::uint8_t* codes, float* scales, const float* decoded, TiledStats* statistics);
 
 // The statistics alone, of elements that were quantized before. Used for nested scales, whose decoded values are known
 // only after the tensor's last slab was quantized (numerics Q5.1).
-void TakeSlabStatistics(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
-                        const std::uint8_t* codes, const float* decoded, SlabStatistics* statistics);
+void TakeSlabStats(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x, const std::uint8_t* codes,
+                   const float* decoded, TiledStats* statistics);
 
 }  // namespace q4

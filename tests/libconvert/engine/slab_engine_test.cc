@@ -45,7 +45,7 @@ class FaultyWork : public SlabWork {
     return work_->Absmax(std::move(x), scales);
   }
   FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
-                    SlabStatistics* statistics) override {
+                    TiledStats* statistics) override {
     Q4_RETURN_IF_ERROR(fault_.Meet(Step::kQuantize));
     return work_->Quantize(std::move(x), decoded, codes, scales, statistics);
   }
@@ -53,7 +53,7 @@ class FaultyWork : public SlabWork {
     Q4_RETURN_IF_ERROR(fault_.Meet(Step::kQuantizeAndKeep));
     return work_->QuantizeAndKeep(std::move(x), scales);
   }
-  absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, SlabStatistics* statistics) override {
+  absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, TiledStats* statistics) override {
     Q4_RETURN_IF_ERROR(fault_.Meet(Step::kFinish));
     return work_->Finish(decoded, codes, statistics);
   }
