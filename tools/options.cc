@@ -16,6 +16,7 @@
 #include "fmt/format.h"
 #include "formats/base/text.h"
 #include "libconvert/base/version.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/export/export.h"
 #include "libconvert/scheme/scheme.h"
 #include "tools/usage_issues.h"
@@ -124,7 +125,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
       ->capture_default_str();
   app.add_flag("--double-quant,!--no-double-quant", flags->double_quant, "Quantize the scales to 8 bits (default: on)");
   app.add_option("--encoder", flags->encoder, "How scales and codes are chosen")
-      ->check(CLI::IsMember({"absmax", "mse"}))
+      ->check(CLI::IsMember(EncoderNames()))
       ->capture_default_str();
   // --include and --exclude share one list: their order among each other decides. trigger_on_parse() calls the function
   // as each flag is met; expected(1) keeps an INPUT behind it from being taken for another pattern.

@@ -17,6 +17,7 @@
 #include "libconvert/base/thread_pool.h"
 #include "libconvert/convert/convert.h"
 #include "libconvert/convert/report.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/engine/device.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/report/text.h"
@@ -57,9 +58,9 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   settings.scheme = FindScheme(flags.type)->id;
   settings.block_size = flags.block_size;
   settings.nested = flags.double_quant;
-  settings.encoder = flags.encoder == "mse" ? Q4Encoder::kMse : Q4Encoder::kAbsmax;
+  settings.encoder = FindQ4Encoder(flags.encoder)->encoder;
   // A known encoder that this build lacks is an unsupported request, not a bad flag.
-  if (!IsBuiltEncoder(settings.encoder)) return Fail(kEncoderNotBuilt, {}, "--encoder");
+  if (FindEncoder(settings.encoder) == nullptr) return Fail(kEncoderNotBuilt, {}, "--encoder");
   options.policy.patterns = flags.patterns;
   // A recipe's text is a part of the options: it is read once, here.
   if (!flags.recipe.empty()) {

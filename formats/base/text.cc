@@ -115,6 +115,15 @@ std::string HumanBytes(unsigned long long bytes) {
   return buffer.data();
 }
 
+std::string QuotedChoice(std::span<const std::string> words) {
+  std::string text;
+  for (const std::string& word : words) {
+    if (!text.empty()) text += &word == &words.back() ? " or " : ", ";
+    text.append("\"").append(word).append("\"");
+  }
+  return text;
+}
+
 std::string AtOffset(unsigned long long offset) { return "offset " + std::to_string(offset); }
 
 }  // namespace q4

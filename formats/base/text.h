@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstddef>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -19,6 +20,9 @@ bool IsUtf8(std::string_view text);
 
 // "1.23 GB": decimal units, three significant digits, for people.
 std::string HumanBytes(unsigned long long bytes);
+
+// `"nf4" or "fp4"`, `"a", "b" or "c"`: what is allowed, for messages. REQUIRES: there is a word.
+std::string QuotedChoice(std::span<const std::string> words);
 
 // "offset 123": a place in a file, as errors name it.
 std::string AtOffset(unsigned long long offset);

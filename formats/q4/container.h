@@ -16,14 +16,11 @@
 
 #include "formats/base/digest.h"
 #include "formats/base/shared_array.h"
+#include "formats/q4/encoders.h"
 #include "formats/q4/scheme_layout.h"
 #include "formats/tensor/tensor.h"
 
 namespace q4 {
-
-// How scales and codes were chosen. Values are stored in files and never change. kNone: kept tensors, and codes taken
-// over from another 4-bit format.
-enum class Q4Encoder : std::uint8_t { kNone = 0, kAbsmax = 1, kMse = 2 };
 
 // The parts of a tensor, stored one after the other in this order inside the tensor's segment. A kept tensor has kData
 // only; a quantized one kCodes and kScales (fp32), or, with nested scales, kCodes, kScaleCodes (8 bits) and kScales2

@@ -230,7 +230,7 @@ absl::Status ValidateQ4Tensor(const Q4Tensor& tensor, std::string_view path) {
   if (FindQ4Layout(tensor.scheme) == nullptr) {
     return Fail(kQ4TensorRecord, path, TensorPlace(tensor), fmt::format("scheme {}", static_cast<int>(tensor.scheme)));
   }
-  if (tensor.encoder > Q4Encoder::kMse) {
+  if (FindQ4Encoder(tensor.encoder) == nullptr) {
     return Fail(kQ4TensorRecord, path, TensorPlace(tensor),
                 fmt::format("encoder {}", static_cast<int>(tensor.encoder)));
   }
@@ -269,8 +269,8 @@ absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_
 absl::Status ValidateQ4Scales(const Q4Tensor& tensor, Q4Part part, std::span<const std::uint8_t> raw,
                               std::uint64_t first, std::string_view path) {
   if (part != Q4Part::kScales && part != Q4Part::kScales2) return absl::OkStatus();
-  // The absmax of a block has no sign, and neither has a group scale; other encoders may turn a block around.
-  const bool may_be_negative = part == Q4Part::kScales && tensor.encoder != Q4Encoder::kAbsmax;
+  // Group scales have no sign, whoever chose the scales that they are of.
+  const bool may_be_negative = part == Q4Part::kScales && !FindQ4Encoder(tensor.encoder)->absmax_scales;
   for (std::size_t i = 0; i < raw.size() / sizeof(float); ++i) {
     // Values in a chunk need not be aligned in memory.
     float scale;

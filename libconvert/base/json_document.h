@@ -5,7 +5,6 @@
 #include <string>
 
 #include "formats/base/json_value.h"
-#include "formats/q4/container.h"
 #include "libconvert/base/version.h"
 
 namespace q4 {
@@ -24,20 +23,5 @@ inline Json NewDocument(const char* name, int version = 1) {
 // A string, or null for an empty one: "" in our structs means that nothing was stated. For fields that a schema allows
 // to be null.
 inline Json TextOrNull(const std::string& text) { return text.empty() ? Json(nullptr) : Json(text); }
-
-// "absmax", "mse": as in the options of the command line; "none" of an unquantized tensor. Static text. The one place
-// that names encoders for JSON and provenance; recipes and flags accept the same words.
-inline const char* EncoderName(Q4Encoder encoder) {
-  switch (encoder) {
-    case Q4Encoder::kAbsmax:
-      return "absmax";
-    case Q4Encoder::kMse:
-      return "mse";
-    // No default: a new encoder is then a warning of the compiler, here.
-    case Q4Encoder::kNone:
-      break;
-  }
-  return "none";
-}
 
 }  // namespace q4

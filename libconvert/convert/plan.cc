@@ -13,6 +13,7 @@
 #include "libconvert/base/json_document.h"
 #include "libconvert/base/version.h"
 #include "libconvert/convert/convert_issues.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/scheme/quant_settings.h"
 #include "libconvert/scheme/treatment.h"
@@ -32,7 +33,7 @@ Json OptionsJson(const ConvertOptions& options) {
   json["block_size"] = defaults.block_size;
   json["compress"] = options.compression.zstd ? fmt::format("zstd:{}", options.compression.level) : "none";
   json["double_quant"] = defaults.nested;
-  json["encoder"] = EncoderName(defaults.encoder);
+  json["encoder"] = Q4EncoderName(defaults.encoder);
   json["keep_dtype"] = options.keep_dtype ? std::string(DTypeName(*options.keep_dtype)) : "same";
   json["on_nonfinite"] = options.keep_nonfinite ? "keep" : "error";
   json["patterns"] = std::move(patterns);
@@ -129,7 +130,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
   std::uint64_t shard_payload = 0;
   for (std::size_t i = 0; i < decisions.size(); ++i) {
     const TensorInfo& source = checkpoint.tensors()[i];
-    if (decisions[i].quantize && !IsBuiltEncoder(decisions[i].settings.encoder)) {
+    if (decisions[i].quantize && FindEncoder(decisions[i].settings.encoder) == nullptr) {
       return Fail(kEncoderNotBuilt, checkpoint.path(), "tensor '" + source.name + "'");
     }
     Q4Tensor tensor = PlanTensor(source, decisions[i], options);

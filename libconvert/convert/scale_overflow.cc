@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "formats/base/status.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -50,7 +51,7 @@ absl::StatusOr<bool> Overflows(const KernelTable& kernels, const Checkpoint& che
     groups.resize(GroupCount(blocks));
     const SlabShape shape = SlabShapeOf(tensor, n);
     SlabStats stats;
-    (void)kernels.quantize(shape.type, shape.book(), x.data(), n, shape.block_size, codes.data(), scales.data());
+    (void)EncoderOf(tensor.encoder).ChooseCodes(kernels, shape, x.data(), scales.data(), codes.data());
     kernels.error_stats(shape.type, shape.book(), x.data(), codes.data(), decoded.data(), n, shape.block_size,
                         groups.data(), &stats);
     if (stats.overflow != 0) return true;

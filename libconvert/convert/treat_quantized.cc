@@ -135,7 +135,7 @@ void Quantizing::MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<
   float* const scales = job_->scales.data() + first_block(slab);
   const SlabWork::FirstBad bad = job_->passes == QuantizedJob::Passes::kTwoKeepingSlabs
                                      ? work.QuantizeAndKeep(std::move(x), scales)
-                                     : work.Absmax(std::move(x), scales);
+                                     : work.ChooseScales(std::move(x), scales);
   if (!bad.ok()) return job_->settlement.Settle(bad.status());
   bool last = false;
   {

@@ -156,6 +156,7 @@ class HeldLane {
 
 // ---- slabs
 
+// The kernels are those of the encoder absmax. Another one needs its own here.
 class CudaSlabWork : public SlabWork {
  public:
   // Waits for the device's memory; throws std::bad_alloc when the device has less than it promised.
@@ -166,7 +167,7 @@ class CudaSlabWork : public SlabWork {
         x_(device.pool.Get(shape.elems * FloatSize(shape.type))),
         codes_(device.pool.Get(PackedBytes(shape.elems))) {}
 
-  FirstBad Absmax(std::shared_ptr<Buffer> x, float* scales) override { return MakeScales(*x, nullptr, scales); }
+  FirstBad ChooseScales(std::shared_ptr<Buffer> x, float* scales) override { return MakeScales(*x, nullptr, scales); }
 
   FirstBad QuantizeAndKeep(std::shared_ptr<Buffer> x, float* scales) override {
     return MakeScales(*x, codes_->data(), scales);

@@ -2,31 +2,32 @@
 
 #include <utility>
 
+#include "libconvert/encode/encoder.h"
+
 namespace q4 {
 namespace {
 
 class CpuSlabWork : public SlabWork {
  public:
-  CpuSlabWork(const KernelTable& kernels, SpareVectors* spare_codes, const SlabShape& shape)
-      : kernels_(kernels), spare_codes_(*spare_codes), shape_(shape) {}
+  CpuSlabWork(const KernelTable& kernels, const Encoder& encoder, SpareVectors* spare_codes, const SlabShape& shape)
+      : kernels_(kernels), encoder_(encoder), spare_codes_(*spare_codes), shape_(shape) {}
 
-  FirstBad Absmax(std::shared_ptr<Buffer> x, float* scales) override {
-    return kernels_.absmax(shape_.type, x->data(), shape_.elems, shape_.block_size, scales);
+  FirstBad ChooseScales(std::shared_ptr<Buffer> x, float* scales) override {
+    return encoder_.ChooseScales(kernels_, shape_, x->data(), scales);
   }
 
   FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
                     TiledStats* statistics) override {
     *codes = spare_codes_.Take();
     codes->resize(PackedBytes(shape_.elems));
-    return QuantizeSlab(kernels_, shape_, x->data(), codes->data(), scales, decoded, statistics);
+    return EncodeSlab(encoder_, kernels_, shape_, x->data(), codes->data(), scales, decoded, statistics);
   }
 
   FirstBad QuantizeAndKeep(std::shared_ptr<Buffer> x, float* scales) override {
     x_ = std::move(x);
     codes_ = spare_codes_.Take();
     codes_.resize(PackedBytes(shape_.elems));
-    return kernels_.quantize(shape_.type, shape_.book(), x_->data(), shape_.elems, shape_.block_size, codes_.data(),
-                             scales);
+    return encoder_.ChooseCodes(kernels_, shape_, x_->data(), scales, codes_.data());
   }
 
   absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, TiledStats* statistics) override {
@@ -38,6 +39,7 @@ class CpuSlabWork : public SlabWork {
 
  private:
   const KernelTable& kernels_;
+  const Encoder& encoder_;
   SpareVectors& spare_codes_;
   const SlabShape shape_;
   std::shared_ptr<Buffer> x_;
@@ -49,7 +51,8 @@ class CpuSlabEngine : public SlabEngine {
   explicit CpuSlabEngine(const KernelTable& kernels) : kernels_(kernels) {}
 
   absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
-    return std::make_unique<CpuSlabWork>(kernels_, &spare_codes_, SlabShapeOf(tensor, elems));
+    return std::make_unique<CpuSlabWork>(kernels_, EncoderOf(tensor.encoder), &spare_codes_,
+                                         SlabShapeOf(tensor, elems));
   }
   void Recycle(std::vector<std::uint8_t> codes) override { spare_codes_.Give(std::move(codes)); }
   bool keeps_on_host() const override { return true; }

@@ -15,9 +15,9 @@
 
 namespace q4 {
 
-// One slab of a tensor on its way through an engine, used by one worker thread at a time. All pointers are to host
-// memory; scales are arrays of BlockCount(n) undecoded ones, `decoded` those a reader will get. Errors are failures of
-// a device (exit code 4).
+// One slab of a tensor on its way through an engine, used by one worker thread at a time. Scales and codes are those
+// that the tensor's encoder chooses. All pointers are to host memory. `scales`: BlockCount(n) of them, as chosen,
+// before they are nested; `decoded`: as many, as a reader will get them. Errors are failures of a device (exit code 4).
 class SlabWork {
  public:
   virtual ~SlabWork() = default;
@@ -27,7 +27,7 @@ class SlabWork {
   using FirstBad = absl::StatusOr<std::uint64_t>;
 
   // Makes the scales alone.
-  virtual FirstBad Absmax(std::shared_ptr<Buffer> x, float* scales) = 0;
+  virtual FirstBad ChooseScales(std::shared_ptr<Buffer> x, float* scales) = 0;
 
   // Makes codes and scales, and the statistics of `decoded` scales, or with nullptr those of the scales just made.
   virtual FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes,
@@ -43,29 +43,30 @@ class SlabEngine {
  public:
   virtual ~SlabEngine() = default;
 
-  // Starts work on a slab of `elems` elements of `tensor`, of which scheme, dtype and block size count. Waits until the
-  // device has the memory. One thread calls this, in plan order (budget.h says why).
+  // Starts work on a slab of `elems` elements of a tensor that is treated like `tensor`: its format, dtype and encoder
+  // matter, nothing else. Waits until the device has the memory. One thread calls this, in plan order (budget.h says
+  // why). REQUIRES: the encoder is one of Encoders().
   virtual absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) = 0;
 
-  // Takes back the memory of codes that are written, for the codes of later slabs: fresh pages cost as much as
-  // quantizing.
+  // Takes back a vector of codes that have been written, to be filled with those of a later slab: to get fresh pages
+  // from the system costs as much as quantizing.
   virtual void Recycle(std::vector<std::uint8_t> codes) = 0;
 
-  // Whether kept slabs hold host memory (their source buffers), and otherwise how many bytes of source the devices can
-  // keep.
+  // Where slabs are between QuantizeAndKeep() and Finish(): in host memory, in their source buffers, or on the devices,
+  // which can keep the given number of source bytes.
   virtual bool keeps_on_host() const = 0;
   virtual std::uint64_t device_keep_bytes() const = 0;
 
   // Where source buffers come from: memory that the device can copy from.
   virtual BufferMemory& buffer_memory() = 0;
-  // Buffers that devices copy from are few and used again and again, in a ring of this size out of `max_memory`. 0: as
-  // many as the memory bound allows.
+  // Bytes of source buffers, out of `max_memory`, where making them is so slow that a few are used in turn, as a ring.
+  // 0: there may be as many as the memory bound allows.
   virtual std::uint64_t RingBytes(std::uint64_t max_memory) const = 0;
-  // Host memory of each worker thread beside its slab.
+  // Host memory that each worker thread needs while it works on a slab, beside the slab.
   virtual std::uint64_t scratch_bytes_per_thread() const = 0;
 };
 
-// Vectors that an engine keeps of those that it takes back.
+// How many vectors of codes an engine keeps for later slabs.
 inline constexpr std::size_t kSpareCodes = 8;
 
 // Statistics of a slab by tile, and what is gathered while they are made.

@@ -51,10 +51,10 @@ InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint
 }
 
 // What TreatmentName() looks at, so that the name is made once per treatment.
-using TreatmentKey = std::tuple<Q4Scheme, DType, bool, std::uint32_t, bool>;
+using TreatmentKey = std::tuple<Q4Scheme, DType, Q4Encoder, std::uint32_t, bool>;
 TreatmentKey TreatmentKeyOf(const Q4Tensor& tensor) {
   const DType dtype = !tensor.quantized() ? tensor.dtype : DType::kF32;  // of a quantized tensor: not named
-  return {tensor.scheme, dtype, tensor.encoder == Q4Encoder::kMse, tensor.block_size, tensor.nested};
+  return {tensor.scheme, dtype, EncoderInName(tensor), tensor.block_size, tensor.nested};
 }
 
 std::uint64_t StoredBytes(const Q4Reader& reader, const Q4Tensor& tensor) {

@@ -19,7 +19,7 @@ Json TensorJson(const InspectTensor& tensor, bool with_stats) {
   json["elems"] = tensor.elems;
   json["quantized"] = tensor.quantized();
   if (tensor.quantized()) {
-    json["encoder"] = EncoderName(tensor.encoder);
+    json["encoder"] = Q4EncoderName(tensor.encoder);
     json["block_size"] = tensor.block_size;
     json["nested"] = tensor.nested;
     if (tensor.nested && !tensor.parts.empty()) json["nested_offset"] = tensor.nested_offset;

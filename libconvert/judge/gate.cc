@@ -12,6 +12,7 @@
 #include "fmt/format.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
+#include "formats/base/text.h"
 #include "kernels/kernels.h"
 #include "libconvert/judge/gate_issues.h"
 #include "libconvert/model/stats.h"
@@ -79,7 +80,7 @@ absl::Status ReadScope(const GateRuleSource& text, const Json& value, GateRule* 
 // The table of schemes knows the names; a scheme that is added there can be named here at once.
 absl::Status ReadType(const GateRuleSource& text, const Json& value, GateRule* rule) {
   const Scheme* scheme = value.is_string() ? FindScheme(value.get_ref<const std::string&>()) : nullptr;
-  if (scheme == nullptr) return text.Wrong("type", value, SchemeNamesText());
+  if (scheme == nullptr) return text.Wrong("type", value, QuotedChoice(SchemeNames()));
   rule->scheme = scheme->id;
   return absl::OkStatus();
 }

@@ -57,7 +57,7 @@ absl::Status LintContainerTensor(const KernelTable& kernels, const Q4Reader& rea
   }
   LintCodes weight;
   static_cast<QuantFormat&>(weight) = tensor;
-  weight.absmax_encoder = tensor.encoder == Q4Encoder::kAbsmax;
+  weight.absmax_encoder = FindQ4Encoder(tensor.encoder)->absmax_scales;
   std::vector<float> scales;
   if (tensor.nested) {
     Q4_ASSIGN_OR_RETURN(const auto codes, ReadFirstChunk(reader, tensor, Q4Part::kScaleCodes, bytes_read));

@@ -12,6 +12,8 @@
 
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
+#include "formats/base/text.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/policy/policy_issues.h"
 
 namespace q4 {
@@ -52,20 +54,19 @@ absl::Status ReadBlockSize(const RecipeRuleSource& rule, const std::string& key,
 absl::Status ReadScheme(const RecipeRuleSource& rule, const std::string& key, std::optional<Q4Scheme>& out) {
   const Json& json = rule.json.at(key);
   const Scheme* scheme = json.is_string() ? FindScheme(json.get_ref<const std::string&>()) : nullptr;
-  if (scheme == nullptr) return rule.Wrong(key, SchemeNamesText());
+  if (scheme == nullptr) return rule.Wrong(key, QuotedChoice(SchemeNames()));
   out = scheme->id;
   return absl::OkStatus();
 }
 
-// A string that is one of two words.
-template <typename Enum>
-absl::Status ReadWord(const RecipeRuleSource& rule, const std::string& key, std::pair<std::string_view, Enum> first,
-                      std::pair<std::string_view, Enum> second, std::optional<Enum>& out) {
+absl::Status ReadEncoder(const RecipeRuleSource& rule, const std::string& key, std::optional<Q4Encoder>& out) {
   const Json& json = rule.json.at(key);
-  for (const auto& [word, value] : {first, second}) {
-    if (json.is_string() && json.get_ref<const std::string&>() == word) out = value;
-  }
-  return out ? absl::OkStatus() : rule.Wrong(key, fmt::format("\"{}\" or \"{}\"", first.first, second.first));
+  const Q4EncoderRow* row = json.is_string() ? FindQ4Encoder(json.get_ref<const std::string&>()) : nullptr;
+  if (row == nullptr) return rule.Wrong(key, QuotedChoice(EncoderNames()));
+  // Refused here and not when a tensor matches: the same recipe must not work for one model and fail for the next.
+  if (FindEncoder(row->encoder) == nullptr) return Fail(kEncoderNotBuilt, rule.file, rule.where + ", encoder");
+  out = row->encoder;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
@@ -85,10 +86,7 @@ absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
     } else if (key == "double_quant") {
       Q4_RETURN_IF_ERROR(ReadBool(text, key, rule.double_quant));
     } else if (key == "encoder") {
-      Q4_RETURN_IF_ERROR(
-          ReadWord<Q4Encoder>(text, key, {"absmax", Q4Encoder::kAbsmax}, {"mse", Q4Encoder::kMse}, rule.encoder));
-      // Refused here and not when a tensor matches: the same recipe must not work for one model and fail for the next.
-      if (!IsBuiltEncoder(*rule.encoder)) return Fail(kEncoderNotBuilt, text.file, text.where + ", encoder");
+      Q4_RETURN_IF_ERROR(ReadEncoder(text, key, rule.encoder));
     } else if (key == "keep") {
       Q4_RETURN_IF_ERROR(ReadBool(text, key, rule.keep));
     } else {
@@ -127,7 +125,7 @@ std::string RecipeText(const Recipe& recipe) {
     Json json;
     if (rule.block_size) json["block_size"] = *rule.block_size;
     if (rule.double_quant) json["double_quant"] = *rule.double_quant;
-    if (rule.encoder) json["encoder"] = *rule.encoder == Q4Encoder::kMse ? "mse" : "absmax";
+    if (rule.encoder) json["encoder"] = Q4EncoderName(*rule.encoder);
     if (rule.keep) json["keep"] = *rule.keep;
     json["match"] = rule.match.text();
     if (rule.scheme) json["type"] = Q4SchemeName(*rule.scheme);

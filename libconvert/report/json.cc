@@ -79,7 +79,7 @@ Json VerifyTensorJson(const VerifyTensor& tensor) {
   json["shape"] = tensor.shape;
   json["dtype"] = DTypeName(tensor.dtype);
   json["scheme"] = Q4SchemeName(tensor.scheme);
-  json["encoder"] = EncoderName(tensor.encoder);
+  json["encoder"] = Q4EncoderName(tensor.encoder);
   json["block_size"] = tensor.block_size;
   json["nested"] = tensor.nested;
   json["elems"] = tensor.elems;

@@ -8,10 +8,6 @@
 
 namespace q4 {
 
-// Whether this version can run `encoder`. The format knows encoders that others may have used; one that is asked for
-// and not built must be refused, or the file would name an encoder that did not choose its codes.
-inline bool IsBuiltEncoder(Q4Encoder encoder) { return encoder == Q4Encoder::kAbsmax; }
-
 // The block size is one of 32, 64, ... 4096 (numerics Q1.3). The defaults are those of --type, --block-size,
 // --double-quant and --encoder.
 struct QuantSettings : QuantFormat {

@@ -54,15 +54,4 @@ std::vector<std::string> SchemeNames() {
   return names;
 }
 
-// Made of the table, so that messages name a new scheme without being told of it.
-std::string SchemeNamesText() {
-  std::string text;
-  for (const Scheme& scheme : kSchemes) {
-    // Commas between, "or" before the last one.
-    if (!text.empty()) text += &scheme == &kSchemes.back() ? " or " : ", ";
-    text.append("\"").append(scheme.name()).append("\"");
-  }
-  return text;
-}
-
 }  // namespace q4

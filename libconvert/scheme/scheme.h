@@ -49,7 +49,5 @@ CodeBook CodeBookOf(Q4Scheme scheme);
 
 // All names, in that order.
 std::vector<std::string> SchemeNames();
-// `"nf4" or "fp4"`, for messages that say what is allowed.
-std::string SchemeNamesText();
 
 }  // namespace q4

@@ -3,7 +3,7 @@
 // A slab goes through in tiles: each is quantized and judged while its elements are still in a core's cache. Slabs and
 // tiles are cut at multiples of 256 blocks, so every tile has whole SUM256 groups of its own and the statistics do not
 // depend on the cut (numerics Q7.5). The CPU engine calls these functions; the CUDA engine gives whole slabs to its
-// kernels and yields the same SlabStatistics.
+// kernels and yields the same TiledStats.
 #pragma once
 
 #include <cstdint>
@@ -43,18 +43,24 @@ struct SlabShape : QuantFormat {
 // REQUIRES: the tensor is to be quantized.
 SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems);
 
-// Quantizes the elements at `x` and takes their error statistics, in tiles that stay in the cache:
-// codes[PackedBytes(elems)], scales[BlockCount(elems)] (the undecoded ones). With `decoded` scales, statistics are
-// taken with those. Returns kAllFinite or the index of the first non-finite element. `x`, `codes` and `scales` belong
-// to the caller and may have the alignment of their types; `decoded`, or null, has as many items as `scales`. The index
-// counts from the slab's first element; on failure the outputs are unspecified. Runs on the calling thread, which must
-// have the canonical float environment; does not allocate but for the statistics, whose vectors it resizes.
-std::uint64_t QuantizeSlab(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
-                           std::uint8_t* codes, float* scales, const float* decoded, TiledStats* statistics);
+// One tile of a slab: where it begins in the slab, and which of the slab's statistics are its own.
+struct Tile {
+  std::uint64_t first = 0, elems = 0, first_block = 0;
+  GroupSums* groups = nullptr;
+  SlabStats* stats = nullptr;
+};
 
-// The statistics alone, of elements that were quantized before. Used for nested scales, whose decoded values are known
-// only after the tensor's last slab was quantized (numerics Q5.1).
+// All tiles of a slab, in order. Makes room in `stats` for what each of them will add.
+std::vector<Tile> CutIntoTiles(const SlabShape& shape, TiledStats* stats);
+
+// The error statistics of one tile. `x`, `codes` and `scales` begin with the slab; the scales are those that a reader
+// will decode. Runs on the calling thread, which must have the canonical float environment.
+void TakeTileStats(const KernelTable& kernels, const SlabShape& shape, const Tile& tile, const std::uint8_t* x,
+                   const std::uint8_t* codes, const float* scales);
+
+// Those of a whole slab, whose codes were chosen before: with nested scales, whose decoded values are known only after the
+// tensor's last slab was quantized (numerics Q5.1).
 void TakeSlabStats(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x, const std::uint8_t* codes,
-                   const float* decoded, TiledStats* statistics);
+                   const float* scales, TiledStats* stats);
 
 }  // namespace q4

@@ -6,11 +6,17 @@
 
 namespace q4 {
 
+Q4Encoder EncoderInName(const Q4Tensor& tensor) {
+  return FindQ4Encoder(tensor.encoder)->implied ? Q4Encoder::kNone : tensor.encoder;
+}
+
 std::string TreatmentName(const Q4Tensor& tensor) {
   if (!tensor.quantized()) return std::string(DTypeName(tensor.dtype));
-  // Every quantized tensor was made by absmax so far, hence unnamed.
-  return fmt::format("{} b{}{}{}", Q4SchemeName(tensor.scheme), tensor.block_size, tensor.nested ? " dq" : "",
-                     tensor.encoder == Q4Encoder::kMse ? " mse" : "");
+  std::string name =
+      fmt::format("{} b{}{}", Q4SchemeName(tensor.scheme), tensor.block_size, tensor.nested ? " dq" : "");
+  const Q4Encoder encoder = EncoderInName(tensor);
+  if (encoder != Q4Encoder::kNone) name.append(" ").append(Q4EncoderName(encoder));
+  return name;
 }
 
 }  // namespace q4

@@ -14,6 +14,7 @@
 #include "formats/q4/validate.h"
 #include "libconvert/base/chunk_cache.h"
 #include "libconvert/base/parallel.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/scale_spread.h"
 #include "libconvert/model/stored_tensor.h"
@@ -200,7 +201,7 @@ std::string ContradictionIn(const Q4Tensor& tensor) {
 }
 
 std::string BoundBrokenBy(const Q4Tensor& tensor, const Q4Stats& stats) {
-  if (tensor.encoder != Q4Encoder::kAbsmax || tensor.nested) return {};
+  if (ProofOf(tensor.encoder) != Proof::kRecompute || tensor.nested) return {};
   constexpr double kLargestRatio = 1 + 1e-5;
   if (stats.clipped != 0) return fmt::format("{} clipped elements, expected none", stats.clipped);
   if (!(stats.max_gap_ratio <= kLargestRatio)) {

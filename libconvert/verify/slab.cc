@@ -11,6 +11,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
 #include "formats/q4/parts.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -143,12 +144,12 @@ class SlabComparer {
     Q4_RETURN_IF_ERROR(ReadSource(first_elem, n));
     const std::uint64_t first_block = first_elem / stored_.block_size;
     const std::uint64_t blocks = BlockCount(n, stored_.block_size);
-    if (stored_.encoder == Q4Encoder::kAbsmax) {
+    if (ProofOf(stored_.encoder) == Proof::kRecompute) {
       if (!EncodeAgain(first_elem, n)) return absl::OkStatus();
       result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
     }
     Q4_ASSIGN_OR_RETURN(const BlockScales scales, pieces_.ReadScales(first_block, blocks));
-    if (stored_.encoder == Q4Encoder::kAbsmax) CompareScales(first_block, blocks, scales);
+    if (ProofOf(stored_.encoder) == Proof::kRecompute) CompareScales(first_block, blocks, scales);
     // Decoded scales, not stored ones: two tensors that decode alike are equal, though one has nested scales.
     stored_digest_.Update({codes, PackedBytes(n)});
     stored_digest_.Update({reinterpret_cast<const std::uint8_t*>(scales.decoded.data()), blocks * sizeof(float)});
@@ -166,9 +167,9 @@ class SlabComparer {
     const std::uint64_t blocks = BlockCount(n, stored_.block_size);
     expected_codes_.resize(PackedBytes(n));
     expected_scales_.resize(blocks);
-    const std::uint64_t nonfinite =
-        kernels_.quantize(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), n,
-                          stored_.block_size, expected_codes_.data(), expected_scales_.data());
+    const std::uint64_t nonfinite = EncoderOf(stored_.encoder)
+                                        .ChooseCodes(kernels_, SlabShapeOf(stored_, n), source_bytes_.data(),
+                                                     expected_scales_.data(), expected_codes_.data());
     if (nonfinite != kAllFinite) {
       result_.nonfinite = first_elem + nonfinite;
       return false;

@@ -14,6 +14,7 @@
 #include "formats/base/limits.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/parallel.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/verify/integrity.h"
@@ -164,7 +165,7 @@ class TensorComparison {
     ReportDifference(kScalesDiffer, scales_, findings);
     const Q4Tensor& stored = *pair_.stored;
     // The offset is the mean of all scales, which a sample does not know.
-    if (is_whole_ && stored.nested && stored.encoder == Q4Encoder::kAbsmax) {
+    if (is_whole_ && stored.nested && ProofOf(stored.encoder) == Proof::kRecompute) {
       const float offset = NestedOffset(scale_sum_.total(), stored.blocks());
       if (std::bit_cast<std::uint32_t>(offset) != std::bit_cast<std::uint32_t>(stored.nested_offset)) {
         Report(kOffsetDiffers, GotExpected(fmt::to_string(stored.nested_offset), fmt::to_string(offset)), findings);

@@ -7,6 +7,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -58,7 +59,7 @@ class PieceSearch {
     decoded_.resize(piece.elems);
     reader_.decoder().Decode(codes, scales.decoded.data(), piece.elems, FloatType::kF32, decoded_.data());
     const bool check_bounds =
-        stored_.encoder == Q4Encoder::kAbsmax && result_.broken_bound.empty() && !AllAreNearest(codes, blocks);
+        ProofOf(stored_.encoder) == Proof::kRecompute && result_.broken_bound.empty() && !AllAreNearest(codes, blocks);
     for (std::uint64_t block = 0; block < blocks; ++block) {
       const std::uint64_t begin = block * stored_.block_size;
       const std::uint64_t elems = std::min<std::uint64_t>(stored_.block_size, piece.elems - begin);

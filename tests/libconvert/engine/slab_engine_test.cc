@@ -22,7 +22,7 @@ using test::FileSha256;
 using test::kMiB;
 using test::Setup;
 
-enum class Step { kBegin, kAbsmax, kQuantize, kQuantizeAndKeep, kFinish };
+enum class Step { kBegin, kChooseScales, kQuantize, kQuantizeAndKeep, kFinish };
 
 // Counts calls of one step and fails the chosen one.
 struct Fault {
@@ -40,9 +40,9 @@ class FaultyWork : public SlabWork {
  public:
   FaultyWork(std::unique_ptr<SlabWork> work, Fault* fault) : work_(std::move(work)), fault_(*fault) {}
 
-  FirstBad Absmax(std::shared_ptr<Buffer> x, float* scales) override {
-    Q4_RETURN_IF_ERROR(fault_.Meet(Step::kAbsmax));
-    return work_->Absmax(std::move(x), scales);
+  FirstBad ChooseScales(std::shared_ptr<Buffer> x, float* scales) override {
+    Q4_RETURN_IF_ERROR(fault_.Meet(Step::kChooseScales));
+    return work_->ChooseScales(std::move(x), scales);
   }
   FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
                     TiledStats* statistics) override {
@@ -94,7 +94,8 @@ TEST_CASE("a device that fails at any step ends the run with its message and lea
     // Slabs are kept between two passes, unless the tensor itself may have to be kept: then they are read twice.
     for (const bool keep_nonfinite : {false, true}) {
       setup.options.keep_nonfinite = keep_nonfinite;
-      for (const Step step : {Step::kBegin, Step::kAbsmax, Step::kQuantize, Step::kQuantizeAndKeep, Step::kFinish}) {
+      for (const Step step :
+           {Step::kBegin, Step::kChooseScales, Step::kQuantize, Step::kQuantizeAndKeep, Step::kFinish}) {
         for (const int at : {0, 1, 3}) {
           if (test::kThreadSanitizer && at != 1) continue;
           Fault fault{step, at};

@@ -1,0 +1,40 @@
+// Who chose a tensor's scales and codes: the encoders that a container can name, as a table (docs/format.md F3.4). What
+// an encoder computes stands in libconvert/encode/; what a reader may expect of its work stands here.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace q4 {
+
+// Values are stored in files and never change. kNone: nobody of ours, as in an unquantized tensor or one that was taken
+// over with its codes.
+enum class Q4Encoder : std::uint8_t { kNone = 0, kAbsmax = 1, kMse = 2 };
+
+// A row of the table.
+struct Q4EncoderRow {
+  Q4Encoder encoder;
+  // "absmax": on the command line, in recipes and reports. "none" of kNone.
+  std::string_view name;
+  // Whether a block's scale is its largest magnitude: then no fp32 scale is negative, and every block that is not zero
+  // has an extreme code. An encoder that searches may turn a block around or cut its extremes off.
+  bool absmax_scales;
+  // Whether the name of a treatment means this encoder when it names none: what everybody expects, and nobody.
+  bool implied;
+};
+
+// Every encoder a container of version 1 may name, kNone first, in the order of their values.
+std::span<const Q4EncoderRow> Q4EncoderRows();
+// The same without kNone: what can be asked for.
+std::span<const Q4EncoderRow> Q4NamedEncoders();
+
+// nullptr when there is no such encoder, which untrusted bytes may claim.
+const Q4EncoderRow* FindQ4Encoder(Q4Encoder encoder);
+// nullptr when none that can be asked for is called so.
+const Q4EncoderRow* FindQ4Encoder(std::string_view name);
+
+// REQUIRES: the encoder is one of Q4EncoderRows(), as in every tensor that ValidateQ4Tensor() accepts.
+std::string_view Q4EncoderName(Q4Encoder encoder);
+
+}  // namespace q4
