@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "formats/base/checked_math.h"
 #include "libconvert/base/budget.h"
 #include "libconvert/convert/scale_overflow.h"
 #include "libconvert/convert/slab_cut.h"
@@ -20,7 +21,7 @@ constexpr std::uint64_t kLeastBudget = 3 * kQ4ChunkBytes;
 std::uint64_t QuantizedNeed(const TensorInfo& source, const Q4Tensor& tensor, const Q4Compression& compression) {
   const std::uint64_t coded = CutToQuantize(source.elems).largest();
   const std::uint64_t kept = CutToKeep(source).largest();
-  const std::uint64_t slab = SourceMemory(source, coded) + CodeMemory(coded, compression);
+  const std::uint64_t slab = SourceMemory(source, coded) + CodeMemory(tensor, coded, compression);
   // With --on-nonfinite keep the tensor may be kept after all, beside its scales and as any type.
   const std::uint64_t kept_slab = SourceMemory(source, kept) + KeptMemory(kept, DType::kF32, compression);
   return ScaleMemory(tensor, compression) + std::max(slab, kept_slab);
@@ -42,8 +43,10 @@ std::uint64_t SourceMemory(const TensorInfo& source, std::uint64_t elems) {
   return BufferPool::CapacityFor(elems * ItemSize(source.dtype));
 }
 
-std::uint64_t CodeMemory(std::uint64_t elems, const Q4Compression& compression) {
-  return ChunkMemory(PackedBytes(elems), compression);
+std::uint64_t CodeMemory(const Q4Tensor& tensor, std::uint64_t elems, const Q4Compression& compression) {
+  const std::uint64_t tiles = CeilDiv(elems, TileElems(tensor.block_size));
+  const std::uint64_t groups = GroupCount(BlockCount(elems, tensor.block_size));
+  return ChunkMemory(PackedBytes(elems), compression) + tiles * sizeof(SlabStats) + groups * sizeof(GroupSums);
 }
 
 std::uint64_t KeptMemory(std::uint64_t elems, DType stored, const Q4Compression& compression) {
@@ -58,11 +61,11 @@ std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compressi
   return plain + ChunkMemory(std::max(plain, nested), compression) + nested;
 }
 
-bool SlabsFitBetweenPasses(const TensorInfo& source, const ConvertOptions& options, const SlabEngine& engine,
-                           std::uint64_t budget_limit) {
+bool SlabsFitBetweenPasses(const TensorInfo& source, const Q4Tensor& tensor, const ConvertOptions& options,
+                           const SlabEngine& engine, std::uint64_t budget_limit) {
   if (options.keep_nonfinite) return false;
   const SlabCut cut = CutToQuantize(source.elems);
-  std::uint64_t slab = CodeMemory(cut.largest(), options.compression);
+  std::uint64_t slab = CodeMemory(tensor, cut.largest(), options.compression);
   if (engine.keeps_on_host()) {
     slab += SourceMemory(source, cut.largest());
   } else if (source.bytes > engine.device_keep_bytes()) {

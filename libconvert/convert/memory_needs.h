@@ -25,8 +25,9 @@ std::uint64_t ChunkMemory(std::uint64_t raw, const Q4Compression& compression);
 // The source bytes of a slab, as the buffer pool rounds them.
 std::uint64_t SourceMemory(const TensorInfo& source, std::uint64_t elems);
 
-// The chunk of codes that a slab becomes.
-std::uint64_t CodeMemory(std::uint64_t elems, const Q4Compression& compression);
+// The chunk of codes that a slab of `elems` elements of `tensor` becomes, and its statistics, which wait with it until
+// it is written.
+std::uint64_t CodeMemory(const Q4Tensor& tensor, std::uint64_t elems, const Q4Compression& compression);
 
 // The data chunks that a slab becomes when it is kept and stored as `stored`.
 std::uint64_t KeptMemory(std::uint64_t elems, DType stored, const Q4Compression& compression);
@@ -38,8 +39,8 @@ std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compressi
 // there, so that the next tensor can begin meanwhile. Never with --on-nonfinite keep: then the tensor may turn out to
 // be kept, and its data chunks would need more memory than the codes that were reserved for it. `budget_limit`: bytes
 // of the whole budget.
-bool SlabsFitBetweenPasses(const TensorInfo& source, const ConvertOptions& options, const SlabEngine& engine,
-                           std::uint64_t budget_limit);
+bool SlabsFitBetweenPasses(const TensorInfo& source, const Q4Tensor& tensor, const ConvertOptions& options,
+                           const SlabEngine& engine, std::uint64_t budget_limit);
 
 // ---- set aside from the beginning to the end
 

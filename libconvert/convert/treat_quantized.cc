@@ -67,7 +67,7 @@ absl::Status Quantizing::NonFinite(std::uint64_t elem) const {
 QuantizedJob::Passes Quantizing::ChoosePasses() const {
   const ConvertOptions& options = stages_->options();
   if (!job_->tensor.nested && !options.keep_nonfinite) return QuantizedJob::Passes::kOne;
-  return SlabsFitBetweenPasses(*job_->source, options, stages_->engine(), stages_->budget().limit())
+  return SlabsFitBetweenPasses(*job_->source, job_->tensor, options, stages_->engine(), stages_->budget().limit())
              ? QuantizedJob::Passes::kTwoKeepingSlabs
              : QuantizedJob::Passes::kTwoReadings;
 }
@@ -102,7 +102,8 @@ void Quantizing::ReadForScales() const {
     if (!work.ok()) return job_->settlement.Settle(work.status());
     if (keep) {
       job_->kept_slabs[slab] = *work;
-      job_->output_memory[slab] = stages_->Reserve(CodeMemory(cut_.size(slab), stages_->options().compression));
+      job_->output_memory[slab] =
+          stages_->Reserve(CodeMemory(job_->tensor, cut_.size(slab), stages_->options().compression));
     }
     stages_->Read(
         job_, cut_.first(slab), cut_.size(slab), Stages::Reading::kFirst,
@@ -119,7 +120,8 @@ void Quantizing::ReadForCodes(Stages::Reading reading) const {
   for (std::uint64_t slab = 0; slab < cut_.slabs(); ++slab) {
     absl::StatusOr<std::shared_ptr<SlabWork>> work = stages_->engine().Begin(job_->tensor, cut_.size(slab));
     if (!work.ok()) return job_->chunks.Fail(slab, work.status());
-    job_->output_memory[slab] = stages_->Reserve(CodeMemory(cut_.size(slab), stages_->options().compression));
+    job_->output_memory[slab] =
+        stages_->Reserve(CodeMemory(job_->tensor, cut_.size(slab), stages_->options().compression));
     stages_->Read(
         job_, cut_.first(slab), cut_.size(slab), reading,
         [job = job_, slab](const absl::Status& status) { job->chunks.Fail(slab, status); },

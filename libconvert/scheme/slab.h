@@ -58,8 +58,8 @@ std::vector<Tile> CutIntoTiles(const SlabShape& shape, TiledStats* stats);
 void TakeTileStats(const KernelTable& kernels, const SlabShape& shape, const Tile& tile, const std::uint8_t* x,
                    const std::uint8_t* codes, const float* scales);
 
-// Those of a whole slab, whose codes were chosen before: with nested scales, whose decoded values are known only after the
-// tensor's last slab was quantized (numerics Q5.1).
+// Those of a whole slab, whose codes were chosen before: with nested scales, whose decoded values are known only after
+// the tensor's last slab was quantized (numerics Q5.1).
 void TakeSlabStats(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x, const std::uint8_t* codes,
                    const float* scales, TiledStats* stats);
 

@@ -11,8 +11,8 @@ namespace q4 {
 // The encoder that a treatment's name tells, or kNone: that of absmax, which everybody expects, is left out.
 Q4Encoder EncoderInName(const Q4Tensor& tensor);
 
-// "nf4 b64 dq", "fp4 b128", "nf4 b64 mse"; of an unquantized tensor its dtype, "BF16". Type, block size, "dq" for nested
-// scales, and the encoder unless it is absmax.
+// "nf4 b64 dq", "fp4 b128", "nf4 b64 mse"; of an unquantized tensor its dtype, "BF16". Type, block size, "dq" for
+// nested scales, and the encoder unless it is absmax.
 std::string TreatmentName(const Q4Tensor& tensor);
 
 }  // namespace q4
