@@ -12,7 +12,7 @@
 namespace q4 {
 
 Checkpoint::Checkpoint(std::string path, std::string format, std::vector<CheckpointFile> files,
-                       std::vector<TensorInfo> tensors, std::vector<CompanionFile> companions)
+                       std::vector<SourceTensor> tensors, std::vector<CompanionFile> companions)
     : path_(std::move(path)),
       format_(std::move(format)),
       files_(std::move(files)),
@@ -24,15 +24,16 @@ Checkpoint::Checkpoint(std::string path, std::string format, std::vector<Checkpo
             [this](std::uint32_t a, std::uint32_t b) { return tensors_[a].name < tensors_[b].name; });
 }
 
-const TensorInfo* Checkpoint::Find(std::string_view name) const {
+const SourceTensor* Checkpoint::Find(std::string_view name) const {
   const auto at = std::lower_bound(by_name_.begin(), by_name_.end(), name,
                                    [this](std::uint32_t i, std::string_view n) { return tensors_[i].name < n; });
   return at != by_name_.end() && tensors_[*at].name == name ? &tensors_[*at] : nullptr;
 }
 
-absl::Status Checkpoint::Read(const TensorInfo& tensor, std::uint64_t begin, std::span<std::uint8_t> out) const {
-  if (!RangeFits(begin, out.size(), tensor.bytes)) return Fail(kReadOutsideTensor, path_, tensor.name);
-  return files_[tensor.file].file->ReadAt(tensor.offset + begin, out);
+absl::Status Checkpoint::Read(const SourceTensor& tensor, std::uint64_t begin, std::span<std::uint8_t> out) const {
+  const SourceExtent& stored = tensor.place();
+  if (!RangeFits(begin, out.size(), stored.bytes)) return Fail(kReadOutsideTensor, path_, tensor.name);
+  return files_[stored.file].file->ReadAt(stored.offset + begin, out);
 }
 
 absl::StatusOr<std::string> Checkpoint::ConfigJson(FileSystem& fs) const {

@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/source/companions.h"
-#include "formats/tensor/tensor.h"
+#include "formats/source/source_tensor.h"
 
 namespace q4 {
 
@@ -20,30 +20,33 @@ namespace q4 {
 struct CheckpointFile {
   std::string name;  // plain file name, as in the shard index
   std::shared_ptr<RandomAccessFile> file;
-  std::uint64_t payload_offset = 0;  // first payload byte; all before it is header
 };
 
 // A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
 // thread-safe.
 class Checkpoint {
  public:
-  Checkpoint(std::string path, std::string format, std::vector<CheckpointFile> files, std::vector<TensorInfo> tensors,
+  Checkpoint(std::string path, std::string format, std::vector<CheckpointFile> files, std::vector<SourceTensor> tensors,
              std::vector<CompanionFile> companions);
 
   // The path as given on the command line.
   const std::string& path() const { return path_; }
-  // "safetensors", "safetensors-sharded"
+  // A name of source_formats.h, with "-sharded" where an index named the files: "safetensors", "safetensors-sharded".
   const std::string& format() const { return format_; }
   const std::vector<CheckpointFile>& files() const { return files_; }
-  // In payload order: by file, then by offset. Names are unique.
-  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+  // In payload order: by file, then by offset of the first extent. Names are unique. Tensors need not fill their files.
+  const std::vector<SourceTensor>& tensors() const { return tensors_; }
   // Bytewise sorted by name.
   const std::vector<CompanionFile>& companions() const { return companions_; }
   // nullptr when there is no such tensor.
-  const TensorInfo* Find(std::string_view name) const;
+  const SourceTensor* Find(std::string_view name) const;
 
-  // Reads bytes [begin, begin + out.size()) of the tensor.
-  absl::Status Read(const TensorInfo& tensor, std::uint64_t begin, std::span<std::uint8_t> out) const;
+  // The file in which the tensor begins, for reading and for messages.
+  const RandomAccessFile& FileOf(const SourceTensor& tensor) const { return *files_[tensor.place().file].file; }
+
+  // Reads bytes [begin, begin + out.size()) of the first extent as they are stored. Whoever wants elements, whatever
+  // the recipe, asks SourceReader (libconvert/source/source_reader.h).
+  absl::Status Read(const SourceTensor& tensor, std::uint64_t begin, std::span<std::uint8_t> out) const;
   // The companion config.json as text, unparsed, or "" when there is none.
   absl::StatusOr<std::string> ConfigJson(FileSystem& fs) const;
   // Errors if any payload file changed since it was opened.
@@ -52,7 +55,7 @@ class Checkpoint {
  private:
   std::string path_, format_;
   std::vector<CheckpointFile> files_;
-  std::vector<TensorInfo> tensors_;
+  std::vector<SourceTensor> tensors_;
   std::vector<CompanionFile> companions_;
   std::vector<std::uint32_t> by_name_;  // indices into tensors_, bytewise sorted by name
 };

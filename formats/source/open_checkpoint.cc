@@ -12,18 +12,16 @@
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/companions.h"
-#include "formats/source/safetensors.h"
 #include "formats/source/shard_index.h"
 #include "formats/source/sniff.h"
+#include "formats/source/source_formats.h"
 
 namespace q4 {
 namespace {
 
-constexpr std::string_view kModelFile = "model.safetensors";
-constexpr std::string_view kModelIndex = "model.safetensors.index.json";
+constexpr std::string_view kIndexEnding = ".index.json";
 
-bool IsShardIndexName(std::string_view name) { return name.ends_with(".safetensors.index.json"); }
-
+// Weights that no row of source_formats.h claims.
 bool IsUnsupportedWeights(std::string_view name) {
   return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth") || name.ends_with(".ckpt") ||
          name.ends_with(".gguf");
@@ -55,32 +53,43 @@ absl::StatusOr<bool> IndexNames(FileSystem& fs, const std::string& path, std::st
   return std::binary_search(index.shards.begin(), index.shards.end(), shard);
 }
 
-// The one checkpoint in a directory; the rule is in checkpoint.h.
-absl::StatusOr<std::string> FindInDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links) {
-  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
-  std::vector<std::string> files, indices, unsupported;
+// The one checkpoint of `format` among the files of a directory, "" when there is none; the rule is in checkpoint.h.
+absl::StatusOr<std::string> FindFormat(FileSystem& fs, const std::string& directory,
+                                       const std::vector<std::string>& names, const SourceFormat& format,
+                                       SymbolicLinks links) {
+  const std::string model_index = std::string(format.model_file) + std::string(kIndexEnding);
+  const std::string index_ending = std::string(format.ending) + std::string(kIndexEnding);
+  std::vector<std::string> files, indices;
   for (const std::string& name : names) {
-    if (name.front() == '.') continue;
-    if (name.ends_with(".safetensors")) files.push_back(name);
-    if (IsShardIndexName(name)) indices.push_back(name);
-    if (IsUnsupportedWeights(name)) unsupported.push_back(name);
+    if (name.ends_with(format.ending)) files.push_back(name);
+    if (name.ends_with(index_ending)) indices.push_back(name);
   }
-  const bool has_file = std::binary_search(files.begin(), files.end(), kModelFile);
-  const bool has_index = std::binary_search(indices.begin(), indices.end(), kModelIndex);
+  const bool has_file = std::binary_search(files.begin(), files.end(), format.model_file);
+  const bool has_index = std::binary_search(indices.begin(), indices.end(), model_index);
   const auto path_of = [&](std::string_view name) { return JoinPath(directory, std::string(name)); };
   if (has_file && has_index) {
-    Q4_ASSIGN_OR_RETURN(const bool names_it, IndexNames(fs, path_of(kModelIndex), kModelFile, links));
-    if (names_it) return path_of(kModelIndex);
-    return Fail(kAmbiguousDirectory, directory, {}, ListNames({std::string(kModelFile), std::string(kModelIndex)}));
+    Q4_ASSIGN_OR_RETURN(const bool names_it, IndexNames(fs, path_of(model_index), format.model_file, links));
+    if (names_it) return path_of(model_index);
+    return Fail(kAmbiguousDirectory, directory, {}, ListNames({std::string(format.model_file), model_index}));
   }
-  if (has_index) return path_of(kModelIndex);
-  if (has_file) return path_of(kModelFile);
+  if (has_index) return path_of(model_index);
+  if (has_file) return path_of(format.model_file);
   const std::vector<std::string>& candidates = indices.empty() ? files : indices;
   if (candidates.size() > 1) return Fail(kAmbiguousDirectory, directory, {}, ListNames(candidates));
-  if (candidates.size() == 1) return path_of(candidates.front());
-  if (!unsupported.empty()) {
+  return candidates.empty() ? std::string() : path_of(candidates.front());
+}
+
+absl::StatusOr<std::string> FindInDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links) {
+  Q4_ASSIGN_OR_RETURN(std::vector<std::string> names, fs.ListDirectory(directory));
+  std::erase_if(names, [](const std::string& name) { return name.front() == '.'; });
+  for (const SourceFormat& format : SourceFormats()) {
+    Q4_ASSIGN_OR_RETURN(std::string found, FindFormat(fs, directory, names, format, links));
+    if (!found.empty()) return found;
+  }
+  std::erase_if(names, [](const std::string& name) { return !IsUnsupportedWeights(name); });
+  if (!names.empty()) {
     return Fail(kUnsupportedFormat, directory, {},
-                "found only " + ListNames(unsupported) + "; save the model as safetensors first");
+                "found only " + ListNames(names) + "; save the model as safetensors first");
   }
   return Fail(kNoCheckpointFound, directory, {}, GotExpected("no such file", "model.safetensors or its index"));
 }
@@ -110,19 +119,22 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), kSniffBytes)));
   Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
 
-  const bool sharded = SniffKind(head) == FileKind::kJson;
-  ShardedPayload payload;
+  const FileKind kind = SniffKind(head);
+  const bool sharded = kind == FileKind::kJson;
+  CheckpointPayload payload;
   if (sharded) {
     Q4_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(*file));
     Q4_ASSIGN_OR_RETURN(payload, OpenShards(fs, file_path, index, links));
   } else {
-    Q4_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(*file));
-    payload.files.push_back({BaseNameOf(file_path), std::move(file), header.payload_offset});
-    payload.tensors = std::move(header.tensors);
+    const SourceFormat& format = SourceFormatOf(kind);
+    payload.format = format.name;
+    Q4_ASSIGN_OR_RETURN(payload.tensors, format.read_header(*file));
+    payload.files.push_back({BaseNameOf(file_path), std::move(file)});
   }
   if (payload.tensors.empty() && !options.allow_empty) return Fail(kNoTensors, file_path, {});
   Q4_ASSIGN_OR_RETURN(std::vector<CompanionFile> companions, CompanionsOf(fs, file_path, !sharded, links));
-  return std::make_unique<Checkpoint>(path, sharded ? "safetensors-sharded" : "safetensors", std::move(payload.files),
+  if (sharded) payload.format += "-sharded";
+  return std::make_unique<Checkpoint>(path, std::move(payload.format), std::move(payload.files),
                                       std::move(payload.tensors), std::move(companions));
 }
 

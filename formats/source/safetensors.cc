@@ -28,7 +28,7 @@ bool IsUnsupportedDType(std::string_view name) {
   return name == "F4" || name == "F6_E2M3" || name == "F6_E3M2" || name == "F8_E4M3FNUZ" || name == "F8_E5M2FNUZ";
 }
 
-// Turns the header's JSON events into TensorInfo. Offsets stay relative to the payload.
+// Turns the header's JSON events into SourceTensor. Offsets stay relative to the payload.
 class HeaderHandler final : public JsonHandler {
  public:
   explicit HeaderHandler(std::string_view file) : file_(file) {}
@@ -186,7 +186,7 @@ class HeaderHandler final : public JsonHandler {
     if (header_.tensors.size() == limits::kTensorsPerCheckpoint) {
       return Fail(kTooManyTensors, file_, {}, "at most " + std::to_string(limits::kTensorsPerCheckpoint));
     }
-    tensor_ = TensorInfo();
+    tensor_ = SourceTensor();
     tensor_.name = std::move(key);
     has_dtype_ = has_shape_ = has_offsets_ = false;
     offset_count_ = 0;
@@ -230,7 +230,7 @@ class HeaderHandler final : public JsonHandler {
                                                                           std::string(DTypeName(tensor_.dtype)) + " " +
                                                                           ShapeString(tensor_.shape)));
     }
-    tensor_.offset = begin;
+    tensor_.extents.assign(1, {0, begin, tensor_.bytes});
     header_.tensors.push_back(std::move(tensor_));
     return absl::OkStatus();
   }
@@ -241,13 +241,13 @@ class HeaderHandler final : public JsonHandler {
   bool has_metadata_ = false;
   std::uint64_t metadata_bytes_ = 0;
   // The entry being read.
-  TensorInfo tensor_;
+  SourceTensor tensor_;
   std::array<std::uint64_t, 2> offsets_{};
   std::size_t offset_count_ = 0;
   bool has_dtype_ = false, has_shape_ = false, has_offsets_ = false;
 };
 
-absl::Status CheckUniqueNames(const std::vector<TensorInfo>& tensors, std::string_view file) {
+absl::Status CheckUniqueNames(const std::vector<SourceTensor>& tensors, std::string_view file) {
   std::vector<std::uint32_t> order(tensors.size());
   std::iota(order.begin(), order.end(), 0u);
   std::sort(order.begin(), order.end(),
@@ -259,26 +259,27 @@ absl::Status CheckUniqueNames(const std::vector<TensorInfo>& tensors, std::strin
 
 // Sorts the tensors by position, checks that they tile the payload, and makes their offsets absolute.
 absl::Status PlaceTensors(std::uint64_t payload_offset, std::uint64_t file_bytes, std::string_view file,
-                          std::vector<TensorInfo>* tensors) {
+                          std::vector<SourceTensor>* tensors) {
   // A tensor without bytes may share its position with the one that follows. Names make the order unique.
-  std::sort(tensors->begin(), tensors->end(), [](const TensorInfo& a, const TensorInfo& b) {
-    if (a.offset != b.offset) return a.offset < b.offset;
+  std::sort(tensors->begin(), tensors->end(), [](const SourceTensor& a, const SourceTensor& b) {
+    if (a.place().offset != b.place().offset) return a.place().offset < b.place().offset;
     return a.bytes != b.bytes ? a.bytes < b.bytes : a.name < b.name;
   });
   const std::uint64_t payload_bytes = file_bytes - payload_offset;
   std::uint64_t end = 0;
-  for (TensorInfo& tensor : *tensors) {
-    if (tensor.offset != end) {
-      return Fail(tensor.offset < end ? kStOverlap : kStHole, file, tensor.name,
-                  "begin " + GotExpected(std::to_string(tensor.offset), std::to_string(end)));
+  for (SourceTensor& tensor : *tensors) {
+    SourceExtent& place = tensor.extents.front();
+    if (place.offset != end) {
+      return Fail(place.offset < end ? kStOverlap : kStHole, file, tensor.name,
+                  "begin " + GotExpected(std::to_string(place.offset), std::to_string(end)));
     }
     // Cannot wrap: the entry held this sum as its end.
-    end = tensor.offset + tensor.bytes;
+    end = place.end();
     if (end > payload_bytes) {
       return Fail(kStDataEndsEarly, file, tensor.name,
                   GotExpected(std::to_string(payload_bytes) + " payload bytes", "at least " + std::to_string(end)));
     }
-    tensor.offset += payload_offset;
+    place.offset += payload_offset;
   }
   if (end != payload_bytes) {
     return Fail(kStTrailingData, file, {},

@@ -16,13 +16,13 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
-#include "formats/tensor/tensor.h"
+#include "formats/source/source_tensor.h"
 
 namespace q4 {
 
 struct SafetensorsHeader {
   std::uint64_t payload_offset = 0;                           // of the first payload byte
-  std::vector<TensorInfo> tensors;                            // in payload order; TensorInfo::file is 0
+  std::vector<SourceTensor> tensors;                          // in payload order; SourceExtent::file is 0
   std::vector<std::pair<std::string, std::string>> metadata;  // __metadata__, in file order
 };
 

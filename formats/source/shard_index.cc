@@ -9,8 +9,8 @@
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/source/checkpoint_issues.h"
-#include "formats/source/safetensors.h"
 #include "formats/source/sniff.h"
+#include "formats/source/source_formats.h"
 
 namespace q4 {
 namespace {
@@ -129,9 +129,13 @@ std::vector<std::string_view> FirstTensors(const ShardIndex& index) {
   return first;
 }
 
-absl::StatusOr<std::shared_ptr<RandomAccessFile>> OpenShard(FileSystem& fs, const std::string& path,
-                                                            const std::string& index_path, std::string_view needed_by,
-                                                            SymbolicLinks links) {
+struct OpenedShard {
+  std::shared_ptr<RandomAccessFile> file;
+  FileKind kind = FileKind::kUnknown;
+};
+
+absl::StatusOr<OpenedShard> OpenShard(FileSystem& fs, const std::string& path, const std::string& index_path,
+                                      std::string_view needed_by, SymbolicLinks links) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (!info.exists && !(info.is_symlink && links == SymbolicLinks::kRefuse)) {
     return Fail(kShardMissing, index_path, BaseNameOf(path), "needed by tensor '" + std::string(needed_by) + "'");
@@ -140,32 +144,35 @@ absl::StatusOr<std::shared_ptr<RandomAccessFile>> OpenShard(FileSystem& fs, cons
   // An index that names itself or another index.
   std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), kSniffBytes)));
   Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
-  if (SniffKind(head) == FileKind::kJson) return Fail(kNotAShard, path, {}, "looks like a JSON document");
-  return file;
+  const FileKind kind = SniffKind(head);
+  if (kind == FileKind::kJson) return Fail(kNotAShard, path, {}, "looks like a JSON document");
+  return OpenedShard{std::move(file), kind};
 }
 
 // Every tensor in the shard that the index names, and in no other.
-absl::Status CompareWithIndex(const ShardIndex& index, const std::string& index_path, const ShardedPayload& payload) {
-  std::vector<const TensorInfo*> by_name;
+absl::Status CompareWithIndex(const ShardIndex& index, const std::string& index_path,
+                              const CheckpointPayload& payload) {
+  std::vector<const SourceTensor*> by_name;
   by_name.reserve(payload.tensors.size());
-  for (const TensorInfo& tensor : payload.tensors) by_name.push_back(&tensor);
-  std::sort(by_name.begin(), by_name.end(), [](const TensorInfo* a, const TensorInfo* b) {
-    return a->name != b->name ? a->name < b->name : a->file < b->file;
+  for (const SourceTensor& tensor : payload.tensors) by_name.push_back(&tensor);
+  std::sort(by_name.begin(), by_name.end(), [](const SourceTensor* a, const SourceTensor* b) {
+    return a->name != b->name ? a->name < b->name : a->place().file < b->place().file;
   });
   const auto shard = [&](std::uint32_t file) { return "shard " + index.shards[file]; };
   const auto twin = std::adjacent_find(by_name.begin(), by_name.end(),
-                                       [](const TensorInfo* x, const TensorInfo* y) { return x->name == y->name; });
+                                       [](const SourceTensor* x, const SourceTensor* y) { return x->name == y->name; });
   if (twin != by_name.end()) {
     return Fail(kDuplicateTensor, index_path, (*twin)->name,
-                "in " + shard((*twin)->file) + " and " + shard(twin[1]->file));
+                "in " + shard((*twin)->place().file) + " and " + shard(twin[1]->place().file));
   }
-  for (const TensorInfo* tensor : by_name) {
+  for (const SourceTensor* tensor : by_name) {
     const auto listed = index.shard_of.find(tensor->name);
     if (listed == index.shard_of.end()) {
-      return Fail(kIndexUnlisted, index_path, tensor->name, "in " + shard(tensor->file));
+      return Fail(kIndexUnlisted, index_path, tensor->name, "in " + shard(tensor->place().file));
     }
-    if (listed->second != tensor->file) {
-      return Fail(kIndexMismatch, index_path, tensor->name, GotExpected(shard(tensor->file), shard(listed->second)));
+    if (listed->second != tensor->place().file) {
+      return Fail(kIndexMismatch, index_path, tensor->name,
+                  GotExpected(shard(tensor->place().file), shard(listed->second)));
     }
   }
   if (by_name.size() == index.shard_of.size()) return absl::OkStatus();
@@ -174,7 +181,7 @@ absl::Status CompareWithIndex(const ShardIndex& index, const std::string& index_
   for (const auto& entry : index.shard_of) listed.push_back(entry.first);
   std::sort(listed.begin(), listed.end());
   const auto [missing, found] = std::mismatch(listed.begin(), listed.end(), by_name.begin(), by_name.end(),
-                                              [](std::string_view a, const TensorInfo* b) { return a == b->name; });
+                                              [](std::string_view a, const SourceTensor* b) { return a == b->name; });
   return Fail(kIndexMismatch, index_path, *missing,
               GotExpected("no shard", shard(index.shard_of.at(std::string(*missing)))));
 }
@@ -192,26 +199,29 @@ absl::StatusOr<ShardIndex> ParseShardIndex(JsonSource& source, std::string_view 
   return handler.TakeIndex();
 }
 
-absl::StatusOr<ShardedPayload> OpenShards(FileSystem& fs, const std::string& index_path, const ShardIndex& index,
-                                          SymbolicLinks links) {
+absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& index_path, const ShardIndex& index,
+                                             SymbolicLinks links) {
   const std::vector<std::string_view> needed_by = FirstTensors(index);
-  ShardedPayload payload;
+  CheckpointPayload payload;
+  const SourceFormat* format = &SourceFormatOf(FileKind::kUnknown);  // of an index that names no shard
   std::uint64_t total_bytes = 0;
   for (std::uint32_t i = 0; i < index.shards.size(); ++i) {
     const std::string path = JoinPath(DirectoryOf(index_path), index.shards[i]);
-    Q4_ASSIGN_OR_RETURN(auto file, OpenShard(fs, path, index_path, needed_by[i], links));
-    Q4_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(*file));
+    Q4_ASSIGN_OR_RETURN(OpenedShard shard, OpenShard(fs, path, index_path, needed_by[i], links));
+    if (i == 0) format = &SourceFormatOf(shard.kind);
+    Q4_ASSIGN_OR_RETURN(std::vector<SourceTensor> tensors, format->read_header(*shard.file));
     // The index lists no more than the limit, but a shard may hold what the index does not list.
-    if (payload.tensors.size() + header.tensors.size() > limits::kTensorsPerCheckpoint) {
+    if (payload.tensors.size() + tensors.size() > limits::kTensorsPerCheckpoint) {
       return Fail(kTooManyTensors, index_path, {}, "at most " + std::to_string(limits::kTensorsPerCheckpoint));
     }
-    payload.files.push_back({index.shards[i], std::move(file), header.payload_offset});
-    for (TensorInfo& tensor : header.tensors) {
-      tensor.file = i;
+    payload.files.push_back({index.shards[i], std::move(shard.file)});
+    for (SourceTensor& tensor : tensors) {
+      for (SourceExtent& extent : tensor.extents) extent.file = i;
       if (!CheckedAdd(total_bytes, tensor.bytes, &total_bytes)) return Fail(kTensorTooLarge, index_path, tensor.name);
       payload.tensors.push_back(std::move(tensor));
     }
   }
+  payload.format = format->name;
   Q4_RETURN_IF_ERROR(CompareWithIndex(index, index_path, payload));
   if (index.total_size && *index.total_size != total_bytes) {
     return Fail(kIndexTotalSize, index_path, {},

@@ -14,7 +14,7 @@
 #include "formats/base/file.h"
 #include "formats/base/strict_json.h"
 #include "formats/source/checkpoint.h"
-#include "formats/tensor/tensor.h"
+#include "formats/source/source_tensor.h"
 
 namespace q4 {
 
@@ -27,16 +27,18 @@ struct ShardIndex {
 // Pure. `file` is named in errors (exit code 3). metadata may hold anything else besides; no other member is known.
 absl::StatusOr<ShardIndex> ParseShardIndex(JsonSource& source, std::string_view file);
 
-// The tensors of all shards and the files they lie in.
-struct ShardedPayload {
+// The files of a checkpoint, of one format, and what they hold.
+struct CheckpointPayload {
+  std::string format;  // SourceFormat::name
   std::vector<CheckpointFile> files;
-  std::vector<TensorInfo> tensors;  // by file, then by offset
+  std::vector<SourceTensor> tensors;  // by file, then by offset
 };
 
 // Opens every shard, in the directory of `index_path`, and holds index and shards against each other: each tensor is
-// where the index says and nowhere else, no shard holds more, and the sizes add up to total_size.
-absl::StatusOr<ShardedPayload> OpenShards(FileSystem& fs, const std::string& index_path, const ShardIndex& index,
-                                          SymbolicLinks links);
+// where the index says and nowhere else, no shard holds more, and the sizes add up to total_size. The first shard says
+// of which format they all are.
+absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& index_path, const ShardIndex& index,
+                                             SymbolicLinks links);
 
 // Whether `name` is one component of a path and nothing else: not empty, "." or "..", without slash, backslash, colon
 // or NUL.

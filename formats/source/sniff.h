@@ -1,4 +1,5 @@
-// What a file really is, from its first bytes. For messages: no reader is chosen by it except JSON versus safetensors.
+// What a file really is, from its first bytes: by it a reader is chosen (source_formats.h), and messages say what a
+// file is that no reader takes.
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// What a tensor is: element type, shape, name, where its bytes lie. The vocabulary that readers of checkpoints, the .q4
+// What a tensor is: element type and shape. The vocabulary that readers of checkpoints, the .q4
 // container and writers for other software share; no numbers are decoded here (kernels/ does that).
 #pragma once
 
@@ -60,17 +60,5 @@ using Shape = std::vector<std::uint64_t>;
 
 // "[4096, 11008]", "[]" for a scalar: as Python prints it.
 std::string ShapeString(const Shape& shape);
-
-// One tensor of a checkpoint. All fields are validated by the reader that made it: `elems` is the product of `shape`
-// and less than 2^48, `bytes` is elems * ItemSize(dtype), and the range lies inside the file.
-struct TensorInfo {
-  std::string name;  // UTF-8, 1 to 4096 bytes; untrusted text: Printable() before it is shown
-  DType dtype = DType::kF32;
-  Shape shape;
-  std::uint64_t elems = 0;   // product of shape; 1 for a scalar
-  std::uint64_t bytes = 0;   // of its elements in the file
-  std::uint32_t file = 0;    // index into Checkpoint::files()
-  std::uint64_t offset = 0;  // of the first byte in that file
-};
 
 }  // namespace q4

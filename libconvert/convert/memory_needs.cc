@@ -18,7 +18,7 @@ static_assert(kOverflowScratchBytes <= kWorkerScratchBytes);
 // However small the tensors are: three chunks, so that they can be read, compressed and written at the same time.
 constexpr std::uint64_t kLeastBudget = 3 * kQ4ChunkBytes;
 
-std::uint64_t QuantizedNeed(const TensorInfo& source, const Q4Tensor& tensor, const Q4Compression& compression) {
+std::uint64_t QuantizedNeed(const SourceTensor& source, const Q4Tensor& tensor, const Q4Compression& compression) {
   const std::uint64_t coded = CutToQuantize(source.elems).largest();
   const std::uint64_t kept = CutToKeep(source).largest();
   const std::uint64_t slab = SourceMemory(source, coded) + CodeMemory(tensor, coded, compression);
@@ -27,7 +27,7 @@ std::uint64_t QuantizedNeed(const TensorInfo& source, const Q4Tensor& tensor, co
   return ScaleMemory(tensor, compression) + std::max(slab, kept_slab);
 }
 
-std::uint64_t KeptNeed(const TensorInfo& source, DType stored, const Q4Compression& compression) {
+std::uint64_t KeptNeed(const SourceTensor& source, DType stored, const Q4Compression& compression) {
   const std::uint64_t elems = CutToKeep(source).largest();
   return SourceMemory(source, elems) + KeptMemory(elems, stored, compression);
 }
@@ -39,7 +39,7 @@ std::uint64_t ChunkMemory(std::uint64_t raw, const Q4Compression& compression) {
   return compression.zstd ? 3 * raw + raw / 128 + 4096 : raw;
 }
 
-std::uint64_t SourceMemory(const TensorInfo& source, std::uint64_t elems) {
+std::uint64_t SourceMemory(const SourceTensor& source, std::uint64_t elems) {
   return BufferPool::CapacityFor(elems * ItemSize(source.dtype));
 }
 
@@ -61,7 +61,7 @@ std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compressi
   return plain + ChunkMemory(std::max(plain, nested), compression) + nested;
 }
 
-bool SlabsFitBetweenPasses(const TensorInfo& source, const Q4Tensor& tensor, const ConvertOptions& options,
+bool SlabsFitBetweenPasses(const SourceTensor& source, const Q4Tensor& tensor, const ConvertOptions& options,
                            const SlabEngine& engine, std::uint64_t budget_limit) {
   if (options.keep_nonfinite) return false;
   const SlabCut cut = CutToQuantize(source.elems);
@@ -89,7 +89,7 @@ std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const Conversi
       most = std::max(most, ChunkMemory(std::min(file.size, kQ4ChunkBytes), compression));
     }
     for (const PlannedTensor& planned : shard.tensors) {
-      const TensorInfo& source = checkpoint.tensors()[planned.source];
+      const SourceTensor& source = checkpoint.tensors()[planned.source];
       const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
       most = std::max(most, tensor.quantized() ? QuantizedNeed(source, tensor, compression)
                                                : KeptNeed(source, tensor.dtype, compression));

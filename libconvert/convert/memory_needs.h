@@ -23,7 +23,7 @@ namespace q4 {
 std::uint64_t ChunkMemory(std::uint64_t raw, const Q4Compression& compression);
 
 // The source bytes of a slab, as the buffer pool rounds them.
-std::uint64_t SourceMemory(const TensorInfo& source, std::uint64_t elems);
+std::uint64_t SourceMemory(const SourceTensor& source, std::uint64_t elems);
 
 // The chunk of codes that a slab of `elems` elements of `tensor` becomes, and its statistics, which wait with it until
 // it is written.
@@ -39,7 +39,7 @@ std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compressi
 // there, so that the next tensor can begin meanwhile. Never with --on-nonfinite keep: then the tensor may turn out to
 // be kept, and its data chunks would need more memory than the codes that were reserved for it. `budget_limit`: bytes
 // of the whole budget.
-bool SlabsFitBetweenPasses(const TensorInfo& source, const Q4Tensor& tensor, const ConvertOptions& options,
+bool SlabsFitBetweenPasses(const SourceTensor& source, const Q4Tensor& tensor, const ConvertOptions& options,
                            const SlabEngine& engine, std::uint64_t budget_limit);
 
 // ---- set aside from the beginning to the end

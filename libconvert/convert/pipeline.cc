@@ -71,7 +71,7 @@ void Admission::AdmitFile(std::size_t shard, std::uint64_t number) {
 
 void Admission::AdmitTensor(std::size_t shard, std::uint64_t number, const PlannedTensor& planned) {
   const Q4Tensor& tensor = plan_.shards[shard].index.tensors[planned.tensor];
-  const TensorInfo& source = stages_.conversion().checkpoint.tensors()[planned.source];
+  const SourceTensor& source = stages_.conversion().checkpoint.tensors()[planned.source];
   if (!tensor.quantized()) {
     const auto job = NewJob<TensorJob>(shard, number, planned.tensor);
     job->source = &source;

@@ -48,9 +48,13 @@ Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options,
                     std::size_t number, std::size_t count) {
   Json tensors = Json::array();
   for (const PlannedTensor& planned : shard.tensors) {
-    const TensorInfo& source = checkpoint.tensors()[planned.source];
-    tensors.push_back(Json::array({source.name, DTypeName(source.dtype), source.shape, source.file, source.offset,
-                                   TreatmentName(shard.index.tensors[planned.tensor])}));
+    const SourceTensor& source = checkpoint.tensors()[planned.source];
+    Json& tensor = tensors.emplace_back(Json::array({source.name, DTypeName(source.dtype), source.shape}));
+    for (const SourceExtent& extent : source.extents) {
+      tensor.push_back(extent.file);
+      tensor.push_back(extent.offset);
+    }
+    tensor.push_back(TreatmentName(shard.index.tensors[planned.tensor]));
   }
   Json files = Json::array();
   for (const CompanionFile& file : shard.files) files.push_back(Json::array({file.name, file.size}));
@@ -84,7 +88,7 @@ void SortIndex(PlannedShard* shard) {
 
 }  // namespace
 
-Q4Tensor PlanTensor(const TensorInfo& source, const Decision& decision, const ConvertOptions& options) {
+Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const ConvertOptions& options) {
   Q4Tensor tensor;
   tensor.name = source.name;
   tensor.dtype = source.dtype;
@@ -129,7 +133,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
   plan.shards.emplace_back();
   std::uint64_t shard_payload = 0;
   for (std::size_t i = 0; i < decisions.size(); ++i) {
-    const TensorInfo& source = checkpoint.tensors()[i];
+    const SourceTensor& source = checkpoint.tensors()[i];
     if (decisions[i].quantize && FindEncoder(decisions[i].settings.encoder) == nullptr) {
       return Fail(kEncoderNotBuilt, checkpoint.path(), "tensor '" + source.name + "'");
     }

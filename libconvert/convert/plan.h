@@ -55,7 +55,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                                               const ConvertOptions& options);
 
 // The container entry for a source tensor treated as `decision` says (parts and chunks left empty).
-Q4Tensor PlanTensor(const TensorInfo& source, const Decision& decision, const ConvertOptions& options);
+Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const ConvertOptions& options);
 
 // The provenance document of a shard (docs/format.md): canonical JSON. `digests` holds one lower-case hexadecimal
 // digest per source file; it may be empty while planning: the length of the document does not depend on their values.

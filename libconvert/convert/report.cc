@@ -68,7 +68,7 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
     }
     for (const PlannedTensor& planned : shard.tensors) {
       const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
-      const TensorInfo& source = checkpoint.tensors()[planned.source];
+      const SourceTensor& source = checkpoint.tensors()[planned.source];
       all.push_back(&tensor);
       text += fmt::format("{:<14} {:>12}  {} {} {}  ({})\n", TreatmentName(tensor), PayloadBytes(tensor),
                           Printable(tensor.name), DTypeName(source.dtype), ShapeString(tensor.shape),

@@ -203,7 +203,7 @@ bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, 
   return true;
 }
 
-Q4Tensor SettledTensor(const Q4Tensor& planned, const TensorInfo& source, const JournalOwner& owner,
+Q4Tensor SettledTensor(const Q4Tensor& planned, const SourceTensor& source, const JournalOwner& owner,
                        const ConvertOptions& options) {
   if (owner.treatment == JournalOwner::Treatment::kKept) return PlanTensor(source, Decision{}, options);
   Q4Tensor tensor = planned;

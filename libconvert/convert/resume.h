@@ -54,7 +54,7 @@ bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, 
                       const ConversionPlan& plan, unsigned threads, Journal* journal);
 
 // A tensor as `owner` says that it ended up.
-Q4Tensor SettledTensor(const Q4Tensor& planned, const TensorInfo& source, const JournalOwner& owner,
+Q4Tensor SettledTensor(const Q4Tensor& planned, const SourceTensor& source, const JournalOwner& owner,
                        const ConvertOptions& options);
 
 // Brings `writer`, which was just made by Q4Writer::Resume(), to the state that it had after the journal's tensors and

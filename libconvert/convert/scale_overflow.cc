@@ -26,7 +26,7 @@ double OverflowThreshold(DType dtype) {
 
 }  // namespace
 
-absl::StatusOr<bool> Overflows(const KernelTable& kernels, const Checkpoint& checkpoint, const TensorInfo& source,
+absl::StatusOr<bool> Overflows(const KernelTable& kernels, const SourceReader& reader, const SourceTensor& source,
                                const Q4Tensor& tensor, std::span<const std::uint8_t> scale_codes,
                                std::span<const float> scales2) {
   const double threshold = OverflowThreshold(tensor.dtype);
@@ -45,7 +45,7 @@ absl::StatusOr<bool> Overflows(const KernelTable& kernels, const Checkpoint& che
                                       [&](float s) { return !(std::fabs(static_cast<double>(s)) < threshold); });
     if (!possible) continue;
     x.resize(n * item);
-    Q4_RETURN_IF_ERROR(checkpoint.Read(source, first * item, x));
+    Q4_RETURN_IF_ERROR(reader.Read(source, first, x));
     codes.resize(PackedBytes(n));
     scales.resize(blocks);
     groups.resize(GroupCount(blocks));

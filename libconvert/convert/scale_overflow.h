@@ -7,9 +7,10 @@
 
 #include "absl/status/statusor.h"
 #include "formats/q4/container.h"
-#include "formats/source/checkpoint.h"
+#include "formats/source/source_tensor.h"
 #include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
+#include "libconvert/source/source_reader.h"
 
 namespace q4 {
 
@@ -26,7 +27,7 @@ inline constexpr std::uint64_t kOverflowScratchBytes =
 // Whether any element of `source`, which has no NaN and no infinity, decodes to infinity with the nested scales of
 // `tensor`: `scale_codes` of all blocks, `scales2` of their groups, and its nested_offset. Elements are read, again,
 // only where a decoded scale is so large that one could: nearly never. An error is one of reading.
-absl::StatusOr<bool> Overflows(const KernelTable& kernels, const Checkpoint& checkpoint, const TensorInfo& source,
+absl::StatusOr<bool> Overflows(const KernelTable& kernels, const SourceReader& reader, const SourceTensor& source,
                                const Q4Tensor& tensor, std::span<const std::uint8_t> scale_codes,
                                std::span<const float> scales2);
 

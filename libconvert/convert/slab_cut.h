@@ -27,7 +27,7 @@ struct SlabCut {
 inline SlabCut CutToQuantize(std::uint64_t elems) { return {elems, kSlabElems}; }
 
 // To be kept: every slab becomes a whole number of data chunks, whichever type it is stored as.
-inline SlabCut CutToKeep(const TensorInfo& source) {
+inline SlabCut CutToKeep(const SourceTensor& source) {
   return {source.elems, IsQuantizable(source.dtype) ? kSlabElems : kQ4ChunkBytes / ItemSize(source.dtype)};
 }
 

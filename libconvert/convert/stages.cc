@@ -27,6 +27,7 @@ Stages::Stages(const Conversion& conversion, const PipelineStart& start)
       ring_(engine_.RingBytes(conversion.run.max_memory)),
       budget_(conversion.run.max_memory -
               std::min(conversion.run.max_memory, FixedMemory(&engine_, threads_, conversion.run.max_memory))),
+      source_(conversion.checkpoint),
       buffers_(ring_.limit() != 0 ? &ring_ : &budget_, &engine_.buffer_memory()),
       hasher_(conversion.checkpoint, conversion.options.source_digest, threads_, start.digests,
               TensorsDone(conversion.plan, start)),
@@ -70,14 +71,12 @@ void Stages::Read(const std::shared_ptr<TensorJob>& job, std::uint64_t first, st
 absl::Status Stages::ReadInto(const TensorJob& job, std::uint64_t first, Reading reading,
                               const std::shared_ptr<Buffer>& buffer) {
   if (Interrupted()) return Fail(kInterruptedRun, {}, {});
-  const TensorInfo& source = *job.source;
-  const std::uint64_t begin = first * ItemSize(source.dtype);
+  const SourceTensor& source = *job.source;
+  const std::uint64_t elems = buffer->size() / ItemSize(source.dtype);
   // The next slabs come to memory while this one is worked on.
-  conversion_.checkpoint.files()[source.file].file->Prefetch(source.offset + begin + buffer->size(),
-                                                             4 * buffer->size());
-  Q4_RETURN_IF_ERROR(conversion_.checkpoint.Read(source, begin, {buffer->data(), buffer->size()}));
-  if (reading == Reading::kFirst) hasher_.Add(source.file, source.offset + begin, buffer);
-  return absl::OkStatus();
+  source_.Prefetch(source, first + elems, 4 * elems);
+  if (reading == Reading::kFirst) return source_.ReadAndHash(source, first, buffer, &hasher_);
+  return source_.Read(source, first, {buffer->data(), buffer->size()});
 }
 
 void Stages::Encode(Job& job, const Q4ChunkPlace& place, std::uint8_t planes, std::vector<std::uint8_t> raw,

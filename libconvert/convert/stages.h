@@ -18,6 +18,7 @@
 #include "libconvert/convert/tensor_job.h"
 #include "libconvert/engine/slab_engine.h"
 #include "libconvert/source/file_hasher.h"
+#include "libconvert/source/source_reader.h"
 
 namespace q4 {
 
@@ -30,7 +31,8 @@ class Stages {
   const ConvertOptions& options() const { return conversion_.options; }
   const KernelTable& kernels() const { return kernels_; }
   SlabEngine& engine() { return engine_; }
-  SourceHasher& hasher() { return hasher_; }
+  FileHasher& hasher() { return hasher_; }
+  const SourceReader& source() const { return source_; }
   const MemoryBudget& budget() const { return budget_; }
 
   // ---- for the admitting thread
@@ -80,12 +82,13 @@ class Stages {
   const unsigned threads_;
   MemoryBudget ring_;    // source buffers, where the engine wants few of them
   MemoryBudget budget_;  // all else in flight, and otherwise the source buffers too
+  const SourceReader source_;
   BufferPool buffers_;
   std::atomic<bool> stopped_{false};
 
   // Threads come last. Members are destroyed from the last to the first, and these destructors wait for their threads,
   // which use everything above.
-  SourceHasher hasher_;
+  FileHasher hasher_;
   ThreadPool workers_, readers_;
 };
 

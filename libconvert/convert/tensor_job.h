@@ -11,7 +11,7 @@
 #include "absl/status/status.h"
 #include "formats/q4/chunk.h"
 #include "formats/q4/container.h"
-#include "formats/tensor/tensor.h"
+#include "formats/source/source_tensor.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/budget.h"
 #include "libconvert/convert/chunk_mailbox.h"
@@ -40,8 +40,8 @@ struct FileJob : Job {
 struct TensorJob : Job {
   void Abort(const absl::Status& status) override;
 
-  const TensorInfo* source = nullptr;  // in the checkpoint
-  Q4Tensor tensor;                     // how it is treated; changes only until it is settled
+  const SourceTensor* source = nullptr;  // in the checkpoint
+  Q4Tensor tensor;                       // how it is treated; changes only until it is settled
   Settlement settlement;
   std::string note;  // for people: why it is treated otherwise than planned, or ""; set before it is settled
   std::vector<std::shared_ptr<Reservation>> output_memory;  // by slab, for the chunks that are made from it

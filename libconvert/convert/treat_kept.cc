@@ -38,10 +38,9 @@ void KeepSlab(Stages& stages, const std::shared_ptr<TensorJob>& job, std::uint64
       const std::uint64_t infinite =
           stages.kernels().convert(FloatTypeOf(from), in, chunk_elems, FloatTypeOf(to), raw.data());
       if (infinite != 0) {
-        const CheckpointFile& file = stages.conversion().checkpoint.files()[job->source->file];
-        return job->chunks.Fail(chunk,
-                                Fail(kKeepOverflow, file.file->path(), fmt::format("tensor '{}'", job->source->name),
-                                     fmt::format("{} elements", infinite)));
+        const std::string& path = stages.conversion().checkpoint.FileOf(*job->source).path();
+        return job->chunks.Fail(chunk, Fail(kKeepOverflow, path, fmt::format("tensor '{}'", job->source->name),
+                                            fmt::format("{} elements", infinite)));
       }
     }
     FinishedChunk finished;

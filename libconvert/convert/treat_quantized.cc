@@ -56,7 +56,7 @@ class Quantizing {
 };
 
 absl::Status Quantizing::NonFinite(std::uint64_t elem) const {
-  return Fail(kNonFinite, stages_->conversion().checkpoint.files()[job_->source->file].file->path(),
+  return Fail(kNonFinite, stages_->conversion().checkpoint.FileOf(*job_->source).path(),
               fmt::format("tensor '{}', element {}", job_->source->name, elem));
 }
 
@@ -172,8 +172,8 @@ void Quantizing::SettleScales() const {
     tensor = PlanTensor(*job_->source, Decision{}, stages_->options());
   } else if (tensor.nested) {
     NestScales();
-    const absl::StatusOr<bool> overflows = Overflows(stages_->kernels(), stages_->conversion().checkpoint,
-                                                     *job_->source, tensor, job_->scale_codes, job_->scales2);
+    const absl::StatusOr<bool> overflows =
+        Overflows(stages_->kernels(), stages_->source(), *job_->source, tensor, job_->scale_codes, job_->scales2);
     if (!overflows.ok()) return job_->settlement.Settle(overflows.status());
     if (*overflows) {
       job_->note = fmt::format("tensor '{}' keeps fp32 scales: with double-quantized ones elements would overflow {}",

@@ -28,7 +28,7 @@ namespace q4 {
 namespace {
 
 // A matrix that belongs to a module: what a linear layer's weight looks like.
-bool IsModuleMatrix(const TensorInfo& tensor) { return tensor.shape.size() == 2 && tensor.name.ends_with(".weight"); }
+bool IsModuleMatrix(const SourceTensor& tensor) { return tensor.shape.size() == 2 && tensor.name.ends_with(".weight"); }
 
 // The policy's words for a weight that transformers transposes before it quantizes it.
 bool IsStoredTransposed(const Decision& decision) { return decision.reason.starts_with("Conv1D"); }
@@ -83,9 +83,9 @@ bool IsExpert(const Decision& decision) { return decision.reason == kExpertWeigh
 
 // The default policy's decision for every tensor, by name and shape alone: a matrix that was kept because its dtype or
 // its values could not be quantized is still a linear layer to transformers.
-absl::StatusOr<std::vector<Decision>> DefaultDecisions(std::vector<TensorInfo> tensors,
+absl::StatusOr<std::vector<Decision>> DefaultDecisions(std::vector<SourceTensor> tensors,
                                                        const std::string& config_json) {
-  for (TensorInfo& tensor : tensors) {
+  for (SourceTensor& tensor : tensors) {
     tensor.dtype = DType::kF32;
     tensor.elems = std::max<std::uint64_t>(tensor.elems, 1);
   }
@@ -157,13 +157,13 @@ struct BnbConfig {
 };
 
 absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json) {
-  std::vector<TensorInfo> tensors;
+  std::vector<SourceTensor> tensors;
   std::vector<bool> quantized;
   std::uint64_t weights = 0, nested = 0;
   std::map<Q4Scheme, std::uint64_t> by_scheme;
   for (const Q4Model::Location& at : model.tensors()) {
     const Q4Tensor& tensor = model.tensor(at);
-    TensorInfo info;
+    SourceTensor info;
     info.name = tensor.name;
     info.dtype = tensor.dtype;
     info.shape = tensor.shape;

@@ -34,14 +34,14 @@ class CheckpointInspection {
   absl::StatusOr<std::vector<InspectTensor>> Run() {
     Q4_RETURN_IF_ERROR(FindWeights());
     std::vector<InspectTensor> tensors;
-    for (const TensorInfo& info : checkpoint_.tensors()) {
+    for (const SourceTensor& info : checkpoint_.tensors()) {
       if (parts_.contains(info.name)) continue;  // counted with its weight
       const auto weight = weights_.find(info.name);
       InspectTensor entry = weight != weights_.end() ? weight->second : Plain(info);
       entry.name = info.name;
-      if (weight == weights_.end()) entry.stored_bytes = info.bytes;
-      entry.offset = info.offset;
-      entry.shard = info.file;
+      if (weight == weights_.end()) entry.stored_bytes = info.stored_bytes();
+      entry.offset = info.place().offset;
+      entry.shard = info.place().file;
       tensors.push_back(std::move(entry));
     }
     return tensors;
@@ -49,7 +49,7 @@ class CheckpointInspection {
   bool has_weights() const { return !weights_.empty(); }
 
  private:
-  static InspectTensor Plain(const TensorInfo& info) {
+  static InspectTensor Plain(const SourceTensor& info) {
     InspectTensor entry;
     entry.treatment = DTypeName(info.dtype);
     entry.dtype = info.dtype;
@@ -64,7 +64,7 @@ class CheckpointInspection {
     Q4_ASSIGN_OR_RETURN(const std::vector<BnbWeight> weights, FindBnbWeights(checkpoint_));
     for (const BnbWeight& weight : weights) {
       InspectTensor described = Described(weight.state);
-      for (const TensorInfo* belongs : weight.tensors()) {
+      for (const SourceTensor* belongs : weight.tensors()) {
         described.stored_bytes += belongs->bytes;
         if (belongs != weight.codes) parts_.insert(belongs->name);
       }

@@ -97,7 +97,7 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
     }
   }
   std::sort(files.tensors_.begin(), files.tensors_.end(),
-            [](const TensorInfo& a, const TensorInfo& b) { return a.name < b.name; });
+            [](const SourceTensor& a, const SourceTensor& b) { return a.name < b.name; });
   if (!files.whole_model_) return files;
   const std::string config = JoinPath(directory, "config.json");
   Q4_ASSIGN_OR_RETURN(const PathInfo config_info, fs.Stat(config));
@@ -113,8 +113,8 @@ absl::Status LintFiles::OpenFile(FileSystem& fs, const std::string& path, Symbol
   if (file.ok()) {
     auto header = ReadSafetensorsHeader(**file);
     if (header.ok()) {
-      for (TensorInfo& tensor : header->tensors) {
-        tensor.file = static_cast<std::uint32_t>(files_.size());
+      for (SourceTensor& tensor : header->tensors) {
+        tensor.extents.front().file = static_cast<std::uint32_t>(files_.size());
         tensors_.push_back(std::move(tensor));
       }
       files_.push_back(*std::move(file));
@@ -138,7 +138,7 @@ absl::Status LintFiles::OpenIndex(FileSystem& fs, const std::string& path, Symbo
     whole_model_ = false;
     return absl::OkStatus();
   }
-  std::vector<std::string> shard_of_file;  // by TensorInfo::file
+  std::vector<std::string> shard_of_file;  // by SourceExtent::file
   for (const std::string& shard : index->shards) {
     const std::string shard_path = JoinPath(DirectoryOf(path), shard);
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(shard_path));
@@ -152,16 +152,16 @@ absl::Status LintFiles::OpenIndex(FileSystem& fs, const std::string& path, Symbo
   }
   std::set<std::string_view> seen;
   std::uint64_t total_bytes = 0;
-  for (const TensorInfo& tensor : tensors_) {
+  for (const SourceTensor& tensor : tensors_) {
     total_bytes += tensor.bytes;
     const auto listed = index->shard_of.find(tensor.name);
     if (!seen.insert(tensor.name).second) {
-      findings->Add(kLintTensorTwice, tensor.name, "also in " + shard_of_file[tensor.file]);
+      findings->Add(kLintTensorTwice, tensor.name, "also in " + shard_of_file[tensor.place().file]);
     } else if (listed == index->shard_of.end()) {
-      findings->Add(kLintTensorUnlisted, tensor.name, "in " + shard_of_file[tensor.file]);
-    } else if (index->shards[listed->second] != shard_of_file[tensor.file]) {
+      findings->Add(kLintTensorUnlisted, tensor.name, "in " + shard_of_file[tensor.place().file]);
+    } else if (index->shards[listed->second] != shard_of_file[tensor.place().file]) {
       findings->Add(kLintTensorNotInShard, tensor.name,
-                    GotExpected(shard_of_file[tensor.file], index->shards[listed->second]));
+                    GotExpected(shard_of_file[tensor.place().file], index->shards[listed->second]));
     }
   }
   // Tensors of a shard that is missing or unreadable are reported with the shard.
@@ -217,22 +217,22 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
   return absl::OkStatus();
 }
 
-const TensorInfo* LintFiles::Find(std::string_view name) const {
+const SourceTensor* LintFiles::Find(std::string_view name) const {
   const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
-                                   [](const TensorInfo& tensor, std::string_view key) { return tensor.name < key; });
+                                   [](const SourceTensor& tensor, std::string_view key) { return tensor.name < key; });
   return at != tensors_.end() && at->name == name ? &*at : nullptr;
 }
 
-absl::StatusOr<std::vector<std::uint8_t>> LintFiles::ReadStart(const TensorInfo& tensor, std::uint64_t limit) {
+absl::StatusOr<std::vector<std::uint8_t>> LintFiles::ReadStart(const SourceTensor& tensor, std::uint64_t limit) {
   std::vector<std::uint8_t> bytes(std::min(tensor.bytes, limit));
-  Q4_RETURN_IF_ERROR(files_[tensor.file]->ReadAt(tensor.offset, bytes));
+  Q4_RETURN_IF_ERROR(files_[tensor.place().file]->ReadAt(tensor.place().offset, bytes));
   bytes_read_ += bytes.size();
   return bytes;
 }
 
-absl::StatusOr<std::uint8_t> LintFiles::ReadLastByte(const TensorInfo& tensor) {
+absl::StatusOr<std::uint8_t> LintFiles::ReadLastByte(const SourceTensor& tensor) {
   std::uint8_t byte = 0;
-  Q4_RETURN_IF_ERROR(files_[tensor.file]->ReadAt(tensor.offset + tensor.bytes - 1, {&byte, 1}));
+  Q4_RETURN_IF_ERROR(files_[tensor.place().file]->ReadAt(tensor.place().end() - 1, {&byte, 1}));
   ++bytes_read_;
   return byte;
 }

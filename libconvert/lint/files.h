@@ -12,7 +12,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
-#include "formats/tensor/tensor.h"
+#include "formats/source/source_tensor.h"
 #include "libconvert/lint/findings.h"
 
 namespace q4 {
@@ -25,11 +25,11 @@ class LintFiles {
                                         LintFindings* findings);
 
   // Of all files that could be read, bytewise sorted by name; a name that lies in two files is there twice.
-  const std::vector<TensorInfo>& tensors() const { return tensors_; }
-  const TensorInfo* Find(std::string_view name) const;
+  const std::vector<SourceTensor>& tensors() const { return tensors_; }
+  const SourceTensor* Find(std::string_view name) const;
   // The first bytes of a tensor, at most `limit`.
-  absl::StatusOr<std::vector<std::uint8_t>> ReadStart(const TensorInfo& tensor, std::uint64_t limit);
-  absl::StatusOr<std::uint8_t> ReadLastByte(const TensorInfo& tensor);
+  absl::StatusOr<std::vector<std::uint8_t>> ReadStart(const SourceTensor& tensor, std::uint64_t limit);
+  absl::StatusOr<std::uint8_t> ReadLastByte(const SourceTensor& tensor);
 
   // Whether all of a model was read: no file is missing or malformed, and a lone file is named model.safetensors. Only
   // then is there a config.json to hold against the tensors.
@@ -43,7 +43,7 @@ class LintFiles {
   absl::Status OpenDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links, LintFindings* findings);
 
   std::vector<std::unique_ptr<RandomAccessFile>> files_;
-  std::vector<TensorInfo> tensors_;
+  std::vector<SourceTensor> tensors_;
   bool whole_model_ = true;
   std::optional<std::string> config_;
   std::uint64_t bytes_read_ = 0;

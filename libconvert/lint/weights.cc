@@ -110,12 +110,12 @@ constexpr LintRule kLintPadding{
 
 // The tensors of one weight; nullptr: not there.
 struct Parts {
-  const TensorInfo* codes = nullptr;
-  const TensorInfo* absmax = nullptr;
-  const TensorInfo* quant_map = nullptr;
-  const TensorInfo* nested_absmax = nullptr;
-  const TensorInfo* nested_map = nullptr;
-  std::vector<const TensorInfo*> states;
+  const SourceTensor* codes = nullptr;
+  const SourceTensor* absmax = nullptr;
+  const SourceTensor* quant_map = nullptr;
+  const SourceTensor* nested_absmax = nullptr;
+  const SourceTensor* nested_map = nullptr;
+  std::vector<const SourceTensor*> states;
 
   bool any_part() const {
     return absmax != nullptr || quant_map != nullptr || nested_absmax != nullptr || nested_map != nullptr ||
@@ -123,7 +123,7 @@ struct Parts {
   }
 };
 
-constexpr std::pair<std::string_view, const TensorInfo * Parts::*> kPartSuffixes[] = {
+constexpr std::pair<std::string_view, const SourceTensor * Parts::*> kPartSuffixes[] = {
     {".nested_absmax", &Parts::nested_absmax},
     {".nested_quant_map", &Parts::nested_map},
     {".absmax", &Parts::absmax},
@@ -168,7 +168,7 @@ class WeightLint {
 
  private:
   void Collect() {
-    for (const TensorInfo& tensor : files_.tensors()) {
+    for (const SourceTensor& tensor : files_.tensors()) {
       const std::size_t infix = tensor.name.find(kBnbQuantStateInfix);
       if (infix != std::string::npos) {
         by_name_[tensor.name.substr(0, infix)].states.push_back(&tensor);
@@ -185,7 +185,7 @@ class WeightLint {
     }
   }
 
-  absl::Status Plain(const TensorInfo& tensor) {
+  absl::Status Plain(const SourceTensor& tensor) {
     for (const PartnerRule& rule : kPartnerRules) {
       if (!tensor.name.ends_with(rule.suffix)) continue;
       const std::string stem = tensor.name.substr(0, tensor.name.size() - rule.suffix.size());
@@ -227,7 +227,7 @@ class WeightLint {
     return CheckNumbers(name, parts, *state);
   }
 
-  absl::StatusOr<std::optional<BnbQuantState>> ReadState(const std::string& name, const TensorInfo& tensor) {
+  absl::StatusOr<std::optional<BnbQuantState>> ReadState(const std::string& name, const SourceTensor& tensor) {
     if (tensor.bytes > kBnbQuantStateBytes) {
       findings_.Add(kLintQuantStateMalformed, name, fmt::format("{} bytes", tensor.bytes));
       return std::nullopt;
@@ -265,7 +265,7 @@ class WeightLint {
     if (parts.codes->bytes != PackedBytes(state.elems)) {
       report(kLintCodeCount, parts.codes->bytes, PackedBytes(state.elems), "bytes");
     }
-    const auto check = [&](const TensorInfo* part, std::string_view what, DType dtype, std::uint64_t elems,
+    const auto check = [&](const SourceTensor* part, std::string_view what, DType dtype, std::uint64_t elems,
                            const LintRule& count_rule) {
       if (part == nullptr) return;
       if (part->dtype != dtype) {
@@ -285,7 +285,7 @@ class WeightLint {
     return fits;
   }
 
-  absl::StatusOr<std::vector<float>> ReadFloats(const TensorInfo& tensor) {
+  absl::StatusOr<std::vector<float>> ReadFloats(const SourceTensor& tensor) {
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, files_.ReadStart(tensor, kLintScaleBytes));
     std::vector<float> floats(bytes.size() / sizeof(float));
     std::memcpy(floats.data(), bytes.data(), floats.size() * sizeof(float));

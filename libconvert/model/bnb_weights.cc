@@ -14,15 +14,14 @@ namespace q4 {
 namespace {
 
 absl::Status Unusable(const Checkpoint& checkpoint, const BnbWeight& weight, const std::string& problem) {
-  const CheckpointFile& file = checkpoint.files()[weight.codes->file];
-  return Fail(kBnbWeight, file.file->path(), "tensor '" + weight.name + "'", problem);
+  return Fail(kBnbWeight, checkpoint.FileOf(*weight.codes).path(), "tensor '" + weight.name + "'", problem);
 }
 
 }  // namespace
 
-std::vector<const TensorInfo*> BnbWeight::tensors() const {
-  std::vector<const TensorInfo*> all;
-  for (const TensorInfo* tensor : {codes, quant_state, absmax, quant_map, nested_absmax, nested_map}) {
+std::vector<const SourceTensor*> BnbWeight::tensors() const {
+  std::vector<const SourceTensor*> all;
+  for (const SourceTensor* tensor : {codes, quant_state, absmax, quant_map, nested_absmax, nested_map}) {
     if (tensor != nullptr) all.push_back(tensor);
   }
   return all;
@@ -30,7 +29,7 @@ std::vector<const TensorInfo*> BnbWeight::tensors() const {
 
 absl::StatusOr<std::vector<BnbWeight>> FindBnbWeights(const Checkpoint& checkpoint) {
   std::vector<BnbWeight> weights;
-  for (const TensorInfo& info : checkpoint.tensors()) {
+  for (const SourceTensor& info : checkpoint.tensors()) {
     const std::size_t infix = info.name.find(kBnbQuantStateInfix);
     if (infix == std::string::npos || info.bytes > kBnbQuantStateBytes) continue;
     BnbWeight weight;
@@ -60,7 +59,7 @@ absl::StatusOr<bool> HoldsBnbWeights(const Checkpoint& checkpoint) {
 
 absl::Status CheckBnbWeight(const Checkpoint& checkpoint, const BnbWeight& weight) {
   const Q4Tensor tensor = Q4TensorOf(weight);
-  const auto check_size = [&](const TensorInfo* part, std::string_view what, std::uint64_t bytes) -> absl::Status {
+  const auto check_size = [&](const SourceTensor* part, std::string_view what, std::uint64_t bytes) -> absl::Status {
     if (part == nullptr) return Unusable(checkpoint, weight, fmt::format("no {}", what));
     if (part->bytes == bytes) return absl::OkStatus();
     return Unusable(
@@ -68,7 +67,7 @@ absl::Status CheckBnbWeight(const Checkpoint& checkpoint, const BnbWeight& weigh
         fmt::format("{}: {}", what, GotExpected(fmt::format("{} bytes", part->bytes), fmt::to_string(bytes))));
   };
   // A table of a checkpoint is read as ours, so it must be ours.
-  const auto check_table = [&](const TensorInfo* part, std::string_view what,
+  const auto check_table = [&](const SourceTensor* part, std::string_view what,
                                std::span<const float> expected) -> absl::Status {
     Q4_RETURN_IF_ERROR(check_size(part, what, expected.size_bytes()));
     std::vector<float> table(expected.size());

@@ -17,15 +17,15 @@ struct BnbWeight {
   std::string name;
   BnbQuantState state;
   // They point into the checkpoint. Of these, the last four are nullptr where the checkpoint lacks them.
-  const TensorInfo* codes = nullptr;
-  const TensorInfo* quant_state = nullptr;
-  const TensorInfo* absmax = nullptr;
-  const TensorInfo* quant_map = nullptr;
-  const TensorInfo* nested_absmax = nullptr;
-  const TensorInfo* nested_map = nullptr;
+  const SourceTensor* codes = nullptr;
+  const SourceTensor* quant_state = nullptr;
+  const SourceTensor* absmax = nullptr;
+  const SourceTensor* quant_map = nullptr;
+  const SourceTensor* nested_absmax = nullptr;
+  const SourceTensor* nested_map = nullptr;
 
   // All that the checkpoint has.
-  std::vector<const TensorInfo*> tensors() const;
+  std::vector<const SourceTensor*> tensors() const;
 };
 
 // All weights that have codes and a well-formed description, in the order of the checkpoint's tensors. Fails only if a

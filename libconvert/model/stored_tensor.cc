@@ -9,14 +9,15 @@
 #include "formats/q4/parts.h"
 #include "libconvert/model/bnb_weights.h"
 #include "libconvert/model/model_issues.h"
+#include "libconvert/source/source_reader.h"
 
 namespace q4 {
 namespace {
 
-// Each part is a tensor of the checkpoint.
+// Each part is a tensor of the checkpoint, read as bytes: packed codes may be stored as any type.
 class CheckpointPartReader final : public PartReader {
  public:
-  using PartTensors = std::vector<std::pair<Q4Part, const TensorInfo*>>;
+  using PartTensors = std::vector<std::pair<Q4Part, const SourceTensor*>>;
   CheckpointPartReader(const Checkpoint& checkpoint, PartTensors tensors)
       : checkpoint_(checkpoint), tensors_(std::move(tensors)) {}
 
@@ -33,14 +34,29 @@ class CheckpointPartReader final : public PartReader {
   const PartTensors tensors_;
 };
 
-ReadableTensor PlainTensor(const Checkpoint& checkpoint, const TensorInfo& info) {
+// A tensor of the checkpoint that is not quantized, however it is stored: its only part is its elements.
+class CheckpointElements final : public PartReader {
+ public:
+  CheckpointElements(const Checkpoint& checkpoint, const SourceTensor& tensor) : reader_(checkpoint), tensor_(tensor) {}
+
+  absl::StatusOr<PartBytes> Read(Q4Part, std::uint64_t begin, std::uint64_t bytes) const override {
+    std::vector<std::uint8_t> read(bytes);
+    Q4_RETURN_IF_ERROR(reader_.Read(tensor_, begin / ItemSize(tensor_.dtype), read));
+    return PartBytes(std::move(read));
+  }
+
+ private:
+  const SourceReader reader_;
+  const SourceTensor& tensor_;
+};
+
+ReadableTensor PlainTensor(const Checkpoint& checkpoint, const SourceTensor& info) {
   ReadableTensor plain;
   plain.tensor.name = info.name;
   plain.tensor.dtype = info.dtype;
   plain.tensor.shape = info.shape;
   plain.tensor.elems = info.elems;
-  plain.parts =
-      std::make_unique<CheckpointPartReader>(checkpoint, CheckpointPartReader::PartTensors{{Q4Part::kData, &info}});
+  plain.parts = std::make_unique<CheckpointElements>(checkpoint, info);
   return plain;
 }
 
@@ -78,10 +94,10 @@ ReadableTensor ReadableFrom(const Q4Model& model, const Q4Model::Location& at) {
 absl::StatusOr<std::vector<ReadableTensor>> TensorsOf(const Checkpoint& checkpoint) {
   Q4_ASSIGN_OR_RETURN(const std::vector<BnbWeight> weights, FindBnbWeights(checkpoint));
   std::vector<ReadableTensor> tensors;
-  std::set<const TensorInfo*> belong;  // to a weight
+  std::set<const SourceTensor*> belong;  // to a weight
   for (const BnbWeight& weight : weights) {
     Q4_RETURN_IF_ERROR(CheckBnbWeight(checkpoint, weight));
-    const std::vector<const TensorInfo*> all = weight.tensors();
+    const std::vector<const SourceTensor*> all = weight.tensors();
     belong.insert(all.begin(), all.end());
     CheckpointPartReader::PartTensors parts = {{Q4Part::kCodes, weight.codes}};
     if (weight.state.nested) {
@@ -91,7 +107,7 @@ absl::StatusOr<std::vector<ReadableTensor>> TensorsOf(const Checkpoint& checkpoi
     }
     tensors.push_back({Q4TensorOf(weight), std::make_unique<CheckpointPartReader>(checkpoint, std::move(parts))});
   }
-  for (const TensorInfo& info : checkpoint.tensors()) {
+  for (const SourceTensor& info : checkpoint.tensors()) {
     if (!belong.contains(&info)) tensors.push_back(PlainTensor(checkpoint, info));
   }
   std::sort(tensors.begin(), tensors.end(),

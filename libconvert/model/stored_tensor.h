@@ -41,7 +41,8 @@ class PartBytes {
 class PartReader {
  public:
   virtual ~PartReader() = default;
-  // Bytes [begin, begin + bytes) of a part. REQUIRES: the tensor has the part, and the range lies in it.
+  // Bytes [begin, begin + bytes) of a part. REQUIRES: the tensor has the part, and the range lies in it; of kData,
+  // whole elements.
   virtual absl::StatusOr<PartBytes> Read(Q4Part part, std::uint64_t begin, std::uint64_t bytes) const = 0;
 };
 

@@ -25,7 +25,7 @@ std::string Join(std::string_view parent, std::string_view name) {
 }
 
 // Routed experts: a matrix per expert below "experts", or all in one 3-D tensor. Their biases are not meant.
-bool IsExpertWeight(const TensorInfo& tensor) {
+bool IsExpertWeight(const SourceTensor& tensor) {
   const std::string_view module = ModuleOf(tensor.name);
   const std::string_view last_part = module.substr(module.rfind('.') + 1);
   if (tensor.shape.size() < 2 || last_part.find("bias") != std::string_view::npos) return false;
@@ -85,9 +85,9 @@ std::vector<const PolicyRule*> RulesFor(const std::vector<std::string>& model_na
   return rules;
 }
 
-DefaultPolicy::DefaultPolicy(const std::vector<TensorInfo>& tensors, const std::vector<std::string>& model_names)
+DefaultPolicy::DefaultPolicy(const std::vector<SourceTensor>& tensors, const std::vector<std::string>& model_names)
     : model_rules_(RulesFor(model_names)) {
-  for (const TensorInfo& tensor : tensors) {
+  for (const SourceTensor& tensor : tensors) {
     names_.insert(tensor.name);
     if (IsExpertWeight(tensor)) moe_modules_.emplace(MoeModuleOf(tensor.name));
   }
@@ -95,7 +95,7 @@ DefaultPolicy::DefaultPolicy(const std::vector<TensorInfo>& tensors, const std::
 
 // Steps 1 to 8 of docs/policy.md in their order: the first that applies decides, so exceptions stand before what they
 // are exceptions from.
-DefaultVerdict DefaultPolicy::Decide(const TensorInfo& tensor) const {
+DefaultVerdict DefaultPolicy::Decide(const SourceTensor& tensor) const {
   const std::string_view module = ModuleOf(tensor.name);
   for (const PolicyRule* rule : model_rules_) {
     if (MatchesModule(rule->modules, module)) return {rule->quantize, rule->reason};

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "formats/tensor/tensor.h"
+#include "formats/source/source_tensor.h"
 #include "libconvert/policy/rules.h"
 
 namespace q4 {
@@ -37,11 +37,11 @@ struct DefaultVerdict {
 class DefaultPolicy {
  public:
   // `tensors`: all of the checkpoint, in any order. `model_names`: what ModelKinds() gave.
-  DefaultPolicy(const std::vector<TensorInfo>& tensors, const std::vector<std::string>& model_names);
+  DefaultPolicy(const std::vector<SourceTensor>& tensors, const std::vector<std::string>& model_names);
 
   // REQUIRES: `tensor` is one of those given to the constructor. The first of the eight steps that applies decides.
   // Cost: a few look-ups, and a comparison with each rule for the model.
-  DefaultVerdict Decide(const TensorInfo& tensor) const;
+  DefaultVerdict Decide(const SourceTensor& tensor) const;
 
  private:
   // Steps 4, 5 and 6 of the rule.

@@ -66,7 +66,7 @@ void Apply(const std::vector<CompiledPattern>& patterns, std::string_view name, 
 }
 
 // Why no rule can quantize this tensor, or "".
-std::string WhyImpossible(const TensorInfo& tensor) {
+std::string WhyImpossible(const SourceTensor& tensor) {
   if (!IsQuantizable(tensor.dtype)) return fmt::format("dtype {}", DTypeName(tensor.dtype));
   if (tensor.elems == 0) return "no elements";
   return "";
@@ -77,7 +77,7 @@ std::string WhyImpossible(const TensorInfo& tensor) {
 // ends in "module". Both are looked up in sorted sets, a name and its reverse.
 class SkipSet {
  public:
-  SkipSet(const std::vector<TensorInfo>& tensors, const std::vector<bool>& quantized) {
+  SkipSet(const std::vector<SourceTensor>& tensors, const std::vector<bool>& quantized) {
     for (std::size_t i = 0; i < tensors.size(); ++i) {
       if (!quantized[i]) continue;
       const std::string_view module = ModuleOf(tensors[i].name);
@@ -123,7 +123,7 @@ std::vector<std::string> TiedHeads(const std::set<std::string_view>& modules, co
 
 }  // namespace
 
-absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<TensorInfo>& tensors,
+absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<SourceTensor>& tensors,
                                                     const std::string& config_json, const PolicyOptions& options) {
   // What can fail comes first: a broken config.json, then a broken pattern, before anything is decided.
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> model_names, ModelKinds(config_json));
@@ -132,7 +132,7 @@ absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<TensorInfo
 
   std::vector<Decision> decisions;
   decisions.reserve(tensors.size());
-  for (const TensorInfo& tensor : tensors) {
+  for (const SourceTensor& tensor : tensors) {
     Decision decision;
     decision.settings = options.defaults;
     const DefaultVerdict verdict = policy.Decide(tensor);
@@ -150,7 +150,7 @@ absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<TensorInfo
   return decisions;
 }
 
-std::vector<std::string> ModulesToSkip(const std::vector<TensorInfo>& tensors, const std::vector<bool>& quantized,
+std::vector<std::string> ModulesToSkip(const std::vector<SourceTensor>& tensors, const std::vector<bool>& quantized,
                                        const std::string& config_json) {
   const SkipSet quantized_modules(tensors, quantized);
   std::set<std::string> skip;

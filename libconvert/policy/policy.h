@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "formats/tensor/tensor.h"
+#include "formats/source/source_tensor.h"
 #include "libconvert/policy/recipe.h"
 #include "libconvert/scheme/quant_settings.h"
 
@@ -44,7 +44,7 @@ struct Decision {
 // A tensor is only ever quantized when its dtype is F32, F16 or BF16 and it has elements: patterns and recipes
 // cannot force others, and `reason` says so. Fails for a regular expression that does not compile (exit code 1) and
 // for a config.json that is not JSON (3).
-absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<TensorInfo>& tensors,
+absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<SourceTensor>& tensors,
                                                     const std::string& config_json, const PolicyOptions& options);
 
 // The modules that a loader must not replace by 4-bit layers, for llm_int8_skip_modules (bnb_checkpoint.md B4.4 and
@@ -55,7 +55,7 @@ absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<TensorInfo
 //
 // Loaders take an entry for a regular expression and for a plain suffix. An entry that would thereby catch a
 // quantized module as well is written as "^name$", which matches nothing but itself.
-std::vector<std::string> ModulesToSkip(const std::vector<TensorInfo>& tensors, const std::vector<bool>& quantized,
+std::vector<std::string> ModulesToSkip(const std::vector<SourceTensor>& tensors, const std::vector<bool>& quantized,
                                        const std::string& config_json = "");
 
 }  // namespace q4

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <future>
+#include <iterator>
 #include <new>
 #include <optional>
 #include <system_error>
@@ -37,7 +38,7 @@ std::vector<SourceDigestState> ByFile(const std::vector<SourceDigestState>& done
 }  // namespace
 
 // One file's digest, of either kind.
-class SourceHasher::FileDigest {
+class FileHasher::FileDigest {
  public:
   FileDigest(SourceDigest kind, const Sha256State& done) {
     if (kind == SourceDigest::kXxh3) {
@@ -67,40 +68,41 @@ class SourceHasher::FileDigest {
   std::uint64_t bytes_ = 0;
 };
 
-SourceHasher::SourceHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads,
-                           const std::vector<SourceDigestState>& done, std::size_t first_tensor)
+FileHasher::FileHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads,
+                       const std::vector<SourceDigestState>& done, std::size_t first_tensor)
     : checkpoint_(checkpoint),
       kind_(kind),
       first_tensor_(first_tensor),
       done_(ByFile(done, checkpoint.files().size())),
       apart_(FilesApart(checkpoint, kind, threads)),
-      states_(kind == SourceDigest::kSha256 ? done : std::vector<SourceDigestState>{}),
-      thread_([this] { Loop(); }) {}
+      taken_(checkpoint.files().size()),
+      states_(kind == SourceDigest::kSha256 ? done : std::vector<SourceDigestState>{}) {
+  for (const SourceDigestState& state : states_) taken_[state.file] = state.sha256.bytes;
+  thread_ = std::thread([this] { Loop(); });
+}
 
-SourceHasher::~SourceHasher() {
+FileHasher::~FileHasher() {
   given_up_.store(true);
   if (thread_.joinable()) (void)Finish();
 }
 
-void SourceHasher::Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<const Buffer> bytes) {
+void FileHasher::Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<const Buffer> bytes) {
   if (apart_ != 0) return;
-  // The digest of an earlier run may have been ahead of what it had written.
-  const std::uint64_t done = kind_ == SourceDigest::kSha256 ? done_[file].sha256.bytes : 0;
-  const std::uint64_t skip = done <= offset ? 0 : std::min<std::uint64_t>(done - offset, bytes->size());
-  if (skip != 0 && skip == bytes->size()) return;
   {
     std::lock_guard lock(mutex_);
-    pieces_.emplace(std::pair(file, offset + skip), Piece{std::move(bytes), skip});
+    // The digest of an earlier run may have been ahead of what it had written.
+    if (offset + bytes->size() <= taken_[file]) return;
+    pieces_.emplace(std::pair(file, offset), std::move(bytes));
   }
   wake_.notify_one();
 }
 
-std::vector<SourceDigestState> SourceHasher::States() {
+std::vector<SourceDigestState> FileHasher::States() {
   std::lock_guard lock(mutex_);
   return states_;
 }
 
-absl::StatusOr<std::vector<std::string>> SourceHasher::Finish() {
+absl::StatusOr<std::vector<std::string>> FileHasher::Finish() {
   {
     std::lock_guard lock(mutex_);
     finished_ = true;
@@ -111,7 +113,7 @@ absl::StatusOr<std::vector<std::string>> SourceHasher::Finish() {
   return digests_;
 }
 
-void SourceHasher::Loop() {
+void FileHasher::Loop() {
   try {
     status_ = apart_ != 0 ? HashFilesApart() : HashWhatIsRead();
   } catch (const std::bad_alloc&) {
@@ -128,9 +130,9 @@ void SourceHasher::Loop() {
   }
 }
 
-SourceHasher::FileDigest SourceHasher::Begin(std::uint32_t file) const { return {kind_, done_[file].sha256}; }
+FileHasher::FileDigest FileHasher::Begin(std::uint32_t file) const { return {kind_, done_[file].sha256}; }
 
-void SourceHasher::Note(std::uint32_t file, const FileDigest& digest) {
+void FileHasher::Note(std::uint32_t file, const FileDigest& digest) {
   if (!digest.sha256()) return;
   const SourceDigestState state{file, digest.sha256()->Save()};
   std::lock_guard lock(mutex_);
@@ -139,9 +141,9 @@ void SourceHasher::Note(std::uint32_t file, const FileDigest& digest) {
   found == states_.end() ? states_.push_back(state) : void(*found = state);
 }
 
-// Digests the file up to `end`. While one piece is digested the next is read, by a thread of its own: together they
-// would take a fifth longer.
-absl::Status SourceHasher::AddUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest) {
+// Reads and digests the file up to `end`. While one piece is digested the next is read, by a thread of its own:
+// together they would take a fifth longer.
+absl::Status FileHasher::ReadUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest) {
   const RandomAccessFile& file = *checkpoint_.files()[number].file;
   std::vector<std::uint8_t> piece, next_piece;
   const auto read = [&](std::uint64_t at) {
@@ -149,6 +151,10 @@ absl::Status SourceHasher::AddUntil(std::uint32_t number, std::uint64_t end, Fil
     return file.ReadAt(at, next_piece);
   };
   if (digest->bytes() >= end) return absl::OkStatus();
+  {
+    std::lock_guard lock(mutex_);
+    taken_[number] = end;
+  }
   absl::Status status = read(digest->bytes());
   while (status.ok() && !given_up_.load()) {
     piece.swap(next_piece);
@@ -163,46 +169,67 @@ absl::Status SourceHasher::AddUntil(std::uint32_t number, std::uint64_t end, Fil
   return status;
 }
 
-absl::Status SourceHasher::HashWhatIsRead() {
-  const bool all_done = first_tensor_ == checkpoint_.tensors().size();
-  for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
-    const CheckpointFile& file = checkpoint_.files()[i];
-    FileDigest digest = Begin(i);
-    // What nobody brings: the header, and the tensors that an earlier run has converted.
-    std::uint64_t unread_until = file.payload_offset;
-    if (all_done || i < checkpoint_.tensors()[first_tensor_].file) {
-      unread_until = file.file->size();
-    } else if (i == checkpoint_.tensors()[first_tensor_].file) {
-      unread_until = checkpoint_.tensors()[first_tensor_].offset;
-    }
-    Q4_RETURN_IF_ERROR(AddUntil(i, unread_until, &digest));
-    while (digest.bytes() < file.file->size()) {
-      Piece piece;
-      {
-        std::unique_lock lock(mutex_);
-        const auto next = [&] { return pieces_.find({i, digest.bytes()}); };
-        wake_.wait(lock, [&] { return finished_ || next() != pieces_.end(); });
-        const auto found = next();
-        if (found == pieces_.end()) {
-          return Fail(kSourceUnread, file.file->path(), {},
-                      GotExpected(std::to_string(digest.bytes()), std::to_string(file.file->size()) + " bytes"));
-        }
-        piece = std::move(found->second);
-        pieces_.erase(found);
+// What was brought of `file` from byte `at` on; end() when it is not there yet. Drops what ends before it, which was
+// brought twice.
+FileHasher::Pieces::iterator FileHasher::PieceWith(std::uint32_t file, std::uint64_t at) {
+  auto piece = pieces_.upper_bound({file, at});
+  while (piece != pieces_.begin() && std::prev(piece)->first.first == file) {
+    --piece;
+    if (piece->first.second + piece->second->size() > at) return piece;
+    piece = pieces_.erase(piece);
+  }
+  return pieces_.end();
+}
+
+// Digests what is brought, up to `end` or beyond.
+absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest) {
+  while (digest->bytes() < end) {
+    std::shared_ptr<const Buffer> piece;
+    std::uint64_t skip = 0;  // of its first bytes, which are digested
+    {
+      std::unique_lock lock(mutex_);
+      auto found = pieces_.end();
+      wake_.wait(lock, [&] {
+        found = PieceWith(number, digest->bytes());
+        return finished_ || found != pieces_.end();
+      });
+      if (found == pieces_.end()) {
+        const RandomAccessFile& file = *checkpoint_.files()[number].file;
+        return Fail(kSourceUnread, file.path(), {},
+                    GotExpected(std::to_string(digest->bytes()), std::to_string(file.size()) + " bytes"));
       }
-      digest.Update({piece.bytes->data() + piece.skip, piece.bytes->size() - piece.skip});
-      Note(i, digest);
+      const std::uint64_t begin = found->first.second;
+      piece = std::move(found->second);
+      skip = digest->bytes() - begin;
+      taken_[number] = begin + piece->size();
+      pieces_.erase(found);
     }
+    digest->Update({piece->data() + skip, piece->size() - skip});
+    Note(number, *digest);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status FileHasher::HashWhatIsRead() {
+  std::size_t next = first_tensor_;
+  for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
+    FileDigest digest = Begin(i);
+    for (; next < checkpoint_.tensors().size() && checkpoint_.tensors()[next].place().file == i; ++next) {
+      const SourceExtent& brought = checkpoint_.tensors()[next].place();
+      Q4_RETURN_IF_ERROR(ReadUntil(i, brought.offset, &digest));
+      Q4_RETURN_IF_ERROR(TakeUntil(i, brought.end(), &digest));
+    }
+    Q4_RETURN_IF_ERROR(ReadUntil(i, checkpoint_.files()[i].file->size(), &digest));
     digests_.push_back(digest.Finish());
   }
   return absl::OkStatus();
 }
 
-absl::Status SourceHasher::HashFilesApart() {
+absl::Status FileHasher::HashFilesApart() {
   const auto hash = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
     const auto file = static_cast<std::uint32_t>(i);
     FileDigest digest = Begin(file);
-    Q4_RETURN_IF_ERROR(AddUntil(file, checkpoint_.files()[file].file->size(), &digest));
+    Q4_RETURN_IF_ERROR(ReadUntil(file, checkpoint_.files()[file].file->size(), &digest));
     return digest.Finish();
   };
   return ParallelInOrder(checkpoint_.files().size(), apart_, hash,

@@ -1,11 +1,13 @@
 // Digests the source files while the conversion reads them.
 //
-// One thread digests what the conversion has read, in file order. With many threads and several files it would be the
-// slowest stage by far (SHA-256 is sequential in a file and slower than a disk), so then every file has a thread that
-// reads it once more: from the page cache, as the conversion reads the same bytes.
+// A digest covers a whole file. What the conversion reads of it comes by Add(); what lies between (headers, gaps,
+// tensors whose elements are not stored as they are, what an earlier run has converted) is read here.
 //
-// A resumed conversion goes on with the digests where the journal left them. What lies between there and the first
-// tensor that is still to be converted is read here.
+// One thread digests in file order. With many threads and several files it would be the slowest stage by far (SHA-256
+// is sequential in a file and slower than a disk), so then every file has a thread that reads it once more: from the
+// page cache, as the conversion reads the same bytes.
+//
+// A resumed conversion goes on with the digests where the journal left them.
 #pragma once
 
 #include <atomic>
@@ -26,20 +28,22 @@
 
 namespace q4 {
 
-class SourceHasher {
+class FileHasher {
  public:
   // `threads`: those of the conversion. `done`: how far an earlier run has come. `first_tensor`: the index of the first
-  // tensor whose payload Add() will bring; that of all later ones follows.
-  SourceHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads,
-               const std::vector<SourceDigestState>& done, std::size_t first_tensor);
+  // tensor that Add() will bring, its extent and those of all later ones. They are in payload order, as a checkpoint's
+  // tensors are: the conversion brings them about in the order in which they are digested, so that the memory of those
+  // that wait here is never what the next one waits for.
+  FileHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads,
+             const std::vector<SourceDigestState>& done, std::size_t first_tensor);
   // Gives up what is not done.
-  ~SourceHasher();
-  SourceHasher(const SourceHasher&) = delete;
-  SourceHasher& operator=(const SourceHasher&) = delete;
+  ~FileHasher();
+  FileHasher(const FileHasher&) = delete;
+  FileHasher& operator=(const FileHasher&) = delete;
 
-  // Payload bytes of file `file` from `offset` on, in any order, but each byte once. Those that come early are held
-  // until their turn: files in order, and each from its beginning to its end. Tensors tile the payload, as readers
-  // guarantee.
+  // Bytes of file `file` from `offset` on, in any order. Those that come early are held until their turn: files in
+  // order, and each from its beginning to its end. Each byte is digested once, though tensors that share bytes bring it
+  // twice.
   void Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<const Buffer> bytes);
 
   // How far each file has come. Empty for XXH3, whose state cannot be saved: a resumed run reads for it what was read
@@ -50,16 +54,15 @@ class SourceHasher {
   absl::StatusOr<std::vector<std::string>> Finish();
 
  private:
-  struct Piece {
-    std::shared_ptr<const Buffer> bytes;
-    std::uint64_t skip = 0;  // first bytes, digested by an earlier run
-  };
+  using Pieces = std::multimap<std::pair<std::uint32_t, std::uint64_t>, std::shared_ptr<const Buffer>>;
   class FileDigest;
 
   void Loop();
   FileDigest Begin(std::uint32_t file) const;
   void Note(std::uint32_t file, const FileDigest& digest);
-  absl::Status AddUntil(std::uint32_t file, std::uint64_t end, FileDigest* digest);
+  absl::Status ReadUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest);
+  absl::Status TakeUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest);
+  Pieces::iterator PieceWith(std::uint32_t file, std::uint64_t at);
   absl::Status HashWhatIsRead();
   absl::Status HashFilesApart();
 
@@ -70,8 +73,9 @@ class SourceHasher {
   const unsigned apart_;  // files digested at the same time, each by its own thread; 0: by what Add() brings
   std::mutex mutex_;
   std::condition_variable wake_;
-  std::map<std::pair<std::uint32_t, std::uint64_t>, Piece> pieces_;  // by file and offset of what is not skipped
-  std::vector<SourceDigestState> states_;                            // of files that were begun
+  Pieces pieces_;                          // by file and offset
+  std::vector<std::uint64_t> taken_;       // by file: up to where its digest has what it needs
+  std::vector<SourceDigestState> states_;  // of files that were begun
   bool finished_ = false;
   std::atomic<bool> given_up_{false};
   absl::Status status_;

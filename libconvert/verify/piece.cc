@@ -9,9 +9,8 @@
 namespace q4 {
 
 absl::Status PieceReader::ReadSource(std::uint64_t first, std::uint64_t count, std::vector<std::uint8_t>* bytes) const {
-  const std::uint64_t item = ItemSize(pair_.source->dtype);
-  bytes->resize(count * item);
-  return source_.Read(*pair_.source, first * item, *bytes);
+  bytes->resize(count * ItemSize(pair_.source->dtype));
+  return source_.Read(*pair_.source, first, *bytes);
 }
 
 absl::StatusOr<BlockScales> PieceReader::ReadScales(std::uint64_t first, std::uint64_t count) const {

@@ -12,6 +12,7 @@
 #include "libconvert/base/chunk_cache.h"
 #include "libconvert/model/decoder.h"
 #include "libconvert/model/stored_tensor.h"
+#include "libconvert/source/source_reader.h"
 
 namespace q4 {
 
@@ -19,7 +20,7 @@ namespace q4 {
 struct TensorPair {
   const Q4Reader* reader = nullptr;
   const Q4Tensor* stored = nullptr;
-  const TensorInfo* source = nullptr;
+  const SourceTensor* source = nullptr;
   std::size_t report = 0;  // index into VerifyReport::tensors
 };
 
@@ -52,7 +53,7 @@ class PieceReader {
 
  private:
   const TensorPair& pair_;
-  const Checkpoint& source_;
+  const SourceReader source_;
   const ContainerPartReader parts_;
   const TensorDecoder decoder_;
 };

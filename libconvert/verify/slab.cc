@@ -204,7 +204,7 @@ class SlabComparer {
   const KernelTable& kernels_;
   const Q4Reader& reader_;
   const Q4Tensor& stored_;
-  const TensorInfo& source_tensor_;
+  const SourceTensor& source_tensor_;
   const PieceReader pieces_;
   SlabResult result_;
   Xxh3Stream source_digest_{0}, stored_digest_{0};

@@ -29,16 +29,16 @@ namespace {
 using Likeness = std::pair<Shape, DType>;
 
 // Reports tensors that only one side has. `missing` and `extra` are sorted by name.
-void ReportUnpaired(const std::string& path, const std::vector<const TensorInfo*>& missing,
+void ReportUnpaired(const std::string& path, const std::vector<const SourceTensor*>& missing,
                     const std::vector<const Q4Tensor*>& extra, FindingList* findings) {
-  std::map<Likeness, std::vector<const TensorInfo*>> missing_alike;
+  std::map<Likeness, std::vector<const SourceTensor*>> missing_alike;
   std::map<Likeness, std::uint64_t> extra_alike;
-  for (const TensorInfo* tensor : missing) missing_alike[{tensor->shape, tensor->dtype}].push_back(tensor);
+  for (const SourceTensor* tensor : missing) missing_alike[{tensor->shape, tensor->dtype}].push_back(tensor);
   for (const Q4Tensor* tensor : extra) ++extra_alike[{tensor->shape, tensor->dtype}];
 
   // Only where both sides have exactly one candidate: layers of a model are alike, and a guess among them would
   // mislead.
-  std::set<const TensorInfo*> renamed;
+  std::set<const SourceTensor*> renamed;
   for (const Q4Tensor* tensor : extra) {
     const Likeness likeness{tensor->shape, tensor->dtype};
     const auto alike = missing_alike.find(likeness);
@@ -50,14 +50,14 @@ void ReportUnpaired(const std::string& path, const std::vector<const TensorInfo*
       findings->Add(tensor->name, kTensorExtra, path, TensorPlace(tensor->name));
     }
   }
-  for (const TensorInfo* tensor : missing) {
+  for (const SourceTensor* tensor : missing) {
     if (renamed.contains(tensor)) continue;
     findings->Add(tensor->name, kTensorMissing, path, TensorPlace(tensor->name));
   }
 }
 
 // The dtype a source tensor must have in the container.
-DType ExpectedDType(const TensorInfo& source, const Q4Tensor& stored, std::optional<DType> keep_dtype) {
+DType ExpectedDType(const SourceTensor& source, const Q4Tensor& stored, std::optional<DType> keep_dtype) {
   const bool is_converted = stored.scheme == Q4Scheme::kRaw && keep_dtype && IsQuantizable(source.dtype);
   return is_converted ? *keep_dtype : source.dtype;
 }
@@ -250,7 +250,7 @@ std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& sour
     const Q4Tensor& stored = model.tensor(at);
     if (is_left_out(stored.name)) continue;
     const std::string& path = model.reader(at).path();
-    const TensorInfo* found = source.Find(stored.name);
+    const SourceTensor* found = source.Find(stored.name);
     if (found == nullptr) {
       extra.push_back(&stored);
       continue;
@@ -270,9 +270,9 @@ std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& sour
   }
 
   // A shard that was opened alone does not tell which tensors the others have.
-  std::vector<const TensorInfo*> missing;
+  std::vector<const SourceTensor*> missing;
   const bool is_whole = model.shards().size() == model.shards().front()->index().shard_count;
-  for (const TensorInfo& tensor : source.tensors()) {
+  for (const SourceTensor& tensor : source.tensors()) {
     if (is_whole && model.Find(tensor.name) == nullptr && !is_left_out(tensor.name)) missing.push_back(&tensor);
   }
   std::sort(missing.begin(), missing.end(), [](const auto* a, const auto* b) { return a->name < b->name; });

@@ -29,14 +29,14 @@ Shape ShapeOf(char c) {
   return shape;
 }
 
-std::vector<TensorInfo> TakeTensors(std::string_view* text) {
-  std::vector<TensorInfo> tensors;
+std::vector<SourceTensor> TakeTensors(std::string_view* text) {
+  std::vector<SourceTensor> tensors;
   std::set<std::string_view> names;
   while (tensors.size() < kMostTensors) {
     const std::string_view line = TakeLine(text);
     if (line.empty()) break;
     if (line.size() < 3 || !names.insert(line.substr(2)).second) continue;
-    TensorInfo tensor;
+    SourceTensor tensor;
     tensor.name = line.substr(2);
     tensor.dtype = static_cast<DType>(1 + static_cast<unsigned char>(line[0]) % kMaxDType);
     tensor.shape = ShapeOf(line[1]);
@@ -53,7 +53,7 @@ std::vector<TensorInfo> TakeTensors(std::string_view* text) {
 Q4_FUZZ_TARGET(policy) {
   using namespace q4;
   std::string_view text = fuzz::TextOf(data, size);
-  const std::vector<TensorInfo> tensors = fuzz::TakeTensors(&text);
+  const std::vector<SourceTensor> tensors = fuzz::TakeTensors(&text);
   const std::string config(text);
   const auto decisions = DecideTensors(tensors, config, {});
   if (!decisions.ok()) {

@@ -66,11 +66,11 @@ void CheckAccepted(const SafetensorsHeader& header, std::string_view head, std::
   Q4_FUZZ_CHECK(SniffKind(test::AsBytes(head)) != FileKind::kJson);
   std::uint64_t end = header.payload_offset;
   std::vector<SafetensorsTensor> tensors;
-  for (const TensorInfo& tensor : header.tensors) {
+  for (const SourceTensor& tensor : header.tensors) {
     std::uint64_t elems = 0;
     Q4_FUZZ_CHECK(CountElements(tensor.shape, &elems) && elems == tensor.elems);
     Q4_FUZZ_CHECK(tensor.bytes == elems * ItemSize(tensor.dtype));
-    Q4_FUZZ_CHECK(tensor.offset == end);
+    Q4_FUZZ_CHECK(tensor.extents.size() == 1 && tensor.place().offset == end && tensor.place().bytes == tensor.bytes);
     end += tensor.bytes;
     tensors.push_back({tensor.name, tensor.dtype, tensor.shape});
   }

@@ -35,14 +35,14 @@ TEST_CASE("the headers of files that save_pretrained wrote come out byte for byt
       const auto header = ParseWritten(file);
       REQUIRE(header.ok());
       std::vector<SafetensorsTensor> tensors;
-      for (const TensorInfo& tensor : header->tensors) tensors.push_back({tensor.name, tensor.dtype, tensor.shape});
+      for (const SourceTensor& tensor : header->tensors) tensors.push_back({tensor.name, tensor.dtype, tensor.shape});
       std::reverse(tensors.begin(), tensors.end());  // the order given must not matter
       const auto layout = PlanSafetensors(tensors);
       REQUIRE(layout.ok());
       CHECK(layout->header == file.substr(0, header->payload_offset));
       CHECK(layout->file_bytes == file.size());
       for (std::size_t i = 0; i < tensors.size(); ++i) {
-        CHECK(layout->offsets[i] == header->tensors[tensors.size() - 1 - i].offset);
+        CHECK(layout->offsets[i] == header->tensors[tensors.size() - 1 - i].place().offset);
         CHECK(tensors[layout->file_order[i]].name == header->tensors[i].name);
       }
       ++files;
@@ -68,11 +68,11 @@ TEST_CASE("what is planned and filled, the reader takes") {
   REQUIRE(header->tensors.size() == tensors.size());
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const auto read = std::find_if(header->tensors.begin(), header->tensors.end(),
-                                   [&](const TensorInfo& tensor) { return tensor.name == tensors[i].name; });
+                                   [&](const SourceTensor& tensor) { return tensor.name == tensors[i].name; });
     REQUIRE(read != header->tensors.end());
     CHECK(read->dtype == tensors[i].dtype);
     CHECK(read->shape == tensors[i].shape);
-    CHECK(read->offset == layout->offsets[i]);
+    CHECK(read->place().offset == layout->offsets[i]);
   }
 }
 

@@ -185,7 +185,7 @@ absl::Status ReadWholeCheckpoint(FileSystem& fs, const std::string& directory) {
   Q4_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(fs, directory));
   Q4_ASSIGN_OR_RETURN(const std::string config, checkpoint->ConfigJson(fs));
   if (config != "{}") return absl::DataLossError(config);
-  for (const TensorInfo& tensor : checkpoint->tensors()) {
+  for (const SourceTensor& tensor : checkpoint->tensors()) {
     std::vector<std::uint8_t> bytes(tensor.bytes);
     Q4_RETURN_IF_ERROR(checkpoint->Read(tensor, 0, bytes));
   }

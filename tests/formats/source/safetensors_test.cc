@@ -241,8 +241,8 @@ TEST_CASE("a byte that changes in the header is refused or gives another header,
       }
       // Whatever is accepted tiles the payload.
       std::uint64_t end = result->payload_offset;
-      for (const TensorInfo& tensor : result->tensors) {
-        REQUIRE(tensor.offset == end);
+      for (const SourceTensor& tensor : result->tensors) {
+        REQUIRE(tensor.place().offset == end);
         end += tensor.bytes;
       }
       REQUIRE(end == bytes.size());
@@ -261,13 +261,13 @@ TEST_CASE("what the format allows is accepted") {
     REQUIRE(header.ok());
     REQUIRE(header->tensors.size() == 2);
     CHECK(header->tensors[0].name == "b");
-    CHECK(header->tensors[0].offset == header->payload_offset);
+    CHECK(header->tensors[0].place().offset == header->payload_offset);
     CHECK(header->tensors[1].name == "a");
     CHECK(header->tensors[1].dtype == DType::kBF16);
     CHECK(header->tensors[1].shape == Shape{1, 2, 1});
     CHECK(header->tensors[1].elems == 2);
     CHECK(header->tensors[1].bytes == 4);
-    CHECK(header->tensors[1].offset == header->payload_offset + 8);
+    CHECK(header->tensors[1].place().offset == header->payload_offset + 8);
     REQUIRE(header->metadata.size() == 1);
     CHECK(header->metadata[0] == std::pair<std::string, std::string>("format", "pt"));
   }
@@ -289,7 +289,7 @@ TEST_CASE("what the format allows is accepted") {
   SECTION("S32 odd alignment") {
     const auto header = Parse(SafetensorsBuilder().Add("u", "U8", {3}, "012").Add("f", "F32", {1}, "0123").Build());
     REQUIRE(header.ok());
-    CHECK(header->tensors[1].offset == header->payload_offset + 3);
+    CHECK(header->tensors[1].place().offset == header->payload_offset + 3);
   }
   SECTION("members in any order") { CHECK(Parse(Entry(R"("data_offsets":[0,16],"shape":[4],"dtype":"F32")")).ok()); }
   SECTION("a tensor without bytes where two others meet") {
@@ -334,7 +334,7 @@ TEST_CASE("a file and its bytes give the same header") {
   REQUIRE(from_file->tensors.size() == from_bytes->tensors.size());
   for (std::size_t i = 0; i < from_file->tensors.size(); ++i) {
     REQUIRE(from_file->tensors[i].name == from_bytes->tensors[i].name);
-    REQUIRE(from_file->tensors[i].offset == from_bytes->tensors[i].offset);
+    REQUIRE(from_file->tensors[i].place().offset == from_bytes->tensors[i].place().offset);
   }
 }
 

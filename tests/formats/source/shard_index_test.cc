@@ -148,7 +148,7 @@ TEST_CASE("a sharded checkpoint opens, and reads come from the right shard") {
   REQUIRE((*checkpoint)->files().size() == 2);
   CHECK((*checkpoint)->files()[1].name == "s2");
   for (const char* name : {"a", "b", "c"}) {
-    const TensorInfo* tensor = (*checkpoint)->Find(name);
+    const SourceTensor* tensor = (*checkpoint)->Find(name);
     REQUIRE(tensor != nullptr);
     std::string bytes(4, '\0');
     REQUIRE((*checkpoint)->Read(*tensor, 0, {reinterpret_cast<std::uint8_t*>(bytes.data()), 4}).ok());

@@ -126,7 +126,7 @@ TEST_CASE("a container holds what the reference kernels compute and verifies") {
   INFO(MessageOf(model.status()));
   REQUIRE(model.ok());
   std::size_t quantized = 0;
-  for (const TensorInfo& source : setup.checkpoint->tensors()) {
+  for (const SourceTensor& source : setup.checkpoint->tensors()) {
     const Q4Model::Location* at = (*model)->Find(source.name);
     REQUIRE(at != nullptr);
     const Q4Tensor& tensor = (*model)->tensor(*at);

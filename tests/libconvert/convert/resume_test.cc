@@ -339,9 +339,9 @@ TEST_CASE("leftovers of another run, or damaged ones, are never built on") {
     // The last byte of the first layer's weight, which the interrupted run has finished.
     const std::string path = setup.dir.File("model.safetensors");
     const auto time = std::filesystem::last_write_time(path);
-    const TensorInfo& weight = setup.checkpoint->tensors()[1];
+    const SourceTensor& weight = setup.checkpoint->tensors()[1];
     std::fstream(path, std::ios::in | std::ios::out | std::ios::binary)
-        .seekp(static_cast<std::streamoff>(weight.offset + weight.bytes - 1))
+        .seekp(static_cast<std::streamoff>(weight.place().end() - 1))
         .put('\x01');
     std::filesystem::last_write_time(path, time);
     CHECK(HasNote(rerun(), "began again"));

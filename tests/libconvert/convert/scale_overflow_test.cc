@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "formats/source/checkpoint.h"
 #include "libconvert/scheme/slab.h"
 #include "tests/support/catch.h"
 #include "tests/support/memory_file_system.h"
@@ -53,19 +54,19 @@ struct Model {
     fs["model"] = bytes;
     absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = fs.OpenForRead("model");
     REQUIRE(file.ok());
-    TensorInfo source;
+    SourceTensor source;
     source.dtype = dtype;
     source.shape = tensor.shape;
     source.elems = elems;
     source.bytes = bytes.size();
-    checkpoint =
-        std::make_unique<Checkpoint>("model", "test", std::vector<CheckpointFile>{{"model", *std::move(file), 0}},
-                                     std::vector<TensorInfo>{source}, std::vector<CompanionFile>{});
+    source.extents = {{0, 0, bytes.size()}};
+    checkpoint = std::make_unique<Checkpoint>("model", "test", std::vector<CheckpointFile>{{"model", *std::move(file)}},
+                                              std::vector<SourceTensor>{source}, std::vector<CompanionFile>{});
   }
 
   bool Overflows() {
-    const absl::StatusOr<bool> found =
-        q4::Overflows(BestCpuKernels(), *checkpoint, checkpoint->tensors()[0], tensor, scale_codes, scales2);
+    const absl::StatusOr<bool> found = q4::Overflows(BestCpuKernels(), SourceReader(*checkpoint),
+                                                     checkpoint->tensors()[0], tensor, scale_codes, scales2);
     REQUIRE(found.ok());
     return *found;
   }

@@ -85,7 +85,7 @@ std::unique_ptr<Checkpoint> Opened(const std::string& path) {
 }
 
 std::vector<std::uint8_t> TensorBytes(const Checkpoint& checkpoint, const std::string& name) {
-  const TensorInfo* tensor = checkpoint.Find(name);
+  const SourceTensor* tensor = checkpoint.Find(name);
   REQUIRE(tensor != nullptr);
   std::vector<std::uint8_t> bytes(tensor->bytes);
   REQUIRE(checkpoint.Read(*tensor, 0, bytes).ok());
@@ -192,7 +192,7 @@ void CompareNestedScales(const Checkpoint& ours, const Checkpoint& theirs, const
 }
 
 std::vector<float> ExactScales(const Checkpoint& source, const std::string& weight) {
-  const TensorInfo* tensor = source.Find(weight);
+  const SourceTensor* tensor = source.Find(weight);
   REQUIRE(tensor != nullptr);
   std::vector<float> scales(BlockCount(tensor->elems, 64));
   REQUIRE(ScalarKernels().absmax(FloatTypeOf(tensor->dtype), TensorBytes(source, weight).data(), tensor->elems, 64,
@@ -218,9 +218,9 @@ TEST_CASE("with double quantization all but the 8-bit scales is what transformer
   const auto ours = Opened(temp.File("out")), theirs = Opened(Sample(name)), source = Opened(Sample(name + "_src"));
   REQUIRE(ours->tensors().size() == theirs->tensors().size());
   ScaleTally tally;
-  for (const TensorInfo& their : theirs->tensors()) {
+  for (const SourceTensor& their : theirs->tensors()) {
     INFO(their.name);
-    const TensorInfo* our = ours->Find(their.name);
+    const SourceTensor* our = ours->Find(their.name);
     REQUIRE(our != nullptr);
     CHECK(our->dtype == their.dtype);
     const bool state = their.name.find(".quant_state.") != std::string::npos;
@@ -412,7 +412,7 @@ TEST_CASE("shards keep a weight's parts together and hold the same bytes") {
   CHECK(parts->format() == "safetensors-sharded");
   CHECK(parts->files().size() > 3);
   REQUIRE(parts->tensors().size() == whole->tensors().size());
-  for (const TensorInfo& tensor : whole->tensors())
+  for (const SourceTensor& tensor : whole->tensors())
     CHECK(TensorBytes(*parts, tensor.name) == TensorBytes(*whole, tensor.name));
 
   const std::string text = ReadBytes(temp.File("out/model.safetensors.index.json"));
@@ -424,8 +424,9 @@ TEST_CASE("shards keep a weight's parts together and hold the same bytes") {
     const std::size_t part = key.find(".weight.");
     if (part != std::string::npos) CHECK(index["weight_map"][key.substr(0, part + 7)] == file);
   }
-  for (const CheckpointFile& file : parts->files()) {
-    const std::uint64_t bytes = stdfs::file_size(temp.File("out/" + file.name)) - file.payload_offset;
+  std::vector<std::uint64_t> payload(parts->files().size());
+  for (const SourceTensor& tensor : parts->tensors()) payload[tensor.place().file] += tensor.stored_bytes();
+  for (const std::uint64_t bytes : payload) {
     CHECK(bytes <= std::max<std::uint64_t>(options.shard_bytes, 500 * 128 * 4));
   }
 }

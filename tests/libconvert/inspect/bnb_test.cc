@@ -51,7 +51,7 @@ class ExportedModel {
     const auto checkpoint = OpenCheckpoint(PosixFileSystem(), exported());
     REQUIRE(checkpoint.ok());
     test::SafetensorsBuilder builder;
-    for (const TensorInfo& tensor : (*checkpoint)->tensors()) {
+    for (const SourceTensor& tensor : (*checkpoint)->tensors()) {
       std::string name = tensor.name, bytes(tensor.bytes, '\0');
       REQUIRE((*checkpoint)->Read(tensor, 0, {reinterpret_cast<std::uint8_t*>(bytes.data()), bytes.size()}).ok());
       if (!change(&name, &bytes)) continue;

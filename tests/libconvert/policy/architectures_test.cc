@@ -19,7 +19,7 @@ namespace {
 
 // What transformers does with a tensor: "linear" and "conv1d" are quantized, "expert" and "kept" are not.
 struct Recorded {
-  TensorInfo tensor;
+  SourceTensor tensor;
   std::string kind;
 };
 
@@ -28,8 +28,8 @@ struct Architecture {
   std::string config;
   std::vector<Recorded> tensors;
 
-  std::vector<TensorInfo> infos() const {
-    std::vector<TensorInfo> infos;
+  std::vector<SourceTensor> infos() const {
+    std::vector<SourceTensor> infos;
     for (const Recorded& recorded : tensors) infos.push_back(recorded.tensor);
     return infos;
   }
@@ -50,7 +50,7 @@ std::vector<Architecture> LoadModels() {
     for (const auto& [kind_and_rank, names] : entry.at("tensors").items()) {
       const std::size_t space = kind_and_rank.find(' ');
       for (const Json& name : names) {
-        TensorInfo tensor;
+        SourceTensor tensor;
         tensor.name = name.get<std::string>();
         tensor.dtype = DType::kBF16;
         tensor.shape.assign(static_cast<std::size_t>(std::stoi(kind_and_rank.substr(space + 1))), 2);
@@ -71,7 +71,7 @@ const std::map<std::string, std::string> kLastLayerSpared = {
     {"OlmoModel", "^layers.#.mlp.down_proj"},
 };
 
-bool IsSparedLastLayer(const std::string& model, const TensorInfo& tensor) {
+bool IsSparedLastLayer(const std::string& model, const SourceTensor& tensor) {
   const auto found = kLastLayerSpared.find(model);
   return found != kLastLayerSpared.end() && MatchesModule(found->second, ModuleOf(tensor.name));
 }

@@ -9,8 +9,8 @@
 namespace q4 {
 namespace {
 
-TensorInfo Tensor(const std::string& name, Shape shape, DType dtype = DType::kBF16) {
-  TensorInfo tensor;
+SourceTensor Tensor(const std::string& name, Shape shape, DType dtype = DType::kBF16) {
+  SourceTensor tensor;
   tensor.name = name;
   tensor.dtype = dtype;
   tensor.elems = 1;
@@ -20,7 +20,7 @@ TensorInfo Tensor(const std::string& name, Shape shape, DType dtype = DType::kBF
   return tensor;
 }
 
-Decision DecideOne(const TensorInfo& tensor, const PolicyOptions& options = {}, const std::string& config = "") {
+Decision DecideOne(const SourceTensor& tensor, const PolicyOptions& options = {}, const std::string& config = "") {
   const auto decisions = DecideTensors({tensor}, config, options);
   REQUIRE(decisions.ok());
   REQUIRE(decisions->size() == 1);
@@ -33,11 +33,11 @@ PolicyOptions Patterns(std::vector<PatternRule> patterns) {
   return options;
 }
 
-const TensorInfo kUpProjTensor = Tensor("model.layers.11.mlp.up_proj.weight", {64, 32});
-const TensorInfo kNormTensor = Tensor("model.norm.weight", {64});
+const SourceTensor kUpProjTensor = Tensor("model.layers.11.mlp.up_proj.weight", {64, 32});
+const SourceTensor kNormTensor = Tensor("model.norm.weight", {64});
 
 TEST_CASE("without a configuration the general rules decide") {
-  const std::vector<TensorInfo> tensors = {
+  const std::vector<SourceTensor> tensors = {
       Tensor("model.embed_tokens.weight", {1000, 64}),
       Tensor("model.layers.0.self_attn.q_proj.weight", {64, 64}),
       Tensor("model.layers.0.self_attn.q_proj.bias", {64}),
@@ -135,20 +135,20 @@ TEST_CASE("a recipe is applied rule by rule, field by field, before the patterns
 }
 
 TEST_CASE("rules of a model apply to every place in config.json that names it") {
-  const TensorInfo wo = Tensor("text_encoder.encoder.block.0.layer.1.DenseReluDense.wo.weight", {64, 64});
+  const SourceTensor wo = Tensor("text_encoder.encoder.block.0.layer.1.DenseReluDense.wo.weight", {64, 64});
   CHECK(DecideOne(wo).quantize);
   CHECK_FALSE(DecideOne(wo, {}, R"({"model_type": "t5"})").quantize);
   CHECK_FALSE(DecideOne(wo, {}, R"({"model_type": "musicgen", "text_encoder": {"model_type": "t5"}})").quantize);
   CHECK(DecideOne(wo, {}, R"({"model_type": ["t5"], "architectures": "t5", "x": [null, 1, "t5"]})").quantize);
   CHECK(DecideOne(wo, {}, "[1]").quantize);
 
-  const TensorInfo head = Tensor("lm_head.weight", {32, 64});
+  const SourceTensor head = Tensor("lm_head.weight", {32, 64});
   CHECK_FALSE(DecideOne(head, {}, R"({"model_type": "wav2vec2"})").quantize);
   CHECK(DecideOne(head, {}, R"({"model_type": "wav2vec2", "architectures": ["Wav2Vec2ForCTC"]})").quantize);
 }
 
 TEST_CASE("GPT-2's transposed weights are kept unless included") {
-  const TensorInfo weight = Tensor("h.0.attn.c_attn.weight", {64, 192});
+  const SourceTensor weight = Tensor("h.0.attn.c_attn.weight", {64, 192});
   const std::string config = R"({"model_type": "gpt2"})";
   CHECK(DecideOne(weight, {}, config).reason == "Conv1D weight (stored transposed)");
   CHECK(DecideOne(weight, Patterns({{true, "c_attn"}}), config).quantize);
@@ -163,7 +163,7 @@ TEST_CASE("a config.json that is not JSON is an error") {
 
 std::vector<std::string> Skipped(const std::vector<std::string>& kept, const std::vector<std::string>& quantized,
                                  const std::string& config = "") {
-  std::vector<TensorInfo> tensors;
+  std::vector<SourceTensor> tensors;
   for (const std::string& name : kept) tensors.push_back(Tensor(name, {8, 8}));
   for (const std::string& name : quantized) tensors.push_back(Tensor(name, {8, 8}));
   std::vector<bool> flags(kept.size(), false);

@@ -1,21 +1,155 @@
 #include "libconvert/source/file_hasher.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+#include <random>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "formats/source/checkpoint.h"
 #include "libconvert/source/source_issues.h"
+#include "libconvert/source/source_reader.h"
 #include "tests/support/catch.h"
+#include "tests/support/memory_file_system.h"
 
 namespace q4 {
 namespace {
 
+constexpr std::uint64_t kBudget = 64 << 20;  // all of a test: pieces of one byte occupy a page each
+
+// Files of random bytes, in which U8 tensors lie where a test says: {file, offset, bytes}.
+struct Scattered {
+  Scattered(const std::vector<std::uint64_t>& file_bytes, const std::vector<SourceExtent>& extents) {
+    std::mt19937 random(7);
+    std::vector<CheckpointFile> files;
+    for (std::size_t i = 0; i < file_bytes.size(); ++i) {
+      const std::string name = fmt::format("f{}", i);
+      for (std::uint64_t n = 0; n < file_bytes[i]; ++n) fs[name].push_back(static_cast<std::uint8_t>(random()));
+      files.push_back({name, *fs.OpenForRead(name)});
+    }
+    std::vector<SourceTensor> tensors;
+    for (const SourceExtent& extent : extents) {
+      SourceTensor& tensor = tensors.emplace_back();
+      tensor.name = fmt::format("t{}", tensors.size());
+      tensor.dtype = DType::kU8;
+      tensor.shape = {extent.bytes};
+      tensor.elems = tensor.bytes = extent.bytes;
+      tensor.extents.assign(1, extent);
+    }
+    checkpoint = std::make_unique<Checkpoint>("c", "scattered", std::move(files), std::move(tensors),
+                                              std::vector<CompanionFile>());
+  }
+
+  std::vector<std::string> Digests(SourceDigest kind) {
+    std::vector<std::string> digests;
+    for (const CheckpointFile& file : checkpoint->files()) {
+      const TestBytes& bytes = fs[file.name];
+      digests.push_back(kind == SourceDigest::kSha256 ? HexOf(Sha256Of(bytes))
+                                                      : fmt::format("{:016x}", Xxh3(bytes, 0)));
+    }
+    return digests;
+  }
+
+  // The digest state after the first `bytes` of a file.
+  SourceDigestState After(std::uint32_t file, std::uint64_t bytes) {
+    Sha256Stream stream;
+    stream.Update(std::span(fs[checkpoint->files()[file].name]).first(bytes));
+    return {file, stream.Save()};
+  }
+
+  // Reads tensors from `first` on, `slab` bytes at a time, in an order that `seed` decides.
+  std::vector<std::string> Hash(SourceDigest kind, const std::vector<SourceDigestState>& done, std::size_t first,
+                                std::uint64_t slab, unsigned seed) {
+    std::vector<std::pair<const SourceTensor*, std::uint64_t>> slabs;
+    for (std::size_t i = first; i < checkpoint->tensors().size(); ++i) {
+      for (std::uint64_t at = 0; at < checkpoint->tensors()[i].elems; at += slab) {
+        slabs.emplace_back(&checkpoint->tensors()[i], at);
+      }
+    }
+    std::mt19937 random(seed);
+    std::shuffle(slabs.begin(), slabs.end(), random);
+    MemoryBudget budget(kBudget);
+    BufferMemory memory;
+    BufferPool pool(&budget, &memory);
+    const SourceReader reader(*checkpoint);
+    FileHasher hasher(*checkpoint, kind, 1, done, first);
+    for (const auto& [tensor, at] : slabs) {
+      const std::shared_ptr<Buffer> buffer = pool.Get(std::min(slab, tensor->elems - at));
+      REQUIRE(reader.ReadAndHash(*tensor, at, buffer, &hasher).ok());
+      brought += buffer->size();
+    }
+    const auto digests = hasher.Finish();
+    REQUIRE(digests.ok());
+    return *digests;
+  }
+
+  std::uint64_t BytesRead() {
+    std::uint64_t bytes = 0;
+    for (const ReadRecord& read : fs.TakeReads()) bytes += read.bytes;
+    return bytes;
+  }
+
+  MemoryFileSystem fs;
+  std::unique_ptr<Checkpoint> checkpoint;
+  std::uint64_t brought = 0;
+};
+
 TEST_CASE("a digest of a file that nobody read to its end is an error") {
   const auto checkpoint = OpenCheckpoint(PosixFileSystem(), std::string(Q4_TESTDATA) + "/checkpoints/tiny_plain_src");
   REQUIRE(checkpoint.ok());
-  SourceHasher hasher(**checkpoint, SourceDigest::kSha256, 1, {}, 0);
+  FileHasher hasher(**checkpoint, SourceDigest::kSha256, 1, {}, 0);
   const auto digests = hasher.Finish();
   CHECK(IssueNumberOf(digests.status()) == kSourceUnread.number);
   CHECK(ExitCodeOf(digests.status()) == ExitCode::kInternal);
+}
+
+TEST_CASE("tensors need not fill their files: the hasher reads what nobody brings, and only that") {
+  // Headers, a hole, bytes behind the last tensor, a tensor without bytes, a file without tensors.
+  const std::vector<std::uint64_t> files = {1000, 50, 700};
+  const std::vector<SourceExtent> extents = {{0, 100, 300}, {0, 400, 0}, {0, 450, 200}, {2, 0, 10}, {2, 77, 600}};
+  for (const SourceDigest kind : {SourceDigest::kSha256, SourceDigest::kXxh3}) {
+    for (unsigned seed = 0; seed < 20; ++seed) {
+      Scattered source(files, extents);
+      CHECK(source.Hash(kind, {}, 0, 1 + seed * 13, seed) == source.Digests(kind));
+      CHECK(source.brought == 1110);
+      CHECK(source.BytesRead() == 1000 + 50 + 700);
+    }
+  }
+}
+
+TEST_CASE("bytes of several tensors are digested once") {
+  // The same bytes, a part of them, and some beyond.
+  const std::vector<SourceExtent> extents = {{0, 8, 200}, {0, 8, 200}, {0, 50, 90}, {0, 100, 300}, {0, 390, 60}};
+  for (unsigned seed = 0; seed < 50; ++seed) {
+    Scattered source({500}, extents);
+    CHECK(source.Hash(SourceDigest::kSha256, {}, 0, 1 + seed * 7, seed) == source.Digests(SourceDigest::kSha256));
+  }
+}
+
+TEST_CASE("a resumed run goes on with the digests of the earlier one, wherever they stood") {
+  const std::vector<SourceExtent> extents = {{0, 64, 100}, {0, 200, 300}, {1, 30, 500}, {1, 530, 70}};
+  for (std::size_t first = 0; first <= extents.size(); ++first) {
+    for (const std::uint64_t begun : {1, 64, 150, 333, 640}) {  // bytes of file 0
+      Scattered source({640, 600}, extents);
+      const std::vector<SourceDigestState> done = {source.After(0, begun)};
+      for (unsigned seed = 0; seed < 5; ++seed) {
+        CHECK(source.Hash(SourceDigest::kSha256, done, first, 64, seed) == source.Digests(SourceDigest::kSha256));
+        CHECK(source.Hash(SourceDigest::kXxh3, {}, first, 64, seed) == source.Digests(SourceDigest::kXxh3));
+      }
+    }
+  }
+}
+
+TEST_CASE("files are digested side by side on many threads, without what is brought") {
+  Scattered source({640, 600}, {{0, 64, 100}, {1, 30, 500}});
+  FileHasher hasher(*source.checkpoint, SourceDigest::kSha256, 8, {source.After(1, 333)}, 1);
+  const auto digests = hasher.Finish();
+  REQUIRE(digests.ok());
+  CHECK(*digests == source.Digests(SourceDigest::kSha256));
 }
 
 }  // namespace

@@ -1,0 +1,35 @@
+// The kinds of files that hold tensors and that q4 reads: a row each, in one table. Finding a checkpoint in a
+// directory, telling by content what a file is, shards behind an index: all of it goes by the rows (open_checkpoint.cc,
+// shard_index.cc), so that a reader is its own files and a row.
+#pragma once
+
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/base/file.h"
+#include "formats/source/sniff.h"
+#include "formats/source/source_tensor.h"
+
+namespace q4 {
+
+struct SourceFormat {
+  std::string_view name;    // "safetensors": what Checkpoint::format() and the provenance say
+  std::string_view ending;  // of its files in a directory: ".safetensors"; an index of shards has ".index.json" more
+  std::string_view model_file;  // the one that is taken among several: "model.safetensors", or else its index
+  // Whether a file that begins like this is for this reader, whatever its name. The first row that says so has it.
+  bool (*recognises)(FileKind kind);
+  // Reads and validates the header of one file, no payload byte. In payload order, SourceExtent::file 0. A file without
+  // tensors is no error. Errors: as OpenCheckpoint().
+  absl::StatusOr<std::vector<SourceTensor>> (*read_header)(const RandomAccessFile& file);
+};
+
+// In the order in which a directory is searched: what it holds of an earlier row hides what it holds of a later one.
+std::span<const SourceFormat> SourceFormats();
+
+// The row for a file of this kind. There always is one: the last row takes what no other recognises, and its reader
+// says what is wrong with it.
+const SourceFormat& SourceFormatOf(FileKind kind);
+
+}  // namespace q4

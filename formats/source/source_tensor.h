@@ -1,0 +1,50 @@
+// A tensor of a checkpoint as everybody but its reader sees it: elements of one type and shape, wherever and however
+// the files hold them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/container/inlined_vector.h"
+#include "formats/tensor/tensor.h"
+
+namespace q4 {
+
+// How the elements come out of the stored bytes. A reader of another kind of file adds its recipe here and carries it
+// out in SourceReader (libconvert/source/source_reader.h); policy, plan, pipeline, verifier and inspector see elements.
+enum class SourceRecipe : std::uint8_t {
+  kPlain,  // the one extent is the elements, row-major, little-endian
+};
+
+// A run of bytes of one file.
+struct SourceExtent {
+  std::uint32_t file = 0;    // index into Checkpoint::files()
+  std::uint64_t offset = 0;  // of the first byte in that file
+  std::uint64_t bytes = 0;
+
+  std::uint64_t end() const { return offset + bytes; }
+};
+
+// All fields are validated by the reader that made it: elems < 2^48, and every extent lies inside its file.
+struct SourceTensor {
+  std::string name;           // UTF-8, 1 to 4096 bytes; untrusted text: Printable() before it is shown
+  DType dtype = DType::kF32;  // of the elements as they are read
+  SourceRecipe recipe = SourceRecipe::kPlain;
+  Shape shape;
+  std::uint64_t elems = 0;  // product of shape; 1 for a scalar
+  std::uint64_t bytes = 0;  // elems * ItemSize(dtype): of the elements as they are read, not as they are stored
+  // What the files hold of it, at least one. Its place among the tensors is that of the first. kPlain: exactly one, of
+  // `bytes` bytes. Empty only where nothing can be read: a tensor that was made up to ask the policy about it.
+  absl::InlinedVector<SourceExtent, 1> extents;
+
+  // Where it begins. REQUIRES: the tensor has an extent.
+  const SourceExtent& place() const { return extents.front(); }
+  // What it occupies in the files.
+  std::uint64_t stored_bytes() const {
+    std::uint64_t sum = 0;
+    for (const SourceExtent& extent : extents) sum += extent.bytes;
+    return sum;
+  }
+};
+
+}  // namespace q4

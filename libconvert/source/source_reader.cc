@@ -1,0 +1,29 @@
+#include "libconvert/source/source_reader.h"
+
+#include "formats/base/status.h"
+
+namespace q4 {
+
+absl::Status SourceReader::Read(const SourceTensor& tensor, std::uint64_t first, std::span<std::uint8_t> out) const {
+  switch (tensor.recipe) {
+    case SourceRecipe::kPlain:
+      break;  // the compiler asks here for what is added
+  }
+  return checkpoint_.Read(tensor, first * ItemSize(tensor.dtype), out);
+}
+
+absl::Status SourceReader::ReadAndHash(const SourceTensor& tensor, std::uint64_t first,
+                                       const std::shared_ptr<Buffer>& out, FileHasher* hasher) const {
+  Q4_RETURN_IF_ERROR(Read(tensor, first, {out->data(), out->size()}));
+  // What was read is what is stored. A recipe that makes its elements hands nothing on: FileHasher reads its extents.
+  const SourceExtent& stored = tensor.place();
+  hasher->Add(stored.file, stored.offset + first * ItemSize(tensor.dtype), out);
+  return absl::OkStatus();
+}
+
+void SourceReader::Prefetch(const SourceTensor& tensor, std::uint64_t first, std::uint64_t count) const {
+  const std::uint64_t item = ItemSize(tensor.dtype);
+  checkpoint_.FileOf(tensor).Prefetch(tensor.place().offset + first * item, count * item);
+}
+
+}  // namespace q4
