@@ -28,12 +28,16 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
   Q4_ASSIGN_OR_RETURN(PipelineResult result,
                       RunPipeline(conversion, output.start(), output.writers(), output.journal()));
   ConvertReport report;
-  report.provenance = ProvenanceJson(conversion.checkpoint, conversion.options, result.source_digests);
+  std::vector<std::string> provenance;
+  for (const PlannedShard& shard : conversion.plan.shards) {
+    provenance.push_back(
+        ProvenanceJson(conversion.checkpoint, conversion.options, shard.source_files, result.source_digests));
+  }
   report.source_bytes = conversion.plan.source_bytes;
   report.peak_budget_bytes = result.peak_budget_bytes;
   report.notes = output.notes();
   report.notes.insert(report.notes.end(), result.notes.begin(), result.notes.end());
-  Q4_ASSIGN_OR_RETURN(report.shards, output.Finish(report.provenance));
+  Q4_ASSIGN_OR_RETURN(report.shards, output.Finish(provenance));
   for (const ConvertedShard& shard : report.shards) report.output_bytes += shard.seal.file_bytes;
   if (report.shards.size() > 1) report.index_path = Q4ShardIndexName(path);
   if (!conversion.run.gates.empty()) {

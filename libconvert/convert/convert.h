@@ -45,7 +45,6 @@ struct ConvertedShard {
 struct ConvertReport {
   std::vector<ConvertedShard> shards;
   std::string index_path;  // NAME.q4.index.json when sharded, else ""
-  std::string provenance;
   std::uint64_t source_bytes = 0, output_bytes = 0;
   std::uint64_t peak_budget_bytes = 0;  // most held of max_memory
   std::vector<std::string> notes;  // for people: what was resumed, and what was treated otherwise than planned, and why

@@ -222,9 +222,10 @@ std::vector<Q4Writer*> ConversionOutput::writers() const {
   return writers;
 }
 
-absl::StatusOr<std::vector<ConvertedShard>> ConversionOutput::Finish(const std::string& provenance) {
+absl::StatusOr<std::vector<ConvertedShard>> ConversionOutput::Finish(const std::vector<std::string>& provenance) {
   std::vector<ConvertedShard> finished;
-  for (Shard& shard : shards_) {
+  for (std::size_t i = 0; i < shards_.size(); ++i) {
+    Shard& shard = shards_[i];
     ConvertedShard& result = finished.emplace_back();
     result.path = shard.path;
     if (shard.published) {
@@ -233,7 +234,7 @@ absl::StatusOr<std::vector<ConvertedShard>> ConversionOutput::Finish(const std::
       result.index = reader->index();
       continue;
     }
-    Q4_ASSIGN_OR_RETURN(result.seal, shard.writer->Finish(provenance));
+    Q4_ASSIGN_OR_RETURN(result.seal, shard.writer->Finish(provenance[i]));
     Q4_RETURN_IF_ERROR(shard.file->file().Truncate(result.seal.file_bytes));
     result.index = shard.writer->index();
   }

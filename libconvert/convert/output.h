@@ -40,8 +40,9 @@ class ConversionOutput {
   // What was found, for people.
   const std::vector<std::string>& notes() const { return notes_; }
 
-  // Everything is appended: writes index and footer of each shard. Returns the shards as they are now.
-  absl::StatusOr<std::vector<ConvertedShard>> Finish(const std::string& provenance);
+  // Everything is appended: writes index and footer of each shard, with its document of `provenance`. Returns the
+  // shards as they are now.
+  absl::StatusOr<std::vector<ConvertedShard>> Finish(const std::vector<std::string>& provenance);
   // Makes the output appear. `digests`: those of the source files, complete.
   absl::Status Publish(const std::vector<ConvertedShard>& shards, const std::vector<SourceDigestState>& digests);
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 #include "formats/base/digest.h"
 #include "formats/base/json_value.h"
@@ -58,8 +59,9 @@ Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options,
   }
   Json files = Json::array();
   for (const CompanionFile& file : shard.files) files.push_back(Json::array({file.name, file.size}));
-  const Json identity = Json::array({"q4 file id", kNumericsVersion, number, count,
-                                     ProvenanceJson(checkpoint, options, {}), std::move(tensors), std::move(files)});
+  const Json identity =
+      Json::array({"q4 file id", kNumericsVersion, number, count,
+                   ProvenanceJson(checkpoint, options, shard.source_files, {}), std::move(tensors), std::move(files)});
   const std::string text = identity.dump();
   return Sha256Of({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
 }
@@ -69,6 +71,15 @@ std::uint64_t StoredBytes(const Q4Tensor& tensor) {
   std::uint64_t bytes = 0;
   for (const Q4Part part : Q4PartsOf(tensor)) bytes += Q4PartRawBytes(tensor, part);
   return bytes;
+}
+
+// The files that the shard's tensors are read from.
+std::vector<std::uint32_t> SourceFilesOf(const Checkpoint& checkpoint, const PlannedShard& shard) {
+  std::set<std::uint32_t> files;
+  for (const PlannedTensor& planned : shard.tensors) {
+    for (const SourceExtent& extent : checkpoint.tensors()[planned.source].extents) files.insert(extent.file);
+  }
+  return {files.begin(), files.end()};
 }
 
 // Sorts the shard's entries by name, as the format asks, keeping `tensors` in payload order.
@@ -105,11 +116,11 @@ Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const 
 }
 
 std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& options,
-                           const std::vector<std::string>& digests) {
+                           const std::vector<std::uint32_t>& source_files, const std::vector<std::string>& digests) {
   const bool sha256 = options.source_digest == SourceDigest::kSha256;
   const std::string placeholder(sha256 ? 64 : 16, '0');
   Json files = Json::array();
-  for (std::size_t i = 0; i < checkpoint.files().size(); ++i) {
+  for (const std::uint32_t i : source_files) {
     Json file;
     file["name"] = checkpoint.files()[i].name;
     file[sha256 ? "sha256" : "xxh3"] = i < digests.size() ? digests[i] : placeholder;
@@ -161,10 +172,10 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                 GotExpected(std::to_string(plan.shards.size()), "at most " + std::to_string(limits::kShards)));
   }
   plan.shards.front().files = checkpoint.companions();
-  const std::uint64_t provenance_bytes = ProvenanceJson(checkpoint, options, {}).size();
   for (std::size_t i = 0; i < plan.shards.size(); ++i) {
     PlannedShard& shard = plan.shards[i];
     SortIndex(&shard);
+    shard.source_files = SourceFilesOf(checkpoint, shard);
     for (const CompanionFile& file : shard.files) {
       Q4EmbeddedFile embedded;
       embedded.name = file.name;
@@ -176,6 +187,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     shard.index.file_id = DeriveFileId(checkpoint, options, shard, i, plan.shards.size());
     std::vector<std::size_t> order;
     for (const PlannedTensor& tensor : shard.tensors) order.push_back(tensor.tensor);
+    const std::uint64_t provenance_bytes = ProvenanceJson(checkpoint, options, shard.source_files, {}).size();
     Q4_ASSIGN_OR_RETURN(const Q4LayoutSize size, ComputeQ4Layout(shard.index, order, provenance_bytes));
     shard.file_bytes = size.file_bytes;
     plan.output_bytes += size.file_bytes;

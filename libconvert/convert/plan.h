@@ -37,7 +37,9 @@ struct PlannedShard {
   Q4Index index;                       // complete but for what only the data can tell
   std::vector<PlannedTensor> tensors;  // in payload order: that of the source, so that it is read once, front to back
   std::vector<CompanionFile> files;    // in the order of index.files; the first shard holds them all
-  std::uint64_t file_bytes = 0;        // exact without compression, else an upper bound
+  // What its tensors are read from: ascending indices into Checkpoint::files(). A file may serve several shards.
+  std::vector<std::uint32_t> source_files;
+  std::uint64_t file_bytes = 0;  // exact without compression, else an upper bound
 };
 
 struct ConversionPlan {
@@ -57,9 +59,10 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
 // The container entry for a source tensor treated as `decision` says (parts and chunks left empty).
 Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const ConvertOptions& options);
 
-// The provenance document of a shard (docs/format.md): canonical JSON. `digests` holds one lower-case hexadecimal
-// digest per source file; it may be empty while planning: the length of the document does not depend on their values.
+// The provenance document of a shard (docs/format.md section 8): canonical JSON. `source_files`: those that it lists,
+// the shard's own. `digests` holds one lower-case hexadecimal digest per file of the checkpoint; it may be empty while
+// planning: the length of the document does not depend on their values.
 std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& options,
-                           const std::vector<std::string>& digests);
+                           const std::vector<std::uint32_t>& source_files, const std::vector<std::string>& digests);
 
 }  // namespace q4

@@ -14,6 +14,7 @@
 #include "formats/q4/reader.h"
 #include "libconvert/inspect/inspect.h"
 #include "libconvert/model/open_model.h"
+#include "libconvert/model/provenance_view.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/model/stored_tensor.h"
 #include "libconvert/scheme/treatment.h"
@@ -259,8 +260,7 @@ absl::Status DiffContainers(FileSystem& fs, const KernelTable& kernels, DiffRepo
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> left, Q4Model::Open(fs, report->left));
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> right, Q4Model::Open(fs, report->right));
   report->same_root = left->root() == right->root();
-  report->provenance_differs =
-      left->shards().front()->index().provenance != right->shards().front()->index().provenance;
+  report->provenance_differs = ModelProvenance(*left) != ModelProvenance(*right);
   Q4_RETURN_IF_ERROR(DiffTensors(*left, *right, kernels, report));
   Q4_RETURN_IF_ERROR(FindRenames(*left, *right, report));
   return DiffFiles(*left, *right, report);

@@ -15,6 +15,7 @@
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/inspect/checkpoint.h"
 #include "libconvert/model/names.h"
+#include "libconvert/model/provenance_view.h"
 #include "libconvert/scheme/treatment.h"
 
 namespace q4 {
@@ -100,7 +101,7 @@ InspectReport InspectContainer(const Q4Model& model, InspectScope scope) {
   report.format = "q4";
   report.root = model.root();
   const Q4Index& first = model.shards().front()->index();
-  report.provenance = first.provenance;
+  report.provenance = ModelProvenance(model);
   report.shard_count = first.shard_count;
   for (const auto& shard : model.shards()) {
     report.shards.push_back({shard->path(), shard->seal().file_bytes, shard->seal().root});

@@ -1,5 +1,8 @@
 #include "libconvert/model/provenance_view.h"
 
+#include <set>
+#include <utility>
+
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 
@@ -50,6 +53,34 @@ absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::strin
   }
   view.document = std::move(document);
   return view;
+}
+
+std::string JoinedProvenance(std::span<const std::string_view> documents) {
+  if (documents.size() == 1) return std::string(documents.front());
+  Json joined;
+  Json files = Json::array();
+  std::set<std::string> seen;  // a file serves two shards when the border between them lies in it
+  for (const std::string_view text : documents) {
+    absl::StatusOr<Json> document = ParseJson(text, {}, limits::kConfigJsonDepth);
+    if (!document.ok() || !document->is_object()) return std::string(text);
+    const Json& listed = MemberOrNull(MemberOrNull(*document, "source"), "files");
+    if (listed.is_array()) {
+      for (const Json& file : listed) {
+        if (seen.insert(file.dump()).second) files.push_back(file);
+      }
+    }
+    if (joined.is_null()) joined = *std::move(document);
+  }
+  Json& source = joined["source"];
+  if (!source.is_object()) source = Json::object();
+  source["files"] = std::move(files);
+  return joined.dump();
+}
+
+std::string ModelProvenance(const Q4Model& model) {
+  std::vector<std::string_view> documents;
+  for (const auto& shard : model.shards()) documents.push_back(shard->index().provenance);
+  return JoinedProvenance(documents);
 }
 
 std::string ConversionOptions(const ProvenanceView& view) {

@@ -3,12 +3,14 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "formats/base/json_value.h"
+#include "formats/q4/reader.h"
 #include "formats/tensor/tensor.h"
 
 namespace q4 {
@@ -32,6 +34,13 @@ struct ProvenanceView {
 
 // Fails if the text is no JSON object. `path` is named in errors.
 absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::string_view path);
+
+// What the shards of a model say together, `documents` in their order: the document of the first with the source files
+// of all, each once. One document as it is. Where one of several is no JSON object, that text: the whole is not known
+// then.
+std::string JoinedProvenance(std::span<const std::string_view> documents);
+// That of the shards of `model`, or of the one that was opened alone.
+std::string ModelProvenance(const Q4Model& model);
 
 // The recorded options on one line, "type nf4, block_size 64", without those that were left empty. Not escaped.
 std::string ConversionOptions(const ProvenanceView& view);

@@ -1,6 +1,8 @@
 #include "libconvert/verify/digests.h"
 
 #include <algorithm>
+#include <set>
+#include <string_view>
 
 #include "fmt/format.h"
 #include "formats/base/digest.h"
@@ -34,6 +36,17 @@ absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<Sour
                                                  "source file '" + records[i].name + "'", *wrong);
                            return absl::OkStatus();
                          });
+}
+
+void FindUnrecordedSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records,
+                               const std::string& container, FindingList* findings) {
+  if (records.empty()) return;
+  std::set<std::string_view> recorded;
+  for (const SourceFileRecord& record : records) recorded.insert(record.name);
+  for (const CheckpointFile& file : source.files()) {
+    if (recorded.contains(file.name)) continue;
+    findings->Add("", kSourceFileDiffers, container, "source file '" + file.name + "'", "no shard records it");
+  }
 }
 
 }  // namespace q4

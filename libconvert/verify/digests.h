@@ -17,4 +17,10 @@ namespace q4 {
 absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
                                 const std::string& container, const VerifyContext& context);
 
+// Adds a finding for every source file that no record names. For the records of a whole model: its shards, each of
+// which records what it was read from, have read every file. None where nothing at all is recorded, which no writer
+// must do.
+void FindUnrecordedSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records,
+                               const std::string& container, FindingList* findings);
+
 }  // namespace q4

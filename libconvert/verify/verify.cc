@@ -57,7 +57,7 @@ class Verification {
     ProvenanceView provenance;
     FindingList pair_findings;  // come after those of the container alone
     if (source != nullptr) {
-      Q4_ASSIGN_OR_RETURN(provenance, ParseProvenance(model_.shards().front()->index().provenance, model_.path()));
+      Q4_ASSIGN_OR_RETURN(provenance, ParseProvenance(report_.provenance, model_.path()));
       pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, provenance.keep_dtype,
                            &pair_findings);
       progress_state_.total_bytes += BytesToCompare(pairs_, sample_);
@@ -86,7 +86,7 @@ class Verification {
       report_.chunks += shard->index().chunks.size();
       report_.embedded_files += shard->index().files.size();
     }
-    report_.provenance = model_.shards().front()->index().provenance;
+    report_.provenance = ModelProvenance(model_);
     // Without a readable one the names stay empty; a damaged one is found with the other chunks.
     if (const absl::StatusOr<std::string> config = model_.ReadFile("config.json"); config.ok()) {
       ModelNames names = ReadModelNames(*config);
@@ -142,8 +142,13 @@ class Verification {
     FindingList digest_findings;
     VerifyContext digest_context = context_;
     digest_context.findings = &digest_findings;
-    std::future<absl::Status> digests = std::async(std::launch::async, [&] {
-      return CompareSourceFiles(source, provenance.sources, /*digests=*/is_whole, model_.path(), digest_context);
+    std::future<absl::Status> digests = std::async(std::launch::async, [&]() -> absl::Status {
+      Q4_RETURN_IF_ERROR(
+          CompareSourceFiles(source, provenance.sources, /*digests=*/is_whole, model_.path(), digest_context));
+      if (report_.shards == report_.shard_count) {
+        FindUnrecordedSourceFiles(source, provenance.sources, model_.path(), &digest_findings);
+      }
+      return absl::OkStatus();
     });
     Q4_RETURN_IF_ERROR(CompareTensors({source, pairs_, sample_, embeddings_are_tied_}, context_,
                                       [this](std::uint64_t bytes, bool ends_tensor) {

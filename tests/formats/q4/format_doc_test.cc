@@ -6,6 +6,7 @@
 
 #include "formats/base/file.h"
 #include "formats/q4/reader.h"
+#include "formats/q4/shards.h"
 #include "tests/formats/q4/samples.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
@@ -34,8 +35,27 @@ struct Golden {
 constexpr Golden kGoldens[] = {
     {"v1_two_tensors.q4", TwoTensorSample, false, "428c2bf7a0824eb24bba81fe81fb41972fedae5eabc2a74bc4642f273c854357"},
     {"v1_full.q4", FullSample, false, "f2b7b50b4ca2e0bfc9fd96f5065ab2f68e3db9eb89cb2c2cf33f7e62fe072dd6"},
+    {"v1_sharded-00001-of-00002.q4", [] { return ShardSample(0); }, false,
+     "1eb3ddd67dc43169d4749bda3854e8a86890ae40110b24ec01e5dc50469d1f1d"},
+    {"v1_sharded-00002-of-00002.q4", [] { return ShardSample(1); }, false,
+     "6ee8b456843d9d70411dd97ded874380cf1ffdb9eac08608504055686baf81bd"},
     {"v1_full_zstd.q4", FullSample, true, "3e2778e2e92f77ebcdbaec3ed3b77c6cd060249b81ba60c03024fd860c1806dd"},
 };
+
+constexpr char kGoldenList[] = "v1_sharded.q4.index.json";
+
+// The list of the two golden shards.
+std::string GoldenList() {
+  Q4ShardList list;
+  for (std::uint32_t shard = 0; shard < 2; ++shard) {
+    const OpenedSample opened = OpenSample(WriteSample(ShardSample(shard)));
+    REQUIRE(opened.reader.ok());
+    const Q4Seal& seal = (*opened.reader)->seal();
+    list.parts.push_back({Q4ShardName("v1_sharded.q4", shard, 2), seal.file_bytes, seal.root});
+    for (const Q4Tensor& tensor : (*opened.reader)->index().tensors) list.tensors.emplace_back(tensor.name, shard);
+  }
+  return EncodeQ4ShardList(list);
+}
 
 TEST_CASE("golden files open, verify and hold what was put into them", "[q4][golden]") {
   for (const Golden& golden : kGoldens) {
@@ -61,6 +81,16 @@ TEST_CASE("the writer still makes the golden files", "[q4][golden]") {
     // What zstd makes of a chunk depends on its version.
     if (!golden.compressed) CHECK(WriteSample(golden.sample()) == FileBytes(kGoldenFolder + golden.name));
   }
+}
+
+TEST_CASE("the golden shards are one model, and the list of them is what is written", "[q4][golden]") {
+  const std::string path = kGoldenFolder + kGoldenList;
+  const auto model = Q4Model::Open(PosixFileSystem(), path);
+  INFO(model.status().ToString());
+  REQUIRE(model.ok());
+  CHECK(HexOf((*model)->root()) == "2dd75f897ef0ea73f1f074d037d6b16f793a80246f5b8aa1e405b4cdee882868");
+  const test::Bytes bytes = FileBytes(path);
+  CHECK(GoldenList() == std::string(bytes.begin(), bytes.end()));
 }
 
 // Lines "OFFSET  HEX HEX ...  meaning" between the fences behind the heading of the dump; "*" lines are comments.
@@ -104,6 +134,9 @@ TEST_CASE("write golden files", "[.][write-golden]") {
     test::WriteBytes(path, test::AsText(bytes));
     REQUIRE(FileBytes(path) == bytes);
   }
+  std::ofstream list(std::string(folder) + "/" + kGoldenList, std::ios::binary);
+  list << GoldenList();
+  REQUIRE(list.good());
 }
 
 }  // namespace

@@ -145,6 +145,29 @@ Q4Sample FullSample() {
   return sample;
 }
 
+Q4Sample ShardSample(std::uint32_t shard) {
+  Q4Sample sample;
+  sample.plan.file_id.fill(static_cast<std::uint8_t>(0x60 + shard));
+  sample.plan.shard = shard;
+  sample.plan.shard_count = 2;
+  if (shard == 0) {
+    sample.Add(RawTensor("a.norm", DType::kBF16, {64}));
+    sample.Add(QuantizedTensor("a.weight", Q4Scheme::kNf4, {16, 64}, 64, true));
+    sample.AddFile("config.json", R"({"model_type":"test"})");
+  } else {
+    sample.Add(QuantizedTensor("b.weight", Q4Scheme::kFp4, {16, 64}, 64, false));
+  }
+  const auto source = [](int number) {
+    return R"({"name":"model-0000)" + std::to_string(number) + R"(-of-00003.safetensors","sha256":")" +
+           std::string(64, static_cast<char>('0' + number)) + R"(","size":)" + std::to_string(1000 * number) + "}";
+  };
+  const int first = 1 + static_cast<int>(shard);
+  sample.provenance = R"({"numerics":"q4n-1","options":{},"source":{"files":[)" + source(first) + "," +
+                      source(first + 1) + R"(],"format":"safetensors-sharded"},"tool":{"name":"tests","version":"1"}})";
+  sample.Sort();
+  return sample;
+}
+
 test::Bytes WriteSample(const Q4Sample& sample) {
   MemoryFileSystem fs;
   auto file = fs.CreateExclusive("t.q4");

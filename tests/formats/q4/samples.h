@@ -47,6 +47,9 @@ Q4Sample SmallSample();
 // Every kind of tensor and part, an empty tensor, a scalar and embedded files.
 Q4Sample FullSample();
 
+// Shard 0 or 1 of a model of two shards, made from three source files: the middle one was read for both.
+Q4Sample ShardSample(std::uint32_t shard);
+
 // The container's bytes. REQUIREs success.
 test::Bytes WriteSample(const Q4Sample& sample);
 test::Bytes RawBytes(const Q4Sample& sample, const Q4Tensor& tensor, Q4Part part);

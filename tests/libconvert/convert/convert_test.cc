@@ -13,6 +13,8 @@
 #include "formats/q4/reader.h"
 #include "formats/q4/validate.h"
 #include "libconvert/convert/memory_needs.h"
+#include "libconvert/convert/pipeline.h"
+#include "libconvert/model/provenance_view.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/scheme/slab.h"
@@ -108,8 +110,8 @@ TEST_CASE("shards are digested alike by one thread in order and by many side by 
       const absl::StatusOr<ConvertReport> report = setup.Run(run);
       INFO(MessageOf(report.status()));
       REQUIRE(report.ok());
-      if (expected.empty()) expected = report->provenance;
-      CHECK(report->provenance == expected);
+      if (expected.empty()) expected = report->shards[0].index.provenance;
+      CHECK(report->shards[0].index.provenance == expected);
       for (const CheckpointFile& file : setup.checkpoint->files()) {
         if (digest == SourceDigest::kSha256) CHECK(expected.find(FileSha256(file.file->path())) != std::string::npos);
       }
@@ -272,6 +274,78 @@ TEST_CASE("shards hold the same tensors as one file", "[threads]") {
     CHECK(x->scale_codes == y->scale_codes);
     CHECK(x->scales2 == y->scales2);
   }
+}
+
+// The names and digests of the source files that a shard lists.
+std::string SourcesOf(const std::string& provenance) {
+  const absl::StatusOr<ProvenanceView> view = ParseProvenance(provenance, {});
+  REQUIRE(view.ok());
+  std::string text;
+  for (const SourceFileRecord& file : view->sources) text += file.name + " " + file.digest + "\n";
+  return text;
+}
+
+TEST_CASE("a shard depends on the source files that it was read from, and lists those", "[threads]") {
+  Setup setup(WriteShards);  // three files, a tensor of 60,000 elements in each: 34 KB as NF4
+  const auto line = [&](int number) {
+    const std::string name = fmt::format("model-0000{}-of-00003.safetensors", number);
+    return name + " " + FileSha256(setup.dir.File(name)) + "\n";
+  };
+  const auto convert = [&](const std::string& name) {
+    const absl::StatusOr<std::unique_ptr<Checkpoint>> opened =
+        OpenCheckpoint(PosixFileSystem(), setup.checkpoint->path());
+    REQUIRE(opened.ok());
+    const absl::StatusOr<ConversionPlan> plan = PlanConversion(**opened, setup.config, setup.options);
+    REQUIRE(plan.ok());
+    absl::StatusOr<ConvertReport> report =
+        RunConversion(PosixFileSystem(), **opened, *plan, setup.options, {}, setup.dir.File(name));
+    INFO(MessageOf(report.status()));
+    REQUIRE(report.ok());
+    // The plan knew the size of every document.
+    for (std::size_t i = 0; i < plan->shards.size(); ++i) {
+      CHECK(plan->shards[i].file_bytes == report->shards[i].seal.file_bytes);
+    }
+    return *std::move(report);
+  };
+
+  SECTION("a shard for each file: a changed file changes its own shard only") {
+    setup.options.shard_bytes = 1;
+    const ConvertReport before = convert("a.q4");
+    REQUIRE(before.shards.size() == 3);
+    for (int i = 0; i < 3; ++i)
+      CHECK(SourcesOf(before.shards[static_cast<std::size_t>(i)].index.provenance) == line(i + 1));
+    const auto model = Q4Model::Open(PosixFileSystem(), before.index_path);
+    REQUIRE(model.ok());
+    CHECK(SourcesOf(ModelProvenance(**model)) == line(1) + line(2) + line(3));
+
+    std::string second = test::ReadBytes(setup.dir.File("model-00002-of-00003.safetensors"));
+    second[second.size() - 2] ^= 1;
+    setup.dir.Write("model-00002-of-00003.safetensors", second);
+    const ConvertReport after = convert("b.q4");
+    for (std::size_t i = 0; i < 3; ++i) {
+      CHECK((FileSha256(before.shards[i].path) == FileSha256(after.shards[i].path)) == (i != 1));
+    }
+  }
+  SECTION("two files in the first shard") {
+    setup.options.shard_bytes = 70'000;
+    const ConvertReport report = convert("a.q4");
+    REQUIRE(report.shards.size() == 2);
+    CHECK(SourcesOf(report.shards[0].index.provenance) == line(1) + line(2));
+    CHECK(SourcesOf(report.shards[1].index.provenance) == line(3));
+  }
+  SECTION("one file of output lists them all") {
+    CHECK(SourcesOf(convert("a.q4").shards[0].index.provenance) == line(1) + line(2) + line(3));
+  }
+}
+
+TEST_CASE("shards that are cut inside a source file list it both") {
+  Setup setup;
+  setup.options.shard_bytes = 3 * kMiB;
+  const absl::StatusOr<ConvertReport> report = setup.Run({});
+  REQUIRE(report.ok());
+  REQUIRE(report->shards.size() >= 2);
+  const std::string expected = "model.safetensors " + FileSha256(setup.dir.File("model.safetensors")) + "\n";
+  for (const ConvertedShard& shard : report->shards) CHECK(SourcesOf(shard.index.provenance) == expected);
 }
 
 TEST_CASE("kept tensors can change their type, but never overflow") {

@@ -59,8 +59,31 @@ std::string WriteLayers(const TempDir& dir) {
   return dir.Write("model.safetensors", builder.Build());
 }
 
+// The same tensors in two files, the border in the middle of a layer.
+std::string WriteLayersInTwoFiles(const TempDir& dir) {
+  WriteLayers(dir);
+  const std::string whole = test::ReadBytes(dir.File("model.safetensors"));
+  const absl::StatusOr<std::unique_ptr<Checkpoint>> one =
+      OpenCheckpoint(PosixFileSystem(), dir.File("model.safetensors"));
+  REQUIRE(one.ok());
+  SafetensorsBuilder files[2];
+  std::string map;
+  for (std::size_t i = 0; i < (*one)->tensors().size(); ++i) {
+    const SourceTensor& tensor = (*one)->tensors()[i];
+    const std::size_t file = i < kTensors / 2 ? 0 : 1;
+    files[file].Add(tensor.name, DTypeName(tensor.dtype), tensor.shape,
+                    std::string_view(whole).substr(tensor.place().offset, tensor.bytes));
+    map += fmt::format(R"({}"{}":"part-{}.safetensors")", map.empty() ? "" : ",", tensor.name, file);
+  }
+  for (int i = 0; i < 2; ++i) dir.Write(fmt::format("part-{}.safetensors", i), files[i].Build());
+  std::filesystem::remove(dir.File("model.safetensors"));
+  return dir.Write("model.safetensors.index.json", R"({"weight_map":{)" + map + "}}");
+}
+
 struct ResumeSetup : Setup {
-  ResumeSetup() : Setup(WriteLayers) { options.keep_nonfinite = true; }
+  explicit ResumeSetup(std::string (*write)(const TempDir&) = WriteLayers) : Setup(write) {
+    options.keep_nonfinite = true;
+  }
 
   std::string output() const { return dir.File("out.q4"); }
   std::string journal() const { return JournalPath(output()); }
@@ -76,7 +99,7 @@ struct ResumeSetup : Setup {
   }
 
   absl::StatusOr<ConvertReport> Convert(FileSystem& fs, const RunOptions& run = EagerRun()) const {
-    absl::StatusOr<std::unique_ptr<Checkpoint>> opened = OpenCheckpoint(fs, dir.File("model.safetensors"));
+    absl::StatusOr<std::unique_ptr<Checkpoint>> opened = OpenCheckpoint(fs, checkpoint->path());
     REQUIRE(opened.ok());
     const absl::StatusOr<ConversionPlan> plan = PlanConversion(**opened, config, options);
     REQUIRE(plan.ok());
@@ -146,10 +169,10 @@ bool HasNote(const ConvertReport& report, const std::string& begin) {
 }  // namespace
 
 TEST_CASE("whenever the machine stops, the output is old or complete, and a rerun gives the same bytes", "[threads]") {
-  ResumeSetup setup;
   const int step = test::Step(7);
   int stops = 0, resumed = 0, failures = 0;
   for (const std::uint64_t shard_bytes : {0, 20'000}) {
+    ResumeSetup setup(shard_bytes == 0 ? WriteLayers : WriteLayersInTwoFiles);
     for (const SourceDigest digest : {SourceDigest::kSha256, SourceDigest::kXxh3}) {
       setup.options.shard_bytes = shard_bytes;
       setup.options.source_digest = digest;

@@ -47,7 +47,7 @@ struct Scattered {
   std::vector<std::string> Digests(SourceDigest kind) {
     std::vector<std::string> digests;
     for (const CheckpointFile& file : checkpoint->files()) {
-      const TestBytes& bytes = fs[file.name];
+      const test::Bytes& bytes = fs[file.name];
       digests.push_back(kind == SourceDigest::kSha256 ? HexOf(Sha256Of(bytes))
                                                       : fmt::format("{:016x}", Xxh3(bytes, 0)));
     }
