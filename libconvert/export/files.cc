@@ -103,7 +103,7 @@ std::string WeightIndexText(const WeightLayout& layout, const std::vector<Export
   return DumpSorted(json) + "\n";
 }
 
-WeightWriter::WeightWriter(const WeightLayout* layout, std::vector<WritableFile*> files) : layout_(*layout) {
+WeightWriter::WeightWriter(const WeightLayout* layout, const std::vector<WritableFile*>& files) : layout_(*layout) {
   for (WritableFile* file : files) {
     outputs_.push_back(std::make_unique<Output>());
     outputs_.back()->file = file;

@@ -53,7 +53,7 @@ std::string WeightIndexText(const WeightLayout& layout, const std::vector<Export
 class WeightWriter {
  public:
   // `files` are those of the layout, in order, empty and open; both must outlive the writer.
-  WeightWriter(const WeightLayout* layout, std::vector<WritableFile*> files);
+  WeightWriter(const WeightLayout* layout, const std::vector<WritableFile*>& files);
 
   // Reserves space and writes what precedes the tensors.
   absl::Status Begin();

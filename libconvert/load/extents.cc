@@ -125,7 +125,8 @@ absl::Status ReadCompressed(const Q4Reader& reader, const ChunkExtent& extent, L
   const Q4Chunk& entry = reader.index().chunks[chunk];
   const ChunkUse use = UseOf(reader, chunk);
   const bool fits = entry.raw_bytes <= stager.capacity();
-  const std::span<std::uint8_t> scratch = stager.Scratch(extent.bytes + (fits ? 1 : 2) * entry.raw_bytes);
+  const std::span<std::uint8_t> scratch =
+      stager.Scratch(extent.bytes + std::uint64_t{fits ? 1u : 2u} * entry.raw_bytes);
   const std::span<std::uint8_t> stored = scratch.first(extent.bytes);
   const std::span<std::uint8_t> planes = scratch.subspan(extent.bytes, entry.raw_bytes);
   Q4_RETURN_IF_ERROR(reader.file().ReadAt(extent.offset, stored));
