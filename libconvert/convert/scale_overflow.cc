@@ -8,6 +8,7 @@
 #include "formats/base/status.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/scheme/slab.h"
+#include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {
 namespace {
@@ -31,15 +32,14 @@ absl::StatusOr<bool> Overflows(const KernelTable& kernels, const SourceReader& r
                                std::span<const float> scales2) {
   const double threshold = OverflowThreshold(tensor.dtype);
   const std::uint64_t item = ItemSize(tensor.dtype);
+  const StoredScales stored{true, nullptr, scale_codes.data(), scales2.data(), tensor.nested_offset};
   std::vector<float> decoded, scales;
   std::vector<std::uint8_t> x, codes;
   std::vector<GroupSums> groups;
   for (std::uint64_t first = 0; first < tensor.elems; first += kOverflowPieceElems) {
     const std::uint64_t n = std::min(kOverflowPieceElems, tensor.elems - first);
     const std::uint64_t first_block = first / tensor.block_size, blocks = BlockCount(n, tensor.block_size);
-    decoded.resize(blocks);
-    kernels.dequantize_scales(scale_codes.data() + first_block, scales2.data() + first_block / kScaleGroup, blocks,
-                              tensor.nested_offset, decoded.data());
+    DecodedScales(kernels, stored.Skip(first_block), blocks, &decoded);
     // No code value is beyond 1: below the threshold a scale cannot overflow. Negated, so that NaN is looked at.
     const bool possible = std::any_of(decoded.begin(), decoded.end(),
                                       [&](float s) { return !(std::fabs(static_cast<double>(s)) < threshold); });

@@ -16,6 +16,7 @@
 #include "libconvert/convert/scale_overflow.h"
 #include "libconvert/convert/slab_cut.h"
 #include "libconvert/convert/treatment.h"
+#include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {
 namespace {
@@ -199,10 +200,10 @@ void Quantizing::SettleScales() const {
 std::vector<float> Quantizing::DecodedScales(std::uint64_t slab) const {
   const Q4Tensor& tensor = job_->tensor;
   if (!tensor.nested) return {};
-  std::vector<float> decoded(BlockCount(cut_.size(slab), tensor.block_size));
-  stages_->kernels().dequantize_scales(job_->scale_codes.data() + first_block(slab),
-                                       job_->scales2.data() + first_block(slab) / kScaleGroup, decoded.size(),
-                                       tensor.nested_offset, decoded.data());
+  const StoredScales stored{true, nullptr, job_->scale_codes.data(), job_->scales2.data(), tensor.nested_offset};
+  std::vector<float> decoded;
+  q4::DecodedScales(stages_->kernels(), stored.Skip(first_block(slab)), BlockCount(cut_.size(slab), tensor.block_size),
+                    &decoded);
   return decoded;
 }
 

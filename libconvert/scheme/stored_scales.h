@@ -18,7 +18,7 @@ struct StoredScales {
   const float* group_scales = nullptr;        // [GroupCount(blocks)]
   float offset = 0;
 
-  // All but the first `blocks`, a multiple of kScaleGroup.
+  // All but the first `blocks`: a multiple of kScaleGroup, unless only what is left of one group is decoded.
   StoredScales Skip(std::uint64_t blocks) const;
 };
 
