@@ -39,6 +39,8 @@ struct SourceTensor {
 
   // Where it begins. REQUIRES: the tensor has an extent.
   const SourceExtent& place() const { return extents.front(); }
+  // Whether its elements are the bytes of its extent, so that a digest of the file can use what was read of it.
+  bool is_stored() const { return recipe == SourceRecipe::kPlain; }
   // What it occupies in the files.
   std::uint64_t stored_bytes() const {
     std::uint64_t sum = 0;

@@ -215,6 +215,7 @@ absl::Status FileHasher::HashWhatIsRead() {
   for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
     FileDigest digest = Begin(i);
     for (; next < checkpoint_.tensors().size() && checkpoint_.tensors()[next].place().file == i; ++next) {
+      if (!checkpoint_.tensors()[next].is_stored()) continue;
       const SourceExtent& brought = checkpoint_.tensors()[next].place();
       Q4_RETURN_IF_ERROR(ReadUntil(i, brought.offset, &digest));
       Q4_RETURN_IF_ERROR(TakeUntil(i, brought.end(), &digest));

@@ -15,7 +15,7 @@ absl::Status SourceReader::Read(const SourceTensor& tensor, std::uint64_t first,
 absl::Status SourceReader::ReadAndHash(const SourceTensor& tensor, std::uint64_t first,
                                        const std::shared_ptr<Buffer>& out, FileHasher* hasher) const {
   Q4_RETURN_IF_ERROR(Read(tensor, first, {out->data(), out->size()}));
-  // What was read is what is stored. A recipe that makes its elements hands nothing on: FileHasher reads its extents.
+  if (!tensor.is_stored()) return absl::OkStatus();  // FileHasher reads the extents
   const SourceExtent& stored = tensor.place();
   hasher->Add(stored.file, stored.offset + first * ItemSize(tensor.dtype), out);
   return absl::OkStatus();

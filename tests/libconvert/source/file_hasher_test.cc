@@ -23,7 +23,9 @@ constexpr std::uint64_t kBudget = 64 << 20;  // all of a test: pieces of one byt
 
 // Files of random bytes, in which U8 tensors lie where a test says: {file, offset, bytes}.
 struct Scattered {
-  Scattered(const std::vector<std::uint64_t>& file_bytes, const std::vector<SourceExtent>& extents) {
+  // Tensor `made`, if there is one of that number, has another recipe than the others.
+  Scattered(const std::vector<std::uint64_t>& file_bytes, const std::vector<SourceExtent>& extents,
+            std::size_t made = ~std::size_t{0}, SourceRecipe recipe = SourceRecipe::kPlain) {
     std::mt19937 random(7);
     std::vector<CheckpointFile> files;
     for (std::size_t i = 0; i < file_bytes.size(); ++i) {
@@ -38,6 +40,7 @@ struct Scattered {
       tensor.dtype = DType::kU8;
       tensor.shape = {extent.bytes};
       tensor.elems = tensor.bytes = extent.bytes;
+      if (tensors.size() == made + 1) tensor.recipe = recipe;
       tensor.extents.assign(1, extent);
     }
     checkpoint = std::make_unique<Checkpoint>("c", "scattered", std::move(files), std::move(tensors),
@@ -118,6 +121,15 @@ TEST_CASE("tensors need not fill their files: the hasher reads what nobody bring
       CHECK(source.brought == 1110);
       CHECK(source.BytesRead() == 1000 + 50 + 700);
     }
+  }
+}
+
+TEST_CASE("of a tensor whose elements are not stored as they are, the hasher reads the stored bytes") {
+  constexpr auto kLater = static_cast<SourceRecipe>(200);  // a recipe that somebody will add
+  for (std::size_t made = 0; made < 3; ++made) {
+    Scattered source({1000}, {{0, 100, 300}, {0, 400, 50}, {0, 450, 200}}, made, kLater);
+    CHECK(source.Hash(SourceDigest::kSha256, {}, 0, 64, 1) == source.Digests(SourceDigest::kSha256));
+    CHECK(source.BytesRead() == 1000 + source.checkpoint->tensors()[made].bytes);  // those once more
   }
 }
 
