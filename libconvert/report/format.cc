@@ -1,3 +1,5 @@
+// Words of reports. Everything else that a report prints (numbers, tables, markup) is its own affair, because a
+// terminal, a pull request and a program want different precision.
 #include "libconvert/report/format.h"
 
 #include "fmt/format.h"
@@ -5,6 +7,8 @@
 
 namespace q4 {
 
+// The name of a treatment is computed in one place, from the entry of a container. A report keeps the same facts in its
+// own struct, so they are put into an entry that has nothing else.
 std::string TreatmentOf(const VerifyTensor& tensor) {
   Q4Tensor entry;
   entry.dtype = tensor.dtype;
@@ -13,6 +17,8 @@ std::string TreatmentOf(const VerifyTensor& tensor) {
   return TreatmentName(entry);
 }
 
+// This text is the name of a JUnit test case as well. Test views recognise a case by its name from run to run, so it
+// must not hold the value that was measured.
 std::string GateRuleText(const GateVerdict& verdict) {
   return fmt::format("{}: {} {} {}", verdict.gate, verdict.statistic, verdict.is_maximum ? "at most" : "at least",
                      verdict.limit);
@@ -33,6 +39,7 @@ std::string GateSubject(const GateVerdict& verdict) {
 }
 
 FindingKind KindOf(const VerifyFinding& finding) {
+  // Issue numbers are given out by hundreds (docs/errors.md), so the kind needs no table.
   if (finding.issue / 100 == 63) return FindingKind::kGate;
   return finding.issue / 100 == 62 ? FindingKind::kComparison : FindingKind::kIntegrity;
 }

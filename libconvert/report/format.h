@@ -1,4 +1,7 @@
-// The words that all reports of a verification share, so that one thing has one name in each of them.
+// The words that all reports of a verification share, so that one thing has one name in each of them: in the text for a
+// terminal, in Markdown, JUnit XML and HTML.
+//
+// All functions are pure. They return names as the files have them; the caller escapes them for its format.
 #pragma once
 
 #include <cstdint>
@@ -11,10 +14,11 @@ namespace q4 {
 // "nf4 b64 dq", "BF16": as q4inspect names it.
 std::string TreatmentOf(const VerifyTensor& tensor);
 
-// "max-nmse: nmse at most 0.01", what a gate demands; names are not escaped.
+// What a gate demands: "max-nmse: nmse at most 0.01". The limit has as many digits as it takes to read the same double
+// back. Names are not escaped.
 std::string GateRuleText(const GateVerdict& verdict);
 
-// "tensor 'x'", "layer 'x'", "role 'x'", "model", what a gate was held against.
+// What a gate was held against: "tensor 'x'", "layer 'x'", "role 'x'", "model". Names are not escaped.
 std::string GateSubject(const GateVerdict& verdict);
 
 // Which part of the verification a finding came from. Issues 62xx compare with the source, 63xx are gates, and

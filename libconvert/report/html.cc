@@ -1,3 +1,9 @@
+// Puts the page together. Sections are rendered first, because the navigation has links to those alone that are not
+// empty.
+//
+// The script stands at the end of the body, after the table and the data that it reads, so that it needs no load event.
+// The page asks for no other file and works as a mail attachment or a build artifact; where scripts are forbidden it
+// lacks only what opens on demand.
 #include "libconvert/report/html.h"
 
 #include <algorithm>
@@ -19,7 +25,9 @@
 namespace q4 {
 namespace {
 
-// The hash by which a Content-Security-Policy allows one inline style or script.
+// The hash by which a Content-Security-Policy allows one inline style or script. Names and messages of the report are
+// escaped in any case; should one slip through, a browser still runs no script whose digest is not here. The digest
+// covers exactly the bytes between the tags, so nothing may be put around them.
 std::string PolicyDigest(std::string_view text) {
   const Sha256 digest = Sha256Of(std::span(reinterpret_cast<const std::uint8_t*>(text.data()), text.size()));
   return "'sha256-" +
@@ -40,7 +48,7 @@ std::string Head(const VerifyReport& report) {
       report.passed() ? "passed" : "failed", html::kPageCss);
 }
 
-// Links to those of the sections that the page has.
+// Links to those of the sections that the page has, in the order of SectionRow::link, which is not that of the page.
 std::string Navigation(std::vector<const html::SectionRow*> shown) {
   std::sort(shown.begin(), shown.end(),
             [](const html::SectionRow* a, const html::SectionRow* b) { return a->link < b->link; });
@@ -59,6 +67,7 @@ std::string VerifyReportHtml(const VerifyReport& report) {
     if (!markup.empty()) shown.push_back(&row);
     content += markup;
   }
+  // TensorData() escapes '<', so no name in it can end the block of JSON.
   return Head(report) + "<body>\n<main>\n" + html::SummarySection(report) + Navigation(std::move(shown)) + content +
          "</main>\n" + "<script type=\"application/json\" id=\"data\">" + html::TensorData(report) +
          "</script>\n<script>" + std::string(html::kPageJs) + "</script>\n</body>\n</html>\n";

@@ -1,5 +1,9 @@
 // For programs: everything that the verification found out, nothing rounded, and null for what does not exist, because
 // JSON has no infinity and no NaN.
+//
+// Members are set in the order in which a person reads the document: what was verified, the verdict, findings, gates,
+// totals, groups, and the long list of tensors almost at the end. docs/schema/verify.schema.json names every member, so
+// a new one goes there too.
 #include "libconvert/report/json.h"
 
 #include "formats/base/digest.h"
@@ -11,9 +15,12 @@
 namespace q4 {
 namespace {
 
+// Version 2 added groups, gates, scales, worst blocks and more of each tensor.
 constexpr int kReportVersion = 2;  // 2: groups, gates, scales, worst blocks and more of each tensor
 
-// The document itself, or null if it is none.
+// The document itself, or null if it is none. The text comes out of the container and is as little to be trusted as a
+// name: the depth is bounded as that of a config.json, and a text that does not parse must not cost the user the
+// report.
 Json ProvenanceJsonOf(const std::string& text, const std::string& path) {
   const absl::StatusOr<Json> provenance = ParseJson(text, path, limits::kConfigJsonDepth);
   return provenance.ok() ? *provenance : Json(nullptr);
@@ -33,6 +40,7 @@ const char* ScopeName(GateVerdict::Scope scope) {
   return "model";
 }
 
+// `value` is NaN when the statistic does not exist; it becomes null, and `passed` says that this breaks the gate.
 Json VerdictJson(const GateVerdict& verdict) {
   Json json;
   json["gate"] = verdict.gate;
@@ -52,6 +60,7 @@ Json SpreadJson(const ScaleSpread& spread) {
   json["zeros"] = spread.zeros;
   json["min"] = spread.min;
   json["max"] = spread.max;
+  // An array of pairs, not an object with exponents for keys: keys would be text, sorted "-1", "-10", "-2".
   json["by_exponent"] = Json::array();
   for (const auto& [exponent, count] : spread.by_exponent) {
     json["by_exponent"].push_back({{"exponent", exponent}, {"count", count}});
@@ -64,6 +73,7 @@ Json WorstBlockJson(const WorstBlock& block) {
   json["block"] = block.block;
   json["sum_e2"] = block.sum_e2;
   json["scale"] = block.scale;
+  // Indices are flat and row-major. The shape is beside them in the tensor, and a program wants the index.
   json["elements"] = Json::array();
   for (const WorstElement& element : block.elements) {
     json["elements"].push_back({{"index", element.index}, {"source", element.source}, {"decoded", element.decoded}});
@@ -71,6 +81,8 @@ Json WorstBlockJson(const WorstBlock& block) {
   return json;
 }
 
+// Every tensor has the same members, whatever its scheme: block_size 0 and encoder "none" of a kept one are facts, null
+// stands for what was not measured.
 Json VerifyTensorJson(const VerifyTensor& tensor) {
   Json json;
   json["name"] = tensor.name;
@@ -88,6 +100,7 @@ Json VerifyTensorJson(const VerifyTensor& tensor) {
   json["compared"] = tensor.compared;
   json["compared_elems"] = tensor.compared_elems;
   json["stats"] = tensor.has_stats ? StatsJson(tensor.stats) : Json(nullptr);
+  // A kept tensor has no scales, which is not the same as none that were counted.
   json["scales"] = !tensor.quantized() ? Json(nullptr) : SpreadJson(tensor.scales);
   json["worst_blocks"] = Json::array();
   for (const WorstBlock& block : tensor.worst_blocks) json["worst_blocks"].push_back(WorstBlockJson(block));
@@ -96,6 +109,7 @@ Json VerifyTensorJson(const VerifyTensor& tensor) {
 
 }  // namespace
 
+// Names go in as the container has them, without Printable(): the JSON writer has its own escapes.
 std::string VerifyReportJson(const VerifyReport& report) {
   Json json = NewDocument("q4verify-report", kReportVersion);
   json["path"] = report.path;
@@ -104,6 +118,7 @@ std::string VerifyReportJson(const VerifyReport& report) {
   json["root_sha256"] = HexOf(report.root);
   json["architecture"] = TextOrNull(report.architecture);
   json["model_type"] = TextOrNull(report.model_type);
+  // Fewer shards than shard_count: one was given alone, and the totals are of that one.
   json["shards"] = report.shards;
   json["shard_count"] = report.shard_count;
   json["file_bytes"] = report.file_bytes;
@@ -114,6 +129,7 @@ std::string VerifyReportJson(const VerifyReport& report) {
   json["only"] = TextOrNull(report.only);
   json["baseline"] = TextOrNull(report.baseline);
   json["stats_recomputed"] = report.stats_recomputed;
+  // At most kMaxFindings are listed below; this counts all, so that a reader can tell.
   json["finding_count"] = report.finding_count;
   json["findings"] = Json::array();
   for (const VerifyFinding& finding : report.findings) {
@@ -122,6 +138,7 @@ std::string VerifyReportJson(const VerifyReport& report) {
   }
   json["gates"] = Json::array();
   for (const GateVerdict& verdict : report.gates) json["gates"].push_back(VerdictJson(verdict));
+  // Without any tensor that has statistics there is no total either; zeros would read as a model without error.
   json["model"] = report.model.tensors == 0 ? Json(nullptr) : ModelStatsJson(report.model);
   json["scales"] = SpreadJson(report.scales);
   json["groups"] = Json::array();

@@ -1,4 +1,5 @@
-// The JSON document of q4verify, as docs/schema/verify.schema.json describes it.
+// The verification as a JSON document for programs, as docs/schema/verify.schema.json describes it. It rounds nothing
+// and has every tensor with all figures; `q4verify --baseline` reads it back.
 #pragma once
 
 #include <string>
@@ -7,6 +8,9 @@
 
 namespace q4 {
 
+// The whole document, with a final line feed. Numbers that JSON cannot hold (infinity, NaN) are null, and so are texts
+// that nobody stated. The provenance of the container is a part of the document, or null if it is no JSON. The same
+// verification gives the same bytes.
 std::string VerifyReportJson(const VerifyReport& report);
 
 }  // namespace q4

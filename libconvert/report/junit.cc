@@ -1,5 +1,9 @@
 // A viewer shows a tree of cases and whether each passed, so every tensor is a case even when all is well: one that is
 // missing from the list would go unnoticed. What concerns no tensor has a case of its own.
+//
+// Findings are first sorted into suites by their issue number, then by the tensor that they name. Each suite walks over
+// the tensors of the report and takes its failures from there. Whatever remains names no tensor of the container, and
+// becomes a case at the end.
 #include "libconvert/report/junit.h"
 
 #include <map>
@@ -15,10 +19,13 @@
 namespace q4 {
 namespace {
 
+// Names and messages are bounded, because a container may hold a name of many kilobytes and repeat it in every message.
 constexpr std::size_t kXmlNameBytes = 1024;
 constexpr std::size_t kXmlMessageBytes = 4096;
 
-// Printable() leaves only characters that XML 1.0 allows, but for U+FFFE and U+FFFF.
+// Text fit for an attribute in double quotes and for an element. Printable() leaves only characters that XML 1.0
+// allows, but for U+FFFE and U+FFFF: one of these in a tensor's name would make the whole document malformed, and they
+// are escaped here as Printable() escapes other characters.
 std::string Xml(std::string_view text, std::size_t max_bytes) {
   const std::string printable = Printable(text, max_bytes);
   std::string escaped;
@@ -47,6 +54,8 @@ struct Failure {
   std::string message;
 };
 
+// One <testsuite>. Cases are rendered as they come, and the counts that the opening tag needs are known when Text() is
+// asked. A failure is always a <failure>, never an <error>: JUnit means by the latter that the test itself crashed.
 class Suite {
  public:
   explicit Suite(std::string_view name) : name_(name) {}
@@ -81,6 +90,7 @@ class Suite {
   }
 
  private:
+  // Every case begins here, so here they are counted.
   std::string Opening(std::string_view test) {
     ++tests_;
     return fmt::format("    <testcase classname=\"q4.{}\" name=\"{}\"", name_, Xml(test, kXmlNameBytes));
@@ -98,8 +108,11 @@ const std::vector<Failure>* Find(const Failures& failures, std::string_view tens
   return at == failures.end() ? nullptr : &at->second;
 }
 
+// Four digits, as error lines print it: docs/errors.md can be searched for it.
 std::string IssueName(int issue) { return fmt::format("Q4-{:04}", issue); }
 
+// What concerns the container alone. A tensor that failed for reasons that were not listed fails here, since it must
+// fail somewhere.
 Suite IntegritySuite(const VerifyReport& report, const Failures& failures, const Failures& unlisted) {
   Suite suite("integrity");
   suite.PassOrFail("container", Find(failures, ""));
@@ -107,12 +120,15 @@ Suite IntegritySuite(const VerifyReport& report, const Failures& failures, const
     const std::vector<Failure>* failure = Find(failures, tensor.name);
     suite.PassOrFail(tensor.name, failure != nullptr ? failure : Find(unlisted, tensor.name));
   }
+  // Without this case a viewer would show as few failures as findings were listed.
   if (UnlistedFindings(report) != 0) {
     suite.Fail("problems that are not listed", {{"unlisted", fmt::format("{} more", UnlistedFindings(report))}});
   }
   return suite;
 }
 
+// What compares with the source. `failures` is a copy that is emptied on the way, so that what is left can be told from
+// what was shown. A sample counts as compared: the case says that what was looked at holds.
 Suite ComparisonSuite(const VerifyReport& report, Failures failures) {
   Suite suite("comparison");
   for (const VerifyTensor& tensor : report.tensors) {
@@ -126,13 +142,16 @@ Suite ComparisonSuite(const VerifyReport& report, Failures failures) {
       suite.Skip(tensor.name, "not compared with the source");
     }
   }
-  // Files, and tensors that the container lacks.
+  // What names no tensor concerns embedded files and the source as a whole. The rest are tensors that the container
+  // lacks.
   const auto files = failures.extract("");
   suite.PassOrFail("source and embedded files", files.empty() ? nullptr : &files.mapped());
   for (const auto& [tensor, failure] : failures) suite.Fail(tensor, failure);
   return suite;
 }
 
+// A case for each verdict; its name has the rule and the subject. The remaining failures are about rules, not verdicts:
+// a rule that matched nothing, a statistic that was not recorded.
 Suite GateSuite(const VerifyReport& report, const Failures& failures) {
   Suite suite("gates");
   for (const GateVerdict& verdict : report.gates) {
@@ -168,12 +187,15 @@ std::string VerifyReportJunit(const VerifyReport& report) {
     }
   }
 
+  // A suite that could have no case is left out: without a source there is nothing to compare, and an empty suite reads
+  // like one in which everything passed.
   std::vector<Suite> suites{IntegritySuite(report, integrity, unlisted)};
   if (!report.source.empty()) suites.push_back(ComparisonSuite(report, std::move(comparison)));
   if (!report.gates.empty() || !gates.empty()) suites.push_back(GateSuite(report, gates));
 
   std::uint64_t tests = 0, failed = 0, skipped = 0;
   std::string text;
+  // Totals in the outer tag are sums over the suites, which some viewers check.
   for (const Suite& suite : suites) {
     tests += suite.tests();
     failed += suite.failed();

@@ -1,4 +1,9 @@
-// Each section has a budget in bytes, and the budgets together stay below kMarkdownBytes.
+// A comment on a pull request is cut off or refused when it is too long, so the length is bounded by construction. Each
+// section has a budget in bytes and drops whole rows when it is used up. Budgets together are 56,000 bytes: that of the
+// gates counts twice. The summary, about ten short rows, has what is left of kMarkdownBytes.
+//
+// Sections are functions from the report to text, "" when there is nothing to show, in the order in which a reviewer
+// needs them.
 #include "libconvert/report/markdown.h"
 
 #include <string_view>
@@ -16,6 +21,7 @@
 namespace q4 {
 namespace {
 
+// Enough for the names of real tensors, and for a message with its names; a longer one ends in "...".
 constexpr std::size_t kNameBytes = 120;
 constexpr std::size_t kMessageBytes = 300;
 constexpr std::size_t kGatesBudget = 12'000;  // of the rules, and of the broken ones
@@ -23,9 +29,12 @@ constexpr std::size_t kProblemsBudget = 14'000;
 constexpr std::size_t kWorstBudget = 6'000;
 constexpr std::size_t kRolesBudget = 6'000;
 constexpr std::size_t kProvenanceBudget = 6'000;
+// More than ten tensors are a task for the HTML report.
 constexpr std::size_t kWorstShown = 10;
 
-// A code span. What could end it, or a table cell, is written as Printable() writes control characters.
+// A code span. Inside it Markdown gives no character a meaning, but a backtick ends the span, and GitHub splits table
+// rows at '|' before it looks for spans. Both are written as Printable() writes control characters, because a backslash
+// escapes no backtick in a span. An empty span does not exist in Markdown, so an empty text becomes a space.
 std::string Code(std::string_view text, std::size_t max_bytes = kNameBytes) {
   std::string span = "`";
   for (const char c : Printable(text, max_bytes)) {
@@ -39,7 +48,8 @@ std::string Code(std::string_view text, std::size_t max_bytes = kNameBytes) {
   return span + "`";
 }
 
-// Rows up to a budget, then how many were left out.
+// Rows up to a budget in bytes, the heading included, then how many were left out. After the first row that does not
+// fit no shorter one is taken either: a list with holes would suggest an order of importance that it does not have.
 class Rows {
  public:
   Rows(std::string heading, std::size_t budget) : text_(std::move(heading)), budget_(budget) {}
@@ -62,7 +72,10 @@ class Rows {
   std::uint64_t left_out_ = 0;
 };
 
+// The verdict as a heading, since mail clients and notifications show the first line alone; then key figures as a table
+// without headings.
 std::string Summary(const VerifyReport& report) {
+  // A tensor of which a sample was compared counts as compared; the row "sample" tells its size.
   std::uint64_t quantized = 0, compared = 0, failed = 0;
   for (const VerifyTensor& tensor : report.tensors) {
     quantized += tensor.quantized();
@@ -118,6 +131,7 @@ std::string SubjectText(const GateVerdict& verdict) {
   return "model";
 }
 
+// One by one, since a reviewer must see each subject that broke a limit; GateRules() has the overview.
 std::string BrokenGatesTable(const VerifyReport& report) {
   const std::vector<const GateVerdict*> broken = BrokenGates(report);
   if (broken.empty()) return {};
@@ -130,6 +144,8 @@ std::string BrokenGatesTable(const VerifyReport& report) {
   return rows.Text();
 }
 
+// Messages are whole error lines with file and place, so a list needs no columns. Findings that were never listed are
+// added to those for which there was no room.
 std::string Problems(const VerifyReport& report) {
   const std::vector<const VerifyFinding*> problems = ProblemsBesideGates(report);
   if (problems.empty()) return {};
@@ -138,6 +154,8 @@ std::string Problems(const VerifyReport& report) {
   return rows.Text(UnlistedFindings(report));
 }
 
+// A row for each rule, not for each verdict: one rule on a thousand tensors has a thousand verdicts. The subject
+// nearest to its limit stands for all, because it tells how much room is left.
 std::string GateRules(const VerifyReport& report) {
   if (report.gates.empty()) return {};
   Rows rows("### Gates\n\n| | gate | statistic | limit | subjects | closest |\n|---|---|---|---:|---:|---|\n",
@@ -159,6 +177,7 @@ std::string StatisticsCells(const Q4Stats& stats) {
                      derived.cosine);
 }
 
+// The same tensors in the same order as in the HTML report, which shows a few more.
 std::string WorstTable(const VerifyReport& report) {
   const std::vector<const VerifyTensor*> worst = WorstTensors(report, kWorstShown);
   if (worst.empty()) return {};
@@ -172,6 +191,7 @@ std::string WorstTable(const VerifyReport& report) {
   return rows.Text();
 }
 
+// Roles whose tensors have no statistics are left out: the row would be full of zeros that look like perfect quality.
 std::string RolesTable(const VerifyReport& report) {
   Rows rows("### Roles\n\n| role | tensors | SQNR dB | NMSE | max \\|e\\| | cosine |\n|---|---:|---:|---:|---:|---:|\n",
             kRolesBudget);
@@ -185,6 +205,8 @@ std::string RolesTable(const VerifyReport& report) {
   return any ? rows.Text() : std::string();
 }
 
+// Folded away: reviewers rarely need it, but it makes the comment sufficient to find the files again. If the record
+// cannot be read, the seal, which was computed and not read, still stands.
 std::string Provenance(const VerifyReport& report) {
   Rows rows("<details><summary>Provenance</summary>\n\n| | |\n|---|---|\n", kProvenanceBudget);
   rows.Add(fmt::format("| seal | `sha256:{}` |", HexOf(report.root)));

@@ -1,5 +1,8 @@
 // A model with a thousand tensors and ten rules has ten thousand verdicts. People want to know of each rule whether it
 // holds and how close it was, so verdicts are grouped by rule and the nearest subject stands for all.
+//
+// Nothing is computed here that a verification did not measure: these functions select and sort. All of them keep the
+// order of the report among equals, so that the same verification gives the same report.
 #include "libconvert/report/summary.h"
 
 #include <algorithm>
@@ -32,6 +35,7 @@ bool RestatesVerdict(const VerifyFinding& finding) {
   return false;
 }
 
+// NaN compares false with everything and would break the order that sorting needs; here it is the worst there is.
 double RankOf(double error) { return std::isnan(error) ? HUGE_VAL : error; }
 
 template <typename T, typename Rank>
@@ -44,6 +48,8 @@ void KeepLargest(std::vector<T>* values, std::size_t count, const Rank& rank) {
 
 std::vector<GateSummary> SummarizeGates(const VerifyReport& report) {
   std::vector<GateSummary> summaries;
+  // A rule of a gate file may set several limits, and hold for tensors and layers at once; each of these is a group of
+  // its own. The map only finds the group; the order is that in which groups first appear.
   std::map<std::tuple<std::string, std::string, bool, GateVerdict::Scope>, std::size_t> at;
   for (const GateVerdict& verdict : report.gates) {
     const auto [found, is_new] =
@@ -53,6 +59,7 @@ std::vector<GateSummary> SummarizeGates(const VerifyReport& report) {
     ++summary.subjects;
     summary.broken += !verdict.passed;
     summary.one_limit = summary.one_limit && verdict.limit == summary.closest->limit;
+    // A broken verdict always beats one that holds. Among equals the distance from the limit decides.
     const bool worse = summary.closest->passed == verdict.passed ? Excess(verdict) > Excess(*summary.closest)
                                                                  : summary.closest->passed;
     if (worse) summary.closest = &verdict;
@@ -69,7 +76,9 @@ std::vector<const GateVerdict*> BrokenGates(const VerifyReport& report) {
 }
 
 std::vector<const VerifyFinding*> ProblemsBesideGates(const VerifyReport& report) {
-  // The finding of a broken gate names the tensor; those of groups and of the model name none.
+  // A finding of a broken gate names the tensor; those of groups and of the model name none. A finding is dropped only
+  // if both agree, its issue number and its tensor: the same issue on another tensor tells of something that no verdict
+  // shows.
   std::set<std::string> broken_on;
   for (const GateVerdict* verdict : BrokenGates(report)) {
     broken_on.insert(verdict->scope == GateVerdict::Scope::kTensor ? verdict->subject : "");
@@ -95,6 +104,8 @@ std::vector<const VerifyTensor*> WorstTensors(const VerifyReport& report, std::s
 }
 
 std::vector<RankedBlock> RankedBlocks(const VerifyReport& report, std::size_t count) {
+  // With a source, the worst blocks of each tensor are known by value. Without one, the statistics that the container
+  // recorded still name the single worst block and its sum.
   std::vector<RankedBlock> blocks;
   for (const VerifyTensor& tensor : report.tensors) {
     if (!tensor.quantized()) continue;
@@ -110,6 +121,7 @@ std::vector<RankedBlock> RankedBlocks(const VerifyReport& report, std::size_t co
 std::string ElementPosition(const Shape& shape, std::uint64_t index) {
   if (shape.empty()) return fmt::format("[{}]", index);
   std::vector<std::uint64_t> position(shape.size());
+  // From the last axis, which varies fastest, to the first, which takes what is left.
   for (std::size_t i = shape.size(); i-- > 0;) {
     const std::uint64_t extent = std::max<std::uint64_t>(shape[i], 1);
     position[i] = i == 0 ? index : index % extent;

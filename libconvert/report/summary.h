@@ -14,35 +14,38 @@ namespace q4 {
 // All verdicts of one rule on subjects of one kind.
 struct GateSummary {
   const GateVerdict* closest = nullptr;  // the worst broken one, else the one nearest to its limit; never null
-  std::uint64_t subjects = 0;
-  std::uint64_t broken = 0;
-  bool one_limit = true;  // the same for all subjects; a baseline gives each its own
+  std::uint64_t subjects = 0;            // verdicts of the rule: tensors, layers or roles that it was held against
+  std::uint64_t broken = 0;              // of these
+  bool one_limit = true;                 // the same for all subjects; a baseline gives each its own
 };
 
 // In the order in which the rules first appear.
 std::vector<GateSummary> SummarizeGates(const VerifyReport& report);
 
+// The broken ones among report.gates, in their order.
 std::vector<const GateVerdict*> BrokenGates(const VerifyReport& report);
 
-// The listed findings without those that only repeat a broken gate.
+// The listed findings without those that only repeat a broken gate, so that a report that shows both does not show one
+// fault twice.
 std::vector<const VerifyFinding*> ProblemsBesideGates(const VerifyReport& report);
 
-// Findings that exist but were not listed.
+// Findings that exist but were not listed: those beyond the first kMaxFindings.
 std::uint64_t UnlistedFindings(const VerifyReport& report);
 
 // Quantized tensors with statistics, largest NMSE first, at most `count`. An NMSE that is not a number comes first.
 std::vector<const VerifyTensor*> WorstTensors(const VerifyReport& report, std::size_t count);
 
-// Blocks with the largest sums of squared errors.
+// A block of a quantized tensor, for the list of those with the largest sums of squared errors.
 struct RankedBlock {
-  const VerifyTensor* tensor = nullptr;
-  const WorstBlock* values = nullptr;  // null without a source: then only place and sum are known
-  std::uint64_t block = 0;
-  double sum_e2 = 0;
+  const VerifyTensor* tensor = nullptr;  // never null
+  const WorstBlock* values = nullptr;    // null without a source: then only place and sum are known
+  std::uint64_t block = 0;               // its number in the tensor; it begins at element block * block_size
+  double sum_e2 = 0;                     // of its elements
 };
 std::vector<RankedBlock> RankedBlocks(const VerifyReport& report, std::size_t count);
 
-// Where element `index` of a tensor lies: "[12, 3456]"; "[0]" of a scalar.
+// Where element `index` of a tensor lies: "[12, 3456]", row-major; "[0]" of a scalar. An index behind the end, which
+// only a damaged report could have, gives a first coordinate that is too large. Axes of size 0 are taken for 1.
 std::string ElementPosition(const Shape& shape, std::uint64_t index);
 
 }  // namespace q4

@@ -1,5 +1,8 @@
 // For someone who reads a terminal: the verdict first, then what was looked at, then the worst roles and tensors.
 // Findings are not repeated here; the tool prints them on stderr.
+//
+// Sections without content are left out, so the summary of a small container is a few lines. Figures are rounded to
+// what can be read at a glance; the JSON report has all digits.
 #include "libconvert/report/text.h"
 
 #include <algorithm>
@@ -21,6 +24,8 @@ std::string ModelField(const std::string& architecture, const std::string& model
   return Field("model", Printable(architecture) + (model_type.empty() ? "" : " (" + Printable(model_type) + ")"));
 }
 
+// Together with the summary both tables fit a terminal of 40 lines. A Llama-like model has 7 quantized roles, and one
+// with experts about 10, so that all are shown as a rule.
 constexpr std::size_t kShownRoles = 12;
 constexpr std::size_t kShownTensors = 5;
 
@@ -32,12 +37,14 @@ void KeepWorst(std::size_t most, const Q4Stats& (*stats)(const T*), std::vector<
   if (rows->size() > most) rows->resize(most);
 }
 
+// The bias is shown with three digits only: what matters is its size beside the largest error.
 std::vector<std::string> ErrorCells(const Q4Stats& stats) {
   const DerivedStats derived = Derive(stats);
   return {fmt::format("{:.3f}", derived.sqnr_db), fmt::format("{:.4g}", derived.nmse),
           fmt::format("{:.3g}", derived.bias), fmt::format("{:.4g}", stats.max_abs_err)};
 }
 
+// Names of roles are parts of tensor names and go through Printable() as these do.
 std::string RoleTable(const VerifyReport& report) {
   std::vector<const VerifyGroup*> roles;
   for (const VerifyGroup& group : report.groups) {
@@ -57,6 +64,7 @@ std::string RoleTable(const VerifyReport& report) {
   return "\n" + table.Text();
 }
 
+// Kept tensors have no error, and those whose statistics nobody recorded cannot be ranked; both stay out.
 std::string WorstTensorTable(const VerifyReport& report) {
   std::vector<const VerifyTensor*> tensors;
   for (const VerifyTensor& tensor : report.tensors) {
@@ -77,6 +85,7 @@ std::string WorstTensorTable(const VerifyReport& report) {
 
 }  // namespace
 
+// Also used by q4convert for its gates, whose findings are of the same kind.
 std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings, std::uint64_t finding_count) {
   std::vector<std::string> lines;
   for (const VerifyFinding& finding : findings) lines.push_back(finding.message);
@@ -86,6 +95,7 @@ std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings
 }
 
 std::string VerifyReportText(const VerifyReport& report) {
+  // A tensor of which a sample was compared counts as compared; the line "against" then tells the size of the sample.
   std::uint64_t quantized = 0, compared = 0, failed = 0;
   for (const VerifyTensor& tensor : report.tensors) {
     quantized += tensor.quantized();
@@ -98,6 +108,7 @@ std::string VerifyReportText(const VerifyReport& report) {
                                          ShardsText(report.shards, report.shard_count)));
   text += Field("seal", "sha256:" + HexOf(report.root));
   text += Field("tensors", fmt::format("{}, {} of them quantized", Grouped(report.tensors.size()), Grouped(quantized)));
+  // What the verdict rests on: "passed" without this line says nothing about the source.
   if (!report.source.empty()) {
     std::string against = fmt::format("{}: {} tensors, {}", Printable(report.source, 4096), Grouped(compared),
                                       HumanBytes(report.source_bytes));
@@ -105,6 +116,8 @@ std::string VerifyReportText(const VerifyReport& report) {
     if (report.sample_percent < 100) against += fmt::format(", a sample of {} %", report.sample_percent);
     text += Field("against", against);
   }
+  // "as recorded": the container's own statistics, which say what the encoder lost when it ran. Only "recomputed" ones
+  // prove that this is still so.
   if (report.model.tensors != 0) {
     text += Field("error", ErrorSummary(report.model) + (report.stats_recomputed ? " (recomputed)" : " (as recorded)"));
   }
@@ -115,6 +128,7 @@ std::string VerifyReportText(const VerifyReport& report) {
                                        Grouped(report.gates.size() - static_cast<std::size_t>(broken)),
                                        Grouped(static_cast<std::uint64_t>(broken))));
   }
+  // Failed tensors are counted apart from findings, since one tensor may have several and some findings concern none.
   if (!report.passed()) {
     text += Field("problems", fmt::format("{}, in {} tensors", Grouped(report.finding_count), Grouped(failed)));
   }

@@ -7,10 +7,11 @@
 
 namespace q4 {
 
-// The summary; findings are error lines and not part of it.
+// The summary, in lines that end in a line feed. Findings are not part of it: they are error lines.
 std::string VerifyReportText(const VerifyReport& report);
 
-// What a tool prints of them: a line each, and one that counts those that are not listed.
+// What a tool prints of the findings on stderr, without line feeds: a line each, and one that counts those that are not
+// listed. `finding_count` counts all of them.
 std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings, std::uint64_t finding_count);
 
 }  // namespace q4

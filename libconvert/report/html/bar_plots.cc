@@ -1,5 +1,8 @@
 // Bars as inline SVG: the code histogram of each code book and the spread of the scales. page.js draws the same plots
 // for single tensors; both use the classes of page.css.
+//
+// SVG is written by hand rather than drawn on a canvas, so that it shows without JavaScript, prints sharply and can be
+// read by a screen reader: every bar has a <title> with its exact figures.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -19,9 +22,10 @@
 namespace q4::html {
 namespace {
 
+// In units of the drawing; page.css scales it to the width of the page.
 constexpr double kBarsWidth = 720, kBarsHeight = 220;
 constexpr double kBarsTop = 24, kBarsBottom = 40;  // room for the shares above and the labels below the bars
-constexpr std::size_t kMostBars = 64;
+constexpr std::size_t kMostBars = 64;              // enough for every exponent of real scales
 
 struct Bar {
   std::string label;  // below the bar
@@ -30,6 +34,7 @@ struct Bar {
 };
 
 std::string BarPlot(std::string_view title, std::string_view axis, const std::vector<Bar>& bars) {
+  // `most` begins at 1, so that bars without any count divide by something.
   std::uint64_t total = 0, most = 1;
   for (const Bar& bar : bars) {
     total += bar.count;
@@ -37,11 +42,13 @@ std::string BarPlot(std::string_view title, std::string_view axis, const std::ve
   }
   const double pitch = kBarsWidth / static_cast<double>(bars.size());
   const double room = kBarsHeight - kBarsTop - kBarsBottom;
+  // At most 20 labels fit side by side. Shares above the bars are left out as soon as some labels are.
   const std::size_t label_every = bars.size() / 20 + 1;
   std::string svg =
       fmt::format("<div class=\"scroll\"><svg class=\"bars\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n",
                   kBarsWidth, kBarsHeight, title);
   for (std::size_t i = 0; i < bars.size(); ++i) {
+    // Heights are relative to the longest bar, so that a flat distribution does not end up as a row of dots.
     const double height = room * static_cast<double>(bars[i].count) / static_cast<double>(most);
     const double middle = pitch * (static_cast<double>(i) + 0.5);
     svg += fmt::format("<g><title>{}</title><rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>",
@@ -63,9 +70,12 @@ std::string BarPlot(std::string_view title, std::string_view axis, const std::ve
                    kBarsWidth, kBarsTop + room, kBarsTop + room, kBarsWidth / 2, kBarsHeight - 8, axis);
 }
 
+// `total` is a sum over `tensors` tensors; of it only the histogram and the count are used.
 std::string CodePlot(const Scheme& scheme, const Q4Stats& total, std::uint64_t tensors) {
   const auto values = scheme.code_values();
   const std::string_view name = scheme.name();
+  // By value, so that the plot has the shape of the weights' distribution. The codes of FP4 are not in the order of
+  // their values. The sort is stable, since FP4 has two codes for zero.
   std::array<std::size_t, 16> order;
   for (std::size_t code = 0; code < order.size(); ++code) order[code] = code;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
@@ -88,6 +98,7 @@ std::string CodePlot(const Scheme& scheme, const Q4Stats& total, std::uint64_t t
 
 std::string CodesSection(const VerifyReport& report) {
   std::string plots;
+  // Code books are never added up: the same code means another value in each.
   for (const Scheme& scheme : Schemes()) {
     Q4Stats total;
     std::uint64_t tensors = 0;
@@ -108,11 +119,14 @@ std::string ScalesSection(const VerifyReport& report) {
   if (scales.by_exponent.empty()) return {};
   const int first = scales.by_exponent.begin()->first;
   const int last = scales.by_exponent.rbegin()->first;
+  // fp32 numbers have about 280 exponents, of which a damaged or hostile container may use any. Above kMostBars, some
+  // of them share a bar.
   const int span = static_cast<int>((static_cast<std::size_t>(last - first) / kMostBars) + 1);  // exponents per bar
   std::vector<Bar> bars;
   for (int exponent = first; exponent <= last; exponent += span) {
     std::uint64_t count = 0;
     const auto end = scales.by_exponent.lower_bound(exponent + span);
+    // Exponents that do not occur are not in the map, hence the range between two bounds.
     for (auto at = scales.by_exponent.lower_bound(exponent); at != end; ++at) count += at->second;
     bars.push_back({fmt::format("2<tspan class=\"exponent\" dy=\"-4\">{}</tspan>", exponent),
                     fmt::format("from 2^{} to 2^{}: {}, {}", exponent, exponent + span, Grouped(count),

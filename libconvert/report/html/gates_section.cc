@@ -1,5 +1,5 @@
 // Broken gates come first and one by one; then each rule with the subject nearest to its limit, which tells how much
-// room is left.
+// room is left. The table by rule stays short for any model; that of broken gates is cut at kBrokenShown.
 #include <algorithm>
 #include <string>
 
@@ -12,8 +12,10 @@
 namespace q4::html {
 namespace {
 
+// A limit that is too strict breaks on every tensor. Five hundred rows make that clear; the JSON report has all.
 constexpr std::size_t kBrokenShown = 500;
 
+// Only tensors have a row in the page that a link could lead to.
 std::string Subject(const VerifyReport& report, const GateVerdict& verdict) {
   switch (verdict.scope) {
     case GateVerdict::Scope::kTensor:
@@ -28,18 +30,22 @@ std::string Subject(const VerifyReport& report, const GateVerdict& verdict) {
   return "model";
 }
 
+// Six digits: a limit that comes from a baseline has as many as a double can hold.
 std::string Limit(const GateVerdict& verdict) {
   return fmt::format("{} {:.6g}", verdict.is_maximum ? "≤" : "≥", verdict.limit);
 }
 
+// A sign and a word besides the colour, for those who see no colours.
 std::string State(bool passed) {
   return passed ? "<td class=\"passed\">✓ holds</td>" : "<td class=\"failed\">✕ broken</td>";
 }
 
 std::string BrokenTable(const VerifyReport& report) {
+  // In the order of the report: tensors by name, layers, roles, the model.
   const std::vector<const GateVerdict*> broken = BrokenGates(report);
   if (broken.empty()) return {};
   std::string rows;
+  // The subject first: it is what readers look for, and its link leads to all that is known of it.
   for (std::size_t i = 0; i < std::min(broken.size(), kBrokenShown); ++i) {
     const GateVerdict& verdict = *broken[i];
     rows += "<tr>" + TextCell(Subject(report, verdict)) + TextCell(Name(verdict.statistic)) +
@@ -55,6 +61,7 @@ std::string BrokenTable(const VerifyReport& report) {
   if (broken.size() > kBrokenShown) {
     text += fmt::format("<p class=\"note\">and {} more</p>\n", Grouped(broken.size() - kBrokenShown));
   }
+  // The second heading is needed only below the first table.
   return text + "<h3>By rule</h3>\n";
 }
 
@@ -63,6 +70,7 @@ std::string BrokenTable(const VerifyReport& report) {
 std::string GatesSection(const VerifyReport& report) {
   if (report.gates.empty()) return {};
   std::string rows;
+  // With a baseline every tensor has a limit of its own, and a column can show only one.
   for (const GateSummary& summary : SummarizeGates(report)) {
     const GateVerdict& closest = *summary.closest;
     rows += "<tr>" + State(summary.broken == 0) + TextCell(Name(closest.gate)) + TextCell(Name(closest.statistic)) +

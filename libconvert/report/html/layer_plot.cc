@@ -1,5 +1,8 @@
 // SQNR by layer as inline SVG. Each role is a line with markers of a shape of its own and its name at its end, so that
 // the plot can be read without colours; the same figures follow as a table.
+//
+// Collect() makes a table of layers and roles, AxisFor() chooses the axis, Line() and Labels() draw. Coordinates are
+// those of SVG: y grows downwards.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -20,13 +23,14 @@
 namespace q4::html {
 namespace {
 
+// In units of the drawing; page.css scales it to the width of the page. At the right there is room for names of roles.
 constexpr double kWidth = 960, kHeight = 380;
 constexpr double kLeft = 52, kRight = 190, kTop = 18, kBottom = 46;
-constexpr double kLabelPitch = 15;          // between names at the right
-constexpr std::size_t kMostSeries = 8;      // as many shapes and colours there are
-constexpr std::size_t kMostMarkers = 4096;  // above that, lines alone
-constexpr std::size_t kMostTableRows = 300;
-constexpr std::size_t kLabelBytes = 26;
+constexpr double kLabelPitch = 15;           // between names at the right
+constexpr std::size_t kMostSeries = 8;       // as many shapes and colours there are
+constexpr std::size_t kMostMarkers = 4096;   // above that, lines alone
+constexpr std::size_t kMostTableRows = 300;  // no model of today has as many layers
+constexpr std::size_t kLabelBytes = 26;      // what kRight has room for
 constexpr double kNone = std::numeric_limits<double>::quiet_NaN();
 
 struct Series {
@@ -41,6 +45,7 @@ struct LayerErrors {
   std::size_t roles_left_out = 0;
 };
 
+// Layers come in the order of the report, which is natural order: 2 before 10.
 LayerErrors Collect(const VerifyReport& report) {
   LayerErrors errors;
   std::map<std::string_view, std::size_t> layer_at;
@@ -49,7 +54,8 @@ LayerErrors Collect(const VerifyReport& report) {
     layer_at.emplace(group.name, errors.layers.size());
     errors.layers.push_back(group.name);
   }
-  // Tensors of one role in one layer, experts for example, count as one.
+  // Tensors of one role in one layer, experts for example, count as one: their sums are added, as numerics Q8.5 asks
+  // for, not their ratios averaged.
   std::map<std::string, std::map<std::size_t, ModelStats>> by_role;
   std::map<std::string, std::uint64_t> elems;
   for (const VerifyTensor& tensor : report.tensors) {
@@ -62,11 +68,14 @@ LayerErrors Collect(const VerifyReport& report) {
     Series series{role, elems[role], std::vector<double>(errors.layers.size(), kNone)};
     for (const auto& [layer, stats] : layers) {
       const double sqnr_db = Derive(stats.total).sqnr_db;
+      // Infinite for a layer that decodes without error, such as zeros; a plot has no place for it.
       if (std::isfinite(sqnr_db)) series.sqnr_db[layer] = sqnr_db;
     }
     errors.series.push_back(std::move(series));
   }
   if (errors.series.size() > kMostSeries) {
+    // The largest roles matter most for the model; they are then put back into the order of their names, so that a role
+    // keeps its shape and colour from report to report where that is possible.
     errors.roles_left_out = errors.series.size() - kMostSeries;
     std::stable_sort(errors.series.begin(), errors.series.end(),
                      [](const Series& a, const Series& b) { return a.elems > b.elems; });
@@ -77,7 +86,7 @@ LayerErrors Collect(const VerifyReport& report) {
   return errors;
 }
 
-// The axis in dB: ends on ticks, about six of them.
+// The axis in dB. It begins and ends on a tick. At() gives the y of a value.
 struct Axis {
   double low = 0, high = 1, step = 1;
   double At(double value) const { return kTop + (kHeight - kTop - kBottom) * (high - value) / (high - low); }
@@ -93,17 +102,23 @@ Axis AxisFor(const LayerErrors& errors) {
     }
   }
   Axis axis;
+  // No finite value in any series.
   if (low > high) return axis;
+  // The smallest step that gives about six intervals. SQNR of 4-bit weights is about 20 dB and differs by tenths
+  // between roles, so steps begin far below 1 dB.
   for (const double step : {0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0}) {
     axis.step = step;
     if ((high - low) / step <= 6) break;
   }
   axis.low = std::floor(low / axis.step) * axis.step;
   axis.high = std::ceil(high / axis.step) * axis.step;
+  // All values are equal and lie on a tick; At() would divide by zero.
   if (axis.high <= axis.low) axis.high = axis.low + axis.step;
   return axis;
 }
 
+// A single layer stands in the middle. Otherwise 12 units stay free at both ends, so that markers do not touch the
+// axis.
 double LayerX(std::size_t layer, std::size_t layers) {
   const double room = kWidth - kLeft - kRight;
   return layers < 2 ? kLeft + room / 2
@@ -130,6 +145,7 @@ std::string_view LastComponent(std::string_view name) {
   return dot == std::string_view::npos ? name : name.substr(dot + 1);
 }
 
+// Horizontal lines with their dB at the left, and the layers' numbers below.
 std::string Grid(const LayerErrors& errors, const Axis& axis) {
   std::string svg;
   const auto ticks = static_cast<int>(std::lround((axis.high - axis.low) / axis.step));
@@ -140,6 +156,7 @@ std::string Grid(const LayerErrors& errors, const Axis& axis) {
         "<text class=\"tick\" x=\"{3}\" y=\"{4:.1f}\">{5:g}</text>\n",
         kLeft, kWidth - kRight, axis.At(value), kLeft - 8, axis.At(value) + 4, value);
   }
+  // At most 24 numbers fit below the axis.
   const std::size_t every = errors.layers.size() / 24 + 1;
   for (std::size_t i = 0; i < errors.layers.size(); i += every) {
     svg += fmt::format("<text class=\"layer\" x=\"{:.1f}\" y=\"{:.1f}\">{}</text>\n", LayerX(i, errors.layers.size()),
@@ -152,10 +169,12 @@ std::string Grid(const LayerErrors& errors, const Axis& axis) {
              (kLeft + kWidth - kRight) / 2, kHeight - 8);
 }
 
+// One series: a path, and markers whose titles have the figures for a pointing device.
 std::string Line(const LayerErrors& errors, const Axis& axis, std::size_t index, bool with_markers) {
   const Series& series = errors.series[index];
   const std::size_t layers = errors.layers.size();
   std::string path, markers;
+  // A layer that lacks the role interrupts the line: joining its neighbours would show a value that nobody measured.
   bool pen_down = false;
   for (std::size_t i = 0; i < layers; ++i) {
     const double value = series.sqnr_db[i];
@@ -182,6 +201,8 @@ std::string Labels(const LayerErrors& errors, const Axis& axis) {
     if (last != values.rend()) wanted.emplace_back(axis.At(*last), i);
   }
   std::sort(wanted.begin(), wanted.end());
+  // Labels first move down until none overlaps the one above, then up from the bottom edge until none overlaps the one
+  // below. With at most kMostSeries labels, kLabelPitch apart, all fit.
   double least = kTop;
   for (auto& [y, series] : wanted) least = (y = std::max(y, least)) + kLabelPitch;
   double most = kHeight - kBottom;
@@ -196,6 +217,7 @@ std::string Labels(const LayerErrors& errors, const Axis& axis) {
   return svg;
 }
 
+// Folded away; it serves screen readers, and those who want to copy figures.
 std::string FiguresTable(const LayerErrors& errors) {
   std::string head = "<th scope=\"col\">layer";
   for (const Series& series : errors.series) head += "<th scope=\"col\" class=\"n\">" + Text(series.role, 80);
@@ -222,6 +244,8 @@ std::string LayersSection(const VerifyReport& report) {
   const LayerErrors errors = Collect(report);
   if (errors.series.empty()) return {};
   const Axis axis = AxisFor(errors);
+  // Each marker is an element with a title of its own: a thousand layers with eight roles would add more than a
+  // megabyte.
   const bool with_markers = errors.layers.size() * errors.series.size() <= kMostMarkers;
   std::string svg = fmt::format(
       "<div class=\"scroll\"><svg class=\"layers\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"SQNR by layer, a "

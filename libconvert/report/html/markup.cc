@@ -1,5 +1,6 @@
 // Everything that a file can influence passes through Text(), Name() or JsonText(); no other function of this folder
-// puts such bytes into the page.
+// puts such bytes into the page. Whoever looks for a way to inject markup needs to read this file alone, and the calls
+// of fmt::format() in the sections.
 #include "libconvert/report/html/markup.h"
 
 #include <algorithm>
@@ -11,6 +12,8 @@
 
 namespace q4::html {
 
+// Printable() first, which counts bytes, then the entities, so that a cut never splits one. The five characters are
+// those that end an element's text or a quoted attribute, whichever quotes it has.
 std::string Text(std::string_view text, std::size_t max_bytes) {
   std::string escaped;
   for (const char c : Printable(text, max_bytes)) {
@@ -40,10 +43,12 @@ std::string Text(std::string_view text, std::size_t max_bytes) {
 std::string Name(std::string_view name, std::size_t max_bytes) { return "<code>" + Text(name, max_bytes) + "</code>"; }
 
 std::string TensorLink(const VerifyReport& report, std::string_view name) {
+  // Sorted bytewise by name, as verify_report.h promises.
   const auto at =
       std::lower_bound(report.tensors.begin(), report.tensors.end(), name,
                        [](const VerifyTensor& tensor, std::string_view wanted) { return tensor.name < wanted; });
   if (at == report.tensors.end() || at->name != name) return Name(name);
+  // Rows are numbered, not named: a name from a file would have to be safe in an id and in a URL.
   return fmt::format("<a href=\"#t{}\">{}</a>", at - report.tensors.begin(), Name(name));
 }
 
@@ -53,6 +58,7 @@ std::string Section(std::string_view id, std::string_view title, std::string_vie
       title, lead.empty() ? "" : fmt::format("<p class=\"lead\">{}</p>\n", lead), body);
 }
 
+// tabindex lets the keyboard scroll the container; a region needs a label then.
 std::string ScrollTable(std::string_view label, std::string_view head, std::string_view body) {
   return fmt::format(
       "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table>\n<thead><tr>{}</tr></thead>\n"
@@ -65,6 +71,7 @@ std::string TextCell(std::string_view markup) { return fmt::format("<td>{}</td>"
 
 std::string JsonText(std::string_view text) {
   std::string escaped;
+  // The dump is asked for ASCII, so that no encoding of the page can change its meaning.
   for (const char c : Json(Printable(text, 400)).dump(-1, ' ', true)) {
     // Harmless in JSON, but "</script" and "<!--" would mean something to the HTML parser.
     if (c == '<' || c == '>' || c == '&') {
@@ -76,6 +83,7 @@ std::string JsonText(std::string_view text) {
   return escaped;
 }
 
+// JSON has neither infinity nor NaN; page.js shows null as "-".
 std::string JsonNumber(double value) { return std::isfinite(value) ? fmt::format("{:.6g}", value) : "null"; }
 
 std::string SqnrText(double sqnr_db) { return fmt::format("{:.3f}", sqnr_db); }

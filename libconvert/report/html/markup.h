@@ -1,4 +1,8 @@
 // The pieces of markup that all sections of the HTML report use. Internal to libconvert/report/.
+//
+// Two kinds of strings meet here. *Text* is what a file, a name or a message says; it goes through Text(), Name() or
+// JsonText() before it is put anywhere. *Markup* is the result, and is put in as it is. Parameters called `markup`,
+// `lead`, `head` and `body` take markup; `id`, `title` and `label` take literals of this program.
 #pragma once
 
 #include <cstddef>
@@ -9,24 +13,25 @@
 
 namespace q4::html {
 
-// As much of a path as is shown.
+// As much of a path as is shown: the longest that Linux opens.
 inline constexpr std::size_t kPathBytes = 4096;
 
-// Untrusted text as the content of an element or of a quoted attribute. Control characters are shown as \xNN, what
-// exceeds `max_bytes` as "...".
+// Untrusted text as the content of an element or of an attribute in quotes. Control characters are shown as \xNN, what
+// exceeds `max_bytes`, counted before escaping for HTML, as "...".
 std::string Text(std::string_view text, std::size_t max_bytes = 400);
 
 // The same in a <code>: names, paths, patterns.
 std::string Name(std::string_view name, std::size_t max_bytes = 400);
 
-// A link to the row of tensor `index` of the report, showing its name. For one that is not in the report, only the
-// name.
+// A link to the row of the tensor called `name`, showing its name. For one that is not in the report, such as a tensor
+// that the container lacks, only the name. Finds it by bisection: report.tensors is sorted.
 std::string TensorLink(const VerifyReport& report, std::string_view name);
 
 // A section with a heading that the page's navigation leads to. `lead` is markup under the heading; may be empty.
 std::string Section(std::string_view id, std::string_view title, std::string_view lead, std::string_view body);
 
-// A table in a container that scrolls when it is too wide. `head` and `body` are rows.
+// A table in a container that scrolls when it is too wide for a telephone. `head` are the cells of the heading, `body`
+// whole rows. `label` is read out by a screen reader.
 std::string ScrollTable(std::string_view label, std::string_view head, std::string_view body);
 
 // "<td class=n>", a number in a column of its own, and a cell of text; both take markup.
@@ -37,7 +42,8 @@ std::string TextCell(std::string_view markup);
 std::string JsonText(std::string_view text);
 std::string JsonNumber(double value);
 
-// "20.612", "0.008684", "0.0961" as in the other reports.
+// Numbers as in the other reports. SQNR in dB with three decimals, "20.612"; anything else with four digits,
+// "0.008684", "0.0961". Infinity is "inf".
 std::string SqnrText(double sqnr_db);
 std::string ShortText(double value);
 

@@ -1,5 +1,7 @@
 // The container's own record of where it came from is untrusted text like any other. If it cannot be read, the section
 // says "unknown" and the rest of the page stays.
+//
+// The seal comes from the verification, not from the record: it was computed from the bytes that were read.
 #include <string>
 #include <string_view>
 
@@ -15,8 +17,10 @@
 namespace q4::html {
 namespace {
 
+// A checkpoint may have many shards, and a hostile record as many as its bytes allow.
 constexpr std::size_t kSourcesShown = 200;
 
+// A row of the list of facts. <wbr> in its values lets browsers break a digest of 64 characters on narrow screens.
 std::string Row(std::string_view label, std::string_view markup) {
   return fmt::format("<div><dt>{}</dt><dd>{}</dd></div>\n", label, markup);
 }
@@ -45,6 +49,7 @@ std::string ProvenanceSection(const VerifyReport& report) {
   if (view.ok()) {
     rows += Row("made by", Text(fmt::format("{}, arithmetic {}", view->tool, view->numerics)));
     rows += Row("options", Text(ConversionOptions(*view), kPathBytes));
+    // No source files: the container was not made from files, or by a tool that records none.
     if (!view->sources.empty()) rows += Row("source files", Sources(*view));
   } else {
     rows += Row("made by", "unknown");

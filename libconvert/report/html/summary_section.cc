@@ -1,5 +1,5 @@
 // What a reader wants to know without scrolling: passed or failed, by how much the model changed, and what was compared
-// with what.
+// with what. The problems, which come next when there are any, are in this file as well.
 #include <string>
 #include <string_view>
 
@@ -20,11 +20,14 @@ std::string_view FileName(std::string_view path) {
   return slash == std::string_view::npos || slash + 1 == path.size() ? path : path.substr(slash + 1);
 }
 
-// A key figure: markup for the value and for the small print under it.
+// A key figure: markup for the value and for the small print under it. A <dl> of such pairs reads well without the
+// style.
 std::string Tile(std::string_view label, std::string_view value, std::string_view note) {
   return fmt::format("<div><dt>{}</dt><dd>{}<small>{}</small></dd></div>\n", label, value, note);
 }
 
+// Over all tensors; elements and bytes only of quantized ones, since bits per weight of kept ones would hide the
+// saving.
 struct Counts {
   std::uint64_t quantized = 0, quantized_elems = 0, quantized_bytes = 0, compared = 0, failed = 0;
 };
@@ -49,12 +52,15 @@ std::string Verdict(const VerifyReport& report, const Counts& counts) {
         Grouped(report.finding_count), report.finding_count == 1 ? "problem" : "problems", Grouped(counts.failed),
         counts.failed == 1 ? "tensor" : "tensors");
   }
+  // A verdict must not promise more than was checked. Without a source only integrity was; with a sample or a selection
+  // of tensors the source was seen in part.
   const char* scope = report.source.empty()                                 ? "every byte is intact"
                       : report.sample_percent < 100 || !report.only.empty() ? "what was compared holds"
                                                                             : "intact, and true to its source";
   return fmt::format("<p class=\"verdict passed\"><b><span aria-hidden=\"true\">✓</span> Passed</b> {}</p>\n", scope);
 }
 
+// Recorded statistics are the writer's claim; the note says which of the two these are.
 std::string ErrorTiles(const VerifyReport& report) {
   if (report.model.tensors == 0) return {};
   const DerivedStats derived = Derive(report.model.total);
@@ -65,6 +71,7 @@ std::string ErrorTiles(const VerifyReport& report) {
               TensorLink(report, report.model.max_abs_err_tensor));
 }
 
+// The tile stands there without a source as well, to say that nothing was compared.
 std::string ComparisonTile(const VerifyReport& report, const Counts& counts) {
   if (report.source.empty()) return Tile("Compared", "no source", "integrity and recorded statistics");
   std::string note = report.sample_percent < 100 ? fmt::format("a sample of {} %", report.sample_percent)
@@ -73,6 +80,7 @@ std::string ComparisonTile(const VerifyReport& report, const Counts& counts) {
   return Tile("Compared", fmt::format("{} of {}", Grouped(counts.compared), Grouped(report.tensors.size())), note);
 }
 
+// Verdicts, not rules, are counted; the tile leads to the table.
 std::string GatesTile(const VerifyReport& report) {
   if (report.gates.empty()) return {};
   const std::uint64_t broken = BrokenGates(report).size();
@@ -87,6 +95,7 @@ std::string SummarySection(const VerifyReport& report) {
   std::string model = Text(report.architecture);
   if (!report.model_type.empty()) model += (model.empty() ? "" : ", ") + Text(report.model_type);
   std::string text = "<header>\n<p class=\"eyebrow\">q4verify report</p>\n";
+  // The file's name alone is the title; the whole path is in the section on provenance.
   text += fmt::format("<h1>{}</h1>\n", Name(FileName(report.path), kPathBytes));
   if (!model.empty()) text += fmt::format("<p class=\"model\">{}</p>\n", model);
   text += Verdict(report, counts);
@@ -101,9 +110,11 @@ std::string SummarySection(const VerifyReport& report) {
 std::string ProblemsSection(const VerifyReport& report) {
   const std::vector<const VerifyFinding*> problems = ProblemsBesideGates(report);
   const std::uint64_t unlisted = UnlistedFindings(report);
+  // Findings that only repeat a broken gate may be the only ones: then the gates tell all.
   if (problems.empty() && unlisted == 0) return {};
   std::string list;
   for (const VerifyFinding* finding : problems) {
+    // Messages contain file names and tensor names, escaped for a terminal but not for HTML.
     list += fmt::format("<li><code>{}</code>", Text(finding->message, kPathBytes));
     if (!finding->tensor.empty()) list += fmt::format("<br>{}", TensorLink(report, finding->tensor));
     list += "</li>\n";

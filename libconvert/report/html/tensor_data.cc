@@ -1,6 +1,9 @@
 // What page.js sorts by and shows when a row is opened. Numbers have six digits, more than the page ever shows: the
 // JSON report has all. Only the worst tensors bring the values of their blocks, so that a model with ten thousand
 // tensors still is a page of a few megabytes.
+//
+// Tensors are arrays, not objects: names of members would be most of the bytes. kFields says once which value stands
+// where.
 #include <limits>
 #include <set>
 #include <string>
@@ -17,9 +20,11 @@
 namespace q4::html {
 namespace {
 
+// Blocks are the largest member: three of them with four elements each are about 600 bytes.
 constexpr std::size_t kTensorsWithBlocks = 1000;
 
-// The order of the values in each tensor's array.
+// The order of the values in each tensor's array: first what TensorData() writes, then the fourteen of Statistics(),
+// then scales and blocks. page.js takes the names from here; only this text and those functions must agree.
 constexpr const char* kFields =
     "[\"name\",\"passed\",\"layer\",\"role\",\"treatment\",\"shape\",\"book\",\"elems\",\"bits\",\"sqnr_db\",\"nmse\","
     "\"rmse\","
@@ -41,6 +46,7 @@ std::string Books() {
 
 std::string Statistics(const VerifyTensor& tensor) {
   if (!tensor.quantized() || !tensor.has_stats)
+    // As many as Statistics() has values, so that those behind keep their places.
     return "null,null,null,null,null,null,null,null,null,null,null,null,null,null";
   const Q4Stats& stats = tensor.stats;
   const DerivedStats derived = Derive(stats);
@@ -57,6 +63,7 @@ std::string Scales(const ScaleSpread& scales) {
   if (scales.count == 0) return "null";
   std::string counts;
   const int first = scales.by_exponent.empty() ? 0 : scales.by_exponent.begin()->first;
+  // The map has only exponents that occur; the plot needs those between them as well, as zeros.
   int next = first;
   for (const auto& [exponent, count] : scales.by_exponent) {
     for (; next < exponent; ++next) counts += counts.empty() ? "0" : ",0";
@@ -87,11 +94,14 @@ std::string Blocks(const VerifyTensor& tensor) {
 }  // namespace
 
 std::string TensorData(const VerifyReport& report) {
+  // By address: pointers of WorstTensors() point into the report.
   std::set<const VerifyTensor*> with_blocks;
   for (const VerifyTensor* tensor : WorstTensors(report, kTensorsWithBlocks)) with_blocks.insert(tensor);
   std::string data = fmt::format("{{\"books\":{},\n\"fields\":{},\n\"tensors\":[", Books(), kFields);
   const char* separator = "\n";
   for (const VerifyTensor& tensor : report.tensors) {
+    // NaN, that is null, for an empty tensor. Stored bytes have scales and compression in them, so kept tensors may
+    // have fewer bits than their dtype.
     const double bits = tensor.elems == 0
                             ? std::numeric_limits<double>::quiet_NaN()
                             : 8 * static_cast<double>(tensor.stored_bytes) / static_cast<double>(tensor.elems);

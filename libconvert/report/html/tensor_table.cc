@@ -1,5 +1,5 @@
 // The table of all tensors, readable as it stands. page.js takes its rows apart by position: row i is tensor i of
-// TensorData() and of the report.
+// TensorData() and of the report. Hence no row may be left out here, whatever is in it.
 #include <array>
 #include <string>
 #include <string_view>
@@ -19,6 +19,7 @@ struct Column {
   const char* field;
   const char* heading;
 };
+// Fields without a column, such as bias or entropy, are shown when a row is opened.
 constexpr std::array<Column, 11> kColumns{{{"name", "tensor"},
                                            {"passed", "state"},
                                            {"treatment", "treatment"},
@@ -37,7 +38,9 @@ std::string TensorRow(const VerifyTensor& tensor, std::size_t index) {
       fmt::format("<tr id=\"t{}\"><th scope=\"row\">{}<td{}<td>{}<td>{}<td>{}<td>{}", index, Name(tensor.name),
                   tensor.passed ? ">✓" : " class=\"failed\">✕ failed", TreatmentOf(tensor), ShapeString(tensor.shape),
                   Grouped(tensor.elems), BitsPer(tensor.stored_bytes, tensor.elems));
+  // Five empty cells for the columns of errors; a zero would look like a measured one.
   if (!tensor.quantized() || !tensor.has_stats) return row + "<td><td><td><td><td>\n";
+  // Half steps have four decimals, because the limit of a right code is 1 and values just above it tell most.
   const DerivedStats derived = Derive(tensor.stats);
   return row + fmt::format("<td>{}<td>{}<td>{}<td>{:.4f}<td>{}\n", SqnrText(derived.sqnr_db), ShortText(derived.nmse),
                            ShortText(tensor.stats.max_abs_err), tensor.stats.max_gap_ratio,
@@ -46,6 +49,7 @@ std::string TensorRow(const VerifyTensor& tensor, std::size_t index) {
 
 }  // namespace
 
+// Never "": page.js relies on the table, even for a container without tensors.
 std::string TensorsSection(const VerifyReport& report) {
   std::string head, rows;
   for (const Column& column : kColumns) {

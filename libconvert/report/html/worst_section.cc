@@ -1,5 +1,8 @@
 // Where the error is: tensors by NMSE, single blocks by their sum of squares, and what tensors of one role lose on
 // average.
+//
+// The two lists ask different things. A tensor with a large NMSE loses much everywhere; a block with a large sum has an
+// outlier, which made its scale too coarse for all other elements, or an error that a reader should look at.
 #include <algorithm>
 #include <string>
 #include <vector>
@@ -14,10 +17,12 @@
 namespace q4::html {
 namespace {
 
+// Short lists: the table of all tensors can be sorted by any of these columns.
 constexpr std::size_t kTensorsShown = 12;
 constexpr std::size_t kBlocksShown = 10;
 constexpr std::size_t kElementsShown = 2;  // of each block; an opened row has all
 
+// The cells under kErrorHeadings, in the same order.
 std::string ErrorCells(const Q4Stats& stats) {
   const DerivedStats derived = Derive(stats);
   return NumberCell(SqnrText(derived.sqnr_db)) + NumberCell(ShortText(derived.nmse)) +
@@ -31,6 +36,7 @@ constexpr const char* kErrorHeadings =
 
 std::string TensorRows(const VerifyReport& report) {
   std::string rows;
+  // Tensors with statistics alone; if there is none, the section is left out, blocks included.
   for (const VerifyTensor* tensor : WorstTensors(report, kTensorsShown)) {
     rows += "<tr>" + TextCell(TensorLink(report, tensor->name)) + ErrorCells(tensor->stats) + "</tr>\n";
   }
@@ -39,8 +45,10 @@ std::string TensorRows(const VerifyReport& report) {
 
 // "0.1234 → 0.1198 at [3, 77]" for each listed element.
 std::string Elements(const RankedBlock& block) {
+  // The container records which block is the worst, not what was in it: that takes the source.
   if (block.values == nullptr) return "<span class=\"note\">known with --against</span>";
   std::string text = "<ul class=\"plain\">";
+  // Farthest off first, so the first ones tell most.
   const std::vector<WorstElement>& elements = block.values->elements;
   for (std::size_t i = 0; i < std::min(elements.size(), kElementsShown); ++i) {
     const WorstElement& element = elements[i];
@@ -50,6 +58,7 @@ std::string Elements(const RankedBlock& block) {
   return text + "</ul>";
 }
 
+// Over all tensors: one bad tensor may fill the list, and then that is the news.
 std::string BlockRows(const VerifyReport& report) {
   std::string rows;
   for (const RankedBlock& block : RankedBlocks(report, kBlocksShown)) {
@@ -78,6 +87,7 @@ std::string WorstSection(const VerifyReport& report) {
                       BlockRows(report)));
 }
 
+// Roles of kept tensors only have no statistics and are left out.
 std::string RolesSection(const VerifyReport& report) {
   std::string rows;
   for (const VerifyGroup& group : report.groups) {
