@@ -1,4 +1,7 @@
 // What the codes of a quantized weight tell about how they were made. Pure.
+//
+// Codes carry no name: two bytes of NF4 look like two bytes of FP4. But weights are not random, and encoders leave
+// traces. GatherCodeEvidence() counts them in one pass, the Looks...() functions judge the counts.
 #pragma once
 
 #include <array>

@@ -1,4 +1,12 @@
 // Rules are about what loaders do with config.json; each is silent where an unusual model might be right.
+//
+// What loaders do was established with transformers 5.23 and bitsandbytes 0.50. transformers builds every Linear that
+// is not skipped as a 4-bit module before it looks at any tensor; then each weight's own quant_state decides type,
+// block size and nesting. So a wrong list of skipped modules is an error, and a wrong type in config.json only a
+// warning: other loaders may believe it.
+//
+// Three groups of rules: Quantization() holds quantization_config against the tensors, of checkpoints only; Layers()
+// and Embeddings() hold the sizes of the model against them, of containers too.
 #include "libconvert/lint/config.h"
 
 #include <algorithm>
@@ -25,18 +33,21 @@ constexpr LintRule kLintConfigMalformed{
     "Loaders stop.",
     "Download it again.",
 };
+// What is left when somebody copies config.json from the original model to the quantized one.
 constexpr LintRule kLintConfigNotQuantized{
     {6553, ExitCode::kCheckFailed, "tensors are quantized, config.json does not say so"},
     "config-not-quantized",
     "Loaders expect plain weights and fail on the packed shapes.",
     "Add quantization_config.",
 };
+// The reverse: weights were dequantized or replaced, config.json stayed.
 constexpr LintRule kLintConfigQuantized{
     {6554, ExitCode::kCheckFailed, "config.json says 4 bits, but no tensor is quantized"},
     "config-quantized",
     "Loaders expect packed weights and fail on the plain ones.",
     "Remove quantization_config, or publish the quantized weights.",
 };
+// The library's default is fp4; a config.json that was written without the key says nothing and is not compared.
 constexpr LintRule kLintConfigType{
     {6555, ExitCode::kOk, "bnb_4bit_quant_type differs from the tensors"},
     "config-type",
@@ -49,42 +60,55 @@ constexpr LintRule kLintConfigDoubleQuant{
     "Loaders that believe config.json look for other tensors.",
     "Correct config.json: the tensors' own quant_state decides.",
 };
+// FSDP flattens the parameters of a module into one tensor, for which all must have one dtype; that is what
+// bnb_4bit_quant_storage is for. Loading for inference ignores it, hence a warning.
 constexpr LintRule kLintConfigStorage{
     {6557, ExitCode::kOk, "bnb_4bit_quant_storage differs from the tensors"},
     "config-storage",
     "Sharded training (FSDP) mixes dtypes.",
     "Correct config.json.",
 };
+// Checkpoints that keep sensitive layers in 16 bits, such as dynamic 4-bit ones, depend on this list. transformers
+// loads the weight into a 4-bit module without quant_state, and only the first forward pass fails an assertion; vLLM's
+// loader silently quantizes the weight itself.
 constexpr LintRule kLintSkipNotListed{
     {6558, ExitCode::kCheckFailed, "weight is unquantized, but llm_int8_skip_modules does not list it"},
     "skip-not-listed",
     "The loader makes a 4-bit module for it, and the first forward pass fails.",
     "Add the module to llm_int8_skip_modules.",
 };
+// Entries match more than people think: "proj" skips every module whose name ends so.
 constexpr LintRule kLintSkipButQuantized{
     {6559, ExitCode::kCheckFailed, "weight is quantized, but llm_int8_skip_modules lists it"},
     "skip-but-quantized",
     "The loader makes a plain module, and the packed weight does not fit.",
     "Remove the entry from llm_int8_skip_modules.",
 };
+// transformers saves tied tensors once. If config.json later loses the flag that ties them, the loader initializes a
+// new output embedding.
 constexpr LintRule kLintHeadMissing{
     {6560, ExitCode::kCheckFailed, "embeddings are not tied, but there is no output embedding"},
     "head-missing",
     "The output embedding stays random: the model answers noise.",
     "Set tie_word_embeddings, or add the tensor.",
 };
+// Equal in size, the two may be copies, and nothing is said. transformers ties them if they are equal and else keeps
+// both; others drop one.
 constexpr LintRule kLintTiedTwice{
     {6561, ExitCode::kOk, "embeddings are tied, but stored twice and unequal in size"},
     "tied-twice",
     "One of the two is dropped when loading.",
     "Correct tie_word_embeddings.",
 };
+// Found in pruned models whose num_hidden_layers was not corrected, and in downloads that lack a shard and the index
+// that would name it.
 constexpr LintRule kLintLayerMissing{
     {6562, ExitCode::kCheckFailed, "config.json counts a layer that has no tensors"},
     "layer-missing",
     "The layer stays random.",
     "A shard is missing, or num_hidden_layers is wrong.",
 };
+// Tokens were added, or rows padded to a multiple that GPUs like, without a change of config.json.
 constexpr LintRule kLintVocabulary{
     {6563, ExitCode::kCheckFailed, "vocab_size differs from the embedding's rows"},
     "vocabulary",
@@ -92,14 +116,16 @@ constexpr LintRule kLintVocabulary{
     "Correct vocab_size.",
 };
 
-// Where a model's repeated layers are; each needs 0 to num_hidden_layers - 1.
+// Where a model's repeated layers are; each needs 0 to num_hidden_layers - 1. Llama and those like it, BERT without and
+// with its prefix, GPT-2. A model with other names is not judged, rather than guessed at.
 constexpr std::string_view kLayerPrefixes[] = {"model.layers.", "encoder.layer.", "bert.encoder.layer.",
                                                "transformer.h."};
-constexpr std::uint64_t kMostLayers = 10'000;
+constexpr std::uint64_t kMostLayers = 10'000;  // far more than any model has; config.json is untrusted
 constexpr std::string_view kInputEmbeddings[] = {"model.embed_tokens.weight", "embeddings.word_embeddings.weight",
                                                  "bert.embeddings.word_embeddings.weight", "transformer.wte.weight"};
 constexpr std::string_view kHead = "lm_head.weight";
 
+// These three take a member of another type for an absent one: what cannot be compared is not judged.
 std::string Text(const Json& object, const char* key) {
   const auto at = object.find(key);
   return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
@@ -116,7 +142,8 @@ std::optional<std::uint64_t> Number(const Json& object, const char* key) {
                                                         : std::nullopt;
 }
 
-// "model.layers.#.mlp.up_proj.weight": the same for all layers.
+// "model.layers.#.mlp.up_proj.weight": the same for all layers, and for all experts of a layer. Components that are
+// numbers become '#'; digits inside a component, as in "w1", tell roles apart and stay.
 std::string RoleOf(std::string_view name) {
   std::string role;
   for (std::size_t i = 0; i < name.size(); ++i) {
@@ -136,12 +163,15 @@ std::string RoleOf(std::string_view name) {
 }
 
 // llm_int8_skip_modules, as transformers matches an entry: from the start of the module's name up to the end or a dot,
-// or the end of the name as plain text. Entries are regular expressions there; one with more than dots in it makes the
-// list unknown here, since a foreign expression may take for ever.
+// or the end of the name as literal text. Entries are regular expressions there; one with more than dots in it makes
+// the list unknown here, since a foreign expression may take for ever. A dot is taken literally, which differs only for
+// names made to differ.
 class SkipList {
  public:
   explicit SkipList(const Json& quantization) {
     const auto at = quantization.find("llm_int8_skip_modules");
+    // null is what the library writes when the user gave no list: empty, but known. The modules that it then skips by
+    // itself, such as the output embedding, have no quantized namesakes, so SkippedModules() does not ask for them.
     if (at == quantization.end() || !at->is_array()) return;
     for (const Json& entry : *at) {
       if (!entry.is_string() || !IsPlain(entry.get_ref<const std::string&>())) {
@@ -151,9 +181,11 @@ class SkipList {
       }
     }
   }
+  // false: nothing can be said about any module, not even one that a readable entry names.
   bool known() const { return known_; }
   bool Matches(std::string_view module) const {
     return std::any_of(entries_.begin(), entries_.end(), [module](const std::string& entry) {
+      // No boundary is asked for, as there: "proj" matches "q_proj".
       if (module.ends_with(entry)) return true;
       return module.starts_with(entry) && (entry.ends_with('.') || module[entry.size()] == '.');
     });
@@ -170,6 +202,8 @@ class SkipList {
   bool known_ = true;
 };
 
+// The rules, each a member function; what they look up together are the members. References live as long as the call of
+// LintConfig().
 class ConfigLint {
  public:
   ConfigLint(const Json& config, const std::vector<LintWeight>& weights, LintFindings* findings)
@@ -184,7 +218,9 @@ class ConfigLint {
       return;
     }
     const std::string method = Text(*at, "quant_method");
+    // The library writes both spellings; one is enough.
     const bool four_bits = Bool(*at, "load_in_4bit").value_or(Bool(*at, "_load_in_4bit").value_or(false));
+    // Tensors in the layout of bitsandbytes under another method: no loader of that method can read them.
     if ((!method.empty() && method != "bitsandbytes") || !four_bits) {
       if (quantized != 0) findings_.Add(kLintConfigNotQuantized, "quantization_config", "another method");
       return;
@@ -193,6 +229,7 @@ class ConfigLint {
       findings_.Add(kLintConfigQuantized, "quantization_config");
       return;
     }
+    // Only here do tensors and config.json agree that this is a 4-bit bitsandbytes model.
     Settings(*at);
     SkippedModules(SkipList(*at));
   }
@@ -200,12 +237,15 @@ class ConfigLint {
   void Layers() {
     const std::optional<std::uint64_t> layers = Number(config_, "num_hidden_layers");
     if (!layers || *layers > kMostLayers) return;
+    // A model with encoder and decoder has layers under several prefixes. A prefix without any tensor is not one of
+    // this model.
     for (const std::string_view prefix : kLayerPrefixes) {
       std::set<std::uint64_t> present;
       for (const LintWeight& weight : weights_) {
         if (!weight.name.starts_with(prefix)) continue;
         const std::string digits =
             weight.name.substr(prefix.size(), weight.name.find('.', prefix.size()) - prefix.size());
+        // At most five digits, because kMostLayers has five and std::stoul() throws on too many.
         if (digits.empty() || digits.size() > 5 || digits.find_first_not_of("0123456789") != std::string::npos)
           continue;
         present.insert(std::stoul(digits));
@@ -218,6 +258,7 @@ class ConfigLint {
   }
 
   void Embeddings() {
+    // The head is looked up once, the input embedding under each of its names; a model has one of them.
     const LintWeight* head = Find(kHead);
     for (const std::string_view name : kInputEmbeddings) {
       const LintWeight* embedding = Find(name);
@@ -228,6 +269,7 @@ class ConfigLint {
                       GotExpected(fmt::format("{} rows", embedding->shape[0]), fmt::to_string(*rows)));
       }
       const std::optional<bool> tied = Bool(config_, "tie_word_embeddings");
+      // The default of tie_word_embeddings depends on the architecture, so an absent flag is not judged.
       if (!tied || !IsCausalLm()) continue;
       if (!*tied && head == nullptr) findings_.Add(kLintHeadMissing, kHead);
       if (*tied && head != nullptr && head->shape != embedding->shape) {
@@ -237,6 +279,7 @@ class ConfigLint {
   }
 
  private:
+  // Sorted by name, as LintConfig() requires.
   const LintWeight* Find(std::string_view name) const {
     const auto at = std::lower_bound(weights_.begin(), weights_.end(), name,
                                      [](const LintWeight& weight, std::string_view key) { return weight.name < key; });
@@ -279,6 +322,8 @@ class ConfigLint {
     for (const LintWeight& weight : weights_) {
       if (!weight.name.ends_with(kWeight)) continue;
       const std::string_view module = std::string_view(weight.name).substr(0, weight.name.size() - kWeight.size());
+      // A weight is judged only if it is a matrix of a float dtype. Embeddings are such matrices too, but have no
+      // quantized namesake.
       const bool listed = skipped.Matches(module);
       if (weight.quantized() && listed) findings_.Add(kLintSkipButQuantized, weight.name);
       if (!weight.quantized() && !listed && IsQuantizable(weight.dtype) && weight.shape.size() == 2 &&
@@ -297,6 +342,7 @@ class ConfigLint {
 
 void LintConfig(const std::string& config, LintLayout layout, const std::vector<LintWeight>& weights,
                 LintFindings* findings) {
+  // The depth is bounded as everywhere; a parser without a bound would overflow the stack on "[[[[...".
   const absl::StatusOr<Json> json = ParseJson(config, {}, limits::kConfigJsonDepth);
   if (!json.ok() || !json->is_object()) {
     findings->Add(kLintConfigMalformed, "config.json", json.ok() ? "not an object" : MessageOf(json.status()));

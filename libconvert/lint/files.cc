@@ -1,5 +1,9 @@
 // OpenCheckpoint() stops at the first rule that is broken; here every file is looked at, so that one report names all
 // that is wrong with a download.
+//
+// Most of these faults come from downloads that were interrupted, and from directories into which two versions of a
+// model were written: a new version may have another number of shards, and then files of the old one stay behind. A
+// directory is read by its index if it has one, else by model.safetensors, else all its weights files are.
 #include "libconvert/lint/files.h"
 
 #include <algorithm>
@@ -17,48 +21,59 @@
 namespace q4 {
 namespace {
 
+// Cut off, or no safetensors at all: clones without Git LFS have a pointer of three lines in place of the file.
 constexpr LintRule kLintFileMalformed{
     {6501, ExitCode::kCheckFailed, "weights file cannot be read"},
     "file-malformed",
     "No loader can read this file.",
     "Download it again; compare its size with the publisher's.",
 };
+// Downloads that were interrupted, and scripts that fetch a fixed number of files.
 constexpr LintRule kLintShardMissing{
     {6502, ExitCode::kCheckFailed, "index names a shard that is not there"},
     "shard-missing",
     "Loading stops at the first tensor of that shard.",
     "Download the shard, or write the index again.",
 };
+// transformers initializes a weight that it does not find and goes on with a warning, so the model runs and answers
+// nonsense.
 constexpr LintRule kLintTensorNotInShard{
     {6503, ExitCode::kCheckFailed, "tensor is not in the shard that the index names"},
     "tensor-not-in-shard",
     "Loading stops, or the weight stays random.",
     "Index and shards are of different versions: download both again.",
 };
+// Some loaders open the shards that the index names and take whatever is in them, others ask the index for each tensor.
+// The former load this one and the latter do not.
 constexpr LintRule kLintTensorUnlisted{
     {6504, ExitCode::kCheckFailed, "shard holds a tensor that the index does not list"},
     "tensor-unlisted",
     "Loaders that go by the index never see the tensor.",
     "Index and shards are of different versions: download both again.",
 };
+// A download of a new version over an old one with another number of shards.
 constexpr LintRule kLintTensorTwice{
     {6505, ExitCode::kCheckFailed, "tensor is in two shards"},
     "tensor-twice",
     "Which of the two is loaded depends on the loader.",
     "Remove the shard that does not belong to the model.",
 };
+// A tool that merges or prunes and copies the old index leaves the old sum in it. Loaders do not refuse it.
 constexpr LintRule kLintTotalSize{
     {6506, ExitCode::kOk, "total_size of the index differs from the tensors"},
     "total-size",
     "Loaders plan memory with a wrong number.",
     "Write the index again.",
 };
+// A warning: publishers put a second copy beside the first on purpose, such as consolidated.safetensors for their own
+// loader.
 constexpr LintRule kLintUnusedFile{
     {6507, ExitCode::kOk, "weights file that no index and no loader uses"},
     "unused-file",
     "A loader that takes every file mixes two models.",
     "Remove the file if it belongs to an older version.",
 };
+// Not asked for when one of the files is model.safetensors, which loaders take without an index.
 constexpr LintRule kLintIndexMissing{
     {6508, ExitCode::kCheckFailed, "several weights files and no index"},
     "index-missing",
@@ -66,11 +81,14 @@ constexpr LintRule kLintIndexMissing{
     "Download model.safetensors.index.json.",
 };
 
+// Names that Hugging Face's libraries give and look for. Their index is "model.safetensors.index.json", that of
+// diffusers has another stem, hence a suffix.
 constexpr std::string_view kModelFile = "model.safetensors";
 constexpr std::string_view kWeightsSuffix = ".safetensors";
 constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
 
-// Whether a failure says that the file is bad, which is a finding, and not that it cannot be read at all.
+// Whether a failure says that the file is bad, which is a finding, and not that it cannot be read at all. A disk that
+// fails must not be reported as a fault of the model.
 bool IsFinding(const absl::Status& status) {
   const ExitCode code = ExitCodeOf(status);
   return code == ExitCode::kInvalidInput || code == ExitCode::kUnsupported;
@@ -86,34 +104,39 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
   if (info.is_directory) {
     Q4_RETURN_IF_ERROR(files.OpenDirectory(fs, path, links, findings));
   } else {
+    // The content decides what the file is, as in OpenCheckpoint(): an index may have any name.
     Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path));
     std::vector<std::uint8_t> head(std::min<std::uint64_t>(file->size(), kSniffBytes));
     Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
     if (SniffKind(head) == FileKind::kJson) {
       Q4_RETURN_IF_ERROR(files.OpenIndex(fs, path, links, findings));
     } else {
+      // A lone file under another name may lie in a download folder, beside the config.json of another model.
       files.whole_model_ = BaseNameOf(path) == kModelFile;
       Q4_RETURN_IF_ERROR(files.OpenFile(fs, path, SymbolicLinks::kFollow, findings));
     }
   }
   std::sort(files.tensors_.begin(), files.tensors_.end(),
             [](const SourceTensor& a, const SourceTensor& b) { return a.name < b.name; });
+  // From here on it is known whether the rules on config.json may be asked.
   if (!files.whole_model_) return files;
   const std::string config = JoinPath(directory, "config.json");
   Q4_ASSIGN_OR_RETURN(const PathInfo config_info, fs.Stat(config));
   if (!config_info.exists) return files;
   absl::StatusOr<std::string> text = ReadWholeFile(fs, config, limits::kConfigJsonBytes);
   if (!text.ok() && !IsFinding(text.status())) return text.status();
-  files.config_ = text.ok() ? *std::move(text) : std::string();  // too large: no JSON
+  files.config_ = text.ok() ? *std::move(text) : std::string();  // "" is no JSON, and LintConfig() says so
   return files;
 }
 
 absl::Status LintFiles::OpenFile(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings) {
+  // A file that does not open and one whose header does not parse are the same finding, with different messages.
   auto file = fs.OpenForRead(path, links);
   if (file.ok()) {
     auto header = ReadSafetensorsHeader(**file);
     if (header.ok()) {
       for (SourceTensor& tensor : header->tensors) {
+        // The parser knows one file only and numbers it 0.
         tensor.extents.front().file = static_cast<std::uint32_t>(files_.size());
         tensors_.push_back(std::move(tensor));
       }
@@ -148,8 +171,11 @@ absl::Status LintFiles::OpenIndex(FileSystem& fs, const std::string& path, Symbo
       continue;
     }
     Q4_RETURN_IF_ERROR(OpenFile(fs, shard_path, links, findings));
+    // A malformed shard was reported and has no number.
     if (files_.size() > shard_of_file.size()) shard_of_file.push_back(shard);
   }
+  // First from the tensors to the index, then back: a tensor that is listed and lies nowhere is seen from the index
+  // alone. A tensor gets the first of the three findings that fits, since a second place is also a wrong place.
   std::set<std::string_view> seen;
   std::uint64_t total_bytes = 0;
   for (const SourceTensor& tensor : tensors_) {
@@ -164,7 +190,7 @@ absl::Status LintFiles::OpenIndex(FileSystem& fs, const std::string& path, Symbo
                     GotExpected(shard_of_file[tensor.place().file], index->shards[listed->second]));
     }
   }
-  // Tensors of a shard that is missing or unreadable are reported with the shard.
+  // Tensors of a shard that is missing or unreadable are reported with the shard, not one by one.
   std::set<std::string_view> lost;
   for (const auto& [name, shard] : index->shard_of) {
     const std::string& file = index->shards[shard];
@@ -175,12 +201,13 @@ absl::Status LintFiles::OpenIndex(FileSystem& fs, const std::string& path, Symbo
     findings->Add(kLintTensorNotInShard, name,
                   GotExpected("no shard", index->shards[index->shard_of.at(std::string(name))]));
   }
+  // Without all shards the sum cannot be right.
   const bool all_opened = files_.size() == index->shards.size();
   if (all_opened && index->total_size && *index->total_size != total_bytes) {
     findings->Add(kLintTotalSize, BaseNameOf(path),
                   GotExpected(fmt::to_string(*index->total_size), fmt::to_string(total_bytes)));
   }
-  // What else lies there.
+  // What else lies there. Other files, such as PyTorch's, are no business of the index.
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(DirectoryOf(path)));
   for (const std::string& name : names) {
     if (name.ends_with(kWeightsSuffix) && !std::binary_search(index->shards.begin(), index->shards.end(), name)) {
@@ -196,6 +223,7 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
   std::vector<std::string> weights;
   std::string index;
   for (const std::string& name : names) {
+    // Hidden files are those of download tools and of file managers.
     if (name.front() == '.') continue;
     if (name.ends_with(kWeightsSuffix)) weights.push_back(name);
     // "model.safetensors.index.json" before any other.
@@ -203,6 +231,7 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
   }
   if (!index.empty()) return OpenIndex(fs, JoinPath(directory, index), links, findings);
   if (weights.empty()) return OpenCheckpoint(fs, directory).status();  // says what is there instead
+  // Sorted, as ListDirectory() returns names.
   const bool has_model = std::binary_search(weights.begin(), weights.end(), kModelFile);
   if (!has_model && weights.size() > 1) {
     findings->Add(kLintIndexMissing, {}, fmt::format("{} files", weights.size()));

@@ -1,4 +1,7 @@
 // The weights files of a checkpoint as they are, whatever is wrong with them. Internal to libconvert/lint/.
+//
+// formats/source/checkpoint.h opens a checkpoint or says why not. A lint wants to go on after a fault, so this class
+// opens each file on its own with the same parsers: what is a finding here is an error there.
 #pragma once
 
 #include <cstdint>
@@ -20,21 +23,31 @@ namespace q4 {
 class LintFiles {
  public:
   // Opens what can be opened at `path`, a directory, an index or a .safetensors file, and reports what cannot and what
-  // index and files say differently. Fails only if nothing there looks like a checkpoint, or on I/O errors.
+  // index and files say differently. `path` itself may be a symbolic link; `links` says what to do with links that are
+  // found through it, where a refused link is an unreadable file, hence a finding.
+  //
+  // Reads headers alone. Errors: I/O errors (exit code 2), and those of OpenCheckpoint() if nothing there looks like a
+  // checkpoint. `fs` and `findings` are used during the call only.
   static absl::StatusOr<LintFiles> Open(FileSystem& fs, const std::string& path, SymbolicLinks links,
                                         LintFindings* findings);
 
   // Of all files that could be read, bytewise sorted by name; a name that lies in two files is there twice.
   const std::vector<SourceTensor>& tensors() const { return tensors_; }
+  // The tensor called `name`, one of them if there are two; nullptr if there is none. Lives as long as this object.
   const SourceTensor* Find(std::string_view name) const;
-  // The first bytes of a tensor, at most `limit`.
+  // The first bytes of a tensor, at most `limit`. Errors: those of RandomAccessFile::ReadAt(). Not thread-safe, since
+  // it counts.
   absl::StatusOr<std::vector<std::uint8_t>> ReadStart(const SourceTensor& tensor, std::uint64_t limit);
+  // The byte that may hold a padding code. REQUIRES: the tensor is not empty. Errors as ReadStart().
   absl::StatusOr<std::uint8_t> ReadLastByte(const SourceTensor& tensor);
 
   // Whether all of a model was read: no file is missing or malformed, and a lone file is named model.safetensors. Only
   // then is there a config.json to hold against the tensors.
   bool whole_model() const { return whole_model_; }
+  // The text of config.json beside the weights, "" if it cannot be one (too large, no regular file); nullopt if there
+  // is none or !whole_model().
   const std::optional<std::string>& config() const { return config_; }
+  // Payload that was read so far; headers do not count.
   std::uint64_t bytes_read() const { return bytes_read_; }
 
  private:
@@ -42,7 +55,7 @@ class LintFiles {
   absl::Status OpenIndex(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings);
   absl::Status OpenDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links, LintFindings* findings);
 
-  std::vector<std::unique_ptr<RandomAccessFile>> files_;
+  std::vector<std::unique_ptr<RandomAccessFile>> files_;  // those whose header could be read; by SourceExtent::file
   std::vector<SourceTensor> tensors_;
   bool whole_model_ = true;
   std::optional<std::string> config_;

@@ -1,3 +1,5 @@
+// Findings lie by the number of their rule until the end, so that the report has the same order however the tensors
+// were visited.
 #include "libconvert/lint/findings.h"
 
 namespace q4 {
@@ -5,6 +7,7 @@ namespace q4 {
 void LintFindings::Add(const LintRule& rule, std::string_view where, std::string_view detail) {
   OfRule& of_rule = by_number_[rule.issue.number];
   ++of_rule.count;
+  // Counted all the same: the totals of the report are true.
   if (of_rule.kept.size() == kMaxLintFindingsPerRule) return;
   of_rule.kept.push_back({&rule, std::string(where), std::string(detail)});
 }

@@ -1,4 +1,6 @@
 // The list of what a lint found. Internal to libconvert/lint/.
+//
+// Rules are checked tensor by tensor, but a person reads rule by rule; this is where one order becomes the other.
 #pragma once
 
 #include <map>
@@ -14,17 +16,18 @@ namespace q4 {
 // every tensor gives a report that can be read. Not thread-safe.
 class LintFindings {
  public:
-  // `rule` lives as long as the program. `where` and `detail` as in LintFinding.
+  // Notes one fault. `rule` lives as long as the program; `where` and `detail` as in LintFinding, and copied.
   void Add(const LintRule& rule, std::string_view where, std::string_view detail = {});
-  // Findings in the order of their rules' numbers, and the two counts.
+  // Appends the findings in the order of their rules' numbers and adds to the two counts. Call it once, at the end; the
+  // object is of no use afterwards.
   void MoveTo(LintReport* report);
 
  private:
   struct OfRule {
     std::vector<LintFinding> kept;
-    std::uint64_t count = 0;
+    std::uint64_t count = 0;  // all, the kept ones included
   };
-  std::map<int, OfRule> by_number_;
+  std::map<int, OfRule> by_number_;  // by Issue::number
 };
 
 }  // namespace q4

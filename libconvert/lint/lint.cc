@@ -1,3 +1,10 @@
+// The order of a lint: find out what lies there, look at its tensors one by one, then hold config.json against all of
+// them. Containers and checkpoints take different ways to the same rules: values.cc judges numbers, config.cc the
+// configuration.
+//
+// The reader of a .q4 checks partners, sizes and shards before anything is looked at here, so only the rules on values
+// and on the sizes in config.json are left. A safetensors checkpoint has no such guarantee, and files.cc and weights.cc
+// look for all that may be wrong.
 #include "libconvert/lint/lint.h"
 
 #include <algorithm>
@@ -23,6 +30,8 @@
 namespace q4 {
 namespace {
 
+// Only for quantized checkpoints of which everything else is there: weights alone, without a model, are a usual
+// download.
 constexpr LintRule kLintConfigMissing{
     {6551, ExitCode::kCheckFailed, "quantized checkpoint without config.json"},
     "config-missing",
@@ -30,7 +39,8 @@ constexpr LintRule kLintConfigMissing{
     "Add config.json of the original with quantization_config.",
 };
 
-// The first chunk of a part, or nothing if it has none. A chunk is what lint.h promises to read at most.
+// The first chunk of a part, or nothing if it has none. A chunk is read and checked as a whole, so this is the least
+// that can be read, and what lint.h promises to read at most.
 static_assert(kQ4ChunkElems / 2 == kLintCodeBytes && kQ4ChunkBytes == kLintScaleBytes);
 absl::StatusOr<std::vector<std::uint8_t>> ReadFirstChunk(const Q4Reader& reader, const Q4Tensor& tensor, Q4Part part,
                                                          std::uint64_t* bytes_read) {
@@ -40,17 +50,22 @@ absl::StatusOr<std::vector<std::uint8_t>> ReadFirstChunk(const Q4Reader& reader,
   return reader.ReadChunk(entry->first_chunk);
 }
 
+// Copied, because bytes of a chunk need not be aligned for floats.
 std::vector<float> Floats(const std::vector<std::uint8_t>& bytes) {
   std::vector<float> floats(bytes.size() / sizeof(float));
   std::memcpy(floats.data(), bytes.data(), floats.size() * sizeof(float));
   return floats;
 }
 
+// The rules on values for one tensor. Of a kept one only whole elements are looked at: both bounds are multiples of
+// every item size.
 absl::Status LintContainerTensor(const KernelTable& kernels, const Q4Reader& reader, const Q4Tensor& tensor,
                                  std::uint64_t* bytes_read, LintFindings* findings) {
   if (!tensor.quantized()) {
+    // Only dtypes that the kernels convert are judged; integers have no NaN.
     if (!IsQuantizable(tensor.dtype)) return absl::OkStatus();
     Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> data, ReadFirstChunk(reader, tensor, Q4Part::kData, bytes_read));
+    // A chunk of a kept tensor is larger than what is judged.
     data.resize(std::min<std::size_t>(data.size(), kLintValueBytes));
     LintPlainValues(kernels, tensor.name, tensor.dtype, data, findings);
     return absl::OkStatus();
@@ -63,6 +78,8 @@ absl::Status LintContainerTensor(const KernelTable& kernels, const Q4Reader& rea
     Q4_ASSIGN_OR_RETURN(const auto codes, ReadFirstChunk(reader, tensor, Q4Part::kScaleCodes, bytes_read));
     Q4_ASSIGN_OR_RETURN(const auto bytes, ReadFirstChunk(reader, tensor, Q4Part::kScales2, bytes_read));
     const std::vector<float> group_scales = Floats(bytes);
+    // Only group scales are looked at, before they are decoded. Decoded scales are NaN only if these or the offset are,
+    // and rounding may carry the smallest ones below zero, which is no fault.
     LintScaleValues(tensor.name, "scale of scales", group_scales, true, findings);
     DecodedScales(kernels, {true, nullptr, codes.data(), group_scales.data(), tensor.nested_offset}, codes.size(),
                   &scales);
@@ -73,6 +90,8 @@ absl::Status LintContainerTensor(const KernelTable& kernels, const Q4Reader& rea
   }
   Q4_ASSIGN_OR_RETURN(const auto codes, ReadFirstChunk(reader, tensor, Q4Part::kCodes, bytes_read));
   weight.codes = codes;
+  // The last byte of an odd number of codes has a padding code, behind which no element stands; the whole byte is left
+  // out.
   const bool odd_end = tensor.elems % 2 != 0 && codes.size() == PackedBytes(tensor.elems);
   if (odd_end) weight.codes = weight.codes.first(codes.size() - 1);
   weight.scales = scales;
@@ -93,8 +112,10 @@ absl::Status LintContainer(FileSystem& fs, const std::string& path, const LintOp
     Q4_RETURN_IF_ERROR(LintContainerTensor(*options.kernels, model->reader(at), tensor, &report->bytes_read, findings));
   }
   const Q4Index& first = model->shards().front()->index();
+  // With one shard given alone, most layers are absent and config.json would be accused of that.
   if (model->shards().size() != first.shard_count) return absl::OkStatus();  // not the whole model
   for (const Q4EmbeddedFile& file : first.files) {
+    // A larger one than a checkpoint may have is not parsed. The reader verifies the digest of what is read here.
     if (file.name != "config.json" || file.raw_bytes > limits::kConfigJsonBytes) continue;
     Q4_ASSIGN_OR_RETURN(const std::string config, model->ReadFile(file.name));
     LintConfig(config, LintLayout::kContainer, weights, findings);
@@ -109,6 +130,8 @@ absl::Status LintCheckpoint(FileSystem& fs, const std::string& path, const LintO
   Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights, LintCheckpointWeights(*options.kernels, &files, findings));
   report->tensors = weights.size();
   for (const LintWeight& weight : weights) report->quantized += weight.quantized();
+  // A directory counts as bitsandbytes by what its weights are, not by what config.json says: that is one of the
+  // questions.
   report->format = report->quantized != 0 ? "bitsandbytes" : "safetensors";
   report->bytes_read = files.bytes_read();
   if (files.config()) {
@@ -141,6 +164,7 @@ std::string LintReportText(const LintReport& report, const TextStyle& style) {
   const LintRule* last = nullptr;
   for (const LintFinding& finding : report.findings) {
     const LintRule& rule = *finding.rule;
+    // Findings of a rule stand together, so its heading and advice are printed once.
     if (finding.rule != last) {
       text += fmt::format(
           "{} {} [Q4-{}]: {}\n    {} {}\n",
@@ -148,6 +172,7 @@ std::string LintReportText(const LintReport& report, const TextStyle& style) {
           Paint(style, Tone::kHeading, rule.name), rule.issue.number, rule.issue.rule, rule.meaning, rule.advice);
       last = finding.rule;
     }
+    // `where` and `detail` have names out of the checkpoint: escaped for the terminal.
     text += "    - " + (finding.where.empty() ? "the checkpoint" : Printable(finding.where));
     if (!finding.detail.empty()) text += ": " + Printable(finding.detail, 400);
     text += "\n";

@@ -1,4 +1,8 @@
-// The rules on numbers: scales, codes, plain values.
+// The rules on numbers: scales, codes, elements of kept tensors. They need no names and no files, so containers and
+// checkpoints share them.
+//
+// Which rules are errors: a NaN in a scale and a weight without scales ruin every output; codes of another code book
+// give a model that runs and answers nonsense. The others are warnings, because a right model may look so.
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -13,42 +17,53 @@
 namespace q4 {
 namespace {
 
+// An fp16 original whose elements overflowed, or one with a NaN from training, passes through quantizers unnoticed: the
+// absmax of such a block is infinite or NaN.
 constexpr LintRule kLintScaleNotFinite{
     {6531, ExitCode::kCheckFailed, "scale is NaN or infinite"},
     "scale-not-finite",
     "Every element of the block becomes NaN or infinite, and then every output.",
     "Quantize again from an original without NaN.",
 };
+// Scales that were allocated and never filled look like this. Single zero scales are another matter: kLintScaleZero.
 constexpr LintRule kLintScalesZero{
     {6532, ExitCode::kCheckFailed, "all scales are zero, but not all codes"},
     "scales-zero",
     "The weight decodes to zero: its scales were never written.",
     "Quantize again.",
 };
+// Rounding may give a nested scale 0 for a block of very small elements, which loses little; hence a warning.
 constexpr LintRule kLintScaleZero{
     {6533, ExitCode::kOk, "zero scale of a block whose codes are not zero"},
     "scale-zero",
     "A block that was not zero decodes to zero.",
     "Compare with the original.",
 };
+// Encoders that search scales, ours among them, may turn a block around; their negative scales are right.
 constexpr LintRule kLintScaleNegative{
     {6534, ExitCode::kOk, "negative scale"},
     "scale-negative",
     "The absmax encoder never writes one; some kernels drop the sign.",
     "Fine if an encoder that searches scales wrote it; else compare with the original.",
 };
+// A warning, since masks and buffers that some models store hold infinities on purpose.
 constexpr LintRule kLintValueNotFinite{
     {6537, ExitCode::kOk, "unquantized weight holds NaN or infinity"},
     "value-not-finite",
     "NaN in a norm or an embedding spreads to every output.",
     "Compare with the original.",
 };
+// The type stands in quant_state, in its key and in config.json. A converter that fills them in by itself, or takes
+// FP4, the default of transformers, for what was encoded as NF4, makes a model that loads without complaint. An error
+// although it is a statistic: thresholds keep far from right weights, and such a model is worthless.
 constexpr LintRule kLintCodeType{
     {6541, ExitCode::kCheckFailed, "codes look like those of the other code book"},
     "code-type",
     "NF4 codes are read as FP4, or the reverse: the model runs and answers nonsense.",
     "Correct the type, or quantize again.",
 };
+// Exact for the absmax encoder. A warning all the same: a checkpoint does not say which encoder wrote it. Older ROCm
+// builds of bitsandbytes took blocks of 128 where all others took 64.
 constexpr LintRule kLintBlockWithoutExtreme{
     {6542, ExitCode::kOk, "blocks without the code of their largest element"},
     "block-without-extreme",
@@ -56,12 +71,17 @@ constexpr LintRule kLintBlockWithoutExtreme{
     "type or order of codes; or another encoder.",
     "Compare the block size with the one it was quantized with.",
 };
+// The reverse mistake: declared 128, encoded with 64. The number of scales gives most such weights away before
+// (kLintScaleCount); this rule finds those whose scales were cut to fit.
 constexpr LintRule kLintBlockSmaller{
     {6543, ExitCode::kOk, "codes look like those of a smaller block size"},
     "block-smaller",
     "Every half block has its largest code: the true blocks are smaller.",
     "Compare the block size with the one it was quantized with.",
 };
+// bitsandbytes, ComfyUI and, for these types, ONNX Runtime put the first element into the high half of a byte (numerics
+// Q3.1); compressed-tensors, torchao, ModelOpt and MLX put it into the low half. A converter that copies bytes from one
+// to the other swaps every pair.
 constexpr LintRule kLintNibbleOrder{
     {6544, ExitCode::kOk, "codes look as if the two of a byte were swapped"},
     "nibble-order",
@@ -69,7 +89,7 @@ constexpr LintRule kLintNibbleOrder{
     "Decode some elements and compare with the original.",
 };
 
-// Counts, and remembers the first.
+// How often something occurs, and where first: a message with every place would be as long as the tensor.
 struct PlaceTally {
   std::uint64_t count = 0;
   std::size_t first = 0;
@@ -81,7 +101,8 @@ struct PlaceTally {
   }
 };
 
-// Whether the codes of a block are all the same, as those of a block of zeros are.
+// Whether the codes of a block are all the same, as those of a block of zeros are. Which code that is depends on the
+// writer: with a scale of 0 all of them decode to 0, and some divide 0 by 0 on the way.
 bool IsUniform(std::span<const std::uint8_t> codes) {
   const std::uint8_t first = codes.front();
   if (first >> 4 != (first & 15)) return false;
@@ -90,6 +111,7 @@ bool IsUniform(std::span<const std::uint8_t> codes) {
 
 void LintZeroScales(std::string_view name, const LintCodes& weight, LintFindings* findings) {
   const std::size_t block_bytes = weight.block_size / 2;
+  // Blocks of which both the scale and all codes were read.
   const std::size_t blocks = std::min(weight.scales.size(), weight.codes.size() / block_bytes);
   PlaceTally zero;
   std::size_t zero_scales = 0;
@@ -98,6 +120,7 @@ void LintZeroScales(std::string_view name, const LintCodes& weight, LintFindings
     ++zero_scales;
     if (!IsUniform(weight.codes.subspan(block * block_bytes, block_bytes))) zero.Add(block);
   }
+  // Zero scales over uniform codes are blocks of zeros, and right.
   if (zero.count == 0) return;
   if (zero_scales == blocks) {
     findings->Add(kLintScalesZero, name, fmt::format("{} blocks", blocks));
@@ -115,12 +138,14 @@ void LintCodesOf(std::string_view name, const LintCodes& weight, LintFindings* f
     findings->Add(kLintCodeType, name,
                   fmt::format("declared {}, {} codes judged", Q4SchemeName(weight.scheme), evidence.elems));
   }
+  // This rule and the one before need no absmax encoder: symmetry and correlation come from the weights.
   if (LooksSwapped(evidence)) {
     findings->Add(kLintNibbleOrder, name,
                   fmt::format("correlation {:.3f} inside a byte, {:.3f} to the next, {:.3f} if swapped",
                               evidence.within_byte, evidence.next_byte, evidence.outer));
   }
   if (!weight.absmax_encoder) return;
+  // A block without an extreme code proves that the blocks are not smaller than declared, hence the else.
   if (evidence.blocks_without_extreme != 0) {
     findings->Add(
         kLintBlockWithoutExtreme, name,
@@ -134,12 +159,14 @@ void LintScaleValues(std::string_view name, std::string_view what, std::span<con
                      LintFindings* findings) {
   PlaceTally not_finite, negative;
   for (std::size_t i = 0; i < scales.size(); ++i) {
+    // Asked first, so that minus infinity is told as infinite and not as negative.
     if (!std::isfinite(scales[i])) {
       not_finite.Add(i);
     } else if (scales[i] < 0) {
       negative.Add(i);
     }
   }
+  // "absmax number 7" and not "block 7", because a group scale is not that of a block.
   const std::string unit = std::string(what) + " number";
   if (not_finite.count != 0) findings->Add(kLintScaleNotFinite, name, not_finite.Text(scales.size(), unit));
   if (sign && negative.count != 0) findings->Add(kLintScaleNegative, name, negative.Text(scales.size(), unit));

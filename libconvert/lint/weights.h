@@ -1,4 +1,7 @@
 // The rules on quantized weights: partners, sizes, scales, codes. Internal to libconvert/lint/.
+//
+// values.cc has those on numbers, which hold for containers and checkpoints alike; weights.cc those on the tensors of a
+// safetensors checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -19,28 +22,32 @@ namespace q4 {
 // A weight as the rules on config.json see it.
 struct LintWeight : QuantFormat {
   std::string name;
-  Shape shape;                // logical
+  Shape shape;                // logical, not that of the packed codes
   DType dtype = DType::kF32;  // stored; of a bitsandbytes weight: that its codes pose as
 };
 
-// The start of one quantized weight, decoded as far as the rules need it.
+// The start of one quantized weight, decoded as far as the rules need it. Owns nothing. Codes and scales begin at the
+// first block and may end at different ones, because each has a limit of its own; what both have is judged.
 struct LintCodes : QuantFormat {
-  bool absmax_encoder = true;           // false: known to be another, which need not use extreme codes
-  std::span<const std::uint8_t> codes;  // from the first on
+  bool absmax_encoder = true;  // false: it is known that another chose the codes, which need not use extreme ones
+  std::span<const std::uint8_t> codes;  // whole bytes of two codes; without a byte that has padding
   std::span<const float> scales;        // decoded, from the first block on; may be fewer or more than codes' blocks
 };
-// Judges scales and codes of one weight.
+// Judges scales and codes of one weight and adds what is wrong to *findings. REQUIRES: weight.quantized().
 void LintCodesOf(std::string_view name, const LintCodes& weight, LintFindings* findings);
 
-// "3 of 521, the first in block 7": NaN, infinite and, if `sign` is true, negative values among `scales`.
+// Adds findings for NaN, infinite and, if `sign` is true, negative values among `scales`, with their number and the
+// first: "3 of 521, the first is absmax number 7". `what` is what such a scale is called in the format.
 void LintScaleValues(std::string_view name, std::string_view what, std::span<const float> scales, bool sign,
                      LintFindings* findings);
 
-// NaN and infinity among the elements of an F32, F16 or BF16 tensor; whole elements of `bytes`.
+// Adds a finding for NaN and infinity among the elements of a kept tensor. `bytes` are whole elements of `dtype`,
+// little endian; a dtype other than F32, F16 and BF16 is not judged. Takes memory for as many fp32 values.
 void LintPlainValues(const KernelTable& kernels, std::string_view name, DType dtype,
                      std::span<const std::uint8_t> bytes, LintFindings* findings);
 
-// All rules on the tensors of a safetensors checkpoint. Returns its weights, bytewise sorted by name.
+// All rules on the tensors of a safetensors checkpoint. Returns its weights, bytewise sorted by name: quantized ones as
+// logical tensors, kept ones as they are; those that cannot be decoded are absent. Errors: I/O errors (exit code 2).
 absl::StatusOr<std::vector<LintWeight>> LintCheckpointWeights(const KernelTable& kernels, LintFiles* files,
                                                               LintFindings* findings);
 
