@@ -3,7 +3,7 @@
 //
 // The script stands at the end of the body, after the table and the data that it reads, so that it needs no load event.
 // The page asks for no other file and works as a mail attachment or a build artifact; where scripts are forbidden it
-// lacks only what opens on demand.
+// lacks only search, sorting and what opens on demand.
 #include "libconvert/report/html.h"
 
 #include <algorithm>
