@@ -130,6 +130,10 @@ absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
                       {tensor.name, tensor.dtype, tensor.shape, tensor.elems * ItemSize(tensor.dtype), source}, plan);
       continue;
     }
+    // Its name is part of a key and of two JSON texts, which would be valid with an empty one.
+    if (BnbQuantTypeName(tensor.scheme).empty()) {
+      return Fail(kExportScheme, {}, tensor.name, fmt::format("scheme {}", static_cast<int>(tensor.scheme)));
+    }
     if (!BnbStorageFits(tensor.elems, options.quant_storage)) {
       return Fail(kExportStorage, {}, tensor.name,
                   fmt::format("{} code bytes, {} bytes an item", tensor.elems / 2 + tensor.elems % 2,

@@ -28,5 +28,6 @@ inline constexpr Issue kExportTransposed{8103, ExitCode::kUnsupported,
 inline constexpr Issue kExportConfig{8104, ExitCode::kInvalidInput, "the embedded config.json is not a JSON object"};
 inline constexpr Issue kExportNameTaken{8105, ExitCode::kUnsupported,
                                         "an embedded file has the name of a file that the export writes"};
+inline constexpr Issue kExportScheme{8106, ExitCode::kUnsupported, "bitsandbytes does not read this scheme"};
 
 }  // namespace q4

@@ -165,6 +165,17 @@ TEST_CASE("torch's names of the dtypes that a weight or its storage may have") {
   CHECK(TorchDTypeName(DType::kI64).empty());
 }
 
+TEST_CASE("the library's names of the schemes that it reads, and none for others") {
+  CHECK(BnbQuantTypeName(Q4Scheme::kNf4) == "nf4");
+  CHECK(BnbQuantTypeName(Q4Scheme::kFp4) == "fp4");
+  CHECK(BnbQuantTypeName(Q4Scheme::kRaw).empty());
+  CHECK(BnbQuantTypeName(static_cast<Q4Scheme>(255)).empty());
+  CHECK(SchemeOfBnbType("nf4") == Q4Scheme::kNf4);
+  CHECK(SchemeOfBnbType("fp4") == Q4Scheme::kFp4);
+  CHECK_FALSE(SchemeOfBnbType("raw"));
+  CHECK_FALSE(SchemeOfBnbType(""));
+}
+
 TEST_CASE("codes that are no whole number of storage items do not fit") {
   CHECK(BnbStorageFits(5, DType::kU8));
   CHECK_FALSE(BnbStorageFits(5, DType::kBF16));
