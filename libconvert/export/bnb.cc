@@ -1,6 +1,10 @@
 // Follows what transformers 5.23 does on loading and saving: which modules it replaces, which it leaves alone, and the
 // texts it writes, down to their order and spacing. tests/libconvert/export/export_test.cc and
 // tests/cli/export_roundtrip.sh compare with files that it saved.
+//
+// First the tensors (PlanTargets): what each weight becomes is the table of formats/exchange/bnb.h; here each row of it
+// is matched with what the container stores. Then config.json: which settings most weights have, and which modules
+// transformers must not replace. Last the warnings about known defects of readers. docs/export_bnb.md is the manual.
 #include "libconvert/export/bnb.h"
 
 #include <algorithm>
@@ -33,6 +37,7 @@ bool IsModuleMatrix(const SourceTensor& tensor) { return tensor.shape.size() == 
 // The policy's words for a weight that transformers transposes before it quantizes it.
 bool IsStoredTransposed(const Decision& decision) { return decision.reason.starts_with("Conv1D"); }
 
+// Little-endian, as safetensors wants them and as all machines that q4 supports hold them.
 std::vector<std::uint8_t> BytesOf(std::span<const float> values) {
   std::vector<std::uint8_t> bytes(values.size_bytes());
   std::memcpy(bytes.data(), values.data(), bytes.size());
@@ -49,6 +54,7 @@ std::vector<std::uint8_t> QuantMapBytes(const Q4Tensor& tensor) {
 
 std::vector<std::uint8_t> NestedMapBytes(const Q4Tensor&) { return BytesOf(NestedMap()); }
 
+// The text as a U8 tensor: that is how the library saves what is no tensor.
 std::vector<std::uint8_t> QuantStateBytes(const Q4Tensor& tensor) {
   const std::string json = BnbQuantStateJson(tensor);
   return {json.begin(), json.end()};
@@ -71,6 +77,8 @@ MakeBytes MakerOf(BnbPart part) {
   return nullptr;
 }
 
+// Where the container stores a part. bitsandbytes' "absmax" is whatever its scales are stored as: fp32, or 8-bit codes
+// when nested.
 Q4Part ContainerPartOf(BnbPart part, bool nested) {
   if (part == BnbPart::kCodes) return Q4Part::kCodes;
   if (part == BnbPart::kNestedAbsmax) return Q4Part::kScales2;
@@ -86,7 +94,9 @@ bool IsExpert(const Decision& decision) { return decision.reason == kExpertWeigh
 absl::StatusOr<std::vector<Decision>> DefaultDecisions(std::vector<SourceTensor> tensors,
                                                        const std::string& config_json) {
   for (SourceTensor& tensor : tensors) {
+    // Any dtype that the policy quantizes would do.
     tensor.dtype = DType::kF32;
+    // The policy keeps empty matrices, which are linear layers all the same.
     tensor.elems = std::max<std::uint64_t>(tensor.elems, 1);
   }
   return DecideTensors(tensors, config_json, {});
@@ -122,6 +132,8 @@ std::string_view CommonDType(const Q4Model& model) {
   return common;
 }
 
+// Targets in the order of the container, a weight's own in that of BnbTensorsOf(). All targets of a weight have one
+// group: a reader looks for them in one file.
 absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
   for (std::uint32_t source = 0; source < plan->sources.size(); ++source) {
     const Q4Tensor& tensor = *plan->sources[source].tensor;
@@ -142,6 +154,8 @@ absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
     for (BnbTensor& part : BnbTensorsOf(tensor, options.quant_storage)) {
       const MakeBytes make_bytes = MakerOf(part.part);
       ExportTensor target{std::move(part.key), part.dtype, std::move(part.shape), part.bytes, source};
+      // Codes and scales are the container's bytes. That is what makes the export exact: nothing is quantized a second
+      // time.
       if (make_bytes == nullptr) {
         AddStoredTarget(source, ContainerPartOf(part.part, tensor.nested), std::move(target), plan);
       } else {
@@ -160,6 +174,7 @@ struct BnbConfig {
   std::optional<std::vector<std::string>> skip_modules;
 };
 
+// Goes over all tensors of the model, those that --tensor leaves out included: config.json speaks of the whole model.
 absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json) {
   std::vector<SourceTensor> tensors;
   std::vector<bool> quantized;
@@ -181,8 +196,13 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> defaults, DefaultDecisions(tensors, config_json));
 
   bool defaults_hold = true;
+  // The list of modules may be left out only if transformers would spare exactly the kept matrices by itself. A list
+  // replaces its defaults, so one difference means that all of them must be listed.
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     if (!IsModuleMatrix(tensors[i]) || IsExpert(defaults[i])) continue;
+    // GPT-2's Conv1D holds the weight as [in, out]. transformers quantizes [out, in], so blocks along the stored rows
+    // are other blocks. Kept ones must be listed: transformers would replace them, which the default policy here does
+    // not say.
     if (IsStoredTransposed(defaults[i])) {
       if (quantized[i]) return Fail(kExportTransposed, model.path(), tensors[i].name);
       defaults_hold = false;
@@ -192,10 +212,13 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
   BnbConfig config;
   // That of most weights; one of a model without any is never read.
   Q4Scheme most = Q4Scheme::kNf4;
+  // In the order of schemes, so that of two with equal counts NF4 stands, and the text never depends on the tensors'
+  // order.
   for (const auto& [scheme, count] : by_scheme) {
     if (count > by_scheme[most]) most = scheme;
   }
   config.quant_type = BnbQuantTypeName(most);
+  // Strictly more than half, so "off" of a model without quantized weights.
   config.double_quant = 2 * nested > weights;
   if (!defaults_hold) config.skip_modules = ModulesToSkip(tensors, quantized, config_json);
   return config;
@@ -206,6 +229,7 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
 absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::string& config_json, const BnbConfig& config,
                                           const ExportOptions& options) {
   Json json = Json::object();
+  // Others than q4 may have written the container, so this text is as untrusted as any file.
   if (!config_json.empty()) {
     Q4_ASSIGN_OR_RETURN(json, ParseJson(config_json, "config.json", limits::kConfigJsonDepth));
     if (!json.is_object()) return Fail(kExportConfig, model.path(), "config.json");
@@ -224,6 +248,7 @@ absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::strin
   quantization["llm_int8_enable_fp32_cpu_offload"] = false;
   quantization["llm_int8_has_fp16_weight"] = false;
   quantization["llm_int8_skip_modules"] = config.skip_modules ? Json(*config.skip_modules) : Json(nullptr);
+  // Settings of 8-bit loading: save_pretrained writes them for 4-bit models too.
   quantization["llm_int8_threshold"] = 6.0;
   quantization["load_in_4bit"] = true;
   quantization["load_in_8bit"] = false;
@@ -238,11 +263,14 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
   for (const ExportSource& source : plan.sources) {
     const Q4Tensor& tensor = *source.tensor;
     if (!tensor.quantized()) continue;
+    // Conditions are those of the table in docs/export_bnb.md.
     if (tensor.elems >= std::uint64_t{1} << 31) huge.Add(tensor);
     if (tensor.block_size == 32) small_blocks.Add(tensor);
     if (!tensor.shape.empty() && tensor.shape.back() % tensor.block_size != 0) ragged.Add(tensor);
     if (tensor.shape.size() > 2 || tensor.name.find("experts.") != std::string::npos) experts.Add(tensor);
   }
+  // Of a weight's targets only the codes have the weight's own name. With a first dimension of 1 they look like a row
+  // vector.
   for (const ExportTensor& target : plan.targets) {
     const Q4Tensor& tensor = *plan.sources[target.group].tensor;
     if (tensor.quantized() && target.name == tensor.name && target.shape.front() == 1) single.Add(tensor);
@@ -261,6 +289,7 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
   return lines;
 }
 
+// The same three facts twice: a line for people, members for the JSON report.
 void Describe(BnbConfig config, ExportReport* report) {
   report->summary =
       fmt::format("bitsandbytes {}, double quantization {}, modules to skip: {}", config.quant_type,

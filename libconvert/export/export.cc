@@ -25,9 +25,14 @@
 namespace q4 {
 namespace {
 
+// The embedded file that exporters rewrite; all other embedded files are copied.
 constexpr char kConfigName[] = "config.json";
+// An output of this suffix is a single file; any other is a directory. A path is not asked what lies there, so that the
+// same command line means the same before and after a run.
 constexpr std::string_view kSingleFileSuffix = ".safetensors";
 
+// What can be said from the command line alone. It comes before the container is opened, so that a wrong flag is
+// reported at once, however large the model is.
 absl::Status CheckOptions(const Exporter& exporter, const ExportOptions& options, bool single_file) {
   Q4_RETURN_IF_ERROR(exporter.Check(options, single_file));
   if (single_file && options.shard_bytes != 0) {
@@ -39,6 +44,8 @@ absl::Status CheckOptions(const Exporter& exporter, const ExportOptions& options
 // Whether `directory` is `path`'s directory or one above it. ".." is followed on disk, so links on the way do not
 // matter.
 absl::StatusOr<bool> LiesUnder(FileSystem& fs, const std::string& path, const FileIdentity& directory) {
+  // Only for a file system that answers with a new identity at each step; the root of a sane one is its own parent and
+  // ends the loop.
   constexpr int kMaxDepth = 256;
   std::string above = DirectoryOf(path);
   FileIdentity last;
@@ -52,6 +59,9 @@ absl::StatusOr<bool> LiesUnder(FileSystem& fs, const std::string& path, const Fi
   return false;
 }
 
+// Refuses an output that must not be overwritten. The container's own files are looked for first: --force allows to
+// replace an export, never the model that is being read. Files are compared by identity (device and inode), since one
+// file may have several paths.
 absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string& output, bool single_file,
                          const ExportOptions& options) {
   // The file that a single output is written to first is overwritten whatever is in it.
@@ -69,7 +79,9 @@ absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string
     Q4_ASSIGN_OR_RETURN(const bool holds_input, LiesUnder(fs, shard->path(), info.identity));
     if (holds_input) return Fail(kExportIsInput, output, {});
   }
+  // From here on the output exists and --force was given: what remains is whether it is an export.
   if (!options.force) return Fail(kExportExists, output, {});
+  // A rename would replace the link and leave what it leads to, which is hardly what --force was meant to do.
   if (info.is_symlink) return Fail(kExportNotReplaceable, output, {}, "got a symbolic link");
   if (single_file) {
     if (!info.is_regular) return Fail(kExportNotReplaceable, output, {}, "got no regular file");
@@ -88,6 +100,7 @@ absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string
 // Fills plan->sources with the tensors that the pattern matches, in name order.
 absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, ExporterRow::Weights weights,
                            ExportPlan* plan, ExportReport* report) {
+  // nullopt: all tensors.
   std::optional<NamePattern> pattern;
   if (!options.tensor_pattern.empty()) {
     Q4_ASSIGN_OR_RETURN(pattern, NamePattern::Parse(options.tensor_pattern, "--tensor"));
@@ -101,10 +114,12 @@ absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, E
     plan->sources.push_back({&model.reader(at), &tensor});
     report->parameters += tensor.elems;
     const bool quantized = tensor.quantized();
+    // The report's three counts. What becomes of quantized tensors is a property of the exporter, not of the tensor.
     ++(!quantized                                    ? report->kept_tensors
        : weights == ExporterRow::Weights::kQuantized ? report->quantized_tensors
                                                      : report->dequantized_tensors);
   }
+  // A model without tensors may be exported; a pattern that matches none of them is a mistake.
   if (plan->sources.empty() && pattern) return Fail(kExportNoTensor, model.path(), pattern->text());
   return absl::OkStatus();
 }
@@ -121,6 +136,8 @@ absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view 
 
 // How many threads keep their pieces within the memory bound.
 absl::StatusOr<unsigned> ThreadsWithin(const ExportOptions& options) {
+  // The cache is shared by all threads and holds four decoded chunks. A thread holds what one piece needs and its
+  // result. Results are written before the thread takes its next piece, so none of them wait.
   constexpr std::uint64_t kCacheBytes = 4 * kQ4ChunkBytes;
   constexpr std::uint64_t kPerThread = kPieceScratchBytes + kPieceResultBytes;
   if (options.max_memory < kCacheBytes + kPerThread) {
@@ -131,6 +148,9 @@ absl::StatusOr<unsigned> ThreadsWithin(const ExportOptions& options) {
   return static_cast<unsigned>(std::min<std::uint64_t>(ThreadsOrAllCores(options.threads), most));
 }
 
+// Makes and writes all pieces on several threads. Bytes are written as soon as they are made, in any order; only counts
+// and errors pass through commit(), in the order of the plan, so that progress never goes back and a damaged container
+// gives the same error with any number of threads.
 absl::Status WritePieces(const ExportPlan& plan, const ExportOptions& options, WeightWriter* writer,
                          ExportReport* report) {
   struct Outcome {
@@ -146,6 +166,7 @@ absl::Status WritePieces(const ExportPlan& plan, const ExportOptions& options, W
 
   const auto work = [&](std::uint64_t i) -> Outcome {
     if (options.cancel != nullptr && options.cancel->load()) return {Fail(kExportInterrupted, {}, {}), 0, 0};
+    // Decoding gives the bits of numerics Q6 only with the default rounding and with denormals.
     const ScopedFloatEnvironment environment;
     const ExportPiece& piece = plan.pieces[i];
     const absl::StatusOr<PieceBytes> made = MakePiece(plan, piece, kernels, &cache);
@@ -156,6 +177,7 @@ absl::Status WritePieces(const ExportPlan& plan, const ExportOptions& options, W
     Q4_RETURN_IF_ERROR(outcome.status);
     report->overflowed += outcome.overflowed;
     progress.done_bytes += outcome.bytes;
+    // Pieces come source by source, so all sources before this one are complete.
     progress.done_tensors = plan.pieces[i].source;
     progress.tensor = plan.sources[plan.pieces[i].source].tensor->name;
     if (options.progress) options.progress(progress);
@@ -171,6 +193,7 @@ absl::Status WriteWeights(const ExportPlan& plan, const ExportOptions& options, 
   return WritePieces(plan, options, &writer, report);
 }
 
+// One .safetensors file. There is no place for small and embedded files, so those are left out.
 absl::Status ExportToFile(FileSystem& fs, const ExportPlan& plan, const ExportOptions& options,
                           const WeightLayout& layout, ExportReport* report) {
   Q4_ASSIGN_OR_RETURN(const auto output, AtomicFile::Create(fs, report->output, options.force));
@@ -184,7 +207,10 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
                                ExportReport* report) {
   for (const auto& shard : model.shards()) {
     for (const Q4EmbeddedFile& file : shard->index().files) {
+      // The exporter's config.json stands for it.
       if (file.name == kConfigName) continue;
+      // Overwriting either of the two would lose something without a word. The reader has checked that names do not
+      // leave the directory.
       if (!taken.insert(file.name).second) return Fail(kExportNameTaken, model.path(), file.name);
       Q4_ASSIGN_OR_RETURN(const std::string content, shard->ReadFile(file));
       Q4_RETURN_IF_ERROR(directory->WriteFile(file.name, content));
@@ -194,6 +220,7 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
   return absl::OkStatus();
 }
 
+// The small files come first and the weights last: a name that is taken or a full disk is noticed before the long work.
 absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const ExportPlan& plan,
                                const ExportOptions& options, const WeightLayout& layout,
                                std::vector<SmallFile> small_files, ExportReport* report) {
@@ -201,6 +228,7 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Expor
   if (layout.files.size() > 1) {
     small_files.push_back({kWeightIndexName, WeightIndexText(layout, plan.targets, report->parameters)});
   }
+  // Names that embedded files may not have.
   std::set<std::string> taken;
   for (const SmallFile& file : small_files) {
     taken.insert(file.name);
@@ -208,6 +236,7 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Expor
     report->files.push_back({file.name, file.content.size()});
   }
 
+  // All weight files are open at once, since pieces of different files may be written at the same time.
   std::vector<std::unique_ptr<WritableFile>> files;
   std::vector<WritableFile*> open_files;
   for (const WeightFile& file : layout.files) {
@@ -218,6 +247,7 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Expor
   }
   Q4_RETURN_IF_ERROR(CopyEmbeddedFiles(model, std::move(taken), directory.get(), report));
   Q4_RETURN_IF_ERROR(WriteWeights(plan, options, layout, std::move(open_files), report));
+  // AtomicDirectory syncs directories only; a rename must not become durable before the data.
   for (const auto& file : files) {
     Q4_RETURN_IF_ERROR(file->Sync());
     Q4_RETURN_IF_ERROR(file->Close());
@@ -233,6 +263,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   report.input = input;
   report.output = output;
   report.to = options.to;
+  // The partial directory lies beside the output, not in it.
   while (report.output.size() > 1 && report.output.back() == '/') report.output.pop_back();
   const bool single_file = report.output.ends_with(kSingleFileSuffix);
   const ExporterRow* const row = FindExporter(options.to);
@@ -241,6 +272,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   Q4_RETURN_IF_ERROR(CheckOptions(exporter, options, single_file));
 
   Q4_ASSIGN_OR_RETURN(const auto model, Q4Model::Open(fs, input));
+  // Q4Model opens a single shard as a model of its own. Its export would be a checkpoint with most tensors missing.
   const std::uint32_t shard_count = model->shards().front()->index().shard_count;
   if (model->shards().size() != shard_count) {
     return Fail(kExportOneShard, input, {},
@@ -248,6 +280,8 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   }
   Q4_RETURN_IF_ERROR(CheckOutput(fs, *model, report.output, single_file, options));
 
+  // Nothing has been written so far, and nothing is until the plan, the small files and the layout are complete: an
+  // export that must be refused is refused before the long work, and a failing one removes what it made.
   ExportPlan plan;
   Q4_RETURN_IF_ERROR(ChooseSources(*model, options, row->weights, &plan, &report));
   Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
@@ -262,6 +296,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   } else {
     Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, plan, options, layout, std::move(small_files), &report));
   }
+  // Known only now that every element was decoded, unlike the exporter's warnings.
   if (report.overflowed != 0) {
     report.warnings.push_back(fmt::format("{} elements are infinite in the exported dtype", report.overflowed));
   }

@@ -1,5 +1,8 @@
 // Hands a .q4 model on to other software: the public API behind q4export.
 //
+// Chunks are checked against their digests as they are read, and memory for them is bounded by
+// ExportOptions::max_memory whatever the size of a tensor.
+//
 // Exporters() are the kinds of export. "bnb" writes a directory that transformers and vLLM load as a pre-quantized
 // bitsandbytes model; the codes and scales are copied, nothing is computed. "safetensors" writes a dequantized
 // checkpoint: a directory, or one file when the output's name ends in ".safetensors". docs/q4export.md describes them.
@@ -25,17 +28,20 @@ class Exporter;  // exporter.h, of this wing alone
 
 // A kind of export, as people see it.
 struct ExporterRow {
+  // Whether quantized tensors stay codes and scales, or become elements of a float dtype. The report
+  // counts them so. Tensors that the container keeps are never quantized here.
   enum class Weights : std::uint8_t { kQuantized, kDequantized };
 
-  std::string_view name;  // what --to and the report call it
-  std::string_view what;  // what it writes, for --help
-  Weights weights;        // what becomes of quantized tensors
-  const Exporter* exporter;
+  std::string_view name;     // what --to and the report call it
+  std::string_view what;     // what it writes, for --help
+  Weights weights;           // what becomes of quantized tensors
+  const Exporter* exporter;  // never null; lives as long as the program
 };
 
 // All kinds, in the order of --help. They live as long as the program.
 std::span<const ExporterRow> Exporters();
 
+// What the user asked for. Options of one exporter are ignored by others, or refused by its Check().
 struct ExportOptions {
   std::string to = "bnb";         // the name of an exporter
   std::string tensor_pattern;     // regular expression; only tensors whose name it occurs in; "" for all
@@ -53,9 +59,10 @@ struct ExportOptions {
   std::uint64_t max_memory = std::uint64_t{2} << 30;  // bytes; fewer threads work when it is small
   const KernelTable* kernels = nullptr;               // nullptr: BestCpuKernels()
   ProgressCallback progress;                          // bytes are those written
-  CancelFlag* cancel = nullptr;
+  CancelFlag* cancel = nullptr;                       // looked at before each piece; kExportInterrupted (exit code 7)
 };
 
+// A file of the output: weights, the exporter's own, or copied from the container.
 struct ExportedFile {
   std::string name;  // relative to the output directory; the output's own name when it is a single file
   std::uint64_t bytes = 0;
@@ -67,16 +74,18 @@ struct ExportSetting {
   std::variant<std::monostate, bool, std::string, std::vector<std::string>> value;  // monostate: null
 };
 
+// What was written. Valid only if ExportModel() succeeded: a failed export leaves nothing to report.
 struct ExportReport {
+  // As they were given, but for slashes at the output's end.
   std::string input, output;
-  std::string to;                       // the exporter's name
-  std::vector<ExportedFile> files;      // bytewise sorted by name
-  std::uint64_t quantized_tensors = 0;  // written as codes and scales
-  std::uint64_t dequantized_tensors = 0;
-  std::uint64_t kept_tensors = 0;      // never quantized
-  std::uint64_t left_out_tensors = 0;  // not matched by tensor_pattern
-  std::uint64_t parameters = 0;        // logical elements of the tensors written
-  std::uint64_t tensor_bytes = 0;      // of the weight files, without their headers
+  std::string to;                         // the exporter's name
+  std::vector<ExportedFile> files;        // bytewise sorted by name
+  std::uint64_t quantized_tensors = 0;    // written as codes and scales
+  std::uint64_t dequantized_tensors = 0;  // written as elements
+  std::uint64_t kept_tensors = 0;         // never quantized
+  std::uint64_t left_out_tensors = 0;     // not matched by tensor_pattern
+  std::uint64_t parameters = 0;           // logical elements of the tensors written
+  std::uint64_t tensor_bytes = 0;         // of the weight files, without their headers
 
   std::uint64_t overflowed = 0;         // elements that became infinite in a narrower dtype
   std::vector<ExportSetting> settings;  // in the report's order; docs/schema/export.schema.json names them
@@ -85,15 +94,24 @@ struct ExportReport {
 };
 
 // Exports the model `input` (a .q4 file or NAME.q4.index.json) to `output`, which appears by one rename when everything
-// is written and synced; on any error nothing remains. Errors: exit code 1 output, options or pattern refused; 2 I/O; 3
-// or 6 the container is invalid or damaged; 5 a tensor that the format cannot hold; 7 cancelled.
+// is written and synced; on any error nothing remains. An output that ends in ".safetensors" is one file, any other a
+// directory. Blocks until it is done, on options.threads threads, the calling one among them. `fs` may be shared.
+//
+// Errors by exit code. 1: kExportUnknown; kExportFlag; kExportOneShard for a shard opened alone; kExportIsInput,
+// kExportExists, kExportNotReplaceable or kExportIsSource for an output that must not be overwritten; a pattern that
+// cannot be parsed, or kExportNoTensor; kExportShards; kExportMemory. 5: a tensor that the format cannot hold,
+// kExportNameCollision, kExportNameTaken, or a container of a newer version. 3: kExportConfig, or the input is no
+// container. 6: the container is damaged, with file, tensor, part and chunk. 2: a file cannot be read or written. 7:
+// kExportInterrupted.
 absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& input, const std::string& output,
                                          const ExportOptions& options);
 
-// The report as docs/schema/export.schema.json describes it, with a final newline.
+// The report as docs/schema/export.schema.json describes it, with a final newline. UTF-8: bytes of paths that are not
+// become U+FFFD.
 std::string ExportReportJson(const ExportReport& report);
 
-// The report for people, a few lines.
+// The report for people: two or three lines, each with its end. Names are escaped, so that it is fit for a terminal.
+// Warnings are left out; the caller prints those where it prints warnings.
 std::string ExportReportText(const ExportReport& report);
 
 }  // namespace q4

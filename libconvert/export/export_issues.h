@@ -1,24 +1,31 @@
-// Rules of exporting.
+// Rules of exporting, as docs/errors.md lists them. Numbers from 8001 on are about the command: the output, the flags,
+// the memory; from 8101 on about a model that is right but cannot be written in the format asked for. Damage of the
+// container itself has the numbers of q4_issues.h, files those of base_issues.h.
 #pragma once
 
 #include "formats/base/status.h"
 
 namespace q4 {
 
+// The output. The first holds even with --force: an export never overwrites what it reads.
 inline constexpr Issue kExportIsInput{8001, ExitCode::kUsage, "the output is the input, or holds it"};
 inline constexpr Issue kExportExists{8002, ExitCode::kUsage, "the output exists; use --force to replace it"};
 inline constexpr Issue kExportNotReplaceable{8003, ExitCode::kUsage,
                                              "the output exists and is no model that --force would replace"};
+// What was asked for.
 inline constexpr Issue kExportFlag{8004, ExitCode::kUsage, "the flags do not go together"};
 inline constexpr Issue kExportNoTensor{8006, ExitCode::kUsage, "no tensor's name matches"};
 inline constexpr Issue kExportMemory{8007, ExitCode::kUsage, "--max-memory is too small to export"};
 inline constexpr Issue kExportInterrupted{8008, ExitCode::kInterrupted, "interrupted; run the same command again"};
 inline constexpr Issue kExportShards{8009, ExitCode::kUsage, "--shard-size makes too many files"};
 inline constexpr Issue kExportOneShard{8010, ExitCode::kUsage, "a single shard does not hold the whole model"};
+// Compared by size and digest with the files that the provenance names (replace.h).
 inline constexpr Issue kExportIsSource{8011, ExitCode::kUsage,
                                        "the output is or holds a source of the container, which is not replaced"};
+// For callers of the library; q4export knows all names from Exporters().
 inline constexpr Issue kExportUnknown{8012, ExitCode::kUsage, "there is no exporter of this name"};
 
+// The model. All but kExportConfig name the tensor or file in question.
 inline constexpr Issue kExportNameCollision{8101, ExitCode::kUnsupported,
                                             "two tensors of the exported checkpoint would have the same name"};
 inline constexpr Issue kExportStorage{8102, ExitCode::kUnsupported,

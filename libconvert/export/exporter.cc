@@ -10,6 +10,8 @@
 namespace q4 {
 
 std::span<const ExporterRow> Exporters() {
+  // Local and not global: the exporters are made by functions of other files, and the order in which globals of
+  // different files are made is unspecified.
   static const ExporterRow kRows[] = {
       {"bnb", "pre-quantized bitsandbytes model", ExporterRow::Weights::kQuantized, &BnbExporter()},
       {"safetensors", "dequantized checkpoint", ExporterRow::Weights::kDequantized, &SafetensorsExporter()},

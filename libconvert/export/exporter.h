@@ -19,9 +19,12 @@ namespace q4 {
 
 // A file of the output directory beside the weights, small enough to be held in memory.
 struct SmallFile {
+  // `name` is relative to the output directory and unique among the small files of an export.
   std::string name, content;
 };
 
+// One kind of export. Thread-safe: it has no state, and all that an export needs is passed to it. The calls come in the
+// order below, each at most once.
 class Exporter {
  public:
   virtual ~Exporter() = default;
@@ -43,7 +46,7 @@ class Exporter {
                                                             ExportReport* report) const = 0;
 };
 
-// The row named `name`, or nullptr.
+// The row of Exporters() named `name`, or nullptr. Names are compared byte by byte.
 const ExporterRow* FindExporter(std::string_view name);
 
 }  // namespace q4

@@ -1,5 +1,7 @@
 // The weight files of an exported checkpoint: which tensor goes where, and the bytes around them.
-// Internal to libconvert/export/.
+// LayOutWeights() fixes the place of every byte, then a WeightWriter puts the bytes there in any order. What lies in
+// one file, header and padding included, is computed by formats/exchange/safetensors_writer.h; files that are no
+// weights are ExportModel()'s. Internal to libconvert/export/.
 #pragma once
 
 #include <cstdint>
@@ -19,45 +21,53 @@ namespace q4 {
 
 // One safetensors file, complete but for the tensors' bytes.
 struct WeightFile {
-  std::string name;
+  std::string name;         // inside the output directory
   std::string head;         // all bytes before the first tensor
   std::uint64_t bytes = 0;  // of the whole file
 };
 
+// Where everything goes. Of the plan it was made from it knows the order of the targets only.
 struct WeightLayout {
+  // A target's first byte; the others follow it without a gap.
   struct Place {
     std::uint32_t file = 0;    // index into files
-    std::uint64_t offset = 0;  // absolute
+    std::uint64_t offset = 0;  // from the beginning of the file, in bytes
   };
-  std::vector<WeightFile> files;
+  std::vector<WeightFile> files;   // at least one, also of no targets
   std::vector<Place> places;       // one per target
   std::uint64_t tensor_bytes = 0;  // of all targets
 };
 
 // model.safetensors.index.json, which is written beside several weight files.
 inline constexpr char kWeightIndexName[] = "model.safetensors.index.json";
-// Whether an export may give a weight file this name, with any number of files.
+// Whether an export may give a weight file this name, with any number of files: model.safetensors, or the pattern of
+// LayOutWeights() with any digits. `name` has no directory.
 bool IsWeightFileName(std::string_view name);
 
 // Lays `targets` out in model.safetensors or, if one file would hold more than `shard_bytes` of tensors, in
 // model-00001-of-0000N.safetensors and so on, in the order of the targets' groups; a group larger than `shard_bytes`
-// has a file for itself. 0: one file. Inside a file tensors lie as save_pretrained lays them. Pure. Fails if two
-// targets have the same name (exit code 5) or there are too many files (1).
+// has a file for itself. 0: one file. Inside a file tensors lie as save_pretrained lays them. Pure.
+//
+// REQUIRES: groups ascend. Errors: kExportNameCollision (exit code 5) if two targets of any files have the same name;
+// kExportShards (1) if there were more than limits::kShards files; those of PlanSafetensors() (3).
 absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes);
 
-// model.safetensors.index.json: for a layout of several files.
+// The text of model.safetensors.index.json, for a layout of several files: which file each of `targets`, those of the
+// layout, lies in. `parameters`: logical elements of all tensors that are exported.
 std::string WeightIndexText(const WeightLayout& layout, const std::vector<ExportTensor>& targets,
                             std::uint64_t parameters);
 
-// Puts bytes in their places. Thread-safe.
+// Puts bytes in their places. Write() may be called by several threads at once, for the same file as well.
 class WeightWriter {
  public:
   // `files` are those of the layout, in order, empty and open; both must outlive the writer.
   WeightWriter(const WeightLayout* layout, const std::vector<WritableFile*>& files);
 
-  // Reserves space and writes what precedes the tensors.
+  // Reserves space and writes what precedes the tensors. Once, before the first Write(). kCannotReserve if the disk is
+  // too small, kCannotWrite.
   absl::Status Begin();
-  // Writes `bytes` at `offset` inside the target.
+  // Writes `bytes` at `offset` inside the target, which is an index into the layout's places. REQUIRES: they end within
+  // the target. Each byte should be written once; what is not written stays a hole. kCannotWrite.
   absl::Status Write(std::uint32_t target, std::uint64_t offset, std::span<const std::uint8_t> bytes);
 
  private:

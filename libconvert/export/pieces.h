@@ -1,5 +1,6 @@
-// The work of an export, cut into pieces: each makes one run of bytes of one tensor of the new checkpoint. Pieces
-// follow the container's chunks, so that each chunk is read once and memory is bounded whatever a tensor's size.
+// The work of an export, cut into pieces: each makes one range of bytes of one tensor of the new checkpoint. An
+// exporter plans them with the Add functions, ExportModel() makes them with MakePiece() on all threads and writes them.
+// Pieces follow the container's chunks, so that each chunk is read once and memory is bounded whatever a tensor's size.
 // Internal to libconvert/export/.
 #pragma once
 
@@ -20,10 +21,12 @@ struct ExportTensor {
   std::string name;
   DType dtype = DType::kF32;
   Shape shape;
-  std::uint64_t bytes = 0;
-  std::uint32_t group = 0;  // tensors of one group lie in the same weight file; groups ascend
+  std::uint64_t bytes = 0;  // of the shape, without padding
+  // Tensors with one number lie in the same weight file: those that came of one source. Numbers ascend in a plan.
+  std::uint32_t group = 0;
 };
 
+// How the bytes of a piece come about. All but kBytes read the container.
 enum class PieceKind : std::uint8_t {
   kStored,     // chunk `chunk` of `part`, as it is
   kConverted,  // chunk `chunk` of kData, in the new tensor's dtype
@@ -34,9 +37,10 @@ enum class PieceKind : std::uint8_t {
 // The whole of a small target, as many bytes as the target has. Pure.
 using MakeBytes = std::vector<std::uint8_t> (*)(const Q4Tensor& tensor);
 
+// One range of bytes of one target. Fields that name a kind are without meaning for others.
 struct ExportPiece {
   PieceKind kind = PieceKind::kStored;
-  Q4Part part = Q4Part::kData;     // of kStored
+  Q4Part part = Q4Part::kData;     // that is read; without meaning for kBytes
   std::uint32_t source = 0;        // index into ExportPlan::sources
   std::uint32_t target = 0;        // index into ExportPlan::targets
   std::uint64_t chunk = 0;         // counted inside the part
@@ -44,35 +48,47 @@ struct ExportPiece {
   MakeBytes make_bytes = nullptr;  // of kBytes
 };
 
+// A tensor of the container, and the shard that it lies in. Both belong to the Q4Model, which must outlive the plan.
 struct ExportSource {
   const Q4Reader* reader = nullptr;
-  const Q4Tensor* tensor = nullptr;
+  const Q4Tensor* tensor = nullptr;  // of reader->index()
 };
 
-// Everything that will be written to weight files, in the order of the work: source by source.
+// Everything that will be written to weight files, in the order of the work: source by source. The pieces of a target
+// cover it without gap or overlap. ExportModel() fills `sources`, the exporter the rest.
 struct ExportPlan {
   std::vector<ExportSource> sources;
   std::vector<ExportTensor> targets;
   std::vector<ExportPiece> pieces;
 };
 
-// Adds a target that is `part` of source `source` as it is stored, and its pieces.
+// The three ways to add a target with its pieces. `source` is an index into plan->sources; sources come in order. Pure.
+
+// Adds a target that is `part` of the source as the container stores it, after decompression. REQUIRES: target.bytes is
+// the size of the part.
 void AddStoredTarget(std::uint32_t source, Q4Part part, ExportTensor target, ExportPlan* plan);
-// Adds a target for source `source`, which holds F32, F16 or BF16 values, converted or decoded to the target's dtype.
+// Adds a target for a source of dtype F32, F16 or BF16: quantized codes are decoded (numerics Q6), kept elements are
+// converted to the target's dtype, which is one of these three as well.
 void AddConvertedTarget(std::uint32_t source, ExportTensor target, ExportPlan* plan);
 // Adds a target of a single small piece. `make_bytes` makes target.bytes bytes of the source's tensor.
 void AddBytesTarget(std::uint32_t source, MakeBytes make_bytes, ExportTensor target, ExportPlan* plan);
 
-// The most bytes that one piece needs while it is made, and that its result takes.
+// The most bytes that one piece needs while it is made beside the cache, and that its result takes: 2^22 elements of
+// fp32. ExportModel() derives from both how many threads a memory limit allows.
 inline constexpr std::uint64_t kPieceScratchBytes = std::uint64_t{24} << 20;
 inline constexpr std::uint64_t kPieceResultBytes = kQ4ChunkElems * 4;
 
+// What MakePiece() made.
 struct PieceBytes {
-  std::vector<std::uint8_t> bytes;
-  std::uint64_t overflowed = 0;  // elements that are finite in the source and infinite here
+  std::vector<std::uint8_t> bytes;  // little-endian; they go to piece.offset of the target
+  std::uint64_t overflowed = 0;     // elements that are finite in the source and infinite here
 };
 
-// Makes the bytes of one piece. Thread-safe. Fails if the container cannot be read or is damaged.
+// Makes the bytes of one piece of `plan`. Thread-safe: pieces are made side by side and share `cache`, which should be
+// one for all, so that chunks of scales are decompressed once. Wants the canonical float environment (kernels.h).
+//
+// Errors: those of Q4Reader::ReadChunk(), and kQ4ScaleValue for a scale that is not finite (F3.6); exit code 6 for
+// damage, 2 where the file cannot be read. What kBytes makes cannot fail.
 absl::StatusOr<PieceBytes> MakePiece(const ExportPlan& plan, const ExportPiece& piece, const KernelTable& kernels,
                                      ChunkCache* cache);
 

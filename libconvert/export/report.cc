@@ -1,4 +1,6 @@
-// How an export's report is printed: JSON for programs, a few lines for people.
+// How an export's report is printed: JSON for programs, a few lines for people. Both say nothing about a single kind of
+// export: what an exporter has to say comes as settings and as a summary. docs/schema/export.schema.json
+// describes the JSON.
 #include <string>
 #include <type_traits>
 #include <variant>
@@ -12,6 +14,7 @@
 namespace q4 {
 namespace {
 
+// The alternatives of the variant are types that Json takes; only "none" has to be said.
 Json JsonOf(const ExportSetting& setting) {
   return std::visit(
       [](const auto& value) {
@@ -24,6 +27,7 @@ Json JsonOf(const ExportSetting& setting) {
       setting.value);
 }
 
+// Asked of the row, so that a new exporter needs no line here.
 bool IsDequantized(const ExportReport& report) {
   const ExporterRow* const row = FindExporter(report.to);
   return row != nullptr && row->weights == ExporterRow::Weights::kDequantized;
@@ -47,11 +51,14 @@ std::string ExportReportJson(const ExportReport& report) {
   json["parameters"] = report.parameters;
   json["tensor_bytes"] = report.tensor_bytes;
   json["overflowed"] = report.overflowed;
+  // Settings are members of the report itself, beside the fields that all exporters have.
   for (const ExportSetting& setting : report.settings) json[setting.key] = JsonOf(setting);
   json["warnings"] = report.warnings;
+  // A path may hold bytes that are not UTF-8; they become U+FFFD instead of an exception.
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 
+// Two or three lines. Warnings are not among them: the tool prints those to stderr.
 std::string ExportReportText(const ExportReport& report) {
   std::uint64_t bytes = 0;
   for (const ExportedFile& file : report.files) bytes += file.bytes;

@@ -1,3 +1,6 @@
+// Every tensor of the container becomes one tensor of the same name and shape. Those that keep their dtype and were
+// never quantized are copied chunk by chunk; all others are decoded or converted. Then config.json must no longer call
+// the model quantized.
 #include "libconvert/export/safetensors.h"
 
 #include <optional>
@@ -15,8 +18,12 @@ namespace {
 absl::StatusOr<std::string> DequantizedConfigText(const std::string& config_json, std::optional<DType> dtype) {
   Q4_ASSIGN_OR_RETURN(Json json, ParseJson(config_json, "config.json", limits::kConfigJsonDepth));
   if (!json.is_object()) return Fail(kExportConfig, {}, "config.json");
+  // It described how the source was quantized. The tensors written here are not, and a loader that believed it would
+  // look for packed codes.
   const bool had_quantization = json.erase("quantization_config") > 0;
+  // Nothing to change: the file stays as its author formatted it.
   if (!dtype && !had_quantization) return config_json;
+  // Older configurations have "torch_dtype". That key is set where it is found: "dtype" beside it would contradict it.
   if (dtype) json[json.contains("torch_dtype") ? "torch_dtype" : "dtype"] = TorchDTypeName(*dtype);
   return DumpSorted(json) + "\n";
 }
@@ -28,9 +35,12 @@ class Safetensors final : public Exporter {
   absl::Status Plan(const ExportOptions& options, ExportPlan* plan) const override {
     for (std::uint32_t source = 0; source < plan->sources.size(); ++source) {
       const Q4Tensor& tensor = *plan->sources[source].tensor;
+      // IsQuantizable() is F32, F16 and BF16. F64, integers and FP8 are no weights that a narrower float could stand
+      // for.
       const bool converts = IsQuantizable(tensor.dtype) && options.dtype.has_value();
       ExportTensor target{tensor.name, converts ? *options.dtype : tensor.dtype, tensor.shape, 0, source};
       target.bytes = tensor.elems * ItemSize(target.dtype);
+      // Copied, not converted to the same dtype: NaN payloads stay as they are.
       if (!tensor.quantized() && target.dtype == tensor.dtype) {
         AddStoredTarget(source, Q4Part::kData, std::move(target), plan);
       } else {
@@ -43,6 +53,7 @@ class Safetensors final : public Exporter {
   absl::StatusOr<std::vector<SmallFile>> SmallFiles(const Q4Model&, const std::string& config_json,
                                                     const ExportOptions& options, const ExportPlan&,
                                                     ExportReport*) const override {
+    // A dequantized checkpoint needs no words about its quantization, so none is made up.
     if (config_json.empty()) return std::vector<SmallFile>();
     Q4_ASSIGN_OR_RETURN(std::string text, DequantizedConfigText(config_json, options.dtype));
     return std::vector<SmallFile>{{"config.json", std::move(text)}};
