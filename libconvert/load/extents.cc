@@ -1,4 +1,7 @@
 // Bytes are checked where they were read to, while they are still in the cache, and before they are sent.
+//
+// Three ways to read an extent: stored chunks that fit a slot, by one read and one copy; a stored chunk that does not,
+// slot by slot; a compressed chunk, through scratch memory. For host memory there are no slots, and everything fits.
 #include "libconvert/load/extents.h"
 
 #include <algorithm>
@@ -22,12 +25,14 @@ struct ChunkUse {
   std::uint64_t seed;        // of its XXH3
 };
 
+// Parts are few, so they are searched one by one. REQUIRES: the chunk belongs to a tensor.
 ChunkUse UseOf(const Q4Reader& reader, std::uint64_t chunk) {
   const Q4Tensor* tensor = reader.TensorOfChunk(chunk);
   const Q4PartList parts = tensor->parts();
   const Q4PartEntry* part = parts.begin();
   while (chunk - part->first_chunk >= part->chunk_count) ++part;
   Q4ChunkPlace place;
+  // The digest's seed depends on where the chunk belongs (F7.2): a chunk that was moved elsewhere is found out.
   place.owner = static_cast<std::uint64_t>(tensor - reader.index().tensors.data());
   place.chunk = chunk - tensor->first_chunk;
   return {tensor, part->part, (chunk - part->first_chunk) * Q4ChunkRawSize(part->part),
@@ -35,6 +40,7 @@ ChunkUse UseOf(const Q4Reader& reader, std::uint64_t chunk) {
 }
 
 // The digests of a chunk whose stored bytes come in one or several pieces.
+// SHA-256 is computed only when asked for: it costs several times as much as XXH3.
 class ChunkDigests {
  public:
   ChunkDigests(LoadCheck check, std::uint64_t seed) : check_(check), xxh3_(seed) {}
@@ -59,6 +65,8 @@ class ChunkDigests {
   Sha256Stream sha256_;
 };
 
+// XXH3 first: if it differs the bytes are damaged. If only SHA-256 differs, somebody has put other bytes there with a
+// matching XXH3, which is another issue.
 absl::Status CheckStored(const Q4Reader& reader, std::uint64_t chunk, const ChunkUse& use,
                          std::span<const std::uint8_t> stored, LoadCheck check) {
   const Q4Chunk& entry = reader.index().chunks[chunk];
@@ -69,6 +77,8 @@ absl::Status CheckStored(const Q4Reader& reader, std::uint64_t chunk, const Chun
   return absl::OkStatus();
 }
 
+// F3.6: a digest says that bytes are those that were written, not that scales are finite. Parts without fp32 values
+// always hold. `first_byte` counts from the beginning of the chunk.
 absl::Status CheckScales(const Q4Reader& reader, const ChunkUse& use, std::uint64_t first_byte,
                          std::span<const std::uint8_t> raw) {
   return ValidateQ4Scales(*use.tensor, use.part, raw, (use.first_byte + first_byte) / sizeof(float), reader.path());
@@ -77,12 +87,16 @@ absl::Status CheckScales(const Q4Reader& reader, const ChunkUse& use, std::uint6
 // Bytes of the file on their way to `to`, staged and not yet sent.
 absl::StatusOr<std::span<std::uint8_t>> ReadTo(std::uint8_t* to, const Q4Reader& reader, std::uint64_t offset,
                                                std::uint64_t bytes, bool uncached, Stager& stager) {
+  // An uncached read brings whole pages, more than was asked for. A slot has room for that; read into host memory, it
+  // would overwrite the neighbours.
   if (uncached && stager.has_slots()) return stager.StageUncached(to, bytes, reader.file(), offset);
   Q4_ASSIGN_OR_RETURN(const std::span<std::uint8_t> place, stager.Stage(to, bytes));
   Q4_RETURN_IF_ERROR(reader.file().ReadAt(offset, place));
   return place;
 }
 
+// The common case: one read and one copy for all chunks of the extent. The padding between them comes along; nobody
+// looks at it, so it is not checked.
 absl::Status ReadStoredExtent(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, bool uncached,
                               Stager& stager) {
   Q4_ASSIGN_OR_RETURN(const auto place, ReadTo(extent.to, reader, extent.offset, extent.bytes, uncached, stager));
@@ -105,6 +119,7 @@ absl::Status ReadStoredInPieces(const Q4Reader& reader, const ChunkExtent& exten
   ChunkDigests digests(check, use.seed);
   absl::Status scales;  // what is wrong with the digest explains what is wrong with the scales
   for (std::uint64_t done = 0; done < extent.bytes;) {
+    // The capacity is a multiple of 4096, so no fp32 value is cut.
     const std::uint64_t bytes = std::min(stager.capacity(), extent.bytes - done);
     Q4_ASSIGN_OR_RETURN(const auto place,
                         ReadTo(extent.to + done, reader, extent.offset + done, bytes, uncached, stager));
@@ -120,10 +135,13 @@ absl::Status ReadStoredInPieces(const Q4Reader& reader, const ChunkExtent& exten
   return scales;
 }
 
+// Scratch memory holds the stored bytes, then the byte planes, and then the raw bytes if no slot is large enough for
+// them. Where one is, planes are joined straight into the slot.
 absl::Status ReadCompressed(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, Stager& stager) {
   const std::uint64_t chunk = extent.first_chunk;
   const Q4Chunk& entry = reader.index().chunks[chunk];
   const ChunkUse use = UseOf(reader, chunk);
+  // Of host memory always.
   const bool fits = entry.raw_bytes <= stager.capacity();
   const std::span<std::uint8_t> scratch =
       stager.Scratch(extent.bytes + std::uint64_t{fits ? 1u : 2u} * entry.raw_bytes);
@@ -133,6 +151,7 @@ absl::Status ReadCompressed(const Q4Reader& reader, const ChunkExtent& extent, L
   if (check != LoadCheck::kNone) Q4_RETURN_IF_ERROR(CheckStored(reader, chunk, use, stored, check));
 
   std::span<std::uint8_t> raw = scratch.last(entry.raw_bytes);
+  // Only now, after the read: until here the copy from this slot could still be under way.
   if (fits) {
     Q4_ASSIGN_OR_RETURN(raw, stager.Stage(extent.to, entry.raw_bytes));
   }
@@ -143,6 +162,7 @@ absl::Status ReadCompressed(const Q4Reader& reader, const ChunkExtent& extent, L
 }
 
 // Of two places that need not lie in one block.
+// In integers, which may wrap: the difference of pointers into two blocks is undefined.
 std::uint64_t Distance(const std::uint8_t* from, const std::uint8_t* to) {
   return reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from);
 }
@@ -152,6 +172,9 @@ std::uint64_t Distance(const std::uint8_t* from, const std::uint8_t* to) {
 std::vector<ChunkExtent> CutIntoExtents(const Q4Model& model, std::span<const TensorTarget> targets,
                                         std::uint64_t extent_bytes) {
   std::vector<ChunkExtent> extents;
+  // Greedy, in file order. An extent grows by the next chunk if both are stored, follow each other in the file and in
+  // memory at equal distances, and fit the limit together. Distances differ where one chunk goes to the model's block
+  // and the next to the scratch block.
   bool may_grow = false;  // the last extent, by stored chunks
   for (const TensorTarget& target : targets) {
     const Q4Index& index = model.reader(target.at).index();
@@ -177,6 +200,7 @@ std::vector<ChunkExtent> CutIntoExtents(const Q4Model& model, std::span<const Te
         may_grow = stored;
       }
     }
+    // A tensor with elements has at least one chunk, so the last extent is its own.
     if (tensor.elems != 0) ++extents.back().tensors;
   }
   return extents;

@@ -1,6 +1,6 @@
 // The order of things: choose the tensors; give each its place, from the index alone; allocate; cut what is to be read
 // into extents; read them on all threads. For the dequantized forms the tensors come in batches, each of which is read
-// to a scratch block and dequantized from there.
+// to a scratch block and dequantized from there. Only then is the scratch block used again.
 #include "libconvert/load/load.h"
 
 #include <algorithm>
@@ -22,8 +22,11 @@ namespace q4 {
 namespace {
 
 constexpr unsigned kMostDefaultThreads = 16;  // they saturate the link to a device
+// The distances of F3.3: with them, what is stored uncompressed lies in memory as in the file.
 constexpr std::uint64_t kSegmentAlignment = 4096;
+// Of the parts of one tensor behind the first, and of the offset words.
 constexpr std::uint64_t kPartAlignment = 64;
+// Pages, which uncached reads go by.
 constexpr std::uint64_t kSlotAlignment = 4096;
 
 // Gives out places in a block, one after the other. No sum can overflow: an index lists less than 2^22 chunks of at
@@ -77,6 +80,7 @@ DType ValuesType(const Q4Tensor& tensor, LoadForm form) {
   return tensor.dtype;
 }
 
+// Asked for host memory as well, although it has no slots: slot_bytes bounds the extents there too.
 absl::Status CheckOptions(const LoadOptions& options) {
   if (options.slots == 0) return Fail(kLoadOption, {}, "slots", GotExpected("0", "at least 1"));
   if (options.slot_bytes == 0 || options.slot_bytes % kSlotAlignment != 0) {
@@ -86,6 +90,7 @@ absl::Status CheckOptions(const LoadOptions& options) {
   return absl::OkStatus();
 }
 
+// One call of LoadModel(): an object is made for one Run(), whose steps fill the members in turn.
 class Loader {
  public:
   Loader(const Q4Model& model, LoadMemory& memory, const LoadOptions& options)
@@ -96,6 +101,7 @@ class Loader {
         stagers_(&memory, options.slots, options.slot_bytes) {}
 
   absl::StatusOr<LoadedModel> Run() {
+    // Both allocations come before the first read: if memory does not suffice, that is known at once.
     Q4_RETURN_IF_ERROR(CheckOptions(options_));
     Q4_RETURN_IF_ERROR(Choose());
     LayOut();
@@ -120,14 +126,18 @@ class Loader {
       wanted.push_back(*at);
     }
     if (options_.tensors.empty()) wanted = model_.tensors();
+    // A tensor without elements has no chunks and the first_chunk of the next one; the last member keeps the order
+    // strict.
     const auto key = [this](const Q4Model::Location& at) {
       return std::tuple(at.shard, model_.tensor(at).first_chunk, at.tensor);
     };
     std::sort(wanted.begin(), wanted.end(), [&](const auto& a, const auto& b) { return key(a) < key(b); });
     const auto same = [](const auto& a, const auto& b) { return a.shard == b.shard && a.tensor == b.tensor; };
+    // The caller may name a tensor twice.
     wanted.erase(std::unique(wanted.begin(), wanted.end(), same), wanted.end());
     for (const Q4Model::Location& at : wanted) {
       const bool quantized = model_.tensor(at).scheme != Q4Scheme::kRaw;
+      // None is added later: batches_ point into plans_.
       plans_.push_back({at, quantized && options_.form != LoadForm::kQuantized, {}, 0, 0});
     }
     return absl::OkStatus();
@@ -136,6 +146,7 @@ class Loader {
   // Gives every tensor its place and cuts plans_ into batches.
   void LayOut() {
     BlockLayout scratch;
+    // Kept tensors need no scratch space and belong to the batch that is open when their turn comes.
     std::size_t begin = 0;  // of the batch
     for (std::size_t i = 0; i < plans_.size(); ++i) {
       TensorPlan& plan = plans_[i];
@@ -144,6 +155,8 @@ class Loader {
         PlaceParts(tensor, &block_, &plan.parts);
         continue;
       }
+      // The result has its place in the model's block for good, its parts a place in the scratch block until the batch
+      // is done.
       plan.values = block_.Take(tensor.elems * ItemSize(ValuesType(tensor, options_.form)), kSegmentAlignment);
       BlockLayout with_this = scratch;
       PlaceParts(tensor, &with_this, &plan.parts);
@@ -159,6 +172,7 @@ class Loader {
     }
     batches_.push_back(std::span(plans_).subspan(begin));
 
+    // All offset words lie together behind the tensors, so that one copy brings them there.
     first_offset_word_ = block_.Take(0, kPartAlignment);
     for (TensorPlan& plan : plans_) {
       if (model_.tensor(plan.at).nested) plan.offset_word = block_.Take(sizeof(float), sizeof(float));
@@ -172,7 +186,9 @@ class Loader {
   }
 
   // Nested offsets as words in the memory itself, for kernels of a device to read.
+  // Delivered by a stager as everything else is. What it sends has arrived when the first batch was read.
   absl::Status WriteOffsets() {
+    // In the order in which LayOut() gave them their places.
     std::vector<float> words;
     for (const TensorPlan& plan : plans_) {
       if (model_.tensor(plan.at).nested) words.push_back(model_.tensor(plan.at).nested_offset);
@@ -183,10 +199,12 @@ class Loader {
         [&](Stager& stager) { return stager.Deliver(loaded_.memory->data() + first_offset_word_, bytes); });
   }
 
+  // Where part number `part` of a tensor is read to.
   std::uint8_t* PartAt(const TensorPlan& plan, std::size_t part) const {
     return (plan.dequantize ? scratch_ : loaded_.memory)->data() + plan.parts[part];
   }
 
+  // Brings the codes, scales and kept tensors of a batch to their places and returns when they are there.
   absl::Status Read(std::span<const TensorPlan> batch) {
     std::vector<TensorTarget> targets;
     for (const TensorPlan& plan : batch) {
@@ -196,12 +214,14 @@ class Loader {
       for (std::size_t p = 0; p < parts; ++p) target.parts[p] = PartAt(plan, p);
     }
     const std::vector<ChunkExtent> extents = CutIntoExtents(model_, targets, options_.slot_bytes);
+    // In extents. They are about as long as a slot, or shorter.
     const std::uint64_t ahead = (options_.prefetch_bytes + options_.slot_bytes - 1) / options_.slot_bytes;
     const absl::Status status = ParallelInOrder(
         extents.size(), threads_,
         [&](std::uint64_t i) -> absl::Status {
           const ChunkExtent& extent = extents[i];
           const Q4Reader& reader = *model_.shards()[extent.shard];
+          // Once for each extent, which is 2 MiB by default: soon enough.
           if (options_.cancel != nullptr && options_.cancel->load()) return Fail(kLoadInterrupted, model_.path(), {});
           if (ahead != 0 && extents.size() - i > ahead) {
             const ChunkExtent& later = extents[i + ahead];
@@ -211,13 +231,16 @@ class Loader {
               [&](Stager& stager) { return ReadExtent(reader, extent, options_.check, options_.uncached, stager); });
         },
         [&](std::uint64_t i, const absl::Status& read) {
+          // Committed in file order: progress never goes back, and of several damaged chunks the first one is reported.
           if (read.ok()) Report(extents[i]);
           return read;
         });
     Q4_RETURN_IF_ERROR(status);
+    // Dequantizing reads these bytes, and the next batch overwrites the scratch block.
     return stagers_.Drain();
   }
 
+  // Called under the lock of ParallelInOrder(), so total_ needs none. Padding is not counted.
   void Report(const ChunkExtent& extent) {
     const Q4Reader& reader = *model_.shards()[extent.shard];
     for (std::uint64_t i = 0; i < extent.chunk_count; ++i) {
@@ -229,6 +252,7 @@ class Loader {
     options_.progress(total_);
   }
 
+  // Parts are numbered as in F3.4: codes, then fp32 scales, or scale codes and group scales.
   absl::Status Dequantize(std::span<const TensorPlan> batch) {
     std::vector<DequantizeJob> jobs;
     for (const TensorPlan& plan : batch) {
@@ -243,6 +267,7 @@ class Loader {
         job.scales.scale_codes = PartAt(plan, 1);
         job.scales.group_scales = reinterpret_cast<const float*>(PartAt(plan, 2));
         job.scales.offset = tensor.nested_offset;
+        // The same number twice: for kernels on the CPU by value, for those of a device in its memory.
         job.offset_word = reinterpret_cast<const float*>(loaded_.memory->data() + plan.offset_word);
       } else {
         job.scales.scales = reinterpret_cast<const float*>(PartAt(plan, 1));
@@ -255,14 +280,17 @@ class Loader {
 
   // Fills loaded_.tensors, by name.
   void Describe() {
+    // From here on batches_ would name other tensors; they are not needed any more.
     std::sort(plans_.begin(), plans_.end(), [this](const TensorPlan& a, const TensorPlan& b) {
       return model_.tensor(a.at).name < model_.tensor(b.at).name;
     });
+    // Addresses only: of a device's memory nothing can be read here.
     const std::uint8_t* base = loaded_.memory->data();
     for (const TensorPlan& plan : plans_) {
       LoadedTensor& tensor = loaded_.tensors.emplace_back();
       tensor.entry = model_.tensor(plan.at);
       tensor.dtype = tensor.entry.dtype;
+      // No bytes, so no address either, of codes no more than of values.
       if (tensor.entry.elems == 0) continue;
       if (plan.dequantize || !tensor.entry.quantized()) {
         if (plan.dequantize) tensor.dtype = ValuesType(tensor.entry, options_.form);
@@ -279,6 +307,7 @@ class Loader {
         tensor.scales = reinterpret_cast<const float*>(base + plan.parts[1]);
       }
     }
+    // Progress has counted every chunk when all batches were read.
     loaded_.read_bytes = total_.done_bytes;
   }
 
@@ -291,6 +320,7 @@ class Loader {
   std::vector<std::span<const TensorPlan>> batches_;
   BlockLayout block_;
   std::uint64_t first_offset_word_ = 0;
+  // Of the largest batch.
   std::uint64_t scratch_bytes_ = 0;
   Progress total_;
 
@@ -303,6 +333,7 @@ class Loader {
 }  // namespace
 
 const LoadedTensor* LoadedModel::Find(std::string_view name) const {
+  // Describe() has sorted them by name.
   const auto at =
       std::lower_bound(tensors.begin(), tensors.end(), name,
                        [](const LoadedTensor& tensor, std::string_view n) { return tensor.entry.name < n; });

@@ -74,7 +74,7 @@ struct LoadedTensor {
   const std::uint8_t* codes = nullptr;        // [ceil(elems / 2)]
   const float* scales = nullptr;              // [blocks], fp32; null if nested:
   const std::uint8_t* scale_codes = nullptr;  // [blocks]
-  const float* scales2 = nullptr;             // [ceil(blocks / 256)]
+  const float* scales2 = nullptr;             // [ceil(blocks / 256)], the group scales
   const float* nested_offset = nullptr;       // [1]; entry.nested_offset is the same on the host
 };
 
@@ -84,6 +84,7 @@ struct LoadedModel {
   std::unique_ptr<MemoryBlock> memory;  // all of them lie in it
   std::uint64_t read_bytes = 0;         // of the files, by this call: the stored chunks
 
+  // nullptr when no such tensor was loaded. Binary search. Lives as long as this.
   const LoadedTensor* Find(std::string_view name) const;
 };
 
@@ -93,9 +94,13 @@ struct LoadedModel {
 // multiples of 64, so that what is stored uncompressed is read and copied in long extents. Bytes between the tensors
 // are unspecified.
 //
-// Errors, in the order of the files whatever the number of threads: exit code 6 for damage, named by file, tensor, part
-// and chunk; 2 when a file cannot be read; 1 for a name or an option that cannot be; 4 when memory does not
-// suffice or the device fails; 7 cancelled.
+// Errors, in the order of the files whatever the number of threads: exit code 6 for damage (kQ4ChunkDamaged,
+// kQ4ChunkReplaced, kQ4ScaleValue), named by file, tensor, part and chunk; 2 when a file cannot be read, 3 when it has
+// become shorter; 1 for a name or an option that cannot be (kLoadNoSuchTensor, kLoadOption); 4 when memory does not
+// suffice (kLoadHostMemory, kDeviceMemory) or the device fails (kDeviceFailed); 7 cancelled (kLoadInterrupted).
+//
+// Blocks; the calling thread is one of options.threads, and progress is called on any of them, one call at a time.
+// `model` and `memory` may serve several calls at once.
 absl::StatusOr<LoadedModel> LoadModel(const Q4Model& model, LoadMemory& memory, const LoadOptions& options);
 
 }  // namespace q4

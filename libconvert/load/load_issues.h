@@ -1,14 +1,17 @@
 // What can go wrong when a model is loaded into memory, beyond what is wrong with its files (7xxx) or with GPUs
-// (device_issues.h).
+// (device_issues.h). q4_loader_c.h returns the exit codes as its results.
 #pragma once
 
 #include "formats/base/status.h"
 
 namespace q4 {
 
+// LoadOptions::tensors names it, or a caller of the C interface by name or number.
 inline constexpr Issue kLoadNoSuchTensor{1301, ExitCode::kUsage, "model has no such tensor"};
+// Also an argument of the C interface that is NULL and must not be.
 inline constexpr Issue kLoadOption{1302, ExitCode::kUsage, "option of the loader is out of its range"};
 inline constexpr Issue kLoadInterrupted{4911, ExitCode::kInterrupted, "loading was interrupted"};
+// Host memory, page-locked memory included; that of a GPU is kDeviceMemory.
 inline constexpr Issue kLoadHostMemory{9304, ExitCode::kInternal, "memory does not suffice"};
 
 }  // namespace q4

@@ -1,5 +1,5 @@
 // LoadMemory through the CUDA runtime. The current device belongs to a thread, and the loader's threads come and go, so
-// each call first chooses its device.
+// each call first chooses its device. cuda_runtime.h owns what the runtime gives out; here its errors become statuses.
 #include <algorithm>
 #include <utility>
 #include <vector>
@@ -20,11 +20,13 @@ constexpr int kOutOfMemory = 2;  // cudaErrorMemoryAllocation
 std::string DeviceName(int device) { return fmt::format("cuda:{}", device); }
 
 // The status of a call of the CUDA runtime.
+// kDeviceFailed, with the name of the call and the runtime's own text.
 absl::Status StatusOf(int device, const cuda::KernelError& error) {
   if (error.ok()) return absl::OkStatus();
   return Fail(kDeviceFailed, DeviceName(device), error.what, cuda::ErrorText(error));
 }
 
+// Frees the memory when it goes; cudaFree takes the address of any device, so none has to be chosen.
 class CudaBlock final : public MemoryBlock {
  public:
   explicit CudaBlock(cuda::DeviceBuffer buffer)
@@ -34,11 +36,15 @@ class CudaBlock final : public MemoryBlock {
   cuda::DeviceBuffer buffer_;
 };
 
+// Page-locked slots, a stream of its own so that queues of different threads do not wait for each other, and an event
+// for each slot. An event stands for the last copy from its slot.
 class CudaQueue final : public CopyQueue {
  public:
   static absl::StatusOr<std::unique_ptr<CopyQueue>> Create(int device, unsigned slots, std::uint64_t slot_bytes) {
     std::unique_ptr<CudaQueue> queue(new CudaQueue(device, slot_bytes));
+    // Memory, stream and events belong to the device that is current when they are made.
     Q4_RETURN_IF_ERROR(queue->Choose());
+    // Page-locked memory is the host's, so it is the host that has too little.
     if (const cuda::KernelError error = queue->slots_.Allocate(slots * slot_bytes); !error.ok()) {
       return Fail(kLoadHostMemory, DeviceName(device), "page-locked memory",
                   fmt::format("{} bytes wanted: {}", slots * slot_bytes, cuda::ErrorText(error)));
@@ -49,12 +55,14 @@ class CudaQueue final : public CopyQueue {
     return queue;
   }
 
+  // The slots are freed after this; a copy may still be reading them.
   ~CudaQueue() override {
     if (stream_.handle() != nullptr) cuda::Synchronize(stream_.handle());
   }
 
   std::uint8_t* slots() override { return static_cast<std::uint8_t*>(slots_.data()); }
 
+  // The event is recorded behind the copy on the same stream, so it is reached when the copy is done.
   absl::Status Copy(unsigned slot, std::uint64_t skip, std::uint64_t bytes, std::uint8_t* to) override {
     Q4_RETURN_IF_ERROR(Choose());
     const std::uint8_t* const from = slots() + slot * slot_bytes_ + skip;
@@ -89,8 +97,10 @@ class CudaMemory final : public LoadMemory {
     Q4_RETURN_IF_ERROR(Choose());
     cuda::DeviceBuffer buffer;
     const cuda::KernelError error = buffer.Allocate(bytes);
+    // The one failure that a user can do something about, so it has an issue of its own and says how much is free.
     if (error.code == kOutOfMemory) {
       cuda::DeviceInfo info;
+      // A second failure must not hide the first: without the figures the message is shorter.
       const bool known = cuda::GetDeviceInfo(device_, &info).ok();
       return Fail(kDeviceMemory, name(), {},
                   known ? fmt::format("{} bytes wanted, {} of {} free", bytes, info.free_bytes, info.total_bytes)
@@ -104,6 +114,8 @@ class CudaMemory final : public LoadMemory {
     return CudaQueue::Create(device_, slots, slot_bytes);
   }
 
+  // Kernels read nested scales, and their offset, from the device's memory; nothing is decoded on the host. The jobs
+  // run one after the other on one stream.
   absl::Status Dequantize(std::span<const DequantizeJob> jobs, unsigned) override {
     Q4_RETURN_IF_ERROR(Choose());
     cuda::Stream stream;
@@ -113,6 +125,7 @@ class CudaMemory final : public LoadMemory {
       cuda::DequantizeArgs args;
       args.book = CodeBookOf(job);
       args.codes = job.codes;
+      // Null of nested scales, as the pointers of the next line are of fp32 ones; the kernel tells the two by that.
       args.scales = job.scales.scales;
       args.nested = {job.scales.scale_codes, job.scales.group_scales, job.offset_word};
       args.n = job.elems;
@@ -127,6 +140,7 @@ class CudaMemory final : public LoadMemory {
     return status;
   }
 
+  // On the default stream. Everything loaded has arrived by then, so there is nothing else to wait for.
   absl::Status CopyToHost(const void* from, std::span<std::uint8_t> to) override {
     Q4_RETURN_IF_ERROR(Choose());
     Q4_RETURN_IF_ERROR(StatusOf(device_, cuda::CopyToHost(to.data(), from, to.size(), nullptr)));

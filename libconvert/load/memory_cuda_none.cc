@@ -1,4 +1,4 @@
-// What stands in for load_memory_cuda.cc in a build without CUDA.
+// What stands in for memory_cuda.cc in a build without CUDA.
 #include "fmt/format.h"
 #include "libconvert/engine/device_issues.h"
 #include "libconvert/load/memory.h"

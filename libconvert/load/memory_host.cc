@@ -1,5 +1,6 @@
 // A block is a mapping of its own, on huge pages where the system grants them: making and clearing its pages is the
-// larger part of a load from the page cache.
+// larger part of a load from the page cache. There are no copy queues: threads read into the block itself. Dequantizing
+// runs on the CPU kernels, in pieces of all tensors of a batch at once.
 #include <sys/mman.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@
 namespace q4 {
 namespace {
 
+// A block of 0 bytes has no mapping: mmap() refuses that size.
 class HostBlock final : public MemoryBlock {
  public:
   HostBlock(std::uint8_t* data, std::uint64_t bytes) : MemoryBlock(data, bytes) {}
@@ -24,14 +26,18 @@ class HostBlock final : public MemoryBlock {
   }
 };
 
-// Elements that one thread dequantizes at a time: whole groups of 256 blocks of every block size.
+// Elements that one thread dequantizes at a time: whole groups of 256 blocks of every block size, and no more than
+// needed for that, since the largest block has 4096 elements. Not the slabs of a conversion, which are four times as
+// large.
 constexpr std::uint64_t kSlabElems = std::uint64_t{1} << 20;
 
 struct SlabOfJob {
   const DequantizeJob* job;
-  std::uint64_t first;
+  std::uint64_t first;  // element
 };
 
+// Scales are decoded slab by slab, into memory that stays in the cache, and not for the whole tensor. fp32 scales are
+// used where they lie.
 void DequantizeSlab(const KernelTable& kernels, const SlabOfJob& slab) {
   const DequantizeJob& job = *slab.job;
   const std::uint64_t elems = std::min(kSlabElems, job.elems - slab.first);
@@ -52,6 +58,8 @@ class HostMemory final : public LoadMemory {
 
   absl::StatusOr<std::unique_ptr<MemoryBlock>> Allocate(std::uint64_t bytes) override {
     if (bytes == 0) return std::make_unique<HostBlock>(nullptr, 0);
+    // Not malloc(): advice about huge pages must come before the pages are touched, and pages that are never written
+    // cost nothing.
     void* const data = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (data == MAP_FAILED) return Fail(kLoadHostMemory, {}, {}, fmt::format("{} bytes wanted", bytes));
     ::madvise(data, bytes, MADV_HUGEPAGE);  // advice; failing changes nothing
@@ -59,10 +67,12 @@ class HostMemory final : public LoadMemory {
   }
 
   absl::StatusOr<std::unique_ptr<CopyQueue>> NewQueue(unsigned, std::uint64_t) override {
+    // The loader asks host_writable() first.
     return absl::InternalError("host memory is written in place");
   }
 
   absl::Status Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) override {
+    // The slabs of all jobs in one list, so that small tensors do not leave threads idle.
     std::vector<SlabOfJob> slabs;
     for (const DequantizeJob& job : jobs) {
       for (std::uint64_t first = 0; first < job.elems; first += kSlabElems) slabs.push_back({&job, first});
@@ -70,6 +80,8 @@ class HostMemory final : public LoadMemory {
     return ParallelInOrder(
         slabs.size(), threads,
         [&](std::uint64_t slab) {
+          // Threads take over the float environment of the program that loads; its rounding mode must not change
+          // values.
           const ScopedFloatEnvironment environment;
           DequantizeSlab(kernels_, slabs[slab]);
           return absl::OkStatus();

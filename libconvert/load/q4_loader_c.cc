@@ -1,5 +1,6 @@
 // No exception leaves these functions: callers are in C. A load runs on a thread of its own, because choosing a CUDA
-// device changes the state of the thread that does.
+// device changes the state of the thread that does. Options and tensors are translated field by field; everything else
+// is load.h's. What a caller gets as const char* belongs to the model, but for q4_last_error(), which is the thread's.
 #include "libconvert/load/q4_loader_c.h"
 
 #include <algorithm>
@@ -20,6 +21,7 @@
 #include "libconvert/load/load_issues.h"
 
 struct q4_model {
+  // Kept open for q4_get_file() and for messages; the tensors do not need it.
   std::unique_ptr<q4::Q4Model> files;
   q4::LoadedModel loaded;
   mutable std::mutex mutex;
@@ -28,8 +30,10 @@ struct q4_model {
 
 namespace {
 
+// Of the thread that called, as errno is: loads on other threads do not overwrite it.
 thread_local std::string last_error;
 
+// Leaves the last error as it is on success.
 int Code(const absl::Status& status) {
   if (!status.ok()) last_error = q4::MessageOf(status);
   return static_cast<int>(q4::ExitCodeOf(status));
@@ -42,20 +46,24 @@ int Guarded(const Call& call) noexcept {
     return Code(call());
   } catch (const std::exception& error) {
     try {
+      // What escapes as an exception is short memory, or a thread that could not be started.
       last_error = error.what();
     } catch (...) {
+      // Not even the text of the error could be stored.
       last_error.clear();
     }
   }
   return static_cast<int>(q4::ExitCode::kInternal);
 }
 
+// Only the argument's name: its value may be anything, a pointer included.
 absl::Status BadArgument(std::string_view what) { return q4::Fail(q4::kLoadOption, {}, what); }
 
 absl::StatusOr<q4::LoadOptions> OptionsOf(const q4_load_options& in) {
   q4::LoadOptions out;
   static constexpr q4::LoadForm kForms[] = {q4::LoadForm::kQuantized, q4::LoadForm::kSource, q4::LoadForm::kF32,
                                             q4::LoadForm::kF16, q4::LoadForm::kBF16};
+  // In the order of the C enumerators, which begin with the default so that options set to zero mean it.
   static constexpr q4::LoadCheck kChecks[] = {q4::LoadCheck::kXxh3, q4::LoadCheck::kSha256, q4::LoadCheck::kNone};
   if (in.form < 0 || static_cast<std::size_t>(in.form) >= std::size(kForms)) return BadArgument("form");
   if (in.check < 0 || static_cast<std::size_t>(in.check) >= std::size(kChecks)) return BadArgument("check");
@@ -72,9 +80,11 @@ absl::StatusOr<q4::LoadOptions> OptionsOf(const q4_load_options& in) {
 }
 
 absl::Status Load(const char* path, const q4_load_options& options, q4_model* model) {
+  // LoadOptions takes an empty list for "all". A caller in C who passes a list of none has most likely made a mistake.
   if (options.tensors != nullptr && options.tensor_count == 0) return BadArgument("tensor_count");
   Q4_ASSIGN_OR_RETURN(const q4::LoadOptions load_options, OptionsOf(options));
   Q4_ASSIGN_OR_RETURN(model->files, q4::Q4Model::Open(q4::PosixFileSystem(), path));
+  // May go when this function ends: blocks outlive the memory object that they came from.
   std::unique_ptr<q4::LoadMemory> memory;
   if (options.device == Q4_DEVICE_HOST) {
     memory = q4::MakeHostMemory();
@@ -85,16 +95,20 @@ absl::Status Load(const char* path, const q4_load_options& options, q4_model* mo
   return absl::OkStatus();
 }
 
+// Borrows every string and address from the model; nothing is allocated for the caller.
 void Describe(const q4::LoadedTensor& from, q4_tensor* to) {
   const q4::Q4Tensor& entry = from.entry;
   *to = {};
   to->name = entry.name.c_str();
   to->dtype = q4::DTypeName(from.dtype).data();  // of a literal
   to->rank = static_cast<std::uint32_t>(entry.shape.size());
+  // Fits: a container's tensors have at most 8 dimensions, and its reader has checked that.
   std::copy(entry.shape.begin(), entry.shape.end(), to->shape);
   to->elems = entry.elems;
   to->values = from.values;
   to->value_bytes = from.value_bytes;
+  // Everything about codes stays 0 and NULL. In a dequantized form scheme and block size are still those of the
+  // container.
   if (entry.scheme == q4::Q4Scheme::kRaw) return;
   to->scheme = q4::Q4SchemeName(entry.scheme).data();  // of the table: it ends in a 0
   to->block_size = entry.block_size;
@@ -118,9 +132,11 @@ int q4_load(const char* path, const q4_load_options* options, q4_model** model) 
     if (path == nullptr) return BadArgument("path");
     const q4_load_options defaults = Q4_LOAD_OPTIONS_INIT;
     const q4_load_options& chosen = options != nullptr ? *options : defaults;
+    // Destroyed on every way out but success, with all memory that was allocated by then.
     auto result = std::make_unique<q4_model>();
     absl::Status status;
     std::exception_ptr thrown;
+    // An exception must not leave a thread's function; it is carried over and handled as one of this thread.
     std::thread([&] {
       try {
         status = Load(path, chosen, result.get());
@@ -166,10 +182,13 @@ int q4_get_file(const q4_model* model, const char* name, const char** content, u
     if (model == nullptr || name == nullptr || content == nullptr || bytes == nullptr) {
       return BadArgument("model, name, content or bytes");
     }
+    // The model is const to callers, who may use it on several threads. Held while the file is read, so that it is read
+    // once.
     const std::lock_guard lock(model->mutex);
     auto known = model->contents.find(name);
     if (known == model->contents.end()) {
       Q4_ASSIGN_OR_RETURN(std::string read, model->files->ReadFile(name));
+      // Elements of a map do not move, so what was handed out before stays valid.
       known = model->contents.emplace(name, std::move(read)).first;
     }
     *content = known->second.c_str();

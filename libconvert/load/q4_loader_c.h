@@ -86,7 +86,7 @@ typedef struct {
   const void* codes;              /* uint8, (elems + 1) / 2; the first of two elements is in the high nibble */
   const void* scales;             /* float, blocks; NULL if nested: */
   const void* scale_codes;        /* uint8, blocks */
-  const void* scales2;            /* float, (blocks + 255) / 256 */
+  const void* scales2;            /* float, (blocks + 255) / 256: the group scales */
   const void* nested_offset_word; /* float, one */
   float nested_offset;            /* the same, by value */
 } q4_tensor;
