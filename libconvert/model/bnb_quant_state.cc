@@ -1,3 +1,8 @@
+// The text comes with a published checkpoint and is not trusted: depth is limited before parsing, every member is
+// looked up with its type, and sizes are checked for overflow. The rules are those of the library's loader, which
+// asserts on members that it does not know.
+//
+// Checks go from the whole to the details, and the first that fails gives the reason.
 #include "libconvert/model/bnb_quant_state.h"
 
 #include <algorithm>
@@ -15,16 +20,19 @@
 namespace q4 {
 namespace {
 
+// The object, the list of dimensions in it, and one to spare.
 constexpr int kDepth = 3;
 
 // The members that bitsandbytes writes; its loader asserts on any other.
 constexpr std::array<std::string_view, 7> kMembers = {"quant_type",       "blocksize",    "dtype",        "shape",
                                                       "nested_blocksize", "nested_dtype", "nested_offset"};
 
+// "" stands for absent and for another type; neither is a name that is looked for.
 std::string TextOf(const Json* value) {
   return value != nullptr && value->is_string() ? value->get<std::string>() : std::string();
 }
 
+// Untrusted dimensions: their number is limited, and their product must fit 64 bits.
 bool ParseShape(const Json* shape, BnbQuantState* state) {
   if (shape == nullptr || !shape->is_array() || shape->size() > static_cast<std::size_t>(limits::kTensorDimensions)) {
     return false;
@@ -36,7 +44,7 @@ bool ParseShape(const Json* shape, BnbQuantState* state) {
   return CountElements(state->shape, &state->elems);
 }
 
-// An empty text if all is well.
+// Says what is wrong with the description; "" if all is well and *state is filled.
 std::string Fill(const Json& json, BnbQuantState* state) {
   if (!json.is_object()) return "not a JSON object";
   for (const auto& [key, value] : json.items()) {
@@ -48,6 +56,7 @@ std::string Fill(const Json& json, BnbQuantState* state) {
   state->scheme = *scheme;
 
   const std::string dtype = TextOf(FindMember(json, "dtype"));
+  // Spelled as torch spells them, without its "torch." before.
   if (dtype == "float32") {
     state->dtype = DType::kF32;
   } else if (dtype == "float16") {
@@ -58,16 +67,20 @@ std::string Fill(const Json& json, BnbQuantState* state) {
     return "dtype " + GotExpected("'" + dtype + "'", "float32, float16 or bfloat16");
   }
   const Json* block_size = FindMember(json, "blocksize");
+  // The same sizes that the kernels take: powers of two. is_number_unsigned() refuses negative numbers and fractions.
   if (block_size == nullptr || !block_size->is_number_unsigned() || !IsBlockSize(block_size->get<std::uint64_t>())) {
     return "blocksize is not 32, 64, ... 4096";
   }
   state->block_size = static_cast<std::uint32_t>(block_size->get<std::uint64_t>());
   if (!ParseShape(FindMember(json, "shape"), state)) return "shape is not a list of dimensions";
 
+  // The library writes these members only for nested scales, so their presence is the mark. `nested_dtype` is not
+  // needed: group scales are fp32, and CheckBnbWeight() compares their size.
   const Json* nested = FindMember(json, "nested_blocksize");
   state->nested = nested != nullptr;
   if (!state->nested) return {};
   const Json* offset = FindMember(json, "nested_offset");
+  // Another group size would need other kernels; the library itself always writes 256.
   if (!nested->is_number_unsigned() || nested->get<std::uint64_t>() != kScaleGroup) {
     return fmt::format("nested_blocksize is not {}", kScaleGroup);
   }
@@ -92,6 +105,7 @@ std::optional<BnbQuantState> ParseBnbQuantState(std::string_view text, std::stri
 }
 
 bool IsSameBnbTable(std::span<const float> got, std::span<const float> expected) {
+  // All entries lie in [-1, 1], so that one absolute limit serves for all. A NaN is never equal.
   return std::equal(got.begin(), got.end(), expected.begin(), expected.end(),
                     [](float a, float b) { return std::fabs(a - b) <= 1e-6f; });
 }

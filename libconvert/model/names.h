@@ -1,4 +1,6 @@
-// What a config.json calls its model.
+// What a config.json calls its model, and whether it ties the embeddings. The reports of several tools print the names,
+// and q4verify goes by the tie. Nothing else of the file is read: the container or the checkpoint itself says how
+// tensors are stored.
 #pragma once
 
 #include <string>
@@ -7,13 +9,17 @@
 namespace q4 {
 
 struct ModelNames {
-  std::string architecture;  // the first of "architectures"; "" when not stated
-  std::string model_type;    // "" when not stated
+  // The first of "architectures", such as "LlamaForCausalLM"; "" when it is not stated.
+  std::string architecture;
+  // Such as "llama"; "" when it is not stated.
+  std::string model_type;
+  // Whether the output layer shares the weights of the input embedding. False when it is not stated.
   bool tie_word_embeddings = false;
 };
 
-// Of a text that may be no JSON at all, which leaves everything unstated: the file is one among others, and no reason
-// to refuse a report.
+// Reads the names from `config_json`, the text of a config.json, which is not trusted. Never fails: of a text that is
+// no JSON, and of members of other types than expected, everything stays unstated. The file is one among others and no
+// reason to refuse a report.
 ModelNames ReadModelNames(std::string_view config_json);
 
 }  // namespace q4

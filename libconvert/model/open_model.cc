@@ -1,3 +1,6 @@
+// Tools that take both kinds of models begin here. A path is told apart by the first bytes of its file alone, in two
+// steps: the magic number of a container, then the beginning of a shard list. A directory and whatever has neither of
+// the two goes to the checkpoint readers, which know many other kinds and name them in their errors.
 #include "libconvert/model/open_model.h"
 
 #include <algorithm>
@@ -14,9 +17,12 @@ absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (info.is_directory) return false;
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(path));
+  // Files may be shorter than what is looked for; then they are compared as they are and differ.
   std::vector<std::uint8_t> head(std::min<std::uint64_t>(file->size(), kQ4Magic.size()));
   Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
   if (std::equal(kQ4Magic.begin(), kQ4Magic.end(), head.begin(), head.end())) return true;
+  // A shard list is JSON, so that its beginning is longer than a magic number. It is read only where the magic did not
+  // match.
   head.resize(std::min<std::uint64_t>(file->size(), kQ4ShardListHeadBytes));
   Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
   return IsQ4ShardListHead({reinterpret_cast<const char*>(head.data()), head.size()});
@@ -48,7 +54,8 @@ absl::StatusOr<std::optional<ReadableTensor>> FindTensor(const OpenedModel& mode
     if (at == nullptr) return std::nullopt;
     return ReadableFrom(*model.container, *at);
   }
-  // Which tensors belong to a weight is known only when all were looked at.
+  // Which tensors belong to a weight is known only after all quant_state texts were read, so the whole list is made and
+  // the one tensor is moved out of it.
   Q4_ASSIGN_OR_RETURN(std::vector<ReadableTensor> tensors, TensorsOf(*model.checkpoint));
   for (ReadableTensor& tensor : tensors) {
     if (tensor.tensor.name == name) return std::move(tensor);

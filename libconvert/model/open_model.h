@@ -19,22 +19,28 @@ namespace q4 {
 // checkpoint readers. Error: the path cannot be read.
 absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path);
 
-// Exactly one of the two is set.
+// A model of either kind. Exactly one of `container` and `checkpoint` is set. It owns all open files; tensors that are
+// read from it point into it.
 struct OpenedModel {
-  std::string path;  // as it was given
+  // As the user gave it, for messages.
+  std::string path;
   std::unique_ptr<Q4Model> container;
   std::unique_ptr<Checkpoint> checkpoint;
 };
 
-// Opens whatever `path` is. The content decides, never the extension. `options` are about checkpoints. Errors: those of
-// Q4Model::Open() and OpenCheckpoint().
+// Opens whatever `path` names: a container, the list of a sharded one, a checkpoint file, a shard index or a model
+// directory. The content decides, never the extension. Reads headers and indices alone, no payload. `options` are about
+// checkpoints; a container ignores them. Errors: those of Q4Model::Open() and OpenCheckpoint(). `fs` must outlive the
+// result.
 absl::StatusOr<OpenedModel> OpenModel(FileSystem& fs, const std::string& path, const OpenOptions& options = {});
 
-// Its tensors, bytewise sorted by name, those of bitsandbytes weights joined (stored_tensor.h). `model` must outlive
-// the result.
+// All tensors of the model, bytewise sorted by name; those of a bitsandbytes weight are joined to one
+// (stored_tensor.h). Of a container nothing is read; of a checkpoint the quant_state texts and tables are. Errors:
+// those of TensorsOf(const Checkpoint&). `model` must outlive the result.
 absl::StatusOr<std::vector<ReadableTensor>> TensorsOf(const OpenedModel& model);
 
-// The one of that name, if there is one. Errors: those of TensorsOf().
+// The tensor of that name; nullopt if there is none. A binary search in a container, but a checkpoint is listed whole.
+// Errors: those of TensorsOf(). `model` must outlive the result.
 absl::StatusOr<std::optional<ReadableTensor>> FindTensor(const OpenedModel& model, std::string_view name);
 
 }  // namespace q4

@@ -1,3 +1,6 @@
+// A chunk of fp32 scales has up to 2 Mi of them, and each scale of a container is looked at, so the loop must be cheap.
+// It counts by the 8 exponent bits of the fp32 pattern in an array; only the non-empty entries go into the map of the
+// result, which is what differs from tensor to tensor.
 #include "libconvert/model/scale_spread.h"
 
 #include <algorithm>
@@ -8,7 +11,7 @@
 namespace q4 {
 namespace {
 
-// Counted by the exponent's bits, so that a scale costs one increment. Field 0 holds zeros and subnormals.
+// Values of the exponent's 8 bits. Value 0 stands for zeros and subnormals; 255, infinite and NaN, does not occur.
 constexpr std::size_t kExponents = 256;
 constexpr int kExponentBias = 127;
 
@@ -23,6 +26,8 @@ void AddScales(std::span<const float> scales, ScaleSpread* spread) {
     least = std::min(least, scale);
     greatest = std::max(greatest, scale);
   }
+  // Zeros and subnormals share one entry, so that a chunk with any of them is gone through again. They are rare: a
+  // block of zeros has one, and subnormal scales hardly occur.
   if (counts[0] != 0) {
     for (const float scale : scales) {
       if (scale == 0) {
@@ -35,6 +40,7 @@ void AddScales(std::span<const float> scales, ScaleSpread* spread) {
   for (std::size_t field = 1; field < kExponents; ++field) {
     if (counts[field] != 0) spread->by_exponent[static_cast<int>(field) - kExponentBias] += counts[field];
   }
+  // A spread without scales has 0 for its extremes, which must not take part.
   spread->min = spread->count == 0 ? least : std::min(spread->min, least);
   spread->max = spread->count == 0 ? greatest : std::max(spread->max, greatest);
   spread->count += scales.size();

@@ -1,3 +1,6 @@
+// Scripts read these members by name and people read them from top to bottom, so the ratios stand before the sums that
+// they are made of. The order here is the order in the reports: changing it changes their bytes. Doubles are printed
+// with the digits that read back equal.
 #include "libconvert/model/stats_json.h"
 
 namespace q4 {
@@ -5,6 +8,7 @@ namespace q4 {
 Json StatsJson(const Q4Stats& stats) {
   const DerivedStats derived = Derive(stats);
   Json json;
+  // Doubles that are infinite or NaN need no check: the JSON library writes them as null.
   json["count"] = stats.count;
   json["nmse"] = derived.nmse;
   json["sqnr_db"] = derived.sqnr_db;
@@ -34,6 +38,7 @@ Json StatsJson(const Q4Stats& stats) {
 
 Json ModelStatsJson(const ModelStats& model) {
   Json json = StatsJson(model.total);
+  // After the totals, because the names only say where the maxima above are.
   json["tensors"] = model.tensors;
   json["max_abs_err_tensor"] = model.max_abs_err_tensor;
   json["max_gap_ratio_tensor"] = model.max_gap_ratio_tensor;

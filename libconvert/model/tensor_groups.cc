@@ -1,3 +1,6 @@
+// Two steps. Split() takes each name apart into layer and path, without regard to other names. Then all distinct paths
+// of the model are laid side by side: for every tail of a path it is counted how many paths end in it, and a path's
+// role is its shortest tail that it shares with no other. Paths repeat from layer to layer, so there are few of them.
 #include "libconvert/model/tensor_groups.h"
 
 #include <algorithm>
@@ -23,11 +26,14 @@ struct LayerAndPath {
 
 LayerAndPath Split(std::string_view name) {
   LayerAndPath split;
+  // The number of an expert follows a component such as "experts" or "local_experts". Experts of a layer are alike and
+  // numerous, so their numbers belong to neither layer nor role.
   bool after_experts = false;
   for (std::size_t begin = 0; begin <= name.size();) {
     const std::size_t end = std::min(name.find('.', begin), name.size());
     const std::string_view component = name.substr(begin, end - begin);
     const bool is_number = IsAllDigits(component);
+    // The first number is the layer's. What stood before it is part of the layer's name, so the path begins anew.
     if (is_number && begin != 0 && !after_experts && split.layer.empty()) {
       split.layer = name.substr(0, end);
       split.path.clear();
@@ -38,6 +44,7 @@ LayerAndPath Split(std::string_view name) {
     after_experts = component.ends_with("experts");
     begin = end + 1;
   }
+  // ".bias" stays: a bias is another thing than its weight, and both may have errors of their own.
   constexpr std::string_view kWeight = ".weight";
   if (split.path.ends_with(kWeight)) split.path.resize(split.path.size() - kWeight.size());
   return split;
@@ -61,6 +68,7 @@ std::vector<TensorGroup> GroupTensors(const std::vector<std::string_view>& names
   splits.reserve(names.size());
   for (const std::string_view name : names) splits.push_back(Split(name));
 
+  // Views into `splits`, which is not changed until the groups are made.
   std::map<std::string_view, std::string_view> role_of_path;
   for (const LayerAndPath& split : splits) role_of_path.emplace(split.path, split.path);
   std::unordered_map<std::string_view, std::uint32_t> paths_ending_in;
@@ -69,6 +77,8 @@ std::vector<TensorGroup> GroupTensors(const std::vector<std::string_view>& names
   }
   for (auto& [path, role] : role_of_path) {
     for (const std::string_view tail : TailsOf(path)) {
+      // The whole path is the last tail. It may be the end of a longer path too, and is then the role all the same: two
+      // distinct paths are never equal.
       role = tail;
       if (paths_ending_in[tail] == 1) break;
     }
@@ -91,6 +101,8 @@ bool NaturalLess(std::string_view a, std::string_view b) {
       ++i, ++j;
       continue;
     }
+    // Leading zeros aside, the longer number is the larger one, and numbers of one length compare as texts. So none is
+    // converted, and none can overflow.
     const auto number = [](std::string_view text, std::size_t* at) {
       while (*at < text.size() && text[*at] == '0') ++*at;
       const std::size_t begin = *at;

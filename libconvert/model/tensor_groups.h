@@ -18,15 +18,21 @@
 
 namespace q4 {
 
+// Layer and role of one tensor. Reports and gates sum statistics up over the tensors of one layer, or of one role.
 struct TensorGroup {
-  std::string layer;  // "" for none
+  // "model.layers.7"; "" if the name has no number that counts layers.
+  std::string layer;
+  // "q_proj": what the tensor is in any layer. "" for a name that ends with its layer.
   std::string role;
 };
 
-// The groups of all tensors of a model, in the order of `names`.
+// Layer and role of each tensor of a model, in the order of `names`. All names are needed at once, since the role
+// depends on which other paths there are; names of one model may be given in any order and the result is the same.
+// Names are not trusted: cost grows with their total length.
 std::vector<TensorGroup> GroupTensors(const std::vector<std::string_view>& names);
 
-// Digits compare as the numbers they are: "layers.2" before "layers.10". A strict weak order; equal only if equal.
+// The order of layers in reports. Digits compare as the numbers they are, of any length: "layers.2" before "layers.10".
+// All else compares bytewise. A strict weak order; only equal texts are equivalent, as leading zeros decide last.
 bool NaturalLess(std::string_view a, std::string_view b);
 
 }  // namespace q4
