@@ -1,3 +1,6 @@
+// One digest is computed front to back by one thread, because its kinds cannot be cut; files run side by side instead.
+// That one file differs is a finding and the others are still compared: a user wants to know which shard is the wrong
+// one.
 #include "libconvert/verify/digests.h"
 
 #include <algorithm>
@@ -13,7 +16,8 @@
 namespace q4 {
 absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
                                 const std::string& container, const VerifyContext& context) {
-  // What is wrong with a file, or "".
+  // Says what is wrong with a file, or "". A status is an error that ends the comparison. Cheap questions come first: a
+  // file of another size is not read.
   const auto compare = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
     const SourceFileRecord& record = records[i];
     const auto found = std::find_if(source.files().begin(), source.files().end(),
@@ -23,6 +27,7 @@ absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<Sour
     if (file.size() != record.size) {
       return GotExpected(fmt::format("{} bytes", file.size()), fmt::format("{} bytes", record.size));
     }
+    // The container may have been made without digests of its source, which is no fault of the source.
     if (!digests || record.digest_kind.empty()) return std::string();
     Q4_ASSIGN_OR_RETURN(const std::string digest,
                         FileDigest(file, record.digest_kind, context.cancel, kVerifyInterrupted));

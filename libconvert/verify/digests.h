@@ -1,4 +1,6 @@
-// Whether the source files are those that a container was made from.
+// Whether the source files are those that a container was made from, by what the provenance of the container records of
+// them. It explains findings about tensors: other bytes in the source make other codes, and the container is not to
+// blame.
 #pragma once
 
 #include <string>
@@ -12,14 +14,16 @@
 namespace q4 {
 
 // Compares the source files with the records: their sizes and, with `digests`, their digests, for which whole files are
-// read, 1 MiB at a time, as many side by side as the context has threads. `container` is named in the findings, which
-// come in the order of the records. Fails only if a file cannot be read or on cancellation.
+// read, 1 MiB at a time, as many side by side as the context has threads. `container` is the path that the findings
+// (kSourceFileDiffers) name; they come in the order of the records. A record without a digest is compared by size
+// alone. Files that no record names are not looked at here. Fails only if a file cannot be read, or with
+// kVerifyInterrupted on cancellation. Does not touch the report.
 absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
                                 const std::string& container, const VerifyContext& context);
 
-// Adds a finding for every source file that no record names. For the records of a whole model: its shards, each of
-// which records what it was read from, have read every file. None where nothing at all is recorded, which no writer
-// must do.
+// Adds a kSourceFileDiffers for every source file that no record names: nothing in the container was read from it. For
+// the records of a whole model: its shards, each of which records what it was read from, have read every file. Nothing
+// is added where nothing at all is recorded, which no writer must do. Compares names only.
 void FindUnrecordedSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records,
                                const std::string& container, FindingList* findings);
 

@@ -1,5 +1,9 @@
 // Chunks are independent, so that they are checked on all threads; what is found is listed in file order. A chunk whose
-// digests are wrong is not looked into.
+// digests are wrong is not looked into: its content would only give findings that follow from the first one.
+//
+// Digests prove that a chunk is what the writer wrote, and not that the writer wrote something sensible. For the rules
+// that they leave open (decompression, scales, padding nibbles) the content is decoded; all else is only digested,
+// which is what makes most of a container cheap to check.
 #include "libconvert/verify/integrity.h"
 
 #include <algorithm>
@@ -23,16 +27,19 @@
 namespace q4 {
 namespace {
 
-// What a chunk holds. Chunks of embedded files have no tensor.
+// What a chunk holds. Chunks of embedded files have no tensor, and no rule but their digests.
 struct ChunkUse {
   const Q4Tensor* tensor = nullptr;
-  std::size_t report = 0;  // the tensor's index in VerifyReport::tensors
+  // The tensor's index in VerifyReport::tensors.
+  std::size_t report = 0;
   Q4Part part = Q4Part::kData;
-  std::uint64_t first_byte = 0;  // in the part
-  bool is_last = false;          // of the part
+  // Where the chunk begins in the part, in raw bytes.
+  std::uint64_t first_byte = 0;
+  // Of the part; padding nibbles stand there.
+  bool is_last = false;
 };
 
-// What each chunk of a shard holds, by its number.
+// What each chunk of a shard holds, by its number. The index lists chunks by tensor; here they are taken in file order.
 std::vector<ChunkUse> UsesOfChunks(const Q4Model& model, std::size_t shard) {
   const Q4Index& index = model.shards()[shard]->index();
   std::vector<ChunkUse> uses(index.chunks.size());
@@ -50,10 +57,11 @@ std::vector<ChunkUse> UsesOfChunks(const Q4Model& model, std::size_t shard) {
 
 struct ChunkResult {
   absl::Status status;
-  ScaleSpread scales;  // that the chunk holds or, of scale codes, decodes to
+  // The scales that the chunk holds or, of scale codes, decodes to.
+  ScaleSpread scales;
 };
 
-// One chunk of one shard.
+// Checks one chunk of one shard. Made anew for each.
 class ChunkCheck {
  public:
   ChunkCheck(const KernelTable& kernels, const Q4Reader& reader, const ChunkUse& use, ChunkCache* cache)
@@ -72,7 +80,7 @@ class ChunkCheck {
     return use_.tensor == nullptr ? absl::OkStatus() : CheckContent(bytes, scales);
   }
 
-  // Whether the digests leave a rule open. All other chunks are digested a small part at a time, without memory for the
+  // Whether the digests leave a rule open. All other chunks are digested 256 KiB at a time, without memory for the
   // whole.
   bool MustLookInto(const Q4Chunk& chunk) const {
     if (chunk.codec != Q4Codec::kStored) return true;  // a right digest does not prove that it decompresses
@@ -88,6 +96,7 @@ class ChunkCheck {
         return use_.is_last ? ValidateQ4PaddingNibble(tensor, bytes.back(), reader_.path()) : absl::OkStatus();
       case Q4Part::kScaleCodes:
         return CheckDecodedScales(bytes, scales);
+      // Both are fp32 and must be finite and of the right sign.
       case Q4Part::kScales:
       case Q4Part::kScales2: {
         // Only fp32 scales count for the spread: it is about decoded ones, which group scales are not.
@@ -105,10 +114,12 @@ class ChunkCheck {
     return absl::OkStatus();
   }
 
-  // That these scale codes decode to finite scales (Q5.5).
+  // Checks that these scale codes decode to finite scales (Q5.5), and counts these. Group scale, offset and map are
+  // each finite, but their combination may overflow fp32.
   absl::Status CheckDecodedScales(std::span<const std::uint8_t> codes, ScaleSpread* spread) const {
     const Q4Tensor& tensor = *use_.tensor;
     const std::uint64_t first_block = use_.first_byte;  // a chunk of scale codes is a whole number of groups
+    // Group scales lie in another chunk, which may be damaged by itself.
     const absl::StatusOr<PartBytes> groups = ContainerPartReader(reader_, tensor, cache_)
                                                  .Read(Q4Part::kScales2, first_block / kScaleGroup * sizeof(float),
                                                        GroupCount(codes.size()) * sizeof(float));
@@ -136,7 +147,8 @@ class ChunkCheck {
 }  // namespace
 
 absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, const BytesDone& done) {
-  ChunkCache cache;  // of group scales: a chunk of them serves 64 chunks of scale codes
+  // Of group scales: a chunk of them serves 64 chunks of scale codes, and would be decompressed again for each.
+  ChunkCache cache;
   for (std::size_t shard = 0; shard < model.shards().size(); ++shard) {
     const Q4Reader& reader = *model.shards()[shard];
     const std::vector<ChunkUse> uses = UsesOfChunks(model, shard);
@@ -158,6 +170,7 @@ absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, con
           done(reader.index().chunks[chunk].stored_bytes);
           return absl::OkStatus();
         }));
+    // The bytes between the last chunk and the index belong to no chunk. With them every byte of the file is covered.
     const absl::Status tail = reader.VerifyTail();
     if (!tail.ok() && !IsDamage(tail)) return tail;
     if (!tail.ok()) context.findings->Add("", tail);
@@ -177,10 +190,12 @@ std::string ContradictionIn(const Q4Tensor& tensor) {
   if (s.count != tensor.elems) return "count: " + GotExpected(fmt::to_string(s.count), fmt::to_string(tensor.elems));
   if (hist_sum != tensor.elems)
     return "histogram: " + GotExpected(fmt::to_string(hist_sum), fmt::to_string(tensor.elems));
+  // Subtracted, not added: untrusted counts could overflow.
   if (s.zero_blocks > tensor.blocks() || s.tiny_blocks > tensor.blocks() - s.zero_blocks) {
     return "more zero and tiny blocks than blocks";
   }
   if (s.clipped > s.count || s.overflow > s.count) return "more clipped or overflowed elements than elements";
+  // Before any relation: comparisons with a NaN are false, and would pass as true relations.
   for (double value :
        {s.sum_e, s.sum_abs_e, s.sum_e2, s.sum_x2, s.sum_xy, s.max_abs_err, s.max_gap_ratio, s.worst_block_e2}) {
     if (!std::isfinite(value)) return "a value is not finite";
@@ -194,6 +209,7 @@ std::string ContradictionIn(const Q4Tensor& tensor) {
   if (s.sum_abs_e > n * s.max_abs_err * kSlack) return "sum of errors exceeds what the largest allows";
   if (s.sum_e2 > s.sum_abs_e * s.max_abs_err * kSlack) return "sum of squares exceeds what the errors allow";
   if (s.worst_block_e2 > s.sum_e2 * kSlack) return "worst block exceeds the sum over all";
+  // An index of 0 also stands for "no error at all", in a tensor without elements too.
   if (s.max_abs_err_index != 0 && s.max_abs_err_index >= tensor.elems)
     return "position of the largest error is outside";
   if (s.worst_block != 0 && s.worst_block >= tensor.blocks()) return "worst block is outside";
@@ -202,8 +218,10 @@ std::string ContradictionIn(const Q4Tensor& tensor) {
 
 std::string BoundBrokenBy(const Q4Tensor& tensor, const Q4Stats& stats) {
   if (ProofOf(tensor.encoder) != Proof::kRecompute || tensor.nested) return {};
+  // Q8.8: 1 exactly in real numbers; 1 + 9e-7 was the largest ratio ever measured, from rounding.
   constexpr double kLargestRatio = 1 + 1e-5;
   if (stats.clipped != 0) return fmt::format("{} clipped elements, expected none", stats.clipped);
+  // Written so that a NaN breaks the bound.
   if (!(stats.max_gap_ratio <= kLargestRatio)) {
     return "error in half steps: " + GotExpected(fmt::to_string(stats.max_gap_ratio), "at most 1");
   }

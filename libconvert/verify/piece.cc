@@ -1,3 +1,6 @@
+// The only rule here is about scales. They are checked when they are read, because whatever is computed from an
+// infinite scale is worthless; CheckChunks() has reported such a scale before, so that here it merely ends the work on
+// the tensor.
 #include "libconvert/verify/piece.h"
 
 #include <algorithm>
@@ -15,7 +18,7 @@ absl::Status PieceReader::ReadSource(std::uint64_t first, std::uint64_t count, s
 
 absl::StatusOr<BlockScales> PieceReader::ReadScales(std::uint64_t first, std::uint64_t count) const {
   Q4_ASSIGN_OR_RETURN(BlockScales scales, decoder_.ReadScales(first, count));
-  // Digests can be right of a container that was made so. Statistics of a piece with such a scale would mean nothing.
+  // Digests are right in a container that was made with such a scale. Statistics of the piece would mean nothing.
   if (!std::all_of(scales.decoded.begin(), scales.decoded.end(), [](float s) { return std::isfinite(s); })) {
     return Fail(kQ4ScaleValue, pair_.reader->path(), TensorPlace(pair_.stored->name));
   }

@@ -1,4 +1,6 @@
-// A run of a tensor's elements as the source has them and as the container does.
+// A range of a tensor's elements as the source has them and as the container does. This is the one place where the
+// steps of a comparison read from, so that slab.cc and worst.cc agree on what they compare: elements of the source in
+// its own dtype, codes, and scales that are known to be finite.
 #pragma once
 
 #include <cstdint>
@@ -16,22 +18,28 @@
 
 namespace q4 {
 
-// A tensor that both sides have, with equal shape and a dtype that the conversion may have given it.
+// A tensor that both sides have, with equal shape and a dtype that the conversion may have given it. PairTensors()
+// makes these; they point into model and checkpoint, which outlive them.
 struct TensorPair {
+  // The container file, or the shard, that holds `stored`.
   const Q4Reader* reader = nullptr;
   const Q4Tensor* stored = nullptr;
   const SourceTensor* source = nullptr;
-  std::size_t report = 0;  // index into VerifyReport::tensors
+  // Index into VerifyReport::tensors.
+  std::size_t report = 0;
 };
 
-// What pieces of any pair are read and worked on with. Thread-safe, as source and cache are.
+// What pieces of any pair are read and worked on with. One for a whole comparison. Thread-safe, as source and cache
+// are.
 struct PieceTools {
   const KernelTable& kernels;
   const Checkpoint& source;
+  // Of chunks of scales, each of which serves several slabs; codes and data do not go through it.
   ChunkCache* cache;
 };
 
-// Reads pieces of one pair, from both sides. Thread-safe.
+// Reads pieces of one pair, from both sides. Thread-safe. `pair` and `tools` must outlive it. Cheap to make: nothing is
+// read before it is asked for.
 class PieceReader {
  public:
   PieceReader(const TensorPair& pair, const PieceTools& tools)
@@ -42,13 +50,15 @@ class PieceReader {
   PieceReader(const PieceReader&) = delete;
   PieceReader& operator=(const PieceReader&) = delete;
 
-  // Elements [first, first + count) of the source.
+  // Elements [first, first + count) of the source into `bytes`, which is resized: little-endian, in the source's dtype.
+  // Errors: I/O (exit code 2).
   absl::Status ReadSource(std::uint64_t first, std::uint64_t count, std::vector<std::uint8_t>* bytes) const;
 
-  // Scales of blocks [first, first + count): finite ones, or an error (exit code 6).
+  // Scales of blocks [first, first + count) of a quantized pair. All of them are finite. Errors: kQ4ScaleValue if one
+  // is not, and those of a damaged chunk. CheckChunks() has findings for both.
   absl::StatusOr<BlockScales> ReadScales(std::uint64_t first, std::uint64_t count) const;
 
-  // Of a quantized pair.
+  // Codes and decoded values. Of a quantized pair alone.
   const TensorDecoder& decoder() const { return decoder_; }
 
  private:

@@ -1,6 +1,10 @@
-// A slab is one chunk of codes, or of unquantized data. It is taken in pieces that fit a core's cache, so that the
-// source is fetched from memory once for quantizing, comparing and statistics. Pieces are whole groups of 256 blocks
-// (Q7.5).
+// A slab is one chunk of codes, or of the data of a kept tensor. It is taken in pieces that fit a core's cache, so that
+// the source is fetched from memory once for quantizing, comparing and statistics. Pieces are whole groups of 256
+// blocks (Q7.5), so that their sums are those of the converter, whatever sizes it worked with.
+//
+// Of each piece: read the source, choose scales and codes again, compare codes, read the stored scales, compare them,
+// take the error statistics of what is stored. Statistics belong to the container as it is, not to what it should be:
+// the recorded ones are compared with them.
 #include "libconvert/verify/slab.h"
 
 #include <algorithm>
@@ -17,10 +21,13 @@
 namespace q4 {
 namespace {
 
+// Elements of a quantized piece: 512 KiB of fp32 and as much for what is computed from it. Bytes of a kept piece, which
+// only has to be compared.
 constexpr std::uint64_t kPieceElems = std::uint64_t{1} << 17;
 constexpr std::uint64_t kPieceBytes = std::uint64_t{1} << 20;
 
-// Counts unequal items of two arrays. `describe(i)` puts the first of them into words.
+// Counts unequal items of two arrays. `describe(i)` puts the first of them into words. Equal arrays, nearly all that
+// are ever compared, cost one memcmp; items are compared as bits, so that -0 differs from 0 and a NaN equals itself.
 template <typename T, typename Describe>
 Difference CompareArrays(const T* got, const T* expected, std::uint64_t count, const Describe& describe) {
   Difference difference;
@@ -39,11 +46,14 @@ Difference CompareFloats(const char* what, std::uint64_t first, std::span<const 
   });
 }
 
+// Two codes lie in a byte, so the elements are compared one by one, but only if some byte differs.
 Difference CompareCodes(std::uint64_t first_elem, std::uint64_t elems, const std::uint8_t* got,
                         const std::uint8_t* expected) {
   Difference difference;
   if (std::memcmp(got, expected, PackedBytes(elems)) == 0) return difference;
-  for (std::uint64_t i = 0; i < elems; ++i) {  // so the padding nibble, which has a check of its own, is left out
+  // Up to `elems`, so that the padding nibble of an odd count is left out: it has a check of its own
+  // (ValidateQ4PaddingNibble).
+  for (std::uint64_t i = 0; i < elems; ++i) {
     const int shift = i % 2 == 0 ? 4 : 0;
     const int got_code = got[i / 2] >> shift & 15, expected_code = expected[i / 2] >> shift & 15;
     if (got_code == expected_code) continue;
@@ -55,6 +65,7 @@ Difference CompareCodes(std::uint64_t first_elem, std::uint64_t elems, const std
   return difference;
 }
 
+// Compares one slab and is then done. Buffers are members so that all pieces of the slab share them.
 class SlabComparer {
  public:
   SlabComparer(const TensorPair& pair, const PieceTools& tools)
@@ -80,11 +91,14 @@ class SlabComparer {
     return absl::OkStatus();
   }
 
+  // A slab of a tensor that is kept: the elements themselves, or what --keep-dtype makes of them.
   absl::Status CompareRaw(std::uint64_t slab) {
     const std::optional<Q4PartEntry> part = stored_.Part(Q4Part::kData);
+    // An empty tensor has no chunks.
     if (!part || part->chunk_count == 0) return absl::OkStatus();
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> chunk, reader_.ReadChunk(part->first_chunk + slab));
     const std::uint64_t item = ItemSize(stored_.dtype);
+    // Counted in elements, which are the same on both sides although their sizes in bytes may differ.
     const std::uint64_t chunk_first = slab * (Q4ChunkRawSize(Q4Part::kData) / item);
     const std::uint64_t elems = chunk.size() / item;
     for (std::uint64_t begin = 0; begin < elems; begin += kPieceBytes / item) {
@@ -113,6 +127,7 @@ class SlabComparer {
     for (std::uint64_t i = 0; i < got.size() / item; ++i) {
       if (std::memcmp(got.data() + i * item, expected + i * item, item) == 0) continue;
       if (difference.count++ == 0) {
+        // In hexadecimal, most significant byte first: kept tensors are of any dtype, and the bits are what differs.
         const auto words = [&](const std::uint8_t* bytes) {
           std::string hex;
           for (std::uint64_t byte = item; byte-- > 0;) hex += fmt::format("{:02x}", bytes[byte]);
@@ -130,11 +145,13 @@ class SlabComparer {
                         reader_.ReadChunk(stored_.Part(Q4Part::kCodes)->first_chunk + slab));
     const std::uint64_t slab_first = slab * kQ4ChunkElems;
     const std::uint64_t slab_elems = SlabElems(stored_, slab);
-    // Both are powers of two, so that the larger one is whole groups.
+    // Both are powers of two, so that the larger one is whole groups. With blocks of 4096 a group has 2^20 elements.
     const std::uint64_t piece = std::max(kPieceElems, kScaleGroup * stored_.block_size);
     for (std::uint64_t begin = 0; begin < slab_elems; begin += piece) {
       const std::uint64_t n = std::min(piece, slab_elems - begin);
       Q4_RETURN_IF_ERROR(ComparePiece(slab_first + begin, n, codes.data() + begin / 2));
+      // The tensor fails for this element; the converter would have refused it, so there is nothing to compare the rest
+      // with.
       if (result_.nonfinite != kAllFinite) break;
     }
     return absl::OkStatus();
@@ -144,6 +161,8 @@ class SlabComparer {
     Q4_RETURN_IF_ERROR(ReadSource(first_elem, n));
     const std::uint64_t first_block = first_elem / stored_.block_size;
     const std::uint64_t blocks = BlockCount(n, stored_.block_size);
+    // The absmax encoder chooses codes under the scales of the source, nested or not, so that no stored scale is needed
+    // yet.
     if (ProofOf(stored_.encoder) == Proof::kRecompute) {
       if (!EncodeAgain(first_elem, n)) return absl::OkStatus();
       result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
@@ -162,7 +181,8 @@ class SlabComparer {
     return absl::OkStatus();
   }
 
-  // What the absmax encoder makes of the piece in source_bytes_. False if an element is not finite.
+  // Puts what the encoder makes of the piece in source_bytes_ into the expected_ members. False if an element is not
+  // finite, which ends the slab.
   bool EncodeAgain(std::uint64_t first_elem, std::uint64_t n) {
     const std::uint64_t blocks = BlockCount(n, stored_.block_size);
     expected_codes_.resize(PackedBytes(n));
@@ -174,7 +194,7 @@ class SlabComparer {
       result_.nonfinite = first_elem + nonfinite;
       return false;
     }
-    // Summed by groups, which the caller adds in order: pieces are compared in any order (Q7.3).
+    // Summed by groups, which the caller adds in order: slabs are compared in any order (Q7.3).
     for (std::uint64_t block = 0; block < blocks; block += kScaleGroup) {
       Sum256 group;
       group.Add({expected_scales_.data() + block, std::min(kScaleGroup, blocks - block)});
@@ -183,6 +203,9 @@ class SlabComparer {
     return true;
   }
 
+  // Stored scales against those of the source: fp32 ones directly, nested ones after quantizing the expected scales too
+  // (Q5.3, Q5.4). That uses the recorded offset. If it is wrong, nearly all scale codes differ, and the caller reports
+  // the offset first.
   void CompareScales(std::uint64_t first_block, std::uint64_t blocks, const BlockScales& scales) {
     if (!stored_.nested) {
       result_.scales.Append(CompareFloats("block", first_block, scales.decoded, expected_scales_.data()));
@@ -227,6 +250,7 @@ std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab) {
 }
 
 SlabResult CompareSlab(const TensorPair& pair, const PieceTools& tools, std::uint64_t slab) {
+  // A worker thread's environment is not known; the kernels need RNE and subnormals (Q10.2).
   const ScopedFloatEnvironment environment;
   return SlabComparer(pair, tools).Run(slab);
 }

@@ -1,5 +1,9 @@
 // Slabs of all tensors form one sequence, worked on by all threads and merged in order, so that many small tensors and
 // one huge one are equally parallel and the report does not depend on timing.
+//
+// CompareSlab() does the work of a slab on any thread. TensorComparison gathers the results of one tensor, which come
+// in order, and judges the tensor when its last slab is in. When all tensors are judged, the pieces with their worst
+// blocks are read once more.
 #include "libconvert/verify/source.h"
 
 #include <algorithm>
@@ -56,13 +60,15 @@ void ReportUnpaired(const std::string& path, const std::vector<const SourceTenso
   }
 }
 
-// The dtype a source tensor must have in the container.
+// The dtype that a source tensor must have in the container: its own, unless it is kept and was converted.
 DType ExpectedDType(const SourceTensor& source, const Q4Tensor& stored, std::optional<DType> keep_dtype) {
   const bool is_converted = stored.scheme == Q4Scheme::kRaw && keep_dtype && IsQuantizable(source.dtype);
   return is_converted ? *keep_dtype : source.dtype;
 }
 
-// The names of the statistics that differ, and the values of the first. "" if all are equal bit for bit.
+// Compares recorded statistics with recomputed ones, bit for bit: the arithmetic is defined to the last bit (numerics
+// Q8), so that any difference means that one side is wrong. Names all that differ, with the values of the first; "" if
+// none do.
 class StatsDifference {
  public:
   StatsDifference(const Q4Stats& got, const Q4Stats& expected) {
@@ -88,6 +94,7 @@ class StatsDifference {
   const std::string& text() const { return text_; }
 
  private:
+  // Both types of members have 64 bits. As bits, a NaN is equal to itself and 0 differs from -0.
   template <typename T>
   void Compare(const std::string& name, T got, T expected) {
     if (std::bit_cast<std::uint64_t>(got) == std::bit_cast<std::uint64_t>(expected)) return;
@@ -100,7 +107,8 @@ class StatsDifference {
   std::string text_;
 };
 
-// What of a partly compared tensor contradicts the record of the whole, or "".
+// What of a partly compared tensor contradicts the record of the whole, or "". Counts, maxima and sums of magnitudes of
+// some slabs cannot exceed those of all slabs; signed sums can, and tell nothing.
 std::string SampleContradiction(const Q4Stats& sample, const Q4Stats& recorded) {
   const auto exceeds = [](const char* name, auto got, auto most) {
     return fmt::format("{} of the sample: {}", name, GotExpected(fmt::to_string(got), fmt::format("at most {}", most)));
@@ -117,19 +125,22 @@ std::string SampleContradiction(const Q4Stats& sample, const Q4Stats& recorded) 
   if (sample.worst_block_e2 > recorded.worst_block_e2) {
     return exceeds("worst_block_e2", sample.worst_block_e2, recorded.worst_block_e2);
   }
-  constexpr double kRoundedSums = 1 + 1e-6;  // a part's sum may round above the whole's
+  // Sums of a sample are added in another order and may round above the whole's.
+  constexpr double kRoundedSums = 1 + 1e-6;
   if (sample.sum_e2 > recorded.sum_e2 * kRoundedSums) return exceeds("sum_e2", sample.sum_e2, recorded.sum_e2);
   if (sample.sum_x2 > recorded.sum_x2 * kRoundedSums) return exceeds("sum_x2", sample.sum_x2, recorded.sum_x2);
   return {};
 }
 
+// A tensor's digest is that of its slabs' digests, since slabs are digested on different threads.
 void AddDigest(std::uint64_t digest, Xxh3Stream* stream) {
   std::array<std::uint8_t, sizeof digest> bytes;
   std::memcpy(bytes.data(), &digest, sizeof digest);
   stream->Update(bytes);
 }
 
-// Gathers the slabs of one tensor, which come in order, and judges it after the last.
+// Gathers the slabs of one tensor, which come in order, and judges it after the last. Used under the commit lock of
+// ParallelInOrder(), so by one thread at a time.
 class TensorComparison {
  public:
   TensorComparison(const TensorPair& pair, bool is_whole) : pair_(pair), is_whole_(is_whole) {}
@@ -152,9 +163,11 @@ class TensorComparison {
     AddDigest(slab.stored_digest, &stored_digest_);
   }
 
-  // A damaged tensor has been reported as such and is not judged.
+  // Adds the tensor's findings and fills its entry of the report. A damaged tensor has been reported as such and is not
+  // judged.
   void Finish(FindingList* findings, VerifyTensor* report) {
     if (damaged_) return;
+    // No container can be right for such a source, so that further findings would mean nothing.
     if (nonfinite_ != kAllFinite) {
       Report(kSourceNotFinite, fmt::format("element {}", nonfinite_), findings);
       return;
@@ -174,15 +187,17 @@ class TensorComparison {
     ReportDifference(kScaleCodesDiffer, scale_codes_, findings);
     ReportDifference(kScales2Differ, group_scales_, findings);
     report->compared = is_whole_;
+    // Also of a sample, unlike `compared`.
     report->compared_elems = elems_;
     if (stored.scheme != Q4Scheme::kRaw) JudgeStats(findings, report);
   }
 
-  // Of a tensor that was compared whole.
+  // Of a tensor that was compared whole; of a sample they could not be held against those of other tensors.
   TensorDigests digests() const { return {source_digest_.Digest(), stored_digest_.Digest()}; }
   const std::vector<WorstPiece>& worst_pieces() const { return worst_.pieces(); }
 
  private:
+  // Recomputed statistics against the recorded ones, and against the bound of the encoder.
   void JudgeStats(FindingList* findings, VerifyTensor* report) const {
     const Q4Tensor& stored = *pair_.stored;
     const Q4Stats& stats = stats_.Finish();
@@ -198,6 +213,7 @@ class TensorComparison {
     report->stats = stats;
   }
 
+  // All findings of a tensor name it, its file and its place in the same way.
   void Report(const Issue& issue, const std::string& detail, FindingList* findings) const {
     findings->Add(pair_.stored->name, issue, pair_.reader->path(), TensorPlace(pair_.stored->name), detail);
   }
@@ -218,14 +234,17 @@ class TensorComparison {
   Xxh3Stream source_digest_{0}, stored_digest_{0};
 };
 
-// One slab of one pair.
+// One slab of one pair, in the sequence of all.
 struct SlabJob {
   std::size_t pair = 0;
   std::uint64_t slab = 0;
-  bool is_last = false;   // of the pair
-  bool is_whole = false;  // all slabs of the pair are compared
+  // The last compared one of the pair: the tensor is judged with it.
+  bool is_last = false;
+  // Whether all slabs of the pair are compared.
+  bool is_whole = false;
 };
 
+// A tensor's slabs come one after the other, and tensors in the order of the pairs. Every pair has at least one job.
 std::vector<SlabJob> JobsOf(const std::vector<TensorPair>& pairs, const SlabSample& sample) {
   std::vector<SlabJob> jobs;
   for (std::size_t i = 0; i < pairs.size(); ++i) {
@@ -255,6 +274,8 @@ std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& sour
       extra.push_back(&stored);
       continue;
     }
+    // Shape before dtype, and either ends the comparison of the tensor: with another number of elements codes have no
+    // counterparts.
     if (stored.shape != found->shape) {
       findings->Add(stored.name, kShapeDiffers, path, TensorPlace(stored.name),
                     GotExpected(ShapeString(stored.shape), ShapeString(found->shape)));
@@ -292,10 +313,13 @@ std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSam
 absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& context, const SlabDone& done) {
   const std::vector<TensorPair>& pairs = comparison.pairs;
   const std::vector<SlabJob> jobs = JobsOf(pairs, comparison.sample);
+  // By pair; nullopt until the tensor was compared whole.
   std::vector<std::optional<TensorDigests>> digests(pairs.size());
-  std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;  // by pair
+  // By pair, of tensors that have any error.
+  std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;
   ChunkCache cache;
   const PieceTools tools{*context.kernels, comparison.source, &cache};
+  // The tensor whose slabs are being merged. One at a time is enough, since results come in order.
   std::optional<TensorComparison> current;
   const auto interrupted = [&](const TensorPair& pair) -> absl::Status {
     return context.cancelled() ? Fail(kVerifyInterrupted, pair.reader->path(), {}) : absl::OkStatus();
@@ -316,6 +340,7 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
         if (job.is_last) {
           VerifyTensor& entry = context.report->tensors[pairs[job.pair].report];
           current->Finish(context.findings, &entry);
+          // Samples have no digest of the tensor, and what is worst in a sample is not the tensor's worst.
           if (entry.compared) {
             digests[job.pair] = current->digests();
             if (!current->worst_pieces().empty()) worst.emplace_back(job.pair, current->worst_pieces());
@@ -326,8 +351,9 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
         done(result.source_bytes, job.is_last);
         return absl::OkStatus();
       }));
-  // Worst blocks come after all slabs, since only then is it known in which pieces they lie. Few pieces are read again.
+  // Ties are judged before worst blocks: this only needs digests, and its findings stand by the tensors' own.
   CheckTied(pairs, digests, comparison.embeddings_are_tied, context.findings);
+  // Worst blocks come after all slabs, since only then is it known in which pieces they lie. Few pieces are read again.
   return ParallelInOrder(
       worst.size(), context.threads,
       [&](std::uint64_t i) -> absl::StatusOr<WorstBlocks> {
@@ -339,6 +365,7 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
         if (!found.ok()) return found.status();
         const TensorPair& pair = pairs[worst[i].first];
         context.report->tensors[pair.report].worst_blocks = std::move(found->blocks);
+        // A tensor that failed already has the cause among its findings.
         if (!found->broken_bound.empty() && !context.findings->Failed(pair.stored->name)) {
           context.findings->Add(pair.stored->name, kErrorBound, pair.reader->path(), TensorPlace(pair.stored->name),
                                 found->broken_bound);
@@ -350,6 +377,7 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
 absl::Status CompareFiles(FileSystem& fs, const Q4Model& model, const Checkpoint& source, FindingList* findings) {
   const Q4Reader& first = *model.shards().front();
   if (first.index().shard != 0) return absl::OkStatus();  // files lie in shard 0
+  // A linear search: companions are a few dozen at most.
   const auto find = [&](const std::string& name) {
     const auto& companions = source.companions();
     const auto at = std::find_if(companions.begin(), companions.end(), [&](const auto& c) { return c.name == name; });
@@ -363,11 +391,13 @@ absl::Status CompareFiles(FileSystem& fs, const Q4Model& model, const Checkpoint
     }
     const absl::StatusOr<std::string> got = first.ReadFile(file);
     if (!got.ok()) {
+      // A damaged embedded file is a finding of CheckChunks().
       if (!IsDamage(got.status())) return got.status();
       continue;  // reported by CheckChunks()
     }
     Q4_ASSIGN_OR_RETURN(const std::string expected, ReadWholeFile(fs, companion->path, limits::kEmbeddedFileBytes));
     if (*got == expected) continue;
+    // If one is the beginning of the other, this is where the shorter one ends.
     const auto differ = std::mismatch(got->begin(), got->end(), expected.begin(), expected.end());
     findings->Add("", kFileDiffers, first.path(), FilePlace(file.name),
                   fmt::format("from byte {} on", differ.first - got->begin()));

@@ -1,4 +1,6 @@
-// The checks of a container against the checkpoint it was made from.
+// The checks of a container against the checkpoint it was made from: pair the tensors, compare them slab by slab,
+// compare the embedded files. Whether the checkpoint is the right one at all is asked in digests.h. What a slab must be
+// is in slab.h.
 #pragma once
 
 #include <functional>
@@ -16,33 +18,42 @@
 
 namespace q4 {
 
-// Pairs the tensors by name and reports those without a partner, or with one of another shape or dtype. Tensors of
-// shards that were not opened are not missed; tensors whose name `only` does not match are left out on both sides.
-// `keep_dtype` is the --keep-dtype of the conversion.
+// Pairs the tensors by name. Adds a finding for each without a partner (kTensorMissing, kTensorExtra, or kTensorRenamed
+// if just one of each fits the other) and for those with another shape (kShapeDiffers) or dtype (kDTypeDiffers); these
+// are not paired. Tensors of shards that were not opened are not missed; tensors whose name `only` does not match are
+// left out on both sides (nullptr: none are). `keep_dtype` is the --keep-dtype of the conversion. The pairs come in the
+// order of the model's tensors and point into model and source. Reads no payload.
 std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& source, const NamePattern* only,
                                     std::optional<DType> keep_dtype, FindingList* findings);
 
-// Bytes of the source that CompareTensors() compares.
+// Bytes of the source that CompareTensors() compares, for progress.
 std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample);
 
-// Called with the source bytes that were compared since the last call, and whether a tensor ended with them.
+// Called by one thread at a time with the source bytes that were compared since the last call, and whether a tensor
+// ended with them.
 using SlabDone = std::function<void(std::uint64_t bytes, bool ends_tensor)>;
 
-// What is compared with what.
+// What is compared with what. Holds references; all must outlive the comparison.
 struct Comparison {
   const Checkpoint& source;
-  const std::vector<TensorPair>& pairs;  // in the order of the model's tensors
+  // In the order of the model's tensors.
+  const std::vector<TensorPair>& pairs;
+  // Which slabs of each pair are compared.
   const SlabSample& sample;
-  bool embeddings_are_tied = false;  // as the configuration says
+  // As the configuration says (model/names.h).
+  bool embeddings_are_tied = false;
 };
 
 // Reads the sampled slabs of every pair once, front to back, and compares them bit for bit: codes, scales and
-// statistics are computed again from the source. Sets what the report says of these tensors: what was compared and, of
-// those compared whole, statistics and worst blocks. Equal tensors of the source must be equal (tied.h). Fails only if
-// the source cannot be read or on cancellation.
+// statistics are computed again from the source. Findings come in the order of the pairs. Sets what the report says of
+// these tensors: what was compared and, of those compared whole, statistics and worst blocks. Equal tensors of the
+// source must be equal (tied.h). Tensors with damaged chunks, which CheckChunks() reports, are not judged. Fails only
+// if the source or the container cannot be read, or with kVerifyInterrupted on cancellation.
 absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& context, const SlabDone& done);
 
-// Compares the embedded files with those beside the source.
+// Compares the embedded files with those beside the source: kFileDiffers, kFileMissing and kFileExtra. They lie in
+// shard 0; without it nothing is compared. Fails only if a file cannot be read. Holds one file of either side, at most
+// 256 MiB each.
 absl::Status CompareFiles(FileSystem& fs, const Q4Model& model, const Checkpoint& source, FindingList* findings);
 
 }  // namespace q4

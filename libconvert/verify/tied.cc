@@ -1,3 +1,6 @@
+// Tensors of one model that are equal in the source are found by a map from shape, dtype and digest to the first of
+// them in the model's order. Each later one is compared with that first one, so a set of equal tensors gives one
+// finding for each that deviates, and the order of findings is that of the tensors.
 #include "libconvert/verify/tied.h"
 
 #include <map>
@@ -8,6 +11,7 @@
 namespace q4 {
 namespace {
 
+// All that decides what a tensor becomes, and so what two equal ones must have in common to decode alike.
 auto TreatmentOf(const Q4Tensor& tensor) {
   return std::tuple(tensor.dtype, tensor.scheme, tensor.encoder, tensor.block_size, tensor.nested);
 }
@@ -16,10 +20,12 @@ auto TreatmentOf(const Q4Tensor& tensor) {
 
 void CheckTied(const std::vector<TensorPair>& pairs, const std::vector<std::optional<TensorDigests>>& digests,
                bool embeddings_are_tied, FindingList* findings) {
+  // Equal digests with another shape or dtype are the same bytes read in another way, which nobody ties.
   using Likeness = std::tuple<Shape, DType, std::uint64_t>;
   std::map<Likeness, std::size_t> first_alike;
   for (std::size_t i = 0; i < pairs.size(); ++i) {
     const Q4Tensor& tensor = *pairs[i].stored;
+    // A failed tensor has a finding that explains the difference.
     if (!digests[i] || tensor.shape.size() < 2 || tensor.elems == 0 || findings->Failed(tensor.name)) continue;
     const Likeness likeness{pairs[i].source->shape, pairs[i].source->dtype, digests[i]->source};
     const auto [at, is_first] = first_alike.emplace(likeness, i);

@@ -1,5 +1,10 @@
 // Order: every chunk, the recorded statistics, then the source (tensors, files, digests), then the limits. Later steps
 // skip what earlier ones found damaged, so that one fault is one finding.
+//
+// The steps are functions of this wing's other files and share a VerifyContext. This file decides their order, puts
+// their findings in the order of the report, and counts progress over all of them. What is wrong with the request (a
+// source that cannot be opened, a pattern without a match) is found out before the chunks are read, which may take
+// hours.
 #include "libconvert/verify/verify.h"
 
 #include <algorithm>
@@ -28,11 +33,13 @@ namespace {
 constexpr std::uint64_t kBytesPerThread = std::uint64_t{32} << 20;
 constexpr std::uint64_t kFixedBytes = std::uint64_t{64} << 20;
 
+// How many threads fit the limit, one at least.
 unsigned ThreadsWithin(std::uint64_t max_memory, unsigned wanted) {
   const std::uint64_t affordable = max_memory <= kFixedBytes ? 0 : (max_memory - kFixedBytes) / kBytesPerThread;
   return static_cast<unsigned>(std::clamp<std::uint64_t>(affordable, 1, ThreadsOrAllCores(wanted)));
 }
 
+// One run. Members are what its steps fill; the report is moved out at the end.
 class Verification {
  public:
   Verification(FileSystem& fs, const Q4Model& model, const VerifyOptions& options, const ProgressCallback& progress)
@@ -49,13 +56,16 @@ class Verification {
     if (!options_.against.empty()) {
       Q4_ASSIGN_OR_RETURN(source, OpenCheckpoint(fs_, options_.against, options_.source_options));
     }
+    // Only then has the report tensors, which the next check looks at.
     Describe();
     if (source != nullptr) Q4_RETURN_IF_ERROR(CheckSelection(*source));
     for (const auto& shard : model_.shards()) {
       for (const Q4Chunk& chunk : shard->index().chunks) progress_state_.total_bytes += chunk.stored_bytes;
     }
     ProvenanceView provenance;
-    FindingList pair_findings;  // come after those of the container alone
+    // Pairing comes first because it tells how much there is to compare. Its findings come after those of the container
+    // alone.
+    FindingList pair_findings;
     if (source != nullptr) {
       Q4_ASSIGN_OR_RETURN(provenance, ParseProvenance(report_.provenance, model_.path()));
       pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, provenance.keep_dtype,
@@ -66,15 +76,18 @@ class Verification {
 
     Q4_RETURN_IF_ERROR(CheckChunks(model_, context_, [this](std::uint64_t bytes) { Advance(bytes); }));
     CheckRecordedStats();
+    // From here on the list also says which tensors have no partner.
     findings_.Append(std::move(pair_findings));
     if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, provenance));
     SumAndJudge();
+    // After all steps: the last of them, the limits, adds findings too.
     for (VerifyTensor& tensor : report_.tensors) tensor.passed = !findings_.Failed(tensor.name);
     findings_.MoveTo(&report_);
     return std::move(report_);
   }
 
  private:
+  // What the report says of the container before anything was checked, from index and config.json.
   void Describe() {
     report_.path = model_.path();
     report_.source = options_.against;
@@ -98,14 +111,17 @@ class Verification {
     for (const Q4Model::Location& at : model_.tensors()) {
       report_.tensors.push_back(DescribeTensor(model_.reader(at).index(), model_.tensor(at)));
     }
+    // Layers and roles go by all names of the model.
     AssignGroups(&report_.tensors);
   }
 
+  // Called by one thread at a time, as the steps promise.
   void Advance(std::uint64_t bytes) {
     progress_state_.done_bytes += bytes;
     if (progress_) progress_(progress_state_);
   }
 
+  // What the container says about itself. Statistics that contradict each other are not held against the bound as well.
   void CheckRecordedStats() {
     for (const Q4Model::Location& at : model_.tensors()) {
       const Q4Tensor& tensor = model_.tensor(at);
@@ -132,24 +148,28 @@ class Verification {
     return Fail(kNothingSelected, model_.path(), "--tensor", options_.only->text());
   }
 
+  // Everything for which the source is needed.
   absl::Status CompareWith(const Checkpoint& source, const ProvenanceView& provenance) {
     report_.sample_percent = options_.sample_percent;
     if (options_.only) report_.only = options_.only->text();
     // The digest of a file is computed front to back by one thread, so the files' digests run side by side and beside
-    // the comparison, which uses all threads. When only a part is compared they would cost more than that part: then
-    // sizes alone are compared.
+    // the comparison, which uses all threads. For a sample they would cost more than all else: then only sizes are
+    // compared.
     const bool is_whole = options_.sample_percent >= 100 && !options_.only;
+    // A list of its own, because another thread fills it; it is appended when that thread has ended.
     FindingList digest_findings;
     VerifyContext digest_context = context_;
     digest_context.findings = &digest_findings;
     std::future<absl::Status> digests = std::async(std::launch::async, [&]() -> absl::Status {
       Q4_RETURN_IF_ERROR(
           CompareSourceFiles(source, provenance.sources, /*digests=*/is_whole, model_.path(), digest_context));
+      // A shard that was opened alone does not know the other shards' files.
       if (report_.shards == report_.shard_count) {
         FindUnrecordedSourceFiles(source, provenance.sources, model_.path(), &digest_findings);
       }
       return absl::OkStatus();
     });
+    // On an error the future's destructor waits for the digests to end.
     Q4_RETURN_IF_ERROR(CompareTensors({source, pairs_, sample_, embeddings_are_tied_}, context_,
                                       [this](std::uint64_t bytes, bool ends_tensor) {
                                         progress_state_.done_tensors += ends_tensor;
@@ -161,9 +181,11 @@ class Verification {
     report_.stats_recomputed =
         std::all_of(report_.tensors.begin(), report_.tensors.end(),
                     [](const VerifyTensor& tensor) { return tensor.compared || !tensor.quantized(); });
+    // A source that changed while it was read proves nothing.
     return source.CheckUnchanged();
   }
 
+  // Limits come last: they judge recomputed statistics where there are any.
   void SumAndJudge() {
     for (const VerifyTensor& tensor : report_.tensors) AddSpread(tensor.scales, &report_.scales);
     SumUpStats(&report_);
@@ -171,6 +193,7 @@ class Verification {
     if (options_.baseline) JudgeBaseline(*options_.baseline, &findings_, &report_);
   }
 
+  // The limits given as options are gates like those of a file, so that one rule judges both.
   std::vector<Gate> Gates() const {
     std::vector<Gate> gates;
     if (options_.max_nmse) gates.push_back(FlagGate("--max-nmse", "nmse", true, *options_.max_nmse, kNmseTooHigh));

@@ -1,8 +1,9 @@
-// Proves that a container is intact and, given the checkpoint it was made from, that it holds what it must.
+// Proves that a container is intact and, given the checkpoint it was made from, that it holds what it must. The front
+// door of this wing, and all that q4verify calls.
 //
 // Without a source: every byte is under a digest that is checked, or is a checked constant; scales are finite, padding
 // nibbles are those of zero, recorded statistics do not contradict each other. With one: each code, scale, statistic,
-// unquantized tensor and embedded file is computed again and compared bit for bit (docs/q4verify.md lists the checks).
+// kept tensor and embedded file is computed again and compared bit for bit (docs/q4verify.md lists the checks).
 #pragma once
 
 #include <cstdint>
@@ -22,28 +23,42 @@
 
 namespace q4 {
 
+// What is verified, how, and by which limits. Defaults: integrity alone, on all cores, without limits.
 struct VerifyOptions {
-  std::string against;  // the original checkpoint, as OpenCheckpoint() takes it; "" for integrity alone
+  // Path of the original checkpoint, as OpenCheckpoint() takes it; "" for integrity alone.
+  std::string against;
+  // How the checkpoint is opened: whether links are followed.
   OpenOptions source_options;
-  std::optional<NamePattern> only;  // compare only tensors with such names; integrity is checked whole in any case
+  // Compare only tensors with such names with the source. Integrity is checked whole in any case.
+  std::optional<NamePattern> only;
   // Percent of the slabs (4 Mi elements) that are compared, in (0, 100]: one of each tensor at least, chosen by a hash
   // of artifact, tensor and slab. Statistics are then those recorded, which the sample must not contradict.
   double sample_percent = 100;
-  unsigned threads = 0;                               // 0: all cores
-  std::uint64_t max_memory = std::uint64_t{2} << 30;  // bytes; fewer threads work when it is small, at least one does
+  // 0: all cores.
+  unsigned threads = 0;
+  // In bytes. Fewer threads work when it is small, but at least one does: this is a wish and no budget.
+  std::uint64_t max_memory = std::uint64_t{2} << 30;
   // Limits, on recomputed statistics where there are any, else on the recorded ones. Each judges for itself.
-  std::optional<double> max_nmse;       // per tensor and for the model
-  std::optional<double> min_sqnr_db;    // per tensor and for the model
-  std::optional<double> max_abs_error;  // per tensor and for the model
+  // Each of these three holds for every tensor and for the model; nullopt: no limit. NMSE is a ratio, SQNR in dB.
+  std::optional<double> max_nmse;
+  std::optional<double> min_sqnr_db;
+  // In units of the weights.
+  std::optional<double> max_abs_error;
+  // Those of a gate file, judged after the three above.
   std::vector<Gate> gates;
+  // An earlier report that this one is held against; nullopt: none.
   std::optional<Baseline> baseline;
+  // What computes codes and statistics again. All backends give the same bits, so the report does not depend on it.
   const KernelTable* kernels = &BestCpuKernels();
+  // May be nullptr. Set from another thread or a signal handler, it ends the run with kVerifyInterrupted.
   CancelFlag* cancel = nullptr;
 };
 
-// Verifies the container `path` (a file, a shard, or NAME.q4.index.json). What is wrong with the container is in the
-// report; a status is returned only if it cannot be opened or read, if the source cannot be, or if `options.cancel` was
-// set. The report is the same for any number of threads.
+// Verifies the container `path` (a file, a shard, or NAME.q4.index.json) and blocks until it is done. What is wrong
+// with the container is in the report. A status is returned only if it cannot be opened or read, if the source cannot
+// be, changed meanwhile, or has no tensor that `only` selects (kNothingSelected), or if `options.cancel` was set. The
+// report is the same for any number of threads. `progress` is called by one thread at a time, with bytes and tensors
+// done and in all.
 absl::StatusOr<VerifyReport> VerifyModel(FileSystem& fs, const std::string& path, const VerifyOptions& options,
                                          const ProgressCallback& progress = {});
 

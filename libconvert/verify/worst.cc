@@ -1,3 +1,10 @@
+// For each piece: widen the source to fp32, decode what is stored, rank the blocks by their sum of squared errors, and
+// keep the elements that are farthest off of those that may be listed.
+//
+// On the way the bound of Q8.8 is checked element by element, in the form that also holds for nested scales: |e| <= h a
+// + |a - s| |value|, where a is the block's absmax, s its decoded scale and h half the step around x / a. It cannot be
+// checked from statistics, which know s alone. Only the worst pieces are checked: all others would cost a second pass
+// over the source.
 #include "libconvert/verify/worst.h"
 
 #include <algorithm>
@@ -26,22 +33,27 @@ void AddSorted(T item, const Before& before, std::size_t most, std::vector<T>* l
   if (list->size() > most) list->pop_back();
 }
 
+// Codes lie two in a byte, the earlier one in the high half (Q3.1).
 std::uint8_t CodeAt(const std::uint8_t* codes, std::uint64_t elem) {
   return codes[elem / 2] >> (elem % 2 == 0 ? 4 : 0) & 15;
 }
 
-// Half the distance between the two code values on either side of u in [-1, 1].
+// Half the distance between the two code values on either side of u in [-1, 1]. `values` are ascending and distinct.
+// The search leaves out the ends, so that u at or beyond one of them has the last step.
 double HalfStep(std::span<const double> values, double u) {
   const auto above = std::lower_bound(values.begin() + 1, values.end() - 1, u);
   return (*above - *(above - 1)) / 2;
 }
 
-constexpr double kRounding = 1 + 1e-5;  // Q8.8
+// Q8.8: room for rounding in x / a and in the decoded value.
+constexpr double kRounding = 1 + 1e-5;
 
+// Goes through the pieces of one tensor, one after the other, with the same buffers.
 class PieceSearch {
  public:
   PieceSearch(const TensorPair& pair, const PieceTools& tools)
       : kernels_(tools.kernels), stored_(*pair.stored), book_(CodeBookOf(stored_.scheme)), reader_(pair, tools) {
+    // FP4 has 0 twice, as 0 and -0: steps are between distinct values.
     for (const float value : CodeValues(book_)) sorted_values_.push_back(double{value});
     std::sort(sorted_values_.begin(), sorted_values_.end());
     sorted_values_.erase(std::unique(sorted_values_.begin(), sorted_values_.end()), sorted_values_.end());
@@ -58,6 +70,7 @@ class PieceSearch {
     const std::uint8_t* const codes = packed.data();
     decoded_.resize(piece.elems);
     reader_.decoder().Decode(codes, scales.decoded.data(), piece.elems, FloatType::kF32, decoded_.data());
+    // One finding for a tensor is enough, and the quick test spares the exact one in nearly all pieces.
     const bool check_bounds =
         ProofOf(stored_.encoder) == Proof::kRecompute && result_.broken_bound.empty() && !AllAreNearest(codes, blocks);
     for (std::uint64_t block = 0; block < blocks; ++block) {
@@ -78,6 +91,7 @@ class PieceSearch {
   WorstBlocks Take() { return std::move(result_); }
 
  private:
+  // One block of the piece: views into the buffers.
   struct Block {
     std::uint64_t number, first_elem;
     float scale;
@@ -88,7 +102,8 @@ class PieceSearch {
   static double ErrorOf(float x, float decoded) { return double{x} - double{decoded}; }
 
   // Whether the piece in x_ has the nearest codes under the scales that the absmax encoder gives it. Then every element
-  // is within its bound, by the triangle inequality.
+  // is within its bound by the triangle inequality: |x - v s| <= |x - v a| + |a - s| |v|, and the first term is at most
+  // half a step.
   bool AllAreNearest(const std::uint8_t* codes, std::uint64_t blocks) {
     std::vector<float> absmax(blocks);
     std::vector<GroupSums> sums(GroupCount(blocks));
@@ -99,6 +114,7 @@ class PieceSearch {
     return stats.clipped == 0 && stats.max_gap_ratio <= kRounding;
   }
 
+  // Keeps the block if it is among the worst so far.
   void Rank(const Block& block) {
     double sum_e2 = 0;
     for (std::size_t i = 0; i < block.x.size(); ++i) {
@@ -121,9 +137,11 @@ class PieceSearch {
     return stats.worst_block_e2;
   }
 
+  // Lists the block with the elements that are farthest off, unless kWorstBlocks worse ones are known.
   void Keep(const Block& block, double sum_e2) {
     WorstBlock worst{block.number, sum_e2, block.scale, {}};
     std::vector<WorstBlock>& blocks = result_.blocks;
+    // A block without error is not worth listing, even if there is room.
     if (sum_e2 == 0 || (blocks.size() == kWorstBlocks && !IsWorse(worst, blocks.back()))) return;
     const auto farther = [](const WorstElement& a, const WorstElement& b) {
       const double left = std::fabs(ErrorOf(a.source, a.decoded)), right = std::fabs(ErrorOf(b.source, b.decoded));
@@ -136,12 +154,15 @@ class PieceSearch {
     AddSorted(std::move(worst), IsWorse<WorstBlock>, kWorstBlocks, &blocks);
   }
 
+  // Looks for the first element of the block that is above its bound.
   void CheckBounds(const Block& block) {
     double absmax = 0;
     for (const float x : block.x) absmax = std::max(absmax, std::fabs(double{x}));
-    if (absmax < double{std::numeric_limits<float>::min()}) return;  // coded against TINY (Q4.3)
+    // Of a subnormal absmax: the block may be coded against TINY instead (Q4.3).
+    if (absmax < double{std::numeric_limits<float>::min()}) return;
     for (std::uint64_t i = 0; i < block.x.size(); ++i) {
       const double error = std::fabs(ErrorOf(block.x[i], block.decoded[i]));
+      // The code value that is stored, not the nearest one.
       const double value{CodeValues(book_)[CodeAt(block.codes, i)]};
       const double bound = HalfStep(sorted_values_, double{block.x[i]} / absmax) * absmax +
                            std::fabs(absmax - double{block.scale}) * std::fabs(value);
@@ -165,6 +186,7 @@ class PieceSearch {
 }  // namespace
 
 void WorstPieces::Add(const PieceStats& piece, std::uint32_t block_size) {
+  // The kernel counts blocks from the piece's begin.
   const WorstPiece worst{piece.first_elem, piece.elems, piece.first_elem / block_size + piece.stats.worst_block,
                          piece.stats.worst_block_e2};
   if (worst.sum_e2 > 0) AddSorted(worst, IsWorse<WorstPiece>, kWorstBlocks, &pieces_);
