@@ -1,3 +1,7 @@
+// The tensors of a checkpoint become the entries of a report one by one, in two steps: find the bitsandbytes weights
+// and remember which tensors belong to them; then go through the list, leave these out, and put the weight in the place
+// of its codes. Nothing is checked that a listing does not need: a weight whose scales are missing is listed, and lint
+// and a decoder refuse it.
 #include "libconvert/inspect/checkpoint.h"
 
 #include <map>
@@ -15,18 +19,20 @@
 namespace q4 {
 namespace {
 
-// A weight as its quant_state describes it.
+// A weight as its quant_state describes it. Name, place and size come from the tensors.
 InspectTensor Described(const BnbQuantState& state) {
   InspectTensor weight;
   weight.dtype = state.dtype;
   weight.shape = state.shape;
   weight.elems = state.elems;
   static_cast<QuantFormat&>(weight) = state;
+  // Like TreatmentName(), with "bnb" before it: these codes are stored by another layout's rules.
   weight.treatment =
       fmt::format("bnb {} b{}{}", Q4SchemeName(state.scheme), state.block_size, state.nested ? " dq" : "");
   return weight;
 }
 
+// Makes the list of one checkpoint, once.
 class CheckpointInspection {
  public:
   explicit CheckpointInspection(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
@@ -35,11 +41,14 @@ class CheckpointInspection {
     Q4_RETURN_IF_ERROR(FindWeights());
     std::vector<InspectTensor> tensors;
     for (const SourceTensor& info : checkpoint_.tensors()) {
-      if (parts_.contains(info.name)) continue;  // counted with its weight
+      // It is counted with its weight.
+      if (parts_.contains(info.name)) continue;
       const auto weight = weights_.find(info.name);
       InspectTensor entry = weight != weights_.end() ? weight->second : Plain(info);
       entry.name = info.name;
+      // A weight has its size already, with all that belongs to it.
       if (weight == weights_.end()) entry.stored_bytes = info.stored_bytes();
+      // Where the tensor begins; of a weight, where its codes do.
       entry.offset = info.place().offset;
       entry.shard = info.place().file;
       tensors.push_back(std::move(entry));
@@ -49,6 +58,7 @@ class CheckpointInspection {
   bool has_weights() const { return !weights_.empty(); }
 
  private:
+  // A tensor that is listed as it is stored; the dtype is its treatment.
   static InspectTensor Plain(const SourceTensor& info) {
     InspectTensor entry;
     entry.treatment = DTypeName(info.dtype);
@@ -74,8 +84,10 @@ class CheckpointInspection {
   }
 
   const Checkpoint& checkpoint_;
+  // By name, which is also that of the codes.
   std::map<std::string, InspectTensor> weights_;
-  std::set<std::string> parts_;  // names of the tensors that belong to a weight
+  // Names of the tensors that belong to a weight, but for its codes.
+  std::set<std::string> parts_;
 };
 
 }  // namespace
@@ -88,6 +100,7 @@ absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const Checkpoint
     report.file_bytes += file.file->size();
   }
   report.shard_count = static_cast<std::uint32_t>(report.shards.size());
+  // Companions are not opened: their sizes are known from the directory.
   for (const CompanionFile& file : checkpoint.companions()) report.files.push_back({file.name, file.size});
   if (const absl::StatusOr<std::string> config = checkpoint.ConfigJson(fs); config.ok()) {
     SetModelNames(*config, &report);

@@ -1,4 +1,5 @@
-// The part of InspectModel() that reads checkpoints.
+// The side of InspectModel() that reads checkpoints, and what it shares with the side that reads containers
+// (inspect.cc). Internal to this wing.
 #pragma once
 
 #include <string>
@@ -11,14 +12,17 @@
 
 namespace q4 {
 
-// Of a safetensors checkpoint: its tensors. Of one in the bitsandbytes layout: its weights, each with the bytes of the
-// tensors that belong to it, which are not listed themselves.
+// Describes a checkpoint from its headers. Of one without bitsandbytes weights: its tensors as they are. Of one with
+// such weights: each weight as one quantized tensor, with the bytes of all tensors that belong to it, which are not
+// listed themselves. `fs` is where config.json is read from; one that cannot be read leaves the names empty. The
+// report's `path` is left to the caller. Error: a quant_state text that cannot be read.
 absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const Checkpoint& checkpoint);
 
-// What follows from the list of tensors of a checkpoint: order, totals, treatments.
+// Sorts the report's tensors by name and computes what follows from their list: totals and treatments. REQUIRES: these
+// fields are empty before.
 void SumUpTensors(InspectReport* report);
 
-// Architecture and model type from the text of a config.json (model/names.h).
+// Sets architecture and model type from the text of a config.json (model/names.h), which is not trusted.
 void SetModelNames(std::string_view config_json, InspectReport* report);
 
 }  // namespace q4

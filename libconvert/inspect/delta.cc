@@ -1,3 +1,6 @@
+// Both tensors are decoded to fp32 slab by slab and compared in one loop. All scales are read first: they are a small
+// share of a tensor, and a slab's blocks then follow from its first element. A kept tensor is read the same way and
+// only widened, so the loop does not know the difference.
 #include "libconvert/inspect/delta.h"
 
 #include <algorithm>
@@ -14,7 +17,7 @@
 namespace q4 {
 namespace {
 
-// Decodes a tensor slab by slab to fp32.
+// Decodes a tensor slab by slab to fp32, in the same buffers.
 class SlabDecoder {
  public:
   SlabDecoder(const KernelTable& kernels, const ReadableTensor& from)
@@ -31,7 +34,8 @@ class SlabDecoder {
     return absl::OkStatus();
   }
 
-  // `first` is a multiple of kSlabElems.
+  // Makes the elements [first, first + count) the current slab. `first` is a multiple of kSlabElems, which every block
+  // size divides, so that codes begin with a byte and scales with a block.
   absl::Status Decode(std::uint64_t first, std::uint64_t count) {
     values_.resize(count);
     if (quantized()) {
@@ -50,22 +54,25 @@ class SlabDecoder {
   const KernelTable& kernels_;
   const Q4Tensor& tensor_;
   const PartReader& parts_;
+  // Used of quantized tensors alone.
   const TensorDecoder decoder_;
   BlockScales scales_;
   PartBytes codes_;
   std::vector<float> values_;
 };
 
-// Of `count` codes; the padding nibble is none.
+// How many of `count` codes differ. The padding nibble of an odd count is none.
 std::uint64_t DifferingCodes(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b, std::uint64_t count) {
   std::uint64_t differing = 0;
   for (std::uint64_t i = 0; i < count; ++i) {
+    // The earlier code lies in the high half (Q3.1).
     const int mask = i % 2 == 0 ? 0xF0 : 0x0F;
     differing += static_cast<std::uint64_t>(((a[i / 2] ^ b[i / 2]) & mask) != 0);
   }
   return differing;
 }
 
+// As bits: -0 and 0 differ, and a NaN equals itself.
 std::uint64_t DifferingFloats(std::span<const float> a, std::span<const float> b) {
   std::uint64_t count = 0;
   for (std::size_t i = 0; i < a.size(); ++i) {
@@ -91,6 +98,7 @@ absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const KernelTable& ker
     delta.differing_codes = 0;
     delta.differing_scales = DifferingFloats(before.scales(), after.scales());
   }
+  // In fp64, one element after the other: these are for people, and no other tool computes them again bit for bit.
   double error = 0, energy = 0;
   for (std::uint64_t first = 0; first < left.elems; first += kSlabElems) {
     const std::uint64_t count = std::min(kSlabElems, left.elems - first);
@@ -103,6 +111,7 @@ absl::StatusOr<std::optional<TensorDelta>> CompareDecoded(const KernelTable& ker
       const double e = x - y;
       error += e * e;
       energy += x * x;
+      // False for a NaN, so that one does not hide all other differences.
       if (std::fabs(e) > delta.max_abs) {
         delta.max_abs = std::fabs(e);
         delta.max_abs_index = first + i;

@@ -1,3 +1,7 @@
+// Two ways to compare. Containers know the digest of every chunk, so two of them are compared without reading most of
+// their payload (DiffContainers). Everything else is read through one interface for tensors of any origin
+// (DiffByReading). Both first ask whether a tensor is stored alike, by its description as text; only then whether its
+// bytes are the same. What differs is decoded at the end and measured.
 #include "libconvert/inspect/diff.h"
 
 #include <algorithm>
@@ -33,6 +37,7 @@ struct ChunkExtent {
 // if nothing is compressed: two zstd frames may hold the same bytes.
 absl::StatusOr<bool> SameChunk(const Q4Reader& left, std::uint64_t left_chunk, const Q4Reader& right,
                                std::uint64_t right_chunk) {
+  // From cheap to dear: sizes, digests, then the bytes.
   const Q4Chunk& a = left.index().chunks[left_chunk];
   const Q4Chunk& b = right.index().chunks[right_chunk];
   if (a.raw_bytes != b.raw_bytes) return false;
@@ -43,6 +48,7 @@ absl::StatusOr<bool> SameChunk(const Q4Reader& left, std::uint64_t left_chunk, c
   return bytes_a == bytes_b;
 }
 
+// Chunk by chunk, until one differs.
 absl::StatusOr<bool> SameChunks(const ChunkExtent& left, const ChunkExtent& right) {
   if (left.count != right.count) return false;
   for (std::uint64_t i = 0; i < left.count; ++i) {
@@ -52,8 +58,10 @@ absl::StatusOr<bool> SameChunks(const ChunkExtent& left, const ChunkExtent& righ
   return true;
 }
 
-// REQUIRES: stored alike.
+// Whether two tensors of containers have the same content. REQUIRES: they are stored alike, so they have the same
+// parts.
 absl::StatusOr<bool> SameContent(const Q4Reader& left, const Q4Tensor& a, const Q4Reader& right, const Q4Tensor& b) {
+  // The offset lies in the index and in no chunk.
   if (std::bit_cast<std::uint32_t>(a.nested_offset) != std::bit_cast<std::uint32_t>(b.nested_offset)) return false;
   const Q4PartList parts_a = a.parts(), parts_b = b.parts();
   for (std::size_t i = 0; i < parts_a.size(); ++i) {
@@ -64,12 +72,14 @@ absl::StatusOr<bool> SameContent(const Q4Reader& left, const Q4Tensor& a, const 
   return true;
 }
 
+// What a tensor is, on one line, for reports and for comparing: shape, treatment, and the dtype that it decodes to.
 std::string StoredAs(const Q4Tensor& tensor) {
   std::string text = ShapeString(tensor.shape) + " " + TreatmentName(tensor);
   if (tensor.quantized()) text += fmt::format(" of {}", DTypeName(tensor.dtype));
   return text;
 }
 
+// All tensors of two containers: each of the left by its name in the right, then those that the right alone has.
 absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, const KernelTable& kernels, DiffReport* report) {
   for (const Q4Model::Location& at : left.tensors()) {
     const Q4Tensor& a = left.tensor(at);
@@ -79,6 +89,7 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, const Kernel
       continue;
     }
     const Q4Tensor& b = right.tensor(*other);
+    // Filled before it is known whether anything changed: the two descriptions are what is compared first.
     TensorChange change{a.name, StoredAs(a), StoredAs(b), false, {}, {}, {}};
     if (change.before == change.after) {
       Q4_ASSIGN_OR_RETURN(const bool same, SameContent(left.reader(at), a, right.reader(*other), b));
@@ -90,6 +101,7 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, const Kernel
     }
     if (a.has_stats) change.nmse_before = Derive(*a.stats).nmse;
     if (b.has_stats) change.nmse_after = Derive(*b.stats).nmse;
+    // Also if it is stored differently: the change of values is what matters then.
     Q4_ASSIGN_OR_RETURN(change.delta, CompareDecoded(kernels, ReadableFrom(left, at), ReadableFrom(right, *other)));
     report->changed.push_back(std::move(change));
   }
@@ -100,10 +112,13 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, const Kernel
   return absl::OkStatus();
 }
 
-// Equal for tensors of equal content, and for others only by accident: to find candidates for a rename by.
+// Equal for tensors of equal content, and for others only by accident: to find candidates for a rename by. The first
+// chunk stands for all; SameContent() decides.
 std::string ContentKey(const Q4Model& model, const Q4Model::Location& at) {
   const Q4Tensor& tensor = model.tensor(at);
+  // Tensors that are stored differently are no rename, whatever they hold.
   std::string key = StoredAs(tensor);
+  // An empty tensor has no chunk; its description is all of it.
   if (tensor.elems != 0) {
     const Q4Chunk& first = model.reader(at).index().chunks[tensor.first_chunk];
     key.append(first.sha256.begin(), first.sha256.end());
@@ -123,6 +138,7 @@ absl::Status FindRenames(const Q4Model& left, const Q4Model& right, DiffReport* 
     const Q4Model::Location& at = *left.Find(name);
     const auto twin = added.find(ContentKey(left, at));
     bool same = false;
+    // A candidate by its first chunk; all of them must be equal.
     if (twin != added.end()) {
       const Q4Model::Location& other = *right.Find(twin->second);
       Q4_ASSIGN_OR_RETURN(same,
@@ -134,6 +150,7 @@ absl::Status FindRenames(const Q4Model& left, const Q4Model& right, DiffReport* 
     }
     report->renamed.push_back({name, twin->second});
     taken.insert(twin->second);
+    // Each added tensor is the new name of one removed tensor at most.
     added.erase(twin);
   }
   std::erase_if(report->added, [&taken](const std::string& name) { return taken.contains(name); });
@@ -141,6 +158,7 @@ absl::Status FindRenames(const Q4Model& left, const Q4Model& right, DiffReport* 
   return absl::OkStatus();
 }
 
+// The embedded files of all shards; names are unique in a model.
 std::map<std::string, ChunkExtent> FilesOf(const Q4Model& model) {
   std::map<std::string, ChunkExtent> files;
   for (const auto& shard : model.shards()) {
@@ -151,6 +169,7 @@ std::map<std::string, ChunkExtent> FilesOf(const Q4Model& model) {
   return files;
 }
 
+// Embedded files of two containers, by digests as tensors are.
 absl::Status DiffFiles(const Q4Model& left, const Q4Model& right, DiffReport* report) {
   const std::map<std::string, ChunkExtent> before = FilesOf(left), after = FilesOf(right);
   for (const auto& [name, chunks] : before) {
@@ -168,12 +187,13 @@ absl::Status DiffFiles(const Q4Model& left, const Q4Model& right, DiffReport* re
   return absl::OkStatus();
 }
 
-// One of the two models that are compared by reading them.
+// One of the two models that are compared by reading them. The tensors point into the model.
 struct Side {
   OpenedModel model;
   std::vector<ReadableTensor> tensors;  // bytewise sorted by name
 };
 
+// A container is opened like a checkpoint here, and its tensors look the same.
 absl::StatusOr<Side> OpenSide(FileSystem& fs, const std::string& path, const OpenOptions& options) {
   Side side;
   Q4_ASSIGN_OR_RETURN(side.model, OpenModel(fs, path, options));
@@ -181,21 +201,24 @@ absl::StatusOr<Side> OpenSide(FileSystem& fs, const std::string& path, const Ope
   return side;
 }
 
-// `ends_in_padding`: the low half of the last byte is no code, and bitsandbytes fills it as it likes.
+// Whether two ranges of a part are equal. `ends_in_padding`: the low half of the last byte is no code, and bitsandbytes
+// fills it as it likes.
 bool SameBytes(std::span<const std::uint8_t> a, std::span<const std::uint8_t> b, bool ends_in_padding) {
   if (!ends_in_padding) return std::equal(a.begin(), a.end(), b.begin(), b.end());
   const std::size_t before = a.size() - 1;
   return SameBytes(a.first(before), b.first(before), false) && (a.back() & 0xF0) == (b.back() & 0xF0);
 }
 
-// REQUIRES: stored alike.
+// Whether two tensors of any origin have the same content, part by part. REQUIRES: they are stored alike.
 absl::StatusOr<bool> SameParts(const ReadableTensor& left, const ReadableTensor& right) {
   const Q4Tensor& tensor = left.tensor;
+  // Only nested scales have an offset; elsewhere the field means nothing.
   if (tensor.nested &&
       std::bit_cast<std::uint32_t>(tensor.nested_offset) != std::bit_cast<std::uint32_t>(right.tensor.nested_offset)) {
     return false;
   }
   for (const Q4Part part : Q4PartsOf(tensor)) {
+    // In ranges of a chunk, so that a container's chunk is read once and memory stays small.
     const std::uint64_t bytes = Q4PartRawBytes(tensor, part), piece = Q4ChunkRawSize(part);
     for (std::uint64_t begin = 0; begin < bytes; begin += piece) {
       const std::uint64_t count = std::min(piece, bytes - begin);
@@ -208,6 +231,7 @@ absl::StatusOr<bool> SameParts(const ReadableTensor& left, const ReadableTensor&
   return true;
 }
 
+// All tensors of two models of any kind, read from both sides.
 absl::Status DiffReadable(const Side& left, const Side& right, const KernelTable& kernels, DiffReport* report) {
   // Both lists are sorted by name, so that they are merged.
   auto a = left.tensors.begin(), b = right.tensors.begin();
@@ -223,6 +247,7 @@ absl::Status DiffReadable(const Side& left, const Side& right, const KernelTable
     TensorChange change{a->tensor.name, StoredAs(a->tensor), StoredAs(b->tensor), false, {}, {}, {}};
     bool same = change.before == change.after;
     if (same) {
+      // Of tensors that are stored differently nothing is read here, but they are measured below.
       Q4_ASSIGN_OR_RETURN(same, SameParts(*a, *b));
       change.content_differs = !same;
     }
@@ -238,6 +263,7 @@ absl::Status DiffReadable(const Side& left, const Side& right, const KernelTable
   return absl::OkStatus();
 }
 
+// The files beside two checkpoints, byte by byte. They are small; each is held whole.
 absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkpoint& right, DiffReport* report) {
   std::map<std::string, std::string> after;  // name -> path
   for (const CompanionFile& file : right.companions()) after.emplace(file.name, file.path);
@@ -250,15 +276,18 @@ absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkp
     Q4_ASSIGN_OR_RETURN(const std::string a, ReadWholeFile(fs, file.path, limits::kEmbeddedFileBytes));
     Q4_ASSIGN_OR_RETURN(const std::string b, ReadWholeFile(fs, other->second, limits::kEmbeddedFileBytes));
     if (a != b) report->files_changed.push_back(file.name);
+    // What is left in the end is on the right side alone.
     after.erase(other);
   }
   for (const auto& [name, path] : after) report->files_added.push_back(name);
   return absl::OkStatus();
 }
 
+// Two containers. Renames are looked for after all tensors were compared by name.
 absl::Status DiffContainers(FileSystem& fs, const KernelTable& kernels, DiffReport* report) {
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> left, Q4Model::Open(fs, report->left));
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> right, Q4Model::Open(fs, report->right));
+  // No shortcut: the report counts the equal tensors in any case, and their digests are at hand.
   report->same_root = left->root() == right->root();
   report->provenance_differs = ModelProvenance(*left) != ModelProvenance(*right);
   Q4_RETURN_IF_ERROR(DiffTensors(*left, *right, kernels, report));
@@ -266,10 +295,13 @@ absl::Status DiffContainers(FileSystem& fs, const KernelTable& kernels, DiffRepo
   return DiffFiles(*left, *right, report);
 }
 
+// Two models of which one at least is no container. Renames are not looked for: without digests every removed tensor
+// would have to be read against every added one.
 absl::Status DiffByReading(FileSystem& fs, const DiffOptions& options, DiffReport* report) {
   Q4_ASSIGN_OR_RETURN(const Side left, OpenSide(fs, report->left, options.open));
   Q4_ASSIGN_OR_RETURN(const Side right, OpenSide(fs, report->right, options.open));
   Q4_RETURN_IF_ERROR(DiffReadable(left, right, *options.kernels, report));
+  // An export writes files of its own, and the embedded ones of a container are those of its source.
   report->files_compared = left.model.checkpoint != nullptr && right.model.checkpoint != nullptr;
   if (!report->files_compared) return absl::OkStatus();
   return DiffCompanions(fs, *left.model.checkpoint, *right.model.checkpoint, report);
@@ -279,6 +311,7 @@ absl::Status DiffByReading(FileSystem& fs, const DiffOptions& options, DiffRepor
 
 absl::StatusOr<DiffReport> DiffModels(FileSystem& fs, const std::string& left, const std::string& right,
                                       const DiffOptions& options) {
+  // Values are decoded on this thread.
   const ScopedFloatEnvironment environment;
   DiffReport report;
   report.left = left;

@@ -1,4 +1,5 @@
-// What changed between two models.
+// What changed between two models: which tensors and files came, went, were renamed or have other content, and by how
+// much. Two conversions with different options are compared this way, or an export with what it was made of.
 #pragma once
 
 #include <optional>
@@ -13,28 +14,40 @@
 
 namespace q4 {
 
+// A tensor that both models have under one name and that is not the same in them.
 struct TensorChange {
   std::string name;
-  std::string before, after;     // how it is stored, "[64, 32] nf4 b64 dq"; equal when only the content differs
-  bool content_differs = false;  // not asked when it is stored differently
-  std::optional<double> nmse_before, nmse_after;  // against the source, as recorded
-  std::optional<TensorDelta> delta;               // by how much; nullopt for other shapes and types
+  // How it is stored, "[64, 32] nf4 b64 dq of BF16"; equal when only the content differs.
+  std::string before, after;
+  // Set when it is stored alike with other content; not asked when it is stored differently.
+  bool content_differs = false;
+  // NMSE against the source as the containers recorded it; nullopt without a record.
+  std::optional<double> nmse_before, nmse_after;
+  // By how much the decoded values differ; nullopt for other shapes and for types that are no floats.
+  std::optional<TensorDelta> delta;
 };
 
-// The same content under another name.
+// The same content, stored alike, under another name.
 struct TensorRename {
   std::string before, after;
 };
 
+// The outcome. Lists are in the order of the tensors' names, those of files by name.
 struct DiffReport {
+  // The two paths as they were given.
   std::string left, right;
-  bool same_root = false;                   // the same artifact, byte for byte
-  std::vector<std::string> removed, added;  // tensors that only the left, only the right has
-  std::vector<TensorRename> renamed;        // not among removed and added
+  // Two containers with the same root: the same model, byte for byte.
+  bool same_root = false;
+  // Tensors that only the left, only the right model has.
+  std::vector<std::string> removed, added;
+  // These are not among removed and added. Looked for in containers only.
+  std::vector<TensorRename> renamed;
   std::vector<TensorChange> changed;
   std::uint64_t equal_tensors = 0;
   std::vector<std::string> files_removed, files_added, files_changed;
-  bool files_compared = true;  // a container carries the files of its source, not those of an export
+  // False for a container and a checkpoint: a container carries the files of its source, not those of an export.
+  bool files_compared = true;
+  // Of two containers: they were made in another way, or of other files. No difference in content.
   bool provenance_differs = false;
 
   // Whether a loader gets the same tensors and files from both.
@@ -44,17 +57,23 @@ struct DiffReport {
   }
 };
 
+// How the two are read.
 struct DiffOptions {
-  OpenOptions open;  // of checkpoints
+  // How checkpoints are opened; containers need no options.
+  OpenOptions open;
+  // What decodes. All backends give the same bits.
   const KernelTable* kernels = &BestCpuKernels();
 };
 
-// Compares two models of any kind.
+// Compares two models of any kind, on the calling thread, and sets its float environment meanwhile.
 //
 // Two containers by digests where both sides store a chunk in the same way; only chunks compressed on one side or both
 // are read, and all of each tensor that differs, to say by how much. Two checkpoints, or a container and a checkpoint,
 // by reading both whole; weights in the bitsandbytes layout are compared with quantized tensors code by code and scale
 // by scale.
+//
+// A difference is no error. Errors: those of OpenModel() for either path; a damaged chunk (exit code 6); a bitsandbytes
+// weight that cannot be decoded (kBnbWeight); I/O.
 absl::StatusOr<DiffReport> DiffModels(FileSystem& fs, const std::string& left, const std::string& right,
                                       const DiffOptions& options = {});
 

@@ -1,3 +1,7 @@
+// A container is described from its index, which has everything but the names of the model: these come from the
+// embedded config.json. Totals are computed straight from the index as well, so that a summary of a model with very
+// many tensors needs no description of each. Of a checkpoint all tensors are described (checkpoint.cc), and the totals
+// are made of the descriptions.
 #include "libconvert/inspect/inspect.h"
 
 #include <algorithm>
@@ -21,6 +25,7 @@
 namespace q4 {
 namespace {
 
+// The full description of one tensor of a container.
 InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint32_t shard) {
   InspectTensor entry;
   entry.name = tensor.name;
@@ -35,6 +40,7 @@ InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint
   entry.has_stats = tensor.has_stats;
   if (tensor.has_stats) entry.stats = *tensor.stats;
   const SharedArray<Q4Chunk>& chunks = reader.index().chunks;
+  // A part's chunks follow one another in the index.
   for (const Q4PartEntry& part : tensor.parts()) {
     InspectPart& summary = entry.parts.emplace_back();
     summary.part = part.part;
@@ -47,17 +53,20 @@ InspectTensor Describe(const Q4Reader& reader, const Q4Tensor& tensor, std::uint
     }
     entry.stored_bytes += summary.stored_bytes;
   }
+  // An empty tensor has no chunk and so no place in the file.
   if (tensor.elems != 0) entry.offset = chunks[tensor.first_chunk].offset;
   return entry;
 }
 
-// What TreatmentName() looks at, so that the name is made once per treatment.
+// What TreatmentName() looks at, so that the name is made once per treatment and not once per tensor.
 using TreatmentKey = std::tuple<Q4Scheme, DType, Q4Encoder, std::uint32_t, bool>;
 TreatmentKey TreatmentKeyOf(const Q4Tensor& tensor) {
-  const DType dtype = !tensor.quantized() ? tensor.dtype : DType::kF32;  // of a quantized tensor: not named
+  // Of a quantized tensor the dtype is not named, so all dtypes are one treatment.
+  const DType dtype = !tensor.quantized() ? tensor.dtype : DType::kF32;
   return {tensor.scheme, dtype, EncoderInName(tensor), tensor.block_size, tensor.nested};
 }
 
+// Bytes of all chunks of a tensor, as Describe() adds them up.
 std::uint64_t StoredBytes(const Q4Reader& reader, const Q4Tensor& tensor) {
   std::uint64_t bytes = 0;
   for (const Q4PartEntry& part : tensor.parts()) {
@@ -73,14 +82,17 @@ void SumUpContainer(const Q4Model& model, InspectReport* report) {
   std::map<TreatmentKey, InspectTreatment> treatments;
   for (const Q4Model::Location& at : model.tensors()) {
     const Q4Tensor& tensor = model.tensor(at);
+    // One look-up a tensor; the text is made for the first tensor of a treatment only.
     InspectTreatment& row = treatments[TreatmentKeyOf(tensor)];
     if (row.tensors == 0) row.treatment = TreatmentName(tensor);
     row.quantized = tensor.quantized();
     ++row.tensors;
     row.elems += tensor.elems;
     row.stored_bytes += StoredBytes(model.reader(at), tensor);
+    // Tensors come sorted by name over all shards, as AddTensor() requires.
     if (tensor.has_stats) AddTensor(tensor.name, *tensor.stats, &report->model);
   }
+  // The map is in the order of keys; the report wants names.
   for (auto& [key, row] : treatments) {
     report->tensor_count += row.tensors;
     report->elems += row.elems;
@@ -96,24 +108,29 @@ void SumUpContainer(const Q4Model& model, InspectReport* report) {
             });
 }
 
+// Reads nothing but config.json: all else is in memory since the container was opened.
 InspectReport InspectContainer(const Q4Model& model, InspectScope scope) {
   InspectReport report;
   report.format = "q4";
   report.root = model.root();
+  // Every shard records how many there are, so the first one that is there will do.
   const Q4Index& first = model.shards().front()->index();
   report.provenance = ModelProvenance(model);
   report.shard_count = first.shard_count;
   for (const auto& shard : model.shards()) {
+    // The seal has size and root of the file.
     report.shards.push_back({shard->path(), shard->seal().file_bytes, shard->seal().root});
     report.file_bytes += shard->seal().file_bytes;
     for (const Q4EmbeddedFile& file : shard->index().files) {
       report.files.push_back({file.name, file.raw_bytes});
+      // A damaged config.json leaves the names empty; q4verify reports it.
       if (file.name != "config.json" || file.raw_bytes > limits::kConfigJsonBytes) continue;
       const absl::StatusOr<std::string> config = shard->ReadFile(file);
       if (config.ok()) SetModelNames(*config, &report);
     }
   }
   SumUpContainer(model, &report);
+  // Up to here nothing was kept for each tensor.
   if (scope == InspectScope::kSummary) return report;
   report.tensors.reserve(model.tensors().size());
   for (const Q4Model::Location& at : model.tensors()) {
@@ -124,16 +141,19 @@ InspectReport InspectContainer(const Q4Model& model, InspectScope scope) {
 
 }  // namespace
 
+// The texts are not escaped here: whoever prints them does it.
 void SetModelNames(std::string_view config_json, InspectReport* report) {
   ModelNames names = ReadModelNames(config_json);
   report->architecture = std::move(names.architecture);
   report->model_type = std::move(names.model_type);
 }
 
+// Adds up descriptions, as SumUpContainer() adds up the index.
 void SumUpTensors(InspectReport* report) {
   std::sort(report->tensors.begin(), report->tensors.end(),
             [](const auto& a, const auto& b) { return a.name < b.name; });
-  std::map<std::pair<bool, std::string>, InspectTreatment> treatments;  // quantized ones first
+  // The key puts quantized ones first and then goes by name, which is the order of the report.
+  std::map<std::pair<bool, std::string>, InspectTreatment> treatments;
   report->tensor_count = report->tensors.size();
   for (const InspectTensor& tensor : report->tensors) {
     InspectTreatment& row = treatments[{!tensor.quantized(), tensor.treatment}];
@@ -166,6 +186,7 @@ absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const OpenedModel& mo
   } else {
     Q4_ASSIGN_OR_RETURN(report, InspectCheckpoint(fs, *model.checkpoint));
   }
+  // The report names the model as the user did, and not a file that was found there.
   report.path = model.path;
   return report;
 }
@@ -177,6 +198,7 @@ absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& pa
 }
 
 const InspectTensor* FindTensor(const InspectReport& report, std::string_view name) {
+  // The list is sorted by name, of a container by its index and of a checkpoint by SumUpTensors().
   const auto at = std::lower_bound(report.tensors.begin(), report.tensors.end(), name,
                                    [](const InspectTensor& tensor, std::string_view key) { return tensor.name < key; });
   return at != report.tensors.end() && at->name == name ? &*at : nullptr;
@@ -184,16 +206,18 @@ const InspectTensor* FindTensor(const InspectReport& report, std::string_view na
 
 absl::StatusOr<std::vector<const InspectTensor*>> SelectTensors(const InspectReport& report,
                                                                 const TensorSelection& selection) {
+  // In the order of names, which is that of the report.
   std::vector<const InspectTensor*> selected;
   if (selection.filter.empty()) {
     for (const InspectTensor& tensor : report.tensors) selected.push_back(&tensor);
   } else {
+    // Searched in the name and not matched against the whole of it: "q_proj" selects every tensor with that role.
     Q4_ASSIGN_OR_RETURN(const NamePattern pattern, NamePattern::Parse(selection.filter, "--filter"));
     for (const InspectTensor& tensor : report.tensors) {
       if (pattern.Matches(tensor.name)) selected.push_back(&tensor);
     }
   }
-  // Largest first; tensors without the property come last, and equals stay sorted by name.
+  // Sorts by a key, largest first. Tensors without the property come last, and equals stay sorted by name.
   const auto sort_down = [&](const auto& key) {
     std::stable_sort(selected.begin(), selected.end(),
                      [&](const InspectTensor* a, const InspectTensor* b) { return key(*a) > key(*b); });

@@ -20,122 +20,171 @@
 
 namespace q4 {
 
+// One part of a tensor in a container, chunks added up.
 struct InspectPart {
   Q4Part part = Q4Part::kData;
+  // Before compression, and as they lie in the file.
   std::uint64_t raw_bytes = 0;
   std::uint64_t stored_bytes = 0;
+  // How many chunks the part has, and how many of them are compressed.
   std::uint64_t chunks = 0;
   std::uint64_t compressed_chunks = 0;
 };
 
+// One tensor of the list: of a container, of a checkpoint, or a bitsandbytes weight with all that belongs to it. The
+// base has its scheme, block size and nesting.
 struct InspectTensor : QuantFormat {
   std::string name;
-  std::string treatment;      // "nf4 b64 dq", "BF16", "bnb nf4 b64 dq"
-  DType dtype = DType::kF32;  // of the values; a bitsandbytes weight: of the decoded ones
+  // In words: "nf4 b64 dq", "BF16", "bnb nf4 b64 dq". Tensors of one treatment have equal texts.
+  std::string treatment;
+  // Of the values; of a quantized tensor, of the decoded ones.
+  DType dtype = DType::kF32;
   Shape shape;
   std::uint64_t elems = 0;
+  // Which encoder chose scales and codes; kNone where it is not known or the tensor is kept.
   Q4Encoder encoder = Q4Encoder::kNone;
+  // The offset of nested scales; containers only.
   float nested_offset = 0;
-  std::uint64_t stored_bytes = 0;  // of all its parts, as they lie in the file
-  std::uint64_t offset = 0;        // of the first byte, in shard `shard`
-  std::uint32_t shard = 0;         // index into InspectReport::shards
-  std::vector<InspectPart> parts;  // containers only
+  // Of all its parts, as they lie in the file.
+  std::uint64_t stored_bytes = 0;
+  // Of its first byte in shard `shard`; 0 for an empty tensor of a container.
+  std::uint64_t offset = 0;
+  // Index into InspectReport::shards.
+  std::uint32_t shard = 0;
+  // Containers only.
+  std::vector<InspectPart> parts;
+  // Whether `stats` is recorded; containers only.
   bool has_stats = false;
   Q4Stats stats;
 };
 
+// One file with weights.
 struct InspectShard {
   std::string path;
   std::uint64_t bytes = 0;
-  std::optional<Sha256> root;  // containers only
+  // Its own root; containers only.
+  std::optional<Sha256> root;
 };
 
+// An embedded file, or one beside a checkpoint.
 struct InspectFile {
   std::string name;
   std::uint64_t bytes = 0;
 };
 
-// The tensors that are treated alike.
+// All tensors that are treated alike, added up.
 struct InspectTreatment {
   std::string treatment;
   bool quantized = false;
   std::uint64_t tensors = 0, elems = 0, stored_bytes = 0;
 };
 
+// What is in a model. Everything that a report shows is made of this; nothing points into the opened model.
 struct InspectReport {
+  // As the user gave it.
   std::string path;
-  std::string format;                    // "q4", "safetensors", "safetensors-sharded", "bitsandbytes"
-  std::string architecture, model_type;  // from config.json; "" when not stated
-  std::uint64_t file_bytes = 0;          // of all shards
+  // "q4", or Checkpoint::format() such as "safetensors-sharded", with ", bitsandbytes" added where a checkpoint has
+  // such weights.
+  std::string format;
+  // From config.json; "" when not stated.
+  std::string architecture, model_type;
+  // Of all shards that are there.
+  std::uint64_t file_bytes = 0;
+  // Of all tensors, and of the quantized ones.
   std::uint64_t elems = 0, quantized_elems = 0;
-  std::uint64_t quantized_bytes = 0;         // stored, codes and scales
-  std::vector<InspectTreatment> treatments;  // quantized ones first, then by name
+  // Stored bytes of quantized tensors, codes and scales.
+  std::uint64_t quantized_bytes = 0;
+  // Quantized ones first, then by name.
+  std::vector<InspectTreatment> treatments;
   std::vector<InspectShard> shards;
-  std::uint32_t shard_count = 0;   // more than shards.size() when one shard was given alone
-  std::optional<Sha256> root;      // containers only: the artifact's identity
-  std::string provenance;          // containers only: the JSON document as stored
-  std::vector<InspectFile> files;  // embedded, or beside a checkpoint
+  // Files that the model has: more than shards.size() when one shard was given alone.
+  std::uint32_t shard_count = 0;
+  // Containers only: the identity of the model.
+  std::optional<Sha256> root;
+  // Containers only: the JSON document, of all shards together (ModelProvenance()).
+  std::string provenance;
+  // Embedded, or beside a checkpoint.
+  std::vector<InspectFile> files;
   std::uint64_t tensor_count = 0;
-  std::vector<InspectTensor> tensors;  // bytewise sorted by name; empty for InspectScope::kSummary of a container
+  // Bytewise sorted by name; empty for InspectScope::kSummary of a container, which `tensor_count` is not.
+  std::vector<InspectTensor> tensors;
+  // Totals of the recorded statistics; of no tensors for a checkpoint.
   ModelStats model;
 
-  // Stored bits of codes and scales per quantized element; 0 when nothing is quantized.
+  // Stored bits of codes and scales per quantized element; 0 when nothing is quantized. Compression counts.
   double BitsPerQuantizedElement() const;
-  // Bits of the whole file per element.
+  // Bits of all files per element, headers and embedded files included; 0 without elements.
   double BitsPerElement() const;
 };
 
-// What a report is to hold. A summary of 100,000 tensors costs less than their descriptions.
+// What a report is to hold. A summary of 100,000 tensors costs less than their descriptions. Checkpoints are always
+// described whole.
 enum class InspectScope { kSummary, kTensors };
 
-// Of an opened model. `fs` is where the config.json beside a checkpoint is read from.
+// Describes an opened model. `fs` is where the config.json beside a checkpoint is read from; one that cannot be used
+// leaves the names empty. Costs time with the number of tensors and chunks, not with the size of the payload. Error: of
+// a bitsandbytes checkpoint, a quant_state text that cannot be read.
 absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const OpenedModel& model,
                                            InspectScope scope = InspectScope::kTensors);
 
-// The same of the model that `path` names.
+// The same of the model that `path` names. Errors: also those of OpenModel().
 absl::StatusOr<InspectReport> InspectModel(FileSystem& fs, const std::string& path, const OpenOptions& options = {},
                                            InspectScope scope = InspectScope::kTensors);
 
-// nullptr when there is no such tensor.
+// The tensor of that name in a report with tensors; nullptr when there is none. Binary search. Points into `report`.
 const InspectTensor* FindTensor(const InspectReport& report, std::string_view name);
 
 // Which tensors a table shows, and in which order.
 struct TensorSelection {
-  std::string filter;  // a regular expression searched in the name; "" for all
-  std::string sort;    // "name", "size" and "elems" (largest first), "nmse" (largest first), "sqnr" (smallest first)
+  // A regular expression searched in the name; "" for all.
+  std::string filter;
+  // "name", "size" and "elems" (largest first), "nmse" (largest first), "sqnr" (smallest first); anything else as
+  // "name".
+  std::string sort;
 };
+// The selected tensors, which point into `report`. Error: `filter` is no regular expression that NamePattern takes.
 absl::StatusOr<std::vector<const InspectTensor*>> SelectTensors(const InspectReport& report,
                                                                 const TensorSelection& selection);
 
-// One decoded element.
+// One decoded element, as DumpTensor() gives it.
 struct DumpValue {
-  std::uint64_t index = 0;  // flat, row-major
-  int code = -1;            // -1: not quantized
-  float scale = 0;          // of its block, decoded
-  std::string value;        // shortest text that reads back equal; hexadecimal for types without a number
+  // Flat, row-major, in the tensor.
+  std::uint64_t index = 0;
+  // 0 to 15; -1 if the tensor is kept.
+  int code = -1;
+  // Decoded scale of the element's block.
+  float scale = 0;
+  // Shortest text that reads back equal; hexadecimal for types without a number in C++.
+  std::string value;
 };
 
-// Elements [start, start + count) of the tensor `name`, of which little more is read. At most kMaxDump.
+// Elements [start, start + count) of the tensor `name`, of which little more is read. Errors: kNoSuchTensor;
+// kBadDumpRange if the range is empty, not inside the tensor or longer than kMaxDump; a damaged chunk; those of
+// FindTensor() on the model; I/O. Sets the float environment for itself.
 absl::StatusOr<std::vector<DumpValue>> DumpTensor(const OpenedModel& model, const std::string& name,
                                                   std::uint64_t start, std::uint64_t count,
                                                   const KernelTable& kernels = BestCpuKernels());
+// In elements.
 inline constexpr std::uint64_t kMaxDump = 1'000'000;
 
-// What a report shows beyond the summary.
+// What a report shows. Without anything set it is the summary.
 struct InspectDetail {
-  std::vector<const InspectTensor*> tensors;  // listed, in this order
+  // The listed tensors in this order; what tree, statistics and code usage are about too.
+  std::vector<const InspectTensor*> tensors;
   bool list_tensors = false;
   bool tree = false;   // the module tree of `tensors`; text only
   bool stats = false;  // error statistics: of the model, and of each listed tensor
   bool hist = false;   // code usage
   bool files = false;
-  std::vector<DumpValue> dump;  // of the one listed tensor
+  // Elements of the one listed tensor; JSON only, text has DumpText().
+  std::vector<DumpValue> dump;
 };
 
-// "START:COUNT"
+// "START:COUNT", in elements.
 struct DumpRange {
   std::uint64_t start = 0, count = 0;
 };
+// Parses it: two decimal numbers. Whether the range lies inside a tensor is asked later. Error: kBadDumpRange.
 absl::StatusOr<DumpRange> ParseDumpRange(const std::string& text);
 
 }  // namespace q4

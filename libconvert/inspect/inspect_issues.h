@@ -1,4 +1,5 @@
-// What q4inspect refuses (64xx).
+// What q4inspect refuses (64xx). Both are faults of the command line. What is wrong with a file is found by the
+// readers, under their own numbers.
 #pragma once
 
 #include "formats/base/status.h"

@@ -1,3 +1,6 @@
+// One function for each object of the schema; the order of members is the order in the file, which people read too.
+// What does not exist is null rather than absent, so that a script finds every member; members that were not asked for
+// (tensors, files, dump) are absent.
 #include "libconvert/inspect/json.h"
 
 #include "formats/base/digest.h"
@@ -10,6 +13,8 @@
 namespace q4 {
 namespace {
 
+// A tensor of the list. Statistics are many numbers, so they are there only on request, and then null where none are
+// recorded.
 Json TensorJson(const InspectTensor& tensor, bool with_stats) {
   Json json;
   json["name"] = tensor.name;
@@ -18,15 +23,18 @@ Json TensorJson(const InspectTensor& tensor, bool with_stats) {
   json["shape"] = tensor.shape;
   json["elems"] = tensor.elems;
   json["quantized"] = tensor.quantized();
+  // A kept tensor has no encoder, blocks or scales.
   if (tensor.quantized()) {
     json["encoder"] = Q4EncoderName(tensor.encoder);
     json["block_size"] = tensor.block_size;
     json["nested"] = tensor.nested;
+    // The report has the offset of containers only; tensors of a checkpoint have no parts.
     if (tensor.nested && !tensor.parts.empty()) json["nested_offset"] = tensor.nested_offset;
   }
   json["stored_bytes"] = tensor.stored_bytes;
   json["offset"] = tensor.offset;
   json["shard"] = tensor.shard;
+  // Empty for a tensor of a checkpoint, whose parts are tensors of their own.
   Json parts = Json::array();
   for (const InspectPart& part : tensor.parts) {
     parts.push_back({{"part", Q4PartName(part.part)},
@@ -40,11 +48,13 @@ Json TensorJson(const InspectTensor& tensor, bool with_stats) {
   return json;
 }
 
+// Values are texts: JSON has neither integers of 64 bits that every parser keeps, nor NaN.
 Json DumpJson(const std::vector<DumpValue>& dump) {
   Json values = Json::array();
   for (const DumpValue& value : dump) {
     Json entry;
     entry["index"] = value.index;
+    // Of a quantized tensor only.
     if (value.code >= 0) {
       entry["code"] = value.code;
       entry["scale"] = value.scale;
@@ -55,8 +65,10 @@ Json DumpJson(const std::vector<DumpValue>& dump) {
   return values;
 }
 
+// null where values could not be compared.
 Json DeltaJson(const std::optional<TensorDelta>& delta) {
   if (!delta) return nullptr;
+  // null where the two tensors are not stored alike, so that codes and scales have no counterparts.
   const auto count = [](const std::optional<std::uint64_t>& value) { return value ? Json(*value) : Json(nullptr); };
   return {{"differing_elems", delta->differing_elems},
           {"nmse", delta->nmse},
@@ -74,15 +86,18 @@ std::string InspectReportJson(const InspectReport& report, const InspectDetail& 
   Json json = NewDocument("q4inspect-report");
   json["path"] = report.path;
   json["format"] = report.format;
+  // null when config.json does not state them.
   json["architecture"] = TextOrNull(report.architecture);
   json["model_type"] = TextOrNull(report.model_type);
   json["file_bytes"] = report.file_bytes;
   json["elems"] = report.elems;
   json["quantized_elems"] = report.quantized_elems;
   json["quantized_bytes"] = report.quantized_bytes;
+  // These follow from the members before; they spare scripts the arithmetic.
   json["bits_per_quantized_element"] = report.BitsPerQuantizedElement();
   json["bits_per_element"] = report.BitsPerElement();
   json["tensor_count"] = report.tensor_count;
+  // An array even if it stays empty: a script can always go through it.
   json["treatments"] = Json::array();
   for (const InspectTreatment& row : report.treatments) {
     json["treatments"].push_back({{"treatment", row.treatment},
@@ -91,6 +106,7 @@ std::string InspectReportJson(const InspectReport& report, const InspectDetail& 
                                   {"elems", row.elems},
                                   {"stored_bytes", row.stored_bytes}});
   }
+  // A checkpoint has no root, and neither do its files.
   json["root_sha256"] = report.root ? Json(HexOf(*report.root)) : Json(nullptr);
   json["shard_count"] = report.shard_count;
   json["shards"] = Json::array();
@@ -99,13 +115,17 @@ std::string InspectReportJson(const InspectReport& report, const InspectDetail& 
                               {"bytes", shard.bytes},
                               {"root_sha256", shard.root ? Json(HexOf(*shard.root)) : Json(nullptr)}});
   }
+  // Embedded as a document, not as text. One that is no JSON is null: all other members do not depend on it.
   const absl::StatusOr<Json> provenance = ParseJson(report.provenance, report.path, limits::kConfigJsonDepth);
   json["provenance"] = provenance.ok() ? *provenance : Json(nullptr);
+  // Totals of statistics; null where no tensor has any.
   json["model"] = report.model.tensors == 0 ? Json(nullptr) : ModelStatsJson(report.model);
+  // What follows was asked for. Names stand as they are in the file; JsonReportText() escapes what is not ASCII.
   if (detail.files) {
     json["files"] = Json::array();
     for (const InspectFile& file : report.files) json["files"].push_back({{"name", file.name}, {"bytes", file.bytes}});
   }
+  // Statistics come with --hist too, since the counts of codes are among them.
   if (detail.list_tensors) {
     json["tensors"] = Json::array();
     for (const InspectTensor* tensor : detail.tensors) {
@@ -121,6 +141,7 @@ std::string DiffReportJson(const DiffReport& report) {
   json["left"] = report.left;
   json["right"] = report.right;
   json["same_root"] = report.same_root;
+  // Follows from the lists below, for scripts that ask nothing else.
   json["same_content"] = report.SameContent();
   json["provenance_differs"] = report.provenance_differs;
   json["equal_tensors"] = report.equal_tensors;

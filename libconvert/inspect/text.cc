@@ -1,3 +1,6 @@
+// Each function makes one block of a report out of fields ("name value" lines) and tables (text_table.h). All names and
+// texts from files go through Printable(), which escapes control characters: a file must not be able to write to the
+// terminal. Numbers are rounded to what a person reads; --json has them exactly.
 #include "libconvert/inspect/text.h"
 
 #include <algorithm>
@@ -18,18 +21,24 @@ namespace {
 
 // `value` short enough for its field on a terminal.
 std::string Fit(const TextStyle& style, const std::string& value) {
+  // What Field() puts before the value: two blanks, 12 columns and one more blank. A terminal that is hardly wider gets
+  // the whole value.
   constexpr std::size_t kFieldColumns = 15;
   return style.shorten && style.width > 2 * kFieldColumns ? ShortenMiddle(value, style.width - kFieldColumns) : value;
 }
 
+// Who made the container, with which options, of which files. A statement of the writer, shown as such.
 std::string ProvenanceText(const InspectReport& report, const TextStyle& style) {
   const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
+  // The rest of the summary is shown in any case.
   if (!view.ok()) return Field("made by", "unknown: the provenance is no JSON object");
   std::string text = Field("made by", Printable(fmt::format("{}, arithmetic {}", view->tool, view->numerics)));
   text += Field("options", Fit(style, Printable(ConversionOptions(*view), 400)));
+  // Large models have dozens of source files, and the summary is to fit one screen.
   constexpr std::size_t kShownSources = 3;
   for (std::size_t i = 0; i < view->sources.size() && i < kShownSources; ++i) {
     const SourceFileRecord& source = view->sources[i];
+    // Only the first line bears the name.
     text += Field(i == 0 ? "source" : "", fmt::format("{}, {}, {}:{}", Printable(source.name), HumanBytes(source.size),
                                                       source.digest_kind, Printable(source.digest)));
   }
@@ -42,11 +51,14 @@ std::string ProvenanceText(const InspectReport& report, const TextStyle& style) 
 // So many that the summary fits one screen; --json has all.
 constexpr std::size_t kShownTreatments = 12;
 
+// How the tensors are stored, a line for each treatment. What does not fit is added up in the last line.
 std::string TreatmentTable(const InspectReport& report, const TextStyle& style) {
   Table table({"<~treatment", "tensors", "elements", "stored", "bits/element"});
+  // Adds up the treatments that are not listed.
   InspectTreatment rest;
   for (std::size_t i = 0; i < report.treatments.size(); ++i) {
     const InspectTreatment& row = report.treatments[i];
+    // Quantized treatments come first, so that these are shown.
     if (i >= kShownTreatments) {
       rest.tensors += row.tensors;
       rest.elems += row.elems;
@@ -63,12 +75,14 @@ std::string TreatmentTable(const InspectReport& report, const TextStyle& style) 
   return table.Text(style);
 }
 
+// What q4inspect prints without options.
 std::string SummaryText(const InspectReport& report, const TextStyle& style) {
   std::string text = Paint(style, Tone::kHeading, Printable(report.path, 4096)) + "\n";
   if (!report.architecture.empty() || !report.model_type.empty()) {
     text += Field("model", Printable(report.architecture) +
                                (report.model_type.empty() ? "" : " (" + Printable(report.model_type) + ")"));
   }
+  // A shard that was given alone is shown as one of several.
   text += Field("format", fmt::format("{}, {}, {} ({} bytes)", report.format,
                                       ShardsText(report.shards.size(), report.shard_count),
                                       HumanBytes(report.file_bytes), report.file_bytes));
@@ -78,12 +92,15 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
   text += Field("bits/element", fmt::format("{} of quantized weights, {} of the whole model",
                                             BitsPer(report.quantized_bytes, report.quantized_elems),
                                             BitsPer(report.file_bytes, report.elems)));
+  // A checkpoint has neither this nor recorded statistics nor a root.
   if (!report.provenance.empty()) text += ProvenanceText(report, style);
   if (report.model.tensors != 0) text += Field("error", Fit(style, ErrorSummary(report.model)));
+  // Opening a container checks header and index. The report says so, and that this is not all.
   if (report.root) {
     text += Field("seal", "sha256:" + HexOf(*report.root));
     text += Field("", "header and index are intact; q4verify checks the rest");
   }
+  // Files are only counted here; --files lists them.
   std::uint64_t file_bytes = 0;
   for (const InspectFile& file : report.files) file_bytes += file.bytes;
   text += Field(report.root ? "embedded" : "beside it",
@@ -91,6 +108,7 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
   return text + "\n" + TreatmentTable(report, style);
 }
 
+// Names come last, since they are the longest column and may be shortened.
 std::string TensorTable(const std::vector<const InspectTensor*>& tensors, const TextStyle& style) {
   Table table({"<treatment", "elements", "stored", "bits/element", "<shape", "<~name"});
   for (const InspectTensor* tensor : tensors) {
@@ -101,9 +119,11 @@ std::string TensorTable(const std::vector<const InspectTensor*>& tensors, const 
   return table.Text(style);
 }
 
+// Error statistics of the listed tensors, and of the model in the last line.
 std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const ModelStats& model,
                        const TextStyle& style) {
   Table table({"SQNR dB", "NMSE", "RMSE", "bias", "cosine", "max |e|", "half steps", "clipped", "<~name"});
+  // One line, of a tensor or of the model.
   const auto add = [&table](const Q4Stats& stats, const std::string& name) {
     const DerivedStats derived = Derive(stats);
     table.Add({fmt::format("{:.3f}", derived.sqnr_db), fmt::format("{:.4g}", derived.nmse),
@@ -111,6 +131,7 @@ std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const M
                fmt::format("{:.7f}", derived.cosine), fmt::format("{:.4g}", stats.max_abs_err),
                fmt::format("{:.4f}", stats.max_gap_ratio), Grouped(stats.clipped), name});
   };
+  // Quantized tensors without statistics are counted instead of listed; kept ones have none by nature.
   std::size_t without = 0;
   for (const InspectTensor* tensor : tensors) {
     if (tensor->has_stats) {
@@ -119,17 +140,19 @@ std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const M
       ++without;
     }
   }
+  // Of the whole model: a filter on the tensors does not change this line.
   if (model.tensors != 0) add(model.total, fmt::format("(model: {} tensors)", model.tensors));
   std::string text = table.Text(style);
   if (without != 0) text += fmt::format("  {} quantized tensors have no recorded statistics\n", without);
   return text;
 }
 
-// One line per code, in the order of the code values, with a bar.
+// One line per code, in the order of the code values, with a bar. Bars are relative to the code that is used most.
 std::string HistogramText(const Scheme& scheme, const std::array<std::uint64_t, 16>& hist, const TextStyle& style) {
   const auto values = scheme.code_values();
   std::array<std::size_t, 16> order;
   for (std::size_t code = 0; code < order.size(); ++code) order[code] = code;
+  // FP4 has 0 twice; code numbers then decide.
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return values[a] < values[b]; });
   std::uint64_t total = 0, most = 0;
   for (std::uint64_t count : hist) {
@@ -146,9 +169,11 @@ std::string HistogramText(const Scheme& scheme, const std::array<std::uint64_t, 
   return table.Text(style);
 }
 
+// Code usage of the listed tensors together, for each scheme by itself, since a code means another value in each.
 std::string HistogramsText(const std::vector<const InspectTensor*>& tensors, const TextStyle& style) {
   std::string text;
   for (const Scheme& scheme : Schemes()) {
+    // Only the counts of codes are added up in it.
     Q4Stats total;
     std::uint64_t counted = 0;
     for (const InspectTensor* tensor : tensors) {
@@ -161,9 +186,11 @@ std::string HistogramsText(const std::vector<const InspectTensor*>& tensors, con
                         CodeEntropyBits(total));
     text += HistogramText(scheme, total.hist, style);
   }
+  // Said in words, since no answer would look like a failure.
   return text.empty() ? "no tensor has recorded code counts\n" : text;
 }
 
+// Embedded files, or those beside a checkpoint.
 std::string FilesTable(const InspectReport& report, const TextStyle& style) {
   Table table({"bytes", "<~file"});
   for (const InspectFile& file : report.files) table.Add({Grouped(file.bytes), Printable(file.name, kWholeName)});
@@ -181,6 +208,7 @@ std::string InspectReportText(const InspectReport& report, const InspectDetail& 
   if (detail.stats) text += StatsTable(detail.tensors, report.model, style);
   if (detail.hist) text += HistogramsText(detail.tensors, style);
   if (detail.files) text += FilesTable(report, style);
+  // Without any detail the summary is what is asked for.
   return text.empty() ? SummaryText(report, style) : text;
 }
 
@@ -191,7 +219,9 @@ std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& styl
   text += Field("treatment", Printable(tensor.treatment));
   text += Field("stored", fmt::format("{} bytes from offset {}, {} bits/element", Grouped(tensor.stored_bytes),
                                       tensor.offset, BitsPer(tensor.stored_bytes, tensor.elems)));
+  // Only containers report it; a checkpoint's tensors have no parts here.
   if (tensor.nested && !tensor.parts.empty()) text += Field("offset", fmt::to_string(tensor.nested_offset));
+  // Of a container: the parts with their chunks.
   if (!tensor.parts.empty()) {
     Table table({"<part", "bytes", "stored", "chunks", "compressed"});
     for (const InspectPart& part : tensor.parts) {
@@ -200,6 +230,7 @@ std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& styl
     }
     text += "\n" + table.Text(style);
   }
+  // All below is about the recorded error.
   if (!tensor.has_stats) return text;
   const Q4Stats& stats = tensor.stats;
   const DerivedStats derived = Derive(stats);
@@ -211,15 +242,19 @@ std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& styl
   text += Field("bias", fmt::format("{:.9g}", derived.bias));
   text += Field("cosine", fmt::format("{:.9f}", derived.cosine));
   text += Field("max |e|", fmt::format("{:.9g} at element {}", stats.max_abs_err, stats.max_abs_err_index));
+  // 1 is the most that the nearest code can be off (Q8.7). More tells of nested scales, of another encoder, or of a
+  // fault.
   text += Field("half steps", fmt::format("{:.7f} at most", stats.max_gap_ratio));
   text += Field("worst block", fmt::format("{}, sum of squares {:.9g}", stats.worst_block, stats.worst_block_e2));
   text += Field("blocks", fmt::format("{} zero, {} tiny", Grouped(stats.zero_blocks), Grouped(stats.tiny_blocks)));
   text += Field("elements", fmt::format("{} clipped, {} overflowing", Grouped(stats.clipped), Grouped(stats.overflow)));
   text += Field("entropy", fmt::format("{:.4f} bits per code", CodeEntropyBits(stats)));
+  // Statistics are recorded of quantized tensors alone, so that there is a code book.
   return text + "\n" + HistogramText(SchemeOf(tensor), stats.hist, style);
 }
 
 std::string DumpText(const std::vector<DumpValue>& dump) {
+  // All values are of one tensor.
   const bool quantized = !dump.empty() && dump.front().code >= 0;
   Table table(quantized ? std::vector<std::string>{"element", "code", "scale", "value"}
                         : std::vector<std::string>{"element", "value"});
@@ -243,10 +278,13 @@ std::string DiffReportText(const DiffReport& report) {
   }
   for (const TensorChange& change : report.changed) {
     text += fmt::format("~ tensor {}: ", Printable(change.name, kWholeName));
+    // If it is stored alike there is nothing to show of either side.
     text += change.content_differs ? "content differs" : fmt::format("{} -> {}", change.before, change.after);
+    // Which of the two is nearer to its source, as far as that was recorded.
     if (change.nmse_before || change.nmse_after) {
       text += fmt::format(", NMSE {} -> {}", NmseText(change.nmse_before), NmseText(change.nmse_after));
     }
+    // On a line of its own, by how much.
     if (change.delta) {
       const TensorDelta& delta = *change.delta;
       text += fmt::format("\n    {} elements differ, by {:.6g} at most (element {}), NMSE between them {:.6g}",
@@ -261,8 +299,10 @@ std::string DiffReportText(const DiffReport& report) {
   for (const std::string& name : report.files_removed) text += "- file " + Printable(name) + "\n";
   for (const std::string& name : report.files_added) text += "+ file " + Printable(name) + "\n";
   for (const std::string& name : report.files_changed) text += "~ file " + Printable(name) + "\n";
+  // Without this line equal models would seem to have equal files.
   if (!report.files_compared) text += "files were not compared: a checkpoint in 4 bits has its own\n";
   if (report.provenance_differs) text += "~ provenance\n";
+  // The verdict, the strongest that holds.
   text += fmt::format("{} tensors equal, {} renamed, {} changed, {} removed, {} added: {}\n",
                       Grouped(report.equal_tensors), Grouped(report.renamed.size()), Grouped(report.changed.size()),
                       Grouped(report.removed.size()), Grouped(report.added.size()),

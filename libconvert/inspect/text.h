@@ -1,4 +1,5 @@
-// The reports of q4inspect for people: aligned tables, names escaped; drawn as `style` says.
+// The reports of q4inspect for people: aligned tables, names escaped, drawn as `style` says (color, Unicode, width).
+// Pure: all of them return text and read nothing. json.h has the same values for scripts.
 #pragma once
 
 #include <string>
@@ -10,12 +11,17 @@
 
 namespace q4 {
 
-// The summary in one screen, or what `detail` asks for.
+// The summary in one screen, or what `detail` asks for instead of it: tree, tensors, statistics, code usage, files, in
+// this order.
 std::string InspectReportText(const InspectReport& report, const InspectDetail& detail, const TextStyle& style = {});
 
-// `tensor` in depth: how it is stored, where it lies, how large its error is, which codes it uses.
+// `tensor` in depth: how it is stored, where it lies and, if statistics are recorded, how large its error is and which
+// codes it uses.
 std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& style = {});
+// A table of dumped elements, with code and scale if the tensor is quantized. `dump` is what DumpTensor() returned.
 std::string DumpText(const std::vector<DumpValue>& dump);
+// The differences, one line or two each, with "-", "+" and "~" for what went, came and changed; then the counts. Names
+// of tensors are never shortened: the lines are meant to be searched.
 std::string DiffReportText(const DiffReport& report);
 
 }  // namespace q4
