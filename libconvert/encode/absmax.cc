@@ -1,3 +1,6 @@
+// Both functions hand the slab to the kernel that does the whole step: `absmax` finds the scales alone (Q4.1, Q4.3,
+// Q4.4), `quantize` the scales and the codes under them (Q4 whole). Nothing is computed here. The CUDA engine does not
+// use this object: it calls its own kernels for the same sections (engine/cuda_slab_engine.cc).
 #include "libconvert/encode/absmax.h"
 
 namespace q4 {
@@ -6,6 +9,7 @@ namespace {
 class Absmax : public Encoder {
  public:
   Q4Encoder id() const override { return Q4Encoder::kAbsmax; }
+  // A maximum does not depend on the order of its operands, and the codes follow from the scale.
   Proof proof() const override { return Proof::kRecompute; }
 
   std::uint64_t ChooseScales(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,

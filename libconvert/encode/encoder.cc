@@ -1,3 +1,5 @@
+// The table of encoders, and the loop that puts a slab through one of them. The table is short and searched from front
+// to back; encoders that are only reserved have a row in formats/q4/encoders.cc and none here.
 #include "libconvert/encode/encoder.h"
 
 #include <array>
@@ -7,6 +9,7 @@
 namespace q4 {
 
 std::span<const Encoder* const> Encoders() {
+  // Made at the first call, so that it is there for whoever asks before main() begins.
   static const std::array<const Encoder*, 1> encoders = {&AbsmaxEncoder()};
   return encoders;
 }
@@ -22,6 +25,7 @@ const Encoder& EncoderOf(Q4Encoder id) { return *FindEncoder(id); }
 
 std::vector<std::string> EncoderNames() {
   std::vector<std::string> names;
+  // Reserved ones too: a name that is known but not built has an error of its own, which says so.
   for (const Q4EncoderRow& row : Q4NamedEncoders()) names.emplace_back(row.name);
   return names;
 }
@@ -39,9 +43,11 @@ std::uint64_t EncodeSlab(const Encoder& encoder, const KernelTable& kernels, con
     tile_shape.elems = tile.elems;
     const std::uint64_t bad = encoder.ChooseCodes(kernels, tile_shape, x + tile.first * FloatSize(shape.type),
                                                   scales + tile.first_block, codes + tile.first / 2);
+    // Codes lie two to a byte, and a tile begins at an even element, so that its codes begin with a byte.
     // Tiles come in order, so this is the slab's first bad element; the rest is not looked at (numerics Q1.4).
     if (bad != kAllFinite) return tile.first + bad;
-    // At once, while x and the codes are in the cache. Errors are those of the scales that a reader will get.
+    // At once, while x and the codes are in the cache: that is what tiles are for. The error is that of the scales that
+    // a reader decodes, not of those the codes were chosen under.
     TakeTileStats(kernels, shape, tile, x, codes, decoded != nullptr ? decoded : scales);
   }
   return kAllFinite;

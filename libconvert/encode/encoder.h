@@ -1,6 +1,8 @@
 // How scales and codes are chosen: an encoder for each entry of formats/q4/encoders.h that this version can run.
-// Engine, plan and q4verify ask the encoder and never which one it is; a new one is a file here and a row in
-// encoder.cc.
+//
+// Encoders differ in error and cost, never in the format: a reader decodes all of them alike (numerics Q6). Engine,
+// plan and q4verify call the encoder and never ask which one it is; a new one is a file here and a row in encoder.cc.
+// The arithmetic stands in kernels/.
 #pragma once
 
 #include <cstdint>
@@ -22,12 +24,18 @@ enum class Proof : std::uint8_t {
   kNone,       // nothing: who chose them, or what else was looked at, is not known here
 };
 
-// Has no state: one object per encoder, for all threads. All functions see whole blocks, but for a tensor's last; what
-// they choose depends on the block alone, never on how a tensor was cut.
+// One way to choose scales and codes. Has no state: one object per encoder, for all threads, as long as the process
+// lives. All functions see whole blocks, but for a tensor's last; what they choose depends on the block alone, never on
+// how a tensor was cut.
+//
+// Arguments that they share: `shape` has the elements, their type, the block size and the scheme; `x` points to
+// shape.elems elements of shape.type in row-major order, of any alignment. All memory belongs to the caller, and
+// outputs do not overlap inputs. The calling thread has the canonical float environment (Q10.2).
 class Encoder {
  public:
   virtual ~Encoder() = default;
 
+  // The number that a container stores for tensors of this encoder, and the name of it in options and reports.
   virtual Q4Encoder id() const = 0;
   std::string_view name() const { return Q4EncoderName(id()); }
   virtual Proof proof() const = 0;
@@ -37,29 +45,36 @@ class Encoder {
   virtual std::uint64_t ChooseScales(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
                                      float* scales) const = 0;
 
-  // The same scales, and codes[PackedBytes(shape.elems)] with them. Codes are chosen under the scales before nesting.
+  // The same scales, bit for bit, and codes[PackedBytes(shape.elems)] with them; two codes lie in a byte (Q3.1). Codes
+  // are chosen under the scales before nesting: they do not depend on how scales are stored. Returns as ChooseScales().
   virtual std::uint64_t ChooseCodes(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
                                     float* scales, std::uint8_t* codes) const = 0;
 };
 
-// Those that this version can run, in the order of their numbers in a container, which may name others.
+// The encoders that this version can run, in the order of their numbers in a container, which may name others.
 std::span<const Encoder* const> Encoders();
 
-// nullptr when this version cannot run it: it is reserved (`mse`), or kNone. To ask for such a one is an error with
-// exit code 5, or the file would name an encoder that did not choose its codes.
+// The encoder with this number, or nullptr when this version cannot run it: it is reserved (`mse`), or kNone. The plan
+// refuses such a one (kEncoderNotBuilt, exit code 5), or the file would name an encoder that did not choose its codes.
 const Encoder* FindEncoder(Q4Encoder id);
-// REQUIRES: FindEncoder(id) != nullptr, as for every tensor of a ConversionPlan that is to be quantized.
+// The same where there must be one. REQUIRES: FindEncoder(id) != nullptr, as for every tensor of a ConversionPlan that
+// is to be quantized.
 const Encoder& EncoderOf(Q4Encoder id);
 
-// The names of all that can be asked for, built or reserved, in that order.
+// The names of all encoders that can be asked for, reserved ones included, in the order of their numbers: what the
+// command line and recipes accept.
 std::vector<std::string> EncoderNames();
 
 // What may be demanded of a container that names this encoder: kNone of one that this version cannot run.
 Proof ProofOf(Q4Encoder id);
 
-// The elements at `x` through the encoder, and their error statistics, in tiles that stay in the cache:
-// codes[PackedBytes(elems)], scales[BlockCount(elems)] (before nesting). With `decoded` scales, statistics are taken
-// with those. Returns as ChooseCodes().
+// Quantizes one slab and takes its error statistics, tile by tile (slab.h), so that the elements are read from memory
+// once. Writes codes[PackedBytes(shape.elems)], scales[BlockCount(shape.elems, shape.block_size)] (before nesting) and
+// `stats`, which it sizes.
+//
+// `decoded`: as many scales, as a reader will decode them; the statistics are about these. nullptr: a reader gets the
+// scales that are chosen here (fp32 scales). Returns as ChooseCodes(): where an element is not finite, the outputs are
+// unspecified.
 std::uint64_t EncodeSlab(const Encoder& encoder, const KernelTable& kernels, const SlabShape& shape,
                          const std::uint8_t* x, std::uint8_t* codes, float* scales, const float* decoded,
                          TiledStats* stats);
