@@ -1,3 +1,13 @@
+// The engine over CUDA devices, from the memory it is made of up to the whole.
+//
+//   memory   page-locked host memory for source buffers, and a budget and pool of buffers on each device
+//   lanes    a stream with its buffers for results: what a step needs while it runs, whatever the slab
+//   slabs    CudaSlabWork: a slab's elements and codes on a device, and the steps on them
+//   engine   several devices, and the choice between them
+//
+// A step takes a lane, copies in, runs kernels and copies out, all on the lane's stream, then waits for the stream.
+// Several worker threads do so at once, each on a lane of its own, and that alone makes copies and kernels overlap.
+// What outlives a step (elements and codes between two passes) is held by the slab, never by the lane.
 #include "libconvert/engine/cuda_slab_engine.h"
 
 #include <fmt/format.h>
@@ -24,6 +34,7 @@ absl::Status Checked(const cuda::KernelError& error, int device) {
 
 // ---- memory
 
+// Page-locked: the device copies from it directly, and a copy does not stop the thread that asks for it.
 class PinnedMemory : public BufferMemory {
  public:
   std::uint8_t* Allocate(std::uint64_t bytes) override {
@@ -33,7 +44,8 @@ class PinnedMemory : public BufferMemory {
   void Free(std::uint8_t* data) override { cuda::FreePinned(data); }
 };
 
-// Its buffers are not to be touched by the host.
+// Memory of one device. Its buffers are not to be touched by the host. One thread allocates on several devices in turn,
+// so the device is made current each time; to free, CUDA needs only the address.
 class DeviceMemory : public BufferMemory {
  public:
   explicit DeviceMemory(int device) : device_(device) {}
@@ -55,6 +67,7 @@ class DeviceMemory : public BufferMemory {
 constexpr std::uint64_t kMaxBlocks = kSlabElems / 32;
 constexpr std::uint64_t kMaxGroups = kMaxBlocks / kScaleGroup;
 
+// Results as they arrive on the host. HandOver() copies them on to the caller's vectors.
 struct HostLane {
   alignas(256) std::uint8_t codes[kSlabElems / 2];
   alignas(256) float scales[kMaxBlocks];
@@ -63,6 +76,7 @@ struct HostLane {
   alignas(256) std::uint64_t first_bad;
 };
 
+// Results as the kernels write them. Codes are missing: they lie with the slab, which can need them in a later step.
 struct DeviceLane {
   alignas(256) float scales[kMaxBlocks];
   alignas(256) float decoded[kMaxBlocks];
@@ -71,6 +85,8 @@ struct DeviceLane {
   alignas(256) std::uint64_t first_bad;
 };
 
+// Made when a step finds none idle, and used again by later steps; so there are as many on a device as there were steps
+// at the same time, at most one for each worker thread.
 struct Lane {
   cuda::Stream stream;
   cuda::PinnedBuffer host_memory;
@@ -80,6 +96,8 @@ struct Lane {
   DeviceLane& device() const { return *static_cast<DeviceLane*>(device_memory.data()); }
 };
 
+// One GPU: what its slabs may take of its memory, and the lanes that no step is using. Lanes are not counted in the
+// budget; the fifth of the free memory that is left out of it is for them and for CUDA itself.
 struct Device {
   Device(int number, std::uint64_t memory_bytes)
       : ordinal(number), budget(memory_bytes), memory(number), pool(&budget, &memory) {}
@@ -123,7 +141,7 @@ class HeldLane {
   HeldLane(HeldLane&&) = default;
   HeldLane& operator=(HeldLane&&) = delete;
   ~HeldLane() {
-    if (lane_ == nullptr) return;
+    if (lane_ == nullptr) return;  // moved from
     if (busy_) (void)cuda::Synchronize(lane_->stream.handle());
     std::lock_guard lock(device_.mutex);
     device_.idle.push_back(std::move(lane_));
@@ -132,7 +150,8 @@ class HeldLane {
   Lane* operator->() const { return lane_.get(); }
   cuda::StreamHandle stream() const { return lane_->stream.handle(); }
 
-  // Notes what came of a piece of work; the first failure counts.
+  // Notes what came of a piece of work; the first failure counts, because later ones are mostly its consequences.
+  // Callers need not look in between: Finish() tells.
   void Do(const cuda::KernelError& error) {
     if (first_error_.ok()) first_error_ = error;
   }
@@ -151,7 +170,7 @@ class HeldLane {
   Device& device_;
   std::unique_ptr<Lane> lane_;
   cuda::KernelError first_error_;
-  bool busy_ = true;
+  bool busy_ = true;  // something may be under way on the stream
 };
 
 // ---- slabs
@@ -180,6 +199,7 @@ class CudaSlabWork : public SlabWork {
     lane.ToDevice(x_->data(), x->data(), x->size());
     cuda::QuantizeArgs quantize = QuantizeArgsFor(there, codes_->data());
     if (decoded == nullptr) {
+      // The scales of this step are those that a reader gets: codes and statistics come of one pass over the elements.
       lane.Do(cuda::QuantizeWithStats({quantize, there.groups, &there.stats, lane->workspace.data()}, lane.stream()));
     } else {
       lane.Do(cuda::Quantize(quantize, lane.stream()));
@@ -213,6 +233,8 @@ class CudaSlabWork : public SlabWork {
             shape_.block_size, codes,         there.scales, &there.first_bad};
   }
 
+  // With `codes` nullptr the kernel makes the scales alone. The elements stay in x_ in either case, and Finish() finds
+  // them there.
   FirstBad MakeScales(const Buffer& x, std::uint8_t* codes, float* scales) {
     Q4_ASSIGN_OR_RETURN(HeldLane lane, HeldLane::Take(device_));
     DeviceLane& there = lane->device();
@@ -226,7 +248,8 @@ class CudaSlabWork : public SlabWork {
     return here.first_bad;
   }
 
-  // Of codes and elements on the device, with scales from the host.
+  // Of codes and elements on the device, with scales from the host: nested scales are decoded on the cores, which see
+  // all scales of the tensor.
   void TakeStatistics(HeldLane& lane, const float* decoded) {
     DeviceLane& there = lane->device();
     std::memcpy(lane->host().scales, decoded, blocks() * sizeof(float));
@@ -236,6 +259,7 @@ class CudaSlabWork : public SlabWork {
                              lane.stream()));
   }
 
+  // What every last pass yields. Asks for the copies only: they are done once HeldLane::Finish() has returned.
   void CopyResults(HeldLane& lane) {
     const DeviceLane& there = lane->device();
     HostLane& here = lane->host();
@@ -248,6 +272,7 @@ class CudaSlabWork : public SlabWork {
   void HandOver(const HostLane& here, std::vector<std::uint8_t>* codes, TiledStats* statistics) {
     *codes = spare_codes_.Take();
     codes->assign(here.codes, here.codes + PackedBytes(shape_.elems));
+    // The whole slab is one tile here. Its groups are the same as on the cores, so that the sums are the same (Q7.5).
     statistics->tiles.assign(1, here.stats);
     statistics->groups.assign(here.groups, here.groups + GroupCount(blocks()));
     x_.reset();
@@ -264,6 +289,7 @@ class CudaSlabEngine : public SlabEngine {
  public:
   explicit CudaSlabEngine(std::vector<std::unique_ptr<Device>> devices) : devices_(std::move(devices)) {}
 
+  // Only the admitting thread calls this. So memory that is free here can only grow until CudaSlabWork takes it.
   absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
     const auto free_bytes = [](const std::unique_ptr<Device>& device) {
       return device->budget.limit() - device->budget.held();
@@ -285,7 +311,9 @@ class CudaSlabEngine : public SlabEngine {
   std::uint64_t device_keep_bytes() const override {
     std::uint64_t least = devices_.front()->budget.limit();
     for (const auto& device : devices_) least = std::min(least, device->budget.limit());
-    // With the codes a kept tensor takes up to 5/4 of its bytes; half of the memory stays for the next one.
+    // A tensor between its passes takes up to 5/4 of its source bytes, because its codes lie there too. With a quarter
+    // as the limit, more than half of the memory stays for the next tensor. The least device counts: all slabs may go
+    // to the same one.
     return least / 4;
   }
   BufferMemory& buffer_memory() override { return pinned_; }
@@ -293,6 +321,7 @@ class CudaSlabEngine : public SlabEngine {
   std::uint64_t RingBytes(std::uint64_t max_memory) const override {
     return std::clamp(max_memory / 4, std::uint64_t{32} << 20, std::uint64_t{256} << 20);
   }
+  // A thread holds one lane at a time, but may have left one on each device.
   std::uint64_t scratch_bytes_per_thread() const override { return sizeof(HostLane) * devices_.size(); }
 
  private:
@@ -304,6 +333,7 @@ class CudaSlabEngine : public SlabEngine {
 // Enough for some slabs of any dtype at once.
 constexpr std::uint64_t kLeastDeviceBytes = std::uint64_t{256} << 20;
 
+// Four fifths of what is free now: the rest is for lanes, CUDA's own needs and other processes, whose use changes.
 absl::StatusOr<std::unique_ptr<Device>> StartDevice(int ordinal) {
   Q4_RETURN_IF_ERROR(Checked(cuda::StartDevice(ordinal), ordinal));
   cuda::DeviceInfo info;
@@ -327,11 +357,14 @@ absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector
   }
   std::vector<std::unique_ptr<Device>> started;
   absl::Status failure;
+  // All devices are asked for: one that does not start is left out. The first failure is told if none starts.
   for (int i = 0; devices.empty() && i < count; ++i) {
     absl::StatusOr<std::unique_ptr<Device>> device = StartDevice(i);
     if (device.ok()) started.push_back(*std::move(device));
     if (!device.ok() && failure.ok()) failure = device.status();
   }
+  // Devices that are named: the first failure is an error, so that a conversion never runs on fewer than were asked
+  // for.
   for (const int ordinal : devices) {
     if (ordinal >= count) {
       return Fail(kNoDevice, {}, fmt::format("cuda:{}", ordinal), fmt::format("there are {}, counted from 0", count));

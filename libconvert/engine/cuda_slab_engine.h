@@ -1,6 +1,7 @@
 // The engine over CUDA devices: slabs are copied in, worked on and copied out on one stream for each busy worker
 // thread, so that copies in both directions and kernels of several slabs overlap. A slab goes to the device with the
-// most free memory and stays there.
+// most free memory and stays there. A build without CUDA has the same function, which always fails
+// (cuda_slab_engine_none.cc); callers go through device.h.
 #pragma once
 
 #include <memory>
@@ -11,9 +12,12 @@
 
 namespace q4 {
 
-// Starts the devices, which are CUDA ordinals without repetition, or with an empty list all there are. At least one
-// must work, and of those named all. Uses up to four fifths of the memory that is free on each. Errors: kNoCuda,
-// kNoDevice, kDeviceFailed (device_issues.h), with the text of CUDA.
+// Starts the devices, which are CUDA ordinals without repetition; with an empty list, all that the machine has. Each of
+// those named must work; of all, those that do not are left out, and one must work. Uses up to four fifths of the
+// memory that is free on each at this moment.
+//
+// Errors: kNoCuda, kNoDevice, kDeviceFailed with CUDA's text, and kDeviceMemory where less than
+// 320 MiB are free (device_issues.h).
 absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector<int>& devices);
 
 }  // namespace q4

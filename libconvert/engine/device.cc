@@ -1,3 +1,6 @@
+// From the text of --device to an engine. The grammar is small enough to be read by hand: a word, or "cuda:" and a list
+// of ordinals. Whether the devices exist is asked when they are started, so that the same text is right on every
+// machine; only `auto` turns a failure to start into a note.
 #include "libconvert/engine/device.h"
 
 #include <fmt/format.h>
@@ -22,9 +25,12 @@ absl::StatusOr<DeviceChoice> ParseDevice(std::string_view text) {
   if (!text.starts_with(kPrefix)) return bad;
   DeviceChoice choice{Kind::kCuda, {}};
   const char* const end = text.data() + text.size();
+  // Each round reads one ordinal and the comma after it, if any; `++at` steps over the comma.
   for (const char* at = text.data() + kPrefix.size();; ++at) {
+    // Stays -1 where there are no digits: "cuda:", "cuda:0,", "cuda:,1".
     int ordinal = -1;
     const auto [next, error] = std::from_chars(at, end, ordinal);
+    // A device that is named twice would be given all its memory twice.
     const bool repeated = std::find(choice.cuda.begin(), choice.cuda.end(), ordinal) != choice.cuda.end();
     if (error != std::errc{} || ordinal < 0 || repeated) return bad;
     choice.cuda.push_back(ordinal);
@@ -41,6 +47,7 @@ absl::StatusOr<ChosenEngine> OpenDevices(const DeviceChoice& choice) {
   if (engine.ok()) {
     chosen.engine = *std::move(engine);
   } else if (choice.kind == DeviceChoice::Kind::kAuto) {
+    // Every reason counts alike here, a build without CUDA included; the note has the message of the error.
     chosen.note = fmt::format("converting on the CPU: {}", MessageOf(engine.status()));
   } else {
     return engine.status();
@@ -48,6 +55,7 @@ absl::StatusOr<ChosenEngine> OpenDevices(const DeviceChoice& choice) {
   return chosen;
 }
 
+// kNoDevice and kNoCuda are missing on purpose: they end a run before it has done any work.
 bool IsDeviceFailure(const absl::Status& status) {
   const int number = IssueNumberOf(status);
   return number == kDeviceFailed.number || number == kDeviceMemory.number;

@@ -1,4 +1,6 @@
-// What --device asks for, and the engine that comes of it.
+// What --device asks for, and the engine that comes of it: ParseDevice(), then OpenDevices(). The engine may be null;
+// whoever takes one (RunOptions::engine) then works on this machine's cores. The choice of a device never changes a
+// byte of the output.
 #pragma once
 
 #include <memory>
@@ -11,24 +13,30 @@
 
 namespace q4 {
 
+// The value of --device, parsed. Says nothing yet of whether such devices exist.
 struct DeviceChoice {
+  // kAuto: all GPUs that work, else the cores. kCpu: the cores. kCuda: GPUs, or an error.
   enum class Kind { kAuto, kCpu, kCuda };
   Kind kind = Kind::kAuto;
-  std::vector<int> cuda;  // ordinals without repetition; empty: all
+  // With kCuda: CUDA ordinals from 0 on, without repetition, in the order in which they were named. Empty: all.
+  std::vector<int> cuda;
 };
 
-// "auto", "cpu", "cuda" or "cuda:N[,M...]". Error: kBadDevice (exit code 1).
+// "auto", "cpu", "cuda" or "cuda:N[,M...]", each N once. Looks at the text alone. Error: kBadDevice (exit code 1).
 absl::StatusOr<DeviceChoice> ParseDevice(std::string_view text);
 
 struct ChosenEngine {
   std::unique_ptr<SlabEngine> engine;  // null: this machine's cores
-  std::string note;                    // for people: why "auto" does not use a GPU
+  std::string note;                    // for people: why "auto" does not use a GPU; "" when it does, or need not
 };
 
-// Errors only where GPUs are asked for by name; then those of MakeCudaSlabEngine().
+// Starts the devices that `choice` asks for. With kAuto a failure is no error but a note. With kCuda it is an error:
+// who asks for GPUs does not want to learn hours later that the cores did the work. Errors: those of
+// MakeCudaSlabEngine().
 absl::StatusOr<ChosenEngine> OpenDevices(const DeviceChoice& choice);
 
-// Whether the work could be done again on other devices.
+// Whether `status`, which ended some work, says that a device broke down or had too little memory (kDeviceFailed,
+// kDeviceMemory): the same work can succeed on other devices. --device auto then converts again on the cores.
 bool IsDeviceFailure(const absl::Status& status);
 
 }  // namespace q4

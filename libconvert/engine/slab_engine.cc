@@ -1,3 +1,6 @@
+// The engine over this machine's cores. Each call puts the whole slab through the tensor's encoder on the thread that
+// calls, a worker of the pipeline; nothing is started here. What must wait between two passes simply stays in the
+// source buffer, which the pipeline's budget counts, and in a vector of codes.
 #include "libconvert/engine/slab_engine.h"
 
 #include <utility>
@@ -23,6 +26,8 @@ class CpuSlabWork : public SlabWork {
     return EncodeSlab(encoder_, kernels_, shape_, x->data(), codes->data(), scales, decoded, statistics);
   }
 
+  // Statistics have to wait: they are about the decoded scales, which depend on all slabs of the tensor (Q5.1). So the
+  // elements stay, and the tiles of EncodeSlab() would be of no use.
   FirstBad QuantizeAndKeep(std::shared_ptr<Buffer> x, float* scales) override {
     x_ = std::move(x);
     codes_ = spare_codes_.Take();
@@ -33,7 +38,7 @@ class CpuSlabWork : public SlabWork {
   absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, TiledStats* statistics) override {
     *codes = std::move(codes_);
     TakeSlabStats(kernels_, shape_, x_->data(), codes->data(), decoded, statistics);
-    x_.reset();
+    x_.reset();  // its bytes go back to the budget now, not with the last owner of this object
     return absl::OkStatus();
   }
 
@@ -42,6 +47,7 @@ class CpuSlabWork : public SlabWork {
   const Encoder& encoder_;
   SpareVectors& spare_codes_;
   const SlabShape shape_;
+  // Between QuantizeAndKeep() and Finish() only.
   std::shared_ptr<Buffer> x_;
   std::vector<std::uint8_t> codes_;
 };
@@ -50,6 +56,7 @@ class CpuSlabEngine : public SlabEngine {
  public:
   explicit CpuSlabEngine(const KernelTable& kernels) : kernels_(kernels) {}
 
+  // Takes no memory and never waits: the pipeline has reserved what a slab on the cores needs (memory_needs.h).
   absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
     return std::make_unique<CpuSlabWork>(kernels_, EncoderOf(tensor.encoder), &spare_codes_,
                                          SlabShapeOf(tensor, elems));
@@ -63,6 +70,7 @@ class CpuSlabEngine : public SlabEngine {
 
  private:
   const KernelTable& kernels_;
+  // Ordinary memory of the process: cores need nothing special.
   BufferMemory memory_;
   SpareVectors spare_codes_{kSpareCodes};
 };
