@@ -1,4 +1,5 @@
-// What is converted, and how: the arguments of RunConversion() as one, for the files behind it.
+// What is converted, and how: the arguments of RunConversion() as one, for the files behind it. Not a door of the wing:
+// callers from outside pass the arguments themselves.
 #pragma once
 
 #include "formats/base/file.h"
@@ -10,11 +11,12 @@ namespace q4 {
 
 // Owns nothing: all of it belongs to the caller of RunConversion() and stays as it is until that returns.
 struct Conversion {
-  FileSystem& fs;
+  FileSystem& fs;  // where outputs and companion files lie
   const Checkpoint& checkpoint;
+  // PlanConversion() of `checkpoint` and `options`.
   const ConversionPlan& plan;
-  const ConvertOptions& options;
-  const RunOptions& run;
+  const ConvertOptions& options;  // decide the bytes of the output
+  const RunOptions& run;          // decide how the work is done; change no byte
 };
 
 }  // namespace q4

@@ -1,4 +1,12 @@
 // Converts a checkpoint to .q4: the public API behind q4convert.
+//
+//   OpenCheckpoint      the input (formats/source/)
+//   PlanConversion      what will be written, to the byte (plan.h)
+//   CheckOutput         whether it may be written there: cheap, to fail early
+//   RunConversion       writes it
+//
+// Input and ConvertOptions decide every byte of the output; RunOptions and the device decide none. Memory, threads and
+// the course of a run: docs/architecture.md.
 #pragma once
 
 #include <cstdint>
@@ -23,54 +31,71 @@ class SlabEngine;
 
 // How the work is done; none of this can change a byte of the output.
 struct RunOptions {
-  unsigned threads = 0;  // 0: all cores
-  std::uint64_t max_memory = std::uint64_t{2}
-                             << 30;      // of the whole process, beside a fixed overhead (docs/architecture.md)
-  const KernelTable* kernels = nullptr;  // nullptr: BestCpuKernels()
-  SlabEngine* engine = nullptr;          // where slabs are quantized; nullptr: on the cores, with `kernels`
-  bool force = false;                    // replace an existing output
-  bool resume = true;                    // go on with what an interrupted run left; else begin from the start
-  JournalPace pace;                      // how much an interruption may cost
-  std::vector<Gate> gates;               // held against the whole model before it is published
+  // Workers; readers, admission and hashing have threads of their own. 0: as many as there are cores.
+  unsigned threads = 0;
+  // Bytes that the whole process may hold, beside a fixed overhead (docs/architecture.md). At least
+  // MinimumPipelineMemory() of memory_needs.h.
+  std::uint64_t max_memory = std::uint64_t{2} << 30;
+  // For what is done on the cores. nullptr: BestCpuKernels().
+  const KernelTable* kernels = nullptr;
+  // Where slabs are quantized; not owned. nullptr: on the cores, with `kernels`.
+  SlabEngine* engine = nullptr;
+  bool force = false;       // replace an existing output
+  bool resume = true;       // go on with what an interrupted run left; else begin from the start
+  JournalPace pace;         // how much an interruption may cost
+  std::vector<Gate> gates;  // held against the whole model before it is published; empty: none
+  // Called from the thread that called RunConversion(), for each chunk of a tensor that is written.
   ProgressCallback progress;
+  // Looked at before each slab is read.
   CancelFlag* cancel = nullptr;
 };
 
+// One shard as it lies on the disk; the only one has the name of the output itself.
 struct ConvertedShard {
   std::string path;
-  Q4Index index;  // final
+  Q4Index index;  // final: with statistics, settled treatments and chunks
   Q4Seal seal;
 };
 
+// What came of a conversion. Text and JSON are made of it in report.h.
 struct ConvertReport {
-  std::vector<ConvertedShard> shards;
-  std::string index_path;  // NAME.q4.index.json when sharded, else ""
+  std::vector<ConvertedShard> shards;  // in order, those that an earlier run has published included
+  std::string index_path;              // NAME.q4.index.json when sharded, else ""
+  // Payload of all source tensors; sizes of all output files but the shard list.
   std::uint64_t source_bytes = 0, output_bytes = 0;
-  std::uint64_t peak_budget_bytes = 0;  // most held of max_memory
+  // Most held at any time of what max_memory leaves after the fixed part (memory_needs.h).
+  std::uint64_t peak_budget_bytes = 0;
   std::vector<std::string> notes;  // for people: what was resumed, and what was treated otherwise than planned, and why
   // Not empty if a gate was broken: then there is no output, and this says why (all of it: `gate_finding_count`).
   std::vector<VerifyFinding> gate_findings;
   std::uint64_t gate_finding_count = 0;
-  double convert_seconds = 0,
-         publish_seconds = 0;  // wall time until all was written, and then until it was on the disk
+  // Wall time until all was written, and then until it was on the disk under its name. Both 0 where a gate is broken.
+  double convert_seconds = 0, publish_seconds = 0;
 };
 
 // Every name that a run of `plan` to `output` may write under: output or shards and their list, the partial file of
-// each, the journal.
+// each, the journal. Looks at no file. For callers that write other files too and must not use these names.
 std::vector<std::string> OutputNames(const ConversionPlan& plan, const std::string& output);
 
 // Refuses an output that is an input (under any of these names), exists (unless `force`), is no file or has no
-// directory.
+// directory: kOutputName, kOutputDirectory, kOutputIsInput, kOutputNotAFile, kWouldReplace, in this order of checks;
+// and what FileSystem::Stat() says. RunConversion() checks again, for files change meanwhile.
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force);
 
-// Runs the plan. The output appears by an atomic rename when everything is written and synced. It does not when a gate
-// is broken, which is no error: ask the report.
+// Runs the plan and returns when the output is on the disk. Takes the calling thread for writing, and starts others.
+// All arguments must stay as they are until it returns. `output`: the path NAME.q4, from which shards, shard list,
+// partial files and journal have their names. `options`: those that `plan` was made with.
+//
+// The output appears by an atomic rename when everything is written and synced. It does not when a gate is broken,
+// which is no error: ask the report.
 //
 // What a long run has written is noted in OUTPUT.journal. If it ends for a reason that lies outside of input and
 // options (interrupted, killed, disk full, device failed), OUTPUT.partial and the journal stay, and the same call goes
-// on with them, to the same bytes; after any other error nothing remains. Errors: exit code 1 output refused, 2 I/O, 3
-// non-finite input, 7 cancelled.
+// on with them, to the same bytes; after any other error nothing remains.
+//
+// Errors: exit code 1 output refused (CheckOutput()) or kMemoryTooSmall, 2 I/O, 3 kNonFinite and kKeepOverflow, or a
+// source file that changed, 4 a device that failed, 7 kInterruptedRun.
 absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                                             const ConvertOptions& options, const RunOptions& run,
                                             const std::string& output);

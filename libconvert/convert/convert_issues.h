@@ -1,20 +1,26 @@
-// Rules of planning and converting.
+// Rules of planning and converting. Those about the output's name and place are checked before anything is read;
+// docs/errors.md is generated from this file.
 #pragma once
 
 #include "formats/base/status.h"
 
 namespace q4 {
 
+// The output, a partial file or the journal would overwrite what is being converted, under this name or another.
 inline constexpr Issue kOutputIsInput{1101, ExitCode::kUsage, "the output is one of the input files"};
 inline constexpr Issue kWouldReplace{1102, ExitCode::kUsage, "the output exists; use --force to replace it"};
 inline constexpr Issue kOutputNotAFile{1103, ExitCode::kUsage, "the output must be a regular file"};
 inline constexpr Issue kOutputName{1104, ExitCode::kUsage, "the output's name must end in .q4"};
 inline constexpr Issue kOutputDirectory{2101, ExitCode::kIo, "the output's directory does not exist"};
+// More shards than limits::kShards.
 inline constexpr Issue kTooManyParts{1105, ExitCode::kUsage, "--shard-size makes too many parts"};
+// Both name the tensor; the first one its first such element too. Found while converting, never while planning.
 inline constexpr Issue kNonFinite{4101, ExitCode::kInvalidInput,
                                   "element is NaN or infinite; --on-nonfinite keep would store the tensor unquantized"};
 inline constexpr Issue kKeepOverflow{4102, ExitCode::kInvalidInput, "--keep-dtype makes finite elements infinite"};
+// Less than MinimumPipelineMemory(). Refused before the first byte is written.
 inline constexpr Issue kMemoryTooSmall{1106, ExitCode::kUsage, "--max-memory is too small for this checkpoint"};
+// RunOptions::cancel was set. The next run of the same command resumes.
 inline constexpr Issue kInterruptedRun{4901, ExitCode::kInterrupted, "interrupted; run the same command again"};
 
 }  // namespace q4

@@ -9,6 +9,8 @@
 //   record's number,
 // so that a record cannot be repeated, moved or taken from another run. Whatever is torn or changed ends what is
 // believed.
+//
+// Here are the file and its records. Whether a journal fits the plan and the partial files is judged in resume.h.
 #pragma once
 
 #include <chrono>
@@ -31,20 +33,23 @@
 
 namespace q4 {
 
-// One tensor or embedded file that is written completely.
+// One tensor or embedded file that is written completely: what a later run needs in order not to look at its data
+// again. About 100 bytes and a record of the index for each chunk.
 struct JournalOwner {
-  // How a tensor ended up, which only its data could tell.
+  // How a tensor ended up, which only its data could tell. kPlainScales: fp32 scales where nested ones were planned.
+  // The values are stored.
   enum class Treatment : std::uint8_t { kAsPlanned = 0, kKept = 1, kPlainScales = 2 };
 
-  std::uint32_t shard = 0;
+  std::uint32_t shard = 0;   // index into ConversionPlan::shards
   std::uint64_t number = 0;  // in the shard's order of writing: embedded files first, then tensors
   Treatment treatment = Treatment::kAsPlanned;
-  float nested_offset = 0;
-  std::optional<Q4Stats> stats;
-  std::string note;             // for people, or ""
-  std::vector<Q4Chunk> chunks;  // as the writer has placed them
+  float nested_offset = 0;       // 0 unless the tensor has nested scales
+  std::optional<Q4Stats> stats;  // of a quantized tensor
+  std::string note;              // for people, or ""
+  std::vector<Q4Chunk> chunks;   // as the writer has placed them: offsets in the partial file
 
-  // Where the journal stands after this record, once parsed.
+  // Where the journal stands after this record, once parsed: records and bytes from the beginning of the file. Not
+  // stored.
   std::uint64_t records_end = 0, bytes_end = 0;
 };
 
@@ -63,14 +68,16 @@ struct Journal {
 // allocates more than a small multiple of `bytes`.
 Journal ParseJournal(std::span<const std::uint8_t> bytes, const Sha256& run_id);
 
-// When what was written is made durable. An interruption costs at most this much work, and the tensor in progress.
+// When what was written is made durable: when one of the two is reached. An interruption costs at most this much work,
+// and the tensor in progress.
 struct JournalPace {
-  std::uint64_t bytes = std::uint64_t{256} << 20;  // of output
-  std::chrono::milliseconds time{2000};
+  std::uint64_t bytes = std::uint64_t{256} << 20;  // of output, as stored
+  std::chrono::milliseconds time{2000};            // since the last time
 };
 
 // Writes the journal of one conversion. The file is created with the first record: short conversions have none. Not
-// thread-safe.
+// thread-safe: the committing thread calls it. Errors are those of FileSystem and WritableFile; after one of them the
+// journal is not to be added to.
 class JournalWriter {
  public:
   // Where the output of one shard goes. Both outlive this object; null once the shard is published.
@@ -78,34 +85,44 @@ class JournalWriter {
     Q4Writer* writer = nullptr;
     WritableFile* file = nullptr;
   };
+  // How far the source files' digests have come. Called on the calling thread, when records are made.
   using DigestStates = std::function<std::vector<SourceDigestState>()>;
 
+  // `path` is that of the journal, `run_id` what RunIdOf() says. Touches no file. `fs` must outlive the object.
   JournalWriter(FileSystem& fs, std::string path, const Sha256& run_id, JournalPace pace);
+  // Waits for a sync that is under way. The file stays.
   ~JournalWriter();
   JournalWriter(const JournalWriter&) = delete;
   JournalWriter& operator=(const JournalWriter&) = delete;
 
   // Locks the file that an earlier run left, and cuts it after the records of `journal`, so that more can follow.
   absl::Status Resume(const Journal& journal);
+  // All shards of the plan, in order. Before Add() and Seal().
   void SetShards(std::vector<Shard> shards) { shards_ = std::move(shards); }
 
-  // Notes what was just appended. When the pace says so, all that was noted is synced and recorded, by a thread of its
-  // own, while more is appended; an error of that is returned by a later call.
+  // Notes what was just appended to the owner's shard. When the pace says so, all that was noted is synced and
+  // recorded, by a thread of its own, while more is appended; an error of that is returned by a later call.
   absl::Status Add(JournalOwner owner, const DigestStates& digests);
   // The same at once, to the end. Without effect while there is no journal yet.
   absl::Status AddPending(const DigestStates& digests);
-  // Everything is appended and flushed: syncs the shards, records the rest and the roots.
+  // Everything is appended and flushed, index and footer included: syncs the shards, records the rest and the roots,
+  // one for each shard. From then on a rerun may take a published shard with its root for its own. Creates the file if
+  // there is none yet.
   absl::Status Seal(const std::vector<Sha256>& roots, const DigestStates& digests);
 
   // Whether the file exists, so that a partial file beside it is worth keeping.
   bool exists() const { return file_ != nullptr; }
-  // Removes the file.
+  // Removes the file; without effect if there is none. Waits for a sync that is under way, and returns its error.
   absl::Status Remove();
 
  private:
+  // The records of all that is pending and of the digests that have moved on, ready to be written.
   std::vector<std::uint8_t> TakePending(const DigestStates& digests);
+  // Appends one record to `out`, with the number that follows.
   void Record(std::uint8_t kind, std::span<const std::uint8_t> payload, std::vector<std::uint8_t>* out);
+  // Makes all that is pending durable and records it; without `wait`, on a thread of its own.
   absl::Status Commit(const DigestStates& digests, bool wait);
+  // The file, locked, with its header and nothing else.
   absl::Status Create();
   absl::Status Finished();  // of the sync under way, waiting for it
 
@@ -113,12 +130,12 @@ class JournalWriter {
   const std::string path_;
   const Sha256 run_id_;
   const JournalPace pace_;
-  std::unique_ptr<WritableFile> file_;
+  std::unique_ptr<WritableFile> file_;  // null until there is a first record
   std::vector<Shard> shards_;
   std::uint64_t records_ = 0, bytes_ = 0;  // in the file, those under way included
-  std::vector<JournalOwner> pending_;
-  std::uint64_t pending_bytes_ = 0;      // of output
-  std::vector<std::uint64_t> digested_;  // bytes of each source file that the last record of it states
+  std::vector<JournalOwner> pending_;      // noted, not recorded
+  std::uint64_t pending_bytes_ = 0;        // of output
+  std::vector<std::uint64_t> digested_;    // bytes of each source file that the last record of it states
   std::chrono::steady_clock::time_point last_ = std::chrono::steady_clock::now();
   std::future<absl::Status> syncing_;
 };

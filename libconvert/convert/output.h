@@ -3,6 +3,10 @@
 //
 // Life: Find, Open, all payload through writers(), Finish, Publish; or Abandon, after an error at any point. An object
 // that is destroyed before Publish() has succeeded removes partial files and journal, unless Abandon() kept them.
+//
+// So at any moment there is either nothing, or partial files with a journal that says what in them is durable, or the
+// output. How much of an earlier run's files can be believed is decided in resume.h; how a file gets its name, in
+// formats/base/atomic_file.h.
 #pragma once
 
 #include <memory>
@@ -18,32 +22,38 @@
 
 namespace q4 {
 
+// Not thread-safe: the thread that called RunConversion() uses it, and the pipeline its writers meanwhile.
 class ConversionOutput {
  public:
-  // What `conversion` refers to must outlive the object.
+  // What `conversion` refers to must outlive the object. `output`: the path NAME.q4. Touches nothing.
   ConversionOutput(const Conversion& conversion, std::string output);
   ~ConversionOutput();
   ConversionOutput(const ConversionOutput&) = delete;
   ConversionOutput& operator=(const ConversionOutput&) = delete;
 
   // Looks for what an interrupted run of the same conversion left, and whether that run was publishing already. Then
-  // refuses what CheckOutput() refuses, but for shards that the earlier run has published. Touches nothing.
+  // refuses what CheckOutput() refuses, with its errors, but for shards that the earlier run has published. Touches
+  // nothing.
   absl::Status Find();
   // Creates and locks the partial files. Where an earlier run left some, they are adopted up to the first tensor that
-  // does not hold what the journal says.
+  // does not hold what the journal says; their chunks are read and digested on `threads` threads. Without compression
+  // the whole size is reserved on the disk. Errors: kOutputInUse where another process writes the same output, and
+  // others of the file system (exit code 2).
   absl::Status Open(unsigned threads);
 
-  // What is left to do.
+  // What is left to do. From Open() on; all of it belongs to this object.
   const PipelineStart& start() const { return start_; }
   std::vector<Q4Writer*> writers() const;  // by shard; null once published
   JournalWriter& journal() { return *journal_; }
   // What was found, for people.
   const std::vector<std::string>& notes() const { return notes_; }
 
-  // Everything is appended: writes index and footer of each shard, with its document of `provenance`. Returns the
-  // shards as they are now.
+  // Everything is appended: writes index and footer of each shard, with its document of `provenance`, one per shard.
+  // Returns the shards as they are now, in order. Nothing is synced yet. Errors: those of Q4Writer::Finish(), and of
+  // Q4Reader::Open() for shards that an earlier run has published.
   absl::StatusOr<std::vector<ConvertedShard>> Finish(const std::vector<std::string>& provenance);
-  // Makes the output appear. `digests`: those of the source files, complete.
+  // Makes the output appear: seals the journal, renames every shard, writes the shard list, removes the journal.
+  // `shards`: what Finish() has returned. `digests`: those of the source files, complete.
   absl::Status Publish(const std::vector<ConvertedShard>& shards, const std::vector<SourceDigestState>& digests);
 
   // After an error: marks what another run can resume from as to be kept. Returns the error, to be reported.
@@ -51,14 +61,15 @@ class ConversionOutput {
 
  private:
   struct Shard {
-    std::string path;
-    bool published = false;  // by an earlier run
+    std::string path;        // of the output
+    bool published = false;  // by an earlier run; then the next two are null
     std::unique_ptr<AtomicFile> file;
-    std::unique_ptr<Q4Writer> writer;
+    std::unique_ptr<Q4Writer> writer;  // writes to `file`
   };
 
   absl::Status Check() const;
   bool Adopt(unsigned threads);
+  // Empties the partial files and forgets the earlier run.
   absl::Status StartOver();
 
   FileSystem& fs_;
@@ -66,12 +77,12 @@ class ConversionOutput {
   const ConversionPlan& plan_;
   const ConvertOptions& options_;
   const RunOptions& run_;
-  const std::string output_;  // its path
-  std::vector<Shard> shards_;
+  const std::string output_;   // its path
+  std::vector<Shard> shards_;  // as many as in the plan
   std::unique_ptr<JournalWriter> journal_;
-  bool found_journal_ = false;
-  bool kept_ = false;  // for another run
-  Journal leftover_;
+  bool found_journal_ = false;  // of whichever run
+  bool kept_ = false;           // for another run
+  Journal leftover_;            // what is believed of it; empty when nothing is
   PipelineStart start_;
   std::vector<std::string> notes_;
 };

@@ -24,17 +24,20 @@
 
 namespace q4 {
 
+// What a conversion leaves beside what it wrote.
 struct PipelineResult {
-  std::vector<SourceDigestState> digest_states;
-  std::vector<std::string> source_digests;  // lower-case hexadecimal, one per source file
-  std::vector<std::string> notes;
-  std::uint64_t peak_budget_bytes = 0;
+  std::vector<SourceDigestState> digest_states;  // complete, for the journal's seal; none of XXH3
+  std::vector<std::string> source_digests;       // lower-case hexadecimal, one per source file
+  std::vector<std::string> notes;                // why tensors were treated otherwise than planned, sorted
+  std::uint64_t peak_budget_bytes = 0;           // as in ConvertReport
 };
 
 // Writes all payload of the plan but what `start` says is done through `writers` (one per shard, in order; null where
 // nothing is left to do) and sets every tensor's result there. The caller finishes the writers. On error the writers'
-// files are incomplete; if a rerun could do better, all that is complete is noted in `journal`. REQUIRES: the bound on
-// memory is MinimumPipelineMemory() or more.
+// files are incomplete; if a rerun could do better, all that is complete is noted in `journal`. Several tensors may
+// fail at once: the first one in plan order is reported. Afterwards the source files are checked to be what they were
+// (kFileChanged). Throws std::system_error when the system gives no more threads. REQUIRES: the bound on memory is
+// MinimumPipelineMemory() or more.
 absl::StatusOr<PipelineResult> RunPipeline(const Conversion& conversion, const PipelineStart& start,
                                            const std::vector<Q4Writer*>& writers, JournalWriter& journal);
 

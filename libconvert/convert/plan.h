@@ -1,6 +1,9 @@
 // The plan of a conversion: from headers and options to the exact layout, before the first payload byte is read. Pure,
-// so that
-// --dry-run is exact and that nothing but input and options can change the output.
+// so that --dry-run is exact and nothing but input and options can change the output.
+//
+// Which tensors are quantized, and how, is decided in libconvert/policy; sizes and offsets are computed in
+// formats/q4/writer. Here both come together. Only a tensor's data can still change its treatment: NaN or infinity with
+// --on-nonfinite keep, or nested scales that would overflow (numerics Q5.12).
 #pragma once
 
 #include <cstdint>
@@ -17,46 +20,54 @@
 
 namespace q4 {
 
-// What decides the bytes of the output, apart from the input.
+// What decides the bytes of the output, apart from the input. All of it is stored in the provenance.
 struct ConvertOptions {
-  PolicyOptions policy;
+  PolicyOptions policy;             // which tensors are quantized, and how
   std::optional<DType> keep_dtype;  // of F32, F16 and BF16 tensors that stay unquantized; nullopt: their own
   bool keep_nonfinite = false;      // a tensor with NaN or infinity is stored unquantized instead of failing
   Q4Compression compression;
-  std::uint64_t shard_bytes = 0;  // 0: one file
-  SourceDigest source_digest = SourceDigest::kSha256;
+  // Most payload bytes of a shard before compression; a single larger tensor has a shard of its own. 0: one file.
+  std::uint64_t shard_bytes = 0;
+  SourceDigest source_digest = SourceDigest::kSha256;  // what identifies the source files in the provenance
 };
 
+// Joins a tensor of the source, its entry in the container, and why it is treated so.
 struct PlannedTensor {
   std::uint32_t source = 0;  // index into Checkpoint::tensors()
   std::size_t tensor = 0;    // index into the shard's Q4Index::tensors
   Decision decision;
 };
 
+// What one file will hold: embedded files first, then tensors. Indices into `index` are those of a writer.
 struct PlannedShard {
   Q4Index index;                       // complete but for what only the data can tell
   std::vector<PlannedTensor> tensors;  // in payload order: that of the source, so that it is read once, front to back
   std::vector<CompanionFile> files;    // in the order of index.files; the first shard holds them all
   // What its tensors are read from: ascending indices into Checkpoint::files(). A file may serve several shards.
   std::vector<std::uint32_t> source_files;
-  std::uint64_t file_bytes = 0;  // exact without compression, else an upper bound
+  // Size of the file: exact without compression, else an upper bound; both while no data changes a treatment.
+  std::uint64_t file_bytes = 0;
 };
 
+// Made by PlanConversion() and never changed. Belongs to a checkpoint, whose tensors and files it counts by index.
 struct ConversionPlan {
-  std::vector<PlannedShard> shards;
-  std::uint64_t source_bytes = 0;  // tensor payload
-  std::uint64_t output_bytes = 0;  // sum of file_bytes
+  std::vector<PlannedShard> shards;  // one or more
+  std::uint64_t source_bytes = 0;    // tensor payload
+  std::uint64_t output_bytes = 0;    // sum of file_bytes
   std::uint64_t quantized_tensors = 0, kept_tensors = 0;
-  std::uint64_t quantized_elems = 0;
+  std::uint64_t quantized_elems = 0;       // of all tensors that are to be quantized
   std::uint64_t largest_tensor_elems = 0;  // among those to be quantized
 };
 
-// Decides every tensor and lays out every shard. `config_json` is the text of config.json or "". Refuses an encoder
-// that is not built (exit code 5).
+// Decides every tensor and lays out every shard. `config_json` is the text of config.json or "". Reads nothing.
+//
+// Errors: kEncoderNotBuilt for an encoder that this version cannot run (exit code 5), kTooManyParts for more shards
+// than limits::kShards (1), and those of DecideTensors() and ComputeQ4Layout().
 absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const std::string& config_json,
                                               const ConvertOptions& options);
 
-// The container entry for a source tensor treated as `decision` says (parts and chunks left empty).
+// The container entry for a source tensor treated as `decision` says (parts and chunks left empty). A kept tensor gets
+// the dtype of options.keep_dtype if it has one of the three that it is for.
 Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const ConvertOptions& options);
 
 // The provenance document of a shard (docs/format.md section 8): canonical JSON. `source_files`: those that it lists,

@@ -20,7 +20,7 @@
 
 namespace q4 {
 
-// Where a conversion begins: what an earlier run has done of it.
+// Where a conversion begins: what an earlier run has done of it. Without one, as many zeros as there are shards.
 struct PipelineStart {
   std::vector<std::uint64_t> owners_done;  // of each shard, in the order of writing: embedded files, then tensors
   std::vector<SourceDigestState> digests;  // as far as that run had come, which may be behind or ahead of owners_done
@@ -33,10 +33,10 @@ std::size_t TensorsDone(const ConversionPlan& plan, const PipelineStart& start);
 // keeping. After a failed sync nobody knows what is on the disk.
 bool IsWorthResuming(const absl::Status& status);
 
-// OUTPUT.journal
+// OUTPUT.journal, where OUTPUT is the path as asked for, with .q4.
 std::string JournalPath(const std::string& output);
 
-// What the two runs must have in common. Reads the companion files.
+// What the two runs must have in common, as one digest. Reads the companion files; errors are those of reading them.
 absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan);
 
 // How many things a shard's file holds: embedded files and tensors.
@@ -53,7 +53,7 @@ Journal ReadJournal(FileSystem& fs, const std::string& path, const Sha256& run_i
 bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, const std::vector<bool>& published,
                       const ConversionPlan& plan, unsigned threads, Journal* journal);
 
-// A tensor as `owner` says that it ended up.
+// A tensor as `owner` says that it ended up. `planned`: its entry in the plan; `source`: the tensor in the checkpoint.
 Q4Tensor SettledTensor(const Q4Tensor& planned, const SourceTensor& source, const JournalOwner& owner,
                        const ConvertOptions& options);
 

@@ -1,4 +1,5 @@
-// Q5.12: a tensor whose nested scales would make an element infinite keeps fp32 scales. Internal to
+// numerics Q5.12: a tensor whose nested scales would make an element infinite keeps fp32 scales. A nested scale is off
+// by up to about 1 % (Q5.11), so that an element near the top of its dtype's range can decode beyond it. Internal to
 // libconvert/convert/treat_quantized.cc.
 #pragma once
 
@@ -26,7 +27,8 @@ inline constexpr std::uint64_t kOverflowScratchBytes =
 
 // Whether any element of `source`, which has no NaN and no infinity, decodes to infinity with the nested scales of
 // `tensor`: `scale_codes` of all blocks, `scales2` of their groups, and its nested_offset. Elements are read, again,
-// only where a decoded scale is so large that one could: nearly never. An error is one of reading.
+// only where a decoded scale is so large that one could: nearly never. Runs on the calling thread, which must have the
+// canonical float environment. An error is one of reading.
 absl::StatusOr<bool> Overflows(const KernelTable& kernels, const SourceReader& reader, const SourceTensor& source,
                                const Q4Tensor& tensor, std::span<const std::uint8_t> scale_codes,
                                std::span<const float> scales2);

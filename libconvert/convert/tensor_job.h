@@ -1,5 +1,9 @@
 // Everything about one tensor or embedded file in flight: one job, of a type for each treatment. The admitting thread
-// makes it, reader and worker steps hold it while they need it, the committing thread takes its chunks.
+// makes it, reader and worker steps hold it while they need it, the committing thread takes its chunks. It ends with
+// the last of them. Internal to pipeline.cc, committer.cc and the treatments.
+//
+// A job is plain data. It has no lock for most of it, because each field has one writer at a time: the admitting thread
+// before steps are submitted, a slab's step for what is the slab's own, and the last step of a pass for the rest.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +23,11 @@
 
 namespace q4 {
 
+// What the committer needs to know of any job.
 struct Job {
   virtual ~Job() = default;
   // Nothing more comes of it: whoever waits for something of this job gets `status`. The first call counts.
+  // Thread-safe.
   virtual void Abort(const absl::Status& status) { chunks.FailAll(status); }
 
   std::uint64_t order = 0;   // among all jobs of the conversion
@@ -33,18 +39,19 @@ struct Job {
 
 // An embedded file.
 struct FileJob : Job {
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = 0;  // size of the file as planned
 };
 
 // A tensor. As it is, one that is kept: stored with its own elements, as its own type or another.
 struct TensorJob : Job {
   void Abort(const absl::Status& status) override;
 
-  const SourceTensor* source = nullptr;  // in the checkpoint
+  const SourceTensor* source = nullptr;  // in the checkpoint, which owns it
   Q4Tensor tensor;                       // how it is treated; changes only until it is settled
   Settlement settlement;
   std::string note;  // for people: why it is treated otherwise than planned, or ""; set before it is settled
-  std::vector<std::shared_ptr<Reservation>> output_memory;  // by slab, for the chunks that are made from it
+  // By slab (slab_cut.h), for the chunks that are made from it. A slab's step moves its own out and into the chunks.
+  std::vector<std::shared_ptr<Reservation>> output_memory;
 };
 
 // A tensor that is to be quantized. (It may be kept in the end: treat_quantized.cc.)
@@ -52,22 +59,27 @@ struct QuantizedJob : TensorJob {
   // Codes do not depend on how scales are stored, statistics do: they are about what a reader will decode. Where that
   // depends on all scales of the tensor, there is a first pass for them, and between the passes its slabs either stay
   // where the engine works on them or are dropped and read once more.
+  //
+  // kOne: fp32 scales, unless --on-nonfinite keep asks for a look at all elements first. kTwoKeepingSlabs: the slabs
+  // fit where they are worked on. kTwoReadings: they do not.
   enum class Passes { kOne, kTwoKeepingSlabs, kTwoReadings };
   Passes passes = Passes::kOne;
 
   std::shared_ptr<Reservation> scale_memory;          // pays for the next three
-  std::vector<float> scales;                          // of all blocks, undecoded
-  std::vector<std::uint8_t> scale_codes;              // nested: the scales as 8-bit codes,
-  std::vector<float> scales2;                         // and the scales of those
-  std::vector<std::shared_ptr<SlabWork>> kept_slabs;  // by slab; with kTwoKeepingSlabs
+  std::vector<float> scales;                          // of all blocks, as the encoder chose them
+  std::vector<std::uint8_t> scale_codes;              // nested: a scale code for each block,
+  std::vector<float> scales2;                         // and a group scale for each group
+  std::vector<std::shared_ptr<SlabWork>> kept_slabs;  // by slab, between the passes; with kTwoKeepingSlabs
 
   std::mutex mutex;                      // guards the next two
   std::uint64_t slabs_left = 0;          // of the running pass
   std::uint64_t first_bad = kAllFinite;  // smallest index of a NaN or infinite element so far
 };
 
-// Where chunk `chunk` of a tensor's part lies among all chunks of the tensor.
+// Where chunk `chunk` of a tensor's part lies among all chunks of the tensor: parts in the order of Q4PartsOf(). This
+// is the number under which the mailbox has it, and the writer digests it.
 std::uint64_t ChunkNumber(const Q4Tensor& tensor, Q4Part part, std::uint64_t chunk);
+// How many chunks a part has; 0 for one without bytes. REQUIRES, for both: the tensor has such a part.
 std::uint64_t ChunksOfPart(const Q4Tensor& tensor, Q4Part part);
 
 }  // namespace q4
