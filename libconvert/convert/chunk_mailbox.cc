@@ -1,3 +1,7 @@
+// Two rendezvous, with a mutex and condition variables each. Whoever brings something wakes the waiting thread after
+// the lock is released, so that it does not run into the lock at once.
+//
+// One thread at most waits for chunks, two (the admitting and the committing one) for a settlement.
 #include "libconvert/convert/chunk_mailbox.h"
 
 #include <utility>
@@ -7,6 +11,7 @@ namespace q4 {
 void ChunkMailbox::Put(std::uint64_t number, FinishedChunk chunk) {
   {
     std::lock_guard lock(mutex_);
+    // Else it is destroyed here, with its memory: nobody will take it.
     if (!discarding_) chunks_.emplace(number, std::move(chunk));
   }
   arrived_.notify_all();
@@ -23,6 +28,7 @@ void ChunkMailbox::Fail(std::uint64_t number, absl::Status status) {
 void ChunkMailbox::FailAll(absl::Status status) {
   {
     std::lock_guard lock(mutex_);
+    // The first reason: later ones are mostly its consequences.
     if (failed_.ok()) failed_ = std::move(status);
   }
   arrived_.notify_all();
@@ -38,6 +44,7 @@ void ChunkMailbox::Discard() {
 
 absl::StatusOr<FinishedChunk> ChunkMailbox::Take(std::uint64_t number) {
   std::unique_lock lock(mutex_);
+  // In this order: what is known of the number itself, then what is known of all.
   for (;;) {
     if (const auto error = errors_.find(number); error != errors_.end()) return error->second;
     if (const auto ready = chunks_.find(number); ready != chunks_.end()) {
@@ -63,6 +70,7 @@ void Settlement::Settle(absl::StatusOr<Q4Tensor> tensor) {
 const absl::StatusOr<Q4Tensor>& Settlement::Wait() {
   std::unique_lock lock(mutex_);
   settled_condition_.wait(lock, [this] { return settled_; });
+  // A reference without the lock: once settled, it never changes.
   return tensor_;
 }
 

@@ -1,4 +1,8 @@
-// RunConversion: find and check the output, run the pipeline, judge, publish.
+// RunConversion: find and check the output, run the pipeline, judge, publish. What may fail for a user's mistake comes
+// before what takes long; gates come before publishing, since an output that breaks one must never have its name.
+//
+// After an error, ConversionOutput decides whether partial files stay for another run; when it is destroyed without
+// that, they go.
 #include "libconvert/convert/convert.h"
 
 #include <fmt/format.h>
@@ -24,6 +28,7 @@ namespace {
 absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conversion& conversion, unsigned threads,
                                           const std::string& path) {
   Q4_RETURN_IF_ERROR(output.Open(threads));
+  // Opening is not part of the time: it can mean to read what an earlier run has written.
   const auto begin = std::chrono::steady_clock::now();
   Q4_ASSIGN_OR_RETURN(PipelineResult result,
                       RunPipeline(conversion, output.start(), output.writers(), output.journal()));
@@ -35,12 +40,14 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
   }
   report.source_bytes = conversion.plan.source_bytes;
   report.peak_budget_bytes = result.peak_budget_bytes;
+  // What was found first, then what happened.
   report.notes = output.notes();
   report.notes.insert(report.notes.end(), result.notes.begin(), result.notes.end());
   Q4_ASSIGN_OR_RETURN(report.shards, output.Finish(provenance));
   for (const ConvertedShard& shard : report.shards) report.output_bytes += shard.seal.file_bytes;
   if (report.shards.size() > 1) report.index_path = Q4ShardIndexName(path);
   if (!conversion.run.gates.empty()) {
+    // On the indexes as they were written, of all shards together: gates are about the model.
     std::vector<const Q4Index*> indexes;
     for (const ConvertedShard& shard : report.shards) indexes.push_back(&shard.index);
     VerifyReport judged = JudgeConversion(conversion.run.gates, indexes, path);
@@ -63,6 +70,7 @@ absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& ch
   const Conversion conversion{fs, checkpoint, plan, options, run};
   ConversionOutput files(conversion, output);
   Q4_RETURN_IF_ERROR(files.Find());
+  // After Find(), so that a wrong output is named first, and before Open(), which creates files.
   const unsigned threads = run.threads != 0 ? run.threads : ThreadPool::DefaultThreads();
   const std::uint64_t least = MinimumPipelineMemory(checkpoint, plan, options, threads, run.engine, run.max_memory);
   if (run.max_memory < least) {

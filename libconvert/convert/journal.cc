@@ -1,3 +1,9 @@
+// Records there and back, and when they are written.
+//
+// First the encoding of each kind of record and ParseJournal(), which trusts nothing: it stops at the first record
+// whose length, digest or content is wrong and keeps what came before. Then JournalWriter. Its one rule is order: the
+// bytes of the output are synced before a record speaks of them, and the record is synced before the next one is begun.
+// A sync takes long, so it runs beside the conversion; what is appended meanwhile waits in `pending_` for the next one.
 #include "libconvert/convert/journal.h"
 
 #include <algorithm>
@@ -14,10 +20,13 @@
 namespace q4 {
 namespace {
 
+// CR and LF, so that a copy in text mode is found out at the first eight bytes.
 constexpr std::array<std::uint8_t, 8> kMagic = {'Q', '4', 'J', 'R', 'N', 'L', '\r', '\n'};
 
 enum RecordKind : std::uint8_t { kOwnerRecord = 1, kDigestsRecord = 2, kSealRecord = 3 };
 
+// Ties a record to its run and to its place. A record that is intact but of another run, or written twice, is refused
+// by its digest alone; nothing else needs to check for that.
 std::uint64_t RecordSeed(const Sha256& run_id, std::uint64_t number) {
   ByteWriter seed;
   seed.Bytes(run_id);
@@ -25,6 +34,7 @@ std::uint64_t RecordSeed(const Sha256& run_id, std::uint64_t number) {
   return Xxh3(seed.bytes(), 0);
 }
 
+// The same bytes for every journal of a run: a reader compares them as a whole.
 std::vector<std::uint8_t> EncodeHeader(const Sha256& run_id) {
   ByteWriter out;
   out.Bytes(kMagic);
@@ -33,6 +43,7 @@ std::vector<std::uint8_t> EncodeHeader(const Sha256& run_id) {
   return out.Take();
 }
 
+// Statistics and chunks have the encoding that the index of a container has, so that there is one copy of it.
 std::vector<std::uint8_t> EncodeOwner(const JournalOwner& owner) {
   ByteWriter out;
   out.U32(owner.shard);
@@ -48,6 +59,8 @@ std::vector<std::uint8_t> EncodeOwner(const JournalOwner& owner) {
   return out.Take();
 }
 
+// False if the payload is no such record. Its digest was right; so only a fault of ours leads here, but a number from a
+// file is never used as a size before it is checked.
 bool DecodeOwner(ByteReader in, JournalOwner* owner) {
   owner->shard = in.U32();
   owner->number = in.U64();
@@ -63,6 +76,7 @@ bool DecodeOwner(ByteReader in, JournalOwner* owner) {
   const std::span<const std::uint8_t> note = in.Bytes(in.U32());
   owner->note.assign(note.begin(), note.end());
   const std::uint64_t chunks = in.U64();
+  // The chunks are all that is left, to the byte. Divided, because a product could overflow.
   if (!in.ok() || in.remaining() % kQ4ChunkRecordBytes != 0 || in.remaining() / kQ4ChunkRecordBytes != chunks)
     return false;
   owner->chunks.resize(chunks);
@@ -70,6 +84,7 @@ bool DecodeOwner(ByteReader in, JournalOwner* owner) {
                      [&](Q4Chunk& chunk) { return DecodeQ4ChunkRecord(&in, &chunk); });
 }
 
+// Of one file: number, bytes digested, the eight words of SHA-256, and the block that is not full.
 constexpr std::uint64_t kDigestBytes = 4 + 8 + 32 + 64;
 
 void EncodeDigest(const SourceDigestState& state, ByteWriter* out) {
@@ -89,7 +104,8 @@ SourceDigestState DecodeDigest(ByteReader* in) {
   return state;
 }
 
-// Adds one record, whose digest was right, to what the journal says. False if its content makes no sense.
+// Adds one record, whose digest was right, to what the journal says. False if its content makes no sense. `digests` has
+// the latest state of each file; they become a list at the end.
 bool AddRecord(std::uint8_t kind, ByteReader payload, Journal* journal,
                std::map<std::uint32_t, SourceDigestState>* digests) {
   switch (kind) {
@@ -100,6 +116,7 @@ bool AddRecord(std::uint8_t kind, ByteReader payload, Journal* journal,
       return true;
     }
     case kDigestsRecord:
+      // Only files whose digest moved on since the record before: later ones replace earlier ones.
       if (payload.remaining() % kDigestBytes != 0) return false;
       while (payload.remaining() > 0) {
         const SourceDigestState state = DecodeDigest(&payload);
@@ -116,6 +133,7 @@ bool AddRecord(std::uint8_t kind, ByteReader payload, Journal* journal,
       return true;
     }
     default:
+      // Of a later version, whose run id differs anyway.
       return false;
   }
 }
@@ -128,12 +146,14 @@ Journal ParseJournal(std::span<const std::uint8_t> bytes, const Sha256& run_id) 
   if (bytes.size() < header.size() || !std::equal(header.begin(), header.end(), bytes.begin())) return journal;
   journal.bytes = header.size();
   std::map<std::uint32_t, SourceDigestState> digests;
+  // Ends at the first record that is torn, changed or not there; past the end, the reader's ok() is false.
   for (;;) {
     const std::span<const std::uint8_t> rest = bytes.subspan(journal.bytes);
     ByteReader in(rest);
     const std::uint32_t payload_bytes = in.U32();
     const std::uint8_t kind = in.U8();
     const std::span<const std::uint8_t> payload = in.Bytes(payload_bytes);
+    // The digest covers length and kind too: a length that was changed is found out before it is believed.
     const std::uint64_t covered = in.offset();
     const std::uint64_t digest = in.U64();
     if (!in.ok() || digest != Xxh3(rest.first(covered), RecordSeed(run_id, journal.records))) break;
@@ -152,6 +172,8 @@ Journal ParseJournal(std::span<const std::uint8_t> bytes, const Sha256& run_id) 
 void Journal::CutAfter(std::size_t count) {
   if (count >= owners.size()) return;
   owners.resize(count);
+  // The digests stay, although they may be ahead of the owners: the source has not changed (run id), so that they are
+  // still true. The seal goes: it is about all owners.
   sealed.reset();
   records = owners.back().records_end;
   bytes = owners.back().bytes_end;
@@ -160,6 +182,7 @@ void Journal::CutAfter(std::size_t count) {
 JournalWriter::JournalWriter(FileSystem& fs, std::string path, const Sha256& run_id, JournalPace pace)
     : fs_(fs), path_(std::move(path)), run_id_(run_id), pace_(pace) {}
 
+// The thread of a sync uses files that are about to be closed. Its error no longer matters.
 JournalWriter::~JournalWriter() { Finished().IgnoreError(); }
 
 absl::Status JournalWriter::Resume(const Journal& journal) {
@@ -170,6 +193,7 @@ absl::Status JournalWriter::Resume(const Journal& journal) {
 }
 
 absl::Status JournalWriter::Create() {
+  // A file that appeared here meanwhile is overwritten, unless another process holds its lock (kOutputInUse).
   Q4_ASSIGN_OR_RETURN(file_, fs_.OpenLocked(path_));
   Q4_RETURN_IF_ERROR(file_->Truncate(0));
   const std::vector<std::uint8_t> header = EncodeHeader(run_id_);
@@ -178,6 +202,7 @@ absl::Status JournalWriter::Create() {
   return absl::OkStatus();
 }
 
+// Short of the pace, an owner costs nothing but its place in memory.
 absl::Status JournalWriter::Add(JournalOwner owner, const DigestStates& digests) {
   for (const Q4Chunk& chunk : owner.chunks) pending_bytes_ += chunk.stored_bytes;
   pending_.push_back(std::move(owner));
@@ -188,12 +213,14 @@ absl::Status JournalWriter::Add(JournalOwner owner, const DigestStates& digests)
   return Commit(digests, /*wait=*/false);
 }
 
+// A run that ends before its first record has done too little to be worth a journal.
 absl::Status JournalWriter::AddPending(const DigestStates& digests) {
   if (!exists()) return absl::OkStatus();
   return Commit(digests, /*wait=*/true);
 }
 
 absl::Status JournalWriter::Seal(const std::vector<Sha256>& roots, const DigestStates& digests) {
+  // Creates the file if need be, and leaves no sync under way, so that the rest can be done here, step by step.
   Q4_RETURN_IF_ERROR(Commit(digests, /*wait=*/true));
   ByteWriter payload;
   for (const Sha256& root : roots) payload.Bytes(root);
@@ -206,17 +233,19 @@ absl::Status JournalWriter::Seal(const std::vector<Sha256>& roots, const DigestS
   Q4_RETURN_IF_ERROR(file_->WriteAt(bytes_, record));
   bytes_ += record.size();
   Q4_RETURN_IF_ERROR(file_->Sync());
+  // Shards are renamed next. The journal's own name must be as durable as theirs.
   return fs_.SyncDirectory(DirectoryOf(path_));
 }
 
 absl::Status JournalWriter::Remove() {
   Q4_RETURN_IF_ERROR(Finished());
   if (!exists()) return absl::OkStatus();
-  file_.reset();
+  file_.reset();  // closes and unlocks it
   Q4_RETURN_IF_ERROR(fs_.Remove(path_));
   return fs_.SyncDirectory(DirectoryOf(path_));
 }
 
+// Records are numbered when they are made, in the order in which they will stand in the file.
 void JournalWriter::Record(std::uint8_t kind, std::span<const std::uint8_t> payload, std::vector<std::uint8_t>* out) {
   ByteWriter record;
   record.U32(static_cast<std::uint32_t>(payload.size()));
@@ -230,6 +259,7 @@ std::vector<std::uint8_t> JournalWriter::TakePending(const DigestStates& digests
   std::vector<std::uint8_t> out;
   for (const JournalOwner& owner : std::exchange(pending_, {})) Record(kOwnerRecord, EncodeOwner(owner), &out);
   ByteWriter moved;
+  // With thousands of source files nearly all are done or not begun: only those that moved on are written.
   for (const SourceDigestState& state : digests()) {
     if (state.file >= digested_.size()) digested_.resize(state.file + 1);
     if (digested_[state.file] == state.sha256.bytes) continue;
@@ -241,9 +271,12 @@ std::vector<std::uint8_t> JournalWriter::TakePending(const DigestStates& digests
 }
 
 absl::Status JournalWriter::Commit(const DigestStates& digests, bool wait) {
+  // The sync before this one has ended, and well: records never stand behind others that may be missing.
   Q4_RETURN_IF_ERROR(Finished());
   const bool is_new = !exists();
   if (is_new) Q4_RETURN_IF_ERROR(Create());
+  // Only shards that have something new. Flush() is done here, on the thread that appends; the sync touches the file
+  // alone, and more may be appended behind what it covers.
   std::set<std::uint32_t> touched;
   for (const JournalOwner& owner : pending_) touched.insert(owner.shard);
   std::vector<WritableFile*> files;
@@ -252,6 +285,7 @@ absl::Status JournalWriter::Commit(const DigestStates& digests, bool wait) {
     files.push_back(shards_[shard].file);
   }
   std::vector<std::uint8_t> records = TakePending(digests);
+  // Counted as written from here on. If the sync fails, the next call returns its error and nothing follows.
   const std::uint64_t at = bytes_;
   bytes_ += records.size();
   pending_bytes_ = 0;
@@ -272,6 +306,7 @@ absl::Status JournalWriter::Commit(const DigestStates& digests, bool wait) {
   return absl::OkStatus();
 }
 
+// get() empties the future, so that each error is returned once.
 absl::Status JournalWriter::Finished() { return syncing_.valid() ? syncing_.get() : absl::OkStatus(); }
 
 }  // namespace q4

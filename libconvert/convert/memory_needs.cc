@@ -1,3 +1,6 @@
+// Each function counts what one kind of work holds at its worst moment, in bytes. They are upper bounds, but close
+// ones: a bound that is too large makes a conversion on a small machine impossible, one that is too small breaks the
+// promise of --max-memory. Buffers of a few hundred bytes are left to the fixed overhead.
 #include "libconvert/convert/memory_needs.h"
 
 #include <algorithm>
@@ -18,6 +21,7 @@ static_assert(kOverflowScratchBytes <= kWorkerScratchBytes);
 // However small the tensors are: three chunks, so that they can be read, compressed and written at the same time.
 constexpr std::uint64_t kLeastBudget = 3 * kQ4ChunkBytes;
 
+// What a tensor that is to be quantized takes with one slab in flight: its scales all the time, and the slab.
 std::uint64_t QuantizedNeed(const SourceTensor& source, const Q4Tensor& tensor, const Q4Compression& compression) {
   const std::uint64_t coded = CutToQuantize(source.elems).largest();
   const std::uint64_t kept = CutToKeep(source).largest();
@@ -27,6 +31,7 @@ std::uint64_t QuantizedNeed(const SourceTensor& source, const Q4Tensor& tensor, 
   return ScaleMemory(tensor, compression) + std::max(slab, kept_slab);
 }
 
+// The same for a tensor that is kept: one slab, as it is read and as it is stored.
 std::uint64_t KeptNeed(const SourceTensor& source, DType stored, const Q4Compression& compression) {
   const std::uint64_t elems = CutToKeep(source).largest();
   return SourceMemory(source, elems) + KeptMemory(elems, stored, compression);
@@ -44,6 +49,7 @@ std::uint64_t SourceMemory(const SourceTensor& source, std::uint64_t elems) {
 }
 
 std::uint64_t CodeMemory(const Q4Tensor& tensor, std::uint64_t elems, const Q4Compression& compression) {
+  // By tile as on the cores; a GPU makes one tile of a slab.
   const std::uint64_t tiles = CeilDiv(elems, TileElems(tensor.block_size));
   const std::uint64_t groups = GroupCount(BlockCount(elems, tensor.block_size));
   return ChunkMemory(PackedBytes(elems), compression) + tiles * sizeof(SlabStats) + groups * sizeof(GroupSums);
@@ -57,13 +63,14 @@ std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compressi
   const std::uint64_t blocks = tensor.blocks();
   const std::uint64_t plain = blocks * sizeof(float);
   const std::uint64_t nested = tensor.nested ? blocks + GroupCount(blocks) * sizeof(float) : 0;
-  // A tensor with nested scales may end up with plain ones: the copies of either must fit.
+  // A tensor with nested scales may end up with fp32 scales: the copies of either must fit.
   return plain + ChunkMemory(std::max(plain, nested), compression) + nested;
 }
 
 bool SlabsFitBetweenPasses(const SourceTensor& source, const Q4Tensor& tensor, const ConvertOptions& options,
                            const SlabEngine& engine, std::uint64_t budget_limit) {
   if (options.keep_nonfinite) return false;
+  // Codes wait in host memory in any case, to be written; the elements wait where the engine has them.
   const SlabCut cut = CutToQuantize(source.elems);
   std::uint64_t slab = CodeMemory(tensor, cut.largest(), options.compression);
   if (engine.keeps_on_host()) {
@@ -82,6 +89,7 @@ std::uint64_t FixedMemory(const SlabEngine* engine, unsigned threads, std::uint6
 std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan,
                                     const ConvertOptions& options, unsigned threads, const SlabEngine* engine,
                                     std::uint64_t max_memory) {
+  // The greatest need counts, not the sum: whatever does not fit beside others waits until they are written.
   const Q4Compression& compression = options.compression;
   std::uint64_t most = kLeastBudget;
   for (const PlannedShard& shard : plan.shards) {

@@ -1,3 +1,9 @@
+// The names that a conversion writes under, the checks of them, and the life of the files behind them.
+//
+// Three states can be found on the disk, and each must lead on: nothing; partial files with a journal (an interrupted
+// run); a sealed journal with some shards published already (a run that was killed while it published). Find() tells
+// them apart and touches nothing; Open() takes the files, adopting or emptying them; Publish() passes through the third
+// state in an order that a kill at any point leaves resumable.
 #include "libconvert/convert/output.h"
 
 #include <fmt/format.h>
@@ -14,6 +20,7 @@
 namespace q4 {
 namespace {
 
+// Of the shards, in order; of the one file, its own name.
 std::vector<std::string> OutputPaths(const ConversionPlan& plan, const std::string& output) {
   if (plan.shards.size() == 1) return {output};
   std::vector<std::string> paths;
@@ -22,6 +29,8 @@ std::vector<std::string> OutputPaths(const ConversionPlan& plan, const std::stri
   return paths;
 }
 
+// "NAME.q4" with a NAME, in a directory that exists. Made here rather than by the first write, so that a mistyped path
+// costs nothing.
 absl::Status CheckName(FileSystem& fs, const std::string& output) {
   if (!output.ends_with(".q4") || BaseNameOf(output).size() <= 3) {
     return Fail(kOutputName, output, {}, GotExpected(BaseNameOf(output), "NAME.q4"));
@@ -37,6 +46,7 @@ absl::Status CheckNoInput(FileSystem& fs, const Checkpoint& checkpoint, const st
   for (const std::string& name : names) {
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(name));
     if (!info.exists) continue;
+    // By device and inode: hard links and other spellings of the path are the same file.
     for (const CheckpointFile& input : checkpoint.files()) {
       if (input.file->identity() == info.identity) return Fail(kOutputIsInput, name, {}, input.file->path());
     }
@@ -57,6 +67,7 @@ absl::Status CheckPlace(FileSystem& fs, const std::string& path, bool replace) {
 absl::Status RemovePartial(FileSystem& fs, const std::string& path) {
   Q4_ASSIGN_OR_RETURN(const PathInfo partial, fs.Stat(AtomicFile::PartialPath(path)));
   if (!partial.exists && !partial.is_symlink) return absl::OkStatus();
+  // The lock of AtomicFile shows that nobody writes to it; the object removes the file when it goes, here at once.
   return AtomicFile::Create(fs, path, /*replace=*/true, AtomicFile::Leftover::kKeep).status();
 }
 
@@ -77,6 +88,7 @@ absl::Status PublishShardList(FileSystem& fs, const std::string& path, const std
 
 std::vector<std::string> OutputNames(const ConversionPlan& plan, const std::string& output) {
   std::vector<std::string> names = OutputPaths(plan, output);
+  // With shards nothing is written under `output` itself, but users think of it as the output: it is no input either.
   if (names.size() > 1) names.push_back(Q4ShardIndexName(output));
   if (std::find(names.begin(), names.end(), output) == names.end()) names.push_back(output);
   for (std::size_t i = 0, count = names.size(); i < count; ++i) names.push_back(AtomicFile::PartialPath(names[i]));
@@ -111,15 +123,18 @@ ConversionOutput::~ConversionOutput() {
 }
 
 absl::Status ConversionOutput::Find() {
+  // What CheckOutput() does, but places are checked last: what may lie there depends on what the journal says.
   Q4_RETURN_IF_ERROR(CheckName(fs_, output_));
   Q4_RETURN_IF_ERROR(CheckNoInput(fs_, checkpoint_, OutputNames(plan_, output_)));
   const std::string journal_path = JournalPath(output_);
   Q4_ASSIGN_OR_RETURN(const PathInfo found, fs_.Stat(journal_path));
-  found_journal_ = found.exists || found.is_symlink;
+  found_journal_ = found.exists || found.is_symlink;  // a link that leads nowhere must go too
   Q4_ASSIGN_OR_RETURN(const Sha256 run_id, RunIdOf(fs_, checkpoint_, plan_));
   journal_ = std::make_unique<JournalWriter>(fs_, journal_path, run_id, run_.pace);
   if (found_journal_ && run_.resume) leftover_ = ReadJournal(fs_, journal_path, run_id, checkpoint_, plan_, options_);
   if (leftover_.sealed) {
+    // The earlier run was publishing. A file with the root that it recorded is its work, complete; any other file of
+    // that name is somebody else's, and needs `force` like any output that exists.
     for (std::size_t i = 0; i < shards_.size(); ++i) {
       const absl::StatusOr<std::unique_ptr<Q4Reader>> reader = Q4Reader::Open(fs_, shards_[i].path);
       shards_[i].published = reader.ok() && (*reader)->seal().root == (*leftover_.sealed)[i];
@@ -136,6 +151,7 @@ absl::Status ConversionOutput::Find() {
 }
 
 absl::Status ConversionOutput::Open(unsigned threads) {
+  // All partial files are locked before any of them is looked at.
   const auto leftover = leftover_.owners.empty() ? AtomicFile::Leftover::kTruncate : AtomicFile::Leftover::kKeep;
   for (Shard& shard : shards_) {
     if (shard.published) {
@@ -147,6 +163,7 @@ absl::Status ConversionOutput::Open(unsigned threads) {
   const bool resumed = Adopt(threads);
   if (!resumed) Q4_RETURN_IF_ERROR(StartOver());
 
+  // Owners stand in the journal in order, so that the last of each shard counts.
   start_.owners_done.assign(shards_.size(), 0);
   for (const JournalOwner& owner : leftover_.owners) start_.owners_done[owner.shard] = owner.number + 1;
   start_.digests = leftover_.digests;
@@ -156,6 +173,8 @@ absl::Status ConversionOutput::Open(unsigned threads) {
     WritableFile* const file = shard.published ? nullptr : &shard.file->file();
     journaled.push_back({shard.writer.get(), file});
     if (file == nullptr) continue;
+    // What lies behind the last chunk that is believed is cut off; the writer goes on there. Of a shard that was not
+    // begun nothing is in the file: its header is still gathered in the writer.
     if (resumed) Q4_RETURN_IF_ERROR(file->Truncate(start_.owners_done[i] == 0 ? 0 : shard.writer->bytes_written()));
     // A full disk is better known now than after an hour. With compression the size is an upper bound only.
     if (!options_.compression.zstd) Q4_RETURN_IF_ERROR(file->Reserve(plan_.shards[i].file_bytes));
@@ -179,6 +198,7 @@ bool ConversionOutput::Adopt(unsigned threads) {
     if (shard.published) continue;
     const bool begun = std::any_of(leftover_.owners.begin(), leftover_.owners.end(),
                                    [i](const JournalOwner& owner) { return owner.shard == i; });
+    // A shard without a single owner may lack its header too, so that it is begun as a new one.
     absl::StatusOr<std::unique_ptr<Q4Writer>> writer =
         begun ? Q4Writer::Resume(&shard.file->file(), plan_.shards[i].index)
               : Q4Writer::Create(&shard.file->file(), plan_.shards[i].index);
@@ -186,6 +206,7 @@ bool ConversionOutput::Adopt(unsigned threads) {
     shard.writer = *std::move(writer);
     if (begun && !Replay(leftover_, i, checkpoint_, plan_, options_, shard.writer.get()).ok()) return false;
   }
+  // Notes of tensors that are done are told by this run again: its report is about the whole output.
   std::uint64_t tensors = 0;
   for (const JournalOwner& owner : leftover_.owners) {
     tensors += owner.number >= plan_.shards[owner.shard].files.size();
@@ -229,12 +250,14 @@ absl::StatusOr<std::vector<ConvertedShard>> ConversionOutput::Finish(const std::
     ConvertedShard& result = finished.emplace_back();
     result.path = shard.path;
     if (shard.published) {
+      // Its writer is long gone: report and gates get the index from the file.
       Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Reader> reader, Q4Reader::Open(fs_, shard.path));
       result.seal = reader->seal();
       result.index = reader->index();
       continue;
     }
     Q4_ASSIGN_OR_RETURN(result.seal, shard.writer->Finish(provenance[i]));
+    // Open() reserved the size of the plan, which data can make smaller; an earlier run may have left a longer file.
     Q4_RETURN_IF_ERROR(shard.file->file().Truncate(result.seal.file_bytes));
     result.index = shard.writer->index();
   }
@@ -249,6 +272,7 @@ absl::Status ConversionOutput::Publish(const std::vector<ConvertedShard>& finish
     for (const ConvertedShard& shard : finished) roots.push_back(shard.seal.root);
     Q4_RETURN_IF_ERROR(journal_->Seal(roots, [&] { return digests; }));
   }
+  // From here on a kill leaves a sealed journal, until the last line removes it.
   for (const Shard& shard : shards_) {
     if (!shard.published) Q4_RETURN_IF_ERROR(shard.file->Publish());
   }
@@ -261,6 +285,8 @@ absl::Status ConversionOutput::Publish(const std::vector<ConvertedShard>& finish
 }
 
 absl::Status ConversionOutput::Abandon(const absl::Status& status) {
+  // Without a journal, partial files say nothing to another run. leftover_ counts too: its journal is still there when
+  // this run fails before it has opened it.
   kept_ = IsWorthResuming(status) && (journal_->exists() || !leftover_.owners.empty());
   for (const Shard& shard : shards_) {
     if (kept_ && shard.file != nullptr) shard.file->LeavePartial();

@@ -1,4 +1,8 @@
-// See pipeline.h for the stages.
+// The two threads at the ends of the pipeline; pipeline.h has the picture of all of it.
+//
+// The admitting thread is started here and walks the plan; the calling thread commits. Between them are the threads of
+// Stages. The end comes from the front: the plan is walked (or the stages are stopped), the committer sees its queue
+// closed and empty, the last steps are taken. Only then is anything destroyed.
 #include "libconvert/convert/pipeline.h"
 
 #include <algorithm>
@@ -22,7 +26,7 @@ class Admission {
   Admission(Stages& stages, const PipelineStart& start, Committer& committer)
       : stages_(stages), plan_(stages.conversion().plan), start_(start), committer_(committer) {}
 
-  // Until the end, or until the stages are stopped.
+  // Until the end, or until the stages are stopped. Closes the committer's queue in either case.
   void AdmitAll();
 
  private:
@@ -37,7 +41,7 @@ class Admission {
   const ConversionPlan& plan_;
   const PipelineStart& start_;
   Committer& committer_;
-  std::uint64_t jobs_ = 0;
+  std::uint64_t jobs_ = 0;  // so far; the order of the next one
 };
 
 template <typename SomeJob>
@@ -73,6 +77,7 @@ void Admission::AdmitTensor(std::size_t shard, std::uint64_t number, const Plann
   const Q4Tensor& tensor = plan_.shards[shard].index.tensors[planned.tensor];
   const SourceTensor& source = stages_.conversion().checkpoint.tensors()[planned.source];
   if (!tensor.quantized()) {
+    // The job has its own copy of the entry, which the treatment may change.
     const auto job = NewJob<TensorJob>(shard, number, planned.tensor);
     job->source = &source;
     job->tensor = tensor;
@@ -87,6 +92,7 @@ void Admission::AdmitTensor(std::size_t shard, std::uint64_t number, const Plann
 
 void Admission::AdmitAll() {
   for (std::size_t s = 0; s < plan_.shards.size(); ++s) {
+    // Embedded files first, then tensors, as Q4Writer wants; an earlier run has done the first of them.
     const PlannedShard& shard = plan_.shards[s];
     const std::uint64_t files = shard.files.size();
     for (std::uint64_t n = start_.owners_done[s]; n < files + shard.tensors.size() && !stages_.stopped(); ++n) {
@@ -100,11 +106,13 @@ void Admission::AdmitAll() {
 
 absl::StatusOr<PipelineResult> RunPipeline(const Conversion& conversion, const PipelineStart& start,
                                            const std::vector<Q4Writer*>& writers, JournalWriter& journal) {
-  // The committer goes first at the end: chunks that it still holds give their memory back to the stages.
+  // Destroyed in the reverse order: the committer goes first, and jobs that it still holds give their memory back to
+  // the stages, which must be there for it.
   Stages stages(conversion, start);
   Committer committer(stages, start, writers, journal);
   Admission admission(stages, start, committer);
   std::thread admitting([&] { admission.AdmitAll(); });
+  // CommitAll() returns after Close(), so that the admitting thread is at its end.
   const absl::Status committed = committer.CommitAll();
   admitting.join();
   stages.Wait();
@@ -112,11 +120,13 @@ absl::StatusOr<PipelineResult> RunPipeline(const Conversion& conversion, const P
   // The last that can be done for the next run; if that fails too, it begins a little earlier.
   if (IsWorthResuming(committed)) journal.AddPending(digest_states).IgnoreError();
   Q4_RETURN_IF_ERROR(committed);
+  // The digests first: they may still be read, and the check below must come after the last byte that is read.
   PipelineResult result;
   Q4_ASSIGN_OR_RETURN(result.source_digests, stages.hasher().Finish());
   Q4_RETURN_IF_ERROR(conversion.checkpoint.CheckUnchanged());
   result.digest_states = digest_states();
   result.notes = committer.TakeNotes();
+  // By text, which begins with the tensor's name in each kind of note.
   std::sort(result.notes.begin(), result.notes.end());
   result.peak_budget_bytes = stages.budget().peak();
   return result;

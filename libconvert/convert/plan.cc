@@ -1,5 +1,8 @@
-// From headers and options to the layout: decide each tensor, cut into shards, sort each shard's index, derive the file
-// id.
+// From headers and options to the layout, in this order: decide each tensor, cut into shards, sort each shard's index,
+// derive its file id, compute its size.
+//
+// Two documents are made here that must never change by chance, because digests depend on them: the provenance, and the
+// identity behind the file id. Both are JSON with keys in a fixed order.
 #include "libconvert/convert/plan.h"
 
 #include <fmt/format.h>
@@ -44,9 +47,12 @@ Json OptionsJson(const ConvertOptions& options) {
   return json;
 }
 
-// The seed of all digests: fixed before the first byte is written, the same for the same input and options.
+// The seed of all digests: fixed before the first byte is written, the same for the same input and options. It covers
+// what the plan knows: names, types, shapes and places of the source's tensors, their treatments, and the sizes of all
+// files. The source's digests are left out (empty below): they are known only at the end.
 Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options, const PlannedShard& shard,
                     std::size_t number, std::size_t count) {
+  // In payload order, so that the order of writing is part of the identity too.
   Json tensors = Json::array();
   for (const PlannedTensor& planned : shard.tensors) {
     const SourceTensor& source = checkpoint.tensors()[planned.source];
@@ -66,7 +72,8 @@ Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options,
   return Sha256Of({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
 }
 
-// What a tensor occupies in the file without compression: its share when shards are cut.
+// What a tensor occupies in the file without compression: its share when shards are cut. With compression shards are
+// cut at the same tensors, since sizes must be known beforehand.
 std::uint64_t StoredBytes(const Q4Tensor& tensor) {
   std::uint64_t bytes = 0;
   for (const Q4Part part : Q4PartsOf(tensor)) bytes += Q4PartRawBytes(tensor, part);
@@ -85,6 +92,8 @@ std::vector<std::uint32_t> SourceFilesOf(const Checkpoint& checkpoint, const Pla
 // Sorts the shard's entries by name, as the format asks, keeping `tensors` in payload order.
 void SortIndex(PlannedShard* shard) {
   std::vector<Q4Tensor>& entries = shard->index.tensors;
+  // order[to] is the entry that comes to lie at `to`. `tensors` and entries are still in the same order here, so that
+  // it finds the tensor of an entry too.
   std::vector<std::size_t> order(entries.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::sort(order.begin(), order.end(),
@@ -106,9 +115,11 @@ Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const 
   tensor.shape = source.shape;
   tensor.elems = source.elems;
   if (!decision.quantize) {
+    // Integers and other types keep theirs: --keep-dtype is about floating point.
     if (options.keep_dtype && IsQuantizable(source.dtype)) tensor.dtype = *options.keep_dtype;
     return tensor;
   }
+  // The format's part of the settings, sliced off on purpose.
   static_cast<QuantFormat&>(tensor) = decision.settings;
   tensor.encoder = decision.settings.encoder;
   tensor.has_stats = true;
@@ -118,6 +129,7 @@ Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const 
 std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& options,
                            const std::vector<std::uint32_t>& source_files, const std::vector<std::string>& digests) {
   const bool sha256 = options.source_digest == SourceDigest::kSha256;
+  // As long as a digest of this kind, so that the planned size of the document is the final one.
   const std::string placeholder(sha256 ? 64 : 16, '0');
   Json files = Json::array();
   for (const std::uint32_t i : source_files) {
@@ -145,11 +157,13 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
   std::uint64_t shard_payload = 0;
   for (std::size_t i = 0; i < decisions.size(); ++i) {
     const SourceTensor& source = checkpoint.tensors()[i];
+    // The encoder of --encoder; those that a recipe names were checked when it was read.
     if (decisions[i].quantize && FindEncoder(decisions[i].settings.encoder) == nullptr) {
       return Fail(kEncoderNotBuilt, checkpoint.path(), "tensor '" + source.name + "'");
     }
     Q4Tensor tensor = PlanTensor(source, decisions[i], options);
     const std::uint64_t bytes = StoredBytes(tensor);
+    // In the source's order, and never within a tensor. The first tensor of a shard always fits.
     if (options.shard_bytes != 0 && shard_payload != 0 && shard_payload + bytes > options.shard_bytes) {
       plan.shards.emplace_back();
       shard_payload = 0;
@@ -164,13 +178,16 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
       ++plan.kept_tensors;
     }
     PlannedShard& shard = plan.shards.back();
+    // Its place in the index is a preliminary one: SortIndex() moves it.
     shard.tensors.push_back({static_cast<std::uint32_t>(i), shard.index.tensors.size(), decisions[i]});
     shard.index.tensors.push_back(std::move(tensor));
   }
+  // Only now, so that the message can say how many there would be.
   if (plan.shards.size() > limits::kShards) {
     return Fail(kTooManyParts, {}, "--shard-size",
                 GotExpected(std::to_string(plan.shards.size()), "at most " + std::to_string(limits::kShards)));
   }
+  // All companions lie in the first shard, so that it is enough to open that one for them.
   plan.shards.front().files = checkpoint.companions();
   for (std::size_t i = 0; i < plan.shards.size(); ++i) {
     PlannedShard& shard = plan.shards[i];
@@ -185,6 +202,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     shard.index.shard = static_cast<std::uint32_t>(i);
     shard.index.shard_count = static_cast<std::uint32_t>(plan.shards.size());
     shard.index.file_id = DeriveFileId(checkpoint, options, shard, i, plan.shards.size());
+    // The order of writing, which is the source's and not that of the index: offsets follow from it.
     std::vector<std::size_t> order;
     for (const PlannedTensor& tensor : shard.tensors) order.push_back(tensor.tensor);
     const std::uint64_t provenance_bytes = ProvenanceJson(checkpoint, options, shard.source_files, {}).size();

@@ -1,3 +1,9 @@
+// Plan and report as text and as JSON. Both forms of a document are made of the same functions for sizes, treatments
+// and totals; derived figures (SQNR, percentages) are computed for output only and stored nowhere (numerics Q8.5).
+//
+// JSON keys stand in the order in which they are set here; docs/schema says what they mean, and every change of them is
+// one of the schema. Names of tensors and files come from the input, so text passes them through Printable(): a name
+// cannot move the cursor or forge a line. JSON escapes them by itself.
 #include "libconvert/convert/report.h"
 
 #include <fmt/format.h>
@@ -16,13 +22,15 @@
 namespace q4 {
 namespace {
 
+// Before compression: what a plan can know.
 std::uint64_t PayloadBytes(const Q4Tensor& tensor) {
   std::uint64_t bytes = 0;
   for (const Q4Part part : Q4PartsOf(tensor)) bytes += Q4PartRawBytes(tensor, part);
   return bytes;
 }
 
-// Treatments with their numbers of tensors and elements, for the summary lines.
+// A line for each treatment with its numbers of tensors and elements, in the order of their names. The same for a plan
+// and for a finished conversion, so that a reader can hold one beside the other.
 std::string TreatmentTable(const std::vector<const Q4Tensor*>& tensors) {
   struct Row {
     std::uint64_t tensors = 0, elems = 0, bytes = 0;
@@ -42,6 +50,7 @@ std::string TreatmentTable(const std::vector<const Q4Tensor*>& tensors) {
   return text;
 }
 
+// The error of the whole model; `tensors` is 0 where none is quantized.
 ModelStats TotalsOf(const ConvertReport& report) {
   // Shards hold tensors in payload order, each sorted by name; the totals are defined in name order over all (Q8.11).
   std::map<std::string_view, const Q4Stats*> by_name;
@@ -59,14 +68,17 @@ ModelStats TotalsOf(const ConvertReport& report) {
 
 std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
                      unsigned threads) {
+  // A line for each tensor and file in the order of writing, then the summary: it stands where a long list ends.
   std::string text;
   std::vector<const Q4Tensor*> all;
   for (std::size_t s = 0; s < plan.shards.size(); ++s) {
     const PlannedShard& shard = plan.shards[s];
+    // Counted from 1, as in the names of the files.
     if (plan.shards.size() > 1) {
       text += fmt::format("part {} of {}: {} bytes\n", s + 1, plan.shards.size(), shard.file_bytes);
     }
     for (const PlannedTensor& planned : shard.tensors) {
+      // The dtype of the source and the shape of both: with --keep-dtype the treatment says what becomes of it.
       const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
       const SourceTensor& source = checkpoint.tensors()[planned.source];
       all.push_back(&tensor);
@@ -84,6 +96,7 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   text += fmt::format("source  {} bytes of tensors ({})\n", plan.source_bytes, HumanBytes(plan.source_bytes));
   text += fmt::format("output  {}{} bytes ({})\n", options.compression.zstd ? "at most " : "", plan.output_bytes,
                       HumanBytes(plan.output_bytes));
+  // Of the cores, because a plan is made without starting a GPU.
   text += fmt::format("memory  at least {} bytes with {} threads (--max-memory)\n",
                       MinimumPipelineMemory(checkpoint, plan, options, threads), threads);
   return text;
@@ -92,6 +105,7 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
 std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
                      unsigned threads) {
   Json tensors = Json::array();
+  // In the order of writing, which is that of the source.
   for (std::size_t s = 0; s < plan.shards.size(); ++s) {
     for (const PlannedTensor& planned : plan.shards[s].tensors) {
       const Q4Tensor& tensor = plan.shards[s].index.tensors[planned.tensor];
@@ -110,6 +124,7 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   // The documents call a shard "part", as its list of shards does (docs/glossary.md).
   Json shard_bytes = Json::array();
   for (const PlannedShard& shard : plan.shards) shard_bytes.push_back(shard.file_bytes);
+  // With compression the planned sizes are upper bounds, and "output_bytes_exact" says so.
   Json json;
   json["document"] = "q4convert-plan";
   json["version"] = 1;
@@ -129,6 +144,7 @@ std::string ConvertReportText(const ConvertReport& report, double seconds) {
   for (const ConvertedShard& shard : report.shards) {
     for (const Q4Tensor& tensor : shard.index.tensors) all.push_back(&tensor);
   }
+  // A model without a quantized tensor has no error to speak of: the line is left out.
   const ModelStats totals = TotalsOf(report);
   const DerivedStats derived = Derive(totals.total);
   std::string text = TreatmentTable(all);
@@ -136,10 +152,12 @@ std::string ConvertReportText(const ConvertReport& report, double seconds) {
     text += fmt::format("error   SQNR {:.3f} dB, NMSE {:.6g}, largest error {:.6g} in '{}'\n", derived.sqnr_db,
                         derived.nmse, totals.total.max_abs_err, Printable(totals.max_abs_err_tensor));
   }
+  // Percent of the tensors' bytes. A checkpoint without any must not divide by zero.
   text += fmt::format(
       "size    {} -> {} ({:.1f} %) in {:.2f} s\n", HumanBytes(report.source_bytes), HumanBytes(report.output_bytes),
       100.0 * static_cast<double>(report.output_bytes) / std::max(static_cast<double>(report.source_bytes), 1.0),
       seconds);
+  // Paths are long and wanted whole: to be copied from the terminal.
   for (const ConvertedShard& shard : report.shards) {
     text += fmt::format("wrote   {}\nseal    sha256:{}\n", Printable(shard.path, 4096), HexOf(shard.seal.root));
   }
@@ -148,6 +166,7 @@ std::string ConvertReportText(const ConvertReport& report, double seconds) {
 }
 
 std::string ConvertReportJson(const ConvertReport& report, double seconds) {
+  // Tensors are listed shard by shard, each shard's by name, as its index has them; "part" is the shard's index.
   Json outputs = Json::array();
   Json tensors = Json::array();
   for (std::size_t s = 0; s < report.shards.size(); ++s) {
@@ -169,6 +188,7 @@ std::string ConvertReportJson(const ConvertReport& report, double seconds) {
   json["document"] = "q4convert-report";
   json["version"] = 1;
   json["outputs"] = std::move(outputs);
+  // The list of shards; one file has none.
   json["index"] = report.index_path.empty() ? Json(nullptr) : Json(report.index_path);
   json["source_bytes"] = report.source_bytes;
   json["output_bytes"] = report.output_bytes;

@@ -1,3 +1,12 @@
+// From a journal to a writer that goes on where the earlier run ended. Three questions, each asked of what the one
+// before has left:
+//
+//   ReadJournal        does it say what this plan would have written, owner by owner, in its order?
+//   CheckStoredBytes   do the partial files hold that: header, zeros between chunks, the XXH3 of each chunk?
+//   Replay             the writer's calls again, with the chunks that are there in place of new ones
+//
+// Whatever fails shortens what is believed to the owners before it, or to nothing. Nothing here is an error: the work
+// that is not believed is done again.
 #include "libconvert/convert/resume.h"
 
 #include <algorithm>
@@ -18,7 +27,7 @@
 namespace q4 {
 namespace {
 
-// As the index of a container, which lists the same chunks.
+// In bytes. As the index of a container, which lists the same chunks.
 constexpr std::uint64_t kLongestJournal = limits::kQ4IndexBytes;
 
 // The plan's view of one owner.
@@ -56,17 +65,21 @@ const Q4Tensor& PlannedEntry(const PlannedOwner& owner, const ConversionPlan& pl
   return plan.shards[owner.shard].index.tensors[owner.tensor->tensor];
 }
 
+// Whether a run of this plan can have written `got` for `owner`. Its chunks must have the sizes that its settled
+// treatment asks for; the container's own rules for a tensor must hold, because the index will be made of it.
 bool FollowsPlan(const JournalOwner& got, const PlannedOwner& owner, const Checkpoint& checkpoint,
                  const ConversionPlan& plan, const ConvertOptions& options) {
   if (got.shard != owner.shard || got.number != owner.number) return false;
   Q4Tensor settled;
   if (owner.tensor != nullptr) {
     const Q4Tensor& planned = PlannedEntry(owner, plan);
+    // Data changes the treatment of tensors that were to be quantized, never of others.
     if (!planned.quantized() && got.treatment != JournalOwner::Treatment::kAsPlanned) return false;
     settled = SettledTensor(planned, checkpoint.tensors()[owner.tensor->source], got, options);
     if (!ValidateQ4Tensor(settled, {}).ok() || settled.has_stats != got.stats.has_value()) return false;
   }
   const std::vector<std::uint64_t> sizes = RawChunkSizes(owner, plan, settled);
+  // Stored chunks have their raw size; compressed ones were stored so only because it paid (F4.3).
   return std::equal(
       got.chunks.begin(), got.chunks.end(), sizes.begin(), sizes.end(), [](const Q4Chunk& chunk, std::uint64_t raw) {
         return chunk.raw_bytes == raw &&
@@ -87,6 +100,8 @@ struct StoredChunk {
   const Q4Chunk* chunk = nullptr;
 };
 
+// Whether a chunk lies where it should, with zeros before it (F3.3) and with its own digest. XXH3 is enough: this is
+// about torn and lost writes, not about forgers, who could change the journal too.
 bool IsIntact(const RandomAccessFile& file, const Sha256& file_id, const StoredChunk& stored) {
   const Q4Chunk& chunk = *stored.chunk;
   if (chunk.offset < stored.padding_begin || chunk.offset - stored.padding_begin >= kQ4SegmentAlignment) return false;
@@ -97,6 +112,7 @@ bool IsIntact(const RandomAccessFile& file, const Sha256& file_id, const StoredC
   return Xxh3(bytes, Q4ChunkSeed(file_id, stored.place)) == chunk.xxh3;
 }
 
+// The header is written before the first chunk and never again, and no chunk's digest covers it.
 bool HasHeader(const RandomAccessFile& file, const Q4Index& index) {
   std::vector<std::uint8_t> bytes(kQ4HeaderBytes);
   if (!file.ReadAt(0, bytes).ok() || !std::equal(kQ4Magic.begin(), kQ4Magic.end(), bytes.begin())) return false;
@@ -136,13 +152,15 @@ absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const Checkpoint& checkpoint, con
 
 Journal ReadJournal(FileSystem& fs, const std::string& path, const Sha256& run_id, const Checkpoint& checkpoint,
                     const ConversionPlan& plan, const ConvertOptions& options) {
+  // A link could lead to a file that somebody else controls, or wants to keep: it is no journal of ours.
   const absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = fs.OpenForRead(path, SymbolicLinks::kRefuse);
   if (!file.ok() || (*file)->size() > kLongestJournal) return {};
   std::vector<std::uint8_t> bytes((*file)->size());
   if (!(*file)->ReadAt(0, bytes).ok()) return {};
   Journal journal = ParseJournal(bytes, run_id);
 
-  // In the plan's order of writing: shard by shard.
+  // In the plan's order of writing: shard by shard. The journal's owners must be a beginning of that order, with no
+  // gap.
   std::size_t good = 0;
   bool follows = true;
   for (std::size_t shard = 0; follows && shard < plan.shards.size(); ++shard) {
@@ -152,11 +170,13 @@ Journal ReadJournal(FileSystem& fs, const std::string& path, const Sha256& run_i
       good += follows;
     }
   }
+  // A state that says more than a file has would make the digest of something else.
   const bool sources_exist =
       std::all_of(journal.digests.begin(), journal.digests.end(), [&](const SourceDigestState& state) {
         return state.file < checkpoint.files().size() &&
                state.sha256.bytes <= checkpoint.files()[state.file].file->size();
       });
+  // A seal is about a whole output: every owner must be there, and a root for each shard.
   const bool seal_fits = !journal.sealed || (follows && journal.sealed->size() == plan.shards.size());
   if (good == 0 || !sources_exist || !seal_fits) return {};
   journal.CutAfter(good);
@@ -168,10 +188,12 @@ bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, 
   std::vector<std::unique_ptr<RandomAccessFile>> files(partials.size());
   std::vector<StoredChunk> chunks;
   std::size_t good = 0;  // owners before the first whose place is not even there
+  // Of what was accounted for in each file so far: the next chunk begins there, or after zeros.
   std::vector<std::uint64_t> ends(partials.size(), kQ4HeaderBytes);
   for (; good < journal->owners.size(); ++good) {
     const PlannedOwner planned = OwnerAt(plan, journal->owners[good].shard, journal->owners[good].number);
     const std::size_t shard = planned.shard;
+    // Its seal was checked, which says more; and it has no partial file.
     if (published[shard]) continue;
     if (files[shard] == nullptr) {
       absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = fs.OpenForRead(partials[shard], SymbolicLinks::kRefuse);
@@ -187,6 +209,8 @@ bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, 
       ++place.chunk;
     }
   }
+  // Digests are taken on many threads but looked at in order, so that the first doubt is the same in each run. A status
+  // only ends the loop; there is no error to report.
   std::size_t bad = good;
   (void)ParallelInOrder(
       chunks.size(), threads,
@@ -205,6 +229,7 @@ bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, 
 
 Q4Tensor SettledTensor(const Q4Tensor& planned, const SourceTensor& source, const JournalOwner& owner,
                        const ConvertOptions& options) {
+  // As treat_quantized.cc does when it settles a tensor; the two must agree.
   if (owner.treatment == JournalOwner::Treatment::kKept) return PlanTensor(source, Decision{}, options);
   Q4Tensor tensor = planned;
   if (owner.treatment == JournalOwner::Treatment::kPlainScales) tensor.nested = false;
@@ -222,11 +247,13 @@ absl::Status Replay(const Journal& journal, std::size_t shard, const Checkpoint&
       for (const Q4Chunk& chunk : owner.chunks) Q4_RETURN_IF_ERROR(writer->AppendStored(chunk));
       continue;
     }
+    // The same calls as Committer::Commit() makes, in the same order.
     const std::size_t tensor = planned.tensor->tensor;
     const Q4Tensor settled =
         SettledTensor(PlannedEntry(planned, plan), checkpoint.tensors()[planned.tensor->source], owner, options);
     Q4_RETURN_IF_ERROR(writer->ReviseTensor(tensor, settled));
     Q4_RETURN_IF_ERROR(writer->BeginTensor(tensor));
+    // FollowsPlan() has counted them: there are as many as the parts ask for.
     auto chunk = owner.chunks.begin();
     for (const Q4Part part : Q4PartsOf(settled)) {
       Q4_RETURN_IF_ERROR(writer->BeginPart(part));
@@ -243,6 +270,7 @@ std::size_t TensorsDone(const ConversionPlan& plan, const PipelineStart& start) 
   std::size_t done = 0;
   for (std::size_t s = 0; s < plan.shards.size(); ++s) {
     const std::uint64_t files = plan.shards[s].files.size();
+    // Embedded files come first and are no tensors.
     done += start.owners_done[s] - std::min(start.owners_done[s], files);
   }
   return done;
@@ -254,6 +282,8 @@ bool IsWorthResuming(const absl::Status& status) {
     case ExitCode::kInterrupted:
       return true;
     case ExitCode::kIo:
+      // A full disk, a network that is gone: worth another try. Not after a failed sync or close, when bytes that were
+      // reported as written may be lost.
       return issue != kCannotSync.number && issue != kCannotClose.number;
     default:
       return IsDeviceFailure(status);

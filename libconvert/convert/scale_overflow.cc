@@ -1,3 +1,7 @@
+// Goes through the tensor in pieces small enough for a worker's scratch memory. For each piece the scales are decoded
+// first, which is cheap; only where one of them is beyond the threshold are the elements read again, quantized as they
+// will be, and decoded. The count of infinite elements is that of the error statistics (Q8.9), so that nothing can be
+// counted here in another way than there.
 #include "libconvert/convert/scale_overflow.h"
 
 #include <algorithm>
@@ -21,6 +25,7 @@ double OverflowThreshold(DType dtype) {
     case DType::kBF16:
       return 0x1.FFp+127;
     default:
+      // fp32 output is y32 itself (Q6.1): infinite only if the scale is.
       return std::numeric_limits<double>::infinity();
   }
 }
@@ -39,6 +44,7 @@ absl::StatusOr<bool> Overflows(const KernelTable& kernels, const SourceReader& r
   for (std::uint64_t first = 0; first < tensor.elems; first += kOverflowPieceElems) {
     const std::uint64_t n = std::min(kOverflowPieceElems, tensor.elems - first);
     const std::uint64_t first_block = first / tensor.block_size, blocks = BlockCount(n, tensor.block_size);
+    // A piece may be a part of a group: Skip() finds the group scale from the piece's first block.
     DecodedScales(kernels, stored.Skip(first_block), blocks, &decoded);
     // No code value is beyond 1: below the threshold a scale cannot overflow. Negated, so that NaN is looked at.
     const bool possible = std::any_of(decoded.begin(), decoded.end(),
@@ -50,6 +56,7 @@ absl::StatusOr<bool> Overflows(const KernelTable& kernels, const SourceReader& r
     scales.resize(blocks);
     groups.resize(GroupCount(blocks));
     const SlabShape shape = SlabShapeOf(tensor, n);
+    // Chosen under the scales before nesting, as in the last pass. Elements are finite: the first pass has seen them.
     SlabStats stats;
     (void)EncoderOf(tensor.encoder).ChooseCodes(kernels, shape, x.data(), scales.data(), codes.data());
     kernels.error_stats(shape.type, shape.book(), x.data(), codes.data(), decoded.data(), n, shape.block_size,

@@ -1,3 +1,8 @@
+// Readers and workers. A slab goes from a reader's queue to a worker's, and both queues are ordered by job, so that the
+// earliest work of the plan is always done first and its memory comes back first.
+//
+// The budget is what --max-memory leaves after the fixed needs (memory_needs.h). Source buffers come out of it on the
+// cores, and out of a ring of their own where page-locked memory must be spared.
 #include "libconvert/convert/stages.h"
 
 #include <algorithm>
@@ -34,6 +39,7 @@ Stages::Stages(const Conversion& conversion, const PipelineStart& start)
       workers_(threads_),
       readers_(ReaderThreads(threads_)) {}
 
+// Asked before each slab is read. What was read is finished, because it can still be written and resumed from.
 bool Stages::Interrupted() const {
   return stopped() || (conversion_.run.cancel != nullptr && conversion_.run.cancel->load());
 }
@@ -58,10 +64,12 @@ void Stages::Submit(ThreadPool& pool, const std::shared_ptr<Job>& job, std::func
 
 void Stages::Read(const std::shared_ptr<TensorJob>& job, std::uint64_t first, std::uint64_t elems, Reading reading,
                   Failed failed, SlabStep work) {
+  // Waits here, on the admitting thread; from here on nothing of this slab waits for memory.
   std::shared_ptr<Buffer> buffer = buffers_.Get(elems * ItemSize(job->source->dtype));
   Submit(readers_, job,
          [this, job, first, reading, buffer = std::move(buffer), failed = std::move(failed),
           work = std::move(work)]() mutable {
+           // The buffer moves on: the step has it alone, but for the hasher, and gives it back as soon as it can.
            const absl::Status read = ReadInto(*job, first, reading, buffer);
            if (!read.ok()) return failed(read);
            Work(job, [work = std::move(work), x = std::move(buffer)]() mutable { work(std::move(x)); });
@@ -75,12 +83,14 @@ absl::Status Stages::ReadInto(const TensorJob& job, std::uint64_t first, Reading
   const std::uint64_t elems = buffer->size() / ItemSize(source.dtype);
   // The next slabs come to memory while this one is worked on.
   source_.Prefetch(source, first + elems, 4 * elems);
+  // The hasher holds the buffer until its turn; the buffer is counted as long.
   if (reading == Reading::kFirst) return source_.ReadAndHash(source, first, buffer, &hasher_);
   return source_.Read(source, first, {buffer->data(), buffer->size()});
 }
 
 void Stages::Encode(Job& job, const Q4ChunkPlace& place, std::uint8_t planes, std::vector<std::uint8_t> raw,
                     FinishedChunk finished) {
+  // The digest's seed is of the file and the place alone, so that chunks can be encoded in any order.
   absl::StatusOr<Q4EncodedChunk> encoded = EncodeQ4Chunk(conversion_.plan.shards[job.shard].index.file_id, place,
                                                          std::move(raw), planes, options().compression);
   if (!encoded.ok()) return job.chunks.Fail(place.chunk, encoded.status());

@@ -1,3 +1,5 @@
+// The numbering of a tensor's chunks. It follows from the treatment alone, so that whoever makes, commits or replays a
+// chunk gets the same number.
 #include "libconvert/convert/tensor_job.h"
 
 #include "formats/q4/parts.h"
@@ -5,6 +7,7 @@
 namespace q4 {
 
 void TensorJob::Abort(const absl::Status& status) {
+  // The committing thread waits for one of the two, and which one is not known.
   settlement.Settle(status);
   Job::Abort(status);
 }

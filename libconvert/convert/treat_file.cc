@@ -1,3 +1,6 @@
+// An embedded file: read chunk by chunk and encoded on the admitting thread itself. Companion files are small beside
+// the weights and come first in the output, so that steps on other threads would gain nothing. They are not digested as
+// sources are: the container holds them whole.
 #include <algorithm>
 #include <memory>
 #include <utility>

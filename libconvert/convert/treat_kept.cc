@@ -1,3 +1,6 @@
+// A tensor that is kept: read slab by slab, converted if it is stored as another type, cut into data chunks. One pass,
+// since nothing depends on the whole tensor; each slab is a whole number of chunks (slab_cut.h), so that its step makes
+// and hands over all of them alone.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,6 +30,7 @@ void KeepSlab(Stages& stages, const std::shared_ptr<TensorJob>& job, std::uint64
   // Moved out of the job, so that it is released with the last chunk.
   const std::shared_ptr<Reservation> memory = std::move(job->output_memory[slab]);
   std::uint64_t chunk = FirstChunk(*job, CutToKeep(*job->source), slab);
+  // `at` counts bytes as stored; the place in the source is found by elements, for their sizes can differ.
   for (std::uint64_t at = 0; at < out_bytes; at += kQ4ChunkBytes, ++chunk) {
     const std::uint64_t bytes = std::min(kQ4ChunkBytes, out_bytes - at);
     const std::uint64_t chunk_elems = bytes / ItemSize(to);
@@ -37,6 +41,7 @@ void KeepSlab(Stages& stages, const std::shared_ptr<TensorJob>& job, std::uint64
     } else {
       const std::uint64_t infinite =
           stages.kernels().convert(FloatTypeOf(from), in, chunk_elems, FloatTypeOf(to), raw.data());
+      // Never by default: only a narrower type that the user has asked for can do this.
       if (infinite != 0) {
         const std::string& path = stages.conversion().checkpoint.FileOf(*job->source).path();
         return job->chunks.Fail(chunk, Fail(kKeepOverflow, path, fmt::format("tensor '{}'", job->source->name),
@@ -66,10 +71,12 @@ void ReadAndKeep(Stages& stages, const std::shared_ptr<TensorJob>& job, Stages::
 }  // namespace
 
 void TreatKept(Stages& stages, const std::shared_ptr<TensorJob>& job) {
+  // Before its chunks, because the committing thread waits for it first.
   job->settlement.Settle(job->tensor);
   ReadAndKeep(stages, job, Stages::Reading::kFirst);
 }
 
+// Settled already, by the first pass. All bytes were digested then.
 void KeepAfterAll(Stages& stages, const std::shared_ptr<TensorJob>& job) {
   ReadAndKeep(stages, job, Stages::Reading::kAgain);
 }

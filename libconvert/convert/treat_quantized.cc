@@ -1,8 +1,13 @@
+// How a tensor is quantized, in one pass or two (QuantizedJob::Passes).
+//
 // One pass:      read ─▶ codes, scales, statistics.
-// Two passes:    read ─▶ scales (and codes, where slabs are kept) of all slabs ─▶ what they decide together ─▶ codes
-// and
-//                statistics, of the kept slabs or of a second reading.
+// Two passes:    read ─▶ scales (and codes, where slabs wait) of all slabs ─▶ what they decide together
+//                     ─▶ codes and statistics, of the waiting slabs or of a second reading.
 // Then in each case the scales themselves are cut into chunks.
+//
+// The step of a slab that ends a pass last, whichever that is, goes on with what comes once for the tensor: it settles
+// the scales after the first pass and cuts them into chunks after the last. So no thread ever waits for a pass, except
+// the admitting one between two readings. Every result is stored by slab or block, never in order of arrival.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -27,6 +32,7 @@ class Quantizing {
   Quantizing(Stages& stages, std::shared_ptr<QuantizedJob> job)
       : stages_(&stages), job_(std::move(job)), cut_(CutToQuantize(job_->source->elems)) {}
 
+  // On the admitting thread; all other functions are called by it or by steps.
   void Admit() const;
 
  private:
@@ -56,6 +62,7 @@ class Quantizing {
   SlabCut cut_;
 };
 
+// `elem`: index in the tensor. The smallest one is reported, whatever the order of the slabs.
 absl::Status Quantizing::NonFinite(std::uint64_t elem) const {
   return Fail(kNonFinite, stages_->conversion().checkpoint.FileOf(*job_->source).path(),
               fmt::format("tensor '{}', element {}", job_->source->name, elem));
@@ -84,6 +91,8 @@ void Quantizing::Admit() const {
     case QuantizedJob::Passes::kTwoKeepingSlabs:
       return ReadForScales();  // SettleScales() starts the second pass
     case QuantizedJob::Passes::kTwoReadings:
+      // The second reading takes memory, which only this thread may do. Where the first one failed, nothing follows:
+      // the committing thread finds the error in the settlement.
       ReadForScales();
       if (const absl::StatusOr<Q4Tensor>& settled = job_->settlement.Wait(); settled.ok()) {
         settled->quantized() ? ReadForCodes(Stages::Reading::kAgain) : KeepAfterAll(*stages_, job_);
@@ -93,6 +102,7 @@ void Quantizing::Admit() const {
 
 void Quantizing::ReadForScales() const {
   const bool keep = job_->passes == QuantizedJob::Passes::kTwoKeepingSlabs;
+  // Before the first step is submitted: steps count down and write to these arrays.
   job_->slabs_left = cut_.slabs();
   if (keep) {
     job_->kept_slabs.resize(cut_.slabs());
@@ -102,6 +112,7 @@ void Quantizing::ReadForScales() const {
     absl::StatusOr<std::shared_ptr<SlabWork>> work = stages_->engine().Begin(job_->tensor, cut_.size(slab));
     if (!work.ok()) return job_->settlement.Settle(work.status());
     if (keep) {
+      // What the second pass needs is reserved now: once it begins, the admitting thread is at later tensors.
       job_->kept_slabs[slab] = *work;
       job_->output_memory[slab] =
           stages_->Reserve(CodeMemory(job_->tensor, cut_.size(slab), stages_->options().compression));
@@ -140,6 +151,7 @@ void Quantizing::MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<
                                      ? work.QuantizeAndKeep(std::move(x), scales)
                                      : work.ChooseScales(std::move(x), scales);
   if (!bad.ok()) return job_->settlement.Settle(bad.status());
+  // The lock also makes what other steps wrote visible to the last one.
   bool last = false;
   {
     std::lock_guard lock(job_->mutex);
@@ -154,6 +166,7 @@ void Quantizing::MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<
 void Quantizing::NestScales() const {
   Q4Tensor& tensor = job_->tensor;
   const std::uint64_t blocks = tensor.blocks();
+  // On one thread and in order of blocks: the offset is a sum in fp64 whose order is fixed (Q5.1, Q7.3).
   Sum256 sum;
   sum.Add(job_->scales);
   tensor.nested_offset = NestedOffset(sum.total(), blocks);
@@ -168,6 +181,7 @@ void Quantizing::SettleScales() const {
   Q4Tensor& tensor = job_->tensor;
   if (job_->first_bad != kAllFinite) {
     if (!stages_->options().keep_nonfinite) return job_->settlement.Settle(NonFinite(job_->first_bad));
+    // As if it had been planned so. An empty decision is to keep it.
     job_->note =
         fmt::format("tensor '{}' is kept unquantized: element {} is NaN or infinite", tensor.name, job_->first_bad);
     tensor = PlanTensor(*job_->source, Decision{}, stages_->options());
@@ -190,13 +204,15 @@ void Quantizing::SettleScales() const {
       stages_->Work(job_, [self = *this, slab, work = std::move(slabs[slab])] { self.FinishKept(slab, *work); });
     }
   }
+  // With two readings, Admit() starts the second one when this is settled.
   // Last, because the admitting and the committing thread go on from here and read what was written above.
   job_->settlement.Settle(tensor);
 }
 
 // ---- last pass
 
-// The slab's scales as a reader will decode them; empty where these are the scales themselves.
+// The slab's scales as a reader will decode them (Q5.5); empty where these are the scales themselves. A slab begins
+// with a group, so that no group scale is shared by two slabs.
 std::vector<float> Quantizing::DecodedScales(std::uint64_t slab) const {
   const Q4Tensor& tensor = job_->tensor;
   if (!tensor.nested) return {};
@@ -211,6 +227,7 @@ void Quantizing::MakeCodes(std::uint64_t slab, SlabWork& work, std::shared_ptr<B
   const std::vector<float> decoded = DecodedScales(slab);
   std::vector<std::uint8_t> codes;
   TiledStats statistics;
+  // After a first reading, the scales come out as they were and are written over themselves.
   const SlabWork::FirstBad bad = work.Quantize(std::move(x), job_->tensor.nested ? decoded.data() : nullptr, &codes,
                                                job_->scales.data() + first_block(slab), &statistics);
   EndSlab(slab, bad, std::move(codes), std::move(statistics));
@@ -228,6 +245,7 @@ void Quantizing::FinishKept(std::uint64_t slab, SlabWork& work) const {
 
 void Quantizing::EndSlab(std::uint64_t slab, const SlabWork::FirstBad& bad, std::vector<std::uint8_t> codes,
                          TiledStats statistics) const {
+  // The chunk of codes takes the slab's memory with it, to be released when it is written.
   FinishedChunk finished;
   finished.source_bytes = cut_.size(slab) * ItemSize(job_->tensor.dtype);
   finished.statistics = std::move(statistics);
@@ -239,6 +257,8 @@ void Quantizing::EndSlab(std::uint64_t slab, const SlabWork::FirstBad& bad, std:
   } else {
     stages_->Encode(*job_, Q4Part::kCodes, slab, std::move(codes), std::move(finished));
   }
+  // A slab that failed counts too, or the last step would never come. Scales of a tensor that failed are encoded for
+  // nothing, which does no harm.
   bool last = false;
   {
     std::lock_guard lock(job_->mutex);
