@@ -1,4 +1,4 @@
-// Rules of planning and converting. Those about the output's name and place are checked before anything is read;
+// Rules of planning and converting. Those about the output's name and place are checked before any payload is read;
 // docs/errors.md is generated from this file.
 #pragma once
 

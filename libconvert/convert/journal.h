@@ -1,5 +1,5 @@
-// The journal of a conversion: which parts of its output are on the disk for good, so that an interrupted run can be
-// gone on with (docs/architecture.md, "Interrupted runs").
+// The journal of a conversion: how much of its output is on the disk for good, so that a later run can resume it
+// (docs/architecture.md, "Interrupted runs").
 //
 // OUTPUT.journal lies beside OUTPUT.partial. A record in it exists only for bytes of the partial file that were synced
 // before the record was written. It is a private file between two runs of one version of q4, no exchange format:
@@ -34,7 +34,7 @@
 namespace q4 {
 
 // One tensor or embedded file that is written completely: what a later run needs in order not to look at its data
-// again. About 100 bytes and a record of the index for each chunk.
+// again. It takes the bytes of its statistics and of a record for each chunk.
 struct JournalOwner {
   // How a tensor ended up, which only its data could tell. kPlainScales: fp32 scales where nested ones were planned.
   // The values are stored.

@@ -1,5 +1,5 @@
 // What the stages of a conversion hold, in bytes. Whoever reserves memory from the budget asks here how much, and
-// MinimumPipelineMemory() adds up the same functions: a need that is not stated here is held by nobody.
+// MinimumPipelineMemory() adds up the same functions: memory that is not stated here is never held.
 //
 // The bound of --max-memory has two halves. The fixed half is set aside before anything is read: scratch of each worker
 // and, with a GPU, the ring of page-locked buffers. The other is the budget, from which the admitting thread takes all
@@ -44,7 +44,7 @@ bool SlabsFitBetweenPasses(const SourceTensor& source, const Q4Tensor& tensor, c
 
 // ---- set aside from the beginning to the end
 
-// `engine`: nullptr for this machine's cores. `max_memory`: the whole bound, of which an engine's ring is a share.
+// `engine`: nullptr for this machine's cores. `max_memory`: the whole bound; an engine's ring is a share of it.
 std::uint64_t FixedMemory(const SlabEngine* engine, unsigned threads, std::uint64_t max_memory);
 
 // ---- both

@@ -4,9 +4,9 @@
 // Life: Find, Open, all payload through writers(), Finish, Publish; or Abandon, after an error at any point. An object
 // that is destroyed before Publish() has succeeded removes partial files and journal, unless Abandon() kept them.
 //
-// So at any moment there is either nothing, or partial files with a journal that says what in them is durable, or the
-// output. How much of an earlier run's files can be believed is decided in resume.h; how a file gets its name, in
-// formats/base/atomic_file.h.
+// So at any moment there is either nothing, or partial files (with a journal as soon as something in them is durable),
+// or the output. How much of an earlier run's files can be believed is decided in resume.h; how a file gets its name,
+// in formats/base/atomic_file.h.
 #pragma once
 
 #include <memory>

@@ -119,7 +119,7 @@ Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const 
     if (options.keep_dtype && IsQuantizable(source.dtype)) tensor.dtype = *options.keep_dtype;
     return tensor;
   }
-  // The format's part of the settings, sliced off on purpose.
+  // Only the base of the settings, QuantFormat: sliced off on purpose.
   static_cast<QuantFormat&>(tensor) = decision.settings;
   tensor.encoder = decision.settings.encoder;
   tensor.has_stats = true;
@@ -163,7 +163,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     }
     Q4Tensor tensor = PlanTensor(source, decisions[i], options);
     const std::uint64_t bytes = StoredBytes(tensor);
-    // In the source's order, and never within a tensor. The first tensor of a shard always fits.
+    // In the source's order, and never within a tensor. The first tensor of a shard is taken whatever its size.
     if (options.shard_bytes != 0 && shard_payload != 0 && shard_payload + bytes > options.shard_bytes) {
       plan.shards.emplace_back();
       shard_payload = 0;

@@ -44,7 +44,7 @@ absl::StatusOr<bool> Overflows(const KernelTable& kernels, const SourceReader& r
   for (std::uint64_t first = 0; first < tensor.elems; first += kOverflowPieceElems) {
     const std::uint64_t n = std::min(kOverflowPieceElems, tensor.elems - first);
     const std::uint64_t first_block = first / tensor.block_size, blocks = BlockCount(n, tensor.block_size);
-    // A piece may be a part of a group: Skip() finds the group scale from the piece's first block.
+    // A piece may have some blocks of a group only: Skip() finds the group scale from its first block.
     DecodedScales(kernels, stored.Skip(first_block), blocks, &decoded);
     // No code value is beyond 1: below the threshold a scale cannot overflow. Negated, so that NaN is looked at.
     const bool possible = std::any_of(decoded.begin(), decoded.end(),

@@ -15,8 +15,8 @@
 
 namespace q4 {
 
-// Elements that are looked at together. A whole number of blocks of any size, and either whole groups of nested scales
-// or a part of one.
+// Elements that are looked at together. A whole number of blocks of any size, and either whole groups of blocks or
+// blocks of one group.
 inline constexpr std::uint64_t kOverflowPieceElems = std::uint64_t{1} << 16;
 
 // Most that Overflows() holds: elements, codes, two arrays of scales, sums of their groups. No budget counts it,

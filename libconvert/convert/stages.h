@@ -2,8 +2,8 @@
 // the source. Knows nothing of treatments. Internal to libconvert/convert/pipeline.cc and the treatments.
 //
 // A slab's way: the admitting thread reserves its memory and calls Read(); a reader fills the buffer, hands it to the
-// source hasher too, and has a worker call the treatment's step; the step calls Encode(), which puts the chunk into the
-// job's mailbox. Steps never wait for memory or for each other, so that whatever was admitted gets finished.
+// hasher of source files too, and has a worker call the treatment's step; the step calls Encode(), which puts the chunk
+// into the job's mailbox. Steps never wait for memory or for each other, so that whatever was admitted gets finished.
 #pragma once
 
 #include <atomic>
@@ -55,7 +55,7 @@ class Stages {
   using SlabStep = std::function<void(std::shared_ptr<Buffer>)>;
   // Waits for a buffer for elements first .. first + elems of the job's tensor; then has a reader fill it and a worker
   // call `work` with it. Where it cannot be read, the reader calls `failed`: with kInterruptedRun after Stop() or when
-  // the run is cancelled, else with the errors of Checkpoint::Read(). Throws std::bad_alloc.
+  // the run is cancelled, else with the errors of SourceReader::Read(). Throws std::bad_alloc.
   void Read(const std::shared_ptr<TensorJob>& job, std::uint64_t first, std::uint64_t elems, Reading reading,
             Failed failed, SlabStep work);
 

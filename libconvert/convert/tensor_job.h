@@ -42,7 +42,7 @@ struct FileJob : Job {
   std::uint64_t bytes = 0;  // size of the file as planned
 };
 
-// A tensor. As it is, one that is kept: stored with its own elements, as its own type or another.
+// A tensor. A job of this very type is a tensor that is kept: stored with its own elements, as its own type or another.
 struct TensorJob : Job {
   void Abort(const absl::Status& status) override;
 

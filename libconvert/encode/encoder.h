@@ -27,7 +27,6 @@ enum class Proof : std::uint8_t {
 // One way to choose scales and codes. Has no state: one object per encoder, for all threads, as long as the process
 // lives. All functions see whole blocks, but for a tensor's last; what they choose depends on the block alone, never on
 // how a tensor was cut.
-//
 // Arguments that they share: `shape` has the elements, their type, the block size and the scheme; `x` points to
 // shape.elems elements of shape.type in row-major order, of any alignment. All memory belongs to the caller, and
 // outputs do not overlap inputs. The calling thread has the canonical float environment (Q10.2).
@@ -55,7 +54,7 @@ class Encoder {
 std::span<const Encoder* const> Encoders();
 
 // The encoder with this number, or nullptr when this version cannot run it: it is reserved (`mse`), or kNone. The plan
-// refuses such a one (kEncoderNotBuilt, exit code 5), or the file would name an encoder that did not choose its codes.
+// refuses it (kEncoderNotBuilt, exit code 5): the file would name an encoder that did not choose its codes.
 const Encoder* FindEncoder(Q4Encoder id);
 // The same where there must be one. REQUIRES: FindEncoder(id) != nullptr, as for every tensor of a ConversionPlan that
 // is to be quantized.
@@ -71,7 +70,6 @@ Proof ProofOf(Q4Encoder id);
 // Quantizes one slab and takes its error statistics, tile by tile (slab.h), so that the elements are read from memory
 // once. Writes codes[PackedBytes(shape.elems)], scales[BlockCount(shape.elems, shape.block_size)] (before nesting) and
 // `stats`, which it sizes.
-//
 // `decoded`: as many scales, as a reader will decode them; the statistics are about these. nullptr: a reader gets the
 // scales that are chosen here (fp32 scales). Returns as ChooseCodes(): where an element is not finite, the outputs are
 // unspecified.

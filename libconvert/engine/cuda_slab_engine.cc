@@ -317,7 +317,7 @@ class CudaSlabEngine : public SlabEngine {
     return least / 4;
   }
   BufferMemory& buffer_memory() override { return pinned_; }
-  // Page-locking is slow, about 0.3 s for 1 GiB: what keeps copies going and no more.
+  // Page-locking is slow, about 0.3 s for 1 GiB: a ring that keeps copies going, and no larger.
   std::uint64_t RingBytes(std::uint64_t max_memory) const override {
     return std::clamp(max_memory / 4, std::uint64_t{32} << 20, std::uint64_t{256} << 20);
   }
