@@ -20,7 +20,7 @@ constexpr std::uint64_t kBlocksPerGroup = 256;
 }  // namespace
 
 // The one place that decides this; whoever needs the parts of a tensor asks here.
-std::span<const Q4Part> Q4PartsOf(const Q4Tensor& tensor) {
+std::span<const Q4Part> Q4PartKindsOf(const Q4Tensor& tensor) {
   if (!tensor.quantized()) return kKeptParts;
   if (tensor.nested) return kNestedParts;
   return kFp32Parts;
@@ -71,7 +71,7 @@ std::uint8_t Q4PlaneBytes(const Q4Tensor& tensor, Q4Part part) {
 // An empty part has no chunk, and neither has a tensor without elements.
 std::uint64_t Q4ChunkCountOf(const Q4Tensor& tensor) {
   std::uint64_t count = 0;
-  for (const Q4Part part : Q4PartsOf(tensor)) count += CeilDiv(Q4PartRawBytes(tensor, part), Q4ChunkRawSize(part));
+  for (const Q4Part part : Q4PartKindsOf(tensor)) count += CeilDiv(Q4PartRawBytes(tensor, part), Q4ChunkRawSize(part));
   return count;
 }
 
@@ -79,7 +79,7 @@ std::uint64_t Q4ChunkCountOf(const Q4Tensor& tensor) {
 Q4PartList Q4Tensor::parts() const {
   Q4PartList list;
   std::uint64_t chunk = first_chunk;
-  for (const Q4Part part : Q4PartsOf(*this)) {
+  for (const Q4Part part : Q4PartKindsOf(*this)) {
     const std::uint64_t raw_bytes = Q4PartRawBytes(*this, part);
     const std::uint64_t chunk_count = CeilDiv(raw_bytes, Q4ChunkRawSize(part));
     list.Add({part, raw_bytes, chunk, chunk_count});

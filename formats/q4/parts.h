@@ -10,7 +10,7 @@
 namespace q4 {
 
 // kData | kCodes, kScales | kCodes, kScaleCodes, kScales2. In the order in which they are stored; the span is static.
-std::span<const Q4Part> Q4PartsOf(const Q4Tensor& tensor);
+std::span<const Q4Part> Q4PartKindsOf(const Q4Tensor& tensor);
 
 // Bytes of the part before compression. Uses elems, dtype, block_size. REQUIRES: ValidateQ4Tensor() holds, so that no
 // product can overflow, and the tensor has the part.

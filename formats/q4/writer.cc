@@ -301,7 +301,7 @@ absl::StatusOr<Q4LayoutSize> ComputeQ4Layout(const Q4Index& index, std::span<con
     if (tensor.elems == 0) continue;
     end = AlignUp(end, kQ4SegmentAlignment);
     layout.segment_offsets[i] = end;
-    for (const Q4Part part : Q4PartsOf(tensor)) end = AlignUp(end, kQ4PartAlignment) + Q4PartRawBytes(tensor, part);
+    for (const Q4Part part : Q4PartKindsOf(tensor)) end = AlignUp(end, kQ4PartAlignment) + Q4PartRawBytes(tensor, part);
     chunk_count += Q4ChunkCountOf(tensor);
     // Bounds the sum as well: each tensor adds less than 2^52.
     if (chunk_count > limits::kQ4IndexBytes / kQ4ChunkRecordBytes) return Fail(kQ4IndexTooLarge, {}, {});

@@ -84,7 +84,7 @@ absl::Status Committer::Commit(TensorJob& job) {
   Q4_RETURN_IF_ERROR(writer.ReviseTensor(job.owner, *settled));
   Q4_RETURN_IF_ERROR(writer.BeginTensor(job.owner));
   TensorStatsAccumulator statistics;
-  for (const Q4Part part : Q4PartsOf(*settled)) {
+  for (const Q4Part part : Q4PartKindsOf(*settled)) {
     Q4_RETURN_IF_ERROR(writer.BeginPart(part));
     for (std::uint64_t chunk = 0; chunk < ChunksOfPart(*settled, part); ++chunk) {
       // `finished` holds the chunk's memory until the end of this round, when the chunk is written.

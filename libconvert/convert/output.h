@@ -67,7 +67,6 @@ class ConversionOutput {
     std::unique_ptr<Q4Writer> writer;  // writes to `file`
   };
 
-  absl::Status Check() const;
   bool Adopt(unsigned threads);
   // Empties the partial files and forgets the earlier run.
   absl::Status StartOver();

@@ -76,7 +76,7 @@ Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options,
 // cut at the same tensors, since sizes must be known beforehand.
 std::uint64_t StoredBytes(const Q4Tensor& tensor) {
   std::uint64_t bytes = 0;
-  for (const Q4Part part : Q4PartsOf(tensor)) bytes += Q4PartRawBytes(tensor, part);
+  for (const Q4Part part : Q4PartKindsOf(tensor)) bytes += Q4PartRawBytes(tensor, part);
   return bytes;
 }
 

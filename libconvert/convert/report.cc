@@ -25,7 +25,7 @@ namespace {
 // Before compression: what a plan can know.
 std::uint64_t PayloadBytes(const Q4Tensor& tensor) {
   std::uint64_t bytes = 0;
-  for (const Q4Part part : Q4PartsOf(tensor)) bytes += Q4PartRawBytes(tensor, part);
+  for (const Q4Part part : Q4PartKindsOf(tensor)) bytes += Q4PartRawBytes(tensor, part);
   return bytes;
 }
 

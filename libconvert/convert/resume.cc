@@ -56,7 +56,7 @@ std::vector<std::uint64_t> RawChunkSizes(const PlannedOwner& owner, const Conver
   if (owner.tensor == nullptr) {
     add(plan.shards[owner.shard].index.files[owner.number].raw_bytes, kQ4ChunkBytes);
   } else {
-    for (const Q4Part part : Q4PartsOf(settled)) add(Q4PartRawBytes(settled, part), Q4ChunkRawSize(part));
+    for (const Q4Part part : Q4PartKindsOf(settled)) add(Q4PartRawBytes(settled, part), Q4ChunkRawSize(part));
   }
   return sizes;
 }
@@ -255,7 +255,7 @@ absl::Status Replay(const Journal& journal, std::size_t shard, const Checkpoint&
     Q4_RETURN_IF_ERROR(writer->BeginTensor(tensor));
     // FollowsPlan() has counted them: there are as many as the parts ask for.
     auto chunk = owner.chunks.begin();
-    for (const Q4Part part : Q4PartsOf(settled)) {
+    for (const Q4Part part : Q4PartKindsOf(settled)) {
       Q4_RETURN_IF_ERROR(writer->BeginPart(part));
       for (std::uint64_t n = 0; n < ChunksOfPart(settled, part); ++n)
         Q4_RETURN_IF_ERROR(writer->AppendStored(*chunk++));

@@ -19,7 +19,7 @@ std::uint64_t ChunksOfPart(const Q4Tensor& tensor, Q4Part part) {
 
 std::uint64_t ChunkNumber(const Q4Tensor& tensor, Q4Part part, std::uint64_t chunk) {
   std::uint64_t number = chunk;
-  for (const Q4Part before : Q4PartsOf(tensor)) {
+  for (const Q4Part before : Q4PartKindsOf(tensor)) {
     if (before == part) break;
     number += ChunksOfPart(tensor, before);
   }

@@ -76,8 +76,8 @@ struct QuantizedJob : TensorJob {
   std::uint64_t first_bad = kAllFinite;  // smallest index of a NaN or infinite element so far
 };
 
-// Where chunk `chunk` of a tensor's part lies among all chunks of the tensor: parts in the order of Q4PartsOf(). This
-// is the number under which the mailbox has it, and the writer digests it.
+// Where chunk `chunk` of a tensor's part lies among all chunks of the tensor: parts in the order of Q4PartKindsOf().
+// This is the number under which the mailbox has it, and the writer digests it.
 std::uint64_t ChunkNumber(const Q4Tensor& tensor, Q4Part part, std::uint64_t chunk);
 // How many chunks a part has; 0 for one without bytes. REQUIRES, for both: the tensor has such a part.
 std::uint64_t ChunksOfPart(const Q4Tensor& tensor, Q4Part part);

@@ -1,13 +1,13 @@
 // The engine over CUDA devices, from the memory it is made of up to the whole.
 //
 //   memory   page-locked host memory for source buffers, and a budget and pool of buffers on each device
-//   lanes    a stream with its buffers for results: what a step needs while it runs, whatever the slab
+//   stations    a stream with its buffers for results: what a step needs while it runs, whatever the slab
 //   slabs    CudaSlabWork: a slab's elements and codes on a device, and the steps on them
 //   engine   several devices, and the choice between them
 //
-// A step takes a lane, copies in, runs kernels and copies out, all on the lane's stream, then waits for the stream.
-// Several worker threads do so at once, each on a lane of its own, and that alone makes copies and kernels overlap.
-// What outlives a step (elements and codes between two passes) is held by the slab, never by the lane.
+// A step takes a station, copies in, runs kernels and copies out, all on the station's stream, then waits for the
+// stream. Several worker threads do so at once, each on a station of its own, and that alone makes copies and kernels
+// overlap. What outlives a step (elements and codes between two passes) is held by the slab, never by the station.
 #include "libconvert/engine/cuda_slab_engine.h"
 
 #include <fmt/format.h>
@@ -60,7 +60,7 @@ class DeviceMemory : public BufferMemory {
   const int device_;
 };
 
-// ---- lanes
+// ---- stations
 
 // What one slab needs while it is worked on, at the smallest block size; each array begins at a multiple of 256 bytes.
 // The host's side has the codes too, because copies to memory that is not page-locked wait for the device.
@@ -68,7 +68,7 @@ constexpr std::uint64_t kMaxBlocks = kSlabElems / 32;
 constexpr std::uint64_t kMaxGroups = kMaxBlocks / kScaleGroup;
 
 // Results as they arrive on the host. HandOver() copies them on to the caller's vectors.
-struct HostLane {
+struct HostStation {
   alignas(256) std::uint8_t codes[kSlabElems / 2];
   alignas(256) float scales[kMaxBlocks];
   alignas(256) GroupSums groups[kMaxGroups];
@@ -77,7 +77,7 @@ struct HostLane {
 };
 
 // Results as the kernels write them. Codes are missing: they lie with the slab, which can need them in a later step.
-struct DeviceLane {
+struct DeviceStation {
   alignas(256) float scales[kMaxBlocks];
   alignas(256) float decoded[kMaxBlocks];
   alignas(256) GroupSums groups[kMaxGroups];
@@ -87,17 +87,17 @@ struct DeviceLane {
 
 // Made when a step finds none idle, and used again by later steps; so there are as many on a device as there were steps
 // at the same time, at most one for each worker thread.
-struct Lane {
+struct Station {
   cuda::Stream stream;
   cuda::PinnedBuffer host_memory;
   cuda::DeviceBuffer device_memory, workspace;
-  HostLane& host() const { return *static_cast<HostLane*>(host_memory.data()); }
+  HostStation& host() const { return *static_cast<HostStation*>(host_memory.data()); }
   // Only addresses of its members are ever taken.
-  DeviceLane& device() const { return *static_cast<DeviceLane*>(device_memory.data()); }
+  DeviceStation& device() const { return *static_cast<DeviceStation*>(device_memory.data()); }
 };
 
-// One GPU: what its slabs may take of its memory, and the lanes that no step is using. Lanes are not counted in the
-// budget; the fifth of the free memory that is left out of it is for them and for CUDA itself.
+// One GPU: what its slabs may take of its memory, and the stations that no step is using. Stations are not counted in
+// the budget; the fifth of the free memory that is left out of it is for them and for CUDA itself.
 struct Device {
   Device(int number, std::uint64_t memory_bytes)
       : ordinal(number), budget(memory_bytes), memory(number), pool(&budget, &memory) {}
@@ -107,48 +107,48 @@ struct Device {
   DeviceMemory memory;
   BufferPool pool;
   std::mutex mutex;  // guards idle
-  std::vector<std::unique_ptr<Lane>> idle;
+  std::vector<std::unique_ptr<Station>> idle;
 };
 
-absl::StatusOr<std::unique_ptr<Lane>> MakeLane(int device) {
-  auto lane = std::make_unique<Lane>();
-  Q4_RETURN_IF_ERROR(Checked(lane->stream.Create(), device));
-  Q4_RETURN_IF_ERROR(Checked(lane->host_memory.Allocate(sizeof(HostLane)), device));
-  Q4_RETURN_IF_ERROR(Checked(lane->device_memory.Allocate(sizeof(DeviceLane)), device));
-  Q4_RETURN_IF_ERROR(Checked(lane->workspace.Allocate(cuda::ErrorStatsWorkspace()), device));
-  return lane;
+absl::StatusOr<std::unique_ptr<Station>> MakeStation(int device) {
+  auto station = std::make_unique<Station>();
+  Q4_RETURN_IF_ERROR(Checked(station->stream.Create(), device));
+  Q4_RETURN_IF_ERROR(Checked(station->host_memory.Allocate(sizeof(HostStation)), device));
+  Q4_RETURN_IF_ERROR(Checked(station->device_memory.Allocate(sizeof(DeviceStation)), device));
+  Q4_RETURN_IF_ERROR(Checked(station->workspace.Allocate(cuda::ErrorStatsWorkspace()), device));
+  return station;
 }
 
-// A lane for the time of one step, with its device made the calling thread's current one. When the step ends early,
+// A station for the time of one step, with its device made the calling thread's current one. When the step ends early,
 // what it began is waited for: its copies read and write memory that others will use.
-class HeldLane {
+class HeldStation {
  public:
-  static absl::StatusOr<HeldLane> Take(Device& device) {
+  static absl::StatusOr<HeldStation> Take(Device& device) {
     Q4_RETURN_IF_ERROR(Checked(cuda::SetDevice(device.ordinal), device.ordinal));
-    std::unique_ptr<Lane> lane;
+    std::unique_ptr<Station> station;
     {
       std::lock_guard lock(device.mutex);
       if (!device.idle.empty()) {
-        lane = std::move(device.idle.back());
+        station = std::move(device.idle.back());
         device.idle.pop_back();
       }
     }
-    if (lane == nullptr) {
-      Q4_ASSIGN_OR_RETURN(lane, MakeLane(device.ordinal));
+    if (station == nullptr) {
+      Q4_ASSIGN_OR_RETURN(station, MakeStation(device.ordinal));
     }
-    return HeldLane(device, std::move(lane));
+    return HeldStation(device, std::move(station));
   }
-  HeldLane(HeldLane&&) = default;
-  HeldLane& operator=(HeldLane&&) = delete;
-  ~HeldLane() {
-    if (lane_ == nullptr) return;  // moved from
-    if (busy_) (void)cuda::Synchronize(lane_->stream.handle());
+  HeldStation(HeldStation&&) = default;
+  HeldStation& operator=(HeldStation&&) = delete;
+  ~HeldStation() {
+    if (station_ == nullptr) return;  // moved from
+    if (busy_) (void)cuda::Synchronize(station_->stream.handle());
     std::lock_guard lock(device_.mutex);
-    device_.idle.push_back(std::move(lane_));
+    device_.idle.push_back(std::move(station_));
   }
 
-  Lane* operator->() const { return lane_.get(); }
-  cuda::StreamHandle stream() const { return lane_->stream.handle(); }
+  Station* operator->() const { return station_.get(); }
+  cuda::StreamHandle stream() const { return station_->stream.handle(); }
 
   // Notes what came of a piece of work; the first failure counts, because later ones are mostly its consequences.
   // Callers need not look in between: Finish() tells.
@@ -166,9 +166,9 @@ class HeldLane {
   }
 
  private:
-  HeldLane(Device& device, std::unique_ptr<Lane> lane) : device_(device), lane_(std::move(lane)) {}
+  HeldStation(Device& device, std::unique_ptr<Station> station) : device_(device), station_(std::move(station)) {}
   Device& device_;
-  std::unique_ptr<Lane> lane_;
+  std::unique_ptr<Station> station_;
   cuda::KernelError first_error_;
   bool busy_ = true;  // something may be under way on the stream
 };
@@ -194,41 +194,42 @@ class CudaSlabWork : public SlabWork {
 
   FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
                     TiledStats* statistics) override {
-    Q4_ASSIGN_OR_RETURN(HeldLane lane, HeldLane::Take(device_));
-    DeviceLane& there = lane->device();
-    lane.ToDevice(x_->data(), x->data(), x->size());
+    Q4_ASSIGN_OR_RETURN(HeldStation station, HeldStation::Take(device_));
+    DeviceStation& there = station->device();
+    station.ToDevice(x_->data(), x->data(), x->size());
     cuda::QuantizeArgs quantize = QuantizeArgsFor(there, codes_->data());
     if (decoded == nullptr) {
       // The scales of this step are those that a reader gets: codes and statistics come of one pass over the elements.
-      lane.Do(cuda::QuantizeWithStats({quantize, there.groups, &there.stats, lane->workspace.data()}, lane.stream()));
+      station.Do(
+          cuda::QuantizeWithStats({quantize, there.groups, &there.stats, station->workspace.data()}, station.stream()));
     } else {
-      lane.Do(cuda::Quantize(quantize, lane.stream()));
-      TakeStatistics(lane, decoded);
+      station.Do(cuda::Quantize(quantize, station.stream()));
+      TakeStatistics(station, decoded);
     }
-    lane.ToHost(&lane->host().first_bad, &there.first_bad, sizeof(there.first_bad));
-    CopyResults(lane);
-    // Last: `decoded` has left the lane's scales by now.
-    lane.ToHost(lane->host().scales, there.scales, blocks() * sizeof(float));
-    Q4_RETURN_IF_ERROR(lane.Finish());
-    if (lane->host().first_bad != kAllFinite) return lane->host().first_bad;
-    std::memcpy(scales, lane->host().scales, blocks() * sizeof(float));
-    HandOver(lane->host(), codes, statistics);
+    station.ToHost(&station->host().first_bad, &there.first_bad, sizeof(there.first_bad));
+    CopyResults(station);
+    // Last: `decoded` has left the station's scales by now.
+    station.ToHost(station->host().scales, there.scales, blocks() * sizeof(float));
+    Q4_RETURN_IF_ERROR(station.Finish());
+    if (station->host().first_bad != kAllFinite) return station->host().first_bad;
+    std::memcpy(scales, station->host().scales, blocks() * sizeof(float));
+    HandOver(station->host(), codes, statistics);
     return kAllFinite;
   }
 
   absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, TiledStats* statistics) override {
-    Q4_ASSIGN_OR_RETURN(HeldLane lane, HeldLane::Take(device_));
-    TakeStatistics(lane, decoded);
-    CopyResults(lane);
-    Q4_RETURN_IF_ERROR(lane.Finish());
-    HandOver(lane->host(), codes, statistics);
+    Q4_ASSIGN_OR_RETURN(HeldStation station, HeldStation::Take(device_));
+    TakeStatistics(station, decoded);
+    CopyResults(station);
+    Q4_RETURN_IF_ERROR(station.Finish());
+    HandOver(station->host(), codes, statistics);
     return absl::OkStatus();
   }
 
  private:
   std::uint64_t blocks() const { return BlockCount(shape_.elems, shape_.block_size); }
 
-  cuda::QuantizeArgs QuantizeArgsFor(DeviceLane& there, std::uint8_t* codes) const {
+  cuda::QuantizeArgs QuantizeArgsFor(DeviceStation& there, std::uint8_t* codes) const {
     return {shape_.type,       shape_.book(), x_->data(),   shape_.elems,
             shape_.block_size, codes,         there.scales, &there.first_bad};
   }
@@ -236,40 +237,40 @@ class CudaSlabWork : public SlabWork {
   // With `codes` nullptr the kernel makes the scales alone. The elements stay in x_ in either case, and Finish() finds
   // them there.
   FirstBad MakeScales(const Buffer& x, std::uint8_t* codes, float* scales) {
-    Q4_ASSIGN_OR_RETURN(HeldLane lane, HeldLane::Take(device_));
-    DeviceLane& there = lane->device();
-    HostLane& here = lane->host();
-    lane.ToDevice(x_->data(), x.data(), x.size());
-    lane.Do(cuda::Quantize(QuantizeArgsFor(there, codes), lane.stream()));
-    lane.ToHost(&here.first_bad, &there.first_bad, sizeof(there.first_bad));
-    lane.ToHost(here.scales, there.scales, blocks() * sizeof(float));
-    Q4_RETURN_IF_ERROR(lane.Finish());
+    Q4_ASSIGN_OR_RETURN(HeldStation station, HeldStation::Take(device_));
+    DeviceStation& there = station->device();
+    HostStation& here = station->host();
+    station.ToDevice(x_->data(), x.data(), x.size());
+    station.Do(cuda::Quantize(QuantizeArgsFor(there, codes), station.stream()));
+    station.ToHost(&here.first_bad, &there.first_bad, sizeof(there.first_bad));
+    station.ToHost(here.scales, there.scales, blocks() * sizeof(float));
+    Q4_RETURN_IF_ERROR(station.Finish());
     std::memcpy(scales, here.scales, blocks() * sizeof(float));
     return here.first_bad;
   }
 
   // Of codes and elements on the device, with scales from the host: nested scales are decoded on the cores, which see
   // all scales of the tensor.
-  void TakeStatistics(HeldLane& lane, const float* decoded) {
-    DeviceLane& there = lane->device();
-    std::memcpy(lane->host().scales, decoded, blocks() * sizeof(float));
-    lane.ToDevice(there.decoded, lane->host().scales, blocks() * sizeof(float));
-    lane.Do(cuda::ErrorStats({shape_.type, shape_.book(), x_->data(), codes_->data(), there.decoded, shape_.elems,
-                              shape_.block_size, there.groups, &there.stats, lane->workspace.data()},
-                             lane.stream()));
+  void TakeStatistics(HeldStation& station, const float* decoded) {
+    DeviceStation& there = station->device();
+    std::memcpy(station->host().scales, decoded, blocks() * sizeof(float));
+    station.ToDevice(there.decoded, station->host().scales, blocks() * sizeof(float));
+    station.Do(cuda::ErrorStats({shape_.type, shape_.book(), x_->data(), codes_->data(), there.decoded, shape_.elems,
+                                 shape_.block_size, there.groups, &there.stats, station->workspace.data()},
+                                station.stream()));
   }
 
-  // What every last pass yields. Asks for the copies only: they are done once HeldLane::Finish() has returned.
-  void CopyResults(HeldLane& lane) {
-    const DeviceLane& there = lane->device();
-    HostLane& here = lane->host();
-    lane.ToHost(here.codes, codes_->data(), PackedBytes(shape_.elems));
-    lane.ToHost(here.groups, there.groups, GroupCount(blocks()) * sizeof(GroupSums));
-    lane.ToHost(&here.stats, &there.stats, sizeof(here.stats));
+  // What every last pass yields. Asks for the copies only: they are done once HeldStation::Finish() has returned.
+  void CopyResults(HeldStation& station) {
+    const DeviceStation& there = station->device();
+    HostStation& here = station->host();
+    station.ToHost(here.codes, codes_->data(), PackedBytes(shape_.elems));
+    station.ToHost(here.groups, there.groups, GroupCount(blocks()) * sizeof(GroupSums));
+    station.ToHost(&here.stats, &there.stats, sizeof(here.stats));
   }
 
-  // From the lane to the caller. The device's memory is given back: nothing needs it any more.
-  void HandOver(const HostLane& here, std::vector<std::uint8_t>* codes, TiledStats* statistics) {
+  // From the station to the caller. The device's memory is given back: nothing needs it any more.
+  void HandOver(const HostStation& here, std::vector<std::uint8_t>* codes, TiledStats* statistics) {
     *codes = spare_codes_.Take();
     codes->assign(here.codes, here.codes + PackedBytes(shape_.elems));
     // The whole slab is one tile here. Its groups are the same as on the cores, so that the sums are the same (Q7.5).
@@ -321,8 +322,8 @@ class CudaSlabEngine : public SlabEngine {
   std::uint64_t RingBytes(std::uint64_t max_memory) const override {
     return std::clamp(max_memory / 4, std::uint64_t{32} << 20, std::uint64_t{256} << 20);
   }
-  // A thread holds one lane at a time, but may have left one on each device.
-  std::uint64_t scratch_bytes_per_thread() const override { return sizeof(HostLane) * devices_.size(); }
+  // A thread holds one station at a time, but may have left one on each device.
+  std::uint64_t scratch_bytes_per_thread() const override { return sizeof(HostStation) * devices_.size(); }
 
  private:
   std::vector<std::unique_ptr<Device>> devices_;
@@ -333,7 +334,7 @@ class CudaSlabEngine : public SlabEngine {
 // Enough for some slabs of any dtype at once.
 constexpr std::uint64_t kLeastDeviceBytes = std::uint64_t{256} << 20;
 
-// Four fifths of what is free now: the rest is for lanes, CUDA's own needs and other processes, whose use changes.
+// Four fifths of what is free now: the rest is for stations, CUDA's own needs and other processes, whose use changes.
 absl::StatusOr<std::unique_ptr<Device>> StartDevice(int ordinal) {
   Q4_RETURN_IF_ERROR(Checked(cuda::StartDevice(ordinal), ordinal));
   cuda::DeviceInfo info;

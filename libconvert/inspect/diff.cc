@@ -217,7 +217,7 @@ absl::StatusOr<bool> SameParts(const ReadableTensor& left, const ReadableTensor&
       std::bit_cast<std::uint32_t>(tensor.nested_offset) != std::bit_cast<std::uint32_t>(right.tensor.nested_offset)) {
     return false;
   }
-  for (const Q4Part part : Q4PartsOf(tensor)) {
+  for (const Q4Part part : Q4PartKindsOf(tensor)) {
     // In ranges of a chunk, so that a container's chunk is read once and memory stays small.
     const std::uint64_t bytes = Q4PartRawBytes(tensor, part), piece = Q4ChunkRawSize(part);
     for (std::uint64_t begin = 0; begin < bytes; begin += piece) {

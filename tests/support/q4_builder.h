@@ -131,7 +131,7 @@ class Q4Builder {
       const BuiltTensor& tensor = tensors_[t];
       Check(writer->BeginTensor(t));
       std::uint64_t chunk = 0;
-      for (const Q4Part part : Q4PartsOf(tensor.entry)) {
+      for (const Q4Part part : Q4PartKindsOf(tensor.entry)) {
         const auto bytes = tensor.parts.find(part);
         if (bytes == tensor.parts.end()) continue;
         Check(writer->BeginPart(part));

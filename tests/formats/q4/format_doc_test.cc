@@ -67,7 +67,7 @@ TEST_CASE("golden files open, verify and hold what was put into them", "[q4][gol
     const Q4Sample sample = golden.sample();
     REQUIRE((*reader)->index().tensors.size() == sample.plan.tensors.size());
     for (const Q4Tensor& tensor : (*reader)->index().tensors) {
-      for (const Q4Part part : Q4PartsOf(tensor)) {
+      for (const Q4Part part : Q4PartKindsOf(tensor)) {
         const auto bytes = (*reader)->ReadPart(tensor, part);
         REQUIRE(bytes.ok());
         CHECK(*bytes == RawBytes(sample, tensor, part));

@@ -43,7 +43,7 @@ TEST_CASE("what was written is read back", "[q4][reader]") {
     CHECK(got.has_stats == expected.has_stats);
     if (expected.has_stats) CHECK(*got.stats == *expected.stats);
     CHECK(reader.FindTensor(expected.name) == static_cast<std::int64_t>(i));
-    for (const Q4Part part : Q4PartsOf(got)) {
+    for (const Q4Part part : Q4PartKindsOf(got)) {
       const auto bytes = reader.ReadPart(got, part);
       REQUIRE(bytes.ok());
       CHECK(*bytes == RawBytes(sample, expected, part));

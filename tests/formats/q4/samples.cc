@@ -72,7 +72,7 @@ Q4Tensor QuantizedTensor(const std::string& name, Q4Scheme scheme, Shape shape, 
 
 void Q4Sample::Add(Q4Tensor tensor) {
   std::map<Q4Part, test::Bytes>& mine = parts[tensor.name];
-  for (const Q4Part part : Q4PartsOf(tensor)) {
+  for (const Q4Part part : Q4PartKindsOf(tensor)) {
     const std::uint64_t bytes = Q4PartRawBytes(tensor, part);
     const bool floats = part == Q4Part::kScales || part == Q4Part::kScales2;
     mine[part] = floats ? ScaleBytes(bytes / sizeof(float)) : PatternBytes(bytes, plan.tensors.size());
@@ -196,7 +196,7 @@ test::Bytes WriteSample(const Q4Sample& sample) {
     const Q4Tensor& tensor = sample.plan.tensors[i];
     REQUIRE((*writer)->BeginTensor(i).ok());
     Q4ChunkPlace place{Q4ChunkPlace::Section::kTensor, i, 0};
-    for (const Q4Part part : Q4PartsOf(tensor)) {
+    for (const Q4Part part : Q4PartKindsOf(tensor)) {
       REQUIRE((*writer)->BeginPart(part).ok());
       append(RawBytes(sample, tensor, part), Q4ChunkRawSize(part), Q4PlaneBytes(tensor, part), &place);
     }

@@ -81,7 +81,7 @@ TEST_CASE("parts longer than a chunk are cut and joined", "[q4][writer]") {
   CHECK(reader.index().tensors[1].parts()[0].chunk_count == 3);
   CHECK(reader.index().chunks[reader.index().tensors[1].first_chunk + 2].raw_bytes == 1);
   for (const Q4Tensor& tensor : reader.index().tensors) {
-    for (const Q4Part part : Q4PartsOf(tensor)) {
+    for (const Q4Part part : Q4PartKindsOf(tensor)) {
       const auto bytes = reader.ReadPart(tensor, part);
       REQUIRE(bytes.ok());
       CHECK(*bytes == RawBytes(sample, tensor, part));
@@ -150,7 +150,7 @@ TEST_CASE("calls out of order are refused", "[q4][writer]") {
     REQUIRE(writer->Append(ChunkOf(plan, 0, 0, test::Bytes(3))).ok());
     for (const std::size_t i : {0, 1}) {
       REQUIRE(writer->BeginTensor(i).ok());
-      for (const Q4Part part : Q4PartsOf(plan.tensors[i])) {
+      for (const Q4Part part : Q4PartKindsOf(plan.tensors[i])) {
         REQUIRE(writer->BeginPart(part).ok());
         REQUIRE(writer->Append(ChunkOf(plan, i, 0, RawBytes(sample, plan.tensors[i], part))).ok());
       }
@@ -195,7 +195,7 @@ TEST_CASE("results that no reader would accept are refused", "[q4][writer]") {
   sample.plan.tensors[0].stats = nullptr;  // known when the data are
   const auto writer = WriterOf(file->get(), sample.plan);
   REQUIRE(writer->BeginTensor(0).ok());
-  for (std::uint64_t chunk = 0; const Q4Part part : Q4PartsOf(planned)) {
+  for (std::uint64_t chunk = 0; const Q4Part part : Q4PartKindsOf(planned)) {
     REQUIRE(writer->BeginPart(part).ok());
     REQUIRE(writer->Append(ChunkOf(sample.plan, 0, chunk++, RawBytes(sample, planned, part))).ok());
   }
