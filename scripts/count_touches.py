@@ -78,8 +78,17 @@ IF = {
         "formats/exchange/bnb.cc": "one that bitsandbytes reads: the library's name for it",
         "libconvert/judge/default_gate.json": "one whose error has been measured: limits of the default gate",
     },
-    "encoder": {"kernels/": "one with kernels of its own: kernels/README.md, Adding an operation"},
-    "reader": {"formats/source/sniff.cc": "one whose files' first bytes are not told apart yet; sniff.h too"},
+    "encoder": {
+        "kernels/": "one with kernels of its own: kernels/README.md, Adding an operation",
+        "libconvert/engine/cuda_slab_engine.cc": "one that GPUs run too; until then they refuse it (kDeviceEncoder)",
+    },
+    "reader": {
+        "formats/source/sniff.cc": "one whose files' first bytes are not told apart yet; sniff.h too",
+        "formats/source/source_tensor.h": "one whose tensors are not stored as they are read: a recipe; source_reader.cc carries it out",
+        "formats/source/companions.cc": "one whose ending is not yet among those that never travel as companions",
+        "libconvert/lint/files.cc": "one in which 4-bit models are published: --lint looks for faults of published ones; lint.cc names it",
+        "libconvert/lint/lint.cc": "the same",
+    },
     "exporter": {
         "libconvert/export/export.h": "one with options of its own; tools/options.{h,cc} and q4export.cc too",
         "docs/schema/export.schema.json": "one whose report tells settings of its own",
@@ -113,13 +122,20 @@ def encoder() -> tuple:
 
 
 def reader() -> tuple:
-    rows = sorted(name for name in CODE if name == "formats/source/source_formats.cc")
+    """A row, and whatever outside of one format's own files knows it by its reader, its ending or its kind."""
     own = why({"formats/source/NEW.h", "formats/source/NEW.cc", "tests/formats/source/NEW_test.cc"}, "its own")
-    if rows:
-        files = why(rows, "its row")
-    else:
-        files = why(telling_apart([[rf"FileKind::{name}\b"] for name in enumerators("FileKind")]), "tells kinds of file apart")
-        files |= why(defining(r'"\.safetensors|ReadSafetensorsHeader\('), "knows safetensors files by name or reads their header")
+    home = "formats/source/source_formats.cc"
+    formats = rows_of(home, r'\{"(\w+)", "(\.\w+)"')
+    # JSON is no weight file: an index, whatever the format of its shards.
+    kinds = [[rf"FileKind::{name}\b"] for name in enumerators("FileKind") if name != "kJson"]
+    files = why(telling_apart(kinds), "tells kinds of file apart")
+    for name, ending in formats:
+        mine = {f"formats/source/{name}.h", f"formats/source/{name}.cc"}
+        known = defining(rf'\bRead{name.capitalize()}Header\(|"[\w.]*\{ending}"')
+        files |= why({path for path in known - mine if not path.startswith("libconvert/export/")}, "knows a format by its reader or ending")
+    for name in IF["reader"]:
+        files.pop(name, None)
+    files |= why({home}, "its row")
     files |= why({"formats/CMakeLists.txt", "tests/formats/CMakeLists.txt"}, "the list of sources")
     return own, files
 

@@ -3,7 +3,8 @@
 
   docs/lint.md                     the table of rules, from the LintRule constants of libconvert/lint
   docs/q4export.md                 the table of exporters, from the rows of libconvert/export/exporter.cc
-  docs/schema/*.schema.json        the names of exporters, and of schemes, from the rows of formats/q4/scheme_layout.cc
+  docs/schema/*.schema.json        the names of exporters; of schemes and encoders, from the rows of formats/q4/scheme_layout.cc and
+                                   encoders.cc; a recipe may name the encoders that have a row in libconvert/encode/encoder.cc
 
 With --check, writes nothing and fails if one of them is out of date."""
 import re
@@ -53,38 +54,55 @@ def schemes() -> list:
     return names
 
 
+def encoders() -> list:
+    """[(name, whether this version can run it)], "none" first."""
+    text = (ROOT / "formats/q4/encoders.cc").read_text(encoding="utf-8")
+    rows = re.findall(r'\{Q4Encoder::k(\w+), "(\w+)",', text)
+    if [name for _, name in rows][:1] != ["none"] or len(rows) != text.count("{Q4Encoder::k"):
+        sys.exit("formats/q4/encoders.cc: a row is not in the form this script reads")
+    built = re.findall(r"&(\w+)Encoder\(\)", (ROOT / "libconvert/encode/encoder.cc").read_text(encoding="utf-8"))
+    if not set(built) <= {constant for constant, _ in rows}:
+        sys.exit("libconvert/encode/encoder.cc: a row is not in the form this script reads")
+    return [(name, constant in built) for constant, name in rows]
+
+
 def enum_of(names: list) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def replaced(name: str, pattern: str, new: str) -> tuple:
-    """(path, text, new text): what `pattern` matches, once, is `new` in the new text."""
-    path = ROOT / name
-    text = path.read_text(encoding="utf-8")
-    new_text, count = re.subn(pattern, lambda _: new, text)
-    if count != 1:
-        sys.exit(f"{name}: {count} places for the list, expected 1")
-    return path, text, new_text
+def places() -> list:
+    """[(page, what its list matches, the list)]; a page may have several."""
+    return [
+        ("docs/lint.md", r"(?<=\n## Rules\n)(\|.*\n)+", lint_table()),
+        ("docs/q4export.md", r"(?<=\n## Exporters\n)(\|.*\n)+", exporter_table()),
+        ("docs/schema/export.schema.json", r'(?<=\n    "to": \{"enum": \[)[^\]]*(?=\]\},\n)', enum_of([name for name, _, _ in exporters()])),
+        ("docs/schema/recipe.schema.json", r'(?<=\n          "type": \{"enum": \[)[^\]]*(?=\]\},\n)', enum_of(schemes()[1:])),
+        ("docs/schema/recipe.schema.json", r'(?<=\n          "encoder": \{"enum": \[)[^\]]*(?=\],)',
+         enum_of([name for name, built in encoders() if built])),
+        ("docs/schema/gate.schema.json", r'(?<=\n        "type": \{\n          "enum": \[)[^\]]*(?=\],\n)', enum_of(schemes()[1:])),
+        ("docs/schema/verify.schema.json", r'(?<=\n          "scheme": \{"enum": \[)[^\]]*(?=\]\},\n)', enum_of(schemes())),
+        ("docs/schema/verify.schema.json", r'(?<=\n          "encoder": \{"enum": \[)[^\]]*(?=\]\},\n)',
+         enum_of([name for name, _ in encoders()])),
+        ("docs/schema/inspect.schema.json", r'(?<=\n        "encoder": \{"enum": \[)[^\]]*(?=\]\},\n)',
+         enum_of([name for name, _ in encoders()])),
+    ]
 
 
 def main() -> int:
-    places = [
-        replaced("docs/lint.md", r"(?<=\n## Rules\n)(\|.*\n)+", lint_table()),
-        replaced("docs/q4export.md", r"(?<=\n## Exporters\n)(\|.*\n)+", exporter_table()),
-        replaced("docs/schema/export.schema.json", r'(?<=\n    "to": \{"enum": \[)[^\]]*(?=\]\},\n)',
-                 enum_of([name for name, _, _ in exporters()])),
-        replaced("docs/schema/recipe.schema.json", r'(?<=\n          "type": \{"enum": \[)[^\]]*(?=\]\},\n)', enum_of(schemes()[1:])),
-        replaced("docs/schema/gate.schema.json", r'(?<=\n        "type": \{\n          "enum": \[)[^\]]*(?=\],\n)', enum_of(schemes()[1:])),
-        replaced("docs/schema/verify.schema.json", r'(?<=\n          "scheme": \{"enum": \[)[^\]]*(?=\]\},\n)', enum_of(schemes())),
-    ]
-    stale = [path for path, text, new_text in places if text != new_text]
+    pages = {}
+    for name, pattern, new in places():
+        text = pages.get(name) or (ROOT / name).read_text(encoding="utf-8")
+        pages[name], count = re.subn(pattern, lambda _, new=new: new, text)
+        if count != 1:
+            sys.exit(f"{name}: {count} places for the list, expected 1")
+    stale = [name for name, text in pages.items() if text != (ROOT / name).read_text(encoding="utf-8")]
     if "--check" in sys.argv[1:]:
-        for path in stale:
-            print(f"{path.relative_to(ROOT)} is out of date: run scripts/gen_lists.py")
+        for name in stale:
+            print(f"{name} is out of date: run scripts/gen_lists.py")
     else:
-        for path, _, new_text in places:
-            path.write_text(new_text, encoding="utf-8")
-    print(f"gen_lists: {len(lint_rules())} lint rules, {len(exporters())} exporters, {len(schemes())} schemes")
+        for name in stale:
+            (ROOT / name).write_text(pages[name], encoding="utf-8")
+    print(f"gen_lists: {len(lint_rules())} lint rules, {len(exporters())} exporters, {len(schemes())} schemes, {len(encoders())} encoders")
     return 1 if stale and "--check" in sys.argv[1:] else 0
 
 

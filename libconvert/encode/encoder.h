@@ -38,6 +38,9 @@ class Encoder {
   virtual Q4Encoder id() const = 0;
   std::string_view name() const { return Q4EncoderName(id()); }
   virtual Proof proof() const = 0;
+  // Whether cuda_slab_engine.cc has kernels that choose the same. Where it has none, a GPU refuses the tensor
+  // (kDeviceEncoder) rather than choose what another encoder would.
+  virtual bool has_cuda_kernels() const { return false; }
 
   // The scales of the elements at `x`, before they are nested: scales[BlockCount(shape.elems, shape.block_size)].
   // Returns kAllFinite, or the smallest index of a NaN or infinite element; then outputs are unspecified.

@@ -21,6 +21,7 @@
 
 #include "kernels/cuda_kernels.h"
 #include "kernels/cuda_runtime.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/engine/device_issues.h"
 
 namespace q4 {
@@ -292,6 +293,11 @@ class CudaSlabEngine : public SlabEngine {
 
   // Only the admitting thread calls this. So memory that is free here can only grow until CudaSlabWork takes it.
   absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
+    // Before anything else: CudaSlabWork would run the kernels of absmax whatever the tensor names.
+    const Encoder* encoder = FindEncoder(tensor.encoder);
+    if (encoder == nullptr || !encoder->has_cuda_kernels()) {
+      return Fail(kDeviceEncoder, {}, "tensor '" + tensor.name + "'", Q4EncoderName(tensor.encoder));
+    }
     const auto free_bytes = [](const std::unique_ptr<Device>& device) {
       return device->budget.limit() - device->budget.held();
     };

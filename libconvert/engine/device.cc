@@ -58,7 +58,7 @@ absl::StatusOr<ChosenEngine> OpenDevices(const DeviceChoice& choice) {
 // kNoDevice and kNoCuda are missing on purpose: they end a run before it has done any work.
 bool IsDeviceFailure(const absl::Status& status) {
   const int number = IssueNumberOf(status);
-  return number == kDeviceFailed.number || number == kDeviceMemory.number;
+  return number == kDeviceFailed.number || number == kDeviceMemory.number || number == kDeviceEncoder.number;
 }
 
 }  // namespace q4

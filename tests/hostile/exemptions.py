@@ -57,6 +57,7 @@ ISSUES = {
     9102: ("asked for by a caller, not by a file", "tests/formats/source/open_checkpoint_test.cc"),
     9201: ("an invariant of q4 itself, which no input can break", "tests/libconvert/source/file_hasher_test.cc"),
     9301: GPU,
+    5302: ("needs a GPU, and an encoder without kernels for it", "tests/libconvert/convert/convert_gpu_test.cc"),
     9303: ("needs a GPU", "tests/libconvert/load/load_gpu_test.cc"),
     9304: LOADER,
 }

@@ -8,6 +8,7 @@
 
 #include "libconvert/convert/memory_needs.h"
 #include "libconvert/engine/cuda_slab_engine.h"
+#include "libconvert/engine/device.h"
 #include "libconvert/engine/device_issues.h"
 #include "libconvert/scheme/scheme.h"
 #include "tests/support/catch.h"
@@ -89,6 +90,18 @@ TEST_CASE("elements that are not finite are found on a GPU too") {
   const std::string expected = Sha256Of(setup, run);
   run.engine = engine.get();
   CHECK(Sha256Of(setup, run) == expected);
+}
+
+TEST_CASE("a GPU refuses an encoder that it has no kernels for, and the cores take it") {
+  Q4Tensor tensor;
+  static_cast<QuantFormat&>(tensor) = {Q4Scheme::kNf4, 64, false};
+  tensor.name = "t";
+  tensor.encoder = Q4Encoder::kMse;
+  const absl::Status status = Engine({0})->Begin(tensor, 64).status();
+  CHECK(IssueNumberOf(status) == kDeviceEncoder.number);
+  CHECK(ExitCodeOf(status) == ExitCode::kUnsupported);
+  CHECK(MessageOf(status).find("tensor 't'") != std::string::npos);
+  CHECK(IsDeviceFailure(status));
 }
 
 TEST_CASE("a device that is not there is named") {
