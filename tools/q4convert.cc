@@ -60,7 +60,7 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   settings.nested = flags.double_quant;
   settings.encoder = FindQ4Encoder(flags.encoder)->encoder;
   // A known encoder that this build lacks is an unsupported request, not a bad flag.
-  if (FindEncoder(settings.encoder) == nullptr) return Fail(kEncoderNotBuilt, {}, "--encoder");
+  if (FindEncoder(settings.encoder) == nullptr) return Fail(kEncoderNotBuilt, {}, "--encoder " + flags.encoder);
   options.policy.patterns = flags.patterns;
   // A recipe's text is a part of the options: it is read once, here.
   if (!flags.recipe.empty()) {
@@ -94,8 +94,8 @@ absl::Status CheckReport(FileSystem& fs, const ConvertFlags& flags, const Checkp
 // The job of the tool. Errors that the user can mend come as early as they can be known: a gate file with a mistake
 // must not cost an hour of converting.
 absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
-  Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
+  Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   FileSystem& fs = PosixFileSystem();
   std::vector<Gate> gates;
   if (flags.max_nmse)

@@ -65,8 +65,6 @@ class Descriptor {
   bool valid() const { return fd_ >= 0; }
   // 0, or the error number. On Linux the descriptor is gone even after EINTR, and must not be closed again.
   int Close() {
-    // From offset 0 on: space that the file has already costs nothing. KEEP_SIZE: the size of the file stays that of
-    // what was written.
     const int result = ::close(std::exchange(fd_, -1));
     return result == 0 || errno == EINTR ? 0 : errno;
   }

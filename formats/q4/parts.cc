@@ -14,9 +14,6 @@ constexpr Q4Part kKeptParts[] = {Q4Part::kData};
 constexpr Q4Part kFp32Parts[] = {Q4Part::kCodes, Q4Part::kScales};
 constexpr Q4Part kNestedParts[] = {Q4Part::kCodes, Q4Part::kScaleCodes, Q4Part::kScales2};
 
-// A group (Q5.3): 256 blocks share one group scale.
-constexpr std::uint64_t kBlocksPerGroup = 256;
-
 }  // namespace
 
 // The one place that decides this; whoever needs the parts of a tensor asks here.
@@ -39,7 +36,7 @@ std::uint64_t Q4PartRawBytes(const Q4Tensor& tensor, Q4Part part) {
     case Q4Part::kScaleCodes:
       return tensor.blocks();
     case Q4Part::kScales2:
-      return CeilDiv(tensor.blocks(), kBlocksPerGroup) * sizeof(float);
+      return CeilDiv(tensor.blocks(), kQ4BlocksPerGroup) * sizeof(float);
   }
   return 0;
 }

@@ -9,6 +9,9 @@
 
 namespace q4 {
 
+// Blocks that share one group scale (F3.4, numerics Q5.3).
+inline constexpr std::uint64_t kQ4BlocksPerGroup = 256;
+
 // kData | kCodes, kScales | kCodes, kScaleCodes, kScales2. In the order in which they are stored; the span is static.
 std::span<const Q4Part> Q4PartKindsOf(const Q4Tensor& tensor);
 

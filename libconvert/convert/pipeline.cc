@@ -15,7 +15,7 @@
 #include "libconvert/convert/committer.h"
 #include "libconvert/convert/stages.h"
 #include "libconvert/convert/tensor_job.h"
-#include "libconvert/convert/treatment.h"
+#include "libconvert/convert/treat.h"
 
 namespace q4 {
 namespace {

@@ -5,7 +5,7 @@
 //   ──▶ Q4Writer
 //                           └──────▶ source hasher
 //
-// The admitting thread walks the plan, gives each tensor and embedded file its treatment (treatment.h), and takes from
+// The admitting thread walks the plan, gives each tensor and embedded file its treatment (treat.h), and takes from
 // the budget, in plan order, all the memory that a slab will ever need (memory_needs.h). Readers fill slabs and workers
 // finish chunks in any order (stages.h); the calling thread appends them in plan order (committer.h). So thread count,
 // devices and timing can change nothing in the output, and the memory in flight always drains.

@@ -159,7 +159,8 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     const SourceTensor& source = checkpoint.tensors()[i];
     // The encoder of --encoder; those that a recipe names were checked when it was read.
     if (decisions[i].quantize && FindEncoder(decisions[i].settings.encoder) == nullptr) {
-      return Fail(kEncoderNotBuilt, checkpoint.path(), "tensor '" + source.name + "'");
+      return Fail(kEncoderNotBuilt, checkpoint.path(),
+                  fmt::format("tensor '{}', encoder {}", source.name, Q4EncoderName(decisions[i].settings.encoder)));
     }
     Q4Tensor tensor = PlanTensor(source, decisions[i], options);
     const std::uint64_t bytes = StoredBytes(tensor);
@@ -172,8 +173,6 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     plan.source_bytes += source.bytes;
     if (decisions[i].quantize) {
       ++plan.quantized_tensors;
-      plan.quantized_elems += source.elems;
-      plan.largest_tensor_elems = std::max(plan.largest_tensor_elems, source.elems);
     } else {
       ++plan.kept_tensors;
     }

@@ -55,8 +55,6 @@ struct ConversionPlan {
   std::uint64_t source_bytes = 0;    // tensor payload
   std::uint64_t output_bytes = 0;    // sum of file_bytes
   std::uint64_t quantized_tensors = 0, kept_tensors = 0;
-  std::uint64_t quantized_elems = 0;       // of all tensors that are to be quantized
-  std::uint64_t largest_tensor_elems = 0;  // among those to be quantized
 };
 
 // Decides every tensor and lays out every shard. `config_json` is the text of config.json or "". Reads nothing.

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "libconvert/convert/memory_needs.h"
-#include "libconvert/convert/treatment.h"
+#include "libconvert/convert/treat.h"
 
 namespace q4 {
 

@@ -12,7 +12,7 @@
 #include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/memory_needs.h"
 #include "libconvert/convert/slab_cut.h"
-#include "libconvert/convert/treatment.h"
+#include "libconvert/convert/treat.h"
 
 namespace q4 {
 namespace {

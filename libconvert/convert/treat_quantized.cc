@@ -20,7 +20,7 @@
 #include "libconvert/convert/memory_needs.h"
 #include "libconvert/convert/scale_overflow.h"
 #include "libconvert/convert/slab_cut.h"
-#include "libconvert/convert/treatment.h"
+#include "libconvert/convert/treat.h"
 #include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {

@@ -20,7 +20,6 @@ namespace q4 {
 // What q4verify may demand of a tensor's scales and codes when it has the source.
 enum class Proof : std::uint8_t {
   kRecompute,  // they are what the encoder chooses again, bit for bit
-  kNearest,    // the scales are free; each code is the nearest one under its decoded scale
   kNone,       // nothing: who chose them, or what else was looked at, is not known here
 };
 

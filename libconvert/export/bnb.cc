@@ -190,7 +190,7 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
     tensors.push_back(std::move(info));
     quantized.push_back(tensor.quantized());
     weights += tensor.quantized();
-    if (tensor.quantized()) ++by_scheme[tensor.scheme];
+    if (!BnbQuantTypeName(tensor.scheme).empty()) ++by_scheme[tensor.scheme];
     nested += tensor.quantized() && tensor.nested;
   }
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> defaults, DefaultDecisions(tensors, config_json));

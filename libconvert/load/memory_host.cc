@@ -29,24 +29,24 @@ class HostBlock final : public MemoryBlock {
 // Elements that one thread dequantizes at a time: whole groups of 256 blocks of every block size, and no more than
 // needed for that, since the largest block has 4096 elements. Not the slabs of a conversion, which are four times as
 // large.
-constexpr std::uint64_t kSlabElems = std::uint64_t{1} << 20;
+constexpr std::uint64_t kPieceElems = std::uint64_t{1} << 20;
 
-struct SlabOfJob {
+struct PieceOfJob {
   const DequantizeJob* job;
   std::uint64_t first;  // element
 };
 
-// Scales are decoded slab by slab, into memory that stays in the cache, and not for the whole tensor. fp32 scales are
+// Scales are decoded piece by piece, into memory that stays in the cache, and not for the whole tensor. fp32 scales are
 // used where they lie.
-void DequantizeSlab(const KernelTable& kernels, const SlabOfJob& slab) {
-  const DequantizeJob& job = *slab.job;
-  const std::uint64_t elems = std::min(kSlabElems, job.elems - slab.first);
-  const std::uint64_t first_block = slab.first / job.block_size;
+void DequantizePiece(const KernelTable& kernels, const PieceOfJob& piece) {
+  const DequantizeJob& job = *piece.job;
+  const std::uint64_t elems = std::min(kPieceElems, job.elems - piece.first);
+  const std::uint64_t first_block = piece.first / job.block_size;
   std::vector<float> memory;
   const float* const scales =
       DecodedScales(kernels, job.scales.Skip(first_block), BlockCount(elems, job.block_size), &memory);
-  kernels.dequantize(CodeBookOf(job), job.codes + slab.first / 2, scales, elems, job.block_size, job.out_type,
-                     job.out + slab.first * FloatSize(job.out_type));
+  kernels.dequantize(CodeBookOf(job), job.codes + piece.first / 2, scales, elems, job.block_size, job.out_type,
+                     job.out + piece.first * FloatSize(job.out_type));
 }
 
 class HostMemory final : public LoadMemory {
@@ -73,9 +73,9 @@ class HostMemory final : public LoadMemory {
 
   absl::Status Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) override {
     // The slabs of all jobs in one list, so that small tensors do not leave threads idle.
-    std::vector<SlabOfJob> slabs;
+    std::vector<PieceOfJob> slabs;
     for (const DequantizeJob& job : jobs) {
-      for (std::uint64_t first = 0; first < job.elems; first += kSlabElems) slabs.push_back({&job, first});
+      for (std::uint64_t first = 0; first < job.elems; first += kPieceElems) slabs.push_back({&job, first});
     }
     return ParallelInOrder(
         slabs.size(), threads,
@@ -83,7 +83,7 @@ class HostMemory final : public LoadMemory {
           // Threads take over the float environment of the program that loads; its rounding mode must not change
           // values.
           const ScopedFloatEnvironment environment;
-          DequantizeSlab(kernels_, slabs[slab]);
+          DequantizePiece(kernels_, slabs[slab]);
           return absl::OkStatus();
         },
         [](std::uint64_t, const absl::Status& status) { return status; });

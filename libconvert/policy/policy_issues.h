@@ -16,6 +16,6 @@ inline constexpr Issue kRecipeValue{4003, ExitCode::kInvalidInput, "value not al
 // Only "match": the rule would select tensors and do nothing.
 inline constexpr Issue kRecipeEmptyRule{4004, ExitCode::kInvalidInput, "a recipe's rule changes nothing"};
 inline constexpr Issue kEncoderNotBuilt{5901, ExitCode::kUnsupported,
-                                        "encoder mse is specified (docs/numerics.md Q9) but not part of this version"};
+                                        "the encoder is specified (docs/numerics.md Q9) but not part of this version"};
 
 }  // namespace q4

@@ -64,7 +64,9 @@ absl::Status ReadEncoder(const RecipeRuleSource& rule, const std::string& key, s
   const Q4EncoderRow* row = json.is_string() ? FindQ4Encoder(json.get_ref<const std::string&>()) : nullptr;
   if (row == nullptr) return rule.Wrong(key, QuotedChoice(EncoderNames()));
   // Refused here and not when a tensor matches: the same recipe must not work for one model and fail for the next.
-  if (FindEncoder(row->encoder) == nullptr) return Fail(kEncoderNotBuilt, rule.file, rule.where + ", encoder");
+  if (FindEncoder(row->encoder) == nullptr) {
+    return Fail(kEncoderNotBuilt, rule.file, fmt::format("{}, encoder {}", rule.where, row->name));
+  }
   out = row->encoder;
   return absl::OkStatus();
 }

@@ -1,10 +1,14 @@
-// Slabs as a sequence of tiles. ForEachTile cuts a slab and gives each tile its own places in the statistics; the two
-// functions below it say what is done to a tile.
+// Slabs as a sequence of tiles: where the cuts lie, and the statistics of one tile and of a whole slab.
 #include "libconvert/scheme/slab.h"
 
 #include <algorithm>
 
+#include "formats/q4/parts.h"
+
 namespace q4 {
+
+// Formats and kernels never see each other: here they must agree.
+static_assert(kQ4BlocksPerGroup == kScaleGroup);
 
 std::uint64_t TileElems(std::uint32_t block_size) {
   // 128 KiB of bf16 and 32 KiB of codes: they fit a core's L2 cache beside each other.

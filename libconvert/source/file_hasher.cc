@@ -38,9 +38,9 @@ std::vector<SourceDigestState> ByFile(const std::vector<SourceDigestState>& done
 }  // namespace
 
 // One file's digest, of either kind.
-class FileHasher::FileDigest {
+class FileHasher::RunningDigest {
  public:
-  FileDigest(SourceDigest kind, const Sha256State& done) {
+  RunningDigest(SourceDigest kind, const Sha256State& done) {
     if (kind == SourceDigest::kXxh3) {
       xxh3_.emplace(0);
     } else if (done.bytes == 0) {
@@ -130,9 +130,9 @@ void FileHasher::Loop() {
   }
 }
 
-FileHasher::FileDigest FileHasher::Begin(std::uint32_t file) const { return {kind_, done_[file].sha256}; }
+FileHasher::RunningDigest FileHasher::Begin(std::uint32_t file) const { return {kind_, done_[file].sha256}; }
 
-void FileHasher::Note(std::uint32_t file, const FileDigest& digest) {
+void FileHasher::Note(std::uint32_t file, const RunningDigest& digest) {
   if (!digest.sha256()) return;
   const SourceDigestState state{file, digest.sha256()->Save()};
   std::lock_guard lock(mutex_);
@@ -143,7 +143,7 @@ void FileHasher::Note(std::uint32_t file, const FileDigest& digest) {
 
 // Reads and digests the file up to `end`. While one piece is digested the next is read, by a thread of its own:
 // together they would take a fifth longer.
-absl::Status FileHasher::ReadUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest) {
+absl::Status FileHasher::ReadUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest) {
   const RandomAccessFile& file = *checkpoint_.files()[number].file;
   std::vector<std::uint8_t> piece, next_piece;
   const auto read = [&](std::uint64_t at) {
@@ -182,7 +182,7 @@ FileHasher::Pieces::iterator FileHasher::PieceWith(std::uint32_t file, std::uint
 }
 
 // Digests what is brought, up to `end` or beyond.
-absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest) {
+absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest) {
   while (digest->bytes() < end) {
     std::shared_ptr<const Buffer> piece;
     std::uint64_t skip = 0;  // of its first bytes, which are digested
@@ -213,7 +213,7 @@ absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, File
 absl::Status FileHasher::HashWhatIsRead() {
   std::size_t next = first_tensor_;
   for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
-    FileDigest digest = Begin(i);
+    RunningDigest digest = Begin(i);
     for (; next < checkpoint_.tensors().size() && checkpoint_.tensors()[next].place().file == i; ++next) {
       if (!checkpoint_.tensors()[next].is_stored()) continue;
       const SourceExtent& brought = checkpoint_.tensors()[next].place();
@@ -229,7 +229,7 @@ absl::Status FileHasher::HashWhatIsRead() {
 absl::Status FileHasher::HashFilesApart() {
   const auto hash = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
     const auto file = static_cast<std::uint32_t>(i);
-    FileDigest digest = Begin(file);
+    RunningDigest digest = Begin(file);
     Q4_RETURN_IF_ERROR(ReadUntil(file, checkpoint_.files()[file].file->size(), &digest));
     return digest.Finish();
   };

@@ -55,13 +55,13 @@ class FileHasher {
 
  private:
   using Pieces = std::multimap<std::pair<std::uint32_t, std::uint64_t>, std::shared_ptr<const Buffer>>;
-  class FileDigest;
+  class RunningDigest;
 
   void Loop();
-  FileDigest Begin(std::uint32_t file) const;
-  void Note(std::uint32_t file, const FileDigest& digest);
-  absl::Status ReadUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest);
-  absl::Status TakeUntil(std::uint32_t number, std::uint64_t end, FileDigest* digest);
+  RunningDigest Begin(std::uint32_t file) const;
+  void Note(std::uint32_t file, const RunningDigest& digest);
+  absl::Status ReadUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest);
+  absl::Status TakeUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest);
   Pieces::iterator PieceWith(std::uint32_t file, std::uint64_t at);
   absl::Status HashWhatIsRead();
   absl::Status HashFilesApart();

@@ -14,7 +14,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
-#include "libconvert/encode/encoder.h"
+#include "formats/q4/encoders.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -72,7 +72,7 @@ class PieceSearch {
     reader_.decoder().Decode(codes, scales.decoded.data(), piece.elems, FloatType::kF32, decoded_.data());
     // One finding for a tensor is enough, and the quick test spares the exact one in nearly all pieces.
     const bool check_bounds =
-        ProofOf(stored_.encoder) == Proof::kRecompute && result_.broken_bound.empty() && !AllAreNearest(codes, blocks);
+        FindQ4Encoder(stored_.encoder)->absmax_scales && result_.broken_bound.empty() && !AllAreNearest(codes, blocks);
     for (std::uint64_t block = 0; block < blocks; ++block) {
       const std::uint64_t begin = block * stored_.block_size;
       const std::uint64_t elems = std::min<std::uint64_t>(stored_.block_size, piece.elems - begin);

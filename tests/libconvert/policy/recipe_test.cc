@@ -45,7 +45,7 @@ TEST_CASE("an encoder that is not built is refused, whether its rule would match
       Parse(R"({"rules": [{"match": "a", "keep": true}, {"match": "none", "encoder": "mse"}]})").status();
   CHECK(IssueNumberOf(status) == kEncoderNotBuilt.number);
   CHECK(ExitCodeOf(status) == ExitCode::kUnsupported);
-  CHECK(MessageOf(status).starts_with("recipe.json: rule 2, encoder: "));
+  CHECK(MessageOf(status).starts_with("recipe.json: rule 2, encoder mse: "));
 }
 
 TEST_CASE("the example of the manual is a recipe that this version takes") {
