@@ -1,3 +1,13 @@
+// A thread that digests, and the pieces that wait for it.
+//
+// HashWhatIsRead() goes through files and tensors in payload order. What lies before a tensor's extent it reads itself
+// (ReadUntil()); the extent it takes from what Add() has brought (TakeUntil()). HashFilesApart() reads every file whole
+// and leaves Add() without effect. RunningDigest::bytes() is the one position of a file's digest: both steps begin
+// there, so bytes that are behind it are never digested again, whether two tensors share them or an earlier run has
+// digested them.
+//
+// Memory: pieces are counted by the budget of the conversion, for which the thread that admits work may be waiting. So
+// the loop must let go of pieces to the end, after an error too.
 #include "libconvert/source/file_hasher.h"
 
 #include <fmt/format.h>
@@ -18,11 +28,15 @@
 namespace q4 {
 namespace {
 
+// Bytes read at a time. A digest that reads holds two buffers of this size.
 constexpr std::uint64_t kReadBytes = std::uint64_t{4} << 20;
 
-// From this many threads on, one digest is slower than they are together.
+// From this many threads on, one digest is slower than they are together. XXH3 runs at memory speed and needs no more
+// than one thread.
 constexpr unsigned kManyThreads = 8;
 
+// How many files are read apart at the same time, 0 for one digest in file order. At most half of `threads`, since the
+// conversion computes beside them.
 unsigned FilesApart(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads) {
   if (kind != SourceDigest::kSha256 || threads < kManyThreads || checkpoint.files().size() < 2) return 0;
   return static_cast<unsigned>(std::min<std::size_t>(threads / 2, checkpoint.files().size()));
@@ -37,7 +51,8 @@ std::vector<SourceDigestState> ByFile(const std::vector<SourceDigestState>& done
 
 }  // namespace
 
-// One file's digest, of either kind.
+// One file's digest, of either kind: of the two streams exactly one is there. Counts its own bytes, for Xxh3Stream has
+// no count.
 class FileHasher::RunningDigest {
  public:
   RunningDigest(SourceDigest kind, const Sha256State& done) {
@@ -77,11 +92,14 @@ FileHasher::FileHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned
       apart_(FilesApart(checkpoint, kind, threads)),
       taken_(checkpoint.files().size()),
       states_(kind == SourceDigest::kSha256 ? done : std::vector<SourceDigestState>{}) {
+  // Add() drops what the journal's digest covers. The thread begins last, when all members are there.
   for (const SourceDigestState& state : states_) taken_[state.file] = state.sha256.bytes;
   thread_ = std::thread([this] { Loop(); });
 }
 
 FileHasher::~FileHasher() {
+  // First the flag, then Finish(): the thread must not read a whole file before it can be joined. Nobody is left to
+  // hear of the error.
   given_up_.store(true);
   if (thread_.joinable()) (void)Finish();
 }
@@ -94,6 +112,7 @@ void FileHasher::Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<c
     if (offset + bytes->size() <= taken_[file]) return;
     pieces_.emplace(std::pair(file, offset), std::move(bytes));
   }
+  // After the lock, so that the thread does not wake only to wait for it.
   wake_.notify_one();
 }
 
@@ -109,11 +128,14 @@ absl::StatusOr<std::vector<std::string>> FileHasher::Finish() {
   }
   wake_.notify_one();
   thread_.join();
+  // The join orders what the thread wrote before what is read here: no lock.
   Q4_RETURN_IF_ERROR(status_);
   return digests_;
 }
 
 void FileHasher::Loop() {
+  // Exceptions end here, since one that leaves a thread ends the process. std::system_error is a thread that could not
+  // be started, by std::async or ParallelInOrder().
   try {
     status_ = apart_ != 0 ? HashFilesApart() : HashWhatIsRead();
   } catch (const std::bad_alloc&) {
@@ -130,12 +152,16 @@ void FileHasher::Loop() {
   }
 }
 
+// XXH3 begins anew in a resumed run: its stream ignores `done`.
 FileHasher::RunningDigest FileHasher::Begin(std::uint32_t file) const { return {kind_, done_[file].sha256}; }
 
 void FileHasher::Note(std::uint32_t file, const RunningDigest& digest) {
+  // Only SHA-256 can be saved.
   if (!digest.sha256()) return;
+  // The copy of the state is made before the lock, for Add() and the journal wait for that.
   const SourceDigestState state{file, digest.sha256()->Save()};
   std::lock_guard lock(mutex_);
+  // states_ has an entry for each file that was begun, in that order.
   const auto same = [&](const SourceDigestState& other) { return other.file == file; };
   const auto found = std::find_if(states_.begin(), states_.end(), same);
   found == states_.end() ? states_.push_back(state) : void(*found = state);
@@ -145,6 +171,8 @@ void FileHasher::Note(std::uint32_t file, const RunningDigest& digest) {
 // together they would take a fifth longer.
 absl::Status FileHasher::ReadUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest) {
   const RandomAccessFile& file = *checkpoint_.files()[number].file;
+  // `piece` is being digested while `next_piece` is being read. The reading thread touches nothing else, and it has
+  // ended whenever they are swapped.
   std::vector<std::uint8_t> piece, next_piece;
   const auto read = [&](std::uint64_t at) {
     next_piece.resize(std::min(kReadBytes, end - at));
@@ -153,6 +181,7 @@ absl::Status FileHasher::ReadUntil(std::uint32_t number, std::uint64_t end, Runn
   if (digest->bytes() >= end) return absl::OkStatus();
   {
     std::lock_guard lock(mutex_);
+    // Set before reading, so that Add() drops at once what is read here anyway.
     taken_[number] = end;
   }
   absl::Status status = read(digest->bytes());
@@ -160,17 +189,20 @@ absl::Status FileHasher::ReadUntil(std::uint32_t number, std::uint64_t end, Runn
     piece.swap(next_piece);
     const std::uint64_t at = digest->bytes() + piece.size();
     std::future<absl::Status> reading;
+    // Each piece is read once the one before it has arrived, so at most one read is on its way.
     if (at < end) reading = std::async(std::launch::async, read, at);
     digest->Update(piece);
     Note(number, *digest);
     if (at == end) break;
+    // After an error the digest is incomplete; the caller passes the status on and makes no text of it.
     status = reading.get();
   }
   return status;
 }
 
-// What was brought of `file` from byte `at` on; end() when it is not there yet. Drops what ends before it, which was
-// brought twice.
+// What was brought of `file` from byte `at` on; end() when it is not there yet. Looks back from the first piece that
+// begins behind `at`: the one before it holds `at`, or ends before it and is dropped, for all its bytes were brought by
+// another tensor too. A piece may hide a longer one that begins earlier, so the search goes on until one is found.
 FileHasher::Pieces::iterator FileHasher::PieceWith(std::uint32_t file, std::uint64_t at) {
   auto piece = pieces_.upper_bound({file, at});
   while (piece != pieces_.begin() && std::prev(piece)->first.first == file) {
@@ -181,7 +213,7 @@ FileHasher::Pieces::iterator FileHasher::PieceWith(std::uint32_t file, std::uint
   return pieces_.end();
 }
 
-// Digests what is brought, up to `end` or beyond.
+// Digests what is brought, up to `end` or beyond: the last piece may belong to a later tensor that overlaps this one.
 absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest) {
   while (digest->bytes() < end) {
     std::shared_ptr<const Buffer> piece;
@@ -189,15 +221,19 @@ absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, Runn
     {
       std::unique_lock lock(mutex_);
       auto found = pieces_.end();
+      // Finish() wakes it too; then what is missing will never come.
       wake_.wait(lock, [&] {
         found = PieceWith(number, digest->bytes());
         return finished_ || found != pieces_.end();
       });
+      // A status, not an endless wait: a conversion that loses a slab must end.
       if (found == pieces_.end()) {
         const RandomAccessFile& file = *checkpoint_.files()[number].file;
         return Fail(kSourceUnread, file.path(), {},
                     GotExpected(std::to_string(digest->bytes()), std::to_string(file.size()) + " bytes"));
       }
+      // The piece leaves the map before it is digested, without the lock; the buffer is given back at the end of this
+      // turn of the loop.
       const std::uint64_t begin = found->first.second;
       piece = std::move(found->second);
       skip = digest->bytes() - begin;
@@ -211,6 +247,8 @@ absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, Runn
 }
 
 absl::Status FileHasher::HashWhatIsRead() {
+  // Tensors before the first one were converted by an earlier run and are not brought: what its digest did not cover of
+  // them is read. So is what the recipe of a tensor decodes, for Add() brings stored bytes only.
   std::size_t next = first_tensor_;
   for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
     RunningDigest digest = Begin(i);
@@ -220,6 +258,7 @@ absl::Status FileHasher::HashWhatIsRead() {
       Q4_RETURN_IF_ERROR(ReadUntil(i, brought.offset, &digest));
       Q4_RETURN_IF_ERROR(TakeUntil(i, brought.end(), &digest));
     }
+    // What lies behind the last tensor, or all of a file without tensors.
     Q4_RETURN_IF_ERROR(ReadUntil(i, checkpoint_.files()[i].file->size(), &digest));
     digests_.push_back(digest.Finish());
   }
@@ -233,6 +272,8 @@ absl::Status FileHasher::HashFilesApart() {
     Q4_RETURN_IF_ERROR(ReadUntil(file, checkpoint_.files()[file].file->size(), &digest));
     return digest.Finish();
   };
+  // In the order of the files, as the digests are listed. When the hasher is given up, ReadUntil() returns OK early;
+  // the incomplete digest that is made then is asked for by nobody.
   return ParallelInOrder(checkpoint_.files().size(), apart_, hash,
                          [&](std::uint64_t, absl::StatusOr<std::string> digest) -> absl::Status {
                            Q4_RETURN_IF_ERROR(digest.status());
