@@ -27,12 +27,13 @@ namespace q4 {
 // The tensors of one quantized weight, in the order of the table above.
 enum class BnbPart : std::uint8_t { kCodes, kAbsmax, kQuantMap, kNestedAbsmax, kNestedQuantMap, kQuantState };
 
+// One tensor to be written: where it belongs, and all that the header of its file says of it.
 struct BnbTensor {
   BnbPart part = BnbPart::kCodes;
-  std::string key;
+  std::string key;  // as in the table above, with the name of the weight for P
   DType dtype = DType::kU8;
   Shape shape;
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = 0;  // product of `shape` times ItemSize(dtype)
 };
 
 // The tensors that `weight` becomes; two parts fewer when it is not nested. `storage` is the dtype that the packed

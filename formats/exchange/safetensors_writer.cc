@@ -1,3 +1,7 @@
+// PlanSafetensors(): sort, write the entries while counting offsets, pad, then shift all offsets by the length of the
+// header. Order, padding and escapes are those of the safetensors library's own writer; tests/cli/export_roundtrip.sh
+// compares whole files. The entries are written as text directly, for a JSON library would order and escape them its
+// own way.
 #include "formats/exchange/safetensors_writer.h"
 
 #include <algorithm>
@@ -16,8 +20,10 @@
 namespace q4 {
 namespace {
 
+// The library's. As the largest elements lie first, each tensor then begins at a multiple of its item size.
 constexpr std::uint64_t kHeaderAlignment = 8;
 
+// The library's order: 8 bytes per element first, 1 byte last. Every DType is in it, so each one is found below.
 constexpr std::array<DType, kMaxDType> kDTypeOrder = {
     DType::kU64,    DType::kI64,    DType::kF64, DType::kC64, DType::kF32, DType::kU32,
     DType::kI32,    DType::kBF16,   DType::kF16, DType::kU16, DType::kI16, DType::kF8E8M0,
@@ -81,6 +87,7 @@ void AppendEntry(const SafetensorsTensor& tensor, std::uint64_t begin, std::uint
       .append("]}");
 }
 
+// What readers refuse of a tensor on its own. The name "__metadata__" would be taken for the metadata.
 absl::Status CheckTensor(const SafetensorsTensor& tensor) {
   const std::string& name = tensor.name;
   const bool fits = !name.empty() && name.size() <= limits::kTensorNameBytes;

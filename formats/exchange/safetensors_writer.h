@@ -1,4 +1,5 @@
-// Lays out safetensors files byte for byte as save_pretrained() of transformers writes them.
+// Lays out safetensors files byte for byte as save_pretrained() of transformers writes them, so that an export can be
+// compared with theirs as a whole. formats/source/safetensors.h reads the format and describes it.
 //
 // Only the layout is computed here. The caller writes `header` at offset 0 and each tensor's bytes at its offset, in
 // any order and in pieces of any size; together they cover the file without a gap.
@@ -15,13 +16,14 @@
 
 namespace q4 {
 
-// A tensor to be written.
+// A tensor to be written. Its bytes are its elements in row-major order, little-endian.
 struct SafetensorsTensor {
   std::string name;
   DType dtype = DType::kF32;
   Shape shape;
 };
 
+// Where everything lies in one file. Positions are in bytes from the beginning of the file, not of the payload.
 struct SafetensorsLayout {
   std::string header;                  // length, JSON and padding: all bytes before the payload
   std::vector<std::uint64_t> offsets;  // of each tensor's first byte in the file, in the order in which they were given
@@ -33,8 +35,10 @@ struct SafetensorsLayout {
 // F8_E8M0, F8_E4M3, F8_E5M2, I8, U8, BOOL), then bytewise by name. The header begins with
 // "__metadata__":{"format":"pt"} and is padded with spaces to a multiple of 8 bytes.
 //
-// Fails (exit code 3) on what no reader would take: duplicate names, names that are too long, not UTF-8 or hold NUL,
-// shapes beyond the limits, a header beyond the limit. Pure.
+// Fails (exit code 3) on what no reader would take: kTensorName for a name that is empty, too long, not UTF-8, holds
+// NUL or is "__metadata__"; kTooManyDimensions, kTensorTooLarge and kStHeaderTooLarge beyond the limits;
+// kDuplicateTensor. They name the tensor and no file. The number of tensors is for the caller to limit. Pure; no
+// tensors at all are a file too. Time: a sort of the names.
 absl::StatusOr<SafetensorsLayout> PlanSafetensors(std::span<const SafetensorsTensor> tensors);
 
 }  // namespace q4
