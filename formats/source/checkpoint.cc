@@ -1,3 +1,6 @@
+// What an opened checkpoint answers; open_checkpoint.cc makes one. Everything was validated then, so only the range of
+// a read is checked here: it comes from a caller. The tensors keep their payload order, in which a conversion reads
+// them; a second list orders their numbers by name for Find().
 #include "formats/source/checkpoint.h"
 
 #include <algorithm>
@@ -25,6 +28,7 @@ Checkpoint::Checkpoint(std::string path, std::string format, std::vector<Checkpo
 }
 
 const SourceTensor* Checkpoint::Find(std::string_view name) const {
+  // Names are unique, so the first that is not smaller is the tensor or there is none.
   const auto at = std::lower_bound(by_name_.begin(), by_name_.end(), name,
                                    [this](std::uint32_t i, std::string_view n) { return tensors_[i].name < n; });
   return at != by_name_.end() && tensors_[*at].name == name ? &tensors_[*at] : nullptr;
@@ -32,12 +36,14 @@ const SourceTensor* Checkpoint::Find(std::string_view name) const {
 
 absl::Status Checkpoint::Read(const SourceTensor& tensor, std::uint64_t begin, std::span<std::uint8_t> out) const {
   const SourceExtent& stored = tensor.place();
+  // Without the check a read would go on into the next tensor of the file, unnoticed.
   if (!RangeFits(begin, out.size(), stored.bytes)) return Fail(kReadOutsideTensor, path_, tensor.name);
   return files_[stored.file].file->ReadAt(stored.offset + begin, out);
 }
 
 absl::StatusOr<std::string> Checkpoint::ConfigJson(FileSystem& fs) const {
   for (const CompanionFile& companion : companions_) {
+    // The limit is that of JSON which is parsed into a value; as a companion the file could be larger.
     if (companion.name == "config.json") return ReadWholeFile(fs, companion.path, limits::kConfigJsonBytes);
   }
   return std::string();

@@ -1,4 +1,7 @@
 // A checkpoint: named tensors in one or more files, and the configuration and tokenizer files that travel with them.
+//
+// OpenCheckpoint() is the one way in, for a file, a shard index or a model directory. source_formats.h lists the
+// formats, source_tensor.h describes a tensor. Elements are read through SourceReader (libconvert/source).
 #pragma once
 
 #include <cstdint>
@@ -18,14 +21,16 @@ namespace q4 {
 
 // One file that holds tensor payload.
 struct CheckpointFile {
-  std::string name;  // plain file name, as in the shard index
-  std::shared_ptr<RandomAccessFile> file;
+  std::string name;                        // plain file name, as in the shard index
+  std::shared_ptr<RandomAccessFile> file;  // open as long as anybody holds it
 };
 
 // A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
 // thread-safe.
 class Checkpoint {
  public:
+  // For OpenCheckpoint() and tests: takes what was validated and checks nothing. REQUIRES: the orders that the
+  // functions below promise, and extents whose files are in `files`.
   Checkpoint(std::string path, std::string format, std::vector<CheckpointFile> files, std::vector<SourceTensor> tensors,
              std::vector<CompanionFile> companions);
 
@@ -33,23 +38,30 @@ class Checkpoint {
   const std::string& path() const { return path_; }
   // A name of source_formats.h, with "-sharded" where an index named the files: "safetensors", "safetensors-sharded".
   const std::string& format() const { return format_; }
+  // Bytewise sorted by name where an index named them; without an index there is one. The digests of the provenance
+  // have this order.
   const std::vector<CheckpointFile>& files() const { return files_; }
   // In payload order: by file, then by offset of the first extent. Names are unique. Tensors need not fill their files.
   const std::vector<SourceTensor>& tensors() const { return tensors_; }
   // Bytewise sorted by name.
   const std::vector<CompanionFile>& companions() const { return companions_; }
-  // nullptr when there is no such tensor.
+  // nullptr when there is no such tensor. Names are compared as bytes. A binary search; the pointer lives as long as
+  // the checkpoint.
   const SourceTensor* Find(std::string_view name) const;
 
-  // The file in which the tensor begins, for reading and for messages.
+  // The file in which the tensor begins, for reading and for messages. REQUIRES: `tensor` is one of this checkpoint and
+  // has an extent.
   const RandomAccessFile& FileOf(const SourceTensor& tensor) const { return *files_[tensor.place().file].file; }
 
   // Reads bytes [begin, begin + out.size()) of the first extent as they are stored. Whoever wants elements, whatever
-  // the recipe, asks SourceReader (libconvert/source/source_reader.h).
+  // the recipe, asks SourceReader (libconvert/source/source_reader.h). kReadOutsideTensor when the extent does not hold
+  // them (exit code 4), else the errors of RandomAccessFile::ReadAt(). REQUIRES: as FileOf().
   absl::Status Read(const SourceTensor& tensor, std::uint64_t begin, std::span<std::uint8_t> out) const;
-  // The companion config.json as text, unparsed, or "" when there is none.
+  // The companion config.json as text, unparsed, or "" when there is none. Reads the file each time. `fs`: the one that
+  // the checkpoint was opened with. Errors: those of ReadWholeFile(), with kFileTooLarge beyond
+  // limits::kConfigJsonBytes.
   absl::StatusOr<std::string> ConfigJson(FileSystem& fs) const;
-  // Errors if any payload file changed since it was opened.
+  // kFileChanged if any payload file changed since it was opened. Companions are not looked at.
   absl::Status CheckUnchanged() const;
 
  private:
@@ -60,6 +72,7 @@ class Checkpoint {
   std::vector<std::uint32_t> by_name_;  // indices into tensors_, bytewise sorted by name
 };
 
+// What OpenCheckpoint() accepts beyond the strict default.
 struct OpenOptions {
   // The path given to OpenCheckpoint() may always be a symbolic link. Files found through it (shards that an index
   // names, the checkpoint in a directory, companions) are refused when they are links, unless this is true: a foreign
@@ -78,7 +91,12 @@ struct OpenOptions {
 // Companions (companions.h) come from the directory of the checkpoint; for a lone file not named model*.safetensors
 // only if config.json lies beside it, as such a file may just as well lie in a download folder.
 //
+// `fs` must outlive the checkpoint, whose files it opened. At most limits::kShards files stay open. Takes time and
+// memory by the number of tensors, not by their bytes.
+//
 // Errors: exit code 3 for whatever is malformed or inconsistent, 5 for other formats and for sub-byte types, 2 for I/O.
+// checkpoint_issues.h lists the rules; beside them come those of JSON text and of files (formats/base/base_issues.h).
+// The first broken rule ends the opening; companions are looked at last.
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const std::string& path,
                                                            const OpenOptions& options = {});
 

@@ -1,3 +1,6 @@
+// Names first, then what lies there: only files whose names are admitted are asked about, so that a link or a large
+// file that is of no interest is no error. The files of the directory come first, then those in the subdirectories that
+// modules.json names; at the end all are sorted by name, the order in which a container lists them.
 #include "formats/source/companions.h"
 
 #include <algorithm>
@@ -14,6 +17,8 @@
 namespace q4 {
 namespace {
 
+// Weights are not embedded, for they are converted; code is not, since a loader might execute what a container brought.
+// Refused endings come first: the index ends in .json too.
 constexpr std::array<std::string_view, 13> kRefusedEndings = {".py",   ".so",   ".safetensors", ".bin", ".pt",
                                                               ".pth",  ".ckpt", ".gguf",        ".h5",  ".msgpack",
                                                               ".onnx", ".q4",   ".index.json"};
@@ -26,8 +31,10 @@ absl::Status AddIfRegular(FileSystem& fs, const std::string& directory, const st
   const std::string path = JoinPath(directory, name);
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (info.is_symlink && links == SymbolicLinks::kRefuse) return Fail(kSymbolicLink, path, {});
+  // A link that may be followed but is broken. Passing it over would lose a file that the model needs.
   if (info.is_symlink && !info.exists) return Fail(kNotARegularFile, path, {}, "the link leads nowhere");
   if (!info.is_regular) return absl::OkStatus();
+  // The container that embeds them has these limits; better refused here than after the weights are converted.
   if (info.size > limits::kEmbeddedFileBytes) {
     return Fail(
         kCompanionTooLarge, path, {},
@@ -50,13 +57,16 @@ absl::StatusOr<std::vector<std::string>> ModuleDirectories(FileSystem& fs, const
     const auto member = module.is_object() ? module.find("path") : module.end();
     if (member == module.end() || !member->is_string()) return Fail(kModulesForm, path, {}, "a module has no path");
     const auto& directory = member->get_ref<const std::string&>();
+    // That directory is searched already.
     if (directory.empty()) continue;
+    // The path comes from a foreign file and leads to what will be embedded: it must not leave the model directory.
     if (!IsPlainFileName(directory) || directory.front() == '.') {
       return Fail(kModulesForm, path, {}, "got '" + directory + "'");
     }
     directories.push_back(directory);
   }
   std::sort(directories.begin(), directories.end());
+  // Two modules may share a directory, but a container embeds a name once.
   directories.erase(std::unique(directories.begin(), directories.end()), directories.end());
   return directories;
 }
@@ -78,11 +88,13 @@ absl::StatusOr<std::vector<CompanionFile>> FindCompanions(FileSystem& fs, const 
   for (const std::string& name : names) {
     if (IsCompanionName(name)) Q4_RETURN_IF_ERROR(AddIfRegular(fs, directory, name, links, &companions));
   }
+  // Found among the companions, so size and links are checked before it is read.
   const auto modules = std::find_if(companions.begin(), companions.end(),
                                     [](const CompanionFile& companion) { return companion.name == "modules.json"; });
   if (modules != companions.end()) {
     Q4_ASSIGN_OR_RETURN(const auto subdirectories, ModuleDirectories(fs, modules->path));
     for (const std::string& subdirectory : subdirectories) {
+      // The directory itself may be the link: AddIfRegular() looks at the last component of the path only.
       Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(JoinPath(directory, subdirectory)));
       if (info.is_symlink && links == SymbolicLinks::kRefuse) {
         return Fail(kSymbolicLink, JoinPath(directory, subdirectory), {});

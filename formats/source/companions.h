@@ -1,4 +1,6 @@
-// The small files that belong to a model: configuration, tokenizer, templates, licence.
+// The small files that belong to a model: configuration, tokenizer, templates, licence. A container embeds them, so
+// that it can be exported without the source. Which regular files are admitted goes by their names alone; only
+// modules.json is read.
 #pragma once
 
 #include <cstdint>
@@ -13,16 +15,15 @@ namespace q4 {
 
 // A small file to be carried inside the output: config.json, tokenizer.json, 1_Pooling/config.json, ...
 struct CompanionFile {
-  std::string name;  // relative to the model directory, '/' separated, plain components only
-  std::string path;  // where it can be opened
-  std::uint64_t size = 0;
+  std::string name;        // relative to the model directory, '/' separated, plain components only
+  std::string path;        // where it can be opened
+  std::uint64_t size = 0;  // bytes, when it was found
 };
 
 // The companions in `directory`, bytewise sorted by name. A regular file is one if its name, compared as bytes,
 //   1. does not begin with '.',
 //   2. is not code or weights: .py .so .safetensors .bin .pt .pth .ckpt .gguf .h5 .msgpack .onnx .q4, and no shard
-//   index
-//      (.index.json),
+//      index (.index.json),
 //   3. is .json .txt .model .jinja .tiktoken .md by extension, or README, or begins with LICENSE or NOTICE.
 // Subdirectories are not searched, except that NAME/config.json is a companion when modules.json
 // (sentence-transformers) lists NAME as a module's path; modules without that file have nothing to carry.

@@ -1,4 +1,9 @@
 // OpenCheckpoint(): finds the checkpoint that a path means, opens it as one file or as shards, and adds its companions.
+//
+// Two questions are kept apart. Which file a directory means goes by names (FindFormat()), format by format in the
+// order of the table of source_formats.h. What a file is goes by its first bytes: JSON is a shard index, everything
+// else is for the reader that recognises it. All errors of a reader come before those of companions: weights that
+// cannot be read are what the user must hear of first.
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -21,7 +26,8 @@ namespace {
 
 constexpr std::string_view kIndexEnding = ".index.json";
 
-// Weights that no row of source_formats.h claims.
+// Weights that no row of source_formats.h claims. Used when nothing else was found, so that a user with a PyTorch
+// checkpoint reads that the format is not supported, and not that the directory is empty.
 bool IsUnsupportedWeights(std::string_view name) {
   return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth") || name.ends_with(".ckpt") ||
          name.ends_with(".gguf");
@@ -37,6 +43,7 @@ std::string ListNames(const std::vector<std::string>& names) {
 }
 
 absl::StatusOr<ShardIndex> ReadShardIndex(const RandomAccessFile& file) {
+  // The parser reads as a stream and has no limit of its own for the whole text.
   if (file.size() > limits::kShardIndexBytes) {
     return Fail(
         kJsonTooLarge, file.path(), {},
@@ -64,16 +71,20 @@ absl::StatusOr<std::string> FindFormat(FileSystem& fs, const std::string& direct
     if (name.ends_with(format.ending)) files.push_back(name);
     if (name.ends_with(index_ending)) indices.push_back(name);
   }
+  // ListDirectory() sorts, so both lists are sorted.
   const bool has_file = std::binary_search(files.begin(), files.end(), format.model_file);
   const bool has_index = std::binary_search(indices.begin(), indices.end(), model_index);
   const auto path_of = [&](std::string_view name) { return JoinPath(directory, std::string(name)); };
   if (has_file && has_index) {
+    // Both lie there. That is one checkpoint if the file is one of the shards; otherwise it would be a guess which one
+    // the user means, and a wrong one converts the wrong weights.
     Q4_ASSIGN_OR_RETURN(const bool names_it, IndexNames(fs, path_of(model_index), format.model_file, links));
     if (names_it) return path_of(model_index);
     return Fail(kAmbiguousDirectory, directory, {}, ListNames({std::string(format.model_file), model_index}));
   }
   if (has_index) return path_of(model_index);
   if (has_file) return path_of(format.model_file);
+  // Neither has the usual name. An index goes before files, which are probably its shards.
   const std::vector<std::string>& candidates = indices.empty() ? files : indices;
   if (candidates.size() > 1) return Fail(kAmbiguousDirectory, directory, {}, ListNames(candidates));
   return candidates.empty() ? std::string() : path_of(candidates.front());
@@ -81,7 +92,10 @@ absl::StatusOr<std::string> FindFormat(FileSystem& fs, const std::string& direct
 
 absl::StatusOr<std::string> FindInDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links) {
   Q4_ASSIGN_OR_RETURN(std::vector<std::string> names, fs.ListDirectory(directory));
+  // Hidden files, such as "._model.safetensors" of macOS, may have the ending but are no checkpoints.
   std::erase_if(names, [](const std::string& name) { return name.front() == '.'; });
+  // The first format that is there has the directory. An error in it ends the search: a later format must not be taken
+  // instead.
   for (const SourceFormat& format : SourceFormats()) {
     Q4_ASSIGN_OR_RETURN(std::string found, FindFormat(fs, directory, names, format, links));
     if (!found.empty()) return found;
@@ -94,6 +108,8 @@ absl::StatusOr<std::string> FindInDirectory(FileSystem& fs, const std::string& d
   return Fail(kNoCheckpointFound, directory, {}, GotExpected("no such file", "model.safetensors or its index"));
 }
 
+// `lone_file`: no index names it. A file of another name than model* may lie in a directory with files of all kinds;
+// only config.json beside it says that this is a model directory. A broken link counts, for FindCompanions() to report.
 absl::StatusOr<std::vector<CompanionFile>> CompanionsOf(FileSystem& fs, const std::string& path, bool lone_file,
                                                         SymbolicLinks links) {
   const std::string directory = DirectoryOf(path);
@@ -114,12 +130,14 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   if (info.is_directory) {
     Q4_ASSIGN_OR_RETURN(file_path, FindInDirectory(fs, path, links));
   }
+  // The user named the path itself, so it may be a link; what was found in a directory may not (OpenOptions).
   Q4_ASSIGN_OR_RETURN(std::shared_ptr<RandomAccessFile> file,
                       fs.OpenForRead(file_path, info.is_directory ? links : SymbolicLinks::kFollow));
   std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), kSniffBytes)));
   Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
 
   const FileKind kind = SniffKind(head);
+  // Any JSON is taken for an index; ParseShardIndex() refuses what is none.
   const bool sharded = kind == FileKind::kJson;
   CheckpointPayload payload;
   if (sharded) {
@@ -131,6 +149,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
     Q4_ASSIGN_OR_RETURN(payload.tensors, format.read_header(*file));
     payload.files.push_back({BaseNameOf(file_path), std::move(file)});
   }
+  // Readers accept a file without tensors, as a shard may be one; a whole checkpoint without any is mostly a mistake.
   if (payload.tensors.empty() && !options.allow_empty) return Fail(kNoTensors, file_path, {});
   Q4_ASSIGN_OR_RETURN(std::vector<CompanionFile> companions, CompanionsOf(fs, file_path, !sharded, links));
   if (sharded) payload.format += "-sharded";

@@ -1,5 +1,9 @@
 // Order of things: the header length against the file size; the JSON, entry by entry, each entry complete in itself
-// (HeaderHandler); duplicate names; then the tiling of the payload. Only validated numbers are added or multiplied.
+// (HeaderHandler); duplicate names; then how the tensors cover the payload (PlaceTensors()). Only validated numbers are
+// added or multiplied.
+//
+// The header is parsed as a stream, so it never lies in memory whole; what is kept of it is bounded by limits.h. Every
+// rule has its own issue, and the first one that is broken ends the reading.
 #include "formats/source/safetensors.h"
 
 #include <algorithm>
@@ -19,6 +23,7 @@
 namespace q4 {
 namespace {
 
+// Of the header length, before the JSON. Positions in messages about the JSON count from the beginning of the file.
 constexpr std::uint64_t kLengthBytes = 8;
 constexpr std::string_view kMetadataKey = "__metadata__";
 
@@ -28,11 +33,14 @@ bool IsUnsupportedDType(std::string_view name) {
   return name == "F4" || name == "F6_E2M3" || name == "F6_E3M2" || name == "F8_E4M3FNUZ" || name == "F8_E5M2FNUZ";
 }
 
-// Turns the header's JSON events into SourceTensor. Offsets stay relative to the payload.
+// Turns the header's JSON events into SourceTensor. Offsets stay relative to the payload. A state machine: `state_`
+// says where in the document the next event is, and thereby which events are accepted. The parser guarantees that
+// containers are well nested and that a value follows each key; so an end always closes what the state stands for.
 class HeaderHandler final : public JsonHandler {
  public:
   explicit HeaderHandler(std::string_view file) : file_(file) {}
 
+  // After a parse without error. Leaves payload_offset to the caller.
   SafetensorsHeader TakeHeader() { return std::move(header_); }
 
   absl::Status OnStart(JsonContainer container) override {
@@ -68,12 +76,15 @@ class HeaderHandler final : public JsonHandler {
       case State::kOuter:
         return OnOuterKey(std::move(key));
       case State::kMetadataMembers:
+        // Counted before it is kept. The parser refuses duplicate keys in this object.
         Q4_RETURN_IF_ERROR(CountMetadata(key));
         header_.metadata.emplace_back(std::move(key), std::string());
         return absl::OkStatus();
       default:
         break;
     }
+    // Here the state is kMembers: an entry's object. No member may come twice, for the parser refuses duplicate keys;
+    // none may be unknown, for a later version of the format might mean something by it.
     if (key == "dtype") {
       state_ = State::kDType;
       has_dtype_ = true;
@@ -106,6 +117,7 @@ class HeaderHandler final : public JsonHandler {
         return OnDType(scalar.text);
       case State::kShapeItems:
         if (!is_unsigned) return Fail(kStShape, file_, tensor_.name, GotKind(kind));
+        // Before it grows: the array may be as long as the header.
         if (tensor_.shape.size() == limits::kTensorDimensions) {
           return Fail(kTooManyDimensions, file_, tensor_.name, "at most " + std::to_string(limits::kTensorDimensions));
         }
@@ -132,6 +144,7 @@ class HeaderHandler final : public JsonHandler {
         return absl::OkStatus();
       case State::kMembers:
         state_ = State::kOuter;
+        // All members are known only here; they come in any order.
         return FinishEntry();
       default:
         return absl::OkStatus();  // the document's own end
@@ -155,7 +168,8 @@ class HeaderHandler final : public JsonHandler {
 
   static std::string GotKind(std::string_view kind) { return "got " + std::string(kind); }
 
-  // A value of a kind that its place does not allow, where not even the kind of container was right.
+  // A value of a kind that its place does not allow, where not even the kind of container was right. The issue is that
+  // of the member which it should have been.
   absl::Status Misplaced(std::string_view kind) const {
     switch (state_) {
       case State::kMetadata:
@@ -174,6 +188,8 @@ class HeaderHandler final : public JsonHandler {
     }
   }
 
+  // A tensor's name, or __metadata__. The parser leaves duplicates in the outermost object to this reader: tensors are
+  // compared when all are there (CheckUniqueNames()), __metadata__ here.
   absl::Status OnOuterKey(std::string key) {
     if (key == kMetadataKey) {
       if (std::exchange(has_metadata_, true)) return Fail(kStMetadata, file_, kMetadataKey, "it is given twice");
@@ -183,9 +199,11 @@ class HeaderHandler final : public JsonHandler {
     if (key.empty() || key.size() > limits::kTensorNameBytes || key.find('\0') != std::string::npos) {
       return Fail(kTensorName, file_, key, "got " + std::to_string(key.size()) + " bytes");
     }
+    // Bounds the memory: the header may be 100 MB of empty entries.
     if (header_.tensors.size() == limits::kTensorsPerCheckpoint) {
       return Fail(kTooManyTensors, file_, {}, "at most " + std::to_string(limits::kTensorsPerCheckpoint));
     }
+    // Nothing of the entry before may be left, else a missing member would go unnoticed.
     tensor_ = SourceTensor();
     tensor_.name = std::move(key);
     has_dtype_ = has_shape_ = has_offsets_ = false;
@@ -194,6 +212,7 @@ class HeaderHandler final : public JsonHandler {
     return absl::OkStatus();
   }
 
+  // Keys and values alike. One sum over both, so that many small ones are bounded too.
   absl::Status CountMetadata(const std::string& text) {
     metadata_bytes_ += text.size();
     if (text.size() <= limits::kMetadataValueBytes && metadata_bytes_ <= limits::kMetadataTotalBytes) {
@@ -210,6 +229,8 @@ class HeaderHandler final : public JsonHandler {
     return Fail(issue, file_, tensor_.name, "got '" + name + "'");
   }
 
+  // Checks an entry against itself. The number of elements comes first, for it bounds what is multiplied; that the
+  // range lies in the file is for PlaceTensors(), which knows the size.
   absl::Status FinishEntry() {
     if (!has_dtype_ || !has_shape_ || !has_offsets_) {
       const std::string_view missing = !has_dtype_ ? "dtype" : !has_shape_ ? "shape" : "data_offsets";
@@ -224,12 +245,14 @@ class HeaderHandler final : public JsonHandler {
     if (begin > end) {
       return Fail(kStOffsets, file_, tensor_.name, "begin " + std::to_string(begin) + " > end " + std::to_string(end));
     }
+    // Shape and dtype decide; offsets that claim anything else would make readers disagree on the elements.
     if (end - begin != tensor_.bytes) {
       return Fail(kStSizeMismatch, file_, tensor_.name,
                   GotExpected(std::to_string(end - begin) + " bytes", std::to_string(tensor_.bytes) + " for " +
                                                                           std::string(DTypeName(tensor_.dtype)) + " " +
                                                                           ShapeString(tensor_.shape)));
     }
+    // The file is 0 here; of a shard OpenShards() sets it.
     tensor_.extents.assign(1, {0, begin, tensor_.bytes});
     header_.tensors.push_back(std::move(tensor_));
     return absl::OkStatus();
@@ -247,6 +270,7 @@ class HeaderHandler final : public JsonHandler {
   bool has_dtype_ = false, has_shape_ = false, has_offsets_ = false;
 };
 
+// Sorts numbers and not tensors, whose order is still that of the header. A set of all names would double their memory.
 absl::Status CheckUniqueNames(const std::vector<SourceTensor>& tensors, std::string_view file) {
   std::vector<std::uint32_t> order(tensors.size());
   std::iota(order.begin(), order.end(), 0u);
@@ -257,7 +281,9 @@ absl::Status CheckUniqueNames(const std::vector<SourceTensor>& tensors, std::str
   return twin == order.end() ? absl::OkStatus() : Fail(kDuplicateTensor, file, tensors[*twin].name);
 }
 
-// Sorts the tensors by position, checks that they tile the payload, and makes their offsets absolute.
+// Sorts the tensors by position, checks that they cover the payload without gap and overlap, and makes their offsets
+// absolute. One walk shows all: each tensor must begin where the one before it ended, the last one must end with the
+// file. `payload_offset` <= `file_bytes`, as CheckLength() has made sure.
 absl::Status PlaceTensors(std::uint64_t payload_offset, std::uint64_t file_bytes, std::string_view file,
                           std::vector<SourceTensor>* tensors) {
   // A tensor without bytes may share its position with the one that follows. Names make the order unique.
@@ -279,6 +305,7 @@ absl::Status PlaceTensors(std::uint64_t payload_offset, std::uint64_t file_bytes
       return Fail(kStDataEndsEarly, file, tensor.name,
                   GotExpected(std::to_string(payload_bytes) + " payload bytes", "at least " + std::to_string(end)));
     }
+    // Within the file, hence no wrap.
     place.offset += payload_offset;
   }
   if (end != payload_bytes) {
@@ -288,6 +315,7 @@ absl::Status PlaceTensors(std::uint64_t payload_offset, std::uint64_t file_bytes
   return absl::OkStatus();
 }
 
+// An object, or white space, which the parser accepts before one; what else begins here is no header.
 bool CanBeginJson(std::uint8_t c) { return c == '{' || c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
 // Checks the header length at the start of `head`, the first bytes of a file of `file_bytes`, and returns where the
@@ -308,12 +336,16 @@ absl::StatusOr<std::uint64_t> CheckLength(std::span<const std::uint8_t> head, st
     status = Fail(kStHeaderTooLarge, file, {},
                   GotExpected(std::to_string(length), "at most " + std::to_string(limits::kSafetensorsHeaderBytes)));
   }
+  // A plausible length before what may be JSON is a safetensors file, even if its first bytes happen to be the mark of
+  // gzip or zip.
   if (status.ok() && CanBeginJson(head[kLengthBytes])) return kLengthBytes + length;
   Q4_RETURN_IF_ERROR(RefuseKind(SniffKind(head), file));
   if (!status.ok()) return status;
   return kLengthBytes + length;  // the JSON parser will say what is wrong
 }
 
+// The common way of both readers, from the JSON on. `source` delivers exactly the header; what follows the JSON object
+// in it may only be white space, as the format pads with.
 absl::StatusOr<SafetensorsHeader> ParseHeader(JsonSource& source, std::uint64_t payload_offset,
                                               std::uint64_t file_bytes, std::string_view file) {
   const StrictJsonOptions options{.max_depth = limits::kSafetensorsJsonDepth,
@@ -333,6 +365,7 @@ absl::StatusOr<SafetensorsHeader> ParseHeader(JsonSource& source, std::uint64_t 
 absl::StatusOr<SafetensorsHeader> ParseSafetensors(std::span<const std::uint8_t> bytes, std::string_view file) {
   const auto head = bytes.first(std::min(bytes.size(), kSniffBytes));
   Q4_ASSIGN_OR_RETURN(const std::uint64_t payload_offset, CheckLength(head, bytes.size(), file));
+  // CheckLength() has made sure that the header lies inside.
   const auto json = bytes.subspan(kLengthBytes, static_cast<std::size_t>(payload_offset - kLengthBytes));
   JsonText source({reinterpret_cast<const char*>(json.data()), json.size()});
   return ParseHeader(source, payload_offset, bytes.size(), file);

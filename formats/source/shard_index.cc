@@ -1,3 +1,8 @@
+// Three steps: parse the index (IndexHandler), open all shards, compare (CompareWithIndex()).
+//
+// Shards are numbered by name, not by their first mention: the number is the order in which they are read and listed in
+// the provenance, and must not depend on how a tool has ordered weight_map. Everything that can be checked without
+// opening a shard is checked before the first one is opened.
 #include "formats/source/shard_index.h"
 
 #include <algorithm>
@@ -15,12 +20,14 @@
 namespace q4 {
 namespace {
 
-// Collects weight_map and metadata.total_size; whatever else metadata holds is free-form and passed over.
+// Collects weight_map and metadata.total_size; whatever else metadata holds is free-form and passed over. `depth_`
+// counts the open containers and `member_` says in which member of the outermost object the parser is.
 class IndexHandler final : public JsonHandler {
  public:
   explicit IndexHandler(std::string_view file) : file_(file) {}
 
-  // The index, with shards in the order of their names.
+  // The index, with shards in the order of their names. While parsing they are numbered as they come; here they are
+  // sorted, and each tensor gets the new number of its shard.
   absl::StatusOr<ShardIndex> TakeIndex() {
     if (!has_weight_map_) return Fail(kIndexForm, file_, {}, "weight_map is missing");
     std::vector<std::uint32_t> order(index_.shards.size());
@@ -43,6 +50,7 @@ class IndexHandler final : public JsonHandler {
       ++depth_;  // free-form
       return absl::OkStatus();
     }
+    // Outside metadata there are objects only: the document and its members, nothing deeper.
     if (depth_ >= kInMember || container != JsonContainer::kObject) {
       return Unexpected(container == JsonContainer::kObject ? "an object" : "an array");
     }
@@ -51,6 +59,7 @@ class IndexHandler final : public JsonHandler {
   }
 
   absl::Status OnKey(std::string key) override {
+    // Kept at any depth, for a message or as the name of the tensor whose shard comes next.
     key_ = std::move(key);
     if (depth_ != kInDocument) return absl::OkStatus();
     if (key_ == "weight_map") {
@@ -65,8 +74,10 @@ class IndexHandler final : public JsonHandler {
   }
 
   absl::Status OnScalar(JsonScalar scalar) override {
+    // The document itself or one of its members is no object.
     if (depth_ < kInMember) return Unexpected(JsonKindName(scalar.kind));
     if (member_ == Member::kMetadata) {
+      // A total_size deeper inside metadata is somebody else's.
       if (depth_ > kInMember || key_ != "total_size") return absl::OkStatus();
       if (scalar.kind != JsonScalar::Kind::kUnsigned) return Unexpected(JsonKindName(scalar.kind));
       index_.total_size = scalar.unsigned_value;
@@ -86,11 +97,14 @@ class IndexHandler final : public JsonHandler {
   static constexpr int kInDocument = 1;  // open containers while in the outermost object
   static constexpr int kInMember = 2;    // ... while in weight_map or metadata
 
+  // Names the last key, which is the place of the value; before the first one there is none.
   absl::Status Unexpected(std::string_view kind) const {
     return Fail(kIndexForm, file_, depth_ == 0 ? std::string_view() : std::string_view(key_),
                 "got " + std::string(kind));
   }
 
+  // One pair of weight_map, whose key is in `key_`. The same rules for the name as in a safetensors file, so that each
+  // name in the index can be one of a tensor.
   absl::Status AddTensor(const std::string& shard) {
     if (key_.empty() || key_.size() > limits::kTensorNameBytes || key_.find('\0') != std::string::npos) {
       return Fail(kTensorName, file_, key_, "got " + std::to_string(key_.size()) + " bytes");
@@ -99,6 +113,7 @@ class IndexHandler final : public JsonHandler {
     if (index_.shard_of.size() == limits::kTensorsPerCheckpoint) {
       return Fail(kTooManyTensors, file_, {}, "at most " + std::to_string(limits::kTensorsPerCheckpoint));
     }
+    // One lookup for old and new: an index names a shard hundreds of times.
     const auto [at, is_new] = numbers_.try_emplace(shard, static_cast<std::uint32_t>(index_.shards.size()));
     if (is_new) {
       if (index_.shards.size() == limits::kShards) {
@@ -129,14 +144,18 @@ std::vector<std::string_view> FirstTensors(const ShardIndex& index) {
   return first;
 }
 
+// A shard that is open, and what its first bytes say it is.
 struct OpenedShard {
   std::shared_ptr<RandomAccessFile> file;
   FileKind kind = FileKind::kUnknown;
 };
 
+// Opens one shard. `needed_by`: a tensor that the index places in it, for the message. A file that is absent is told
+// apart from one that cannot be opened, since an incomplete download is a common fault of sharded checkpoints.
 absl::StatusOr<OpenedShard> OpenShard(FileSystem& fs, const std::string& path, const std::string& index_path,
                                       std::string_view needed_by, SymbolicLinks links) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  // A broken link that may not be followed is reported as a link, by OpenForRead().
   if (!info.exists && !(info.is_symlink && links == SymbolicLinks::kRefuse)) {
     return Fail(kShardMissing, index_path, BaseNameOf(path), "needed by tensor '" + std::string(needed_by) + "'");
   }
@@ -149,7 +168,9 @@ absl::StatusOr<OpenedShard> OpenShard(FileSystem& fs, const std::string& path, c
   return OpenedShard{std::move(file), kind};
 }
 
-// Every tensor in the shard that the index names, and in no other.
+// Every tensor in the shard that the index names, and in no other. First names that occur twice, as the rest supposes
+// that names are unique; then what was found but not listed or listed elsewhere; then what was listed but not found.
+// The lists are sorted by name, so that the message does not depend on the order in the files.
 absl::Status CompareWithIndex(const ShardIndex& index, const std::string& index_path,
                               const CheckpointPayload& payload) {
   std::vector<const SourceTensor*> by_name;
@@ -201,6 +222,7 @@ absl::StatusOr<ShardIndex> ParseShardIndex(JsonSource& source, std::string_view 
 
 absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& index_path, const ShardIndex& index,
                                              SymbolicLinks links) {
+  // Computed for all shards at once: a search for each would be shards times tensors.
   const std::vector<std::string_view> needed_by = FirstTensors(index);
   CheckpointPayload payload;
   const SourceFormat* format = &SourceFormatOf(FileKind::kUnknown);  // of an index that names no shard
@@ -208,6 +230,7 @@ absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& 
   for (std::uint32_t i = 0; i < index.shards.size(); ++i) {
     const std::string path = JoinPath(DirectoryOf(index_path), index.shards[i]);
     Q4_ASSIGN_OR_RETURN(OpenedShard shard, OpenShard(fs, path, index_path, needed_by[i], links));
+    // A later shard of another format is then refused by the reader of the first: a checkpoint has one.
     if (i == 0) format = &SourceFormatOf(shard.kind);
     Q4_ASSIGN_OR_RETURN(std::vector<SourceTensor> tensors, format->read_header(*shard.file));
     // The index lists no more than the limit, but a shard may hold what the index does not list.
@@ -216,6 +239,7 @@ absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& 
     }
     payload.files.push_back({index.shards[i], std::move(shard.file)});
     for (SourceTensor& tensor : tensors) {
+      // A reader sees one file and says 0.
       for (SourceExtent& extent : tensor.extents) extent.file = i;
       if (!CheckedAdd(total_bytes, tensor.bytes, &total_bytes)) return Fail(kTensorTooLarge, index_path, tensor.name);
       payload.tensors.push_back(std::move(tensor));
@@ -223,6 +247,7 @@ absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& 
   }
   payload.format = format->name;
   Q4_RETURN_IF_ERROR(CompareWithIndex(index, index_path, payload));
+  // Last: when a shard is missing or exchanged, the messages above say more than a wrong sum.
   if (index.total_size && *index.total_size != total_bytes) {
     return Fail(kIndexTotalSize, index_path, {},
                 GotExpected(std::to_string(*index.total_size), std::to_string(total_bytes)));

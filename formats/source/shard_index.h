@@ -1,5 +1,7 @@
 // The index of a sharded checkpoint, model.safetensors.index.json, and the checkpoint that it describes.
 //   {"metadata": {"total_size": 719173}, "weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors", ...}}
+// The index is parsed without looking at any shard; the shards are opened and compared with it afterwards. It is not
+// trusted: it may name only files beside it, and everything that it says is checked against the shards.
 #pragma once
 
 #include <cstdint>
@@ -18,25 +20,33 @@
 
 namespace q4 {
 
+// A parsed index. Every shard is named by at least one tensor.
 struct ShardIndex {
   std::vector<std::string> shards;                // plain file names, bytewise sorted
   std::map<std::string, std::uint32_t> shard_of;  // tensor name -> index into shards
   std::optional<std::uint64_t> total_size;        // metadata.total_size, when given
 };
 
-// Pure. `file` is named in errors (exit code 3). metadata may hold anything else besides; no other member is known.
+// Pure but for reading `source` to its end. `file` is named in errors (exit code 3): kIndexForm, kIndexShardName,
+// kTensorName, kTooManyTensors, kTooManyShards, and those of JSON text, with kJsonDuplicateKey for a tensor that is
+// listed twice. metadata may hold anything else besides; no other member is known. Whether the shards exist is not
+// asked.
 absl::StatusOr<ShardIndex> ParseShardIndex(JsonSource& source, std::string_view file);
 
-// The files of a checkpoint, of one format, and what they hold.
+// The files of a checkpoint, of one format, and what they hold: what OpenCheckpoint() makes a Checkpoint of.
 struct CheckpointPayload {
-  std::string format;  // SourceFormat::name
-  std::vector<CheckpointFile> files;
+  std::string format;                 // SourceFormat::name
+  std::vector<CheckpointFile> files;  // as ShardIndex::shards
   std::vector<SourceTensor> tensors;  // by file, then by offset
 };
 
 // Opens every shard, in the directory of `index_path`, and holds index and shards against each other: each tensor is
 // where the index says and nowhere else, no shard holds more, and the sizes add up to total_size. The first shard says
-// of which format they all are.
+// of which format they all are. `links` is about the shards.
+//
+// Errors: kShardMissing, kNotAShard, kTooManyTensors, and whatever is wrong with a shard, in the order of the shards;
+// then kDuplicateTensor, kIndexUnlisted, kIndexMismatch and kIndexTotalSize; I/O. All shards stay open, which takes one
+// file descriptor each.
 absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& index_path, const ShardIndex& index,
                                              SymbolicLinks links);
 

@@ -1,3 +1,8 @@
+// Marks that stand at the very beginning come first, then those of text, which white space may precede. The order among
+// the marks does not matter, as no two can hold at once; JSON comes last, since its "{" is the weakest.
+//
+// The result is a guess: the low bytes of a safetensors length can look like the mark of gzip or zip. So the reader of
+// safetensors checks its own header first and asks RefuseKind() only when that fails.
 #include "formats/source/sniff.h"
 
 #include <algorithm>
@@ -20,12 +25,14 @@ constexpr std::size_t kZipNameOffset = 30;
 // torch.save puts "<archive>/data.pkl" first.
 bool IsPyTorchZip(std::string_view head) {
   if (head.size() < kZipNameOffset) return false;
+  // Through uint8_t: char may be signed. The length is little-endian, 16 bits.
   const auto byte = [head](std::size_t i) { return static_cast<std::size_t>(static_cast<std::uint8_t>(head[i])); };
   const std::size_t length = byte(kZipNameLengthOffset) | byte(kZipNameLengthOffset + 1) << 8;
   return head.substr(kZipNameOffset, length).ends_with("/data.pkl");
 }
 
 bool IsHtml(std::string_view text) {
+  // As long as the longest of the two. HTML does not distinguish upper and lower case.
   std::string start(text.substr(0, 14));
   std::transform(start.begin(), start.end(), start.begin(),
                  [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
@@ -51,6 +58,7 @@ FileKind SniffKind(std::span<const std::uint8_t> head) {
   if (IsHtml(text.substr(first))) return FileKind::kHtml;
   // JSON text has no NUL; the eight bytes that begin a safetensors file have, as its header length is far below 2^56.
   const bool may_be_text = text.substr(0, 8).find('\0') == std::string_view::npos;
+  // A file of this reader whose length happens to begin with "{" would be taken for an index without this.
   return text[first] == '{' && may_be_text ? FileKind::kJson : FileKind::kUnknown;
 }
 

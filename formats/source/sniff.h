@@ -1,5 +1,6 @@
 // What a file really is, from its first bytes: by it a reader is chosen (source_formats.h), and messages say what a
-// file is that no reader takes.
+// file is that no reader takes. Names and extensions play no part, for people rename files and servers send error pages
+// under the name of the file. Pure: the caller reads the bytes.
 #pragma once
 
 #include <cstddef>
@@ -11,29 +12,32 @@
 
 namespace q4 {
 
+// What can be told apart. A safetensors file has no mark, so it is kUnknown, as is everything else without one.
 enum class FileKind {
   kUnknown,
-  kGitLfsPointer,
+  kGitLfsPointer,  // a few lines of text in the place of the file
   kGzip,
   kZip,
   kPyTorchZip,  // what torch.save writes
   kPickle,      // legacy torch.save, or any pickle of protocol 2 and later
   kHtml,
   kGguf,
-  kQ4,
+  kQ4,    // by its magic, whatever its version
   kJson,  // begins like a JSON object: perhaps a shard index
 };
 
 // As many bytes as any rule looks at; fewer when the file is shorter.
 inline constexpr std::size_t kSniffBytes = 512;
 
+// `head`: the first min(kSniffBytes, size) bytes of a file, or fewer. Never fails: what is not recognised is kUnknown.
+// A guess for choosing a reader, which then validates the file.
 FileKind SniffKind(std::span<const std::uint8_t> head);
 
-// "a Git LFS pointer, not weights": what the file looks like.
+// "a Git LFS pointer, not weights": what the file looks like, and where there is a remedy what to do. Static memory.
 std::string_view DescribeKind(FileKind kind);
 
-// The error for a file of `kind` given as a checkpoint: exit code 5 for formats that hold models, else 3. OK for
-// kUnknown and kJson.
+// The error for a file of `kind` given as a checkpoint: kUnsupportedFormat (exit code 5) for formats that hold models,
+// else kNotACheckpoint (3). OK for kUnknown and kJson: neither rules out a checkpoint.
 absl::Status RefuseKind(FileKind kind, std::string_view file);
 
 }  // namespace q4

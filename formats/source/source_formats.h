@@ -1,6 +1,6 @@
 // The kinds of files that hold tensors and that q4 reads: a row each, in one table. Finding a checkpoint in a
 // directory, telling by content what a file is, shards behind an index: all of it goes by the rows (open_checkpoint.cc,
-// shard_index.cc), so that a reader is its own files and a row.
+// shard_index.cc). To add a format, write its reader, add a row, and where its content has a mark a FileKind (sniff.h).
 #pragma once
 
 #include <span>
@@ -14,6 +14,7 @@
 
 namespace q4 {
 
+// One row. The texts are static, the functions pure but for reading the file, and may be called from any thread.
 struct SourceFormat {
   std::string_view name;    // "safetensors": what Checkpoint::format() and the provenance say
   std::string_view ending;  // of its files in a directory: ".safetensors"; an index of shards has ".index.json" more

@@ -1,5 +1,6 @@
 // A tensor of a checkpoint as everybody but its reader sees it: elements of one type and shape, wherever and however
-// the files hold them.
+// the files hold them. A reader of a format makes these descriptions; no payload is in them.
+// libconvert/source/source_reader.h turns them into elements.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +17,13 @@ enum class SourceRecipe : std::uint8_t {
   kPlain,  // the one extent is the elements, row-major, little-endian
 };
 
-// A run of bytes of one file.
+// An extent: consecutive bytes of one file.
 struct SourceExtent {
   std::uint32_t file = 0;    // index into Checkpoint::files()
   std::uint64_t offset = 0;  // of the first byte in that file
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = 0;   // how many; 0 for a tensor without elements
 
-  std::uint64_t end() const { return offset + bytes; }
+  std::uint64_t end() const { return offset + bytes; }  // cannot wrap once the reader has validated it
 };
 
 // All fields are validated by the reader that made it: elems < 2^48, and every extent lies inside its file.
@@ -30,6 +31,7 @@ struct SourceTensor {
   std::string name;           // UTF-8, 1 to 4096 bytes; untrusted text: Printable() before it is shown
   DType dtype = DType::kF32;  // of the elements as they are read
   SourceRecipe recipe = SourceRecipe::kPlain;
+  // Row-major, outermost dimension first, at most limits::kTensorDimensions of them; empty for a scalar.
   Shape shape;
   std::uint64_t elems = 0;  // product of shape; 1 for a scalar
   std::uint64_t bytes = 0;  // elems * ItemSize(dtype): of the elements as they are read, not as they are stored
@@ -37,11 +39,11 @@ struct SourceTensor {
   // `bytes` bytes. Empty only where nothing can be read: a tensor that was made up to ask the policy about it.
   absl::InlinedVector<SourceExtent, 1> extents;
 
-  // Where it begins. REQUIRES: the tensor has an extent.
+  // Where it begins. REQUIRES: the tensor has an extent. Valid as long as the tensor.
   const SourceExtent& place() const { return extents.front(); }
   // Whether its elements are the bytes of its extent, so that a digest of the file can use what was read of it.
   bool is_stored() const { return recipe == SourceRecipe::kPlain; }
-  // What it occupies in the files.
+  // What it occupies in the files, in bytes; `bytes` is what its elements take in memory.
   std::uint64_t stored_bytes() const {
     std::uint64_t sum = 0;
     for (const SourceExtent& extent : extents) sum += extent.bytes;
