@@ -31,7 +31,7 @@ use_compiler_cache() {
 }
 
 # configure_release [OPTION...]: build/release as scripts want it, made once and whole: files joined, and of CUDA code only PTX, which
-# every GPU's driver compiles for itself. `cmake --preset release` is for those who go on working with it.
+# every GPU's driver compiles for itself. `cmake --fresh --preset release` is for those who go on working with it.
 configure_release() {
   use_compiler_cache
   cmake --preset release -DQ4_JOIN=ON -DQ4_CUDA_ARCHITECTURES=75-virtual "$@"
