@@ -72,10 +72,19 @@ def ctest_entries() -> set[str]:
         entries |= {f"libconvert_{wing}" for wing in re.findall(r"^\s*q4_wing_test\((\w+)", text, re.MULTILINE)}
         entries |= {
             name
-            for name in re.findall(r"(?:add_test\(NAME|q4_(?:catch|tree)_test\(|q4_add_gpu_test\(|q4_add_replay\()\s*([A-Za-z]\w*)(?![\w$])", text)
+            for name in re.findall(r"(?:add_test\(NAME|q4_(?:catch|tree)_test\(|q4_add_gpu_test\()\s*([A-Za-z]\w*)(?![\w$])", text)
             if name not in ("name", "program")
         }
-    return entries
+    return entries | {f"fuzz_{target}" for target in fuzz_targets()}
+
+
+def fuzz_targets() -> set[str]:
+    """Of these CMake makes a test each: q4_add_replay() names programs."""
+    return {
+        target
+        for names in re.findall(r"^set\(q4_fuzz_(?:formats|convert) ([^)]*)\)", read("tests/fuzz/CMakeLists.txt"), re.MULTILINE)
+        for target in names.split()
+    }
 
 
 def exit_codes() -> set[int]:
@@ -326,6 +335,8 @@ def check_tables():
     for line in read(page).split("## Counts")[0].splitlines():
         if line.startswith("| `"):
             listed |= set(re.findall(r"`(\w+)`", line.split(" | ")[0]))
+            if line.startswith("| `fuzz_<target>` |"):
+                listed |= {f"fuzz_{target}" for target in fuzz_targets()}
     for name in sorted(entries ^ listed):
         yield page, 1, f"ctest entry {name} is {'not listed' if name in entries else 'listed, but there is none'}"
 
@@ -336,6 +347,9 @@ def check_tables():
             last = "" if not cells else cells[-1] if cells[-1] in ("tests", "repeat with") else last
             for name in re.findall(r"`([a-z]\w*)`", re.sub(r"\([^)]*\)", "", cells[-1])) if last else ():
                 if name not in entries and not (ROOT / name).exists():
+                    yield page, number, f"there is no ctest entry {name}"
+            for name in re.findall(r"`(fuzz_\w+)`", line) if not last else ():  # prose too: programs of that name are no entries
+                if name not in entries:
                     yield page, number, f"there is no ctest entry {name}"
 
     listed = {int(number) for number in re.findall(r"^\| (\d) \|", read("README.md"), re.MULTILINE)}

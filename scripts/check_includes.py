@@ -21,7 +21,7 @@ FOLDERS = {"kernels": set(), "tools": {"kernels", "formats", "libconvert"}}
 # What kernels/ shows to wings; its other headers are the backends' own.
 KERNELS_DOORS = {"kernels.h", "cuda_kernels.h", "cuda_runtime.h"}
 
-# Limits of house.md: a reader takes in a file, and a wing, at once.
+# What a reader takes in at once, of a file and of a wing.
 MOST_LINES_OF_A_FILE = 500
 MOST_LINES_OF_A_WING = 4000
 
@@ -46,7 +46,8 @@ SOURCES = {".h", ".cc", ".cu", ".cuh"}
 def read_wings(library: str, problems: list) -> dict:
     """wing -> (doors, names of used wings as in CMake), from the q4_wing() calls."""
     path = ROOT / library / "CMakeLists.txt"
-    text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
+    commented = path.read_text(encoding="utf-8")
+    text = re.sub(r"#.*", "", commented)
     wings = {}
     for name, body in re.findall(r"q4_wing\((\w+)(.*?)\n?\)", text, re.S):
         lists = {"DOORS": [], "USES": [], "SOURCES": [], "LINKS": []}
@@ -61,6 +62,17 @@ def read_wings(library: str, problems: list) -> dict:
             if not (ROOT / library / name / door).is_file():
                 problems.append(f"{library}/CMakeLists.txt: door {name}/{door} does not exist")
     levels = {wing: level for level, names in enumerate(LEVELS[library]) for wing in names}
+    # Where a page or a comment numbers the levels, from 1, it numbers them so.
+    page = (ROOT / library / "README.md").read_text(encoding="utf-8")
+    stated = [("README.md", wing, level) for level, wing in re.findall(r"^\| (\d+) \| `(\w+)` \|", page, re.M)]
+    above = ""
+    for level, wing in re.findall(r"^# -+ level (\d+):|^q4_wing\((\w+)", commented, re.M):
+        above = level or above
+        if wing and above:
+            stated.append(("CMakeLists.txt", wing, above))
+    for file, wing, level in stated:
+        if wing in levels and int(level) != levels[wing] + 1:
+            problems.append(f"{library}/{file}: says level {level} of wing {wing}, {pathlib.Path(__file__).name} {levels[wing] + 1}")
     for name, (_, uses) in wings.items():
         if name not in levels:
             problems.append(f"{library}/CMakeLists.txt: wing {name} has no level in {pathlib.Path(__file__).name}")

@@ -32,7 +32,7 @@ ISSUE = re.compile(r"\[Q4-(\d{4})\]")
 MIB = 1 << 20
 ADDRESS_SPACE_MIB = 1024  # threads reserve far more than they touch; resident memory is bounded by `rss`
 HANG_SECONDS = 120
-# Cases of a row under sanitizers. Rows with more loop over bits, prefixes and fields, as `formats` and `fuzz_corpora` do in process,
+# Cases of a row under sanitizers. Rows with more loop over bits, prefixes and fields, as `formats` and the fuzz corpora do in process,
 # under the same sanitizers.
 MOST_SANITIZED = sys.maxsize if "Q4_EXHAUSTIVE" in os.environ else 16
 DESCRIPTORS_OF_SANITIZERS = 5  # the standard ones, and a pipe through which they ask whether memory can be read
