@@ -1,6 +1,6 @@
 #!/bin/sh
-# tidy.sh [REGEX]: clang-tidy 14 with the repository's .clang-tidy over the product, or over the wings whose path REGEX matches. Exits 1 when it finds
-# anything. Installs it if it is missing; takes minutes.
+# tidy.sh [REGEX]: clang-tidy 14 with the repository's .clang-tidy over the product, or over the wings whose path REGEX matches. Fails when it
+# finds anything. Installs it if it is missing; takes minutes.
 set -eu
 cd "$(dirname "$0")/.."
 build=build/tidy

@@ -122,7 +122,7 @@ enum class Content {
   kSparse,     // zeros of both signs, with few others
   kSubnormal,  // around the smallest normal number of the type and TINY
   kHuge,       // up to the largest finite value
-  kGrid,       // exactly representable after quantisation
+  kGrid,       // exactly representable after quantization
   kCount
 };
 
