@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Counts the files that a person touches who adds a scheme, an encoder, a reader, an exporter, a lint rule or a section of the HTML
-report. Fails if that is more than the limit. CONTRIBUTING.md names the files; this derives them from the code as it is.
+report. Fails if that is more than the limit, or not the number in the heading of CONTRIBUTING.md, which names the files; this derives them
+from the code as it is.
 
 A file must be touched if it tells members of a kind apart: if it names two of them, or compares with one ("== CodeBook::kNf4",
 "case ...", a condition on "nf4"). Comments do not count, nor does a default that names one. Counted beside those are new files, but where
@@ -93,7 +94,7 @@ IF = {
         "libconvert/export/export.h": "one with options of its own; tools/options.{h,cc} and q4export.cc too",
         "docs/schema/export.schema.json": "one whose report tells settings of its own",
     },
-    "report section": {"libconvert/report/html/page.css": "one with style of its own; page.js if it moves"},
+    "section of the HTML report": {"libconvert/report/html/page.css": "one with style of its own; page.js if it moves"},
 }
 
 # Each of these returns ({own new file: why}, {other file: why}).
@@ -189,18 +190,22 @@ KINDS = (
     ("reader", reader, 3),
     ("exporter", exporter, 3),
     ("lint rule", lint_rule, 3),
-    ("report section", section, 3),
+    ("section of the HTML report", section, 3),
 )
 
 
 def main() -> int:
     failures = 0
+    page = read("CONTRIBUTING.md")
     for kind, count, limit in KINDS:
         own, files = count()
-        failures += len(files) > limit
-        text = f"{kind}: {f'{len(own)} own + ' if own else ''}{len(files)} files, at most {'own + ' if own else ''}{limit}"
-        print(text + (": TOO MANY" if len(files) > limit else ""))
-        if "-v" in sys.argv[1:] or len(files) > limit:
+        heading = f"{kind} ({f'own files and {len(files)}' if own else f'{len(files)} files'})"
+        fault = ": TOO MANY" if len(files) > limit else ""
+        if not re.search(rf"^### An? {re.escape(heading)}$", page, re.M):
+            fault += f': CONTRIBUTING.md has no heading "... {heading}"'
+        failures += fault != ""
+        print(f"{kind}: {f'{len(own)} own + ' if own else ''}{len(files)} files, at most {'own + ' if own else ''}{limit}{fault}")
+        if "-v" in sys.argv[1:] or fault:
             for name, reason in sorted({**own, **files}.items()):
                 print(f"    {name}: {reason}")
             for name, reason in IF.get(kind, {}).items():
