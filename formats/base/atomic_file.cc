@@ -23,15 +23,18 @@ absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, c
   if (info.exists && !info.is_regular) return Fail(kOutputNotARegularFile, path, {});
   if ((info.exists || info.is_symlink) && !replace) return Fail(kOutputExists, path, {});
 
-  // A writer on a file system without RENAME_NOREPLACE that died between link() and unlink() has left its finished
-  // output under both names. What is opened below would be that output, so its second name is taken away first.
-  if (info.exists) {
-    Q4_ASSIGN_OR_RETURN(const PathInfo partial, fs.Stat(PartialPath(path)));
-    if (partial.exists && partial.identity == info.identity) Q4_RETURN_IF_ERROR(fs.Remove(PartialPath(path)));
-  }
-
   std::unique_ptr<AtomicFile> file(new AtomicFile(fs, path, replace));
   Q4_ASSIGN_OR_RETURN(file->file_, fs.OpenLocked(file->partial_path_));
+  // A writer on a file system without RENAME_NOREPLACE that died between link() and unlink() has left its finished
+  // output under both names. What was opened is then that output, so its second name is taken away and a new file
+  // opened. Only under the lock: to a writer that is alive the same two names are a step on its way.
+  Q4_ASSIGN_OR_RETURN(const PathInfo output, fs.Stat(path));
+  Q4_ASSIGN_OR_RETURN(const PathInfo partial, fs.Stat(file->partial_path_));
+  if (output.exists && output.identity == partial.identity) {
+    Q4_RETURN_IF_ERROR(fs.Remove(file->partial_path_));
+    file->file_.reset();  // the destructor removes nothing where the next line fails
+    Q4_ASSIGN_OR_RETURN(file->file_, fs.OpenLocked(file->partial_path_));
+  }
   // After the lock is held, or the bytes of a run that is alive would be lost.
   if (leftover == Leftover::kTruncate) Q4_RETURN_IF_ERROR(file->file_->Truncate(0));
   return file;

@@ -9,6 +9,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/faulty_file_system.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/temp_dir.h"
 
 namespace q4 {
@@ -128,6 +129,41 @@ TEST_CASE("a finished output that still has its partial name too is never trunca
   CHECK(dir.Count() == 1);
 }
 
+TEST_CASE("a writer between link() and unlink() keeps both names") {
+  const TempDir dir;
+  auto writer = AtomicFile::Create(PosixFileSystem(), dir.File("out"), false);
+  REQUIRE(writer.ok());
+  REQUIRE((*writer)->file().WriteAt(0, AsBytes("finished")).ok());
+  std::filesystem::create_hard_link(AtomicFile::PartialPath(dir.File("out")), dir.File("out"));
+  CHECK(IssueNumberOf(AtomicFile::Create(PosixFileSystem(), dir.File("out"), true).status()) == kOutputInUse.number);
+  CHECK(dir.Count() == 2);
+  CHECK(ReadBytes(dir.File("out")) == "finished");
+}
+
+// A file system where a writer dies between link() and unlink() just after the first look at its output.
+class LinkedLate final : public test::ForwardingFileSystem {
+ public:
+  using FileSystem::OpenForRead;
+  absl::StatusOr<std::unique_ptr<WritableFile>> OpenLocked(const std::string& path) override {
+    const std::string output = path.substr(0, path.size() - AtomicFile::PartialPath("").size());
+    if (!std::filesystem::exists(output)) std::filesystem::create_hard_link(path, output);
+    return ForwardingFileSystem::OpenLocked(path);
+  }
+};
+
+TEST_CASE("an output that is linked after the first look is never truncated") {
+  const TempDir dir;
+  dir.Write("out.partial", "finished");
+  LinkedLate fs;
+  auto output = AtomicFile::Create(fs, dir.File("out"), false);
+  REQUIRE(output.ok());
+  CHECK(ReadBytes(dir.File("out")) == "finished");
+  CHECK(IssueNumberOf((*output)->Publish()) == kOutputExists.number);
+  output->reset();
+  CHECK(ReadBytes(dir.File("out")) == "finished");
+  CHECK(dir.Count() == 1);
+}
+
 TEST_CASE("whichever call fails: its error, and the old file or the new one") {
   std::int64_t calls = 0;
   for (bool failed = true; failed; ++calls) {
@@ -142,7 +178,25 @@ TEST_CASE("whichever call fails: its error, and the old file or the new one") {
     const std::string content = ReadBytes(dir.File("out"));
     CHECK((content == "new" || (failed && content == "old")));
   }
-  CHECK(calls == 10);  // stat of both names, open, truncate, write, sync, rename, sync of the directory, close
+  // stat, open, stat of both names, truncate, write, sync, rename, sync of the directory, close; and one without fault
+  CHECK(calls == 11);
+}
+
+TEST_CASE("whichever call fails beside an output with two names, the output stays") {
+  std::int64_t calls = 0;
+  for (bool failed = true; failed; ++calls) {
+    const TempDir dir;
+    dir.Write("out", "old");
+    std::filesystem::create_hard_link(dir.File("out"), AtomicFile::PartialPath(dir.File("out")));
+    test::FaultyFileSystem fs(calls, test::Removals::kCanFail);
+    const absl::Status status = WriteFileAtomically(fs, dir.File("out"), "new", true);
+    INFO("call " << calls << ": " << status.message());
+    failed = fs.failed();
+    CHECK(status.ok() == !failed);
+    const std::string content = ReadBytes(dir.File("out"));
+    CHECK((content == "new" || (failed && content == "old")));
+  }
+  CHECK(calls == 13);  // remove and the second open beside those above
 }
 
 }  // namespace
