@@ -61,9 +61,9 @@ absl::StatusOr<bool> LiesUnder(FileSystem& fs, const std::string& path, const Fi
 
 // Refuses an output that must not be overwritten. The container's own files are looked for first: --force allows to
 // replace an export, never the model that is being read. Files are compared by identity (device and inode), since one
-// file may have several paths.
-absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string& output, bool single_file,
-                         const ExportOptions& options) {
+// file may have several paths. Returns whether something is there, which may then be replaced.
+absl::StatusOr<bool> CheckOutput(FileSystem& fs, const Q4Model& model, const std::string& output, bool single_file,
+                                 const ExportOptions& options) {
   // The file that a single output is written to first is overwritten whatever is in it.
   Q4_ASSIGN_OR_RETURN(const PathInfo partial, fs.Stat(AtomicFile::PartialPath(output)));
   for (const auto& shard : model.shards()) {
@@ -72,7 +72,7 @@ absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string
     }
   }
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(output));
-  if (!info.exists && !info.is_symlink) return absl::OkStatus();
+  if (!info.exists && !info.is_symlink) return false;
   for (const auto& shard : model.shards()) {
     if (shard->file().identity() == info.identity) return Fail(kExportIsInput, output, {});
     if (!info.is_directory) continue;
@@ -85,16 +85,18 @@ absl::Status CheckOutput(FileSystem& fs, const Q4Model& model, const std::string
   if (info.is_symlink) return Fail(kExportNotReplaceable, output, {}, "got a symbolic link");
   if (single_file) {
     if (!info.is_regular) return Fail(kExportNotReplaceable, output, {}, "got no regular file");
-    return CheckIsNoSource(fs, model, output, options.cancel);
+    Q4_RETURN_IF_ERROR(CheckIsNoSource(fs, model, output, options.cancel));
+    return true;
   }
   if (!info.is_directory) return Fail(kExportNotReplaceable, output, {}, "got no directory");
   Q4_RETURN_IF_ERROR(CheckReplaceableDirectory(fs, model, output, options.cancel));
   // What lies where the old output is moved to goes with it.
   const std::string aside = AtomicDirectory::AsidePath(output);
   Q4_ASSIGN_OR_RETURN(const PathInfo old, fs.Stat(aside));
-  if (!old.exists && !old.is_symlink) return absl::OkStatus();
+  if (!old.exists && !old.is_symlink) return true;
   if (old.is_symlink || !old.is_directory) return Fail(kExportNotReplaceable, aside, {}, "got no directory");
-  return CheckReplaceableDirectory(fs, model, aside, options.cancel);
+  Q4_RETURN_IF_ERROR(CheckReplaceableDirectory(fs, model, aside, options.cancel));
+  return true;
 }
 
 // Fills plan->sources with the tensors that the pattern matches, in name order.
@@ -194,11 +196,13 @@ absl::Status WriteWeights(const ExportPlan& plan, const ExportOptions& options, 
 }
 
 // One .safetensors file. There is no place for small and embedded files, so those are left out.
-absl::Status ExportToFile(FileSystem& fs, const ExportPlan& plan, const ExportOptions& options,
-                          const WeightLayout& layout, ExportReport* report) {
-  Q4_ASSIGN_OR_RETURN(const auto output, AtomicFile::Create(fs, report->output, options.force));
+absl::Status ExportToFile(FileSystem& fs, const Q4Model& model, const ExportPlan& plan, const ExportOptions& options,
+                          const WeightLayout& layout, bool replace, ExportReport* report) {
+  Q4_ASSIGN_OR_RETURN(const auto output, AtomicFile::Create(fs, report->output, replace));
   Q4_RETURN_IF_ERROR(WriteWeights(plan, options, layout, {&output->file()}, report));
   report->files.push_back({BaseNameOf(report->output), layout.files.front().bytes});
+  // Again, for what lies there by now may be another file. One that has appeared is refused by the rename.
+  if (replace) Q4_RETURN_IF_ERROR(CheckOutput(fs, model, report->output, /*single_file=*/true, options).status());
   return output->Publish();
 }
 
@@ -223,8 +227,8 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
 // The small files come first and the weights last: a name that is taken or a full disk is noticed before the long work.
 absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const ExportPlan& plan,
                                const ExportOptions& options, const WeightLayout& layout,
-                               std::vector<SmallFile> small_files, ExportReport* report) {
-  Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, report->output, options.force));
+                               std::vector<SmallFile> small_files, bool replace, ExportReport* report) {
+  Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, report->output, replace));
   if (layout.files.size() > 1) {
     small_files.push_back({kWeightIndexName, WeightIndexText(layout, plan.targets, report->parameters)});
   }
@@ -252,6 +256,9 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Expor
     Q4_RETURN_IF_ERROR(file->Sync());
     Q4_RETURN_IF_ERROR(file->Close());
   }
+  // Again, for exporting takes long, and the directory may be another one or hold more by now. One that has appeared is
+  // refused by the rename.
+  if (replace) Q4_RETURN_IF_ERROR(CheckOutput(fs, model, report->output, /*single_file=*/false, options).status());
   return directory->Publish();
 }
 
@@ -278,7 +285,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
     return Fail(kExportOneShard, input, {},
                 GotExpected(fmt::to_string(model->shards().size()) + " shards", fmt::to_string(shard_count)));
   }
-  Q4_RETURN_IF_ERROR(CheckOutput(fs, *model, report.output, single_file, options));
+  Q4_ASSIGN_OR_RETURN(const bool replace, CheckOutput(fs, *model, report.output, single_file, options));
 
   // Nothing has been written so far, and nothing is until the plan, the small files and the layout are complete: an
   // export that must be refused is refused before the long work, and a failing one removes what it made.
@@ -292,9 +299,9 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   report.tensor_bytes = layout.tensor_bytes;
 
   if (single_file) {
-    Q4_RETURN_IF_ERROR(ExportToFile(fs, plan, options, layout, &report));
+    Q4_RETURN_IF_ERROR(ExportToFile(fs, *model, plan, options, layout, replace, &report));
   } else {
-    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, plan, options, layout, std::move(small_files), &report));
+    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, plan, options, layout, std::move(small_files), replace, &report));
   }
   // Known only now that every element was decoded, unlike the exporter's warnings.
   if (report.overflowed != 0) {

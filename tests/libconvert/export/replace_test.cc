@@ -5,6 +5,7 @@
 #include <map>
 #include <string>
 
+#include "formats/base/base_issues.h"
 #include "formats/base/file.h"
 #include "formats/base/status.h"
 #include "libconvert/export/export.h"
@@ -197,6 +198,38 @@ TEST_CASE("a source of the container is never replaced, wherever it lies now") {
     temp.Write("lone.safetensors", other);
     MustExport(temp.File("a.q4"), temp.File("lone.safetensors"), force);
     CHECK(ReadBytes(temp.File("lone.safetensors")) != other);
+  }
+}
+
+TEST_CASE("what comes to lie at the output while the export runs is not replaced unlooked at") {
+  const ExportSetup setup;
+  const TempDir& temp = setup.dir;
+  setup.Convert("a.q4");
+  ExportOptions options;
+  options.force = true;
+  options.to = "safetensors";
+  for (const std::string output : {"out", "out.safetensors"}) {
+    const std::string path = temp.File(output);
+    const bool single_file = output != "out";
+    const auto put_thesis = [&] { temp.Write(single_file ? output : output + "/thesis.txt", "text"); };
+    const auto get_thesis = [&] { return ReadBytes(single_file ? path : path + "/thesis.txt"); };
+    INFO(output);
+    // Nothing was there when the export began, so that --force is about nothing.
+    options.progress = [&](const Progress&) { put_thesis(); };
+    CHECK(RefusalOf(temp.File("a.q4"), path, options) == kOutputExists.number);
+    CHECK(get_thesis() == "text");
+    stdfs::remove_all(path);
+    // An export was there, and another thing is now.
+    options.progress = nullptr;
+    MustExport(temp.File("a.q4"), path, options);
+    const int expected = single_file ? kExportIsSource.number : kExportNotReplaceable.number;
+    options.progress = [&](const Progress&) {
+      if (!single_file) return put_thesis();
+      stdfs::copy_file(temp.File("model/model.safetensors"), path, stdfs::copy_options::overwrite_existing);
+    };
+    CHECK(RefusalOf(temp.File("a.q4"), path, options) == expected);
+    CHECK(single_file ? get_thesis() == ReadBytes(temp.File("model/model.safetensors")) : get_thesis() == "text");
+    CHECK_FALSE(stdfs::exists(path + ".partial"));
   }
 }
 
