@@ -136,6 +136,11 @@ absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const Checkpoint& checkpoint, con
     text.Bytes(shard.index.file_id);
     for (const CompanionFile& file : shard.files) {
       Q4_ASSIGN_OR_RETURN(const std::string content, ReadWholeFile(fs, file.path, limits::kEmbeddedFileBytes));
+      // Found here also for one that was empty, of which no chunk is read later.
+      if (content.size() != file.size) {
+        return Fail(kFileChanged, file.path, "size",
+                    GotExpected(std::to_string(content.size()), std::to_string(file.size)));
+      }
       text.Bytes(Sha256Of({reinterpret_cast<const std::uint8_t*>(content.data()), content.size()}));
     }
   }

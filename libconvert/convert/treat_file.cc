@@ -3,9 +3,12 @@
 // sources are: the container holds them whole.
 #include <algorithm>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include "formats/base/base_issues.h"
+#include "formats/base/status.h"
 #include "libconvert/convert/memory_needs.h"
 #include "libconvert/convert/treat.h"
 
@@ -16,6 +19,11 @@ void TreatFile(Stages& stages, const std::shared_ptr<FileJob>& job) {
   const CompanionFile& companion = conversion.plan.shards[job->shard].files[job->owner];
   const std::uint64_t chunks = job->bytes / kQ4ChunkBytes + (job->bytes % kQ4ChunkBytes != 0);
   absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = conversion.fs.OpenForRead(companion.path);
+  // The plan's size stands in the index. Bytes beyond it would be left out without a word.
+  if (file.ok() && (*file)->size() != job->bytes) {
+    file = Fail(kFileChanged, companion.path, "size",
+                GotExpected(std::to_string((*file)->size()), std::to_string(job->bytes)));
+  }
   for (std::uint64_t chunk = 0; chunk < chunks; ++chunk) {
     if (!file.ok()) return job->chunks.Fail(chunk, file.status());
     const std::uint64_t at = chunk * kQ4ChunkBytes, bytes = std::min(kQ4ChunkBytes, job->bytes - at);
@@ -23,8 +31,8 @@ void TreatFile(Stages& stages, const std::shared_ptr<FileJob>& job) {
     finished.memory = stages.Reserve(ChunkMemory(bytes, conversion.options.compression));
     std::vector<std::uint8_t> raw(bytes);
     absl::Status read = (*file)->ReadAt(at, raw);
-    // A companion file is opened anew here. One that has another size than the plan says was changed meanwhile.
-    if (read.ok() && (*file)->size() != job->bytes) read = (*file)->CheckUnchanged();
+    // After the last byte: the file must not be embedded half as it was and half as it is.
+    if (read.ok() && chunk + 1 == chunks) read = (*file)->CheckUnchanged();
     if (!read.ok()) return job->chunks.Fail(chunk, read);
     stages.Encode(*job, {Q4ChunkPlace::Section::kFile, job->owner, chunk}, /*planes=*/1, std::move(raw),
                   std::move(finished));

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <random>
 
+#include "formats/base/base_issues.h"
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
 #include "formats/q4/reader.h"
@@ -21,6 +22,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/sanitizer.h"
 #include "tests/support/temp_dir.h"
@@ -440,6 +442,45 @@ TEST_CASE("a source that shrinks after it was opened is an error, not a crash") 
   const auto report = setup.Run({});
   REQUIRE_FALSE(report.ok());
   CHECK(Leftovers(setup.dir) == 0);
+}
+
+// A file system where a companion grows just before it is opened for the n-th time.
+class GrowingFile final : public test::ForwardingFileSystem {
+ public:
+  GrowingFile(const TempDir& dir, std::string name, int opening) : dir_(dir), name_(std::move(name)), left_(opening) {}
+  using FileSystem::OpenForRead;
+  absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path, SymbolicLinks links) override {
+    if (BaseNameOf(path) == name_ && --left_ == 0) dir_.Write(name_, "longer than it was when the plan was made");
+    return ForwardingFileSystem::OpenForRead(path, links);
+  }
+  int left() const { return left_; }
+
+ private:
+  const TempDir& dir_;
+  const std::string name_;
+  int left_;
+};
+
+TEST_CASE("a companion that grows after the plan is an error, not a truncated file") {
+  // The first reading is for the run's identity, the second one for the container.
+  for (const int opening : {1, 2}) {
+    for (const std::string name : {"tokenizer.json", "empty.txt"}) {
+      // Of an empty file nothing is read the second time.
+      if (opening == 2 && name == "empty.txt") continue;
+      INFO(name << ", opening " << opening);
+      Setup setup([](const TempDir& dir) {
+        dir.Write("empty.txt", "");
+        return test::WriteModel(dir);
+      });
+      const ConversionPlan plan = setup.Plan();
+      GrowingFile fs(setup.dir, name, opening);
+      const auto report = RunConversion(fs, *setup.checkpoint, plan, setup.options, {}, setup.dir.File("out.q4"));
+      CHECK(fs.left() == 0);
+      CHECK(IssueNumberOf(report.status()) == kFileChanged.number);
+      CHECK(MessageOf(report.status()).find(name) != std::string::npos);
+      CHECK(Leftovers(setup.dir) == 0);
+    }
+  }
 }
 
 }  // namespace q4
