@@ -16,6 +16,7 @@
 #include "formats/source/checkpoint.h"
 #include "libconvert/base/thread_pool.h"
 #include "libconvert/convert/convert.h"
+#include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/report.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/engine/device.h"
@@ -91,6 +92,22 @@ absl::Status CheckReport(FileSystem& fs, const ConvertFlags& flags, const Checkp
   return rules.Check(flags.report);
 }
 
+// Recipe and gate have been read by now; still no name that the run writes under may be theirs. The checkpoint's own
+// files are looked for by the conversion.
+absl::Status CheckOutputIsNoFlagFile(FileSystem& fs, const ConvertFlags& flags, const ConversionPlan& plan) {
+  for (const std::string& path : {flags.recipe, flags.gate}) {
+    if (path.empty()) continue;
+    Q4_ASSIGN_OR_RETURN(const PathInfo input, fs.Stat(path));
+    for (const std::string& name : OutputNames(plan, flags.output)) {
+      Q4_ASSIGN_OR_RETURN(const PathInfo output, fs.Stat(name));
+      if (input.exists && output.exists && output.identity == input.identity) {
+        return Fail(kOutputIsInput, name, {}, path);
+      }
+    }
+  }
+  return absl::OkStatus();
+}
+
 // The job of the tool. Errors that the user can mend come as early as they can be known: a gate file with a mistake
 // must not cost an hour of converting.
 absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
@@ -113,6 +130,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(*checkpoint, config, options));
   // Needs the plan: how many shards there are decides which names are written.
   Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *checkpoint, plan));
+  Q4_RETURN_IF_ERROR(CheckOutputIsNoFlagFile(fs, flags, plan));
   const unsigned threads = flags.threads != 0 ? flags.threads : ThreadPool::DefaultThreads();
   ToolResult result;
   // The same check of the output as a real run makes, so that a dry run fails where the run would.

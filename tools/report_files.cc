@@ -18,15 +18,6 @@
 namespace q4 {
 namespace {
 
-// Whether two names are of one file that need not exist yet: the same name in the same directory. Directories are
-// compared by inode, so that "x", "./x" and a path through a link are alike.
-absl::StatusOr<bool> SamePlace(FileSystem& fs, const std::string& a, const std::string& b) {
-  if (BaseNameOf(a) != BaseNameOf(b)) return false;
-  Q4_ASSIGN_OR_RETURN(const PathInfo directory_a, fs.Stat(DirectoryOf(a)));
-  Q4_ASSIGN_OR_RETURN(const PathInfo directory_b, fs.Stat(DirectoryOf(b)));
-  return directory_a.exists && directory_b.exists && directory_a.identity == directory_b.identity;
-}
-
 // Whether nothing lies at the reports' names and none could be a companion: then there is no need to look up what the
 // tool reads, which reads the headers of container and source.
 absl::StatusOr<bool> AreFree(FileSystem& fs, const std::vector<std::string>& paths) {
@@ -69,17 +60,8 @@ void ReportRules::AddInput(const std::string& path) {
 }
 
 void ReportRules::AddSource(const Checkpoint& source) {
-  AddInput(source.path());
-  for (const CheckpointFile& file : source.files()) AddInput(file.file->identity());
-  for (const CompanionFile& companion : source.companions()) AddInput(companion.path);
-  const absl::StatusOr<PathInfo> info = fs_.Stat(source.path());
-  // A source that is a directory takes any companion in it; a file takes those beside it only if it is of a model
-  // directory, which then has companions now.
-  if (info.ok() && info->is_directory) {
-    source_directory_ = source.path();
-  } else if (!source.companions().empty()) {  // a lone file elsewhere takes none along
-    source_directory_ = DirectoryOf(source.path());
-  }
+  for (const InputFile& input : source.inputs()) AddInput(input.identity);
+  source_ = source.main_file();
 }
 
 // The partial file is written first and must be none of these either.
@@ -101,9 +83,9 @@ absl::Status ReportRules::Check(const std::string& path) const {
   }
   // A new file config.json beside the source would be embedded by the next conversion, so not even a free name is
   // allowed.
-  if (source_directory_.empty() || !IsCompanionName(BaseNameOf(path))) return absl::OkStatus();
-  Q4_ASSIGN_OR_RETURN(const bool beside, SamePlace(fs_, path, JoinPath(source_directory_, BaseNameOf(path))));
-  return beside ? Fail(kReportIsCompanion, path, {}) : absl::OkStatus();
+  if (!source_) return absl::OkStatus();
+  Q4_ASSIGN_OR_RETURN(const bool companion, WouldBeCompanion(fs_, *source_, path));
+  return companion ? Fail(kReportIsCompanion, path, {}) : absl::OkStatus();
 }
 
 // Names are compared with each other first, then with what is read, and only then is anything created.

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -27,7 +28,7 @@ class ReportRules {
   // What cannot be looked at is passed over: the work itself will say so. "" is no file.
   void AddInput(const std::string& path);
   void AddInput(const FileIdentity& identity) { inputs_.push_back(identity); }
-  // A source: its files, its companions, and the directory that they come from. One source at most.
+  // A source: all that was read to open it, and the place that its companions come from. One source at most.
   void AddSource(const Checkpoint& source);
   // A file that the tool writes or a name that it keeps to itself, such as a partial file.
   void AddOutput(std::string path) { outputs_.push_back(std::move(path)); }
@@ -42,7 +43,7 @@ class ReportRules {
   std::vector<FileIdentity> inputs_;
   // Names, for outputs need not exist yet.
   std::vector<std::string> outputs_;
-  std::string source_directory_;  // where companions come from; "" for none
+  std::optional<MainFile> source_;  // decides what would be a companion
 };
 
 // The reports of q4verify. Opened before the work begins, so that a directory that cannot be written is noticed at

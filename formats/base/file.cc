@@ -36,6 +36,13 @@ std::string JoinPath(const std::string& directory, const std::string& name) {
   return directory.back() == '/' ? directory + name : directory + "/" + name;
 }
 
+absl::StatusOr<bool> SamePlace(FileSystem& fs, const std::string& a, const std::string& b) {
+  if (BaseNameOf(a) != BaseNameOf(b)) return false;
+  Q4_ASSIGN_OR_RETURN(const PathInfo directory_a, fs.Stat(DirectoryOf(a)));
+  Q4_ASSIGN_OR_RETURN(const PathInfo directory_b, fs.Stat(DirectoryOf(b)));
+  return directory_a.exists && directory_b.exists && directory_a.identity == directory_b.identity;
+}
+
 absl::StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& path, std::uint64_t limit) {
   Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path));
   if (file->size() > limit) {

@@ -149,6 +149,11 @@ std::string BaseNameOf(const std::string& path);
 // "a" and "b/c" -> "a/b/c". An empty directory or "." adds nothing.
 std::string JoinPath(const std::string& directory, const std::string& name);
 
+// Whether two names are of one file that need not exist yet: the same name in the same directory. Directories are
+// compared by identity, so that "x", "./x" and a path through a link are alike. False where a directory is absent.
+// Errors: those of Stat().
+absl::StatusOr<bool> SamePlace(FileSystem& fs, const std::string& a, const std::string& b);
+
 // The whole of a small file. kFileTooLarge if it has more than `limit` bytes, before anything is allocated; else the
 // errors of OpenForRead() and ReadAt(). The size is that at open.
 absl::StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& path, std::uint64_t limit);

@@ -14,9 +14,10 @@
 
 namespace q4 {
 
-Checkpoint::Checkpoint(std::string path, std::string format, std::vector<CheckpointFile> files,
+Checkpoint::Checkpoint(std::string path, MainFile main_file, std::string format, std::vector<CheckpointFile> files,
                        std::vector<SourceTensor> tensors, std::vector<CompanionFile> companions)
     : path_(std::move(path)),
+      main_file_(std::move(main_file)),
       format_(std::move(format)),
       files_(std::move(files)),
       tensors_(std::move(tensors)),
@@ -25,6 +26,13 @@ Checkpoint::Checkpoint(std::string path, std::string format, std::vector<Checkpo
   std::iota(by_name_.begin(), by_name_.end(), 0u);
   std::sort(by_name_.begin(), by_name_.end(),
             [this](std::uint32_t a, std::uint32_t b) { return tensors_[a].name < tensors_[b].name; });
+}
+
+std::vector<InputFile> Checkpoint::inputs() const {
+  std::vector<InputFile> inputs = {{main_file_.path, main_file_.identity}};
+  for (const CheckpointFile& file : files_) inputs.push_back({file.file->path(), file.file->identity()});
+  for (const CompanionFile& companion : companions_) inputs.push_back({companion.path, companion.identity});
+  return inputs;
 }
 
 const SourceTensor* Checkpoint::Find(std::string_view name) const {

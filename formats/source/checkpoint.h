@@ -25,17 +25,25 @@ struct CheckpointFile {
   std::shared_ptr<RandomAccessFile> file;  // open as long as anybody holds it
 };
 
+// Any file that a checkpoint consists of, weights or not.
+struct InputFile {
+  std::string path;
+  FileIdentity identity;
+};
+
 // A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
 // thread-safe.
 class Checkpoint {
  public:
   // For OpenCheckpoint() and tests: takes what was validated and checks nothing. REQUIRES: the orders that the
   // functions below promise, and extents whose files are in `files`.
-  Checkpoint(std::string path, std::string format, std::vector<CheckpointFile> files, std::vector<SourceTensor> tensors,
-             std::vector<CompanionFile> companions);
+  Checkpoint(std::string path, MainFile main_file, std::string format, std::vector<CheckpointFile> files,
+             std::vector<SourceTensor> tensors, std::vector<CompanionFile> companions);
 
   // The path as given on the command line.
   const std::string& path() const { return path_; }
+  // The weight file or shard index that `path` led to; in a directory, the one that was found.
+  const MainFile& main_file() const { return main_file_; }
   // A name of source_formats.h, with "-sharded" where an index named the files: "safetensors", "safetensors-sharded".
   const std::string& format() const { return format_; }
   // Bytewise sorted by name where an index named them; without an index there is one. The digests of the provenance
@@ -45,6 +53,9 @@ class Checkpoint {
   const std::vector<SourceTensor>& tensors() const { return tensors_; }
   // Bytewise sorted by name.
   const std::vector<CompanionFile>& companions() const { return companions_; }
+  // All that the checkpoint consists of: shard index, weight files, companions, as they were opened or found. None of
+  // them may be overwritten while the checkpoint is read. A lone file comes twice.
+  std::vector<InputFile> inputs() const;
   // nullptr when there is no such tensor. Names are compared as bytes. A binary search; the pointer lives as long as
   // the checkpoint.
   const SourceTensor* Find(std::string_view name) const;
@@ -65,7 +76,9 @@ class Checkpoint {
   absl::Status CheckUnchanged() const;
 
  private:
-  std::string path_, format_;
+  std::string path_;
+  MainFile main_file_;
+  std::string format_;
   std::vector<CheckpointFile> files_;
   std::vector<SourceTensor> tensors_;
   std::vector<CompanionFile> companions_;
@@ -88,8 +101,7 @@ struct OpenOptions {
 // A directory must hold exactly one checkpoint: model.safetensors, or model.safetensors.index.json (both only if the
 // index names model.safetensors), or otherwise a single shard index, or otherwise a single .safetensors file.
 //
-// Companions (companions.h) come from the directory of the checkpoint; for a lone file not named model*.safetensors
-// only if config.json lies beside it, as such a file may just as well lie in a download folder.
+// Companions are those of CompanionsOf() (companions.h).
 //
 // `fs` must outlive the checkpoint, whose files it opened. At most limits::kShards files stay open. Takes time and
 // memory by the number of tensors, not by their bytes.

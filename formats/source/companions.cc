@@ -17,6 +17,9 @@
 namespace q4 {
 namespace {
 
+constexpr char kConfigName[] = "config.json";
+constexpr char kModulesName[] = "modules.json";
+
 // Weights are not embedded, for they are converted; code is not, since a loader might execute what a container brought.
 // Refused endings come first: the index ends in .json too.
 constexpr std::array<std::string_view, 13> kRefusedEndings = {".py",   ".so",   ".safetensors", ".bin", ".pt",
@@ -43,7 +46,7 @@ absl::Status AddIfRegular(FileSystem& fs, const std::string& directory, const st
   if (companions->size() == limits::kEmbeddedFiles) {
     return Fail(kTooManyCompanions, directory, {}, "at most " + std::to_string(limits::kEmbeddedFiles));
   }
-  companions->push_back({name, path, info.size});
+  companions->push_back({name, path, info.size, info.identity});
   return absl::OkStatus();
 }
 
@@ -71,6 +74,15 @@ absl::StatusOr<std::vector<std::string>> ModuleDirectories(FileSystem& fs, const
   return directories;
 }
 
+// Whether the directory of `main` is taken for a model's, all of its companions included. A file of another name than
+// model* may lie in a directory with files of all kinds; only config.json beside it says that this is a model
+// directory. A broken link counts, for FindCompanions() to report.
+absl::StatusOr<bool> TakesCompanions(FileSystem& fs, const MainFile& main) {
+  if (main.is_index || BaseNameOf(main.path).starts_with("model")) return true;
+  Q4_ASSIGN_OR_RETURN(const PathInfo config, fs.Stat(JoinPath(DirectoryOf(main.path), kConfigName)));
+  return config.exists || config.is_symlink;
+}
+
 }  // namespace
 
 bool IsCompanionName(std::string_view name) {
@@ -90,7 +102,7 @@ absl::StatusOr<std::vector<CompanionFile>> FindCompanions(FileSystem& fs, const 
   }
   // Found among the companions, so size and links are checked before it is read.
   const auto modules = std::find_if(companions.begin(), companions.end(),
-                                    [](const CompanionFile& companion) { return companion.name == "modules.json"; });
+                                    [](const CompanionFile& companion) { return companion.name == kModulesName; });
   if (modules != companions.end()) {
     Q4_ASSIGN_OR_RETURN(const auto subdirectories, ModuleDirectories(fs, modules->path));
     for (const std::string& subdirectory : subdirectories) {
@@ -99,12 +111,37 @@ absl::StatusOr<std::vector<CompanionFile>> FindCompanions(FileSystem& fs, const 
       if (info.is_symlink && links == SymbolicLinks::kRefuse) {
         return Fail(kSymbolicLink, JoinPath(directory, subdirectory), {});
       }
-      Q4_RETURN_IF_ERROR(AddIfRegular(fs, directory, subdirectory + "/config.json", links, &companions));
+      Q4_RETURN_IF_ERROR(AddIfRegular(fs, directory, subdirectory + "/" + kConfigName, links, &companions));
     }
   }
   std::sort(companions.begin(), companions.end(),
             [](const CompanionFile& a, const CompanionFile& b) { return a.name < b.name; });
   return companions;
+}
+
+absl::StatusOr<std::vector<CompanionFile>> CompanionsOf(FileSystem& fs, const MainFile& main, SymbolicLinks links) {
+  Q4_ASSIGN_OR_RETURN(const bool takes, TakesCompanions(fs, main));
+  return takes ? FindCompanions(fs, DirectoryOf(main.path), links) : std::vector<CompanionFile>();
+}
+
+absl::StatusOr<bool> WouldBeCompanion(FileSystem& fs, const MainFile& main, const std::string& path) {
+  const std::string directory = DirectoryOf(main.path), name = BaseNameOf(path);
+  if (!IsCompanionName(name)) return false;
+  Q4_ASSIGN_OR_RETURN(const bool takes, TakesCompanions(fs, main));
+  Q4_ASSIGN_OR_RETURN(const bool beside, SamePlace(fs, path, JoinPath(directory, name)));
+  // The first config.json makes the directory a model's.
+  if (beside) return takes || name == kConfigName;
+  if (!takes || name != kConfigName) return false;
+  const std::string modules = JoinPath(directory, kModulesName);
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(modules));
+  if (!info.is_regular) return false;
+  const auto subdirectories = ModuleDirectories(fs, modules);
+  if (!subdirectories.ok()) return false;  // opening the checkpoint fails on it and says why
+  for (const std::string& subdirectory : *subdirectories) {
+    Q4_ASSIGN_OR_RETURN(const bool same, SamePlace(fs, path, JoinPath(directory, subdirectory + "/" + kConfigName)));
+    if (same) return true;
+  }
+  return false;
 }
 
 }  // namespace q4

@@ -18,6 +18,14 @@ struct CompanionFile {
   std::string name;        // relative to the model directory, '/' separated, plain components only
   std::string path;        // where it can be opened
   std::uint64_t size = 0;  // bytes, when it was found
+  FileIdentity identity;   // of the file itself where links are followed
+};
+
+// The file that a checkpoint was opened by: itself a weight file, or an index that names them.
+struct MainFile {
+  std::string path;
+  FileIdentity identity;
+  bool is_index = false;
 };
 
 // The companions in `directory`, bytewise sorted by name. A regular file is one if its name, compared as bytes,
@@ -32,6 +40,15 @@ struct CompanionFile {
 // limits.h allows (3); a modules.json that names anything but plain subdirectories (3); I/O (2).
 absl::StatusOr<std::vector<CompanionFile>> FindCompanions(FileSystem& fs, const std::string& directory,
                                                           SymbolicLinks links);
+
+// The companions of the checkpoint that was opened by `main`: those in its directory; for a lone file not named model*
+// only if config.json lies beside it, as such a file may just as well lie in a download folder. Errors as above.
+absl::StatusOr<std::vector<CompanionFile>> CompanionsOf(FileSystem& fs, const MainFile& main, SymbolicLinks links);
+
+// Whether a regular file at `path`, which need not exist yet, would be among CompanionsOf(`main`). For files that are
+// written beside a model and must not become a part of it. A modules.json that is malformed lists no directory here.
+// Errors: I/O (exit code 2).
+absl::StatusOr<bool> WouldBeCompanion(FileSystem& fs, const MainFile& main, const std::string& path);
 
 // Whether rules 1 to 3 admit a file of this name.
 bool IsCompanionName(std::string_view name);

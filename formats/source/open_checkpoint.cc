@@ -108,18 +108,6 @@ absl::StatusOr<std::string> FindInDirectory(FileSystem& fs, const std::string& d
   return Fail(kNoCheckpointFound, directory, {}, GotExpected("no such file", "model.safetensors or its index"));
 }
 
-// `lone_file`: no index names it. A file of another name than model* may lie in a directory with files of all kinds;
-// only config.json beside it says that this is a model directory. A broken link counts, for FindCompanions() to report.
-absl::StatusOr<std::vector<CompanionFile>> CompanionsOf(FileSystem& fs, const std::string& path, bool lone_file,
-                                                        SymbolicLinks links) {
-  const std::string directory = DirectoryOf(path);
-  if (lone_file && !BaseNameOf(path).starts_with("model")) {
-    Q4_ASSIGN_OR_RETURN(const PathInfo config, fs.Stat(JoinPath(directory, "config.json")));
-    if (!config.exists && !config.is_symlink) return std::vector<CompanionFile>();
-  }
-  return FindCompanions(fs, directory, links);
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const std::string& path,
@@ -139,6 +127,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   const FileKind kind = SniffKind(head);
   // Any JSON is taken for an index; ParseShardIndex() refuses what is none.
   const bool sharded = kind == FileKind::kJson;
+  MainFile main{file_path, file->identity(), sharded};
   CheckpointPayload payload;
   if (sharded) {
     Q4_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(*file));
@@ -151,9 +140,9 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   }
   // Readers accept a file without tensors, as a shard may be one; a whole checkpoint without any is mostly a mistake.
   if (payload.tensors.empty() && !options.allow_empty) return Fail(kNoTensors, file_path, {});
-  Q4_ASSIGN_OR_RETURN(std::vector<CompanionFile> companions, CompanionsOf(fs, file_path, !sharded, links));
+  Q4_ASSIGN_OR_RETURN(std::vector<CompanionFile> companions, CompanionsOf(fs, main, links));
   if (sharded) payload.format += "-sharded";
-  return std::make_unique<Checkpoint>(path, std::move(payload.format), std::move(payload.files),
+  return std::make_unique<Checkpoint>(path, std::move(main), std::move(payload.format), std::move(payload.files),
                                       std::move(payload.tensors), std::move(companions));
 }
 

@@ -43,12 +43,13 @@ absl::Status CheckName(FileSystem& fs, const std::string& output) {
 // An error if an input lies under one of `names`. Partial files and journals are overwritten whatever is in them, so
 // these names count as much as the output's own.
 absl::Status CheckNoInput(FileSystem& fs, const Checkpoint& checkpoint, const std::vector<std::string>& names) {
+  const std::vector<InputFile> inputs = checkpoint.inputs();
   for (const std::string& name : names) {
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(name));
     if (!info.exists) continue;
     // By device and inode: hard links and other spellings of the path are the same file.
-    for (const CheckpointFile& input : checkpoint.files()) {
-      if (input.file->identity() == info.identity) return Fail(kOutputIsInput, name, {}, input.file->path());
+    for (const InputFile& input : inputs) {
+      if (input.identity == info.identity) return Fail(kOutputIsInput, name, {}, input.path);
     }
   }
   return absl::OkStatus();

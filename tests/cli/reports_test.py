@@ -4,6 +4,7 @@
     reports_test.py TOOLS REPORT_SAMPLE CHECKPOINTS
 """
 
+import json
 import os
 import pathlib
 import subprocess
@@ -180,6 +181,94 @@ def check_conversion_refusals(run: Run, source: pathlib.Path) -> None:
         (work / name).unlink()
 
 
+def write_sharded(source: pathlib.Path, directory: pathlib.Path, index: str) -> None:
+    """The checkpoint as one shard with an index."""
+    directory.mkdir(parents=True)
+    weights = (source / "model.safetensors").read_bytes()
+    header = json.loads(weights[8:8 + int.from_bytes(weights[:8], "little")])
+    header.pop("__metadata__", None)
+    (directory / "model-00001-of-00001.safetensors").write_bytes(weights)
+    (directory / index).write_text(json.dumps({"weight_map": {name: "model-00001-of-00001.safetensors" for name in header}}))
+    (directory / "config.json").write_bytes((source / "config.json").read_bytes())
+
+
+def check_index(run: Run, source: pathlib.Path) -> None:
+    """The list of shards is read like the shards are: nothing replaces it."""
+    work = run.work / "index"
+    write_sharded(source, work / "model", "model.safetensors.index.json")
+    run_here = Run(run.folder, work)
+    run_here("q4convert", "model", "-o", "out.q4", "-q")
+    os.link(work / "model" / "model.safetensors.index.json", work / "hard.json")
+    before = contents(work)
+    for model in ("model", "model/model.safetensors.index.json"):
+        for report in ("model/model.safetensors.index.json", "hard.json"):
+            error = run_here("q4convert", model, "-o", "other.q4", "-q", "--report", report, code=1)
+            check("[Q4-1002]" in error, f"{report} is read", error)
+            for flag in ("--junit", "--markdown", "--html"):
+                error = run_here("q4verify", "out.q4", "--against", model, flag, report, code=1)
+                check("[Q4-1002]" in error, f"{flag} {report} is read", error)
+            check(contents(work) == before, f"{report}: everything is as it was")
+
+    # Nor does the output, under whichever of its names; companions, recipe and gate count as the weights do.
+    write_sharded(source, work / "own", "m.q4.index.json")
+    (work / "recipe.json").write_text('{"rules":[{"match":"down_proj","type":"fp4"}]}')
+    (work / "gate.json").write_text('{"rules":[{"name":"all","max_nmse":1}]}')
+    size = str((source / "model.safetensors").stat().st_size // 8)
+    for original in ("own/m.q4.index.json", "own/config.json", "recipe.json", "gate.json"):
+        for name, arguments in (("own/m.q4.index.json", ("-o", "own/m.q4", "--shard-size", size)),
+                                ("new.q4.index.json", ("-o", "new.q4", "--shard-size", size)),
+                                ("new.q4", ("-o", "new.q4")), ("new.q4.partial", ("-o", "new.q4")),
+                                ("new.q4.journal", ("-o", "new.q4"))):
+            linked = not (work / name).exists()
+            if linked:
+                os.link(work / original, work / name)
+            before = contents(work)
+            for dry in ((), ("--dry-run",)):
+                error = run_here("q4convert", "own/m.q4.index.json", *arguments, "-q", "--force", "--recipe", "recipe.json", "--gate",
+                                 "gate.json", *dry, code=1)
+                check("[Q4-1101]" in error and name in error, f"{name} is {original}", error)
+                check(contents(work) == before, f"{name}: everything is as it was")
+            if linked:
+                (work / name).unlink()
+
+
+def check_companions(run: Run, source: pathlib.Path) -> None:
+    """A report is refused exactly where the next conversion would embed it."""
+    work = run.work / "companions"
+    weights = (source / "model.safetensors").read_bytes()
+    run_here = Run(run.folder, work)
+
+    def tried(directory: str, weight_name: str, report: str, refused: bool) -> None:
+        model = work / directory / weight_name
+        for path in (f"{directory}/{weight_name}", directory):
+            (work / "c.q4").unlink(missing_ok=True)
+            error = run_here("q4convert", path, "-o", "c.q4", "-q", "--report", f"{directory}/{report}", code=1 if refused else 0)
+            check(("[Q4-1005]" in error) == refused, f"{path}: {report}", error)
+            check((model.parent / report).exists() != refused, f"{path}: {report} is there, or not")
+            (model.parent / report).unlink(missing_ok=True)
+
+    def model(directory: str, weight_name: str, **files: str) -> None:
+        (work / directory).mkdir(parents=True)
+        (work / directory / weight_name).write_bytes(weights)
+        for name, text in files.items():
+            (work / directory / f"{name}.json").write_text(text)
+
+    model("bare", "model.safetensors")
+    tried("bare", "model.safetensors", "report.json", True)
+    tried("bare", "model.safetensors", "report.log", False)
+    model("download", "weights.safetensors")
+    tried("download", "weights.safetensors", "report.json", False)
+    tried("download", "weights.safetensors", "config.json", True)
+    model("configured", "weights.safetensors", config='{"model_type":"llama"}')
+    tried("configured", "weights.safetensors", "report.json", True)
+    model("modules", "model.safetensors", modules='[{"path":""},{"path":"1_Pooling"}]')
+    (work / "modules" / "1_Pooling").mkdir()
+    (work / "modules" / "2_Other").mkdir()
+    tried("modules", "model.safetensors", "1_Pooling/config.json", True)
+    tried("modules", "model.safetensors", "1_Pooling/report.json", False)
+    tried("modules", "model.safetensors", "2_Other/config.json", False)
+
+
 def check_samples(sample: pathlib.Path, work: pathlib.Path) -> None:
     for kind, failures in (("sound", 0), ("failed", 10), ("hostile", None)):
         subprocess.run([sample, "3", kind, work / kind], check=True)
@@ -196,6 +285,8 @@ def main() -> int:
         check_writing(run, checkpoints / "tiny_bf16st_src")
         check_conversion_refusals(run, checkpoints / "tiny_bf16st_src")
         check_refusals(run, checkpoints / "tiny_bf16st_src")
+        check_index(run, checkpoints / "tiny_bf16st_src")
+        check_companions(run, checkpoints / "tiny_bf16st_src")
         check_samples(sample, work)
     print(f"reports: {checks.count()} checks")
     return 0

@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -86,6 +87,41 @@ TEST_CASE("sentence-transformers modules bring their config.json") {
   dir.Write("1_Pooling/other.json", "{}");
   dir.Write("9_Unlisted/config.json", "{}");
   CHECK(Names(dir) == std::vector<std::string>{"1_Pooling/config.json", "modules.json"});
+}
+
+TEST_CASE("a file would be a companion exactly if it is one once it is there") {
+  struct Case {
+    std::string main;
+    bool is_index;
+    std::vector<std::string> present;
+  };
+  const std::string modules = R"([{"path":""},{"path":"1_Pooling"}])";
+  const std::vector<std::string> names = {"report.json",     "config.json",           "report.html",
+                                          "modules.json",    "1_Pooling/config.json", "1_Pooling/report.json",
+                                          "2_X/config.json", "x.index.json",          "LICENSE"};
+  for (const Case& c :
+       {Case{"model.safetensors", false, {}}, Case{"download.safetensors", false, {}},
+        Case{"download.safetensors", false, {"config.json"}}, Case{"x.index.json", true, {}},
+        Case{"download.safetensors", false, {"modules.json"}}, Case{"model.safetensors", false, {"modules.json"}}}) {
+    for (const std::string& name : names) {
+      INFO(c.main << " with " << c.present.size() << " files, and " << name);
+      const TempDir dir;
+      std::filesystem::create_directory(dir.File("1_Pooling"));
+      std::filesystem::create_directory(dir.File("2_X"));
+      for (const std::string& file : c.present) dir.Write(file, file == "modules.json" ? modules : "{}");
+      const MainFile main{dir.Write(c.main, "{}"), {}, c.is_index};
+      const auto would = WouldBeCompanion(PosixFileSystem(), main, dir.File("./" + name));
+      REQUIRE(would.ok());
+      if (!std::filesystem::exists(dir.File(name))) dir.Write(name, name == "modules.json" ? modules : "{}");
+      const auto found = CompanionsOf(PosixFileSystem(), main, SymbolicLinks::kRefuse);
+      REQUIRE(found.ok());
+      const bool is_one =
+          std::any_of(found->begin(), found->end(), [&](const auto& file) { return file.name == name; });
+      CHECK(*would == is_one);
+      const TempDir elsewhere;
+      CHECK_FALSE(*WouldBeCompanion(PosixFileSystem(), main, elsewhere.File(name)));
+    }
+  }
 }
 
 TEST_CASE("modules.json cannot lead elsewhere") {

@@ -60,7 +60,8 @@ struct Model {
     source.elems = elems;
     source.bytes = bytes.size();
     source.extents = {{0, 0, bytes.size()}};
-    checkpoint = std::make_unique<Checkpoint>("model", "test", std::vector<CheckpointFile>{{"model", *std::move(file)}},
+    checkpoint = std::make_unique<Checkpoint>("model", MainFile(), "test",
+                                              std::vector<CheckpointFile>{{"model", *std::move(file)}},
                                               std::vector<SourceTensor>{source}, std::vector<CompanionFile>{});
   }
 

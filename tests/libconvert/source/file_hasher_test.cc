@@ -43,7 +43,7 @@ struct Scattered {
       if (tensors.size() == made + 1) tensor.recipe = recipe;
       tensor.extents.assign(1, extent);
     }
-    checkpoint = std::make_unique<Checkpoint>("c", "scattered", std::move(files), std::move(tensors),
+    checkpoint = std::make_unique<Checkpoint>("c", MainFile(), "scattered", std::move(files), std::move(tensors),
                                               std::vector<CompanionFile>());
   }
 
