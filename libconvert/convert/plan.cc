@@ -80,9 +80,16 @@ std::uint64_t StoredBytes(const Q4Tensor& tensor) {
   return bytes;
 }
 
-// The files that the shard's tensors are read from.
-std::vector<std::uint32_t> SourceFilesOf(const Checkpoint& checkpoint, const PlannedShard& shard) {
+// The files that the shard's tensors are read from. The first shard also lists those that hold no tensor, as the one
+// file of a checkpoint without tensors, so that all shards together list every file.
+std::vector<std::uint32_t> SourceFilesOf(const Checkpoint& checkpoint, const PlannedShard& shard, bool is_first) {
   std::set<std::uint32_t> files;
+  if (is_first) {
+    for (std::uint32_t file = 0; file < checkpoint.files().size(); ++file) files.insert(file);
+    for (const SourceTensor& tensor : checkpoint.tensors()) {
+      for (const SourceExtent& extent : tensor.extents) files.erase(extent.file);
+    }
+  }
   for (const PlannedTensor& planned : shard.tensors) {
     for (const SourceExtent& extent : checkpoint.tensors()[planned.source].extents) files.insert(extent.file);
   }
@@ -191,7 +198,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
   for (std::size_t i = 0; i < plan.shards.size(); ++i) {
     PlannedShard& shard = plan.shards[i];
     SortIndex(&shard);
-    shard.source_files = SourceFilesOf(checkpoint, shard);
+    shard.source_files = SourceFilesOf(checkpoint, shard, i == 0);
     for (const CompanionFile& file : shard.files) {
       Q4EmbeddedFile embedded;
       embedded.name = file.name;

@@ -43,7 +43,8 @@ struct PlannedShard {
   Q4Index index;                       // complete but for what only the data can tell
   std::vector<PlannedTensor> tensors;  // in payload order: that of the source, so that it is read once, front to back
   std::vector<CompanionFile> files;    // in the order of index.files; the first shard holds them all
-  // What its tensors are read from: ascending indices into Checkpoint::files(). A file may serve several shards.
+  // What its tensors are read from: ascending indices into Checkpoint::files(). A file may serve several shards; one
+  // without tensors is listed by the first.
   std::vector<std::uint32_t> source_files;
   // Size of the file: exact without compression, else an upper bound; both while no data changes a treatment.
   std::uint64_t file_bytes = 0;

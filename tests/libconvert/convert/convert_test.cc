@@ -340,6 +340,14 @@ TEST_CASE("a shard depends on the source files that it was read from, and lists 
   }
 }
 
+TEST_CASE("a source file without tensors is listed all the same") {
+  Setup setup([](const TempDir& dir) { return dir.Write("empty.safetensors", SafetensorsBuilder().Build()); });
+  const absl::StatusOr<ConversionPlan> plan = PlanConversion(*setup.checkpoint, setup.config, setup.options);
+  REQUIRE(plan.ok());
+  REQUIRE(plan->shards.size() == 1);
+  CHECK(plan->shards[0].source_files == std::vector<std::uint32_t>{0});
+}
+
 TEST_CASE("shards that are cut inside a source file list it both") {
   Setup setup;
   setup.options.shard_bytes = 3 * kMiB;
