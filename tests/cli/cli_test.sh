@@ -178,7 +178,7 @@ expect 0 '' cmp auto.q4 cpu.q4
 expect 5 'encoder mse' q4convert "$src" -o x.q4 --encoder mse
 absent x.q4
 printf '{"rules":[{"match":"down_proj","encoder":"mse"}]}' > unbuilt.json
-expect 5 'unbuilt.json: rule 1, encoder: ' q4convert "$src" -o x.q4 --recipe unbuilt.json
+expect 5 'unbuilt.json: rule 1, encoder mse: ' q4convert "$src" -o x.q4 --recipe unbuilt.json
 absent x.q4
 
 # ---- a check failed (6)
