@@ -23,6 +23,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
 #include "tests/support/forwarding_file_system.h"
+#include "tests/support/must.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/sanitizer.h"
 #include "tests/support/temp_dir.h"
@@ -341,11 +342,14 @@ TEST_CASE("a shard depends on the source files that it was read from, and lists 
 }
 
 TEST_CASE("a source file without tensors is listed all the same") {
-  Setup setup([](const TempDir& dir) { return dir.Write("empty.safetensors", SafetensorsBuilder().Build()); });
-  const absl::StatusOr<ConversionPlan> plan = PlanConversion(*setup.checkpoint, setup.config, setup.options);
-  REQUIRE(plan.ok());
-  REQUIRE(plan->shards.size() == 1);
-  CHECK(plan->shards[0].source_files == std::vector<std::uint32_t>{0});
+  const TempDir dir;
+  OpenOptions open;
+  open.allow_empty = true;
+  const auto checkpoint =
+      test::Must(OpenCheckpoint(PosixFileSystem(), dir.Write("empty.safetensors", SafetensorsBuilder().Build()), open));
+  const ConversionPlan plan = test::Must(PlanConversion(*checkpoint, "", {}));
+  REQUIRE(plan.shards.size() == 1);
+  CHECK(plan.shards[0].source_files == std::vector<std::uint32_t>{0});
 }
 
 TEST_CASE("shards that are cut inside a source file list it both") {
