@@ -39,14 +39,9 @@ struct Q4SchemeLayout {
 
 // Every scheme a container of version 1 may hold, kRaw first, in the order of their values.
 std::span<const Q4SchemeLayout> Q4SchemeLayouts();
-// The same without kRaw: what a tensor can be quantized to.
-std::span<const Q4SchemeLayout> Q4QuantizedLayouts();
 
 // The row of a scheme; nullptr when there is none, as for a number that untrusted bytes claim.
 const Q4SchemeLayout* FindQ4Layout(Q4Scheme scheme);
-// The row of a quantized scheme by its name; nullptr when none is called so, "raw" included. Upper case is another
-// name.
-const Q4SchemeLayout* FindQ4Layout(std::string_view name);
 
 // REQUIRES: the scheme is one of Q4SchemeLayouts(), as in every tensor that ValidateQ4Tensor() accepts.
 std::string_view Q4SchemeName(Q4Scheme scheme);

@@ -14,8 +14,8 @@ std::uint8_t MirrorFp4(std::uint8_t code) { return code ^ 8; }
 
 // The order is that of Q4Scheme, without kRaw.
 constexpr std::array<Scheme, 2> kSchemes = {{
-    {Q4Scheme::kNf4, CodeBook::kNf4, "NF4", MirrorNf4},
-    {Q4Scheme::kFp4, CodeBook::kFp4, "FP4", MirrorFp4},
+    {Q4Scheme::kNf4, CodeBook::kNf4, MirrorNf4},
+    {Q4Scheme::kFp4, CodeBook::kFp4, MirrorFp4},
 }};
 
 }  // namespace

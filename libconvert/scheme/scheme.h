@@ -21,7 +21,6 @@ struct Scheme {
   // Its number in a container.
   Q4Scheme id;
   CodeBook book;                              // what the kernels call it
-  std::string_view title;                     // "NF4", for people
   std::uint8_t (*mirror)(std::uint8_t code);  // the code of -x for the code of x, as near as the code book has it
 
   std::string_view name() const { return Q4SchemeName(id); }  // "nf4"
