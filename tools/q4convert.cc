@@ -136,6 +136,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   // The same check of the output as a real run makes, so that a dry run fails where the run would.
   if (flags.dry_run) {
     Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
+    for (const Note& note : plan.notes) result.notes.push_back(note.warning ? "warning: " + note.text : note.text);
     result.output =
         flags.json ? PlanJson(*checkpoint, plan, options, threads) : PlanText(*checkpoint, plan, options, threads);
     return result;
@@ -173,6 +174,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
     return result;
   }
   result.notes = report.notes;
+  for (const std::string& warning : report.warnings) result.notes.push_back("warning: " + warning);
   if (!chosen.note.empty()) result.notes.insert(result.notes.begin(), chosen.note);
   if (flags.verbose > 0) {
     result.notes.push_back(

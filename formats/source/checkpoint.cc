@@ -14,43 +14,36 @@
 
 namespace q4 {
 
-Checkpoint::Checkpoint(std::string path, MainFile main_file, std::string format, std::vector<CheckpointFile> files,
-                       std::vector<SourceTensor> tensors, std::vector<CompanionFile> companions)
-    : path_(std::move(path)),
-      main_file_(std::move(main_file)),
-      format_(std::move(format)),
-      files_(std::move(files)),
-      tensors_(std::move(tensors)),
-      companions_(std::move(companions)),
-      by_name_(tensors_.size()) {
+Checkpoint::Checkpoint(CheckpointContent content) : content_(std::move(content)), by_name_(content_.tensors.size()) {
   std::iota(by_name_.begin(), by_name_.end(), 0u);
   std::sort(by_name_.begin(), by_name_.end(),
-            [this](std::uint32_t a, std::uint32_t b) { return tensors_[a].name < tensors_[b].name; });
+            [this](std::uint32_t a, std::uint32_t b) { return content_.tensors[a].name < content_.tensors[b].name; });
 }
 
 std::vector<InputFile> Checkpoint::inputs() const {
-  std::vector<InputFile> inputs = {{main_file_.path, main_file_.identity}};
-  for (const CheckpointFile& file : files_) inputs.push_back({file.file->path(), file.file->identity()});
-  for (const CompanionFile& companion : companions_) inputs.push_back({companion.path, companion.identity});
+  std::vector<InputFile> inputs = {{content_.main_file.path, content_.main_file.identity}};
+  for (const CheckpointFile& file : content_.files) inputs.push_back({file.file->path(), file.file->identity()});
+  for (const CompanionFile& companion : content_.companions) inputs.push_back({companion.path, companion.identity});
   return inputs;
 }
 
 const SourceTensor* Checkpoint::Find(std::string_view name) const {
   // Names are unique, so the first that is not smaller is the tensor or there is none.
-  const auto at = std::lower_bound(by_name_.begin(), by_name_.end(), name,
-                                   [this](std::uint32_t i, std::string_view n) { return tensors_[i].name < n; });
-  return at != by_name_.end() && tensors_[*at].name == name ? &tensors_[*at] : nullptr;
+  const auto at = std::lower_bound(by_name_.begin(), by_name_.end(), name, [this](std::uint32_t i, std::string_view n) {
+    return content_.tensors[i].name < n;
+  });
+  return at != by_name_.end() && content_.tensors[*at].name == name ? &content_.tensors[*at] : nullptr;
 }
 
 absl::Status Checkpoint::Read(const SourceTensor& tensor, std::uint64_t begin, std::span<std::uint8_t> out) const {
   const SourceExtent& stored = tensor.place();
   // Without the check a read would go on into the next tensor of the file, unnoticed.
-  if (!RangeFits(begin, out.size(), stored.bytes)) return Fail(kReadOutsideTensor, path_, tensor.name);
-  return files_[stored.file].file->ReadAt(stored.offset + begin, out);
+  if (!RangeFits(begin, out.size(), stored.bytes)) return Fail(kReadOutsideTensor, content_.path, tensor.name);
+  return content_.files[stored.file].file->ReadAt(stored.offset + begin, out);
 }
 
 absl::StatusOr<std::string> Checkpoint::ConfigJson(FileSystem& fs) const {
-  for (const CompanionFile& companion : companions_) {
+  for (const CompanionFile& companion : content_.companions) {
     // The limit is that of JSON which is parsed into a value; as a companion the file could be larger.
     if (companion.name == "config.json") return ReadWholeFile(fs, companion.path, limits::kConfigJsonBytes);
   }
@@ -58,7 +51,7 @@ absl::StatusOr<std::string> Checkpoint::ConfigJson(FileSystem& fs) const {
 }
 
 absl::Status Checkpoint::CheckUnchanged() const {
-  for (const CheckpointFile& file : files_) Q4_RETURN_IF_ERROR(file.file->CheckUnchanged());
+  for (const CheckpointFile& file : content_.files) Q4_RETURN_IF_ERROR(file.file->CheckUnchanged());
   return absl::OkStatus();
 }
 

@@ -14,6 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
+#include "formats/base/note.h"
 #include "formats/source/companions.h"
 #include "formats/source/source_tensor.h"
 
@@ -31,28 +32,52 @@ struct InputFile {
   FileIdentity identity;
 };
 
+// Something that lies in the model's folder and is no part of the checkpoint: neither weights that are read nor a
+// companion.
+struct LeftOutFile {
+  std::string name;      // relative to the model directory, '/' separated; not escaped
+  std::string reason;    // a short phrase for people: "weights of another framework"; fit for a terminal
+  bool warning = false;  // a loader of the model would miss it
+};
+
+// All that a checkpoint consists of, as its makers fill it in.
+struct CheckpointContent {
+  std::string path;                       // as given on the command line
+  MainFile main_file;                     // the weight file or shard index that `path` led to
+  std::string format;                     // Checkpoint::format()
+  std::vector<CheckpointFile> files;      // Checkpoint::files()
+  std::vector<SourceTensor> tensors;      // Checkpoint::tensors()
+  std::vector<CompanionFile> companions;  // Checkpoint::companions()
+  std::vector<LeftOutFile> left_out;      // Checkpoint::left_out()
+  std::vector<Note> notes;                // Checkpoint::notes()
+};
+
 // A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
 // thread-safe.
 class Checkpoint {
  public:
   // For OpenCheckpoint() and tests: takes what was validated and checks nothing. REQUIRES: the orders that the
-  // functions below promise, and extents whose files are in `files`.
-  Checkpoint(std::string path, MainFile main_file, std::string format, std::vector<CheckpointFile> files,
-             std::vector<SourceTensor> tensors, std::vector<CompanionFile> companions);
+  // functions below promise, and extents whose files are in `content.files`.
+  explicit Checkpoint(CheckpointContent content);
 
   // The path as given on the command line.
-  const std::string& path() const { return path_; }
+  const std::string& path() const { return content_.path; }
   // The weight file or shard index that `path` led to; in a directory, the one that was found.
-  const MainFile& main_file() const { return main_file_; }
+  const MainFile& main_file() const { return content_.main_file; }
   // A name of source_formats.h, with "-sharded" where an index named the files: "safetensors", "safetensors-sharded".
-  const std::string& format() const { return format_; }
+  const std::string& format() const { return content_.format; }
   // Bytewise sorted by name where an index named them; without an index there is one. The digests of the provenance
   // have this order.
-  const std::vector<CheckpointFile>& files() const { return files_; }
+  const std::vector<CheckpointFile>& files() const { return content_.files; }
   // In payload order: by file, then by offset of the first extent. Names are unique. Tensors need not fill their files.
-  const std::vector<SourceTensor>& tensors() const { return tensors_; }
+  const std::vector<SourceTensor>& tensors() const { return content_.tensors; }
   // Bytewise sorted by name.
-  const std::vector<CompanionFile>& companions() const { return companions_; }
+  const std::vector<CompanionFile>& companions() const { return content_.companions; }
+  // What the model's folder holds besides, bytewise sorted by name. Nothing is dropped in silence: converters tell it
+  // and put it on record.
+  const std::vector<LeftOutFile>& left_out() const { return content_.left_out; }
+  // What was odd and is accepted as the loaders of the field accept it. In the order in which it was met.
+  const std::vector<Note>& notes() const { return content_.notes; }
   // All that the checkpoint consists of: shard index, weight files, companions, as they were opened or found. None of
   // them may be overwritten while the checkpoint is read. A lone file comes twice.
   std::vector<InputFile> inputs() const;
@@ -62,7 +87,7 @@ class Checkpoint {
 
   // The file in which the tensor begins, for reading and for messages. REQUIRES: `tensor` is one of this checkpoint and
   // has an extent.
-  const RandomAccessFile& FileOf(const SourceTensor& tensor) const { return *files_[tensor.place().file].file; }
+  const RandomAccessFile& FileOf(const SourceTensor& tensor) const { return *content_.files[tensor.place().file].file; }
 
   // Reads bytes [begin, begin + out.size()) of the first extent as they are stored. Whoever wants elements, whatever
   // the recipe, asks SourceReader (libconvert/source/source_reader.h). kReadOutsideTensor when the extent does not hold
@@ -76,13 +101,8 @@ class Checkpoint {
   absl::Status CheckUnchanged() const;
 
  private:
-  std::string path_;
-  MainFile main_file_;
-  std::string format_;
-  std::vector<CheckpointFile> files_;
-  std::vector<SourceTensor> tensors_;
-  std::vector<CompanionFile> companions_;
-  std::vector<std::uint32_t> by_name_;  // indices into tensors_, bytewise sorted by name
+  CheckpointContent content_;
+  std::vector<std::uint32_t> by_name_;  // indices into tensors(), bytewise sorted by name
 };
 
 // What OpenCheckpoint() accepts beyond the strict default.

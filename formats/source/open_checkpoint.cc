@@ -127,23 +127,25 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   const FileKind kind = SniffKind(head);
   // Any JSON is taken for an index; ParseShardIndex() refuses what is none.
   const bool sharded = kind == FileKind::kJson;
-  MainFile main{file_path, file->identity(), sharded};
-  CheckpointPayload payload;
+  CheckpointContent content;
+  content.path = path;
+  content.main_file = {file_path, file->identity(), sharded};
   if (sharded) {
     Q4_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(*file));
-    Q4_ASSIGN_OR_RETURN(payload, OpenShards(fs, file_path, index, links));
+    Q4_ASSIGN_OR_RETURN(CheckpointPayload payload, OpenShards(fs, file_path, index, links));
+    content.format = std::move(payload.format) + "-sharded";
+    content.files = std::move(payload.files);
+    content.tensors = std::move(payload.tensors);
   } else {
     const SourceFormat& format = SourceFormatOf(kind);
-    payload.format = format.name;
-    Q4_ASSIGN_OR_RETURN(payload.tensors, format.read_header(*file));
-    payload.files.push_back({BaseNameOf(file_path), std::move(file)});
+    content.format = format.name;
+    Q4_ASSIGN_OR_RETURN(content.tensors, format.read_header(*file));
+    content.files.push_back({BaseNameOf(file_path), std::move(file)});
   }
   // Readers accept a file without tensors, as a shard may be one; a whole checkpoint without any is mostly a mistake.
-  if (payload.tensors.empty() && !options.allow_empty) return Fail(kNoTensors, file_path, {});
-  Q4_ASSIGN_OR_RETURN(std::vector<CompanionFile> companions, CompanionsOf(fs, main, links));
-  if (sharded) payload.format += "-sharded";
-  return std::make_unique<Checkpoint>(path, std::move(main), std::move(payload.format), std::move(payload.files),
-                                      std::move(payload.tensors), std::move(companions));
+  if (content.tensors.empty() && !options.allow_empty) return Fail(kNoTensors, file_path, {});
+  Q4_ASSIGN_OR_RETURN(content.companions, CompanionsOf(fs, content.main_file, links));
+  return std::make_unique<Checkpoint>(std::move(content));
 }
 
 }  // namespace q4

@@ -41,7 +41,9 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
   report.source_bytes = conversion.plan.source_bytes;
   report.peak_budget_bytes = result.peak_budget_bytes;
   // What was found first, then what happened.
-  report.notes = output.notes();
+  for (const Note& note : conversion.plan.notes) (note.warning ? report.warnings : report.notes).push_back(note.text);
+  report.left_out = conversion.checkpoint.left_out();
+  report.notes.insert(report.notes.end(), output.notes().begin(), output.notes().end());
   report.notes.insert(report.notes.end(), result.notes.begin(), result.notes.end());
   Q4_ASSIGN_OR_RETURN(report.shards, output.Finish(provenance));
   for (const ConvertedShard& shard : report.shards) report.output_bytes += shard.seal.file_bytes;

@@ -65,7 +65,10 @@ struct ConvertReport {
   std::uint64_t source_bytes = 0, output_bytes = 0;
   // Most held at any time of what max_memory leaves after the fixed part (memory_needs.h).
   std::uint64_t peak_budget_bytes = 0;
-  std::vector<std::string> notes;  // for people: what was resumed, and what was treated otherwise than planned, and why
+  // For people: the notes of the plan, what was resumed, and what was treated otherwise than planned, and why.
+  std::vector<std::string> notes;
+  std::vector<std::string> warnings;  // those of the plan
+  std::vector<LeftOutFile> left_out;  // those of the checkpoint
   // Not empty if a gate was broken: then there is no output, and this says why (all of it: `gate_finding_count`).
   std::vector<VerifyFinding> gate_findings;
   std::uint64_t gate_finding_count = 0;

@@ -17,6 +17,7 @@
 #include "libconvert/base/json_document.h"
 #include "libconvert/base/version.h"
 #include "libconvert/convert/convert_issues.h"
+#include "libconvert/convert/plan_notes.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/scheme/quant_settings.h"
@@ -216,6 +217,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     shard.file_bytes = size.file_bytes;
     plan.output_bytes += size.file_bytes;
   }
+  plan.notes = PlanNotes(checkpoint, config_json, plan);
   return plan;
 }
 

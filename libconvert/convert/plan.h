@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/base/note.h"
 #include "formats/q4/container.h"
 #include "formats/q4/writer.h"
 #include "formats/source/checkpoint.h"
@@ -56,6 +57,9 @@ struct ConversionPlan {
   std::uint64_t source_bytes = 0;    // tensor payload
   std::uint64_t output_bytes = 0;    // sum of file_bytes
   std::uint64_t quantized_tensors = 0, kept_tensors = 0;
+  // What is worth knowing before the work: the checkpoint's notes, then a warning for what it leaves out and a loader
+  // would miss, then what was decided. Warnings and notes are mixed, in this order.
+  std::vector<Note> notes;
 };
 
 // Decides every tensor and lays out every shard. `config_json` is the text of config.json or "". Reads nothing.

@@ -50,6 +50,14 @@ std::string TreatmentTable(const std::vector<const Q4Tensor*>& tensors) {
   return text;
 }
 
+Json LeftOutJson(const std::vector<LeftOutFile>& files) {
+  Json json = Json::array();
+  for (const LeftOutFile& file : files) {
+    json.push_back({{"name", file.name}, {"reason", file.reason}, {"warning", file.warning}});
+  }
+  return json;
+}
+
 // The error of the whole model; `tensors` is 0 where none is quantized.
 ModelStats TotalsOf(const ConvertReport& report) {
   // Shards hold tensors in payload order, each sorted by name; the totals are defined in name order over all (Q8.11).
@@ -89,6 +97,9 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
     for (const CompanionFile& file : shard.files) {
       text += fmt::format("{:<14} {:>12}  {}\n", "file", file.size, Printable(file.name));
     }
+  }
+  for (const LeftOutFile& file : checkpoint.left_out()) {
+    text += fmt::format("{:<14} {:>12}  {}  ({})\n", "left out", "", Printable(file.name), file.reason);
   }
   text += "\n" + TreatmentTable(all);
   text +=
@@ -135,6 +146,11 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   json["least_memory_bytes"] = MinimumPipelineMemory(checkpoint, plan, options, threads);
   json["quantized_tensors"] = plan.quantized_tensors;
   json["kept_tensors"] = plan.kept_tensors;
+  Json warnings = Json::array(), notes = Json::array();
+  for (const Note& note : plan.notes) (note.warning ? warnings : notes).push_back(note.text);
+  json["warnings"] = std::move(warnings);
+  json["notes"] = std::move(notes);
+  json["left_out"] = LeftOutJson(checkpoint.left_out());
   json["tensors"] = std::move(tensors);
   return JsonReportText(json);
 }
@@ -193,7 +209,9 @@ std::string ConvertReportJson(const ConvertReport& report, double seconds) {
   json["source_bytes"] = report.source_bytes;
   json["output_bytes"] = report.output_bytes;
   json["seconds"] = seconds;
+  json["warnings"] = report.warnings;
   json["notes"] = report.notes;
+  json["left_out"] = LeftOutJson(report.left_out);
   json["totals"] = ModelStatsJson(TotalsOf(report));
   json["tensors"] = std::move(tensors);
   return JsonReportText(json);

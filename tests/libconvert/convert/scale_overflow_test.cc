@@ -60,9 +60,10 @@ struct Model {
     source.elems = elems;
     source.bytes = bytes.size();
     source.extents = {{0, 0, bytes.size()}};
-    checkpoint = std::make_unique<Checkpoint>("model", MainFile(), "test",
-                                              std::vector<CheckpointFile>{{"model", *std::move(file)}},
-                                              std::vector<SourceTensor>{source}, std::vector<CompanionFile>{});
+    CheckpointContent content;
+    content.files = {{"model", *std::move(file)}};
+    content.tensors = {source};
+    checkpoint = std::make_unique<Checkpoint>(std::move(content));
   }
 
   bool Overflows() {

@@ -43,8 +43,10 @@ struct Scattered {
       if (tensors.size() == made + 1) tensor.recipe = recipe;
       tensor.extents.assign(1, extent);
     }
-    checkpoint = std::make_unique<Checkpoint>("c", MainFile(), "scattered", std::move(files), std::move(tensors),
-                                              std::vector<CompanionFile>());
+    CheckpointContent content;
+    content.files = std::move(files);
+    content.tensors = std::move(tensors);
+    checkpoint = std::make_unique<Checkpoint>(std::move(content));
   }
 
   std::vector<std::string> Digests(SourceDigest kind) {

@@ -1,0 +1,19 @@
+// What a user should know before a conversion runs: --dry-run shows it, and the conversion and its report repeat it.
+// Pure: a plan has the same notes on every machine. Internal to libconvert/convert/.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "formats/base/note.h"
+#include "formats/source/checkpoint.h"
+#include "libconvert/convert/plan.h"
+
+namespace q4 {
+
+// The notes of a plan that is complete but for them: those of the checkpoint in their order, a warning for all files
+// that are left out although a loader would miss them, then one function's notes after the other. Each says its matter
+// once, with a count and an example, however many tensors are concerned. `config_json`: the text of config.json or "".
+std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan);
+
+}  // namespace q4
