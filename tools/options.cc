@@ -15,6 +15,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/text.h"
+#include "libconvert/base/nearest.h"
 #include "libconvert/base/version.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/export/export.h"
@@ -29,6 +30,8 @@ constexpr char kExitCodes[] =
     "Exit codes: 0 done; 1 usage; 2 I/O; 3 invalid input; 4 internal or device; 5 unsupported; 6 a check failed;\n"
     "7 interrupted.\n";
 
+char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+
 // Accepts a size with a unit and replaces it by plain bytes, which CLI11 then stores as a number.
 CLI::Validator SizeText() {
   return CLI::Validator(
@@ -41,6 +44,10 @@ CLI::Validator SizeText() {
       "SIZE");
 }
 
+// One of the words, in upper or lower case: nobody means anything else by NF4 than by nf4. CLI11 stores the word as it
+// stands in the list.
+CLI::Validator OneOf(const std::vector<std::string>& words) { return CLI::IsMember(words, CLI::ignore_case); }
+
 // The flags that all tools have, with one meaning everywhere.
 void AddCommon(CLI::App& app, bool& quiet, bool& json, int& verbose) {
   app.add_flag("-q,--quiet", quiet, "Print errors only");
@@ -51,11 +58,34 @@ void AddCommon(CLI::App& app, bool& quiet, bool& json, int& verbose) {
 // For the tools that work long.
 CLI::Option* AddProgress(CLI::App& app, std::string& progress) {
   return app.add_option("--progress", progress, "auto|bar|plain|json|none; auto: a bar on a terminal, lines in a log")
-      ->check(CLI::IsMember({"auto", "bar", "plain", "json", "none"}));
+      ->transform(OneOf({"auto", "bar", "plain", "json", "none"}));
 }
 
-// Parses, and turns CLI11's exceptions and own exit codes (from 100) into our one usage error.
-absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char** argv) {
+// All long and short names of the tool's options, as they are typed.
+std::vector<std::string> OptionNames(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+    // The spellings that say no are not among them: --no-double-quant.
+    for (const std::string& name : option->get_fnames()) names.push_back((name.size() == 1 ? "-" : "--") + name);
+  }
+  return names;
+}
+
+// The first word that no option and no argument took, and the way out; "" when there is none. CLI11 would list all of
+// them, values before the flags that they belong to. `second`: what the tool takes a second name for, such as "-o".
+std::string Unexpected(const CLI::App& app, std::string_view second) {
+  const std::vector<std::string> left = app.remaining();
+  for (const std::string& word : left) {
+    if (word.size() < 2 || word.front() != '-') continue;
+    const std::string name = word.substr(0, word.find('='));
+    return fmt::format("there is no option '{}'{}", name, DidYouMean(name, OptionNames(app), 1));
+  }
+  return left.empty() ? std::string() : fmt::format("'{}' is one argument too many; {}", left.back(), second);
+}
+
+// Parses, and turns CLI11's exceptions and own exit codes (from 100) into our one usage error. `second`: as above.
+absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char** argv, std::string_view second) {
   app.footer(kExitCodes);
   app.set_version_flag("--version", std::string(app.get_name()) + " " + std::string(kQ4Version));
   app.option_defaults()->always_capture_default();
@@ -68,8 +98,13 @@ absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char**
   } catch (const CLI::CallForVersion& version) {
     return std::string(version.what()) + "\n";
   } catch (const CLI::ParseError& error) {
-    // Its message names the flag and what was expected; Fail() escapes what it quotes.
-    return Fail(kBadFlag, {}, {}, error.what());
+    if (argc == 1) return Fail(kBadFlag, {}, {}, fmt::format("no arguments; {} --help lists them", app.get_name()));
+    // A word that nothing took explains more than what is then missing: `q4convert model x.q4` lacks its -o.
+    const bool left_over = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr ||
+                           dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+    const std::string unexpected = left_over ? Unexpected(app, second) : std::string();
+    // CLI11's message names the flag and what was expected; Fail() escapes what it quotes.
+    return Fail(kBadFlag, {}, {}, unexpected.empty() ? std::string(error.what()) : unexpected);
   } catch (const std::out_of_range&) {
     // CLI11 lets this one through where a flag is given a number that no integer holds:
     // --double-quant=99999999999999999999.
@@ -80,7 +115,8 @@ absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char**
 
 }  // namespace
 
-// Disk makers' units and those of memory are both in use, so both are taken, in their exact senses.
+// Disk makers' units and those of memory are both in use, so both are taken, in their exact senses; upper and lower
+// case make no difference, since nobody asks for millibytes or bits.
 absl::StatusOr<std::uint64_t> ParseSize(const std::string& text) {
   static constexpr std::array<std::pair<std::string_view, double>, 15> kUnits{{{"", 1},
                                                                                {"B", 1},
@@ -104,8 +140,10 @@ absl::StatusOr<std::uint64_t> ParseSize(const std::string& text) {
   if (error == std::errc() && std::isfinite(number) && number >= 0) {
     const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
     for (const auto& [name, factor] : kUnits) {
+      const bool same = std::equal(unit.begin(), unit.end(), name.begin(), name.end(),
+                                   [](char a, char b) { return Lower(a) == Lower(b); });
       // Below 2^63, so that sums of two sizes cannot wrap.
-      if (unit == name && number * factor < 9.2e18) return static_cast<std::uint64_t>(number * factor);
+      if (same && number * factor < 9.2e18) return static_cast<std::uint64_t>(number * factor);
     }
   }
   return Fail(kBadFlag, {}, "size", GotExpected(text, "a number with KiB, MiB, GiB, KB, MB or GB"));
@@ -119,13 +157,13 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
       ->required();
   app.add_option("-o,--output", flags->output, "The container to write, NAME.q4")->required();
   // The treatment of tensors. The schemes come from their table, so that a new one is offered here at once.
-  app.add_option("--type", flags->type, "Code book")->check(CLI::IsMember(SchemeNames()))->capture_default_str();
+  app.add_option("--type", flags->type, "Code book")->transform(OneOf(SchemeNames()))->capture_default_str();
   app.add_option("--block-size", flags->block_size, "Elements per scale")
       ->check(CLI::IsMember({32u, 64u, 128u, 256u, 512u, 1024u, 2048u, 4096u}))
       ->capture_default_str();
   app.add_flag("--double-quant,!--no-double-quant", flags->double_quant, "Quantize the scales to 8 bits (default: on)");
   app.add_option("--encoder", flags->encoder, "How scales and codes are chosen")
-      ->check(CLI::IsMember(EncoderNames()))
+      ->transform(OneOf(EncoderNames()))
       ->capture_default_str();
   // --include and --exclude share one list: their order among each other decides. trigger_on_parse() calls the function
   // as each flag is met; expected(1) keeps an INPUT behind it from being taken for another pattern.
@@ -149,7 +187,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
       ->trigger_on_parse();
   app.add_option("--recipe", flags->recipe, "JSON file with ordered rules (docs/policy.md)");
   app.add_option("--keep-dtype", flags->keep_dtype, "Type of float tensors that stay unquantized")
-      ->check(CLI::IsMember({"same", "bf16", "fp16", "fp32"}))
+      ->transform(OneOf({"same", "bf16", "fp16", "fp32"}))
       ->capture_default_str();
   // How the work is done. Of these only --compress, --shard-size and --source-digest change the bytes that are written.
   app.add_option("--device", flags->device, "auto|cpu|cuda|cuda:N[,M...]; never changes the bytes written")
@@ -166,7 +204,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
       ->transform(SizeText());
   app.add_flag("--dry-run", flags->dry_run, "Print the plan and the exact output size; write nothing");
   app.add_option("--source-digest", flags->source_digest, "What identifies each source file in the provenance")
-      ->check(CLI::IsMember({"sha256", "xxh3"}))
+      ->transform(OneOf({"sha256", "xxh3"}))
       ->capture_default_str();
   // What is held against the result, and what becomes of inputs that are out of the ordinary.
   app.add_option("--report", flags->report, "Write the conversion report (JSON) to this file");
@@ -174,13 +212,13 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
   app.add_option("--gate", flags->gate,
                  "Gate file (docs/gates.md), or 'default'; fail (6), leaving no output, on a breach");
   app.add_option("--on-nonfinite", flags->on_nonfinite, "A tensor with NaN or infinity: fail, or keep it unquantized")
-      ->check(CLI::IsMember({"error", "keep"}))
+      ->transform(OneOf({"error", "keep"}))
       ->capture_default_str();
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards and companion files through symbolic links");
   app.add_flag("--allow-empty", flags->allow_empty, "Accept a checkpoint without tensors");
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
-  return Parse(app, argc, argv);
+  return Parse(app, argc, argv, "to name the output, put -o before it");
 }
 
 // One option for each thing to show; they combine, but for --diff and --lint (docs/q4inspect.md).
@@ -198,16 +236,16 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
   app.add_flag("--hist", flags->hist, "How often each code is used");
   app.add_flag("--files", flags->files, "The embedded files");
   app.add_option("--sort", flags->sort, "Sort tables by name, size, elems, nmse or sqnr")
-      ->check(CLI::IsMember({"name", "size", "elems", "nmse", "sqnr"}));
+      ->transform(OneOf({"name", "size", "elems", "nmse", "sqnr"}));
   app.add_option("--filter", flags->filter, "Only tensors whose name matches this regular expression");
   app.add_option("--diff", flags->diff, "Compare with another container, or with a checkpoint");
   app.add_option("--color", flags->color, "auto: colour on a terminal, none in a pipe")
-      ->check(CLI::IsMember({"auto", "always", "never"}))
+      ->transform(OneOf({"auto", "always", "never"}))
       ->capture_default_str();
   app.add_flag("--lint", flags->lint, "Look for known faults of 4-bit checkpoints");
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards through symbolic links");
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
-  return Parse(app, argc, argv);
+  return Parse(app, argc, argv, "to compare two, put --diff before the second");
 }
 
 // What to compare with, how much of it, and what to hold the outcome against; then the reports.
@@ -235,7 +273,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ver
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read the source's shards through symbolic links");
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
-  return Parse(app, argc, argv);
+  return Parse(app, argc, argv, "to compare with the original, put --against before it");
 }
 
 // The exporters come from their table, with their lines of help; options of one exporter say which.
@@ -249,16 +287,16 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
     exporters.emplace_back(row.name);
     what += fmt::format("{}{}: {}", what.empty() ? "" : "; ", row.name, row.what);
   }
-  app.add_option("--to", flags->to, what)->required()->check(CLI::IsMember(exporters));
+  app.add_option("--to", flags->to, what)->required()->transform(OneOf(exporters));
   app.add_option("--dtype", flags->dtype, "Type of dequantized tensors (--to safetensors)")
-      ->check(CLI::IsMember({"same", "bf16", "fp16", "fp32"}))
+      ->transform(OneOf({"same", "bf16", "fp16", "fp32"}))
       ->capture_default_str();
   app.add_option("--tensor", flags->tensor, "Only tensors whose name matches this regular expression");
   app.add_option("--quant-storage", flags->quant_storage, "Type the packed codes are labelled with (--to bnb)")
-      ->check(CLI::IsMember({"uint8", "bfloat16", "float16", "float32"}))
+      ->transform(OneOf({"uint8", "bfloat16", "float16", "float32"}))
       ->capture_default_str();
   app.add_option("--compute-dtype", flags->compute_dtype, "bnb_4bit_compute_dtype in config.json (--to bnb)")
-      ->check(CLI::IsMember({"float32", "float16", "bfloat16"}))
+      ->transform(OneOf({"float32", "float16", "bfloat16"}))
       ->capture_default_str();
   app.add_option("--shard-size", flags->shard_size, "Split the weights into files of at most this size")
       ->transform(SizeText());
@@ -267,7 +305,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
   app.add_flag("--force", flags->force, "Replace an existing output");
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
-  return Parse(app, argc, argv);
+  return Parse(app, argc, argv, "to name the output, put -o before it");
 }
 
 }  // namespace q4

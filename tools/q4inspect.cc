@@ -3,6 +3,7 @@
 //
 // Several jobs share the command line: a summary or tables (Inspect), one tensor in depth, a comparison (Diff,
 // DiffWithSource) and lint. --diff and --lint come first and take no selection. Only they and --dump may read weights.
+#include "libconvert/base/nearest.h"
 #include "libconvert/inspect/diff.h"
 #include "libconvert/inspect/inspect.h"
 #include "libconvert/inspect/inspect_issues.h"
@@ -77,12 +78,23 @@ absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
   return result;
 }
 
+// The error names what was probably meant. Only so many names are looked at: a million would take seconds.
+absl::Status NoSuchTensor(const std::string& file, const std::string& name, const InspectReport& report) {
+  constexpr std::size_t kLookedAt = 20'000;
+  std::vector<std::string> names;
+  for (const InspectTensor& tensor : report.tensors) {
+    if (names.size() < kLookedAt) names.push_back(tensor.name);
+  }
+  return Fail(kNoSuchTensor, file, name,
+              "--tensors lists the names, --filter takes a pattern" + DidYouMean(name, names));
+}
+
 // --tensor, with or without --dump. In JSON a dump is a member of the same document.
 absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const OpenedModel& model,
                                                 const InspectReport& report) {
   const InspectTensor* tensor = FindTensor(report, flags.tensor);
   // Exact names only: a pattern is --filter's.
-  if (tensor == nullptr) return Fail(kNoSuchTensor, flags.file, flags.tensor);
+  if (tensor == nullptr) return NoSuchTensor(flags.file, flags.tensor, report);
   InspectDetail detail;
   detail.tensors = {tensor};
   detail.list_tensors = detail.stats = true;

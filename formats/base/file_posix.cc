@@ -16,6 +16,7 @@
 #include <system_error>
 #include <utility>
 
+#include "fmt/format.h"
 #include "formats/base/base_issues.h"
 #include "formats/base/checked_math.h"
 #include "formats/base/file.h"
@@ -256,6 +257,19 @@ absl::StatusOr<std::unique_ptr<WritableFile>> OpenForWrite(const std::string& pa
   return Fail(kOutputInUse, path, {}, "it is being replaced again and again");
 }
 
+// What a path that does not exist was probably meant for, and the way out; "" where it looks like a path. A hub's name
+// for a model, "organisation/model", is taken for one only where no such directory exists either.
+std::string WhyMissing(const std::string& path) {
+  constexpr char kDownload[] = "download the model first, such as with hf download ORGANISATION/MODEL --local-dir DIR";
+  if (path.find("://") != std::string::npos) return fmt::format("; a URL is not read: {}", kDownload);
+  const std::size_t slash = path.find('/');
+  const bool may_be_id = slash != std::string::npos && slash != 0 && path.front() != '.' && path.front() != '~' &&
+                         slash + 1 < path.size() && path.find('/', slash + 1) == std::string::npos;
+  struct stat info {};
+  if (!may_be_id || ::stat(path.substr(0, slash).c_str(), &info) == 0) return {};
+  return fmt::format("; if this is a model of the Hugging Face Hub: {}", kDownload);
+}
+
 // For file systems that lack RENAME_NOREPLACE, NFS for one: link() fails atomically when the name is taken. Between the
 // two calls the file has both names.
 int LinkAndUnlink(const std::string& from, const std::string& to) {
@@ -273,7 +287,8 @@ class PosixFileSystemImpl final : public FileSystem {
     if (!fd.valid()) {
       if (errno == ELOOP && links == SymbolicLinks::kRefuse) return Fail(kSymbolicLink, path, {});
       if (errno == ENXIO) return Fail(kNotARegularFile, path, {}, ErrorText(errno));  // a socket
-      return Fail(kCannotOpen, path, {}, ErrorText(errno));
+      const int error = errno;
+      return Fail(kCannotOpen, path, {}, ErrorText(error) + (error == ENOENT ? WhyMissing(path) : ""));
     }
     struct stat info {};
     if (::fstat(fd.get(), &info) != 0) return Fail(kCannotStat, path, {}, ErrorText(errno));

@@ -22,6 +22,12 @@
 namespace q4 {
 namespace {
 
+absl::Status Incomplete(const RandomAccessFile& file) {
+  return Fail(
+      kQ4IncompleteContainer, file.path(), "footer",
+      fmt::format("the file has {} bytes; a copy or download that was cut off, or still being written?", file.size()));
+}
+
 // Scales are copied as they lie in the file (F1.2).
 static_assert(std::endian::native == std::endian::little, "scales are copied as they lie in the file");
 
@@ -48,7 +54,7 @@ absl::Status ReadHeader(const RandomAccessFile& file, std::span<std::uint8_t, kQ
     return Fail(kQ4NotAContainer, file.path(), {}, "it does not begin with the magic of .q4");
   }
   if (file.size() < kQ4HeaderBytes + kQ4FooterBytes) {
-    return Fail(kQ4IncompleteContainer, file.path(), "footer", fmt::format("{} bytes", file.size()));
+    return Incomplete(file);
   }
   return absl::OkStatus();
 }
@@ -123,7 +129,10 @@ absl::StatusOr<std::unique_ptr<Q4Reader>> Q4Reader::Open(FileSystem& fs, const s
   // ReadHeader() has seen that the file is long enough for both.
   std::array<std::uint8_t, kQ4FooterBytes> footer_bytes{};
   Q4_RETURN_IF_ERROR(file.ReadAt(file.size() - kQ4FooterBytes, footer_bytes));
-  Q4_ASSIGN_OR_RETURN(const Q4Footer footer, Q4Footer::DecodeFrom(footer_bytes, header.file_id, path));
+  const absl::StatusOr<Q4Footer> decoded = Q4Footer::DecodeFrom(footer_bytes, header.file_id, path);
+  if (IssueNumberOf(decoded.status()) == kQ4IncompleteContainer.number) return Incomplete(file);
+  Q4_RETURN_IF_ERROR(decoded.status());
+  const Q4Footer& footer = *decoded;
   Q4_RETURN_IF_ERROR(CheckFooter(footer, file.size(), path));
 
   Q4_ASSIGN_OR_RETURN(const SharedArray<std::uint8_t> index_bytes, ReadIndex(file, footer));

@@ -71,17 +71,18 @@ std::string_view DescribeKind(FileKind kind) {
     case FileKind::kGzip:
       return "a gzip file; decompress it first";
     case FileKind::kZip:
-      return "a zip archive";
+      return "a zip archive; if it holds a PyTorch checkpoint, load that and save it as safetensors";
     case FileKind::kPyTorchZip:
-      return "a PyTorch checkpoint; save it as safetensors first";
+      return "a PyTorch checkpoint; load it and save it as safetensors (save_pretrained, safetensors.torch.save_file)";
     case FileKind::kPickle:
-      return "a Python pickle or legacy PyTorch checkpoint; save it as safetensors first";
+      return "a Python pickle or legacy PyTorch checkpoint; load it and save it as safetensors (save_pretrained, "
+             "safetensors.torch.save_file)";
     case FileKind::kHtml:
       return "an HTML page, perhaps an error page saved by a download";
     case FileKind::kGguf:
-      return "a GGUF file";
+      return "a GGUF file; start from the safetensors checkpoint that it was made of";
     case FileKind::kQ4:
-      return "a .q4 container";
+      return "a .q4 container; q4inspect, q4verify and q4export read it";
     case FileKind::kJson:
       return "a JSON document";
   }

@@ -19,7 +19,7 @@ inline constexpr Issue kNonFinite{4101, ExitCode::kInvalidInput,
                                   "element is NaN or infinite; --on-nonfinite keep would store the tensor unquantized"};
 inline constexpr Issue kKeepOverflow{4102, ExitCode::kInvalidInput, "--keep-dtype makes finite elements infinite"};
 // Less than MinimumPipelineMemory(). Refused before the first byte is written.
-inline constexpr Issue kMemoryTooSmall{1106, ExitCode::kUsage, "--max-memory is too small for this checkpoint"};
+inline constexpr Issue kMemoryTooSmall{1106, ExitCode::kUsage, "less memory than this checkpoint needs"};
 // RunOptions::cancel was set. The next run of the same command resumes.
 inline constexpr Issue kInterruptedRun{4901, ExitCode::kInterrupted, "interrupted; run the same command again"};
 

@@ -21,6 +21,7 @@
 #include "libconvert/export/files.h"
 #include "libconvert/export/pieces.h"
 #include "libconvert/export/replace.h"
+#include "libconvert/model/open_model.h"
 
 namespace q4 {
 namespace {
@@ -278,7 +279,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   const Exporter& exporter = *row->exporter;
   Q4_RETURN_IF_ERROR(CheckOptions(exporter, options, single_file));
 
-  Q4_ASSIGN_OR_RETURN(const auto model, Q4Model::Open(fs, input));
+  Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs, input));
   // Q4Model opens a single shard as a model of its own. Its export would be a checkpoint with most tensors missing.
   const std::uint32_t shard_count = model->shards().front()->index().shard_count;
   if (model->shards().size() != shard_count) {

@@ -15,7 +15,7 @@ inline constexpr Issue kExportNotReplaceable{8003, ExitCode::kUsage,
 // What was asked for.
 inline constexpr Issue kExportFlag{8004, ExitCode::kUsage, "the flags do not go together"};
 inline constexpr Issue kExportNoTensor{8006, ExitCode::kUsage, "no tensor's name matches"};
-inline constexpr Issue kExportMemory{8007, ExitCode::kUsage, "--max-memory is too small to export"};
+inline constexpr Issue kExportMemory{8007, ExitCode::kUsage, "less memory than this export needs"};
 inline constexpr Issue kExportInterrupted{8008, ExitCode::kInterrupted, "interrupted; run the same command again"};
 inline constexpr Issue kExportShards{8009, ExitCode::kUsage, "--shard-size makes too many files"};
 inline constexpr Issue kExportOneShard{8010, ExitCode::kUsage, "a single shard does not hold the whole model"};

@@ -9,9 +9,30 @@
 
 #include "formats/base/status.h"
 #include "formats/q4/layout.h"
+#include "formats/q4/q4_issues.h"
 #include "formats/q4/shards.h"
+#include "formats/source/sniff.h"
 
 namespace q4 {
+namespace {
+
+// For the message about a file that is no container: its kind, and the tool for it.
+absl::StatusOr<std::string> WhatItIs(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(path));
+  if (file->size() == 0) return std::string("the file is empty");
+  std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), kSniffBytes)));
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
+  // safetensors has no mark; its header is JSON behind eight bytes of length.
+  const bool safetensors = SniffKind(head) == FileKind::kUnknown && head.size() > 9 && head[8] == '{';
+  if (safetensors) return std::string("looks like a safetensors file; q4inspect reads it, q4convert converts it");
+  if (SniffKind(head) == FileKind::kUnknown) return std::string("it does not begin with the magic of .q4");
+  if (SniffKind(head) == FileKind::kJson) {
+    return std::string("a JSON document, but not the list of a sharded container (NAME.q4.index.json)");
+  }
+  return "looks like " + std::string(DescribeKind(SniffKind(head)));
+}
+
+}  // namespace
 
 absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
@@ -26,6 +47,18 @@ absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path) {
   head.resize(std::min<std::uint64_t>(file->size(), kQ4ShardListHeadBytes));
   Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
   return IsQ4ShardListHead({reinterpret_cast<const char*>(head.data()), head.size()});
+}
+
+absl::StatusOr<std::unique_ptr<Q4Model>> OpenContainer(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (info.is_directory) {
+    return Fail(kQ4NotAContainer, path, {},
+                "a directory; name the .q4 file. A model directory is for q4convert and q4inspect");
+  }
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
+  if (is_container) return Q4Model::Open(fs, path);
+  Q4_ASSIGN_OR_RETURN(const std::string what, WhatItIs(fs, path));
+  return Fail(kQ4NotAContainer, path, {}, what);
 }
 
 absl::StatusOr<OpenedModel> OpenModel(FileSystem& fs, const std::string& path, const OpenOptions& options) {

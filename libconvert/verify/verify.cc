@@ -19,6 +19,7 @@
 #include "libconvert/judge/verify_groups.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/names.h"
+#include "libconvert/model/open_model.h"
 #include "libconvert/model/provenance_view.h"
 #include "libconvert/model/scale_spread.h"
 #include "libconvert/verify/context.h"
@@ -224,7 +225,7 @@ class Verification {
 
 absl::StatusOr<VerifyReport> VerifyModel(FileSystem& fs, const std::string& path, const VerifyOptions& options,
                                          const ProgressCallback& progress) {
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, OpenContainer(fs, path));
   return Verification(fs, *model, options, progress).Run();
 }
 
