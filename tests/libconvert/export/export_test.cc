@@ -61,7 +61,7 @@ ExportReport Export(const std::string& input, const std::string& output, const E
 }
 
 // What the exporter settled under `key`.
-const auto& SettingOf(const ExportReport& report, const std::string& key) {
+decltype(ExportSetting::value) SettingOf(const ExportReport& report, const std::string& key) {
   const auto at = std::find_if(report.settings.begin(), report.settings.end(),
                                [&key](const ExportSetting& setting) { return setting.key == key; });
   REQUIRE(at != report.settings.end());
@@ -71,7 +71,7 @@ const auto& SettingOf(const ExportReport& report, const std::string& key) {
 bool IsNull(const decltype(ExportSetting::value)& value) { return std::holds_alternative<std::monostate>(value); }
 
 std::vector<std::string> SkippedModules(const ExportReport& report) {
-  const auto& value = SettingOf(report, "skip_modules");
+  const auto value = SettingOf(report, "skip_modules");
   REQUIRE(std::holds_alternative<std::vector<std::string>>(value));
   return std::get<std::vector<std::string>>(value);
 }
