@@ -24,7 +24,7 @@
 #include "formats/base/status.h"
 #include "formats/q4/reader.h"
 #include "kernels/kernels.h"
-#include "libconvert/base/parallel.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/load/load.h"
 #include "libconvert/scheme/dtype_bridge.h"
 #include "libconvert/scheme/scheme.h"
@@ -167,7 +167,7 @@ bool IsRight(const q4::Q4Model& model, q4::LoadMemory& memory, const q4::LoadedT
 void RequireRight(const q4::Q4Model& model, q4::LoadMemory& memory, const q4::LoadedModel& loaded) {
   if (loaded.tensors.size() != model.tensors().size()) Die("not all tensors were loaded");
   const absl::Status status = q4::ParallelInOrder(
-      loaded.tensors.size(), q4::ThreadsOrAllCores(0),
+      loaded.tensors.size(), q4::DefaultThreads(),
       [&](std::uint64_t i) { return IsRight(model, memory, loaded.tensors[i]); },
       [&](std::uint64_t i, bool right) -> absl::Status {
         return right ? absl::OkStatus() : absl::DataLossError(loaded.tensors[i].entry.name + " is not what was stored");

@@ -192,8 +192,12 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
   // How the work is done. Of these only --compress, --shard-size and --source-digest change the bytes that are written.
   app.add_option("--device", flags->device, "auto|cpu|cuda|cuda:N[,M...]; never changes the bytes written")
       ->capture_default_str();
-  app.add_option("--threads", flags->threads, "Worker threads (default: all cores)")->check(CLI::Range(1u, 1024u));
-  app.add_option("--max-memory", flags->max_memory, "Bound on host memory (default 2GiB)")->transform(SizeText());
+  app.add_option("--threads", flags->threads, "Worker threads (default: all cores that this process may use)")
+      ->check(CLI::Range(1u, 1024u));
+  app.add_option("--max-memory", flags->max_memory,
+                 "Bound on host memory (default: 2GiB, or less where the machine has less)")
+      ->transform(SizeText())
+      ->check(CLI::PositiveNumber);
   app.add_option("--compress", flags->compress, "none|zstd[:LEVEL], lossless, per chunk")->capture_default_str();
   app.add_option("--shard-size", flags->shard_size, "Split the output into parts of about this size")
       ->transform(SizeText());
@@ -258,8 +262,12 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ver
       ->needs(against);
   app.add_option("--sample", flags->sample, "Compare this percentage of the data, a reproducible choice")
       ->needs(against);
-  app.add_option("--threads", flags->threads, "Worker threads (default: all cores)")->check(CLI::Range(1u, 1024u));
-  app.add_option("--max-memory", flags->max_memory, "Bound on host memory (default 2GiB)")->transform(SizeText());
+  app.add_option("--threads", flags->threads, "Worker threads (default: all cores that this process may use)")
+      ->check(CLI::Range(1u, 1024u));
+  app.add_option("--max-memory", flags->max_memory,
+                 "Bound on host memory (default: 2GiB, or less where the machine has less)")
+      ->transform(SizeText())
+      ->check(CLI::PositiveNumber);
   // Limits: each is exit code 6 where it is exceeded.
   app.add_option("--max-nmse", flags->max_nmse, "Fail (6) when a tensor's or the model's NMSE exceeds this");
   app.add_option("--min-sqnr", flags->min_sqnr, "Fail (6) when a tensor's or the model's SQNR in dB is below this");
@@ -300,8 +308,12 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
       ->capture_default_str();
   app.add_option("--shard-size", flags->shard_size, "Split the weights into files of at most this size")
       ->transform(SizeText());
-  app.add_option("--threads", flags->threads, "Worker threads (default: all cores)")->check(CLI::Range(1u, 1024u));
-  app.add_option("--max-memory", flags->max_memory, "Bound on host memory (default 2GiB)")->transform(SizeText());
+  app.add_option("--threads", flags->threads, "Worker threads (default: all cores that this process may use)")
+      ->check(CLI::Range(1u, 1024u));
+  app.add_option("--max-memory", flags->max_memory,
+                 "Bound on host memory (default: 2GiB, or less where the machine has less)")
+      ->transform(SizeText())
+      ->check(CLI::PositiveNumber);
   app.add_flag("--force", flags->force, "Replace an existing output");
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);

@@ -31,9 +31,9 @@ struct ConvertFlags {
   // Dtype of kept float tensors: same, bf16, fp16 or fp32.
   std::string keep_dtype = "same";
   std::string device = "auto";  // auto, cpu, cuda or cuda:N[,M...]
-  unsigned threads = 0;         // 0: all cores
-  // Bound on host memory (docs/safety.md, promise 6).
-  std::uint64_t max_memory = std::uint64_t{2} << 30;
+  unsigned threads = 0;         // 0: what the machine allows
+  // Bound on host memory (docs/safety.md, promise 6). 0: 2 GiB, or less where the machine has less.
+  std::uint64_t max_memory = 0;
   std::string compress = "none";  // none, zstd or zstd:LEVEL
   // About the size of a shard; 0: one file.
   std::uint64_t shard_size = 0;
@@ -82,9 +82,9 @@ struct VerifyFlags {
   std::string file;
   // The checkpoint that the container was made of; "" checks the container alone.
   std::string against;
-  // Workers, 0 for all cores, and the bound on host memory.
+  // Workers and the bound on host memory; 0: what the machine allows.
   unsigned threads = 0;
-  std::uint64_t max_memory = std::uint64_t{2} << 30;
+  std::uint64_t max_memory = 0;
   // Limits on the error; no value: no limit. NMSE and SQNR (in dB) of a tensor or the model, absolute error of an
   // element.
   std::optional<double> max_nmse, min_sqnr, max_abs_error;
@@ -118,7 +118,7 @@ struct ExportFlags {
   // The largest size of a file of weights; 0: one file.
   std::uint64_t shard_size = 0;
   unsigned threads = 0;
-  std::uint64_t max_memory = std::uint64_t{2} << 30;
+  std::uint64_t max_memory = 0;
   // Replace an existing output (docs/q4export.md says which).
   bool force = false;
   std::string progress = "auto";

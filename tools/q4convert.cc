@@ -14,7 +14,7 @@
 #include "formats/base/atomic_file.h"
 #include "formats/base/limits.h"
 #include "formats/source/checkpoint.h"
-#include "libconvert/base/thread_pool.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/convert/convert.h"
 #include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/report.h"
@@ -131,14 +131,18 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   // Needs the plan: how many shards there are decides which names are written.
   Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *checkpoint, plan));
   Q4_RETURN_IF_ERROR(CheckOutputIsNoFlagFile(fs, flags, plan));
-  const unsigned threads = flags.threads != 0 ? flags.threads : ThreadPool::DefaultThreads();
   ToolResult result;
   // The same check of the output as a real run makes, so that a dry run fails where the run would.
   if (flags.dry_run) {
     Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
+    const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
+    const unsigned threads = limits.threads;
     for (const Note& note : plan.notes) result.notes.push_back(note.warning ? "warning: " + note.text : note.text);
     result.output =
         flags.json ? PlanJson(*checkpoint, plan, options, threads) : PlanText(*checkpoint, plan, options, threads);
+    if (flags.verbose > 0) {
+      for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
+    }
     return result;
   }
   // Starting a GPU takes seconds, which --verbose shows apart.
@@ -147,7 +151,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   const std::chrono::duration<double> opening = std::chrono::steady_clock::now() - begin;
   ProgressPrinter printer("q4convert", flags.progress, flags.quiet);
   RunOptions run;
-  run.threads = threads;
+  run.threads = flags.threads;
   run.max_memory = flags.max_memory;
   run.force = flags.force;
   run.resume = !flags.no_resume;
@@ -179,8 +183,9 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   if (flags.verbose > 0) {
     result.notes.push_back(
         fmt::format("{} threads, {}; {:.3f} s to start devices, {:.3f} s to convert, {:.3f} s to sync; {} MiB held",
-                    threads, chosen.engine != nullptr ? "GPU" : "CPU", opening.count(), report.convert_seconds,
+                    report.threads, chosen.engine != nullptr ? "GPU" : "CPU", opening.count(), report.convert_seconds,
                     report.publish_seconds, report.peak_budget_bytes >> 20));
+    result.notes.insert(result.notes.end(), report.limits.begin(), report.limits.end());
   }
   // Replacing is safe: CheckReport() has shown that it is no file of the model. The container is published already and
   // stays, even if the report cannot be written.

@@ -2,8 +2,11 @@
 //
 // Flags become ExportOptions; libconvert/export does the rest, its checks of the output included.
 #include <optional>
+#include <string>
 #include <string_view>
+#include <utility>
 
+#include "libconvert/base/machine.h"
 #include "libconvert/export/export.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
@@ -45,6 +48,10 @@ absl::StatusOr<ToolResult> Export(const ExportFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const ExportReport report, ExportModel(PosixFileSystem(), flags.file, flags.output, options));
   ToolResult result;
   for (const std::string& warning : report.warnings) result.notes.push_back("warning: " + warning);
+  if (flags.verbose > 0) {
+    for (std::string& reason : LimitsOfRun(flags.threads, flags.max_memory).Reasons())
+      result.notes.push_back(std::move(reason));
+  }
   if (flags.json) {
     result.output = ExportReportJson(report);
   } else if (!flags.quiet) {

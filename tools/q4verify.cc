@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
 #include "libconvert/verify/verify.h"
@@ -79,6 +80,7 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const VerifyReport report,
                       VerifyModel(PosixFileSystem(), flags.file, options, printer.Callback()));
   ToolResult result;
+  if (flags.verbose > 0) result.notes = LimitsOfRun(flags.threads, flags.max_memory).Reasons();
   result.errors = FindingLines(report.findings, report.finding_count);
   // A broken check is the weightier news; a report that is missing fails the run nonetheless.
   for (const absl::Status& status : reports.Write(report)) {

@@ -16,12 +16,6 @@
 
 namespace q4 {
 
-// `threads`, or the number of cores if that is 0. What --threads 0, the default, means; at least 1, also where the
-// number of cores is unknown.
-inline unsigned ThreadsOrAllCores(unsigned threads) {
-  return threads != 0 ? threads : std::max(1u, std::thread::hardware_concurrency());
-}
-
 // Calls work(i) for i in [0, count) on `threads` threads, and commit(i, result) once for each i, one at a time and in
 // order, whatever the order in which they end. So what commit() builds does not depend on the number of threads.
 //

@@ -48,8 +48,6 @@ void ThreadPool::Wait() {
   idle_.wait(lock, [this] { return tasks_.empty() && running_ == 0; });
 }
 
-unsigned ThreadPool::DefaultThreads() { return std::max(std::thread::hardware_concurrency(), 1u); }
-
 void ThreadPool::Loop() {
   // A host program may have changed its threads' float environment; ours is fixed (numerics Q10.2).
   const ScopedFloatEnvironment environment;

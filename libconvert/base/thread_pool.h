@@ -32,9 +32,6 @@ class ThreadPool {
   // work.
   void Wait();
 
-  // As many as the machine has hardware threads, or 1 where that is unknown.
-  static unsigned DefaultThreads();
-
  private:
   // std::priority_queue has the largest element on top, so operator< is the reverse: less urgent is less.
   struct Task {

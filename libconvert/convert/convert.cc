@@ -13,7 +13,7 @@
 #include <utility>
 
 #include "formats/q4/shards.h"
-#include "libconvert/base/thread_pool.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/convert/conversion.h"
 #include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/memory_needs.h"
@@ -64,23 +64,49 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
   return report;
 }
 
+// Sets threads and bound of `run`: those that were asked for, else what the machine allows. Default threads give way
+// where their scratch memory is all that does not fit. Returns what decided, for -v.
+absl::StatusOr<std::vector<std::string>> SetLimits(const Checkpoint& checkpoint, const ConversionPlan& plan,
+                                                   const ConvertOptions& options, RunOptions* run) {
+  RunLimits limits = LimitsOfRun(run->threads, run->max_memory);
+  const auto least = [&] {
+    return MinimumPipelineMemory(checkpoint, plan, options, limits.threads, run->engine, limits.max_memory);
+  };
+  while (limits.threads_by_default && limits.threads > 1 && limits.max_memory < least()) {
+    limits.threads /= 2;
+    limits.threads_reason = fmt::format("--max-memory of {} MiB feeds no more", limits.max_memory >> 20);
+  }
+  // An engine's ring grows with the bound, but by less.
+  while (limits.max_memory < least()) {
+    if (RaiseMemoryTo(least(), &limits)) continue;
+    const std::string why = limits.memory_by_default
+                                ? fmt::format("; the default is {}; give the process more memory, or set --max-memory",
+                                              limits.memory_reason)
+                                : "";
+    return Fail(
+        kMemoryTooSmall, checkpoint.path(), "--max-memory",
+        GotExpected(fmt::format("{} bytes", limits.max_memory), fmt::format("at least {} bytes", least())) + why);
+  }
+  run->threads = limits.threads;
+  run->max_memory = limits.max_memory;
+  return limits.Reasons();
+}
+
 }  // namespace
 
 absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
-                                            const ConvertOptions& options, const RunOptions& run,
+                                            const ConvertOptions& options, const RunOptions& asked,
                                             const std::string& output) {
+  RunOptions run = asked;
   const Conversion conversion{fs, checkpoint, plan, options, run};
   ConversionOutput files(conversion, output);
   Q4_RETURN_IF_ERROR(files.Find());
   // After Find(), so that a wrong output is named first, and before Open(), which creates files.
-  const unsigned threads = run.threads != 0 ? run.threads : ThreadPool::DefaultThreads();
-  const std::uint64_t least = MinimumPipelineMemory(checkpoint, plan, options, threads, run.engine, run.max_memory);
-  if (run.max_memory < least) {
-    return Fail(kMemoryTooSmall, checkpoint.path(), "--max-memory",
-                GotExpected(fmt::format("{} bytes", run.max_memory), fmt::format("at least {} bytes", least)));
-  }
-  absl::StatusOr<ConvertReport> report = ConvertInto(files, conversion, threads, output);
+  Q4_ASSIGN_OR_RETURN(std::vector<std::string> limits, SetLimits(checkpoint, plan, options, &run));
+  absl::StatusOr<ConvertReport> report = ConvertInto(files, conversion, run.threads, output);
   if (!report.ok()) return files.Abandon(report.status());
+  report->threads = run.threads;
+  report->limits = std::move(limits);
   return report;
 }
 

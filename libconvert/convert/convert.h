@@ -31,11 +31,11 @@ class SlabEngine;
 
 // How the work is done; none of this can change a byte of the output.
 struct RunOptions {
-  // Workers; readers, admission and hashing have threads of their own. 0: as many as there are cores.
+  // Workers; readers, admission and hashing have threads of their own. 0: what this process may use (machine.h).
   unsigned threads = 0;
   // Bytes that the whole process may hold, beside a fixed overhead (docs/architecture.md). At least
-  // MinimumPipelineMemory() of memory_needs.h.
-  std::uint64_t max_memory = std::uint64_t{2} << 30;
+  // MinimumPipelineMemory() of memory_needs.h. 0: 2 GiB, or less where the machine has less (machine.h).
+  std::uint64_t max_memory = 0;
   // For what is done on the cores. nullptr: BestCpuKernels().
   const KernelTable* kernels = nullptr;
   // Where slabs are quantized; not owned. nullptr: on the cores, with `kernels`.
@@ -65,6 +65,9 @@ struct ConvertReport {
   std::uint64_t source_bytes = 0, output_bytes = 0;
   // Most held at any time of what max_memory leaves after the fixed part (memory_needs.h).
   std::uint64_t peak_budget_bytes = 0;
+  // How many workers there were, and what decided about defaults of RunOptions, in lines for -v.
+  unsigned threads = 0;
+  std::vector<std::string> limits;
   // For people: the notes of the plan, what was resumed, and what was treated otherwise than planned, and why.
   std::vector<std::string> notes;
   std::vector<std::string> warnings;  // those of the plan

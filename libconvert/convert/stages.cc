@@ -11,6 +11,7 @@
 
 #include "formats/base/status.h"
 #include "formats/q4/parts.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/base/run_issues.h"
 #include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/memory_needs.h"
@@ -28,7 +29,7 @@ Stages::Stages(const Conversion& conversion, const PipelineStart& start)
       kernels_(conversion.run.kernels != nullptr ? *conversion.run.kernels : BestCpuKernels()),
       cpu_engine_(MakeCpuSlabEngine(kernels_)),
       engine_(conversion.run.engine != nullptr ? *conversion.run.engine : *cpu_engine_),
-      threads_(conversion.run.threads != 0 ? conversion.run.threads : ThreadPool::DefaultThreads()),
+      threads_(ThreadsOrDefault(conversion.run.threads)),
       ring_(engine_.RingBytes(conversion.run.max_memory)),
       budget_(conversion.run.max_memory -
               std::min(conversion.run.max_memory, FixedMemory(&engine_, threads_, conversion.run.max_memory))),

@@ -14,6 +14,7 @@
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
 #include "formats/q4/reader.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/export/export_issues.h"
@@ -143,12 +144,14 @@ absl::StatusOr<unsigned> ThreadsWithin(const ExportOptions& options) {
   // result. Results are written before the thread takes its next piece, so none of them wait.
   constexpr std::uint64_t kCacheBytes = 4 * kQ4ChunkBytes;
   constexpr std::uint64_t kPerThread = kPieceScratchBytes + kPieceResultBytes;
-  if (options.max_memory < kCacheBytes + kPerThread) {
+  RunLimits limits = LimitsOfRun(options.threads, options.max_memory);
+  if (!RaiseMemoryTo(kCacheBytes + kPerThread, &limits)) {
     return Fail(kExportMemory, {}, "--max-memory",
-                GotExpected(HumanBytes(options.max_memory), "at least " + HumanBytes(kCacheBytes + kPerThread)));
+                GotExpected(HumanBytes(limits.max_memory), "at least " + HumanBytes(kCacheBytes + kPerThread)) +
+                    (limits.memory_by_default ? "; the default is " + limits.memory_reason : ""));
   }
-  const std::uint64_t most = (options.max_memory - kCacheBytes) / kPerThread;
-  return static_cast<unsigned>(std::min<std::uint64_t>(ThreadsOrAllCores(options.threads), most));
+  const std::uint64_t most = (limits.max_memory - kCacheBytes) / kPerThread;
+  return static_cast<unsigned>(std::min<std::uint64_t>(limits.threads, most));
 }
 
 // Makes and writes all pieces on several threads. Bytes are written as soon as they are made, in any order; only counts

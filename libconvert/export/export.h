@@ -55,11 +55,12 @@ struct ExportOptions {
   // "safetensors": the dtype of every F32, F16 and BF16 tensor (of the source's dtype); nullopt: each keeps its own.
   std::optional<DType> dtype;
 
-  unsigned threads = 0;                               // 0: all cores
-  std::uint64_t max_memory = std::uint64_t{2} << 30;  // bytes; fewer threads work when it is small
-  const KernelTable* kernels = nullptr;               // nullptr: BestCpuKernels()
-  ProgressCallback progress;                          // bytes are those written
-  CancelFlag* cancel = nullptr;                       // looked at before each piece; kExportInterrupted (exit code 7)
+  unsigned threads = 0;  // 0: what this process may use of the machine
+  // Bytes; fewer threads work when it is small. 0: 2 GiB, or less where the machine has less (machine.h).
+  std::uint64_t max_memory = 0;
+  const KernelTable* kernels = nullptr;  // nullptr: BestCpuKernels()
+  ProgressCallback progress;             // bytes are those written
+  CancelFlag* cancel = nullptr;          // looked at before each piece; kExportInterrupted (exit code 7)
 };
 
 // A file of the output: weights, the exporter's own, or copied from the container.

@@ -12,6 +12,7 @@
 #include "fmt/format.h"
 #include "formats/base/status.h"
 #include "formats/q4/parts.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/load/extents.h"
 #include "libconvert/load/load_issues.h"
@@ -97,7 +98,7 @@ class Loader {
       : model_(model),
         memory_(memory),
         options_(options),
-        threads_(options.threads != 0 ? options.threads : std::min(ThreadsOrAllCores(0), kMostDefaultThreads)),
+        threads_(options.threads != 0 ? options.threads : std::min(DefaultThreads(), kMostDefaultThreads)),
         stagers_(&memory, options.slots, options.slot_bytes) {}
 
   absl::StatusOr<LoadedModel> Run() {

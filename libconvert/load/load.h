@@ -43,7 +43,8 @@ struct LoadOptions {
   LoadCheck check = LoadCheck::kXxh3;
 
   // How the work is done; none of this changes what is loaded.
-  unsigned threads = 0;  // that read, check and decompress; 0: all cores, but not more than 16
+  unsigned threads =
+      0;  // that read, check and decompress; 0: all cores that this process may use (machine.h), but not more than 16
   // Every thread has `slots` pieces of memory that the device copies from, of `slot_bytes` each, a multiple of 4096. A
   // read is at most so long. Making that memory takes about 0.3 s for 1 GB. Host memory needs no slots.
   std::uint64_t slot_bytes = std::uint64_t{2} << 20;

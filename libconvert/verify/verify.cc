@@ -13,7 +13,7 @@
 
 #include "fmt/format.h"
 #include "formats/q4/reader.h"
-#include "libconvert/base/parallel.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/judge/gate_judge.h"
 #include "libconvert/judge/verify_findings.h"
 #include "libconvert/judge/verify_groups.h"
@@ -36,8 +36,10 @@ constexpr std::uint64_t kFixedBytes = std::uint64_t{64} << 20;
 
 // How many threads fit the limit, one at least.
 unsigned ThreadsWithin(std::uint64_t max_memory, unsigned wanted) {
-  const std::uint64_t affordable = max_memory <= kFixedBytes ? 0 : (max_memory - kFixedBytes) / kBytesPerThread;
-  return static_cast<unsigned>(std::clamp<std::uint64_t>(affordable, 1, ThreadsOrAllCores(wanted)));
+  const RunLimits limits = LimitsOfRun(wanted, max_memory);
+  const std::uint64_t affordable =
+      limits.max_memory <= kFixedBytes ? 0 : (limits.max_memory - kFixedBytes) / kBytesPerThread;
+  return static_cast<unsigned>(std::clamp<std::uint64_t>(affordable, 1, limits.threads));
 }
 
 // One run. Members are what its steps fill; the report is moved out at the end.

@@ -34,10 +34,11 @@ struct VerifyOptions {
   // Percent of the slabs (4 Mi elements) that are compared, in (0, 100]: one of each tensor at least, chosen by a hash
   // of artifact, tensor and slab. Statistics are then those recorded, which the sample must not contradict.
   double sample_percent = 100;
-  // 0: all cores.
+  // 0: what this process may use of the machine (machine.h).
   unsigned threads = 0;
   // In bytes. Fewer threads work when it is small, but at least one does: this is a wish and no budget.
-  std::uint64_t max_memory = std::uint64_t{2} << 30;
+  // 0: 2 GiB, or less where the machine has less (machine.h).
+  std::uint64_t max_memory = 0;
   // Limits, on recomputed statistics where there are any, else on the recorded ones. Each judges for itself.
   // Each of these three holds for every tensor and for the model; nullopt: no limit. NMSE is a ratio, SQNR in dB.
   std::optional<double> max_nmse;

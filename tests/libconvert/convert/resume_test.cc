@@ -429,7 +429,10 @@ TEST_CASE("a run is known by the times and inodes of its source files, whatever 
   const auto id_of = [&](const Stamp& stamp) {
     std::vector<CheckpointFile> files;
     files.push_back({"model.safetensors", std::make_unique<StampedFile>(stamp)});
-    const Checkpoint checkpoint("model.safetensors", MainFile(), "safetensors", std::move(files), {}, {});
+    CheckpointContent content;
+    content.path = "model.safetensors";
+    content.files = std::move(files);
+    const Checkpoint checkpoint(std::move(content));
     return test::Must(RunIdOf(PosixFileSystem(), checkpoint, plan));
   };
   const Sha256 id = id_of({});

@@ -17,7 +17,10 @@ TEST_CASE("a source file that no shard records is found, unless nothing is recor
     fs[name] = test::Bytes{1, 2, 3};
     files.push_back({name, *fs.OpenForRead(name)});
   }
-  const Checkpoint source("source", MainFile(), "safetensors-sharded", std::move(files), {}, {});
+  CheckpointContent content;
+  content.path = "source";
+  content.files = std::move(files);
+  const Checkpoint source(std::move(content));
   const auto find = [&](const std::vector<SourceFileRecord>& records) {
     FindingList list;
     FindUnrecordedSourceFiles(source, records, "m.q4", &list);
