@@ -273,8 +273,11 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ver
   app.add_option("--min-sqnr", flags->min_sqnr, "Fail (6) when a tensor's or the model's SQNR in dB is below this");
   app.add_option("--max-abs-error", flags->max_abs_error, "Fail (6) when an element's error exceeds this");
   app.add_option("--gate", flags->gate, "Gate file (docs/gates.md), or 'default'; fail (6) on each breach");
-  app.add_option("--baseline", flags->baseline, "An earlier --json report; fail (6) where the error has grown");
-  app.add_option("--baseline-slack", flags->baseline_slack, "By how much it may have grown")->capture_default_str();
+  CLI::Option* const baseline =
+      app.add_option("--baseline", flags->baseline, "An earlier --json report; fail (6) where the error has grown");
+  app.add_option("--baseline-slack", flags->baseline_slack, "By how much it may have grown")
+      ->needs(baseline)
+      ->capture_default_str();
   app.add_option("--junit", flags->junit, "Write a JUnit XML report");
   app.add_option("--markdown", flags->markdown, "Write a Markdown report");
   app.add_option("--html", flags->html, "Write an HTML report");

@@ -135,6 +135,12 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   // The same check of the output as a real run makes, so that a dry run fails where the run would.
   if (flags.dry_run) {
     Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
+    const ConvertReport gated = CheckGates(plan, gates, flags.output);
+    if (!gated.gate_findings.empty()) {
+      result.errors = FindingLines(gated.gate_findings, gated.gate_finding_count);
+      result.exit_code = ExitCode::kCheckFailed;
+      return result;
+    }
     const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
     const unsigned threads = limits.threads;
     for (const Note& note : plan.notes) result.notes.push_back(note.warning ? "warning: " + note.text : note.text);
@@ -173,7 +179,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   const double seconds = printer.Seconds();
   // A broken gate leaves no output, so there is nothing to report but the findings.
   if (!report.gate_findings.empty()) {
-    result.errors = FindingLines(report.gate_findings, report.gate_finding_count);
+    result.errors = FindingLines(report.gate_findings, report.gate_finding_count, /*all=*/flags.verbose > 0);
     result.exit_code = ExitCode::kCheckFailed;
     return result;
   }

@@ -32,7 +32,7 @@ absl::StatusOr<ToolResult> DiffWithSource(const std::string& container, const st
   options.cancel = &InterruptRequested();
   Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(PosixFileSystem(), container, options));
   ToolResult result;
-  result.errors = FindingLines(report.findings, report.finding_count);
+  result.errors = FindingLines(report.findings, report.finding_count, /*all=*/flags.verbose > 0);
   result.output = flags.json ? VerifyReportJson(report) : VerifyReportText(report);
   if (!report.passed()) result.exit_code = ExitCode::kCheckFailed;
   return result;

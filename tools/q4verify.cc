@@ -20,7 +20,8 @@
 namespace q4 {
 namespace {
 
-// "0.5%" or "0.005": a share of the earlier error, at most 100 times it. The negated comparison refuses NaN, which
+// "0.5%" or "0.005": a share of the earlier error. Above 1 only with the unit: who writes 15 means 15 %, and 1500 %
+// would pass whatever it was to catch. At most 100 times the error. The negated comparison refuses NaN, which
 // from_chars reads.
 absl::StatusOr<double> ParseShare(const std::string& text) {
   const char* const end = text.data() + text.size();
@@ -29,7 +30,10 @@ absl::StatusOr<double> ParseShare(const std::string& text) {
   const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
   if (unit == "%") share /= 100;
   if (error != std::errc() || (!unit.empty() && unit != "%") || !(share >= 0 && share <= 100)) {
-    return Fail(kBadFlag, {}, "--baseline-slack", GotExpected(text, "a share such as 0.5% or 0.005"));
+    return Fail(kBadFlag, {}, "--baseline-slack", GotExpected(text, "a share such as 0.5% or 0.005, at most 10000%"));
+  }
+  if (unit.empty() && share > 1) {
+    return Fail(kBadFlag, {}, "--baseline-slack", GotExpected(text, fmt::format("{}% or {}", text, share / 100)));
   }
   return share;
 }
@@ -81,7 +85,7 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
                       VerifyModel(PosixFileSystem(), flags.file, options, printer.Callback()));
   ToolResult result;
   if (flags.verbose > 0) result.notes = LimitsOfRun(flags.threads, flags.max_memory).Reasons();
-  result.errors = FindingLines(report.findings, report.finding_count);
+  result.errors = FindingLines(report.findings, report.finding_count, /*all=*/flags.verbose > 0);
   // A broken check is the weightier news; a report that is missing fails the run nonetheless.
   for (const absl::Status& status : reports.Write(report)) {
     result.errors.push_back(MessageOf(status));

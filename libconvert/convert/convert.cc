@@ -94,6 +94,16 @@ absl::StatusOr<std::vector<std::string>> SetLimits(const Checkpoint& checkpoint,
 
 }  // namespace
 
+ConvertReport CheckGates(const ConversionPlan& plan, const std::vector<Gate>& gates, const std::string& output) {
+  ConvertReport report;
+  std::vector<const Q4Index*> indexes;
+  for (const PlannedShard& shard : plan.shards) indexes.push_back(&shard.index);
+  VerifyReport judged = JudgePlan(gates, indexes, output);
+  report.gate_findings = std::move(judged.findings);
+  report.gate_finding_count = judged.finding_count;
+  return report;
+}
+
 absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                                             const ConvertOptions& options, const RunOptions& asked,
                                             const std::string& output) {
@@ -102,6 +112,7 @@ absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& ch
   ConversionOutput files(conversion, output);
   Q4_RETURN_IF_ERROR(files.Find());
   // After Find(), so that a wrong output is named first, and before Open(), which creates files.
+  if (ConvertReport report = CheckGates(plan, run.gates, output); !report.gate_findings.empty()) return report;
   Q4_ASSIGN_OR_RETURN(std::vector<std::string> limits, SetLimits(checkpoint, plan, options, &run));
   absl::StatusOr<ConvertReport> report = ConvertInto(files, conversion, run.threads, output);
   if (!report.ok()) return files.Abandon(report.status());

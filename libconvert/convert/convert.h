@@ -89,6 +89,10 @@ std::vector<std::string> OutputNames(const ConversionPlan& plan, const std::stri
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force);
 
+// What the plan shows of the gates before anything is read: gate_findings name the rules that can match nothing. The
+// report has nothing else. RunConversion() asks first, and ends with such a report; a dry run asks by itself.
+ConvertReport CheckGates(const ConversionPlan& plan, const std::vector<Gate>& gates, const std::string& output);
+
 // Runs the plan and returns when the output is on the disk. Takes the calling thread for writing, and starts others.
 // All arguments must stay as they are until it returns. `output`: the path NAME.q4, from which shards, shard list,
 // partial files and journal have their names. `options`: those that `plan` was made with.

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/text.h"
 #include "libconvert/judge/verify_groups.h"
 #include "libconvert/judge/verify_issues.h"
 
@@ -65,6 +66,28 @@ bool Matches(const GateRule& rule, const Subject& subject) {
   return !rule.match || rule.match->Matches(subject.name);
 }
 
+// Why a rule matches nothing, as far as one can see: what has such a name and is no subject, or which names there are.
+std::string WhyNothing(const GateRule& rule, const std::vector<Subject>& subjects, const VerifyReport& report) {
+  constexpr std::size_t kShown = 3;
+  if (rule.scope == Scope::kTensor) {
+    std::uint64_t kept = 0, other = 0;
+    for (const VerifyTensor& tensor : report.tensors) {
+      if (rule.match && !rule.match->Matches(tensor.name)) continue;
+      ++(tensor.quantized() ? other : kept);
+    }
+    if (other != 0) return fmt::format("{} tensors of such a name are of another type or block size", other);
+    if (kept != 0) return fmt::format("{} tensors of such a name are not quantized, so that they have no error", kept);
+  }
+  std::string names;
+  std::size_t count = 0;
+  for (const Subject& subject : subjects) {
+    if (subject.scope != rule.scope) continue;
+    if (++count <= kShown) names += fmt::format("{}'{}'", names.empty() ? "" : ", ", Printable(subject.name));
+  }
+  if (count == 0 || rule.scope == Scope::kModel) return "nothing is quantized";
+  return fmt::format("no name matches; there are {}{}", names, count > kShown ? ", ..." : "");
+}
+
 // One gate at work on one report. Appends to both lists as it goes.
 class Judge {
  public:
@@ -94,12 +117,20 @@ class Judge {
     return has_limit;
   }
 
+  // Looks whether rules match the subject, and at none of its statistics.
+  void Match(const Subject& subject) {
+    for (std::size_t i = 0; i < gate_.rules.size(); ++i) {
+      if (Matches(gate_.rules[i], subject)) matched_[i] = true;
+    }
+  }
+
   // After all subjects. Not about any tensor, so the finding names none.
-  void ReportRulesThatMatchNothing() {
+  void ReportRulesThatMatchNothing(const std::vector<Subject>& subjects) {
     for (std::size_t i = 0; i < gate_.rules.size(); ++i) {
       if (matched_[i] || gate_.rules[i].optional) continue;
       findings_.Add("", kGateMatchesNothing, report_.path,
-                    fmt::format("{}, gate '{}'", gate_.file, gate_.rules[i].name));
+                    fmt::format("{}, gate '{}'", gate_.file, gate_.rules[i].name),
+                    WhyNothing(gate_.rules[i], subjects, report_));
     }
   }
 
@@ -150,7 +181,34 @@ void JudgeGates(const std::vector<Gate>& gates, FindingList* findings, VerifyRep
       findings->Add(subject.name, kNoStatsToJudge, report->path, subject.Place());
     }
   }
-  for (Judge& judge : judges) judge.ReportRulesThatMatchNothing();
+  for (Judge& judge : judges) judge.ReportRulesThatMatchNothing(subjects);
+}
+
+// Groups and the model exist for what will have statistics; what these are plays no part.
+VerifyReport JudgePlan(const std::vector<Gate>& gates, const std::vector<const Q4Index*>& shards,
+                       const std::string& path) {
+  VerifyReport report;
+  report.path = path;
+  for (const Q4Index* index : shards) {
+    for (const Q4Tensor& planned : index->tensors) {
+      VerifyTensor& tensor = report.tensors.emplace_back();
+      tensor.name = planned.name;
+      static_cast<QuantFormat&>(tensor) = planned;
+      tensor.has_stats = planned.has_stats;
+    }
+  }
+  std::sort(report.tensors.begin(), report.tensors.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
+  AssignGroups(&report.tensors);
+  SumUpStats(&report);
+  FindingList findings;
+  const std::vector<Subject> subjects = SubjectsOf(report);
+  for (const Gate& gate : gates) {
+    Judge judge(gate, &findings, &report);
+    for (const Subject& subject : subjects) judge.Match(subject);
+    judge.ReportRulesThatMatchNothing(subjects);
+  }
+  findings.MoveTo(&report);
+  return report;
 }
 
 // A report with as much in it as judging needs; convert.h passes its findings and verdicts on.

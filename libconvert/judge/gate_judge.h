@@ -17,6 +17,12 @@ namespace q4 {
 // groups and model. `findings` may already hold others; `gates` must outlive the call only.
 void JudgeGates(const std::vector<Gate>& gates, FindingList* findings, VerifyReport* report);
 
+// What the plan of a conversion to `path` shows already, one index per shard: a finding for every rule that can match
+// nothing (kGateMatchesNothing), so that a gate which tests nothing fails before the work and not after it. Data can
+// only take subjects away, never add one.
+VerifyReport JudgePlan(const std::vector<Gate>& gates, const std::vector<const Q4Index*>& shards,
+                       const std::string& path);
+
 // The same of containers that were just written to `path`, one index per shard: findings and verdicts of the whole
 // model on its recorded statistics.
 VerifyReport JudgeConversion(const std::vector<Gate>& gates, const std::vector<const Q4Index*>& shards,

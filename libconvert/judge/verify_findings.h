@@ -43,6 +43,13 @@ class FindingList {
     }
   }
 
+  // Adds what another list found before everything that was found here: the cause of what follows must not be what the
+  // cap cuts off.
+  void Prepend(FindingList&& causes) {
+    causes.Append(std::move(*this));
+    *this = std::move(causes);
+  }
+
   // Whether any finding, listed or not, concerns the tensor.
   bool Failed(const std::string& tensor) const { return failed_.contains(tensor); }
   // Hands the findings over; this list is empty of them afterwards.

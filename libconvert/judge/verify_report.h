@@ -104,7 +104,7 @@ struct VerifyReport {
   bool stats_recomputed = false;         // of every quantized tensor
   ModelStats model;                      // of the tensors that have statistics
   ScaleSpread scales;                    // of all quantized tensors
-  std::vector<VerifyFinding> findings;   // the first kMaxFindings, in file order, then name order
+  std::vector<VerifyFinding> findings;   // the first kMaxFindings: other source files, then in file order, name order
   std::uint64_t finding_count = 0;       // all of them
 
   // Whether nothing is wrong: exit code 0.

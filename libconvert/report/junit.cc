@@ -131,6 +131,10 @@ Suite IntegritySuite(const VerifyReport& report, const Failures& failures, const
 // what was shown. A sample counts as compared: the case says that what was looked at holds.
 Suite ComparisonSuite(const VerifyReport& report, Failures failures) {
   Suite suite("comparison");
+  // What names no tensor concerns embedded files and the source as a whole. First: another source is the cause of all
+  // that follows.
+  const auto files = failures.extract("");
+  suite.PassOrFail("source and embedded files", files.empty() ? nullptr : &files.mapped());
   for (const VerifyTensor& tensor : report.tensors) {
     const auto failure = failures.find(tensor.name);
     if (failure != failures.end()) {
@@ -142,10 +146,7 @@ Suite ComparisonSuite(const VerifyReport& report, Failures failures) {
       suite.Skip(tensor.name, "not compared with the source");
     }
   }
-  // What names no tensor concerns embedded files and the source as a whole. The rest are tensors that the container
-  // lacks.
-  const auto files = failures.extract("");
-  suite.PassOrFail("source and embedded files", files.empty() ? nullptr : &files.mapped());
+  // The rest are tensors that the container lacks.
   for (const auto& [tensor, failure] : failures) suite.Fail(tensor, failure);
   return suite;
 }

@@ -86,11 +86,14 @@ std::string WorstTensorTable(const VerifyReport& report) {
 }  // namespace
 
 // Also used by q4convert for its gates, whose findings are of the same kind.
-std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings, std::uint64_t finding_count) {
+std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings, std::uint64_t finding_count,
+                                      bool all) {
   std::vector<std::string> lines;
-  for (const VerifyFinding& finding : findings) lines.push_back(finding.message);
-  if (finding_count > findings.size())
-    lines.push_back(fmt::format("and {} more problems", finding_count - findings.size()));
+  for (const VerifyFinding& finding : findings) {
+    if (!all && lines.size() == kShownFindings) break;
+    lines.push_back(finding.message);
+  }
+  if (finding_count > lines.size()) lines.push_back(fmt::format("and {} more problems", finding_count - lines.size()));
   return lines;
 }
 

@@ -1,7 +1,10 @@
 // The report of q4verify for people: plain text, names escaped. The same in a terminal, a pipe and a log.
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
+#include <vector>
 
 #include "libconvert/judge/verify_report.h"
 
@@ -10,8 +13,10 @@ namespace q4 {
 // The summary, in lines that end in a line feed. Findings are not part of it: they are error lines.
 std::string VerifyReportText(const VerifyReport& report);
 
-// What a tool prints of the findings on stderr, without line feeds: a line each, and one that counts those that are not
-// listed. `finding_count` counts all of them.
-std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings, std::uint64_t finding_count);
+// What a tool prints of the findings on stderr, without line feeds: a line for each of the first ten, or of all that
+// are listed, and one that counts the others. `finding_count` counts all of them.
+inline constexpr std::size_t kShownFindings = 10;
+std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings, std::uint64_t finding_count,
+                                      bool all = false);
 
 }  // namespace q4

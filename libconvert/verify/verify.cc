@@ -1,4 +1,5 @@
-// Order: every chunk, the recorded statistics, then the source (tensors, files, digests), then the limits. Later steps
+// Order: every chunk, the recorded statistics, then the source (tensors, files, digests), then the limits. Of the
+// findings those about the identity of the source come first, as they explain others. Later steps
 // skip what earlier ones found damaged, so that one fault is one finding.
 //
 // The steps are functions of this wing's other files and share a VerifyContext. This file decides their order, puts
@@ -180,7 +181,8 @@ class Verification {
                                       }));
     Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
     Q4_RETURN_IF_ERROR(digests.get());
-    findings_.Append(std::move(digest_findings));
+    // That it is another source is why hundreds of values differ.
+    findings_.Prepend(std::move(digest_findings));
     report_.stats_recomputed =
         std::all_of(report_.tensors.begin(), report_.tensors.end(),
                     [](const VerifyTensor& tensor) { return tensor.compared || !tensor.quantized(); });
