@@ -183,9 +183,10 @@ STATEMENTS = (
     ("docs/safety.md", "| dimensions of a tensor | {kTensorDimensions} |"),
     (
         "docs/safety.md",
-        "| JSON depth: safetensors header, shard index, configuration | {kSafetensorsJsonDepth}, {kIndexJsonDepth}, {kConfigJsonDepth} |",
+        "| JSON depth: safetensors header, shard list of a container, recipe or report, files of a model |"
+        " {kSafetensorsJsonDepth}, {kIndexJsonDepth}, {kConfigJsonDepth}, {kModelJsonDepth} |",
     ),
-    ("docs/safety.md", "| `__metadata__`: a value, all of it | {kMetadataValueBytes KiB} KiB, {kMetadataTotalBytes MiB} MiB |"),
+    ("docs/safety.md", "| what is kept of `__metadata__`: a value, all of it | {kMetadataValueBytes KiB} KiB, {kMetadataTotalBytes MiB} MiB |"),
     ("docs/safety.md", "| shards | {kShards} |"),
     ("docs/safety.md", "| shard index | {kShardIndexBytes MiB} MiB |"),
     ("docs/safety.md", "| config.json, a recipe, a gate file | {kConfigJsonBytes MiB} MiB |"),

@@ -61,6 +61,13 @@ CLI::Option* AddProgress(CLI::App& app, std::string& progress) {
       ->transform(OneOf({"auto", "bar", "plain", "json", "none"}));
 }
 
+// Of patterns and names: an empty one would select everything, as if the flag were not there. A shell variable that is
+// not set gives one.
+CLI::Validator NotEmpty() {
+  return CLI::Validator(
+      [](const std::string& text) { return text.empty() ? std::string("must not be empty") : std::string(); }, "");
+}
+
 // All long and short names of the tool's options, as they are typed.
 std::vector<std::string> OptionNames(const CLI::App& app) {
   std::vector<std::string> names;
@@ -185,6 +192,8 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->trigger_on_parse();
+  app.add_flag("--allow-unmatched", flags->allow_unmatched,
+               "A pattern or recipe rule that matches no tensor is a note, no error");
   app.add_option("--recipe", flags->recipe, "JSON file with ordered rules (docs/policy.md)");
   app.add_option("--keep-dtype", flags->keep_dtype, "Type of float tensors that stay unquantized")
       ->transform(OneOf({"same", "bf16", "fp16", "fp32"}))
@@ -234,14 +243,16 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
   app.add_flag("--tensors", flags->tensors, "A table of all tensors");
   app.add_flag("--tree", flags->tree, "The module tree, layers that are alike shown once");
   // needs(): CLI11 refuses --dump without --tensor, and --sample without --against below.
-  auto* tensor = app.add_option("--tensor", flags->tensor, "One tensor in depth");
+  auto* tensor = app.add_option("--tensor", flags->tensor, "One tensor in depth")->check(NotEmpty());
   app.add_option("--dump", flags->dump, "START:COUNT, decoded values of --tensor")->needs(tensor);
   app.add_flag("--stats", flags->stats, "Error statistics per tensor");
   app.add_flag("--hist", flags->hist, "How often each code is used");
   app.add_flag("--files", flags->files, "The embedded files");
   app.add_option("--sort", flags->sort, "Sort tables by name, size, elems, nmse or sqnr")
       ->transform(OneOf({"name", "size", "elems", "nmse", "sqnr"}));
-  app.add_option("--filter", flags->filter, "Only tensors whose name matches this regular expression");
+  app.add_option("--filter", flags->filter, "Only tensors whose name matches this regular expression")
+      ->check(NotEmpty());
+  app.add_flag("--allow-unmatched", flags->allow_unmatched, "A --filter that matches no tensor is no error");
   app.add_option("--diff", flags->diff, "Compare with another container, or with a checkpoint");
   app.add_option("--color", flags->color, "auto: colour on a terminal, none in a pipe")
       ->transform(OneOf({"auto", "always", "never"}))
@@ -259,6 +270,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ver
   app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
   auto* against = app.add_option("--against", flags->against, "The original checkpoint: recompute everything from it");
   app.add_option("--tensor", flags->tensor, "Compare only tensors whose name matches this regular expression")
+      ->check(NotEmpty())
       ->needs(against);
   app.add_option("--sample", flags->sample, "Compare this percentage of the data, a reproducible choice")
       ->needs(against);
@@ -302,7 +314,8 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
   app.add_option("--dtype", flags->dtype, "Type of dequantized tensors (--to safetensors)")
       ->transform(OneOf({"same", "bf16", "fp16", "fp32"}))
       ->capture_default_str();
-  app.add_option("--tensor", flags->tensor, "Only tensors whose name matches this regular expression");
+  app.add_option("--tensor", flags->tensor, "Only tensors whose name matches this regular expression")
+      ->check(NotEmpty());
   app.add_option("--quant-storage", flags->quant_storage, "Type the packed codes are labelled with (--to bnb)")
       ->transform(OneOf({"uint8", "bfloat16", "float16", "float32"}))
       ->capture_default_str();

@@ -28,6 +28,7 @@ struct ConvertFlags {
   std::string encoder = "absmax";     // absmax or mse
   std::vector<PatternRule> patterns;  // --include and --exclude in command-line order
   std::string recipe;                 // path of a JSON file; "" for none
+  bool allow_unmatched = false;       // of these patterns and the recipe's
   // Dtype of kept float tensors: same, bf16, fp16 or fp32.
   std::string keep_dtype = "same";
   std::string device = "auto";  // auto, cpu, cuda or cuda:N[,M...]
@@ -70,7 +71,8 @@ struct InspectFlags {
   std::string dump;    // --dump START:COUNT, with --tensor
   // Of tables: name, size, elems, nmse or sqnr; a regular expression on names; what to compare with. "" for none.
   std::string sort, filter, diff;
-  std::string color = "auto";  // auto, always or never (terminal.h)
+  bool allow_unmatched = false;  // of --filter
+  std::string color = "auto";    // auto, always or never (terminal.h)
   bool follow_symlinks = false;
   bool quiet = false, json = false;
   int verbose = 0;

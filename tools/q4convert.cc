@@ -63,6 +63,7 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   // A known encoder that this build lacks is an unsupported request, not a bad flag.
   if (FindEncoder(settings.encoder) == nullptr) return Fail(kEncoderNotBuilt, {}, "--encoder " + flags.encoder);
   options.policy.patterns = flags.patterns;
+  options.policy.allow_unmatched = flags.allow_unmatched;
   // A recipe's text is a part of the options: it is read once, here.
   if (!flags.recipe.empty()) {
     Q4_ASSIGN_OR_RETURN(const std::string text,

@@ -133,7 +133,7 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
       const InspectReport report,
       InspectModel(PosixFileSystem(), model, summary ? InspectScope::kSummary : InspectScope::kTensors));
   if (!flags.tensor.empty()) return InspectTensorInDepth(flags, model, report);
-  Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort}));
+  Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort, flags.allow_unmatched}));
   ToolResult result;
   result.output =
       flags.json ? InspectReportJson(report, detail) : InspectReportText(report, detail, StyleOfStdout(flags.color));

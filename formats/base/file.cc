@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/status.h"
 
 namespace q4 {
 
@@ -18,6 +19,12 @@ std::span<std::uint8_t> RandomAccessFile::InsideFile(std::uint64_t offset, std::
   if (offset >= size()) return out;
   return out.first(static_cast<std::size_t>(std::min<std::uint64_t>(out.size(), size() - offset)));
 }
+
+absl::StatusOr<std::string> FileSystem::ReadLink(const std::string& path) {
+  return Fail(kCannotStat, path, {}, "no symbolic link");
+}
+
+absl::StatusOr<std::string> FileSystem::RealPath(const std::string& directory) { return directory; }
 
 std::string DirectoryOf(const std::string& path) {
   const std::size_t slash = path.find_last_of('/');
@@ -43,8 +50,9 @@ absl::StatusOr<bool> SamePlace(FileSystem& fs, const std::string& a, const std::
   return directory_a.exists && directory_b.exists && directory_a.identity == directory_b.identity;
 }
 
-absl::StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& path, std::uint64_t limit) {
-  Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path));
+absl::StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& path, std::uint64_t limit,
+                                          SymbolicLinks links) {
+  Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path, links));
   if (file->size() > limit) {
     return Fail(kFileTooLarge, path, {},
                 GotExpected(std::to_string(file->size()) + " bytes", "at most " + std::to_string(limit)));

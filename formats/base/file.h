@@ -20,7 +20,11 @@ namespace q4 {
 
 // What to do when the last component of a path is a symbolic link. Links in the directories before it are always
 // followed.
-enum class SymbolicLinks { kFollow, kRefuse };
+enum class SymbolicLinks {
+  kFollow,
+  kRefuse,  // but for those of which a hub cache consists (hub_cache.h): the default for what an input names
+  kNever,   // for what q4 itself put there
+};
 
 // Identifies the file behind a path, whatever link led to it: two names of one file have equal identities. Holds as
 // long as the file exists; an inode number may be reused afterwards.
@@ -108,8 +112,8 @@ class FileSystem {
  public:
   virtual ~FileSystem() = default;
   // Only regular files open; FIFOs, devices, directories and sockets are refused without blocking (kNotARegularFile,
-  // exit code 3). kSymbolicLink (3) if the path is a link and `links` is kRefuse; kCannotOpen (2) for everything else,
-  // an absent file included.
+  // exit code 3). kSymbolicLink (3) if the path is a link that `links` does not admit; kCannotOpen (2) for everything
+  // else, an absent file included.
   virtual absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path,
                                                                         SymbolicLinks links) = 0;
   absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path) {
@@ -134,6 +138,11 @@ class FileSystem {
   virtual absl::Status CreateDirectory(const std::string& path) = 0;
   // An absent path is no error: `exists` is false. kCannotStat where the system will not say, for lack of permission.
   virtual absl::StatusOr<PathInfo> Stat(const std::string& path) = 0;
+  // The text of the symbolic link at `path`, whatever it leads to. kCannotStat if there is none. A file system without
+  // links need not know it.
+  virtual absl::StatusOr<std::string> ReadLink(const std::string& path);
+  // The absolute path of an existing `directory`, without links, "." and "..". kCannotStat.
+  virtual absl::StatusOr<std::string> RealPath(const std::string& directory);
   // Names of the entries, bytewise sorted, without "." and "..". The system's own order differs between machines and
   // must not reach any output.
   virtual absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) = 0;
@@ -156,6 +165,7 @@ absl::StatusOr<bool> SamePlace(FileSystem& fs, const std::string& a, const std::
 
 // The whole of a small file. kFileTooLarge if it has more than `limit` bytes, before anything is allocated; else the
 // errors of OpenForRead() and ReadAt(). The size is that at open.
-absl::StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& path, std::uint64_t limit);
+absl::StatusOr<std::string> ReadWholeFile(FileSystem& fs, const std::string& path, std::uint64_t limit,
+                                          SymbolicLinks links = SymbolicLinks::kFollow);
 
 }  // namespace q4

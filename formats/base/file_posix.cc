@@ -9,7 +9,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <climits>
 #include <cstdio>
+#include <cstdlib>
 #include <mutex>
 #include <optional>
 #include <string_view>
@@ -20,6 +22,7 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/checked_math.h"
 #include "formats/base/file.h"
+#include "formats/base/hub_cache.h"
 #include "formats/base/text.h"
 
 namespace q4 {
@@ -60,7 +63,10 @@ class Descriptor {
     if (fd_ >= 0) ::close(fd_);
   }
   Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&&) = delete;
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
 
   int get() const { return fd_; }
   bool valid() const { return fd_ >= 0; }
@@ -282,10 +288,16 @@ class PosixFileSystemImpl final : public FileSystem {
   absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path, SymbolicLinks links) override {
     // O_NONBLOCK: opening a FIFO must not wait for its writer. It means nothing for regular files.
     // O_NOCTTY: a terminal must not become the process's own.
-    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (links == SymbolicLinks::kRefuse ? O_NOFOLLOW : 0);
+    const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (links == SymbolicLinks::kFollow ? 0 : O_NOFOLLOW);
     Descriptor fd(RetryOnEintr([&] { return ::open(path.c_str(), flags); }));
+    if (!fd.valid() && errno == ELOOP && links == SymbolicLinks::kRefuse) {
+      Q4_ASSIGN_OR_RETURN(const std::string file, HubCacheFile(*this, path));
+      if (file.empty()) return Fail(kSymbolicLink, path, {});
+      // The file itself and not the link, which may have been exchanged since it was looked at.
+      fd = Descriptor(RetryOnEintr([&] { return ::open(file.c_str(), flags); }));
+    }
     if (!fd.valid()) {
-      if (errno == ELOOP && links == SymbolicLinks::kRefuse) return Fail(kSymbolicLink, path, {});
+      if (errno == ELOOP && links != SymbolicLinks::kFollow) return Fail(kSymbolicLink, path, {});
       if (errno == ENXIO) return Fail(kNotARegularFile, path, {}, ErrorText(errno));  // a socket
       const int error = errno;
       return Fail(kCannotOpen, path, {}, ErrorText(error) + (error == ENOENT ? WhyMissing(path) : ""));
@@ -363,6 +375,21 @@ class PosixFileSystemImpl final : public FileSystem {
     info.size = static_cast<std::uint64_t>(found.st_size);
     info.identity = IdentityOf(found);
     return info;
+  }
+
+  absl::StatusOr<std::string> ReadLink(const std::string& path) override {
+    // As long as any path may be; a longer text would be cut without a word.
+    std::string text(PATH_MAX, '\0');
+    const ssize_t bytes = ::readlink(path.c_str(), text.data(), text.size());
+    if (bytes < 0) return Fail(kCannotStat, path, {}, ErrorText(errno));
+    text.resize(static_cast<std::size_t>(bytes));
+    return text;
+  }
+
+  absl::StatusOr<std::string> RealPath(const std::string& directory) override {
+    const std::unique_ptr<char, decltype(&std::free)> path(::realpath(directory.c_str(), nullptr), &std::free);
+    if (path == nullptr) return Fail(kCannotStat, directory, {}, ErrorText(errno));
+    return std::string(path.get());
   }
 
   absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) override {

@@ -1,20 +1,24 @@
-// Two halves that share nothing but the type. Builder makes a value from the events of strict_json.h, so that no
-// document is ever parsed by nlohmann/json's own, laxer parser. Dumper and PythonFloatRepr write what Python's
-// json.dumps writes, byte for byte: files for transformers then look as if its own code had saved them, and the same
-// value gives the same bytes on every machine.
+// Two halves that share nothing but the type. Builder makes a value from the events of strict_json.h or json_parser.h,
+// so that no document is ever parsed by nlohmann/json's own parser, which is laxer than the one and not Python's.
+// Dumper and PythonFloatRepr write what Python's json.dumps writes, byte for byte: files for transformers then look as
+// if its own code had saved them, and the same value gives the same bytes on every machine.
 #include "formats/base/json_value.h"
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
 #include <utility>
 #include <vector>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/json_parser.h"
+#include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/strict_json.h"
 
@@ -25,7 +29,8 @@ namespace {
 // last element of the one before it, so nothing moves while it is open.
 class Builder final : public JsonHandler {
  public:
-  Builder(std::string_view file, Json* root) : file_(file), root_(root) {}
+  // `python`: the events are those of ParsePythonJson().
+  Builder(std::string_view file, bool python, Json* root) : file_(file), python_(python), root_(root) {}
 
   absl::Status OnScalar(JsonScalar scalar) override {
     switch (scalar.kind) {
@@ -46,7 +51,7 @@ class Builder final : public JsonHandler {
         break;
       // Without point and exponent it is an integer beyond 64 bits, and a double would keep only its first 53.
       case JsonScalar::Kind::kFloat:
-        if (scalar.text.find_first_of(".eE") == std::string::npos) {
+        if (!python_ && scalar.text.find_first_of(".eE") == std::string::npos) {
           return Fail(kJsonInteger, file_, key_, "got " + scalar.text);
         }
         Place(scalar.float_value);
@@ -65,12 +70,41 @@ class Builder final : public JsonHandler {
     return absl::OkStatus();
   }
 
-  absl::Status OnEnd(JsonContainer) override {
+  absl::Status OnEnd(JsonContainer container) override {
+    if (python_ && container == JsonContainer::kObject) KeepLast(MembersOf(*open_.back()));
     open_.pop_back();
     return absl::OkStatus();
   }
 
  private:
+  using Members = Json::object_t::Container;
+
+  static Members& MembersOf(Json& object) { return static_cast<Members&>(object.get_ref<Json::object_t&>()); }
+
+  // Of members with one key the first place and the last value, as Python's dict has it. By sorting: an object may have
+  // a hundred thousand members, a vocabulary for one.
+  static void KeepLast(Members& members) {
+    std::vector<std::size_t> order(members.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return members[a].first < members[b].first; });
+    std::vector<bool> drop(members.size());
+    bool any = false;
+    for (std::size_t i = 1; i < order.size(); ++i) {
+      if (members[order[i]].first != members[order[i - 1]].first) continue;
+      // What was moved here stays the first of its key: the next one is compared with this one.
+      members[order[i - 1]].second = std::move(members[order[i]].second);
+      drop[order[i]] = any = true;
+      order[i] = order[i - 1];
+    }
+    if (!any) return;
+    Members kept;
+    for (std::size_t i = 0; i < members.size(); ++i) {
+      if (!drop[i]) kept.emplace_back(members[i].first, std::move(members[i].second));
+    }
+    members = std::move(kept);
+  }
+
   // Puts a value at the end of the innermost container, or makes it the document. Returns where it lies; that place is
   // stable, for only the last element of any open container grows.
   Json* Place(Json value) {
@@ -82,13 +116,14 @@ class Builder final : public JsonHandler {
       open_.back()->push_back(std::move(value));
       return &open_.back()->back();
     }
-    // The keys are known to differ; ordered_map's own insertion would search all of them each time.
-    auto& members = open_.back()->get_ref<Json::object_t&>();
-    static_cast<Json::object_t::Container&>(members).emplace_back(key_, std::move(value));
+    // ordered_map's own insertion would search all keys each time. They differ, or KeepLast() sees to it.
+    Members& members = MembersOf(*open_.back());
+    members.emplace_back(key_, std::move(value));
     return &members.back().second;
   }
 
   std::string_view file_;
+  bool python_;
   Json* root_;
   std::vector<Json*> open_;
   std::string key_;
@@ -231,11 +266,20 @@ class Dumper {
 
 absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file, int max_depth) {
   Json root;
-  Builder builder(file, &root);
+  Builder builder(file, /*python=*/false, &root);
   JsonText source(text);
   // A token cannot be longer than the text, so the limit on tokens never strikes here.
   const StrictJsonOptions options{.max_depth = max_depth, .max_token_bytes = text.size()};
   Q4_RETURN_IF_ERROR(ParseStrictJson(source, file, options, builder));
+  return root;
+}
+
+absl::StatusOr<Json> ParseModelJson(std::string_view text, std::string_view file) {
+  Json root;
+  Builder builder(file, /*python=*/true, &root);
+  JsonText source(text);
+  const StrictJsonOptions options{.max_depth = limits::kModelJsonDepth, .max_token_bytes = text.size()};
+  Q4_RETURN_IF_ERROR(ParsePythonJson(source, file, options, builder));
   return root;
 }
 

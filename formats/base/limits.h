@@ -24,12 +24,15 @@ inline constexpr std::uint64_t kTensorElements = std::uint64_t{1} << 48;
 inline constexpr int kSafetensorsJsonDepth = 4;
 // The shard list of a container needs 3, the shard index of a checkpoint 2.
 inline constexpr int kIndexJsonDepth = 3;
-// config.json is free-form. The bound keeps recursion over the parsed value off the end of the stack.
+// Provenance and reports are free-form. The bound keeps recursion over the parsed value off the end of the stack.
 inline constexpr int kConfigJsonDepth = 64;
+// config.json and what else loaders read with Python's json, which gives up at its limit on recursion.
+inline constexpr int kModelJsonDepth = 1000;
 // Of JSON files for people, which are parsed into values: config.json, recipes, gate files. A value takes 10 to 38
 // times the memory of its text.
 inline constexpr std::uint64_t kConfigJsonBytes = 16u << 20;
-// `__metadata__` of safetensors is free-form text: one value, and all that is kept of it.
+// What is kept of `__metadata__` of safetensors, free-form text: of one key or value, and of all. Longer ones are read
+// and shortened.
 inline constexpr std::uint64_t kMetadataValueBytes = 64u << 10;
 inline constexpr std::uint64_t kMetadataTotalBytes = 1u << 20;
 // The largest public models have about 200. A shard is an open file while a model is read.

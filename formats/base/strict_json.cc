@@ -12,91 +12,12 @@
 #include <vector>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/json_cursor.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 
 namespace q4 {
 namespace {
-
-// Hands out one character after the other. After an error it is at its end, and status() says why.
-class Cursor {
- public:
-  Cursor(JsonSource& source, std::string_view file, const StrictJsonOptions& options)
-      : source_(source), file_(file), options_(options) {
-    Advance();
-  }
-
-  bool done() const { return done_; }
-  char current() const { return piece_[position_]; }
-  // Of current().
-  std::uint64_t offset() const { return piece_offset_ + position_; }
-  const absl::Status& status() const { return status_; }
-
-  void Step() {
-    ++position_;
-    Advance();
-  }
-
- private:
-  // Makes position_ that of an acceptable character, or ends.
-  void Advance() {
-    if (position_ == piece_.size()) {
-      piece_offset_ += piece_.size();
-      position_ = 0;
-      auto next = source_.Next();
-      if (!next.ok()) return End(next.status());
-      piece_ = *next;
-      if (piece_.empty()) return End(absl::OkStatus());
-    }
-    // The lexer takes a NUL for the end of the text and skips a byte order mark, so both are refused before it sees
-    // them.
-    const char c = current();
-    if (c == '\0') return Refuse(kJsonSyntax, "NUL byte");
-    if (offset() == options_.base_offset && c == '\xEF') return Refuse(kJsonSyntax, "byte order mark");
-    MeasureToken(c);
-    if (token_bytes_ > options_.max_token_bytes) {
-      Refuse(kJsonTooLarge, "a string or number of more than " + std::to_string(options_.max_token_bytes) + " bytes");
-    }
-  }
-
-  // Follows strings and their escapes closely enough to know how long the token around `c` is so far. The lexer decides
-  // what a token is; this only has to count no less than the lexer buffers.
-  void MeasureToken(char c) {
-    ++token_bytes_;
-    if (in_string_) {
-      // A quote behind a backslash does not end the string, unless that backslash was itself escaped.
-      if (!escaped_ && c == '"') in_string_ = false, token_bytes_ = 0;
-      escaped_ = !escaped_ && c == '\\';
-    } else if (c == '"') {
-      in_string_ = true, token_bytes_ = 0;
-    } else if (c == ' ' || c == '\t' || c == '\n' || c == '\r' || c == ',' || c == ':' || c == '[' || c == ']' ||
-               c == '{' || c == '}') {
-      token_bytes_ = 0;
-    }
-  }
-
-  void Refuse(const Issue& issue, std::string_view detail) { End(Fail(issue, file_, AtOffset(offset()), detail)); }
-  void End(absl::Status status) {
-    status_ = std::move(status);
-    done_ = true;
-  }
-
-  JsonSource& source_;
-  std::string_view file_;
-  const StrictJsonOptions& options_;
-  std::string_view piece_;
-  std::size_t position_ = 0;
-  // In the file, of the first character of the piece.
-  std::uint64_t piece_offset_ = options_.base_offset;
-  std::uint64_t token_bytes_ = 0;
-  // Of the token around the current character: whether it is a string, and whether the character before was a backslash
-  // that escapes this one.
-  bool in_string_ = false;
-  bool escaped_ = false;
-  bool done_ = false;
-  // Why the text ended; OK at its real end.
-  absl::Status status_;
-};
 
 // The input iterator that nlohmann/json asks for. A null cursor is the end. Copies share one cursor, as those of an
 // input iterator may: the lexer reads each character once.
@@ -108,7 +29,7 @@ class CursorIterator {
   using pointer = const char*;
   using reference = char;
 
-  explicit CursorIterator(Cursor* cursor) : cursor_(cursor) {}
+  explicit CursorIterator(JsonCursor* cursor) : cursor_(cursor) {}
   char operator*() const { return cursor_->current(); }
   CursorIterator& operator++() {
     cursor_->Step();
@@ -125,7 +46,7 @@ class CursorIterator {
  private:
   // Also after an error of the cursor, which the lexer takes for an early end of the text.
   bool AtEnd() const { return cursor_ == nullptr || cursor_->done(); }
-  Cursor* cursor_;
+  JsonCursor* cursor_;
 };
 
 // nlohmann/json's message without its prefix, which ends with "column <c>: " or, for errors of other kinds, with "] ",
@@ -147,7 +68,7 @@ class Adapter {
   using string_t = std::string;
   using binary_t = nlohmann::json::binary_t;
 
-  Adapter(std::string_view file, const StrictJsonOptions& options, const Cursor& cursor, JsonHandler& handler)
+  Adapter(std::string_view file, const StrictJsonOptions& options, const JsonCursor& cursor, JsonHandler& handler)
       : file_(file), options_(options), cursor_(cursor), handler_(handler) {}
 
   // What ended the parse: an error of the handler, of this adapter, or of the lexer.
@@ -221,7 +142,7 @@ class Adapter {
 
   std::string_view file_;
   const StrictJsonOptions& options_;
-  const Cursor& cursor_;
+  const JsonCursor& cursor_;
   JsonHandler& handler_;
   std::size_t depth_ = 0;
   // Of the object open at each depth. Ordered, for keys can be chosen to collide in a hash table, and a hash table of
@@ -262,7 +183,7 @@ std::string_view JsonKindName(JsonScalar::Kind kind) {
 absl::Status ParseStrictJson(JsonSource& source, std::string_view file, const StrictJsonOptions& options,
                              JsonHandler& handler) {
   // sax_parse checks by default that nothing but white space follows the document.
-  Cursor cursor(source, file, options);
+  JsonCursor cursor(source, file, options);
   Adapter adapter(file, options, cursor, handler);
   const bool parsed = nlohmann::json::sax_parse(CursorIterator(&cursor), CursorIterator(nullptr), &adapter);
   // Where the cursor stopped the text, the parser saw nothing but an early end.

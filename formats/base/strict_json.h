@@ -4,7 +4,8 @@
 // two parsers read differently, a checker and a loader read differently too.
 //
 // Memory is bounded by the longest token and the keys of the objects that are open, not by the text. json_value.h makes
-// a value of a small document. strict_json and json_value are the only files that reach nlohmann/json.
+// a value of a small document. strict_json and json_value are the only files that reach nlohmann/json. What others than
+// q4 wrote is read by json_parser.h, as their own programs read it.
 #pragma once
 
 #include <cstdint>
@@ -71,6 +72,7 @@ struct JsonScalar {
   std::int64_t negative_value = 0;   // of kNegative; 0 stands for -0
   double float_value = 0;            // of kFloat, the nearest double
   std::string text = {};             // kString: the content; kFloat: the number as written
+  std::uint64_t text_bytes = 0;      // kString from json_parser.h: of the content, which `text` may be the beginning of
 };
 
 // "an unsigned integer", "a string", ...: for messages.
@@ -98,6 +100,8 @@ struct StrictJsonOptions {
   int max_depth = 0;
   // Of a string (without its quotes) or number as written in the file, escapes counted as they stand there.
   std::uint64_t max_token_bytes = 1 << 20;
+  // Of a string as it is handed on; what is longer is shortened. For the parsers of json_parser.h.
+  std::uint64_t keep_string_bytes = ~std::uint64_t{0};
   // The handler keeps all keys of the outermost object and finds duplicates itself; a second copy of a million tensor
   // names would double the memory.
   // If true, OnKey() may be given a duplicate in the outermost object.

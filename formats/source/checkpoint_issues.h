@@ -45,9 +45,8 @@ inline constexpr Issue kStHole{3117, ExitCode::kInvalidInput, "hole in the data 
 inline constexpr Issue kStTrailingData{3118, ExitCode::kInvalidInput, "trailing data after the last tensor"};
 // The last tensors reach behind the end of the file: mostly a download that was cut.
 inline constexpr Issue kStDataEndsEarly{3119, ExitCode::kInvalidInput, "data ends early"};
-// Also when it is given twice.
+// Or null. Also when it is given twice.
 inline constexpr Issue kStMetadata{3120, ExitCode::kInvalidInput, "__metadata__ must be one object of strings"};
-inline constexpr Issue kStMetadataTooLarge{3121, ExitCode::kInvalidInput, "__metadata__ larger than the limit"};
 // Of the whole checkpoint, unless OpenOptions::allow_empty. A shard may be empty.
 inline constexpr Issue kNoTensors{3122, ExitCode::kInvalidInput, "the checkpoint holds no tensors"};
 
@@ -58,9 +57,9 @@ inline constexpr Issue kNotACheckpoint{3130, ExitCode::kInvalidInput, "not a che
 
 // A shard index.
 
-// For weight_map missing, another member, or a value of the wrong kind.
+// For a document that is no object, and for weight_map missing or with values that are no strings.
 inline constexpr Issue kIndexForm{3140, ExitCode::kInvalidInput,
-                                  "shard index must be an object of weight_map and, optionally, metadata"};
+                                  "shard index must be an object whose weight_map has a shard's name for each tensor"};
 // A path would let a foreign index reach any file of the machine.
 inline constexpr Issue kIndexShardName{3141, ExitCode::kInvalidInput, "shard must be a plain file name"};
 inline constexpr Issue kTooManyShards{3142, ExitCode::kInvalidInput, "more shards than the limit"};
@@ -69,11 +68,6 @@ inline constexpr Issue kShardMissing{3143, ExitCode::kInvalidInput, "shard is mi
 inline constexpr Issue kNotAShard{3144, ExitCode::kInvalidInput, "not a checkpoint shard"};
 // It is in another shard, or in none.
 inline constexpr Issue kIndexMismatch{3145, ExitCode::kInvalidInput, "tensor is not in the shard that the index names"};
-inline constexpr Issue kIndexUnlisted{3146, ExitCode::kInvalidInput,
-                                      "shard holds a tensor that the index does not list"};
-// Checked last. An index without total_size is accepted.
-inline constexpr Issue kIndexTotalSize{3147, ExitCode::kInvalidInput,
-                                       "metadata.total_size differs from the tensor bytes in the shards"};
 
 // A model directory and its companions.
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/hub_cache.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
@@ -33,7 +34,7 @@ absl::Status AddIfRegular(FileSystem& fs, const std::string& directory, const st
                           std::vector<CompanionFile>* companions) {
   const std::string path = JoinPath(directory, name);
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-  if (info.is_symlink && links == SymbolicLinks::kRefuse) return Fail(kSymbolicLink, path, {});
+  if (info.is_symlink) Q4_RETURN_IF_ERROR(MayFollow(fs, path, links));
   // A link that may be followed but is broken. Passing it over would lose a file that the model needs.
   if (info.is_symlink && !info.exists) return Fail(kNotARegularFile, path, {}, "the link leads nowhere");
   if (!info.is_regular) return absl::OkStatus();
@@ -53,7 +54,7 @@ absl::Status AddIfRegular(FileSystem& fs, const std::string& directory, const st
 // The directories that modules.json lists. The first module usually has the path "", the model directory itself.
 absl::StatusOr<std::vector<std::string>> ModuleDirectories(FileSystem& fs, const std::string& path) {
   Q4_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, path, limits::kConfigJsonBytes));
-  Q4_ASSIGN_OR_RETURN(const Json modules, ParseJson(text, path, limits::kConfigJsonDepth));
+  Q4_ASSIGN_OR_RETURN(const Json modules, ParseModelJson(text, path));
   if (!modules.is_array()) return Fail(kModulesForm, path, {}, GotExpected("no array", "an array"));
   std::vector<std::string> directories;
   for (const Json& module : modules) {
@@ -108,9 +109,7 @@ absl::StatusOr<std::vector<CompanionFile>> FindCompanions(FileSystem& fs, const 
     for (const std::string& subdirectory : subdirectories) {
       // The directory itself may be the link: AddIfRegular() looks at the last component of the path only.
       Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(JoinPath(directory, subdirectory)));
-      if (info.is_symlink && links == SymbolicLinks::kRefuse) {
-        return Fail(kSymbolicLink, JoinPath(directory, subdirectory), {});
-      }
+      if (info.is_symlink) Q4_RETURN_IF_ERROR(MayFollow(fs, JoinPath(directory, subdirectory), links));
       Q4_RETURN_IF_ERROR(AddIfRegular(fs, directory, subdirectory + "/" + kConfigName, links, &companions));
     }
   }

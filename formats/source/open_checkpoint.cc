@@ -128,6 +128,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   // Any JSON is taken for an index; ParseShardIndex() refuses what is none.
   const bool sharded = kind == FileKind::kJson;
   CheckpointContent content;
+  SourceRemarks remarks;
   content.path = path;
   content.main_file = {file_path, file->identity(), sharded};
   if (sharded) {
@@ -136,15 +137,23 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
     content.format = std::move(payload.format) + "-sharded";
     content.files = std::move(payload.files);
     content.tensors = std::move(payload.tensors);
+    content.notes = std::move(payload.notes);
+    remarks = std::move(payload.remarks);
   } else {
     const SourceFormat& format = SourceFormatOf(kind);
     content.format = format.name;
-    Q4_ASSIGN_OR_RETURN(content.tensors, format.read_header(*file));
+    Q4_ASSIGN_OR_RETURN(SourceHeader header, format.read_header(*file));
+    content.tensors = std::move(header.tensors);
+    remarks = std::move(header.remarks);
     content.files.push_back({BaseNameOf(file_path), std::move(file)});
   }
   // Readers accept a file without tensors, as a shard may be one; a whole checkpoint without any is mostly a mistake.
   if (content.tensors.empty() && !options.allow_empty) return Fail(kNoTensors, file_path, {});
   Q4_ASSIGN_OR_RETURN(content.companions, CompanionsOf(fs, content.main_file, links));
+  // No file of the folder, but as much left out as one: a container has no place for it.
+  if (!remarks.empty()) content.left_out.push_back({"__metadata__", remarks.Text(), false});
+  std::sort(content.left_out.begin(), content.left_out.end(),
+            [](const LeftOutFile& a, const LeftOutFile& b) { return a.name < b.name; });
   return std::make_unique<Checkpoint>(std::move(content));
 }
 

@@ -4,8 +4,12 @@
 // Accepted is only what has one meaning: the tensors cover the payload from its first byte to its last, without hole,
 // overlap or trailing byte. So every byte of an accepted file is header or belongs to exactly one tensor. All errors
 // have exit code 3, except 5 for element types that q4 does not carry (F4, F6, FNUZ) and for other formats that hold
-// models, and 2 for I/O: 3101 to 3121 and 51xx of checkpoint_issues.h, and those of JSON text. Limits: limits.h. The
+// models, and 2 for I/O: 3101 to 3120 and 51xx of checkpoint_issues.h, and those of JSON text. Limits: limits.h. The
 // writer is formats/exchange/safetensors_writer.h.
+//
+// Where the reference reader takes what has more than one meaning, this does not: a name twice, an unknown member of an
+// entry, an empty name, NUL in a name, more than 8 dimensions. tests/python/safetensors_reference.py holds both against
+// each other.
 #pragma once
 
 #include <cstdint>
@@ -24,9 +28,14 @@ namespace q4 {
 
 // A validated header. Its tensors are kPlain with one extent, whose offset counts from the beginning of the file.
 struct SafetensorsHeader {
-  std::uint64_t payload_offset = 0;                           // of the first payload byte
-  std::vector<SourceTensor> tensors;                          // in payload order; SourceExtent::file is 0
-  std::vector<std::pair<std::string, std::string>> metadata;  // __metadata__, in file order
+  std::uint64_t payload_offset = 0;   // of the first payload byte
+  std::vector<SourceTensor> tensors;  // in payload order; SourceExtent::file is 0
+  // __metadata__, in file order; a key that comes twice is there twice. Keys and values beyond the limits are
+  // shortened, entries beyond them are only counted: it is free-form text, in which people keep pictures and training
+  // logs.
+  std::vector<std::pair<std::string, std::string>> metadata;
+  std::uint64_t metadata_entries = 0;
+  std::uint64_t metadata_bytes = 0;  // of all values, as they are unescaped
 };
 
 // A whole file that lies in memory. Pure; nothing of the result points into `bytes`. `file` is named in errors.

@@ -9,10 +9,15 @@
 #include <map>
 #include <numeric>
 #include <utility>
+#include <vector>
 
+#include "formats/base/base_issues.h"
 #include "formats/base/checked_math.h"
+#include "formats/base/hub_cache.h"
+#include "formats/base/json_parser.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/base/text.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/sniff.h"
 #include "formats/source/source_formats.h"
@@ -20,8 +25,9 @@
 namespace q4 {
 namespace {
 
-// Collects weight_map and metadata.total_size; whatever else metadata holds is free-form and passed over. `depth_`
-// counts the open containers and `member_` says in which member of the outermost object the parser is.
+// Collects weight_map and metadata.total_size; whatever else the index holds is free-form and passed over. `depth_`
+// counts the open containers and `member_` says in which member of the outermost object the parser is. The events are
+// those of Python's json, so a key may come twice.
 class IndexHandler final : public JsonHandler {
  public:
   explicit IndexHandler(std::string_view file) : file_(file) {}
@@ -42,18 +48,20 @@ class IndexHandler final : public JsonHandler {
     }
     index_.shards = std::move(sorted);
     for (auto& entry : index_.shard_of) entry.second = new_number[entry.second];
+    if (!has_metadata_) index_.oddities.push_back("it has no metadata");
     return std::move(index_);
   }
 
   absl::Status OnStart(JsonContainer container) override {
-    if (depth_ == kInMember && member_ == Member::kMetadata) {
-      ++depth_;  // free-form
-      return absl::OkStatus();
+    const std::string_view kind = container == JsonContainer::kObject ? "an object" : "an array";
+    const bool in_map = depth_ >= kInDocument && member_ == Member::kWeightMap;
+    // The document and weight_map are objects, and nothing is deeper in the latter.
+    if ((depth_ < kInDocument || in_map) && (depth_ >= kInMember || container != JsonContainer::kObject)) {
+      return Unexpected(kind);
     }
-    // Outside metadata there are objects only: the document and its members, nothing deeper.
-    if (depth_ >= kInMember || container != JsonContainer::kObject) {
-      return Unexpected(container == JsonContainer::kObject ? "an object" : "an array");
-    }
+    if (depth_ == kInDocument && member_ == Member::kMetadata)
+      metadata_is_object_ = container == JsonContainer::kObject;
+    NoteMetadata(kind, metadata_is_object_);
     ++depth_;
     return absl::OkStatus();
   }
@@ -62,29 +70,32 @@ class IndexHandler final : public JsonHandler {
     // Kept at any depth, for a message or as the name of the tensor whose shard comes next.
     key_ = std::move(key);
     if (depth_ != kInDocument) return absl::OkStatus();
+    member_ = Member::kOther;
     if (key_ == "weight_map") {
+      // Which of two lists counts would decide what is read.
+      if (std::exchange(has_weight_map_, true)) return Fail(kJsonDuplicateKey, file_, {}, "'weight_map'");
       member_ = Member::kWeightMap;
-      has_weight_map_ = true;
     } else if (key_ == "metadata") {
+      if (std::exchange(has_metadata_, true)) index_.oddities.push_back("metadata is given twice");
       member_ = Member::kMetadata;
-    } else {
-      return Fail(kIndexForm, file_, {}, "got member '" + key_ + "'");
+      index_.total_size.reset();
     }
     return absl::OkStatus();
   }
 
   absl::Status OnScalar(JsonScalar scalar) override {
-    // The document itself or one of its members is no object.
-    if (depth_ < kInMember) return Unexpected(JsonKindName(scalar.kind));
-    if (member_ == Member::kMetadata) {
-      // A total_size deeper inside metadata is somebody else's.
-      if (depth_ > kInMember || key_ != "total_size") return absl::OkStatus();
-      if (scalar.kind != JsonScalar::Kind::kUnsigned) return Unexpected(JsonKindName(scalar.kind));
-      index_.total_size = scalar.unsigned_value;
-      return absl::OkStatus();
+    if (depth_ < kInDocument) return Unexpected(JsonKindName(scalar.kind));
+    if (member_ == Member::kWeightMap) {
+      if (depth_ < kInMember || scalar.kind != JsonScalar::Kind::kString) return Unexpected(JsonKindName(scalar.kind));
+      return AddTensor(scalar.text);
     }
-    if (scalar.kind != JsonScalar::Kind::kString) return Unexpected(JsonKindName(scalar.kind));
-    return AddTensor(scalar.text);
+    const bool is_total = depth_ == kInMember && metadata_is_object_ && key_ == "total_size";
+    if (is_total && member_ == Member::kMetadata && scalar.kind == JsonScalar::Kind::kUnsigned) {
+      index_.total_size = scalar.unsigned_value;
+    } else {
+      NoteMetadata(JsonKindName(scalar.kind), is_total);
+    }
+    return absl::OkStatus();
   }
 
   absl::Status OnEnd(JsonContainer) override {
@@ -93,7 +104,7 @@ class IndexHandler final : public JsonHandler {
   }
 
  private:
-  enum class Member { kNone, kWeightMap, kMetadata };
+  enum class Member { kOther, kWeightMap, kMetadata };
   static constexpr int kInDocument = 1;  // open containers while in the outermost object
   static constexpr int kInMember = 2;    // ... while in weight_map or metadata
 
@@ -101,6 +112,16 @@ class IndexHandler final : public JsonHandler {
   absl::Status Unexpected(std::string_view kind) const {
     return Fail(kIndexForm, file_, depth_ == 0 ? std::string_view() : std::string_view(key_),
                 "got " + std::string(kind));
+  }
+
+  // For metadata, or total_size in it, of a kind that no loader makes use of. A total_size deeper inside is somebody
+  // else's.
+  void NoteMetadata(std::string_view kind, bool in_object) {
+    if (member_ != Member::kMetadata) return;
+    if (depth_ == kInDocument && !in_object) index_.oddities.push_back("metadata is " + std::string(kind));
+    if (depth_ == kInMember && in_object && key_ == "total_size") {
+      index_.oddities.push_back("metadata.total_size is " + std::string(kind));
+    }
   }
 
   // One pair of weight_map, whose key is in `key_`. The same rules for the name as in a safetensors file, so that each
@@ -121,17 +142,18 @@ class IndexHandler final : public JsonHandler {
       }
       index_.shards.push_back(shard);
     }
-    // The parser refuses duplicate keys, so this is new.
-    index_.shard_of.emplace(std::move(key_), at->second);
-    return absl::OkStatus();
+    // Loaders disagree on which of two places counts.
+    const auto [entry, added] = index_.shard_of.try_emplace(std::move(key_), at->second);
+    return added ? absl::OkStatus() : Fail(kJsonDuplicateKey, file_, {}, "'" + entry->first + "'");
   }
 
   std::string_view file_;
   ShardIndex index_;
   std::map<std::string, std::uint32_t> numbers_;  // shard name -> index into index_.shards
   int depth_ = 0;
-  Member member_ = Member::kNone;
-  bool has_weight_map_ = false;
+  Member member_ = Member::kOther;
+  bool has_weight_map_ = false, has_metadata_ = false;
+  bool metadata_is_object_ = false;
   std::string key_;
 };
 
@@ -150,15 +172,27 @@ struct OpenedShard {
   FileKind kind = FileKind::kUnknown;
 };
 
+// One that is missing is mostly one of many: how many tells an incomplete download from a file that was renamed.
+absl::Status ShardMissing(FileSystem& fs, const std::string& path, const std::string& index_path,
+                          const ShardIndex& index, std::string_view needed_by) {
+  std::size_t missing = 0;
+  for (const std::string& shard : index.shards) {
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(JoinPath(DirectoryOf(index_path), shard)));
+    missing += !info.exists;
+  }
+  return Fail(kShardMissing, index_path, BaseNameOf(path),
+              "needed by tensor '" + std::string(needed_by) + "'; " + std::to_string(missing) + " of " +
+                  std::to_string(index.shards.size()) + " shards are not there, so complete the download");
+}
+
 // Opens one shard. `needed_by`: a tensor that the index places in it, for the message. A file that is absent is told
 // apart from one that cannot be opened, since an incomplete download is a common fault of sharded checkpoints.
 absl::StatusOr<OpenedShard> OpenShard(FileSystem& fs, const std::string& path, const std::string& index_path,
-                                      std::string_view needed_by, SymbolicLinks links) {
+                                      const ShardIndex& index, std::string_view needed_by, SymbolicLinks links) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-  // A broken link that may not be followed is reported as a link, by OpenForRead().
-  if (!info.exists && !(info.is_symlink && links == SymbolicLinks::kRefuse)) {
-    return Fail(kShardMissing, index_path, BaseNameOf(path), "needed by tensor '" + std::string(needed_by) + "'");
-  }
+  // Of a link that may be followed its target is missing.
+  if (!info.exists && info.is_symlink) Q4_RETURN_IF_ERROR(MayFollow(fs, path, links));
+  if (!info.exists) return ShardMissing(fs, path, index_path, index, needed_by);
   Q4_ASSIGN_OR_RETURN(std::shared_ptr<RandomAccessFile> file, fs.OpenForRead(path, links));
   // An index that names itself or another index.
   std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), kSniffBytes)));
@@ -171,8 +205,8 @@ absl::StatusOr<OpenedShard> OpenShard(FileSystem& fs, const std::string& path, c
 // Every tensor in the shard that the index names, and in no other. First names that occur twice, as the rest supposes
 // that names are unique; then what was found but not listed or listed elsewhere; then what was listed but not found.
 // The lists are sorted by name, so that the message does not depend on the order in the files.
-absl::Status CompareWithIndex(const ShardIndex& index, const std::string& index_path,
-                              const CheckpointPayload& payload) {
+// What is not listed is taken with a note, as every loader takes it: they read the shards, not the index.
+absl::Status CompareWithIndex(const ShardIndex& index, const std::string& index_path, CheckpointPayload& payload) {
   std::vector<const SourceTensor*> by_name;
   by_name.reserve(payload.tensors.size());
   for (const SourceTensor& tensor : payload.tensors) by_name.push_back(&tensor);
@@ -186,25 +220,35 @@ absl::Status CompareWithIndex(const ShardIndex& index, const std::string& index_
     return Fail(kDuplicateTensor, index_path, (*twin)->name,
                 "in " + shard((*twin)->place().file) + " and " + shard(twin[1]->place().file));
   }
+  std::vector<const SourceTensor*> unlisted;
   for (const SourceTensor* tensor : by_name) {
     const auto listed = index.shard_of.find(tensor->name);
     if (listed == index.shard_of.end()) {
-      return Fail(kIndexUnlisted, index_path, tensor->name, "in " + shard(tensor->place().file));
+      unlisted.push_back(tensor);
+      continue;
     }
     if (listed->second != tensor->place().file) {
       return Fail(kIndexMismatch, index_path, tensor->name,
                   GotExpected(shard(tensor->place().file), shard(listed->second)));
     }
   }
-  if (by_name.size() == index.shard_of.size()) return absl::OkStatus();
-  // All that was found is listed, so something that is listed was not found. The first by name, for a stable message.
-  std::vector<std::string_view> listed;
-  for (const auto& entry : index.shard_of) listed.push_back(entry.first);
-  std::sort(listed.begin(), listed.end());
-  const auto [missing, found] = std::mismatch(listed.begin(), listed.end(), by_name.begin(), by_name.end(),
-                                              [](std::string_view a, const SourceTensor* b) { return a == b->name; });
-  return Fail(kIndexMismatch, index_path, *missing,
-              GotExpected("no shard", shard(index.shard_of.at(std::string(*missing)))));
+  // What is listed and was not found: the first by name, for a stable message. Both lists are sorted.
+  auto found = by_name.begin();
+  for (const auto& [name, number] : index.shard_of) {
+    while (found != by_name.end() && (*found)->name < name) ++found;
+    if (found == by_name.end() || (*found)->name != name) {
+      return Fail(kIndexMismatch, index_path, name, GotExpected("no shard", shard(number)));
+    }
+  }
+  if (!unlisted.empty()) {
+    const SourceTensor& first = *unlisted.front();
+    payload.notes.push_back(
+        {false, Printable(BaseNameOf(index_path)) + ": " + std::to_string(unlisted.size()) +
+                    (unlisted.size() == 1 ? " tensor of its shards is" : " tensors of its shards are") +
+                    " not listed in it, and taken as loaders take them: " + Printable(first.name) + " in " +
+                    Printable(index.shards[first.place().file]) + (unlisted.size() > 1 ? ", ..." : "")});
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -216,7 +260,8 @@ bool IsPlainFileName(std::string_view name) {
 
 absl::StatusOr<ShardIndex> ParseShardIndex(JsonSource& source, std::string_view file) {
   IndexHandler handler(file);
-  Q4_RETURN_IF_ERROR(ParseStrictJson(source, file, {.max_depth = limits::kIndexJsonDepth}, handler));
+  Q4_RETURN_IF_ERROR(ParsePythonJson(
+      source, file, {.max_depth = limits::kModelJsonDepth, .max_token_bytes = limits::kConfigJsonBytes}, handler));
   return handler.TakeIndex();
 }
 
@@ -229,10 +274,12 @@ absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& 
   std::uint64_t total_bytes = 0;
   for (std::uint32_t i = 0; i < index.shards.size(); ++i) {
     const std::string path = JoinPath(DirectoryOf(index_path), index.shards[i]);
-    Q4_ASSIGN_OR_RETURN(OpenedShard shard, OpenShard(fs, path, index_path, needed_by[i], links));
+    Q4_ASSIGN_OR_RETURN(OpenedShard shard, OpenShard(fs, path, index_path, index, needed_by[i], links));
     // A later shard of another format is then refused by the reader of the first: a checkpoint has one.
     if (i == 0) format = &SourceFormatOf(shard.kind);
-    Q4_ASSIGN_OR_RETURN(std::vector<SourceTensor> tensors, format->read_header(*shard.file));
+    Q4_ASSIGN_OR_RETURN(SourceHeader header, format->read_header(*shard.file));
+    std::vector<SourceTensor>& tensors = header.tensors;
+    payload.remarks.Add(header.remarks);
     // The index lists no more than the limit, but a shard may hold what the index does not list.
     if (payload.tensors.size() + tensors.size() > limits::kTensorsPerCheckpoint) {
       return Fail(kTooManyTensors, index_path, {}, "at most " + std::to_string(limits::kTensorsPerCheckpoint));
@@ -246,12 +293,15 @@ absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& 
     }
   }
   payload.format = format->name;
-  Q4_RETURN_IF_ERROR(CompareWithIndex(index, index_path, payload));
-  // Last: when a shard is missing or exchanged, the messages above say more than a wrong sum.
+  std::string odd;
+  for (const std::string& oddity : index.oddities) odd += (odd.empty() ? "" : "; ") + oddity;
+  // No loader refuses a wrong sum: tools that merge, prune or convert leave the old one.
   if (index.total_size && *index.total_size != total_bytes) {
-    return Fail(kIndexTotalSize, index_path, {},
-                GotExpected(std::to_string(*index.total_size), std::to_string(total_bytes)));
+    odd += (odd.empty() ? "metadata.total_size is " : "; metadata.total_size is ") + std::to_string(*index.total_size) +
+           ", the tensors have " + std::to_string(total_bytes) + " bytes";
   }
+  if (!odd.empty()) payload.notes.push_back({false, Printable(BaseNameOf(index_path)) + ": " + odd});
+  Q4_RETURN_IF_ERROR(CompareWithIndex(index, index_path, payload));
   return payload;
 }
 

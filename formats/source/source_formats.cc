@@ -11,10 +11,20 @@
 namespace q4 {
 namespace {
 
-// The tensors alone. `__metadata__` says nothing that a conversion needs, and the payload offset is in the extents.
-absl::StatusOr<std::vector<SourceTensor>> ReadSafetensors(const RandomAccessFile& file) {
+// `__metadata__` says nothing that a conversion needs, so it is told of and not kept; the payload offset is in the
+// extents.
+absl::StatusOr<SourceHeader> ReadSafetensors(const RandomAccessFile& file) {
   Q4_ASSIGN_OR_RETURN(SafetensorsHeader header, ReadSafetensorsHeader(file));
-  return std::move(header.tensors);
+  SourceHeader out;
+  // What every exporter of q4 writes itself.
+  const std::pair<std::string, std::string> own("format", "pt");
+  for (const auto& entry : header.metadata) {
+    if (entry != own) out.remarks.AddName(entry.first);
+  }
+  const auto owned = static_cast<std::uint64_t>(std::count(header.metadata.begin(), header.metadata.end(), own));
+  out.remarks.AddEntries(header.metadata_entries - owned, header.metadata_bytes - owned * own.second.size());
+  out.tensors = std::move(header.tensors);
+  return out;
 }
 
 constexpr SourceFormat kFormats[] = {

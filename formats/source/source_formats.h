@@ -10,9 +10,16 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/source/sniff.h"
+#include "formats/source/source_remarks.h"
 #include "formats/source/source_tensor.h"
 
 namespace q4 {
+
+// What the header of one file says.
+struct SourceHeader {
+  std::vector<SourceTensor> tensors;  // in payload order, SourceExtent::file 0
+  SourceRemarks remarks;
+};
 
 // One row. The texts are static, the functions pure but for reading the file, and may be called from any thread.
 struct SourceFormat {
@@ -21,9 +28,9 @@ struct SourceFormat {
   std::string_view model_file;  // the one that is taken among several: "model.safetensors", or else its index
   // Whether a file that begins like this is for this reader, whatever its name. The first row that says so has it.
   bool (*recognises)(FileKind kind);
-  // Reads and validates the header of one file, no payload byte. In payload order, SourceExtent::file 0. A file without
-  // tensors is no error. Errors: as OpenCheckpoint().
-  absl::StatusOr<std::vector<SourceTensor>> (*read_header)(const RandomAccessFile& file);
+  // Reads and validates the header of one file, no payload byte. A file without tensors is no error. Errors: as
+  // OpenCheckpoint().
+  absl::StatusOr<SourceHeader> (*read_header)(const RandomAccessFile& file);
 };
 
 // In the order in which a directory is searched: what it holds of an earlier row hides what it holds of a later one.

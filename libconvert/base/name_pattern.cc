@@ -28,6 +28,7 @@ NamePattern::NamePattern(std::string text, std::shared_ptr<const re2::RE2> regex
 absl::StatusOr<NamePattern> NamePattern::Parse(std::string_view regex, std::string_view where) {
   // Before RE2 sees it: its own message would quote the bytes.
   if (!IsUtf8(regex)) return Fail(kPatternNotUtf8, "", where, regex);
+  if (regex.empty()) return Fail(kPatternEmpty, "", where);
   re2::RE2::Options options;
   options.set_log_errors(false);
   options.set_never_capture(true);

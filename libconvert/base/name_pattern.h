@@ -21,7 +21,7 @@ class NamePattern {
  public:
   // `where` names the origin for the error message, e.g. "--exclude" or "rule 3". An expression that does not
   // compile is a usage error. kBadPattern with RE2's reason, also for an expression that would need more than 1 MiB
-  // compiled; kPatternNotUtf8.
+  // compiled; kPatternNotUtf8; kPatternEmpty.
   static absl::StatusOr<NamePattern> Parse(std::string_view regex, std::string_view where);
 
   // Whether the expression is found in `name`, UTF-8.

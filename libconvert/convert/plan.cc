@@ -20,6 +20,7 @@
 #include "libconvert/convert/plan_notes.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/policy/policy_issues.h"
+#include "libconvert/policy/unmatched.h"
 #include "libconvert/scheme/quant_settings.h"
 #include "libconvert/scheme/treatment.h"
 
@@ -160,6 +161,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                                               const ConvertOptions& options) {
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions,
                       DecideTensors(checkpoint.tensors(), config_json, options.policy));
+  Q4_ASSIGN_OR_RETURN(std::vector<Note> pattern_notes, CheckPatterns(checkpoint.tensors(), decisions, options.policy));
   ConversionPlan plan;
   plan.shards.emplace_back();
   std::uint64_t shard_payload = 0;
@@ -218,6 +220,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     plan.output_bytes += size.file_bytes;
   }
   plan.notes = PlanNotes(checkpoint, config_json, plan);
+  plan.notes.insert(plan.notes.end(), pattern_notes.begin(), pattern_notes.end());
   return plan;
 }
 

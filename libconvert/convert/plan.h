@@ -65,7 +65,8 @@ struct ConversionPlan {
 // Decides every tensor and lays out every shard. `config_json` is the text of config.json or "". Reads nothing.
 //
 // Errors: kEncoderNotBuilt for an encoder that this version cannot run (exit code 5), kTooManyParts for more shards
-// than limits::kShards (1), and those of DecideTensors() and ComputeQ4Layout().
+// than limits::kShards (1), and those of DecideTensors(), CheckPatterns() and
+// ComputeQ4Layout().
 absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const std::string& config_json,
                                               const ConvertOptions& options);
 

@@ -4,7 +4,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
+#include <map>
+#include <utility>
 
 #include "formats/base/text.h"
 
@@ -26,12 +30,31 @@ void NoteLeftOut(const Checkpoint& checkpoint, std::vector<Note>* notes) {
   notes->push_back({true, "left out, and a loader may miss: " + names});
 }
 
+// A conversion that changes nothing is hardly meant. The reasons with most tensors say why.
+void NoteNothingQuantized(const ConversionPlan& plan, std::vector<Note>* notes) {
+  if (plan.quantized_tensors > 0 || plan.kept_tensors == 0) return;
+  constexpr std::size_t kShown = 4;
+  std::map<std::string, std::uint64_t> counts;
+  for (const PlannedShard& shard : plan.shards) {
+    for (const PlannedTensor& tensor : shard.tensors) ++counts[tensor.decision.reason];
+  }
+  std::vector<std::pair<std::string, std::uint64_t>> reasons(counts.begin(), counts.end());
+  std::stable_sort(reasons.begin(), reasons.end(), [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::string text;
+  for (std::size_t i = 0; i < std::min(reasons.size(), kShown); ++i) {
+    text += fmt::format("{}{} {}", i == 0 ? "" : ", ", reasons[i].second, Printable(reasons[i].first));
+  }
+  if (reasons.size() > kShown) text += ", ...";
+  notes->push_back({true, fmt::format("nothing is quantized: {} tensors are kept ({})", plan.kept_tensors, text)});
+}
+
 }  // namespace
 
 std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& /*config_json*/,
-                            const ConversionPlan& /*plan*/) {
+                            const ConversionPlan& plan) {
   std::vector<Note> notes = checkpoint.notes();
   NoteLeftOut(checkpoint, &notes);
+  NoteNothingQuantized(plan, &notes);
   return notes;
 }
 

@@ -158,7 +158,7 @@ absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const Checkpoint& checkpoint, con
 Journal ReadJournal(FileSystem& fs, const std::string& path, const Sha256& run_id, const Checkpoint& checkpoint,
                     const ConversionPlan& plan, const ConvertOptions& options) {
   // A link could lead to a file that somebody else controls, or wants to keep: it is no journal of ours.
-  const absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = fs.OpenForRead(path, SymbolicLinks::kRefuse);
+  const absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = fs.OpenForRead(path, SymbolicLinks::kNever);
   if (!file.ok() || (*file)->size() > kLongestJournal) return {};
   std::vector<std::uint8_t> bytes((*file)->size());
   if (!(*file)->ReadAt(0, bytes).ok()) return {};
@@ -201,7 +201,7 @@ bool CheckStoredBytes(FileSystem& fs, const std::vector<std::string>& partials, 
     // Its seal was checked, which says more; and it has no partial file.
     if (published[shard]) continue;
     if (files[shard] == nullptr) {
-      absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = fs.OpenForRead(partials[shard], SymbolicLinks::kRefuse);
+      absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = fs.OpenForRead(partials[shard], SymbolicLinks::kNever);
       if (!file.ok() || !HasHeader(**file, plan.shards[shard].index)) break;
       files[shard] = *std::move(file);
     }

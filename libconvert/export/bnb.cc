@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "fmt/format.h"
+#include "formats/base/json_edit.h"
 #include "formats/base/json_value.h"
-#include "formats/base/limits.h"
 #include "formats/base/text.h"
 #include "formats/exchange/bnb.h"
 #include "libconvert/export/export_issues.h"
@@ -228,13 +228,15 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
 // configuration names none and all quantized weights have the same.
 absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::string& config_json, const BnbConfig& config,
                                           const ExportOptions& options) {
-  Json json = Json::object();
+  std::vector<JsonEdit> edits;
   // Others than q4 may have written the container, so this text is as untrusted as any file.
   if (!config_json.empty()) {
-    Q4_ASSIGN_OR_RETURN(json, ParseJson(config_json, "config.json", limits::kConfigJsonDepth));
+    Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(config_json, "config.json"));
     if (!json.is_object()) return Fail(kExportConfig, model.path(), "config.json");
     const std::string_view dtype = CommonDType(model);
-    if (!json.contains("dtype") && !json.contains("torch_dtype") && !dtype.empty()) json["dtype"] = dtype;
+    if (!json.contains("dtype") && !json.contains("torch_dtype") && !dtype.empty()) {
+      edits.push_back({"dtype", Json(dtype)});
+    }
   }
   // All keys that save_pretrained writes. Of the library's own defaults, the quant type is fp4: it is always stated
   // here.
@@ -253,8 +255,8 @@ absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::strin
   quantization["load_in_4bit"] = true;
   quantization["load_in_8bit"] = false;
   quantization["quant_method"] = "bitsandbytes";
-  json["quantization_config"] = std::move(quantization);
-  return DumpSorted(json) + "\n";
+  edits.push_back({"quantization_config", std::move(quantization)});
+  return EditJson(config_json.empty() ? "{}\n" : config_json, "config.json", edits);
 }
 
 // Defects of current readers that this export would meet; a line each, fit for a terminal.

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <memory>
 #include <set>
+#include <string_view>
 #include <utility>
 
 #include "fmt/format.h"
@@ -16,6 +17,7 @@
 #include "formats/q4/reader.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/base/name_pattern.h"
+#include "libconvert/base/nearest_parts.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/export/exporter.h"
@@ -124,7 +126,11 @@ absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, E
                                                      : report->dequantized_tensors);
   }
   // A model without tensors may be exported; a pattern that matches none of them is a mistake.
-  if (plan->sources.empty() && pattern) return Fail(kExportNoTensor, model.path(), pattern->text());
+  if (plan->sources.empty() && pattern) {
+    const auto name_of = [&model](const Q4Model::Location& at) -> std::string_view { return model.tensor(at).name; };
+    return Fail(kExportNoTensor, model.path(), pattern->text(),
+                "q4inspect --tensors lists the names" + DidYouMeanByParts(pattern->text(), model.tensors(), name_of));
+  }
   return absl::OkStatus();
 }
 

@@ -90,7 +90,7 @@ absl::StatusOr<Sources> SourcesOf(const Q4Model& model) {
 
 // Compares sizes first: a digest costs a read of the whole file, and a source is as large as a model.
 absl::Status CheckIsNone(FileSystem& fs, const Sources& sources, const std::string& path, CancelFlag* cancel) {
-  Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path, SymbolicLinks::kRefuse));
+  Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path, SymbolicLinks::kNever));
   std::map<std::string, std::string> digests;  // by kind
   for (auto source = sources.lower_bound({file->size(), "", ""}); source != sources.end(); ++source) {
     const auto& [size, kind, digest] = source->first;

@@ -6,9 +6,10 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "formats/base/json_edit.h"
 #include "formats/base/json_value.h"
-#include "formats/base/limits.h"
 #include "formats/exchange/bnb.h"
 #include "libconvert/export/export_issues.h"
 
@@ -16,16 +17,14 @@ namespace q4 {
 namespace {
 
 absl::StatusOr<std::string> DequantizedConfigText(const std::string& config_json, std::optional<DType> dtype) {
-  Q4_ASSIGN_OR_RETURN(Json json, ParseJson(config_json, "config.json", limits::kConfigJsonDepth));
+  Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(config_json, "config.json"));
   if (!json.is_object()) return Fail(kExportConfig, {}, "config.json");
   // It described how the source was quantized. The tensors written here are not, and a loader that believed it would
   // look for packed codes.
-  const bool had_quantization = json.erase("quantization_config") > 0;
-  // Nothing to change: the file stays as its author formatted it.
-  if (!dtype && !had_quantization) return config_json;
+  std::vector<JsonEdit> edits = {{"quantization_config", std::nullopt}};
   // Older configurations have "torch_dtype". That key is set where it is found: "dtype" beside it would contradict it.
-  if (dtype) json[json.contains("torch_dtype") ? "torch_dtype" : "dtype"] = TorchDTypeName(*dtype);
-  return DumpSorted(json) + "\n";
+  if (dtype) edits.push_back({json.contains("torch_dtype") ? "torch_dtype" : "dtype", Json(TorchDTypeName(*dtype))});
+  return EditJson(config_json, "config.json", edits);
 }
 
 class Safetensors final : public Exporter {

@@ -17,6 +17,8 @@
 #include "formats/q4/reader.h"
 #include "formats/q4/shards.h"
 #include "libconvert/base/name_pattern.h"
+#include "libconvert/base/nearest_parts.h"
+#include "libconvert/base/pattern_issues.h"
 #include "libconvert/inspect/checkpoint.h"
 #include "libconvert/model/names.h"
 #include "libconvert/model/provenance_view.h"
@@ -215,6 +217,12 @@ absl::StatusOr<std::vector<const InspectTensor*>> SelectTensors(const InspectRep
     Q4_ASSIGN_OR_RETURN(const NamePattern pattern, NamePattern::Parse(selection.filter, "--filter"));
     for (const InspectTensor& tensor : report.tensors) {
       if (pattern.Matches(tensor.name)) selected.push_back(&tensor);
+    }
+    if (selected.empty() && !report.tensors.empty() && !selection.allow_unmatched) {
+      const auto name_of = [](const InspectTensor& tensor) -> std::string_view { return tensor.name; };
+      return Fail(
+          kPatternUnmatched, report.path, "--filter '" + pattern.text() + "'",
+          "use --allow-unmatched if that is meant" + DidYouMeanByParts(pattern.text(), report.tensors, name_of));
     }
   }
   // Sorts by a key, largest first. Tensors without the property come last, and equals stay sorted by name.

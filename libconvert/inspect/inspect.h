@@ -141,8 +141,10 @@ struct TensorSelection {
   // "name", "size" and "elems" (largest first), "nmse" (largest first), "sqnr" (smallest first); anything else as
   // "name".
   std::string sort;
+  bool allow_unmatched = false;  // a filter that matches no tensor gives an empty table, no error
 };
-// The selected tensors, which point into `report`. Error: `filter` is no regular expression that NamePattern takes.
+// The selected tensors, which point into `report`. Errors: `filter` is no regular expression that NamePattern
+// takes; kPatternUnmatched.
 absl::StatusOr<std::vector<const InspectTensor*>> SelectTensors(const InspectReport& report,
                                                                 const TensorSelection& selection);
 

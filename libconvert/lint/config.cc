@@ -18,7 +18,6 @@
 
 #include "fmt/format.h"
 #include "formats/base/json_value.h"
-#include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/exchange/bnb.h"
 #include "libconvert/scheme/quant_settings.h"
@@ -343,7 +342,7 @@ class ConfigLint {
 void LintConfig(const std::string& config, LintLayout layout, const std::vector<LintWeight>& weights,
                 LintFindings* findings) {
   // The depth is bounded as everywhere; a parser without a bound would overflow the stack on "[[[[...".
-  const absl::StatusOr<Json> json = ParseJson(config, {}, limits::kConfigJsonDepth);
+  const absl::StatusOr<Json> json = ParseModelJson(config, {});
   if (!json.ok() || !json->is_object()) {
     findings->Add(kLintConfigMalformed, "config.json", json.ok() ? "not an object" : MessageOf(json.status()));
     return;

@@ -123,7 +123,7 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
   const std::string config = JoinPath(directory, "config.json");
   Q4_ASSIGN_OR_RETURN(const PathInfo config_info, fs.Stat(config));
   if (!config_info.exists) return files;
-  absl::StatusOr<std::string> text = ReadWholeFile(fs, config, limits::kConfigJsonBytes);
+  absl::StatusOr<std::string> text = ReadWholeFile(fs, config, limits::kConfigJsonBytes, links);
   if (!text.ok() && !IsFinding(text.status())) return text.status();
   files.config_ = text.ok() ? *std::move(text) : std::string();  // "" is no JSON, and LintConfig() says so
   return files;

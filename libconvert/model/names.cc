@@ -4,13 +4,12 @@
 #include "libconvert/model/names.h"
 
 #include "formats/base/json_value.h"
-#include "formats/base/limits.h"
 
 namespace q4 {
 
 ModelNames ReadModelNames(std::string_view config_json) {
   ModelNames names;
-  const absl::StatusOr<Json> config = ParseJson(config_json, "config.json", limits::kConfigJsonDepth);
+  const absl::StatusOr<Json> config = ParseModelJson(config_json, "config.json");
   // No error: the caller has the tensors to report on, and the text may be anything.
   if (!config.ok() || !config->is_object()) return names;
   if (const auto type = config->find("model_type"); type != config->end() && type->is_string()) {

@@ -7,8 +7,8 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "formats/base/base_issues.h"
 #include "formats/base/json_value.h"
-#include "formats/base/limits.h"
 #include "formats/base/status.h"
 
 namespace q4 {
@@ -65,9 +65,11 @@ std::string_view ModuleOf(std::string_view tensor) {
 absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json) {
   std::vector<std::string> names;
   if (config_json.empty()) return names;
-  Q4_ASSIGN_OR_RETURN(const Json config, ParseJson(config_json, "config.json", limits::kConfigJsonDepth));
+  Q4_ASSIGN_OR_RETURN(const Json config, ParseModelJson(config_json, "config.json"));
+  // No loader goes on with anything else, and an export could not either.
+  if (!config.is_object()) return Fail(kJsonSyntax, "config.json", {}, "expected an object");
   CollectModelTypes(config, names);
-  if (config.is_object() && config.contains("architectures") && config.at("architectures").is_array()) {
+  if (config.contains("architectures") && config.at("architectures").is_array()) {
     for (const Json& name : config.at("architectures")) {
       if (name.is_string()) names.push_back(name.get<std::string>());
     }

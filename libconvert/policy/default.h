@@ -20,7 +20,7 @@ std::string_view ModuleOf(std::string_view tensor);
 // What config.json says about the kind of model: every model_type in it, at any depth, and every entry of
 // "architectures". "" gives none. Fails when the text is not JSON. Both kinds of names go into one list, model types
 // first, since a rule may be about either. Values that are not strings are passed over. Fails with the issue of
-// ParseJson (exit code 3), also for nesting beyond the limit for config.json.
+// ParseModelJson (exit code 3), also for nesting beyond the limit for config.json.
 absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json);
 
 // The entries of ModelRules() that apply to a model, in order. Pointers into the static table.

@@ -27,6 +27,7 @@ struct PolicyOptions {
   QuantSettings defaults;             // --type, --block-size, --double-quant, --encoder
   std::vector<PatternRule> patterns;  // in the order of the command line: the last one that matches wins
   std::optional<Recipe> recipe;       // applied before the patterns, so that the command line has the last word
+  bool allow_unmatched = false;       // a pattern or rule that matches no tensor is a note, no error (unmatched.h)
 };
 
 // What happens to one tensor. `settings` count only when `quantize` is true.

@@ -1,6 +1,6 @@
 // Rules of the policy: what can be wrong with a recipe (400x, exit code 3: the file is not a valid recipe) or with what
 // one asks for (5901, exit code 5: valid, but not in this version). A config.json that is no JSON is reported by
-// ParseJson.
+// ParseModelJson. What is wrong with a pattern is in libconvert/base/pattern_issues.h.
 #pragma once
 
 #include "formats/base/status.h"

@@ -15,6 +15,8 @@
 #include "fmt/format.h"
 #include "formats/q4/reader.h"
 #include "libconvert/base/machine.h"
+#include "libconvert/base/nearest_parts.h"
+#include "libconvert/base/parallel.h"
 #include "libconvert/judge/gate_judge.h"
 #include "libconvert/judge/verify_findings.h"
 #include "libconvert/judge/verify_groups.h"
@@ -149,7 +151,10 @@ class Verification {
         std::any_of(source.tensors().begin(), source.tensors().end(), selects)) {
       return absl::OkStatus();
     }
-    return Fail(kNothingSelected, model_.path(), "--tensor", options_.only->text());
+    const auto name_of = [](const SourceTensor& tensor) -> std::string_view { return tensor.name; };
+    return Fail(kNothingSelected, model_.path(), "--tensor",
+                "'" + options_.only->text() + "'; q4inspect --tensors lists the names" +
+                    DidYouMeanByParts(options_.only->text(), source.tensors(), name_of));
   }
 
   // Everything for which the source is needed.

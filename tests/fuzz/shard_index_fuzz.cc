@@ -36,12 +36,8 @@ void CheckAccepted(const ShardIndex& index) {
   MemoryFileSystem fs;
   if (!WriteShards(index, &fs)) return;
   const auto payload = OpenShards(fs, "d/model.safetensors.index.json", index, SymbolicLinks::kRefuse);
-  Q4_FUZZ_CHECK(payload.ok() == (index.total_size.value_or(index.shard_of.size()) == index.shard_of.size()));
-  if (payload.ok()) {
-    Q4_FUZZ_CHECK(payload->tensors.size() == index.shard_of.size());
-  } else {
-    CheckError(payload.status());
-  }
+  // Whatever else the index says.
+  Q4_FUZZ_CHECK(payload.ok() && payload->tensors.size() == index.shard_of.size());
 }
 
 }  // namespace

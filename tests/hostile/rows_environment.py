@@ -430,6 +430,11 @@ def usage():
     yield wrong(convert("--block-size", "48"), 1, 1001)
     yield wrong(convert("--exclude", "["), 1, 1201)
     yield wrong(convert("--include", b"\xff".decode("utf-8", "surrogateescape")), 1, 1202)
+    yield wrong(convert("--exclude", ""), 1, 1581)
+    for flag in ("--include", "--exclude"):
+        yield wrong(convert(flag, "prjo"), 1, 1580, "--allow-unmatched")
+        yield wrong((*convert(flag, "prjo"), "--dry-run"), 1, 1580)
+    yield wrong(("q4inspect", "m.q4", "--filter", "nothing"), 1, 1580)
     yield wrong(convert("--max-memory", "lots"), 1, 1001)
     yield wrong(convert(source="x" * 300), 2, 2008)
     yield Case(
@@ -456,8 +461,13 @@ def usage():
         (b'{"rules":[{"match":"a"}]}', 4004),
         (b"{", 3001),
         (b'{"rules":[{"match":"a","encoder":"mse"}]}', 5901),
+        (b'{"rules":[{"match":"a","block_size":18446744073709551616}]}', 3005),
+        (b'{"rules":[{"match":"a","keep":true,"keep":true}]}', 3002),
+        (b'{"rules":[{"match":"a","block_size":NaN}]}', 3001),
+        (b'{"rules":[{"match":"prjo","keep":true}]}', 1580),
+        (b'{"rules":[{"match":"","keep":true}]}', 1581),
     ):
-        code = 5 if issue == 5901 else 3
+        code = 5 if issue == 5901 else 1 if issue < 2000 else 3
         yield Case({IN: MODEL, "recipe.json": text}, code=code, issue=issue, command=convert("--recipe", "recipe.json"))
     yield wrong(("q4inspect", "m.q4", "--tensor", "none"), 1, 6401)
     for dump in ("x", "0:1000000", "-1:2", "99999999999999999999:1"):

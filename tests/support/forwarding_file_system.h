@@ -73,6 +73,8 @@ class ForwardingFileSystem : public FileSystem {
   absl::Status RemoveDirectory(const std::string& path) override { return base_.RemoveDirectory(path); }
   absl::Status CreateDirectory(const std::string& path) override { return base_.CreateDirectory(path); }
   absl::StatusOr<PathInfo> Stat(const std::string& path) override { return base_.Stat(path); }
+  absl::StatusOr<std::string> ReadLink(const std::string& path) override { return base_.ReadLink(path); }
+  absl::StatusOr<std::string> RealPath(const std::string& directory) override { return base_.RealPath(directory); }
   absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) override {
     return base_.ListDirectory(path);
   }

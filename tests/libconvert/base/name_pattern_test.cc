@@ -18,7 +18,6 @@ bool Found(std::string_view regex, std::string_view name) {
 
 TEST_CASE("a pattern is searched anywhere in a name, in Perl's syntax") {
   CHECK(Found("mlp", "model.layers.0.mlp.gate"));
-  CHECK(Found("", "model"));
   CHECK(!Found("^mlp", "model.layers.0.mlp.gate"));
   CHECK(!Found("mlp$", "model.layers.0.mlp.gate"));
   CHECK(!Found("MLP", "model.layers.0.mlp.gate"));

@@ -225,7 +225,7 @@ TEST_CASE("no plan names an encoder that is not built") {
   CHECK(ExitCodeOf(status) == ExitCode::kUnsupported);
   CHECK(MessageOf(status).find("tensor 'model.layers.0.") != std::string::npos);
   // Where nothing is quantized nothing names an encoder.
-  setup.options.policy.patterns = {{false, ""}};
+  setup.options.policy.patterns = {{false, "."}};
   CHECK(PlanConversion(*setup.checkpoint, setup.config, setup.options).ok());
 }
 

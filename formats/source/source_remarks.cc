@@ -1,0 +1,39 @@
+#include "formats/source/source_remarks.h"
+
+#include <algorithm>
+#include <cstddef>
+
+#include "formats/base/text.h"
+
+namespace q4 {
+namespace {
+
+constexpr std::size_t kNames = 8;       // that are kept
+constexpr std::size_t kNameBytes = 64;  // of one that are shown
+
+}  // namespace
+
+void SourceRemarks::AddName(std::string_view name) {
+  if (names_.size() == kNames) return;
+  std::string shown = Printable(name, kNameBytes);
+  if (std::find(names_.begin(), names_.end(), shown) == names_.end()) names_.push_back(std::move(shown));
+}
+
+void SourceRemarks::AddEntries(std::uint64_t entries, std::uint64_t bytes) {
+  entries_ += entries;
+  bytes_ += bytes;
+}
+
+void SourceRemarks::Add(const SourceRemarks& other) {
+  for (const std::string& name : other.names_) AddName(name);
+  AddEntries(other.entries_, other.bytes_);
+}
+
+std::string SourceRemarks::Text() const {
+  std::string text = std::to_string(entries_) + (entries_ == 1 ? " entry, " : " entries, ") + HumanBytes(bytes_);
+  for (std::size_t i = 0; i < names_.size(); ++i) text += (i == 0 ? ": " : ", ") + names_[i];
+  if (names_.size() == kNames) text += ", ...";
+  return text;
+}
+
+}  // namespace q4
