@@ -24,6 +24,18 @@ std::string HumanBytes(unsigned long long bytes);
 // `"nf4" or "fp4"`, `"a", "b" or "c"`: what is allowed, for messages. REQUIRES: there is a word.
 std::string QuotedChoice(std::span<const std::string> words);
 
+// Calls `matches` for each item of a list, as tables hold lists in one text, until it returns true; whether it did.
+template <typename Predicate>
+bool AnyItem(std::string_view list, std::string_view separator, Predicate matches) {
+  while (!list.empty()) {
+    const std::size_t end = list.find(separator);
+    // substr takes the rest of the list when there is no separator (npos).
+    if (matches(list.substr(0, end))) return true;
+    list.remove_prefix(end == std::string_view::npos ? list.size() : end + separator.size());
+  }
+  return false;
+}
+
 // "offset 123": a place in a file, as errors name it.
 std::string AtOffset(unsigned long long offset);
 

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -16,6 +17,7 @@
 #include "formats/base/file.h"
 #include "formats/base/note.h"
 #include "formats/source/companions.h"
+#include "formats/source/foreign.h"
 #include "formats/source/source_tensor.h"
 
 namespace q4 {
@@ -50,6 +52,7 @@ struct CheckpointContent {
   std::vector<CompanionFile> companions;  // Checkpoint::companions()
   std::vector<LeftOutFile> left_out;      // Checkpoint::left_out()
   std::vector<Note> notes;                // Checkpoint::notes()
+  std::optional<Foreign> foreign;         // Checkpoint::foreign()
 };
 
 // A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
@@ -78,6 +81,8 @@ class Checkpoint {
   const std::vector<LeftOutFile>& left_out() const { return content_.left_out; }
   // What was odd and is accepted as the loaders of the field accept it. In the order in which it was met.
   const std::vector<Note>& notes() const { return content_.notes; }
+  // What it holds instead of plain weights: it can be looked at, but not converted. nullopt for a model.
+  const std::optional<Foreign>& foreign() const { return content_.foreign; }
   // All that the checkpoint consists of: shard index, weight files, companions, as they were opened or found. None of
   // them may be overwritten while the checkpoint is read. A lone file comes twice.
   std::vector<InputFile> inputs() const;
@@ -121,7 +126,9 @@ struct OpenOptions {
 // A directory must hold exactly one checkpoint: model.safetensors, or model.safetensors.index.json (both only if the
 // index names model.safetensors), or otherwise a single shard index, or otherwise a single .safetensors file.
 //
-// Companions are those of CompanionsOf() (companions.h).
+// Companions are those of CompanionsOf() (companions.h). A checkpoint that is quantized already, or an adapter's, opens
+// as well, with Checkpoint::foreign(): config.json and the files of quantizers are read for that. A folder that holds
+// an adapter and no model does not open (kIsAdapter).
 //
 // `fs` must outlive the checkpoint, whose files it opened. At most limits::kShards files stay open. Takes time and
 // memory by the number of tensors, not by their bytes.

@@ -89,6 +89,11 @@ inline constexpr Issue kModulesForm{3164, ExitCode::kInvalidInput,
 inline constexpr Issue kUnsupportedFormat{5101, ExitCode::kUnsupported, "checkpoint format is not supported"};
 // Sub-byte types and the FNUZ variants of 8-bit floats.
 inline constexpr Issue kUnsupportedDType{5102, ExitCode::kUnsupported, "dtype is not supported"};
+// What was found is named, and where it was read: a member of a configuration, or a tensor (quant_methods.h).
+inline constexpr Issue kAlreadyQuantized{5510, ExitCode::kUnsupported,
+                                         "the weights are already quantized, by a method that has no reader"};
+// And no model beside it.
+inline constexpr Issue kIsAdapter{5511, ExitCode::kUnsupported, "an adapter is no model"};
 
 // Misuse by our own code.
 

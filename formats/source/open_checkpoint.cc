@@ -6,6 +6,7 @@
 // cannot be read are what the user must hear of first.
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/companions.h"
+#include "formats/source/foreign_files.h"
 #include "formats/source/shard_index.h"
 #include "formats/source/sniff.h"
 #include "formats/source/source_formats.h"
@@ -115,8 +117,15 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   const SymbolicLinks links = options.follow_symlinks ? SymbolicLinks::kFollow : SymbolicLinks::kRefuse;
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   std::string file_path = path;
+  std::optional<AdapterFolder> adapter;
   if (info.is_directory) {
-    Q4_ASSIGN_OR_RETURN(file_path, FindInDirectory(fs, path, links));
+    Q4_ASSIGN_OR_RETURN(adapter, FindAdapterFolder(fs, path));
+    if (adapter && adapter->weights.empty()) return ForeignStatus(adapter->foreign);
+    if (adapter) {
+      file_path = adapter->weights;
+    } else {
+      Q4_ASSIGN_OR_RETURN(file_path, FindInDirectory(fs, path, links));
+    }
   }
   // The user named the path itself, so it may be a link; what was found in a directory may not (OpenOptions).
   Q4_ASSIGN_OR_RETURN(std::shared_ptr<RandomAccessFile> file,
@@ -154,6 +163,8 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   if (!remarks.empty()) content.left_out.push_back({"__metadata__", remarks.Text(), false});
   std::sort(content.left_out.begin(), content.left_out.end(),
             [](const LeftOutFile& a, const LeftOutFile& b) { return a.name < b.name; });
+  Q4_ASSIGN_OR_RETURN(content.foreign, FindForeign(fs, content, &content.notes));
+  if (adapter && !content.foreign) content.foreign = std::move(adapter->foreign);
   return std::make_unique<Checkpoint>(std::move(content));
 }
 

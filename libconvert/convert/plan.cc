@@ -159,6 +159,8 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
 
 absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const std::string& config_json,
                                               const ConvertOptions& options) {
+  // Whatever the policy made of its tensors, the result would load as another model.
+  if (checkpoint.foreign()) return ForeignStatus(*checkpoint.foreign());
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions,
                       DecideTensors(checkpoint.tensors(), config_json, options.policy));
   Q4_ASSIGN_OR_RETURN(std::vector<Note> pattern_notes, CheckPatterns(checkpoint.tensors(), decisions, options.policy));

@@ -64,9 +64,9 @@ struct ConversionPlan {
 
 // Decides every tensor and lays out every shard. `config_json` is the text of config.json or "". Reads nothing.
 //
-// Errors: kEncoderNotBuilt for an encoder that this version cannot run (exit code 5), kTooManyParts for more shards
-// than limits::kShards (1), and those of DecideTensors(), CheckPatterns() and
-// ComputeQ4Layout().
+// Errors: kAlreadyQuantized or kIsAdapter for a checkpoint that is foreign(), kEncoderNotBuilt for an encoder that this
+// version cannot run (exit code 5), kTooManyParts for more shards than limits::kShards (1), and those of
+// DecideTensors(), CheckPatterns() and ComputeQ4Layout().
 absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const std::string& config_json,
                                               const ConvertOptions& options);
 

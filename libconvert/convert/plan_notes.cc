@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "formats/base/text.h"
+#include "libconvert/policy/wrappers.h"
 
 namespace q4 {
 namespace {
@@ -48,6 +49,12 @@ void NoteNothingQuantized(const ConversionPlan& plan, std::vector<Note>* notes) 
   notes->push_back({true, fmt::format("nothing is quantized: {} tensors are kept ({})", plan.kept_tensors, text)});
 }
 
+// A warning: the container is right, but no loader of its export finds the weights.
+void NoteWrappers(const Checkpoint& checkpoint, std::vector<Note>* notes) {
+  const NameWrappers wrappers(checkpoint.tensors());
+  if (!wrappers.empty()) notes->push_back({true, wrappers.Note()});
+}
+
 }  // namespace
 
 std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& /*config_json*/,
@@ -55,6 +62,7 @@ std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& /*c
   std::vector<Note> notes = checkpoint.notes();
   NoteLeftOut(checkpoint, &notes);
   NoteNothingQuantized(plan, &notes);
+  NoteWrappers(checkpoint, &notes);
   return notes;
 }
 

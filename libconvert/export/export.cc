@@ -22,6 +22,7 @@
 #include "libconvert/export/export_issues.h"
 #include "libconvert/export/exporter.h"
 #include "libconvert/export/files.h"
+#include "libconvert/export/foreign.h"
 #include "libconvert/export/pieces.h"
 #include "libconvert/export/replace.h"
 #include "libconvert/model/open_model.h"
@@ -305,6 +306,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   Q4_ASSIGN_OR_RETURN(const std::string config_json, ReadEmbedded(*model, kConfigName));
   Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files,
                       exporter.SmallFiles(*model, config_json, options, plan, &report));
+  Q4_RETURN_IF_ERROR(CheckForeign(*model, config_json, row->weights, &report));
   Q4_ASSIGN_OR_RETURN(const WeightLayout layout, LayOutWeights(plan.targets, options.shard_bytes));
   report.tensor_bytes = layout.tensor_bytes;
 

@@ -108,7 +108,11 @@ absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const Checkpoint
   CheckpointInspection inspection(checkpoint);
   Q4_ASSIGN_OR_RETURN(report.tensors, inspection.Run());
   // Two words: what the files are, and what is in them.
-  if (inspection.has_weights()) report.format += ", bitsandbytes";
+  if (inspection.has_weights()) {
+    report.format += ", bitsandbytes";
+  } else if (checkpoint.foreign()) {
+    report.format += ", " + checkpoint.foreign()->name;
+  }
   SumUpTensors(&report);
   return report;
 }

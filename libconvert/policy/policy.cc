@@ -17,6 +17,7 @@
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/policy/default.h"
 #include "libconvert/policy/rules.h"
+#include "libconvert/policy/wrappers.h"
 
 namespace q4 {
 namespace {
@@ -63,6 +64,15 @@ void Apply(const std::vector<CompiledPattern>& patterns, std::string_view name, 
   decision.quantize = last->include;
   decision.reason = last->include ? fmt::format("quantized: --include '{}'", last->pattern.text())
                                   : fmt::format("kept: --exclude '{}'", last->pattern.text());
+}
+
+// The tensors under the names that they have in the model, where a wrapper has changed them; else none.
+std::vector<SourceTensor> Unwrapped(const std::vector<SourceTensor>& tensors) {
+  const NameWrappers wrappers(tensors);
+  if (wrappers.empty()) return {};
+  std::vector<SourceTensor> unwrapped = tensors;
+  for (std::size_t i = 0; i < unwrapped.size(); ++i) unwrapped[i].name = wrappers.names()[i];
+  return unwrapped;
 }
 
 // Why no rule can quantize this tensor, or "".
@@ -128,14 +138,18 @@ absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<SourceTens
   // What can fail comes first: a broken config.json, then a broken pattern, before anything is decided.
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> model_names, ModelKinds(config_json));
   Q4_ASSIGN_OR_RETURN(const std::vector<CompiledPattern> patterns, Compile(options.patterns));
-  const DefaultPolicy policy(tensors, model_names);
+  // The default sees the names that the model itself has; recipes and patterns see those that the user sees.
+  const std::vector<SourceTensor> unwrapped = Unwrapped(tensors);
+  const std::vector<SourceTensor>& named = unwrapped.empty() ? tensors : unwrapped;
+  const DefaultPolicy policy(named, model_names);
 
   std::vector<Decision> decisions;
   decisions.reserve(tensors.size());
-  for (const SourceTensor& tensor : tensors) {
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const SourceTensor& tensor = tensors[i];
     Decision decision;
     decision.settings = options.defaults;
-    const DefaultVerdict verdict = policy.Decide(tensor);
+    const DefaultVerdict verdict = policy.Decide(named[i]);
     decision.quantize = verdict.quantize;
     decision.reason = verdict.reason;
     if (options.recipe) Apply(*options.recipe, tensor.name, decision);

@@ -5,6 +5,8 @@
 
 #include <cstddef>
 
+#include "formats/base/text.h"
+
 namespace q4 {
 namespace {
 
@@ -218,18 +220,6 @@ bool MatchesItem(std::string_view item, std::string_view name) {
   return MatchesParts(PartsFromEnd(item.substr(whole ? 1 : 0)), PartsFromEnd(name), whole);
 }
 
-// Calls `matches` for each item of a list until it returns true.
-template <typename Predicate>
-bool AnyItem(std::string_view list, Predicate matches) {
-  while (!list.empty()) {
-    const std::size_t space = list.find(' ');
-    // substr takes the rest of the list when there is no space (npos).
-    if (matches(list.substr(0, space))) return true;
-    list.remove_prefix(space == std::string_view::npos ? list.size() : space + 1);
-  }
-  return false;
-}
-
 }  // namespace
 
 std::span<const PolicyRule> ModelRules() { return kModelRules; }
@@ -237,11 +227,11 @@ std::span<const PolicyRule> ModelRules() { return kModelRules; }
 std::span<const PolicyRule> GeneralRules() { return kGeneralRules; }
 
 bool MatchesModule(std::string_view modules, std::string_view name) {
-  return AnyItem(modules, [name](std::string_view item) { return MatchesItem(item, name); });
+  return AnyItem(modules, " ", [name](std::string_view item) { return MatchesItem(item, name); });
 }
 
 bool MatchesAny(std::string_view list, std::string_view name) {
-  return AnyItem(list, [name](std::string_view item) { return MatchesPart(item, name); });
+  return AnyItem(list, " ", [name](std::string_view item) { return MatchesPart(item, name); });
 }
 
 }  // namespace q4

@@ -61,6 +61,8 @@ class Verification {
     std::unique_ptr<Checkpoint> source;
     if (!options_.against.empty()) {
       Q4_ASSIGN_OR_RETURN(source, OpenCheckpoint(fs_, options_.against, options_.source_options));
+      // No container is made from it, so that every tensor would differ and none of the findings would say why.
+      if (source->foreign()) return ForeignStatus(*source->foreign());
     }
     // Only then has the report tensors, which the next check looks at.
     Describe();

@@ -258,6 +258,12 @@ def directories():
         command=convert,
     )
     yield Case({"d/pytorch_model.bin": b"x"}, code=5, issue=5101, command=convert)
+    # Well-formed, but no plain weights; a claim that is malformed claims nothing.
+    claim = b'{"quantization_config":{"quant_method":%s}}'
+    yield Case({"d/model.safetensors": GOOD_SHARD, "d/config.json": claim % b'"gptq"'}, code=5, issue=5510, command=convert)
+    yield Case({"d/model.safetensors": GOOD_SHARD, "d/config.json": claim % b"[1]"}, code=0, command=convert, makes=("out.q4",))
+    yield Case({"d/model.safetensors": GOOD_SHARD, "d/hf_quant_config.json": b'{"quant_algo":'}, code=0, command=convert, makes=("out.q4",))
+    yield Case({"d/adapter_model.safetensors": GOOD_SHARD, "d/adapter_config.json": b"[]"}, code=5, issue=5511, command=convert)
     yield Case(
         {"d/model.safetensors": GOOD_SHARD, "d/big.json": Sparse(b"{", (256 << 20) + 1)}, issue=3163, command=convert
     )

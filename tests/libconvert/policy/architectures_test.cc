@@ -76,6 +76,12 @@ bool IsSparedLastLayer(const std::string& model, const SourceTensor& tensor) {
   return found != kLastLayerSpared.end() && MatchesModule(found->second, ModuleOf(tensor.name));
 }
 
+// The name with `part` behind its first part.
+std::string WithInside(const std::string& name, const std::string& part) {
+  const std::size_t dot = name.find('.');
+  return dot == std::string::npos ? name : name.substr(0, dot + 1) + part + "." + name.substr(dot + 1);
+}
+
 TEST_CASE("the default policy quantizes what transformers quantizes") {
   std::size_t tensors = 0, experts = 0, transposed = 0, differences = 0;
   std::set<std::string> spared, model_types;
@@ -111,6 +117,34 @@ TEST_CASE("the default policy quantizes what transformers quantizes") {
       "policy: %zu classes of %zu model types, %zu tensors, %zu undocumented differences "
       "(documented: %zu expert weights, %zu Conv1D weights, %zu last layers)\n",
       models.size(), model_types.size(), tensors, differences, experts, transposed, spared.size());
+}
+
+TEST_CASE("names that a wrapper changed are decided as the model's own") {
+  // Each puts something into a name; a model has one of them, in turn.
+  using Wrap = std::string (*)(const std::string&);
+  const std::vector<Wrap> wraps = {
+      [](const std::string& name) { return "_orig_mod." + name; },
+      [](const std::string& name) { return "module." + name; },
+      [](const std::string& name) { return "base_model.model." + name; },
+      [](const std::string& name) { return "module._orig_mod._fsdp_wrapped_module." + name; },
+      [](const std::string& name) { return WithInside(name, "_orig_mod"); },
+      [](const std::string& name) { return WithInside(name, "_fsdp_wrapped_module._checkpoint_wrapped_module"); },
+      [](const std::string& name) { return WithInside(name, "module"); },
+  };
+  std::size_t differences = 0, turn = 0;
+  for (const Architecture& model : LoadModels()) {
+    std::vector<SourceTensor> wrapped = model.infos();
+    const Wrap wrap = wraps[turn++ % wraps.size()];
+    for (SourceTensor& tensor : wrapped) tensor.name = wrap(tensor.name);
+    const auto expected = DecideTensors(model.infos(), model.config, {});
+    const auto got = DecideTensors(wrapped, model.config, {});
+    REQUIRE((expected.ok() && got.ok()));
+    for (std::size_t i = 0; i < got->size(); ++i) {
+      if ((*got)[i].quantize == (*expected)[i].quantize && (*got)[i].reason == (*expected)[i].reason) continue;
+      if (++differences < 10) UNSCOPED_INFO(model.name << ": " << wrapped[i].name << ": " << (*got)[i].reason);
+    }
+  }
+  CHECK(differences == 0);
 }
 
 TEST_CASE("every rule of a model decides about some tensor") {

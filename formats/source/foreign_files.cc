@@ -1,0 +1,78 @@
+// Reads the few small texts that tell a foreign checkpoint; foreign.cc judges them.
+#include "formats/source/foreign_files.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/source/adapters.h"
+#include "formats/source/quant_methods.h"
+
+namespace q4 {
+namespace {
+
+// How the weights of a model are called by those who save models.
+bool IsModelWeights(const std::string& name) {
+  constexpr std::array<std::string_view, 5> kBegins = {"model", "pytorch_model", "diffusion_pytorch_model",
+                                                       "consolidated", "open_clip"};
+  constexpr std::array<std::string_view, 6> kEnds = {".safetensors", ".index.json", ".bin", ".pt", ".pth", ".gguf"};
+  return std::any_of(kBegins.begin(), kBegins.end(), [&](std::string_view begin) { return name.starts_with(begin); }) &&
+         std::any_of(kEnds.begin(), kEnds.end(), [&](std::string_view end) { return name.ends_with(end); });
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<AdapterFolder>> FindAdapterFolder(FileSystem& fs, const std::string& directory) {
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
+  const auto adapter = std::find_if(names.begin(), names.end(), IsAdapterFile);
+  if (adapter == names.end() || std::any_of(names.begin(), names.end(), IsModelWeights)) return std::nullopt;
+  AdapterFolder folder;
+  Foreign& foreign = folder.foreign;
+  foreign.kind = Foreign::Kind::kAdapter;
+  foreign.name = AdapterKindOfType("");
+  foreign.file = JoinPath(directory, *adapter);
+  foreign.way_out = kAdapterWayOut;
+  // The configuration is small and optional; what cannot be read leaves the kind unsaid.
+  const std::string config = JoinPath(directory, std::string(kAdapterConfigName));
+  if (const auto text = ReadWholeFile(fs, config, limits::kConfigJsonBytes); text.ok()) {
+    const auto json = ParseJson(*text, config, limits::kConfigJsonDepth);
+    const Json* type = json.ok() ? FindMember(*json, "peft_type") : nullptr;
+    if (type != nullptr && type->is_string()) {
+      foreign.name = AdapterKindOfType(type->get<std::string>());
+      foreign.where = "peft_type " + type->get<std::string>();
+    }
+  }
+  for (const std::string& name : names) {
+    if (IsAdapterFile(name) && name.ends_with(".safetensors")) folder.weights = JoinPath(directory, name);
+  }
+  return folder;
+}
+
+absl::StatusOr<std::optional<Foreign>> FindForeign(FileSystem& fs, const CheckpointContent& content,
+                                                   std::vector<Note>* notes) {
+  const std::string& weights = content.files.empty() ? content.path : content.files.front().file->path();
+  if (auto adapter = FindAdapter(content.tensors, weights)) return adapter;
+  std::vector<SideText> texts;
+  const auto add = [&](const std::string& name, const std::string& path) {
+    if (name != "config.json" && !IsQuantizationFile(name)) return;
+    if (auto text = ReadWholeFile(fs, path, limits::kConfigJsonBytes); text.ok()) {
+      texts.push_back({name, path, *std::move(text)});
+    }
+  };
+  // config.json first: it is what loaders read.
+  for (const CompanionFile& file : content.companions) {
+    if (file.name == "config.json") add(file.name, file.path);
+  }
+  for (const CompanionFile& file : content.companions) {
+    if (file.name != "config.json") add(file.name, file.path);
+  }
+  for (const LeftOutFile& file : content.left_out) {
+    add(file.name, JoinPath(DirectoryOf(content.main_file.path), file.name));
+  }
+  return FindQuantization(content.tensors, texts, weights, notes);
+}
+
+}  // namespace q4

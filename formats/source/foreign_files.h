@@ -1,0 +1,28 @@
+// What OpenCheckpoint() asks to know a foreign checkpoint (foreign.h) by its files. Internal to this wing.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "formats/base/file.h"
+#include "formats/source/checkpoint.h"
+
+namespace q4 {
+
+// A directory with an adapter's files, and no weights that bear the name of a model's.
+struct AdapterFolder {
+  Foreign foreign;      // its kind comes from peft_type in adapter_config.json
+  std::string weights;  // the path of its safetensors file, or "" for none
+};
+absl::StatusOr<std::optional<AdapterFolder>> FindAdapterFolder(FileSystem& fs, const std::string& directory);
+
+// FindAdapter() and FindQuantization() for a checkpoint that is complete but for this, with its config.json and the
+// files of quantizers among its companions and what it leaves out. A file that cannot be read tells nothing: whoever
+// needs it says so.
+absl::StatusOr<std::optional<Foreign>> FindForeign(FileSystem& fs, const CheckpointContent& content,
+                                                   std::vector<Note>* notes);
+
+}  // namespace q4
