@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "libconvert/policy/policy.h"
+#include "libconvert/policy/skip_modules.h"
 #include "tests/fuzz/fuzz_target.h"
 
 namespace q4::fuzz {

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "formats/base/status.h"
+#include "libconvert/policy/skip_modules.h"
 #include "tests/support/catch.h"
 
 namespace q4 {

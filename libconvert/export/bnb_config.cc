@@ -1,0 +1,146 @@
+// First the skip list (MakeBnbConfig): which modules transformers would quantize by itself, and which the container
+// holds quantized. Then the text, key by key as save_pretrained writes it.
+#include "libconvert/export/bnb_config.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <string_view>
+#include <utility>
+
+#include "fmt/format.h"
+#include "formats/base/json_edit.h"
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "formats/exchange/bnb.h"
+#include "libconvert/export/export_issues.h"
+#include "libconvert/policy/policy.h"
+#include "libconvert/policy/rules.h"
+#include "libconvert/policy/skip_modules.h"
+#include "libconvert/scheme/scheme.h"
+
+namespace q4 {
+namespace {
+
+// A matrix that belongs to a module: what a linear layer's weight looks like.
+bool IsModuleMatrix(const SourceTensor& tensor) { return tensor.shape.size() == 2 && tensor.name.ends_with(".weight"); }
+
+// The policy's words for a weight that transformers transposes before it quantizes it.
+bool IsStoredTransposed(const Decision& decision) { return decision.reason.starts_with("Conv1D"); }
+
+// Routed experts are no linear layers to transformers 5, which holds them in fused parameters: it never looks whether
+// they are to be skipped.
+bool IsExpert(const Decision& decision) { return decision.reason == kExpertWeight; }
+
+// The default policy's decision for every tensor, by name and shape alone: a matrix that was kept because its dtype or
+// its values could not be quantized is still a linear layer to transformers.
+absl::StatusOr<std::vector<Decision>> DefaultDecisions(std::vector<SourceTensor> tensors,
+                                                       const std::string& config_json) {
+  for (SourceTensor& tensor : tensors) {
+    // Any dtype that the policy quantizes would do.
+    tensor.dtype = DType::kF32;
+    // The policy keeps empty matrices, which are linear layers all the same.
+    tensor.elems = std::max<std::uint64_t>(tensor.elems, 1);
+  }
+  return DecideTensors(tensors, config_json, {});
+}
+
+// The dtype that all quantized weights have, or "".
+std::string_view CommonDType(const Q4Model& model) {
+  std::string_view common;
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& tensor = model.tensor(at);
+    if (!tensor.quantized()) continue;
+    const std::string_view name = TorchDTypeName(tensor.dtype);
+    if (!common.empty() && common != name) return "";
+    common = name;
+  }
+  return common;
+}
+
+}  // namespace
+
+// Goes over all tensors of the model, those that --tensor leaves out included: config.json speaks of the whole model.
+absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json) {
+  std::vector<SourceTensor> tensors;
+  std::vector<bool> quantized;
+  std::uint64_t weights = 0, nested = 0;
+  std::map<Q4Scheme, std::uint64_t> by_scheme;
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& tensor = model.tensor(at);
+    SourceTensor info;
+    info.name = tensor.name;
+    info.dtype = tensor.dtype;
+    info.shape = tensor.shape;
+    info.elems = tensor.elems;
+    tensors.push_back(std::move(info));
+    quantized.push_back(tensor.quantized());
+    weights += tensor.quantized();
+    if (!BnbQuantTypeName(tensor.scheme).empty()) ++by_scheme[tensor.scheme];
+    nested += tensor.quantized() && tensor.nested;
+  }
+  Q4_ASSIGN_OR_RETURN(const std::vector<Decision> defaults, DefaultDecisions(tensors, config_json));
+
+  bool defaults_hold = true;
+  // The list of modules may be left out only if transformers would spare exactly the kept matrices by itself. A list
+  // replaces its defaults, so one difference means that all of them must be listed.
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (!IsModuleMatrix(tensors[i]) || IsExpert(defaults[i])) continue;
+    // GPT-2's Conv1D holds the weight as [in, out]. transformers quantizes [out, in], so blocks along the stored rows
+    // are other blocks. Kept ones must be listed: transformers would replace them, which the default policy here does
+    // not say.
+    if (IsStoredTransposed(defaults[i])) {
+      if (quantized[i]) return Fail(kExportTransposed, model.path(), tensors[i].name);
+      defaults_hold = false;
+    }
+    if (defaults[i].quantize != quantized[i]) defaults_hold = false;
+  }
+  BnbConfig config;
+  // That of most weights; one of a model without any is never read.
+  Q4Scheme most = Q4Scheme::kNf4;
+  // In the order of schemes, so that of two with equal counts NF4 stands, and the text never depends on the tensors'
+  // order.
+  for (const auto& [scheme, count] : by_scheme) {
+    if (count > by_scheme[most]) most = scheme;
+  }
+  config.quant_type = BnbQuantTypeName(most);
+  // Strictly more than half, so "off" of a model without quantized weights.
+  config.double_quant = 2 * nested > weights;
+  if (!defaults_hold) config.skip_modules = ModulesToSkip(tensors, quantized, config_json);
+  return config;
+}
+
+absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::string& config_json, const BnbConfig& config,
+                                          const ExportOptions& options) {
+  std::vector<JsonEdit> edits;
+  // Others than q4 may have written the container, so this text is as untrusted as any file.
+  if (!config_json.empty()) {
+    Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(config_json, "config.json"));
+    if (!json.is_object()) return Fail(kExportConfig, model.path(), "config.json");
+    const std::string_view dtype = CommonDType(model);
+    if (!json.contains("dtype") && !json.contains("torch_dtype") && !dtype.empty()) {
+      edits.push_back({"dtype", Json(dtype)});
+    }
+  }
+  // All keys that save_pretrained writes. Of the library's own defaults, the quant type is fp4: it is always stated
+  // here.
+  Json quantization;
+  quantization["_load_in_4bit"] = true;
+  quantization["_load_in_8bit"] = false;
+  quantization["bnb_4bit_compute_dtype"] = TorchDTypeName(options.compute_dtype);
+  quantization["bnb_4bit_quant_storage"] = TorchDTypeName(options.quant_storage);
+  quantization["bnb_4bit_quant_type"] = config.quant_type;
+  quantization["bnb_4bit_use_double_quant"] = config.double_quant;
+  quantization["llm_int8_enable_fp32_cpu_offload"] = false;
+  quantization["llm_int8_has_fp16_weight"] = false;
+  quantization["llm_int8_skip_modules"] = config.skip_modules ? Json(*config.skip_modules) : Json(nullptr);
+  // Settings of 8-bit loading: save_pretrained writes them for 4-bit models too.
+  quantization["llm_int8_threshold"] = 6.0;
+  quantization["load_in_4bit"] = true;
+  quantization["load_in_8bit"] = false;
+  quantization["quant_method"] = "bitsandbytes";
+  edits.push_back({"quantization_config", std::move(quantization)});
+  return EditJson(config_json.empty() ? "{}\n" : config_json, "config.json", edits);
+}
+
+}  // namespace q4

@@ -1,0 +1,34 @@
+// What config.json of a bitsandbytes export says: which settings most weights have, and which modules transformers must
+// not replace by 4-bit ones. Internal to libconvert/export/.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/q4/reader.h"
+#include "libconvert/export/export.h"
+
+namespace q4 {
+
+// The fields of quantization_config that depend on the model.
+struct BnbConfig {
+  std::string quant_type = "nf4";  // of most quantized weights; each weight's quant_state has its own
+  bool double_quant = false;       // likewise
+  // Modules that transformers must leave alone; nullopt when those are exactly the ones that it leaves alone by itself.
+  std::optional<std::vector<std::string>> skip_modules;
+};
+
+// Goes over all tensors of the model, those that --tensor leaves out included: config.json speaks of the whole model.
+// `config_json` is the embedded text, "" if there is none. Fails for a quantized weight that transformers stores
+// transposed (exit code 5), and for a text that is no JSON (3).
+absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json);
+
+// `config_json` with quantization_config added, as save_pretrained writes it. A model dtype is added if the
+// configuration names none and all quantized weights have the same. Fails for a text that is no JSON object (exit code
+// 3).
+absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::string& config_json, const BnbConfig& config,
+                                          const ExportOptions& options);
+
+}  // namespace q4
