@@ -322,6 +322,9 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
   app.add_option("--compute-dtype", flags->compute_dtype, "bnb_4bit_compute_dtype in config.json (--to bnb)")
       ->transform(OneOf({"float32", "float16", "bfloat16"}))
       ->capture_default_str();
+  app.add_option("--experts", flags->experts, "Quantized experts of a mixture of experts (--to bnb)")
+      ->check(CLI::IsMember({"error", "dequantize", "keep4bit"}))
+      ->capture_default_str();
   app.add_option("--shard-size", flags->shard_size, "Split the weights into files of at most this size")
       ->transform(SizeText());
   app.add_option("--threads", flags->threads, "Worker threads (default: all cores that this process may use)")

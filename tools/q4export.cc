@@ -33,6 +33,8 @@ ExportOptions OptionsFrom(const ExportFlags& flags) {
   options.force = flags.force;
   options.quant_storage = ParseDType(flags.quant_storage).value_or(DType::kU8);
   options.compute_dtype = ParseDType(flags.compute_dtype).value_or(DType::kF32);
+  if (flags.experts == "dequantize") options.experts = ExpertWeights::kDequantize;
+  if (flags.experts == "keep4bit") options.experts = ExpertWeights::kKeep4bit;
   options.dtype = ParseDType(flags.dtype);
   options.threads = flags.threads;
   options.max_memory = flags.max_memory;

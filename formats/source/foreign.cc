@@ -135,7 +135,7 @@ std::optional<Foreign> FindQuantization(const std::vector<SourceTensor>& tensors
   const QuantTensors found = FindQuantTensors(tensors);
   std::optional<Claim> ignored;
   for (const SideText& text : texts) {
-    const absl::StatusOr<Json> json = ParseJson(text.text, text.path, limits::kConfigJsonDepth);
+    const absl::StatusOr<Json> json = ParseModelJson(text.text, text.path);
     if (!json.ok()) continue;  // whoever needs the text says so
     std::optional<Claim> claim;
     if (text.name == kConfigName) {

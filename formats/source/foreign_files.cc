@@ -38,7 +38,7 @@ absl::StatusOr<std::optional<AdapterFolder>> FindAdapterFolder(FileSystem& fs, c
   // The configuration is small and optional; what cannot be read leaves the kind unsaid.
   const std::string config = JoinPath(directory, std::string(kAdapterConfigName));
   if (const auto text = ReadWholeFile(fs, config, limits::kConfigJsonBytes); text.ok()) {
-    const auto json = ParseJson(*text, config, limits::kConfigJsonDepth);
+    const auto json = ParseModelJson(*text, config);
     const Json* type = json.ok() ? FindMember(*json, "peft_type") : nullptr;
     if (type != nullptr && type->is_string()) {
       foreign.name = AdapterKindOfType(type->get<std::string>());

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "formats/base/text.h"
+#include "libconvert/policy/experts.h"
 #include "libconvert/policy/wrappers.h"
 
 namespace q4 {
@@ -55,14 +56,36 @@ void NoteWrappers(const Checkpoint& checkpoint, std::vector<Note>* notes) {
   if (!wrappers.empty()) notes->push_back({true, wrappers.Note()});
 }
 
+// A container holds experts in 4 bits as well as anything else. Who converts in order to export should know now that
+// there will be a choice.
+void NoteExperts(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan,
+                 std::vector<Note>* notes) {
+  // Planning has read the same text, so there is no error left to meet.
+  const auto fused = FusedExperts(checkpoint.tensors(), config_json);
+  if (!fused.ok()) return;
+  std::size_t count = 0;
+  for (const PlannedShard& shard : plan.shards) {
+    for (const PlannedTensor& tensor : shard.tensors) count += tensor.decision.quantize && (*fused)[tensor.source];
+  }
+  if (count == 0) return;
+  // Of models whose fused experts do not load beside 4-bit layers, only one of the choices is left.
+  notes->push_back(
+      {false, fmt::format("{} expert tensor{} quantized, which transformers cannot load in 4 bits: q4export "
+                          "--to bnb will ask for --experts {}",
+                          count, count == 1 ? " is" : "s are",
+                          SplitsExpertsWhenQuantized(config_json)
+                              ? "keep4bit, for other loaders; --to safetensors writes what it loads"
+                              : "dequantize, which it loads, or keep4bit, for other loaders")});
+}
+
 }  // namespace
 
-std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& /*config_json*/,
-                            const ConversionPlan& plan) {
+std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan) {
   std::vector<Note> notes = checkpoint.notes();
   NoteLeftOut(checkpoint, &notes);
   NoteNothingQuantized(plan, &notes);
   NoteWrappers(checkpoint, &notes);
+  NoteExperts(checkpoint, config_json, plan, &notes);
   return notes;
 }
 

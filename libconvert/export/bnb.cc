@@ -7,6 +7,7 @@
 // bnb_config.cc's. docs/export_bnb.md is the manual.
 #include "libconvert/export/bnb.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <span>
@@ -19,6 +20,7 @@
 #include "formats/base/text.h"
 #include "formats/exchange/bnb.h"
 #include "libconvert/export/bnb_config.h"
+#include "libconvert/export/experts.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/scheme/scheme.h"
 
@@ -100,6 +102,11 @@ absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
                       {tensor.name, tensor.dtype, tensor.shape, tensor.elems * ItemSize(tensor.dtype), source}, plan);
       continue;
     }
+    if (!plan->sources[source].stays_quantized) {
+      AddConvertedTarget(
+          source, {tensor.name, tensor.dtype, tensor.shape, tensor.elems * ItemSize(tensor.dtype), source}, plan);
+      continue;
+    }
     // Its name is part of a key and of two JSON texts, which would be valid with an empty one.
     if (BnbQuantTypeName(tensor.scheme).empty()) {
       return Fail(kExportScheme, {}, tensor.name, fmt::format("scheme {}", static_cast<int>(tensor.scheme)));
@@ -129,18 +136,19 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
   TensorTally huge, small_blocks, ragged, single, experts;
   for (const ExportSource& source : plan.sources) {
     const Q4Tensor& tensor = *source.tensor;
-    if (!tensor.quantized()) continue;
+    if (!source.stays_quantized) continue;
     // Conditions are those of the table in docs/export_bnb.md.
     if (tensor.elems >= std::uint64_t{1} << 31) huge.Add(tensor);
     if (tensor.block_size == 32) small_blocks.Add(tensor);
     if (!tensor.shape.empty() && tensor.shape.back() % tensor.block_size != 0) ragged.Add(tensor);
-    if (tensor.shape.size() > 2 || tensor.name.find("experts.") != std::string::npos) experts.Add(tensor);
+    if (source.fused_expert) experts.Add(tensor);
   }
   // Of a weight's targets only the codes have the weight's own name. With a first dimension of 1 they look like a row
   // vector.
   for (const ExportTensor& target : plan.targets) {
-    const Q4Tensor& tensor = *plan.sources[target.group].tensor;
-    if (tensor.quantized() && target.name == tensor.name && target.shape.front() == 1) single.Add(tensor);
+    const ExportSource& source = plan.sources[target.group];
+    const Q4Tensor& tensor = *source.tensor;
+    if (source.stays_quantized && target.name == tensor.name && target.shape.front() == 1) single.Add(tensor);
   }
   std::vector<std::string> lines;
   if (config_json.empty()) {
@@ -152,12 +160,12 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
   ragged.Report("bitsandbytes on CPUs with AVX-512 reads wrong scales when rows are no multiple of the block size",
                 &lines);
   single.Report("bitsandbytes transposes packed codes whose first dimension is 1", &lines);
-  experts.Report("transformers quantizes no fused experts and cannot load them with from_pretrained", &lines);
+  experts.Report("transformers cannot load experts in 4 bits with from_pretrained", &lines);
   return lines;
 }
 
-// The same three facts twice: a line for people, members for the JSON report.
-void Describe(BnbConfig config, ExportReport* report) {
+// The same facts twice: a line for people, members for the JSON report.
+void Describe(BnbConfig config, const ExportOptions& options, const ExportPlan& plan, ExportReport* report) {
   report->summary =
       fmt::format("bitsandbytes {}, double quantization {}, modules to skip: {}", config.quant_type,
                   config.double_quant ? "on" : "off",
@@ -166,6 +174,17 @@ void Describe(BnbConfig config, ExportReport* report) {
   report->settings.push_back({"double_quant", config.double_quant});
   ExportSetting& skip = report->settings.emplace_back(ExportSetting{"skip_modules", {}});
   if (config.skip_modules) skip.value = *std::move(config.skip_modules);
+  // What --experts decided about, and how; null for a model without such tensors.
+  ExportSetting& experts = report->settings.emplace_back(ExportSetting{"experts", {}});
+  const auto count = static_cast<std::uint64_t>(
+      std::count_if(plan.sources.begin(), plan.sources.end(),
+                    [](const ExportSource& source) { return source.fused_expert && source.tensor->quantized(); }));
+  if (count != 0) {
+    experts.value = std::string(ExpertWeightsName(options.experts));
+    report->summary += fmt::format(", {} expert tensors {}", count,
+                                   options.experts == ExpertWeights::kDequantize ? "dequantized" : "in 4 bits");
+  }
+  report->settings.push_back({"expert_tensors", count});
 }
 
 class Bnb final : public Exporter {
@@ -179,6 +198,7 @@ class Bnb final : public Exporter {
   }
 
   absl::Status Plan(const ExportOptions& options, ExportPlan* plan) const override {
+    Q4_RETURN_IF_ERROR(SettleExperts(options.experts, plan));
     return PlanTargets(options, plan);
   }
 
@@ -188,7 +208,7 @@ class Bnb final : public Exporter {
     Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(model, config_json));
     Q4_ASSIGN_OR_RETURN(std::string text, BnbConfigText(model, config_json, config, options));
     report->warnings = BnbWarnings(plan, config_json);
-    Describe(std::move(config), report);
+    Describe(std::move(config), options, plan, report);
     return std::vector<SmallFile>{{"config.json", std::move(text)}};
   }
 };

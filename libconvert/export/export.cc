@@ -19,6 +19,7 @@
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/base/nearest_parts.h"
 #include "libconvert/base/parallel.h"
+#include "libconvert/export/experts.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/export/exporter.h"
 #include "libconvert/export/files.h"
@@ -105,8 +106,7 @@ absl::StatusOr<bool> CheckOutput(FileSystem& fs, const Q4Model& model, const std
 }
 
 // Fills plan->sources with the tensors that the pattern matches, in name order.
-absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, ExporterRow::Weights weights,
-                           ExportPlan* plan, ExportReport* report) {
+absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, ExportPlan* plan, ExportReport* report) {
   // nullopt: all tensors.
   std::optional<NamePattern> pattern;
   if (!options.tensor_pattern.empty()) {
@@ -119,12 +119,6 @@ absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, E
       continue;
     }
     plan->sources.push_back({&model.reader(at), &tensor});
-    report->parameters += tensor.elems;
-    const bool quantized = tensor.quantized();
-    // The report's three counts. What becomes of quantized tensors is a property of the exporter, not of the tensor.
-    ++(!quantized                                    ? report->kept_tensors
-       : weights == ExporterRow::Weights::kQuantized ? report->quantized_tensors
-                                                     : report->dequantized_tensors);
   }
   // A model without tensors may be exported; a pattern that matches none of them is a mistake.
   if (plan->sources.empty() && pattern) {
@@ -133,6 +127,16 @@ absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, E
                 "q4inspect --tensors lists the names" + DidYouMeanByParts(pattern->text(), model.tensors(), name_of));
   }
   return absl::OkStatus();
+}
+
+// The counts of what was planned. What becomes of a quantized tensor is the exporter's decision.
+void CountSources(const ExportPlan& plan, ExportReport* report) {
+  for (const ExportSource& source : plan.sources) {
+    report->parameters += source.tensor->elems;
+    ++(!source.tensor->quantized() ? report->kept_tensors
+       : source.stays_quantized    ? report->quantized_tensors
+                                   : report->dequantized_tensors);
+  }
 }
 
 // The embedded file `name`, or "" when there is none.
@@ -301,9 +305,11 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   // Nothing has been written so far, and nothing is until the plan, the small files and the layout are complete: an
   // export that must be refused is refused before the long work, and a failing one removes what it made.
   ExportPlan plan;
-  Q4_RETURN_IF_ERROR(ChooseSources(*model, options, row->weights, &plan, &report));
-  Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
+  Q4_RETURN_IF_ERROR(ChooseSources(*model, options, &plan, &report));
   Q4_ASSIGN_OR_RETURN(const std::string config_json, ReadEmbedded(*model, kConfigName));
+  Q4_RETURN_IF_ERROR(InFile(MarkExperts(*model, config_json, &plan), input));
+  Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
+  CountSources(plan, &report);
   Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files,
                       exporter.SmallFiles(*model, config_json, options, plan, &report));
   Q4_RETURN_IF_ERROR(CheckForeign(*model, config_json, row->weights, &report));

@@ -41,6 +41,13 @@ struct ExporterRow {
 // All kinds, in the order of --help. They live as long as the program.
 std::span<const ExporterRow> Exporters();
 
+// transformers 5 loads no experts in 4 bits, so a bitsandbytes export that has some is made on purpose only.
+enum class ExpertWeights : std::uint8_t {
+  kError,       // refuse the model (kExportExperts)
+  kDequantize,  // write them as elements of the source's dtype, which every loader takes
+  kKeep4bit,    // write them as 4-bit weights like all others, for loaders that take them
+};
+
 // What the user asked for. Options of one exporter are ignored by others, or refused by its Check().
 struct ExportOptions {
   std::string to = "bnb";         // the name of an exporter
@@ -51,6 +58,9 @@ struct ExportOptions {
   // "bnb": the dtype that packed codes pose as (U8, BF16, F16, F32), and the one that config.json asks to compute in.
   DType quant_storage = DType::kU8;
   DType compute_dtype = DType::kF32;
+
+  // "bnb": what becomes of quantized experts that transformers holds fused (policy/experts.h).
+  ExpertWeights experts = ExpertWeights::kError;
 
   // "safetensors": the dtype of every F32, F16 and BF16 tensor (of the source's dtype); nullopt: each keeps its own.
   std::optional<DType> dtype;
@@ -71,8 +81,9 @@ struct ExportedFile {
 
 // Something that the exporter settled for the whole model, such as what config.json says of it.
 struct ExportSetting {
-  std::string key;                                                                  // in the JSON report
-  std::variant<std::monostate, bool, std::string, std::vector<std::string>> value;  // monostate: null
+  std::string key;  // in the JSON report
+  // monostate: null
+  std::variant<std::monostate, bool, std::uint64_t, std::string, std::vector<std::string>> value;
 };
 
 // What was written. Valid only if ExportModel() succeeded: a failed export leaves nothing to report.
@@ -101,9 +112,9 @@ struct ExportReport {
 // Errors by exit code. 1: kExportUnknown; kExportFlag; kExportOneShard for a shard opened alone; kExportIsInput,
 // kExportExists, kExportNotReplaceable or kExportIsSource for an output that must not be overwritten; a pattern that
 // cannot be parsed, or kExportNoTensor; kExportShards; kExportMemory. 5: a tensor that the format cannot hold,
-// kExportNameCollision, kExportNameTaken, or a container of a newer version. 3: kExportConfig, or the input is no
-// container. 6: the container is damaged, with file, tensor, part and chunk. 2: a file cannot be read or written. 7:
-// kExportInterrupted.
+// kExportExperts, kExportFusedExperts, kExportNameCollision, kExportNameTaken, or a container of a newer version. 3:
+// kExportConfig, or the input is no container. 6: the container is damaged, with file, tensor, part and chunk. 2: a
+// file cannot be read or written. 7: kExportInterrupted.
 absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& input, const std::string& output,
                                          const ExportOptions& options);
 

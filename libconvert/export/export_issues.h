@@ -39,5 +39,14 @@ inline constexpr Issue kExportScheme{8106, ExitCode::kUnsupported, "bitsandbytes
 // Containers of other versions may hold such weights: this one converts none.
 inline constexpr Issue kExportForeign{8510, ExitCode::kUnsupported,
                                       "the container holds weights of another quantization, not of bitsandbytes"};
+// Of these two the first tensor concerned is named.
+inline constexpr Issue kExportExperts{
+    8550, ExitCode::kUnsupported,
+    "transformers loads no experts in 4 bits; --experts dequantize writes them at 16 bits, which it loads, --experts "
+    "keep4bit as they are, for loaders that take them"};
+inline constexpr Issue kExportFusedExperts{
+    8551, ExitCode::kUnsupported,
+    "transformers loads bitsandbytes checkpoints of this model with a matrix per expert only, in 4 or 16 bits; "
+    "--to safetensors writes what it loads, --experts keep4bit the fused experts as they are, for other loaders"};
 
 }  // namespace q4

@@ -34,7 +34,8 @@ class Exporter {
   virtual absl::Status Check(const ExportOptions& options, bool single_file) const = 0;
 
   // Adds the tensors of the new checkpoint and the pieces that they are made of, source by source, for all of
-  // plan->sources; `group` of each target is the index of its source. Pure. Fails for a tensor that the format cannot
+  // plan->sources; `group` of each target is the index of its source. Says of each source whether it stays quantized.
+  // Pure. Fails for a tensor that the format cannot
   // hold (exit code 5); the message need not name the container.
   virtual absl::Status Plan(const ExportOptions& options, ExportPlan* plan) const = 0;
 

@@ -52,12 +52,16 @@ struct ExportPiece {
 struct ExportSource {
   const Q4Reader* reader = nullptr;
   const Q4Tensor* tensor = nullptr;  // of reader->index()
+  bool fused_expert = false;         // a weight of experts that loaders hold fused (policy/experts.h)
+  // Written as codes and scales. Set by the exporter's Plan(); never of a tensor that the container keeps.
+  bool stays_quantized = false;
 };
 
 // Everything that will be written to weight files, in the order of the work: source by source. The pieces of a target
-// cover it without gap or overlap. ExportModel() fills `sources`, the exporter the rest.
+// cover it without gap or overlap. ExportModel() fills `sources` and `splits_experts`, the exporter the rest.
 struct ExportPlan {
   std::vector<ExportSource> sources;
+  bool splits_experts = false;  // loaders of quantized checkpoints do not hold the model's experts fused after all
   std::vector<ExportTensor> targets;
   std::vector<ExportPiece> pieces;
 };

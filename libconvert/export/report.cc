@@ -64,8 +64,13 @@ std::string ExportReportText(const ExportReport& report) {
   for (const ExportedFile& file : report.files) bytes += file.bytes;
   std::string text = fmt::format("{}: {} in {} file{}\n", Printable(report.output, 4096), HumanBytes(bytes),
                                  report.files.size(), report.files.size() == 1 ? "" : "s");
-  text += fmt::format("{} tensors {}, {} kept as they are", report.quantized_tensors + report.dequantized_tensors,
-                      IsDequantized(report) ? "dequantized" : "in 4 bits", report.kept_tensors);
+  // An exporter that keeps weights quantized says so even of a model without any.
+  text += IsDequantized(report) ? fmt::format("{} tensors dequantized", report.dequantized_tensors)
+                                : fmt::format("{} tensors in 4 bits", report.quantized_tensors);
+  if (!IsDequantized(report) && report.dequantized_tensors != 0) {
+    text += fmt::format(", {} dequantized", report.dequantized_tensors);
+  }
+  text += fmt::format(", {} kept as they are", report.kept_tensors);
   if (report.left_out_tensors != 0) text += fmt::format(", {} left out", report.left_out_tensors);
   text += fmt::format(", {} parameters\n", report.parameters);
   if (!report.summary.empty()) text += report.summary + "\n";

@@ -20,6 +20,7 @@
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
 #include "formats/exchange/bnb.h"
+#include "libconvert/policy/experts.h"
 #include "libconvert/scheme/quant_settings.h"
 #include "libconvert/scheme/scheme.h"
 
@@ -75,6 +76,14 @@ constexpr LintRule kLintSkipNotListed{
     "skip-not-listed",
     "The loader makes a 4-bit module for it, and the first forward pass fails.",
     "Add the module to llm_int8_skip_modules.",
+};
+// Made by q4export --experts keep4bit, and by writers that quantize every matrix they see.
+constexpr LintRule kLintExpertsQuantized{
+    {6550, ExitCode::kOk, "experts are in 4 bits"},
+    "experts-quantized",
+    "transformers holds them fused and cannot load them in 4 bits; vLLM with vllm-bnb-plugin reads one NF4 matrix per "
+    "expert.",
+    "For transformers, export with --experts dequantize.",
 };
 // Entries match more than people think: "proj" skips every module whose name ends so.
 constexpr LintRule kLintSkipButQuantized{
@@ -205,8 +214,9 @@ class SkipList {
 // LintConfig().
 class ConfigLint {
  public:
-  ConfigLint(const Json& config, const std::vector<LintWeight>& weights, LintFindings* findings)
-      : config_(config), weights_(weights), findings_(*findings) {}
+  ConfigLint(const Json& config, const std::vector<LintWeight>& weights, std::vector<bool> experts,
+             LintFindings* findings)
+      : config_(config), weights_(weights), experts_(std::move(experts)), findings_(*findings) {}
 
   void Quantization() {
     const std::size_t quantized = static_cast<std::size_t>(
@@ -230,6 +240,7 @@ class ConfigLint {
     }
     // Only here do tensors and config.json agree that this is a 4-bit bitsandbytes model.
     Settings(*at);
+    Experts();
     SkippedModules(SkipList(*at));
   }
 
@@ -310,6 +321,12 @@ class ConfigLint {
     }
   }
 
+  void Experts() {
+    for (std::size_t i = 0; i < weights_.size(); ++i) {
+      if (experts_[i] && weights_[i].quantized()) findings_.Add(kLintExpertsQuantized, weights_[i].name);
+    }
+  }
+
   // A Linear is told from other weights by its namesakes in other layers: some quantized, this one not.
   void SkippedModules(const SkipList& skipped) {
     if (!skipped.known()) return;
@@ -318,8 +335,9 @@ class ConfigLint {
     for (const LintWeight& weight : weights_) {
       if (weight.quantized()) quantized_roles.insert(RoleOf(weight.name));
     }
-    for (const LintWeight& weight : weights_) {
-      if (!weight.name.ends_with(kWeight)) continue;
+    for (std::size_t i = 0; i < weights_.size(); ++i) {
+      const LintWeight& weight = weights_[i];
+      if (!weight.name.ends_with(kWeight) || experts_[i]) continue;
       const std::string_view module = std::string_view(weight.name).substr(0, weight.name.size() - kWeight.size());
       // A weight is judged only if it is a matrix of a float dtype. Embeddings are such matrices too, but have no
       // quantized namesake.
@@ -334,8 +352,20 @@ class ConfigLint {
 
   const Json& config_;
   const std::vector<LintWeight>& weights_;
+  const std::vector<bool> experts_;  // of weights_, in the same order: those that transformers holds fused
   LintFindings& findings_;
 };
+
+// No module is made for fused experts, so rules on modules are silent about them.
+std::vector<bool> ExpertsAmong(const std::vector<LintWeight>& weights, const std::string& config) {
+  std::vector<SourceTensor> tensors(weights.size());
+  for (std::size_t i = 0; i < weights.size(); ++i) {
+    tensors[i].name = weights[i].name;
+    tensors[i].shape = weights[i].shape;
+  }
+  // The text has been parsed before.
+  return FusedExperts(tensors, config).value_or(std::vector<bool>(weights.size()));
+}
 
 }  // namespace
 
@@ -347,7 +377,7 @@ void LintConfig(const std::string& config, LintLayout layout, const std::vector<
     findings->Add(kLintConfigMalformed, "config.json", json.ok() ? "not an object" : MessageOf(json.status()));
     return;
   }
-  ConfigLint lint(*json, weights, findings);
+  ConfigLint lint(*json, weights, ExpertsAmong(weights, config), findings);
   if (layout == LintLayout::kCheckpoint) lint.Quantization();
   lint.Layers();
   lint.Embeddings();

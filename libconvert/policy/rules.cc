@@ -93,6 +93,10 @@ constexpr PolicyRule kModelRules[] = {
     {"granitemoe granitemoehybrid granitemoeshared", "router.layer", false, kRouter},
     {"hy_v3", "router.gate", false, kRouter},
 
+    // Experts that are plain linear layers, one module each, and a router that stands among experts.
+    {"switch_transformers nllb-moe", "experts.**", true, kLinear},
+    {"jetmoe", "experts.router.layer", true, kLinear},
+
     // Tables of vectors and other parameters under a name of their own.
     {"ctrl", "^transformer.w ^w", false, kEmbedding},
     {"dac", "codebook", false, kEmbedding},

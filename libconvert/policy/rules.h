@@ -7,7 +7,8 @@
 
 namespace q4 {
 
-// Reasons that others ask for: why output embeddings are kept and why routed experts are quantized.
+// Reasons that others ask for: why output embeddings are kept, and why routed experts that transformers fuses are
+// quantized.
 inline constexpr std::string_view kOutputHead = "output head";
 inline constexpr std::string_view kExpertWeight = "expert weight";
 

@@ -370,6 +370,22 @@ std::vector<ModelChange> Cases() {
          m->AddFloats(kUp, {2, 2}, NormalValues(4, 1));
          m->config["quantization_config"]["llm_int8_skip_modules"] = {"model.layers.0.mlp.up_proj", "lm_head"};
        }},
+      // Fused experts are no modules: in 4 bits they do not load in transformers, in 16 bits no list has to name them.
+      {{"experts-quantized"},
+       [](BnbModel* m) {
+         m->AddQuantized("model.layers.0.mlp.experts.0.up_proj.weight", 64, 64, NormalValues(64 * 64, 1));
+         m->AddFloats("model.layers.1.mlp.experts.0.up_proj.weight", {64, 64}, NormalValues(64 * 64, 2));
+       }},
+      {{},
+       [](BnbModel* m) {
+         m->AddFloats("model.layers.0.mlp.experts.0.up_proj.weight", {64, 64}, NormalValues(64 * 64, 1));
+         m->AddFloats("model.layers.1.mlp.experts.gate_up_proj", {2, 64, 64}, NormalValues(2 * 64 * 64, 2));
+       }},
+      {{},  // experts that are linear layers of their own
+       [](BnbModel* m) {
+         m->config["model_type"] = "switch_transformers";
+         m->AddQuantized("encoder.block.1.mlp.experts.expert_0.wi.weight", 64, 64, NormalValues(64 * 64, 1));
+       }},
       {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"model.layers.0.mlp"})},
       {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"up_proj"})},
       {{}, quantization("llm_int8_skip_modules", {"layers.1", "lm_head"})},           // matches nothing (B6.4)

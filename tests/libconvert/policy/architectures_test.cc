@@ -9,6 +9,7 @@
 
 #include "formats/base/json_value.h"
 #include "libconvert/policy/default.h"
+#include "libconvert/policy/experts.h"
 #include "libconvert/policy/policy.h"
 #include "libconvert/policy/rules.h"
 #include "tests/support/catch.h"
@@ -89,14 +90,16 @@ TEST_CASE("the default policy quantizes what transformers quantizes") {
   for (const Architecture& model : models) {
     const auto decisions = DecideTensors(model.infos(), model.config, {});
     REQUIRE(decisions.ok());
+    const auto fused = FusedExperts(model.infos(), model.config);
+    REQUIRE(fused.ok());
     model_types.insert(ModelKinds(model.config)->front());
     for (std::size_t i = 0; i < decisions->size(); ++i) {
       const auto& [tensor, kind] = model.tensors[i];
       const Decision& decision = (*decisions)[i];
       ++tensors;
-      bool agrees = decision.quantize == (kind == "linear");
+      bool agrees = decision.quantize == (kind == "linear") && !(*fused)[i];
       if (kind == "expert") {
-        agrees = decision.quantize && decision.reason == "expert weight";
+        agrees = decision.quantize && decision.reason == "expert weight" && (*fused)[i];
         ++experts;
       } else if (kind == "conv1d") {
         agrees = !decision.quantize && decision.reason.starts_with("Conv1D weight");
