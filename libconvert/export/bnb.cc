@@ -22,6 +22,7 @@
 #include "libconvert/export/bnb_config.h"
 #include "libconvert/export/experts.h"
 #include "libconvert/export/export_issues.h"
+#include "libconvert/policy/diffusers.h"
 #include "libconvert/scheme/scheme.h"
 
 namespace q4 {
@@ -96,7 +97,9 @@ class TensorTally {
 // group: a reader looks for them in one file.
 absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
   for (std::uint32_t source = 0; source < plan->sources.size(); ++source) {
-    const Q4Tensor& tensor = *plan->sources[source].tensor;
+    Q4Tensor tensor = *plan->sources[source].tensor;
+    // diffusers changes names on disk itself, but not those of a quantized weight's parts.
+    if (plan->is_component) tensor.name = DiffusersTensorName(tensor.name);
     if (!tensor.quantized()) {
       AddStoredTarget(source, Q4Part::kData,
                       {tensor.name, tensor.dtype, tensor.shape, tensor.elems * ItemSize(tensor.dtype), source}, plan);

@@ -14,6 +14,7 @@
 #include "formats/base/limits.h"
 #include "formats/exchange/bnb.h"
 #include "libconvert/export/export_issues.h"
+#include "libconvert/policy/diffusers.h"
 #include "libconvert/policy/policy.h"
 #include "libconvert/policy/rules.h"
 #include "libconvert/policy/skip_modules.h"
@@ -80,6 +81,25 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
     nested += tensor.quantized() && tensor.nested;
   }
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> defaults, DefaultDecisions(tensors, config_json));
+  BnbConfig config;
+  // That of most weights; one of a model without any is never read.
+  Q4Scheme most = Q4Scheme::kNf4;
+  // In the order of schemes, so that of two with equal counts NF4 stands, and the text never depends on the tensors'
+  // order.
+  for (const auto& [scheme, count] : by_scheme) {
+    if (count > by_scheme[most]) most = scheme;
+  }
+  config.quant_type = BnbQuantTypeName(most);
+  // Strictly more than half, so "off" of a model without quantized weights.
+  config.double_quant = 2 * nested > weights;
+  if (!DiffusersClassOf(config_json).empty()) {
+    std::vector<bool> replaced;
+    for (const Decision& decision : defaults) replaced.push_back(decision.quantize);
+    Q4_ASSIGN_OR_RETURN(std::vector<std::string> skip, DiffusersModulesToSkip(tensors, quantized, replaced));
+    // A list does not replace what diffusers spares by itself.
+    if (!skip.empty()) config.skip_modules = std::move(skip);
+    return config;
+  }
 
   bool defaults_hold = true;
   // The list of modules may be left out only if transformers would spare exactly the kept matrices by itself. A list
@@ -95,17 +115,6 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
     }
     if (defaults[i].quantize != quantized[i]) defaults_hold = false;
   }
-  BnbConfig config;
-  // That of most weights; one of a model without any is never read.
-  Q4Scheme most = Q4Scheme::kNf4;
-  // In the order of schemes, so that of two with equal counts NF4 stands, and the text never depends on the tensors'
-  // order.
-  for (const auto& [scheme, count] : by_scheme) {
-    if (count > by_scheme[most]) most = scheme;
-  }
-  config.quant_type = BnbQuantTypeName(most);
-  // Strictly more than half, so "off" of a model without quantized weights.
-  config.double_quant = 2 * nested > weights;
   if (!defaults_hold) config.skip_modules = ModulesToSkip(tensors, quantized, config_json);
   return config;
 }
@@ -118,7 +127,9 @@ absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::strin
     Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(config_json, "config.json"));
     if (!json.is_object()) return Fail(kExportConfig, model.path(), "config.json");
     const std::string_view dtype = CommonDType(model);
-    if (!json.contains("dtype") && !json.contains("torch_dtype") && !dtype.empty()) {
+    // Every key of a component is an argument of its class, and none has one of this name.
+    if (DiffusersClassOf(config_json).empty() && !json.contains("dtype") && !json.contains("torch_dtype") &&
+        !dtype.empty()) {
       edits.push_back({"dtype", Json(dtype)});
     }
   }

@@ -27,6 +27,7 @@
 #include "libconvert/export/pieces.h"
 #include "libconvert/export/replace.h"
 #include "libconvert/model/open_model.h"
+#include "libconvert/policy/diffusers.h"
 
 namespace q4 {
 namespace {
@@ -245,7 +246,7 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Expor
                                std::vector<SmallFile> small_files, bool replace, ExportReport* report) {
   Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, report->output, replace));
   if (layout.files.size() > 1) {
-    small_files.push_back({kWeightIndexName, WeightIndexText(layout, plan.targets, report->parameters)});
+    small_files.push_back({layout.index_name, WeightIndexText(layout, plan.targets, report->parameters)});
   }
   // Names that embedded files may not have.
   std::set<std::string> taken;
@@ -307,13 +308,15 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   ExportPlan plan;
   Q4_RETURN_IF_ERROR(ChooseSources(*model, options, &plan, &report));
   Q4_ASSIGN_OR_RETURN(const std::string config_json, ReadEmbedded(*model, kConfigName));
+  plan.is_component = !DiffusersClassOf(config_json).empty();
   Q4_RETURN_IF_ERROR(InFile(MarkExperts(*model, config_json, &plan), input));
   Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
   CountSources(plan, &report);
   Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files,
                       exporter.SmallFiles(*model, config_json, options, plan, &report));
   Q4_RETURN_IF_ERROR(CheckForeign(*model, config_json, row->weights, &report));
-  Q4_ASSIGN_OR_RETURN(const WeightLayout layout, LayOutWeights(plan.targets, options.shard_bytes));
+  Q4_ASSIGN_OR_RETURN(WeightLayout layout, LayOutWeights(plan.targets, options.shard_bytes));
+  if (plan.is_component) NameAsComponent(&layout);
   report.tensor_bytes = layout.tensor_bytes;
 
   if (single_file) {

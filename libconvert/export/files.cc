@@ -56,8 +56,9 @@ std::vector<std::size_t> CutIntoFiles(const std::vector<ExportTensor>& targets, 
   return ends;
 }
 
-std::string WeightFileName(std::size_t file, std::size_t count) {
-  return count == 1 ? "model.safetensors" : fmt::format("model-{:05}-of-{:05}.safetensors", file + 1, count);
+std::string WeightFileName(std::size_t file, std::size_t count, std::string_view stem = "model") {
+  return count == 1 ? fmt::format("{}.safetensors", stem)
+                    : fmt::format("{}-{:05}-of-{:05}.safetensors", stem, file + 1, count);
 }
 
 }  // namespace
@@ -97,6 +98,14 @@ absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targ
     first = ends[file];
   }
   return layout;
+}
+
+void NameAsComponent(WeightLayout* layout) {
+  constexpr std::string_view kStem = "diffusion_pytorch_model";
+  for (std::size_t i = 0; i < layout->files.size(); ++i) {
+    layout->files[i].name = WeightFileName(i, layout->files.size(), kStem);
+  }
+  layout->index_name = fmt::format("{}.safetensors.index.json", kStem);
 }
 
 std::string WeightIndexText(const WeightLayout& layout, const std::vector<ExportTensor>& targets,

@@ -33,7 +33,9 @@ struct WeightLayout {
     std::uint32_t file = 0;    // index into files
     std::uint64_t offset = 0;  // from the beginning of the file, in bytes
   };
-  std::vector<WeightFile> files;   // at least one, also of no targets
+  std::vector<WeightFile> files;  // at least one, also of no targets
+  // The index that is written beside several files.
+  std::string index_name = "model.safetensors.index.json";
   std::vector<Place> places;       // one per target
   std::uint64_t tensor_bytes = 0;  // of all targets
 };
@@ -51,6 +53,10 @@ bool IsWeightFileName(std::string_view name);
 // REQUIRES: groups ascend. Errors: kExportNameCollision (exit code 5) if two targets of any files have the same name;
 // kExportShards (1) if there were more than limits::kShards files; those of PlanSafetensors() (3).
 absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes);
+
+// Gives the files of `layout` the names of a component of a diffusers pipeline: diffusion_pytorch_model.safetensors and
+// so on.
+void NameAsComponent(WeightLayout* layout);
 
 // The text of model.safetensors.index.json, for a layout of several files: which file each of `targets`, those of the
 // layout, lies in. `parameters`: logical elements of all tensors that are exported.

@@ -58,9 +58,11 @@ struct ExportSource {
 };
 
 // Everything that will be written to weight files, in the order of the work: source by source. The pieces of a target
-// cover it without gap or overlap. ExportModel() fills `sources` and `splits_experts`, the exporter the rest.
+// cover it without gap or overlap. ExportModel() fills `sources` and what it says of the
+// model, the exporter the rest.
 struct ExportPlan {
   std::vector<ExportSource> sources;
+  bool is_component = false;    // of a diffusers pipeline (policy/diffusers.h)
   bool splits_experts = false;  // loaders of quantized checkpoints do not hold the model's experts fused after all
   std::vector<ExportTensor> targets;
   std::vector<ExportPiece> pieces;

@@ -12,6 +12,7 @@
 #include "formats/base/json_value.h"
 #include "formats/exchange/bnb.h"
 #include "libconvert/export/export_issues.h"
+#include "libconvert/policy/diffusers.h"
 
 namespace q4 {
 namespace {
@@ -21,6 +22,8 @@ absl::StatusOr<std::string> DequantizedConfigText(const std::string& config_json
   if (!json.is_object()) return Fail(kExportConfig, {}, "config.json");
   // It described how the source was quantized. The tensors written here are not, and a loader that believed it would
   // look for packed codes.
+  // Every key of a component is an argument of its class, and none has one of this name.
+  if (!DiffusersClassOf(config_json).empty()) dtype.reset();
   std::vector<JsonEdit> edits = {{"quantization_config", std::nullopt}};
   // Older configurations have "torch_dtype". That key is set where it is found: "dtype" beside it would contradict it.
   if (dtype) edits.push_back({json.contains("torch_dtype") ? "torch_dtype" : "dtype", Json(TorchDTypeName(*dtype))});

@@ -6,10 +6,12 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <utility>
 
 #include "formats/base/base_issues.h"
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
+#include "libconvert/policy/diffusers.h"
 
 namespace q4 {
 namespace {
@@ -42,6 +44,10 @@ std::string_view MoeModuleOf(std::string_view expert_weight) {
   return at == std::string_view::npos ? ParentOf(ModuleOf(expert_weight)) : expert_weight.substr(0, at);
 }
 
+bool IsComponent(const std::vector<std::string>& model_names) {
+  return std::find(model_names.begin(), model_names.end(), kDiffusersComponent) != model_names.end();
+}
+
 // Any depth, because composite models have a model_type for each part (text_config, vision_config, ...). ParseJson has
 // bounded the nesting, hence this recursion.
 void CollectModelTypes(const Json& json, std::vector<std::string>& names) {
@@ -69,6 +75,10 @@ absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json
   // No loader goes on with anything else, and an export could not either.
   if (!config.is_object()) return Fail(kJsonSyntax, "config.json", {}, "expected an object");
   CollectModelTypes(config, names);
+  if (std::string name = DiffusersClassOf(config_json); !name.empty()) {
+    names.emplace_back(kDiffusersComponent);
+    names.push_back(std::move(name));
+  }
   if (config.contains("architectures") && config.at("architectures").is_array()) {
     for (const Json& name : config.at("architectures")) {
       if (name.is_string()) names.push_back(name.get<std::string>());
@@ -79,16 +89,17 @@ absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json
 
 std::vector<const PolicyRule*> RulesFor(const std::vector<std::string>& model_names) {
   std::vector<const PolicyRule*> rules;
-  for (const PolicyRule& rule : ModelRules()) {
-    const bool applies = std::any_of(model_names.begin(), model_names.end(),
-                                     [&rule](const std::string& name) { return MatchesAny(rule.models, name); });
+  for (const PolicyRule& rule : IsComponent(model_names) ? DiffusersRules() : ModelRules()) {
+    const bool applies =
+        rule.models.empty() || std::any_of(model_names.begin(), model_names.end(),
+                                           [&rule](const std::string& name) { return MatchesAny(rule.models, name); });
     if (applies) rules.push_back(&rule);
   }
   return rules;
 }
 
 DefaultPolicy::DefaultPolicy(const std::vector<SourceTensor>& tensors, const std::vector<std::string>& model_names)
-    : model_rules_(RulesFor(model_names)) {
+    : is_component_(IsComponent(model_names)), model_rules_(RulesFor(model_names)) {
   for (const SourceTensor& tensor : tensors) {
     names_.insert(tensor.name);
     if (IsExpertWeight(tensor)) moe_modules_.emplace(MoeModuleOf(tensor.name));
@@ -102,6 +113,7 @@ DefaultVerdict DefaultPolicy::Decide(const SourceTensor& tensor) const {
   for (const PolicyRule* rule : model_rules_) {
     if (MatchesModule(rule->modules, module)) return {rule->quantize, rule->reason};
   }
+  if (is_component_) return DecideComponent(tensor);
   if (IsExpertWeight(tensor)) return {true, kExpertWeight};
   // ModuleOf took nothing away: the name does not end in ".weight".
   if (module.size() == tensor.name.size()) return {false, "not a layer's weight"};
@@ -112,6 +124,13 @@ DefaultVerdict DefaultPolicy::Decide(const SourceTensor& tensor) const {
   for (const PolicyRule& rule : GeneralRules()) {
     if (MatchesModule(rule.modules, module)) return {rule.quantize, rule.reason};
   }
+  return {true, "linear weight"};
+}
+
+// diffusers holds experts in linear layers and looks at no module's place in the model.
+DefaultVerdict DefaultPolicy::DecideComponent(const SourceTensor& tensor) {
+  if (!tensor.name.ends_with(".weight")) return {false, "not a layer's weight"};
+  if (tensor.shape.size() != 2) return {false, "not a 2-D weight"};
   return {true, "linear weight"};
 }
 

@@ -17,13 +17,18 @@ namespace q4 {
 // `tensor`.
 std::string_view ModuleOf(std::string_view tensor);
 
+// Among the kinds of a component of a diffusers pipeline (diffusers.h); its class is another.
+inline constexpr std::string_view kDiffusersComponent = "diffusers component";
+
 // What config.json says about the kind of model: every model_type in it, at any depth, and every entry of
 // "architectures". "" gives none. Fails when the text is not JSON. Both kinds of names go into one list, model types
-// first, since a rule may be about either. Values that are not strings are passed over. Fails with the issue of
-// ParseModelJson (exit code 3), also for nesting beyond the limit for config.json.
+// first, since a rule may be about either. Values that are not strings are passed over. A component of a diffusers
+// pipeline has kDiffusersComponent and its class. Fails with the issue of ParseModelJson (exit code 3), also for nesting
+// beyond the limit for config.json.
 absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json);
 
-// The entries of ModelRules() that apply to a model, in order. Pointers into the static table.
+// The entries of ModelRules(), of a component of DiffusersRules(), that apply to a model, in order. Pointers into
+// static tables.
 std::vector<const PolicyRule*> RulesFor(const std::vector<std::string>& model_names);
 
 // What the default says of one tensor, and why: one of the reasons of docs/policy.md.
@@ -49,6 +54,10 @@ class DefaultPolicy {
   bool IsMultiheadAttentionOutput(std::string_view module) const;
   bool IsLastModule(std::string_view module) const;
 
+  // What remains for a component, after its rules.
+  static DefaultVerdict DecideComponent(const SourceTensor& tensor);
+
+  bool is_component_;  // of a diffusers pipeline
   std::vector<const PolicyRule*> model_rules_;
   // Of all tensors.
   std::unordered_set<std::string> names_;

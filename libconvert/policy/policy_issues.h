@@ -1,6 +1,7 @@
 // Rules of the policy: what can be wrong with a recipe (400x, exit code 3: the file is not a valid recipe) or with what
-// one asks for (5901, exit code 5: valid, but not in this version). A config.json that is no JSON is reported by
-// ParseModelJson. What is wrong with a pattern is in libconvert/base/pattern_issues.h.
+// one asks for (5901, exit code 5: valid, but not in this version), and with what an export can say of it (5550). A
+// config.json that is no JSON is reported by ParseModelJson. What is wrong with a pattern is in
+// libconvert/base/pattern_issues.h.
 #pragma once
 
 #include "formats/base/status.h"
@@ -15,6 +16,9 @@ inline constexpr Issue kRecipeUnknownKey{4002, ExitCode::kInvalidInput, "unknown
 inline constexpr Issue kRecipeValue{4003, ExitCode::kInvalidInput, "value not allowed in a recipe"};
 // Only "match": the rule would select tensors and do nothing.
 inline constexpr Issue kRecipeEmptyRule{4004, ExitCode::kInvalidInput, "a recipe's rule changes nothing"};
+inline constexpr Issue kSkipCatches{5550, ExitCode::kUnsupported,
+                                    "diffusers would leave this quantized module alone as well, for the name of one "
+                                    "that is kept; quantize or keep both"};
 inline constexpr Issue kEncoderNotBuilt{5901, ExitCode::kUnsupported,
                                         "the encoder is specified (docs/numerics.md Q9) but not part of this version"};
 
