@@ -11,7 +11,6 @@
 #include "fmt/format.h"
 #include "formats/base/json_edit.h"
 #include "formats/base/json_value.h"
-#include "formats/base/limits.h"
 #include "formats/exchange/bnb.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/policy/diffusers.h"
