@@ -23,8 +23,8 @@ inline constexpr std::string_view kDiffusersComponent = "diffusers component";
 // What config.json says about the kind of model: every model_type in it, at any depth, and every entry of
 // "architectures". "" gives none. Fails when the text is not JSON. Both kinds of names go into one list, model types
 // first, since a rule may be about either. Values that are not strings are passed over. A component of a diffusers
-// pipeline has kDiffusersComponent and its class. Fails with the issue of ParseModelJson (exit code 3), also for nesting
-// beyond the limit for config.json.
+// pipeline has kDiffusersComponent and its class. Fails with the issue of ParseModelJson (exit code 3), also for
+// nesting beyond the limit for config.json.
 absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json);
 
 // The entries of ModelRules(), of a component of DiffusersRules(), that apply to a model, in order. Pointers into
