@@ -16,6 +16,9 @@
 
 namespace q4 {
 
+// The white space of JSON: these four and no other.
+inline bool IsJsonSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
+
 // Hands out one character after the other. After an error it is at its end, and status() says why.
 class JsonCursor {
  public:

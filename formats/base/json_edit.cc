@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/json_cursor.h"
 #include "formats/base/status.h"
 
 namespace q4 {
@@ -17,8 +18,6 @@ struct Member {
   std::string key;  // unescaped
   std::size_t begin = 0, value = 0, end = 0;
 };
-
-bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 // A well-formed document whose outermost value is an object.
 class Members {
@@ -60,7 +59,7 @@ class Members {
 
  private:
   void SkipSpace() {
-    while (IsSpace(text_[at_])) ++at_;
+    while (IsJsonSpace(text_[at_])) ++at_;
   }
 
   // A string, a scalar, or a container with all that is in it.
@@ -78,7 +77,7 @@ class Members {
       } else if (depth > 0) {
         ++at_;
       } else {
-        while (at_ < text_.size() && !IsSpace(text_[at_]) && text_[at_] != ',' && text_[at_] != '}') ++at_;
+        while (at_ < text_.size() && !IsJsonSpace(text_[at_]) && text_[at_] != ',' && text_[at_] != '}') ++at_;
       }
     } while (depth > 0);
   }

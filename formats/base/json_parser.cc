@@ -28,7 +28,6 @@ constexpr std::size_t kMostIntegerDigits = 4300;
 constexpr std::size_t kPieceBytes = std::size_t{64} << 10;
 
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-bool IsSpace(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
 
 // What `c` counts as a hexadecimal digit; 16 for none.
 unsigned HexDigit(char c) {
@@ -332,7 +331,7 @@ class Parser {
     cursor_.Step();
   }
   void SkipSpace() {
-    while (!cursor_.done() && IsSpace(cursor_.current())) cursor_.Step();
+    while (!cursor_.done() && IsJsonSpace(cursor_.current())) cursor_.Step();
   }
 
   // Where the cursor stopped the text, for a NUL or a long token, it says so itself.

@@ -17,7 +17,7 @@
 namespace q4 {
 namespace {
 
-constexpr std::string_view kConfigName = "config.json";
+constexpr std::string_view kModelConfig = "config.json";
 
 std::string TensorPlace(const SourceTensor& tensor) { return fmt::format("tensor '{}'", tensor.name); }
 
@@ -116,7 +116,7 @@ Foreign Quantized(const QuantMethod& method, const SideText& text, const Claim& 
   } else {
     // Nothing else bears it out: a stale text is a usual cause, and costs the user one edit.
     foreign.way_out += "; if its weights are plain all the same, remove ";
-    foreign.way_out += text.name == kConfigName ? fmt::format("{} from {}", claim.place, text.name) : text.name;
+    foreign.way_out += text.name == kModelConfig ? fmt::format("{} from {}", claim.place, text.name) : text.name;
   }
   return foreign;
 }
@@ -138,7 +138,7 @@ std::optional<Foreign> FindQuantization(const std::vector<SourceTensor>& tensors
     const absl::StatusOr<Json> json = ParseModelJson(text.text, text.path);
     if (!json.ok()) continue;  // whoever needs the text says so
     std::optional<Claim> claim;
-    if (text.name == kConfigName) {
+    if (text.name == kModelConfig) {
       claim = ConfigClaim(*json);
       if (claim && claim->method == nullptr) ignored = std::exchange(claim, std::nullopt);
     } else {

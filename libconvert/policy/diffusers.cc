@@ -17,12 +17,7 @@
 namespace q4 {
 namespace {
 
-constexpr std::string_view kEmbedding = "embedding";
-constexpr std::string_view kFullPrecision = "kept in full precision by the model class";
-constexpr std::string_view kSpecialClass = "special linear class, which diffusers leaves alone";
-constexpr std::string_view kRouter = "router";
-constexpr std::string_view kParameter = "parameter that is no layer";
-constexpr std::string_view kLinear = "linear weight";
+constexpr std::string_view kSpecialDiffusersClass = "special linear class, which diffusers leaves alone";
 
 constexpr PolicyRule kRules[] = {
     // Modules in the classes' _keep_in_fp32_modules.
@@ -39,7 +34,7 @@ constexpr PolicyRule kRules[] = {
     {"RFD4ProteinaTransformer", "cond_factory.linear_out", false, kFullPrecision},
 
     // Matrices of classes that are not nn.Linear.
-    {"WanAnimateTransformer3DModel", "motion_network.#", false, kSpecialClass},
+    {"WanAnimateTransformer3DModel", "motion_network.#", false, kSpecialDiffusersClass},
     {"HiDreamImageTransformer2DModel", "ff_i.gate", false, kRouter},
     {"ConsistencyDecoderVAE MiniMaxMusic3Transformer1DModel", "time_proj", false, kParameter},
     {"AnimaTextConditioner", "^embed", false, kEmbedding},

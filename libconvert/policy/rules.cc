@@ -11,15 +11,10 @@ namespace q4 {
 namespace {
 
 // The reasons, each spelt once. kOutputHead is in the header.
-constexpr std::string_view kEmbedding = "embedding";
 constexpr std::string_view kTied = "shared with another module";
 constexpr std::string_view kLast = "last module of the model";
-constexpr std::string_view kFullPrecision = "kept in full precision by the model class";
 constexpr std::string_view kSpecialClass = "special linear class, which transformers leaves alone";
 constexpr std::string_view kConv1d = "Conv1D weight (stored transposed)";
-constexpr std::string_view kRouter = "router";
-constexpr std::string_view kParameter = "parameter that is no layer";
-constexpr std::string_view kLinear = "linear weight";
 
 // Groups by cause, and within a group by model. The comment over a group says what in transformers makes the
 // difference.

@@ -11,6 +11,12 @@ namespace q4 {
 // quantized.
 inline constexpr std::string_view kOutputHead = "output head";
 inline constexpr std::string_view kExpertWeight = "expert weight";
+// Of the tables of both libraries.
+inline constexpr std::string_view kEmbedding = "embedding";
+inline constexpr std::string_view kFullPrecision = "kept in full precision by the model class";
+inline constexpr std::string_view kRouter = "router";
+inline constexpr std::string_view kParameter = "parameter that is no layer";
+inline constexpr std::string_view kLinear = "linear weight";
 
 // The fields `models` and `modules` are lists of items, separated by single spaces. In an item `*` stands for any
 // characters but dots; between dots, "#" stands for a number and "**" (once in an item) for any number of parts.
