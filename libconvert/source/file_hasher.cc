@@ -1,13 +1,16 @@
-// A thread that digests, and the pieces that wait for it.
+// Threads that digest, and the pieces that wait for them.
 //
-// HashWhatIsRead() goes through files and tensors in payload order. What lies before a tensor's extent it reads itself
-// (ReadUntil()); the extent it takes from what Add() has brought (TakeUntil()). HashFilesApart() reads every file whole
-// and leaves Add() without effect. RunningDigest::bytes() is the one position of a file's digest: both steps begin
-// there, so bytes that are behind it are never digested again, whether two tensors share them or an earlier run has
-// digested them.
+// HashFile() goes through a file's tensors in payload order. What lies before a tensor's extent it reads itself
+// (ReadUntil()); the extent it takes from what Add() has brought (TakeUntil()). Files are taken in order by as many
+// threads as may work side by side: while one catches up with a file that the conversion has left behind, another is at
+// the file that is read now. They share nothing but the map of pieces. RunningDigest::bytes() is the one position of a
+// file's digest: both steps begin there, so bytes that are behind it are never digested again, whether two tensors
+// share them or an earlier run has digested them.
 //
 // Memory: pieces are counted by the budget of the conversion, for which the thread that admits work may be waiting. So
-// the loop must let go of pieces to the end, after an error too.
+// pieces must be let go of to the end, after an error too. A piece waits for earlier bytes of its own file only, which
+// were admitted before it, and a file waits for a thread only while all threads have earlier files: so what waits here
+// always moves on without more memory.
 #include "libconvert/source/file_hasher.h"
 
 #include <fmt/format.h>
@@ -29,17 +32,17 @@ namespace q4 {
 namespace {
 
 // Bytes read at a time. A digest that reads holds two buffers of this size.
-constexpr std::uint64_t kReadBytes = std::uint64_t{4} << 20;
+constexpr std::uint64_t kReadBytes = std::uint64_t{1} << 20;
 
-// From this many threads on, one digest is slower than they are together. XXH3 runs at memory speed and needs no more
-// than one thread.
-constexpr unsigned kManyThreads = 8;
+// More digests at a time would be faster than any storage, and their buffers count as fixed overhead.
+constexpr std::size_t kMostSideBySide = 8;
 
-// How many files are read apart at the same time, 0 for one digest in file order. At most half of `threads`, since the
-// conversion computes beside them.
-unsigned FilesApart(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads) {
-  if (kind != SourceDigest::kSha256 || threads < kManyThreads || checkpoint.files().size() < 2) return 0;
-  return static_cast<unsigned>(std::min<std::size_t>(threads / 2, checkpoint.files().size()));
+// How many files are digested at the same time. At most half of `threads`, since the conversion computes beside them.
+// XXH3 runs at memory speed and needs no more than one thread.
+unsigned FilesSideBySide(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads) {
+  if (kind != SourceDigest::kSha256) return 1;
+  return static_cast<unsigned>(
+      std::clamp<std::size_t>(std::min<std::size_t>(threads / 2, checkpoint.files().size()), 1, kMostSideBySide));
 }
 
 // `done` with an entry for every file.
@@ -89,7 +92,7 @@ FileHasher::FileHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned
       kind_(kind),
       first_tensor_(first_tensor),
       done_(ByFile(done, checkpoint.files().size())),
-      apart_(FilesApart(checkpoint, kind, threads)),
+      side_by_side_(FilesSideBySide(checkpoint, kind, threads)),
       taken_(checkpoint.files().size()),
       states_(kind == SourceDigest::kSha256 ? done : std::vector<SourceDigestState>{}) {
   // Add() drops what the journal's digest covers. The thread begins last, when all members are there.
@@ -105,15 +108,14 @@ FileHasher::~FileHasher() {
 }
 
 void FileHasher::Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<const Buffer> bytes) {
-  if (apart_ != 0) return;
   {
     std::lock_guard lock(mutex_);
     // The digest of an earlier run may have been ahead of what it had written.
     if (offset + bytes->size() <= taken_[file]) return;
     pieces_.emplace(std::pair(file, offset), std::move(bytes));
   }
-  // After the lock, so that the thread does not wake only to wait for it.
-  wake_.notify_one();
+  // After the lock, so that a thread does not wake only to wait for it. All of them, for the piece is for one file.
+  wake_.notify_all();
 }
 
 std::vector<SourceDigestState> FileHasher::States() {
@@ -126,7 +128,7 @@ absl::StatusOr<std::vector<std::string>> FileHasher::Finish() {
     std::lock_guard lock(mutex_);
     finished_ = true;
   }
-  wake_.notify_one();
+  wake_.notify_all();
   thread_.join();
   // The join orders what the thread wrote before what is read here: no lock.
   Q4_RETURN_IF_ERROR(status_);
@@ -137,11 +139,11 @@ void FileHasher::Loop() {
   // Exceptions end here, since one that leaves a thread ends the process. std::system_error is a thread that could not
   // be started, by std::async or ParallelInOrder().
   try {
-    status_ = apart_ != 0 ? HashFilesApart() : HashWhatIsRead();
+    status_ = HashFiles();
   } catch (const std::bad_alloc&) {
-    status_ = Fail(kOutOfMemory, checkpoint_.path(), "source digest");
+    status_ = OutOfMemory("source digest");
   } catch (const std::system_error&) {
-    status_ = Fail(kOutOfMemory, checkpoint_.path(), "a thread for the source digest");
+    status_ = OutOfMemory("a thread for the source digest");
   }
   // After an error pieces still arrive; they hold memory that others wait for.
   std::unique_lock lock(mutex_);
@@ -224,7 +226,7 @@ absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, Runn
       // Finish() wakes it too; then what is missing will never come.
       wake_.wait(lock, [&] {
         found = PieceWith(number, digest->bytes());
-        return finished_ || found != pieces_.end();
+        return finished_ || first_failed_ < number || found != pieces_.end();
       });
       // A status, not an endless wait: a conversion that loses a slab must end.
       if (found == pieces_.end()) {
@@ -246,35 +248,56 @@ absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, Runn
   return absl::OkStatus();
 }
 
-absl::Status FileHasher::HashWhatIsRead() {
+absl::StatusOr<std::string> FileHasher::HashFile(std::uint32_t number) {
+  RunningDigest digest = Begin(number);
   // Tensors before the first one were converted by an earlier run and are not brought: what its digest did not cover of
   // them is read. So is what the recipe of a tensor decodes, for Add() brings stored bytes only.
-  std::size_t next = first_tensor_;
-  for (std::uint32_t i = 0; i < checkpoint_.files().size(); ++i) {
-    RunningDigest digest = Begin(i);
-    for (; next < checkpoint_.tensors().size() && checkpoint_.tensors()[next].place().file == i; ++next) {
-      if (!checkpoint_.tensors()[next].is_stored()) continue;
-      const SourceExtent& brought = checkpoint_.tensors()[next].place();
-      Q4_RETURN_IF_ERROR(ReadUntil(i, brought.offset, &digest));
-      Q4_RETURN_IF_ERROR(TakeUntil(i, brought.end(), &digest));
-    }
-    // What lies behind the last tensor, or all of a file without tensors.
-    Q4_RETURN_IF_ERROR(ReadUntil(i, checkpoint_.files()[i].file->size(), &digest));
-    digests_.push_back(digest.Finish());
+  const std::vector<SourceTensor>& tensors = checkpoint_.tensors();
+  const auto in_file = [&](const SourceTensor& tensor, std::uint32_t file) { return tensor.place().file < file; };
+  const auto begin = tensors.begin() + static_cast<std::ptrdiff_t>(std::min(first_tensor_, tensors.size()));
+  for (auto tensor = std::lower_bound(begin, tensors.end(), number, in_file);
+       tensor != tensors.end() && tensor->place().file == number; ++tensor) {
+    if (!tensor->is_stored()) continue;
+    const SourceExtent& brought = tensor->place();
+    Q4_RETURN_IF_ERROR(ReadUntil(number, brought.offset, &digest));
+    Q4_RETURN_IF_ERROR(TakeUntil(number, brought.end(), &digest));
   }
-  return absl::OkStatus();
+  // What lies behind the last tensor, or all of a file without tensors.
+  Q4_RETURN_IF_ERROR(ReadUntil(number, checkpoint_.files()[number].file->size(), &digest));
+  return digest.Finish();
 }
 
-absl::Status FileHasher::HashFilesApart() {
+// What is thrown for lack of memory ends the file like any error: other threads must hear of it.
+absl::StatusOr<std::string> FileHasher::HashFileOrFail(std::uint32_t number) {
+  try {
+    return HashFile(number);
+  } catch (const std::bad_alloc&) {
+    return OutOfMemory("source digest");
+  } catch (const std::system_error&) {
+    return OutOfMemory("a thread for the source digest");
+  }
+}
+
+absl::Status FileHasher::OutOfMemory(std::string_view what) const {
+  return Fail(kOutOfMemory, checkpoint_.path(), what);
+}
+
+absl::Status FileHasher::HashFiles() {
   const auto hash = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
-    const auto file = static_cast<std::uint32_t>(i);
-    RunningDigest digest = Begin(file);
-    Q4_RETURN_IF_ERROR(ReadUntil(file, checkpoint_.files()[file].file->size(), &digest));
-    return digest.Finish();
+    const auto number = static_cast<std::uint32_t>(i);
+    absl::StatusOr<std::string> digest = HashFileOrFail(number);
+    if (digest.ok()) return digest;
+    {
+      // Files before it are gone on with, as theirs would be the first error; those behind it end at their next wait.
+      std::lock_guard lock(mutex_);
+      first_failed_ = std::min(first_failed_, number);
+    }
+    wake_.notify_all();
+    return digest;
   };
   // In the order of the files, as the digests are listed. When the hasher is given up, ReadUntil() returns OK early;
   // the incomplete digest that is made then is asked for by nobody.
-  return ParallelInOrder(checkpoint_.files().size(), apart_, hash,
+  return ParallelInOrder(checkpoint_.files().size(), side_by_side_, hash,
                          [&](std::uint64_t, absl::StatusOr<std::string> digest) -> absl::Status {
                            Q4_RETURN_IF_ERROR(digest.status());
                            digests_.push_back(*std::move(digest));

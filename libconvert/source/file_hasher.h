@@ -3,9 +3,9 @@
 // A digest covers a whole file. What the conversion reads of it comes by Add(); what lies between (headers, gaps,
 // tensors whose elements are not stored as they are, what an earlier run has converted) is read here.
 //
-// One thread digests in file order. With many threads and several files it would be the slowest stage by far (SHA-256
-// is sequential in a file and slower than a disk), so then every file has a thread that reads it once more: from the
-// page cache, as the conversion reads the same bytes.
+// No byte is read twice for a digest. A file's SHA-256 is sequential and slower than a fast disk; several files are
+// digested side by side, each by one thread in the order of its bytes, as far as the memory of the conversion lets
+// their bytes wait.
 //
 // A resumed conversion goes on with the digests where the journal left them. RunningDigest() of file_digest.h digests
 // one file with no conversion beside it.
@@ -18,6 +18,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -29,16 +30,16 @@
 
 namespace q4 {
 
-// Starts its thread when it is made and joins it in Finish() or when it is destroyed. Add() and States() may be called
-// from any thread; Finish() once, after the last Add().
+// Starts its threads when it is made and joins them in Finish() or when it is destroyed. Add() and States() may be
+// called from any thread; Finish() once, after the last Add().
 class FileHasher {
  public:
-  // `threads`: those of the conversion; with 8 or more, SHA-256 and at least two files, each file is read apart, up to
-  // half of `threads` at the same time. `done`: how far an earlier run has come, at most one entry for a file.
-  // `first_tensor`: the index of the first tensor that Add() will bring; it brings the whole extent of that one and of
-  // all later ones. They are in payload order, as a checkpoint's tensors are: the conversion brings them about in the
-  // order in which they are digested, so that the memory of those that wait here is never what the next one waits for.
-  // `checkpoint` is not owned and must outlive this.
+  // `threads`: those of the conversion; half as many, but at most 8, digest SHA-256, if there are as many files.
+  // `done`: how far an earlier run has come, at most one entry for a file. `first_tensor`: the index of the first
+  // tensor that Add() will bring; it brings the whole extent of that one and of all later ones. They are in payload
+  // order, as a checkpoint's tensors are: the conversion brings them about in the order in which they are digested, so
+  // that the memory of those that wait here is never what the next one waits for. `checkpoint` is not owned and must
+  // outlive this.
   FileHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads,
              const std::vector<SourceDigestState>& done, std::size_t first_tensor);
   // Gives up what is not done: nothing more is read from the files, and a read that has begun is waited for.
@@ -49,16 +50,17 @@ class FileHasher {
   // Bytes of file `file`, an index into Checkpoint::files(), from byte `offset` of that file on, in any order. Those
   // that come early are held, and stay counted by their budget, until their turn: files in order, and each from its
   // beginning to its end. Each byte is digested once, though tensors that share bytes bring it twice. Returns at once.
-  // Bytes are dropped where the digest has passed them, where files are read apart, and after an error.
+  // Bytes are dropped where the digest has passed them, and after an error.
   void Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<const Buffer> bytes);
 
   // How far each file has come that was begun, for the journal; any digest may be ahead of what the conversion has
   // written. Empty for XXH3, whose state cannot be saved: a resumed run reads for it what was read before.
   std::vector<SourceDigestState> States();
 
-  // Ends the work: waits for the thread and returns one lower-case hexadecimal digest per file, in the order of
-  // Checkpoint::files(), over the whole content. Whatever the thread met is returned here: I/O errors; kOutOfMemory;
-  // kSourceUnread when bytes were never brought. REQUIRES: called once, and no Add() afterwards.
+  // Ends the work: waits for the threads and returns one lower-case hexadecimal digest per file, in the order of
+  // Checkpoint::files(), over the whole content. Whatever the threads met is returned here, of the first file in that
+  // order that met something: I/O errors; kOutOfMemory; kSourceUnread when bytes were never brought. REQUIRES: called
+  // once, and no Add() afterwards.
   absl::StatusOr<std::vector<std::string>> Finish();
 
  private:
@@ -67,7 +69,7 @@ class FileHasher {
   // SHA-256 or XXH3 of one file, and how many bytes it covers.
   class RunningDigest;
 
-  // What the thread does: one of the two ways at the end of this list, then dropping pieces until Finish().
+  // What the first thread does: HashFiles(), then dropping pieces until Finish().
   void Loop();
   // Where the earlier run left the file, or its first byte.
   RunningDigest Begin(std::uint32_t file) const;
@@ -79,27 +81,30 @@ class FileHasher {
   absl::Status TakeUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest);
   // The piece that holds byte `at`. REQUIRES: mutex_ is held.
   Pieces::iterator PieceWith(std::uint32_t file, std::uint64_t at);
-  // On one thread in file order, or one thread a file without Add().
-  absl::Status HashWhatIsRead();
-  absl::Status HashFilesApart();
+  // All files on `side_by_side_` threads, which take them in order.
+  absl::Status HashFiles();
+  absl::StatusOr<std::string> HashFile(std::uint32_t number);
+  absl::StatusOr<std::string> HashFileOrFail(std::uint32_t number);
+  absl::Status OutOfMemory(std::string_view what) const;
 
   // Not owned, as the files in it.
   const Checkpoint& checkpoint_;
   const SourceDigest kind_;
   const std::size_t first_tensor_;
   const std::vector<SourceDigestState> done_;  // by file
-  const unsigned apart_;  // files digested at the same time, each by its own thread; 0: by what Add() brings
-  // Guards pieces_, taken_, states_ and finished_.
+  const unsigned side_by_side_;                // files digested at the same time, each by its own thread
+  // Guards pieces_, taken_, states_, finished_ and first_failed_.
   std::mutex mutex_;
-  // Told of every piece and of Finish(). Only the thread waits on it.
+  // Told of every piece, of Finish(), and of an error. Only the threads here wait on it.
   std::condition_variable wake_;
   Pieces pieces_;                          // by file and offset
   std::vector<std::uint64_t> taken_;       // by file: up to where its digest has what it needs
   std::vector<SourceDigestState> states_;  // of files that were begun
   bool finished_ = false;
+  std::uint32_t first_failed_ = UINT32_MAX;  // of the files; those behind it need not go on
   // Set by the destructor, so that ReadUntil() ends between two pieces.
   std::atomic<bool> given_up_{false};
-  // Written by the thread, read after it was joined.
+  // Written by the first thread, read after it was joined.
   absl::Status status_;
   std::vector<std::string> digests_;
   std::thread thread_;

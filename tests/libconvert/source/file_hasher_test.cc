@@ -68,7 +68,7 @@ struct Scattered {
 
   // Reads tensors from `first` on, `slab` bytes at a time, in an order that `seed` decides.
   std::vector<std::string> Hash(SourceDigest kind, const std::vector<SourceDigestState>& done, std::size_t first,
-                                std::uint64_t slab, unsigned seed) {
+                                std::uint64_t slab, unsigned seed, unsigned threads = 1) {
     std::vector<std::pair<const SourceTensor*, std::uint64_t>> slabs;
     for (std::size_t i = first; i < checkpoint->tensors().size(); ++i) {
       for (std::uint64_t at = 0; at < checkpoint->tensors()[i].elems; at += slab) {
@@ -81,7 +81,7 @@ struct Scattered {
     BufferMemory memory;
     BufferPool pool(&budget, &memory);
     const SourceReader reader(*checkpoint);
-    FileHasher hasher(*checkpoint, kind, 1, done, first);
+    FileHasher hasher(*checkpoint, kind, threads, done, first);
     for (const auto& [tensor, at] : slabs) {
       const std::shared_ptr<Buffer> buffer = pool.Get(std::min(slab, tensor->elems - at));
       REQUIRE(reader.ReadAndHash(*tensor, at, buffer, &hasher).ok());
@@ -158,12 +158,56 @@ TEST_CASE("a resumed run goes on with the digests of the earlier one, wherever t
   }
 }
 
-TEST_CASE("files are digested side by side on many threads, without what is brought") {
-  Scattered source({640, 600}, {{0, 64, 100}, {1, 30, 500}});
-  FileHasher hasher(*source.checkpoint, SourceDigest::kSha256, 8, {source.After(1, 333)}, 1);
-  const auto digests = hasher.Finish();
-  REQUIRE(digests.ok());
-  CHECK(*digests == source.Digests(SourceDigest::kSha256));
+TEST_CASE("files are digested side by side on many threads, and no byte is read twice", "[threads]") {
+  std::vector<std::uint64_t> files;
+  std::vector<SourceExtent> extents;
+  std::uint64_t all = 0;
+  // More files than threads; some without tensors, some without a header.
+  for (std::uint32_t i = 0; i < 12; ++i) {
+    files.push_back(500 + 37 * i);
+    all += files.back();
+    if (i % 5 == 3) continue;
+    extents.push_back({i, i % 2 * 64, 200});
+    extents.push_back({i, 300, files.back() - 300 - i});
+  }
+  for (const unsigned threads : {2u, 4u, 16u, 64u}) {
+    for (unsigned seed = 0; seed < 10; ++seed) {
+      Scattered source(files, extents);
+      CHECK(source.Hash(SourceDigest::kSha256, {}, 0, 64, seed, threads) == source.Digests(SourceDigest::kSha256));
+      CHECK(source.BytesRead() == all);
+    }
+  }
+}
+
+TEST_CASE("a resumed run on many threads reads what its digests lack, once", "[threads]") {
+  const std::vector<SourceExtent> extents = {{0, 64, 100}, {0, 200, 300}, {1, 30, 500}, {1, 530, 70}, {2, 0, 90}};
+  for (std::size_t first = 0; first <= extents.size(); ++first) {
+    for (unsigned seed = 0; seed < 5; ++seed) {
+      Scattered source({640, 600, 90}, extents);
+      // Digests of several files were under way.
+      const std::vector<SourceDigestState> done = {source.After(0, 333), source.After(1, 31), source.After(2, 1)};
+      CHECK(source.Hash(SourceDigest::kSha256, done, first, 64, seed, 16) == source.Digests(SourceDigest::kSha256));
+    }
+  }
+}
+
+TEST_CASE("an error of one file ends the others, and that of the first file is told", "[threads]") {
+  // Nothing is brought of files 1 and 3; the others are complete, before Finish() and after the error.
+  Scattered source({64, 64, 64, 64, 64}, {{0, 0, 64}, {1, 0, 64}, {2, 0, 64}, {3, 0, 64}, {4, 0, 64}});
+  MemoryBudget budget(kBudget);
+  BufferMemory memory;
+  BufferPool pool(&budget, &memory);
+  const SourceReader reader(*source.checkpoint);
+  {
+    FileHasher hasher(*source.checkpoint, SourceDigest::kSha256, 16, {}, 0);
+    for (const std::size_t i : {4, 2, 0}) {
+      REQUIRE(reader.ReadAndHash(source.checkpoint->tensors()[i], 0, pool.Get(64), &hasher).ok());
+    }
+    const auto digests = hasher.Finish();
+    CHECK(IssueNumberOf(digests.status()) == kSourceUnread.number);
+    CHECK(MessageOf(digests.status()).find("f1") != std::string::npos);
+  }
+  CHECK(budget.held() == 0);
 }
 
 }  // namespace
