@@ -39,6 +39,8 @@ inline constexpr std::uint64_t kMetadataTotalBytes = 1u << 20;
 inline constexpr std::uint64_t kShards = 10'000;
 // A million tensors with names of 200 bytes.
 inline constexpr std::uint64_t kShardIndexBytes = 256u << 20;
+// Folders of a model's modules (modules.json, Routers). Models have fewer than ten.
+inline constexpr std::uint64_t kModuleFolders = 256;
 // Containers (docs/format.md section 11).
 //
 // Companions of a model: configuration, tokenizer, templates. Models have a few dozen.

@@ -78,10 +78,14 @@ inline constexpr Issue kAmbiguousDirectory{3161, ExitCode::kInvalidInput,
                                            "more than one checkpoint in the directory; name one of the files"};
 inline constexpr Issue kTooManyCompanions{3162, ExitCode::kInvalidInput, "more companion files than the limit"};
 inline constexpr Issue kCompanionTooLarge{3163, ExitCode::kInvalidInput, "companion file larger than the limit"};
-// modules.json of sentence-transformers names the subdirectories that are searched, so its paths are checked as
-// strictly as shard names.
+// modules.json of sentence-transformers names the folders that are read, so its paths must not leave the model
+// directory.
 inline constexpr Issue kModulesForm{3164, ExitCode::kInvalidInput,
-                                    "modules.json must list objects whose path is a plain directory name"};
+                                    "modules.json must list objects whose path is a folder inside the model"};
+// The same of a Router's list, whose folders lie in that of the Router.
+inline constexpr Issue kRouterForm{3530, ExitCode::kInvalidInput,
+                                   "router_config.json must have types, named by folders of the Router, and structure"};
+inline constexpr Issue kTooManyModules{3531, ExitCode::kInvalidInput, "more module folders than the limit"};
 
 // Well-formed, but not read.
 

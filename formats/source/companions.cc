@@ -9,17 +9,15 @@
 
 #include "formats/base/base_issues.h"
 #include "formats/base/hub_cache.h"
-#include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/source/checkpoint_issues.h"
-#include "formats/source/shard_index.h"
+#include "formats/source/modules.h"
 
 namespace q4 {
 namespace {
 
 constexpr char kConfigName[] = "config.json";
-constexpr char kModulesName[] = "modules.json";
 
 // Weights are not embedded, for they are converted; code is not, since a loader might execute what a container brought.
 // Refused endings come first: the index ends in .json too.
@@ -51,30 +49,6 @@ absl::Status AddIfRegular(FileSystem& fs, const std::string& directory, const st
   return absl::OkStatus();
 }
 
-// The directories that modules.json lists. The first module usually has the path "", the model directory itself.
-absl::StatusOr<std::vector<std::string>> ModuleDirectories(FileSystem& fs, const std::string& path) {
-  Q4_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, path, limits::kConfigJsonBytes));
-  Q4_ASSIGN_OR_RETURN(const Json modules, ParseModelJson(text, path));
-  if (!modules.is_array()) return Fail(kModulesForm, path, {}, GotExpected("no array", "an array"));
-  std::vector<std::string> directories;
-  for (const Json& module : modules) {
-    const auto member = module.is_object() ? module.find("path") : module.end();
-    if (member == module.end() || !member->is_string()) return Fail(kModulesForm, path, {}, "a module has no path");
-    const auto& directory = member->get_ref<const std::string&>();
-    // That directory is searched already.
-    if (directory.empty()) continue;
-    // The path comes from a foreign file and leads to what will be embedded: it must not leave the model directory.
-    if (!IsPlainFileName(directory) || directory.front() == '.') {
-      return Fail(kModulesForm, path, {}, "got '" + directory + "'");
-    }
-    directories.push_back(directory);
-  }
-  std::sort(directories.begin(), directories.end());
-  // Two modules may share a directory, but a container embeds a name once.
-  directories.erase(std::unique(directories.begin(), directories.end()), directories.end());
-  return directories;
-}
-
 // Whether the directory of `main` is taken for a model's, all of its companions included. A file of another name than
 // model* may lie in a directory with files of all kinds; only config.json beside it says that this is a model
 // directory. A broken link counts, for FindCompanions() to report.
@@ -101,17 +75,9 @@ absl::StatusOr<std::vector<CompanionFile>> FindCompanions(FileSystem& fs, const 
   for (const std::string& name : names) {
     if (IsCompanionName(name)) Q4_RETURN_IF_ERROR(AddIfRegular(fs, directory, name, links, &companions));
   }
-  // Found among the companions, so size and links are checked before it is read.
-  const auto modules = std::find_if(companions.begin(), companions.end(),
-                                    [](const CompanionFile& companion) { return companion.name == kModulesName; });
-  if (modules != companions.end()) {
-    Q4_ASSIGN_OR_RETURN(const auto subdirectories, ModuleDirectories(fs, modules->path));
-    for (const std::string& subdirectory : subdirectories) {
-      // The directory itself may be the link: AddIfRegular() looks at the last component of the path only.
-      Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(JoinPath(directory, subdirectory)));
-      if (info.is_symlink) Q4_RETURN_IF_ERROR(MayFollow(fs, JoinPath(directory, subdirectory), links));
-      Q4_RETURN_IF_ERROR(AddIfRegular(fs, directory, subdirectory + "/" + kConfigName, links, &companions));
-    }
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> folders, ModuleFolders(fs, directory, links));
+  for (const std::string& folder : folders) {
+    Q4_RETURN_IF_ERROR(AddIfRegular(fs, directory, folder + "/" + kConfigName, links, &companions));
   }
   std::sort(companions.begin(), companions.end(),
             [](const CompanionFile& a, const CompanionFile& b) { return a.name < b.name; });
@@ -131,13 +97,10 @@ absl::StatusOr<bool> WouldBeCompanion(FileSystem& fs, const MainFile& main, cons
   // The first config.json makes the directory a model's.
   if (beside) return takes || name == kConfigName;
   if (!takes || name != kConfigName) return false;
-  const std::string modules = JoinPath(directory, kModulesName);
-  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(modules));
-  if (!info.is_regular) return false;
-  const auto subdirectories = ModuleDirectories(fs, modules);
-  if (!subdirectories.ok()) return false;  // opening the checkpoint fails on it and says why
-  for (const std::string& subdirectory : *subdirectories) {
-    Q4_ASSIGN_OR_RETURN(const bool same, SamePlace(fs, path, JoinPath(directory, subdirectory + "/" + kConfigName)));
+  const auto folders = ModuleFolders(fs, directory, SymbolicLinks::kFollow);
+  if (!folders.ok()) return false;  // opening the checkpoint fails on it and says why
+  for (const std::string& folder : *folders) {
+    Q4_ASSIGN_OR_RETURN(const bool same, SamePlace(fs, path, JoinPath(directory, folder + "/" + kConfigName)));
     if (same) return true;
   }
   return false;

@@ -285,6 +285,11 @@ def directories():
         yield Case({"d/model.safetensors": GOOD_SHARD, "d/config.json": text}, issue=3001, command=convert)
     for text in (b"{}", b'[{"path":"../x"}]', b'[{"path":1}]', b'[{"path":"/etc"}]', b'[{"path":".git"}]'):
         yield Case({"d/model.safetensors": GOOD_SHARD, "d/modules.json": text}, issue=3164, command=convert)
+    many = ",".join('{"path":"m%d"}' % i for i in range(10_000))
+    yield Case({"d/model.safetensors": GOOD_SHARD, "d/modules.json": f"[{many}]".encode()}, issue=3531, command=convert)
+    for text in (b"[]", b'{"types":{"../x":"t"},"structure":{}}'):
+        files = {"d/model.safetensors": GOOD_SHARD, "d/modules.json": b'[{"path":""}]', "d/router_config.json": text}
+        yield Case(files, issue=3530, command=convert)
 
 
 def taken(index, text, files=None):

@@ -124,21 +124,6 @@ TEST_CASE("a file would be a companion exactly if it is one once it is there") {
   }
 }
 
-TEST_CASE("modules.json cannot lead elsewhere") {
-  const TempDir dir;
-  for (const char* modules :
-       {R"([{"path":"../x"}])", R"([{"path":"/etc"}])", R"([{"path":"a/b"}])", R"([{"path":"."}])",
-        R"([{"path":".git"}])", R"([{"path":1}])", R"([{}])", R"([1])", R"({})", R"(1)"}) {
-    INFO(modules);
-    dir.Write("modules.json", modules);
-    const absl::Status status = Find(dir).status();
-    CHECK(IssueNumberOf(status) == kModulesForm.number);
-    CHECK(ExitCodeOf(status) == ExitCode::kInvalidInput);
-  }
-  dir.Write("modules.json", "[");
-  CHECK(IssueNumberOf(Find(dir).status()) == kJsonSyntax.number);
-}
-
 TEST_CASE("links are refused unless they are followed") {
   const TempDir dir;
   const TempDir outside;
