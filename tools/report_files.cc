@@ -22,7 +22,7 @@ namespace {
 // tool reads, which reads the headers of container and source.
 absl::StatusOr<bool> AreFree(FileSystem& fs, const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
-    if (IsCompanionName(BaseNameOf(path))) return false;
+    if (MayBelongToModel(BaseNameOf(path))) return false;
     for (const std::string& name : {path, AtomicFile::PartialPath(path)}) {
       Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(name));
       if (info.exists) return false;

@@ -41,6 +41,11 @@ inline constexpr std::uint64_t kShards = 10'000;
 inline constexpr std::uint64_t kShardIndexBytes = 256u << 20;
 // Folders of a model's modules (modules.json, Routers). Models have fewer than ten.
 inline constexpr std::uint64_t kModuleFolders = 256;
+// How deep below the model's folder companions are looked for: a Router's modules and their templates need 3.
+inline constexpr int kFolderDepth = 3;
+// Of files in a folder that is left out: so many are counted, and so deep.
+inline constexpr std::uint64_t kCountedFiles = 10'000;
+inline constexpr int kCountedDepth = 8;
 // Containers (docs/format.md section 11).
 //
 // Companions of a model: configuration, tokenizer, templates. Models have a few dozen.

@@ -98,6 +98,28 @@ bool IsUtf8(std::string_view text) {
   return true;
 }
 
+// A `*` that turns out too short takes one character more; only the last one needs to.
+bool MatchesWildcards(std::string_view pattern, std::string_view text) {
+  // `star` is the last '*' passed, `resume` where in the text its match ends so far.
+  std::size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
+  while (t < text.size()) {
+    if (p < pattern.size() && pattern[p] == '*') {
+      star = p++;
+      resume = t;
+    } else if (p < pattern.size() && pattern[p] == text[t]) {
+      ++p;
+      ++t;
+    } else if (star != std::string_view::npos) {
+      p = star + 1;
+      t = ++resume;
+    } else {
+      return false;
+    }
+  }
+  // What is left of the pattern must match nothing.
+  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+}
+
 std::string HumanBytes(unsigned long long bytes) {
   constexpr std::array<const char*, 7> kUnits = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
   if (bytes < 1000) return std::to_string(bytes) + " B";

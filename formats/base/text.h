@@ -18,6 +18,10 @@ std::string Printable(std::string_view text, std::size_t max_bytes = 160);
 // Whether `text` is well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF).
 bool IsUtf8(std::string_view text);
 
+// Whether all of `text` matches `pattern`, in which `*` stands for any characters, none included, and everything else
+// for itself. Compared as bytes; the time is bounded by the product of the lengths.
+bool MatchesWildcards(std::string_view pattern, std::string_view text);
+
 // "1.23 GB": decimal units, three significant digits, for people.
 std::string HumanBytes(unsigned long long bytes);
 

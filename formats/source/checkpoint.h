@@ -18,6 +18,7 @@
 #include "formats/base/note.h"
 #include "formats/source/companions.h"
 #include "formats/source/foreign.h"
+#include "formats/source/left_out.h"
 #include "formats/source/source_tensor.h"
 
 namespace q4 {
@@ -32,14 +33,6 @@ struct CheckpointFile {
 struct InputFile {
   std::string path;
   FileIdentity identity;
-};
-
-// Something that lies in the model's folder and is no part of the checkpoint: neither weights that are read nor a
-// companion.
-struct LeftOutFile {
-  std::string name;      // relative to the model directory, '/' separated; not escaped
-  std::string reason;    // a short phrase for people: "weights of another framework"; fit for a terminal
-  bool warning = false;  // a loader of the model would miss it
 };
 
 // All that a checkpoint consists of, as its makers fill it in.
@@ -126,9 +119,9 @@ struct OpenOptions {
 // A directory must hold exactly one checkpoint: model.safetensors, or model.safetensors.index.json (both only if the
 // index names model.safetensors), or otherwise a single shard index, or otherwise a single .safetensors file.
 //
-// Companions are those of CompanionsOf() (companions.h). A checkpoint that is quantized already, or an adapter's, opens
-// as well, with Checkpoint::foreign(): config.json and the files of quantizers are read for that. A folder that holds
-// an adapter and no model does not open (kIsAdapter).
+// Companions and what is left out are those of ClassifyFolder() (companions.h). A checkpoint that is quantized already,
+// or an adapter's, opens as well, with Checkpoint::foreign(): config.json and the files of quantizers are read for
+// that. A folder that holds an adapter and no model does not open (kIsAdapter).
 //
 // `fs` must outlive the checkpoint, whose files it opened. At most limits::kShards files stay open. Takes time and
 // memory by the number of tensors, not by their bytes.

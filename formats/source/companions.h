@@ -1,15 +1,19 @@
-// The small files that belong to a model: configuration, tokenizer, templates, licence. A container embeds them, so
-// that it can be exported without the source. Which regular files are admitted goes by their names alone; only
-// modules.json is read.
+// The files of a model's folder: every one is weights that are read, a companion, or left out with a reason. Companions
+// are the small files that belong to a model: configuration, tokenizer, templates, licence. A container embeds them, so
+// that it can be exported without the source. companion_kinds.h has the table of kinds.
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
+#include "formats/base/note.h"
+#include "formats/source/companion_kinds.h"
+#include "formats/source/left_out.h"
 
 namespace q4 {
 
@@ -26,31 +30,44 @@ struct MainFile {
   std::string path;
   FileIdentity identity;
   bool is_index = false;
+  bool from_folder = false;  // found in a folder that was given, not given itself
 };
 
-// The companions in `directory`, bytewise sorted by name. A regular file is one if its name, compared as bytes,
-//   1. does not begin with '.',
-//   2. is not code or weights: .py .so .safetensors .bin .pt .pth .ckpt .gguf .h5 .msgpack .onnx .q4, and no shard
-//      index (.index.json),
-//   3. is .json .txt .model .jinja .tiktoken .md by extension, or README, or begins with LICENSE or NOTICE.
-// Subdirectories are not searched, except that NAME/config.json is a companion when modules.json
-// (sentence-transformers) lists NAME as a module's path; modules without that file have nothing to carry.
+// What lies in a model's folder beside the weights that are read.
+struct ModelFolder {
+  std::vector<CompanionFile> companions;  // bytewise sorted by name
+  std::vector<LeftOutFile> left_out;      // bytewise sorted by name
+  std::vector<Note> notes;                // what the user must know of it: code that is needed, a folder not looked at
+};
+
+// Whether the directory of `main` is taken for a model's, with all that lies in it: `main` is an index, was found in
+// the directory, or is called model*, or config.json or params.json lies beside it. A lone file of another name may lie
+// in a directory with files of all kinds. A broken link counts as a configuration, to be reported. Errors: I/O.
+absl::StatusOr<bool> IsModelDirectory(FileSystem& fs, const MainFile& main);
+
+// Classifies every file of the folder of `main`: by its name (KindOfFile()), and whether it is a regular file, has a
+// name that a container can hold, and is small enough. `weights`: names of the weight files and further indices that
+// are read, relative to the folder; they and `main` are neither companions nor left out.
 //
-// Errors: a symbolic link that passes the rule, with SymbolicLinks::kRefuse (exit code 3); more or larger files than
-// limits.h allows (3); a modules.json that names anything but plain subdirectories (3); I/O (2).
-absl::StatusOr<std::vector<CompanionFile>> FindCompanions(FileSystem& fs, const std::string& directory,
-                                                          SymbolicLinks links);
+// Subfolders are searched to limits::kFolderDepth if modules.json or a Router names them (modules.h) or KindOfFolder()
+// says so: templates, further tokenizers and processors. Every other folder is one entry of `left_out`.
+//
+// A folder that is no model's (IsModelDirectory()) is not looked at; a note says so if a tokenizer lies in it.
+//
+// Errors: a symbolic link among the companions or on the way to them, with SymbolicLinks::kRefuse (exit code 3); more
+// or larger companions than limits.h allows (3), but not of documents, which are left out then; those of
+// ModuleFolders(); I/O for what is carried (2). What is left out is no error, whatever it is.
+absl::StatusOr<ModelFolder> ClassifyFolder(FileSystem& fs, const MainFile& main, std::span<const std::string> weights,
+                                           SymbolicLinks links);
 
-// The companions of the checkpoint that was opened by `main`: those in its directory; for a lone file not named model*
-// only if config.json lies beside it, as such a file may just as well lie in a download folder. Errors as above.
-absl::StatusOr<std::vector<CompanionFile>> CompanionsOf(FileSystem& fs, const MainFile& main, SymbolicLinks links);
+// Whether a file of this name could be a companion, or be taken for the checkpoint itself, if it lay in the right
+// folder.
+bool MayBelongToModel(std::string_view name);
 
-// Whether a regular file at `path`, which need not exist yet, would be among CompanionsOf(`main`). For files that are
-// written beside a model and must not become a part of it. A modules.json that is malformed lists no directory here.
-// Errors: I/O (exit code 2).
+// Whether a regular file at `path`, which need not exist yet, would be among the companions of `main`. For files that
+// are written beside a model and must not become a part of it. Also true for what would be taken for the checkpoint
+// itself: weights and indices in its folder. A modules.json that is malformed lists no directory here. Errors: I/O
+// (exit code 2).
 absl::StatusOr<bool> WouldBeCompanion(FileSystem& fs, const MainFile& main, const std::string& path);
-
-// Whether rules 1 to 3 admit a file of this name.
-bool IsCompanionName(std::string_view name);
 
 }  // namespace q4

@@ -5,6 +5,7 @@
 // else is for the reader that recognises it. All errors of a reader come before those of companions: weights that
 // cannot be read are what the user must hear of first.
 #include <algorithm>
+#include <iterator>
 #include <memory>
 #include <optional>
 #include <string>
@@ -139,7 +140,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   CheckpointContent content;
   SourceRemarks remarks;
   content.path = path;
-  content.main_file = {file_path, file->identity(), sharded};
+  content.main_file = {file_path, file->identity(), sharded, info.is_directory};
   if (sharded) {
     Q4_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(*file));
     Q4_ASSIGN_OR_RETURN(CheckpointPayload payload, OpenShards(fs, file_path, index, links));
@@ -158,7 +159,13 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   }
   // Readers accept a file without tensors, as a shard may be one; a whole checkpoint without any is mostly a mistake.
   if (content.tensors.empty() && !options.allow_empty) return Fail(kNoTensors, file_path, {});
-  Q4_ASSIGN_OR_RETURN(content.companions, CompanionsOf(fs, content.main_file, links));
+  std::vector<std::string> weights;
+  for (const CheckpointFile& part : content.files) weights.push_back(part.name);
+  Q4_ASSIGN_OR_RETURN(ModelFolder folder, ClassifyFolder(fs, content.main_file, weights, links));
+  content.companions = std::move(folder.companions);
+  content.left_out = std::move(folder.left_out);
+  content.notes.insert(content.notes.end(), std::make_move_iterator(folder.notes.begin()),
+                       std::make_move_iterator(folder.notes.end()));
   // No file of the folder, but as much left out as one: a container has no place for it.
   if (!remarks.empty()) content.left_out.push_back({"__metadata__", remarks.Text(), false});
   std::sort(content.left_out.begin(), content.left_out.end(),

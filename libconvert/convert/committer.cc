@@ -68,6 +68,8 @@ absl::Status Committer::Commit(FileJob& job) {
   Q4Writer& writer = *writers_[job.shard];
   const std::size_t first_chunk = writer.chunks().size();
   Q4_RETURN_IF_ERROR(writer.BeginFile(job.owner));
+  // An empty file has no chunk to write, but somebody has looked whether it still is one.
+  if (job.bytes == 0) Q4_RETURN_IF_ERROR(job.chunks.Take(0).status());
   for (std::uint64_t at = 0; at < job.bytes; at += kQ4ChunkBytes) {
     Q4_ASSIGN_OR_RETURN(FinishedChunk finished, job.chunks.Take(at / kQ4ChunkBytes));
     Q4_RETURN_IF_ERROR(writer.Append(finished.chunk));

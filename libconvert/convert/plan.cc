@@ -148,8 +148,13 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
     file["size"] = checkpoint.files()[i].file->size();
     files.push_back(std::move(file));
   }
+  Json left_out = Json::array();
+  for (const LeftOutFile& file : checkpoint.left_out()) {
+    if (file.recorded) left_out.push_back({{"name", file.name}, {"reason", file.reason}, {"warning", file.warning}});
+  }
   // nlohmann's ordered_json keeps this order; it is bytewise, so the document is canonical.
   Json json;
+  if (!left_out.empty()) json["left_out"] = std::move(left_out);
   json["numerics"] = kNumericsVersion;
   json["options"] = OptionsJson(options);
   json["source"] = Json{{"files", std::move(files)}, {"format", checkpoint.format()}};

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <string_view>
 #include <utility>
 
 #include "formats/base/text.h"
@@ -17,19 +18,33 @@
 namespace q4 {
 namespace {
 
-// One line for all of them; the list with the reasons is in the plan and in the report.
-void NoteLeftOut(const Checkpoint& checkpoint, std::vector<Note>* notes) {
-  constexpr std::size_t kShown = 5;
-  std::string names;
-  std::size_t missed = 0;
+// One line for those that a loader would miss and one for the others, grouped by reason in the order of their first
+// names; the whole list is in the plan and in the report.
+void NoteLeftOut(const Checkpoint& checkpoint, bool missed, std::vector<Note>* notes) {
+  constexpr std::size_t kShownReasons = 8, kShownNames = 4;
+  struct Alike {
+    std::string_view reason;
+    std::string names;
+    std::size_t count = 0;
+  };
+  std::vector<Alike> groups;
   for (const LeftOutFile& file : checkpoint.left_out()) {
-    if (!file.warning) continue;
-    if (++missed <= kShown)
-      names += fmt::format("{}{} ({})", missed == 1 ? "" : ", ", Printable(file.name), file.reason);
+    if (file.warning != missed) continue;
+    auto group = std::find_if(groups.begin(), groups.end(), [&](const Alike& a) { return a.reason == file.reason; });
+    if (group == groups.end()) group = groups.insert(group, Alike{file.reason, {}, 0});
+    if (++group->count <= kShownNames) group->names += (group->count == 1 ? "" : ", ") + Printable(file.name);
   }
-  if (missed == 0) return;
-  if (missed > kShown) names += fmt::format(" and {} more", missed - kShown);
-  notes->push_back({true, "left out, and a loader may miss: " + names});
+  if (groups.empty()) return;
+  std::string text = missed ? "left out, and a loader may miss: " : "left out: ";
+  for (std::size_t i = 0; i < std::min(groups.size(), kShownReasons); ++i) {
+    text += fmt::format("{}{}", i == 0 ? "" : "; ", groups[i].names);
+    if (groups[i].count > kShownNames) text += fmt::format(" and {} more", groups[i].count - kShownNames);
+    text += fmt::format(" ({})", groups[i].reason);
+  }
+  if (groups.size() > kShownReasons)
+    text += fmt::format("; and others for {} more reasons", groups.size() - kShownReasons);
+  if (missed) text += "; copy what is needed into an export";
+  notes->push_back({missed, std::move(text)});
 }
 
 // A conversion that changes nothing is hardly meant. The reasons with most tensors say why.
@@ -82,7 +97,8 @@ void NoteExperts(const Checkpoint& checkpoint, const std::string& config_json, c
 
 std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan) {
   std::vector<Note> notes = checkpoint.notes();
-  NoteLeftOut(checkpoint, &notes);
+  NoteLeftOut(checkpoint, /*missed=*/true, &notes);
+  NoteLeftOut(checkpoint, /*missed=*/false, &notes);
   NoteNothingQuantized(plan, &notes);
   NoteWrappers(checkpoint, &notes);
   NoteExperts(checkpoint, config_json, plan, &notes);

@@ -24,6 +24,8 @@ void TreatFile(Stages& stages, const std::shared_ptr<FileJob>& job) {
     file = Fail(kFileChanged, companion.path, "size",
                 GotExpected(std::to_string((*file)->size()), std::to_string(job->bytes)));
   }
+  // Nothing is read of an empty one, but it must be empty still; the committer waits for this word.
+  if (chunks == 0) return file.ok() ? job->chunks.Put(0, {}) : job->chunks.Fail(0, file.status());
   for (std::uint64_t chunk = 0; chunk < chunks; ++chunk) {
     if (!file.ok()) return job->chunks.Fail(chunk, file.status());
     const std::uint64_t at = chunk * kQ4ChunkBytes, bytes = std::min(kQ4ChunkBytes, job->bytes - at);

@@ -24,6 +24,7 @@
 #include "libconvert/export/exporter.h"
 #include "libconvert/export/files.h"
 #include "libconvert/export/foreign.h"
+#include "libconvert/export/left_out.h"
 #include "libconvert/export/pieces.h"
 #include "libconvert/export/replace.h"
 #include "libconvert/model/open_model.h"
@@ -315,6 +316,8 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files,
                       exporter.SmallFiles(*model, config_json, options, plan, &report));
   Q4_RETURN_IF_ERROR(CheckForeign(*model, config_json, row->weights, &report));
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> missing, WarnOfLeftOut(*model));
+  report.warnings.insert(report.warnings.end(), missing.begin(), missing.end());
   Q4_ASSIGN_OR_RETURN(WeightLayout layout, LayOutWeights(plan.targets, options.shard_bytes));
   if (plan.is_component) NameAsComponent(&layout);
   report.tensor_bytes = layout.tensor_bytes;

@@ -102,6 +102,7 @@ absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const Checkpoint
   report.shard_count = static_cast<std::uint32_t>(report.shards.size());
   // Companions are not opened: their sizes are known from the directory.
   for (const CompanionFile& file : checkpoint.companions()) report.files.push_back({file.name, file.size});
+  report.left_out = checkpoint.left_out();
   if (const absl::StatusOr<std::string> config = checkpoint.ConfigJson(fs); config.ok()) {
     SetModelNames(*config, &report);
   }

@@ -118,6 +118,9 @@ InspectReport InspectContainer(const Q4Model& model, InspectScope scope) {
   // Every shard records how many there are, so the first one that is there will do.
   const Q4Index& first = model.shards().front()->index();
   report.provenance = ModelProvenance(model);
+  if (absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, model.path()); view.ok()) {
+    report.left_out = std::move(view->left_out);
+  }
   report.shard_count = first.shard_count;
   for (const auto& shard : model.shards()) {
     // The seal has size and root of the file.

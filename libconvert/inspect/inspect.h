@@ -105,6 +105,8 @@ struct InspectReport {
   std::string provenance;
   // Embedded, or beside a checkpoint.
   std::vector<InspectFile> files;
+  // What lies beside a checkpoint and is not carried; of a container, what its provenance records of that.
+  std::vector<LeftOutFile> left_out;
   std::uint64_t tensor_count = 0;
   // Bytewise sorted by name; empty for InspectScope::kSummary of a container, which `tensor_count` is not.
   std::vector<InspectTensor> tensors;

@@ -124,6 +124,10 @@ std::string InspectReportJson(const InspectReport& report, const InspectDetail& 
   if (detail.files) {
     json["files"] = Json::array();
     for (const InspectFile& file : report.files) json["files"].push_back({{"name", file.name}, {"bytes", file.bytes}});
+    json["left_out"] = Json::array();
+    for (const LeftOutFile& file : report.left_out) {
+      json["left_out"].push_back({{"name", file.name}, {"reason", file.reason}, {"warning", file.warning}});
+    }
   }
   // Statistics come with --hist too, since the counts of codes are among them.
   if (detail.list_tensors) {

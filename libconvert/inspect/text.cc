@@ -105,6 +105,12 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
   for (const InspectFile& file : report.files) file_bytes += file.bytes;
   text += Field(report.root ? "embedded" : "beside it",
                 fmt::format("{} files, {} (--files)", report.files.size(), HumanBytes(file_bytes)));
+  const auto missed = std::count_if(report.left_out.begin(), report.left_out.end(),
+                                    [](const LeftOutFile& file) { return file.warning; });
+  if (!report.left_out.empty()) {
+    text += Field("left out",
+                  fmt::format("{} files, {} of which a loader may miss (--files)", report.left_out.size(), missed));
+  }
   return text + "\n" + TreatmentTable(report, style);
 }
 
@@ -194,7 +200,15 @@ std::string HistogramsText(const std::vector<const InspectTensor*>& tensors, con
 std::string FilesTable(const InspectReport& report, const TextStyle& style) {
   Table table({"bytes", "<~file"});
   for (const InspectFile& file : report.files) table.Add({Grouped(file.bytes), Printable(file.name, kWholeName)});
-  return table.Text(style);
+  std::string text = table.Text(style);
+  if (report.left_out.empty()) return text;
+  // Names are those of a folder or of a provenance, which anybody may have written.
+  Table left_out({"<left out", "<~why"});
+  for (const LeftOutFile& file : report.left_out) {
+    left_out.Add(
+        {Printable(file.name, kWholeName), Printable(file.reason) + (file.warning ? "; a loader may miss it" : "")});
+  }
+  return text + "\n" + left_out.Text(style);
 }
 
 std::string NmseText(const std::optional<double>& nmse) { return nmse ? fmt::format("{:.6g}", *nmse) : "not recorded"; }

@@ -37,6 +37,10 @@ inline constexpr Issue kFileDiffers{6216, ExitCode::kCheckFailed, "embedded file
 inline constexpr Issue kSourceFileDiffers{6217, ExitCode::kCheckFailed,
                                           "source file is not the one the container was made from"};
 inline constexpr Issue kTiedDiffer{6218, ExitCode::kCheckFailed, "tensors that are equal in the source differ here"};
+// Of what a loader would miss: weights that no index names, files of unknown kinds. What is recorded as left out was
+// told to whoever converted.
+inline constexpr Issue kNotRecorded{6520, ExitCode::kCheckFailed,
+                                    "lies in the source's folder, and the container neither carries nor names it"};
 // Exit code 1: the pattern of --tensor is the caller's mistake, and nothing was checked.
 inline constexpr Issue kNothingSelected{6219, ExitCode::kUsage, "no tensor has a name that matches"};
 

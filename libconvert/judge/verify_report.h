@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "formats/q4/container.h"
+#include "formats/source/left_out.h"
 #include "formats/tensor/tensor.h"
 #include "libconvert/model/scale_spread.h"
 #include "libconvert/model/stats.h"
@@ -101,11 +102,14 @@ struct VerifyReport {
   std::vector<VerifyGroup> groups;       // layers in natural order, then roles by name
   std::vector<GateVerdict> gates;        // in the order: tensors by name, layers, roles, model
   std::uint64_t embedded_files = 0;      // companions inside the container
-  bool stats_recomputed = false;         // of every quantized tensor
-  ModelStats model;                      // of the tensors that have statistics
-  ScaleSpread scales;                    // of all quantized tensors
-  std::vector<VerifyFinding> findings;   // the first kMaxFindings: other source files, then in file order, name order
-  std::uint64_t finding_count = 0;       // all of them
+  // Beside them in the source's folder, as verification found it; `recorded`: whether the container says so too.
+  // Without a source, what the container says.
+  std::vector<LeftOutFile> left_out;
+  bool stats_recomputed = false;        // of every quantized tensor
+  ModelStats model;                     // of the tensors that have statistics
+  ScaleSpread scales;                   // of all quantized tensors
+  std::vector<VerifyFinding> findings;  // the first kMaxFindings: other source files, then in file order, name order
+  std::uint64_t finding_count = 0;      // all of them
 
   // Whether nothing is wrong: exit code 0.
   bool passed() const { return finding_count == 0; }

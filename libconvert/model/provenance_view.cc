@@ -58,6 +58,17 @@ absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::strin
   if (files.is_array()) {
     for (const Json& file : files) view.sources.push_back(RecordOf(file));
   }
+  const Json& left_out = MemberOrNull(document, "left_out");
+  if (left_out.is_array()) {
+    for (const Json& file : left_out) {
+      const Json& warning = MemberOrNull(file, "warning");
+      // Without a name it says nothing.
+      if (std::string name = TextIn(file, "name"); !name.empty()) {
+        view.left_out.push_back(
+            {std::move(name), TextIn(file, "reason"), warning.is_boolean() && warning.get<bool>(), /*recorded=*/true});
+      }
+    }
+  }
   view.document = std::move(document);
   return view;
 }

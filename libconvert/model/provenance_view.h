@@ -14,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/json_value.h"
 #include "formats/q4/reader.h"
+#include "formats/source/left_out.h"
 #include "formats/tensor/tensor.h"
 
 namespace q4 {
@@ -42,6 +43,9 @@ struct ProvenanceView {
   std::optional<DType> keep_dtype;
   // In the order of the document; empty if it has no list of them.
   std::vector<SourceFileRecord> sources;
+  // What lay in the source's folder and was not carried, as the conversion saw it. Untrusted: escaped before it is
+  // printed.
+  std::vector<LeftOutFile> left_out;
   // The whole document, for members that only a report prints.
   Json document;
 };

@@ -133,7 +133,8 @@ constexpr PolicyRule kModelRules[] = {
      true, kLinear},
 };
 
-// Order matters: projections have "embed" in their names as embeddings do, and heads may contain "decoder".
+// Order matters: projections have "embed" in their names as embeddings do, and heads may contain "decoder". "^output"
+// is the head under the names of Mistral's and Meta's own files, which may have no config.json beside them.
 constexpr PolicyRule kGeneralRules[] = {
     // Before the embeddings: projections to and from them.
     {"",
@@ -141,7 +142,8 @@ constexpr PolicyRule kGeneralRules[] = {
      "entity_embedding_dense inputs_embeds_projector mask_embedder.#.#",
      true, kLinear},
     {"",
-     "lm_head lm_heads.# embed_out shared_head.head lm_head.out_proj lm_head.decoder audio_lm_head generator_lm_head "
+     "^output lm_head lm_heads.# embed_out shared_head.head lm_head.out_proj lm_head.decoder audio_lm_head "
+     "generator_lm_head "
      "*predictions.decoder head.decoder pred_layer.proj output_projection vocab_projector lm_loss logits_dense "
      "ctc_head",
      false, kOutputHead},
@@ -149,31 +151,12 @@ constexpr PolicyRule kGeneralRules[] = {
     {"", "*norm *norm1 *norm2 *norm.#", false, "norm"},
 };
 
-// Whether `pattern`, a text with `*` or "#", matches all of `part`, a name between two dots. A `*` that turns out
-// too short takes one character more; only the last one needs to, so that the time is bounded by the product of the
-// lengths.
+// Whether `pattern`, a text with `*` or "#", matches all of `part`, a name between two dots.
 bool MatchesPart(std::string_view pattern, std::string_view part) {
   if (pattern == "#") {
     return !part.empty() && part.find_first_not_of("0123456789") == std::string_view::npos;
   }
-  // `star` is the last '*' passed, `resume` where in the part its match ends so far.
-  std::size_t p = 0, t = 0, star = std::string_view::npos, resume = 0;
-  while (t < part.size()) {
-    if (p < pattern.size() && pattern[p] == '*') {
-      star = p++;
-      resume = t;
-    } else if (p < pattern.size() && pattern[p] == part[t]) {
-      ++p;
-      ++t;
-    } else if (star != std::string_view::npos) {
-      p = star + 1;
-      t = ++resume;
-    } else {
-      return false;
-    }
-  }
-  // What is left of the pattern must match nothing.
-  return pattern.find_first_not_of('*', p) == std::string_view::npos;
+  return MatchesWildcards(pattern, part);
 }
 
 // The parts of a dotted name, taken from its end.

@@ -124,6 +124,11 @@ std::string VerifyReportJson(const VerifyReport& report) {
   json["file_bytes"] = report.file_bytes;
   json["chunks"] = report.chunks;
   json["embedded_files"] = report.embedded_files;
+  json["left_out"] = Json::array();
+  for (const LeftOutFile& file : report.left_out) {
+    json["left_out"].push_back(
+        {{"name", file.name}, {"reason", file.reason}, {"warning", file.warning}, {"recorded", file.recorded}});
+  }
   json["source_bytes"] = report.source_bytes;
   json["sample_percent"] = report.sample_percent;
   json["only"] = TextOrNull(report.only);

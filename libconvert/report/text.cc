@@ -119,6 +119,16 @@ std::string VerifyReportText(const VerifyReport& report) {
     if (report.sample_percent < 100) against += fmt::format(", a sample of {} %", report.sample_percent);
     text += Field("against", against);
   }
+  std::size_t missed = 0;
+  std::string names;
+  for (const LeftOutFile& file : report.left_out) {
+    if (!file.warning) continue;
+    constexpr std::size_t kShownNames = 3;
+    if (++missed <= kShownNames) names += (missed == 1 ? "" : ", ") + Printable(file.name);
+  }
+  if (missed != 0) {
+    text += Field("left out", fmt::format("{} that a loader may miss: {}{}", missed, names, missed > 3 ? ", ..." : ""));
+  }
   // "as recorded": the container's own statistics, which say what the encoder lost when it ran. Only "recomputed" ones
   // prove that this is still so.
   if (report.model.tensors != 0) {

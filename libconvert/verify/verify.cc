@@ -28,6 +28,7 @@
 #include "libconvert/verify/context.h"
 #include "libconvert/verify/digests.h"
 #include "libconvert/verify/integrity.h"
+#include "libconvert/verify/left_out.h"
 #include "libconvert/verify/source.h"
 
 namespace q4 {
@@ -108,6 +109,11 @@ class Verification {
       report_.embedded_files += shard->index().files.size();
     }
     report_.provenance = ModelProvenance(model_);
+    if (options_.against.empty()) {
+      if (absl::StatusOr<ProvenanceView> view = ParseProvenance(report_.provenance, model_.path()); view.ok()) {
+        report_.left_out = std::move(view->left_out);
+      }
+    }
     // Without a readable one the names stay empty; a damaged one is found with the other chunks.
     if (const absl::StatusOr<std::string> config = model_.ReadFile("config.json"); config.ok()) {
       ModelNames names = ReadModelNames(*config);
@@ -187,6 +193,7 @@ class Verification {
                                         Advance(bytes);
                                       }));
     Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
+    report_.left_out = CompareLeftOut(source.left_out(), provenance.left_out, model_.path(), &findings_);
     Q4_RETURN_IF_ERROR(digests.get());
     // That it is another source is why hundreds of values differ.
     findings_.Prepend(std::move(digest_findings));

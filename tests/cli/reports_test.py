@@ -238,9 +238,11 @@ def check_companions(run: Run, source: pathlib.Path) -> None:
     weights = (source / "model.safetensors").read_bytes()
     run_here = Run(run.folder, work)
 
-    def tried(directory: str, weight_name: str, report: str, refused: bool) -> None:
+    def tried(directory: str, weight_name: str, report: str, refused: bool, refused_in_folder: bool | None = None) -> None:
+        """Given the weights and given their folder, which says that all of it is the model's."""
         model = work / directory / weight_name
-        for path in (f"{directory}/{weight_name}", directory):
+        folder = refused if refused_in_folder is None else refused_in_folder
+        for path, refused in ((f"{directory}/{weight_name}", refused), (directory, folder)):
             (work / "c.q4").unlink(missing_ok=True)
             error = run_here("q4convert", path, "-o", "c.q4", "-q", "--report", f"{directory}/{report}", code=1 if refused else 0)
             check(("[Q4-1005]" in error) == refused, f"{path}: {report}", error)
@@ -257,15 +259,19 @@ def check_companions(run: Run, source: pathlib.Path) -> None:
     tried("bare", "model.safetensors", "report.json", True)
     tried("bare", "model.safetensors", "report.log", False)
     model("download", "weights.safetensors")
-    tried("download", "weights.safetensors", "report.json", False)
+    tried("download", "weights.safetensors", "report.json", False, refused_in_folder=True)
     tried("download", "weights.safetensors", "config.json", True)
+    tried("download", "weights.safetensors", "params.json", True)
+    tried("bare", "model.safetensors", "other.safetensors", True)
+    tried("bare", "model.safetensors", "model.safetensors.index.json", True)
     model("configured", "weights.safetensors", config='{"model_type":"llama"}')
     tried("configured", "weights.safetensors", "report.json", True)
     model("modules", "model.safetensors", modules='[{"path":""},{"path":"1_Pooling"}]')
     (work / "modules" / "1_Pooling").mkdir()
     (work / "modules" / "2_Other").mkdir()
     tried("modules", "model.safetensors", "1_Pooling/config.json", True)
-    tried("modules", "model.safetensors", "1_Pooling/report.json", False)
+    tried("modules", "model.safetensors", "1_Pooling/report.json", True)
+    tried("modules", "model.safetensors", "1_Pooling/report.log", False)
     tried("modules", "model.safetensors", "2_Other/config.json", False)
 
 

@@ -38,6 +38,7 @@ ISSUES = {
     6012: VERDICT,
     **{number: LINT for number in checked_in("libconvert/lint")},
     **{number: VERDICT for number in range(6201, 6217) if number != 6213},
+    6520: ("a verdict on a folder that changed since the conversion", "tests/cli/model_folder_test.py"),
     6218: ("a verdict, as above", "tests/libconvert/verify/report_test.cc"),
     6403: ("asked of a --diff with a damaged bitsandbytes weight", "tests/libconvert/inspect/bnb_test.cc"),
     6219: ("a --tensor that matches nothing", "tests/libconvert/verify/report_test.cc"),

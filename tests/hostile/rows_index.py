@@ -265,7 +265,7 @@ def directories():
     yield Case({"d/model.safetensors": GOOD_SHARD, "d/hf_quant_config.json": b'{"quant_algo":'}, code=0, command=convert, makes=("out.q4",))
     yield Case({"d/adapter_model.safetensors": GOOD_SHARD, "d/adapter_config.json": b"[]"}, code=5, issue=5511, command=convert)
     yield Case(
-        {"d/model.safetensors": GOOD_SHARD, "d/big.json": Sparse(b"{", (256 << 20) + 1)}, issue=3163, command=convert
+        {"d/model.safetensors": GOOD_SHARD, "d/tokenizer.json": Sparse(b"{", (256 << 20) + 1)}, issue=3163, command=convert
     )
     yield Case(
         {"d/model.safetensors": GOOD_SHARD, **{f"d/{i}.json": b"{}" for i in range(1001)}}, issue=3162, command=convert

@@ -19,74 +19,207 @@ namespace {
 
 using test::TempDir;
 
-absl::StatusOr<std::vector<CompanionFile>> Find(const TempDir& dir, SymbolicLinks links = SymbolicLinks::kRefuse) {
-  return FindCompanions(PosixFileSystem(), dir.path(), links);
+// What lies beside model.safetensors in `dir`.
+absl::StatusOr<ModelFolder> Classify(const TempDir& dir, SymbolicLinks links = SymbolicLinks::kRefuse,
+                                     std::vector<std::string> weights = {"model.safetensors"}) {
+  return ClassifyFolder(PosixFileSystem(), MainFile{dir.File("model.safetensors"), {}, false, false}, weights, links);
+}
+
+ModelFolder Classified(const TempDir& dir) {
+  auto folder = Classify(dir);
+  REQUIRE(folder.ok());
+  return *std::move(folder);
 }
 
 std::vector<std::string> Names(const TempDir& dir) {
-  const auto found = Find(dir);
-  REQUIRE(found.ok());
   std::vector<std::string> names;
-  for (const CompanionFile& companion : *found) names.push_back(companion.name);
+  for (const CompanionFile& companion : Classified(dir).companions) names.push_back(companion.name);
   return names;
 }
 
-TEST_CASE("which names are companions") {
-  for (const char* name : {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
-                           "special_tokens_map.json", "preprocessor_config.json", "vocab.txt", "merges.txt",
-                           "tokenizer.model", "spiece.model", "chat_template.jinja", "qwen.tiktoken", "README.md",
-                           "README", "LICENSE", "LICENSE.txt", "LICENSE-APACHE", "NOTICE", "USE_POLICY.md"}) {
-    INFO(name);
-    CHECK(IsCompanionName(name));
+// "name: reason", with "!" before what a loader would miss and "-" before what is not recorded.
+std::vector<std::string> LeftOut(const TempDir& dir) {
+  std::vector<std::string> lines;
+  for (const LeftOutFile& file : Classified(dir).left_out) {
+    lines.push_back((file.warning ? "!" : "") + std::string(file.recorded ? "" : "-") + file.name + ": " + file.reason);
   }
-  for (const char* name : {"",
-                           ".gitattributes",
-                           ".config.json",
-                           "model.safetensors",
-                           "pytorch_model.bin",
-                           "m.pt",
-                           "m.pth",
-                           "m.ckpt",
-                           "m.gguf",
-                           "tf_model.h5",
-                           "flax_model.msgpack",
-                           "m.onnx",
-                           "m.q4",
-                           "model.safetensors.index.json",
-                           "pytorch_model.bin.index.json",
-                           "modeling_x.py",
-                           "lib.so",
-                           "LICENSE.py",
-                           "image.png",
-                           "train.log",
-                           "config.JSON"}) {
-    INFO(name);
-    CHECK_FALSE(IsCompanionName(name));
-  }
+  return lines;
 }
 
-TEST_CASE("companions come sorted, with path and size; nothing but regular files") {
+TEST_CASE("companions come sorted, with path and size; what is no regular file is named") {
   const TempDir dir;
   dir.Write("tokenizer.json", "12345");
   dir.Write("config.json", "{}");
   dir.Write("model.safetensors", "x");
-  dir.Write("sub/config.json", "{}");
   std::filesystem::create_directory(dir.File("dir.json"));
   REQUIRE(::mkfifo(dir.File("fifo.json").c_str(), 0600) == 0);
   CHECK(Names(dir) == std::vector<std::string>{"config.json", "tokenizer.json"});
-  const auto found = Find(dir);
-  CHECK((*found)[1].path == dir.File("tokenizer.json"));
-  CHECK((*found)[1].size == 5);
+  const ModelFolder found = Classified(dir);
+  CHECK(found.companions[1].path == dir.File("tokenizer.json"));
+  CHECK(found.companions[1].size == 5);
+  CHECK(found.notes.empty());
+  CHECK(LeftOut(dir) == std::vector<std::string>{"dir.json/: an empty folder", "!fifo.json: no regular file"});
 }
 
-TEST_CASE("sentence-transformers modules bring their config.json") {
+TEST_CASE("every file is carried, or left out with a reason") {
   const TempDir dir;
-  dir.Write("modules.json",
-            R"([{"idx":0,"path":"","type":"t"},{"idx":1,"path":"1_Pooling"},{"idx":2,"path":"2_Normalize"}])");
-  dir.Write("1_Pooling/config.json", "{}");
-  dir.Write("1_Pooling/other.json", "{}");
-  dir.Write("9_Unlisted/config.json", "{}");
-  CHECK(Names(dir) == std::vector<std::string>{"1_Pooling/config.json", "modules.json"});
+  for (const char* name : {"config.json",
+                           "source.spm",
+                           "vocab.json",
+                           "LICENSE",
+                           "README.md",
+                           "additional_chat_templates/rag.jinja",
+                           "decoder_tokenizer/vocab.txt",
+                           "model.safetensors",
+                           "mtp.safetensors",
+                           "consolidated.safetensors",
+                           "model.fp16.safetensors",
+                           "pytorch_model.bin",
+                           "colbert_linear.pt",
+                           "optimizer.bin",
+                           "hf_quant_config.json",
+                           "adapter_config.json",
+                           "lexicon.fst",
+                           "what.xyz",
+                           "cover.png",
+                           ".gitattributes",
+                           "old.q4",
+                           "old.q4.journal",
+                           ".git/HEAD",
+                           "onnx/model.onnx",
+                           "onnx/decoder.onnx",
+                           "draft/model.safetensors",
+                           "bnb/q4_export.json",
+                           "bnb/model.safetensors",
+                           "voices.npz"}) {
+    dir.Write(name, "x");
+  }
+  CHECK(Names(dir) == std::vector<std::string>{"LICENSE", "README.md", "additional_chat_templates/rag.jinja",
+                                               "config.json", "decoder_tokenizer/vocab.txt", "source.spm",
+                                               "vocab.json"});
+  CHECK(LeftOut(dir) == std::vector<std::string>{
+                            "-.git/: a hidden folder or cache",
+                            "-.gitattributes: a hidden or temporary file",
+                            "!adapter_config.json: of an adapter, which is not applied",
+                            "-bnb/: an output of q4",
+                            "!colbert_linear.pt: weights or data that q4 does not read",
+                            "consolidated.safetensors: weights in the layout of the model's maker",
+                            "cover.png: a picture, sound or film",
+                            "!draft/ (1 file): a folder of an unknown kind",
+                            "hf_quant_config.json: settings of a quantization that this model no longer has",
+                            "!lexicon.fst: perhaps of a tokenizer, but of an unknown kind",
+                            "model.fp16.safetensors: another variant of the weights",
+                            "!mtp.safetensors: weights that the checkpoint does not name",
+                            "-old.q4: an output of q4",
+                            "-old.q4.journal: an output of q4",
+                            "onnx/ (2 files): weights of another framework",
+                            "optimizer.bin: left over from training",
+                            "pytorch_model.bin: weights of another framework",
+                            "!voices.npz: data that may hold Python objects",
+                            "!what.xyz: of an unknown kind",
+                        });
+}
+
+TEST_CASE("module folders bring their configurations and tokenizers; their other files are left out") {
+  const TempDir dir;
+  dir.Write(
+      "modules.json",
+      R"([{"path":"","type":"t"},{"path":"1_Pooling"},{"path":"2_Normalize"},{"path":"0_Words"},{"path":"3_D"}])");
+  for (const char* name : {"1_Pooling/config.json", "0_Words/wordembedding_config.json", "0_Words/vocab.dict",
+                           "0_Words/pytorch_model.bin", "3_D/config.json", "3_D/model.safetensors",
+                           "3_D/additional_chat_templates/x.jinja", "9_Unlisted/config.json"}) {
+    dir.Write(name, "{}");
+  }
+  CHECK(Names(dir) == std::vector<std::string>{"0_Words/vocab.dict", "0_Words/wordembedding_config.json",
+                                               "1_Pooling/config.json", "3_D/additional_chat_templates/x.jinja",
+                                               "3_D/config.json", "modules.json"});
+  // Without weights in the folder that are read, those of another framework are the only ones.
+  CHECK(LeftOut(dir) == std::vector<std::string>{"!0_Words/pytorch_model.bin: weights of another framework",
+                                                 "!3_D/model.safetensors: weights that the checkpoint does not name",
+                                                 "!9_Unlisted/ (1 file): a folder of an unknown kind"});
+  const auto read = Classify(dir, SymbolicLinks::kRefuse, {"model.safetensors", "3_D/model.safetensors"});
+  REQUIRE(read.ok());
+  CHECK(read->left_out.size() == 2);
+}
+
+TEST_CASE("folders are searched to a stated depth") {
+  const TempDir dir;
+  dir.Write("a_tokenizer/b_tokenizer/c_tokenizer/vocab.txt", "x");
+  dir.Write("a_tokenizer/b_tokenizer/c_tokenizer/d_tokenizer/vocab.txt", "x");
+  CHECK(Names(dir) == std::vector<std::string>{"a_tokenizer/b_tokenizer/c_tokenizer/vocab.txt"});
+  CHECK(LeftOut(dir) ==
+        std::vector<std::string>{"!a_tokenizer/b_tokenizer/c_tokenizer/d_tokenizer/ (1 file): a folder too deep to be "
+                                 "searched"});
+}
+
+TEST_CASE("many files are summarised, and names are escaped") {
+  const TempDir dir;
+  for (int i = 10; i < 40; ++i) dir.Write("pytorch_model-000" + std::to_string(i) + "-of-00040.bin", "x");
+  dir.Write("evil\x1b[2J\nname.safetensors", "x");
+  const std::vector<std::string> lines = LeftOut(dir);
+  REQUIRE(lines.size() == 6);
+  CHECK(lines[0] == "!evil\\x1b[2J\\x0aname.safetensors: weights that the checkpoint does not name");
+  CHECK(lines[1] == "pytorch_model-00010-of-00040.bin: weights of another framework");
+  CHECK(lines[5] == "pytorch_model-00014-of-00040.bin and 25 more: weights of another framework");
+}
+
+TEST_CASE("a name that no container can hold is left out, not converted") {
+  const TempDir dir;
+  dir.Write("bad\xff.json", "{}");
+  dir.Write("bad\\back.json", "{}");
+  dir.Write("config.json", "{}");
+  CHECK(Names(dir) == std::vector<std::string>{"config.json"});
+  CHECK(LeftOut(dir) == std::vector<std::string>{"!bad\\back.json: a name that a container cannot hold",
+                                                 "!bad\\xff.json: a name that a container cannot hold"});
+}
+
+TEST_CASE("code that a configuration asks for is told, with what to do") {
+  struct Case {
+    const char *name, *text;
+    std::vector<std::string> said;  // in the notes
+    bool missed;                    // whether the .py files are
+  };
+  for (const Case& c :
+       {Case{"config.json", R"({"auto_map":{"AutoModel":"modeling_my.My"}})", {"config.json", "modeling_my.py"}, true},
+        Case{"tokenizer_config.json", R"({"auto_map":{"AutoTokenizer":["tok.Slow",null]}})", {"tok.py"}, true},
+        Case{"processor_config.json", R"({"auto_map":{"AutoProcessor":"p.P"}})", {"p.py", "trust_remote_code"}, true},
+        Case{"config.json", R"({"custom_pipelines":{"t":{"impl":"pipe.P","pt":["AutoModel"]}}})", {"pipe.py"}, true},
+        Case{"config.json", R"({"auto_map":{"AutoModel":"org/repo--modeling.My"}})", {"org/repo"}, false},
+        Case{"config.json", R"({"auto_map":{}})", {}, false},
+        Case{"config.json", R"({"auto_map":[1,{"a":2}]})", {}, false}, Case{"config.json", R"([)", {}, false}}) {
+    INFO(c.text);
+    const TempDir dir;
+    dir.Write(c.name, c.text);
+    dir.Write("modeling_my.py", "x");
+    const ModelFolder found = Classified(dir);
+    CHECK(found.notes.size() == (c.said.empty() ? 0 : 1));
+    for (const std::string& word : c.said) {
+      CHECK(found.notes[0].warning);
+      CHECK(found.notes[0].text.find(word) != std::string::npos);
+    }
+    REQUIRE(found.left_out.size() == 1);
+    CHECK(found.left_out[0].name == "modeling_my.py");
+    CHECK(found.left_out[0].warning == c.missed);
+    REQUIRE(found.companions.size() == 1);
+  }
+}
+
+TEST_CASE("a lone file of another name has companions if a configuration lies beside it, or its folder was given") {
+  const TempDir dir;
+  dir.Write("consolidated.safetensors", "x");
+  dir.Write("tekken.json", "{}");
+  const auto find = [&](bool from_folder) {
+    const MainFile main{dir.File("consolidated.safetensors"), {}, false, from_folder};
+    return *ClassifyFolder(PosixFileSystem(), main, std::vector<std::string>{"consolidated.safetensors"},
+                           SymbolicLinks::kRefuse);
+  };
+  CHECK(find(true).companions.size() == 1);
+  CHECK(find(false).companions.empty());
+  REQUIRE(find(false).notes.size() == 1);
+  CHECK(find(false).notes[0].text.find("give the folder") != std::string::npos);
+  dir.Write("params.json", "{}");
+  CHECK(find(false).companions.size() == 2);
+  CHECK(find(false).notes.empty());
 }
 
 TEST_CASE("a file would be a companion exactly if it is one once it is there") {
@@ -96,9 +229,18 @@ TEST_CASE("a file would be a companion exactly if it is one once it is there") {
     std::vector<std::string> present;
   };
   const std::string modules = R"([{"path":""},{"path":"1_Pooling"}])";
-  const std::vector<std::string> names = {"report.json",     "config.json",           "report.html",
-                                          "modules.json",    "1_Pooling/config.json", "1_Pooling/report.json",
-                                          "2_X/config.json", "x.index.json",          "LICENSE"};
+  const std::vector<std::string> names = {"report.json",
+                                          "config.json",
+                                          "report.html",
+                                          "modules.json",
+                                          "1_Pooling/config.json",
+                                          "1_Pooling/report.json",
+                                          "2_X/config.json",
+                                          "report.xml",
+                                          "LICENSE",
+                                          "params.json",
+                                          "a.py",
+                                          "report.q4"};
   for (const Case& c :
        {Case{"model.safetensors", false, {}}, Case{"download.safetensors", false, {}},
         Case{"download.safetensors", false, {"config.json"}}, Case{"x.index.json", true, {}},
@@ -109,14 +251,15 @@ TEST_CASE("a file would be a companion exactly if it is one once it is there") {
       std::filesystem::create_directory(dir.File("1_Pooling"));
       std::filesystem::create_directory(dir.File("2_X"));
       for (const std::string& file : c.present) dir.Write(file, file == "modules.json" ? modules : "{}");
-      const MainFile main{dir.Write(c.main, "{}"), {}, c.is_index};
+      const MainFile main{dir.Write(c.main, "{}"), {}, c.is_index, false};
       const auto would = WouldBeCompanion(PosixFileSystem(), main, dir.File("./" + name));
       REQUIRE(would.ok());
       if (!std::filesystem::exists(dir.File(name))) dir.Write(name, name == "modules.json" ? modules : "{}");
-      const auto found = CompanionsOf(PosixFileSystem(), main, SymbolicLinks::kRefuse);
+      const auto found =
+          ClassifyFolder(PosixFileSystem(), main, std::vector<std::string>{c.main}, SymbolicLinks::kRefuse);
       REQUIRE(found.ok());
-      const bool is_one =
-          std::any_of(found->begin(), found->end(), [&](const auto& file) { return file.name == name; });
+      const bool is_one = std::any_of(found->companions.begin(), found->companions.end(),
+                                      [&](const auto& file) { return file.name == name; });
       CHECK(*would == is_one);
       const TempDir elsewhere;
       CHECK_FALSE(*WouldBeCompanion(PosixFileSystem(), main, elsewhere.File(name)));
@@ -124,35 +267,54 @@ TEST_CASE("a file would be a companion exactly if it is one once it is there") {
   }
 }
 
+TEST_CASE("what would be taken for the checkpoint itself is no name for a report") {
+  const TempDir dir;
+  const MainFile main{dir.Write("model.safetensors", "{}"), {}, false, true};
+  for (const char* name : {"model.safetensors.index.json", "x.safetensors"}) {
+    CHECK(*WouldBeCompanion(PosixFileSystem(), main, dir.File(name)));
+    CHECK(MayBelongToModel(name));
+  }
+  CHECK_FALSE(*WouldBeCompanion(PosixFileSystem(), main, dir.File("x.q4.index.json")));
+}
+
 TEST_CASE("links are refused unless they are followed") {
   const TempDir dir;
   const TempDir outside;
   outside.Write("secret", "abc");
   std::filesystem::create_symlink(outside.File("secret"), dir.File("config.json"));
-  CHECK(IssueNumberOf(Find(dir).status()) == kSymbolicLink.number);
-  REQUIRE(Find(dir, SymbolicLinks::kFollow).ok());
-  CHECK((*Find(dir, SymbolicLinks::kFollow))[0].size == 3);
+  CHECK(IssueNumberOf(Classify(dir).status()) == kSymbolicLink.number);
+  REQUIRE(Classify(dir, SymbolicLinks::kFollow).ok());
+  CHECK(Classify(dir, SymbolicLinks::kFollow)->companions[0].size == 3);
+  // Of what is left out nothing is read, so a link is no error.
+  std::filesystem::create_symlink(outside.File("secret"), dir.File("a.png"));
+  std::filesystem::create_symlink(outside.path(), dir.File("link"));
+  CHECK(Classify(dir, SymbolicLinks::kFollow)->left_out[1].name == "link/ (a link)");
   std::filesystem::remove(outside.File("secret"));
-  CHECK(IssueNumberOf(Find(dir, SymbolicLinks::kFollow).status()) == kNotARegularFile.number);
+  CHECK(IssueNumberOf(Classify(dir, SymbolicLinks::kFollow).status()) == kNotARegularFile.number);
   std::filesystem::remove(dir.File("config.json"));
 
   outside.Write("m/config.json", "{}");
   dir.Write("modules.json", R"([{"path":"m"}])");
   std::filesystem::create_symlink(outside.File("m"), dir.File("m"));
-  CHECK(IssueNumberOf(Find(dir).status()) == kSymbolicLink.number);
-  CHECK(Find(dir, SymbolicLinks::kFollow)->size() == 2);
+  CHECK(IssueNumberOf(Classify(dir).status()) == kSymbolicLink.number);
+  CHECK(Classify(dir, SymbolicLinks::kFollow)->companions.size() == 2);
 }
 
 TEST_CASE("number and size are limited") {
   const TempDir dir;
   const std::string big = dir.Write("tokenizer.json", "");
   std::filesystem::resize_file(big, limits::kEmbeddedFileBytes + 1);  // sparse
-  CHECK(IssueNumberOf(Find(dir).status()) == kCompanionTooLarge.number);
+  CHECK(IssueNumberOf(Classify(dir).status()) == kCompanionTooLarge.number);
   std::filesystem::remove(big);
+  // A document is no reason to refuse a model.
+  const std::string corpus = dir.Write("corpus.txt", "");
+  std::filesystem::resize_file(corpus, limits::kEmbeddedFileBytes + 1);
+  CHECK(LeftOut(dir) == std::vector<std::string>{"!corpus.txt: a document larger than a container can hold"});
+  std::filesystem::remove(corpus);
   for (std::uint64_t i = 0; i < limits::kEmbeddedFiles; ++i) dir.Write(std::to_string(i) + ".json", "");
-  CHECK(Find(dir)->size() == limits::kEmbeddedFiles);
+  CHECK(Classify(dir)->companions.size() == limits::kEmbeddedFiles);
   dir.Write("one_more.json", "");
-  CHECK(IssueNumberOf(Find(dir).status()) == kTooManyCompanions.number);
+  CHECK(IssueNumberOf(Classify(dir).status()) == kTooManyCompanions.number);
 }
 
 }  // namespace
