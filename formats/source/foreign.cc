@@ -7,7 +7,6 @@
 
 #include "fmt/format.h"
 #include "formats/base/json_value.h"
-#include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/source/adapters.h"
