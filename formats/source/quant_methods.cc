@@ -90,7 +90,7 @@ constexpr QuantMethod kMethods[] = {
      ""},
 };
 
-constexpr QuantFile kFiles[] = {
+constexpr QuantFile kQuantFiles[] = {
     {"hf_quant_config.json", "quant_algo quantized_layers", "ModelOpt"},
     {"quantize_config.json", "bits w_bit quant_method", "GPTQ"},
     {"quant_config.json", "w_bit q_group_size bits quant_method zero_point", "AWQ"},
@@ -192,10 +192,11 @@ bool HasAnyValue(const Json& object, std::string_view keys) {
 
 std::span<const QuantMethod> QuantMethods() { return kMethods; }
 
-std::span<const QuantFile> QuantFiles() { return kFiles; }
+std::span<const QuantFile> QuantFiles() { return kQuantFiles; }
 
 bool IsQuantizationFile(std::string_view name) {
-  return std::any_of(std::begin(kFiles), std::end(kFiles), [name](const QuantFile& file) { return file.name == name; });
+  return std::any_of(std::begin(kQuantFiles), std::end(kQuantFiles),
+                     [name](const QuantFile& file) { return file.name == name; });
 }
 
 const QuantMethod* FindQuantMethod(std::string_view quant_method) {

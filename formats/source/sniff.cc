@@ -89,6 +89,17 @@ std::string_view DescribeKind(FileKind kind) {
   return "an unknown format";
 }
 
+std::string DescribeInsteadOfContainer(std::span<const std::uint8_t> head) {
+  const FileKind kind = SniffKind(head);
+  if (kind == FileKind::kJson) return "a JSON document, but not the list of a sharded container (NAME.q4.index.json)";
+  if (kind != FileKind::kUnknown) return "looks like " + std::string(DescribeKind(kind));
+  // A safetensors file has no mark; its header is JSON behind eight bytes of length.
+  constexpr std::size_t kLengthBytes = 8;
+  const bool safetensors = head.size() > kLengthBytes && head[kLengthBytes] == '{';
+  return safetensors ? "looks like a safetensors file; q4inspect reads it, q4convert converts it"
+                     : "it does not begin with the magic of .q4";
+}
+
 absl::Status RefuseKind(FileKind kind, std::string_view file) {
   const std::string detail = "looks like " + std::string(DescribeKind(kind));
   switch (kind) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
@@ -35,6 +36,10 @@ FileKind SniffKind(std::span<const std::uint8_t> head);
 
 // "a Git LFS pointer, not weights": what the file looks like, and where there is a remedy what to do. Static memory.
 std::string_view DescribeKind(FileKind kind);
+
+// The same for a file that was taken for a .q4 container and is none: what it is, and which tool reads it. `head` as
+// above, not empty.
+std::string DescribeInsteadOfContainer(std::span<const std::uint8_t> head);
 
 // The error for a file of `kind` given as a checkpoint: kUnsupportedFormat (exit code 5) for formats that hold models,
 // else kNotACheckpoint (3). OK for kUnknown and kJson: neither rules out a checkpoint.

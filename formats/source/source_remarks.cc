@@ -8,14 +8,14 @@
 namespace q4 {
 namespace {
 
-constexpr std::size_t kNames = 8;       // that are kept
-constexpr std::size_t kNameBytes = 64;  // of one that are shown
+constexpr std::size_t kNames = 8;             // that are kept
+constexpr std::size_t kRemarkNameBytes = 64;  // of one that are shown
 
 }  // namespace
 
 void SourceRemarks::AddName(std::string_view name) {
   if (names_.size() == kNames) return;
-  std::string shown = Printable(name, kNameBytes);
+  std::string shown = Printable(name, kRemarkNameBytes);
   if (std::find(names_.begin(), names_.end(), shown) == names_.end()) names_.push_back(std::move(shown));
 }
 

@@ -22,14 +22,7 @@ absl::StatusOr<std::string> WhatItIs(FileSystem& fs, const std::string& path) {
   if (file->size() == 0) return std::string("the file is empty");
   std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), kSniffBytes)));
   Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
-  // safetensors has no mark; its header is JSON behind eight bytes of length.
-  const bool safetensors = SniffKind(head) == FileKind::kUnknown && head.size() > 9 && head[8] == '{';
-  if (safetensors) return std::string("looks like a safetensors file; q4inspect reads it, q4convert converts it");
-  if (SniffKind(head) == FileKind::kUnknown) return std::string("it does not begin with the magic of .q4");
-  if (SniffKind(head) == FileKind::kJson) {
-    return std::string("a JSON document, but not the list of a sharded container (NAME.q4.index.json)");
-  }
-  return "looks like " + std::string(DescribeKind(SniffKind(head)));
+  return DescribeInsteadOfContainer(head);
 }
 
 }  // namespace
