@@ -14,6 +14,7 @@
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/custom_code.h"
 #include "formats/source/modules.h"
+#include "formats/source/source_formats.h"
 
 namespace q4 {
 namespace {
@@ -34,7 +35,11 @@ std::string PathOf(const std::string& directory, const std::string& name) {
 
 // Weights or an index beside those that are read would make a folder that means something else.
 bool IsWeightName(std::string_view name) {
-  return (name.ends_with(".safetensors") || name.ends_with(".index.json")) && KindOfFile(name).fate != FileFate::kOwn;
+  const std::span<const SourceFormat> formats = SourceFormats();
+  const bool weights = name.ends_with(".index.json") ||
+                       std::any_of(formats.begin(), formats.end(),
+                                   [name](const SourceFormat& format) { return name.ends_with(format.ending); });
+  return weights && KindOfFile(name).fate != FileFate::kOwn;
 }
 
 // Whether `folder` is one of `modules` or on the way to one.
