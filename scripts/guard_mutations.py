@@ -40,7 +40,7 @@ EXPLAINED: "dict[tuple[str, str], str]" = {
     ("formats/base/digest.cc", "xxh3 == nullptr"): "malloc() in libxxhash must fail",
     ("formats/base/file_posix.cc", "put == 0"): "Linux never writes 0 of some bytes; if it did, the loop would not end",
     ("formats/base/file_posix.cc", "::fstat(fd.get(), &info) != 0"): "of what was just opened: fails with the disk or the network",
-    ("formats/base/file_posix.cc", "RetryOnEintr([&] { return ::fsync(fd.get()); }) == 0 || errno == EINVAL"):
+    ("formats/base/file_posix.cc", "RetryOnEintr([&] { return ::fsync(fd.get()); }) == 0 || IsUnknownHere(errno)"):
         "of a directory that opens: fails with the disk",
     ("formats/base/file_posix.cc", "errno != 0"): "readdir() of a directory that opens: fails with the disk",
     ("formats/base/zstd_codec.cc", "context == nullptr"): "malloc() in libzstd must fail",

@@ -210,7 +210,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
   app.add_option("--compress", flags->compress, "none|zstd[:LEVEL], lossless, per chunk")->capture_default_str();
   app.add_option("--shard-size", flags->shard_size, "Split the output into parts of about this size")
       ->transform(SizeText());
-  app.add_flag("--force", flags->force, "Replace an existing output, atomically");
+  app.add_flag("--force", flags->force, "Replace an existing container, atomically");
   app.add_flag("--no-resume", flags->no_resume, "Ignore what an interrupted run left");
   app.add_option("--sync-every", flags->sync_every,
                  "Work that an interruption may cost, as bytes of output (default 256MiB)")
@@ -333,7 +333,8 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
                  "Bound on host memory (default: 2GiB, or less where the machine has less)")
       ->transform(SizeText())
       ->check(CLI::PositiveNumber);
-  app.add_flag("--force", flags->force, "Replace an existing output");
+  app.add_flag("--force", flags->force, "Replace what an earlier export wrote");
+  app.add_flag("--into", flags->into, "Write into a directory that holds other files, which stay");
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
   return Parse(app, argc, argv, "to name the output, put -o before it");

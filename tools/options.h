@@ -123,7 +123,7 @@ struct ExportFlags {
   unsigned threads = 0;
   std::uint64_t max_memory = 0;
   // Replace an existing output (docs/q4export.md says which).
-  bool force = false;
+  bool force = false, into = false;
   std::string progress = "auto";
   bool quiet = false, json = false;
   int verbose = 0;

@@ -11,8 +11,8 @@
 #include <string>
 #include <utility>
 
-#include "formats/base/atomic_file.h"
 #include "formats/base/limits.h"
+#include "formats/publish/atomic_file.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/convert/convert.h"
@@ -152,6 +152,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
     }
     return result;
   }
+  if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
   // Starting a GPU takes seconds, which --verbose shows apart.
   const auto begin = std::chrono::steady_clock::now();
   Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevices(device));
@@ -194,8 +195,8 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
                     report.publish_seconds, report.peak_budget_bytes >> 20));
     result.notes.insert(result.notes.end(), report.limits.begin(), report.limits.end());
   }
-  // Replacing is safe: CheckReport() has shown that it is no file of the model. The container is published already and
-  // stays, even if the report cannot be written.
+  // Replacing is safe: CheckReport() has shown that it is a report, and no file of the model. The container is
+  // published already and stays, even if the report cannot be written.
   if (!flags.report.empty()) {
     Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, ConvertReportJson(report, seconds), /*replace=*/true));
   }

@@ -31,6 +31,7 @@ ExportOptions OptionsFrom(const ExportFlags& flags) {
   options.tensor_pattern = flags.tensor;
   options.shard_bytes = flags.shard_size;
   options.force = flags.force;
+  options.into = flags.into;
   options.quant_storage = ParseDType(flags.quant_storage).value_or(DType::kU8);
   options.compute_dtype = ParseDType(flags.compute_dtype).value_or(DType::kF32);
   if (flags.experts == "dequantize") options.experts = ExpertWeights::kDequantize;

@@ -31,6 +31,28 @@ absl::StatusOr<bool> AreFree(FileSystem& fs, const std::vector<std::string>& pat
   return true;
 }
 
+// Whether `path` may be replaced: it is absent, empty, or begins as a report of any of the tools does. A directory or
+// device is left to the one who opens it, who says so.
+absl::Status CheckIsReport(FileSystem& fs, const std::string& path) {
+  constexpr std::string_view kBeginnings[] = {
+      "{\n  \"document\": \"q4",                                                   // JSON (json_document.h)
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites name=\"q4verify ",  // junit.cc
+      "## \u2705 q4verify: ",
+      "## \u274c q4verify: ",                                                                         // markdown.cc
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta name=\"generator\" content=\"q4verify\">",  // html.cc
+  };
+  constexpr std::size_t kLongest = 128;
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (!info.exists || !info.is_regular || info.size == 0) return absl::OkStatus();
+  Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path));
+  std::string head(static_cast<std::size_t>(std::min<std::uint64_t>(kLongest, info.size)), '\0');
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, {reinterpret_cast<std::uint8_t*>(head.data()), head.size()}));
+  for (const std::string_view beginning : kBeginnings) {
+    if (head.starts_with(beginning)) return absl::OkStatus();
+  }
+  return Fail(kReportNotOurs, path, {});
+}
+
 // Every file that the verification reads. What cannot be opened adds no rule: the verification will fail on it and say
 // why.
 ReportRules RulesOf(FileSystem& fs, const VerifyFlags& flags) {
@@ -81,11 +103,17 @@ absl::Status ReportRules::Check(const std::string& path) const {
       }
     }
   }
+  Q4_RETURN_IF_ERROR(CheckIsReport(fs_, path));
   // A new file config.json beside the source would be embedded by the next conversion, so not even a free name is
   // allowed.
   if (!source_) return absl::OkStatus();
   Q4_ASSIGN_OR_RETURN(const bool companion, WouldBeCompanion(fs_, *source_, path));
   return companion ? Fail(kReportIsCompanion, path, {}) : absl::OkStatus();
+}
+
+absl::Status TryReport(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const auto file, AtomicFile::Create(fs, path, /*replace=*/true));
+  return file->TryPublishing();
 }
 
 // Names are compared with each other first, then with what is read, and only then is anything created.
@@ -110,6 +138,7 @@ absl::Status ReportFiles::Open(FileSystem& fs, const VerifyFlags& flags) {
   for (const auto& [path, renderer] : wanted) {
     if (path.empty()) continue;
     Q4_ASSIGN_OR_RETURN(std::unique_ptr<AtomicFile> file, AtomicFile::Create(fs, path, /*replace=*/true));
+    Q4_RETURN_IF_ERROR(file->TryPublishing());
     files_.emplace_back(std::move(file), renderer);
   }
   return absl::OkStatus();

@@ -1,6 +1,6 @@
 // The files that the tools write beside their result: --report of q4convert; --junit, --markdown and --html of
 // q4verify. A report is written without --force, so it must never be a file that somebody needs (docs/safety.md, "What
-// is never replaced").
+// is never replaced"): it replaces nothing but an earlier report, which is known by how it begins, or an empty file.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "formats/base/atomic_file.h"
+#include "formats/publish/atomic_file.h"
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/judge/verify_report.h"
@@ -34,7 +34,8 @@ class ReportRules {
   void AddOutput(std::string path) { outputs_.push_back(std::move(path)); }
 
   // Whether `path`, or the partial file that it is written to first, is one of these: kReportIsInput, kReportIsOutput
-  // or kReportIsCompanion (exit code 1); errors of the file system (2).
+  // or kReportIsCompanion; or whether `path` is a file that is no report: kReportNotOurs (exit code 1); errors of the
+  // file system (2).
   absl::Status Check(const std::string& path) const;
 
  private:
@@ -45,6 +46,10 @@ class ReportRules {
   std::vector<std::string> outputs_;
   std::optional<MainFile> source_;  // decides what would be a companion
 };
+
+// Whether a report can be written to `path`: creates its partial file, tries to rename an empty one, and removes both.
+// Errors as AtomicFile::Create() and TryPublishing().
+absl::Status TryReport(FileSystem& fs, const std::string& path);
 
 // The reports of q4verify. Opened before the work begins, so that a directory that cannot be written is noticed at
 // once; written when it has ended, each on its own. An older report is replaced atomically. What is not written leaves

@@ -18,6 +18,10 @@ inline constexpr Issue kReportIsOutput{1004, ExitCode::kUsage,
 inline constexpr Issue kReportIsCompanion{1005, ExitCode::kUsage,
                                           "the report would lie beside the source under a name that the next "
                                           "conversion embeds"};
+// Known by its first bytes (report_files.h).
+inline constexpr Issue kReportNotOurs{1561, ExitCode::kUsage,
+                                      "the report would replace a file that is no report of q4; remove it, or choose "
+                                      "another name"};
 
 // stdout is closed, full or a broken pipe: the results are lost although the work was done.
 inline constexpr Issue kCannotPrint{2090, ExitCode::kIo, "cannot write the results"};

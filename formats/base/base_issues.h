@@ -47,6 +47,11 @@ inline constexpr Issue kCannotCreateDirectory{2031, ExitCode::kIo, "cannot creat
 inline constexpr Issue kOutputNotADirectory{2032, ExitCode::kIo, "output is not a directory"};
 // Of NAME.partial where a directory is to be filled: it holds files but not our lock, so it may be the user's own.
 inline constexpr Issue kForeignPartial{2033, ExitCode::kIo, "in the way, and not left by an interrupted run"};
+// Caught by those who open outputs (atomic_file.h): they go on under a name of their own.
+inline constexpr Issue kCannotLock{2560, ExitCode::kIo, "the file system has no locks"};
+// Tried on an empty file before the work (TryPublishing(), AtomicDirectory::Create()).
+inline constexpr Issue kCannotPublish{2561, ExitCode::kIo,
+                                      "no file can get its name here; write to another file system and copy"};
 
 // JSON text, whatever the file. See strict_json.h for what is refused beyond RFC 8259.
 inline constexpr Issue kJsonSyntax{3001, ExitCode::kInvalidInput, "not valid JSON"};

@@ -2,7 +2,7 @@
 // tests by one that fails at the k-th operation or forgets what was not synced. PosixFileSystem() is the real one; only
 // file_posix.cc calls the operating system.
 //
-// Paths are taken as they come, relative to the working directory. Errors are statuses with the issues 2001 to 2033 of
+// Paths are taken as they come, relative to the working directory. Errors are statuses with the issues 2xxx of
 // base_issues.h; each names the path and, where there is one, the byte offset. Outputs are not created here but through
 // AtomicFile and AtomicDirectory.
 #pragma once
@@ -93,6 +93,9 @@ class WritableFile {
   // which network file systems tell of a failed write.
   virtual absl::Status Close() = 0;
   virtual const std::string& path() const = 0;
+  // False where the file system has no locks (Lustre without -o flock, NFS without a lock service). Such a file was
+  // made by CreateExclusive(), and nothing but its name keeps other writers off.
+  virtual bool locked() const { return true; }
 };
 
 // What lies at a path. All fields but `is_symlink` are those of the file that a symbolic link leads to.
@@ -119,15 +122,22 @@ class FileSystem {
   absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path) {
     return OpenForRead(path, SymbolicLinks::kFollow);
   }
-  // Creates `path`, empty and exclusively locked; kOutputExists if it exists (O_EXCL).
+  // Creates `path`, empty and exclusively locked; kOutputExists if it exists (O_EXCL). Not locked where there are no
+  // locks; locked() tells.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> CreateExclusive(const std::string& path) = 0;
   // Opens an existing `path` for writing, its content kept, and locks it; creates it if absent. kOutputInUse if the
   // lock is held already, by this process or another; kOutputNotARegularFile for a symbolic link or anything but a
-  // regular file.
+  // regular file; kCannotLock where the file system has no locks, and then nothing was made.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> OpenLocked(const std::string& path) = 0;
-  // Atomic. With `replace` false an existing `to` is an error (kOutputExists), without a moment between look and
-  // rename. With `replace` true it disappears in the same instant. Durable only after SyncDirectory().
+  // Moves a file, or a directory. Atomic. With `replace` true a file at `to`, or an empty directory if a directory is
+  // moved, disappears in the same instant. With `replace` false an existing `to` is an error (kOutputExists), without a
+  // moment between look and rename; only where the file system knows neither RENAME_NOREPLACE nor hard links there is
+  // one. Where a server's reply got lost, what was done counts. Durable only after SyncDirectory(). kCannotRename.
   virtual absl::Status Rename(const std::string& from, const std::string& to, bool replace) = 0;
+  // `a` and `b`, files or directories that exist, change places in one instant. kCannotRename, on many file systems.
+  virtual absl::Status Exchange(const std::string& a, const std::string& b) = 0;
+  // Gives the directory `to` the mode of the directory `from`. OK where there are no modes. kCannotCreateDirectory.
+  virtual absl::Status CopyMode(const std::string& from, const std::string& to) = 0;
   // Makes the names in `directory` durable: files created, renamed and removed so far. OK where the file system cannot.
   virtual absl::Status SyncDirectory(const std::string& directory) = 0;
   // Removing what is absent is OK: a run that resumes removes what the one before may have removed. Remove() takes

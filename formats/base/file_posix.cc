@@ -42,6 +42,10 @@ auto RetryOnEintr(Call call) {
   return result;
 }
 
+// Whether a call failed because this kernel or file system does not know it, rather than for what it was asked to do.
+// EINVAL is how a file system refuses flags that it does not know.
+bool IsUnknownHere(int error) { return error == ENOSYS || error == EOPNOTSUPP || error == EINVAL; }
+
 // What lies there instead of a regular file, for messages.
 std::string_view KindOf(const struct stat& info) {
   if (S_ISDIR(info.st_mode)) return "a directory";
@@ -165,7 +169,8 @@ class PosixReadFile final : public RandomAccessFile {
 
 class PosixWriteFile final : public WritableFile {
  public:
-  PosixWriteFile(Descriptor fd, std::string path) : fd_(std::move(fd)), path_(std::move(path)) {}
+  PosixWriteFile(Descriptor fd, std::string path, bool locked)
+      : fd_(std::move(fd)), path_(std::move(path)), locked_(locked) {}
 
   absl::Status WriteAt(std::uint64_t offset, std::span<const std::uint8_t> data) override {
     while (!data.empty()) {
@@ -188,7 +193,7 @@ class PosixWriteFile final : public WritableFile {
     const int result =
         RetryOnEintr([&] { return ::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, 0, static_cast<off_t>(bytes)); });
     // Not supported here: the space is then looked for at each write, as without this call.
-    if (result == 0 || errno == EOPNOTSUPP || errno == ENOSYS) return absl::OkStatus();
+    if (result == 0 || IsUnknownHere(errno)) return absl::OkStatus();
     return Fail(kCannotReserve, path_, {}, std::to_string(bytes) + " bytes: " + ErrorText(errno));
   }
 
@@ -214,10 +219,12 @@ class PosixWriteFile final : public WritableFile {
   }
 
   const std::string& path() const override { return path_; }
+  bool locked() const override { return locked_; }
 
  private:
   Descriptor fd_;
   std::string path_;
+  bool locked_;
 };
 
 // Whether `path` still leads to the file behind `fd`. lstat, because a link at `path` is not that file.
@@ -227,38 +234,56 @@ bool StillAt(int fd, const std::string& path) {
   return ::fstat(fd, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && IdentityOf(opened) == IdentityOf(named);
 }
 
-// Opens for writing with `flags` and takes the lock.
-absl::StatusOr<std::unique_ptr<WritableFile>> OpenForWrite(const std::string& path, int flags) {
+// A file just opened for writing, and whether this call made it.
+struct OpenedForWrite {
+  Descriptor fd{-1};
+  bool created = false;
+};
+
+// O_NOFOLLOW: a link planted under the partial file's predictable name must not redirect the write. O_NONBLOCK: a FIFO
+// there fails with ENXIO instead of waiting for a reader. No O_TRUNC: the file may be another run's until the lock is
+// held. Creating comes first, so that it is known who made the file.
+absl::StatusOr<OpenedForWrite> OpenOrCreate(const std::string& path, bool exclusive) {
+  constexpr int kFlags = O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+  const auto open = [&](int more) { return RetryOnEintr([&] { return ::open(path.c_str(), kFlags | more, 0666); }); };
+  OpenedForWrite opened{Descriptor(open(O_CREAT | O_EXCL)), true};
+  if (!opened.fd.valid() && errno == EEXIST && !exclusive) opened = {Descriptor(open(O_CREAT)), false};
+  if (!opened.fd.valid()) {
+    // Each errno that names a mistake of the user gets the rule that says so.
+    if (errno == EEXIST) return Fail(kOutputExists, path, {});
+    if (errno == ELOOP) return Fail(kOutputNotARegularFile, path, {}, "got a symbolic link");
+    if (errno == EISDIR || errno == ENXIO) return Fail(kOutputNotARegularFile, path, {}, ErrorText(errno));
+    return Fail(kCannotCreate, path, {}, ErrorText(errno));
+  }
+  // What was opened is asked, not the path: a FIFO with a reader or a device opens without an error.
+  struct stat info {};
+  if (::fstat(opened.fd.get(), &info) != 0) return Fail(kCannotStat, path, {}, ErrorText(errno));
+  if (!S_ISREG(info.st_mode)) return Fail(kOutputNotARegularFile, path, {}, "got " + std::string(KindOf(info)));
+  return opened;
+}
+
+// Opens for writing and takes the lock. `exclusive`: the file must not exist; then it is given out even where the file
+// system has no locks.
+absl::StatusOr<std::unique_ptr<WritableFile>> OpenForWrite(const std::string& path, bool exclusive) {
   // The previous owner may publish or remove the file between our open and our lock. Then the lock is on a file that is
   // no longer at `path`, and the file now there must be opened. Owners come one at a time; a few rounds are plenty.
   constexpr int kRounds = 16;
   for (int round = 0; round < kRounds; ++round) {
-    Descriptor fd(RetryOnEintr([&] {
-      // O_NOFOLLOW: a link planted under the partial file's predictable name must not redirect the write. O_NONBLOCK: a
-      // FIFO there fails with ENXIO instead of waiting for a reader. No O_TRUNC: the file may be another run's until
-      // the lock is held.
-      return ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | flags, 0666);
-    }));
-    if (!fd.valid()) {
-      // Each errno that names a mistake of the user gets the rule that says so.
-      if (errno == EEXIST) return Fail(kOutputExists, path, {});
-      if (errno == ELOOP) return Fail(kOutputNotARegularFile, path, {}, "got a symbolic link");
-      if (errno == EISDIR || errno == ENXIO) return Fail(kOutputNotARegularFile, path, {}, ErrorText(errno));
-      return Fail(kCannotCreate, path, {}, ErrorText(errno));
-    }
-    // What was opened is asked, not the path: a FIFO with a reader or a device opens without an error.
-    struct stat info {};
-    if (::fstat(fd.get(), &info) != 0) return Fail(kCannotStat, path, {}, ErrorText(errno));
-    if (!S_ISREG(info.st_mode)) {
-      return Fail(kOutputNotARegularFile, path, {}, "got " + std::string(KindOf(info)));
-    }
+    Q4_ASSIGN_OR_RETURN(OpenedForWrite opened, OpenOrCreate(path, exclusive));
+    const int fd = opened.fd.get();
     // flock belongs to the open file, so it ends with the process however that ends, and holds between two objects of
     // one process as well.
-    if (RetryOnEintr([&] { return ::flock(fd.get(), LOCK_EX | LOCK_NB); }) != 0) {
-      if (errno == EWOULDBLOCK) return Fail(kOutputInUse, path, {});
-      return Fail(kCannotCreate, path, "lock", ErrorText(errno));
+    const int error = RetryOnEintr([&] { return ::flock(fd, LOCK_EX | LOCK_NB); }) == 0 ? 0 : errno;
+    if (error == EWOULDBLOCK) return Fail(kOutputInUse, path, {});
+    if (error != 0) {
+      // ENOLCK: a network file system whose lock service does not answer.
+      const bool no_locks = IsUnknownHere(error) || error == ENOLCK;
+      if (no_locks && exclusive) return std::make_unique<PosixWriteFile>(std::move(opened.fd), path, /*locked=*/false);
+      // Nobody else has written to it: without locks no name that exists already is ever written to.
+      if (opened.created && StillAt(fd, path)) ::unlink(path.c_str());
+      return Fail(no_locks ? kCannotLock : kCannotCreate, path, "lock", ErrorText(error));
     }
-    if (StillAt(fd.get(), path)) return std::make_unique<PosixWriteFile>(std::move(fd), path);
+    if (StillAt(fd, path)) return std::make_unique<PosixWriteFile>(std::move(opened.fd), path, /*locked=*/true);
   }
   return Fail(kOutputInUse, path, {}, "it is being replaced again and again");
 }
@@ -276,11 +301,54 @@ std::string WhyMissing(const std::string& path) {
   return fmt::format("; if this is a model of the Hugging Face Hub: {}", kDownload);
 }
 
-// For file systems that lack RENAME_NOREPLACE, NFS for one: link() fails atomically when the name is taken. Between the
-// two calls the file has both names.
-int LinkAndUnlink(const std::string& from, const std::string& to) {
-  if (::link(from.c_str(), to.c_str()) != 0) return errno;
-  return ::unlink(from.c_str()) == 0 ? 0 : errno;
+int ErrorOf(int result) { return result == 0 ? 0 : errno; }
+
+// What lies at a path, links not followed; nullopt for nothing, or if it cannot be told.
+std::optional<struct stat> At(const std::string& path) {
+  struct stat info {};
+  return ::lstat(path.c_str(), &info) == 0 ? std::optional(info) : std::nullopt;
+}
+
+// The result of removing `path`: what is not there counts as removed, also by a call whose reply got lost.
+absl::Status Gone(const std::string& path, int error) {
+  if (error == 0 || error == ENOENT || (!At(path) && errno == ENOENT)) return absl::OkStatus();
+  return Fail(kCannotRemove, path, {}, ErrorText(error));
+}
+
+// Whether `to` is the file that `moved` was taken of. Some file systems number nothing (inode 0), and a number may be
+// given again, so size and time are compared too.
+bool IsAt(const std::string& to, const struct stat& moved) {
+  const std::optional<struct stat> there = At(to);
+  return there && moved.st_ino != 0 && IdentityOf(*there) == IdentityOf(moved) && there->st_size == moved.st_size &&
+         there->st_mtim.tv_sec == moved.st_mtim.tv_sec;
+}
+
+// The way of file systems that lack RENAME_NOREPLACE, NFS for one: link() fails atomically when the name is taken.
+// Between the two calls the file has both names. An error of link() whose target is the file is success: the reply of
+// a server can get lost, and the call that is sent again then finds its own work.
+int LinkAndUnlink(const std::string& from, const std::string& to, const struct stat& moved) {
+  const int error = ErrorOf(::link(from.c_str(), to.c_str()));
+  if (error != 0 && !IsAt(to, moved)) return error;
+  const int gone = ErrorOf(::unlink(from.c_str()));
+  return gone == ENOENT ? 0 : gone;
+}
+
+// The error number of a rename to a name that must be free. Each way is taken only where the one before is unknown to
+// the file system.
+int RenameToFreeName(const std::string& from, const std::string& to, const struct stat& moved) {
+  int error = ErrorOf(::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE));
+  // The target is this very file: a writer that went the second way has died between its two calls.
+  if (error == EEXIST && !S_ISDIR(moved.st_mode) && IsAt(to, moved)) return ErrorOf(::unlink(from.c_str()));
+  if (!IsUnknownHere(error)) return error;
+  if (!S_ISDIR(moved.st_mode)) {
+    error = LinkAndUnlink(from, to, moved);
+    // EPERM: there are no hard links, on FAT or in a bucket. EMLINK: there may be no second name.
+    if (!IsUnknownHere(error) && error != EPERM && error != EMLINK) return error;
+  }
+  // The last way looks first and then renames. Of a directory that loses nothing, as rename() replaces only an empty
+  // one; a file that appears in the moment between is replaced (docs/safety.md).
+  if (At(to)) return EEXIST;
+  return errno == ENOENT ? ErrorOf(std::rename(from.c_str(), to.c_str())) : errno;
 }
 
 class PosixFileSystemImpl final : public FileSystem {
@@ -309,45 +377,52 @@ class PosixFileSystemImpl final : public FileSystem {
   }
 
   absl::StatusOr<std::unique_ptr<WritableFile>> CreateExclusive(const std::string& path) override {
-    return OpenForWrite(path, O_EXCL);
+    return OpenForWrite(path, /*exclusive=*/true);
   }
 
   absl::StatusOr<std::unique_ptr<WritableFile>> OpenLocked(const std::string& path) override {
-    return OpenForWrite(path, 0);
+    return OpenForWrite(path, /*exclusive=*/false);
   }
 
   absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
-    int error = 0;
-    if (replace) {
-      error = std::rename(from.c_str(), to.c_str()) == 0 ? 0 : errno;
-    } else {
-      error = ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0 ? 0 : errno;
-      // EINVAL: the file system does not know the flag. ENOSYS: the kernel does not know the call.
-      if (error == EINVAL || error == ENOSYS) error = LinkAndUnlink(from, to);
-    }
+    const std::optional<struct stat> moved = At(from);
+    if (!moved) return Fail(kCannotRename, to, {}, ErrorText(errno));
+    int error = replace ? ErrorOf(std::rename(from.c_str(), to.c_str())) : RenameToFreeName(from, to, *moved);
+    // A network file system may report an error although the server did it: the old name is gone, the new one is ours.
+    if (error != 0 && !At(from) && errno == ENOENT && IsAt(to, *moved)) error = 0;
     if (error == 0) return absl::OkStatus();
     if (error == EEXIST && !replace) return Fail(kOutputExists, to, {});
     return Fail(kCannotRename, to, {}, ErrorText(error));
+  }
+
+  absl::Status Exchange(const std::string& a, const std::string& b) override {
+    const std::optional<struct stat> at_a = At(a);
+    const int error = ErrorOf(::renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE));
+    if (error == 0 || (at_a && IsAt(b, *at_a))) return absl::OkStatus();
+    return Fail(kCannotRename, b, {}, ErrorText(error));
+  }
+
+  absl::Status CopyMode(const std::string& from, const std::string& to) override {
+    const std::optional<struct stat> info = At(from);
+    // File systems without modes refuse, or do nothing.
+    if (info && (::chmod(to.c_str(), info->st_mode & 07777) == 0 || IsUnknownHere(errno) || errno == EPERM)) {
+      return absl::OkStatus();
+    }
+    return Fail(kCannotCreateDirectory, to, "mode", ErrorText(errno));
   }
 
   // A rename is durable when its directory was synced.
   absl::Status SyncDirectory(const std::string& directory) override {
     Descriptor fd(RetryOnEintr([&] { return ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
     if (!fd.valid()) return Fail(kCannotSync, directory, {}, ErrorText(errno));
-    // Some network file systems cannot sync a directory and say so with EINVAL; they need not.
-    if (RetryOnEintr([&] { return ::fsync(fd.get()); }) == 0 || errno == EINVAL) return absl::OkStatus();
+    // Some network and FUSE file systems cannot sync a directory and say so.
+    if (RetryOnEintr([&] { return ::fsync(fd.get()); }) == 0 || IsUnknownHere(errno)) return absl::OkStatus();
     return Fail(kCannotSync, directory, {}, ErrorText(errno));
   }
 
-  absl::Status Remove(const std::string& path) override {
-    if (::unlink(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
-    return Fail(kCannotRemove, path, {}, ErrorText(errno));
-  }
+  absl::Status Remove(const std::string& path) override { return Gone(path, ErrorOf(::unlink(path.c_str()))); }
 
-  absl::Status RemoveDirectory(const std::string& path) override {
-    if (::rmdir(path.c_str()) == 0 || errno == ENOENT) return absl::OkStatus();
-    return Fail(kCannotRemove, path, {}, ErrorText(errno));
-  }
+  absl::Status RemoveDirectory(const std::string& path) override { return Gone(path, ErrorOf(::rmdir(path.c_str()))); }
 
   absl::Status CreateDirectory(const std::string& path) override {
     if (::mkdir(path.c_str(), 0777) == 0) return absl::OkStatus();

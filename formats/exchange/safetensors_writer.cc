@@ -100,7 +100,8 @@ absl::Status CheckTensor(const SafetensorsTensor& tensor) {
 
 }  // namespace
 
-absl::StatusOr<SafetensorsLayout> PlanSafetensors(std::span<const SafetensorsTensor> tensors) {
+absl::StatusOr<SafetensorsLayout> PlanSafetensors(std::span<const SafetensorsTensor> tensors,
+                                                  std::string_view more_metadata) {
   SafetensorsLayout layout;
   layout.file_order.resize(tensors.size());
   std::iota(layout.file_order.begin(), layout.file_order.end(), std::size_t{0});
@@ -111,7 +112,8 @@ absl::StatusOr<SafetensorsLayout> PlanSafetensors(std::span<const SafetensorsTen
   });
 
   // Offsets in the header count from the start of the payload, whose place is known only when the header is complete.
-  std::string json = "{\"__metadata__\":{\"format\":\"pt\"}";
+  std::string json = "{\"__metadata__\":{\"format\":\"pt\"";
+  json.append(more_metadata).append("}");
   std::uint64_t end = 0;
   layout.offsets.resize(tensors.size());
   for (const std::size_t i : layout.file_order) {

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -33,12 +34,14 @@ struct SafetensorsLayout {
 
 // Header and payload hold the tensors in one order: by dtype (U64, I64, F64, C64, F32, U32, I32, BF16, F16, U16, I16,
 // F8_E8M0, F8_E4M3, F8_E5M2, I8, U8, BOOL), then bytewise by name. The header begins with
-// "__metadata__":{"format":"pt"} and is padded with spaces to a multiple of 8 bytes.
+// "__metadata__":{"format":"pt"}, with the text `more_metadata` before the last brace, and is padded with spaces to a
+// multiple of 8 bytes.
 //
 // Fails (exit code 3) on what no reader would take: kTensorName for a name that is empty, too long, not UTF-8, holds
 // NUL or is "__metadata__"; kTooManyDimensions, kTensorTooLarge and kStHeaderTooLarge beyond the limits;
 // kDuplicateTensor. They name the tensor and no file. The number of tensors is for the caller to limit. Pure; no
 // tensors at all are a file too. Time: a sort of the names.
-absl::StatusOr<SafetensorsLayout> PlanSafetensors(std::span<const SafetensorsTensor> tensors);
+absl::StatusOr<SafetensorsLayout> PlanSafetensors(std::span<const SafetensorsTensor> tensors,
+                                                  std::string_view more_metadata = {});
 
 }  // namespace q4

@@ -44,6 +44,7 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
   for (const Note& note : conversion.plan.notes) (note.warning ? report.warnings : report.notes).push_back(note.text);
   report.left_out = conversion.checkpoint.left_out();
   report.notes.insert(report.notes.end(), output.notes().begin(), output.notes().end());
+  report.warnings.insert(report.warnings.end(), output.warnings().begin(), output.warnings().end());
   report.notes.insert(report.notes.end(), result.notes.begin(), result.notes.end());
   Q4_ASSIGN_OR_RETURN(report.shards, output.Finish(provenance));
   for (const ConvertedShard& shard : report.shards) report.output_bytes += shard.seal.file_bytes;

@@ -70,7 +70,7 @@ struct ConvertReport {
   std::vector<std::string> limits;
   // For people: the notes of the plan, what was resumed, and what was treated otherwise than planned, and why.
   std::vector<std::string> notes;
-  std::vector<std::string> warnings;  // those of the plan
+  std::vector<std::string> warnings;  // those of the plan, and what the output's file system cannot do
   std::vector<LeftOutFile> left_out;  // those of the checkpoint
   // Not empty if a gate was broken: then there is no output, and this says why (all of it: `gate_finding_count`).
   std::vector<VerifyFinding> gate_findings;
@@ -83,9 +83,9 @@ struct ConvertReport {
 // each, the journal. Looks at no file. For callers that write other files too and must not use these names.
 std::vector<std::string> OutputNames(const ConversionPlan& plan, const std::string& output);
 
-// Refuses an output that is an input (under any of these names), exists (unless `force`), is no file or has no
-// directory: kOutputName, kOutputDirectory, kOutputIsInput, kOutputNotAFile, kWouldReplace, in this order of checks;
-// and what FileSystem::Stat() says. RunConversion() checks again, for files change meanwhile.
+// Refuses an output that is an input (under any of these names), exists (unless `force`, and it is a container), is no
+// file or has no directory: kOutputName, kOutputDirectory, kOutputIsInput, kOutputNotAFile, kWouldReplace, kNotOurs, in
+// this order of checks; and what FileSystem::Stat() says. RunConversion() checks again, for files change meanwhile.
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force);
 

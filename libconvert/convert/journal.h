@@ -97,6 +97,9 @@ class JournalWriter {
 
   // Locks the file that an earlier run left, and cuts it after the records of `journal`, so that more can follow.
   absl::Status Resume(const Journal& journal);
+  // For file systems without locks, where no later run could take over what this one has done: from now on there is no
+  // journal, and no call touches a file.
+  void Disable() { disabled_ = true; }
   // All shards of the plan, in order. Before Add() and Seal().
   void SetShards(std::vector<Shard> shards) { shards_ = std::move(shards); }
 
@@ -130,6 +133,7 @@ class JournalWriter {
   const std::string path_;
   const Sha256 run_id_;
   const JournalPace pace_;
+  bool disabled_ = false;
   std::unique_ptr<WritableFile> file_;  // null until there is a first record
   std::vector<Shard> shards_;
   std::uint64_t records_ = 0, bytes_ = 0;  // in the file, those under way included

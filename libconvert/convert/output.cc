@@ -12,9 +12,11 @@
 #include <utility>
 
 #include "formats/base/status.h"
+#include "formats/base/text.h"
 #include "formats/q4/reader.h"
 #include "formats/q4/shards.h"
 #include "libconvert/convert/convert_issues.h"
+#include "libconvert/convert/replace.h"
 #include "libconvert/convert/resume.h"
 
 namespace q4 {
@@ -53,14 +55,6 @@ absl::Status CheckNoInput(FileSystem& fs, const Checkpoint& checkpoint, const st
     }
   }
   return absl::OkStatus();
-}
-
-// Whether a file may appear at `path`.
-absl::Status CheckPlace(FileSystem& fs, const std::string& path, bool replace) {
-  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-  if (!info.exists) return absl::OkStatus();
-  if (!info.is_regular) return Fail(kOutputNotAFile, path, {});
-  return replace ? absl::OkStatus() : Fail(kWouldReplace, path, {});
 }
 
 // A published shard can have a partial file still: the earlier run was to replace a file of the same bytes, or its
@@ -102,9 +96,10 @@ absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const Con
   Q4_RETURN_IF_ERROR(CheckName(fs, output));
   Q4_RETURN_IF_ERROR(CheckNoInput(fs, checkpoint, OutputNames(plan, output)));
   for (const std::string& path : OutputPaths(plan, output)) {
-    Q4_RETURN_IF_ERROR(CheckPlace(fs, path, force));
+    Q4_RETURN_IF_ERROR(CheckPlace(fs, path, OutputKind::kContainer, force));
   }
-  return plan.shards.size() == 1 ? absl::OkStatus() : CheckPlace(fs, Q4ShardIndexName(output), force);
+  if (plan.shards.size() == 1) return absl::OkStatus();
+  return CheckPlace(fs, Q4ShardIndexName(output), OutputKind::kShardList, force);
 }
 
 ConversionOutput::ConversionOutput(const Conversion& conversion, std::string output)
@@ -142,13 +137,13 @@ absl::Status ConversionOutput::Find() {
     }
   }
   for (const Shard& shard : shards_) {
-    Q4_RETURN_IF_ERROR(CheckPlace(fs_, shard.path, run_.force || shard.published));
+    if (!shard.published) Q4_RETURN_IF_ERROR(CheckPlace(fs_, shard.path, OutputKind::kContainer, run_.force));
   }
   // A list of shards beside shards that all carry the right seals was the last that the earlier run made.
   const bool all_published =
       std::all_of(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.published; });
-  return shards_.size() == 1 ? absl::OkStatus()
-                             : CheckPlace(fs_, Q4ShardIndexName(output_), run_.force || all_published);
+  if (shards_.size() == 1) return absl::OkStatus();
+  return CheckPlace(fs_, Q4ShardIndexName(output_), OutputKind::kShardList, run_.force || all_published);
 }
 
 absl::Status ConversionOutput::Open(unsigned threads) {
@@ -160,6 +155,11 @@ absl::Status ConversionOutput::Open(unsigned threads) {
       continue;
     }
     Q4_ASSIGN_OR_RETURN(shard.file, AtomicFile::Create(fs_, shard.path, run_.force, leftover));
+  }
+  const auto first = std::find_if(shards_.begin(), shards_.end(), [](const Shard& s) { return s.file != nullptr; });
+  if (first != shards_.end()) {
+    if (!first->file->locked()) GoWithoutJournal();
+    Q4_RETURN_IF_ERROR(first->file->TryPublishing());
   }
   const bool resumed = Adopt(threads);
   if (!resumed) Q4_RETURN_IF_ERROR(StartOver());
@@ -182,6 +182,24 @@ absl::Status ConversionOutput::Open(unsigned threads) {
   }
   journal_->SetShards(std::move(journaled));
   return resumed ? journal_->Resume(leftover_) : absl::OkStatus();
+}
+
+void ConversionOutput::GoWithoutJournal() {
+  journal_->Disable();
+  leftover_ = Journal();
+  found_journal_ = false;  // it stays: nobody can tell whether its run is still alive
+  std::string others;
+  const std::string begin = BaseNameOf(output_) + ".";
+  if (const auto names = fs_.ListDirectory(DirectoryOf(output_)); names.ok()) {
+    for (const std::string& name : *names) {
+      const bool own = std::any_of(shards_.begin(), shards_.end(), [&](const Shard& shard) {
+        return shard.file != nullptr && BaseNameOf(shard.file->partial_path()) == name;
+      });
+      if (!own && name.starts_with(begin) && name.ends_with(".partial")) others += " " + Printable(name, 200);
+    }
+  }
+  warnings_.push_back("the file system of the output has no locks: this run cannot be resumed if it is interrupted" +
+                      (others.empty() ? "" : "; left by other runs, or in use by them:" + others));
 }
 
 // Takes the writers to where the earlier run ended. False: nothing of it can be used.
@@ -272,6 +290,13 @@ absl::Status ConversionOutput::Publish(const std::vector<ConvertedShard>& finish
     std::vector<Sha256> roots;
     for (const ConvertedShard& shard : finished) roots.push_back(shard.seal.root);
     Q4_RETURN_IF_ERROR(journal_->Seal(roots, [&] { return digests; }));
+    sealed_ = true;
+  }
+  std::vector<std::string> stale;
+  if (run_.force) {
+    std::vector<std::string> names = OutputPaths(plan_, output_);
+    if (names.size() > 1) names.push_back(Q4ShardIndexName(output_));
+    stale = StaleFiles(fs_, checkpoint_, output_, names);
   }
   // From here on a kill leaves a sealed journal, until the last line removes it.
   for (const Shard& shard : shards_) {
@@ -282,13 +307,14 @@ absl::Status ConversionOutput::Publish(const std::vector<ConvertedShard>& finish
         std::all_of(shards_.begin(), shards_.end(), [](const Shard& shard) { return shard.published; });
     Q4_RETURN_IF_ERROR(PublishShardList(fs_, Q4ShardIndexName(output_), finished, run_.force || list_is_ours));
   }
+  for (const std::string& path : stale) Q4_RETURN_IF_ERROR(fs_.Remove(path));
   return journal_->Remove();
 }
 
 absl::Status ConversionOutput::Abandon(const absl::Status& status) {
   // Without a journal, partial files say nothing to another run. leftover_ counts too: its journal is still there when
   // this run fails before it has opened it.
-  kept_ = IsWorthResuming(status) && (journal_->exists() || !leftover_.owners.empty());
+  kept_ = (IsWorthResuming(status) || sealed_) && (journal_->exists() || !leftover_.owners.empty());
   for (const Shard& shard : shards_) {
     if (kept_ && shard.file != nullptr) shard.file->LeavePartial();
   }

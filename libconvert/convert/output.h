@@ -6,7 +6,7 @@
 //
 // So at any moment there is either nothing, or partial files (with a journal as soon as something in them is durable),
 // or the output. How much of an earlier run's files can be believed is decided in resume.h; how a file gets its name,
-// in formats/base/atomic_file.h.
+// in formats/publish/atomic_file.h.
 #pragma once
 
 #include <memory>
@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "formats/base/atomic_file.h"
+#include "formats/publish/atomic_file.h"
 #include "libconvert/convert/conversion.h"
 #include "libconvert/convert/convert.h"
 #include "libconvert/convert/journal.h"
@@ -35,7 +35,8 @@ class ConversionOutput {
   // refuses what CheckOutput() refuses, with its errors, but for shards that the earlier run has published. Touches
   // nothing.
   absl::Status Find();
-  // Creates and locks the partial files. Where an earlier run left some, they are adopted up to the first tensor that
+  // Creates and locks the partial files, and tries whether a file can get its name there (AtomicFile::TryPublishing()).
+  // Without locks nothing is adopted and no journal written; warnings() says so. Where an earlier run left some, they are adopted up to the first tensor that
   // does not hold what the journal says; their chunks are read and digested on `threads` threads. Without compression
   // the whole size is reserved on the disk. Errors: kOutputInUse where another process writes the same output, and
   // others of the file system (exit code 2).
@@ -47,16 +48,20 @@ class ConversionOutput {
   JournalWriter& journal() { return *journal_; }
   // What was found, for people.
   const std::vector<std::string>& notes() const { return notes_; }
+  // What the file system cannot do, and what that means.
+  const std::vector<std::string>& warnings() const { return warnings_; }
 
   // Everything is appended: writes index and footer of each shard, with its document of `provenance`, one per shard.
   // Returns the shards as they are now, in order. Nothing is synced yet. Errors: those of Q4Writer::Finish(), and of
   // Q4Reader::Open() for shards that an earlier run has published.
   absl::StatusOr<std::vector<ConvertedShard>> Finish(const std::vector<std::string>& provenance);
-  // Makes the output appear: seals the journal, renames every shard, writes the shard list, removes the journal.
+  // Makes the output appear: seals the journal, renames every shard, writes the shard list, removes the journal. Then,
+  // with `force`, what an earlier output of the same name has besides (StaleFiles()).
   // `shards`: what Finish() has returned. `digests`: those of the source files, complete.
   absl::Status Publish(const std::vector<ConvertedShard>& shards, const std::vector<SourceDigestState>& digests);
 
-  // After an error: marks what another run can resume from as to be kept. Returns the error, to be reported.
+  // After an error: marks what another run can resume from as to be kept. Once publishing has begun that is everything,
+  // whatever the error: shards that have their names must not stay without the rest. Returns the error, to be reported.
   absl::Status Abandon(const absl::Status& status);
 
  private:
@@ -67,6 +72,8 @@ class ConversionOutput {
     std::unique_ptr<Q4Writer> writer;  // writes to `file`
   };
 
+  // Gives up resuming: the file system has no locks.
+  void GoWithoutJournal();
   bool Adopt(unsigned threads);
   // Empties the partial files and forgets the earlier run.
   absl::Status StartOver();
@@ -80,10 +87,11 @@ class ConversionOutput {
   std::vector<Shard> shards_;  // as many as in the plan
   std::unique_ptr<JournalWriter> journal_;
   bool found_journal_ = false;  // of whichever run
+  bool sealed_ = false;         // the journal: publishing has begun, and what is left of it can be done by another run
   bool kept_ = false;           // for another run
   Journal leftover_;            // what is believed of it; empty when nothing is
   PipelineStart start_;
-  std::vector<std::string> notes_;
+  std::vector<std::string> notes_, warnings_;
 };
 
 }  // namespace q4

@@ -4,16 +4,18 @@
 
 #include <algorithm>
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string_view>
 #include <utility>
 
 #include "fmt/format.h"
-#include "formats/base/atomic_directory.h"
-#include "formats/base/atomic_file.h"
+#include "formats/base/digest.h"
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
+#include "formats/publish/atomic_directory.h"
+#include "formats/publish/atomic_file.h"
 #include "formats/q4/reader.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/base/name_pattern.h"
@@ -26,9 +28,11 @@
 #include "libconvert/export/foreign.h"
 #include "libconvert/export/left_out.h"
 #include "libconvert/export/pieces.h"
+#include "libconvert/export/record.h"
 #include "libconvert/export/replace.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/policy/diffusers.h"
+#include "libconvert/source/file_digest.h"
 
 namespace q4 {
 namespace {
@@ -45,6 +49,9 @@ absl::Status CheckOptions(const Exporter& exporter, const ExportOptions& options
   Q4_RETURN_IF_ERROR(exporter.Check(options, single_file));
   if (single_file && options.shard_bytes != 0) {
     return Fail(kExportFlag, {}, "--shard-size", "the output must be a directory, not a .safetensors file");
+  }
+  if (single_file && options.into) {
+    return Fail(kExportFlag, {}, "--into", "the output must be a directory, not a .safetensors file");
   }
   return absl::OkStatus();
 }
@@ -69,9 +76,9 @@ absl::StatusOr<bool> LiesUnder(FileSystem& fs, const std::string& path, const Fi
 
 // Refuses an output that must not be overwritten. The container's own files are looked for first: --force allows to
 // replace an export, never the model that is being read. Files are compared by identity (device and inode), since one
-// file may have several paths. Returns whether something is there, which may then be replaced.
-absl::StatusOr<bool> CheckOutput(FileSystem& fs, const Q4Model& model, const std::string& output, bool single_file,
-                                 const ExportOptions& options) {
+// file may have several paths. Returns what is there and may be replaced; may_exist is false if there is nothing.
+absl::StatusOr<DirectoryUse> CheckOutput(FileSystem& fs, const Q4Model& model, const std::string& output,
+                                         bool single_file, const ReplaceOptions& options) {
   // The file that a single output is written to first is overwritten whatever is in it.
   Q4_ASSIGN_OR_RETURN(const PathInfo partial, fs.Stat(AtomicFile::PartialPath(output)));
   for (const auto& shard : model.shards()) {
@@ -80,31 +87,23 @@ absl::StatusOr<bool> CheckOutput(FileSystem& fs, const Q4Model& model, const std
     }
   }
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(output));
-  if (!info.exists && !info.is_symlink) return false;
+  if (!info.exists && !info.is_symlink) return DirectoryUse();
   for (const auto& shard : model.shards()) {
     if (shard->file().identity() == info.identity) return Fail(kExportIsInput, output, {});
-    if (!info.is_directory) continue;
+    // With --into the container is one of the files that stay.
+    if (!info.is_directory || options.into) continue;
     Q4_ASSIGN_OR_RETURN(const bool holds_input, LiesUnder(fs, shard->path(), info.identity));
     if (holds_input) return Fail(kExportIsInput, output, {});
   }
-  // From here on the output exists and --force was given: what remains is whether it is an export.
-  if (!options.force) return Fail(kExportExists, output, {});
   // A rename would replace the link and leave what it leads to, which is hardly what --force was meant to do.
   if (info.is_symlink) return Fail(kExportNotReplaceable, output, {}, "got a symbolic link");
-  if (single_file) {
-    if (!info.is_regular) return Fail(kExportNotReplaceable, output, {}, "got no regular file");
-    Q4_RETURN_IF_ERROR(CheckIsNoSource(fs, model, output, options.cancel));
-    return true;
+  if (!single_file) {
+    if (info.is_directory) return CheckDirectory(fs, model, output, options);
+    return Fail(kExportNotReplaceable, output, {}, "got no directory");
   }
-  if (!info.is_directory) return Fail(kExportNotReplaceable, output, {}, "got no directory");
-  Q4_RETURN_IF_ERROR(CheckReplaceableDirectory(fs, model, output, options.cancel));
-  // What lies where the old output is moved to goes with it.
-  const std::string aside = AtomicDirectory::AsidePath(output);
-  Q4_ASSIGN_OR_RETURN(const PathInfo old, fs.Stat(aside));
-  if (!old.exists && !old.is_symlink) return true;
-  if (old.is_symlink || !old.is_directory) return Fail(kExportNotReplaceable, aside, {}, "got no directory");
-  Q4_RETURN_IF_ERROR(CheckReplaceableDirectory(fs, model, aside, options.cancel));
-  return true;
+  if (!info.is_regular) return Fail(kExportNotReplaceable, output, {}, "got no regular file");
+  Q4_RETURN_IF_ERROR(CheckFile(fs, model, output, options));
+  return DirectoryUse{.may_exist = true, .ours = {}, .keep_others = false};
 }
 
 // Fills plan->sources with the tensors that the pattern matches, in name order.
@@ -212,20 +211,73 @@ absl::Status WriteWeights(const ExportPlan& plan, const ExportOptions& options, 
   return WritePieces(plan, options, &writer, report);
 }
 
+// What an output's file system cannot do, for people.
+constexpr char kNoLocks[] =
+    "the file system of the output has no locks: what a killed run leaves there, NAME.*.partial, is not cleared by the "
+    "next one";
+constexpr char kFileByFile[] =
+    "the output cannot be published by one rename, so its files were renamed one by one, config.json last; a run that "
+    "is killed meanwhile is completed by the same command";
+
 // One .safetensors file. There is no place for small and embedded files, so those are left out.
 absl::Status ExportToFile(FileSystem& fs, const Q4Model& model, const ExportPlan& plan, const ExportOptions& options,
-                          const WeightLayout& layout, bool replace, ExportReport* report) {
+                          const WeightLayout& layout, const ReplaceOptions& replacing, bool replace,
+                          ExportReport* report) {
   Q4_ASSIGN_OR_RETURN(const auto output, AtomicFile::Create(fs, report->output, replace));
+  Q4_RETURN_IF_ERROR(output->TryPublishing());
+  if (!output->locked()) report->warnings.push_back(kNoLocks);
   Q4_RETURN_IF_ERROR(WriteWeights(plan, options, layout, {&output->file()}, report));
   report->files.push_back({BaseNameOf(report->output), layout.files.front().bytes});
+  {
+    // Read back, for the pieces were written in any order.
+    Q4_ASSIGN_OR_RETURN(const auto written, fs.OpenForRead(output->partial_path(), SymbolicLinks::kNever));
+    Q4_ASSIGN_OR_RETURN(const std::string mark, FileMarkOf(*written, options.cancel));
+    Q4_RETURN_IF_ERROR(
+        output->file().WriteAt(FileMarkOffset(), {reinterpret_cast<const std::uint8_t*>(mark.data()), mark.size()}));
+  }
   // Again, for what lies there by now may be another file. One that has appeared is refused by the rename.
-  if (replace) Q4_RETURN_IF_ERROR(CheckOutput(fs, model, report->output, /*single_file=*/true, options).status());
+  if (replace) Q4_RETURN_IF_ERROR(CheckOutput(fs, model, report->output, /*single_file=*/true, replacing).status());
   return output->Publish();
+}
+
+// Files of these names make the others a model: they are published last, in this order, and the record at the very end.
+bool IsPublishedLast(std::string_view name) {
+  return name.find('/') == std::string_view::npos &&
+         (name.ends_with(".safetensors.index.json") || name == kConfigName || name == "model_index.json");
+}
+
+// Writes q4_export.json for all files so far, `small` of which were written here and are known; the others are read
+// back, as their pieces were written in any order.
+absl::Status WriteRecord(const Q4Model& model, const ExportOptions& options, std::vector<ExportRecordFile> small,
+                         AtomicDirectory* directory, ExportReport* report) {
+  std::vector<ExportedFile> weights;
+  for (const ExportedFile& file : report->files) {
+    const bool known =
+        std::any_of(small.begin(), small.end(), [&](const auto& other) { return other.name == file.name; });
+    if (!known) weights.push_back(file);
+  }
+  const auto work = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
+    Q4_ASSIGN_OR_RETURN(const auto file, directory->OpenFile(weights[i].name));
+    return FileDigest(*file, "sha256", options.cancel, kExportInterrupted);
+  };
+  const auto commit = [&](std::uint64_t i, const absl::StatusOr<std::string>& digest) -> absl::Status {
+    Q4_RETURN_IF_ERROR(digest.status());
+    small.push_back({weights[i].name, weights[i].bytes, *digest});
+    return absl::OkStatus();
+  };
+  Q4_RETURN_IF_ERROR(ParallelInOrder(weights.size(), ThreadsOrDefault(options.threads), work, commit));
+  const std::string text = ExportRecordText(report->to, model.root(), std::move(small));
+  report->files.push_back({kExportRecordName, text.size()});
+  return directory->WriteFile(kExportRecordName, text);
+}
+
+std::string TextDigest(const std::string& text) {
+  return HexOf(Sha256Of({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}));
 }
 
 // Copies the embedded files whose names are not taken.
 absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken, AtomicDirectory* directory,
-                               ExportReport* report) {
+                               std::vector<ExportRecordFile>* written, ExportReport* report) {
   for (const auto& shard : model.shards()) {
     for (const Q4EmbeddedFile& file : shard->index().files) {
       // The exporter's config.json stands for it.
@@ -236,25 +288,43 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
       Q4_ASSIGN_OR_RETURN(const std::string content, shard->ReadFile(file));
       Q4_RETURN_IF_ERROR(directory->WriteFile(file.name, content));
       report->files.push_back({file.name, content.size()});
+      written->push_back({file.name, content.size(), TextDigest(content)});
     }
   }
   return absl::OkStatus();
 }
 
+// All that will be written.
+std::set<std::string> NamesOf(const Q4Model& model, const WeightLayout& layout,
+                              const std::vector<SmallFile>& small_files) {
+  std::set<std::string> names{kExportRecordName};
+  for (const SmallFile& file : small_files) names.insert(file.name);
+  for (const WeightFile& file : layout.files) names.insert(file.name);
+  for (const auto& shard : model.shards()) {
+    for (const Q4EmbeddedFile& file : shard->index().files) names.insert(file.name);
+  }
+  return names;
+}
+
 // The small files come first and the weights last: a name that is taken or a full disk is noticed before the long work.
 absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const ExportPlan& plan,
                                const ExportOptions& options, const WeightLayout& layout,
-                               std::vector<SmallFile> small_files, bool replace, ExportReport* report) {
-  Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, report->output, replace));
+                               std::vector<SmallFile> small_files, const ReplaceOptions& replacing,
+                               const DirectoryUse& found, ExportReport* report) {
   if (layout.files.size() > 1) {
     small_files.push_back({layout.index_name, WeightIndexText(layout, plan.targets, report->parameters)});
   }
+  Q4_RETURN_IF_ERROR(CheckPlaces(fs, report->output, found, NamesOf(model, layout, small_files)));
+  Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, report->output, found));
+  if (!directory->locked()) report->warnings.push_back(kNoLocks);
   // Names that embedded files may not have.
-  std::set<std::string> taken;
+  std::set<std::string> taken{kExportRecordName};
+  std::vector<ExportRecordFile> written;
   for (const SmallFile& file : small_files) {
     taken.insert(file.name);
     Q4_RETURN_IF_ERROR(directory->WriteFile(file.name, file.content));
     report->files.push_back({file.name, file.content.size()});
+    written.push_back({file.name, file.content.size(), TextDigest(file.content)});
   }
 
   // All weight files are open at once, since pieces of different files may be written at the same time.
@@ -266,17 +336,30 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Expor
     open_files.push_back(files.back().get());
     report->files.push_back({file.name, file.bytes});
   }
-  Q4_RETURN_IF_ERROR(CopyEmbeddedFiles(model, std::move(taken), directory.get(), report));
+  Q4_RETURN_IF_ERROR(CopyEmbeddedFiles(model, std::move(taken), directory.get(), &written, report));
   Q4_RETURN_IF_ERROR(WriteWeights(plan, options, layout, std::move(open_files), report));
   // AtomicDirectory syncs directories only; a rename must not become durable before the data.
   for (const auto& file : files) {
     Q4_RETURN_IF_ERROR(file->Sync());
     Q4_RETURN_IF_ERROR(file->Close());
   }
+  Q4_RETURN_IF_ERROR(WriteRecord(model, options, std::move(written), directory.get(), report));
   // Again, for exporting takes long, and the directory may be another one or hold more by now. One that has appeared is
   // refused by the rename.
-  if (replace) Q4_RETURN_IF_ERROR(CheckOutput(fs, model, report->output, /*single_file=*/false, options).status());
-  return directory->Publish();
+  DirectoryUse use = found;
+  if (found.may_exist) {
+    Q4_ASSIGN_OR_RETURN(use, CheckOutput(fs, model, report->output, /*single_file=*/false, replacing));
+  }
+  // Of both outputs, the new one and the old. Index before configuration: without the latter most loaders see no model.
+  std::set<std::string, std::greater<>> makers;
+  for (const ExportedFile& file : report->files) makers.insert(file.name);
+  makers.insert(use.ours.begin(), use.ours.end());
+  std::erase_if(makers, [](const std::string& name) { return !IsPublishedLast(name); });
+  std::vector<std::string> last(makers.begin(), makers.end());
+  last.emplace_back(kExportRecordName);
+  Q4_RETURN_IF_ERROR(directory->Publish(use, last));
+  if (!directory->whole() && !found.keep_others) report->warnings.push_back(kFileByFile);
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -302,7 +385,12 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
     return Fail(kExportOneShard, input, {},
                 GotExpected(fmt::to_string(model->shards().size()) + " shards", fmt::to_string(shard_count)));
   }
-  Q4_ASSIGN_OR_RETURN(const bool replace, CheckOutput(fs, *model, report.output, single_file, options));
+  // Where a run died while an old directory was aside, that one is back first.
+  if (!single_file) Q4_RETURN_IF_ERROR(AtomicDirectory::Restore(fs, report.output));
+  DigestCache digests;
+  const ReplaceOptions replacing{options.force, options.into, ThreadsOrDefault(options.threads), options.cancel,
+                                 &digests};
+  Q4_ASSIGN_OR_RETURN(const DirectoryUse found, CheckOutput(fs, *model, report.output, single_file, replacing));
 
   // Nothing has been written so far, and nothing is until the plan, the small files and the layout are complete: an
   // export that must be refused is refused before the long work, and a failing one removes what it made.
@@ -318,14 +406,16 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   Q4_RETURN_IF_ERROR(CheckForeign(*model, config_json, row->weights, &report));
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> missing, WarnOfLeftOut(*model));
   report.warnings.insert(report.warnings.end(), missing.begin(), missing.end());
-  Q4_ASSIGN_OR_RETURN(WeightLayout layout, LayOutWeights(plan.targets, options.shard_bytes));
+  Q4_ASSIGN_OR_RETURN(WeightLayout layout,
+                      LayOutWeights(plan.targets, options.shard_bytes, single_file ? FileMarkMember() : ""));
   if (plan.is_component) NameAsComponent(&layout);
   report.tensor_bytes = layout.tensor_bytes;
 
   if (single_file) {
-    Q4_RETURN_IF_ERROR(ExportToFile(fs, *model, plan, options, layout, replace, &report));
+    Q4_RETURN_IF_ERROR(ExportToFile(fs, *model, plan, options, layout, replacing, found.may_exist, &report));
   } else {
-    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, plan, options, layout, std::move(small_files), replace, &report));
+    Q4_RETURN_IF_ERROR(
+        ExportToDirectory(fs, *model, plan, options, layout, std::move(small_files), replacing, found, &report));
   }
   // Known only now that every element was decoded, unlike the exporter's warnings.
   if (report.overflowed != 0) {

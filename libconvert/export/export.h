@@ -53,7 +53,8 @@ struct ExportOptions {
   std::string to = "bnb";         // the name of an exporter
   std::string tensor_pattern;     // regular expression; only tensors whose name it occurs in; "" for all
   std::uint64_t shard_bytes = 0;  // most tensor bytes per weight file; 0: one file
-  bool force = false;             // replace an existing output
+  bool force = false;             // replace what an earlier export wrote and nobody changed since
+  bool into = false;              // write into a directory that holds other files, which stay
 
   // "bnb": the dtype that packed codes pose as (U8, BF16, F16, F32), and the one that config.json asks to compute in.
   DType quant_storage = DType::kU8;
@@ -106,8 +107,9 @@ struct ExportReport {
 };
 
 // Exports the model `input` (a .q4 file or NAME.q4.index.json) to `output`, which appears by one rename when everything
-// is written and synced; on any error nothing remains. An output that ends in ".safetensors" is one file, any other a
-// directory. Blocks until it is done, on options.threads threads, the calling one among them. `fs` may be shared.
+// is written and synced; on any error nothing remains. A directory that cannot be renamed is filled file by file
+// (atomic_directory.h). An output that ends in ".safetensors" is one file, any other a directory. Blocks until it is
+// done, on options.threads threads, the calling one among them. `fs` may be shared.
 //
 // Errors by exit code. 1: kExportUnknown; kExportFlag; kExportOneShard for a shard opened alone; kExportIsInput,
 // kExportExists, kExportNotReplaceable or kExportIsSource for an output that must not be overwritten; a pattern that

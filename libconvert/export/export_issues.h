@@ -11,7 +11,7 @@ namespace q4 {
 inline constexpr Issue kExportIsInput{8001, ExitCode::kUsage, "the output is the input, or holds it"};
 inline constexpr Issue kExportExists{8002, ExitCode::kUsage, "the output exists; use --force to replace it"};
 inline constexpr Issue kExportNotReplaceable{8003, ExitCode::kUsage,
-                                             "the output exists and is no model that --force would replace"};
+                                             "the output exists, and q4export did not write all of it"};
 // What was asked for.
 inline constexpr Issue kExportFlag{8004, ExitCode::kUsage, "the flags do not go together"};
 inline constexpr Issue kExportNoTensor{8006, ExitCode::kUsage, "no tensor's name matches"};

@@ -63,16 +63,8 @@ std::string WeightFileName(std::size_t file, std::size_t count, std::string_view
 
 }  // namespace
 
-bool IsWeightFileName(std::string_view name) {
-  // WeightFileName() for any file of any number of files. Five digits are enough for limits::kShards.
-  constexpr std::string_view kPattern = "model-#####-of-#####.safetensors";
-  if (name == WeightFileName(0, 1)) return true;
-  return std::equal(name.begin(), name.end(), kPattern.begin(), kPattern.end(), [](char got, char expected) {
-    return expected == '#' ? got >= '0' && got <= '9' : got == expected;
-  });
-}
-
-absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes) {
+absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes,
+                                           std::string_view more_metadata) {
   Q4_RETURN_IF_ERROR(CheckNamesAreUnique(targets));
   const std::vector<std::size_t> ends = CutIntoFiles(targets, shard_bytes);
   if (ends.size() > limits::kShards) {
@@ -89,7 +81,7 @@ absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targ
     }
     // Inside a file tensors lie in the order that save_pretrained gives them, not in that of the targets; hence a place
     // per target.
-    Q4_ASSIGN_OR_RETURN(SafetensorsLayout planned, PlanSafetensors(tensors));
+    Q4_ASSIGN_OR_RETURN(SafetensorsLayout planned, PlanSafetensors(tensors, more_metadata));
     for (std::size_t i = first; i < ends[file]; ++i) {
       layout.places[i] = {static_cast<std::uint32_t>(file), planned.offsets[i - first]};
       layout.tensor_bytes += targets[i].bytes;

@@ -40,19 +40,15 @@ struct WeightLayout {
   std::uint64_t tensor_bytes = 0;  // of all targets
 };
 
-// model.safetensors.index.json, which is written beside several weight files.
-inline constexpr char kWeightIndexName[] = "model.safetensors.index.json";
-// Whether an export may give a weight file this name, with any number of files: model.safetensors, or the pattern of
-// LayOutWeights() with any digits. `name` has no directory.
-bool IsWeightFileName(std::string_view name);
-
 // Lays `targets` out in model.safetensors or, if one file would hold more than `shard_bytes` of tensors, in
 // model-00001-of-0000N.safetensors and so on, in the order of the targets' groups; a group larger than `shard_bytes`
-// has a file for itself. 0: one file. Inside a file tensors lie as save_pretrained lays them. Pure.
+// has a file for itself. 0: one file. Inside a file tensors lie as save_pretrained lays them. `more_metadata`: as in
+// PlanSafetensors(). Pure.
 //
 // REQUIRES: groups ascend. Errors: kExportNameCollision (exit code 5) if two targets of any files have the same name;
 // kExportShards (1) if there were more than limits::kShards files; those of PlanSafetensors() (3).
-absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes);
+absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes,
+                                           std::string_view more_metadata = {});
 
 // Gives the files of `layout` the names of a component of a diffusers pipeline: diffusion_pytorch_model.safetensors and
 // so on.

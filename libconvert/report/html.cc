@@ -36,7 +36,8 @@ std::string PolicyDigest(std::string_view text) {
 
 std::string Head(const VerifyReport& report) {
   return fmt::format(
-      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+      "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta name=\"generator\" content=\"q4verify\">\n"  // known by this
+      "<meta charset=\"utf-8\">\n"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src {}; script-src {}; img-src "
       "data:; "
       "base-uri 'none'; form-action 'none'\">\n"

@@ -19,7 +19,9 @@ roundtrip() {
     files=$((files + 1))
     cmp "$name/$file" "$checkpoints/$name/$file" || fail "$name/$file"
   done
-  [ "$(ls -A "$name" | wc -l)" -eq "$(ls -A "$checkpoints/$name" | wc -l)" ] || fail "$name holds other files"
+  # Beside the files of transformers, the export's own record.
+  [ -e "$name/q4_export.json" ] || fail "$name has no record"
+  [ "$(ls -A "$name" | wc -l)" -eq "$(($(ls -A "$checkpoints/$name" | wc -l) + 1))" ] || fail "$name holds other files"
   [ ! -e "$name.partial" ] || fail "$name.partial is left"
 }
 

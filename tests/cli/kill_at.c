@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -55,6 +56,18 @@ int rename(const char* from, const char* to) {
 int renameat2(int from_dir, const char* from, int to_dir, const char* to, unsigned flags) {
   Meet();
   return NEXT(renameat2)(from_dir, from, to_dir, to, flags);
+}
+int link(const char* from, const char* to) {
+  Meet();
+  return NEXT(link)(from, to);
+}
+int mkdir(const char* path, mode_t mode) {
+  Meet();
+  return NEXT(mkdir)(path, mode);
+}
+int rmdir(const char* path) {
+  Meet();
+  return NEXT(rmdir)(path);
 }
 int unlink(const char* path) {
   Meet();

@@ -35,6 +35,12 @@ def write_model(path, tensors, rows):
     path.write_bytes(tensor_file(named))
 
 
+def older(tools, model, folder):
+    """A container of another model, for --force to replace."""
+    subprocess.run([tools / "q4convert", model, "-o", folder / "older.q4", "-q", "--device", "cpu"], check=True)
+    return (folder / "older.q4").read_bytes()
+
+
 class Killer:
     """One command, its outputs, and what they are when nothing disturbs it."""
 
@@ -148,7 +154,7 @@ def main():
         write_model(large, tensors=matrices, rows=rows)
         write_model(small, tensors=6, rows=120)
         killers = [
-            Killer("replaced", tools, preload, folder, large, ["--force"], precious=b"an older output"),
+            Killer("replaced", tools, preload, folder, large, ["--force"], precious=older(tools, small, folder)),
             Killer("resumed", tools, preload, folder, small, EVERY_TENSOR),
             Killer("shards", tools, preload, folder, small, [*EVERY_TENSOR, "--shard-size", "250KB"]),
         ]

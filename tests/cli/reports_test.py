@@ -164,10 +164,14 @@ def check_conversion_refusals(run: Run, source: pathlib.Path) -> None:
     before = contents(work)
     refused(1004, "again.json", "--force")
     refused(1004, "out.q4", "--force")
-    # What lies elsewhere is replaced, as ever.
-    (work / "report.json").write_text("an older one")
-    run_here(*convert, "--force", "--report", "report.json")
-    check(b"q4convert" in (work / "report.json").read_bytes(), "the report is written")
+    # An older report is replaced, and an empty file; what is neither stays.
+    (work / "report.json").write_text("")
+    for _ in range(2):
+        run_here(*convert, "--force", "--report", "report.json")
+        check(b"q4convert" in (work / "report.json").read_bytes(), "the report is written")
+    (work / "notes.json").write_text("mine")
+    before = contents(work)
+    refused(1561, "notes.json", "--force")
     run_here(*convert, "--force", "--report", "model/report.log")
 
     # The names that a conversion works under are no place for its input either.

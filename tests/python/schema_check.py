@@ -64,6 +64,10 @@ def main():
         check("q4verify", "verify.schema.json", model, "--against", source, "--sample", "50", "--gate", "default", *quiet)
         check("q4export", "export.schema.json", model, "--to", "bnb", "-o", work / "bnb", *quiet)
         check("q4export", "export.schema.json", model, "--to", "safetensors", "-o", work / "plain", *quiet)
+        record = jsonschema.Draft202012Validator(json.loads((arguments.schemas / "export_record.schema.json").read_text()))
+        for name in ("bnb", "plain"):
+            record.validate(json.loads((work / name / "q4_export.json").read_text()))
+            checked += 1
     print(f"schema_check: {checked} documents, 0 violations")
 
 

@@ -51,6 +51,14 @@ class FaultyFileSystem final : public ForwardingFileSystem {
     Q4_RETURN_IF_ERROR(Meet(from));
     return ForwardingFileSystem::Rename(from, to, replace);
   }
+  absl::Status Exchange(const std::string& a, const std::string& b) override {
+    Q4_RETURN_IF_ERROR(Meet(a));
+    return ForwardingFileSystem::Exchange(a, b);
+  }
+  absl::Status CopyMode(const std::string& from, const std::string& to) override {
+    Q4_RETURN_IF_ERROR(Meet(from));
+    return ForwardingFileSystem::CopyMode(from, to);
+  }
   absl::Status SyncDirectory(const std::string& directory) override {
     Q4_RETURN_IF_ERROR(Meet(directory));
     return ForwardingFileSystem::SyncDirectory(directory);

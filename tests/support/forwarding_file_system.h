@@ -47,6 +47,7 @@ class ForwardingWritableFile : public WritableFile {
   absl::Status Sync() override { return file_->Sync(); }
   absl::Status Close() override { return file_->Close(); }
   const std::string& path() const override { return file_->path(); }
+  bool locked() const override { return file_->locked(); }
 
  private:
   std::unique_ptr<WritableFile> file_;
@@ -68,6 +69,8 @@ class ForwardingFileSystem : public FileSystem {
   absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
     return base_.Rename(from, to, replace);
   }
+  absl::Status Exchange(const std::string& a, const std::string& b) override { return base_.Exchange(a, b); }
+  absl::Status CopyMode(const std::string& from, const std::string& to) override { return base_.CopyMode(from, to); }
   absl::Status SyncDirectory(const std::string& directory) override { return base_.SyncDirectory(directory); }
   absl::Status Remove(const std::string& path) override { return base_.Remove(path); }
   absl::Status RemoveDirectory(const std::string& path) override { return base_.RemoveDirectory(path); }

@@ -61,6 +61,11 @@ class MemoryFileSystem final : public FileSystem {
     files_.erase(from);
     return absl::OkStatus();
   }
+  absl::Status Exchange(const std::string& a, const std::string& b) override {
+    std::swap(files_[a], files_[b]);
+    return absl::OkStatus();
+  }
+  absl::Status CopyMode(const std::string&, const std::string&) override { return absl::OkStatus(); }
   absl::Status SyncDirectory(const std::string&) override { return absl::OkStatus(); }
   absl::Status Remove(const std::string& path) override {
     files_.erase(path);

@@ -10,6 +10,7 @@
 #include "formats/base/status.h"
 #include "libconvert/export/export.h"
 #include "libconvert/export/export_issues.h"
+#include "libconvert/export/record.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
 #include "tests/support/safetensors_builder.h"
@@ -79,19 +80,27 @@ TEST_CASE("an output that exists is refused, and with force only a model is repl
   SECTION("a model") {
     MustExport(temp.File("a.q4"), temp.File("out"));
     const std::map<std::string, std::string> exported = Tree(temp.File("out"));
-    // Of a layout that has more files, and of a run that died right after the rename.
-    temp.Write("out/model.safetensors.index.json", "{}");
-    temp.Write("out/model-00002-of-00002.safetensors", "x");
+    CHECK(exported.contains("q4_export.json"));
+    // Of a run that died right after the rename.
     temp.Write("out/.q4-lock", "");
     CHECK(RefusalOf(temp.File("a.q4"), temp.File("out")) == kExportExists.number);
-    CHECK(stdfs::exists(temp.File("out/model-00002-of-00002.safetensors")));
     MustExport(temp.File("a.q4"), temp.File("out/"), force);
     CHECK(Tree(temp.File("out")) == exported);
-  }
-  SECTION("an empty directory") {
-    stdfs::create_directory(temp.File("out"));
+    // A layout with more files takes its place, and the other way round.
+    ExportOptions in_parts = force;
+    in_parts.shard_bytes = 1;
+    MustExport(temp.File("a.q4"), temp.File("out"), in_parts);
+    CHECK(stdfs::exists(temp.File("out/model-00002-of-00002.safetensors")));
     MustExport(temp.File("a.q4"), temp.File("out"), force);
-    CHECK(stdfs::exists(temp.File("out/model.safetensors")));
+    CHECK(Tree(temp.File("out")) == exported);
+  }
+  SECTION("an empty directory, also without force") {
+    for (const ExportOptions& options : {ExportOptions(), force}) {
+      stdfs::remove_all(temp.File("out"));
+      stdfs::create_directory(temp.File("out"));
+      MustExport(temp.File("a.q4"), temp.File("out"), options);
+      CHECK(stdfs::exists(temp.File("out/model.safetensors")));
+    }
   }
   SECTION("anything else") {
     temp.Write("home/thesis.txt", "text");
@@ -112,7 +121,6 @@ TEST_CASE("files that no export of the container writes are never swept away") {
   REQUIRE(stdfs::exists(temp.File("out/1_Pooling/config.json")));
   ExportOptions force;
   force.force = true;
-  std::string place = "out";
   SECTION("a file of another name") { temp.Write("out/README.md", "mine"); }
   SECTION("a hidden file") { temp.Write("out/.gitattributes", "mine"); }
   SECTION("a repository") { temp.Write("out/.git/HEAD", "mine"); }
@@ -133,22 +141,24 @@ TEST_CASE("files that no export of the container writes are never swept away") {
     stdfs::remove(temp.File("out/model.safetensors"));
     stdfs::create_symlink(temp.File("blob"), temp.File("out/model.safetensors"));
   }
-  SECTION("no weights") { stdfs::remove(temp.File("out/model.safetensors")); }
-  SECTION("where the old output is moved to") {
-    place = "out.q4-replaced";
-    temp.Write("out.q4-replaced/thesis.txt", "mine");
+  SECTION("weights that were changed") {
+    std::string bytes = ReadBytes(temp.File("out/model.safetensors"));
+    bytes.back() ^= 1;
+    temp.Write("out/model.safetensors", bytes);
   }
-  SECTION("a file where the old output is moved to") {
-    place = "out.q4-replaced";
-    temp.Write("out.q4-replaced", "mine");
+  SECTION("a file that grew") { temp.Write("out/config.json", ReadBytes(temp.File("out/config.json")) + " "); }
+  SECTION("no record") { stdfs::remove(temp.File("out/q4_export.json")); }
+  SECTION("a record of other files") {
+    temp.Write("out/q4_export.json", R"({"document": "q4export-record", "files": []})");
   }
+  SECTION("a record that is none") { temp.Write("out/q4_export.json", "[]"); }
   const std::map<std::string, std::string> before = Tree(temp.path());
   for (const ExporterRow& row : Exporters()) {
     force.to = row.name;
     const absl::Status status = ExportModel(PosixFileSystem(), temp.File("a.q4"), temp.File("out"), force).status();
     INFO(status.ToString());
     CHECK(IssueNumberOf(status) == kExportNotReplaceable.number);
-    CHECK(MessageOf(status).starts_with(temp.File(place) + ":"));
+    CHECK(MessageOf(status).starts_with(temp.File("out") + ":"));
     CHECK(Tree(temp.path()) == before);
   }
 }
@@ -178,11 +188,22 @@ TEST_CASE("a source of the container is never replaced, wherever it lies now") {
     CHECK(RefusalOf(temp.File("a.q4"), temp.File("copy"), force) == kExportIsSource.number);
     CHECK(Tree(temp.path()) == before);
   }
-  SECTION("where an earlier run left it, half replaced") {
-    temp.Write("out/model.safetensors", other);
-    temp.Write("out.q4-replaced/model.safetensors", weights);
-    CHECK(RefusalOf(temp.File("a.q4"), temp.File("out"), force) == kExportIsSource.number);
-    CHECK(ReadBytes(temp.File("out.q4-replaced/model.safetensors")) == weights);
+  SECTION("an export of it, from which the container might have been made") {
+    // The record alone would let it be replaced.
+    MustExport(temp.File("a.q4"), temp.File("out"), force);
+    const std::string record = ReadBytes(temp.File("out/q4_export.json"));
+    const absl::StatusOr<std::string> digest = [&]() -> absl::StatusOr<std::string> {
+      Q4_ASSIGN_OR_RETURN(const auto file, PosixFileSystem().OpenForRead(model + "/model.safetensors"));
+      DigestCache cache;
+      return cache.Of(*file, "sha256", nullptr);
+    }();
+    REQUIRE(digest.ok());
+    temp.Write("copy/model.safetensors", weights);
+    temp.Write("copy/q4_export.json",
+               R"({"document": "q4export-record", "files": [{"name": "model.safetensors", "bytes": )" +
+                   std::to_string(weights.size()) + R"(, "sha256": ")" + *digest + R"("}]})");
+    CHECK(RefusalOf(temp.File("a.q4"), temp.File("copy"), force) == kExportIsSource.number);
+    CHECK(ReadBytes(temp.File("copy/model.safetensors")) == weights);
   }
   SECTION("a single file") {
     force.to = "safetensors";
@@ -190,14 +211,62 @@ TEST_CASE("a source of the container is never replaced, wherever it lies now") {
     CHECK(RefusalOf(temp.File("a.q4"), temp.File("copy.safetensors"), force) == kExportIsSource.number);
     CHECK(ReadBytes(temp.File("copy.safetensors")) == weights);
   }
-  SECTION("other bytes of the same size are replaced") {
-    temp.Write("out/model.safetensors", other);
-    MustExport(temp.File("a.q4"), temp.File("out"), force);
-    CHECK(ReadBytes(temp.File("out/model.safetensors")) != other);
+  SECTION("other bytes of the same size are somebody else's") {
     force.to = "safetensors";
     temp.Write("lone.safetensors", other);
+    CHECK(RefusalOf(temp.File("a.q4"), temp.File("lone.safetensors"), force) == kExportNotReplaceable.number);
+    CHECK(ReadBytes(temp.File("lone.safetensors")) == other);
+  }
+  SECTION("an exported file bears its mark, until somebody changes it") {
+    force.to = "safetensors";
     MustExport(temp.File("a.q4"), temp.File("lone.safetensors"), force);
-    CHECK(ReadBytes(temp.File("lone.safetensors")) != other);
+    const std::string exported = ReadBytes(temp.File("lone.safetensors"));
+    MustExport(temp.File("a.q4"), temp.File("lone.safetensors"), force);
+    CHECK(ReadBytes(temp.File("lone.safetensors")) == exported);
+    for (const std::size_t at : {std::size_t{20}, exported.find("model."), exported.size() - 1}) {
+      std::string changed = exported;
+      changed[at] ^= 1;
+      temp.Write("lone.safetensors", changed);
+      CHECK(RefusalOf(temp.File("a.q4"), temp.File("lone.safetensors"), force) == kExportNotReplaceable.number);
+      CHECK(ReadBytes(temp.File("lone.safetensors")) == changed);
+    }
+  }
+}
+
+TEST_CASE("among other people's files, none of which changes") {
+  const ExportSetup setup;
+  const TempDir& temp = setup.dir;
+  setup.Convert("a.q4");
+  MustExport(temp.File("a.q4"), temp.File("alone"));
+  const std::map<std::string, std::string> exported = Tree(temp.File("alone"));
+  ExportOptions into;
+  into.into = true;
+  temp.Write("out/.git/HEAD", "mine");
+  temp.Write("out/1_Pooling/notes.txt", "mine");
+  CHECK(RefusalOf(temp.File("a.q4"), temp.File("out")) == kExportNotReplaceable.number);
+  SECTION("and the same again, with force") {
+    for (int i = 0; i < 2; ++i) {
+      MustExport(temp.File("a.q4"), temp.File("out"), into);
+      std::map<std::string, std::string> tree = Tree(temp.File("out"));
+      CHECK(tree.erase(".git") + tree.erase(".git/HEAD") + tree.erase("1_Pooling/notes.txt") == 3);
+      CHECK(tree == exported);
+      CHECK(RefusalOf(temp.File("a.q4"), temp.File("out"), into) == kExportExists.number);
+      into.force = true;
+    }
+  }
+  SECTION("but a name that is taken is refused before the work") {
+    std::string taken = "config.json";
+    SECTION("by a file") { temp.Write("out/config.json", "mine"); }
+    SECTION("by a directory") { temp.Write("out/config.json/x", "mine"); }
+    SECTION("by a file where a directory belongs") {
+      stdfs::remove_all(temp.File("out/1_Pooling"));
+      temp.Write(taken = "out/1_Pooling", "mine");
+    }
+    SECTION("by a link") { stdfs::create_symlink("nowhere", temp.File("out/config.json")); }
+    const std::map<std::string, std::string> before = Tree(temp.path());
+    into.progress = [](const Progress&) { FAIL("the work began"); };
+    CHECK(RefusalOf(temp.File("a.q4"), temp.File("out"), into) == kExportNotReplaceable.number);
+    CHECK(Tree(temp.path()) == before);
   }
 }
 

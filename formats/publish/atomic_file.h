@@ -23,7 +23,9 @@ class AtomicFile {
   enum class Leftover { kTruncate, kKeep };
 
   // Opens `path`.partial in the same directory and locks it. A symbolic link at `path` is replaced itself, not what it
-  // leads to. `fs` must outlive the result.
+  // leads to. Where the file system has no locks the partial file is a new one of a random name,
+  // `path`.XXXXXXXX.partial, so that two writers never share one; what a dead run left is then not taken over. `fs`
+  // must outlive the result.
   //
   // Errors, all with exit code 2: kOutputNotARegularFile if a directory, device or FIFO lies at `path`, whatever
   // `replace` says; kOutputExists if a file does and `replace` is false; kOutputInUse if another process writes the
@@ -34,12 +36,22 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
 
-  // Where Create(`path`) writes until Publish().
+  // Where Create(`path`) writes until Publish(), if there are locks.
   static std::string PartialPath(const std::string& path) { return path + ".partial"; }
 
   // The partial file, owned by this object. It may be written, truncated and synced, but not closed.
   WritableFile& file() { return *file_; }
   const std::string& partial_path() const { return partial_path_; }
+  // False: the partial file has a random name, as above, and no later run will find it.
+  bool locked() const { return file_->locked(); }
+  // Makes, locks, syncs, renames and removes an empty file in the same directory, with the calls that Publish() will
+  // make, so that hours of work are not lost because a file system cannot rename: kCannotPublish then, with what the
+  // system said, or what it says of a directory that is full or not writable. Once for all files of a directory.
+  //
+  // The file is called ProbePath(partial_path()), then the same and "2". What a killed run left of it, an empty file,
+  // is removed; a file of that name that is not empty is not ours: kForeignPartial.
+  absl::Status TryPublishing() const;
+  static std::string ProbePath(const std::string& partial_path) { return partial_path + ".q4-probe"; }
   // The partial file stays where it is when this object goes, for a later run to resume from.
   void LeavePartial() { leave_partial_ = true; }
   // sync -> rename -> sync of the directory -> close. The file is synced before it gets its name: after a power loss a
@@ -56,6 +68,9 @@ class AtomicFile {
   bool published_ = false, leave_partial_ = false;
   std::unique_ptr<WritableFile> file_;
 };
+
+// "path.XXXXXXXX.partial" with random digits, for file systems without locks.
+std::string UniquePartialPath(const std::string& path);
 
 // Writes `content` to `path` atomically: Create(), one write, Publish(), with their errors.
 absl::Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::string_view content, bool replace);

@@ -3,14 +3,35 @@
 //
 // The partial file stays open, and so locked, until it is published or removed. Were the lock given up first, another
 // writer could take the partial file over, and its unfinished bytes would be renamed or its file removed.
-#include "formats/base/atomic_file.h"
+#include "formats/publish/atomic_file.h"
 
+#include <cstdio>
+#include <random>
 #include <utility>
 
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
 
 namespace q4 {
+namespace {
+
+// Removes what a killed run left at the name of a probe.
+absl::Status ClearProbe(FileSystem& fs, const std::string& probe) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(probe));
+  if (!info.exists && !info.is_symlink) return absl::OkStatus();
+  if (info.is_symlink || !info.is_regular || info.size != 0) return Fail(kForeignPartial, probe, {});
+  return fs.Remove(probe);
+}
+
+}  // namespace
+
+std::string UniquePartialPath(const std::string& path) {
+  // Not a number of the process: several machines may write to one network file system.
+  std::random_device random;
+  char digits[20];
+  std::snprintf(digits, sizeof digits, ".%08x%08x", random(), random());
+  return AtomicFile::PartialPath(path + digits);
+}
 
 AtomicFile::AtomicFile(FileSystem& fs, std::string path, bool replace)
     : fs_(fs), path_(std::move(path)), partial_path_(PartialPath(path_)), replace_(replace) {}
@@ -24,7 +45,14 @@ absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, c
   if ((info.exists || info.is_symlink) && !replace) return Fail(kOutputExists, path, {});
 
   std::unique_ptr<AtomicFile> file(new AtomicFile(fs, path, replace));
-  Q4_ASSIGN_OR_RETURN(file->file_, fs.OpenLocked(file->partial_path_));
+  absl::StatusOr<std::unique_ptr<WritableFile>> locked = fs.OpenLocked(file->partial_path_);
+  if (IssueNumberOf(locked.status()) == kCannotLock.number) {
+    // A name that exists may be a living run's, and nobody could tell: so a name that nobody has.
+    file->partial_path_ = UniquePartialPath(path);
+    Q4_ASSIGN_OR_RETURN(file->file_, fs.CreateExclusive(file->partial_path_));
+    return file;
+  }
+  Q4_ASSIGN_OR_RETURN(file->file_, std::move(locked));
   // A writer on a file system without RENAME_NOREPLACE that died between link() and unlink() has left its finished
   // output under both names. What was opened is then that output, so its second name is taken away and a new file
   // opened. Only under the lock: to a writer that is alive the same two names are a step on its way.
@@ -44,6 +72,27 @@ AtomicFile::~AtomicFile() {
   // Without file_ the partial file belongs to somebody else. A partial file that cannot be removed is truncated by the
   // next run.
   if (file_ != nullptr && !published_ && !leave_partial_) fs_.Remove(partial_path_).IgnoreError();
+}
+
+absl::Status AtomicFile::TryPublishing() const {
+  const std::string from = ProbePath(partial_path_);
+  const std::string to = from + "2";
+  Q4_RETURN_IF_ERROR(ClearProbe(fs_, from));
+  Q4_RETURN_IF_ERROR(ClearProbe(fs_, to));
+  {
+    Q4_ASSIGN_OR_RETURN(const std::unique_ptr<WritableFile> file, fs_.CreateExclusive(from));
+    absl::Status tried = file->Sync();
+    if (tried.ok()) tried = fs_.Rename(from, to, replace_);
+    if (tried.ok()) tried = fs_.SyncDirectory(DirectoryOf(path_));
+    if (tried.ok()) tried = file->Close();
+    if (!tried.ok()) {
+      fs_.Remove(from).IgnoreError();
+      fs_.Remove(to).IgnoreError();
+      // A full disk is told as such; what a file system cannot do is told with the way out.
+      return IssueNumberOf(tried) == kCannotRename.number ? Fail(kCannotPublish, path_, {}, MessageOf(tried)) : tried;
+    }
+  }
+  return fs_.Remove(to);
 }
 
 absl::Status AtomicFile::Publish() {

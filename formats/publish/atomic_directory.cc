@@ -1,0 +1,444 @@
+// Order of things: Create makes the partial directory, takes the lock and tries how to publish; files are created in
+// it; Publish syncs from the innermost directory outwards and renames.
+//
+// The lock is a file inside the partial directory. It moves with the directory and is removed only after the rename:
+// were it removed before, another writer could take over a directory that is about to be published. It also is what a
+// dead run's directories are known by, so an old directory gets one before it changes places with the new.
+#include "formats/publish/atomic_directory.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/status.h"
+#include "formats/publish/atomic_file.h"
+
+namespace q4 {
+namespace {
+
+// In a destination that stays. Its partial directory is InsideBase() + ".partial".
+constexpr std::string_view kInsideName = ".q4";
+constexpr std::string_view kPartialEnd = ".partial";
+constexpr char kProbeName[] = ".q4-probe";
+// In a partial directory: what is being replaced, until the new files are in place.
+constexpr char kOldName[] = ".q4-old";
+
+std::string InsideBase(const std::string& path) { return JoinPath(path, std::string(kInsideName)); }
+
+bool Contains(const std::vector<std::string>& names, const std::string& name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+// Everything in `directory` but the lock.
+absl::Status Clear(FileSystem& fs, const std::string& directory) {
+  Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(directory));
+  for (const std::string& name : names) {
+    if (name != AtomicDirectory::kLockName) Q4_RETURN_IF_ERROR(RemoveTree(fs, JoinPath(directory, name)));
+  }
+  return absl::OkStatus();
+}
+
+// All of a partial directory, the lock last: what is killed on the way is still known for ours.
+absl::Status RemovePartial(FileSystem& fs, const std::string& partial) {
+  Q4_RETURN_IF_ERROR(Clear(fs, partial));
+  Q4_RETURN_IF_ERROR(fs.Remove(JoinPath(partial, AtomicDirectory::kLockName)));
+  return fs.RemoveDirectory(partial);
+}
+
+// What a dead run leaves has the lock in it, or nothing at all if it died before that. Anything else may be the user's,
+// and clearing it would destroy it.
+absl::Status CheckIsLeftover(FileSystem& fs, const std::string& partial) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(partial));
+  if (!info.is_directory || info.is_symlink) return Fail(kForeignPartial, partial, {});
+  Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(partial));
+  return names.empty() || Contains(names, AtomicDirectory::kLockName) ? absl::OkStatus()
+                                                                      : Fail(kForeignPartial, partial, {});
+}
+
+// Makes a directory of a name that nobody else uses. An empty one that is there already is taken: a server whose reply
+// got lost says so of the one that it has just made.
+absl::Status MakeDirectory(FileSystem& fs, const std::string& path) {
+  const absl::Status made = fs.CreateDirectory(path);
+  if (IssueNumberOf(made) != kOutputExists.number) return made;
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (info.is_symlink || !info.is_directory) return made;
+  Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(path));
+  return names.empty() ? absl::OkStatus() : made;
+}
+
+// Removes what a dead run left at `path`, if anything lies there; an error if it is not ours.
+absl::Status ClearLeftover(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (!info.exists && !info.is_symlink) return absl::OkStatus();
+  Q4_RETURN_IF_ERROR(CheckIsLeftover(fs, path));
+  return RemovePartial(fs, path);
+}
+
+// Removes the files `names` below `root`, and the directories that are empty then, `root` last. Of what is not named,
+// nothing.
+absl::Status RemoveNamed(FileSystem& fs, const std::string& root, const std::vector<std::string>& names) {
+  std::vector<std::string> directories;
+  for (const std::string& name : names) {
+    Q4_RETURN_IF_ERROR(fs.Remove(JoinPath(root, name)));
+    for (std::size_t slash = name.rfind('/'); slash != std::string::npos && slash != 0;
+         slash = name.rfind('/', slash - 1)) {
+      directories.push_back(name.substr(0, slash));
+    }
+  }
+  // The innermost first: a directory's name is a prefix of those below it.
+  std::sort(directories.rbegin(), directories.rend());
+  directories.erase(std::unique(directories.begin(), directories.end()), directories.end());
+  for (const std::string& name : directories) Q4_RETURN_IF_ERROR(fs.RemoveDirectory(JoinPath(root, name)));
+  // What dead runs left in it, if anything, and then the lock.
+  Q4_ASSIGN_OR_RETURN(const auto left, fs.ListDirectory(root));
+  for (const std::string& name : left) {
+    const bool own = AtomicDirectory::IsOwnName(name) && name != AtomicDirectory::kLockName;
+    if (own) Q4_RETURN_IF_ERROR(RemoveTree(fs, JoinPath(root, name)));
+  }
+  Q4_RETURN_IF_ERROR(fs.Remove(JoinPath(root, AtomicDirectory::kLockName)));
+  return fs.RemoveDirectory(root);
+}
+
+// "." and ".." stay whatever happens, and so does the root; a name beside them would lie elsewhere.
+bool HasOwnName(const std::string& path) {
+  const std::string name = BaseNameOf(path);
+  return !name.empty() && name != "." && name != "..";
+}
+
+}  // namespace
+
+absl::Status RemoveTree(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  // Stat() tells the kind of what a link leads to: without asking for the link first, its target would be emptied.
+  if (info.is_symlink || !info.is_directory) return fs.Remove(path);
+  Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(path));
+  for (const std::string& name : names) Q4_RETURN_IF_ERROR(RemoveTree(fs, JoinPath(path, name)));
+  return fs.RemoveDirectory(path);
+}
+
+bool AtomicDirectory::IsOwnName(std::string_view name) {
+  return name == kLockName || name == kProbeName ||
+         (name.starts_with(std::string(kInsideName) + ".") && name.ends_with(kPartialEnd));
+}
+
+absl::Status AtomicDirectory::Restore(FileSystem& fs, const std::string& path) {
+  const std::string aside = AsidePath(path);
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  Q4_ASSIGN_OR_RETURN(const PathInfo old, fs.Stat(aside));
+  if (info.exists || info.is_symlink || !old.is_directory || !CheckIsLeftover(fs, aside).ok()) return absl::OkStatus();
+  return fs.Rename(aside, path, false);
+}
+
+absl::StatusOr<std::vector<std::string>> AtomicDirectory::Leftovers(FileSystem& fs, const std::string& path) {
+  std::vector<std::string> found;
+  const auto add = [&](const std::string& directory, const std::string& begin) -> absl::Status {
+    Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(directory));
+    for (const std::string& name : names) {
+      if (!name.starts_with(begin + ".") || !name.ends_with(kPartialEnd)) continue;
+      const std::string partial = JoinPath(directory, name);
+      if (CheckIsLeftover(fs, partial).ok()) found.push_back(partial);
+    }
+    return absl::OkStatus();
+  };
+  Q4_RETURN_IF_ERROR(add(path, std::string(kInsideName)));
+  // The directory above may be closed to us; then no run of ours has left anything there.
+  if (HasOwnName(path)) add(DirectoryOf(path), BaseNameOf(path)).IgnoreError();
+  return found;
+}
+
+absl::StatusOr<std::unique_ptr<AtomicDirectory>> AtomicDirectory::Create(FileSystem& fs, const std::string& path,
+                                                                         const DirectoryUse& use) {
+  // An early answer for the user; what decides is the rename. Replacing is refused for what is no directory, because
+  // --force of a directory must not remove a file.
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if ((info.exists || info.is_symlink) && !use.may_exist) return Fail(kOutputExists, path, {});
+  if (info.is_symlink || (info.exists && !info.is_directory)) return Fail(kOutputNotADirectory, path, {});
+
+  std::unique_ptr<AtomicDirectory> directory(new AtomicDirectory(fs, path, info.exists));
+  directory->whole_ = !use.keep_others && HasOwnName(path);
+  if (directory->whole_) {
+    absl::Status tried = directory->MakePartial(path);
+    if (tried.ok()) tried = directory->TryDirectories();
+    if (tried.ok() && info.exists) tried = directory->TryFiles();
+    if (tried.ok()) return directory;
+    const int issue = IssueNumberOf(tried);
+    // What another run or a stranger is in the way of stays an error, and so does a parent that is not there.
+    if (issue == kOutputInUse.number || issue == kForeignPartial.number) return tried;
+    if (!info.exists && issue != kCannotRename.number) return tried;
+  }
+  Q4_RETURN_IF_ERROR(directory->GoInside());
+  return directory;
+}
+
+// Makes and locks base.partial; where there are no locks, one of a random name.
+absl::Status AtomicDirectory::MakePartial(const std::string& base) {
+  std::string partial = AtomicFile::PartialPath(base);
+  // Making the directory is the test: two runs that both looked first would both find it absent.
+  const absl::Status made = fs_.CreateDirectory(partial);
+  if (!made.ok()) {
+    if (IssueNumberOf(made) != kOutputExists.number) return made;
+    Q4_RETURN_IF_ERROR(CheckIsLeftover(fs_, partial));
+  }
+  absl::StatusOr<std::unique_ptr<WritableFile>> lock = fs_.OpenLocked(JoinPath(partial, kLockName));
+  if (IssueNumberOf(lock.status()) == kCannotLock.number) {
+    if (made.ok()) Q4_RETURN_IF_ERROR(fs_.RemoveDirectory(partial));
+    partial = UniquePartialPath(base);
+    Q4_RETURN_IF_ERROR(MakeDirectory(fs_, partial));
+    lock = fs_.CreateExclusive(JoinPath(partial, kLockName));
+  }
+  if (!lock.ok()) {
+    if (made.ok()) fs_.RemoveDirectory(partial).IgnoreError();
+    return lock.status();
+  }
+  lock_ = *std::move(lock);
+  locked_ = lock_->locked();
+  partial_path_ = std::move(partial);
+  // Only under the lock: a live run's files are never cleared.
+  return Clear(fs_, partial_path_);
+}
+
+// Whether a directory with an open file in it can be renamed here, to and fro.
+absl::Status AtomicDirectory::TryDirectories() {
+  const std::string probe = AtomicFile::ProbePath(partial_path_);
+  Q4_RETURN_IF_ERROR(ClearLeftover(fs_, probe));
+  Q4_RETURN_IF_ERROR(fs_.Rename(partial_path_, probe, false));
+  const absl::Status back = fs_.Rename(probe, partial_path_, false);
+  if (!back.ok()) partial_path_ = probe;  // to be removed there
+  return back;
+}
+
+// Whether a file can be renamed from the partial directory into the destination: not across a mount point.
+absl::Status AtomicDirectory::TryFiles() {
+  const std::string from = JoinPath(partial_path_, kProbeName);
+  const std::string to = JoinPath(path_, kProbeName);
+  Q4_ASSIGN_OR_RETURN(const PathInfo old, fs_.Stat(to));
+  if (old.exists || old.is_symlink) {
+    if (!old.is_regular || old.is_symlink || old.size != 0) return Fail(kForeignPartial, to, {});
+    Q4_RETURN_IF_ERROR(fs_.Remove(to));
+  }
+  Q4_ASSIGN_OR_RETURN(const auto file, fs_.CreateExclusive(from));
+  Q4_RETURN_IF_ERROR(file->Sync());
+  if (const absl::Status renamed = fs_.Rename(from, to, false); !renamed.ok()) {
+    fs_.Remove(from).IgnoreError();
+    return renamed;
+  }
+  return fs_.Remove(to);
+}
+
+// From the partial directory beside the destination, if there is one, to one inside it.
+absl::Status AtomicDirectory::GoInside() {
+  if (lock_ != nullptr) {
+    Q4_RETURN_IF_ERROR(RemoveOwnPartial());
+  }
+  whole_ = false;
+  if (!exists_) {
+    Q4_RETURN_IF_ERROR(MakeDirectory(fs_, path_));
+    exists_ = made_path_ = true;
+  }
+  Q4_RETURN_IF_ERROR(MakePartial(InsideBase(path_)));
+  if (!locked_) {
+    // Two runs that publish file by file would mix, and only a lock tells a dead one from a living one.
+    Q4_ASSIGN_OR_RETURN(const auto names, fs_.ListDirectory(path_));
+    for (const std::string& name : names) {
+      const std::string other = JoinPath(path_, name);
+      if (IsOwnName(name) && name.ends_with(kPartialEnd) && other != partial_path_) {
+        return Fail(kOutputInUse, path_, name, "or left by a dead run, and then to be removed by hand: no locks here");
+      }
+    }
+  }
+  const absl::Status tried = TryFiles();
+  return IssueNumberOf(tried) == kCannotRename.number ? Fail(kCannotPublish, path_, {}, MessageOf(tried)) : tried;
+}
+
+AtomicDirectory::~AtomicDirectory() {
+  // Without lock_ the partial directory belongs to somebody else. An error has nobody to be told: the next run clears
+  // it.
+  if (lock_ != nullptr && !published_ && !keep_partial_) RemoveOwnPartial().IgnoreError();
+  if (made_path_ && !published_) fs_.RemoveDirectory(path_).IgnoreError();
+}
+
+// Under the lock until nothing but the lock is left. It is closed before the directory goes: NFS and FUSE keep a file
+// that is removed while it is open under another name.
+absl::Status AtomicDirectory::RemoveOwnPartial() {
+  Q4_RETURN_IF_ERROR(Clear(fs_, partial_path_));
+  Q4_RETURN_IF_ERROR(fs_.Remove(JoinPath(partial_path_, kLockName)));
+  lock_.reset();
+  return fs_.RemoveDirectory(partial_path_);
+}
+
+// Makes the directories on the way to `name` below `root` that are not among `made` yet, the outermost first. One that
+// exists is taken as it is: a server whose reply got lost says so of the one that it has just made.
+absl::Status AtomicDirectory::MakeParents(const std::string& root, const std::string& name,
+                                          std::vector<std::string>* made, std::vector<std::string>* created) {
+  for (std::size_t slash = name.find('/'); slash != std::string::npos; slash = name.find('/', slash + 1)) {
+    const std::string parent = name.substr(0, slash);
+    if (Contains(*made, parent)) continue;
+    if (const absl::Status status = fs_.CreateDirectory(JoinPath(root, parent)); !status.ok()) {
+      if (IssueNumberOf(status) != kOutputExists.number) return status;
+      Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(JoinPath(root, parent)));
+      if (info.is_symlink || !info.is_directory) return status;
+    } else if (created != nullptr) {
+      created->push_back(parent);
+    }
+    made->push_back(parent);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::unique_ptr<WritableFile>> AtomicDirectory::CreateFile(const std::string& name) {
+  Q4_RETURN_IF_ERROR(MakeParents(partial_path_, name, &subdirectories_, nullptr));
+  Q4_ASSIGN_OR_RETURN(auto file, fs_.CreateExclusive(JoinPath(partial_path_, name)));
+  files_.push_back(name);
+  return file;
+}
+
+absl::Status AtomicDirectory::WriteFile(const std::string& name, std::string_view content) {
+  Q4_ASSIGN_OR_RETURN(const auto file, CreateFile(name));
+  Q4_RETURN_IF_ERROR(file->WriteAt(0, {reinterpret_cast<const std::uint8_t*>(content.data()), content.size()}));
+  Q4_RETURN_IF_ERROR(file->Sync());
+  return file->Close();
+}
+
+absl::StatusOr<std::unique_ptr<RandomAccessFile>> AtomicDirectory::OpenFile(const std::string& name) const {
+  return fs_.OpenForRead(JoinPath(partial_path_, name), SymbolicLinks::kNever);
+}
+
+// A directory is synced after those below it.
+absl::Status AtomicDirectory::SyncTree(const std::string& root) const {
+  for (auto name = subdirectories_.rbegin(); name != subdirectories_.rend(); ++name) {
+    Q4_RETURN_IF_ERROR(fs_.SyncDirectory(JoinPath(root, *name)));
+  }
+  return fs_.SyncDirectory(root);
+}
+
+// The files were synced by those who wrote them; here their names become durable, and the rename comes when nothing of
+// the new content can be lost any more.
+absl::Status AtomicDirectory::Publish(const DirectoryUse& use, const std::vector<std::string>& last) {
+  Q4_RETURN_IF_ERROR(SyncTree(partial_path_));
+  if (whole_ && !use.keep_others) {
+    Q4_ASSIGN_OR_RETURN(const bool done, PublishWhole(use.ours));
+    if (done) return absl::OkStatus();
+  }
+  whole_ = false;
+  return PublishFiles(use.ours, last);
+}
+
+absl::StatusOr<bool> AtomicDirectory::PublishWhole(const std::vector<std::string>& ours) {
+  const std::string aside = AsidePath(path_);
+  std::string old;  // where the old directory is in the end
+  if (!exists_) {
+    Q4_RETURN_IF_ERROR(fs_.Rename(partial_path_, path_, false));
+  } else {
+    Q4_RETURN_IF_ERROR(fs_.CopyMode(path_, partial_path_));
+    if (ours.empty() && fs_.Rename(partial_path_, path_, true).ok()) {
+      return Published("", ours);
+    }
+    // The old directory gets a lock, by which the next run knows it for a leftover, wherever it is.
+    if (const absl::Status marked = fs_.CreateExclusive(JoinPath(path_, kLockName)).status();
+        !marked.ok() && IssueNumberOf(marked) != kOutputExists.number) {
+      return marked;
+    }
+    if (fs_.Exchange(partial_path_, path_).ok()) {
+      old = partial_path_;
+    } else {
+      // No renaming over it, for it holds the lock now: it steps aside.
+      const absl::Status cleared = ClearLeftover(fs_, aside);
+      if (!cleared.ok() || !fs_.Rename(path_, aside, false).ok()) {
+        Q4_RETURN_IF_ERROR(fs_.Remove(JoinPath(path_, kLockName)));
+        if (!cleared.ok()) return cleared;
+        return false;
+      }
+      if (const absl::Status renamed = fs_.Rename(partial_path_, path_, false); !renamed.ok()) {
+        // The old directory gets its name back. If that fails as well it is safe under the name `aside`.
+        if (fs_.Rename(aside, path_, false).ok()) fs_.Remove(JoinPath(path_, kLockName)).IgnoreError();
+        return renamed;
+      }
+      old = aside;
+    }
+  }
+  return Published(old, ours);
+}
+
+// What follows the rename, with the old directory at `old`, if there was one.
+absl::StatusOr<bool> AtomicDirectory::Published(const std::string& old, const std::vector<std::string>& ours) {
+  // From here on the destructor must leave everything alone. Errors below are reported, but the new content is in
+  // place, and what can be cleared is.
+  published_ = true;
+  absl::Status status = fs_.Remove(JoinPath(path_, kLockName));
+  status.Update(fs_.SyncDirectory(DirectoryOf(path_)));
+  if (!old.empty()) status.Update(RemoveNamed(fs_, old, ours));
+  const std::string aside = AsidePath(path_);
+  // An earlier run died before it removed the directory that it had replaced.
+  if (CheckIsLeftover(fs_, aside).ok()) status.Update(RemovePartial(fs_, aside));
+  Q4_RETURN_IF_ERROR(status);
+  return true;
+}
+
+absl::Status AtomicDirectory::Move(const std::string& from, const std::string& to, bool replace) {
+  Q4_RETURN_IF_ERROR(fs_.Rename(from, to, replace));
+  moves_.emplace_back(from, to);
+  return absl::OkStatus();
+}
+
+absl::Status AtomicDirectory::PublishFiles(const std::vector<std::string>& ours, const std::vector<std::string>& last) {
+  std::vector<std::string> made, created;  // directories in the destination: all on the way, and those that are new
+  const std::string record = last.empty() ? std::string() : last.back();
+  const auto work = [&]() -> absl::Status {
+    const std::string old = JoinPath(partial_path_, kOldName);
+    Q4_RETURN_IF_ERROR(MakeDirectory(fs_, old));
+    std::uint64_t number = 0;
+    const auto take_away = [&](const std::string& name) -> absl::Status {
+      Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(JoinPath(path_, name)));
+      if (!info.exists && !info.is_symlink) return absl::OkStatus();
+      return Move(JoinPath(path_, name), JoinPath(old, std::to_string(number++)), false);
+    };
+    // What makes the old files a model goes first, for good.
+    for (const std::string& name : ours) {
+      if (Contains(last, name) && name != record) Q4_RETURN_IF_ERROR(take_away(name));
+    }
+    Q4_RETURN_IF_ERROR(fs_.SyncDirectory(path_));
+    for (const std::string& name : ours) {
+      if (!Contains(last, name)) Q4_RETURN_IF_ERROR(take_away(name));
+    }
+    for (const std::string& name : files_) {
+      if (Contains(last, name)) continue;
+      Q4_RETURN_IF_ERROR(MakeParents(path_, name, &made, &created));
+      Q4_RETURN_IF_ERROR(Move(JoinPath(partial_path_, name), JoinPath(path_, name), false));
+    }
+    Q4_RETURN_IF_ERROR(SyncTree(path_));
+    for (const std::string& name : last) {
+      if (!Contains(files_, name)) continue;
+      Q4_RETURN_IF_ERROR(
+          Move(JoinPath(partial_path_, name), JoinPath(path_, name), name == record && Contains(ours, record)));
+    }
+    return absl::OkStatus();
+  };
+  if (const absl::Status status = work(); !status.ok()) {
+    for (auto move = moves_.rbegin(); move != moves_.rend(); ++move) {
+      const auto& [from, to] = *move;
+      if (fs_.Rename(to, from, false).ok()) continue;
+      // A file system on which nothing can be renamed any more. A new file can go; an old one stays where it is, in the
+      // partial directory.
+      const bool is_new = !to.starts_with(partial_path_ + "/");
+      if (!is_new || !fs_.Remove(to).ok()) keep_partial_ = true;
+    }
+    for (auto name = created.rbegin(); name != created.rend(); ++name) {
+      fs_.RemoveDirectory(JoinPath(path_, *name)).IgnoreError();
+    }
+    return status;
+  }
+  published_ = true;
+  absl::Status status = fs_.SyncDirectory(path_);
+  // Directories of old files that are empty now.
+  for (const std::string& name : ours) {
+    for (std::size_t slash = name.rfind('/'); slash != std::string::npos && slash != 0;
+         slash = name.rfind('/', slash - 1)) {
+      fs_.RemoveDirectory(JoinPath(path_, name.substr(0, slash))).IgnoreError();
+    }
+  }
+  status.Update(RemoveOwnPartial());
+  status.Update(fs_.SyncDirectory(path_));
+  return status;
+}
+
+}  // namespace q4

@@ -1,0 +1,314 @@
+#include "formats/publish/atomic_directory.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "formats/base/base_issues.h"
+#include "formats/base/status.h"
+#include "tests/support/catch.h"
+#include "tests/support/crash_file_system.h"
+#include "tests/support/faulty_file_system.h"
+#include "tests/support/must.h"
+#include "tests/support/temp_dir.h"
+
+namespace q4 {
+namespace {
+
+namespace stdfs = std::filesystem;
+using test::FaultyFileSystem;
+using test::ReadBytes;
+using test::TempDir;
+
+// For a destination that must not exist.
+const DirectoryUse kAbsent;
+// For one that holds what `ours` names, and perhaps other files.
+DirectoryUse Over(std::vector<std::string> ours, bool keep_others = false) {
+  return {.may_exist = true, .ours = std::move(ours), .keep_others = keep_others};
+}
+
+std::unique_ptr<AtomicDirectory> Created(const std::string& path, const DirectoryUse& use = kAbsent) {
+  return test::Must(AtomicDirectory::Create(PosixFileSystem(), path, use));
+}
+
+int CreateIssue(const std::string& path, const DirectoryUse& use = kAbsent) {
+  return IssueNumberOf(AtomicDirectory::Create(PosixFileSystem(), path, use).status());
+}
+
+TEST_CASE("a directory appears whole, and nothing else does") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  const auto directory = Created(out);
+  REQUIRE(directory->WriteFile("config.json", "{}").ok());
+  REQUIRE(directory->WriteFile("1_Pooling/config.json", "{\"a\": 1}").ok());
+  REQUIRE(directory->WriteFile("1_Pooling/more/b.txt", "b").ok());
+  CHECK_FALSE(stdfs::exists(out));
+  REQUIRE(directory->Publish(kAbsent, {}).ok());
+  CHECK(ReadBytes(out + "/1_Pooling/config.json") == "{\"a\": 1}");
+  CHECK(ReadBytes(out + "/1_Pooling/more/b.txt") == "b");
+  CHECK(std::distance(stdfs::directory_iterator(out), stdfs::directory_iterator()) == 2);
+  CHECK(temp.Count() == 1);
+}
+
+TEST_CASE("an abandoned directory leaves nothing") {
+  const TempDir temp;
+  {
+    const auto directory = Created(temp.File("out"));
+    REQUIRE(directory->WriteFile("sub/a", "a").ok());
+  }
+  CHECK(temp.Count() == 0);
+}
+
+TEST_CASE("an existing output is refused, or replaced whole") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  temp.Write("out/old/file", "old");
+  CHECK(CreateIssue(out) == kOutputExists.number);
+  const DirectoryUse use = Over({"old/file"});
+  {
+    const auto abandoned = Created(out, use);
+    REQUIRE(abandoned->WriteFile("new", "new").ok());
+  }
+  CHECK(ReadBytes(out + "/old/file") == "old");
+
+  const auto directory = Created(out, use);
+  REQUIRE(directory->WriteFile("new", "new").ok());
+  REQUIRE(directory->Publish(use, {}).ok());
+  CHECK(directory->whole());
+  CHECK(ReadBytes(out + "/new") == "new");
+  CHECK_FALSE(stdfs::exists(out + "/old"));
+  CHECK(temp.Count() == 1);
+}
+
+TEST_CASE("what nobody has named is never removed with an old directory") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  temp.Write("out/old", "old");
+  const DirectoryUse use = Over({"old"});
+  const auto directory = Created(out, use);
+  REQUIRE(directory->WriteFile("new", "new").ok());
+  temp.Write("out/thesis", "text");  // at the last moment
+  CHECK(IssueNumberOf(directory->Publish(use, {})) == kCannotRemove.number);
+  CHECK(ReadBytes(out + "/new") == "new");
+  CHECK(ReadBytes(out + ".partial/thesis") == "text");
+}
+
+TEST_CASE("file by file: others stay, old files go, and what makes a model comes last") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  temp.Write("out/theirs/README", "mine");
+  temp.Write("out/config.json", "old");
+  temp.Write("out/sub/old", "old");
+  temp.Write("out/record", "old");
+  const DirectoryUse use = Over({"config.json", "sub/old", "record"}, /*keep_others=*/true);
+  const auto directory = Created(out, use);
+  CHECK_FALSE(directory->whole());
+  for (const std::string name : {"record", "config.json", "weights", "theirs/more"}) {
+    REQUIRE(directory->WriteFile(name, "new").ok());
+  }
+  SECTION("done") {
+    REQUIRE(directory->Publish(use, {"config.json", "record"}).ok());
+    for (const std::string name : {"record", "config.json", "weights", "theirs/more"}) {
+      CHECK(ReadBytes(out + "/" + name) == "new");
+    }
+    CHECK_FALSE(stdfs::exists(out + "/sub"));
+    CHECK(ReadBytes(out + "/theirs/README") == "mine");
+    CHECK(std::distance(stdfs::directory_iterator(out), stdfs::directory_iterator()) == 4);
+  }
+  SECTION("a name that was taken meanwhile: all is as it was") {
+    temp.Write("out/weights", "theirs");
+    CHECK(IssueNumberOf(directory->Publish(use, {"config.json", "record"})) == kOutputExists.number);
+    for (const std::string name : {"record", "config.json", "sub/old"}) CHECK(ReadBytes(out + "/" + name) == "old");
+    CHECK(ReadBytes(out + "/weights") == "theirs");
+    CHECK_FALSE(stdfs::exists(out + "/theirs/more"));
+  }
+}
+
+TEST_CASE("an empty directory is filled, and keeps its mode") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  stdfs::create_directory(out);
+  stdfs::permissions(out, stdfs::perms::owner_all);
+  const auto directory = Created(out, Over({}));
+  REQUIRE(directory->WriteFile("new", "new").ok());
+  REQUIRE(directory->Publish(Over({}), {}).ok());
+  CHECK(ReadBytes(out + "/new") == "new");
+  CHECK(stdfs::status(out).permissions() == stdfs::perms::owner_all);
+  CHECK(temp.Count() == 1);
+}
+
+TEST_CASE("an old directory that was aside when the machine stopped comes back") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  temp.Write("out.q4-replaced/old", "old");
+  REQUIRE(AtomicDirectory::Restore(PosixFileSystem(), out).ok());
+  CHECK_FALSE(stdfs::exists(out));  // it may be anybody's
+  temp.Write("out.q4-replaced/.q4-lock", "");
+  REQUIRE(AtomicDirectory::Restore(PosixFileSystem(), out).ok());
+  CHECK(ReadBytes(out + "/old") == "old");
+  temp.Write("out.q4-replaced/.q4-lock", "");
+  REQUIRE(AtomicDirectory::Restore(PosixFileSystem(), out).ok());
+  CHECK(stdfs::exists(out + ".q4-replaced"));  // something has the name
+}
+
+TEST_CASE("an output that came meanwhile is not touched") {
+  const TempDir temp;
+  const auto directory = Created(temp.File("out"));
+  temp.Write("out/theirs", "theirs");
+  CHECK(IssueNumberOf(directory->Publish(kAbsent, {})) == kOutputExists.number);
+  CHECK(ReadBytes(temp.File("out/theirs")) == "theirs");
+}
+
+TEST_CASE("a second writer is turned away and does no harm") {
+  const TempDir temp;
+  const auto first = Created(temp.File("out"));
+  REQUIRE(first->WriteFile("a", "a").ok());
+  CHECK(CreateIssue(temp.File("out")) == kOutputInUse.number);
+  REQUIRE(first->Publish(kAbsent, {}).ok());
+  CHECK(ReadBytes(temp.File("out/a")) == "a");
+}
+
+TEST_CASE("what a dead run left is cleared; what others made is not") {
+  const TempDir temp;
+  SECTION("a leftover") {
+    temp.Write("out.partial/.q4-lock", "");
+    temp.Write("out.partial/model.safetensors", "half");
+    const auto directory = Created(temp.File("out"));
+    REQUIRE(directory->Publish(kAbsent, {}).ok());
+    CHECK(stdfs::is_empty(temp.File("out")));
+  }
+  SECTION("a foreign directory") {
+    temp.Write("out.partial/thesis.txt", "text");
+    CHECK(CreateIssue(temp.File("out")) == kForeignPartial.number);
+    CHECK(ReadBytes(temp.File("out.partial/thesis.txt")) == "text");
+  }
+  SECTION("a link") {
+    temp.Write("elsewhere/thesis.txt", "text");
+    stdfs::create_directory_symlink(temp.File("elsewhere"), temp.File("out.partial"));
+    CHECK(CreateIssue(temp.File("out")) == kForeignPartial.number);
+    stdfs::remove(temp.File("elsewhere/thesis.txt"));  // and an empty directory behind it is no leftover either
+    CHECK(CreateIssue(temp.File("out")) == kForeignPartial.number);
+    CHECK(stdfs::is_empty(temp.File("elsewhere")));
+  }
+  SECTION("a file") {
+    temp.Write("out.partial", "text");
+    CHECK(CreateIssue(temp.File("out")) == kForeignPartial.number);
+  }
+}
+
+TEST_CASE("a directory cannot be made where there is none above it") {
+  const TempDir temp;
+  CHECK(CreateIssue(temp.File("none/out")) == kCannotCreateDirectory.number);
+}
+
+TEST_CASE("outputs that are no directory are refused even with replace") {
+  const TempDir temp;
+  temp.Write("file", "x");
+  stdfs::create_directory_symlink(temp.path(), temp.File("link"));
+  CHECK(CreateIssue(temp.File("file"), Over({})) == kOutputNotADirectory.number);
+  CHECK(CreateIssue(temp.File("link"), Over({})) == kOutputNotADirectory.number);
+}
+
+TEST_CASE("removing a tree removes links and not what they lead to") {
+  const TempDir temp;
+  temp.Write("keep/file", "x");
+  temp.Write("tree/sub/file", "y");
+  stdfs::create_directory_symlink(temp.File("keep"), temp.File("tree/sub/link"));
+  REQUIRE(RemoveTree(PosixFileSystem(), temp.File("tree")).ok());
+  CHECK_FALSE(stdfs::exists(temp.File("tree")));
+  CHECK(ReadBytes(temp.File("keep/file")) == "x");
+  CHECK(RemoveTree(PosixFileSystem(), temp.File("absent")).ok());
+}
+
+// Replaces the directory at `path` by one that holds sub/new.
+absl::Status Replace(FileSystem& fs, const std::string& path) {
+  const DirectoryUse use =
+      Over(stdfs::exists(path + "/old") ? std::vector<std::string>{"old/file"} : std::vector<std::string>{"sub/new"});
+  Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, path, use));
+  Q4_RETURN_IF_ERROR(directory->WriteFile("sub/new", "new"));
+  return directory->Publish(use, {});
+}
+
+TEST_CASE("whichever call fails: an error, the old directory or the new one, and the next run succeeds") {
+  const test::Removals removals = GENERATE(test::Removals::kSucceed, test::Removals::kCanFail);
+  std::int64_t calls = 0;
+  for (bool failed = true; failed; ++calls) {
+    const TempDir temp;
+    const std::string out = temp.File("out");
+    temp.Write("out/old/file", "old");
+    if (removals == test::Removals::kCanFail) {  // what dead runs left
+      temp.Write("out.partial/.q4-lock", "");
+      temp.Write("out.partial/sub/half", "half");
+      temp.Write("out.q4-replaced/old/file", "older");
+      temp.Write("out.q4-replaced/.q4-lock", "");
+    }
+    FaultyFileSystem fs(calls, removals);
+    const absl::Status status = Replace(fs, out);
+    INFO("call " << calls << ": " << status.message());
+    failed = fs.failed();
+    // The error of that call, and of no later one; or another way was found.
+    CHECK((IssueNumberOf(status) == kCannotWrite.number || status.ok()));
+    if (!failed) CHECK(status.ok());
+
+    const bool is_new = stdfs::exists(out + "/sub");
+    CHECK(ReadBytes(out + (is_new ? "/sub/new" : "/old/file")) == (is_new ? "new" : "old"));
+    CHECK(stdfs::exists(out + "/old") == !is_new);
+    CHECK_FALSE(stdfs::exists(out + "/sub/half"));
+    if (!failed) CHECK(is_new);
+
+    CHECK(Replace(PosixFileSystem(), out).ok());
+    CHECK(ReadBytes(out + "/sub/new") == "new");
+    CHECK(temp.Count() == 1);
+  }
+  CHECK(calls > 15);
+  std::cout << "atomic directory: each of " << calls - 1 << " calls failed in turn\n";
+}
+
+TEST_CASE("file by file, wherever the machine stops: no file is half written under its name, others stay") {
+  const test::AfterCrash mode =
+      GENERATE(test::AfterCrash::kAll, test::AfterCrash::kSynced, test::AfterCrash::kSomething);
+  const std::vector<std::string> names = {"config.json", "weights", "record"};
+  std::int64_t calls = 0;
+  for (bool crashed = true; crashed; ++calls) {
+    const TempDir temp;
+    const std::string out = temp.File("out");
+    temp.Write("out/README", "mine");
+    for (const std::string& name : names) temp.Write("out/" + name, "old");
+    const DirectoryUse use = Over(names, /*keep_others=*/true);
+    const auto publish = [&](FileSystem& fs) -> absl::Status {
+      Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, out, use));
+      for (const std::string& name : names) Q4_RETURN_IF_ERROR(directory->WriteFile(name, "newer"));
+      return directory->Publish(use, {"config.json", "record"});
+    };
+    {
+      test::CrashFileSystem fs(calls);
+      const absl::Status status = publish(fs);
+      crashed = fs.crashed();
+      CHECK((crashed || status.ok()));
+      fs.Restart(mode, static_cast<std::uint32_t>(calls));
+    }
+    INFO("call " << calls);
+    CHECK(ReadBytes(out + "/README") == "mine");
+    bool mixed = false;
+    for (const std::string& name : names) {
+      if (!stdfs::exists(out + "/" + name)) continue;
+      const std::string content = ReadBytes(out + "/" + name);
+      CHECK((content == "old" || content == "newer"));
+      mixed = mixed ||
+              (name == "weights" && stdfs::exists(out + "/config.json") && content != ReadBytes(out + "/config.json"));
+    }
+    // A process that was killed; after a power cut names may have moved in any order between two syncs.
+    if (mode == test::AfterCrash::kAll) CHECK_FALSE(mixed);
+    CHECK(publish(PosixFileSystem()).ok());
+    for (const std::string& name : names) CHECK(ReadBytes(out + "/" + name) == "newer");
+    CHECK(std::distance(stdfs::directory_iterator(out), stdfs::directory_iterator()) == 4);
+  }
+  CHECK(calls > 20);
+}
+
+}  // namespace
+}  // namespace q4
