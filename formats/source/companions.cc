@@ -56,6 +56,8 @@ bool IsSearched(const std::vector<std::string>& modules, const std::string& fold
          (LeadsToModule(modules, folder) || KindOfFolder(BaseNameOf(folder)).fate == FolderFate::kSearched);
 }
 
+bool IsCarried(const FileNameKind& kind) { return kind.fate == FileFate::kCarried || kind.fate == FileFate::kDocument; }
+
 // One folder, sorted into companions and what is left out.
 class FolderSearch {
  public:
@@ -83,13 +85,10 @@ class FolderSearch {
   absl::Status AddEntry(const std::string& folder, const std::string& name, std::vector<std::string>* open) {
     const std::string relative = InFolder(folder, name);
     if (taken_.contains(relative)) return absl::OkStatus();
-    const absl::StatusOr<PathInfo> info = fs_.Stat(JoinPath(directory_, relative));
-    if (info.ok() && info->is_directory) return AddFolder(folder, name, *info, open);
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(JoinPath(directory_, relative)));
+    if (info.is_directory) return AddFolder(folder, name, info, open);
     const FileNameKind& kind = KindOfFile(name);
-    if (kind.fate == FileFate::kCarried || kind.fate == FileFate::kDocument) {
-      if (!info.ok()) return info.status();
-      return AddCompanion(folder, name, kind, *info);
-    }
+    if (IsCarried(kind)) return AddCompanion(folder, name, kind, info);
     switch (kind.fate) {
       case FileFate::kOtherWeights:
         left_out_.Add(folder, name, kind.reason, !HasWeights(folder));

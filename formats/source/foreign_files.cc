@@ -56,21 +56,19 @@ absl::StatusOr<std::optional<Foreign>> FindForeign(FileSystem& fs, const Checkpo
   const std::string& weights = content.files.empty() ? content.path : content.files.front().file->path();
   if (auto adapter = FindAdapter(content.tensors, weights)) return adapter;
   std::vector<SideText> texts;
-  const auto add = [&](const std::string& name, const std::string& path) {
-    if (name != "config.json" && !IsQuantizationFile(name)) return;
-    if (auto text = ReadWholeFile(fs, path, limits::kConfigJsonBytes); text.ok()) {
-      texts.push_back({name, path, *std::move(text)});
-    }
-  };
   // config.json first: it is what loaders read.
   for (const CompanionFile& file : content.companions) {
-    if (file.name == "config.json") add(file.name, file.path);
-  }
-  for (const CompanionFile& file : content.companions) {
-    if (file.name != "config.json") add(file.name, file.path);
+    if (file.name != "config.json") continue;
+    auto text = ReadWholeFile(fs, file.path, limits::kConfigJsonBytes);
+    if (!text.ok() && ExitCodeOf(text.status()) == ExitCode::kIo) return text.status();
+    if (text.ok()) texts.push_back({file.name, file.path, *std::move(text)});
   }
   for (const LeftOutFile& file : content.left_out) {
-    add(file.name, JoinPath(DirectoryOf(content.main_file.path), file.name));
+    if (!IsQuantizationFile(file.name)) continue;
+    const std::string path = JoinPath(DirectoryOf(content.main_file.path), file.name);
+    if (auto text = ReadWholeFile(fs, path, limits::kConfigJsonBytes); text.ok()) {
+      texts.push_back({file.name, path, *std::move(text)});
+    }
   }
   return FindQuantization(content.tensors, texts, weights, notes);
 }

@@ -20,8 +20,8 @@ struct AdapterFolder {
 absl::StatusOr<std::optional<AdapterFolder>> FindAdapterFolder(FileSystem& fs, const std::string& directory);
 
 // FindAdapter() and FindQuantization() for a checkpoint that is complete but for this, with its config.json and the
-// files of quantizers among its companions and what it leaves out. A file that cannot be read tells nothing: whoever
-// needs it says so.
+// files of quantizers among what it leaves out. A file that is too large, or left out and cannot be read, tells
+// nothing. Errors: I/O of config.json.
 absl::StatusOr<std::optional<Foreign>> FindForeign(FileSystem& fs, const CheckpointContent& content,
                                                    std::vector<Note>* notes);
 
