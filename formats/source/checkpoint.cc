@@ -7,9 +7,11 @@
 #include <numeric>
 #include <utility>
 
+#include "formats/base/base_issues.h"
 #include "formats/base/checked_math.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/base/text.h"
 #include "formats/source/checkpoint_issues.h"
 
 namespace q4 {
@@ -45,7 +47,11 @@ absl::Status Checkpoint::Read(const SourceTensor& tensor, std::uint64_t begin, s
 absl::StatusOr<std::string> Checkpoint::ConfigJson(FileSystem& fs) const {
   for (const CompanionFile& companion : content_.companions) {
     // The limit is that of JSON which is parsed into a value; as a companion the file could be larger.
-    if (companion.name == "config.json") return ReadWholeFile(fs, companion.path, limits::kConfigJsonBytes);
+    if (companion.name != "config.json") continue;
+    Q4_ASSIGN_OR_RETURN(std::string text, ReadWholeFile(fs, companion.path, limits::kConfigJsonBytes));
+    // It would pass for a model without one; no loader takes it.
+    if (text.empty()) return Fail(kJsonSyntax, companion.path, AtOffset(0), "the file is empty");
+    return text;
   }
   return std::string();
 }

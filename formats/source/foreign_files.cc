@@ -56,19 +56,25 @@ absl::StatusOr<std::optional<Foreign>> FindForeign(FileSystem& fs, const Checkpo
   const std::string& weights = content.files.empty() ? content.path : content.files.front().file->path();
   if (auto adapter = FindAdapter(content.tensors, weights)) return adapter;
   std::vector<SideText> texts;
+  // Of a companion it is known that its link may be followed. What is no file of that kind says nothing; a disk that
+  // fails must not pass for a model that is not quantized.
+  const auto add = [&](const std::string& name, const std::string& path, SymbolicLinks links) -> absl::Status {
+    if (name != "config.json" && !IsQuantizationFile(name)) return absl::OkStatus();
+    auto text = ReadWholeFile(fs, path, limits::kConfigJsonBytes, links);
+    if (ExitCodeOf(text.status()) == ExitCode::kIo) return text.status();
+    if (text.ok()) texts.push_back({name, path, *std::move(text)});
+    return absl::OkStatus();
+  };
   // config.json first: it is what loaders read.
   for (const CompanionFile& file : content.companions) {
-    if (file.name != "config.json") continue;
-    auto text = ReadWholeFile(fs, file.path, limits::kConfigJsonBytes);
-    if (!text.ok() && ExitCodeOf(text.status()) == ExitCode::kIo) return text.status();
-    if (text.ok()) texts.push_back({file.name, file.path, *std::move(text)});
+    if (file.name == "config.json") Q4_RETURN_IF_ERROR(add(file.name, file.path, SymbolicLinks::kFollow));
+  }
+  for (const CompanionFile& file : content.companions) {
+    if (file.name != "config.json") Q4_RETURN_IF_ERROR(add(file.name, file.path, SymbolicLinks::kFollow));
   }
   for (const LeftOutFile& file : content.left_out) {
-    if (!IsQuantizationFile(file.name)) continue;
-    const std::string path = JoinPath(DirectoryOf(content.main_file.path), file.name);
-    if (auto text = ReadWholeFile(fs, path, limits::kConfigJsonBytes); text.ok()) {
-      texts.push_back({file.name, path, *std::move(text)});
-    }
+    Q4_RETURN_IF_ERROR(
+        add(file.name, JoinPath(DirectoryOf(content.main_file.path), file.name), SymbolicLinks::kRefuse));
   }
   return FindQuantization(content.tensors, texts, weights, notes);
 }

@@ -1,5 +1,5 @@
 // A word of the pattern is compared once with each different part that any name has: a model has thousands of names and
-// a few hundred parts. The score of a name is then the sum over the words of the distance to its nearest part.
+// a few hundred parts. The score of a name is then the mean over the words of the distance to its nearest part.
 #include "libconvert/base/nearest_parts.h"
 
 #include <algorithm>
@@ -14,22 +14,35 @@ namespace q4 {
 namespace {
 
 constexpr std::size_t kWords = 8, kWordBytes = 48, kParts = 4096, kShown = 3;
+// Of 1000: half of the letters are others.
+constexpr unsigned kNear = 500;
 
 bool IsWordCharacter(char c) { return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-'; }
 
-// The runs of letters and digits in a regular expression that stand for themselves: "layers\.0\.mlp" has three.
-std::vector<std::string> WordsOf(std::string_view pattern) {
-  std::vector<std::string> words(1);
+// A run of letters and digits that stands for itself, and the alternative ("a|b" has two) that it belongs to.
+struct Word {
+  std::string text;
+  std::size_t alternative = 0;
+};
+
+// "layers\.0\.mlp" has three.
+std::vector<Word> WordsOf(std::string_view pattern) {
+  std::vector<Word> words(1);
   for (std::size_t i = 0; i < pattern.size() && words.size() <= kWords; ++i) {
-    if (pattern[i] == '\\') {
-      ++i;  // \d, \b, \.: none is a letter of a name
-    } else if (IsWordCharacter(pattern[i])) {
-      if (words.back().size() < kWordBytes) words.back() += pattern[i];
+    Word& last = words.back();
+    if (IsWordCharacter(pattern[i])) {
+      if (last.text.size() < kWordBytes) last.text += pattern[i];
       continue;
     }
-    if (!words.back().empty()) words.emplace_back();
+    const std::size_t alternative = last.alternative + (pattern[i] == '|');
+    if (last.text.empty()) {
+      last.alternative = alternative;
+    } else {
+      words.push_back({{}, alternative});
+    }
+    i += pattern[i] == '\\';  // \d, \b, \.: none is a letter of a name
   }
-  if (words.back().empty() || words.size() > kWords) words.pop_back();
+  if (words.back().text.empty() || words.size() > kWords) words.pop_back();
   return words;
 }
 
@@ -58,9 +71,9 @@ unsigned Unlikeness(std::string_view word, std::string_view part) {
 
 class Scores {
  public:
-  explicit Scores(std::vector<std::string> words) : words_(std::move(words)) {}
+  explicit Scores(std::vector<Word> words) : words_(std::move(words)) {}
 
-  // The sum over the words; the smaller the nearer.
+  // The mean over the words of the alternative that is nearest; the smaller the nearer.
   unsigned Of(std::string_view name) {
     std::array<unsigned, kWords> best;
     best.fill(1000);
@@ -71,11 +84,14 @@ class Scores {
       if (dot == std::string_view::npos) break;
       name.remove_prefix(dot + 1);
     }
-    return std::accumulate(best.begin(), best.begin() + static_cast<std::ptrdiff_t>(words_.size()), 0u);
+    unsigned least = 1000;
+    for (std::size_t i = 0, j = 0; i < words_.size(); i = j) {
+      unsigned sum = 0;
+      for (; j < words_.size() && words_[j].alternative == words_[i].alternative; ++j) sum += best[j];
+      least = std::min(least, sum / static_cast<unsigned>(j - i));
+    }
+    return least;
   }
-
-  // Of a name whose words are half like those wanted.
-  unsigned limit() const { return static_cast<unsigned>(words_.size()) * 500; }
 
  private:
   const std::array<unsigned, kWords>& OfPart(std::string_view part) {
@@ -84,11 +100,11 @@ class Scores {
     if (known != parts_.end()) return known->second;
     if (parts_.size() == kParts) return unlike_;
     std::array<unsigned, kWords> scores = unlike_;
-    for (std::size_t i = 0; i < words_.size(); ++i) scores[i] = Unlikeness(words_[i], part);
+    for (std::size_t i = 0; i < words_.size(); ++i) scores[i] = Unlikeness(words_[i].text, part);
     return parts_.emplace(part, scores).first->second;
   }
 
-  std::vector<std::string> words_;
+  std::vector<Word> words_;
   std::map<std::string, std::array<unsigned, kWords>, std::less<>> parts_;
   std::array<unsigned, kWords> unlike_ = [] {
     std::array<unsigned, kWords> all;
@@ -100,13 +116,13 @@ class Scores {
 }  // namespace
 
 std::vector<std::string> NearestByParts(std::string_view pattern, const ForEachName& for_each) {
-  std::vector<std::string> words = WordsOf(pattern);
+  std::vector<Word> words = WordsOf(pattern);
   if (words.empty()) return {};
   Scores scores(std::move(words));
   std::vector<std::pair<unsigned, std::string>> best;
   for_each([&](std::string_view name) {
     const unsigned score = scores.Of(name);
-    if (score > scores.limit() || (best.size() == kShown && score >= best.back().first)) return;
+    if (score > kNear || (best.size() == kShown && score >= best.back().first)) return;
     // Behind those that are as near, so that the earlier name stays first.
     const auto at = std::upper_bound(best.begin(), best.end(), score,
                                      [](unsigned value, const auto& entry) { return value < entry.first; });

@@ -5,6 +5,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -17,16 +18,18 @@
 namespace q4 {
 namespace {
 
-absl::StatusOr<std::string> DequantizedConfigText(const std::string& config_json, std::optional<DType> dtype) {
+// `dtype`: torch's name of the dtype that was asked for, or "".
+absl::StatusOr<std::string> DequantizedConfigText(const std::string& config_json, std::string_view dtype) {
   Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(config_json, "config.json"));
   if (!json.is_object()) return Fail(kExportConfig, {}, "config.json");
   // It described how the source was quantized. The tensors written here are not, and a loader that believed it would
   // look for packed codes.
-  // Every key of a component is an argument of its class, and none has one of this name.
-  if (!DiffusersClassOf(config_json).empty()) dtype.reset();
   std::vector<JsonEdit> edits = {{"quantization_config", std::nullopt}};
-  // Older configurations have "torch_dtype". That key is set where it is found: "dtype" beside it would contradict it.
-  if (dtype) edits.push_back({json.contains("torch_dtype") ? "torch_dtype" : "dtype", Json(TorchDTypeName(*dtype))});
+  // Every key of a diffusers component is an argument of its class, and none has one of this name. Older configurations
+  // have "torch_dtype". That key is set where it is found: "dtype" beside it would contradict it.
+  if (!dtype.empty() && DiffusersClassOf(config_json).empty()) {
+    edits.push_back({json.contains("torch_dtype") ? "torch_dtype" : "dtype", Json(dtype)});
+  }
   return EditJson(config_json, "config.json", edits);
 }
 
@@ -57,7 +60,8 @@ class Safetensors final : public Exporter {
                                                     ExportReport*) const override {
     // A dequantized checkpoint needs no words about its quantization, so none is made up.
     if (config_json.empty()) return std::vector<SmallFile>();
-    Q4_ASSIGN_OR_RETURN(std::string text, DequantizedConfigText(config_json, options.dtype));
+    const std::string_view dtype = options.dtype ? TorchDTypeName(*options.dtype) : std::string_view();
+    Q4_ASSIGN_OR_RETURN(std::string text, DequantizedConfigText(config_json, dtype));
     return std::vector<SmallFile>{{"config.json", std::move(text)}};
   }
 };

@@ -26,7 +26,7 @@ const std::vector<std::string> kBert = {
 TEST_CASE("NearestByParts finds what was meant") {
   CHECK(Nearest("layers\\.0\\.", kBert) ==
         "encoder.layer.0.attention.self.query.weight, encoder.layer.0.output.dense.weight, "
-        "encoder.layer.1.attention.self.query.weight");
+        "encoder.layer.10.attention.self.key.weight");
   CHECK(Nearest("^puler", kBert).starts_with("pooler.dense.weight"));
   CHECK(Nearest("encoder.layer.0.attention.self.qurey.weight", kBert)
             .starts_with("encoder.layer.0.attention.self.query.weight"));
