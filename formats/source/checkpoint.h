@@ -117,7 +117,8 @@ struct OpenOptions {
 // PyTorch, GGUF, .q4.
 //
 // A directory must hold exactly one checkpoint: model.safetensors, or model.safetensors.index.json (both only if the
-// index names model.safetensors), or otherwise a single shard index, or otherwise a single .safetensors file.
+// index names model.safetensors), or otherwise the same of diffusion_pytorch_model.safetensors, or otherwise a single
+// shard index, or otherwise a single .safetensors file. One with model_index.json is a pipeline, and refused.
 //
 // Companions and what is left out are those of ClassifyFolder() (companions.h). A checkpoint that is quantized already,
 // or an adapter's, opens as well, with Checkpoint::foreign(): config.json and the files of quantizers are read for

@@ -91,6 +91,9 @@ inline constexpr Issue kTooManyModules{3531, ExitCode::kInvalidInput, "more modu
 
 // Of a file by its first bytes, of a directory by names: PyTorch, pickle, GGUF, .q4.
 inline constexpr Issue kUnsupportedFormat{5101, ExitCode::kUnsupported, "checkpoint format is not supported"};
+// model_index.json lies in the directory, or was given.
+inline constexpr Issue kPipeline{5150, ExitCode::kUnsupported,
+                                 "a diffusers pipeline is no single checkpoint; convert its components one by one"};
 // Sub-byte types and the FNUZ variants of 8-bit floats.
 inline constexpr Issue kUnsupportedDType{5102, ExitCode::kUnsupported, "dtype is not supported"};
 // What was found is named, and where it was read: a member of a configuration, or a tensor (quant_methods.h).

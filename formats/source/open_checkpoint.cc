@@ -20,6 +20,7 @@
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/companions.h"
 #include "formats/source/foreign_files.h"
+#include "formats/source/pipeline.h"
 #include "formats/source/shard_index.h"
 #include "formats/source/sniff.h"
 #include "formats/source/source_formats.h"
@@ -63,30 +64,47 @@ absl::StatusOr<bool> IndexNames(FileSystem& fs, const std::string& path, std::st
   return std::binary_search(index.shards.begin(), index.shards.end(), shard);
 }
 
-// The one checkpoint of `format` among the files of a directory, "" when there is none; the rule is in checkpoint.h.
-absl::StatusOr<std::string> FindFormat(FileSystem& fs, const std::string& directory,
-                                       const std::vector<std::string>& names, const SourceFormat& format,
-                                       SymbolicLinks links) {
-  const std::string model_index = std::string(format.model_file) + std::string(kIndexEnding);
-  const std::string index_ending = std::string(format.ending) + std::string(kIndexEnding);
-  std::vector<std::string> files, indices;
-  for (const std::string& name : names) {
-    if (name.ends_with(format.ending)) files.push_back(name);
-    if (name.ends_with(index_ending)) indices.push_back(name);
-  }
-  // ListDirectory() sorts, so both lists are sorted.
-  const bool has_file = std::binary_search(files.begin(), files.end(), format.model_file);
-  const bool has_index = std::binary_search(indices.begin(), indices.end(), model_index);
+// The checkpoint of the usual name `model_file` or its index, "" when there is none. `names` are sorted.
+absl::StatusOr<std::string> FindUsual(FileSystem& fs, const std::string& directory,
+                                      const std::vector<std::string>& names, std::string_view model_file,
+                                      SymbolicLinks links) {
+  const std::string index = std::string(model_file) + std::string(kIndexEnding);
+  const bool has_file = std::binary_search(names.begin(), names.end(), model_file);
+  const bool has_index = std::binary_search(names.begin(), names.end(), index);
   const auto path_of = [&](std::string_view name) { return JoinPath(directory, std::string(name)); };
   if (has_file && has_index) {
     // Both lie there. That is one checkpoint if the file is one of the shards; otherwise it would be a guess which one
     // the user means, and a wrong one converts the wrong weights.
-    Q4_ASSIGN_OR_RETURN(const bool names_it, IndexNames(fs, path_of(model_index), format.model_file, links));
-    if (names_it) return path_of(model_index);
-    return Fail(kAmbiguousDirectory, directory, {}, ListNames({std::string(format.model_file), model_index}));
+    Q4_ASSIGN_OR_RETURN(const bool names_it, IndexNames(fs, path_of(index), model_file, links));
+    if (names_it) return path_of(index);
+    return Fail(kAmbiguousDirectory, directory, {}, ListNames({std::string(model_file), index}));
   }
-  if (has_index) return path_of(model_index);
-  if (has_file) return path_of(format.model_file);
+  if (has_index) return path_of(index);
+  return has_file ? path_of(model_file) : std::string();
+}
+
+// Whether `name` is that of a shard index of files with `ending`: "model.safetensors.index.json", or of a variant as
+// diffusers calls it, "model.safetensors.index.fp16.json".
+bool IsIndexName(std::string_view name, std::string_view ending) {
+  if (name.ends_with(std::string(ending) + std::string(kIndexEnding))) return true;
+  return name.ends_with(".json") && name.find(std::string(ending) + ".index.") != std::string_view::npos;
+}
+
+// The one checkpoint of `format` among the files of a directory, "" when there is none; the rule is in checkpoint.h.
+absl::StatusOr<std::string> FindFormat(FileSystem& fs, const std::string& directory,
+                                       const std::vector<std::string>& names, const SourceFormat& format,
+                                       SymbolicLinks links) {
+  for (const std::string_view usual : {format.model_file, format.component_file}) {
+    // ListDirectory() sorts.
+    Q4_ASSIGN_OR_RETURN(std::string found, FindUsual(fs, directory, names, usual, links));
+    if (!found.empty()) return found;
+  }
+  const auto path_of = [&](std::string_view name) { return JoinPath(directory, std::string(name)); };
+  std::vector<std::string> files, indices;
+  for (const std::string& name : names) {
+    if (name.ends_with(format.ending)) files.push_back(name);
+    if (IsIndexName(name, format.ending)) indices.push_back(name);
+  }
   // Neither has the usual name. An index goes before files, which are probably its shards.
   const std::vector<std::string>& candidates = indices.empty() ? files : indices;
   if (candidates.size() > 1) return Fail(kAmbiguousDirectory, directory, {}, ListNames(candidates));
@@ -119,6 +137,11 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   std::string file_path = path;
   std::optional<AdapterFolder> adapter;
+  // Whatever else lies in the folder: files at the top of a pipeline are other ways to save its components.
+  if (info.is_directory) Q4_RETURN_IF_ERROR(RefusePipeline(fs, path));
+  if (info.is_regular && BaseNameOf(path) == kPipelineName) {
+    Q4_RETURN_IF_ERROR(RefusePipeline(fs, DirectoryOf(path)));
+  }
   if (info.is_directory) {
     Q4_ASSIGN_OR_RETURN(adapter, FindAdapterFolder(fs, path));
     if (adapter && adapter->weights.empty()) return ForeignStatus(adapter->foreign);

@@ -29,7 +29,8 @@ absl::StatusOr<SourceHeader> ReadSafetensors(const RandomAccessFile& file) {
 
 constexpr SourceFormat kFormats[] = {
     // A safetensors file begins with a length, which has no mark: it is the last row.
-    {"safetensors", ".safetensors", "model.safetensors", [](FileKind) { return true; }, ReadSafetensors},
+    {"safetensors", ".safetensors", "model.safetensors", "diffusion_pytorch_model.safetensors",
+     [](FileKind) { return true; }, ReadSafetensors},
 };
 
 }  // namespace

@@ -25,7 +25,8 @@ struct SourceHeader {
 struct SourceFormat {
   std::string_view name;    // "safetensors": what Checkpoint::format() and the provenance say
   std::string_view ending;  // of its files in a directory: ".safetensors"; an index of shards has ".index.json" more
-  std::string_view model_file;  // the one that is taken among several: "model.safetensors", or else its index
+  std::string_view model_file;      // the one that is taken among several: "model.safetensors", or else its index
+  std::string_view component_file;  // likewise where there is none, as in components of diffusers pipelines
   // Whether a file that begins like this is for this reader, whatever its name. The first row that says so has it.
   bool (*recognises)(FileKind kind);
   // Reads and validates the header of one file, no payload byte. A file without tensors is no error. Errors: as

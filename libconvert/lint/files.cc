@@ -84,6 +84,7 @@ constexpr LintRule kLintIndexMissing{
 // Names that Hugging Face's libraries give and look for. Their index is "model.safetensors.index.json", that of
 // diffusers has another stem, hence a suffix.
 constexpr std::string_view kModelFile = "model.safetensors";
+constexpr std::string_view kComponentFile = "diffusion_pytorch_model.safetensors";
 constexpr std::string_view kWeightsSuffix = ".safetensors";
 constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
 
@@ -112,7 +113,7 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
       Q4_RETURN_IF_ERROR(files.OpenIndex(fs, path, links, findings));
     } else {
       // A lone file under another name may lie in a download folder, beside the config.json of another model.
-      files.whole_model_ = BaseNameOf(path) == kModelFile;
+      files.whole_model_ = BaseNameOf(path) == kModelFile || BaseNameOf(path) == kComponentFile;
       Q4_RETURN_IF_ERROR(files.OpenFile(fs, path, SymbolicLinks::kFollow, findings));
     }
   }
@@ -232,12 +233,14 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
   if (!index.empty()) return OpenIndex(fs, JoinPath(directory, index), links, findings);
   if (weights.empty()) return OpenCheckpoint(fs, directory).status();  // says what is there instead
   // Sorted, as ListDirectory() returns names.
-  const bool has_model = std::binary_search(weights.begin(), weights.end(), kModelFile);
+  const bool is_component = !std::binary_search(weights.begin(), weights.end(), kModelFile);
+  const std::string_view usual = is_component ? kComponentFile : kModelFile;
+  const bool has_model = std::binary_search(weights.begin(), weights.end(), usual);
   if (!has_model && weights.size() > 1) {
     findings->Add(kLintIndexMissing, {}, fmt::format("{} files", weights.size()));
   }
   for (const std::string& name : weights) {
-    if (has_model && name != kModelFile) {
+    if (has_model && name != usual) {
       findings->Add(kLintUnusedFile, name);
       continue;
     }

@@ -2,6 +2,7 @@
 #include "libconvert/lint/lint.h"
 
 #include <cmath>
+#include <filesystem>
 #include <functional>
 #include <limits>
 #include <map>
@@ -507,6 +508,17 @@ TEST_CASE("real checkpoints of transformers, and containers, raise no alarm") {
     ++checkpoints;
   }
   fmt::print("lint: {} checkpoints with {} bitsandbytes weights, 0 false alarms\n", checkpoints, weights);
+}
+
+TEST_CASE("a component of a diffusers pipeline is its plain weights; variants beside them are unused") {
+  const test::TempDir dir;
+  GoodModel().Write(dir);
+  const std::string plain = dir.File("m/diffusion_pytorch_model.safetensors");
+  std::filesystem::rename(dir.File("m/model.safetensors"), plain);
+  CHECK(RulesOf(Lint(dir.File("m"))).empty());
+  CHECK(RulesOf(Lint(plain)).empty());
+  std::filesystem::copy(plain, dir.File("m/diffusion_pytorch_model.fp16.safetensors"));
+  CHECK(Joined(RulesOf(Lint(dir.File("m")))) == "unused-file ");
 }
 
 TEST_CASE("a container is linted too") {

@@ -1,0 +1,60 @@
+// model_index.json is untrusted: its keys become paths only after they were seen among the folder's own entries.
+#include "formats/source/pipeline.h"
+
+#include <algorithm>
+#include <string_view>
+#include <vector>
+
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/base/text.h"
+#include "formats/source/checkpoint_issues.h"
+
+namespace q4 {
+namespace {
+
+// Whether a file of the folder looks like weights, of any kind: whether they are read is the next question.
+absl::StatusOr<bool> HoldsWeights(FileSystem& fs, const std::string& directory) {
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
+  return std::any_of(names.begin(), names.end(),
+                     [](std::string_view name) { return name.ends_with(".safetensors") || name.ends_with(".bin"); });
+}
+
+// The members of model_index.json: {"transformer": ["diffusers", "FluxTransformer2DModel"], "_class_name": "..."}.
+absl::StatusOr<std::vector<std::string>> MembersOf(FileSystem& fs, const std::string& path) {
+  std::vector<std::string> members;
+  const auto text = ReadWholeFile(fs, path, limits::kConfigJsonBytes);
+  if (ExitCodeOf(text.status()) == ExitCode::kIo) return text.status();
+  // A file that is too large, or no JSON, is a pipeline's all the same.
+  if (!text.ok()) return members;
+  const auto json = ParseJson(*text, path, limits::kConfigJsonDepth);
+  if (!json.ok() || !json->is_object()) return members;
+  for (const auto& [key, value] : json->items()) {
+    if (value.is_array()) members.push_back(key);
+  }
+  return members;
+}
+
+}  // namespace
+
+absl::Status RefusePipeline(FileSystem& fs, const std::string& directory) {
+  const std::string path = JoinPath(directory, kPipelineName);
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (!info.is_regular) return absl::OkStatus();
+  Q4_ASSIGN_OR_RETURN(std::vector<std::string> members, MembersOf(fs, path));
+  std::sort(members.begin(), members.end());
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> entries, fs.ListDirectory(directory));
+  std::string components;
+  for (const std::string& entry : entries) {
+    if (!std::binary_search(members.begin(), members.end(), entry)) continue;
+    Q4_ASSIGN_OR_RETURN(const PathInfo folder, fs.Stat(JoinPath(directory, entry)));
+    if (!folder.is_directory) continue;
+    Q4_ASSIGN_OR_RETURN(const bool weights, HoldsWeights(fs, JoinPath(directory, entry)));
+    if (weights) components += (components.empty() ? "" : ", ") + entry;
+  }
+  return Fail(kPipeline, directory, kPipelineName,
+              components.empty() ? "no component has weights here" : "components with weights: " + components);
+}
+
+}  // namespace q4

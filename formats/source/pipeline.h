@@ -1,0 +1,19 @@
+// Pipelines of diffusers: a folder with model_index.json, whose components (transformer, vae, text_encoder, ...) are
+// folders with weights of their own. Each component is a checkpoint; the pipeline is none.
+#pragma once
+
+#include <string>
+
+#include "absl/status/status.h"
+#include "formats/base/file.h"
+
+namespace q4 {
+
+inline constexpr char kPipelineName[] = "model_index.json";
+
+// Fails with kPipeline (exit code 5) if `directory` holds model_index.json, naming the components that can be opened
+// one by one: the folders that it lists in which weights lie. A model_index.json that cannot be read names none. Other
+// errors: I/O (2).
+absl::Status RefusePipeline(FileSystem& fs, const std::string& directory);
+
+}  // namespace q4
