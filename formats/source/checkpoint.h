@@ -116,9 +116,8 @@ struct OpenOptions {
 // file is, never its extension; one of another known kind is named in the error: Git LFS pointer, gzip, zip, HTML,
 // PyTorch, GGUF, .q4.
 //
-// A directory must hold exactly one checkpoint: model.safetensors, or model.safetensors.index.json (both only if the
-// index names model.safetensors), or otherwise the same of diffusion_pytorch_model.safetensors, or otherwise a single
-// shard index, or otherwise a single .safetensors file. One with model_index.json is a pipeline, and refused.
+// A directory must hold exactly one checkpoint: model.safetensors or its .index.json (both only if the index names the
+// file), else the same of diffusion_pytorch_model.safetensors, else a single shard index, else a single .safetensors file.
 //
 // Companions and what is left out are those of ClassifyFolder() (companions.h). A checkpoint that is quantized already,
 // or an adapter's, opens as well, with Checkpoint::foreign(): config.json and the files of quantizers are read for

@@ -28,7 +28,7 @@ absl::StatusOr<std::vector<std::string>> MembersOf(FileSystem& fs, const std::st
   if (ExitCodeOf(text.status()) == ExitCode::kIo) return text.status();
   // A file that is too large, or no JSON, is a pipeline's all the same.
   if (!text.ok()) return members;
-  const auto json = ParseJson(*text, path, limits::kConfigJsonDepth);
+  const auto json = ParseModelJson(*text, path);
   if (!json.ok() || !json->is_object()) return members;
   for (const auto& [key, value] : json->items()) {
     if (value.is_array()) members.push_back(key);

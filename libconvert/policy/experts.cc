@@ -3,20 +3,27 @@
 #include "libconvert/policy/experts.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "formats/base/status.h"
 #include "libconvert/policy/default.h"
+#include "libconvert/policy/policy.h"
 #include "libconvert/policy/rules.h"
 
 namespace q4 {
 
 absl::StatusOr<std::vector<bool>> FusedExperts(const std::vector<SourceTensor>& tensors,
                                                const std::string& config_json) {
-  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> model_names, ModelKinds(config_json));
-  const DefaultPolicy policy(tensors, model_names);
+  // Asked for names and shapes alone: any dtype that the policy quantizes would do, and no tensor is empty.
+  std::vector<SourceTensor> named = tensors;
+  for (SourceTensor& tensor : named) {
+    tensor.dtype = DType::kF32;
+    tensor.elems = std::max<std::uint64_t>(tensor.elems, 1);
+  }
+  Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions, DecideTensors(named, config_json, {}));
   std::vector<bool> fused;
-  fused.reserve(tensors.size());
-  for (const SourceTensor& tensor : tensors) fused.push_back(policy.Decide(tensor).reason == kExpertWeight);
+  fused.reserve(decisions.size());
+  for (const Decision& decision : decisions) fused.push_back(decision.reason == kExpertWeight);
   return fused;
 }
 

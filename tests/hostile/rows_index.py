@@ -258,6 +258,9 @@ def directories():
         command=convert,
     )
     yield Case({"d/pytorch_model.bin": b"x"}, code=5, issue=5101, command=convert)
+    # Pipelines, whose list may be anything and lead nowhere.
+    for text in (b'{"vae":["diffusers","V"],"../up":["a","b"],"/":["a","b"]}', b"[1]", b"{", b"\0"):
+        yield Case({"d/model_index.json": text, "d/vae/model.safetensors": GOOD_SHARD}, code=5, issue=5150, command=convert)
     # Well-formed, but no plain weights; a claim that is malformed claims nothing.
     claim = b'{"quantization_config":{"quant_method":%s}}'
     yield Case({"d/model.safetensors": GOOD_SHARD, "d/config.json": claim % b'"gptq"'}, code=5, issue=5510, command=convert)

@@ -105,6 +105,10 @@ const Model kPerExpert[] = {
     {"granitemoe",
      {{"model.layers.0.block_sparse_moe.input_linear.weight", {4, 128, 64}},
       {"model.layers.0.block_sparse_moe.output_linear.weight", {4, 64, 64}}}},
+    // Names that a wrapper has put something into.
+    {"mixtral",
+     {{"_orig_mod.model.layers.0.block_sparse_moe.experts.0.w1.weight", {128, 64}},
+      {"_orig_mod.model.layers.0.block_sparse_moe.experts.0.w2.weight", {64, 128}}}},
     {"a_kind_of_next_year", {{"blocks.0.ffn.experts.mlp.w1", {4 * 128, 64}}, {"experts.3.up.weight", {128, 64}}}},
 };
 
