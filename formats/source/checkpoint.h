@@ -117,7 +117,7 @@ struct OpenOptions {
 // PyTorch, GGUF, .q4.
 //
 // A directory must hold exactly one checkpoint: model.safetensors or its .index.json (both only if the index names the
-// file), else the same of diffusion_pytorch_model.safetensors, else a single shard index, else a single .safetensors file.
+// file), else the same of diffusion_pytorch_model.safetensors, else one shard index, else one .safetensors file.
 //
 // Companions and what is left out are those of ClassifyFolder() (companions.h). A checkpoint that is quantized already,
 // or an adapter's, opens as well, with Checkpoint::foreign(): config.json and the files of quantizers are read for
