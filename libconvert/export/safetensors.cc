@@ -22,8 +22,6 @@ namespace {
 absl::StatusOr<std::string> DequantizedConfigText(const std::string& config_json, std::string_view dtype) {
   Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(config_json, "config.json"));
   if (!json.is_object()) return Fail(kExportConfig, {}, "config.json");
-  // Every key of a component is an argument of its class, and none has one called "dtype".
-  if (!DiffusersClassOf(config_json).empty()) dtype.reset();
   // It described how the source was quantized. The tensors written here are not, and a loader that believed it would
   // look for packed codes.
   std::vector<JsonEdit> edits = {{"quantization_config", std::nullopt}};
