@@ -13,8 +13,9 @@
 namespace q4 {
 namespace {
 
+// The flag: transformers 5.23 cannot write the original names of a model that was loaded quantized.
 constexpr std::string_view kModelDequantize =
-    "load it in transformers, call model.dequantize() and save_pretrained() the result";
+    "load it in transformers, then model.dequantize() and model.save_pretrained(DIR, save_original_format=False)";
 
 constexpr QuantMethod kMethods[] = {
     // Codes with a name of their own.
@@ -39,7 +40,7 @@ constexpr QuantMethod kMethods[] = {
     {"quanto", "quanto", "", ".weight._data/* .weight._scale | .weight._data._data/*", ""},
     {"torchao", "torchao", "", "._weight_qdata/* | ._weight_packed_weight/* | .weight:qdata/* | .weight:tensor_impl/*",
      ""},
-    {"MXFP4", "mxfp4 gpt_oss_mxfp4", "", "_blocks/b2 _scales",
+    {"MXFP4", "mxfp4 gpt_oss_mxfp4", "", "_blocks/b2 _scales | .blocks/b2 .scales",
      "load it in transformers with Mxfp4Config(dequantize=True) and save_pretrained() the result"},
     {"bitsandbytes 4-bit", "bitsandbytes_4bit", "",
      ".quant_state.bitsandbytes__nf4/b | .quant_state.bitsandbytes__fp4/b | .absmax/* .quant_map", kModelDequantize},
@@ -65,7 +66,7 @@ constexpr QuantMethod kMethods[] = {
     {"Quark", "quark", "global_quant_config layer_quant_config",
      ".weight_quantizer.scale/* | .weight/s2 .weight_quantizer.scale", ""},
     {"msModelSlim", "ascend*", "model_quant_type", ".weight/b2 .deq_scale | .weight/b2 .weight_offset", ""},
-    {"FP8", "fp8 deepseek_fp8 w8a8_fp8 blockwise_fp8 mxfp8", "weight_block_size", "/e2 _scale_inv | /b2 _scale_inv",
+    {"FP8", "fp8 deepseek_fp8 w8a8_fp8 blockwise_fp8 mxfp8", "weight_block_size", "/e2 _scale_inv",
      "load it in transformers with FineGrainedFP8Config(dequantize=True) and save_pretrained() the result"},
     {"FBGEMM FP8", "fbgemm_fp8", "", "", ""},
 
@@ -86,7 +87,7 @@ constexpr QuantMethod kMethods[] = {
      "/e2 _scale | .weight/e2 .scale | .weight/e2 .scales | .weight/e2 .weight_scales", ""},
     {"integers with scales (as of compressed-tensors, ModelOpt, Quark or BitNet)", "", "",
      ".weight/i2 .weight_scale | .weight/i2 .scale | .weight/i2 .scales | _proj/i2 _proj_scale | .qweight/i2 .scales | "
-     "_proj/i2 _proj_weight_scale | .qweight/i2 .scale",
+     "_proj/i2 _proj_weight_scale | .qweight/i2 .scale | /b2 _scale_inv",
      ""},
 };
 
