@@ -325,6 +325,10 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
   app.add_option("--experts", flags->experts, "Quantized experts of a mixture of experts (--to bnb)")
       ->check(CLI::IsMember({"error", "dequantize", "keep4bit"}))
       ->capture_default_str();
+  app.add_option("--unloadable", flags->unloadable,
+                 "Quantized weights that are no linear layer's, as of embeddings (--to bnb)")
+      ->check(CLI::IsMember({"error", "dequantize", "keep4bit"}))
+      ->capture_default_str();
   app.add_option("--shard-size", flags->shard_size, "Split the weights into files of at most this size")
       ->transform(SizeText());
   app.add_option("--threads", flags->threads, "Worker threads (default: all cores that this process may use)")

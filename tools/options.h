@@ -117,7 +117,9 @@ struct ExportFlags {
   // Of --to bnb: the dtype that packed codes are labelled with, and bnb_4bit_compute_dtype of config.json.
   std::string quant_storage = "uint8";
   std::string compute_dtype = "float32";
-  std::string experts = "error";  // of --to bnb: error, dequantize or keep4bit
+  // Of --to bnb: error, dequantize or keep4bit.
+  std::string experts = "error";
+  std::string unloadable = "error";
   // The largest size of a file of weights; 0: one file.
   std::uint64_t shard_size = 0;
   unsigned threads = 0;

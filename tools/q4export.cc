@@ -25,6 +25,12 @@ std::optional<DType> ParseDType(std::string_view name) {
 }
 
 // Options that only another exporter looks at are passed on all the same.
+// One of three names, or the options were refused.
+ExpertWeights ExpertWeightsFrom(const std::string& name) {
+  if (name == "dequantize") return ExpertWeights::kDequantize;
+  return name == "keep4bit" ? ExpertWeights::kKeep4bit : ExpertWeights::kError;
+}
+
 ExportOptions OptionsFrom(const ExportFlags& flags) {
   ExportOptions options;
   options.to = flags.to;
@@ -34,8 +40,8 @@ ExportOptions OptionsFrom(const ExportFlags& flags) {
   options.into = flags.into;
   options.quant_storage = ParseDType(flags.quant_storage).value_or(DType::kU8);
   options.compute_dtype = ParseDType(flags.compute_dtype).value_or(DType::kF32);
-  if (flags.experts == "dequantize") options.experts = ExpertWeights::kDequantize;
-  if (flags.experts == "keep4bit") options.experts = ExpertWeights::kKeep4bit;
+  options.experts = ExpertWeightsFrom(flags.experts);
+  options.unloadable = ExpertWeightsFrom(flags.unloadable);
   options.dtype = ParseDType(flags.dtype);
   options.threads = flags.threads;
   options.max_memory = flags.max_memory;

@@ -13,6 +13,7 @@
 
 #include "formats/base/text.h"
 #include "libconvert/policy/experts.h"
+#include "libconvert/policy/loadable.h"
 #include "libconvert/policy/wrappers.h"
 
 namespace q4 {
@@ -93,6 +94,28 @@ void NoteExperts(const Checkpoint& checkpoint, const std::string& config_json, c
                               : "dequantize, which it loads, or keep4bit, for other loaders")});
 }
 
+// A container holds an embedding in 4 bits as well as a linear layer; a loader of its export does not.
+void NoteUnloadable(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan,
+                    std::vector<Note>* notes) {
+  // Planning has read the same text, so there is no error left to meet.
+  const auto why = WhyNoLinearLayer(checkpoint.tensors(), config_json);
+  if (!why.ok()) return;
+  std::size_t count = 0;
+  std::uint32_t first = 0;
+  for (const PlannedShard& shard : plan.shards) {
+    for (const PlannedTensor& tensor : shard.tensors) {
+      if (!tensor.decision.quantize || (*why)[tensor.source].empty()) continue;
+      if (count++ == 0) first = tensor.source;
+    }
+  }
+  if (count == 0) return;
+  notes->push_back(
+      {true,
+       fmt::format("{} quantized tensor{} no linear layer's weight (the first is '{}': {}), which transformers "
+                   "cannot load in 4 bits: q4export --to bnb will ask for --unloadable dequantize or keep4bit",
+                   count, count == 1 ? " is" : "s are", Printable(checkpoint.tensors()[first].name), (*why)[first])});
+}
+
 }  // namespace
 
 std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan) {
@@ -100,6 +123,7 @@ std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& con
   NoteLeftOut(checkpoint, /*missed=*/true, &notes);
   NoteLeftOut(checkpoint, /*missed=*/false, &notes);
   NoteNothingQuantized(plan, &notes);
+  NoteUnloadable(checkpoint, config_json, plan, &notes);
   NoteWrappers(checkpoint, &notes);
   NoteExperts(checkpoint, config_json, plan, &notes);
   return notes;

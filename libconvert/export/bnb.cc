@@ -22,6 +22,7 @@
 #include "libconvert/export/bnb_config.h"
 #include "libconvert/export/experts.h"
 #include "libconvert/export/export_issues.h"
+#include "libconvert/export/unloadable.h"
 #include "libconvert/policy/diffusers.h"
 #include "libconvert/scheme/scheme.h"
 
@@ -136,7 +137,7 @@ absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
 
 // Defects of current readers that this export would meet; a line each, fit for a terminal.
 std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& config_json) {
-  TensorTally huge, small_blocks, ragged, single, experts;
+  TensorTally huge, small_blocks, ragged, single, experts, unloadable;
   for (const ExportSource& source : plan.sources) {
     const Q4Tensor& tensor = *source.tensor;
     if (!source.stays_quantized) continue;
@@ -145,6 +146,7 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
     if (tensor.block_size == 32) small_blocks.Add(tensor);
     if (!tensor.shape.empty() && tensor.shape.back() % tensor.block_size != 0) ragged.Add(tensor);
     if (source.fused_expert) experts.Add(tensor);
+    if (!source.no_linear_layer.empty()) unloadable.Add(tensor);
   }
   // Of a weight's targets only the codes have the weight's own name. With a first dimension of 1 they look like a row
   // vector.
@@ -164,6 +166,7 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
                 &lines);
   single.Report("bitsandbytes transposes packed codes whose first dimension is 1", &lines);
   experts.Report("transformers cannot load experts in 4 bits with from_pretrained", &lines);
+  unloadable.Report("transformers cannot load a 4-bit weight that is no linear layer's with from_pretrained", &lines);
   return lines;
 }
 
@@ -188,6 +191,17 @@ void Describe(BnbConfig config, const ExportOptions& options, const ExportPlan& 
                                    options.experts == ExpertWeights::kDequantize ? "dequantized" : "in 4 bits");
   }
   report->settings.push_back({"expert_tensors", count});
+  // The same of --unloadable.
+  ExportSetting& unloadable = report->settings.emplace_back(ExportSetting{"unloadable", {}});
+  const auto others = static_cast<std::uint64_t>(std::count_if(
+      plan.sources.begin(), plan.sources.end(),
+      [](const ExportSource& source) { return !source.no_linear_layer.empty() && source.tensor->quantized(); }));
+  if (others != 0) {
+    unloadable.value = std::string(ExpertWeightsName(options.unloadable));
+    report->summary += fmt::format(", {} tensors of no linear layer {}", others,
+                                   options.unloadable == ExpertWeights::kDequantize ? "dequantized" : "in 4 bits");
+  }
+  report->settings.push_back({"unloadable_tensors", others});
 }
 
 class Bnb final : public Exporter {
@@ -202,13 +216,14 @@ class Bnb final : public Exporter {
 
   absl::Status Plan(const ExportOptions& options, ExportPlan* plan) const override {
     Q4_RETURN_IF_ERROR(SettleExperts(options.experts, plan));
+    Q4_RETURN_IF_ERROR(SettleUnloadable(options.unloadable, plan));
     return PlanTargets(options, plan);
   }
 
   absl::StatusOr<std::vector<SmallFile>> SmallFiles(const Q4Model& model, const std::string& config_json,
                                                     const ExportOptions& options, const ExportPlan& plan,
                                                     ExportReport* report) const override {
-    Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(model, config_json));
+    Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(model, config_json, options));
     Q4_ASSIGN_OR_RETURN(std::string text, BnbConfigText(model, config_json, config, options));
     report->warnings = BnbWarnings(plan, config_json);
     Describe(std::move(config), options, plan, report);

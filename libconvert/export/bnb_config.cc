@@ -14,6 +14,7 @@
 #include "formats/exchange/bnb.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/policy/diffusers.h"
+#include "libconvert/policy/loadable.h"
 #include "libconvert/policy/policy.h"
 #include "libconvert/policy/rules.h"
 #include "libconvert/policy/skip_modules.h"
@@ -61,7 +62,8 @@ std::string_view CommonDType(const Q4Model& model) {
 }  // namespace
 
 // Goes over all tensors of the model, those that --tensor leaves out included: config.json speaks of the whole model.
-absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json) {
+absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json,
+                                        const ExportOptions& options) {
   std::vector<SourceTensor> tensors;
   std::vector<bool> quantized;
   std::uint64_t weights = 0, nested = 0;
@@ -80,6 +82,12 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
     nested += tensor.quantized() && tensor.nested;
   }
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> defaults, DefaultDecisions(tensors, config_json));
+  // What is written at 16 bits is a kept weight to a loader.
+  if (options.unloadable == ExpertWeights::kDequantize) {
+    for (std::size_t i = 0; i < tensors.size(); ++i) {
+      if (!IsLinearReason(defaults[i].reason)) quantized[i] = false;
+    }
+  }
   BnbConfig config;
   // That of most weights; one of a model without any is never read.
   Q4Scheme most = Q4Scheme::kNf4;

@@ -23,7 +23,8 @@ struct BnbConfig {
 // Goes over all tensors of the model, those that --tensor leaves out included: config.json speaks of the whole model.
 // `config_json` is the embedded text, "" if there is none. Fails for a quantized weight that transformers stores
 // transposed (exit code 5), and for a text that is no JSON (3).
-absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json);
+absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json,
+                                        const ExportOptions& options);
 
 // `config_json` with quantization_config added, as save_pretrained writes it. A model dtype is added if the
 // configuration names none and all quantized weights have the same. Fails for a text that is no JSON object (exit code

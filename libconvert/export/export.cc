@@ -30,6 +30,7 @@
 #include "libconvert/export/pieces.h"
 #include "libconvert/export/record.h"
 #include "libconvert/export/replace.h"
+#include "libconvert/export/unloadable.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/policy/diffusers.h"
 #include "libconvert/source/file_digest.h"
@@ -399,6 +400,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   Q4_ASSIGN_OR_RETURN(const std::string config_json, ReadEmbedded(*model, kConfigName));
   plan.is_component = !DiffusersClassOf(config_json).empty();
   Q4_RETURN_IF_ERROR(InFile(MarkExperts(*model, config_json, &plan), input));
+  Q4_RETURN_IF_ERROR(InFile(MarkUnloadable(*model, config_json, &plan), input));
   Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
   CountSources(plan, &report);
   Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files,

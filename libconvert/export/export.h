@@ -62,6 +62,8 @@ struct ExportOptions {
 
   // "bnb": what becomes of quantized experts that transformers holds fused (policy/experts.h).
   ExpertWeights experts = ExpertWeights::kError;
+  // "bnb": the same of quantized weights of modules that are no linear layers, such as embeddings (policy/loadable.h).
+  ExpertWeights unloadable = ExpertWeights::kError;
 
   // "safetensors": the dtype of every F32, F16 and BF16 tensor (of the source's dtype); nullopt: each keeps its own.
   std::optional<DType> dtype;
@@ -114,9 +116,9 @@ struct ExportReport {
 // Errors by exit code. 1: kExportUnknown; kExportFlag; kExportOneShard for a shard opened alone; kExportIsInput,
 // kExportExists, kExportNotReplaceable or kExportIsSource for an output that must not be overwritten; a pattern that
 // cannot be parsed, or kExportNoTensor; kExportShards; kExportMemory. 5: a tensor that the format cannot hold,
-// kExportExperts, kExportFusedExperts, kExportNameCollision, kExportNameTaken, or a container of a newer version. 3:
-// kExportConfig, or the input is no container. 6: the container is damaged, with file, tensor, part and chunk. 2: a
-// file cannot be read or written. 7: kExportInterrupted.
+// kExportExperts, kExportFusedExperts, kExportUnloadable, kExportNameCollision, kExportNameTaken, or a container of a
+// newer version. 3: kExportConfig, or the input is no container. 6: the container is damaged, with file, tensor, part
+// and chunk. 2: a file cannot be read or written. 7: kExportInterrupted.
 absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& input, const std::string& output,
                                          const ExportOptions& options);
 

@@ -30,8 +30,10 @@ inline constexpr Issue kExportNameCollision{8101, ExitCode::kUnsupported,
                                             "two tensors of the exported checkpoint would have the same name"};
 inline constexpr Issue kExportStorage{8102, ExitCode::kUnsupported,
                                       "packed codes are no whole number of --quant-storage items"};
-inline constexpr Issue kExportTransposed{8103, ExitCode::kUnsupported,
-                                         "bitsandbytes stores this weight transposed; it must be quantized that way"};
+inline constexpr Issue kExportTransposed{
+    8103, ExitCode::kUnsupported,
+    "transformers takes this weight transposed in 4 bits, and the container holds it as it was; --unloadable "
+    "dequantize writes it at 16 bits"};
 inline constexpr Issue kExportConfig{8104, ExitCode::kInvalidInput, "the embedded config.json is not a JSON object"};
 inline constexpr Issue kExportNameTaken{8105, ExitCode::kUnsupported,
                                         "an embedded file has the name of a file that the export writes"};
@@ -39,6 +41,11 @@ inline constexpr Issue kExportScheme{8106, ExitCode::kUnsupported, "bitsandbytes
 // Containers of other versions may hold such weights: this one converts none.
 inline constexpr Issue kExportForeign{8510, ExitCode::kUnsupported,
                                       "the container holds weights of another quantization, not of bitsandbytes"};
+// The first tensor concerned is named, and what it is.
+inline constexpr Issue kExportUnloadable{8511, ExitCode::kUnsupported,
+                                         "transformers loads 4-bit weights of linear layers only; --unloadable "
+                                         "dequantize writes others at 16 bits, which it "
+                                         "loads, --unloadable keep4bit as they are, for loaders that take them"};
 // Of these two the first tensor concerned is named.
 inline constexpr Issue kExportExperts{
     8550, ExitCode::kUnsupported,

@@ -53,6 +53,8 @@ struct ExportSource {
   const Q4Reader* reader = nullptr;
   const Q4Tensor* tensor = nullptr;  // of reader->index()
   bool fused_expert = false;         // a weight of experts that loaders hold fused (policy/experts.h)
+  // Why a loader does not hold it in 4 bits: what it is instead of a linear layer's weight (policy/loadable.h), or "".
+  std::string no_linear_layer = {};
   // Written as codes and scales. Set by the exporter's Plan(); never of a tensor that the container keeps.
   bool stays_quantized = false;
 };

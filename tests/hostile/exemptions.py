@@ -57,6 +57,7 @@ ISSUES = {
     8550: ("experts in 4 bits, a right model", "tests/libconvert/export/experts_test.cc"),
     8551: ("fused experts of Llama 4, a right model", "tests/libconvert/export/experts_test.cc"),
     8106: ("a scheme that bitsandbytes does not read, which no container of today has", "tests/libconvert/export/bnb_test.cc"),
+    8511: ("a model that is right but does not load so", "tests/libconvert/export/unloadable_test.cc"),
     8510: ("a container that this version does not make", "tests/libconvert/export/foreign_test.cc"),
     9002: ("an invariant of q4 itself, which no input can break", "tests/cli/tool_main_test.cc"),
     9101: ("memory that is short inside zstd", "tests/formats/base/zstd_codec_test.cc"),

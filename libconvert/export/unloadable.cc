@@ -1,0 +1,54 @@
+// As experts.cc: the policy says which tensors they are, and the plan's sources are looked up by their place in the
+// container.
+#include "libconvert/export/unloadable.h"
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "fmt/format.h"
+#include "formats/base/status.h"
+#include "formats/source/source_tensor.h"
+#include "libconvert/export/export_issues.h"
+#include "libconvert/policy/loadable.h"
+
+namespace q4 {
+
+absl::Status MarkUnloadable(const Q4Model& model, const std::string& config_json, ExportPlan* plan) {
+  std::vector<SourceTensor> tensors;
+  tensors.reserve(model.tensors().size());
+  for (const Q4Model::Location& at : model.tensors()) {
+    SourceTensor& tensor = tensors.emplace_back();
+    tensor.name = model.tensor(at).name;
+    tensor.shape = model.tensor(at).shape;
+  }
+  Q4_ASSIGN_OR_RETURN(std::vector<std::string> why, WhyNoLinearLayer(tensors, config_json));
+  std::unordered_map<const Q4Tensor*, std::string> by_tensor;
+  for (std::size_t i = 0; i < why.size(); ++i) {
+    if (!why[i].empty()) by_tensor.emplace(&model.tensor(model.tensors()[i]), std::move(why[i]));
+  }
+  for (ExportSource& source : plan->sources) {
+    const auto found = by_tensor.find(source.tensor);
+    if (found != by_tensor.end()) source.no_linear_layer = found->second;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SettleUnloadable(ExpertWeights unloadable, ExportPlan* plan) {
+  const ExportSource* first = nullptr;
+  std::uint64_t count = 0;
+  for (ExportSource& source : plan->sources) {
+    if (!source.stays_quantized || source.no_linear_layer.empty()) continue;
+    if (unloadable == ExpertWeights::kDequantize) source.stays_quantized = false;
+    if (source.no_linear_layer.starts_with("Conv1D")) continue;
+    if (count++ == 0) first = &source;
+  }
+  if (count == 0 || unloadable != ExpertWeights::kError) return absl::OkStatus();
+  return Fail(kExportUnloadable, {}, first->tensor->name,
+              fmt::format("{}; got {} of them in 4 bits", first->no_linear_layer, count));
+}
+
+}  // namespace q4
