@@ -101,7 +101,7 @@ TEST_CASE("a pipeline is refused, and its components are named") {
   dir.Write("backup/model.safetensors", Model());  // no component
   // The pipeline in one file, as some publish it beside the folders.
   dir.Write("flux1-dev.safetensors", Model());
-  for (const std::string path : {dir.path(), dir.File("model_index.json")}) {
+  for (const std::string& path : {dir.path(), dir.File("model_index.json")}) {
     const absl::Status status = Open(path).status();
     CHECK(IssueNumberOf(status) == kPipeline.number);
     CHECK(ExitCodeOf(status) == ExitCode::kUnsupported);
