@@ -2,11 +2,12 @@
 """What it costs to digest the source from the bytes that the conversion reads, instead of reading files again: two builds, in turn, on a
 checkpoint of several files in the page cache. Needs numpy.
 
-  python3 bench/read_once_bench.py --before BUILD_A --after BUILD_B --work DIR [--files 8] [--gigabytes 1] [--threads 2,8,16,64] [--repeats 5]
+  python3 bench/read_once_bench.py --before BUILD_A --after BUILD_B --work DIR [--files 8] [--gigabytes 1] [--threads 2,8,16,64] [--repeats 5] [--cold]
 
 BUILD is a build folder with tools/; --gigabytes is the size of a file. Outputs are compared by bytes first. A row for each number of
 threads and bound on memory: medians of wall seconds of both builds, the median of the ratios B / A of adjacent runs and their range,
-the same for CPU seconds, and the bytes that each build read, in sizes of the source (from /proc/PID/io; "-" where that is hidden).
+the same for CPU seconds, and what each build had storage read, in sizes of the source (read_bytes of /proc/PID/io; "-" where that is
+hidden). --cold drops the source from the page cache before each run: only then is there something to read.
 """
 import argparse
 import filecmp
@@ -18,7 +19,7 @@ import subprocess
 import sys
 import time
 
-from pipeline_bench import write_checkpoint
+from pipeline_bench import drop_cache, write_checkpoint
 
 
 def sharded(work, files, gigabytes):
@@ -57,7 +58,7 @@ def run(command):
     try:
         # Of a process that has ended and was not waited for yet.
         counters = pathlib.Path(f"/proc/{process.pid}/io").read_text()
-        read = int(counters.split("rchar: ")[1].split()[0])
+        read = int(counters.split("read_bytes: ")[1].split()[0])
     except (OSError, IndexError):
         read = None
     _, status, usage = os.wait4(process.pid, 0)
@@ -81,13 +82,14 @@ def main():
     parser.add_argument("--threads", default=str(os.cpu_count()))
     parser.add_argument("--memory", default="512MiB,2GiB,16GiB")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--cold", action="store_true")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     model = sharded(arguments.work, arguments.files, arguments.gigabytes)
     size = sum(path.stat().st_size for path in model.glob("*.safetensors"))
     outputs = [arguments.work / "before.q4", arguments.work / "after.q4"]
     print(f"{arguments.files} files, {size / 1e9:.2f} GB, {os.cpu_count()} cores, medians of {arguments.repeats} pairs", flush=True)
-    print("| threads | --max-memory | before, s | after, s | wall, after / before | CPU, after / before | read before | read after |")
+    print("| threads | --max-memory | before, s | after, s | wall, after / before | CPU, after / before | storage read before | after |")
     print("|---|---|---|---|---|---|---|---|")
     for threads in arguments.threads.split(","):
         for memory in arguments.memory.split(","):
@@ -96,6 +98,8 @@ def main():
             for repeat in range(arguments.repeats + 1):
                 for side, build in enumerate((arguments.before, arguments.after)):
                     outputs[side].unlink(missing_ok=True)
+                    for path in model.glob("*.safetensors") if arguments.cold else ():
+                        drop_cache(path)
                     done = run([str(build / "tools/q4convert"), str(model), "-o", str(outputs[side]), "--device", "cpu", "--threads", threads,
                                 "--max-memory", memory, "--progress", "none", "-q"])
                     if repeat:

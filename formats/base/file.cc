@@ -14,6 +14,9 @@ absl::Status RandomAccessFile::ReadUncached(std::uint64_t offset, std::span<std:
   return ReadAt(offset, InsideFile(offset, out));
 }
 
+// Of file systems that cannot tell.
+bool RandomAccessFile::ReadCached(std::uint64_t /*offset*/, std::span<std::uint8_t> /*out*/) const { return false; }
+
 std::span<std::uint8_t> RandomAccessFile::InsideFile(std::uint64_t offset, std::span<std::uint8_t> out) const {
   // A read that begins behind the end is passed on whole, so that ReadAt() refuses it: no bytes at all would be OK.
   if (offset >= size()) return out;

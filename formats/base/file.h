@@ -49,6 +49,9 @@ class RandomAccessFile {
   // soon. REQUIRES: offset, address and size are multiples of kUncachedAlignment. Unlike ReadAt() it may reach past the
   // end of the file; what `out` holds for that range is unspecified. Errors as ReadAt().
   virtual absl::Status ReadUncached(std::uint64_t offset, std::span<std::uint8_t> out) const;
+  // ReadAt() of what the page cache holds, and of nothing else: false, and `out` unspecified, where storage would have
+  // to be read for any of it, or the file system cannot tell. Not an error in either case.
+  virtual bool ReadCached(std::uint64_t offset, std::span<std::uint8_t> out) const;
   // Tells the system that [offset, offset+bytes) will be read soon. Returns at once. Advisory: nothing is reported, and
   // nothing depends on it but speed.
   virtual void Prefetch(std::uint64_t offset, std::uint64_t bytes) const = 0;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -131,6 +132,19 @@ class PosixReadFile final : public RandomAccessFile {
     }
     // All of the file was read, or ReadAt() reads the rest through the cache.
     return done >= inside ? absl::OkStatus() : ReadAt(offset + done, out.subspan(done, inside - done));
+  }
+
+  // RWF_NOWAIT: what would wait for storage is refused, at once or after the bytes before it.
+  bool ReadCached(std::uint64_t offset, std::span<std::uint8_t> out) const override {
+    while (!out.empty()) {
+      const iovec piece{out.data(), std::min(out.size(), kMaxTransferBytes)};
+      const ssize_t got =
+          RetryOnEintr([&] { return ::preadv2(fd_.get(), &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT); });
+      if (got <= 0) return false;
+      out = out.subspan(static_cast<std::size_t>(got));
+      offset += static_cast<std::uint64_t>(got);
+    }
+    return true;
   }
 
   void Prefetch(std::uint64_t offset, std::uint64_t bytes) const override {

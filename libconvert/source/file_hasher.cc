@@ -16,6 +16,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <future>
 #include <iterator>
 #include <new>
@@ -24,6 +25,7 @@
 #include <utility>
 
 #include "formats/base/digest.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/base/run_issues.h"
 #include "libconvert/source/source_issues.h"
@@ -36,6 +38,18 @@ constexpr std::uint64_t kReadBytes = std::uint64_t{1} << 20;
 
 // More digests at a time would be faster than any storage, and their buffers count as fixed overhead.
 constexpr std::size_t kMostSideBySide = 8;
+
+// From this many threads on, several files are digested ahead of the conversion where the page cache has them: one
+// digest is slower than so many threads. It costs a copy of the bytes, which fewer threads have no time for.
+constexpr unsigned kManyThreads = 8;
+
+// What is fetched ahead at once, and how long its first piece may take.
+constexpr std::uint64_t kFetchBytes = std::uint64_t{32} << 20;
+constexpr int kFetchMilliseconds = 50;
+
+// A quarter of the memory that this process may use, its cgroup's page cache included: the conversion takes half of it
+// at most by default, and what was fetched must still be there when it is read.
+std::uint64_t AheadLimit() { return MemoryOf(ThisMachine()).free / 4; }
 
 // How many files are digested at the same time. At most half of `threads`, since the conversion computes beside them.
 // XXH3 runs at memory speed and needs no more than one thread.
@@ -93,7 +107,9 @@ FileHasher::FileHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned
       first_tensor_(first_tensor),
       done_(ByFile(done, checkpoint.files().size())),
       side_by_side_(FilesSideBySide(checkpoint, kind, threads)),
+      ahead_limit_(threads >= kManyThreads && side_by_side_ > 1 ? AheadLimit() : 0),
       taken_(checkpoint.files().size()),
+      brought_(checkpoint.files().size()),
       states_(kind == SourceDigest::kSha256 ? done : std::vector<SourceDigestState>{}) {
   // Add() drops what the journal's digest covers. The thread begins last, when all members are there.
   for (const SourceDigestState& state : states_) taken_[state.file] = state.sha256.bytes;
@@ -110,8 +126,12 @@ FileHasher::~FileHasher() {
 void FileHasher::Add(std::uint32_t file, std::uint64_t offset, std::shared_ptr<const Buffer> bytes) {
   {
     std::lock_guard lock(mutex_);
-    // The digest of an earlier run may have been ahead of what it had written.
-    if (offset + bytes->size() <= taken_[file]) return;
+    brought_[file] = true;
+    // The digest was ahead: an earlier run's of what it had written, or this one's by the page cache.
+    if (offset + bytes->size() <= taken_[file]) {
+      ahead_bytes_ -= std::min(ahead_bytes_, bytes->size());
+      return;
+    }
     pieces_.emplace(std::pair(file, offset), std::move(bytes));
   }
   // After the lock, so that a thread does not wake only to wait for it. All of them, for the piece is for one file.
@@ -217,12 +237,21 @@ FileHasher::Pieces::iterator FileHasher::PieceWith(std::uint32_t file, std::uint
 
 // Digests what is brought, up to `end` or beyond: the last piece may belong to a later tensor that overlaps this one.
 absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest) {
+  // Not at all where little memory is free: a refused read makes the system fetch a little, which would be lost.
+  bool may_be_cached = ahead_limit_ >= 4 * kFetchBytes;
   while (digest->bytes() < end) {
     std::shared_ptr<const Buffer> piece;
     std::uint64_t skip = 0;  // of its first bytes, which are digested
     {
       std::unique_lock lock(mutex_);
-      auto found = pieces_.end();
+      auto found = PieceWith(number, digest->bytes());
+      if (found == pieces_.end() && may_be_cached && !finished_ && first_failed_ >= number) {
+        // What was brought goes first. Where the cache ends, the conversion brings the rest.
+        lock.unlock();
+        may_be_cached =
+            TakeCached(number, end, digest) || (Fetch(number, end, *digest) && TakeCached(number, end, digest));
+        continue;
+      }
       // Finish() wakes it too; then what is missing will never come.
       wake_.wait(lock, [&] {
         found = PieceWith(number, digest->bytes());
@@ -246,6 +275,42 @@ absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, Runn
     Note(number, *digest);
   }
   return absl::OkStatus();
+}
+
+bool FileHasher::TakeCached(std::uint32_t number, std::uint64_t end, RunningDigest* digest) {
+  std::vector<std::uint8_t> bytes(std::min(kReadBytes, end - digest->bytes()));
+  if (!checkpoint_.files()[number].file->ReadCached(digest->bytes(), bytes)) return false;
+  digest->Update(bytes);
+  Note(number, *digest);
+  // While this was digested the next was fetched; where it is in the cache, asking costs nothing.
+  if (digest->bytes() % kFetchBytes < bytes.size() && MayFetch(number)) {
+    checkpoint_.files()[number].file->Prefetch(digest->bytes(), kFetchBytes + kFetchBytes / 2);
+  }
+  // Only now may Add() drop them. What was brought meanwhile is dropped by looking for what follows it.
+  std::lock_guard lock(mutex_);
+  taken_[number] = std::max(taken_[number], digest->bytes());
+  ahead_bytes_ += bytes.size();
+  PieceWith(number, digest->bytes());
+  return true;
+}
+
+bool FileHasher::MayFetch(std::uint32_t number) {
+  std::lock_guard lock(mutex_);
+  return !brought_[number] && !finished_ && ahead_bytes_ + kFetchBytes < ahead_limit_;
+}
+
+bool FileHasher::Fetch(std::uint32_t number, std::uint64_t end, const RunningDigest& digest) {
+  const RandomAccessFile& file = *checkpoint_.files()[number].file;
+  if (!MayFetch(number)) return false;
+  file.Prefetch(digest.bytes(), kFetchBytes);
+  // It comes in order, so that the last byte of the next piece tells of all of them.
+  const std::uint64_t last = std::min(digest.bytes() + kReadBytes, end) - 1;
+  std::uint8_t byte = 0;
+  for (int i = 0; i < kFetchMilliseconds && MayFetch(number); ++i) {
+    if (file.ReadCached(last, {&byte, 1})) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return false;
 }
 
 absl::StatusOr<std::string> FileHasher::HashFile(std::uint32_t number) {

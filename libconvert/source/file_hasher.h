@@ -3,9 +3,10 @@
 // A digest covers a whole file. What the conversion reads of it comes by Add(); what lies between (headers, gaps,
 // tensors whose elements are not stored as they are, what an earlier run has converted) is read here.
 //
-// No byte is read twice for a digest. A file's SHA-256 is sequential and slower than a fast disk; several files are
-// digested side by side, each by one thread in the order of its bytes, as far as the memory of the conversion lets
-// their bytes wait.
+// Storage is never asked twice for a byte. A file's SHA-256 is sequential and slower than a fast disk; several files
+// are digested side by side, each by one thread in the order of its bytes: as far as the memory of the conversion lets
+// their bytes wait, and, with many threads, ahead of the conversion by the page cache. What is not in it yet is fetched
+// into it, but no more than is sure to be there still when the conversion comes to it.
 //
 // A resumed conversion goes on with the digests where the journal left them. RunningDigest() of file_digest.h digests
 // one file with no conversion beside it.
@@ -79,6 +80,12 @@ class FileHasher {
   // file; TakeUntil() waits for Add(), and may go beyond `end` where pieces do.
   absl::Status ReadUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest);
   absl::Status TakeUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest);
+  // Digests up to 1 MiB, before `end`, that the page cache holds. False where it does not.
+  bool TakeCached(std::uint32_t number, std::uint64_t end, RunningDigest* digest);
+  // Has the system bring what follows the digest to the page cache, and waits a little for the next piece before `end`.
+  // False where that does not come, or may not: the conversion is at this file, or too much was fetched already.
+  bool Fetch(std::uint32_t number, std::uint64_t end, const RunningDigest& digest);
+  bool MayFetch(std::uint32_t number);
   // The piece that holds byte `at`. REQUIRES: mutex_ is held.
   Pieces::iterator PieceWith(std::uint32_t file, std::uint64_t at);
   // All files on `side_by_side_` threads, which take them in order.
@@ -93,13 +100,16 @@ class FileHasher {
   const std::size_t first_tensor_;
   const std::vector<SourceDigestState> done_;  // by file
   const unsigned side_by_side_;                // files digested at the same time, each by its own thread
-  // Guards pieces_, taken_, states_, finished_ and first_failed_.
+  const std::uint64_t ahead_limit_;  // bytes that may be fetched before the conversion comes to them; 0: never ahead
+  // Guards all members from pieces_ to first_failed_.
   std::mutex mutex_;
   // Told of every piece, of Finish(), and of an error. Only the threads here wait on it.
   std::condition_variable wake_;
   Pieces pieces_;                          // by file and offset
   std::vector<std::uint64_t> taken_;       // by file: up to where its digest has what it needs
+  std::vector<bool> brought_;              // by file: whether anything was brought of it
   std::vector<SourceDigestState> states_;  // of files that were begun
+  std::uint64_t ahead_bytes_ = 0;          // digested by the page cache, and not brought yet
   bool finished_ = false;
   std::uint32_t first_failed_ = UINT32_MAX;  // of the files; those behind it need not go on
   // Set by the destructor, so that ReadUntil() ends between two pieces.

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Memory limits and CPU affinity: what the tools take by default, and that no limit kills them. A part that the machine does not
+"""Memory limits and CPU affinity: what the tools take by default, and that no limit kills them; and that storage is asked once. A part that the machine does not
 allow is skipped by name.
 
     machine_limits_test.py TOOLS
 """
 
 import contextlib
+import json
 import os
 import pathlib
 import random
@@ -113,6 +114,45 @@ def limited_memory(tools: pathlib.Path, work: pathlib.Path, model: pathlib.Path)
                 check(not list(work.glob("small*")), "and nothing is left")
 
 
+def storage_bytes(tools: pathlib.Path, work: pathlib.Path, folder: pathlib.Path, threads: int, before=None) -> int:
+    """What a conversion of a source that is not in the page cache has storage read, by the kernel's count."""
+    os.sync()
+    for path in folder.iterdir():
+        with open(path, "rb") as file:
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    command = [tools / "q4convert", folder, "-o", work / "once.q4", "--force", "-q", "--progress", "none", "--threads", str(threads),
+               "--no-double-quant"]  # in one pass, however little memory there is
+    process = subprocess.Popen(command, preexec_fn=before)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    counters = pathlib.Path(f"/proc/{process.pid}/io").read_text()
+    check(process.wait() == 0, "a conversion from storage", threads)
+    return int(counters.split("read_bytes: ")[1].split()[0])
+
+
+def read_once(tools: pathlib.Path, work: pathlib.Path, model: pathlib.Path) -> None:
+    folder = work / "shards"
+    folder.mkdir()
+    payload = model.read_bytes()[-SHAPE[0] * SHAPE[1] * 2:]
+    names = {f"layers.{i}.up_proj.weight": f"model-{i // 2 + 1:05}-of-00003.safetensors" for i in range(6)}
+    for shard in set(names.values()):
+        tensors = {name: ("BF16", SHAPE, payload) for name in names if names[name] == shard}
+        (folder / shard).write_bytes(st.tensor_file(tensors))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": names}))
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    most = size * 1.01 + MIB  # and a little for the program itself
+    for threads in (2, 16):
+        read = storage_bytes(tools, work, folder, threads)
+        if read < size / 2:
+            return skip("reads of storage", f"this file system has none, or they are not counted ({read} of {size} bytes)")
+        check(read <= most, f"storage is read once on {threads} threads", read, size)
+    with memory_group(1, 80 * MIB) as (enter, why):
+        if enter is None:
+            return skip("reads of storage in a cgroup smaller than the model", why)
+        # The page cache belongs to that group too: it keeps less than the model has.
+        read = storage_bytes(tools, work, folder, 16, enter)
+        check(read <= most, "storage is read once in a cgroup smaller than the model", read, size)
+
+
 def limited_addresses(tools: pathlib.Path, work: pathlib.Path, model: pathlib.Path) -> None:
     def enter():
         resource.setrlimit(resource.RLIMIT_AS, (800 * MIB, 800 * MIB))
@@ -145,6 +185,7 @@ def main() -> None:
         limited_memory(tools, work, model)
         limited_addresses(tools, work, model)
         affinity(tools, work, model)
+        read_once(tools, work, model)
         done = run(tools, work, "q4convert", model, "-o", "m.q4", "--force", "--max-memory", "0")
         check(done.returncode == 1 and "Q4-1001" in done.stderr, "--max-memory 0 is no default", done.returncode, done.stderr)
     print(f"machine_limits: {checks.count()} checks hold")

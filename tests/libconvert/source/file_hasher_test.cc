@@ -3,17 +3,22 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <memory>
 #include <numeric>
 #include <random>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include "formats/source/checkpoint.h"
+#include "libconvert/source/file_digest.h"
 #include "libconvert/source/source_issues.h"
 #include "libconvert/source/source_reader.h"
 #include "tests/support/catch.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/memory_file_system.h"
 
 namespace q4 {
@@ -175,6 +180,85 @@ TEST_CASE("files are digested side by side on many threads, and no byte is read 
       Scattered source(files, extents);
       CHECK(source.Hash(SourceDigest::kSha256, {}, 0, 64, seed, threads) == source.Digests(SourceDigest::kSha256));
       CHECK(source.BytesRead() == all);
+    }
+  }
+}
+
+// Of the machine's files, some ranges of which are "in the page cache": all, none, or what was fetched.
+class CachedFile : public test::ForwardingFile {
+ public:
+  enum class Cache { kAll, kNone, kFetched, kFirstHalf };
+  CachedFile(std::unique_ptr<RandomAccessFile> file, Cache cache, std::atomic<std::uint64_t>* stored)
+      : ForwardingFile(std::move(file)), cache_(cache), stored_(stored) {}
+  absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const override {
+    *stored_ += out.size();
+    return ForwardingFile::ReadAt(offset, out);
+  }
+  bool ReadCached(std::uint64_t offset, std::span<std::uint8_t> out) const override {
+    const std::uint64_t end = offset + out.size();
+    if (cache_ == Cache::kNone || (cache_ == Cache::kFetched && end > fetched_) ||
+        (cache_ == Cache::kFirstHalf && end > size() / 2)) {
+      return false;
+    }
+    return ForwardingFile::ReadAt(offset, out).ok();
+  }
+  void Prefetch(std::uint64_t offset, std::uint64_t bytes) const override { fetched_ = offset + bytes; }
+
+ private:
+  const Cache cache_;
+  std::atomic<std::uint64_t>* stored_;
+  mutable std::atomic<std::uint64_t> fetched_ = 0;
+};
+
+TEST_CASE("with many threads digests run ahead by the page cache, and ask storage for nothing twice", "[threads]") {
+  using Cache = CachedFile::Cache;
+  const std::string folder = std::string(Q4_TESTDATA) + "/checkpoints/tiny_plain_src/";
+  for (const Cache cache : {Cache::kAll, Cache::kNone, Cache::kFetched, Cache::kFirstHalf}) {
+    for (unsigned seed = 0; seed < 6; ++seed) {
+      std::atomic<std::uint64_t> stored = 0;
+      CheckpointContent content;
+      std::uint64_t all = 0;
+      // One file under four names: two tensors each, and a little that belongs to none.
+      for (std::uint32_t i = 0; i < 4; ++i) {
+        auto file = PosixFileSystem().OpenForRead(folder + "model.safetensors");
+        REQUIRE(file.ok());
+        const std::uint64_t size = (*file)->size();
+        all += size;
+        content.files.push_back(
+            {fmt::format("f{}", i), std::make_unique<CachedFile>(*std::move(file), cache, &stored)});
+        for (const SourceExtent extent : {SourceExtent{i, 100, size / 3}, SourceExtent{i, 120 + size / 3, size / 2}}) {
+          SourceTensor& tensor = content.tensors.emplace_back();
+          tensor.dtype = DType::kU8;
+          tensor.elems = tensor.bytes = extent.bytes;
+          tensor.shape = {extent.bytes};
+          tensor.extents.assign(1, extent);
+        }
+      }
+      const Checkpoint checkpoint(std::move(content));
+      const auto want = FileDigest(*checkpoint.files()[0].file, "sha256", nullptr, kSourceUnread);
+      REQUIRE(want.ok());
+      stored = 0;
+      MemoryBudget budget(kBudget);
+      BufferMemory memory;
+      BufferPool pool(&budget, &memory);
+      const SourceReader reader(checkpoint);
+      {
+        FileHasher hasher(checkpoint, SourceDigest::kSha256, 16, {}, 0);
+        std::mt19937 random(seed);
+        for (const SourceTensor& tensor : checkpoint.tensors()) {
+          for (std::uint64_t at = 0; at < tensor.elems; at += 5000) {
+            const auto buffer = pool.Get(std::min<std::uint64_t>(5000, tensor.elems - at));
+            REQUIRE(reader.ReadAndHash(tensor, at, buffer, &hasher).ok());
+            if (random() % 8 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random() % 500));
+          }
+        }
+        const auto digests = hasher.Finish();
+        REQUIRE(digests.ok());
+        CHECK(*digests == std::vector<std::string>(4, *want));
+      }
+      CHECK(stored == all);
+      // Nothing that was brought is kept.
+      CHECK(budget.held() == 0);
     }
   }
 }
