@@ -134,17 +134,9 @@ class PosixReadFile final : public RandomAccessFile {
     return done >= inside ? absl::OkStatus() : ReadAt(offset + done, out.subspan(done, inside - done));
   }
 
-  // RWF_NOWAIT: what would wait for storage is refused, at once or after the bytes before it.
   bool ReadCached(std::uint64_t offset, std::span<std::uint8_t> out) const override {
-    while (!out.empty()) {
-      const iovec piece{out.data(), std::min(out.size(), kMaxTransferBytes)};
-      const ssize_t got =
-          RetryOnEintr([&] { return ::preadv2(fd_.get(), &piece, 1, static_cast<off_t>(offset), RWF_NOWAIT); });
-      if (got <= 0) return false;
-      out = out.subspan(static_cast<std::size_t>(got));
-      offset += static_cast<std::uint64_t>(got);
-    }
-    return true;
+    const iovec to{out.data(), out.size()};
+    return ::preadv2(fd_.get(), &to, 1, static_cast<off_t>(offset), RWF_NOWAIT) == static_cast<ssize_t>(out.size());
   }
 
   void Prefetch(std::uint64_t offset, std::uint64_t bytes) const override {
