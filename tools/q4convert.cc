@@ -127,8 +127,8 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   open.allow_empty = flags.allow_empty;
   // Reads and validates headers; no weights yet.
   Q4_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(fs, flags.input, open));
-  Q4_ASSIGN_OR_RETURN(const std::string config, checkpoint->ConfigJson(fs));
-  Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(*checkpoint, config, options));
+  Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, checkpoint->Configs(fs));
+  Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(*checkpoint, configs, options));
   // Needs the plan: how many shards there are decides which names are written.
   Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *checkpoint, plan));
   Q4_RETURN_IF_ERROR(CheckOutputIsNoFlagFile(fs, flags, plan));

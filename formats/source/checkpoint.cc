@@ -15,6 +15,18 @@
 #include "formats/source/checkpoint_issues.h"
 
 namespace q4 {
+namespace {
+
+constexpr char kConfigName[] = "config.json";
+
+absl::StatusOr<std::string> ReadConfig(FileSystem& fs, const CompanionFile& companion, std::uint64_t limit) {
+  Q4_ASSIGN_OR_RETURN(std::string text, ReadWholeFile(fs, companion.path, limit));
+  // It would pass for a model without one; no loader takes it.
+  if (text.empty()) return Fail(kJsonSyntax, companion.path, AtOffset(0), "the file is empty");
+  return text;
+}
+
+}  // namespace
 
 Checkpoint::Checkpoint(CheckpointContent content) : content_(std::move(content)), by_name_(content_.tensors.size()) {
   std::iota(by_name_.begin(), by_name_.end(), 0u);
@@ -47,13 +59,25 @@ absl::Status Checkpoint::Read(const SourceTensor& tensor, std::uint64_t begin, s
 absl::StatusOr<std::string> Checkpoint::ConfigJson(FileSystem& fs) const {
   for (const CompanionFile& companion : content_.companions) {
     // The limit is that of JSON which is parsed into a value; as a companion the file could be larger.
-    if (companion.name != "config.json") continue;
-    Q4_ASSIGN_OR_RETURN(std::string text, ReadWholeFile(fs, companion.path, limits::kConfigJsonBytes));
-    // It would pass for a model without one; no loader takes it.
-    if (text.empty()) return Fail(kJsonSyntax, companion.path, AtOffset(0), "the file is empty");
-    return text;
+    if (companion.name == kConfigName) return ReadConfig(fs, companion, limits::kConfigJsonBytes);
   }
   return std::string();
+}
+
+absl::StatusOr<ModelConfigs> Checkpoint::Configs(FileSystem& fs) const {
+  ModelConfigs configs;
+  Q4_ASSIGN_OR_RETURN(configs.root, ConfigJson(fs));
+  configs.folders = content_.module_folders;
+  std::uint64_t left = limits::kConfigJsonBytes;
+  for (const std::string& folder : configs.folders) {
+    std::string& text = configs.texts.emplace_back();
+    for (const CompanionFile& companion : content_.companions) {
+      if (companion.name != folder + "/" + kConfigName) continue;
+      Q4_ASSIGN_OR_RETURN(text, ReadConfig(fs, companion, left));
+      left -= text.size();
+    }
+  }
+  return configs;
 }
 
 absl::Status Checkpoint::CheckUnchanged() const {

@@ -19,13 +19,15 @@
 #include "formats/source/companions.h"
 #include "formats/source/foreign.h"
 #include "formats/source/left_out.h"
+#include "formats/source/modules.h"
 #include "formats/source/source_tensor.h"
 
 namespace q4 {
 
 // One file that holds tensor payload.
 struct CheckpointFile {
-  std::string name;                        // plain file name, as in the shard index
+  // As in the shard index; in a module folder with that before it: "2_Dense/model.safetensors".
+  std::string name;
   std::shared_ptr<RandomAccessFile> file;  // open as long as anybody holds it
 };
 
@@ -37,15 +39,16 @@ struct InputFile {
 
 // All that a checkpoint consists of, as its makers fill it in.
 struct CheckpointContent {
-  std::string path;                       // as given on the command line
-  MainFile main_file;                     // the weight file or shard index that `path` led to
-  std::string format;                     // Checkpoint::format()
-  std::vector<CheckpointFile> files;      // Checkpoint::files()
-  std::vector<SourceTensor> tensors;      // Checkpoint::tensors()
-  std::vector<CompanionFile> companions;  // Checkpoint::companions()
-  std::vector<LeftOutFile> left_out;      // Checkpoint::left_out()
-  std::vector<Note> notes;                // Checkpoint::notes()
-  std::optional<Foreign> foreign;         // Checkpoint::foreign()
+  std::string path;                         // as given on the command line
+  MainFile main_file;                       // the weight file or shard index that `path` led to
+  std::string format;                       // Checkpoint::format()
+  std::vector<CheckpointFile> files;        // Checkpoint::files()
+  std::vector<std::string> module_folders;  // Checkpoint::module_folders()
+  std::vector<SourceTensor> tensors;        // Checkpoint::tensors()
+  std::vector<CompanionFile> companions;    // Checkpoint::companions()
+  std::vector<LeftOutFile> left_out;        // Checkpoint::left_out()
+  std::vector<Note> notes;                  // Checkpoint::notes()
+  std::optional<Foreign> foreign;           // Checkpoint::foreign()
 };
 
 // A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
@@ -58,13 +61,16 @@ class Checkpoint {
 
   // The path as given on the command line.
   const std::string& path() const { return content_.path; }
-  // The weight file or shard index that `path` led to; in a directory, the one that was found.
+  // The weight file or shard index that `path` led to; in a directory, the one that was found. Of a model whose weights
+  // all lie in module folders, modules.json, as an index.
   const MainFile& main_file() const { return content_.main_file; }
   // A name of source_formats.h, with "-sharded" where an index named the files: "safetensors", "safetensors-sharded".
   const std::string& format() const { return content_.format; }
-  // Bytewise sorted by name where an index named them; without an index there is one. The digests of the provenance
-  // have this order.
+  // Bytewise sorted by name; only a lone file's is not among others. The digests of the provenance have this order.
   const std::vector<CheckpointFile>& files() const { return content_.files; }
+  // The module folders that hold tensors (modules.h), bytewise sorted. Names of their tensors and files begin with the
+  // folder and a '/', and no other tensor's name does.
+  const std::vector<std::string>& module_folders() const { return content_.module_folders; }
   // In payload order: by file, then by offset of the first extent. Names are unique. Tensors need not fill their files.
   const std::vector<SourceTensor>& tensors() const { return content_.tensors; }
   // Bytewise sorted by name.
@@ -95,6 +101,8 @@ class Checkpoint {
   // the checkpoint was opened with. Errors: those of ReadWholeFile(), with kFileTooLarge beyond
   // limits::kConfigJsonBytes.
   absl::StatusOr<std::string> ConfigJson(FileSystem& fs) const;
+  // The same with those of module_folders(). The limit is also one of all folders together.
+  absl::StatusOr<ModelConfigs> Configs(FileSystem& fs) const;
   // kFileChanged if any payload file changed since it was opened. Companions are not looked at.
   absl::Status CheckUnchanged() const;
 
@@ -118,6 +126,9 @@ struct OpenOptions {
 //
 // A directory must hold exactly one checkpoint: model.safetensors or its .index.json (both only if the index names the
 // file), else the same of diffusion_pytorch_model.safetensors, else one shard index, else one .safetensors file.
+//
+// Weights in module folders of a model directory (modules.h) belong to it, found in each by the same rule; the
+// directory itself may then be without. It may also be given by its main file.
 //
 // Companions and what is left out are those of ClassifyFolder() (companions.h). A checkpoint that is quantized already,
 // or an adapter's, opens as well, with Checkpoint::foreign(): config.json and the files of quantizers are read for

@@ -87,6 +87,11 @@ inline constexpr Issue kRouterForm{3530, ExitCode::kInvalidInput,
                                    "router_config.json must have types, named by folders of the Router, and structure"};
 inline constexpr Issue kTooManyModules{3531, ExitCode::kInvalidInput, "more module folders than the limit"};
 
+// The tensors of a module folder are named by it, and this one lies in another file. An export could not tell where it
+// belongs.
+inline constexpr Issue kModuleNameClash{3532, ExitCode::kInvalidInput,
+                                        "tensor name begins with the name of a module folder that it does not lie in"};
+
 // Well-formed, but not read.
 
 // Of a file by its first bytes, of a directory by names: PyTorch, pickle, GGUF, .q4.

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <string_view>
 #include <utility>
 
 #include "formats/base/json_value.h"
@@ -21,6 +23,43 @@ bool IsModelWeights(const std::string& name) {
   constexpr std::array<std::string_view, 6> kEnds = {".safetensors", ".index.json", ".bin", ".pt", ".pth", ".gguf"};
   return std::any_of(kBegins.begin(), kBegins.end(), [&](std::string_view begin) { return name.starts_with(begin); }) &&
          std::any_of(kEnds.begin(), kEnds.end(), [&](std::string_view end) { return name.ends_with(end); });
+}
+
+// FindForeign() for what lies in one folder. `tensors`: those in it, by their names there.
+absl::StatusOr<std::optional<Foreign>> ForeignInFolder(FileSystem& fs, const CheckpointContent& content,
+                                                       std::string_view folder,
+                                                       const std::vector<SourceTensor>& tensors,
+                                                       const std::string& weights, std::vector<Note>* notes) {
+  if (auto adapter = FindAdapter(tensors, weights)) return adapter;
+  // The file's name if it lies in the folder itself, else "".
+  const auto name_in = [folder](const std::string& name) {
+    const std::string above = name.find('/') == std::string::npos ? std::string() : DirectoryOf(name);
+    return above == folder ? BaseNameOf(name) : std::string();
+  };
+  std::vector<SideText> texts;
+  // Of a companion it is known that its link may be followed. What is no file of that kind says nothing; a disk that
+  // fails must not pass for a model that is not quantized.
+  const auto add = [&](const std::string& name, const std::string& path, SymbolicLinks links) -> absl::Status {
+    if (name != "config.json" && !IsQuantizationFile(name)) return absl::OkStatus();
+    auto text = ReadWholeFile(fs, path, limits::kConfigJsonBytes, links);
+    if (ExitCodeOf(text.status()) == ExitCode::kIo) return text.status();
+    if (text.ok()) texts.push_back({name, path, *std::move(text)});
+    return absl::OkStatus();
+  };
+  // config.json first: it is what loaders read.
+  for (const CompanionFile& file : content.companions) {
+    const std::string name = name_in(file.name);
+    if (name == "config.json") Q4_RETURN_IF_ERROR(add(name, file.path, SymbolicLinks::kFollow));
+  }
+  for (const CompanionFile& file : content.companions) {
+    const std::string name = name_in(file.name);
+    if (name != "config.json") Q4_RETURN_IF_ERROR(add(name, file.path, SymbolicLinks::kFollow));
+  }
+  for (const LeftOutFile& file : content.left_out) {
+    Q4_RETURN_IF_ERROR(
+        add(name_in(file.name), JoinPath(DirectoryOf(content.main_file.path), file.name), SymbolicLinks::kRefuse));
+  }
+  return FindQuantization(tensors, texts, weights, notes);
 }
 
 }  // namespace
@@ -54,29 +93,20 @@ absl::StatusOr<std::optional<AdapterFolder>> FindAdapterFolder(FileSystem& fs, c
 absl::StatusOr<std::optional<Foreign>> FindForeign(FileSystem& fs, const CheckpointContent& content,
                                                    std::vector<Note>* notes) {
   const std::string& weights = content.files.empty() ? content.path : content.files.front().file->path();
-  if (auto adapter = FindAdapter(content.tensors, weights)) return adapter;
-  std::vector<SideText> texts;
-  // Of a companion it is known that its link may be followed. What is no file of that kind says nothing; a disk that
-  // fails must not pass for a model that is not quantized.
-  const auto add = [&](const std::string& name, const std::string& path, SymbolicLinks links) -> absl::Status {
-    if (name != "config.json" && !IsQuantizationFile(name)) return absl::OkStatus();
-    auto text = ReadWholeFile(fs, path, limits::kConfigJsonBytes, links);
-    if (ExitCodeOf(text.status()) == ExitCode::kIo) return text.status();
-    if (text.ok()) texts.push_back({name, path, *std::move(text)});
-    return absl::OkStatus();
-  };
-  // config.json first: it is what loaders read.
-  for (const CompanionFile& file : content.companions) {
-    if (file.name == "config.json") Q4_RETURN_IF_ERROR(add(file.name, file.path, SymbolicLinks::kFollow));
+  if (content.module_folders.empty()) return ForeignInFolder(fs, content, "", content.tensors, weights, notes);
+  // A module is loaded from its folder alone, whatever the others say.
+  std::map<std::string_view, std::vector<SourceTensor>> folders;
+  for (const SourceTensor& tensor : content.tensors) {
+    const std::string_view folder = ModuleFolderOf(content.module_folders, tensor.name);
+    folders[folder].push_back(tensor);
+    if (!folder.empty()) folders[folder].back().name.erase(0, folder.size() + 1);
   }
-  for (const CompanionFile& file : content.companions) {
-    if (file.name != "config.json") Q4_RETURN_IF_ERROR(add(file.name, file.path, SymbolicLinks::kFollow));
+  for (const auto& [folder, tensors] : folders) {
+    const std::string& file = content.files[tensors.front().place().file].file->path();
+    Q4_ASSIGN_OR_RETURN(auto foreign, ForeignInFolder(fs, content, folder, tensors, file, notes));
+    if (foreign) return foreign;
   }
-  for (const LeftOutFile& file : content.left_out) {
-    Q4_RETURN_IF_ERROR(
-        add(file.name, JoinPath(DirectoryOf(content.main_file.path), file.name), SymbolicLinks::kRefuse));
-  }
-  return FindQuantization(content.tensors, texts, weights, notes);
+  return std::nullopt;
 }
 
 }  // namespace q4

@@ -18,7 +18,7 @@ namespace q4 {
 namespace {
 
 constexpr char kRouterName[] = "router_config.json";
-constexpr char kConfigName[] = "config.json";
+constexpr char kModuleConfig[] = "config.json";
 
 std::string JoinFolder(const std::string& folder, std::string_view name) {
   return folder.empty() ? std::string(name) : folder + "/" + std::string(name);
@@ -45,7 +45,7 @@ absl::StatusOr<Json> ReadList(FileSystem& fs, const std::string& path, SymbolicL
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (info.is_symlink) Q4_RETURN_IF_ERROR(MayFollow(fs, path, links));
   if (!info.is_regular) return Json(nullptr);
-  Q4_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, path, limits::kConfigJsonBytes));
+  Q4_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, path, limits::kConfigJsonBytes, links));
   return ParseModelJson(text, path);
 }
 
@@ -91,7 +91,7 @@ absl::StatusOr<std::vector<std::string>> FoldersOfRouter(FileSystem& fs, const s
   Q4_ASSIGN_OR_RETURN(Json config, ReadList(fs, path, links));
   const bool is_legacy = config.is_null();
   if (is_legacy) {
-    path = JoinPath(directory, JoinFolder(folder, kConfigName));
+    path = JoinPath(directory, JoinFolder(folder, kModuleConfig));
     absl::StatusOr<Json> legacy = ReadList(fs, path, links);
     // Every folder may have one, and what is wrong with it is for those to say who need it.
     if (!legacy.ok() && ExitCodeOf(legacy.status()) != ExitCode::kInvalidInput) return legacy.status();
@@ -147,6 +147,11 @@ absl::StatusOr<std::vector<std::string>> ModuleFolders(FileSystem& fs, const std
   return std::vector<std::string>(folders.begin(), folders.end());
 }
 
+bool IsModuleFolder(std::string_view path) {
+  std::string folder;
+  return NormalizeFolder(path, &folder) && folder == path && !path.empty();
+}
+
 std::string_view ModuleFolderOf(std::span<const std::string> folders, std::string_view name) {
   // From the longest prefix down: a name has few slashes, folders may be many.
   for (std::size_t slash = name.rfind('/'); slash != std::string_view::npos && slash != 0;
@@ -155,6 +160,12 @@ std::string_view ModuleFolderOf(std::span<const std::string> folders, std::strin
     if (found != folders.end() && *found == name.substr(0, slash)) return *found;
   }
   return {};
+}
+
+const std::string& ModelConfigs::Of(std::string_view tensor) const {
+  const std::string_view folder = ModuleFolderOf(folders, tensor);
+  if (folder.empty()) return root;
+  return texts[static_cast<std::size_t>(std::lower_bound(folders.begin(), folders.end(), folder) - folders.begin())];
 }
 
 }  // namespace q4

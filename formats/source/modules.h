@@ -13,6 +13,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -34,8 +35,28 @@ inline constexpr char kModulesName[] = "modules.json";
 absl::StatusOr<std::vector<std::string>> ModuleFolders(FileSystem& fs, const std::string& directory,
                                                        SymbolicLinks links);
 
+// Whether `path` has the form of ModuleFolders()'s: relative, of plain components that do not begin with '.', without
+// anything that could be left out.
+bool IsModuleFolder(std::string_view path);
+
 // The one of `folders`, bytewise sorted, that a tensor or file of this name belongs to: the longest that it begins
 // with, before a '/'. "" for the model's own directory. A view into `folders`.
 std::string_view ModuleFolderOf(std::span<const std::string> folders, std::string_view name);
+
+// What the configurations of a model say: the texts of config.json, "" where there is none. Made by
+// Checkpoint::Configs(); a model without module folders is its one text.
+struct ModelConfigs {
+  ModelConfigs() = default;
+  // Implicit, for most models have one.
+  ModelConfigs(std::string own) : root(std::move(own)) {}
+  ModelConfigs(const char* own) : root(own) {}
+
+  std::string root;                  // of the model's own directory
+  std::vector<std::string> folders;  // the module folders that hold tensors, bytewise sorted
+  std::vector<std::string> texts;    // of each folder, in the same order
+
+  // The text for the folder that a tensor of this name lies in.
+  const std::string& Of(std::string_view tensor) const;
+};
 
 }  // namespace q4

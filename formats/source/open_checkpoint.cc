@@ -1,4 +1,5 @@
-// OpenCheckpoint(): finds the checkpoint that a path means, opens it as one file or as shards, and adds its companions.
+// OpenCheckpoint(): finds the checkpoint that a path means, opens it as one file or as shards, adds the weights of
+// module folders, which are found and opened in the same way, and its companions.
 //
 // Two questions are kept apart. Which file a directory means goes by names (FindFormat()), format by format in the
 // order of the table of source_formats.h. What a file is goes by its first bytes: JSON is a shard index, everything
@@ -7,6 +8,7 @@
 #include <algorithm>
 #include <iterator>
 #include <memory>
+#include <numeric>
 #include <optional>
 #include <string>
 #include <utility>
@@ -20,6 +22,7 @@
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/companions.h"
 #include "formats/source/foreign_files.h"
+#include "formats/source/modules.h"
 #include "formats/source/pipeline.h"
 #include "formats/source/shard_index.h"
 #include "formats/source/sniff.h"
@@ -29,6 +32,8 @@ namespace q4 {
 namespace {
 
 constexpr std::string_view kIndexEnding = ".index.json";
+// Of Checkpoint::format(), where an index named files.
+constexpr std::string_view kShardedEnding = "-sharded";
 
 // Weights that no row of source_formats.h claims. Used when nothing else was found, so that a user with a PyTorch
 // checkpoint reads that the format is not supported, and not that the directory is empty.
@@ -111,7 +116,9 @@ absl::StatusOr<std::string> FindFormat(FileSystem& fs, const std::string& direct
   return candidates.empty() ? std::string() : path_of(candidates.front());
 }
 
-absl::StatusOr<std::string> FindInDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links) {
+// The weights or the index of a directory, "" when it holds none. `way_out`: what to do about weights of another kind.
+absl::StatusOr<std::string> FindInDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links,
+                                            std::string_view way_out) {
   Q4_ASSIGN_OR_RETURN(std::vector<std::string> names, fs.ListDirectory(directory));
   // Hidden files, such as "._model.safetensors" of macOS, may have the ending but are no checkpoints.
   std::erase_if(names, [](const std::string& name) { return name.front() == '.'; });
@@ -122,11 +129,126 @@ absl::StatusOr<std::string> FindInDirectory(FileSystem& fs, const std::string& d
     if (!found.empty()) return found;
   }
   std::erase_if(names, [](const std::string& name) { return !IsUnsupportedWeights(name); });
-  if (!names.empty()) {
-    return Fail(kUnsupportedFormat, directory, {},
-                "found only " + ListNames(names) + "; save the model as safetensors first");
+  if (names.empty()) return std::string();
+  return Fail(kUnsupportedFormat, directory, {}, "found only " + ListNames(names) + "; " + std::string(way_out));
+}
+
+// The weights that a file holds, or all shards of the index that it is. `links`: see OpenOptions.
+absl::StatusOr<CheckpointPayload> OpenWeights(FileSystem& fs, std::shared_ptr<RandomAccessFile> file, bool* is_index,
+                                              SymbolicLinks links) {
+  std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), kSniffBytes)));
+  Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
+  const FileKind kind = SniffKind(head);
+  CheckpointPayload payload;
+  // Any JSON is taken for an index; ParseShardIndex() refuses what is none.
+  *is_index = kind == FileKind::kJson;
+  if (*is_index) {
+    Q4_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(*file));
+    Q4_ASSIGN_OR_RETURN(payload, OpenShards(fs, file->path(), index, links));
+    payload.format += kShardedEnding;
+  } else {
+    const SourceFormat& format = SourceFormatOf(kind);
+    payload.format = format.name;
+    Q4_ASSIGN_OR_RETURN(SourceHeader header, format.read_header(*file));
+    payload.tensors = std::move(header.tensors);
+    payload.remarks = std::move(header.remarks);
+    payload.files.push_back({BaseNameOf(file->path()), std::move(file)});
   }
+  return payload;
+}
+
+// Adds the weights of a module folder, or of the model's own directory ("").
+absl::Status AddWeights(CheckpointPayload payload, const std::string& folder, CheckpointContent* content,
+                        SourceRemarks* remarks) {
+  const std::string prefix = folder.empty() ? std::string() : folder + "/";
+  const auto first_file = static_cast<std::uint32_t>(content->files.size());
+  if (content->files.size() + payload.files.size() > limits::kShards) {
+    return Fail(kTooManyShards, content->path, {}, "at most " + std::to_string(limits::kShards));
+  }
+  if (content->tensors.size() + payload.tensors.size() > limits::kTensorsPerCheckpoint) {
+    return Fail(kTooManyTensors, content->path, {}, "at most " + std::to_string(limits::kTensorsPerCheckpoint));
+  }
+  for (SourceTensor& tensor : payload.tensors) {
+    tensor.name.insert(0, prefix);
+    if (tensor.name.size() > limits::kTensorNameBytes) {
+      return Fail(kTensorName, payload.files[tensor.place().file].file->path(), tensor.name,
+                  "got " + std::to_string(tensor.name.size()) + " bytes with its folder");
+    }
+    for (SourceExtent& extent : tensor.extents) extent.file += first_file;
+    content->tensors.push_back(std::move(tensor));
+  }
+  for (CheckpointFile& file : payload.files) content->files.push_back({prefix + file.name, std::move(file.file)});
+  // Of a model with a sharded part the whole is called so.
+  if (content->format.empty() || payload.format.ends_with(kShardedEnding)) content->format = std::move(payload.format);
+  if (!folder.empty()) content->module_folders.push_back(folder);
+  content->notes.insert(content->notes.end(), payload.notes.begin(), payload.notes.end());
+  remarks->Add(payload.remarks);
+  return absl::OkStatus();
+}
+
+// Weights of a module folder are read by the rule for directories. A module whose weights are of another kind is
+// refused and not left out: its loader would miss them.
+absl::Status AddModules(FileSystem& fs, const std::string& directory, SymbolicLinks links, CheckpointContent* content,
+                        SourceRemarks* remarks) {
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> folders, ModuleFolders(fs, directory, links));
+  for (const std::string& folder : folders) {
+    // An adapter of a module changes what the module computes.
+    Q4_ASSIGN_OR_RETURN(const auto adapter, FindAdapterFolder(fs, JoinPath(directory, folder)));
+    if (adapter) return ForeignStatus(adapter->foreign);
+    Q4_ASSIGN_OR_RETURN(const std::string path,
+                        FindInDirectory(fs, JoinPath(directory, folder), links,
+                                        "save the model as safetensors first: SentenceTransformer(DIRECTORY)"
+                                        ".save_pretrained(NEW_DIRECTORY)"));
+    if (path.empty()) continue;
+    Q4_ASSIGN_OR_RETURN(std::shared_ptr<RandomAccessFile> file, fs.OpenForRead(path, links));
+    bool is_index = false;
+    Q4_ASSIGN_OR_RETURN(CheckpointPayload payload, OpenWeights(fs, std::move(file), &is_index, links));
+    Q4_RETURN_IF_ERROR(AddWeights(std::move(payload), folder, content, remarks));
+  }
+  // A tensor that only seems to lie in a module folder would be written there by an export, or have the name of one
+  // that does.
+  for (const SourceTensor& tensor : content->tensors) {
+    const std::string& file = content->files[tensor.place().file].name;
+    const std::string_view lies_in = ModuleFolderOf(folders, file), seems_in = ModuleFolderOf(folders, tensor.name);
+    if (lies_in == seems_in) continue;
+    return Fail(kModuleNameClash, content->files[tensor.place().file].file->path(), tensor.name,
+                "folder '" + std::string(seems_in) + "'");
+  }
+  return absl::OkStatus();
+}
+
+// Sorts the files by name, and the tensors with them.
+void SortByFile(CheckpointContent* content) {
+  std::vector<std::uint32_t> order(content->files.size()), number(content->files.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::sort(order.begin(), order.end(),
+            [&](std::uint32_t a, std::uint32_t b) { return content->files[a].name < content->files[b].name; });
+  std::vector<CheckpointFile> files;
+  for (const std::uint32_t old : order) {
+    number[old] = static_cast<std::uint32_t>(files.size());
+    files.push_back(std::move(content->files[old]));
+  }
+  content->files = std::move(files);
+  for (SourceTensor& tensor : content->tensors) {
+    for (SourceExtent& extent : tensor.extents) extent.file = number[extent.file];
+  }
+  // Those of a file are in order already.
+  std::stable_sort(content->tensors.begin(), content->tensors.end(),
+                   [](const SourceTensor& a, const SourceTensor& b) { return a.place().file < b.place().file; });
+}
+
+absl::Status NoCheckpoint(const std::string& directory) {
   return Fail(kNoCheckpointFound, directory, {}, GotExpected("no such file", "model.safetensors or its index"));
+}
+
+// The main file of a directory. One that holds no weights itself may have modules that do; then their list stands for
+// it.
+absl::StatusOr<std::string> MainFileIn(FileSystem& fs, const std::string& directory, SymbolicLinks links) {
+  Q4_ASSIGN_OR_RETURN(std::string found, FindInDirectory(fs, directory, links, "save the model as safetensors first"));
+  if (!found.empty()) return found;
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> folders, ModuleFolders(fs, directory, links));
+  if (!folders.empty()) return JoinPath(directory, kModulesName);
+  return NoCheckpoint(directory);
 }
 
 }  // namespace
@@ -136,51 +258,42 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   const SymbolicLinks links = options.follow_symlinks ? SymbolicLinks::kFollow : SymbolicLinks::kRefuse;
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   std::string file_path = path;
+  // modules.json is as good a name for a model as its directory.
+  const bool search = info.is_directory || (info.is_regular && BaseNameOf(path) == kModulesName);
   std::optional<AdapterFolder> adapter;
   // Whatever else lies in the folder: files at the top of a pipeline are other ways to save its components.
   if (info.is_directory) Q4_RETURN_IF_ERROR(RefusePipeline(fs, path));
   if (info.is_regular && BaseNameOf(path) == kPipelineName) {
     Q4_RETURN_IF_ERROR(RefusePipeline(fs, DirectoryOf(path)));
   }
-  if (info.is_directory) {
-    Q4_ASSIGN_OR_RETURN(adapter, FindAdapterFolder(fs, path));
+  if (search) {
+    const std::string directory = info.is_directory ? path : DirectoryOf(path);
+    Q4_ASSIGN_OR_RETURN(adapter, FindAdapterFolder(fs, directory));
     if (adapter && adapter->weights.empty()) return ForeignStatus(adapter->foreign);
     if (adapter) {
       file_path = adapter->weights;
     } else {
-      Q4_ASSIGN_OR_RETURN(file_path, FindInDirectory(fs, path, links));
+      Q4_ASSIGN_OR_RETURN(file_path, MainFileIn(fs, directory, links));
     }
   }
   // The user named the path itself, so it may be a link; what was found in a directory may not (OpenOptions).
   Q4_ASSIGN_OR_RETURN(std::shared_ptr<RandomAccessFile> file,
-                      fs.OpenForRead(file_path, info.is_directory ? links : SymbolicLinks::kFollow));
-  std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file->size(), kSniffBytes)));
-  Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
-
-  const FileKind kind = SniffKind(head);
-  // Any JSON is taken for an index; ParseShardIndex() refuses what is none.
-  const bool sharded = kind == FileKind::kJson;
+                      fs.OpenForRead(file_path, search ? links : SymbolicLinks::kFollow));
   CheckpointContent content;
   SourceRemarks remarks;
   content.path = path;
-  content.main_file = {file_path, file->identity(), sharded, info.is_directory};
-  if (sharded) {
-    Q4_ASSIGN_OR_RETURN(const ShardIndex index, ReadShardIndex(*file));
-    Q4_ASSIGN_OR_RETURN(CheckpointPayload payload, OpenShards(fs, file_path, index, links));
-    content.format = std::move(payload.format) + "-sharded";
-    content.files = std::move(payload.files);
-    content.tensors = std::move(payload.tensors);
-    content.notes = std::move(payload.notes);
-    remarks = std::move(payload.remarks);
-  } else {
-    const SourceFormat& format = SourceFormatOf(kind);
-    content.format = format.name;
-    Q4_ASSIGN_OR_RETURN(SourceHeader header, format.read_header(*file));
-    content.tensors = std::move(header.tensors);
-    remarks = std::move(header.remarks);
-    content.files.push_back({BaseNameOf(file_path), std::move(file)});
+  content.main_file = {file_path, file->identity(), true, search};
+  const bool modules_only = BaseNameOf(file_path) == kModulesName;
+  if (!modules_only) {
+    Q4_ASSIGN_OR_RETURN(CheckpointPayload payload, OpenWeights(fs, file, &content.main_file.is_index, links));
+    Q4_RETURN_IF_ERROR(AddWeights(std::move(payload), "", &content, &remarks));
   }
+  Q4_ASSIGN_OR_RETURN(const bool is_model, IsModelDirectory(fs, content.main_file));
+  if (is_model) Q4_RETURN_IF_ERROR(AddModules(fs, DirectoryOf(file_path), links, &content, &remarks));
+  // Only folders can bring files out of order.
+  if (!content.module_folders.empty()) SortByFile(&content);
   // Readers accept a file without tensors, as a shard may be one; a whole checkpoint without any is mostly a mistake.
+  if (modules_only && content.files.empty()) return NoCheckpoint(DirectoryOf(file_path));
   if (content.tensors.empty() && !options.allow_empty) return Fail(kNoTensors, file_path, {});
   std::vector<std::string> weights;
   for (const CheckpointFile& part : content.files) weights.push_back(part.name);

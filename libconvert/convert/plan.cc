@@ -162,12 +162,12 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   return json.dump();
 }
 
-absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const std::string& config_json,
+absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                               const ConvertOptions& options) {
   // Whatever the policy made of its tensors, the result would load as another model.
   if (checkpoint.foreign()) return ForeignStatus(*checkpoint.foreign());
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions,
-                      DecideTensors(checkpoint.tensors(), config_json, options.policy));
+                      DecideTensors(checkpoint.tensors(), configs, options.policy));
   Q4_ASSIGN_OR_RETURN(std::vector<Note> pattern_notes, CheckPatterns(checkpoint.tensors(), decisions, options.policy));
   ConversionPlan plan;
   plan.shards.emplace_back();
@@ -226,7 +226,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     shard.file_bytes = size.file_bytes;
     plan.output_bytes += size.file_bytes;
   }
-  plan.notes = PlanNotes(checkpoint, config_json, plan);
+  plan.notes = PlanNotes(checkpoint, configs, plan);
   plan.notes.insert(plan.notes.end(), pattern_notes.begin(), pattern_notes.end());
   return plan;
 }

@@ -62,12 +62,12 @@ struct ConversionPlan {
   std::vector<Note> notes;
 };
 
-// Decides every tensor and lays out every shard. `config_json` is the text of config.json or "". Reads nothing.
+// Decides every tensor and lays out every shard. `configs`: those of the checkpoint. Reads nothing.
 //
 // Errors: kAlreadyQuantized or kIsAdapter for a checkpoint that is foreign(), kEncoderNotBuilt for an encoder that this
 // version cannot run (exit code 5), kTooManyParts for more shards than limits::kShards (1), and those of
 // DecideTensors(), CheckPatterns() and ComputeQ4Layout().
-absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const std::string& config_json,
+absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                               const ConvertOptions& options);
 
 // The container entry for a source tensor treated as `decision` says (parts and chunks left empty). A kept tensor gets

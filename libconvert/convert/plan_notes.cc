@@ -74,10 +74,10 @@ void NoteWrappers(const Checkpoint& checkpoint, std::vector<Note>* notes) {
 
 // A container holds experts in 4 bits as well as anything else. Who converts in order to export should know now that
 // there will be a choice.
-void NoteExperts(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan,
+void NoteExperts(const Checkpoint& checkpoint, const ModelConfigs& configs, const ConversionPlan& plan,
                  std::vector<Note>* notes) {
   // Planning has read the same text, so there is no error left to meet.
-  const auto fused = FusedExperts(checkpoint.tensors(), config_json);
+  const auto fused = FusedExperts(checkpoint.tensors(), configs);
   if (!fused.ok()) return;
   std::size_t count = 0;
   for (const PlannedShard& shard : plan.shards) {
@@ -89,16 +89,16 @@ void NoteExperts(const Checkpoint& checkpoint, const std::string& config_json, c
       {false, fmt::format("{} expert tensor{} quantized, which transformers cannot load in 4 bits: q4export "
                           "--to bnb will ask for --experts {}",
                           count, count == 1 ? " is" : "s are",
-                          SplitsExpertsWhenQuantized(config_json)
+                          SplitsExpertsWhenQuantized(configs)
                               ? "keep4bit, for other loaders; --to safetensors writes what it loads"
                               : "dequantize, which it loads, or keep4bit, for other loaders")});
 }
 
 // A container holds an embedding in 4 bits as well as a linear layer; a loader of its export does not.
-void NoteUnloadable(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan,
+void NoteUnloadable(const Checkpoint& checkpoint, const ModelConfigs& configs, const ConversionPlan& plan,
                     std::vector<Note>* notes) {
   // Planning has read the same text, so there is no error left to meet.
-  const auto why = WhyNoLinearLayer(checkpoint.tensors(), config_json);
+  const auto why = WhyNoLinearLayer(checkpoint.tensors(), configs);
   if (!why.ok()) return;
   std::size_t count = 0;
   std::uint32_t first = 0;
@@ -118,14 +118,14 @@ void NoteUnloadable(const Checkpoint& checkpoint, const std::string& config_json
 
 }  // namespace
 
-std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan) {
+std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const ModelConfigs& configs, const ConversionPlan& plan) {
   std::vector<Note> notes = checkpoint.notes();
   NoteLeftOut(checkpoint, /*missed=*/true, &notes);
   NoteLeftOut(checkpoint, /*missed=*/false, &notes);
   NoteNothingQuantized(plan, &notes);
-  NoteUnloadable(checkpoint, config_json, plan, &notes);
+  NoteUnloadable(checkpoint, configs, plan, &notes);
   NoteWrappers(checkpoint, &notes);
-  NoteExperts(checkpoint, config_json, plan, &notes);
+  NoteExperts(checkpoint, configs, plan, &notes);
   return notes;
 }
 

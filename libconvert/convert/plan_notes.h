@@ -14,6 +14,6 @@ namespace q4 {
 // The notes of a plan that is complete but for them: those of the checkpoint in their order, a warning for all files
 // that are left out although a loader would miss them, then one function's notes after the other. Each says its matter
 // once, with a count and an example, however many tensors are concerned. `config_json`: the text of config.json or "".
-std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan);
+std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const ModelConfigs& configs, const ConversionPlan& plan);
 
 }  // namespace q4

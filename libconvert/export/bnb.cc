@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -136,10 +137,11 @@ absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
 }
 
 // Defects of current readers that this export would meet; a line each, fit for a terminal.
-std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& config_json) {
-  TensorTally huge, small_blocks, ragged, single, experts, unloadable;
+std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::vector<ModelPart>& parts) {
+  TensorTally huge, small_blocks, ragged, single, experts, unloadable, outside;
   for (const ExportSource& source : plan.sources) {
     const Q4Tensor& tensor = *source.tensor;
+    if (source.outside_model && tensor.quantized()) outside.Add(tensor);
     if (!source.stays_quantized) continue;
     // Conditions are those of the table in docs/export_bnb.md.
     if (tensor.elems >= std::uint64_t{1} << 31) huge.Add(tensor);
@@ -156,7 +158,9 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
     if (source.stays_quantized && target.name == tensor.name && target.shape.front() == 1) single.Add(tensor);
   }
   std::vector<std::string> lines;
-  if (config_json.empty()) {
+  if (parts.empty()) {
+    lines.emplace_back("no folder of the model is one of transformers, so nothing is written in 4 bits");
+  } else if (parts.front().config_json.empty()) {
     lines.emplace_back("the container holds no config.json, so the one written names no architecture to load");
   }
   huge.Report("bitsandbytes up to 0.50 counts elements in 32 bits on CUDA: 2^31 elements or more decode wrongly",
@@ -165,9 +169,21 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::string& 
   ragged.Report("bitsandbytes on CPUs with AVX-512 reads wrong scales when rows are no multiple of the block size",
                 &lines);
   single.Report("bitsandbytes transposes packed codes whose first dimension is 1", &lines);
+  outside.Report("weights outside the transformers model are written dequantized, for nothing loads them in 4 bits",
+                 &lines);
   experts.Report("transformers cannot load experts in 4 bits with from_pretrained", &lines);
   unloadable.Report("transformers cannot load a 4-bit weight that is no linear layer's with from_pretrained", &lines);
   return lines;
+}
+
+// Of several models the report has the settings of the first, and all modules to skip, with their folders.
+void AddConfig(BnbConfig config, const ModelPart& part, std::optional<BnbConfig>* all) {
+  std::optional<std::vector<std::string>> skip = std::move(config.skip_modules);
+  if (!*all) all->emplace(std::move(config)).skip_modules.reset();
+  if (!skip) return;
+  std::optional<std::vector<std::string>>& modules = (*all)->skip_modules;
+  if (!modules) modules.emplace();
+  for (const std::string& entry : *skip) modules->push_back(part.In(entry));
 }
 
 // The same facts twice: a line for people, members for the JSON report.
@@ -220,14 +236,23 @@ class Bnb final : public Exporter {
     return PlanTargets(options, plan);
   }
 
-  absl::StatusOr<std::vector<SmallFile>> SmallFiles(const Q4Model& model, const std::string& config_json,
-                                                    const ExportOptions& options, const ExportPlan& plan,
-                                                    ExportReport* report) const override {
-    Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(model, config_json, options));
-    Q4_ASSIGN_OR_RETURN(std::string text, BnbConfigText(model, config_json, config, options));
-    report->warnings = BnbWarnings(plan, config_json);
-    Describe(std::move(config), options, plan, report);
-    return std::vector<SmallFile>{{"config.json", std::move(text)}};
+  absl::StatusOr<std::vector<SmallFile>> SmallFiles(const std::vector<ModelPart>& parts, const ExportOptions& options,
+                                                    const ExportPlan& plan, ExportReport* report) const override {
+    std::vector<SmallFile> files;
+    std::optional<BnbConfig> all;
+    for (const ModelPart& part : parts) {
+      // Of several models in one folder some may be kept whole; those stay as they are.
+      const bool quantized = std::any_of(part.tensors.begin(), part.tensors.end(),
+                                         [](const ModelPart::Tensor& at) { return at.tensor->quantized(); });
+      if (!quantized && parts.size() > 1) continue;
+      Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(part, options));
+      Q4_ASSIGN_OR_RETURN(std::string text, BnbConfigText(part, config, options));
+      files.push_back({part.In("config.json"), std::move(text)});
+      AddConfig(std::move(config), part, &all);
+    }
+    report->warnings = BnbWarnings(plan, parts);
+    Describe(std::move(all).value_or(BnbConfig()), options, plan, report);
+    return files;
   }
 };
 

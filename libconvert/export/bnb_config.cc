@@ -47,10 +47,10 @@ absl::StatusOr<std::vector<Decision>> DefaultDecisions(std::vector<SourceTensor>
 }
 
 // The dtype that all quantized weights have, or "".
-std::string_view CommonDType(const Q4Model& model) {
+std::string_view CommonDType(const ModelPart& part) {
   std::string_view common;
-  for (const Q4Model::Location& at : model.tensors()) {
-    const Q4Tensor& tensor = model.tensor(at);
+  for (const ModelPart::Tensor& at : part.tensors) {
+    const Q4Tensor& tensor = *at.tensor;
     if (!tensor.quantized()) continue;
     const std::string_view name = TorchDTypeName(tensor.dtype);
     if (!common.empty() && common != name) return "";
@@ -62,16 +62,15 @@ std::string_view CommonDType(const Q4Model& model) {
 }  // namespace
 
 // Goes over all tensors of the model, those that --tensor leaves out included: config.json speaks of the whole model.
-absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json,
-                                        const ExportOptions& options) {
+absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptions& options) {
   std::vector<SourceTensor> tensors;
   std::vector<bool> quantized;
   std::uint64_t weights = 0, nested = 0;
   std::map<Q4Scheme, std::uint64_t> by_scheme;
-  for (const Q4Model::Location& at : model.tensors()) {
-    const Q4Tensor& tensor = model.tensor(at);
+  for (const ModelPart::Tensor& at : part.tensors) {
+    const Q4Tensor& tensor = *at.tensor;
     SourceTensor info;
-    info.name = tensor.name;
+    info.name = at.name;
     info.dtype = tensor.dtype;
     info.shape = tensor.shape;
     info.elems = tensor.elems;
@@ -81,7 +80,7 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
     if (!BnbQuantTypeName(tensor.scheme).empty()) ++by_scheme[tensor.scheme];
     nested += tensor.quantized() && tensor.nested;
   }
-  Q4_ASSIGN_OR_RETURN(const std::vector<Decision> defaults, DefaultDecisions(tensors, config_json));
+  Q4_ASSIGN_OR_RETURN(const std::vector<Decision> defaults, DefaultDecisions(tensors, part.config_json));
   // What is written at 16 bits is a kept weight to a loader.
   if (options.unloadable == ExpertWeights::kDequantize) {
     for (std::size_t i = 0; i < tensors.size(); ++i) {
@@ -99,7 +98,7 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
   config.quant_type = BnbQuantTypeName(most);
   // Strictly more than half, so "off" of a model without quantized weights.
   config.double_quant = 2 * nested > weights;
-  if (!DiffusersClassOf(config_json).empty()) {
+  if (!DiffusersClassOf(part.config_json).empty()) {
     std::vector<bool> replaced;
     for (const Decision& decision : defaults) replaced.push_back(decision.quantize);
     Q4_ASSIGN_OR_RETURN(std::vector<std::string> skip, DiffusersModulesToSkip(tensors, quantized, replaced));
@@ -117,25 +116,26 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string&
     // are other blocks. Kept ones must be listed: transformers would replace them, which the default policy here does
     // not say.
     if (IsStoredTransposed(defaults[i])) {
-      if (quantized[i]) return Fail(kExportTransposed, model.path(), tensors[i].name);
+      if (quantized[i]) return Fail(kExportTransposed, part.path, part.In(tensors[i].name));
       defaults_hold = false;
     }
     if (defaults[i].quantize != quantized[i]) defaults_hold = false;
   }
-  if (!defaults_hold) config.skip_modules = ModulesToSkip(tensors, quantized, config_json);
+  if (!defaults_hold) config.skip_modules = ModulesToSkip(tensors, quantized, part.config_json);
   return config;
 }
 
-absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::string& config_json, const BnbConfig& config,
+absl::StatusOr<std::string> BnbConfigText(const ModelPart& part, const BnbConfig& config,
                                           const ExportOptions& options) {
   std::vector<JsonEdit> edits;
   // Others than q4 may have written the container, so this text is as untrusted as any file.
-  if (!config_json.empty()) {
-    Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(config_json, "config.json"));
-    if (!json.is_object()) return Fail(kExportConfig, model.path(), "config.json");
-    const std::string_view dtype = CommonDType(model);
+  const std::string name = part.In("config.json");
+  if (!part.config_json.empty()) {
+    Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(part.config_json, name));
+    if (!json.is_object()) return Fail(kExportConfig, part.path, name);
+    const std::string_view dtype = CommonDType(part);
     // Every key of a component is an argument of its class, and none has one of this name.
-    if (DiffusersClassOf(config_json).empty() && !json.contains("dtype") && !json.contains("torch_dtype") &&
+    if (DiffusersClassOf(part.config_json).empty() && !json.contains("dtype") && !json.contains("torch_dtype") &&
         !dtype.empty()) {
       edits.push_back({"dtype", Json(dtype)});
     }
@@ -158,7 +158,7 @@ absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::strin
   quantization["load_in_8bit"] = false;
   quantization["quant_method"] = "bitsandbytes";
   edits.push_back({"quantization_config", std::move(quantization)});
-  return EditJson(config_json.empty() ? "{}\n" : config_json, "config.json", edits);
+  return EditJson(part.config_json.empty() ? "{}\n" : part.config_json, name, edits);
 }
 
 }  // namespace q4

@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "formats/q4/reader.h"
 #include "libconvert/export/export.h"
+#include "libconvert/export/model_part.h"
 
 namespace q4 {
 
@@ -20,16 +20,14 @@ struct BnbConfig {
   std::optional<std::vector<std::string>> skip_modules;
 };
 
-// Goes over all tensors of the model, those that --tensor leaves out included: config.json speaks of the whole model.
-// `config_json` is the embedded text, "" if there is none. Fails for a quantized weight that transformers stores
-// transposed (exit code 5), and for a text that is no JSON (3).
-absl::StatusOr<BnbConfig> MakeBnbConfig(const Q4Model& model, const std::string& config_json,
-                                        const ExportOptions& options);
+// Goes over all tensors of a part that is a model of its own, those that --tensor leaves out included: config.json
+// speaks of the whole model. Fails for a quantized weight that transformers stores transposed (exit code 5), and for a
+// text that is no JSON (3).
+absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptions& options);
 
-// `config_json` with quantization_config added, as save_pretrained writes it. A model dtype is added if the
+// The part's config.json with quantization_config added, as save_pretrained writes it. A model dtype is added if the
 // configuration names none and all quantized weights have the same. Fails for a text that is no JSON object (exit code
 // 3).
-absl::StatusOr<std::string> BnbConfigText(const Q4Model& model, const std::string& config_json, const BnbConfig& config,
-                                          const ExportOptions& options);
+absl::StatusOr<std::string> BnbConfigText(const ModelPart& part, const BnbConfig& config, const ExportOptions& options);
 
 }  // namespace q4

@@ -15,7 +15,7 @@
 
 namespace q4 {
 
-absl::Status MarkExperts(const Q4Model& model, const std::string& config_json, ExportPlan* plan) {
+absl::Status MarkExperts(const Q4Model& model, const ModelConfigs& configs, ExportPlan* plan) {
   // What the policy looks at. Nothing says where the elements are, and nothing is read.
   std::vector<SourceTensor> tensors;
   tensors.reserve(model.tensors().size());
@@ -24,13 +24,13 @@ absl::Status MarkExperts(const Q4Model& model, const std::string& config_json, E
     tensor.name = model.tensor(at).name;
     tensor.shape = model.tensor(at).shape;
   }
-  Q4_ASSIGN_OR_RETURN(const std::vector<bool> fused, FusedExperts(tensors, config_json));
+  Q4_ASSIGN_OR_RETURN(const std::vector<bool> fused, FusedExperts(tensors, configs));
   std::unordered_set<const Q4Tensor*> experts;
   for (std::size_t i = 0; i < fused.size(); ++i) {
     if (fused[i]) experts.insert(&model.tensor(model.tensors()[i]));
   }
   for (ExportSource& source : plan->sources) source.fused_expert = experts.contains(source.tensor);
-  plan->splits_experts = SplitsExpertsWhenQuantized(config_json);
+  plan->splits_experts = SplitsExpertsWhenQuantized(configs);
   return absl::OkStatus();
 }
 
@@ -43,7 +43,8 @@ absl::Status SettleExperts(ExpertWeights experts, ExportPlan* plan) {
     if (plan->splits_experts && source.fused_expert && tensor.shape.size() > 2 && experts != ExpertWeights::kKeep4bit) {
       return Fail(kExportFusedExperts, {}, tensor.name);
     }
-    source.stays_quantized = tensor.quantized() && !(source.fused_expert && experts == ExpertWeights::kDequantize);
+    source.stays_quantized =
+        tensor.quantized() && !source.outside_model && !(source.fused_expert && experts == ExpertWeights::kDequantize);
     if (source.fused_expert && tensor.quantized() && count++ == 0) first = tensor.name;
   }
   if (count == 0 || experts != ExpertWeights::kError) return absl::OkStatus();

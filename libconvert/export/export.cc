@@ -141,14 +141,13 @@ void CountSources(const ExportPlan& plan, ExportReport* report) {
   }
 }
 
-// The embedded file `name`, or "" when there is none.
-absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view name) {
-  for (const auto& shard : model.shards()) {
-    for (const Q4EmbeddedFile& file : shard->index().files) {
-      if (file.name == name) return shard->ReadFile(file);
-    }
+// Settles `outside_model` of all plan->sources.
+void MarkOutside(const std::vector<ModelPart>& parts, const ModelConfigs& configs, ExportPlan* plan) {
+  for (ExportSource& source : plan->sources) {
+    const std::string_view folder = ModuleFolderOf(configs.folders, source.tensor->name);
+    source.outside_model =
+        std::none_of(parts.begin(), parts.end(), [folder](const ModelPart& part) { return part.folder == folder; });
   }
-  return std::string();
 }
 
 // How many threads keep their pieces within the memory bound.
@@ -282,7 +281,7 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
   for (const auto& shard : model.shards()) {
     for (const Q4EmbeddedFile& file : shard->index().files) {
       // The exporter's config.json stands for it.
-      if (file.name == kConfigName) continue;
+      if (BaseNameOf(file.name) == kConfigName && taken.contains(file.name)) continue;
       // Overwriting either of the two would lose something without a word. The reader has checked that names do not
       // leave the directory.
       if (!taken.insert(file.name).second) return Fail(kExportNameTaken, model.path(), file.name);
@@ -308,12 +307,17 @@ std::set<std::string> NamesOf(const Q4Model& model, const WeightLayout& layout,
 }
 
 // The small files come first and the weights last: a name that is taken or a full disk is noticed before the long work.
-absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const ExportPlan& plan,
-                               const ExportOptions& options, const WeightLayout& layout,
+absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const ModelConfigs& configs,
+                               const ExportPlan& plan, const ExportOptions& options, const WeightLayout& layout,
                                std::vector<SmallFile> small_files, const ReplaceOptions& replacing,
                                const DirectoryUse& found, ExportReport* report) {
-  if (layout.files.size() > 1) {
-    small_files.push_back({layout.index_name, WeightIndexText(layout, plan.targets, report->parameters)});
+  for (const std::string& folder : layout.indexed_folders) {
+    std::uint64_t parameters = 0;
+    for (const ExportSource& source : plan.sources) {
+      if (ModuleFolderOf(configs.folders, source.tensor->name) == folder) parameters += source.tensor->elems;
+    }
+    small_files.push_back({folder.empty() ? layout.index_name : folder + "/" + kWeightIndexName,
+                           WeightIndexText(layout, plan.targets, folder, parameters)});
   }
   Q4_RETURN_IF_ERROR(CheckPlaces(fs, report->output, found, NamesOf(model, layout, small_files)));
   Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, report->output, found));
@@ -397,27 +401,37 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   // export that must be refused is refused before the long work, and a failing one removes what it made.
   ExportPlan plan;
   Q4_RETURN_IF_ERROR(ChooseSources(*model, options, &plan, &report));
-  Q4_ASSIGN_OR_RETURN(const std::string config_json, ReadEmbedded(*model, kConfigName));
-  plan.is_component = !DiffusersClassOf(config_json).empty();
-  Q4_RETURN_IF_ERROR(InFile(MarkExperts(*model, config_json, &plan), input));
-  Q4_RETURN_IF_ERROR(InFile(MarkUnloadable(*model, config_json, &plan), input));
+  Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, ReadModelConfigs(*model));
+  Q4_ASSIGN_OR_RETURN(const std::vector<ModelPart> parts, TransformersParts(*model, configs));
+  MarkOutside(parts, configs, &plan);
+  plan.is_component = configs.folders.empty() && !DiffusersClassOf(configs.root).empty();
+  Q4_RETURN_IF_ERROR(InFile(MarkExperts(*model, configs, &plan), input));
+  Q4_RETURN_IF_ERROR(InFile(MarkUnloadable(parts, &plan), input));
   Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
   CountSources(plan, &report);
-  Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files,
-                      exporter.SmallFiles(*model, config_json, options, plan, &report));
-  Q4_RETURN_IF_ERROR(CheckForeign(*model, config_json, row->weights, &report));
+  Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files, exporter.SmallFiles(parts, options, plan, &report));
+  Q4_RETURN_IF_ERROR(CheckForeign(*model, configs, row->weights, &report));
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> missing, WarnOfLeftOut(*model));
   report.warnings.insert(report.warnings.end(), missing.begin(), missing.end());
+  // One file has no folders: there tensors keep their whole names.
+  std::vector<std::string> folders;
+  if (!single_file) folders = configs.folders;
   Q4_ASSIGN_OR_RETURN(WeightLayout layout,
-                      LayOutWeights(plan.targets, options.shard_bytes, single_file ? FileMarkMember() : ""));
+                      LayOutWeights(plan.targets, folders, options.shard_bytes, single_file ? FileMarkMember() : ""));
   if (plan.is_component) NameAsComponent(&layout);
   report.tensor_bytes = layout.tensor_bytes;
 
   if (single_file) {
+    if (!configs.folders.empty()) {
+      report.warnings.push_back(
+          fmt::format("tensors of module folders are named by them ('{}/...') in a single file, which no loader takes "
+                      "apart; export to a directory for sentence-transformers",
+                      Printable(configs.folders.front())));
+    }
     Q4_RETURN_IF_ERROR(ExportToFile(fs, *model, plan, options, layout, replacing, found.may_exist, &report));
   } else {
-    Q4_RETURN_IF_ERROR(
-        ExportToDirectory(fs, *model, plan, options, layout, std::move(small_files), replacing, found, &report));
+    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, configs, plan, options, layout, std::move(small_files), replacing,
+                                         found, &report));
   }
   // Known only now that every element was decoded, unlike the exporter's warnings.
   if (report.overflowed != 0) {

@@ -11,8 +11,8 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "formats/q4/reader.h"
 #include "libconvert/export/export.h"
+#include "libconvert/export/model_part.h"
 #include "libconvert/export/pieces.h"
 
 namespace q4 {
@@ -39,10 +39,10 @@ class Exporter {
   // hold (exit code 5); the message need not name the container.
   virtual absl::Status Plan(const ExportOptions& options, ExportPlan* plan) const = 0;
 
-  // The small files, of which config.json is one, made from the embedded `config_json`, "" if there is none. What they
-  // say goes into report->settings and report->summary, what readers will get wrong into report->warnings. They are
-  // asked for, and may fail, even when the output is a single file that leaves them out.
-  virtual absl::StatusOr<std::vector<SmallFile>> SmallFiles(const Q4Model& model, const std::string& config_json,
+  // The small files, of which config.json of each of `parts` is one; those embedded that none of them replaces are
+  // copied. What they say goes into report->settings and report->summary, what readers will get wrong into
+  // report->warnings. They are asked for, and may fail, even when the output is a single file that leaves them out.
+  virtual absl::StatusOr<std::vector<SmallFile>> SmallFiles(const std::vector<ModelPart>& parts,
                                                             const ExportOptions& options, const ExportPlan& plan,
                                                             ExportReport* report) const = 0;
 };

@@ -1,9 +1,10 @@
 // The layout is complete before a byte is written: every piece then has one place, so pieces may be made in any order
-// and by any thread, and the files are the same. Steps: check that names are unique, cut the targets into files at
-// group ends, let formats/exchange lay out each file, then write heads and pieces.
+// and by any thread, and the files are the same. Steps: check that names are unique, sort the targets by folder, cut
+// each folder's into files at group ends, let formats/exchange lay out each file, then write heads and pieces.
 #include "libconvert/export/files.h"
 
 #include <algorithm>
+#include <map>
 #include <string_view>
 #include <utility>
 
@@ -11,6 +12,7 @@
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/exchange/safetensors_writer.h"
+#include "formats/source/modules.h"
 #include "libconvert/export/export_issues.h"
 
 namespace q4 {
@@ -27,23 +29,27 @@ absl::Status CheckNamesAreUnique(const std::vector<ExportTensor>& targets) {
   return twice == names.end() ? absl::OkStatus() : Fail(kExportNameCollision, {}, *twice);
 }
 
-// The index after the last target of the group that `first` belongs to.
+// Targets of one folder, as indices into those of the layout, in order.
+using Numbers = std::vector<std::uint32_t>;
+
+// The index after the last of `numbers` whose target has the group of the one at `first`.
 // A loader wants the parts of a weight in one file, so files are cut between groups only.
-std::size_t GroupEnd(const std::vector<ExportTensor>& targets, std::size_t first) {
+std::size_t GroupEnd(const std::vector<ExportTensor>& targets, const Numbers& numbers, std::size_t first) {
   std::size_t end = first;
-  while (end < targets.size() && targets[end].group == targets[first].group) ++end;
+  while (end < numbers.size() && targets[numbers[end]].group == targets[numbers[first]].group) ++end;
   return end;
 }
 
 // Where each file's targets end. Greedy: a group goes into the open file if it fits.
-std::vector<std::size_t> CutIntoFiles(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes) {
+std::vector<std::size_t> CutIntoFiles(const std::vector<ExportTensor>& targets, const Numbers& numbers,
+                                      std::uint64_t shard_bytes) {
   std::vector<std::size_t> ends;
   // Of the tensors in the file that is being filled.
   std::uint64_t open_bytes = 0;
-  for (std::size_t first = 0; first < targets.size();) {
-    const std::size_t end = GroupEnd(targets, first);
+  for (std::size_t first = 0; first < numbers.size();) {
+    const std::size_t end = GroupEnd(targets, numbers, first);
     std::uint64_t group_bytes = 0;
-    for (std::size_t i = first; i < end; ++i) group_bytes += targets[i].bytes;
+    for (std::size_t i = first; i < end; ++i) group_bytes += targets[numbers[i]].bytes;
     // The second condition: a group that is larger than the limit still needs a file. It has one of its own.
     if (shard_bytes != 0 && open_bytes != 0 && open_bytes + group_bytes > shard_bytes) {
       ends.push_back(first);
@@ -52,9 +58,11 @@ std::vector<std::size_t> CutIntoFiles(const std::vector<ExportTensor>& targets, 
     open_bytes += group_bytes;
     first = end;
   }
-  ends.push_back(targets.size());
+  ends.push_back(numbers.size());
   return ends;
 }
+
+std::string PrefixOf(std::string_view folder) { return folder.empty() ? std::string() : std::string(folder) + "/"; }
 
 std::string WeightFileName(std::size_t file, std::size_t count, std::string_view stem = "model") {
   return count == 1 ? fmt::format("{}.safetensors", stem)
@@ -63,31 +71,45 @@ std::string WeightFileName(std::size_t file, std::size_t count, std::string_view
 
 }  // namespace
 
-absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes,
+absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets,
+                                           std::span<const std::string> folders, std::uint64_t shard_bytes,
                                            std::string_view more_metadata) {
   Q4_RETURN_IF_ERROR(CheckNamesAreUnique(targets));
-  const std::vector<std::size_t> ends = CutIntoFiles(targets, shard_bytes);
-  if (ends.size() > limits::kShards) {
-    return Fail(kExportShards, {}, "--shard-size",
-                GotExpected(fmt::to_string(ends.size()), fmt::format("at most {}", limits::kShards)));
+  std::map<std::string_view, Numbers> by_folder;
+  for (std::uint32_t i = 0; i < targets.size(); ++i) {
+    by_folder[ModuleFolderOf(folders, targets[i].name)].push_back(i);
   }
+  // A checkpoint without tensors is a file too.
+  if (targets.empty()) by_folder.try_emplace("");
   WeightLayout layout;
   layout.places.resize(targets.size());
-  std::size_t first = 0;
-  for (std::size_t file = 0; file < ends.size(); ++file) {
-    std::vector<SafetensorsTensor> tensors;
-    for (std::size_t i = first; i < ends[file]; ++i) {
-      tensors.push_back({targets[i].name, targets[i].dtype, targets[i].shape});
+  for (const auto& [folder, numbers] : by_folder) {
+    const std::string prefix = PrefixOf(folder);
+    const std::vector<std::size_t> ends = CutIntoFiles(targets, numbers, shard_bytes);
+    if (layout.files.size() + ends.size() > limits::kShards) {
+      return Fail(
+          kExportShards, {}, "--shard-size",
+          GotExpected(fmt::to_string(layout.files.size() + ends.size()), fmt::format("at most {}", limits::kShards)));
     }
-    // Inside a file tensors lie in the order that save_pretrained gives them, not in that of the targets; hence a place
-    // per target.
-    Q4_ASSIGN_OR_RETURN(SafetensorsLayout planned, PlanSafetensors(tensors, more_metadata));
-    for (std::size_t i = first; i < ends[file]; ++i) {
-      layout.places[i] = {static_cast<std::uint32_t>(file), planned.offsets[i - first]};
-      layout.tensor_bytes += targets[i].bytes;
+    if (ends.size() > 1) layout.indexed_folders.emplace_back(folder);
+    std::size_t first = 0;
+    for (std::size_t part = 0; part < ends.size(); ++part) {
+      std::vector<SafetensorsTensor> tensors;
+      for (std::size_t i = first; i < ends[part]; ++i) {
+        const ExportTensor& target = targets[numbers[i]];
+        tensors.push_back({target.name.substr(prefix.size()), target.dtype, target.shape});
+      }
+      // Inside a file tensors lie in the order that save_pretrained gives them, not in that of the targets; hence a
+      // place per target.
+      Q4_ASSIGN_OR_RETURN(SafetensorsLayout planned, PlanSafetensors(tensors, more_metadata));
+      for (std::size_t i = first; i < ends[part]; ++i) {
+        layout.places[numbers[i]] = {static_cast<std::uint32_t>(layout.files.size()), planned.offsets[i - first]};
+        layout.tensor_bytes += targets[numbers[i]].bytes;
+      }
+      layout.files.push_back(
+          {prefix + WeightFileName(part, ends.size()), std::move(planned.header), planned.file_bytes});
+      first = ends[part];
     }
-    layout.files.push_back({WeightFileName(file, ends.size()), std::move(planned.header), planned.file_bytes});
-    first = ends[file];
   }
   return layout;
 }
@@ -101,16 +123,23 @@ void NameAsComponent(WeightLayout* layout) {
 }
 
 std::string WeightIndexText(const WeightLayout& layout, const std::vector<ExportTensor>& targets,
-                            std::uint64_t parameters) {
+                            std::string_view folder, std::uint64_t parameters) {
+  const std::string prefix = PrefixOf(folder);
   Json json;
-  // The two totals that save_pretrained writes. total_size counts tensor bytes, without headers.
-  json["metadata"] = {{"total_parameters", parameters}, {"total_size", layout.tensor_bytes}};
-  Json& map = json["weight_map"] = Json::object();
+  Json map = Json::object();
   // Names are known to differ; the object's own insertion would search all of them each time.
   Json::object_t::Container& members = map.get_ref<Json::object_t&>();
+  std::uint64_t bytes = 0;
   for (std::size_t i = 0; i < targets.size(); ++i) {
-    members.emplace_back(targets[i].name, layout.files[layout.places[i].file].name);
+    const std::string& file = layout.files[layout.places[i].file].name;
+    // The file decides what lies in the folder: a longer folder begins with this one, too.
+    if (file.rfind('/') + 1 != prefix.size() || !file.starts_with(prefix)) continue;
+    members.emplace_back(targets[i].name.substr(prefix.size()), file.substr(prefix.size()));
+    bytes += targets[i].bytes;
   }
+  // The two totals that save_pretrained writes. total_size counts tensor bytes, without headers.
+  json["metadata"] = {{"total_parameters", parameters}, {"total_size", bytes}};
+  json["weight_map"] = std::move(map);
   return DumpSorted(json) + "\n";
 }
 

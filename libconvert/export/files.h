@@ -1,4 +1,5 @@
-// The weight files of an exported checkpoint: which tensor goes where, and the bytes around them.
+// The weight files of an exported checkpoint: which tensor goes where, and the bytes around them. Tensors of a module
+// folder (formats/source/modules.h) go into files of that folder, without its name.
 // LayOutWeights() fixes the place of every byte, then a WeightWriter puts the bytes there in any order. What lies in
 // one file, header and padding included, is computed by formats/exchange/safetensors_writer.h; files that are no
 // weights are ExportModel()'s. Internal to libconvert/export/.
@@ -21,7 +22,7 @@ namespace q4 {
 
 // One safetensors file, complete but for the tensors' bytes.
 struct WeightFile {
-  std::string name;         // inside the output directory
+  std::string name;         // inside the output directory, '/' separated
   std::string head;         // all bytes before the first tensor
   std::uint64_t bytes = 0;  // of the whole file
 };
@@ -38,26 +39,33 @@ struct WeightLayout {
   std::string index_name = "model.safetensors.index.json";
   std::vector<Place> places;       // one per target
   std::uint64_t tensor_bytes = 0;  // of all targets
+  // Those that got several files, which an index must list; "" is the output directory.
+  std::vector<std::string> indexed_folders;
 };
 
+// model.safetensors.index.json, which is written beside several weight files of a folder.
+inline constexpr char kWeightIndexName[] = "model.safetensors.index.json";
 // Lays `targets` out in model.safetensors or, if one file would hold more than `shard_bytes` of tensors, in
 // model-00001-of-0000N.safetensors and so on, in the order of the targets' groups; a group larger than `shard_bytes`
-// has a file for itself. 0: one file. Inside a file tensors lie as save_pretrained lays them. `more_metadata`: as in
-// PlanSafetensors(). Pure.
+// has a file for itself. 0: one file. Inside a file tensors lie as save_pretrained lays them. Each of `folders`,
+// bytewise sorted, that has targets is laid out so on its own, after the output directory itself. `more_metadata`:
+// as in PlanSafetensors(). Pure.
 //
 // REQUIRES: groups ascend. Errors: kExportNameCollision (exit code 5) if two targets of any files have the same name;
 // kExportShards (1) if there were more than limits::kShards files; those of PlanSafetensors() (3).
-absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets, std::uint64_t shard_bytes,
+absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets,
+                                           std::span<const std::string> folders, std::uint64_t shard_bytes,
                                            std::string_view more_metadata = {});
 
 // Gives the files of `layout` the names of a component of a diffusers pipeline: diffusion_pytorch_model.safetensors and
 // so on.
 void NameAsComponent(WeightLayout* layout);
 
-// The text of model.safetensors.index.json, for a layout of several files: which file each of `targets`, those of the
-// layout, lies in. `parameters`: logical elements of all tensors that are exported.
+// The text of the model.safetensors.index.json of `folder`, one of layout.indexed_folders: which of its files each of
+// `targets`, those of the layout, lies in. `parameters`: logical elements of all of the folder's tensors that are
+// exported.
 std::string WeightIndexText(const WeightLayout& layout, const std::vector<ExportTensor>& targets,
-                            std::uint64_t parameters);
+                            std::string_view folder, std::uint64_t parameters);
 
 // Puts bytes in their places. Write() may be called by several threads at once, for the same file as well.
 class WeightWriter {

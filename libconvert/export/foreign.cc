@@ -2,6 +2,8 @@
 // both.
 #include "libconvert/export/foreign.h"
 
+#include <map>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15,14 +17,17 @@
 namespace q4 {
 namespace {
 
-absl::StatusOr<std::vector<SideText>> SideTexts(const Q4Model& model, const std::string& config_json) {
+// Of one folder, "" for the model's own.
+absl::StatusOr<std::vector<SideText>> SideTexts(const Q4Model& model, std::string_view folder,
+                                                const std::string& config_json) {
   std::vector<SideText> texts;
   if (!config_json.empty()) texts.push_back({"config.json", model.path(), config_json});
   for (const auto& shard : model.shards()) {
     for (const Q4EmbeddedFile& file : shard->index().files) {
-      if (!IsQuantizationFile(file.name)) continue;
+      const std::string above = file.name.find('/') == std::string::npos ? std::string() : DirectoryOf(file.name);
+      if (above != folder || !IsQuantizationFile(BaseNameOf(file.name))) continue;
       Q4_ASSIGN_OR_RETURN(std::string text, shard->ReadFile(file));
-      texts.push_back({file.name, model.path(), std::move(text)});
+      texts.push_back({BaseNameOf(file.name), model.path(), std::move(text)});
     }
   }
   return texts;
@@ -30,28 +35,33 @@ absl::StatusOr<std::vector<SideText>> SideTexts(const Q4Model& model, const std:
 
 }  // namespace
 
-absl::Status CheckForeign(const Q4Model& model, const std::string& config_json, ExporterRow::Weights weights,
+absl::Status CheckForeign(const Q4Model& model, const ModelConfigs& configs, ExporterRow::Weights weights,
                           ExportReport* report) {
-  std::vector<SourceTensor> tensors;
+  // What was embedded without a tensor beside it is a folder, too: the model's own.
+  std::map<std::string_view, std::vector<SourceTensor>> folders = {{"", {}}};
   for (const Q4Model::Location& at : model.tensors()) {
     const Q4Tensor& tensor = model.tensor(at);
-    SourceTensor& info = tensors.emplace_back();
-    info.name = tensor.name;
+    const std::string_view folder = ModuleFolderOf(configs.folders, tensor.name);
+    SourceTensor& info = folders[folder].emplace_back();
+    info.name = folder.empty() ? tensor.name : tensor.name.substr(folder.size() + 1);
     info.dtype = tensor.dtype;
     info.shape = tensor.shape;
   }
-  Q4_ASSIGN_OR_RETURN(const std::vector<SideText> texts, SideTexts(model, config_json));
-  if (const auto foreign = FindQuantization(tensors, texts, model.path(), /*notes=*/nullptr)) {
-    if (weights == ExporterRow::Weights::kQuantized) {
-      return Fail(kExportForeign, model.path(), foreign->where,
-                  fmt::format("{}; convert the unquantized checkpoint instead", foreign->name));
+  for (const auto& [folder, tensors] : folders) {
+    const std::string& config_json = configs.Of(folder.empty() ? std::string() : std::string(folder) + "/");
+    Q4_ASSIGN_OR_RETURN(const std::vector<SideText> texts, SideTexts(model, folder, config_json));
+    if (const auto foreign = FindQuantization(tensors, texts, model.path(), /*notes=*/nullptr)) {
+      if (weights == ExporterRow::Weights::kQuantized) {
+        return Fail(kExportForeign, model.path(), foreign->where,
+                    fmt::format("{}; convert the unquantized checkpoint instead", foreign->name));
+      }
+      report->warnings.push_back(fmt::format(
+          "the container holds weights that were quantized before, by {} ({}): they are exported as they are",
+          foreign->name, Printable(foreign->where)));
     }
-    report->warnings.push_back(
-        fmt::format("the container holds weights that were quantized before, by {} ({}): they are exported as they are",
-                    foreign->name, Printable(foreign->where)));
+    const NameWrappers wrappers(tensors);
+    if (!wrappers.empty()) report->warnings.push_back(wrappers.Note());
   }
-  const NameWrappers wrappers(tensors);
-  if (!wrappers.empty()) report->warnings.push_back(wrappers.Note());
   return absl::OkStatus();
 }
 

@@ -7,15 +7,16 @@
 
 #include "absl/status/status.h"
 #include "formats/q4/reader.h"
+#include "formats/source/modules.h"
 #include "libconvert/export/export.h"
 
 namespace q4 {
 
-// Looks at tensors, `config_json` (the embedded config.json or "") and the embedded files of quantizers. An export
+// Looks at tensors, `configs` (those embedded) and the embedded files of quantizers, folder by folder. An export
 // whose own configuration names a quantization is refused where they tell another one (kExportForeign): it would claim
 // what is not so. A dequantized one is what the container was made from, which gets a warning. Names that wrappers
 // changed (policy/wrappers.h) get a warning too. Fails also where an embedded file cannot be read.
-absl::Status CheckForeign(const Q4Model& model, const std::string& config_json, ExporterRow::Weights weights,
+absl::Status CheckForeign(const Q4Model& model, const ModelConfigs& configs, ExporterRow::Weights weights,
                           ExportReport* report);
 
 }  // namespace q4

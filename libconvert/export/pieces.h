@@ -55,6 +55,7 @@ struct ExportSource {
   bool fused_expert = false;         // a weight of experts that loaders hold fused (policy/experts.h)
   // Why a loader does not hold it in 4 bits: what it is instead of a linear layer's weight (policy/loadable.h), or "".
   std::string no_linear_layer = {};
+  bool outside_model = false;  // of a module that transformers does not load (policy/transformers_folders.h)
   // Written as codes and scales. Set by the exporter's Plan(); never of a tensor that the container keeps.
   bool stays_quantized = false;
 };

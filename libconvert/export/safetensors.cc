@@ -19,18 +19,19 @@ namespace q4 {
 namespace {
 
 // `dtype`: torch's name of the dtype that was asked for, or "".
-absl::StatusOr<std::string> DequantizedConfigText(const std::string& config_json, std::string_view dtype) {
-  Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(config_json, "config.json"));
-  if (!json.is_object()) return Fail(kExportConfig, {}, "config.json");
+absl::StatusOr<std::string> DequantizedConfigText(const ModelPart& part, std::string_view dtype) {
+  const std::string name = part.In("config.json");
+  Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(part.config_json, name));
+  if (!json.is_object()) return Fail(kExportConfig, {}, name);
   // It described how the source was quantized. The tensors written here are not, and a loader that believed it would
   // look for packed codes.
   std::vector<JsonEdit> edits = {{"quantization_config", std::nullopt}};
   // Every key of a diffusers component is an argument of its class, and none has one of this name. Older configurations
   // have "torch_dtype". That key is set where it is found: "dtype" beside it would contradict it.
-  if (!dtype.empty() && DiffusersClassOf(config_json).empty()) {
+  if (!dtype.empty() && DiffusersClassOf(part.config_json).empty()) {
     edits.push_back({json.contains("torch_dtype") ? "torch_dtype" : "dtype", Json(dtype)});
   }
-  return EditJson(config_json, "config.json", edits);
+  return EditJson(part.config_json, name, edits);
 }
 
 class Safetensors final : public Exporter {
@@ -55,14 +56,17 @@ class Safetensors final : public Exporter {
     return absl::OkStatus();
   }
 
-  absl::StatusOr<std::vector<SmallFile>> SmallFiles(const Q4Model&, const std::string& config_json,
-                                                    const ExportOptions& options, const ExportPlan&,
-                                                    ExportReport*) const override {
-    // A dequantized checkpoint needs no words about its quantization, so none is made up.
-    if (config_json.empty()) return std::vector<SmallFile>();
+  absl::StatusOr<std::vector<SmallFile>> SmallFiles(const std::vector<ModelPart>& parts, const ExportOptions& options,
+                                                    const ExportPlan&, ExportReport*) const override {
     const std::string_view dtype = options.dtype ? TorchDTypeName(*options.dtype) : std::string_view();
-    Q4_ASSIGN_OR_RETURN(std::string text, DequantizedConfigText(config_json, dtype));
-    return std::vector<SmallFile>{{"config.json", std::move(text)}};
+    std::vector<SmallFile> files;
+    for (const ModelPart& part : parts) {
+      // A dequantized checkpoint needs no words about its quantization, so none is made up.
+      if (part.config_json.empty()) continue;
+      Q4_ASSIGN_OR_RETURN(std::string text, DequantizedConfigText(part, dtype));
+      files.push_back({part.In("config.json"), std::move(text)});
+    }
+    return files;
   }
 };
 

@@ -4,10 +4,10 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <unordered_map>
 #include <utility>
-#include <vector>
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
@@ -17,18 +17,20 @@
 
 namespace q4 {
 
-absl::Status MarkUnloadable(const Q4Model& model, const std::string& config_json, ExportPlan* plan) {
-  std::vector<SourceTensor> tensors;
-  tensors.reserve(model.tensors().size());
-  for (const Q4Model::Location& at : model.tensors()) {
-    SourceTensor& tensor = tensors.emplace_back();
-    tensor.name = model.tensor(at).name;
-    tensor.shape = model.tensor(at).shape;
-  }
-  Q4_ASSIGN_OR_RETURN(std::vector<std::string> why, WhyNoLinearLayer(tensors, config_json));
+absl::Status MarkUnloadable(const std::vector<ModelPart>& parts, ExportPlan* plan) {
   std::unordered_map<const Q4Tensor*, std::string> by_tensor;
-  for (std::size_t i = 0; i < why.size(); ++i) {
-    if (!why[i].empty()) by_tensor.emplace(&model.tensor(model.tensors()[i]), std::move(why[i]));
+  for (const ModelPart& part : parts) {
+    std::vector<SourceTensor> tensors;
+    tensors.reserve(part.tensors.size());
+    for (const ModelPart::Tensor& at : part.tensors) {
+      SourceTensor& tensor = tensors.emplace_back();
+      tensor.name = at.name;
+      tensor.shape = at.tensor->shape;
+    }
+    Q4_ASSIGN_OR_RETURN(std::vector<std::string> why, WhyNoLinearLayer(tensors, part.config_json));
+    for (std::size_t i = 0; i < why.size(); ++i) {
+      if (!why[i].empty()) by_tensor.emplace(part.tensors[i].tensor, std::move(why[i]));
+    }
   }
   for (ExportSource& source : plan->sources) {
     const auto found = by_tensor.find(source.tensor);

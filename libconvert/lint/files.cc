@@ -14,6 +14,7 @@
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/strict_json.h"
+#include "formats/source/modules.h"
 #include "formats/source/safetensors.h"
 #include "formats/source/shard_index.h"
 #include "formats/source/sniff.h"
@@ -128,6 +129,31 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
   if (!text.ok() && !IsFinding(text.status())) return text.status();
   files.config_ = text.ok() ? *std::move(text) : std::string();  // "" is no JSON, and LintConfig() says so
   return files;
+}
+
+absl::StatusOr<std::vector<std::string>> LintFiles::Folders(FileSystem& fs, const std::string& path,
+                                                            SymbolicLinks links, LintFindings* findings) {
+  std::vector<std::string> folders = {""};
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (!info.is_directory) return folders;
+  const auto modules = ModuleFolders(fs, path, links);
+  if (!modules.ok() && !IsFinding(modules.status())) return modules.status();
+  if (!modules.ok()) {
+    findings->Add(kLintFileMalformed, kModulesName, MessageOf(modules.status()));
+    return folders;
+  }
+  folders.insert(folders.end(), modules->begin(), modules->end());
+  std::vector<std::string> holding;
+  for (const std::string& folder : folders) {
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(JoinPath(path, folder)));
+    const bool holds = std::any_of(names.begin(), names.end(), [](const std::string& name) {
+      return name.front() != '.' && (name.ends_with(kWeightsSuffix) || name.ends_with(kIndexSuffix));
+    });
+    if (holds) holding.push_back(folder);
+  }
+  // Where there is nothing at all, opening the directory says what is there instead.
+  if (holding.empty()) holding.emplace_back();
+  return holding;
 }
 
 absl::Status LintFiles::OpenFile(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings) {

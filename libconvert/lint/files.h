@@ -31,6 +31,12 @@ class LintFiles {
   static absl::StatusOr<LintFiles> Open(FileSystem& fs, const std::string& path, SymbolicLinks links,
                                         LintFindings* findings);
 
+  // The folders of the model at `path` that hold weights, each to be opened on its own: of a directory its own, "", and
+  // module folders (formats/source/modules.h); of anything else "" alone. A list of modules that is malformed is a
+  // finding. Errors: I/O (exit code 2).
+  static absl::StatusOr<std::vector<std::string>> Folders(FileSystem& fs, const std::string& path, SymbolicLinks links,
+                                                          LintFindings* findings);
+
   // Of all files that could be read, bytewise sorted by name; a name that lies in two files is there twice.
   const std::vector<SourceTensor>& tensors() const { return tensors_; }
   // The tensor called `name`, one of them if there are two; nullptr if there is none. Lives as long as this object.

@@ -9,7 +9,9 @@ void LintFindings::Add(const LintRule& rule, std::string_view where, std::string
   ++of_rule.count;
   // Counted all the same: the totals of the report are true.
   if (of_rule.kept.size() == kMaxLintFindingsPerRule) return;
-  of_rule.kept.push_back({&rule, std::string(where), std::string(detail)});
+  std::string place(where);
+  if (!folder_.empty()) place = where.empty() ? folder_ : folder_ + "/" + place;
+  of_rule.kept.push_back({&rule, std::move(place), std::string(detail)});
 }
 
 void LintFindings::MoveTo(LintReport* report) {

@@ -16,6 +16,8 @@ namespace q4 {
 // every tensor gives a report that can be read. Not thread-safe.
 class LintFindings {
  public:
+  // Faults that are added from here on lie in this folder of the model, "" for the model's own: `where` begins with it.
+  void Enter(std::string_view folder) { folder_ = folder; }
   // Notes one fault. `rule` lives as long as the program; `where` and `detail` as in LintFinding, and copied.
   void Add(const LintRule& rule, std::string_view where, std::string_view detail = {});
   // Appends the findings in the order of their rules' numbers and adds to the two counts. Call it once, at the end; the
@@ -28,6 +30,7 @@ class LintFindings {
     std::uint64_t count = 0;  // all, the kept ones included
   };
   std::map<int, OfRule> by_number_;  // by Issue::number
+  std::string folder_;
 };
 
 }  // namespace q4

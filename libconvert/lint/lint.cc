@@ -123,22 +123,36 @@ absl::Status LintContainer(FileSystem& fs, const std::string& path, const LintOp
   return absl::OkStatus();
 }
 
+// What lies in one folder of a checkpoint, or a lone file.
+absl::Status LintFolder(FileSystem& fs, const std::string& path, const LintOptions& options, SymbolicLinks links,
+                        LintFindings* findings, LintReport* report) {
+  Q4_ASSIGN_OR_RETURN(LintFiles files, LintFiles::Open(fs, path, links, findings));
+  Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights, LintCheckpointWeights(*options.kernels, &files, findings));
+  const std::uint64_t quantized = static_cast<std::uint64_t>(
+      std::count_if(weights.begin(), weights.end(), [](const LintWeight& weight) { return weight.quantized(); }));
+  report->tensors += weights.size();
+  report->quantized += quantized;
+  report->bytes_read += files.bytes_read();
+  if (files.config()) {
+    LintConfig(*files.config(), LintLayout::kCheckpoint, weights, findings);
+  } else if (files.whole_model() && quantized != 0) {
+    findings->Add(kLintConfigMissing, {});
+  }
+  return absl::OkStatus();
+}
+
 absl::Status LintCheckpoint(FileSystem& fs, const std::string& path, const LintOptions& options, LintFindings* findings,
                             LintReport* report) {
   const SymbolicLinks links = options.follow_symlinks ? SymbolicLinks::kFollow : SymbolicLinks::kRefuse;
-  Q4_ASSIGN_OR_RETURN(LintFiles files, LintFiles::Open(fs, path, links, findings));
-  Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights, LintCheckpointWeights(*options.kernels, &files, findings));
-  report->tensors = weights.size();
-  for (const LintWeight& weight : weights) report->quantized += weight.quantized();
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> folders, LintFiles::Folders(fs, path, links, findings));
+  for (const std::string& folder : folders) {
+    findings->Enter(folder);
+    Q4_RETURN_IF_ERROR(
+        LintFolder(fs, folder.empty() ? path : JoinPath(path, folder), options, links, findings, report));
+  }
   // A directory counts as bitsandbytes by what its weights are, not by what config.json says: that is one of the
   // questions.
   report->format = report->quantized != 0 ? "bitsandbytes" : "safetensors";
-  report->bytes_read = files.bytes_read();
-  if (files.config()) {
-    LintConfig(*files.config(), LintLayout::kCheckpoint, weights, findings);
-  } else if (files.whole_model() && report->quantized != 0) {
-    findings->Add(kLintConfigMissing, {});
-  }
   return absl::OkStatus();
 }
 

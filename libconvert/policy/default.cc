@@ -6,12 +6,15 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <map>
 #include <utility>
 
 #include "formats/base/base_issues.h"
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
 #include "libconvert/policy/diffusers.h"
+#include "libconvert/policy/transformers_folders.h"
+#include "libconvert/policy/wrappers.h"
 
 namespace q4 {
 namespace {
@@ -56,6 +59,27 @@ void CollectModelTypes(const Json& json, std::vector<std::string>& names) {
     if (key == "model_type" && value.is_string()) names.push_back(value.get<std::string>());
     CollectModelTypes(value, names);
   }
+}
+
+// The tensors under the names that they have in the model, where a wrapper has changed them; else none.
+std::vector<SourceTensor> Unwrapped(const std::vector<SourceTensor>& tensors) {
+  const NameWrappers wrappers(tensors);
+  if (wrappers.empty()) return {};
+  std::vector<SourceTensor> unwrapped = tensors;
+  for (std::size_t i = 0; i < unwrapped.size(); ++i) unwrapped[i].name = wrappers.names()[i];
+  return unwrapped;
+}
+
+// What the default says of the tensors of one model. It sees the names that the model itself has.
+std::vector<DefaultVerdict> VerdictsOfModel(const std::vector<SourceTensor>& tensors,
+                                            const std::vector<std::string>& kinds) {
+  const std::vector<SourceTensor> unwrapped = Unwrapped(tensors);
+  const std::vector<SourceTensor>& named = unwrapped.empty() ? tensors : unwrapped;
+  const DefaultPolicy policy(named, kinds);
+  std::vector<DefaultVerdict> verdicts;
+  verdicts.reserve(named.size());
+  for (const SourceTensor& tensor : named) verdicts.push_back(policy.Decide(tensor));
+  return verdicts;
 }
 
 }  // namespace
@@ -148,6 +172,35 @@ bool DefaultPolicy::IsMultiheadAttentionOutput(std::string_view module) const {
 // less ".weight": a head that has a bias is not found that way, and is quantized.
 bool DefaultPolicy::IsLastModule(std::string_view module) const {
   return MatchesModule("^score ^text_projection", module) && !names_.contains(Join(module, "bias"));
+}
+
+absl::StatusOr<std::vector<DefaultVerdict>> DefaultVerdicts(const std::vector<SourceTensor>& tensors,
+                                                            const ModelConfigs& configs) {
+  if (configs.folders.empty()) {
+    // Most models, without a copy of every tensor.
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::string> kinds, ModelKinds(configs.root));
+    return VerdictsOfModel(tensors, kinds);
+  }
+  // The numbers of the tensors of each folder.
+  std::map<std::string_view, std::vector<std::size_t>> numbers;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    numbers[ModuleFolderOf(configs.folders, tensors[i].name)].push_back(i);
+  }
+  std::vector<DefaultVerdict> verdicts(tensors.size(), {false, kOutsideModel});
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> folders, TransformersFolders(configs));
+  for (const std::string& folder : folders) {
+    const std::string prefix = folder.empty() ? std::string() : folder + "/";
+    std::vector<SourceTensor> inside;
+    for (const std::size_t i : numbers[folder]) {
+      inside.push_back(tensors[i]);
+      inside.back().name.erase(0, prefix.size());
+    }
+    // Read before, so without errors.
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::string> kinds, ModelKinds(configs.Of(prefix)));
+    const std::vector<DefaultVerdict> said = VerdictsOfModel(inside, kinds);
+    for (std::size_t i = 0; i < inside.size(); ++i) verdicts[numbers[folder][i]] = said[i];
+  }
+  return verdicts;
 }
 
 }  // namespace q4

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/source/modules.h"
 #include "formats/source/source_tensor.h"
 #include "libconvert/policy/rules.h"
 
@@ -63,5 +64,11 @@ class DefaultPolicy {
   std::unordered_set<std::string> names_;
   std::unordered_set<std::string> moe_modules_;  // modules that hold experts, where routers stand
 };
+
+// What the default says of each of `tensors`, in the same order. Each of TransformersFolders() is a model of its own,
+// and its rules see the names inside it. Modules of other libraries are kept: loading in 4 bits never touches them.
+// Errors: those of ModelKinds().
+absl::StatusOr<std::vector<DefaultVerdict>> DefaultVerdicts(const std::vector<SourceTensor>& tensors,
+                                                            const ModelConfigs& configs);
 
 }  // namespace q4

@@ -12,26 +12,21 @@
 
 namespace q4 {
 
-absl::StatusOr<std::vector<bool>> FusedExperts(const std::vector<SourceTensor>& tensors,
-                                               const std::string& config_json) {
-  // Asked for names and shapes alone: any dtype that the policy quantizes would do, and no tensor is empty.
-  std::vector<SourceTensor> named = tensors;
-  for (SourceTensor& tensor : named) {
-    tensor.dtype = DType::kF32;
-    tensor.elems = std::max<std::uint64_t>(tensor.elems, 1);
-  }
-  Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions, DecideTensors(named, config_json, {}));
+absl::StatusOr<std::vector<bool>> FusedExperts(const std::vector<SourceTensor>& tensors, const ModelConfigs& configs) {
+  Q4_ASSIGN_OR_RETURN(const std::vector<DefaultVerdict> verdicts, DefaultVerdicts(tensors, configs));
   std::vector<bool> fused;
-  fused.reserve(decisions.size());
-  for (const Decision& decision : decisions) fused.push_back(decision.reason == kExpertWeight);
+  fused.reserve(tensors.size());
+  for (const DefaultVerdict& verdict : verdicts) fused.push_back(verdict.reason == kExpertWeight);
   return fused;
 }
 
-bool SplitsExpertsWhenQuantized(const std::string& config_json) {
-  const auto names = ModelKinds(config_json);
-  if (!names.ok()) return false;
-  return std::any_of(names->begin(), names->end(),
-                     [](const std::string& name) { return MatchesAny("llama4 llama4_text", name); });
+bool SplitsExpertsWhenQuantized(const ModelConfigs& configs) {
+  const auto splits = [](const std::string& config_json) {
+    const auto names = ModelKinds(config_json);
+    return names.ok() && std::any_of(names->begin(), names->end(),
+                                     [](const std::string& name) { return MatchesAny("llama4 llama4_text", name); });
+  };
+  return splits(configs.root) || std::any_of(configs.texts.begin(), configs.texts.end(), splits);
 }
 
 }  // namespace q4

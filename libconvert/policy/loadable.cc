@@ -50,14 +50,14 @@ bool IsLinearReason(std::string_view reason, bool* known) {
 }
 
 absl::StatusOr<std::vector<std::string>> WhyNoLinearLayer(const std::vector<SourceTensor>& tensors,
-                                                          const std::string& config_json) {
+                                                          const ModelConfigs& configs) {
   // Only name and shape count: a matrix whose dtype cannot be quantized is a linear layer all the same.
   std::vector<SourceTensor> plain = tensors;
   for (SourceTensor& tensor : plain) {
     tensor.dtype = DType::kF32;
     tensor.elems = 1;
   }
-  Q4_ASSIGN_OR_RETURN(std::vector<Decision> decisions, DecideTensors(plain, config_json, {}));
+  Q4_ASSIGN_OR_RETURN(std::vector<Decision> decisions, DecideTensors(plain, configs, {}));
   std::vector<std::string> why;
   why.reserve(decisions.size());
   for (Decision& decision : decisions) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/source/modules.h"
 #include "formats/source/source_tensor.h"
 
 namespace q4 {
@@ -18,9 +19,9 @@ namespace q4 {
 bool IsLinearReason(std::string_view reason, bool* known = nullptr);
 
 // For each tensor, in the same order, "" if it is a linear layer's weight, else what it is: the reason why the default
-// policy keeps it. By names, shapes and `config_json` ("" for none) alone. Fails for a config.json that is not JSON
-// (exit code 3).
+// policy keeps it. By names, shapes and `configs` alone. "" too for what lies outside of the transformers model: an
+// export has its own rule for that. Fails for a config.json that is not JSON (exit code 3).
 absl::StatusOr<std::vector<std::string>> WhyNoLinearLayer(const std::vector<SourceTensor>& tensors,
-                                                          const std::string& config_json);
+                                                          const ModelConfigs& configs);
 
 }  // namespace q4

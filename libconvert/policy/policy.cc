@@ -12,7 +12,6 @@
 #include "formats/base/status.h"
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/policy/default.h"
-#include "libconvert/policy/wrappers.h"
 
 namespace q4 {
 namespace {
@@ -61,15 +60,6 @@ void Apply(const std::vector<CompiledPattern>& patterns, std::string_view name, 
                                   : fmt::format("kept: --exclude '{}'", last->pattern.text());
 }
 
-// The tensors under the names that they have in the model, where a wrapper has changed them; else none.
-std::vector<SourceTensor> Unwrapped(const std::vector<SourceTensor>& tensors) {
-  const NameWrappers wrappers(tensors);
-  if (wrappers.empty()) return {};
-  std::vector<SourceTensor> unwrapped = tensors;
-  for (std::size_t i = 0; i < unwrapped.size(); ++i) unwrapped[i].name = wrappers.names()[i];
-  return unwrapped;
-}
-
 // Why no rule can quantize this tensor, or "".
 std::string WhyImpossible(const SourceTensor& tensor) {
   if (!IsQuantizable(tensor.dtype)) return fmt::format("dtype {}", DTypeName(tensor.dtype));
@@ -80,14 +70,10 @@ std::string WhyImpossible(const SourceTensor& tensor) {
 }  // namespace
 
 absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<SourceTensor>& tensors,
-                                                    const std::string& config_json, const PolicyOptions& options) {
-  // What can fail comes first: a broken config.json, then a broken pattern, before anything is decided.
-  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> model_names, ModelKinds(config_json));
+                                                    const ModelConfigs& configs, const PolicyOptions& options) {
+  // What can fail comes first: a broken config.json, then a broken pattern, before any of the user's rules is applied.
+  Q4_ASSIGN_OR_RETURN(const std::vector<DefaultVerdict> defaults, DefaultVerdicts(tensors, configs));
   Q4_ASSIGN_OR_RETURN(const std::vector<CompiledPattern> patterns, Compile(options.patterns));
-  // The default sees the names that the model itself has; recipes and patterns see those that the user sees.
-  const std::vector<SourceTensor> unwrapped = Unwrapped(tensors);
-  const std::vector<SourceTensor>& named = unwrapped.empty() ? tensors : unwrapped;
-  const DefaultPolicy policy(named, model_names);
 
   std::vector<Decision> decisions;
   decisions.reserve(tensors.size());
@@ -95,9 +81,8 @@ absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<SourceTens
     const SourceTensor& tensor = tensors[i];
     Decision decision;
     decision.settings = options.defaults;
-    const DefaultVerdict verdict = policy.Decide(named[i]);
-    decision.quantize = verdict.quantize;
-    decision.reason = verdict.reason;
+    decision.quantize = defaults[i].quantize;
+    decision.reason = defaults[i].reason;
     if (options.recipe) Apply(*options.recipe, tensor.name, decision);
     Apply(patterns, tensor.name, decision);
     // Last, so that no rule can ask for what the kernels cannot do.

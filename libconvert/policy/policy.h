@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/source/modules.h"
 #include "formats/source/source_tensor.h"
 #include "libconvert/policy/recipe.h"
 #include "libconvert/scheme/quant_settings.h"
@@ -39,13 +40,14 @@ struct Decision {
   std::string reason;
 };
 
-// One decision for each tensor, in the same order. `config_json` is the text of config.json, or "" when there is
-// none (then the rules that are tied to a model type do not apply).
+// One decision for each tensor, in the same order. `configs` has the texts of config.json; without one the rules that
+// are tied to a model type do not apply. Tensors of module folders are decided folder by folder (DefaultVerdicts()),
+// patterns and recipes see their whole names.
 //
 // A tensor is only ever quantized when its dtype is F32, F16 or BF16 and it has elements: patterns and recipes
 // cannot force others, and `reason` says so. Fails for a regular expression that does not compile (exit code 1) and
 // for a config.json that is not JSON (3).
 absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<SourceTensor>& tensors,
-                                                    const std::string& config_json, const PolicyOptions& options);
+                                                    const ModelConfigs& configs, const PolicyOptions& options);
 
 }  // namespace q4

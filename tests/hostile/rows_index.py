@@ -293,6 +293,15 @@ def directories():
     for text in (b"[]", b'{"types":{"../x":"t"},"structure":{}}'):
         files = {"d/model.safetensors": GOOD_SHARD, "d/modules.json": b'[{"path":""}]', "d/router_config.json": text}
         yield Case(files, issue=3530, command=convert)
+    yield Case(
+        {
+            "d/model.safetensors": tensors(**{"2_Dense/w": ("F32", (1,), floats(1))}),
+            "d/modules.json": b'[{"path":""},{"path":"2_Dense"}]',
+            "d/2_Dense/config.json": b"{}",
+        },
+        issue=3532,
+        command=convert,
+    )
 
 
 def taken(index, text, files=None):

@@ -67,8 +67,7 @@ inline ConvertReport MustConvert(const std::string& source, const ConvertOptions
                                  const RunOptions& run = {}) {
   FileSystem& fs = PosixFileSystem();
   const std::unique_ptr<Checkpoint> checkpoint = Must(OpenCheckpoint(fs, source));
-  const std::string config = Must(checkpoint->ConfigJson(fs));
-  const ConversionPlan plan = Must(PlanConversion(*checkpoint, config, options));
+  const ConversionPlan plan = Must(PlanConversion(*checkpoint, Must(checkpoint->Configs(fs)), options));
   return Must(RunConversion(fs, *checkpoint, plan, options, run, output));
 }
 
