@@ -11,6 +11,7 @@
 #include <numeric>
 #include <set>
 
+#include "formats/base/base_issues.h"
 #include "formats/base/digest.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
@@ -115,6 +116,13 @@ void SortIndex(PlannedShard* shard) {
   entries = std::move(sorted);
 }
 
+// No loader goes on with a configuration that is no object, and no export could.
+absl::Status CheckConfig(const std::string& config_json) {
+  if (config_json.empty()) return absl::OkStatus();
+  Q4_ASSIGN_OR_RETURN(const Json config, ParseModelJson(config_json, "config.json"));
+  return config.is_object() ? absl::OkStatus() : Fail(kJsonSyntax, "config.json", {}, "expected an object");
+}
+
 }  // namespace
 
 Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const ConvertOptions& options) {
@@ -166,6 +174,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                                               const ConvertOptions& options) {
   // Whatever the policy made of its tensors, the result would load as another model.
   if (checkpoint.foreign()) return ForeignStatus(*checkpoint.foreign());
+  Q4_RETURN_IF_ERROR(CheckConfig(config_json));
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions,
                       DecideTensors(checkpoint.tensors(), configs, options.policy));
   Q4_ASSIGN_OR_RETURN(std::vector<Note> pattern_notes, CheckPatterns(checkpoint.tensors(), decisions, options.policy));

@@ -9,7 +9,6 @@
 #include <map>
 #include <utility>
 
-#include "formats/base/base_issues.h"
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
 #include "libconvert/policy/diffusers.h"
@@ -96,14 +95,12 @@ absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json
   std::vector<std::string> names;
   if (config_json.empty()) return names;
   Q4_ASSIGN_OR_RETURN(const Json config, ParseModelJson(config_json, "config.json"));
-  // No loader goes on with anything else, and an export could not either.
-  if (!config.is_object()) return Fail(kJsonSyntax, "config.json", {}, "expected an object");
   CollectModelTypes(config, names);
   if (std::string name = DiffusersClassOf(config_json); !name.empty()) {
     names.emplace_back(kDiffusersComponent);
     names.push_back(std::move(name));
   }
-  if (config.contains("architectures") && config.at("architectures").is_array()) {
+  if (config.is_object() && config.contains("architectures") && config.at("architectures").is_array()) {
     for (const Json& name : config.at("architectures")) {
       if (name.is_string()) names.push_back(name.get<std::string>());
     }

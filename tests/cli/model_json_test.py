@@ -115,7 +115,7 @@ def mutated(rng):
 
 def main():
     with tempfile.TemporaryDirectory() as work:
-        corpus = Corpus(pathlib.Path(sys.argv[1]), pathlib.Path(work))
+        corpus = Corpus(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(work))
         # Each value as a member, some at a time and never two of them with an unclear fault.
         for first in range(0, len(VALUES), 4):
             members = [f'"m{i}": {value}' for i, value in enumerate(VALUES[first : first + 4])]

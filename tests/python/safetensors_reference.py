@@ -27,7 +27,7 @@ DISAGREEMENTS = {
     3108: "an empty name, one of more than 4096 bytes, one with NUL: no other reader can hold them",
     3109: "a name twice: the reference takes the last, others the first",
     3112: "more than 8 dimensions",
-    3122: "no tensors: mostly a mistake; --allow-empty",
+    3113: "2^48 elements or more in the dimensions that are not 0",
     5102: "types of less than a byte and the FNUZ variants (exit code 5)",
 }
 TYPES = {
