@@ -320,7 +320,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
       ->transform(OneOf({"uint8", "bfloat16", "float16", "float32"}))
       ->capture_default_str();
   app.add_option("--compute-dtype", flags->compute_dtype, "bnb_4bit_compute_dtype in config.json (--to bnb)")
-      ->transform(OneOf({"float32", "float16", "bfloat16"}))
+      ->transform(OneOf({"same", "float32", "float16", "bfloat16"}))
       ->capture_default_str();
   app.add_option("--experts", flags->experts, "Quantized experts of a mixture of experts (--to bnb)")
       ->check(CLI::IsMember({"error", "dequantize", "keep4bit"}))

@@ -114,9 +114,10 @@ struct ExportFlags {
   std::string dtype = "same";
   // --tensor RE: only tensors whose name matches. "" for all.
   std::string tensor;
-  // Of --to bnb: the dtype that packed codes are labelled with, and bnb_4bit_compute_dtype of config.json.
+  // Of --to bnb: the dtype that packed codes are labelled with, and bnb_4bit_compute_dtype of config.json; "same" is
+  // that of the quantized weights.
   std::string quant_storage = "uint8";
-  std::string compute_dtype = "float32";
+  std::string compute_dtype = "same";
   // Of --to bnb: error, dequantize or keep4bit.
   std::string experts = "error";
   std::string unloadable = "error";

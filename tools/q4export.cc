@@ -39,7 +39,7 @@ ExportOptions OptionsFrom(const ExportFlags& flags) {
   options.force = flags.force;
   options.into = flags.into;
   options.quant_storage = ParseDType(flags.quant_storage).value_or(DType::kU8);
-  options.compute_dtype = ParseDType(flags.compute_dtype).value_or(DType::kF32);
+  options.compute_dtype = ParseDType(flags.compute_dtype);
   options.experts = ExpertWeightsFrom(flags.experts);
   options.unloadable = ExpertWeightsFrom(flags.unloadable);
   options.dtype = ParseDType(flags.dtype);

@@ -10,8 +10,8 @@
 #include <vector>
 
 #include "absl/status/status.h"
-#include "formats/publish/atomic_file.h"
 #include "formats/base/file.h"
+#include "formats/publish/atomic_file.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/judge/verify_report.h"
 #include "tools/options.h"

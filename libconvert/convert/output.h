@@ -36,10 +36,10 @@ class ConversionOutput {
   // nothing.
   absl::Status Find();
   // Creates and locks the partial files, and tries whether a file can get its name there (AtomicFile::TryPublishing()).
-  // Without locks nothing is adopted and no journal written; warnings() says so. Where an earlier run left some, they are adopted up to the first tensor that
-  // does not hold what the journal says; their chunks are read and digested on `threads` threads. Without compression
-  // the whole size is reserved on the disk. Errors: kOutputInUse where another process writes the same output, and
-  // others of the file system (exit code 2).
+  // Without locks nothing is adopted and no journal written; warnings() says so. Where an earlier run left some, they
+  // are adopted up to the first tensor that does not hold what the journal says; their chunks are read and digested on
+  // `threads` threads. Without compression the whole size is reserved on the disk. Errors: kOutputInUse where another
+  // process writes the same output, and others of the file system (exit code 2).
   absl::Status Open(unsigned threads);
 
   // What is left to do. From Open() on; all of it belongs to this object.

@@ -174,7 +174,8 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                                               const ConvertOptions& options) {
   // Whatever the policy made of its tensors, the result would load as another model.
   if (checkpoint.foreign()) return ForeignStatus(*checkpoint.foreign());
-  Q4_RETURN_IF_ERROR(CheckConfig(config_json));
+  Q4_RETURN_IF_ERROR(CheckConfig(configs.root));
+  for (const std::string& text : configs.texts) Q4_RETURN_IF_ERROR(CheckConfig(text));
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions,
                       DecideTensors(checkpoint.tensors(), configs, options.policy));
   Q4_ASSIGN_OR_RETURN(std::vector<Note> pattern_notes, CheckPatterns(checkpoint.tensors(), decisions, options.policy));

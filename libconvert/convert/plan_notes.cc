@@ -12,8 +12,11 @@
 #include <utility>
 
 #include "formats/base/text.h"
+#include "libconvert/policy/diffusers.h"
 #include "libconvert/policy/experts.h"
+#include "libconvert/policy/fused_layers.h"
 #include "libconvert/policy/loadable.h"
+#include "libconvert/policy/module_names.h"
 #include "libconvert/policy/wrappers.h"
 
 namespace q4 {
@@ -116,6 +119,35 @@ void NoteUnloadable(const Checkpoint& checkpoint, const ModelConfigs& configs, c
                    count, count == 1 ? " is" : "s are", Printable(checkpoint.tensors()[first].name), (*why)[first])});
 }
 
+// What bitsandbytes' loaders will not do with this choice of weights; q4export --to bnb says or refuses it again.
+void NoteLoaders(const Checkpoint& checkpoint, const std::string& config_json, const ConversionPlan& plan,
+                 std::vector<Note>* notes) {
+  if (!DiffusersClassOf(config_json).empty()) return;
+  const ModuleNames names(config_json);
+  std::vector<std::string> modules;
+  std::vector<bool> quantized;
+  std::size_t converted = 0;
+  std::string first;
+  for (const PlannedShard& shard : plan.shards) {
+    for (const PlannedTensor& planned : shard.tensors) {
+      const std::string_view module = ModuleOf(checkpoint.tensors()[planned.source].name);
+      modules.emplace_back(module);
+      quantized.push_back(planned.decision.quantize);
+      if (planned.decision.quantize && names.IsConverted(module) && ++converted == 1) first = module;
+    }
+  }
+  if (std::string fused = FusedLayersWarning(FusedLayers(modules, quantized)); !fused.empty()) {
+    notes->push_back({true, std::move(fused)});
+  }
+  if (converted != 0) {
+    notes->push_back(
+        {false, fmt::format("transformers splits or joins '{}'{} while it loads it, which it cannot do in 4 bits: "
+                            "q4export --to bnb will refuse this model, unless --exclude '{}' keeps such weights",
+                            Printable(first), converted == 1 ? "" : fmt::format(" (and {} more)", converted - 1),
+                            Printable(first.substr(first.rfind('.') + 1)))});
+  }
+}
+
 }  // namespace
 
 std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const ModelConfigs& configs, const ConversionPlan& plan) {
@@ -126,6 +158,7 @@ std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const ModelConfigs& co
   NoteUnloadable(checkpoint, configs, plan, &notes);
   NoteWrappers(checkpoint, &notes);
   NoteExperts(checkpoint, configs, plan, &notes);
+  NoteLoaders(checkpoint, configs.root, plan, &notes);
   return notes;
 }
 

@@ -240,6 +240,7 @@ class Bnb final : public Exporter {
                                                     const ExportPlan& plan, ExportReport* report) const override {
     std::vector<SmallFile> files;
     std::optional<BnbConfig> all;
+    std::vector<std::string> warnings;
     for (const ModelPart& part : parts) {
       // Of several models in one folder some may be kept whole; those stay as they are.
       const bool quantized = std::any_of(part.tensors.begin(), part.tensors.end(),
@@ -248,9 +249,11 @@ class Bnb final : public Exporter {
       Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(part, options));
       Q4_ASSIGN_OR_RETURN(std::string text, BnbConfigText(part, config, options));
       files.push_back({part.In("config.json"), std::move(text)});
+      warnings.insert(warnings.end(), config.warnings.begin(), config.warnings.end());
       AddConfig(std::move(config), part, &all);
     }
     report->warnings = BnbWarnings(plan, parts);
+    report->warnings.insert(report->warnings.end(), warnings.begin(), warnings.end());
     Describe(std::move(all).value_or(BnbConfig()), options, plan, report);
     return files;
   }

@@ -11,10 +11,13 @@
 #include "fmt/format.h"
 #include "formats/base/json_edit.h"
 #include "formats/base/json_value.h"
+#include "formats/base/text.h"
 #include "formats/exchange/bnb.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/policy/diffusers.h"
+#include "libconvert/policy/fused_layers.h"
 #include "libconvert/policy/loadable.h"
+#include "libconvert/policy/module_names.h"
 #include "libconvert/policy/policy.h"
 #include "libconvert/policy/rules.h"
 #include "libconvert/policy/skip_modules.h"
@@ -44,6 +47,20 @@ absl::StatusOr<std::vector<Decision>> DefaultDecisions(std::vector<SourceTensor>
     tensor.elems = std::max<std::uint64_t>(tensor.elems, 1);
   }
   return DecideTensors(tensors, config_json, {});
+}
+
+// See BnbConfig::weights_dtype. Of two with equally many elements the wider range stands, whatever the tensors' order.
+DType WeightsDType(const ModelPart& part) {
+  std::map<DType, std::uint64_t> elements;
+  for (const ModelPart::Tensor& at : part.tensors) {
+    const Q4Tensor& tensor = *at.tensor;
+    if (tensor.quantized()) elements[tensor.dtype] += tensor.elems;
+  }
+  DType most = DType::kF32;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    if (elements[dtype] > elements[most]) most = dtype;
+  }
+  return most;
 }
 
 // The dtype that all quantized weights have, or "".
@@ -98,6 +115,7 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptio
   config.quant_type = BnbQuantTypeName(most);
   // Strictly more than half, so "off" of a model without quantized weights.
   config.double_quant = 2 * nested > weights;
+  config.weights_dtype = WeightsDType(part);
   if (!DiffusersClassOf(part.config_json).empty()) {
     std::vector<bool> replaced;
     for (const Decision& decision : defaults) replaced.push_back(decision.quantize);
@@ -107,10 +125,17 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptio
     return config;
   }
 
+  const ModuleNames names(part.config_json);
   bool defaults_hold = true;
   // The list of modules may be left out only if transformers would spare exactly the kept matrices by itself. A list
   // replaces its defaults, so one difference means that all of them must be listed.
   for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const std::string_view module = ModuleOf(tensors[i].name);
+    if (quantized[i] && names.IsConverted(module)) {
+      return Fail(kExportConverted, part.path, tensors[i].name,
+                  fmt::format("convert with --exclude '{}', or export --to safetensors",
+                              Printable(module.substr(module.rfind('.') + 1))));
+    }
     if (!IsModuleMatrix(tensors[i]) || IsExpert(defaults[i])) continue;
     // GPT-2's Conv1D holds the weight as [in, out]. transformers quantizes [out, in], so blocks along the stored rows
     // are other blocks. Kept ones must be listed: transformers would replace them, which the default policy here does
@@ -121,7 +146,21 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptio
     }
     if (defaults[i].quantize != quantized[i]) defaults_hold = false;
   }
-  if (!defaults_hold) config.skip_modules = ModulesToSkip(tensors, quantized, part.config_json);
+  if (!defaults_hold) {
+    SkipList skip = ModulesToSkip(tensors, quantized, part.config_json);
+    config.skip_modules = std::move(skip.entries);
+    if (!skip.uncertain.empty()) {
+      config.warnings.push_back(
+          fmt::format("the name of '{}'{} ends that of a quantized module, so that llm_int8_skip_modules cannot name "
+                      "it for every loader: transformers 5 finds it, vLLM, diffusers and older versions may not",
+                      Printable(skip.uncertain.front()),
+                      skip.uncertain.size() == 1 ? "" : fmt::format(", and of {} more,", skip.uncertain.size() - 1)));
+    }
+  }
+  std::vector<std::string> modules;
+  for (const SourceTensor& tensor : tensors) modules.emplace_back(ModuleOf(tensor.name));
+  std::string fused = FusedLayersWarning(FusedLayers(modules, quantized));
+  if (!fused.empty()) config.warnings.push_back(std::move(fused));
   return config;
 }
 
@@ -145,7 +184,7 @@ absl::StatusOr<std::string> BnbConfigText(const ModelPart& part, const BnbConfig
   Json quantization;
   quantization["_load_in_4bit"] = true;
   quantization["_load_in_8bit"] = false;
-  quantization["bnb_4bit_compute_dtype"] = TorchDTypeName(options.compute_dtype);
+  quantization["bnb_4bit_compute_dtype"] = TorchDTypeName(options.compute_dtype.value_or(config.weights_dtype));
   quantization["bnb_4bit_quant_storage"] = TorchDTypeName(options.quant_storage);
   quantization["bnb_4bit_quant_type"] = config.quant_type;
   quantization["bnb_4bit_use_double_quant"] = config.double_quant;

@@ -56,9 +56,10 @@ struct ExportOptions {
   bool force = false;             // replace what an earlier export wrote and nobody changed since
   bool into = false;              // write into a directory that holds other files, which stay
 
-  // "bnb": the dtype that packed codes pose as (U8, BF16, F16, F32), and the one that config.json asks to compute in.
+  // "bnb": the dtype that packed codes pose as (U8, BF16, F16, F32), and the one that config.json asks to compute in;
+  // nullopt: that of the quantized weights.
   DType quant_storage = DType::kU8;
-  DType compute_dtype = DType::kF32;
+  std::optional<DType> compute_dtype;
 
   // "bnb": what becomes of quantized experts that transformers holds fused (policy/experts.h).
   ExpertWeights experts = ExpertWeights::kError;

@@ -38,6 +38,10 @@ inline constexpr Issue kExportConfig{8104, ExitCode::kInvalidInput, "the embedde
 inline constexpr Issue kExportNameTaken{8105, ExitCode::kUnsupported,
                                         "an embedded file has the name of a file that the export writes"};
 inline constexpr Issue kExportScheme{8106, ExitCode::kUnsupported, "bitsandbytes does not read this scheme"};
+// ModuleNames::IsConverted().
+inline constexpr Issue kExportConverted{
+    8540, ExitCode::kUnsupported,
+    "transformers splits or joins this weight while it loads it, which it cannot do when it is quantized"};
 // Containers of other versions may hold such weights: this one converts none.
 inline constexpr Issue kExportForeign{8510, ExitCode::kUnsupported,
                                       "the container holds weights of another quantization, not of bitsandbytes"};

@@ -18,6 +18,16 @@
 namespace q4 {
 namespace {
 
+// The keys under which `config` names a dtype. Older configurations have "torch_dtype", some have both: loaders take
+// either, and one that stayed would contradict the tensors.
+std::vector<std::string> DTypeKeys(const Json& config) {
+  std::vector<std::string> keys;
+  for (const char* key : {"torch_dtype", "dtype"}) {
+    if (config.contains(key)) keys.emplace_back(key);
+  }
+  return keys;
+}
+
 // `dtype`: torch's name of the dtype that was asked for, or "".
 absl::StatusOr<std::string> DequantizedConfigText(const ModelPart& part, std::string_view dtype) {
   const std::string name = part.In("config.json");
@@ -26,10 +36,17 @@ absl::StatusOr<std::string> DequantizedConfigText(const ModelPart& part, std::st
   // It described how the source was quantized. The tensors written here are not, and a loader that believed it would
   // look for packed codes.
   std::vector<JsonEdit> edits = {{"quantization_config", std::nullopt}};
-  // Every key of a diffusers component is an argument of its class, and none has one of this name. Older configurations
-  // have "torch_dtype". That key is set where it is found: "dtype" beside it would contradict it.
+  // Every key of a diffusers component is an argument of its class, and none has one of this name.
   if (!dtype.empty() && DiffusersClassOf(part.config_json).empty()) {
-    edits.push_back({json.contains("torch_dtype") ? "torch_dtype" : "dtype", Json(dtype)});
+    if (DTypeKeys(json).empty()) edits.push_back({"dtype", Json(dtype)});
+    for (const std::string& key : DTypeKeys(json)) edits.push_back({key, Json(dtype)});
+    // The parts of a composite model have configurations of their own, which may name another dtype.
+    for (const auto& [key, value] : json.items()) {
+      if (!key.ends_with("_config") || !value.is_object()) continue;
+      Json inside = value;
+      for (const std::string& inner : DTypeKeys(value)) inside[inner] = dtype;
+      if (inside != value) edits.push_back({key, std::move(inside)});
+    }
   }
   return EditJson(part.config_json, name, edits);
 }

@@ -20,7 +20,9 @@
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
 #include "formats/exchange/bnb.h"
+#include "libconvert/lint/skip_list.h"
 #include "libconvert/policy/experts.h"
+#include "libconvert/policy/module_names.h"
 #include "libconvert/scheme/quant_settings.h"
 #include "libconvert/scheme/scheme.h"
 
@@ -170,53 +172,13 @@ std::string RoleOf(std::string_view name) {
   return role;
 }
 
-// llm_int8_skip_modules, as transformers matches an entry: from the start of the module's name up to the end or a dot,
-// or the end of the name as literal text. Entries are regular expressions there; one with more than dots in it makes
-// the list unknown here, since a foreign expression may take for ever. A dot is taken literally, which differs only for
-// names made to differ.
-class SkipList {
- public:
-  explicit SkipList(const Json& quantization) {
-    const auto at = quantization.find("llm_int8_skip_modules");
-    // null is what the library writes when the user gave no list: empty, but known. The modules that it then skips by
-    // itself, such as the output embedding, have no quantized namesakes, so SkippedModules() does not ask for them.
-    if (at == quantization.end() || !at->is_array()) return;
-    for (const Json& entry : *at) {
-      if (!entry.is_string() || !IsPlain(entry.get_ref<const std::string&>())) {
-        known_ = false;
-      } else {
-        entries_.push_back(entry.get<std::string>());
-      }
-    }
-  }
-  // false: nothing can be said about any module, not even one that a readable entry names.
-  bool known() const { return known_; }
-  bool Matches(std::string_view module) const {
-    return std::any_of(entries_.begin(), entries_.end(), [module](const std::string& entry) {
-      // No boundary is asked for, as there: "proj" matches "q_proj".
-      if (module.ends_with(entry)) return true;
-      return module.starts_with(entry) && (entry.ends_with('.') || module[entry.size()] == '.');
-    });
-  }
-
- private:
-  static bool IsPlain(std::string_view entry) {
-    return !entry.empty() && std::all_of(entry.begin(), entry.end(), [](char c) {
-      return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || c == '-' ||
-             c == '.';
-    });
-  }
-  std::vector<std::string> entries_;
-  bool known_ = true;
-};
-
 // The rules, each a member function; what they look up together are the members. References live as long as the call of
 // LintConfig().
 class ConfigLint {
  public:
-  ConfigLint(const Json& config, const std::vector<LintWeight>& weights, std::vector<bool> experts,
-             LintFindings* findings)
-      : config_(config), weights_(weights), experts_(std::move(experts)), findings_(*findings) {}
+  ConfigLint(const Json& config, const std::string& text, const std::vector<LintWeight>& weights,
+             std::vector<bool> experts, LintFindings* findings)
+      : config_(config), names_(text), weights_(weights), experts_(std::move(experts)), findings_(*findings) {}
 
   void Quantization() {
     const std::size_t quantized = static_cast<std::size_t>(
@@ -241,7 +203,8 @@ class ConfigLint {
     // Only here do tensors and config.json agree that this is a 4-bit bitsandbytes model.
     Settings(*at);
     Experts();
-    SkippedModules(SkipList(*at));
+    const auto skipped = at->find("llm_int8_skip_modules");
+    SkippedModules(SkipList(skipped == at->end() ? Json(nullptr) : *skipped));
   }
 
   void Layers() {
@@ -327,30 +290,46 @@ class ConfigLint {
     }
   }
 
-  // A Linear is told from other weights by its namesakes in other layers: some quantized, this one not.
+  // The list is about modules, so each weight is judged by the names that it has in memory. A Linear is told from other
+  // weights by its namesakes in other layers, some quantized, this one not; and the output head by its name.
   void SkippedModules(const SkipList& skipped) {
     if (!skipped.known()) return;
     constexpr std::string_view kWeight = ".weight";
-    std::set<std::string> quantized_roles;
+    std::set<std::string> quantized_roles, beginnings;
     for (const LintWeight& weight : weights_) {
       if (weight.quantized()) quantized_roles.insert(RoleOf(weight.name));
+      beginnings.insert(weight.name.substr(0, weight.name.find('.')));
+      for (const std::string& module : names_.InMemory(weight.name)) {
+        beginnings.insert(module.substr(0, module.find('.')));
+      }
     }
+    // A class with a head loads checkpoints of the model without one too: it puts a part before the names that is not
+    // there, but in the list.
+    const SkipList listed = skipped.WithoutPrefixes(beginnings);
+    const bool tied = Bool(config_, "tie_word_embeddings").value_or(false);
     for (std::size_t i = 0; i < weights_.size(); ++i) {
       const LintWeight& weight = weights_[i];
       if (!weight.name.ends_with(kWeight) || experts_[i]) continue;
       const std::string_view module = std::string_view(weight.name).substr(0, weight.name.size() - kWeight.size());
+      const std::vector<std::string> places = names_.InMemory(module);
+      const auto is_in = [](const SkipList& list) {
+        return [&list](const std::string& place) { return !list.is_default() && list.Matches(place); };
+      };
+      if (weight.quantized() && std::any_of(places.begin(), places.end(), is_in(skipped))) {
+        findings_.Add(kLintSkipButQuantized, weight.name);
+      }
       // A weight is judged only if it is a matrix of a float dtype. Embeddings are such matrices too, but have no
       // quantized namesake.
-      const bool listed = skipped.Matches(module);
-      if (weight.quantized() && listed) findings_.Add(kLintSkipButQuantized, weight.name);
-      if (!weight.quantized() && !listed && IsQuantizable(weight.dtype) && weight.shape.size() == 2 &&
-          quantized_roles.contains(RoleOf(weight.name))) {
-        findings_.Add(kLintSkipNotListed, weight.name);
-      }
+      const bool is_matrix = IsQuantizable(weight.dtype) && weight.shape.size() == 2;
+      if (weight.quantized() || !is_matrix || std::all_of(places.begin(), places.end(), is_in(listed))) continue;
+      // The loader spares the head by itself only if there is no list.
+      const bool is_head = places.front() == "lm_head" && !skipped.is_default() && !tied;
+      if (is_head || quantized_roles.contains(RoleOf(weight.name))) findings_.Add(kLintSkipNotListed, weight.name);
     }
   }
 
   const Json& config_;
+  const ModuleNames names_;
   const std::vector<LintWeight>& weights_;
   const std::vector<bool> experts_;  // of weights_, in the same order: those that transformers holds fused
   LintFindings& findings_;
@@ -377,7 +356,7 @@ void LintConfig(const std::string& config, LintLayout layout, const std::vector<
     findings->Add(kLintConfigMalformed, "config.json", json.ok() ? "not an object" : MessageOf(json.status()));
     return;
   }
-  ConfigLint lint(*json, weights, ExpertsAmong(weights, config), findings);
+  ConfigLint lint(*json, config, weights, ExpertsAmong(weights, config), findings);
   if (layout == LintLayout::kCheckpoint) lint.Quantization();
   lint.Layers();
   lint.Embeddings();

@@ -83,14 +83,6 @@ std::vector<DefaultVerdict> VerdictsOfModel(const std::vector<SourceTensor>& ten
 
 }  // namespace
 
-std::string_view ModuleOf(std::string_view tensor) {
-  constexpr std::string_view kSuffix = ".weight";
-  // A tensor called "weight" belongs to the model itself.
-  if (tensor == kSuffix.substr(1)) return {};
-  if (tensor.ends_with(kSuffix)) tensor.remove_suffix(kSuffix.size());
-  return tensor;
-}
-
 absl::StatusOr<std::vector<std::string>> ModelKinds(std::string_view config_json) {
   std::vector<std::string> names;
   if (config_json.empty()) return names;

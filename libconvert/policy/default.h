@@ -10,13 +10,10 @@
 #include "absl/status/statusor.h"
 #include "formats/source/modules.h"
 #include "formats/source/source_tensor.h"
+#include "libconvert/policy/module_names.h"
 #include "libconvert/policy/rules.h"
 
 namespace q4 {
-
-// "a.b.weight" -> "a.b", "weight" -> "". Names that do not end in ".weight" are returned as they are. A view into
-// `tensor`.
-std::string_view ModuleOf(std::string_view tensor);
 
 // Among the kinds of a component of a diffusers pipeline (diffusers.h); its class is another.
 inline constexpr std::string_view kDiffusersComponent = "diffusers component";

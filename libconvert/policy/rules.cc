@@ -11,7 +11,6 @@ namespace q4 {
 namespace {
 
 // The reasons, each spelt once. kOutputHead is in the header.
-constexpr std::string_view kTied = "shared with another module";
 constexpr std::string_view kLast = "last module of the model";
 constexpr std::string_view kSpecialClass = "special linear class, which transformers leaves alone";
 constexpr std::string_view kConv1d = "Conv1D weight (stored transposed)";

@@ -10,6 +10,7 @@ namespace q4 {
 // Reasons that others ask for: why output embeddings are kept, why routed experts that transformers fuses are
 // quantized, and why what lies in a module folder of another library than transformers is kept.
 inline constexpr std::string_view kOutputHead = "output head";
+inline constexpr std::string_view kTied = "shared with another module";
 inline constexpr std::string_view kExpertWeight = "expert weight";
 inline constexpr std::string_view kOutsideModel = "module outside the transformers model";
 // Of the tables of both libraries.

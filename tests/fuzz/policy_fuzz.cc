@@ -69,7 +69,7 @@ Q4_FUZZ_TARGET(policy) {
     Q4_FUZZ_CHECK(!decision.reason.empty() && Printable(decision.reason) == decision.reason);
     quantized.push_back(decision.quantize);
   }
-  const std::vector<std::string> skip = ModulesToSkip(tensors, quantized, config);
+  const std::vector<std::string> skip = ModulesToSkip(tensors, quantized, config).entries;
   Q4_FUZZ_CHECK(std::adjacent_find(skip.begin(), skip.end(), std::greater_equal<>()) == skip.end());
   return 0;
 }

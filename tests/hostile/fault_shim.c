@@ -1,5 +1,6 @@
 // Preloaded into a tool, it makes the k-th call of one kind fail, or changes what the tool sees of its machine.
-//   Q4_FAULT=CALL:K:ERRNO    the K-th call (from 1) and all later ones fail with that number; several, up to 8, separated
+//   Q4_FAULT=CALL:K:ERRNO    the K-th call (from 1) and all later ones fail with that number; several, up to 8,
+//   separated
 //                            by commas. CALL is pwrite, pread, fsync (files and directories), fsyncdir, rename (both
 //                            calls), renameplain, renameat2 (any flags), exchange (RENAME_EXCHANGE), link, unlink,
 //                            create (open with O_EXCL), flock, mkdir, rmdir, fallocate, ftruncate or short (pwrite and
@@ -131,9 +132,7 @@ int renameat2(int from_dir, const char* from, int to_dir, const char* to, unsign
        NEXT(int (*)(int, const char*, int, const char*, unsigned), "renameat2")(from_dir, from, to_dir, to, flags));
 }
 
-int link(const char* from, const char* to) {
-  MEET("link", NEXT(int (*)(const char*, const char*), "link")(from, to));
-}
+int link(const char* from, const char* to) { MEET("link", NEXT(int (*)(const char*, const char*), "link")(from, to)); }
 
 int unlink(const char* path) { MEET("unlink", NEXT(int (*)(const char*), "unlink")(path)); }
 

@@ -9,8 +9,10 @@ the dtype that comes out says where a tensor came from.
     python policy_check.py --out all.json [--shard 0/2]      every model class
     python policy_check.py --compact all.json [...] --out testdata/policy/architectures.json
                                                              one example of each kind of tensor, in one line per class
+    python policy_check.py --names all.json [...] --out libconvert/policy/module_names.json
+                                                             which module each tensor of a checkpoint is loaded into
 
-The result is replayed by tests/libconvert/policy/policy_test.cc, which takes another file from Q4_POLICY_FIXTURE.
+The second is replayed by tests/libconvert/policy/architectures_test.cc, which takes another file from Q4_POLICY_FIXTURE, with the third.
 Needs torch, transformers and bitsandbytes; no network and no weights.
 """
 
@@ -25,7 +27,8 @@ import warnings
 import torch
 import transformers
 from transformers import BitsAndBytesConfig, CONFIG_MAPPING
-from transformers.core_model_loading import revert_weight_conversion
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, rename_source_key, revert_weight_conversion
 from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 from transformers.models.auto import modeling_auto
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
@@ -62,6 +65,10 @@ REQUIRED = {
 }
 
 
+# What a published model has and the default configuration does not, where names depend on it.
+VARIANTS = {"dinov2": {"use_swiglu_ffn": True}, "dinov2_with_registers": {"use_swiglu_ffn": True}}
+
+
 def classes_by_model_type():
     """{model_type: {class name}} over all of transformers' auto mappings."""
     found = {}
@@ -89,13 +96,13 @@ def shrunken(config):
     return arguments
 
 
-def build(model_type, class_name):
-    """The class on the meta device. Defaults that do not build when shrunken are tried as they are."""
+def build(model_type, class_name, **variant):
+    """The class on the meta device, with `variant` in its configuration. Defaults that do not build when shrunken are tried as they are."""
     model_class = getattr(transformers, class_name)
     config_class = CONFIG_MAPPING[model_type]
     if isinstance(model_class.config_class, type):
         config_class = model_class.config_class
-    required = REQUIRED.get(model_type, {})
+    required = REQUIRED.get(model_type, {}) | variant
     config = config_class(**required)
     for arguments in (shrunken(config) | required, required):
         try:
@@ -132,9 +139,73 @@ def quantized_modules(model):
     }
 
 
-def describe(model_type, class_name):
-    model = build(model_type, class_name)
+class Loader:
+    """Which module of `model` transformers puts a tensor of a checkpoint into: the steps of its loader, on names alone."""
+
+    def __init__(self, model):
+        self.model, self.state = model, model.state_dict()
+        mapping = get_model_conversion_mapping(model)
+        self.renamings = [entry for entry in mapping if isinstance(entry, WeightRenaming)]
+        self.converters = [entry for entry in mapping if isinstance(entry, WeightConverter)]
+
+    def places(self, name):
+        """The names in memory of a name on disk: one, several for a tensor that is split, none for one not taken."""
+        return self.places_and_operation(name)[0]
+
+    def places_and_operation(self, name):
+        """The same, and whether the tensor is split, joined, transposed or permuted on its way."""
+        prefix = self.model.base_model_prefix
+        renamed, converted = rename_source_key(name, self.renamings, self.converters, prefix, self.state)
+        if renamed not in self.state and name in self.state:
+            renamed, converted = rename_source_key(name, [], [], prefix, self.state)
+        if converted is None:
+            return [renamed] if renamed in self.state else [], False
+        targets = next(c for c in self.converters if converted in c.source_patterns).target_patterns
+        return [place for t in targets if (place := renamed.replace(targets[0], t)) in self.state], True
+
+    def published_names(self, names):
+        """The names of checkpoints that were published before the module had its present name, where they differ."""
+        conversions = [entry.reverse_transform() for entry in get_model_conversion_mapping(self.model, add_legacy=False)[::-1]]
+        renamings = [entry for entry in conversions if isinstance(entry, WeightRenaming)]
+        for name in names:
+            old = name
+            for renaming in renamings:
+                old, _ = renaming.rename_source_key(old)
+            if old != name and self.places(old) == [name]:
+                yield old
+
+
+def module_names(loader, names_on_disk):
+    """{name on disk: [names in memory]} of the matrices whose names differ, an example of each kind: the checkpoint's own,
+    those of published ones, and the names in memory, which checkpoints may have as well. And those on disk that are more
+    than renamed, which cannot be done to packed codes."""
+    differing, converted, seen = {}, [], set()
+    names = {*names_on_disk, *loader.state, *loader.published_names(loader.state)}
+    for name in sorted(names):
+        places, operation = loader.places_and_operation(name)
+        kind = (index_free(name), *map(index_free, places))
+        is_matrix = places and places[0].endswith(".weight") and loader.state[places[0]].dim() == 2
+        if is_matrix and (operation or places != [name]) and kind not in seen:
+            seen.add(kind)
+            differing[name] = places
+            if operation:
+                converted.append(name)
+    return differing, converted
+
+
+def heads(model):
+    """Linear layers that may have no tensor of their own: output heads and what is tied, but for the common "lm_head", and
+    for what layers share, whose numbers depend on the configuration."""
+    names = {name for name, module in model.named_modules() if module is model.get_output_embeddings()}
+    names |= {key.removesuffix(".weight") for key in model.all_tied_weights_keys}
+    linear = {name for name, module in model.named_modules() if type(module) is torch.nn.Linear}
+    return sorted(name for name in names & linear if name != "lm_head" and not INDEX.search(name))
+
+
+def describe(model_type, class_name, **variant):
+    model = build(model_type, class_name, **variant)
     state = dict(model.state_dict())
+    loader, model_heads = Loader(model), heads(model)
     modules = quantized_modules(model)
     experts = {name for name, module in model.named_modules() if type(module).__name__.endswith("Experts")}
     tagged = {}
@@ -149,14 +220,16 @@ def describe(model_type, class_name):
     for key in model._keys_to_ignore_on_save or []:
         tagged.pop(key, None)
     tensors, seen = [], set()
-    for name, tensor in sorted(revert_weight_conversion(model, tagged).items()):
+    on_disk = sorted(revert_weight_conversion(model, tagged).items())
+    for name, tensor in on_disk:
         kind = (index_free(name), tuple(tensor.shape), tensor.dtype)
         if kind not in seen:  # one example of each kind
             seen.add(kind)
             dtype = "BF16" if tensor.is_floating_point() else "I64"
             tensors.append([name, dtype, list(tensor.shape), TAGS.get(tensor.dtype, "kept")])
     config = {"architectures": [class_name]} | model_types(model.config)
-    return {"config": config, "tensors": tensors}
+    names, converted = module_names(loader, [name for name, _ in on_disk])
+    return {"config": config, "tensors": tensors, "names": names, "converted": converted, "heads": model_heads}
 
 
 def compact(entries):
@@ -172,10 +245,113 @@ def compact(entries):
             tensors.setdefault(f"{kind} {len(shape)}", []).append(name)
             if not is_head_bias:
                 kinds.add((model_type, ".".join(index_free(name).split(".")[-4:]), kind))
+        names = {name: places[0] if len(places) == 1 else places for name, places in entry["names"].items()}
+        kinds |= {(model_type, index_free(name), *map(index_free, places)) for name, places in entry["names"].items()}
         if not kinds <= covered:
             covered |= kinds
-            kept_entries.append({"config": entry["config"], "tensors": tensors})
+            extra = {"names": names} | {key: entry[key] for key in ("converted", "heads")}
+            kept_entries.append({"config": entry["config"], "tensors": tensors} | {k: v for k, v in extra.items() if v})
     return kept_entries
+
+
+INDEX = re.compile(r"^\d+(?=\.)|(?<=\.)\d+(?=\.|$)")
+
+
+def bare_module_of(name):
+    return "" if name == "weight" else name.removesuffix(".weight")
+
+
+def module_of(name):
+    return INDEX.sub("#", bare_module_of(name))
+
+
+def renamed_modules(name, places):
+    """module_of() of all of them, but the last indices stay where others have fewer: "proj.0" may become "linear_1"."""
+    modules = [bare_module_of(each) for each in (name, *places)]
+    count = min(len(INDEX.findall(module)) for module in modules)
+    return [INDEX.sub("#", module, count=count) if count else module for module in modules]
+
+
+class Renames:
+    """What one class needs to be renamed: module names on disk, list indices as "#", with the names in memory of each."""
+
+    def __init__(self, entry):
+        self.places = {}
+        for name, places in entry["names"].items():
+            module, *modules = renamed_modules(name, places)
+            self.places[module] = modules
+            for place in places:
+                self.places.setdefault(module_of(place), [module_of(place)])
+        for name, _, shape, kind in entry["tensors"]:
+            if name.endswith(".weight") and len(shape) == 2 and kind != "expert":
+                self.places.setdefault(module_of(name), [module_of(name)])
+
+    def apply(self, rule, name):
+        old, new = rule[0], rule[1:]
+        if name != old and not name.startswith(old + "."):
+            return None
+        return [place + name[len(old) :] for place in new]
+
+    def keeps_names(self, rule):
+        return all(self.apply(rule, name) in (None, places) for name, places in self.places.items() if places == [name])
+
+    def rules(self):
+        """The shortest beginnings of names that can be replaced, most useful first; the longest that fits will be taken."""
+        todo = {name for name, places in self.places.items() if places != [name]}
+        candidates = set()
+        for name in todo:
+            places = self.places[name]
+            parts = name.split(".")
+            for length in range(1, len(parts) + 1):
+                rest = "".join("." + part for part in parts[length:])
+                if all(place.endswith(rest) and len(place) > len(rest) for place in places):
+                    rule = (".".join(parts[:length]), *(place[: len(place) - len(rest)] for place in places))
+                    if self.keeps_names(rule):
+                        candidates.add(rule)
+        # First those that are right for all they fit, then those that need a longer one beside them.
+        right = {rule: {name for name in todo if self.apply(rule, name) == self.places[name]} for rule in candidates}
+        wrong = {rule: {name for name in todo if self.apply(rule, name)} - right[rule] for rule in candidates}
+        chosen = []
+        while todo:
+            best = max(sorted(right), key=lambda rule: (not wrong[rule], len(right[rule] & todo), -rule[0].count(".")))
+            if not right[best] & todo:
+                best = max(sorted(right), key=lambda rule: (len(right[rule] & todo), rule[0].count(".")))
+            chosen.append(best)
+            todo -= right[best]
+        for name, places in self.places.items():
+            fitting = [rule for rule in chosen if self.apply(rule, name)]
+            best = max(fitting, key=lambda rule: rule[0].count("."), default=None)
+            assert (self.apply(best, name) if best else [name]) == places, (name, places, best)
+        return sorted(chosen)
+
+
+def write_names(paths, out):
+    """libconvert/policy/module_names.json: a line for the classes of transformers that rename alike."""
+    by_class = {}
+    for entry in (entry for path in paths for entry in json.load(open(path))["entries"]):
+        known = by_class.setdefault(entry["config"]["architectures"][0], entry)
+        known["names"] |= entry["names"]  # of another variant
+        for key in ("tensors", "converted"):
+            known[key] = known[key] + [item for item in entry[key] if item not in known[key]]
+    lines, renaming_types = {}, set()
+    for entry in by_class.values():
+        class_name, model_type = entry["config"]["architectures"][0], entry["config"]["model_type"]
+        converted = {renamed_modules(name, entry["names"][name])[0] for name in entry["converted"]}
+        rules = (tuple(Renames(entry).rules()), tuple(sorted(converted)), tuple(entry["heads"]))
+        lines.setdefault(rules, {}).setdefault(class_name, model_type)
+        if any(rules[:2]):
+            renaming_types.add(model_type)
+    # Of classes without renames, those whose model type has a class with some: they must not be taken for that.
+    lines[(), (), ()] = {name: model_type for name, model_type in lines[(), (), ()].items() if model_type in renaming_types}
+    table = [
+        {"classes": sorted(classes), "model_types": sorted(set(classes.values())), "renames": renames}
+        | ({"converted": converted} if converted else {})
+        | ({"heads": heads} if heads else {})
+        for (renames, converted, heads), classes in sorted(lines.items(), key=lambda line: sorted(line[1]))
+    ]
+    with open(out, "w") as file:
+        file.write("[\n" + ",\n".join(json.dumps(line, separators=(",", ":")) for line in table) + "\n]\n")
+    print(f"{sum(len(line['classes']) for line in table)} classes in {len(table)} lines", file=sys.stderr)
 
 
 def leave_out_timm():
@@ -204,6 +380,8 @@ def run_all(shard, shards, only):
         signal.alarm(SECONDS_PER_CLASS)
         try:
             entries.append(describe(model_type, class_name))
+            if variant := VARIANTS.get(model_type):
+                entries.append(describe(model_type, class_name, **variant))
         except Exception as error:  # a class that cannot be built from defaults is listed, not fatal
             failures.append([model_type, class_name, f"{type(error).__name__}: {str(error)[:160]}"])
         finally:
@@ -233,11 +411,15 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", required=True)
     parser.add_argument("--compact", nargs="+", metavar="FILE", help="files written by --out, to be made one fixture")
+    parser.add_argument("--names", nargs="+", metavar="FILE", help="likewise, to be made the table of renamed modules")
     parser.add_argument("--shard", default="0/1")
     parser.add_argument("--only", default="", help="regular expression over 'model_type ClassName'")
     options = parser.parse_args()
     if options.compact:
         write_compact(options.compact, options.out)
+        return
+    if options.names:
+        write_names(options.names, options.out)
         return
     warnings.filterwarnings("ignore")
     transformers.utils.logging.set_verbosity_error()

@@ -244,7 +244,9 @@ TEST_CASE("config.json lists skipped modules only when they are not the default 
   const TempDir temp;
   SECTION("defaults") {
     Convert(Sample("tiny_bnb_src"), Nested(), temp.File("a.q4"));
-    Export(temp.File("a.q4"), temp.File("out"));
+    ExportOptions options;
+    options.compute_dtype = DType::kF32;
+    Export(temp.File("a.q4"), temp.File("out"), options);
     CHECK(ReadBytes(temp.File("out/config.json")) == ReadBytes(Sample("tiny_bnb") + "/config.json"));
   }
   SECTION("q_proj kept, output head quantized") {
@@ -297,6 +299,88 @@ TEST_CASE("weights that transformers stores transposed are listed when kept and 
     CHECK(ExportIssue(temp.File("a.q4"), temp.File("out")) == kExportTransposed.number);
     CHECK_FALSE(stdfs::exists(temp.File("out")));
   }
+}
+
+TEST_CASE(
+    "weights that transformers splits while it loads them are refused when quantized, their modules listed when kept") {
+  const TempDir temp;
+  SafetensorsBuilder tensors;
+  tensors.Add("encoder.layers.0.attn.Wqkv.weight", "F32", {192, 64}, FloatBytes(192 * 64));
+  tensors.Add("encoder.layers.0.attn.out_proj.weight", "F32", {64, 64}, FloatBytes(64 * 64));
+  const std::string model =
+      WriteModel(temp, "nomic", R"({"architectures": ["NomicBertModel"], "model_type": "nomic_bert"})", tensors);
+  ConvertOptions options = Plain();
+  SECTION("quantized") {
+    Convert(model, options, temp.File("a.q4"));
+    CHECK(ExportIssue(temp.File("a.q4"), temp.File("out")) == kExportConverted.number);
+    CHECK_FALSE(stdfs::exists(temp.File("out")));
+  }
+  SECTION("kept") {
+    options.policy.patterns = {{false, "Wqkv"}};
+    Convert(model, options, temp.File("a.q4"));
+    const std::vector<std::string> skipped = SkippedModules(Export(temp.File("a.q4"), temp.File("out")));
+    for (const std::string part : {"q", "k", "v"}) {
+      CHECK(std::count(skipped.begin(), skipped.end(), "layers.0.self_attn." + part + "_proj") == 1);
+    }
+  }
+}
+
+TEST_CASE("what is computed in is the dtype of most quantized elements, or what is asked for") {
+  const TempDir temp;
+  const auto computes_in = [&temp](const std::vector<std::string>& dtypes, std::optional<DType> asked) {
+    SafetensorsBuilder tensors;
+    for (std::size_t i = 0; i < dtypes.size(); ++i) {
+      const std::string bytes(16 * 64 * (dtypes[i] == "F32" ? 4 : 2), '\x3c');
+      tensors.Add("model.layers." + std::to_string(i) + ".mlp.up_proj.weight", dtypes[i], {16, 64}, bytes);
+    }
+    tensors.Add("model.norm.weight", "F64", {64}, std::string(512, '\0'));
+    Convert(WriteModel(temp, "m" + std::to_string(dtypes.size()) + (dtypes.empty() ? "" : dtypes[0]), kLlama, tensors),
+            Plain(), temp.File("a.q4"));
+    ExportOptions options;
+    options.compute_dtype = asked;
+    options.force = true;
+    Export(temp.File("a.q4"), temp.File("out"), options);
+    stdfs::remove(temp.File("a.q4"));
+    return QuantizationConfig(temp.File("out"))["bnb_4bit_compute_dtype"].get<std::string>();
+  };
+  CHECK(computes_in({"BF16"}, std::nullopt) == "bfloat16");
+  CHECK(computes_in({"F16", "F16"}, std::nullopt) == "float16");
+  CHECK(computes_in({"F32", "F32", "F32"}, std::nullopt) == "float32");
+  CHECK(computes_in({"BF16", "F16", "F32", "BF16"}, std::nullopt) == "bfloat16");
+  CHECK(computes_in({"F16", "BF16", "F16", "BF16", "BF16", "F16"}, std::nullopt) == "bfloat16");
+  CHECK(computes_in({"BF16", "BF16", "BF16", "BF16", "BF16"}, DType::kF16) == "float16");
+  CHECK(computes_in({}, std::nullopt) == "float32");
+}
+
+TEST_CASE("no dtype that contradicts the tensors stays in config.json") {
+  const TempDir temp;
+  const std::string config = R"({"architectures": ["LlamaForCausalLM"], "torch_dtype": "float32", "dtype": "float32",
+    "text_config": {"dtype": "float32", "hidden_size": 64}, "vision_config": {"torch_dtype": "float32"}, "audio_config": {}})";
+  Convert(WriteModel(temp, "both", config, OneLinear()), Plain(), temp.File("a.q4"));
+  ExportOptions options;
+  options.to = "safetensors";
+  options.dtype = DType::kBF16;
+  Export(temp.File("a.q4"), temp.File("out"), options);
+  const std::string text = ReadBytes(temp.File("out/config.json"));
+  CHECK(text.find("float32") == std::string::npos);
+  const Json json = JsonOf(text);
+  CHECK(json["torch_dtype"] == "bfloat16");
+  CHECK(json["dtype"] == "bfloat16");
+  CHECK(json["text_config"] == Json({{"dtype", "bfloat16"}, {"hidden_size", 64}}));
+  CHECK(json["audio_config"].empty());
+}
+
+TEST_CASE("a part of a joined layer that is kept alone is warned about") {
+  const TempDir temp;
+  SafetensorsBuilder tensors = OneLinear();
+  tensors.Add("model.layers.0.mlp.gate_proj.weight", "F32", {16, 64}, FloatBytes(16 * 64));
+  ConvertOptions options = Plain();
+  options.policy.patterns = {{false, "gate_proj"}};
+  Convert(WriteModel(temp, "fused", kLlama, tensors), options, temp.File("a.q4"));
+  const std::vector<std::string> warnings = Export(temp.File("a.q4"), temp.File("out")).warnings;
+  CHECK(std::count_if(warnings.begin(), warnings.end(), [](const std::string& line) {
+          return line.find("in 'model.layers.0.mlp' gate_proj is kept, up_proj is quantized") != std::string::npos;
+        }) == 1);
 }
 
 TEST_CASE("packed codes must be whole items of the storage dtype") {

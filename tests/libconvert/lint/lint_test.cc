@@ -387,10 +387,26 @@ std::vector<ModelChange> Cases() {
          m->config["model_type"] = "switch_transformers";
          m->AddQuantized("encoder.block.1.mlp.experts.expert_0.wi.weight", 64, 64, NormalValues(64 * 64, 1));
        }},
-      {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"model.layers.0.mlp"})},
-      {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"up_proj"})},
-      {{}, quantization("llm_int8_skip_modules", {"layers.1", "lm_head"})},           // matches nothing (B6.4)
-      {{}, quantization("llm_int8_skip_modules", {"(a+)+$", "model.layers.0.mlp"})},  // not judged
+      {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"model.layers.0.mlp", "lm_head"})},
+      {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"up_proj", "lm_head"})},
+      {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"", "lm_head"})},
+      {{}, quantization("llm_int8_skip_modules", {"layers.1", "lm_head"})},  // matches nothing (B6.4)
+      // Expressions, which match from the start up to a dot.
+      {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"(a+)+$", "model.*mlp", "lm_head"})},
+      {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"model\\.layers\\.[01]", "lm_head"})},
+      {{"skip-but-quantized"}, quantization("llm_int8_skip_modules", {"^model.layers.0.mlp.up_proj$", "lm_head"})},
+      {{}, quantization("llm_int8_skip_modules", {"^layers.*", "model.layers.0.ml", "up.proj$", "lm_head"})},
+      // Not judged: what RE2 does not know, what is no list of texts.
+      {{}, quantization("llm_int8_skip_modules", {"model(?!x)", "model.layers.0.mlp"})},
+      {{}, quantization("llm_int8_skip_modules", {"model.layers.0.mlp", 7})},
+      {{}, quantization("llm_int8_skip_modules", "model.layers.0.mlp")},
+      // A list replaces what is spared without one: the head.
+      {{"skip-not-listed"}, quantization("llm_int8_skip_modules", {"vision_tower"})},
+      {{},
+       [](BnbModel* m) {
+         m->config["quantization_config"]["llm_int8_skip_modules"] = {"vision_tower"};
+         m->config["tie_word_embeddings"] = true;
+       }},
       {{"head-missing"}, erase("lm_head.weight")},
       {{"tied-twice"},
        [](BnbModel* m) {
@@ -400,6 +416,44 @@ std::vector<ModelChange> Cases() {
       {{"layer-missing"}, config("num_hidden_layers", 3)},
       {{"vocabulary"}, config("vocab_size", 51)},
   };
+}
+
+// The good model with its names on disk as those of a vision-language model's text part.
+BnbModel VisionLanguageModel(const std::vector<std::string>& skip) {
+  BnbModel model = GoodModel();
+  std::map<std::string, Stored> renamed;
+  for (auto& [name, tensor] : model.tensors) renamed["language_model." + name] = std::move(tensor);
+  model.tensors = std::move(renamed);
+  model.config["architectures"] = {"Gemma3ForConditionalGeneration"};
+  model.config["model_type"] = "gemma3";
+  model.config["quantization_config"]["llm_int8_skip_modules"] = skip;
+  return model;
+}
+
+TEST_CASE("skipped modules are known by their names in memory") {
+  const std::string up = "language_model." + kUp;
+  const auto rules = [](const BnbModel& model) { return Joined(RulesOf(Lint(model))); };
+  CHECK(rules(VisionLanguageModel({"lm_head", "model.vision_tower"})) == "");
+  // What the name on disk is does not count, for good or ill.
+  CHECK(rules(VisionLanguageModel({"lm_head", "language_model.model.layers.0.mlp"})) == "");
+  CHECK(rules(VisionLanguageModel({"lm_head", "model.language_model.layers.0.mlp"})) == "skip-but-quantized ");
+  const auto with_kept_layer = [&up](const std::string& entry) {
+    BnbModel model = VisionLanguageModel({"lm_head", entry});
+    std::erase_if(model.tensors, [&up](const auto& t) { return t.first.starts_with(up); });
+    model.AddFloats(up, {2, 2}, NormalValues(4, 1));
+    return model;
+  };
+  CHECK(rules(with_kept_layer("model.language_model.layers.0.mlp.up_proj")) == "");
+  CHECK(rules(with_kept_layer("language_model.model.layers.0.mlp.up_proj")) == "skip-not-listed ");
+}
+
+TEST_CASE("a prefix that the loader puts before the names may be in the list") {
+  BnbModel model = GoodModel();
+  model.config["architectures"] = {"GPT2LMHeadModel"};
+  model.config["quantization_config"]["llm_int8_skip_modules"] = {"lm_head", "transformer.model.layers.0.mlp.up_proj"};
+  std::erase_if(model.tensors, [](const auto& t) { return t.first.starts_with(kUp); });
+  model.AddFloats(kUp, {2, 2}, NormalValues(4, 1));
+  CHECK(Joined(RulesOf(Lint(model))) == "");
 }
 
 TEST_CASE("each lint rule is broken by a checkpoint of its own") {

@@ -10,6 +10,8 @@
 #include "formats/base/json_value.h"
 #include "libconvert/policy/default.h"
 #include "libconvert/policy/experts.h"
+#include "libconvert/policy/fused_layers.h"
+#include "libconvert/policy/module_names.h"
 #include "libconvert/policy/policy.h"
 #include "libconvert/policy/rules.h"
 #include "tests/support/catch.h"
@@ -28,6 +30,10 @@ struct Architecture {
   std::string name;
   std::string config;
   std::vector<Recorded> tensors;
+  // Matrices that have other names in memory: by the name on disk, of this checkpoint or of older ones. A tensor with
+  // several places is split.
+  std::map<std::string, std::vector<std::string>> places;
+  std::set<std::string> converted;  // those of them that are more than renamed
 
   std::vector<SourceTensor> infos() const {
     std::vector<SourceTensor> infos;
@@ -59,6 +65,16 @@ std::vector<Architecture> LoadModels() {
         model.tensors.push_back({std::move(tensor), kind_and_rank.substr(0, space)});
       }
     }
+    if (entry.contains("names")) {
+      for (const auto& [name, places] : entry.at("names").items()) {
+        if (places.is_array()) {
+          model.places[name] = places.get<std::vector<std::string>>();
+        } else {
+          model.places[name] = {places.get<std::string>()};
+        }
+      }
+    }
+    if (entry.contains("converted")) model.converted = entry.at("converted").get<std::set<std::string>>();
     models.push_back(std::move(model));
   }
   return models;
@@ -148,6 +164,80 @@ TEST_CASE("names that a wrapper changed are decided as the model's own") {
     }
   }
   CHECK(differences == 0);
+}
+
+// The names of `module` in memory, and whether its weight is more than renamed, against what was recorded.
+bool IsRightPlace(const ModuleNames& names, const Architecture& model, const std::string& tensor) {
+  std::vector<std::string> expected;
+  const auto found = model.places.find(tensor);
+  const std::vector<std::string> places = found == model.places.end() ? std::vector{tensor} : found->second;
+  for (const std::string& place : places) expected.emplace_back(ModuleOf(place));
+  const std::string_view module = ModuleOf(tensor);
+  const bool right =
+      names.InMemory(module) == expected && names.IsConverted(module) == model.converted.contains(tensor);
+  if (!right) UNSCOPED_INFO(model.name << ": " << tensor << " is put into " << names.InMemory(module).front());
+  return right;
+}
+
+// "layers.3.mlp.fc1" -> "layers.#.mlp.fc#": one example of a kind is recorded.
+std::string KindOf(const std::string& name) {
+  std::string kind;
+  for (const char c : name) {
+    const bool digit = c >= '0' && c <= '9';
+    if (!digit) {
+      kind += c;
+    } else if (kind.empty() || kind.back() != '#') {
+      kind += '#';
+    }
+  }
+  return kind;
+}
+
+TEST_CASE("tensors are in the modules that transformers puts them into") {
+  std::size_t renamed = 0, unchanged = 0, converted = 0, wrong = 0;
+  for (const Architecture& model : LoadModels()) {
+    const ModuleNames names(model.config);
+    for (const auto& [name, places] : model.places) {
+      ++renamed;
+      wrong += !IsRightPlace(names, model, name);
+      // A checkpoint may as well have the names in memory.
+      for (const std::string& place : places) {
+        if (!model.places.contains(place)) wrong += !IsRightPlace(names, model, place);
+      }
+    }
+    converted += model.converted.size();
+    std::set<std::string> kinds;
+    for (const auto& [name, places] : model.places) kinds.insert(KindOf(name));
+    for (const auto& [tensor, kind] : model.tensors) {
+      const bool is_matrix = tensor.shape.size() == 2 && tensor.name.ends_with(".weight") && kind != "expert";
+      if (!is_matrix || kinds.contains(KindOf(tensor.name))) continue;
+      ++unchanged;
+      wrong += !IsRightPlace(names, model, tensor.name);
+    }
+  }
+  CHECK(wrong == 0);
+  CHECK(renamed > 1000);
+  CHECK(converted > 50);
+  std::printf("module names: %zu renamed, of which %zu converted, %zu unchanged\n", renamed, converted, unchanged);
+}
+
+TEST_CASE("by default no layer that vLLM joins is quantized in part") {
+  std::size_t joined = 0;
+  for (const Architecture& model : LoadModels()) {
+    const auto decisions = DecideTensors(model.infos(), model.config, {});
+    REQUIRE(decisions.ok());
+    std::vector<std::string> modules;
+    std::vector<bool> quantized;
+    for (std::size_t i = 0; i < decisions->size(); ++i) {
+      modules.emplace_back(ModuleOf(model.tensors[i].tensor.name));
+      quantized.push_back((*decisions)[i].quantize);
+    }
+    const std::vector<FusedLayer> layers = FusedLayers(modules, quantized);
+    joined += layers.size();
+    INFO(model.name);
+    CHECK(FusedLayersWarning(layers) == "");
+  }
+  CHECK(joined > 1000);
 }
 
 TEST_CASE("every rule of a model decides about some tensor") {
