@@ -2,6 +2,7 @@
 #include "formats/source/pipeline.h"
 
 #include <algorithm>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -10,6 +11,7 @@
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/source/checkpoint_issues.h"
+#include "formats/source/source_formats.h"
 
 namespace q4 {
 namespace {
@@ -17,8 +19,12 @@ namespace {
 // Whether a file of the folder looks like weights, of any kind: whether they are read is the next question.
 absl::StatusOr<bool> HoldsWeights(FileSystem& fs, const std::string& directory) {
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
-  return std::any_of(names.begin(), names.end(),
-                     [](std::string_view name) { return name.ends_with(".safetensors") || name.ends_with(".bin"); });
+  const std::span<const SourceFormat> formats = SourceFormats();
+  return std::any_of(names.begin(), names.end(), [formats](std::string_view name) {
+    return name.ends_with(".bin") || std::any_of(formats.begin(), formats.end(), [name](const SourceFormat& format) {
+             return name.ends_with(format.ending);
+           });
+  });
 }
 
 // The members of model_index.json: {"transformer": ["diffusers", "FluxTransformer2DModel"], "_class_name": "..."}.

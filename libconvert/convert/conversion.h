@@ -5,7 +5,7 @@
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/convert/convert.h"
-#include "libconvert/convert/plan.h"
+#include "libconvert/plan/plan.h"
 
 namespace q4 {
 

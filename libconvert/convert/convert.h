@@ -21,9 +21,9 @@
 #include "kernels/kernels.h"
 #include "libconvert/base/progress.h"
 #include "libconvert/convert/journal.h"
-#include "libconvert/convert/plan.h"
 #include "libconvert/judge/gate.h"
 #include "libconvert/judge/verify_report.h"
+#include "libconvert/plan/plan.h"
 
 namespace q4 {
 

@@ -14,8 +14,6 @@ inline constexpr Issue kNotOurs{1560, ExitCode::kUsage, "the output exists and i
 inline constexpr Issue kOutputNotAFile{1103, ExitCode::kUsage, "the output must be a regular file"};
 inline constexpr Issue kOutputName{1104, ExitCode::kUsage, "the output's name must end in .q4"};
 inline constexpr Issue kOutputDirectory{2101, ExitCode::kIo, "the output's directory does not exist"};
-// More shards than limits::kShards.
-inline constexpr Issue kTooManyParts{1105, ExitCode::kUsage, "--shard-size makes too many parts"};
 // Both name the tensor; the first one its first such element too. Found while converting, never while planning.
 inline constexpr Issue kNonFinite{4101, ExitCode::kInvalidInput,
                                   "element is NaN or infinite; --on-nonfinite keep would store the tensor unquantized"};

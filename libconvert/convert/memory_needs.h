@@ -12,8 +12,8 @@
 #include "formats/q4/container.h"
 #include "formats/source/checkpoint.h"
 #include "formats/tensor/tensor.h"
-#include "libconvert/convert/plan.h"
 #include "libconvert/engine/slab_engine.h"
+#include "libconvert/plan/plan.h"
 
 namespace q4 {
 

@@ -16,7 +16,7 @@
 #include "formats/q4/writer.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/convert/journal.h"
-#include "libconvert/convert/plan.h"
+#include "libconvert/plan/plan.h"
 
 namespace q4 {
 

@@ -3,7 +3,7 @@
 //
 // Two documents are made here that must never change by chance, because digests depend on them: the provenance, and the
 // identity behind the file id. Both are JSON with keys in a fixed order.
-#include "libconvert/convert/plan.h"
+#include "libconvert/plan/plan.h"
 
 #include <fmt/format.h>
 
@@ -17,9 +17,9 @@
 #include "formats/base/limits.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/base/version.h"
-#include "libconvert/convert/convert_issues.h"
-#include "libconvert/convert/plan_notes.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/plan/plan_issues.h"
+#include "libconvert/plan/plan_notes.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/policy/unmatched.h"
 #include "libconvert/scheme/quant_settings.h"

@@ -1,6 +1,6 @@
 // A function for each matter that is worth a note, called by PlanNotes() in the order in which people read: what was
 // odd about the input, what is not carried, what was decided.
-#include "libconvert/convert/plan_notes.h"
+#include "libconvert/plan/plan_notes.h"
 
 #include <fmt/format.h>
 

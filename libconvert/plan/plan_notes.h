@@ -7,7 +7,7 @@
 
 #include "formats/base/note.h"
 #include "formats/source/checkpoint.h"
-#include "libconvert/convert/plan.h"
+#include "libconvert/plan/plan.h"
 
 namespace q4 {
 
