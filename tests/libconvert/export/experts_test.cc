@@ -2,7 +2,7 @@
 // transformers: tests/python/experts_check.py.
 #include "libconvert/export/experts.h"
 
-#include <cmath>
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -92,6 +92,13 @@ const auto& SettingOf(const ExportReport& report, const std::string& key) {
   return report.settings.front().value;
 }
 
+// Names behind a wrapper have a warning of their own.
+bool WarnsOfExperts(const ExportReport& report) {
+  return std::any_of(report.warnings.begin(), report.warnings.end(), [](const std::string& warning) {
+    return warning.find("cannot load experts in 4 bits") != std::string::npos;
+  });
+}
+
 const Model kPerExpert[] = {
     {"mixtral",
      {{"model.layers.0.block_sparse_moe.experts.0.w1.weight", {128, 64}},
@@ -143,7 +150,7 @@ TEST_CASE("dequantized experts are those of the dequantized checkpoint, beside 4
     CHECK(report.quantized_tensors == 2);  // the projection and the shared expert
     CHECK(report.dequantized_tensors == 2);
     CHECK(report.kept_tensors == 1);
-    CHECK(report.warnings.empty());
+    CHECK_FALSE(WarnsOfExperts(report));
     CHECK(SettingOf(report, "experts") == decltype(ExportSetting::value)("dequantize"));
     CHECK(SettingOf(report, "expert_tensors") == decltype(ExportSetting::value)(std::uint64_t{2}));
     // No module is made for fused experts, so none has to be spared.
@@ -166,8 +173,7 @@ TEST_CASE("experts that stay in 4 bits are written as all weights, and warned ab
     const ExportReport report = Export(temp, "out", With(ExpertWeights::kKeep4bit));
     CHECK(report.quantized_tensors == 4);
     CHECK(report.dequantized_tensors == 0);
-    REQUIRE(report.warnings.size() == 1);
-    CHECK(report.warnings.front().find("experts") != std::string::npos);
+    CHECK(WarnsOfExperts(report));
     CHECK(SettingOf(report, "experts") == decltype(ExportSetting::value)("keep4bit"));
     for (const auto& [name, shape] : model.experts) CHECK(Has(temp, "out", name + ".absmax"));
   }
@@ -190,7 +196,7 @@ TEST_CASE("experts that are kept, or linear layers of their own, leave nothing t
   Convert(temp, model, patterns);
   const ExportReport report = Export(temp, "out", {});
   CHECK(report.quantized_tensors == quantized);
-  CHECK(report.warnings.empty());
+  CHECK_FALSE(WarnsOfExperts(report));
   CHECK(std::holds_alternative<std::monostate>(SettingOf(report, "experts")));
   CHECK(SettingOf(report, "expert_tensors") == decltype(ExportSetting::value)(std::uint64_t{0}));
 }
