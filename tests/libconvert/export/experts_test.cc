@@ -84,7 +84,7 @@ bool Has(const TempDir& temp, const std::string& directory, const std::string& n
   return test::Must(OpenCheckpoint(PosixFileSystem(), temp.File(directory)))->Find(name) != nullptr;
 }
 
-const auto& SettingOf(const ExportReport& report, const std::string& key) {
+decltype(ExportSetting::value) SettingOf(const ExportReport& report, const std::string& key) {
   for (const ExportSetting& setting : report.settings) {
     if (setting.key == key) return setting.value;
   }
