@@ -240,7 +240,7 @@ def converted(inputs: Inputs) -> None:
     for why, tensors, config, files, note in CONVERTED:
         said = inputs.convert(inputs.lay(model(tensors, config, **files)))
         check(note in said, f"{why}: the note is there", said)
-        check(bool(note) or "quantization that" not in said, f"{why}: no note", said)
+        check(bool(note) or NO_METHOD not in said, f"{why}: no note", said)
 
 
 def adapters(inputs: Inputs) -> None:
