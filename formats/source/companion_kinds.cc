@@ -21,7 +21,7 @@ constexpr FileNameKind kFiles[] = {
      FileFate::kHidden, "a hidden or temporary file"},
 
     {"quantization_config.json quanto_qmap.json quantization_map.json awq_config.json recipe.yaml", FileFate::kLeftOut,
-     "settings of a quantization that this model no longer has", IsQuantizationFile},
+     "settings of a quantizer", IsQuantizationFile},
     // A configuration that is carried would make transformers look for the weights.
     {"", FileFate::kMissed, "of an adapter, which is not applied", IsAdapterFile},
     {"optimizer.* optimizer_* *optim_states* scheduler.* scaler.* rng_state* random_states* training_args.* "

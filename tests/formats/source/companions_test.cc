@@ -106,7 +106,7 @@ TEST_CASE("every file is carried, or left out with a reason") {
                             "consolidated.safetensors: weights in the layout of the model's maker",
                             "cover.png: a picture, sound or film",
                             "!draft/ (1 file): a folder of an unknown kind",
-                            "hf_quant_config.json: settings of a quantization that this model no longer has",
+                            "hf_quant_config.json: settings of a quantizer",
                             "!lexicon.fst: perhaps of a tokenizer, but of an unknown kind",
                             "model.fp16.safetensors: another variant of the weights",
                             "!mtp.safetensors: weights that the checkpoint does not name",
