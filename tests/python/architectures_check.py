@@ -160,7 +160,6 @@ CASES = {
     # speech
     "wav2vec2": lambda: (tf.Wav2Vec2ForCTC, SPEECH, AUDIO),
     "hubert": lambda: (tf.HubertForCTC, SPEECH, AUDIO),
-    "wavlm": lambda: (tf.WavLMForCTC, SPEECH, AUDIO),
     # vision
     "vit": lambda: vision("ViT"),
     "deit": lambda: vision("DeiT"),
