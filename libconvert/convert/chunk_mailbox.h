@@ -28,6 +28,7 @@ struct FinishedChunk {
   TiledStats statistics;  // of a chunk of codes; empty for all others
   // Bytes of the source that are done with this chunk, for progress. 0 for what is made beside codes.
   std::uint64_t source_bytes = 0;
+  std::uint64_t nans = 0;  // elements of a kept tensor that are NaN
 };
 
 // Finished chunks of one owner. Thread-safe: workers put, one thread takes. Chunks are numbered over all parts of their

@@ -6,10 +6,14 @@
 // memory must get it, or the threads behind could not end.
 #include "libconvert/convert/committer.h"
 
+#include <fmt/format.h>
+
 #include <span>
+#include <string>
 #include <utility>
 
 #include "formats/base/status.h"
+#include "formats/base/text.h"
 #include "formats/q4/parts.h"
 #include "libconvert/model/stats.h"
 
@@ -86,6 +90,7 @@ absl::Status Committer::Commit(TensorJob& job) {
   Q4_RETURN_IF_ERROR(writer.ReviseTensor(job.owner, *settled));
   Q4_RETURN_IF_ERROR(writer.BeginTensor(job.owner));
   TensorStatsAccumulator statistics;
+  std::uint64_t nans = 0;
   for (const Q4Part part : Q4PartKindsOf(*settled)) {
     Q4_RETURN_IF_ERROR(writer.BeginPart(part));
     for (std::uint64_t chunk = 0; chunk < ChunksOfPart(*settled, part); ++chunk) {
@@ -96,18 +101,24 @@ absl::Status Committer::Commit(TensorJob& job) {
       Q4_RETURN_IF_ERROR(writer.Append(finished.chunk));
       if (part == Q4Part::kCodes) stages_.engine().Recycle(std::move(finished.chunk.stored));
       progress_.done_bytes += finished.source_bytes;
+      nans += finished.nans;
       progress_.tensor = settled->name;
       if (const ProgressCallback& tell = stages_.conversion().run.progress) tell(progress_);
     }
   }
   // The note was written before the tensor was settled (Settlement).
   ++progress_.done_tensors;
-  if (!job.note.empty()) notes_.push_back(job.note);
+  std::string note = job.note;
+  if (note.empty() && nans != 0) {
+    note =
+        fmt::format("tensor '{}' is kept with {} of {} elements NaN", Printable(settled->name), nans, settled->elems);
+  }
+  if (!note.empty()) notes_.push_back(note);
   writer.SetTensorResult(job.owner, settled->nested, settled->nested_offset,
                          settled->has_stats ? &statistics.Finish() : nullptr);
   // The plan's entry, which ReviseTensor() did not touch: the writer has a copy of its own.
   const Q4Tensor& planned = stages_.conversion().plan.shards[job.shard].index.tensors[job.owner];
-  return Journalize(job, first_chunk, JournaledTensor(planned, *settled, writer.index().tensors[job.owner], job.note));
+  return Journalize(job, first_chunk, JournaledTensor(planned, *settled, writer.index().tensors[job.owner], note));
 }
 
 absl::Status Committer::Journalize(const Job& job, std::size_t first_chunk, JournalOwner done) {

@@ -14,6 +14,7 @@
 
 #include "formats/q4/shards.h"
 #include "libconvert/base/machine.h"
+#include "libconvert/base/run_issues.h"
 #include "libconvert/convert/conversion.h"
 #include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/memory_needs.h"
@@ -80,13 +81,11 @@ absl::StatusOr<std::vector<std::string>> SetLimits(const Checkpoint& checkpoint,
   // An engine's ring grows with the bound, but by less.
   while (limits.max_memory < least()) {
     if (RaiseMemoryTo(least(), &limits)) continue;
-    const std::string why = limits.memory_by_default
-                                ? fmt::format("; the default is {}; give the process more memory, or set --max-memory",
-                                              limits.memory_reason)
-                                : "";
-    return Fail(
-        kMemoryTooSmall, checkpoint.path(), "--max-memory",
-        GotExpected(fmt::format("{} bytes", limits.max_memory), fmt::format("at least {} bytes", least())) + why);
+    const std::string detail =
+        GotExpected(fmt::format("{} bytes", limits.max_memory), fmt::format("at least {} bytes", least()));
+    if (!limits.memory_by_default) return Fail(kMemoryTooSmall, checkpoint.path(), "--max-memory", detail);
+    return Fail(kLimitOfMachine, checkpoint.path(), "--max-memory",
+                fmt::format("{}; the default is {}; give the process more memory", detail, limits.memory_reason));
   }
   run->threads = limits.threads;
   run->max_memory = limits.max_memory;

@@ -17,6 +17,38 @@
 namespace q4 {
 namespace {
 
+// NaN elements of a piece: how many, and the first.
+struct Nans {
+  std::uint64_t count = 0, first = 0;
+};
+
+// A NaN has all bits of the exponent, as an infinity has, and some of the mantissa. Two loops, so that the first, which
+// all elements go through, is one that compilers vectorize.
+template <typename Bits>
+Nans FindNans(const std::uint8_t* bytes, std::uint64_t elems, Bits infinity) {
+  constexpr Bits kNoSign = static_cast<Bits>(~(Bits{1} << (8 * sizeof(Bits) - 1)));
+  const auto is_nan = [=](std::uint64_t i) {
+    Bits bits = 0;
+    std::memcpy(&bits, bytes + i * sizeof(Bits), sizeof(Bits));
+    return static_cast<Bits>(bits & kNoSign) > infinity;
+  };
+  Nans nans;
+  for (std::uint64_t i = 0; i < elems; ++i) nans.count += is_nan(i);
+  if (nans.count != 0) {
+    while (!is_nan(nans.first)) ++nans.first;
+  }
+  return nans;
+}
+
+// Of the float types that weights have. An infinity is nothing to report: masks consist of them.
+Nans FindNans(DType dtype, const std::uint8_t* bytes, std::uint64_t elems) {
+  if (dtype == DType::kF16) return FindNans<std::uint16_t>(bytes, elems, 0x7C00);
+  if (dtype == DType::kBF16) return FindNans<std::uint16_t>(bytes, elems, 0x7F80);
+  if (dtype == DType::kF32) return FindNans<std::uint32_t>(bytes, elems, 0x7F800000);
+  if (dtype == DType::kF64) return FindNans<std::uint64_t>(bytes, elems, 0x7FF0000000000000);
+  return {};
+}
+
 // Index of the slab's first data chunk among those of the tensor.
 std::uint64_t FirstChunk(const TensorJob& job, const SlabCut& cut, std::uint64_t slab) {
   return cut.first(slab) * ItemSize(job.tensor.dtype) / kQ4ChunkBytes;
@@ -35,6 +67,13 @@ void KeepSlab(Stages& stages, const std::shared_ptr<TensorJob>& job, std::uint64
     const std::uint64_t bytes = std::min(kQ4ChunkBytes, out_bytes - at);
     const std::uint64_t chunk_elems = bytes / ItemSize(to);
     const std::uint8_t* const in = x.data() + at / ItemSize(to) * ItemSize(from);
+    const Nans nans = FindNans(from, in, chunk_elems);
+    // A tensor that was to be quantized and has them is kept by the user's choice, and said so already.
+    if (nans.count != 0 && !stages.options().keep_nonfinite) {
+      const std::uint64_t first = CutToKeep(*job->source).first(slab) + at / ItemSize(to) + nans.first;
+      return job->chunks.Fail(chunk, Fail(kKeptNan, stages.conversion().checkpoint.FileOf(*job->source).path(),
+                                          fmt::format("tensor '{}', element {}", job->source->name, first)));
+    }
     std::vector<std::uint8_t> raw(bytes);
     if (from == to) {
       std::memcpy(raw.data(), in, bytes);
@@ -50,6 +89,7 @@ void KeepSlab(Stages& stages, const std::shared_ptr<TensorJob>& job, std::uint64
     }
     FinishedChunk finished;
     finished.source_bytes = chunk_elems * ItemSize(from);
+    finished.nans = nans.count;
     finished.memory = memory;
     stages.Encode(*job, Q4Part::kData, chunk, std::move(raw), std::move(finished));
   }

@@ -21,6 +21,7 @@
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/base/nearest_parts.h"
 #include "libconvert/base/parallel.h"
+#include "libconvert/base/run_issues.h"
 #include "libconvert/export/experts.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/export/exporter.h"
@@ -158,9 +159,10 @@ absl::StatusOr<unsigned> ThreadsWithin(const ExportOptions& options) {
   constexpr std::uint64_t kPerThread = kPieceScratchBytes + kPieceResultBytes;
   RunLimits limits = LimitsOfRun(options.threads, options.max_memory);
   if (!RaiseMemoryTo(kCacheBytes + kPerThread, &limits)) {
-    return Fail(kExportMemory, {}, "--max-memory",
-                GotExpected(HumanBytes(limits.max_memory), "at least " + HumanBytes(kCacheBytes + kPerThread)) +
-                    (limits.memory_by_default ? "; the default is " + limits.memory_reason : ""));
+    const std::string detail =
+        GotExpected(HumanBytes(limits.max_memory), "at least " + HumanBytes(kCacheBytes + kPerThread));
+    if (!limits.memory_by_default) return Fail(kExportMemory, {}, "--max-memory", detail);
+    return Fail(kLimitOfMachine, {}, "--max-memory", detail + "; the default is " + limits.memory_reason);
   }
   const std::uint64_t most = (limits.max_memory - kCacheBytes) / kPerThread;
   return static_cast<unsigned>(std::min<std::uint64_t>(limits.threads, most));

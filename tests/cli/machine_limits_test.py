@@ -109,7 +109,7 @@ def limited_memory(tools: pathlib.Path, work: pathlib.Path, model: pathlib.Path)
         else:
             with memory_group(version, 24 * MIB) as (enter, why):
                 done = run(tools, work, "q4convert", model, "-o", "small.q4", before=enter)
-                check(done.returncode == 1 and "Q4-1106" in done.stderr, "too small a group is named", done.returncode, done.stderr)
+                check(done.returncode == 2 and "Q4-2570" in done.stderr, "too small a group is named", done.returncode, done.stderr)
                 check("of 24 MiB)" in done.stderr and "give the process more memory" in done.stderr, "with the way out", done.stderr)
                 check(not list(work.glob("small*")), "and nothing is left")
 

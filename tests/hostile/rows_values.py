@@ -75,6 +75,15 @@ def v01():
             data = weight(floats(1, 2, 3, 4, 5, value, 7, 8, dtype=dtype), dtype)
             yield Case({"in.safetensors": data}, issue=4101, text=f"'{WEIGHT}', element 5")
             yield accept({"in.safetensors": data}, command=(*CONVERT, "--on-nonfinite", "keep"))
+    # A tensor that stays as it is, NaN of every width and sign; infinities stand in masks.
+    for dtype in ("F32", "F16", "BF16", "F64"):
+        for value in (NAN, -NAN, INF, -INF):
+            data = tensors(norm=(dtype, (4,), floats(1, 2, value, 4, dtype=dtype)), w=("F32", (1, 64), floats(*[1] * 64)))
+            if value == value:
+                yield accept({"in.safetensors": data})
+                continue
+            yield Case({"in.safetensors": data}, issue=4103, text="'norm', element 2")
+            yield accept({"in.safetensors": data}, command=(*CONVERT, "--on-nonfinite", "keep"))
     yield against_nan
     yield Case(
         {"in.safetensors": tensors(a=("F32", (1,), floats(3e38)))},

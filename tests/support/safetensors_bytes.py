@@ -85,10 +85,10 @@ def stream(path, count, one, payload_bytes=0):
 
 
 def floats(*values, dtype="F32"):
-    """The values as F32, F16 or BF16, which is the upper half of F32."""
+    """The values as F64, F32, F16 or BF16, which is the upper half of F32."""
     if dtype == "BF16":
         return b"".join(struct.pack("<f", value)[2:] for value in values)
-    return struct.pack(f"<{len(values)}{'e' if dtype == 'F16' else 'f'}", *values)
+    return struct.pack(f"<{len(values)}{dict(F16='e', F64='d').get(dtype, 'f')}", *values)
 
 
 def words(*values):

@@ -6,6 +6,8 @@
 #include <atomic>
 #include <cstring>
 #include <filesystem>
+#include <limits>
+#include <optional>
 #include <random>
 
 #include "formats/base/base_issues.h"
@@ -13,6 +15,7 @@
 #include "formats/base/status.h"
 #include "formats/q4/reader.h"
 #include "formats/q4/validate.h"
+#include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/memory_needs.h"
 #include "libconvert/convert/pipeline.h"
 #include "libconvert/model/provenance_view.h"
@@ -176,6 +179,38 @@ TEST_CASE("a container holds what the reference kernels compute and verifies") {
   const auto config = (*model)->ReadFile("config.json");
   REQUIRE(config.ok());
   CHECK(*config == setup.config);
+}
+
+TEST_CASE("NaN in a kept tensor fails by its first element, or is counted; infinities are nothing to report") {
+  constexpr std::uint64_t kElems = 4'300'000;  // of two slabs and several chunks
+  Setup setup([](const TempDir& dir) {
+    SafetensorsBuilder builder;
+    std::string bad = Weights(DType::kF32, kElems, 1);
+    const float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+    for (const std::uint64_t at : {4'299'999u, 4'194'304u, 4'199'999u}) test::PutValue(&bad, at * 4, nan);
+    for (const std::uint64_t at : {0u, 4'000'000u}) test::PutValue(&bad, at * 4, -inf);
+    builder.Add("a.norm", "F32", {kElems}, bad);
+    builder.Add("b.q_proj.weight", "BF16", {64, 64}, Weights(DType::kBF16, 4096, 2));
+    return dir.Write("model.safetensors", builder.Build());
+  });
+  for (const std::optional<DType> keep_dtype : {std::optional<DType>(), std::optional<DType>(DType::kBF16)}) {
+    setup.options.keep_dtype = keep_dtype;
+    setup.options.keep_nonfinite = false;
+    RunOptions run;
+    run.force = true;
+    run.threads = 4;
+    const absl::StatusOr<ConvertReport> failed = setup.Run(run);
+    REQUIRE_FALSE(failed.ok());
+    CHECK(IssueNumberOf(failed.status()) == kKeptNan.number);
+    CHECK(MessageOf(failed.status()).find("tensor 'a.norm', element 4194304") != std::string::npos);
+    CHECK(Leftovers(setup.dir) == 0);
+
+    setup.options.keep_nonfinite = true;
+    const absl::StatusOr<ConvertReport> kept = setup.Run(run);
+    REQUIRE(kept.ok());
+    CHECK(kept->notes == std::vector<std::string>{"tensor 'a.norm' is kept with 3 of 4300000 elements NaN"});
+    std::filesystem::remove(setup.dir.File("out.q4"));
+  }
 }
 
 TEST_CASE("non-finite weights fail by name and leave nothing, or are kept") {

@@ -56,12 +56,14 @@ std::set<std::string> FilesIn(const std::string& directory) {
   for (const auto& entry : stdfs::recursive_directory_iterator(directory)) {
     if (entry.is_regular_file()) files.insert(stdfs::relative(entry.path(), directory).string());
   }
+  files.erase("q4_export.json");  // the record of an export, which no model has
   return files;
 }
 
 std::set<std::string> TensorsIn(const std::string& path) {
   std::set<std::string> names;
-  for (const SourceTensor& tensor : Must(OpenCheckpoint(PosixFileSystem(), path))->tensors()) names.insert(tensor.name);
+  const std::unique_ptr<Checkpoint> checkpoint = Must(OpenCheckpoint(PosixFileSystem(), path));
+  for (const SourceTensor& tensor : checkpoint->tensors()) names.insert(tensor.name);
   return names;
 }
 
