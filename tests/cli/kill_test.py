@@ -80,10 +80,10 @@ class Killer:
     def outputs(self):
         """Name and digest of everything that is no leftover."""
         return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(self.folder.iterdir())
-                if path.suffix not in (".partial", ".journal")}
+                if path.suffix not in (".partial", ".journal", ".q4-probe", ".q4-probe2")}
 
     def leftovers(self):
-        return [path.name for path in self.folder.iterdir() if path.suffix in (".partial", ".journal")]
+        return [path.name for path in self.folder.iterdir() if path.suffix in (".partial", ".journal", ".q4-probe", ".q4-probe2")]
 
     def expect(self, condition, text):
         if not condition:

@@ -401,7 +401,7 @@ def q17():
         bench.ok("q4convert", "other.safetensors", *CONVERT_ALL[2:], "-o", "other.q4")
         right, other = ((bench.work / name).read_bytes() for name in ("right.q4", "other.q4"))
         command = (*CONVERT_ALL, "--sync-every", "1", "-o", "out.q4")
-        result = bench.run(command, env={"LD_PRELOAD": bench.shim(), "Q4_FAULT": f"rename:1:{errno.EIO}"})
+        result = bench.run(command, env={"LD_PRELOAD": bench.shim(), "Q4_FAULT": f"rename:2:{errno.EIO}"})
         require(result.code == 2 and journal.exists() and partial.exists(), f"exit code {result.code}: {result.stderr}")
         whole, stored = journal.read_bytes(), partial.read_bytes()
 

@@ -168,7 +168,7 @@ def check_case(tools, work, name):
     container, plain, packed = work / f"{name}.q4", work / f"{name}.plain", work / f"{name}.bnb"
     tools.must("q4convert", source, "-o", container)
     tools.must("q4verify", container, "--against", source)
-    listed = {tensor["name"] for tensor in json.loads(tools.must("q4inspect", container, "--json").stdout)["tensors"]}
+    listed = {tensor["name"] for tensor in json.loads(tools.must("q4inspect", container, "--tensors", "--json").stdout)["tensors"]}
     require(set(CASES[name][2]) <= listed, f"{name}: tensors of folders are missing among {sorted(listed)}")
     tools.must("q4export", container, "--to", "safetensors", "-o", plain)
     tools.must("q4export", container, "--to", "bnb", "-o", packed)

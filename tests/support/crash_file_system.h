@@ -58,10 +58,15 @@ class CrashFileSystem final : public ForwardingFileSystem {
         WriteBytes(path, content);
       }
     }
+    // A directory that was removed after a file had left it is back with the file.
+    const auto put = [](const std::string& path, const std::string& content) {
+      std::filesystem::create_directories(std::filesystem::path(path).parent_path());
+      WriteBytes(path, content);
+    };
     for (auto change = names_.rbegin(); change != names_.rend(); ++change) {
       if (!lost()) continue;
-      change->before ? WriteBytes(change->path, *change->before) : void(std::filesystem::remove(change->path));
-      if (change->moved_from) WriteBytes(*change->moved_from, change->moved);
+      change->before ? put(change->path, *change->before) : void(std::filesystem::remove(change->path));
+      if (change->moved_from) put(*change->moved_from, change->moved);
     }
   }
 
@@ -74,11 +79,15 @@ class CrashFileSystem final : public ForwardingFileSystem {
   absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
     const std::lock_guard lock(mutex_);
     if (!Goes(/*rename=*/true)) return PowerIsOut(to);
-    NameChange change{to, Content(to), from, *Content(from)};
+    NameChange change{to, Content(to), from, Content(from).value_or("")};
     Q4_RETURN_IF_ERROR(ForwardingFileSystem::Rename(from, to, replace));
     names_.push_back(std::move(change));
-    files_[to] = std::exchange(files_[from], nullptr);
-    files_.erase(from);
+    // A file that was there before has nothing to lose but its name.
+    if (auto moved = files_.extract(from)) {
+      files_[to] = std::move(moved.mapped());
+    } else {
+      files_.erase(to);
+    }
     return absl::OkStatus();
   }
   absl::Status SyncDirectory(const std::string& directory) override {

@@ -130,7 +130,7 @@ TEST_CASE("the status names what, where, why, and the way out") {
   CHECK(ExitCodeOf(status) == ExitCode::kUnsupported);
   CHECK(MessageOf(status) ==
         "dir/model.safetensors: tensor 'a.W_q': the weights are already quantized, by a method that has no reader "
-        "(SINQ; convert the checkpoint that it was made from)");
+        "(SINQ; convert the checkpoint that it was made from) [Q4-5510]");
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // OpenCheckpoint() of a model whose modules lie in folders of their own.
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -111,7 +112,8 @@ TEST_CASE("a model may have all its weights in module folders") {
     CHECK(configs.Of("query_0/w").empty());
     // The list is what the folders are found by, so it travels.
     CHECK(checkpoint->companions().back().name == "router_config.json");
-    CHECK(checkpoint->companions()[1].name == "modules.json");
+    CHECK(std::any_of(checkpoint->companions().begin(), checkpoint->companions().end(),
+                      [](const CompanionFile& file) { return file.name == "modules.json"; }));
   }
 }
 
@@ -128,7 +130,7 @@ TEST_CASE("a module whose weights q4 does not read is refused, with the way out"
   dir.Write("2_Dense/model.safetensors", OneTensor("w", "w"));
   CHECK(Open(dir.path()).ok());
   // What is wrong with a module's weights is as wrong as in the model's own.
-  dir.Write("2_Dense/model.safetensors", "{}");
+  dir.Write("2_Dense/model.safetensors", "cut");
   CHECK(IssueOf(dir.path()) == kStHeaderTooSmall.number);
   std::filesystem::remove(dir.File("2_Dense/model.safetensors"));
   dir.Write("2_Dense/model.safetensors.index.json", R"({"weight_map":{"w":"../model.safetensors"}})");
