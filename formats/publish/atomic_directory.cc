@@ -396,16 +396,15 @@ absl::Status AtomicDirectory::PublishFiles(const std::vector<std::string>& ours,
     };
     // What makes the old files a model goes first, for good.
     for (const std::string& name : ours) {
-      if (!Contains(last, name) || name == record) continue;
-      Q4_RETURN_IF_ERROR(take_away(name));
-      Q4_RETURN_IF_ERROR(fs_.SyncDirectory(DirectoryOf(JoinPath(path_, name))));
+      if (Contains(last, name) && name != record) Q4_RETURN_IF_ERROR(take_away(name));
     }
+    Q4_RETURN_IF_ERROR(fs_.SyncDirectory(path_));
     for (const std::string& name : ours) {
       if (!Contains(last, name)) Q4_RETURN_IF_ERROR(take_away(name));
     }
     for (const std::string& name : files_) {
-      Q4_RETURN_IF_ERROR(MakeParents(path_, name, &made, &created));
       if (Contains(last, name)) continue;
+      Q4_RETURN_IF_ERROR(MakeParents(path_, name, &made, &created));
       Q4_RETURN_IF_ERROR(Move(JoinPath(partial_path_, name), JoinPath(path_, name), false));
     }
     Q4_RETURN_IF_ERROR(SyncTree(path_));
@@ -428,11 +427,10 @@ absl::Status AtomicDirectory::PublishFiles(const std::vector<std::string>& ours,
     for (auto name = created.rbegin(); name != created.rend(); ++name) {
       fs_.RemoveDirectory(JoinPath(path_, *name)).IgnoreError();
     }
-    fs_.SyncDirectory(path_).IgnoreError();
     return status;
   }
   published_ = true;
-  absl::Status status = SyncTree(path_);
+  absl::Status status = fs_.SyncDirectory(path_);
   // Directories of old files that are empty now.
   for (const std::string& name : ours) {
     for (std::size_t slash = name.rfind('/'); slash != std::string::npos && slash != 0;
