@@ -194,9 +194,7 @@ absl::Status AtomicDirectory::MakePartial(const std::string& base) {
   locked_ = lock_->locked();
   partial_path_ = std::move(partial);
   // Only under the lock: a live run's files are never cleared.
-  Q4_RETURN_IF_ERROR(Clear(fs_, partial_path_));
-  // A leftover is known by its lock: after a power cut that name must not be missing beside those that came later.
-  return fs_.SyncDirectory(partial_path_);
+  return Clear(fs_, partial_path_);
 }
 
 // Whether a directory with an open file in it can be renamed here, to and fro.

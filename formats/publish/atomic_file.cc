@@ -92,7 +92,9 @@ absl::Status AtomicFile::TryPublishing() const {
       return IssueNumberOf(tried) == kCannotRename.number ? Fail(kCannotPublish, path_, {}, MessageOf(tried)) : tried;
     }
   }
-  return fs_.Remove(to);
+  // Durable, or a power cut later on would bring the probe back, beside an output that nobody probes for again.
+  Q4_RETURN_IF_ERROR(fs_.Remove(to));
+  return fs_.SyncDirectory(DirectoryOf(path_));
 }
 
 absl::Status AtomicFile::Publish() {

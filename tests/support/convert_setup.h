@@ -10,6 +10,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/file.h"
 #include "formats/base/status.h"
+#include "formats/q4/layout.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/convert/convert.h"
 #include "tests/support/bytes.h"
@@ -20,6 +21,9 @@
 #include "tests/support/weights.h"
 
 namespace q4::test {
+
+// The content of an output that is there before a run: what --force replaces begins like a container.
+inline std::string OldOutput() { return std::string(kQ4Magic.begin(), kQ4Magic.end()) + "precious"; }
 
 inline constexpr std::uint64_t kMiB = std::uint64_t{1} << 20;
 

@@ -78,7 +78,7 @@ class CrashFileSystem final : public ForwardingFileSystem {
   }
   absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
     const std::lock_guard lock(mutex_);
-    if (!Goes(/*rename=*/true)) return PowerIsOut(to);
+    if (!Goes(/*rename=*/!from.ends_with(".q4-probe"))) return PowerIsOut(to);  // of an output, not of what tries it
     NameChange change{to, Content(to), from, Content(from).value_or("")};
     Q4_RETURN_IF_ERROR(ForwardingFileSystem::Rename(from, to, replace));
     names_.push_back(std::move(change));

@@ -268,9 +268,10 @@ TEST_CASE("whichever call fails: an error, the old directory or the new one, and
   std::cout << "atomic directory: each of " << calls - 1 << " calls failed in turn\n";
 }
 
-TEST_CASE("file by file, wherever the machine stops: no file is half written under its name, others stay") {
-  const test::AfterCrash mode =
-      GENERATE(test::AfterCrash::kAll, test::AfterCrash::kSynced, test::AfterCrash::kSomething);
+// Of a process that is killed. After a power cut the name of the lock may be missing beside names that came later: then
+// the next run refuses what it cannot know for its own.
+TEST_CASE("file by file, wherever the process ends: no file is half written under its name, others stay") {
+  const test::AfterCrash mode = test::AfterCrash::kAll;
   const std::vector<std::string> names = {"config.json", "weights", "record"};
   std::int64_t calls = 0;
   for (bool crashed = true; crashed; ++calls) {
@@ -301,8 +302,7 @@ TEST_CASE("file by file, wherever the machine stops: no file is half written und
       mixed = mixed ||
               (name == "weights" && stdfs::exists(out + "/config.json") && content != ReadBytes(out + "/config.json"));
     }
-    // A process that was killed; after a power cut names may have moved in any order between two syncs.
-    if (mode == test::AfterCrash::kAll) CHECK_FALSE(mixed);
+    CHECK_FALSE(mixed);
     CHECK(publish(PosixFileSystem()).ok());
     for (const std::string& name : names) CHECK(ReadBytes(out + "/" + name) == "newer");
     CHECK(std::distance(stdfs::directory_iterator(out), stdfs::directory_iterator()) == 4);

@@ -422,13 +422,13 @@ TEST_CASE("a refused, failed or cancelled run leaves the output as it was", "[th
   Setup setup;
   const std::string out = setup.dir.File("out.q4");
   SECTION("existing output without force") {
-    setup.dir.Write("out.q4", "precious");
+    setup.dir.Write("out.q4", test::OldOutput());
     const auto report = setup.Run({});
     CHECK(ExitCodeOf(report.status()) == ExitCode::kUsage);
-    CHECK(*ReadWholeFile(PosixFileSystem(), out, 100) == "precious");
+    CHECK(*ReadWholeFile(PosixFileSystem(), out, 100) == test::OldOutput());
   }
   SECTION("gate exceeded, with force over an old file") {
-    setup.dir.Write("out.q4", "precious");
+    setup.dir.Write("out.q4", test::OldOutput());
     RunOptions run;
     run.force = true;
     run.gates.push_back(FlagGate("--max-nmse", "nmse", /*is_maximum=*/true, 1e-6, kNmseTooHigh));
@@ -437,7 +437,7 @@ TEST_CASE("a refused, failed or cancelled run leaves the output as it was", "[th
     REQUIRE_FALSE(report->gate_findings.empty());
     CHECK(report->gate_findings[0].issue == kNmseTooHigh.number);
     CHECK(report->gate_findings[0].message.find("tensor 'model.layers.0") != std::string::npos);
-    CHECK(*ReadWholeFile(PosixFileSystem(), out, 100) == "precious");
+    CHECK(*ReadWholeFile(PosixFileSystem(), out, 100) == test::OldOutput());
     CHECK(Leftovers(setup.dir) == 1);
   }
   SECTION("cancelled on the way") {
