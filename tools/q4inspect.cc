@@ -3,7 +3,7 @@
 //
 // Several jobs share the command line: a summary or tables (Inspect), one tensor in depth, a comparison (Diff,
 // DiffWithSource) and lint. --diff and --lint come first and take no selection. Only they and --dump may read weights.
-#include "libconvert/base/nearest.h"
+#include "libconvert/base/nearest_parts.h"
 #include "libconvert/inspect/diff.h"
 #include "libconvert/inspect/inspect.h"
 #include "libconvert/inspect/inspect_issues.h"
@@ -78,15 +78,11 @@ absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
   return result;
 }
 
-// The error names what was probably meant. Only so many names are looked at: a million would take seconds.
+// The error names what was probably meant.
 absl::Status NoSuchTensor(const std::string& file, const std::string& name, const InspectReport& report) {
-  constexpr std::size_t kLookedAt = 20'000;
-  std::vector<std::string> names;
-  for (const InspectTensor& tensor : report.tensors) {
-    if (names.size() < kLookedAt) names.push_back(tensor.name);
-  }
+  const auto name_of = [](const InspectTensor& tensor) { return std::string_view(tensor.name); };
   return Fail(kNoSuchTensor, file, name,
-              "--tensors lists the names, --filter takes a pattern" + DidYouMean(name, names));
+              "--tensors lists the names, --filter takes a pattern" + DidYouMeanByParts(name, report.tensors, name_of));
 }
 
 // --tensor, with or without --dump. In JSON a dump is a member of the same document.
