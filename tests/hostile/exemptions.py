@@ -73,6 +73,6 @@ ISSUES = {
 # Met only where fault_shim.c can be preloaded.
 NEEDS_SHIM = {2002, 2026, 2027, 2029, 2561, 9001}
 # Met only where memory can be limited.
-NEEDS_MEMORY_LIMIT = {2091, 2102}
+NEEDS_MEMORY_LIMIT = {2091, 2102, 2570}
 # Which of these is met depends on the build and on the moment at which memory runs out.
 ANY_OF = ({5301, 9302}, {2091, 2102})
