@@ -30,6 +30,19 @@ void AddReferences(const Json& value, CodeNeeds* needs) {
   if (dot != std::string::npos && dot != 0) AddOnce(text.substr(0, dot) + ".py", &needs->files);
 }
 
+// Every member auto_map, at whatever depth: a loader makes the inner models and processors of a configuration by the
+// same rule as the outer one.
+void AddAutoMaps(const Json& value, CodeNeeds* needs) {
+  if (!value.is_structured()) return;
+  for (const auto& [key, member] : value.items()) {
+    if (value.is_object() && key == "auto_map") {
+      AddReferences(member, needs);
+    } else {
+      AddAutoMaps(member, needs);
+    }
+  }
+}
+
 // "a, b, c and 5 more"
 std::string ListOf(const std::vector<std::string>& names) {
   constexpr std::size_t kShown = 4;
@@ -52,7 +65,7 @@ void AddCodeNeeds(std::string_view name, std::string_view text, CodeNeeds* needs
   const absl::StatusOr<Json> json = ParseModelJson(text, name);
   if (!json.ok()) return;
   const std::size_t before = needs->files.size() + needs->repositories.size();
-  if (const Json* map = FindMember(*json, "auto_map")) AddReferences(*map, needs);
+  AddAutoMaps(*json, needs);
   // {"task": {"impl": "module.Class", "pt": ["AutoModel"]}}
   if (const Json* pipelines = FindMember(*json, "custom_pipelines"); pipelines != nullptr && pipelines->is_object()) {
     for (const auto& pipeline : *pipelines) {

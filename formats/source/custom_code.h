@@ -21,7 +21,8 @@ struct CodeNeeds {
 // Whether a file of this name, relative to the model's folder, may ask for code: those that AddCodeNeeds() reads.
 bool MayNeedCode(std::string_view name);
 
-// Adds what the configuration `name` asks for: its members auto_map and custom_pipelines. A text that is no JSON object
+// Adds what the configuration `name` asks for: its members auto_map, those of inner configurations too,
+// and custom_pipelines. A text that is no JSON object
 // asks for nothing here; who needs it as one will say so.
 void AddCodeNeeds(std::string_view name, std::string_view text, CodeNeeds* needs);
 

@@ -14,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -137,7 +138,8 @@ absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
 }
 
 // Defects of current readers that this export would meet; a line each, fit for a terminal.
-std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::vector<ModelPart>& parts) {
+// `any_in_4bit`: a configuration says so.
+std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::vector<ModelPart>& parts, bool any_in_4bit) {
   TensorTally huge, small_blocks, ragged, single, experts, unloadable, outside;
   for (const ExportSource& source : plan.sources) {
     const Q4Tensor& tensor = *source.tensor;
@@ -160,6 +162,8 @@ std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::vector<M
   std::vector<std::string> lines;
   if (parts.empty()) {
     lines.emplace_back("no folder of the model is one of transformers, so nothing is written in 4 bits");
+  } else if (!any_in_4bit) {
+    lines.emplace_back("no weight is in 4 bits, so config.json does not say so: this is a plain checkpoint");
   } else if (parts.front().config_json.empty()) {
     lines.emplace_back("the container holds no config.json, so the one written names no architecture to load");
   }
@@ -186,16 +190,21 @@ void AddConfig(BnbConfig config, const ModelPart& part, std::optional<BnbConfig>
   for (const std::string& entry : *skip) modules->push_back(part.In(entry));
 }
 
-// The same facts twice: a line for people, members for the JSON report.
-void Describe(BnbConfig config, const ExportOptions& options, const ExportPlan& plan, ExportReport* report) {
-  report->summary =
-      fmt::format("bitsandbytes {}, double quantization {}, modules to skip: {}", config.quant_type,
-                  config.double_quant ? "on" : "off",
-                  config.skip_modules ? fmt::to_string(config.skip_modules->size()) : "the library's defaults");
-  report->settings.push_back({"quant_type", std::move(config.quant_type)});
-  report->settings.push_back({"double_quant", config.double_quant});
-  ExportSetting& skip = report->settings.emplace_back(ExportSetting{"skip_modules", {}});
-  if (config.skip_modules) skip.value = *std::move(config.skip_modules);
+// The same facts twice: a line for people, members for the JSON report. No `config`: none says anything of 4 bits.
+void Describe(std::optional<BnbConfig> config, const ExportOptions& options, const ExportPlan& plan,
+              ExportReport* report) {
+  report->summary = "nothing in 4 bits";
+  ExportSetting type{"quant_type", {}}, nesting{"double_quant", {}}, skip{"skip_modules", {}};
+  if (config) {
+    report->summary =
+        fmt::format("bitsandbytes {}, double quantization {}, modules to skip: {}", config->quant_type,
+                    config->double_quant ? "on" : "off",
+                    config->skip_modules ? fmt::to_string(config->skip_modules->size()) : "the library's defaults");
+    type.value = std::move(config->quant_type);
+    nesting.value = config->double_quant;
+    if (config->skip_modules) skip.value = *std::move(config->skip_modules);
+  }
+  for (ExportSetting* setting : {&type, &nesting, &skip}) report->settings.push_back(std::move(*setting));
   // What --experts decided about, and how; null for a model without such tensors.
   ExportSetting& experts = report->settings.emplace_back(ExportSetting{"experts", {}});
   const auto count = static_cast<std::uint64_t>(
@@ -241,20 +250,25 @@ class Bnb final : public Exporter {
     std::vector<SmallFile> files;
     std::optional<BnbConfig> all;
     std::vector<std::string> warnings;
+    std::unordered_set<const Q4Tensor*> dequantized;
+    for (const ExportSource& source : plan.sources) {
+      if (!source.stays_quantized) dequantized.insert(source.tensor);
+    }
     for (const ModelPart& part : parts) {
-      // Of several models in one folder some may be kept whole; those stay as they are.
-      const bool quantized = std::any_of(part.tensors.begin(), part.tensors.end(),
-                                         [](const ModelPart::Tensor& at) { return at.tensor->quantized(); });
-      if (!quantized && parts.size() > 1) continue;
+      // What is kept whole, or written at 16 bits, is a plain model. Tensors that --tensor leaves out count.
+      const bool in_4bit = std::any_of(part.tensors.begin(), part.tensors.end(), [&](const ModelPart::Tensor& at) {
+        return at.tensor->quantized() && !dequantized.contains(at.tensor);
+      });
+      if (!in_4bit) continue;
       Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(part, options));
       Q4_ASSIGN_OR_RETURN(std::string text, BnbConfigText(part, config, options));
       files.push_back({part.In("config.json"), std::move(text)});
       warnings.insert(warnings.end(), config.warnings.begin(), config.warnings.end());
       AddConfig(std::move(config), part, &all);
     }
-    report->warnings = BnbWarnings(plan, parts);
+    report->warnings = BnbWarnings(plan, parts, all.has_value());
     report->warnings.insert(report->warnings.end(), warnings.begin(), warnings.end());
-    Describe(std::move(all).value_or(BnbConfig()), options, plan, report);
+    Describe(std::move(all), options, plan, report);
     return files;
   }
 };

@@ -105,7 +105,7 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptio
     }
   }
   BnbConfig config;
-  // That of most weights; one of a model without any is never read.
+  // That of most weights.
   Q4Scheme most = Q4Scheme::kNf4;
   // In the order of schemes, so that of two with equal counts NF4 stands, and the text never depends on the tensors'
   // order.
@@ -113,7 +113,7 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptio
     if (count > by_scheme[most]) most = scheme;
   }
   config.quant_type = BnbQuantTypeName(most);
-  // Strictly more than half, so "off" of a model without quantized weights.
+  // Strictly more than half.
   config.double_quant = 2 * nested > weights;
   config.weights_dtype = WeightsDType(part);
   if (!DiffusersClassOf(part.config_json).empty()) {

@@ -17,18 +17,16 @@ namespace q4 {
 struct BnbConfig {
   std::string quant_type = "nf4";  // of most quantized weights; each weight's quant_state has its own
   bool double_quant = false;       // likewise
-  // What the quantized weights were, and so what is computed in: that of most elements, where they differ; F32, which
-  // is bitsandbytes' own default, of a model without any.
+  // What the quantized weights were, and so what is computed in: that of most elements, where they differ.
   DType weights_dtype = DType::kF32;
   // Modules that transformers must leave alone; nullopt when those are exactly the ones that it leaves alone by itself.
   std::optional<std::vector<std::string>> skip_modules;
   std::vector<std::string> warnings;  // about loaders that will not do with the model what the list says
 };
 
-// Goes over all tensors of a part that is a model of its own, those that --tensor leaves out included: config.json
-// speaks of the whole model. Fails for a quantized weight that transformers stores transposed, or takes apart
-// or joins while it loads it (exit code 5), and for a
-// text that is no JSON (3).
+// Goes over all tensors of a part that is a model of its own and has weights in 4 bits, those that --tensor leaves out
+// included: config.json speaks of the whole model. Fails for a quantized weight that transformers stores transposed, or
+// takes apart or joins while it loads it (exit code 5), and for a text that is no JSON (3).
 absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptions& options);
 
 // The part's config.json with quantization_config added, as save_pretrained writes it. A model dtype is added if the

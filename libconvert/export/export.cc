@@ -32,6 +32,7 @@
 #include "libconvert/export/record.h"
 #include "libconvert/export/replace.h"
 #include "libconvert/export/unloadable.h"
+#include "libconvert/model/model_configs.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/policy/diffusers.h"
 #include "libconvert/source/file_digest.h"

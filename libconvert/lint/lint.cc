@@ -9,18 +9,22 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
 #include <memory>
+#include <string_view>
 
 #include "fmt/format.h"
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
 #include "formats/q4/reader.h"
+#include "formats/source/modules.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/base/text_table.h"
 #include "libconvert/lint/config.h"
 #include "libconvert/lint/files.h"
 #include "libconvert/lint/findings.h"
 #include "libconvert/lint/weights.h"
+#include "libconvert/model/model_configs.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/model/stats_json.h"
 #include "libconvert/scheme/scheme.h"
@@ -99,6 +103,24 @@ absl::Status LintContainerTensor(const KernelTable& kernels, const Q4Reader& rea
   return absl::OkStatus();
 }
 
+// Holds the configuration of each folder against the tensors that came from it, under their names inside the folder.
+void LintContainerConfigs(const ModelConfigs& configs, const std::vector<LintWeight>& weights, LintFindings* findings) {
+  std::map<std::string_view, std::vector<LintWeight>> by_folder;
+  by_folder[""];  // a configuration without any tensor is judged too
+  for (const LintWeight& weight : weights) {
+    const std::string_view folder = ModuleFolderOf(configs.folders, weight.name);
+    LintWeight& inside = by_folder[folder].emplace_back(weight);
+    if (!folder.empty()) inside.name.erase(0, folder.size() + 1);
+  }
+  for (const auto& [folder, inside] : by_folder) {
+    const std::string& config = configs.Of(fmt::format("{}/", folder));
+    // A larger one than a checkpoint may have is not parsed.
+    if (config.empty() || config.size() > limits::kConfigJsonBytes) continue;
+    findings->Enter(folder);
+    LintConfig(config, LintLayout::kContainer, inside, findings);
+  }
+}
+
 absl::Status LintContainer(FileSystem& fs, const std::string& path, const LintOptions& options, LintFindings* findings,
                            LintReport* report) {
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
@@ -114,12 +136,8 @@ absl::Status LintContainer(FileSystem& fs, const std::string& path, const LintOp
   const Q4Index& first = model->shards().front()->index();
   // With one shard given alone, most layers are absent and config.json would be accused of that.
   if (model->shards().size() != first.shard_count) return absl::OkStatus();  // not the whole model
-  for (const Q4EmbeddedFile& file : first.files) {
-    // A larger one than a checkpoint may have is not parsed. The reader verifies the digest of what is read here.
-    if (file.name != "config.json" || file.raw_bytes > limits::kConfigJsonBytes) continue;
-    Q4_ASSIGN_OR_RETURN(const std::string config, model->ReadFile(file.name));
-    LintConfig(config, LintLayout::kContainer, weights, findings);
-  }
+  Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, ReadModelConfigs(*model));
+  LintContainerConfigs(configs, weights, findings);
   return absl::OkStatus();
 }
 

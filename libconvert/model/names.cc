@@ -19,6 +19,8 @@ ModelNames ReadModelNames(std::string_view config_json) {
   if (architectures != config->end() && architectures->is_array() && !architectures->empty() &&
       architectures->front().is_string()) {
     names.architecture = architectures->front().get<std::string>();
+  } else if (const auto name = config->find("_class_name"); name != config->end() && name->is_string()) {
+    names.architecture = name->get<std::string>();  // of diffusers' components
   }
   // A missing member means the default of the model class in transformers, which is not known here. False demands less
   // of a container: tied.h then allows equal tensors with different treatments.

@@ -181,6 +181,11 @@ TEST_CASE("code that a configuration asks for is told, with what to do") {
   };
   for (const Case& c :
        {Case{"config.json", R"({"auto_map":{"AutoModel":"modeling_my.My"}})", {"config.json", "modeling_my.py"}, true},
+        Case{"config.json",
+             R"({"text_config":{"auto_map":{"AutoModel":"inner.My"}}})",
+             {"config.json", "inner.py"},
+             true},
+        Case{"processor_config.json", R"({"parts":[{"auto_map":{"AutoImageProcessor":"i.P"}}]})", {"i.py"}, true},
         Case{"tokenizer_config.json", R"({"auto_map":{"AutoTokenizer":["tok.Slow",null]}})", {"tok.py"}, true},
         Case{"processor_config.json", R"({"auto_map":{"AutoProcessor":"p.P"}})", {"p.py", "trust_remote_code"}, true},
         Case{"config.json", R"({"custom_pipelines":{"t":{"impl":"pipe.P","pt":["AutoModel"]}}})", {"pipe.py"}, true},

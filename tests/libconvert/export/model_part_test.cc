@@ -9,6 +9,7 @@
 
 #include "formats/base/json_value.h"
 #include "libconvert/export/export.h"
+#include "libconvert/model/model_configs.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
 #include "tests/support/must.h"
@@ -167,6 +168,30 @@ TEST_CASE("a model of modules that has nothing of transformers is exported witho
   CHECK(report.kept_tensors == 3);
   CHECK(Warns(report, "4 bits"));
   CHECK(FilesIn(dir.File("bnb")) == FilesIn(dir.File("m")));
+}
+
+TEST_CASE("an export without a weight in 4 bits does not say that it has some") {
+  const TempDir dir;
+  dir.Write("m/config.json", kBert);
+  dir.Write("m/model.safetensors", Linears({"encoder.a.weight", "encoder.b.weight"}));
+  ConvertOptions options;
+  SECTION("nothing was quantized") {
+    options.policy.patterns = {{false, "."}};
+    MustConvert(dir.File("m"), options, dir.File("m.q4"));
+    const ExportReport report = Export(dir, "bnb", {});
+    CHECK(ReadBytes(dir.File("bnb/config.json")) == kBert);
+    CHECK(Warns(report, "plain checkpoint"));
+    CHECK(report.summary.find("nf4") == std::string::npos);
+  }
+  SECTION("a subset that has none, of a model that has some") {
+    options.policy.patterns = {{false, "encoder.a"}};
+    MustConvert(dir.File("m"), options, dir.File("m.q4"));
+    ExportOptions subset;
+    subset.tensor_pattern = "encoder.a.*";
+    const ExportReport report = Export(dir, "bnb", subset);
+    CHECK_FALSE(Warns(report, "plain checkpoint"));
+    CHECK(ReadBytes(dir.File("bnb/config.json")).find("load_in_4bit") != std::string::npos);
+  }
 }
 
 TEST_CASE("a provenance cannot lead an export out of its directory") {

@@ -15,6 +15,7 @@
 #include "libconvert/lint/codes.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/convert_setup.h"
 #include "tests/support/cpu_kernels.h"
 #include "tests/support/encode.h"
 #include "tests/support/must.h"
@@ -595,6 +596,34 @@ TEST_CASE("a container is linted too") {
   CHECK(Joined(RulesOf(report)) == "block-without-extreme layer-missing scale-zero ");
   CHECK(report.errors == 1);
   CHECK(report.warnings == 2);
+}
+
+TEST_CASE("each folder of a container is held against its own configuration") {
+  const auto lint = [](const std::string& top, const std::string& inner) {
+    const test::TempDir dir;
+    dir.Write("m/modules.json", R"([{"path":""},{"path":"1_Bert"},{"path":"2_Dense"}])");
+    const auto write = [&](const std::string& folder, const std::string& config, const std::string& tensor) {
+      test::SafetensorsBuilder file;
+      file.Add(tensor, "F32", {64, 64}, BytesOfValues(NormalValues(64 * 64, 3)));
+      dir.Write("m/" + folder + "model.safetensors", file.Build());
+      if (!config.empty()) dir.Write("m/" + folder + "config.json", config);
+    };
+    write("", top, "encoder.layer.0.w.weight");
+    write("1_Bert/", inner, "encoder.layer.0.w.weight");
+    write("2_Dense/", R"({"in_features":64})", "linear.weight");
+    test::MustConvert(dir.File("m"), {}, dir.File("m.q4"));
+    return Lint(dir.File("m.q4"));
+  };
+  const std::string one = R"({"num_hidden_layers": 1})", two = R"({"num_hidden_layers": 2})";
+  CHECK(lint(one, one).findings.empty());
+  const LintReport inner = lint(one, two);
+  REQUIRE(Joined(RulesOf(inner)) == "layer-missing ");
+  CHECK(inner.findings.front().where.starts_with("1_Bert/"));
+  const LintReport top = lint(two, one);
+  REQUIRE(Joined(RulesOf(top)) == "layer-missing ");
+  CHECK_FALSE(top.findings.front().where.starts_with("1_Bert/"));
+  // Nothing at the top.
+  CHECK(Joined(RulesOf(lint("", two))) == "layer-missing ");
 }
 
 TEST_CASE("the cases break every rule of docs/lint.md") {
