@@ -27,10 +27,11 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from torch import nn
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, BertModel, PreTrainedTokenizerFast
 
 warnings.simplefilter("ignore")
-from sentence_transformers import SentenceTransformer, models  # noqa: E402
+from sentence_transformers import SentenceTransformer, SparseEncoder, models  # noqa: E402
+from sentence_transformers.sparse_encoder import modules as sparse_modules  # noqa: E402
 
 SENTENCES = ["a b c", "c d e f g", "h"]
 WORDS = ["[PAD]", "[UNK]", *"abcdefghijklmnopqrstuvwxyz"]
@@ -47,13 +48,17 @@ def tokenizer():
     return words
 
 
-def transformer(work, name, hidden=64):
+def bert(work, name, hidden=64, model=BertModel):
     folder = work / "parts" / name
     config = BertConfig(vocab_size=len(WORDS), hidden_size=hidden, num_hidden_layers=2, num_attention_heads=4,
                         intermediate_size=128, max_position_embeddings=32)
-    BertModel(config).save_pretrained(folder)
+    model(config).save_pretrained(folder)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer(), pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
-    return models.Transformer(str(folder))
+    return str(folder)
+
+
+def transformer(work, name, hidden=64):
+    return models.Transformer(bert(work, name, hidden))
 
 
 def dense(work):
@@ -87,6 +92,18 @@ def static(work):
     return [models.StaticEmbedding(tokenizer(), embedding_dim=64), models.Dense(64, 32)]
 
 
+def splade(work):
+    """Sparse embeddings of a model with a language head."""
+    return [models.Transformer(bert(work, "splade", model=BertForMaskedLM), transformer_task="fill-mask"), sparse_modules.SpladePooling("max")]
+
+
+def sparse(work):
+    """Queries by a table of weights, documents by a transformer."""
+    table = sparse_modules.SparseStaticEmbedding(
+        tokenizer=PreTrainedTokenizerFast.from_pretrained(bert(work, "table", model=BertForMaskedLM)), frozen=False)
+    return [models.Router.for_query_document(query_modules=[table], document_modules=splade(work))]
+
+
 def into_folder(source):
     """The layout of older versions: the first module in a folder, and its weights in two shards."""
     folder = source / "0_Transformer"
@@ -106,6 +123,8 @@ CASES = {"dense": (dense, None, ["2_Dense/linear.weight"]), "many": (many, None,
          "router": (router, None, ["query_0_Transformer/encoder.layer.0.output.dense.weight",
                                    "query_2_Router/query_0_Dense/linear.bias"]),
          "static": (static, None, ["embedding.weight", "1_Dense/linear.weight"]),
+         "splade": (splade, None, ["cls.predictions.transform.dense.weight"]),
+         "sparse": (sparse, None, ["query_0_SparseStaticEmbedding/weight"]),
          "folder": (dense, into_folder, ["0_Transformer/encoder.layer.1.output.dense.weight"])}
 
 
@@ -122,22 +141,27 @@ class Tools:
         return done
 
 
+def kind_of(name):
+    return SparseEncoder if name in ("splade", "sparse") else SentenceTransformer
+
+
 def make(work, name):
     build, change, _ = CASES[name]
     torch.manual_seed(0)
     source = work / name
-    SentenceTransformer(modules=build(work), device="cpu").save_pretrained(str(source), create_model_card=False)
+    kind_of(name)(modules=build(work), device="cpu").save_pretrained(str(source), create_model_card=False)
     if change is not None:
         change(source)
     return source
 
 
-def load(folder):
-    return SentenceTransformer(str(folder), device="cpu").eval()
+def load(folder, kind=SentenceTransformer):
+    return kind(str(folder), device="cpu").eval()
 
 
 def embeddings(model):
-    return [model.encode(SENTENCES, task=task, convert_to_tensor=True) for task in ("query", "document")]
+    found = [model.encode(SENTENCES, task=task, convert_to_tensor=True) for task in ("query", "document")]
+    return [value.to_dense() if value.is_sparse else value for value in found]
 
 
 def files_of(folder):
@@ -182,7 +206,7 @@ def check_case(tools, work, name):
     outside = [key for key in original if "Transformer/" not in key and not key.startswith("./")]
     require(all(torch.equal(original[key], written[key]) for key in outside), f"{name}: a module of a folder differs")
 
-    model, expected = load(packed), load(plain)
+    model, expected = load(packed, kind_of(name)), load(plain, kind_of(name))
     replaced = decode_in_place(model)
     require(bool(replaced) == (name not in ("static", "words")), f"{name}: 4-bit layers {replaced}")
     parameters = dict(expected.named_parameters())
