@@ -58,12 +58,18 @@ constexpr LintRule kLintNestedMissing{
     "The 8-bit scales cannot be decoded.",
     "Look for the parts in another shard; else quantize again.",
 };
-// bitsandbytes goes by the presence of nested_absmax and then misses nested_offset in the text; readers that go by the
-// text ignore the parts.
+// bitsandbytes goes by the presence of nested_absmax and then misses nested_offset in the text.
+constexpr LintRule kLintNestedAbsmaxExtra{
+    {6524, ExitCode::kCheckFailed, "nested_absmax of a weight whose quant_state is not nested"},
+    "nested-absmax-extra",
+    "The bitsandbytes loader takes the weight for nested and fails on the missing nested_offset.",
+    "Find out whether the scales are nested; remove the part, or take the quant_state of the same version.",
+};
+// By a map alone it does not go.
 constexpr LintRule kLintNestedExtra{
-    {6516, ExitCode::kOk, "nested parts of a weight that is not nested"},
+    {6516, ExitCode::kOk, "nested_quant_map of a weight that is not nested"},
     "nested-extra",
-    "The parts are ignored, or the quant_state is of another version.",
+    "The part is ignored, or the quant_state is of another version.",
     "Find out whether the scales are nested.",
 };
 // The library asserts that it knows every key and looks up the dtype by name, so more and other keys are faults as
@@ -290,7 +296,10 @@ class WeightLint {
       findings_.Add(kLintNestedMissing, name,
                     parts.nested_absmax == nullptr ? "no nested_absmax" : "no nested_quant_map");
     }
-    if (!state.nested && (parts.nested_absmax != nullptr || parts.nested_map != nullptr)) {
+    if (state.nested) return;
+    if (parts.nested_absmax != nullptr) {
+      findings_.Add(kLintNestedAbsmaxExtra, name);
+    } else if (parts.nested_map != nullptr) {
       findings_.Add(kLintNestedExtra, name);
     }
   }

@@ -287,6 +287,13 @@ std::vector<ModelChange> Cases() {
          m->AddQuantized(kUp, 172, 128, NormalValues(172 * 128, 1), CodeBook::kNf4, 64, false);
          m->tensors[kUp + ".nested_quant_map"] = map;
        }},
+      {{"nested-absmax-extra", "config-double-quant"},
+       [](BnbModel* m) {
+         const Stored absmax = m->tensors.at(kUp + ".nested_absmax");
+         std::erase_if(m->tensors, [](const auto& t) { return t.first.starts_with(kUp); });
+         m->AddQuantized(kUp, 172, 128, NormalValues(172 * 128, 1), CodeBook::kNf4, 64, false);
+         m->tensors[kUp + ".nested_absmax"] = absmax;
+       }},
       {{"quant-state-malformed"}, state("\"nf4\"", "\"nf5\"")},
       {{"quant-state-malformed"}, state("\"blocksize\": 64", "\"blocksize\": 65")},
       {{"quant-state-malformed"}, state("float32", "float64")},
