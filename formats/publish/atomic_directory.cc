@@ -1,5 +1,6 @@
 // Order of things: Create makes the partial directory, takes the lock and tries how to publish; files are created in
-// it; Publish syncs from the innermost directory outwards and renames.
+// it; Publish syncs from the innermost directory outwards and renames. The name of the lock is durable before any other
+// in the directory and goes after them, so that also after a power cut a leftover is known for ours.
 //
 // The lock is a file inside the partial directory. It moves with the directory and is removed only after the rename:
 // were it removed before, another writer could take over a directory that is about to be published. It also is what a
@@ -7,11 +8,13 @@
 #include "formats/publish/atomic_directory.h"
 
 #include <algorithm>
+#include <set>
 #include <utility>
 
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
 #include "formats/publish/atomic_file.h"
+#include "formats/publish/leftover.h"
 
 namespace q4 {
 namespace {
@@ -20,84 +23,8 @@ namespace {
 constexpr std::string_view kInsideName = ".q4";
 constexpr std::string_view kPartialEnd = ".partial";
 constexpr char kProbeName[] = ".q4-probe";
-// In a partial directory: what is being replaced, until the new files are in place.
-constexpr char kOldName[] = ".q4-old";
 
 std::string InsideBase(const std::string& path) { return JoinPath(path, std::string(kInsideName)); }
-
-bool Contains(const std::vector<std::string>& names, const std::string& name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
-// Everything in `directory` but the lock.
-absl::Status Clear(FileSystem& fs, const std::string& directory) {
-  Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(directory));
-  for (const std::string& name : names) {
-    if (name != AtomicDirectory::kLockName) Q4_RETURN_IF_ERROR(RemoveTree(fs, JoinPath(directory, name)));
-  }
-  return absl::OkStatus();
-}
-
-// All of a partial directory, the lock last: what is killed on the way is still known for ours.
-absl::Status RemovePartial(FileSystem& fs, const std::string& partial) {
-  Q4_RETURN_IF_ERROR(Clear(fs, partial));
-  Q4_RETURN_IF_ERROR(fs.Remove(JoinPath(partial, AtomicDirectory::kLockName)));
-  return fs.RemoveDirectory(partial);
-}
-
-// What a dead run leaves has the lock in it, or nothing at all if it died before that. Anything else may be the user's,
-// and clearing it would destroy it.
-absl::Status CheckIsLeftover(FileSystem& fs, const std::string& partial) {
-  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(partial));
-  if (!info.is_directory || info.is_symlink) return Fail(kForeignPartial, partial, {});
-  Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(partial));
-  return names.empty() || Contains(names, AtomicDirectory::kLockName) ? absl::OkStatus()
-                                                                      : Fail(kForeignPartial, partial, {});
-}
-
-// Makes a directory of a name that nobody else uses. An empty one that is there already is taken: a server whose reply
-// got lost says so of the one that it has just made.
-absl::Status MakeDirectory(FileSystem& fs, const std::string& path) {
-  const absl::Status made = fs.CreateDirectory(path);
-  if (IssueNumberOf(made) != kOutputExists.number) return made;
-  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-  if (info.is_symlink || !info.is_directory) return made;
-  Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(path));
-  return names.empty() ? absl::OkStatus() : made;
-}
-
-// Removes what a dead run left at `path`, if anything lies there; an error if it is not ours.
-absl::Status ClearLeftover(FileSystem& fs, const std::string& path) {
-  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-  if (!info.exists && !info.is_symlink) return absl::OkStatus();
-  Q4_RETURN_IF_ERROR(CheckIsLeftover(fs, path));
-  return RemovePartial(fs, path);
-}
-
-// Removes the files `names` below `root`, and the directories that are empty then, `root` last. Of what is not named,
-// nothing.
-absl::Status RemoveNamed(FileSystem& fs, const std::string& root, const std::vector<std::string>& names) {
-  std::vector<std::string> directories;
-  for (const std::string& name : names) {
-    Q4_RETURN_IF_ERROR(fs.Remove(JoinPath(root, name)));
-    for (std::size_t slash = name.rfind('/'); slash != std::string::npos && slash != 0;
-         slash = name.rfind('/', slash - 1)) {
-      directories.push_back(name.substr(0, slash));
-    }
-  }
-  // The innermost first: a directory's name is a prefix of those below it.
-  std::sort(directories.rbegin(), directories.rend());
-  directories.erase(std::unique(directories.begin(), directories.end()), directories.end());
-  for (const std::string& name : directories) Q4_RETURN_IF_ERROR(fs.RemoveDirectory(JoinPath(root, name)));
-  // What dead runs left in it, if anything, and then the lock.
-  Q4_ASSIGN_OR_RETURN(const auto left, fs.ListDirectory(root));
-  for (const std::string& name : left) {
-    const bool own = AtomicDirectory::IsOwnName(name) && name != AtomicDirectory::kLockName;
-    if (own) Q4_RETURN_IF_ERROR(RemoveTree(fs, JoinPath(root, name)));
-  }
-  Q4_RETURN_IF_ERROR(fs.Remove(JoinPath(root, AtomicDirectory::kLockName)));
-  return fs.RemoveDirectory(root);
-}
 
 // "." and ".." stay whatever happens, and so does the root; a name beside them would lie elsewhere.
 bool HasOwnName(const std::string& path) {
@@ -107,17 +34,8 @@ bool HasOwnName(const std::string& path) {
 
 }  // namespace
 
-absl::Status RemoveTree(FileSystem& fs, const std::string& path) {
-  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-  // Stat() tells the kind of what a link leads to: without asking for the link first, its target would be emptied.
-  if (info.is_symlink || !info.is_directory) return fs.Remove(path);
-  Q4_ASSIGN_OR_RETURN(const auto names, fs.ListDirectory(path));
-  for (const std::string& name : names) Q4_RETURN_IF_ERROR(RemoveTree(fs, JoinPath(path, name)));
-  return fs.RemoveDirectory(path);
-}
-
 bool AtomicDirectory::IsOwnName(std::string_view name) {
-  return name == kLockName || name == kProbeName ||
+  return name == kLockName || name == kProbeName || name == kLeftName ||
          (name.starts_with(std::string(kInsideName) + ".") && name.ends_with(kPartialEnd));
 }
 
@@ -136,7 +54,13 @@ absl::StatusOr<std::vector<std::string>> AtomicDirectory::Leftovers(FileSystem& 
     for (const std::string& name : names) {
       if (!name.starts_with(begin + ".") || !name.ends_with(kPartialEnd)) continue;
       const std::string partial = JoinPath(directory, name);
-      if (CheckIsLeftover(fs, partial).ok()) found.push_back(partial);
+      if (!CheckIsLeftover(fs, partial).ok()) continue;
+      found.push_back(partial);
+      const std::string left = JoinPath(partial, kLeftName);
+      Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(left));
+      if (info.is_symlink || !info.is_directory) continue;
+      Q4_ASSIGN_OR_RETURN(const auto kept, fs.ListDirectory(left));
+      for (const std::string& number : kept) found.push_back(JoinPath(left, number));
     }
     return absl::OkStatus();
   };
@@ -157,7 +81,7 @@ absl::StatusOr<std::unique_ptr<AtomicDirectory>> AtomicDirectory::Create(FileSys
   std::unique_ptr<AtomicDirectory> directory(new AtomicDirectory(fs, path, info.exists));
   directory->whole_ = !use.keep_others && HasOwnName(path);
   if (directory->whole_) {
-    absl::Status tried = directory->MakePartial(path);
+    absl::Status tried = directory->MakePartial(path, use.kept_record);
     if (tried.ok()) tried = directory->TryDirectories();
     if (tried.ok() && info.exists) tried = directory->TryFiles();
     if (tried.ok()) return directory;
@@ -166,12 +90,12 @@ absl::StatusOr<std::unique_ptr<AtomicDirectory>> AtomicDirectory::Create(FileSys
     if (issue == kOutputInUse.number || issue == kForeignPartial.number) return tried;
     if (!info.exists && issue != kCannotRename.number) return tried;
   }
-  Q4_RETURN_IF_ERROR(directory->GoInside());
+  Q4_RETURN_IF_ERROR(directory->GoInside(use.kept_record));
   return directory;
 }
 
 // Makes and locks base.partial; where there are no locks, one of a random name.
-absl::Status AtomicDirectory::MakePartial(const std::string& base) {
+absl::Status AtomicDirectory::MakePartial(const std::string& base, const std::string& kept_record) {
   std::string partial = AtomicFile::PartialPath(base);
   // Making the directory is the test: two runs that both looked first would both find it absent.
   const absl::Status made = fs_.CreateDirectory(partial);
@@ -193,8 +117,28 @@ absl::Status AtomicDirectory::MakePartial(const std::string& base) {
   lock_ = *std::move(lock);
   locked_ = lock_->locked();
   partial_path_ = std::move(partial);
+  Q4_RETURN_IF_ERROR(fs_.SyncDirectory(partial_path_));
+  Q4_RETURN_IF_ERROR(fs_.SyncDirectory(DirectoryOf(partial_path_)));
   // Only under the lock: a live run's files are never cleared.
-  return Clear(fs_, partial_path_);
+  if (!kept_record.empty()) Q4_RETURN_IF_ERROR(KeepRecord(kept_record));
+  return ClearPartial(fs_, partial_path_, keeps_records_);
+}
+
+// Moves the record that a dead run left out of the way of the one of this run. Those that it kept itself stay.
+absl::Status AtomicDirectory::KeepRecord(const std::string& name) {
+  keeps_records_ = true;
+  const std::string record = JoinPath(partial_path_, name);
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(record));
+  if (info.is_symlink || !info.is_regular) return absl::OkStatus();
+  const std::string left = JoinPath(partial_path_, kLeftName);
+  Q4_ASSIGN_OR_RETURN(const PathInfo old, fs_.Stat(left));
+  if (!old.is_directory || old.is_symlink) Q4_RETURN_IF_ERROR(MakeDirectory(fs_, left));
+  Q4_ASSIGN_OR_RETURN(const auto numbers, fs_.ListDirectory(left));
+  const std::string place = JoinPath(left, std::to_string(numbers.size()));
+  Q4_RETURN_IF_ERROR(MakeDirectory(fs_, place));
+  Q4_RETURN_IF_ERROR(fs_.Rename(record, JoinPath(place, name), false));
+  for (const std::string& directory : {place, left, partial_path_}) Q4_RETURN_IF_ERROR(fs_.SyncDirectory(directory));
+  return absl::OkStatus();
 }
 
 // Whether a directory with an open file in it can be renamed here, to and fro.
@@ -226,7 +170,7 @@ absl::Status AtomicDirectory::TryFiles() {
 }
 
 // From the partial directory beside the destination, if there is one, to one inside it.
-absl::Status AtomicDirectory::GoInside() {
+absl::Status AtomicDirectory::GoInside(const std::string& kept_record) {
   if (lock_ != nullptr) {
     Q4_RETURN_IF_ERROR(RemoveOwnPartial());
   }
@@ -235,7 +179,7 @@ absl::Status AtomicDirectory::GoInside() {
     Q4_RETURN_IF_ERROR(MakeDirectory(fs_, path_));
     exists_ = made_path_ = true;
   }
-  Q4_RETURN_IF_ERROR(MakePartial(InsideBase(path_)));
+  Q4_RETURN_IF_ERROR(MakePartial(InsideBase(path_), kept_record));
   if (!locked_) {
     // Two runs that publish file by file would mix, and only a lock tells a dead one from a living one.
     Q4_ASSIGN_OR_RETURN(const auto names, fs_.ListDirectory(path_));
@@ -257,13 +201,12 @@ AtomicDirectory::~AtomicDirectory() {
   if (made_path_ && !published_) fs_.RemoveDirectory(path_).IgnoreError();
 }
 
-// Under the lock until nothing but the lock is left. It is closed before the directory goes: NFS and FUSE keep a file
-// that is removed while it is open under another name.
+// With records of dead runs in it, the directory stays, and what is to be kept is in it alone.
 absl::Status AtomicDirectory::RemoveOwnPartial() {
-  Q4_RETURN_IF_ERROR(Clear(fs_, partial_path_));
-  Q4_RETURN_IF_ERROR(fs_.Remove(JoinPath(partial_path_, kLockName)));
+  if (!keeps_records_) return RemovePartial(fs_, partial_path_, std::move(lock_));
+  Q4_RETURN_IF_ERROR(ClearPartial(fs_, partial_path_, /*keep_records=*/true));
   lock_.reset();
-  return fs_.RemoveDirectory(partial_path_);
+  return absl::OkStatus();
 }
 
 // Makes the directories on the way to `name` below `root` that are not among `made` yet, the outermost first. One that
@@ -315,12 +258,27 @@ absl::Status AtomicDirectory::SyncTree(const std::string& root) const {
 // the new content can be lost any more.
 absl::Status AtomicDirectory::Publish(const DirectoryUse& use, const std::vector<std::string>& last) {
   Q4_RETURN_IF_ERROR(SyncTree(partial_path_));
+  bool done = false;
   if (whole_ && !use.keep_others) {
-    Q4_ASSIGN_OR_RETURN(const bool done, PublishWhole(use.ours));
-    if (done) return absl::OkStatus();
+    Q4_ASSIGN_OR_RETURN(done, PublishWhole(use.ours));
   }
-  whole_ = false;
-  return PublishFiles(use.ours, last);
+  if (!done) {
+    whole_ = false;
+    Q4_RETURN_IF_ERROR(PublishFiles(use.ours, last));
+  }
+  return RemoveLeftovers();
+}
+
+// Partial directories in other places than this one's, where dead runs published in another way. What they knew is
+// replaced by now. One that cannot be locked belongs to a run that is alive, or nobody can tell.
+absl::Status AtomicDirectory::RemoveLeftovers() {
+  Q4_ASSIGN_OR_RETURN(const auto leftovers, Leftovers(fs_, path_));
+  for (const std::string& leftover : leftovers) {
+    if (!leftover.ends_with(kPartialEnd)) continue;  // in another one
+    auto lock = fs_.OpenLocked(JoinPath(leftover, kLockName));
+    if (lock.ok()) Q4_RETURN_IF_ERROR(RemovePartial(fs_, leftover, *std::move(lock)));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<bool> AtomicDirectory::PublishWhole(const std::vector<std::string>& ours) {
@@ -364,12 +322,14 @@ absl::StatusOr<bool> AtomicDirectory::Published(const std::string& old, const st
   // From here on the destructor must leave everything alone. Errors below are reported, but the new content is in
   // place, and what can be cleared is.
   published_ = true;
-  absl::Status status = fs_.Remove(JoinPath(path_, kLockName));
+  // The records of dead runs have come along; what they knew is gone.
+  absl::Status status = keeps_records_ ? RemoveTree(fs_, JoinPath(path_, kLeftName)) : absl::OkStatus();
+  status.Update(fs_.Remove(JoinPath(path_, kLockName)));
   status.Update(fs_.SyncDirectory(DirectoryOf(path_)));
   if (!old.empty()) status.Update(RemoveNamed(fs_, old, ours));
   const std::string aside = AsidePath(path_);
   // An earlier run died before it removed the directory that it had replaced.
-  if (CheckIsLeftover(fs_, aside).ok()) status.Update(RemovePartial(fs_, aside));
+  if (CheckIsLeftover(fs_, aside).ok()) status.Update(RemovePartial(fs_, aside, nullptr));
   Q4_RETURN_IF_ERROR(status);
   return true;
 }
@@ -380,55 +340,76 @@ absl::Status AtomicDirectory::Move(const std::string& from, const std::string& t
   return absl::OkStatus();
 }
 
+// Undoes what was moved, the last first, and makes that durable: the partial directory is cleared after it.
+void AtomicDirectory::TakeBack() {
+  std::set<std::string> directories;
+  for (auto move = moves_.rbegin(); move != moves_.rend(); ++move) {
+    const auto& [from, to] = *move;
+    directories.insert({DirectoryOf(from), DirectoryOf(to)});
+    if (fs_.Rename(to, from, false).ok()) continue;
+    // A file system on which nothing can be renamed any more. A new file can go; an old one stays where it is, in the
+    // partial directory.
+    const bool is_new = !to.starts_with(partial_path_ + "/");
+    if (!is_new || !fs_.Remove(to).ok()) keep_partial_ = true;
+  }
+  for (const std::string& directory : directories) fs_.SyncDirectory(directory).IgnoreError();
+}
+
 absl::Status AtomicDirectory::PublishFiles(const std::vector<std::string>& ours, const std::vector<std::string>& last) {
   std::vector<std::string> made, created;  // directories in the destination: all on the way, and those that are new
   const std::string record = last.empty() ? std::string() : last.back();
   const auto work = [&]() -> absl::Status {
     const std::string old = JoinPath(partial_path_, kOldName);
     Q4_RETURN_IF_ERROR(MakeDirectory(fs_, old));
+    Q4_RETURN_IF_ERROR(fs_.SyncDirectory(partial_path_));
     std::uint64_t number = 0;
     const auto take_away = [&](const std::string& name) -> absl::Status {
       Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(JoinPath(path_, name)));
       if (!info.exists && !info.is_symlink) return absl::OkStatus();
       return Move(JoinPath(path_, name), JoinPath(old, std::to_string(number++)), false);
     };
-    // What makes the old files a model goes first, for good.
-    for (const std::string& name : ours) {
-      if (Contains(last, name) && name != record) Q4_RETURN_IF_ERROR(take_away(name));
+    // What makes the old files a model goes first, for good; of a model of several folders, what makes them one at
+    // first. Both ends of a move are synced: a file system may write the one and not the other.
+    std::set<std::string> changed{path_, old};
+    for (auto name = last.rbegin(); name != last.rend(); ++name) {
+      if (*name == record || !Contains(ours, *name)) continue;
+      Q4_RETURN_IF_ERROR(take_away(*name));
+      changed.insert(DirectoryOf(JoinPath(path_, *name)));
     }
-    Q4_RETURN_IF_ERROR(fs_.SyncDirectory(path_));
+    for (const std::string& directory : changed) Q4_RETURN_IF_ERROR(fs_.SyncDirectory(directory));
     for (const std::string& name : ours) {
       if (!Contains(last, name)) Q4_RETURN_IF_ERROR(take_away(name));
     }
     for (const std::string& name : files_) {
-      if (Contains(last, name)) continue;
       Q4_RETURN_IF_ERROR(MakeParents(path_, name, &made, &created));
+      if (Contains(last, name)) continue;
       Q4_RETURN_IF_ERROR(Move(JoinPath(partial_path_, name), JoinPath(path_, name), false));
     }
+    Q4_RETURN_IF_ERROR(fs_.SyncDirectory(old));
     Q4_RETURN_IF_ERROR(SyncTree(path_));
+    std::string before;  // the directory of the file before
     for (const std::string& name : last) {
       if (!Contains(files_, name)) continue;
-      Q4_RETURN_IF_ERROR(
-          Move(JoinPath(partial_path_, name), JoinPath(path_, name), name == record && Contains(ours, record)));
+      const std::string to = JoinPath(path_, name);
+      if (!before.empty() && (before != DirectoryOf(to) || name == record)) {
+        Q4_RETURN_IF_ERROR(fs_.SyncDirectory(before));
+      }
+      before = DirectoryOf(to);
+      Q4_RETURN_IF_ERROR(Move(JoinPath(partial_path_, name), to, name == record && Contains(ours, record)));
     }
     return absl::OkStatus();
   };
   if (const absl::Status status = work(); !status.ok()) {
-    for (auto move = moves_.rbegin(); move != moves_.rend(); ++move) {
-      const auto& [from, to] = *move;
-      if (fs_.Rename(to, from, false).ok()) continue;
-      // A file system on which nothing can be renamed any more. A new file can go; an old one stays where it is, in the
-      // partial directory.
-      const bool is_new = !to.starts_with(partial_path_ + "/");
-      if (!is_new || !fs_.Remove(to).ok()) keep_partial_ = true;
-    }
+    TakeBack();
     for (auto name = created.rbegin(); name != created.rend(); ++name) {
       fs_.RemoveDirectory(JoinPath(path_, *name)).IgnoreError();
     }
     return status;
   }
   published_ = true;
-  absl::Status status = fs_.SyncDirectory(path_);
+  // Before the partial directory goes, by whose record a later run would know them.
+  absl::Status status = SyncTree(path_);
+  keeps_records_ = false;
   // Directories of old files that are empty now.
   for (const std::string& name : ours) {
     for (std::size_t slash = name.rfind('/'); slash != std::string::npos && slash != 0;

@@ -27,6 +27,9 @@ struct DirectoryUse {
   std::vector<std::string> ours;  // files of an earlier output: replaced, or removed if the new one lacks them
   // Anything else may lie there too, and stays as it is: the directory is published file by file.
   bool keep_others = false;
+  // The file of an output that lists the others, if some of `ours` are known only by such a file that a dead run left
+  // (Leftovers()). It is kept until they are replaced: without it the run after next would not know them.
+  std::string kept_record = {};
 };
 
 // Life: Create -> CreateFile / WriteFile -> Publish(). If it is destroyed before Publish() succeeded, the partial
@@ -52,8 +55,8 @@ class AtomicDirectory {
   // next one calls Restore() first. Does nothing unless `path` is absent and the other is a leftover of ours.
   static std::string AsidePath(const std::string& path) { return path + ".q4-replaced"; }
   static absl::Status Restore(FileSystem& fs, const std::string& path);
-  // The partial directories that a dead run may have left, with or without locks. They hold, under final names, what
-  // the run had not yet published.
+  // The partial directories that a dead run may have left, with or without locks, and directories in them where records
+  // of runs before it are kept. They hold, under final names, what those runs had not yet published.
   static absl::StatusOr<std::vector<std::string>> Leftovers(FileSystem& fs, const std::string& path);
   // Whether an entry directly in a destination is a leftover of ours: a lock, a probe, or a partial directory.
   static bool IsOwnName(std::string_view name);
@@ -73,11 +76,11 @@ class AtomicDirectory {
   bool whole() const { return whole_; }
   bool locked() const { return locked_; }
 
-  // Syncs the directories and publishes. `use`: looked up again by the caller. `last`: the names
-  // of files that make the others a model (configuration, index, record). File by file, old ones of these names are
-  // taken away before any other file changes, so that no reader takes a mixture for a model, and the new ones come
-  // last, in this order; where publishing fails, every step is undone. The last of `last` is replaced rather than taken
-  // away.
+  // Syncs the directories and publishes. `use`: looked up again by the caller. `last`: the names of files that make the
+  // others a model or a part of one (configuration, index, record), in any folder. File by file, old ones of these
+  // names are taken away before any other file changes, the last one first, so that no reader takes a mixture for a
+  // model, and the new ones come last, in this order; where publishing fails, every step is undone. The last of `last`
+  // is replaced rather than taken away.
   //
   // Call once; after an error destroy the object. kOutputExists if somebody made `path`, or a file where one of these
   // belongs, in the meantime. kCannotRemove if the old directory holds files that are not among use.ours: the new one
@@ -86,11 +89,13 @@ class AtomicDirectory {
 
  private:
   AtomicDirectory(FileSystem& fs, std::string path, bool exists) : fs_(fs), path_(std::move(path)), exists_(exists) {}
-  absl::Status MakePartial(const std::string& base);
+  absl::Status MakePartial(const std::string& base, const std::string& kept_record);
+  absl::Status KeepRecord(const std::string& name);
   absl::Status TryFiles();
   absl::Status TryDirectories();
-  absl::Status GoInside();
+  absl::Status GoInside(const std::string& kept_record);
   absl::Status RemoveOwnPartial();
+  absl::Status RemoveLeftovers();
   absl::Status MakeParents(const std::string& root, const std::string& name, std::vector<std::string>* made,
                            std::vector<std::string>* created);
   absl::Status SyncTree(const std::string& root) const;
@@ -99,6 +104,7 @@ class AtomicDirectory {
   absl::StatusOr<bool> Published(const std::string& old, const std::vector<std::string>& ours);
   absl::Status PublishFiles(const std::vector<std::string>& ours, const std::vector<std::string>& last);
   absl::Status Move(const std::string& from, const std::string& to, bool replace);
+  void TakeBack();
 
   FileSystem& fs_;
   const std::string path_;
@@ -108,15 +114,12 @@ class AtomicDirectory {
   bool locked_ = true;
   bool made_path_ = false;  // `path_` was made here, for files to be moved into
   bool published_ = false;
-  bool keep_partial_ = false;                               // old files are in it that could not be put back
-  std::vector<std::string> subdirectories_;                 // relative, parents first
-  std::vector<std::string> files_;                          // relative, as they were made
+  bool keep_partial_ = false;                // old files are in it that could not be put back
+  bool keeps_records_ = false;               // of dead runs, in it: as long as this one has not published
+  std::vector<std::string> subdirectories_;  // relative, parents first
+  std::vector<std::string> files_;           // relative, as they were made
   std::vector<std::pair<std::string, std::string>> moves_;  // done, to be undone
   std::unique_ptr<WritableFile> lock_;                      // open, and so locked, as long as this object lives
 };
-
-// Removes a directory and all below it, or a file; a symbolic link is removed, never followed. Absent: OK.
-// kCannotRemove or kCannotList at the first entry that resists; what was removed before stays removed.
-absl::Status RemoveTree(FileSystem& fs, const std::string& path);
 
 }  // namespace q4

@@ -296,7 +296,7 @@ absl::Status ConversionOutput::Publish(const std::vector<ConvertedShard>& finish
   if (run_.force) {
     std::vector<std::string> names = OutputPaths(plan_, output_);
     if (names.size() > 1) names.push_back(Q4ShardIndexName(output_));
-    stale = StaleFiles(fs_, checkpoint_, output_, names);
+    Q4_ASSIGN_OR_RETURN(stale, StaleFiles(fs_, checkpoint_, output_, names));
   }
   // From here on a kill leaves a sealed journal, until the last line removes it.
   for (const Shard& shard : shards_) {

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string_view>
+#include <utility>
 
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
@@ -29,6 +31,17 @@ bool IsOfKind(std::string_view head, OutputKind kind) {
   return kind == OutputKind::kContainer ? head.starts_with(magic) : IsQ4ShardListHead(head);
 }
 
+// The list of shards of an older output, without parts where it cannot be parsed; nullopt where there is none, or
+// something else has its name.
+absl::StatusOr<std::optional<Q4ShardList>> OldList(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (!info.is_regular || info.is_symlink || info.size > limits::kShardIndexBytes) return std::nullopt;
+  Q4_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, path, limits::kShardIndexBytes, SymbolicLinks::kNever));
+  if (!IsQ4ShardListHead(text)) return std::nullopt;
+  absl::StatusOr<Q4ShardList> list = ParseQ4ShardList(text, path);
+  return list.ok() ? *std::move(list) : Q4ShardList();
+}
+
 }  // namespace
 
 absl::Status CheckPlace(FileSystem& fs, const std::string& path, OutputKind kind, bool replace) {
@@ -47,39 +60,41 @@ absl::Status CheckPlace(FileSystem& fs, const std::string& path, OutputKind kind
                                              : "got no list of shards; remove it, or choose another output");
 }
 
-std::vector<std::string> StaleFiles(FileSystem& fs, const Checkpoint& checkpoint, const std::string& output,
-                                    const std::vector<std::string>& names) {
+absl::StatusOr<std::vector<std::string>> StaleFiles(FileSystem& fs, const Checkpoint& checkpoint,
+                                                    const std::string& output, const std::vector<std::string>& names) {
   const auto is_new = [&](const std::string& path) {
     return std::find(names.begin(), names.end(), path) != names.end();
   };
   std::vector<std::string> stale;
   const std::string list_path = Q4ShardIndexName(output);
-  const absl::StatusOr<std::string> text = ReadWholeFile(fs, list_path, limits::kShardIndexBytes);
-  if (text.ok() && IsQ4ShardListHead(*text)) {
-    // The list first: without it its shards are no model any more.
-    if (!is_new(list_path)) stale.push_back(list_path);
-    const absl::StatusOr<Q4ShardList> list = ParseQ4ShardList(*text, list_path);
-    for (std::size_t i = 0; list.ok() && i < list->parts.size(); ++i) {
-      const Q4ShardEntry& part = list->parts[i];
-      const std::string path = JoinPath(DirectoryOf(output), part.name);
-      if (is_new(path)) continue;
-      const absl::StatusOr<std::unique_ptr<Q4Reader>> reader = Q4Reader::Open(fs, path);
-      if (reader.ok() && (*reader)->seal().root == part.root && (*reader)->seal().file_bytes == part.bytes) {
-        stale.push_back(path);
-      }
+  Q4_ASSIGN_OR_RETURN(const std::optional<Q4ShardList> list, OldList(fs, list_path));
+  // The list first: without it its shards are no model any more.
+  if (list && !is_new(list_path)) stale.push_back(list_path);
+  for (const Q4ShardEntry& part : list ? list->parts : std::vector<Q4ShardEntry>()) {
+    const std::string path = JoinPath(DirectoryOf(output), part.name);
+    if (is_new(path)) continue;
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+    if (!info.is_regular || info.is_symlink) continue;
+    const absl::StatusOr<std::unique_ptr<Q4Reader>> reader = Q4Reader::Open(fs, path);
+    if (!reader.ok() && ExitCodeOf(reader.status()) == ExitCode::kIo) return reader.status();
+    if (reader.ok() && (*reader)->seal().root == part.root && (*reader)->seal().file_bytes == part.bytes) {
+      stale.push_back(path);
     }
   }
   if (!is_new(output)) {
-    const absl::StatusOr<PathInfo> info = fs.Stat(output);
-    const bool there = info.ok() && info->exists && info->size != 0;
-    if (there && CheckPlace(fs, output, OutputKind::kContainer, /*replace=*/true).ok()) stale.push_back(output);
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(output));
+    if (info.exists && info.size != 0) {
+      const absl::Status place = CheckPlace(fs, output, OutputKind::kContainer, /*replace=*/true);
+      if (ExitCodeOf(place) == ExitCode::kIo) return place;
+      if (place.ok()) stale.push_back(output);
+    }
   }
   const std::vector<InputFile> inputs = checkpoint.inputs();
   for (const std::string& path : stale) {
-    const absl::StatusOr<PathInfo> info = fs.Stat(path);
-    if (!info.ok() || info->is_symlink) return {};
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+    if (info.is_symlink) return std::vector<std::string>();
     for (const InputFile& input : inputs) {
-      if (input.identity == info->identity) return {};
+      if (input.identity == info.identity) return std::vector<std::string>();
     }
   }
   return stale;

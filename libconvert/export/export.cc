@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <functional>
 #include <memory>
 #include <set>
 #include <string_view>
@@ -243,10 +242,25 @@ absl::Status ExportToFile(FileSystem& fs, const Q4Model& model, const ExportPlan
   return output->Publish();
 }
 
-// Files of these names make the others a model: they are published last, in this order, and the record at the very end.
-bool IsPublishedLast(std::string_view name) {
-  return name.find('/') == std::string_view::npos &&
-         (name.ends_with(".safetensors.index.json") || name == kConfigName || name == "model_index.json");
+// Files of these names make the others a model, or a part of one: they are published last.
+bool IsPublishedLast(const std::string& path) {
+  const std::string name = BaseNameOf(path);
+  return name.ends_with(".safetensors.index.json") || name == kConfigName || name == "modules.json" ||
+         name == "model_index.json";
+}
+
+// Those of the new output and of the old one, in the order in which they are published: those of folders before those
+// of the model itself, an index before the configuration, without which most loaders see no model, and the record at
+// the very end.
+std::vector<std::string> PublishedLast(const std::vector<ExportedFile>& files, const std::vector<std::string>& old) {
+  std::set<std::string> names(old.begin(), old.end());
+  for (const ExportedFile& file : files) names.insert(file.name);
+  std::erase_if(names, [](const std::string& name) { return !IsPublishedLast(name); });
+  std::vector<std::string> last(names.rbegin(), names.rend());
+  std::stable_partition(last.begin(), last.end(),
+                        [](const std::string& name) { return name.find('/') != std::string::npos; });
+  last.emplace_back(kExportRecordName);
+  return last;
 }
 
 // Writes q4_export.json for all files so far, `small` of which were written here and are known; the others are read
@@ -358,14 +372,7 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Model
   if (found.may_exist) {
     Q4_ASSIGN_OR_RETURN(use, CheckOutput(fs, model, report->output, /*single_file=*/false, replacing));
   }
-  // Of both outputs, the new one and the old. Index before configuration: without the latter most loaders see no model.
-  std::set<std::string, std::greater<>> makers;
-  for (const ExportedFile& file : report->files) makers.insert(file.name);
-  makers.insert(use.ours.begin(), use.ours.end());
-  std::erase_if(makers, [](const std::string& name) { return !IsPublishedLast(name); });
-  std::vector<std::string> last(makers.begin(), makers.end());
-  last.emplace_back(kExportRecordName);
-  Q4_RETURN_IF_ERROR(directory->Publish(use, last));
+  Q4_RETURN_IF_ERROR(directory->Publish(use, PublishedLast(report->files, use.ours)));
   if (!directory->whole() && !found.keep_others) report->warnings.push_back(kFileByFile);
   return absl::OkStatus();
 }

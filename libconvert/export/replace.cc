@@ -158,6 +158,7 @@ absl::StatusOr<DirectoryUse> CheckDirectory(FileSystem& fs, const Q4Model& model
   const auto commit = [&](std::uint64_t i, const absl::StatusOr<Owner>& owner) -> absl::Status {
     Q4_RETURN_IF_ERROR(owner.status());
     (*owner == Owner::kOthers ? others : use.ours).push_back(entries[i].name);
+    if (*owner == Owner::kUnfinished) use.kept_record = kExportRecordName;
     return absl::OkStatus();
   };
   Q4_RETURN_IF_ERROR(ParallelInOrder(entries.size(), options.threads, work, commit));

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """kill_publish_test.py TOOLS KILL_AT_SO FAULT_SHIM_SO [--sanitized]: exports, and outputs on poor file systems, killed anywhere.
 
-Kills a command right before every call that changes the disk, and now and then the next run as well. What is published by one
+Kills a command right before every call that changes the disk, and then the next run as well at one or another. What is published by one
 rename is then the old output or the new one, whole; what is published file by file has no half-written file under any final name,
 and no configuration or index beside files of the other output. The same command run again completes it, and leaves nothing.
---sanitized: every fourth call.
+--sanitized: every fourth call. Q4_EXHAUSTIVE=1: every pair of calls.
 """
 import argparse
 import errno
+import math
 import os
 import pathlib
-import random
 import re
 import shutil
 import signal
@@ -74,41 +74,57 @@ class Command:
         # File by file: what others have put there stays, and a configuration is never beside files of the other output.
         for name, content in self.old.items():
             check(name in self.new or now.get(name) == content or name in self.removed, f"{what}: {name} is lost", sorted(now))
+        makers = ("config.json", "modules.json", "model.safetensors.index.json", "q4_export.json")
         for name in now:
-            if not name.endswith(("config.json", ".index.json")):
+            base, below = name.rpartition("/")[2], name.startswith(self.folder)
+            if base not in makers[:3]:
                 continue
             complete = []
             for output in (self.old, self.new):
-                rest = {other: data for other, data in output.items() if not other.endswith(("config.json", "index.json", "q4_export.json"))}
+                # Of a folder only the weights and other files must be there, of the model itself also what makes its folders parts.
+                rest = {other: data for other, data in output.items() if other.rpartition("/")[2] not in makers
+                        or (other.startswith(self.folder) and not below)}
                 complete.append(now[name] == output.get(name) and all(now.get(other) == data for other, data in rest.items()))
             check(any(complete), f"{what}: {name} beside what is no whole model", sorted(now))
+
+    @property
+    def folder(self):
+        return next(name for name in self.new if "1_Pooling/" in name).rpartition("1_Pooling/")[0] + "1_Pooling/"
 
     @property
     def removed(self):
         return set(self.old) - set(self.new)
 
     def kill_at_calls(self, step):
-        source, counted = random.Random(4), self.base.base / "count"
+        counted = self.base.base / "count"
         self.prepare()
         check(self.run(counted=counted).returncode == 0, f"{self.name}: a counted run")
         calls, kills = int(counted.read_text()), 0
-        for at in range(1, calls + 1, step):
+        # Of the run after a kill another call each time, so that all of them are met; with Q4_EXHAUSTIVE=1 every pair.
+        pairs = [(at, 0) for at in range(1, calls + 1, step)]
+        if "Q4_EXHAUSTIVE" in os.environ:
+            pairs += [(at, second) for at in range(1, calls + 1) for second in range(1, calls + 1)]
+        else:
+            stride = next(number for number in range(19, calls + 20) if math.gcd(number, calls) == 1)
+            pairs += [(at, 1 + at * stride % calls) for at in range(1, calls + 1, step if self.whole else 1)][::3 if self.whole else 1]
+        for at, second in pairs:
             what = f"{self.name}, call {at} of {calls}"
             self.prepare()
             status = self.run(at=at).returncode
             check(status in (0, -signal.SIGKILL), f"{what}: ends with {status}")
             kills += status != 0
             self.look(what)
-            if at % 3 == 0:
-                self.run(at=source.randint(1, calls))
-                self.look(f"{what}, then another")
+            if second:
+                what += f", then call {second}"
+                self.run(at=second)
+                self.look(what)
             done = self.run()
             # It refuses to replace what was complete already; then a lock may still be there.
             check(done.returncode in (0, 1), f"{what}: the next run", done.stderr)
             finished = {name: content for name, content in tree(self.base.place).items()
                         if not ((self.unlocked or done.returncode == 1) and LEFT.search(name))}
             check(finished == self.new, f"{what}: the next run completes it, and leaves nothing", done.stderr, sorted(finished))
-        check(kills > 0.7 * calls / step, f"{self.name}: {kills} kills at {calls} calls")
+        check(kills > 0.7 * len(pairs), f"{self.name}: {kills} kills at {calls} calls")
         print(f"kill_publish, {self.name}: {kills} kills at {calls} calls", flush=True)
 
 
@@ -120,6 +136,9 @@ class Base:
             named = {f"model.layers.{i}.mlp.up_proj.weight": ("BF16", (32, 64), bytes((low, 0x3C)) * 2048) for i in range(2)}
             (base / name / "model.safetensors").write_bytes(tensor_file(named, {"format": "pt"}))
             (base / name / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
+            (base / name / "modules.json").write_text('[{"path": ""}, {"path": "1_Pooling"}]')
+            (base / name / "1_Pooling").mkdir()
+            (base / name / "1_Pooling/config.json").write_text(f'{{"word_embedding_dimension": {low}}}')
             subprocess.run([tools / "q4convert", name, "-o", f"{name}.q4", "-q"], cwd=base, check=True)
         for words in (("two.q4", "-o", "old/out", "--to", "bnb", "--shard-size", "3KB"),
                       ("two.q4", "-o", "old/x.safetensors", "--to", "safetensors")):

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -36,6 +37,7 @@ enum class AfterCrash {
 class CrashFileSystem final : public ForwardingFileSystem {
  public:
   static constexpr std::int64_t kAtRename = -1;
+  static constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
   explicit CrashFileSystem(std::int64_t crash_at) : crash_at_(crash_at) {}
 
   bool crashed() const { return crashed_.load(); }
@@ -79,7 +81,7 @@ class CrashFileSystem final : public ForwardingFileSystem {
   absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
     const std::lock_guard lock(mutex_);
     if (!Goes(/*rename=*/!from.ends_with(".q4-probe"))) return PowerIsOut(to);  // of an output, not of what tries it
-    NameChange change{to, Content(to), from, Content(from).value_or("")};
+    NameChange change{to, Content(to), from, Content(from).value_or(""), DirectoryOf(to)};
     Q4_RETURN_IF_ERROR(ForwardingFileSystem::Rename(from, to, replace));
     names_.push_back(std::move(change));
     // A file that was there before has nothing to lose but its name.
@@ -93,13 +95,23 @@ class CrashFileSystem final : public ForwardingFileSystem {
   absl::Status SyncDirectory(const std::string& directory) override {
     const std::lock_guard lock(mutex_);
     if (!Goes()) return PowerIsOut(directory);
-    std::erase_if(names_, [&](const NameChange& change) { return DirectoryOf(change.path) == directory; });
+    std::erase_if(names_, [&](const NameChange& change) { return change.durable_with == directory; });
+    return absl::OkStatus();
+  }
+  // A directory that is gone for good has no names any more.
+  absl::Status RemoveDirectory(const std::string& path) override {
+    const std::lock_guard lock(mutex_);
+    if (!Goes()) return PowerIsOut(path);
+    Q4_RETURN_IF_ERROR(ForwardingFileSystem::RemoveDirectory(path));
+    for (NameChange& change : names_) {
+      if (change.durable_with == path) change.durable_with = DirectoryOf(path);
+    }
     return absl::OkStatus();
   }
   absl::Status Remove(const std::string& path) override {
     const std::lock_guard lock(mutex_);
     if (!Goes()) return PowerIsOut(path);
-    if (Content(path)) names_.push_back({path, Content(path), std::nullopt, {}});
+    if (Content(path)) names_.push_back({path, Content(path), std::nullopt, {}, DirectoryOf(path)});
     files_.erase(path);
     return ForwardingFileSystem::Remove(path);
   }
@@ -114,6 +126,7 @@ class CrashFileSystem final : public ForwardingFileSystem {
     std::optional<std::string> before;  // its content
     std::optional<std::string> moved_from;
     std::string moved;
+    std::string durable_with = DirectoryOf(path);  // the directory whose sync makes it so
   };
 
   class Writable final : public ForwardingWritableFile {
@@ -154,7 +167,7 @@ class CrashFileSystem final : public ForwardingFileSystem {
     Q4_ASSIGN_OR_RETURN(auto file, (PosixFileSystem().*open)(path));
     std::shared_ptr<File>& state = files_[path];
     if (state == nullptr) {
-      if (!before) names_.push_back({path, std::nullopt, std::nullopt, {}});
+      if (!before) names_.push_back({path, std::nullopt, std::nullopt, {}, DirectoryOf(path)});
       state = std::make_shared<File>(File{std::move(before)});
     }
     return std::make_unique<Writable>(this, std::move(file), state);

@@ -10,6 +10,7 @@
 
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
+#include "formats/publish/leftover.h"
 #include "tests/support/catch.h"
 #include "tests/support/crash_file_system.h"
 #include "tests/support/faulty_file_system.h"
@@ -268,11 +269,11 @@ TEST_CASE("whichever call fails: an error, the old directory or the new one, and
   std::cout << "atomic directory: each of " << calls - 1 << " calls failed in turn\n";
 }
 
-// Of a process that is killed. After a power cut the name of the lock may be missing beside names that came later: then
-// the next run refuses what it cannot know for its own.
-TEST_CASE("file by file, wherever the process ends: no file is half written under its name, others stay") {
-  const test::AfterCrash mode = test::AfterCrash::kAll;
-  const std::vector<std::string> names = {"config.json", "weights", "record"};
+TEST_CASE("file by file, wherever process or power end: no file is half written under its name, others stay") {
+  const test::AfterCrash mode =
+      GENERATE(test::AfterCrash::kAll, test::AfterCrash::kSynced, test::AfterCrash::kSomething);
+  const std::vector<std::string> names = {"config.json", "part/config.json", "part/weights", "record", "weights"};
+  const std::vector<std::string> last = {"part/config.json", "config.json", "record"};
   std::int64_t calls = 0;
   for (bool crashed = true; crashed; ++calls) {
     const TempDir temp;
@@ -283,7 +284,7 @@ TEST_CASE("file by file, wherever the process ends: no file is half written unde
     const auto publish = [&](FileSystem& fs) -> absl::Status {
       Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, out, use));
       for (const std::string& name : names) Q4_RETURN_IF_ERROR(directory->WriteFile(name, "newer"));
-      return directory->Publish(use, {"config.json", "record"});
+      return directory->Publish(use, last);
     };
     {
       test::CrashFileSystem fs(calls);
@@ -292,22 +293,83 @@ TEST_CASE("file by file, wherever the process ends: no file is half written unde
       CHECK((crashed || status.ok()));
       fs.Restart(mode, static_cast<std::uint32_t>(calls));
     }
-    INFO("call " << calls);
+    INFO("call " << calls << ", mode " << static_cast<int>(mode));
     CHECK(ReadBytes(out + "/README") == "mine");
-    bool mixed = false;
-    for (const std::string& name : names) {
-      if (!stdfs::exists(out + "/" + name)) continue;
-      const std::string content = ReadBytes(out + "/" + name);
-      CHECK((content == "old" || content == "newer"));
-      mixed = mixed ||
-              (name == "weights" && stdfs::exists(out + "/config.json") && content != ReadBytes(out + "/config.json"));
-    }
-    CHECK_FALSE(mixed);
-    CHECK(publish(PosixFileSystem()).ok());
+    const auto content_of = [&](const std::string& name) {
+      return stdfs::exists(out + "/" + name) ? ReadBytes(out + "/" + name) : std::string();
+    };
+    for (const std::string& name : names)
+      CHECK((content_of(name) == "" || content_of(name) == "old" || content_of(name) == "newer"));
+    // Beside the configuration of a model there is all of that model; beside that of a part, all weights.
+    const std::string whole = content_of("config.json"), part = content_of("part/config.json");
+    CHECK((whole.empty() || (whole == part && whole == content_of("weights") && whole == content_of("part/weights"))));
+    CHECK((part.empty() || (part == content_of("weights") && part == content_of("part/weights"))));
+    test::CrashFileSystem next(test::CrashFileSystem::kNever);
+    CHECK(publish(next).ok());
     for (const std::string& name : names) CHECK(ReadBytes(out + "/" + name) == "newer");
-    CHECK(std::distance(stdfs::directory_iterator(out), stdfs::directory_iterator()) == 4);
+    CHECK(std::distance(stdfs::directory_iterator(out), stdfs::directory_iterator()) == 5);
+    CHECK(temp.Count() == 1);
   }
-  CHECK(calls > 20);
+  CHECK(calls > 30);
+}
+
+TEST_CASE("the record of what a dead run has half published stays until another run has published") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  temp.Write("out/theirs", "mine");
+  temp.Write("out/.q4.partial/.q4-lock", "");
+  temp.Write("out/.q4.partial/record", "first");
+  temp.Write("out/.q4.partial/weights", "half");
+  DirectoryUse use = Over({}, /*keep_others=*/true);
+  use.kept_record = "record";
+  const auto kept = [&] {
+    std::vector<std::string> contents;
+    for (const std::string& place : test::Must(AtomicDirectory::Leftovers(PosixFileSystem(), out))) {
+      if (stdfs::exists(place + "/record")) contents.push_back(ReadBytes(place + "/record"));
+    }
+    return contents;
+  };
+  CHECK(kept() == std::vector<std::string>{"first"});
+  {
+    const auto abandoned = Created(out, use);
+    REQUIRE(abandoned->WriteFile("record", "second").ok());
+    CHECK(kept() == std::vector<std::string>{"second", "first"});
+  }
+  CHECK(kept() == std::vector<std::string>{"first"});
+  CHECK_FALSE(stdfs::exists(out + "/.q4.partial/weights"));
+  {
+    const auto directory = Created(out, use);
+    REQUIRE(directory->WriteFile("record", "third").ok());
+    SECTION("published") {
+      REQUIRE(directory->Publish(use, {"record"}).ok());
+      CHECK(ReadBytes(out + "/record") == "third");
+      CHECK(std::distance(stdfs::directory_iterator(out), stdfs::directory_iterator()) == 2);
+    }
+    SECTION("a name that is taken") {
+      temp.Write("out/record", "theirs");
+      CHECK(IssueNumberOf(directory->Publish(use, {"record"})) == kOutputExists.number);
+    }
+  }
+  if (stdfs::exists(out + "/.q4.partial")) {
+    CHECK(kept() == std::vector<std::string>{"first"});
+    // Nothing of it lies there any more: the record goes as everything else does.
+    { const auto directory = Created(out, Over({}, /*keep_others=*/true)); }
+    CHECK(kept().empty());
+    CHECK(std::distance(stdfs::directory_iterator(out), stdfs::directory_iterator()) == 2);
+  }
+}
+
+TEST_CASE("what a run left that published in another place goes with the next publication") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  temp.Write("out/theirs", "mine");
+  temp.Write("out.partial/.q4-lock", "");
+  temp.Write("out.partial/weights", "half");
+  const DirectoryUse use = Over({}, /*keep_others=*/true);
+  const auto directory = Created(out, use);
+  REQUIRE(directory->WriteFile("weights", "new").ok());
+  REQUIRE(directory->Publish(use, {}).ok());
+  CHECK(temp.Count() == 1);
 }
 
 }  // namespace
