@@ -24,6 +24,7 @@
 #include "formats/base/checked_math.h"
 #include "formats/base/file.h"
 #include "formats/base/hub_cache.h"
+#include "formats/base/path_hints.h"
 #include "formats/base/text.h"
 
 namespace q4 {
@@ -259,7 +260,7 @@ absl::StatusOr<OpenedForWrite> OpenOrCreate(const std::string& path, bool exclus
     if (errno == EEXIST) return Fail(kOutputExists, path, {});
     if (errno == ELOOP) return Fail(kOutputNotARegularFile, path, {}, "got a symbolic link");
     if (errno == EISDIR || errno == ENXIO) return Fail(kOutputNotARegularFile, path, {}, ErrorText(errno));
-    return Fail(kCannotCreate, path, {}, ErrorText(errno));
+    return Fail(kCannotCreate, path, {}, ErrorText(errno) + WhyNot(path, errno));
   }
   // What was opened is asked, not the path: a FIFO with a reader or a device opens without an error.
   struct stat info {};
@@ -292,19 +293,6 @@ absl::StatusOr<std::unique_ptr<WritableFile>> OpenForWrite(const std::string& pa
     if (StillAt(fd, path)) return std::make_unique<PosixWriteFile>(std::move(opened.fd), path, /*locked=*/true);
   }
   return Fail(kOutputInUse, path, {}, "it is being replaced again and again");
-}
-
-// What a path that does not exist was probably meant for, and the way out; "" where it looks like a path. A hub's name
-// for a model, "organisation/model", is taken for one only where no such directory exists either.
-std::string WhyMissing(const std::string& path) {
-  constexpr char kDownload[] = "download the model first, such as with hf download ORGANISATION/MODEL --local-dir DIR";
-  if (path.find("://") != std::string::npos) return fmt::format("; a URL is not read: {}", kDownload);
-  const std::size_t slash = path.find('/');
-  const bool may_be_id = slash != std::string::npos && slash != 0 && path.front() != '.' && path.front() != '~' &&
-                         slash + 1 < path.size() && path.find('/', slash + 1) == std::string::npos;
-  struct stat info {};
-  if (!may_be_id || ::stat(path.substr(0, slash).c_str(), &info) == 0) return {};
-  return fmt::format("; if this is a model of the Hugging Face Hub: {}", kDownload);
 }
 
 int ErrorOf(int result) { return result == 0 ? 0 : errno; }
@@ -433,7 +421,7 @@ class PosixFileSystemImpl final : public FileSystem {
   absl::Status CreateDirectory(const std::string& path) override {
     if (::mkdir(path.c_str(), 0777) == 0) return absl::OkStatus();
     if (errno == EEXIST) return Fail(kOutputExists, path, {});
-    return Fail(kCannotCreateDirectory, path, {}, ErrorText(errno));
+    return Fail(kCannotCreateDirectory, path, {}, ErrorText(errno) + WhyNot(path, errno));
   }
 
   // Two calls for a link, so that the caller learns of the link and of what it leads to. ENOTDIR: a component on the
@@ -443,12 +431,12 @@ class PosixFileSystemImpl final : public FileSystem {
     struct stat found {};
     if (::lstat(path.c_str(), &found) != 0) {
       if (errno == ENOENT || errno == ENOTDIR) return info;
-      return Fail(kCannotStat, path, {}, ErrorText(errno));
+      return Fail(kCannotStat, path, {}, ErrorText(errno) + WhyNot(path, errno));
     }
     info.is_symlink = S_ISLNK(found.st_mode);
     if (info.is_symlink && ::stat(path.c_str(), &found) != 0) {
       if (errno == ENOENT || errno == ENOTDIR) return info;
-      return Fail(kCannotStat, path, {}, ErrorText(errno));
+      return Fail(kCannotStat, path, {}, ErrorText(errno) + WhyNot(path, errno));
     }
     info.exists = true;
     info.is_regular = S_ISREG(found.st_mode);

@@ -41,7 +41,9 @@ absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, c
   // An early answer for the user; what decides is the rename, which fails where a file has appeared since. The kind is
   // checked first: for a directory --force is no remedy, so the message must not suggest it.
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-  if (info.exists && !info.is_regular) return Fail(kOutputNotARegularFile, path, {});
+  if (info.exists && !info.is_regular) {
+    return Fail(kOutputNotARegularFile, path, {}, info.is_directory ? "a folder; name a file in it" : "");
+  }
   if ((info.exists || info.is_symlink) && !replace) return Fail(kOutputExists, path, {});
 
   std::unique_ptr<AtomicFile> file(new AtomicFile(fs, path, replace));

@@ -26,6 +26,8 @@ namespace {
 
 // Of the header length, before the JSON. Positions in messages about the JSON count from the beginning of the file.
 constexpr std::uint64_t kLengthBytes = 8;
+// What to do about a file that is shorter than it says.
+constexpr char kCutOff[] = "; the file was cut off: copy or download it again";
 constexpr std::string_view kMetadataKey = "__metadata__";
 
 // Types of the format that q4 does not carry: those of less than a byte, whose elements do not begin at byte
@@ -306,8 +308,11 @@ absl::Status PlaceTensors(std::uint64_t payload_offset, std::uint64_t file_bytes
     // Cannot wrap: the entry held this sum as its end.
     end = place.end();
     if (end > payload_bytes) {
+      // The last tensor says how long the file should be, unless that is a lie.
+      std::uint64_t whole = std::max(end, tensors->back().place().end());
+      if (!CheckedAdd(whole, payload_offset, &whole)) whole = end;
       return Fail(kStDataEndsEarly, file, tensor.name,
-                  GotExpected(std::to_string(payload_bytes) + " payload bytes", "at least " + std::to_string(end)));
+                  GotExpected(std::to_string(file_bytes) + " bytes", std::to_string(whole) + kCutOff));
     }
     // Within the file, hence no wrap.
     place.offset += payload_offset;
@@ -328,21 +333,26 @@ absl::StatusOr<std::uint64_t> CheckLength(std::span<const std::uint8_t> head, st
                                           std::string_view file) {
   ByteReader reader(head);
   const std::uint64_t length = reader.U64();
+  // A plausible length before what may be JSON is a safetensors file, even if its first bytes happen to be the mark of
+  // gzip or zip, and even if it was cut off.
+  const bool is_header = head.size() > kLengthBytes && CanBeginJson(head[kLengthBytes]) && length != 0 &&
+                         length <= limits::kSafetensorsHeaderBytes;
   absl::Status status;
   if (!reader.ok()) {
-    status = Fail(kStHeaderTooSmall, file, {}, GotExpected(std::to_string(file_bytes) + " bytes", "at least 8"));
+    status = Fail(kStHeaderTooSmall, file, {},
+                  file_bytes == 0 ? "the file is empty: copy or download it again"
+                                  : GotExpected(std::to_string(file_bytes) + " bytes", "at least 8"));
   } else if (length == 0) {
     status = Fail(kStHeaderEmpty, file, {});
   } else if (length > file_bytes - kLengthBytes) {
     status = Fail(kStHeaderExceedsFile, file, {},
-                  GotExpected(std::to_string(length), "at most " + std::to_string(file_bytes - kLengthBytes)));
+                  GotExpected(std::to_string(length), "at most " + std::to_string(file_bytes - kLengthBytes)) +
+                      (is_header ? kCutOff : ": this is no safetensors file"));
   } else if (length > limits::kSafetensorsHeaderBytes) {
     status = Fail(kStHeaderTooLarge, file, {},
                   GotExpected(std::to_string(length), "at most " + std::to_string(limits::kSafetensorsHeaderBytes)));
   }
-  // A plausible length before what may be JSON is a safetensors file, even if its first bytes happen to be the mark of
-  // gzip or zip.
-  if (status.ok() && CanBeginJson(head[kLengthBytes])) return kLengthBytes + length;
+  if (is_header && status.ok()) return kLengthBytes + length;
   Q4_RETURN_IF_ERROR(RefuseKind(SniffKind(head), file));
   if (!status.ok()) return status;
   return kLengthBytes + length;  // the JSON parser will say what is wrong

@@ -35,7 +35,8 @@ class IndexHandler final : public JsonHandler {
   // The index, with shards in the order of their names. While parsing they are numbered as they come; here they are
   // sorted, and each tensor gets the new number of its shard.
   absl::StatusOr<ShardIndex> TakeIndex() {
-    if (!has_weight_map_) return Fail(kIndexForm, file_, {}, "weight_map is missing");
+    if (!has_weight_map_)
+      return Fail(kIndexForm, file_, {}, "weight_map is missing; name the model's folder, or its weights");
     std::vector<std::uint32_t> order(index_.shards.size());
     std::iota(order.begin(), order.end(), 0u);
     std::sort(order.begin(), order.end(),

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "formats/base/status.h"
+#include "formats/base/text.h"
 #include "formats/q4/layout.h"
 #include "formats/source/checkpoint_issues.h"
 
@@ -39,6 +40,17 @@ bool IsHtml(std::string_view text) {
   return start.starts_with("<!doctype html") || start.starts_with("<html");
 }
 
+// UTF-8, but for a character that the end of the head cuts, with no control characters but white space.
+bool IsText(std::string_view text) {
+  constexpr std::size_t kMostCut = 3;
+  std::size_t cut = 0;
+  while (cut < kMostCut && cut < text.size() && !IsUtf8(text.substr(0, text.size() - cut))) ++cut;
+  if (!IsUtf8(text.substr(0, text.size() - cut))) return false;
+  return std::all_of(text.begin(), text.end(), [](char c) {
+    return static_cast<unsigned char>(c) >= 0x20 ? c != 0x7F : " \t\r\n\f"sv.find(c) != std::string_view::npos;
+  });
+}
+
 }  // namespace
 
 FileKind SniffKind(std::span<const std::uint8_t> head) {
@@ -59,7 +71,8 @@ FileKind SniffKind(std::span<const std::uint8_t> head) {
   // JSON text has no NUL; the eight bytes that begin a safetensors file have, as its header length is far below 2^56.
   const bool may_be_text = text.substr(0, 8).find('\0') == std::string_view::npos;
   // A file of this reader whose length happens to begin with "{" would be taken for an index without this.
-  return text[first] == '{' && may_be_text ? FileKind::kJson : FileKind::kUnknown;
+  if (text[first] == '{' && may_be_text) return FileKind::kJson;
+  return IsText(text) ? FileKind::kText : FileKind::kUnknown;
 }
 
 std::string_view DescribeKind(FileKind kind) {
@@ -85,6 +98,8 @@ std::string_view DescribeKind(FileKind kind) {
       return "a .q4 container; q4inspect, q4verify and q4export read it";
     case FileKind::kJson:
       return "a JSON document";
+    case FileKind::kText:
+      return "a text file, perhaps an error message saved by a download";
   }
   return "an unknown format";
 }
@@ -110,6 +125,7 @@ absl::Status RefuseKind(FileKind kind, std::string_view file) {
     case FileKind::kGzip:
     case FileKind::kZip:
     case FileKind::kHtml:
+    case FileKind::kText:
       return Fail(kNotACheckpoint, file, {}, detail);
     case FileKind::kPyTorchZip:
     case FileKind::kPickle:

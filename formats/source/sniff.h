@@ -25,6 +25,7 @@ enum class FileKind {
   kGguf,
   kQ4,    // by its magic, whatever its version
   kJson,  // begins like a JSON object: perhaps a shard index
+  kText,  // nothing but characters that a text has
 };
 
 // As many bytes as any rule looks at; fewer when the file is shorter.

@@ -23,7 +23,9 @@ std::string Folded(std::string_view text) {
   return folded;
 }
 
-std::size_t Distance(std::string_view a, std::string_view b) {
+}  // namespace
+
+std::size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> before(b.size() + 1), last(b.size() + 1), row(b.size() + 1);
   for (std::size_t j = 0; j <= b.size(); ++j) last[j] = j;
   for (std::size_t i = 1; i <= a.size(); ++i) {
@@ -38,8 +40,6 @@ std::size_t Distance(std::string_view a, std::string_view b) {
   return last[b.size()];
 }
 
-}  // namespace
-
 std::vector<std::string> NearestNames(std::string_view text, const std::vector<std::string>& names, std::size_t most) {
   std::vector<std::pair<std::size_t, const std::string*>> near;
   if (text.empty() || text.size() > kMaxTextBytes) return {};
@@ -50,7 +50,7 @@ std::vector<std::string> NearestNames(std::string_view text, const std::vector<s
     const std::size_t allowed = std::max<std::size_t>(1, std::max(wanted.size(), candidate.size()) / 3);
     if (wanted.size() >= kMinContained && candidate.find(wanted) != std::string::npos) {
       near.emplace_back(0, &name);
-    } else if (const std::size_t distance = Distance(wanted, candidate); distance <= allowed) {
+    } else if (const std::size_t distance = EditDistance(wanted, candidate); distance <= allowed) {
       near.emplace_back(distance, &name);
     }
   }
@@ -66,6 +66,11 @@ std::string DidYouMean(std::string_view text, const std::vector<std::string>& na
     out += (out.empty() ? "; did you mean '" : " or '") + name + "'";
   }
   return out.empty() ? out : out + "?";
+}
+
+std::string UnknownKey(std::string_view key, const std::vector<std::string>& keys, std::string_view list) {
+  const std::string meant = DidYouMean(key, keys, 1);
+  return "'" + std::string(key) + "'" + (meant.empty() ? ";" : meant) + " there are " + std::string(list);
 }
 
 }  // namespace q4

@@ -7,8 +7,9 @@
 #include <cctype>
 #include <cstddef>
 #include <map>
-#include <numeric>
 #include <utility>
+
+#include "libconvert/base/nearest.h"
 
 namespace q4 {
 namespace {
@@ -44,21 +45,6 @@ std::vector<Word> WordsOf(std::string_view pattern) {
   }
   if (words.back().text.empty() || words.size() > kWords) words.pop_back();
   return words;
-}
-
-// Levenshtein's. Both are short.
-std::size_t EditDistance(std::string_view a, std::string_view b) {
-  std::array<std::size_t, kWordBytes + 1> row{};
-  std::iota(row.begin(), row.end(), std::size_t{0});
-  for (std::size_t i = 0; i < a.size(); ++i) {
-    std::size_t diagonal = std::exchange(row[0], i + 1);
-    for (std::size_t j = 0; j < b.size(); ++j) {
-      const std::size_t replaced = diagonal + (a[i] != b[j]);
-      diagonal = row[j + 1];
-      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
-    }
-  }
-  return row[b.size()];
 }
 
 // In thousandths of the longer one: 0 for equal, 1000 for nothing in common.

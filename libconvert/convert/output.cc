@@ -35,11 +35,15 @@ std::vector<std::string> OutputPaths(const ConversionPlan& plan, const std::stri
 // costs nothing.
 absl::Status CheckName(FileSystem& fs, const std::string& output) {
   if (!output.ends_with(".q4") || BaseNameOf(output).size() <= 3) {
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(output));
+    if (info.is_directory || output.ends_with('/')) {
+      return Fail(kOutputName, output, {}, "a folder; name the file too: " + JoinPath(output, "NAME.q4"));
+    }
     return Fail(kOutputName, output, {}, GotExpected(BaseNameOf(output), "NAME.q4"));
   }
   const std::string directory = DirectoryOf(output);
   Q4_ASSIGN_OR_RETURN(const PathInfo parent, fs.Stat(directory));
-  return parent.is_directory ? absl::OkStatus() : Fail(kOutputDirectory, output, {}, directory);
+  return parent.is_directory ? absl::OkStatus() : Fail(kOutputDirectory, output, {}, directory + "; make it first");
 }
 
 // An error if an input lies under one of `names`. Partial files and journals are overwritten whatever is in them, so

@@ -47,7 +47,9 @@ absl::StatusOr<std::optional<Q4ShardList>> OldList(FileSystem& fs, const std::st
 absl::Status CheckPlace(FileSystem& fs, const std::string& path, OutputKind kind, bool replace) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (!info.exists && !info.is_symlink) return absl::OkStatus();
-  if (info.exists && !info.is_regular) return Fail(kOutputNotAFile, path, {});
+  if (info.exists && !info.is_regular) {
+    return Fail(kOutputNotAFile, path, {}, info.is_directory ? "a folder; name a file in it" : "");
+  }
   if (!replace) return Fail(kWouldReplace, path, {});
   // The link would be replaced and the file behind it stay, which is hardly what --force was meant to do.
   if (info.is_symlink) return Fail(kNotOurs, path, {}, "got a symbolic link; remove it, or name the file behind it");

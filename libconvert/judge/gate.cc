@@ -10,10 +10,12 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/base_issues.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
 #include "kernels/kernels.h"
+#include "libconvert/base/nearest.h"
 #include "libconvert/judge/gate_issues.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/scheme/scheme.h"
@@ -62,6 +64,8 @@ struct GateRuleSource {
   absl::Status Wrong(std::string_view key, const Json& value, std::string_view expected) const {
     return Fail(kGateValue, file, fmt::format("{}, {}", where, key), GotExpected(value.dump(-1, ' ', true), expected));
   }
+  // Names the nearest key, and all of them.
+  absl::Status Unknown(const std::string& key) const;
 };
 
 // The Read functions take a key's value into the rule, or fail with kGateValue.
@@ -100,7 +104,7 @@ absl::Status ReadLimit(const GateRuleSource& text, const std::string& key, const
   const bool is_maximum = key.starts_with("max_");
   const GateStatistic* statistic =
       is_maximum || key.starts_with("min_") ? FindStatistic(std::string_view(key).substr(4)) : nullptr;
-  if (statistic == nullptr) return Fail(kGateUnknownKey, text.file, text.where, key);
+  if (statistic == nullptr) return text.Unknown(key);
   GateLimit limit{statistic, is_maximum, std::nullopt};
   if (!value.is_null()) {
     // null lifts earlier limits; infinity would be a limit that cannot be broken.
@@ -111,26 +115,53 @@ absl::Status ReadLimit(const GateRuleSource& text, const std::string& key, const
   return absl::OkStatus();
 }
 
-// The names of the file are those of docs/gates.md; "type" is what the code calls a scheme.
+absl::Status ReadName(const GateRuleSource& text, const Json& value, GateRule* rule) {
+  if (!value.is_string()) return text.Wrong("name", value, "a string");
+  rule->name = value.get<std::string>();
+  return absl::OkStatus();
+}
+
+absl::Status ReadMatch(const GateRuleSource& text, const Json& value, GateRule* rule) {
+  if (!value.is_string()) return text.Wrong("match", value, "a string");
+  Q4_ASSIGN_OR_RETURN(rule->match,
+                      NamePattern::Parse(value.get<std::string>(), fmt::format("{}: {}", text.file, text.where)));
+  return absl::OkStatus();
+}
+
+absl::Status ReadOptional(const GateRuleSource& text, const Json& value, GateRule* rule) {
+  if (!value.is_boolean()) return text.Wrong("optional", value, "true or false");
+  rule->optional = value.get<bool>();
+  return absl::OkStatus();
+}
+
+// The names of the file are those of docs/gates.md; "type" is what the code calls a scheme. All other keys are limits.
+struct KeyReader {
+  std::string_view key;
+  absl::Status (*read)(const GateRuleSource& text, const Json& value, GateRule* rule);
+};
+constexpr KeyReader kKeys[] = {
+    {"scope", ReadScope},          {"match", ReadMatch}, {"type", ReadType},
+    {"block_size", ReadBlockSize}, {"name", ReadName},   {"optional", ReadOptional},
+};
+
+absl::Status GateRuleSource::Unknown(const std::string& key) const {
+  std::vector<std::string> keys;
+  std::string list;
+  for (const KeyReader& reader : kKeys) {
+    keys.emplace_back(reader.key);
+    list += std::string(reader.key) + ", ";
+  }
+  list += "and max_ or min_ before";
+  for (const GateStatistic& statistic : kStatistics) {
+    for (const std::string_view prefix : {"max_", "min_"}) keys.push_back(std::string(prefix).append(statistic.name));
+    list += fmt::format("{} {}", &statistic == kStatistics.data() ? "" : ",", statistic.name);
+  }
+  return Fail(kGateUnknownKey, file, where, UnknownKey(key, keys, list));
+}
+
 absl::Status ReadKey(const GateRuleSource& text, const std::string& key, const Json& value, GateRule* rule) {
-  if (key == "scope") return ReadScope(text, value, rule);
-  if (key == "type") return ReadType(text, value, rule);
-  if (key == "block_size") return ReadBlockSize(text, value, rule);
-  if (key == "name") {
-    if (!value.is_string()) return text.Wrong(key, value, "a string");
-    rule->name = value.get<std::string>();
-    return absl::OkStatus();
-  }
-  if (key == "match") {
-    if (!value.is_string()) return text.Wrong(key, value, "a string");
-    Q4_ASSIGN_OR_RETURN(rule->match,
-                        NamePattern::Parse(value.get<std::string>(), fmt::format("{}: {}", text.file, text.where)));
-    return absl::OkStatus();
-  }
-  if (key == "optional") {
-    if (!value.is_boolean()) return text.Wrong(key, value, "true or false");
-    rule->optional = value.get<bool>();
-    return absl::OkStatus();
+  for (const KeyReader& reader : kKeys) {
+    if (reader.key == key) return reader.read(text, value, rule);
   }
   return ReadLimit(text, key, value, rule);
 }
@@ -167,7 +198,7 @@ absl::StatusOr<Gate> ParseGate(std::string_view json, const std::string& file) {
     return Fail(kGateShape, file, "");
   }
   for (const auto& [key, value] : document.items()) {
-    if (key != "rules") return Fail(kGateUnknownKey, file, "", key);
+    if (key != "rules") return Fail(kGateUnknownKey, file, "", UnknownKey(key, {"rules"}, "rules, and nothing else"));
   }
   Gate gate{file, {}};
   for (const Json& rule_json : document.at("rules")) {
@@ -180,8 +211,14 @@ absl::StatusOr<Gate> ParseGate(std::string_view json, const std::string& file) {
 absl::StatusOr<Gate> LoadGate(FileSystem& fs, const std::string& path) {
   // Through the same parser, so that the embedded gate is held to the same rules.
   if (path == kDefaultGateName) return ParseGate(kDefaultGateJson, path);
-  Q4_ASSIGN_OR_RETURN(const std::string json, ReadWholeFile(fs, path, limits::kConfigJsonBytes));
-  return ParseGate(json, path);
+  const absl::StatusOr<std::string> json = ReadWholeFile(fs, path, limits::kConfigJsonBytes);
+  // "defualt" is no file, and no gate either.
+  if (IssueNumberOf(json.status()) == kCannotOpen.number) {
+    const std::string meant = DidYouMean(path, {std::string(kDefaultGateName)});
+    if (!meant.empty()) return Fail(kCannotOpen, path, {}, "there is no such file" + meant);
+  }
+  if (!json.ok()) return json.status();
+  return ParseGate(*json, path);
 }
 
 Gate FlagGate(std::string_view flag, std::string_view statistic, bool is_maximum, double limit, const Issue& issue) {

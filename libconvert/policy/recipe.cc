@@ -13,6 +13,7 @@
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "libconvert/base/nearest.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/policy/policy_issues.h"
 
@@ -71,6 +72,12 @@ absl::Status ReadEncoder(const RecipeRuleSource& rule, const std::string& key, s
   return absl::OkStatus();
 }
 
+// The keys of docs/policy.md, which the function below reads.
+std::string UnknownRecipeKey(const std::string& key) {
+  const std::vector<std::string> keys = {"match", "type", "block_size", "double_quant", "encoder", "keep"};
+  return UnknownKey(key, keys, fmt::format("{}", fmt::join(keys, ", ")));
+}
+
 absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
   if (!text.json.is_object() || !text.json.contains("match") || !text.json.at("match").is_string()) {
     return Fail(kRecipeShape, text.file, text.where);
@@ -78,7 +85,6 @@ absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
   Q4_ASSIGN_OR_RETURN(NamePattern match, NamePattern::Parse(text.json.at("match").get<std::string>(),
                                                             fmt::format("{}: {}", text.file, text.where)));
   RecipeRule rule{std::move(match), {}, {}, {}, {}, {}};
-  // The keys of docs/policy.md.
   for (const auto& [key, value] : text.json.items()) {
     if (key == "match") continue;
     if (key == "type") {
@@ -92,7 +98,7 @@ absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
     } else if (key == "keep") {
       Q4_RETURN_IF_ERROR(ReadBool(text, key, rule.keep));
     } else {
-      return Fail(kRecipeUnknownKey, text.file, text.where, key);
+      return Fail(kRecipeUnknownKey, text.file, text.where, UnknownRecipeKey(key));
     }
   }
   // After the keys, so that an unknown key is reported as such.
@@ -109,7 +115,7 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& fil
   }
   // Beside "rules" nothing is allowed: a setting at the top would look effective and be ignored.
   for (const auto& [key, value] : document.items()) {
-    if (key != "rules") return Fail(kRecipeUnknownKey, file, "", key);
+    if (key != "rules") return Fail(kRecipeUnknownKey, file, "", UnknownKey(key, {"rules"}, "rules, and nothing else"));
   }
   Recipe recipe;
   for (const Json& rule_json : document.at("rules")) {

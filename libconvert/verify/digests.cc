@@ -14,6 +14,7 @@
 #include "libconvert/source/file_digest.h"
 
 namespace q4 {
+
 absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
                                 const std::string& container, const VerifyContext& context) {
   // Says what is wrong with a file, or "". A status is an error that ends the comparison. Cheap questions come first: a
@@ -22,7 +23,7 @@ absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<Sour
     const SourceFileRecord& record = records[i];
     const auto found = std::find_if(source.files().begin(), source.files().end(),
                                     [&](const CheckpointFile& file) { return file.name == record.name; });
-    if (found == source.files().end()) return "there is no file of that name";
+    if (found == source.files().end()) return "there is no file of that name; " + std::string(kNameTheModel);
     const RandomAccessFile& file = *found->file;
     if (file.size() != record.size) {
       return GotExpected(fmt::format("{} bytes", file.size()), fmt::format("{} bytes", record.size));

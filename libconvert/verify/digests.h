@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -12,6 +13,9 @@
 #include "libconvert/verify/context.h"
 
 namespace q4 {
+
+// The way out where a part of the source was given and the rest of it was not found.
+inline constexpr std::string_view kNameTheModel = "name the model's folder or its index, not one of its files";
 
 // Compares the source files with the records: their sizes and, with `digests`, their digests, for which whole files are
 // read, 1 MiB at a time, as many side by side as the context has threads. `container` is the path that the findings

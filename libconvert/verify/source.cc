@@ -21,6 +21,7 @@
 #include "libconvert/encode/encoder.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
+#include "libconvert/verify/digests.h"
 #include "libconvert/verify/integrity.h"
 #include "libconvert/verify/slab.h"
 #include "libconvert/verify/tied.h"
@@ -383,10 +384,17 @@ absl::Status CompareFiles(FileSystem& fs, const Q4Model& model, const Checkpoint
     const auto at = std::find_if(companions.begin(), companions.end(), [&](const auto& c) { return c.name == name; });
     return at == companions.end() ? nullptr : &*at;
   };
+  // Weights that lie alone are one cause, told once.
+  const std::size_t embedded = first.index().files.size();
+  const bool alone = source.companions().empty() && embedded > 1;
+  if (alone) {
+    findings->Add("", kFileExtra, first.path(), fmt::format("all {} files", embedded),
+                  "nothing lies beside the weights; " + std::string(kNameTheModel));
+  }
   for (const Q4EmbeddedFile& file : first.index().files) {
     const CompanionFile* companion = find(file.name);
     if (companion == nullptr) {
-      findings->Add("", kFileExtra, first.path(), FilePlace(file.name));
+      if (!alone) findings->Add("", kFileExtra, first.path(), FilePlace(file.name));
       continue;
     }
     const absl::StatusOr<std::string> got = first.ReadFile(file);

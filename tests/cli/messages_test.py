@@ -6,7 +6,10 @@
 A row is a command, its exit code, and words that the one line of stderr must have. Nothing may be left behind.
 """
 
+import json
+import os
 import pathlib
+import random
 import shutil
 import sys
 import tempfile
@@ -14,7 +17,8 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import checks  # noqa: E402  (the path above)
 from checks import check  # noqa: E402
-from tools import Tools  # noqa: E402
+import safetensors_bytes as st  # noqa: E402
+from tools import Stranger, Tools  # noqa: E402
 
 MISTAKES = [
     # The command line.
@@ -52,7 +56,67 @@ MISTAKES = [
     ("q4verify empty", 3, "the file is empty"),
     ("q4verify cut.q4", 6, "the file has 5000 bytes; a copy or download that was cut off"),
     ("q4inspect cut.q4", 6, "a copy or download that was cut off"),
+    ("q4convert config -o x.q4", 3, "weight_map is missing; name the model's folder, or its weights"),
+    ("q4inspect config", 3, "name the model's folder, or its weights"),
+    ("q4verify m.q4 --against config", 3, "name the model's folder, or its weights"),
+    ("q4convert text.safetensors -o x.q4", 3, "looks like a text file"),
+    ("q4inspect text.bin", 3, "looks like a text file"),
+    ("q4verify m.q4 --against text.safetensors", 3, "looks like a text file"),
+    ("q4verify text.bin", 3, "looks like a text file"),
+    ("q4export text.bin -o out --to bnb", 3, "looks like a text file"),
+    ("q4convert empty -o x.q4", 3, "the file is empty: copy or download it again"),
+    ("q4inspect empty", 3, "the file is empty: copy or download it again"),
+    ("q4convert random.bin -o x.q4", 3, "this is no safetensors file"),
+    ("q4inspect random.bin", 3, "this is no safetensors file"),
+    ("q4verify random.bin", 3, "it does not begin with the magic of .q4"),
+    ("q4convert cut.safetensors -o x.q4", 3, "data ends early (got 400000 bytes, expected 984464; the file was cut off: copy or download it again)"),
+    ("q4inspect cut_header.safetensors", 3, "header length exceeds the file (got 2184, expected at most 992; the file was cut off: copy or download it again)"),
+    ("q4verify m.q4 --against cut.safetensors", 3, "the file was cut off"),
+    # Keys and names of gates and recipes.
+    ("q4verify m.q4 --gate key.gate", 3, "rule 1: unknown key in a gate file ('max_nsme'; did you mean 'max_nmse'? there are scope, match, type, block_size, name, optional, and max_ or min_ before nmse, sqnr_db, "),
+    ("q4convert src -o x.q4 --gate foreign.gate", 3, "rule 1: unknown key in a gate file ('encoder'; there are scope, "),
+    ("q4verify m.q4 --gate outside.gate", 3, "unknown key in a gate file ('rule'; did you mean 'rules'? there are rules, and nothing else)"),
+    ("q4convert src -o x.q4 --recipe key.recipe", 3, "rule 1: unknown key in a recipe ('blocksize'; did you mean 'block_size'? there are match, type, block_size, double_quant, encoder, keep)"),
+    ("q4convert src -o x.q4 --gate defualt", 2, "there is no such file; did you mean 'default'?"),
+    ("q4verify m.q4 --gate Defaults", 2, "there is no such file; did you mean 'default'?"),
+    ("q4verify m.q4 --gate absent.json", 2, "cannot open the file (No such file or directory)"),
+    # Places to write to.
+    ("q4convert src -o folder/", 1, "a folder; name the file too: folder/NAME.q4"),
+    ("q4convert src -o folder", 1, "a folder; name the file too: folder/NAME.q4"),
+    ("q4convert src -o absent/", 1, "a folder; name the file too: absent/NAME.q4"),
+    ("q4convert src -o folder.q4", 1, "a folder; name a file in it"),
+    ("q4convert src -o x.safetensors", 1, "got x.safetensors, expected NAME.q4"),
+    ("q4convert src -o absent/x.q4", 2, "the output's directory does not exist (absent; make it first)"),
+    ("q4convert src -o x.q4 --report absent/r.json", 2, "the folder absent does not exist, make it first"),
+    ("q4verify m.q4 --html absent/deep/r.html", 2, "the folder absent/deep does not exist, make it first"),
+    ("q4verify m.q4 --junit config/r.xml", 2, "config is no folder"),
+    ("q4verify m.q4 --markdown folder", 2, "a folder; name a file in it"),
+    ("q4export m.q4 -o absent/out --to bnb", 2, "the folder absent does not exist, make it first"),
 ]
+# As a user who may read all and write nowhere. "locked" may be listed and not entered.
+WITHOUT_RIGHTS = [
+    ("q4convert src -o readonly/x.q4", 2, "this user has no right to the folder readonly"),
+    ("q4convert src -o x.q4", 2, "this user has no right to the folder ."),
+    ("q4convert src -o locked/x.q4", 2, "this user has no right to the folder locked"),
+    ("q4convert src -o x.q4 --report locked/r.json", 2, "this user has no right to the folder locked"),
+    ("q4verify m.q4 --html readonly/r.html", 2, "this user has no right to the folder readonly"),
+    ("q4export m.q4 -o readonly/out --to bnb", 2, "this user has no right to the folder readonly"),
+    ("q4export m.q4 -o locked/out --to bnb", 2, "this user has no right to the folder locked"),
+    ("q4convert locked/model -o x.q4", 2, "this user has no right to the folder locked"),
+]
+
+
+def alone(tools: Tools) -> None:
+    """Weights without what lay beside them: the cause is one line, before what follows from it."""
+    lines = tools.run("q4verify", "m.q4", "--against", "alone/model.safetensors", code=6).stderr.strip().split("\n")
+    check(len(lines) == 1 and "all 2 files: embedded file is not beside the source (nothing lies beside the weights; name the "
+          "model's folder or its index, not one of its files) [Q4-6215]" in lines[0], "weights alone are one problem", lines)
+    lines = tools.run("q4verify", "m.q4", "--against", "renamed/other.safetensors", code=6).stderr.strip().split("\n")
+    check("there is no file of that name; name the model's folder" in lines[0] and "no shard records it" in lines[1],
+          "a file of another name comes first", lines)
+    lines = tools.run("q4verify", "s.q4", "--against", "sharded/a.safetensors", code=6).stderr.strip().split("\n")
+    check("source file 'b.safetensors'" in lines[0] and "name the model's folder or its index, not one of its files" in lines[0],
+          "one shard of two: the other is missed first", lines)
 
 
 def main() -> None:
@@ -70,13 +134,44 @@ def main() -> None:
         (work / "model.bin").write_bytes(b"PK\3\4" + bytes(22) + b"\x10\0\0\0" + b"archive/data.pkl" + bytes(64))
         (work / "pickle.bin").write_bytes(b"\x80\2\x8a\x0a" + bytes(64))
         (work / "empty").write_bytes(b"")
+        (work / "config").write_text('{"model_type": "llama"}')
+        (work / "text.safetensors").write_text("Access to this model is restricted.\n")
+        (work / "text.bin").write_text("- a list\n- in YAML, d\u00e9j\u00e0 vu\n" * 40)
+        (work / "random.bin").write_bytes(random.Random(1).randbytes(1000))
+        whole = (work / "src/model.safetensors").read_bytes()
+        (work / "cut.safetensors").write_bytes(whole[:400_000])
+        (work / "cut_header.safetensors").write_bytes(whole[:1000])
+        (work / "key.gate").write_text('{"rules": [{"max_nsme": 1}]}')
+        (work / "foreign.gate").write_text('{"rules": [{"match": "x", "encoder": "absmax"}]}')
+        (work / "outside.gate").write_text('{"rules": [{"max_nmse": 1}], "rule": []}')
+        (work / "key.recipe").write_text('{"rules": [{"match": "x", "blocksize": 64}]}')
+        for name in ("folder", "folder.q4", "readonly", "locked", "alone", "renamed", "sharded"):
+            (work / name).mkdir()
+        for name in ("alone/model", "renamed/other"):
+            (work / f"{name}.safetensors").write_bytes(whole)
+        tensors = st.read(work / "src/model.safetensors")
+        halves = [dict(list(tensors.items())[:10]), dict(list(tensors.items())[10:])]
+        for name, half in zip("ab", halves):
+            (work / f"sharded/{name}.safetensors").write_bytes(st.tensor_file(half))
+        (work / "sharded/model.safetensors.index.json").write_text(json.dumps(
+            {"metadata": {}, "weight_map": {name: f"{file}.safetensors" for file, half in zip("ab", halves) for name in half}}))
+        tools.run("q4convert", "sharded", "-o", "s.q4", "-q")
+        alone(tools)
         before = sorted(str(path) for path in work.rglob("*"))
-        for command, code, words in MISTAKES:
-            done = tools.run(*command.split(), code=code)
+        for mode, name in ((0o555, "readonly"), (0o444, "locked")):
+            (work / name).chmod(mode)
+        mistakes = [(*row, tools) for row in MISTAKES]
+        stranger = Stranger(tools_folder, work)
+        if stranger.there():
+            mistakes += [(*row, stranger) for row in WITHOUT_RIGHTS]
+        else:
+            print("messages: SKIPPED what a user without rights is told: only root can become one")
+        for command, code, words, who in mistakes:
+            done = who.run(*command.split(), code=code)
             check(words in done.stderr, f"`{command}` says {words!r}", done.stderr)
             check(done.stderr.count("\n") == 1 and not done.stdout, f"`{command}` says one line", done.stderr, done.stdout)
         check(sorted(str(path) for path in work.rglob("*")) == before, "nothing was left behind")
-    print(f"messages: {len(MISTAKES)} mistakes, {checks.count()} checks")
+    print(f"messages: {len(mistakes)} mistakes, {checks.count()} checks")
 
 
 if __name__ == "__main__":

@@ -12,13 +12,9 @@ control net, sharded and not, of old names too, with and without modules that ar
 diffusers asks for a GPU before it loads 4-bit weights. On the CPU that question alone is answered for it.
 """
 
-import argparse
 import json
-import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 
 import bitsandbytes as bnb
@@ -28,6 +24,9 @@ import safetensors.torch
 import torch
 from diffusers import BitsAndBytesConfig
 from diffusers.quantizers.bitsandbytes import bnb_quantizer
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from cases import must, parse_arguments, run, run_cases  # noqa: E402  (the path above)
 
 HEADS = {"attention_head_dim": 16, "num_attention_heads": 4}
 UNET = {"sample_size": 16, "block_out_channels": (32, 64), "layers_per_block": 1, "cross_attention_dim": 64,
@@ -81,23 +80,6 @@ def cases():
                 **HEADS})
     yield Case("controlnet", "ControlNetModel",
                {key: value for key, value in UNET.items() if key not in ("sample_size", "up_block_types")})
-
-
-class Failures:
-    def __init__(self):
-        self.count = 0
-
-    def require(self, case, holds, message):
-        if not holds:
-            self.count += 1
-            print(f"FAILED {case.name}: {message}")
-
-
-def must(program, *arguments):
-    done = subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"{program.name} {arguments}: exit code {done.returncode}: {done.stderr}{done.stdout}")
-    return done
 
 
 def make(case, directory):
@@ -186,34 +168,18 @@ def check(case, programs, work, failures):
         failures.require(case, torch.equal(got[name], value), f"{name}: differs from the dequantized export")
         kept = name.rpartition(".")[0] not in mine or not name.endswith(".weight")
         failures.require(case, torch.equal(value, original[name]) == kept, f"{name}: kept {kept}, but not so")
-    lint = subprocess.run([str(programs / "q4inspect"), str(exported), "--lint"], capture_output=True, text=True)
+    lint = run(programs / "q4inspect", exported, "--lint")
     failures.require(case, lint.returncode == 0 and "0 warnings" in lint.stdout, f"lint: {lint.stdout}{lint.stderr}")
     print(f"{case.name}: {len(mine)} 4-bit layers, {len(expected)} parameters")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bin", type=pathlib.Path, required=True, help="directory with the tools")
-    parser.add_argument("--case", action="append", help="only this case; repeatable")
-    arguments = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    arguments = parse_arguments(__doc__)
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     torch.set_num_threads(2)
     answer_for_the_gpu()
-
-    failures, done = Failures(), 0
-    with tempfile.TemporaryDirectory(prefix="q4-diffusers-check-") as work:
-        for case in cases():
-            if arguments.case and case.name not in arguments.case:
-                continue
-            try:
-                check(case, arguments.bin, pathlib.Path(work), failures)
-            except Exception as error:  # the other cases are worth knowing all the same
-                failures.require(case, False, f"{type(error).__name__}: {error}")
-            done += 1
-    print(f"diffusers_check: {done} cases, {failures.count} failures (diffusers {diffusers.__version__})")
-    return 1 if failures.count or not done else 0
+    return run_cases(arguments, lambda _: cases(), check, f"diffusers {diffusers.__version__}")
 
 
 if __name__ == "__main__":

@@ -14,13 +14,9 @@
   - q4convert says beforehand that there will be a choice, and q4inspect --lint tells the two exports apart.
 """
 
-import argparse
 import json
-import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass
 
 import bitsandbytes as bnb
@@ -29,6 +25,9 @@ import safetensors.torch
 import torch
 import transformers
 from transformers import BitsAndBytesConfig
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from cases import must, parse_arguments, run, run_cases  # noqa: E402  (the path above)
 
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "vocab_size": 96, "max_position_embeddings": 64, "head_dim": 16,
@@ -78,27 +77,6 @@ def cases():
                {"vocab_size": 96, "d_model": 64, "d_kv": 16, "d_ff": 128, "num_layers": 2, "num_decoder_layers": 2,
                 "num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "num_heads": 4, "num_experts": 4,
                 "decoder_start_token_id": 0}, fused=False)
-
-
-class Failures:
-    def __init__(self):
-        self.count = 0
-
-    def require(self, case, holds, message):
-        if not holds:
-            self.count += 1
-            print(f"FAILED {case.name}: {message}")
-
-
-def run(program, *arguments):
-    return subprocess.run([str(program), *map(str, arguments)], capture_output=True, text=True)
-
-
-def must(program, *arguments):
-    done = run(program, *arguments)
-    if done.returncode != 0:
-        raise RuntimeError(f"{program.name} {arguments}: exit code {done.returncode}: {done.stderr}")
-    return done
 
 
 def make(case, directory):
@@ -266,27 +244,11 @@ def check_dequantize(case, programs, model_class, container, source, exported, p
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bin", type=pathlib.Path, required=True, help="directory with the tools")
-    parser.add_argument("--case", action="append", help="only this case; repeatable")
-    arguments = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    arguments = parse_arguments(__doc__)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     torch.set_num_threads(2)
-
-    failures, done = Failures(), 0
-    with tempfile.TemporaryDirectory(prefix="q4-experts-check-") as work:
-        for case in cases():
-            if arguments.case and case.name not in arguments.case:
-                continue
-            try:
-                check(case, arguments.bin, pathlib.Path(work), failures)
-            except Exception as error:  # the other cases are worth knowing all the same
-                failures.require(case, False, f"{type(error).__name__}: {error}")
-            done += 1
-    print(f"experts_check: {done} cases, {failures.count} failures (transformers {transformers.__version__})")
-    return 1 if failures.count or not done else 0
+    return run_cases(arguments, lambda _: cases(), check, f"transformers {transformers.__version__}")
 
 
 if __name__ == "__main__":

@@ -22,16 +22,12 @@ What is taken for granted about bitsandbytes is checked first. Prints a line of 
 comparison fails. The CPU decides figures, as some multiply in BF16, but no verdict.
 """
 
-import argparse
 import contextlib
 import copy
 import functools
 import json
-import os
 import pathlib
-import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 
 import bitsandbytes as bnb
@@ -40,6 +36,9 @@ import safetensors.torch
 import torch
 import transformers
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+from cases import Failures, must, parse_arguments, run_cases  # noqa: E402  (the path above)
 
 # Half the widest gap of the 8-bit map, relative to a group's largest value, with room for the rounding of Q5.4 and Q5.5.
 HALF_GAP = 0.00704
@@ -98,25 +97,11 @@ def cases(checkpoints, work):
         yield Case(f"even_{name}", even_llama(source, work / f"even_{name}_src"), **settings)
 
 
-class Failures:
-    def __init__(self):
-        self.count = 0
-
-    def require(self, case, holds, message):
-        if not holds:
-            self.count += 1
-            print(f"FAILED {case.name}: {message}")
-
-
-def run(program, *arguments):
-    subprocess.run([str(program), *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
-
-
 def convert_and_export(case, programs, work):
     container, exported = work / f"{case.name}.q4", work / case.name
     nesting = "--double-quant" if case.double_quant else "--no-double-quant"
-    run(programs / "q4convert", case.source, "-o", container, "--type", case.quant_type, nesting, "-q", *case.convert)
-    run(programs / "q4export", container, "-o", exported, "--to", "bnb", "--quant-storage", case.storage,
+    must(programs / "q4convert", case.source, "-o", container, "--type", case.quant_type, nesting, "-q", *case.convert)
+    must(programs / "q4export", container, "-o", exported, "--to", "bnb", "--quant-storage", case.storage,
         "--compute-dtype", case.compute, "-q", *case.export)
     return container, exported
 
@@ -232,7 +217,7 @@ def check_scales(case, name, ours, theirs, source_weight, failures):
 def check_dequantized(case, programs, container, exported_model, work, failures):
     """The dequantized checkpoint holds what PyTorch decodes, and bitsandbytes where it is right on every CPU."""
     directory = work / f"{case.name}_dequantized"
-    run(programs / "q4export", container, "-o", directory, "--to", "safetensors", "--dtype", "fp32", "-q")
+    must(programs / "q4export", container, "-o", directory, "--to", "safetensors", "--dtype", "fp32", "-q")
     tensors = safetensors.torch.load_file(directory / "model.safetensors")
     for name, module in linear4bit(exported_model).items():
         packed, state = module.weight.data, module.weight.quant_state
@@ -296,26 +281,13 @@ def check(case, programs, work, failures):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bin", type=pathlib.Path, required=True, help="directory with q4convert and q4export")
-    parser.add_argument("--checkpoints", type=pathlib.Path, required=True, help="directory with the tiny checkpoints")
-    parser.add_argument("--case", action="append", help="only this case; repeatable")
-    arguments = parser.parse_args()
-    os.environ["HF_HUB_OFFLINE"] = "1"
+    arguments = parse_arguments(__doc__, checkpoints="directory with the tiny checkpoints")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-
-    failures, done = Failures(), 0
-    bitsandbytes_cpu.check(lambda holds, message: failures.require(Case("bitsandbytes", None), holds, message))
-    with tempfile.TemporaryDirectory(prefix="q4-export-check-") as work:
-        for case in cases(arguments.checkpoints, pathlib.Path(work)):
-            if arguments.case and case.name not in arguments.case:
-                continue
-            check(case, arguments.bin, pathlib.Path(work), failures)
-            done += 1
-    print(f"export_check: {done} cases, {failures.count} failures "
-          f"(transformers {transformers.__version__}, bitsandbytes {bnb.__version__}, torch {torch.__version__})")
-    return 1 if failures.count or not done else 0
+    failures = Failures()
+    bitsandbytes_cpu.check(functools.partial(failures.require, "bitsandbytes"))
+    return run_cases(arguments, functools.partial(cases, arguments.checkpoints), check,
+                     f"transformers {transformers.__version__}, bitsandbytes {bnb.__version__}, torch {torch.__version__}", failures)
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ TEST_CASE("a module whose weights q4 does not read is refused, with the way out"
   dir.Write("2_Dense/model.safetensors", OneTensor("w", "w"));
   CHECK(Open(dir.path()).ok());
   // What is wrong with a module's weights is as wrong as in the model's own.
-  dir.Write("2_Dense/model.safetensors", "cut");
+  dir.Write("2_Dense/model.safetensors", std::string("cut\0", 4));
   CHECK(IssueOf(dir.path()) == kStHeaderTooSmall.number);
   std::filesystem::remove(dir.File("2_Dense/model.safetensors"));
   dir.Write("2_Dense/model.safetensors.index.json", R"({"weight_map":{"w":"../model.safetensors"}})");

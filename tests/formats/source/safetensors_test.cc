@@ -68,7 +68,7 @@ std::vector<BrokenHeader> Rows() {
   const std::string payload(16, 'p');
   const std::string entry = kValidEntry;
   return {
-      {"S01", "", &kStHeaderTooSmall, "got 0 bytes"},
+      {"S01", "", &kStHeaderTooSmall, "the file is empty"},
       {"S02 one byte", "\x08", &kStHeaderTooSmall, "got 1 bytes"},
       {"S02 seven bytes", "\x08\0\0\0\0\0\0"s, &kStHeaderTooSmall, "got 7 bytes"},
       {"S03", SafetensorsBytes(0, "", payload), &kStHeaderEmpty, ""},

@@ -40,4 +40,20 @@ TEST_CASE("the words of a message") {
 }
 
 }  // namespace
+
+TEST_CASE("UnknownKey names the nearest key, and all of them") {
+  CHECK(UnknownKey("max_nsme", {"match", "max_nmse"}, "match and max_nmse") ==
+        "'max_nsme'; did you mean 'max_nmse'? there are match and max_nmse");
+  CHECK(UnknownKey("encoder", {"match", "max_nmse"}, "match and max_nmse") ==
+        "'encoder'; there are match and max_nmse");
+}
+
+TEST_CASE("EditDistance counts what is inserted, deleted, replaced and swapped") {
+  CHECK(EditDistance("", "abc") == 3);
+  CHECK(EditDistance("abcd", "abd") == 1);
+  CHECK(EditDistance("abc", "axc") == 1);
+  CHECK(EditDistance("abcd", "acbd") == 1);
+  CHECK(EditDistance("kitten", "sitting") == 3);
+}
+
 }  // namespace q4
