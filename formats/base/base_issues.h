@@ -18,7 +18,7 @@ inline constexpr Issue kSymbolicLink{2004, ExitCode::kInvalidInput,
                                      "symbolic links are not followed without --follow-symlinks"};
 // A read reaches behind the end: the file was always too short, or was truncated since it was opened.
 inline constexpr Issue kFileEndsEarly{2005, ExitCode::kInvalidInput, "file ends early"};
-// Size or modification time are no longer those at open.
+// The version is no longer that at open (FileVersion).
 inline constexpr Issue kFileChanged{2006, ExitCode::kInvalidInput, "input changed while reading"};
 // Of files that are read whole into memory; the limits are in limits.h.
 inline constexpr Issue kFileTooLarge{2007, ExitCode::kInvalidInput, "file is larger than the limit"};

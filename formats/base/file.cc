@@ -17,6 +17,14 @@ absl::Status RandomAccessFile::ReadUncached(std::uint64_t offset, std::span<std:
 // Of file systems that cannot tell.
 bool RandomAccessFile::ReadCached(std::uint64_t /*offset*/, std::span<std::uint8_t> /*out*/) const { return false; }
 
+absl::Status RandomAccessFile::CheckUnchanged() const {
+  Q4_ASSIGN_OR_RETURN(const FileVersion now, VersionNow());
+  const FileVersion then = version();
+  if (now == then) return absl::OkStatus();
+  if (now.size == then.size) return Fail(kFileChanged, path(), "time of modification or change");
+  return Fail(kFileChanged, path(), "size", GotExpected(std::to_string(now.size), std::to_string(then.size)));
+}
+
 std::span<std::uint8_t> RandomAccessFile::InsideFile(std::uint64_t offset, std::span<std::uint8_t> out) const {
   // A read that begins behind the end is passed on whole, so that ReadAt() refuses it: no bytes at all would be OK.
   if (offset >= size()) return out;

@@ -34,6 +34,16 @@ struct FileIdentity {
   bool operator==(const FileIdentity&) const = default;
 };
 
+// The state of a file's content, as its file system tells it apart from others: equal values mean equal content, as far
+// as can be known without reading it. `tag` is opaque, to be kept and compared: on POSIX the times of modification and
+// change, inode and device; a network's own tag elsewhere. Many things change it that leave the content alone (a copy,
+// a link, another mode), so that whoever finds another value reads before it concludes anything.
+struct FileVersion {
+  std::uint64_t size = 0;  // bytes
+  std::string tag;
+  bool operator==(const FileVersion&) const = default;
+};
+
 // Of RandomAccessFile::ReadUncached(), in bytes: the coarsest alignment that disks and file systems ask for.
 inline constexpr std::uint64_t kUncachedAlignment = 4096;
 
@@ -55,15 +65,14 @@ class RandomAccessFile {
   // Tells the system that [offset, offset+bytes) will be read soon. Returns at once. Advisory: nothing is reported, and
   // nothing depends on it but speed.
   virtual void Prefetch(std::uint64_t offset, std::uint64_t bytes) const = 0;
-  // kFileChanged unless size and modification time are still those at open. Asked after a file was read, so that a
-  // result made of two states of a file is not given out.
-  virtual absl::Status CheckUnchanged() const = 0;
-  // Size in bytes and time of the last modification, in nanoseconds since 1970: both as they were at open.
+  // As it was at open, and as it is now. kCannotStat.
+  virtual FileVersion version() const = 0;
+  virtual absl::StatusOr<FileVersion> VersionNow() const = 0;
+  // kFileChanged unless both are the same. Asked after a file was read, so that a result made of two states of a file
+  // is not given out.
+  absl::Status CheckUnchanged() const;
+  // In bytes, at open.
   virtual std::uint64_t size() const = 0;
-  virtual std::int64_t modified_nanoseconds() const = 0;
-  // At open, since 1970: the last change of content, mode, owner or links. Unlike the modification time no program can
-  // set it back, so a resumed run recognizes its sources by it.
-  virtual std::int64_t changed_nanoseconds() const = 0;
   // The path that it was opened by, for messages.
   virtual const std::string& path() const = 0;
   virtual FileIdentity identity() const = 0;
@@ -111,6 +120,7 @@ struct PathInfo {
   bool is_directory = false;
   std::uint64_t size = 0;  // bytes
   FileIdentity identity;
+  FileVersion version;
 };
 
 // Operations on paths. Thread-safe. Must outlive the files that it opened.

@@ -57,9 +57,14 @@ std::string_view KindOf(const struct stat& info) {
   return "neither file nor directory";
 }
 
-std::int64_t NanosecondsOf(const timespec& time) { return std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec; }
-
 FileIdentity IdentityOf(const struct stat& info) { return {info.st_dev, info.st_ino}; }
+
+// No program can set the change time back, as it can the modification time.
+FileVersion VersionOf(const struct stat& info) {
+  return {static_cast<std::uint64_t>(info.st_size),
+          fmt::format("{}.{:09} {}.{:09} {} {}", info.st_mtim.tv_sec, info.st_mtim.tv_nsec, info.st_ctim.tv_sec,
+                      info.st_ctim.tv_nsec, info.st_ino, info.st_dev)};
+}
 
 // A file descriptor that closes itself.
 class Descriptor {
@@ -145,23 +150,14 @@ class PosixReadFile final : public RandomAccessFile {
     ::posix_fadvise(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(bytes), POSIX_FADV_WILLNEED);
   }
 
-  absl::Status CheckUnchanged() const override {
-    // Size and modification time only: the change time also moves when somebody renames, links or chmods the file,
-    // which does not touch what was read.
+  FileVersion version() const override { return VersionOf(info_); }
+  absl::StatusOr<FileVersion> VersionNow() const override {
     struct stat now {};
     if (::fstat(fd_.get(), &now) != 0) return Fail(kCannotStat, path_, {}, ErrorText(errno));
-    if (now.st_size != info_.st_size) {
-      return Fail(kFileChanged, path_, "size", GotExpected(std::to_string(now.st_size), std::to_string(info_.st_size)));
-    }
-    if (now.st_mtim.tv_sec != info_.st_mtim.tv_sec || now.st_mtim.tv_nsec != info_.st_mtim.tv_nsec) {
-      return Fail(kFileChanged, path_, "modification time");
-    }
-    return absl::OkStatus();
+    return VersionOf(now);
   }
 
   std::uint64_t size() const override { return static_cast<std::uint64_t>(info_.st_size); }
-  std::int64_t modified_nanoseconds() const override { return NanosecondsOf(info_.st_mtim); }
-  std::int64_t changed_nanoseconds() const override { return NanosecondsOf(info_.st_ctim); }
   const std::string& path() const override { return path_; }
   FileIdentity identity() const override { return IdentityOf(info_); }
 
@@ -443,6 +439,7 @@ class PosixFileSystemImpl final : public FileSystem {
     info.is_directory = S_ISDIR(found.st_mode);
     info.size = static_cast<std::uint64_t>(found.st_size);
     info.identity = IdentityOf(found);
+    info.version = VersionOf(found);
     return info;
   }
 

@@ -140,7 +140,7 @@ class FolderSearch {
           kTooManyCompanions, directory_, {},
           "at most " + std::to_string(limits::kEmbeddedFiles) + "; move what no loader needs out of the folder");
     }
-    companions_.push_back({relative, path, info.size, info.identity});
+    companions_.push_back({relative, path, info.size, info.identity, info.version});
     return absl::OkStatus();
   }
 

@@ -23,6 +23,7 @@ struct CompanionFile {
   std::string path;        // where it can be opened
   std::uint64_t size = 0;  // bytes, when it was found
   FileIdentity identity;   // of the file itself where links are followed
+  FileVersion version;     // when it was found
 };
 
 // The file that a checkpoint was opened by: itself a weight file, or an index that names them.

@@ -23,7 +23,7 @@ namespace {
 // CR and LF, so that a copy in text mode is found out at the first eight bytes.
 constexpr std::array<std::uint8_t, 8> kMagic = {'Q', '4', 'J', 'R', 'N', 'L', '\r', '\n'};
 
-enum RecordKind : std::uint8_t { kOwnerRecord = 1, kDigestsRecord = 2, kSealRecord = 3 };
+enum RecordKind : std::uint8_t { kOwnerRecord = 1, kDigestsRecord = 2, kSealRecord = 3, kSourcesRecord = 4 };
 
 // Ties a record to its run and to its place. A record that is intact but of another run, or written twice, is refused
 // by its digest alone; nothing else needs to check for that.
@@ -104,6 +104,28 @@ SourceDigestState DecodeDigest(ByteReader* in) {
   return state;
 }
 
+std::vector<std::uint8_t> EncodeSources(const std::vector<FileVersion>& sources) {
+  ByteWriter out;
+  for (const FileVersion& version : sources) {
+    out.U64(version.size);
+    out.U32(static_cast<std::uint32_t>(version.tag.size()));
+    out.Text(version.tag);
+  }
+  return out.Take();
+}
+
+// False if the payload is no such record.
+bool DecodeSources(ByteReader in, std::vector<FileVersion>* sources) {
+  sources->clear();
+  while (in.ok() && in.remaining() > 0) {
+    FileVersion& version = sources->emplace_back();
+    version.size = in.U64();
+    const std::span<const std::uint8_t> tag = in.Bytes(in.U32());
+    version.tag.assign(tag.begin(), tag.end());
+  }
+  return in.ok();
+}
+
 // Adds one record, whose digest was right, to what the journal says. False if its content makes no sense. `digests` has
 // the latest state of each file; they become a list at the end.
 bool AddRecord(std::uint8_t kind, ByteReader payload, Journal* journal,
@@ -132,6 +154,9 @@ bool AddRecord(std::uint8_t kind, ByteReader payload, Journal* journal,
       }
       return true;
     }
+    case kSourcesRecord:
+      // Of the last run: it has found that what those before it had read is in these files too.
+      return DecodeSources(payload, &journal->sources);
     default:
       // Of a later version, whose run id differs anyway.
       return false;
@@ -172,8 +197,8 @@ Journal ParseJournal(std::span<const std::uint8_t> bytes, const Sha256& run_id) 
 void Journal::CutAfter(std::size_t count) {
   if (count >= owners.size()) return;
   owners.resize(count);
-  // The digests stay, although they may be ahead of the owners: the source has not changed (run id), so that they are
-  // still true. The seal goes: it is about all owners.
+  // The digests stay, although they may be ahead of the owners: they are of the sources, which are asked for by
+  // themselves (source_check.h). The seal goes: it is about all owners.
   sealed.reset();
   records = owners.back().records_end;
   bytes = owners.back().bytes_end;
@@ -259,6 +284,7 @@ void JournalWriter::Record(std::uint8_t kind, std::span<const std::uint8_t> payl
 
 std::vector<std::uint8_t> JournalWriter::TakePending(const DigestStates& digests) {
   std::vector<std::uint8_t> out;
+  if (!sources_.empty()) Record(kSourcesRecord, EncodeSources(std::exchange(sources_, {})), &out);
   for (const JournalOwner& owner : std::exchange(pending_, {})) Record(kOwnerRecord, EncodeOwner(owner), &out);
   ByteWriter moved;
   // With thousands of source files nearly all are done or not begun: only those that moved on are written.

@@ -55,6 +55,7 @@ struct JournalOwner {
 
 // What a journal says.
 struct Journal {
+  std::vector<FileVersion> sources;           // of the source files, when the last run that wrote to it opened them
   std::vector<JournalOwner> owners;           // in the order in which they were written
   std::vector<SourceDigestState> digests;     // the latest of each file, by file
   std::optional<std::vector<Sha256>> sealed;  // the roots of all shards: everything is written, publishing has begun
@@ -100,8 +101,11 @@ class JournalWriter {
   // For file systems without locks, where no later run could take over what this one has done: from now on there is no
   // journal, and no call touches a file.
   void Disable() { disabled_ = true; }
-  // All shards of the plan, in order. Before Add() and Seal().
-  void SetShards(std::vector<Shard> shards) { shards_ = std::move(shards); }
+  // All shards of the plan and the versions of all source files, in order. Before Add() and Seal().
+  void SetFiles(std::vector<Shard> shards, std::vector<FileVersion> sources) {
+    shards_ = std::move(shards);
+    sources_ = std::move(sources);
+  }
 
   // Notes what was just appended to the owner's shard. When the pace says so, all that was noted is synced and
   // recorded, by a thread of its own, while more is appended; an error of that is returned by a later call.
@@ -119,7 +123,8 @@ class JournalWriter {
   absl::Status Remove();
 
  private:
-  // The records of all that is pending and of the digests that have moved on, ready to be written.
+  // The records of all that is pending and of the digests that have moved on, ready to be written. The first of a run
+  // are headed by its source files.
   std::vector<std::uint8_t> TakePending(const DigestStates& digests);
   // Appends one record to `out`, with the number that follows.
   void Record(std::uint8_t kind, std::span<const std::uint8_t> payload, std::vector<std::uint8_t>* out);
@@ -136,6 +141,7 @@ class JournalWriter {
   bool disabled_ = false;
   std::unique_ptr<WritableFile> file_;  // null until there is a first record
   std::vector<Shard> shards_;
+  std::vector<FileVersion> sources_;       // recorded once, then empty
   std::uint64_t records_ = 0, bytes_ = 0;  // in the file, those under way included
   std::vector<JournalOwner> pending_;      // noted, not recorded
   std::uint64_t pending_bytes_ = 0;        // of output

@@ -18,6 +18,7 @@
 #include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/replace.h"
 #include "libconvert/convert/resume.h"
+#include "libconvert/convert/source_check.h"
 
 namespace q4 {
 namespace {
@@ -107,7 +108,8 @@ absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const Con
 }
 
 ConversionOutput::ConversionOutput(const Conversion& conversion, std::string output)
-    : fs_(conversion.fs),
+    : conversion_(conversion),
+      fs_(conversion.fs),
       checkpoint_(conversion.checkpoint),
       plan_(conversion.plan),
       options_(conversion.options),
@@ -129,7 +131,7 @@ absl::Status ConversionOutput::Find() {
   const std::string journal_path = JournalPath(output_);
   Q4_ASSIGN_OR_RETURN(const PathInfo found, fs_.Stat(journal_path));
   found_journal_ = found.exists || found.is_symlink;  // a link that leads nowhere must go too
-  Q4_ASSIGN_OR_RETURN(const Sha256 run_id, RunIdOf(fs_, checkpoint_, plan_));
+  Q4_ASSIGN_OR_RETURN(const Sha256 run_id, RunIdOf(fs_, plan_));
   journal_ = std::make_unique<JournalWriter>(fs_, journal_path, run_id, run_.pace);
   if (found_journal_ && run_.resume) leftover_ = ReadJournal(fs_, journal_path, run_id, checkpoint_, plan_, options_);
   if (leftover_.sealed) {
@@ -165,7 +167,7 @@ absl::Status ConversionOutput::Open(unsigned threads) {
     if (!first->file->locked()) GoWithoutJournal();
     Q4_RETURN_IF_ERROR(first->file->TryPublishing());
   }
-  const bool resumed = Adopt(threads);
+  Q4_ASSIGN_OR_RETURN(const bool resumed, Adopt(threads));
   if (!resumed) Q4_RETURN_IF_ERROR(StartOver());
 
   // Owners stand in the journal in order, so that the last of each shard counts.
@@ -184,7 +186,7 @@ absl::Status ConversionOutput::Open(unsigned threads) {
     // A full disk is better known now than after an hour. With compression the size is an upper bound only.
     if (!options_.compression.zstd) Q4_RETURN_IF_ERROR(file->Reserve(plan_.shards[i].file_bytes));
   }
-  journal_->SetShards(std::move(journaled));
+  journal_->SetFiles(std::move(journaled), SourceVersions(checkpoint_));
   return resumed ? journal_->Resume(leftover_) : absl::OkStatus();
 }
 
@@ -207,8 +209,11 @@ void ConversionOutput::GoWithoutJournal() {
 }
 
 // Takes the writers to where the earlier run ended. False: nothing of it can be used.
-bool ConversionOutput::Adopt(unsigned threads) {
+absl::StatusOr<bool> ConversionOutput::Adopt(unsigned threads) {
   if (leftover_.owners.empty()) return false;
+  Q4_ASSIGN_OR_RETURN(const SourceCheck sources, ConfirmSources(conversion_, threads, &leftover_));
+  why_again_ = sources.why;
+  if (!why_again_.empty()) return false;
   std::vector<std::string> partials;
   std::vector<bool> published;
   for (const Shard& shard : shards_) {
@@ -237,6 +242,7 @@ bool ConversionOutput::Adopt(unsigned threads) {
   }
   notes_.insert(notes_.begin(), fmt::format("resumed: {} of {} tensors were done by an interrupted run", tensors,
                                             checkpoint_.tensors().size()));
+  if (!sources.note.empty()) notes_.push_back(sources.note);
   return true;
 }
 
@@ -244,8 +250,8 @@ absl::Status ConversionOutput::StartOver() {
   // The journal goes first: it must not speak of bytes that are about to be overwritten.
   if (found_journal_) {
     Q4_RETURN_IF_ERROR(fs_.Remove(JournalPath(output_)));
-    notes_.assign(1, run_.resume ? "began again: what an earlier run left does not belong to this one, or is damaged"
-                                 : "began again, as --no-resume asks");
+    if (why_again_.empty()) why_again_ = "what an earlier run left does not belong to this one, or is damaged";
+    notes_.assign(1, run_.resume ? "began again: " + why_again_ : "began again, as --no-resume asks");
   }
   leftover_ = Journal();
   for (std::size_t i = 0; i < shards_.size(); ++i) {

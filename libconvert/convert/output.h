@@ -74,10 +74,11 @@ class ConversionOutput {
 
   // Gives up resuming: the file system has no locks.
   void GoWithoutJournal();
-  bool Adopt(unsigned threads);
+  absl::StatusOr<bool> Adopt(unsigned threads);
   // Empties the partial files and forgets the earlier run.
   absl::Status StartOver();
 
+  const Conversion& conversion_;
   FileSystem& fs_;
   const Checkpoint& checkpoint_;
   const ConversionPlan& plan_;
@@ -90,6 +91,7 @@ class ConversionOutput {
   bool sealed_ = false;         // the journal: publishing has begun, and what is left of it can be done by another run
   bool kept_ = false;           // for another run
   Journal leftover_;            // what is believed of it; empty when nothing is
+  std::string why_again_;       // what an earlier run left is not used, for people; "" where nothing more is known
   PipelineStart start_;
   std::vector<std::string> notes_, warnings_;
 };

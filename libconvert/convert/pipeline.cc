@@ -13,6 +13,7 @@
 
 #include "libconvert/base/run_issues.h"
 #include "libconvert/convert/committer.h"
+#include "libconvert/convert/source_check.h"
 #include "libconvert/convert/stages.h"
 #include "libconvert/convert/tensor_job.h"
 #include "libconvert/convert/treat.h"
@@ -123,9 +124,9 @@ absl::StatusOr<PipelineResult> RunPipeline(const Conversion& conversion, const P
   // The digests first: they may still be read, and the check below must come after the last byte that is read.
   PipelineResult result;
   Q4_ASSIGN_OR_RETURN(result.source_digests, stages.hasher().Finish());
-  Q4_RETURN_IF_ERROR(conversion.checkpoint.CheckUnchanged());
   result.digest_states = digest_states();
   result.notes = committer.TakeNotes();
+  Q4_RETURN_IF_ERROR(ConfirmUnchanged(conversion, result.source_digests, &result.notes));
   // By text, which begins with the tensor's name in each kind of note.
   std::sort(result.notes.begin(), result.notes.end());
   result.peak_budget_bytes = stages.budget().peak();

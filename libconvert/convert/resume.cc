@@ -21,8 +21,11 @@
 #include "formats/q4/validate.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/base/version.h"
+#include "libconvert/convert/convert_issues.h"
+#include "libconvert/convert/source_check.h"
 #include "libconvert/convert/tensor_job.h"
 #include "libconvert/engine/device.h"
+#include "libconvert/source/file_digest.h"
 
 namespace q4 {
 namespace {
@@ -127,30 +130,19 @@ std::string JournalPath(const std::string& output) { return output + ".journal";
 
 std::uint64_t OwnerCount(const PlannedShard& shard) { return shard.files.size() + shard.tensors.size(); }
 
-absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan) {
+absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const ConversionPlan& plan) {
   ByteWriter text;
-  text.Text("q4 run 2 ");  // counts what a run's identity is made of
+  text.Text("q4 run 3 ");  // counts what a run's identity is made of
   text.Text(kQ4Version);
   // Options, names, sizes, headers and layout are in the file ids.
   for (const PlannedShard& shard : plan.shards) {
     text.Bytes(shard.index.file_id);
     for (const CompanionFile& file : shard.files) {
-      Q4_ASSIGN_OR_RETURN(const std::string content, ReadWholeFile(fs, file.path, limits::kEmbeddedFileBytes));
       // Found here also for one that was empty, of which no chunk is read later.
-      if (content.size() != file.size) {
-        return Fail(kFileChanged, file.path, "size",
-                    GotExpected(std::to_string(content.size()), std::to_string(file.size)));
-      }
-      text.Bytes(Sha256Of({reinterpret_cast<const std::uint8_t*>(content.data()), content.size()}));
+      Q4_ASSIGN_OR_RETURN(const auto content, OpenCompanion(fs, file));
+      Q4_ASSIGN_OR_RETURN(const std::string digest, FileDigest(*content, "sha256", nullptr, kInterruptedRun));
+      text.Text(digest);
     }
-  }
-  // Finished tensors are not read again, so that these must be the files that the earlier run read. A modification time
-  // is put back by every tool that copies or unpacks with times; inode and change time are not. The device is left out:
-  // its number may be another one after a reboot.
-  for (const CheckpointFile& file : checkpoint.files()) {
-    text.U64(static_cast<std::uint64_t>(file.file->modified_nanoseconds()));
-    text.U64(static_cast<std::uint64_t>(file.file->changed_nanoseconds()));
-    text.U64(file.file->identity().inode);
   }
   return Sha256Of(text.bytes());
 }
@@ -175,6 +167,8 @@ Journal ReadJournal(FileSystem& fs, const std::string& path, const Sha256& run_i
       good += follows;
     }
   }
+  // What the sources must be compared with.
+  if (journal.sources.size() != checkpoint.files().size()) return {};
   // A state that says more than a file has would make the digest of something else.
   const bool sources_exist =
       std::all_of(journal.digests.begin(), journal.digests.end(), [&](const SourceDigestState& state) {

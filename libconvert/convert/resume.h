@@ -1,9 +1,10 @@
 // What an interrupted conversion left, and how much of it can be believed.
 //
-// Two runs are the same when the same version of q4 would write the same bytes: same plan and options, and source files
-// of the same sizes, headers, inodes, modification and change times. Then the journal says which tensors are complete.
-// What it says is checked against the plan, and the bytes against their digests, before anything is built on them; from
-// the first doubt on the work is done again. An unusable journal is never an error.
+// Two runs are the same when the same version of q4 would write the same bytes: same plan, options and companions, and
+// source files of the same sizes and headers, that hold what the earlier run has read of them (source_check.h). Then
+// the journal says which tensors are complete. What it says is checked against the plan, and the bytes against their
+// digests, before anything is built on them; from the first doubt on the work is done again. An unusable journal is
+// never an error.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +37,9 @@ bool IsWorthResuming(const absl::Status& status);
 // OUTPUT.journal, where OUTPUT is the path as asked for, with .q4.
 std::string JournalPath(const std::string& output);
 
-// What the two runs must have in common, as one digest. Reads the companion files; errors are those of reading them.
-absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan);
+// What the two runs must have in common, as one digest: all but the payload of the source files. Reads the companion
+// files; errors are those of reading them, kFileChanged among them.
+absl::StatusOr<Sha256> RunIdOf(FileSystem& fs, const ConversionPlan& plan);
 
 // How many things a shard's file holds: embedded files and tensors.
 std::uint64_t OwnerCount(const PlannedShard& shard);

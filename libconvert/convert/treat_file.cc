@@ -7,9 +7,8 @@
 #include <utility>
 #include <vector>
 
-#include "formats/base/base_issues.h"
-#include "formats/base/status.h"
 #include "libconvert/convert/memory_needs.h"
+#include "libconvert/convert/source_check.h"
 #include "libconvert/convert/treat.h"
 
 namespace q4 {
@@ -18,12 +17,7 @@ void TreatFile(Stages& stages, const std::shared_ptr<FileJob>& job) {
   const Conversion& conversion = stages.conversion();
   const CompanionFile& companion = conversion.plan.shards[job->shard].files[job->owner];
   const std::uint64_t chunks = job->bytes / kQ4ChunkBytes + (job->bytes % kQ4ChunkBytes != 0);
-  absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = conversion.fs.OpenForRead(companion.path);
-  // The plan's size stands in the index. Bytes beyond it would be left out without a word.
-  if (file.ok() && (*file)->size() != job->bytes) {
-    file = Fail(kFileChanged, companion.path, "size",
-                GotExpected(std::to_string((*file)->size()), std::to_string(job->bytes)));
-  }
+  const absl::StatusOr<std::unique_ptr<RandomAccessFile>> file = OpenCompanion(conversion.fs, companion);
   // Nothing is read of an empty one, but it must be empty still; the committer waits for this word.
   if (chunks == 0) return file.ok() ? job->chunks.Put(0, {}) : job->chunks.Fail(0, file.status());
   for (std::uint64_t chunk = 0; chunk < chunks; ++chunk) {

@@ -66,9 +66,8 @@ absl::StatusOr<std::vector<ExportRecordFile>> ReadExportRecord(FileSystem& fs, c
 }
 
 absl::StatusOr<std::string> DigestCache::Of(const RandomAccessFile& file, const std::string& kind, CancelFlag* cancel) {
-  const FileIdentity identity = file.identity();
-  const Key key{
-      identity.device, identity.inode, file.size(), file.modified_nanoseconds(), file.changed_nanoseconds(), kind};
+  const FileVersion version = file.version();
+  const Key key{version.size, version.tag, kind};
   {
     const std::scoped_lock lock(mutex_);
     if (const auto found = digests_.find(key); found != digests_.end()) return found->second;

@@ -42,8 +42,8 @@ class DigestCache {
   absl::StatusOr<std::string> Of(const RandomAccessFile& file, const std::string& kind, CancelFlag* cancel);
 
  private:
-  // device, inode, size, modification and change time, kind of digest
-  using Key = std::tuple<std::uint64_t, std::uint64_t, std::uint64_t, std::int64_t, std::int64_t, std::string>;
+  // size and tag of the file's version, kind of digest
+  using Key = std::tuple<std::uint64_t, std::string, std::string>;
   std::mutex mutex_;
   std::map<Key, std::string> digests_;
 };

@@ -95,7 +95,8 @@ def header_of(file_id, shard=0, shards=1):
 def build(
     tensors, files=(), file_id=bytes(range(32)), provenance=PROVENANCE, extra_sections=(), sort=True, shard=(0, 1)
 ):
-    """A container of those tensors and embedded files [(name, content)], each part one chunk."""
+    """A container of those tensors and embedded files [(name, content)], each part one chunk. Content is bytes, in one chunk, or a list
+    of Part."""
     tensors = sorted(tensors, key=lambda tensor: tensor.name) if sort else list(tensors)
     payload, records = bytearray(), b""
 
@@ -114,9 +115,10 @@ def build(
         payload.extend(part.stored)
 
     number = 0
-    for owner, (_, content) in enumerate(files):
-        if content:
-            chunk(Part(content), 2, owner, 0, 4096)
+    files = [(name, content if isinstance(content, list) else [Part(content)] * bool(content)) for name, content in files]
+    for owner, (_, parts) in enumerate(files):
+        for i, part in enumerate(parts):
+            chunk(part, 2, owner, i, 1 if i else 4096)
             number += 1
     tensor_records = b""
     for owner, tensor in enumerate(tensors):
@@ -144,7 +146,11 @@ def build(
             (TENSORS, 1, tensor_records),
             (DIMS, 1, b"".join(struct.pack(f"<{len(t.shape)}Q", *t.shape) for t in tensors)),
             (NAMES, 1, b"".join(t.name for t in tensors) + b"".join(name for name, _ in files)),
-            (FILES, 1, b"".join(struct.pack("<QII", len(content), len(name), 0) for name, content in files)),
+            (
+                FILES,
+                1,
+                b"".join(struct.pack("<QII", sum(part.record()[1] for part in parts), len(name), 0) for name, parts in files),
+            ),
             (CHUNKS, 1, records),
             (STATS, 0, b"".join(t.stats for t in tensors)),
             (TEXT, 0, provenance),

@@ -100,9 +100,9 @@ class FaultyFileSystem final : public ForwardingFileSystem {
       Q4_RETURN_IF_ERROR(fs_.Meet("ReadAt", path()));
       return ForwardingFile::ReadAt(offset, out);
     }
-    absl::Status CheckUnchanged() const override {
-      Q4_RETURN_IF_ERROR(fs_.Meet("CheckUnchanged", path()));
-      return ForwardingFile::CheckUnchanged();
+    absl::StatusOr<FileVersion> VersionNow() const override {
+      Q4_RETURN_IF_ERROR(fs_.Meet("VersionNow", path()));
+      return ForwardingFile::VersionNow();
     }
 
    private:

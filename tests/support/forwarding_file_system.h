@@ -23,10 +23,9 @@ class ForwardingFile : public RandomAccessFile {
     return file_->ReadAt(offset, out);
   }
   void Prefetch(std::uint64_t offset, std::uint64_t bytes) const override { file_->Prefetch(offset, bytes); }
-  absl::Status CheckUnchanged() const override { return file_->CheckUnchanged(); }
+  FileVersion version() const override { return file_->version(); }
+  absl::StatusOr<FileVersion> VersionNow() const override { return file_->VersionNow(); }
   std::uint64_t size() const override { return file_->size(); }
-  std::int64_t modified_nanoseconds() const override { return file_->modified_nanoseconds(); }
-  std::int64_t changed_nanoseconds() const override { return file_->changed_nanoseconds(); }
   const std::string& path() const override { return file_->path(); }
   FileIdentity identity() const override { return file_->identity(); }
 

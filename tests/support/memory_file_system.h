@@ -76,7 +76,7 @@ class MemoryFileSystem final : public FileSystem {
   absl::StatusOr<PathInfo> Stat(const std::string& path) override {
     PathInfo info;
     info.exists = info.is_regular = files_.contains(path);
-    if (info.exists) info.size = files_[path]->size();
+    if (info.exists) info.size = info.version.size = files_[path]->size();
     return info;
   }
   absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string&) override {

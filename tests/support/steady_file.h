@@ -1,11 +1,11 @@
-// A file for reading that is nowhere on a disk: it never changes and has no times.
+// A file for reading that is nowhere on a disk: it never changes, and its version says no more than its size.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <utility>
 
-#include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "formats/base/file.h"
 
 namespace q4::test {
@@ -16,9 +16,8 @@ class SteadyFile : public RandomAccessFile {
   explicit SteadyFile(std::string path) : path_(std::move(path)) {}
 
   void Prefetch(std::uint64_t, std::uint64_t) const override {}
-  absl::Status CheckUnchanged() const override { return absl::OkStatus(); }
-  std::int64_t modified_nanoseconds() const override { return 0; }
-  std::int64_t changed_nanoseconds() const override { return 0; }
+  FileVersion version() const override { return {size(), {}}; }
+  absl::StatusOr<FileVersion> VersionNow() const override { return version(); }
   const std::string& path() const override { return path_; }
   FileIdentity identity() const override { return {}; }
 

@@ -112,13 +112,12 @@ TEST_CASE("X12: a file of the same size with another time has changed") {
   REQUIRE(file.ok());
   std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) + std::chrono::seconds(1));
   const absl::Status status = (*file)->CheckUnchanged();
-  CHECK((*PosixFileSystem().OpenForRead(path))->modified_nanoseconds() - (*file)->modified_nanoseconds() ==
-        1'000'000'000);
+  CHECK((*PosixFileSystem().OpenForRead(path))->version() == *(*file)->VersionNow());
   CHECK(IssueNumberOf(status) == kFileChanged.number);
   CHECK(MessageOf(status).find("input changed while reading") != std::string::npos);
 }
 
-TEST_CASE("the change time shows what a modification time that was put back hides") {
+TEST_CASE("a version shows what a modification time that was put back hides") {
   const TempDir dir;
   const std::string path = dir.Write("f", "abc");
   const auto before = PosixFileSystem().OpenForRead(path);
@@ -129,8 +128,29 @@ TEST_CASE("the change time shows what a modification time that was put back hide
   std::filesystem::last_write_time(path, time);
   const auto after = PosixFileSystem().OpenForRead(path);
   REQUIRE(after.ok());
-  CHECK((*after)->modified_nanoseconds() == (*before)->modified_nanoseconds());
-  CHECK((*after)->changed_nanoseconds() > (*before)->changed_nanoseconds());
+  CHECK(std::filesystem::last_write_time(path) == time);
+  CHECK((*after)->version() != (*before)->version());
+  CHECK(IssueNumberOf((*before)->CheckUnchanged()) == kFileChanged.number);
+  CHECK((*after)->CheckUnchanged().ok());
+}
+
+TEST_CASE("a version is of the file itself, by whatever path, at open and by Stat()") {
+  const TempDir dir;
+  const std::string path = dir.Write("f", "abc");
+  std::filesystem::create_symlink(path, dir.File("link"));
+  const auto file = PosixFileSystem().OpenForRead(path);
+  REQUIRE(file.ok());
+  for (const std::string& name : {path, dir.File("link")}) {
+    const auto info = PosixFileSystem().Stat(name);
+    REQUIRE(info.ok());
+    CHECK(info->version == (*file)->version());
+    CHECK((*PosixFileSystem().OpenForRead(name))->version() == (*file)->version());
+  }
+  // Another file of the same content and time is another version, and so is one of another size.
+  const std::string copy = dir.Write("copy", "abc");
+  std::filesystem::last_write_time(copy, std::filesystem::last_write_time(path));
+  CHECK((*PosixFileSystem().OpenForRead(copy))->version() != (*file)->version());
+  CHECK((*PosixFileSystem().OpenForRead(dir.Write("longer", "abcd")))->version().size == 4);
 }
 
 TEST_CASE("X03: only regular files open, and nothing hangs") {

@@ -25,8 +25,8 @@
 #include "tests/support/convert_setup.h"
 #include "tests/support/crash_file_system.h"
 #include "tests/support/must.h"
+#include "tests/support/resume_setup.h"
 #include "tests/support/sanitizer.h"
-#include "tests/support/steady_file.h"
 
 namespace q4 {
 namespace {
@@ -34,137 +34,13 @@ namespace {
 using test::AfterCrash;
 using test::CrashFileSystem;
 using test::FileSha256;
-using test::SafetensorsBuilder;
-using test::Setup;
-using test::TempDir;
-using test::Weights;
+using test::HasNote;
+using test::kResumeTensors;
+using test::ResumeSetup;
+using test::WriteLayers;
+using test::WriteLayersInTwoFiles;
 
-constexpr int kLayers = 6;
-constexpr std::size_t kTensors = 2 * kLayers + 1;
 constexpr std::int64_t kNever = 1'000'000;
-
-std::string WriteLayers(const TempDir& dir) {
-  SafetensorsBuilder builder;
-  for (std::uint32_t i = 0; i < kLayers; ++i) {
-    const std::string layer = fmt::format("model.layers.{}.", i);
-    builder.Add(layer + "input_layernorm.weight", "BF16", {64}, Weights(DType::kBF16, 64, i));
-    builder.Add(layer + "mlp.up_proj.weight", "BF16", {67, 333}, Weights(DType::kBF16, 67 * 333, 100 + i));
-  }
-  // Another treatment than planned.
-  std::string nan = Weights(DType::kBF16, 64 * 64, 7);
-  nan[100] = '\xC0';
-  nan[101] = '\x7F';
-  builder.Add("model.layers.6.mlp.up_proj.weight", "BF16", {64, 64}, nan);
-  dir.Write("config.json", R"({"architectures":["LlamaForCausalLM"],"model_type":"llama"})");
-  return dir.Write("model.safetensors", builder.Build());
-}
-
-// The same tensors in two files, the border in the middle of a layer.
-std::string WriteLayersInTwoFiles(const TempDir& dir) {
-  WriteLayers(dir);
-  const std::string whole = test::ReadBytes(dir.File("model.safetensors"));
-  const absl::StatusOr<std::unique_ptr<Checkpoint>> one =
-      OpenCheckpoint(PosixFileSystem(), dir.File("model.safetensors"));
-  REQUIRE(one.ok());
-  SafetensorsBuilder files[2];
-  std::string map;
-  for (std::size_t i = 0; i < (*one)->tensors().size(); ++i) {
-    const SourceTensor& tensor = (*one)->tensors()[i];
-    const std::size_t file = i < kTensors / 2 ? 0 : 1;
-    files[file].Add(tensor.name, DTypeName(tensor.dtype), tensor.shape,
-                    std::string_view(whole).substr(tensor.place().offset, tensor.bytes));
-    map += fmt::format(R"({}"{}":"part-{}.safetensors")", map.empty() ? "" : ",", tensor.name, file);
-  }
-  for (int i = 0; i < 2; ++i) dir.Write(fmt::format("part-{}.safetensors", i), files[i].Build());
-  std::filesystem::remove(dir.File("model.safetensors"));
-  return dir.Write("model.safetensors.index.json", R"({"weight_map":{)" + map + "}}");
-}
-
-struct ResumeSetup : Setup {
-  explicit ResumeSetup(std::string (*write)(const TempDir&) = WriteLayers) : Setup(write) {
-    options.keep_nonfinite = true;
-  }
-
-  std::string output() const { return dir.File("out.q4"); }
-  std::string journal() const { return JournalPath(output()); }
-  std::string partial() const { return output() + ".partial"; }
-
-  // Notes everything at once, so that every tensor is a point to go on from.
-  static RunOptions EagerRun() {
-    RunOptions run;
-    run.threads = 2;
-    run.force = true;
-    run.pace.bytes = 1;
-    return run;
-  }
-
-  absl::StatusOr<ConvertReport> Convert(FileSystem& fs, const RunOptions& run = EagerRun()) const {
-    absl::StatusOr<std::unique_ptr<Checkpoint>> opened = OpenCheckpoint(fs, checkpoint->path());
-    REQUIRE(opened.ok());
-    const absl::StatusOr<ConversionPlan> plan = PlanConversion(**opened, config, options);
-    REQUIRE(plan.ok());
-    return RunConversion(fs, **opened, *plan, options, run, output());
-  }
-
-  // Of all files that a run leaves, in name order.
-  std::string Outputs() const {
-    std::vector<std::string> names;
-    for (const auto& entry : std::filesystem::directory_iterator(dir.path())) names.push_back(entry.path().filename());
-    std::sort(names.begin(), names.end());
-    std::string all;
-    for (const std::string& name : names) {
-      if (name.starts_with("out")) all += name + " " + FileSha256(dir.File(name)) + "\n";
-    }
-    return all;
-  }
-  void RemoveOutputs() const {
-    std::vector<std::filesystem::path> paths;
-    for (const auto& entry : std::filesystem::directory_iterator(dir.path())) paths.push_back(entry.path());
-    for (const auto& path : paths) {
-      if (path.filename().string().starts_with("out")) std::filesystem::remove(path);
-    }
-  }
-
-  // Leaves what a run leaves whose journal speaks of `tensors` tensors; of all and of the seal, if that many there are.
-  void Interrupt(std::size_t tensors) const {
-    {
-      CrashFileSystem fs(CrashFileSystem::kAtRename);
-      REQUIRE_FALSE(Convert(fs).ok());
-    }
-    const absl::StatusOr<std::string> text = ReadWholeFile(PosixFileSystem(), journal(), 1 << 24);
-    const absl::StatusOr<Sha256> id = RunIdOf(PosixFileSystem(), *checkpoint, Plan());
-    REQUIRE(text.ok());
-    REQUIRE(id.ok());
-    const Journal whole = ParseJournal(test::AsBytes(*text), *id);
-    REQUIRE(whole.bytes == text->size());
-    REQUIRE(whole.owners.size() == kTensors + 1);  // and config.json
-    if (tensors < kTensors) dir.Write("out.q4.journal", text->substr(0, whole.owners[tensors].bytes_end));
-  }
-};
-
-// What stat() says of a source file.
-struct Stamp {
-  std::int64_t modified = 1, changed = 2;
-  FileIdentity identity{3, 4};
-};
-
-class StampedFile final : public test::SteadyFile {
- public:
-  explicit StampedFile(const Stamp& stamp) : SteadyFile("model.safetensors"), stamp_(stamp) {}
-  absl::Status ReadAt(std::uint64_t, std::span<std::uint8_t>) const override { return absl::OkStatus(); }
-  std::uint64_t size() const override { return 0; }
-  std::int64_t modified_nanoseconds() const override { return stamp_.modified; }
-  std::int64_t changed_nanoseconds() const override { return stamp_.changed; }
-  FileIdentity identity() const override { return stamp_.identity; }
-
- private:
-  Stamp stamp_;
-};
-
-bool HasNote(const ConvertReport& report, const std::string& begin) {
-  return std::any_of(report.notes.begin(), report.notes.end(),
-                     [&](const std::string& note) { return note.starts_with(begin); });
-}
 
 }  // namespace
 
@@ -310,7 +186,7 @@ TEST_CASE("what is noted about a tensor's treatment comes back") {
   REQUIRE(HasNote(*undisturbed, "tensor 'model.layers.6.mlp.up_proj.weight' is kept"));
   const std::string complete = FileSha256(setup.output());
   setup.RemoveOutputs();
-  setup.Interrupt(kTensors);
+  setup.Interrupt(kResumeTensors);
   const absl::StatusOr<ConvertReport> report = setup.Convert(PosixFileSystem());
   REQUIRE(report.ok());
   CHECK(FileSha256(setup.output()) == complete);
@@ -352,41 +228,6 @@ TEST_CASE("leftovers of another run, or damaged ones, are never built on") {
     CHECK(HasNote(rerun(), "began again"));
     CHECK(FileSha256(setup.output()) != complete);
   }
-  SECTION("input with another modification time") {
-    const std::string path = setup.dir.File("model.safetensors");
-    std::filesystem::last_write_time(path, std::filesystem::last_write_time(path) + std::chrono::seconds(1));
-    CHECK(HasNote(rerun(), "began again"));
-    CHECK(FileSha256(setup.output()) == complete);
-  }
-  SECTION("input written over in place, its modification time put back") {
-    // The last byte of the first layer's weight, which the interrupted run has finished.
-    const std::string path = setup.dir.File("model.safetensors");
-    const auto time = std::filesystem::last_write_time(path);
-    const SourceTensor& weight = setup.checkpoint->tensors()[1];
-    std::fstream(path, std::ios::in | std::ios::out | std::ios::binary)
-        .seekp(static_cast<std::streamoff>(weight.place().end() - 1))
-        .put('\x01');
-    std::filesystem::last_write_time(path, time);
-    CHECK(HasNote(rerun(), "began again"));
-    const std::string changed = FileSha256(setup.output());
-    CHECK(changed != complete);
-    setup.RemoveOutputs();
-    (void)rerun();
-    CHECK(FileSha256(setup.output()) == changed);
-  }
-  SECTION("input replaced by another file, its modification time put back") {
-    const std::string path = setup.dir.File("model.safetensors");
-    const auto time = std::filesystem::last_write_time(path);
-    std::filesystem::copy_file(path, path + ".copy");
-    std::filesystem::rename(path + ".copy", path);
-    std::filesystem::last_write_time(path, time);
-    CHECK(HasNote(rerun(), "began again"));
-    CHECK(FileSha256(setup.output()) == complete);
-  }
-  SECTION("other companion file of the same size") {
-    setup.dir.Write("config.json", R"({"architectures":["LlamaForCausalLM"],"model_type":"lLama"})");
-    CHECK(HasNote(rerun(), "began again"));
-  }
   SECTION("journal longer than the partial file, at every length") {
     for (std::size_t bytes = 0; bytes < partial->size(); bytes += 1013) {
       leave(*journal, partial->substr(0, bytes));
@@ -423,26 +264,6 @@ TEST_CASE("leftovers of another run, or damaged ones, are never built on") {
   }
 }
 
-TEST_CASE("a run is known by the times and inodes of its source files, whatever device they lie on") {
-  const ResumeSetup setup;
-  const ConversionPlan plan = setup.Plan();
-  const auto id_of = [&](const Stamp& stamp) {
-    std::vector<CheckpointFile> files;
-    files.push_back({"model.safetensors", std::make_unique<StampedFile>(stamp)});
-    CheckpointContent content;
-    content.path = "model.safetensors";
-    content.files = std::move(files);
-    const Checkpoint checkpoint(std::move(content));
-    return test::Must(RunIdOf(PosixFileSystem(), checkpoint, plan));
-  };
-  const Sha256 id = id_of({});
-  CHECK(id_of({}) == id);
-  CHECK(id_of({.modified = 9}) != id);
-  CHECK(id_of({.changed = 9}) != id);
-  CHECK(id_of({.identity = {3, 9}}) != id);
-  CHECK(id_of({.identity = {9, 4}}) == id);
-}
-
 TEST_CASE("errors that a rerun would meet again leave nothing") {
   ResumeSetup setup;
   setup.options.keep_nonfinite = false;  // the NaN in the last tensor
@@ -468,7 +289,7 @@ TEST_CASE("a journal ends where it is torn or changed") {
   const absl::StatusOr<std::string> text = ReadWholeFile(PosixFileSystem(), setup.journal(), 1 << 24);
   REQUIRE(text.ok());
   std::vector<std::uint8_t> bytes(text->begin(), text->end());
-  const absl::StatusOr<Sha256> id = RunIdOf(PosixFileSystem(), *setup.checkpoint, setup.Plan());
+  const absl::StatusOr<Sha256> id = RunIdOf(PosixFileSystem(), setup.Plan());
   REQUIRE(id.ok());
   const Journal whole = ParseJournal(bytes, *id);
   REQUIRE(whole.owners.size() == 9);
