@@ -62,7 +62,8 @@ def tool_flags(tool: str) -> set[str]:
 
     body = re.search(rf"ParseFlags\(int argc, char\*\* argv, {STRUCTS[tool]}\*.*?\n}}\n", text, re.DOTALL).group(0)
     flags = declared(body) | declared(re.search(r"void AddCommon\(.*?\n}\n", text, re.DOTALL).group(0)) | EVERYWHERE
-    return flags | ({"--progress"} if "AddProgress(" in body else set())
+    shared = {"--progress": "AddProgress(", "--root": "AddRoot("}
+    return flags | {flag for flag, call in shared.items() if call in body}
 
 
 def ctest_entries() -> set[str]:

@@ -15,6 +15,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/text.h"
+#include "formats/q4/shards.h"
 #include "libconvert/base/nearest.h"
 #include "libconvert/base/version.h"
 #include "libconvert/encode/encoder.h"
@@ -66,6 +67,19 @@ CLI::Option* AddProgress(CLI::App& app, std::string& progress) {
 CLI::Validator NotEmpty() {
   return CLI::Validator(
       [](const std::string& text) { return text.empty() ? std::string("must not be empty") : std::string(); }, "");
+}
+
+// For tools that read a container: the model that it must be. An empty text is no root, so that a variable that is not
+// set does not switch the check off.
+void AddRoot(CLI::App& app, std::string& root) {
+  app.add_option("--root", root,
+                 "sha256:HEX, the root that the container must have (6); all that is read is checked by it")
+      ->check(CLI::Validator(
+          [](const std::string& text) {
+            return ParseQ4Root(text) ? std::string()
+                                     : "not a root: " + Printable(text) + " (sha256: and 64 hex digits)";
+          },
+          ""));
 }
 
 // All long and short names of the tool's options, as they are typed.
@@ -248,12 +262,15 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
   app.add_flag("--stats", flags->stats, "Error statistics per tensor");
   app.add_flag("--hist", flags->hist, "How often each code is used");
   app.add_flag("--files", flags->files, "The embedded files");
+  app.add_flag("--content", flags->content,
+               "The content identity of a compressed container, too, which is read for it");
   app.add_option("--sort", flags->sort, "Sort tables by name, size, elems, nmse or sqnr")
       ->transform(OneOf({"name", "size", "elems", "nmse", "sqnr"}));
   app.add_option("--filter", flags->filter, "Only tensors whose name matches this regular expression")
       ->check(NotEmpty());
   app.add_flag("--allow-unmatched", flags->allow_unmatched, "A --filter that matches no tensor is no error");
   app.add_option("--diff", flags->diff, "Compare with another container, or with a checkpoint");
+  AddRoot(app, flags->root);
   app.add_option("--color", flags->color, "auto: colour on a terminal, none in a pipe")
       ->transform(OneOf({"auto", "always", "never"}))
       ->capture_default_str();
@@ -269,6 +286,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ver
                "q4verify");
   app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
   auto* against = app.add_option("--against", flags->against, "The original checkpoint: recompute everything from it");
+  AddRoot(app, flags->root);
   app.add_option("--tensor", flags->tensor, "Compare only tensors whose name matches this regular expression")
       ->check(NotEmpty())
       ->needs(against);
@@ -311,6 +329,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
     what += fmt::format("{}{}: {}", what.empty() ? "" : "; ", row.name, row.what);
   }
   app.add_option("--to", flags->to, what)->required()->transform(OneOf(exporters));
+  AddRoot(app, flags->root);
   app.add_option("--dtype", flags->dtype, "Type of dequantized tensors (--to safetensors)")
       ->transform(OneOf({"same", "bf16", "fp16", "fp32"}))
       ->capture_default_str();

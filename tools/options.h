@@ -66,11 +66,12 @@ struct InspectFlags {
   // A container, a list of shards, a .safetensors file or a model directory.
   std::string file;
   // What to print; see docs/q4inspect.md for how they combine.
-  bool tensors = false, stats = false, hist = false, files = false, lint = false, tree = false;
+  bool tensors = false, stats = false, hist = false, files = false, lint = false, tree = false, content = false;
   std::string tensor;  // --tensor NAME, in depth; "" for all
   std::string dump;    // --dump START:COUNT, with --tensor
   // Of tables: name, size, elems, nmse or sqnr; a regular expression on names; what to compare with. "" for none.
   std::string sort, filter, diff;
+  std::string root;              // of the container FILE, as ParseQ4Root() takes it; "" for any
   bool allow_unmatched = false;  // of --filter
   std::string color = "auto";    // auto, always or never (terminal.h)
   bool follow_symlinks = false;
@@ -84,6 +85,7 @@ struct VerifyFlags {
   std::string file;
   // The checkpoint that the container was made of; "" checks the container alone.
   std::string against;
+  std::string root;  // as for q4inspect
   // Workers and the bound on host memory; 0: what the machine allows.
   unsigned threads = 0;
   std::uint64_t max_memory = 0;
@@ -109,7 +111,8 @@ struct VerifyFlags {
 struct ExportFlags {
   // A container or a list of shards; a directory or .safetensors file to write.
   std::string file, output;
-  std::string to;  // the name of one of Exporters()
+  std::string to;    // the name of one of Exporters()
+  std::string root;  // as for q4inspect
   // Of --to safetensors: same, bf16, fp16 or fp32.
   std::string dtype = "same";
   // --tensor RE: only tensors whose name matches. "" for all.

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "formats/q4/shards.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/export/export.h"
 #include "tools/options.h"
@@ -34,6 +35,7 @@ ExpertWeights ExpertWeightsFrom(const std::string& name) {
 ExportOptions OptionsFrom(const ExportFlags& flags) {
   ExportOptions options;
   options.to = flags.to;
+  options.root = ParseQ4Root(flags.root);
   options.tensor_pattern = flags.tensor;
   options.shard_bytes = flags.shard_size;
   options.force = flags.force;

@@ -3,6 +3,8 @@
 //
 // Several jobs share the command line: a summary or tables (Inspect), one tensor in depth, a comparison (Diff,
 // DiffWithSource) and lint. --diff and --lint come first and take no selection. Only they and --dump may read weights.
+#include "formats/q4/shards.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/base/nearest_parts.h"
 #include "libconvert/inspect/diff.h"
 #include "libconvert/inspect/inspect.h"
@@ -11,6 +13,7 @@
 #include "libconvert/inspect/text.h"
 #include "libconvert/lint/lint.h"
 #include "libconvert/model/bnb_weights.h"
+#include "libconvert/model/content_identity.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
@@ -18,6 +21,7 @@
 #include "tools/options.h"
 #include "tools/terminal.h"
 #include "tools/tool_main.h"
+#include "tools/usage_issues.h"
 
 namespace q4 {
 namespace {
@@ -28,6 +32,7 @@ absl::StatusOr<ToolResult> DiffWithSource(const std::string& container, const st
                                           const InspectFlags& flags) {
   VerifyOptions options;
   options.against = source;
+  options.root = ParseQ4Root(flags.root);
   options.source_options.follow_symlinks = flags.follow_symlinks;
   options.cancel = &InterruptRequested();
   Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(PosixFileSystem(), container, options));
@@ -51,7 +56,7 @@ OpenOptions OpenOptionsFrom(const InspectFlags& flags) {
 absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const bool left_is_container, IsQ4Container(PosixFileSystem(), flags.file));
   Q4_ASSIGN_OR_RETURN(const bool right_is_container, IsQ4Container(PosixFileSystem(), flags.diff));
-  const DiffOptions options{.open = OpenOptionsFrom(flags)};
+  const DiffOptions options{.open = OpenOptionsFrom(flags), .root = ParseQ4Root(flags.root)};
   if (left_is_container != right_is_container) {
     const std::string& container = left_is_container ? flags.file : flags.diff;
     const std::string& checkpoint = left_is_container ? flags.diff : flags.file;
@@ -71,6 +76,7 @@ absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
 absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
   LintOptions options;
   options.follow_symlinks = flags.follow_symlinks;
+  options.root = ParseQ4Root(flags.root);
   Q4_ASSIGN_OR_RETURN(const LintReport report, LintModel(PosixFileSystem(), flags.file, options));
   ToolResult result;
   result.output = flags.json ? LintReportJson(report) : LintReportText(report, StyleOfStdout(flags.color));
@@ -107,9 +113,24 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
   return result;
 }
 
+// --content: the identity that the index does not tell. Every shard must be there.
+absl::Status ReadContent(const InspectFlags& flags, const OpenedModel& model, InspectReport* report) {
+  if (model.container == nullptr) return Fail(kBadFlag, flags.file, "--content", "only containers have this identity");
+  if (report->content) return absl::OkStatus();
+  if (report->shards.size() != report->shard_count) {
+    return Fail(kBadFlag, flags.file, "--content", "one shard of several; give NAME.q4.index.json");
+  }
+  Q4_ASSIGN_OR_RETURN(report->content, ContentIdentity(*model.container, DefaultThreads(), &InterruptRequested()));
+  return absl::OkStatus();
+}
+
 // Turns flags into what the report shows. A summary of 100,000 tensors costs less than their descriptions, hence the
 // scope.
 absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
+  if (!flags.root.empty()) {
+    Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(PosixFileSystem(), flags.file));
+    if (!is_container) return Fail(kBadFlag, flags.file, "--root", "only containers have a root, and this is none");
+  }
   if (!flags.diff.empty()) return Diff(flags);
   if (flags.lint) return Lint(flags);
   // A selection alone asks for the table it selects from; in JSON statistics and tree stand with the tensors.
@@ -125,9 +146,10 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
   // Nothing was asked for: one screen.
   const bool summary = !detail.list_tensors && !wants_values && !flags.tree && flags.tensor.empty();
   Q4_ASSIGN_OR_RETURN(const OpenedModel model, OpenModel(PosixFileSystem(), flags.file, OpenOptionsFrom(flags)));
-  Q4_ASSIGN_OR_RETURN(
-      const InspectReport report,
-      InspectModel(PosixFileSystem(), model, summary ? InspectScope::kSummary : InspectScope::kTensors));
+  if (model.container != nullptr) Q4_RETURN_IF_ERROR(model.container->RequireRoot(ParseQ4Root(flags.root)));
+  Q4_ASSIGN_OR_RETURN(InspectReport report, InspectModel(PosixFileSystem(), model,
+                                                         summary ? InspectScope::kSummary : InspectScope::kTensors));
+  if (flags.content) Q4_RETURN_IF_ERROR(ReadContent(flags, model, &report));
   if (!flags.tensor.empty()) return InspectTensorInDepth(flags, model, report);
   Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort, flags.allow_unmatched}));
   ToolResult result;

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/q4/shards.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
@@ -55,6 +56,7 @@ absl::Status LoadJudgement(const VerifyFlags& flags, VerifyOptions* options) {
 absl::StatusOr<VerifyOptions> OptionsFrom(const VerifyFlags& flags) {
   VerifyOptions options;
   options.against = flags.against;
+  options.root = ParseQ4Root(flags.root);
   options.source_options.follow_symlinks = flags.follow_symlinks;
   options.threads = flags.threads;
   options.max_memory = flags.max_memory;

@@ -14,7 +14,7 @@ namespace q4::limits {
 inline constexpr std::uint64_t kSafetensorsHeaderBytes = 100'000'000;
 // Far above any model. Also of a container.
 inline constexpr std::uint64_t kTensorsPerCheckpoint = 1'000'000;
-// GGUF allows 64. Also the limit of an embedded file's name.
+// GGUF allows 64.
 inline constexpr std::uint64_t kTensorNameBytes = 4096;
 // GGML has 4.
 inline constexpr int kTensorDimensions = 8;
@@ -52,6 +52,11 @@ inline constexpr int kCountedDepth = 8;
 inline constexpr std::uint64_t kEmbeddedFiles = 1'000;
 // The largest tokenizers have about 40 MB.
 inline constexpr std::uint64_t kEmbeddedFileBytes = 256u << 20;
+// Of an embedded file's name: a component, as file systems have it; all of it; and its components, where models have
+// at most kFolderDepth folders and a file. 1,000 files make 7,000 folders at the most.
+inline constexpr std::uint64_t kFileNameBytes = 255;
+inline constexpr std::uint64_t kFilePathBytes = 1024;
+inline constexpr int kFilePathDepth = 8;
 // Read whole when a container is opened. 4 million chunks, 64 bytes each, with nothing else.
 inline constexpr std::uint64_t kQ4IndexBytes = 256u << 20;
 // Uncompressed. The format itself sets 8 MiB (F3.5).

@@ -111,4 +111,9 @@ Sha256 Q4Model::root() const {
   return Q4ModelRoot(roots);
 }
 
+absl::Status Q4Model::RequireRoot(const std::optional<Sha256>& pinned) const {
+  if (!pinned || *pinned == root()) return absl::OkStatus();
+  return Fail(kQ4OtherRoot, path_, "root", GotExpected("sha256:" + HexOf(root()), "sha256:" + HexOf(*pinned)));
+}
+
 }  // namespace q4

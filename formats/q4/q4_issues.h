@@ -43,8 +43,11 @@ inline constexpr Issue kQ4TensorName{7023, ExitCode::kCheckFailed,
 inline constexpr Issue kQ4TensorOrder{7024, ExitCode::kCheckFailed, "tensor names are not unique and sorted"};
 inline constexpr Issue kQ4TensorShape{7025, ExitCode::kCheckFailed, "tensor shape is out of its limits"};
 inline constexpr Issue kQ4FileRecord{7026, ExitCode::kCheckFailed, "embedded file record breaks a rule of the format"};
-inline constexpr Issue kQ4FileName{7027, ExitCode::kCheckFailed, "embedded file name is not a plain relative path"};
+inline constexpr Issue kQ4FileName{7027, ExitCode::kCheckFailed, "embedded file has a name that none may have"};
 inline constexpr Issue kQ4FileOrder{7028, ExitCode::kCheckFailed, "embedded file names are not unique and sorted"};
+// On a system that does not tell upper from lower case; a file beside a folder of its name is one nowhere.
+inline constexpr Issue kQ4FileTwins{7640, ExitCode::kCheckFailed,
+                                    "embedded files have names that cannot lie side by side"};
 inline constexpr Issue kQ4Provenance{7030, ExitCode::kCheckFailed, "provenance is not UTF-8 of at most 16 MiB"};
 // Chunks: F3.1 (owners), F3.3 (places), F3.5 (sizes), section 4 (codecs).
 inline constexpr Issue kQ4ChunkOwner{7031, ExitCode::kCheckFailed, "chunks do not have exactly one owner each"};
@@ -66,6 +69,9 @@ inline constexpr Issue kQ4PaddingNibble{7045, ExitCode::kCheckFailed, "padding n
 inline constexpr Issue kQ4ShardList{7050, ExitCode::kInvalidInput, "list of shards breaks a rule of the format"};
 inline constexpr Issue kQ4ShardDiffers{7051, ExitCode::kCheckFailed,
                                        "shard is not the one that the list of shards describes"};
+
+// The caller has the root from elsewhere: a signature, a lock file.
+inline constexpr Issue kQ4OtherRoot{7642, ExitCode::kCheckFailed, "not the model that was asked for: its root differs"};
 
 // Requests that no container can fulfil. Exit code 4: the caller could have known from the index or the plan.
 inline constexpr Issue kQ4NoSuchPart{7060, ExitCode::kInternal, "tensor has no such part"};

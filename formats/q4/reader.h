@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -41,8 +42,9 @@ class Q4Reader {
   // Index into index().tensors, or -1. Binary search.
   std::int64_t FindTensor(std::string_view name) const;
 
-  // The raw bytes of one chunk: checks its XXH3, decompresses, joins byte planes. kQ4ChunkDamaged or an error of
-  // zstd_codec.h names tensor, part and chunk. The values are unchecked: see F3.6 and ReadPart().
+  // The raw bytes of one chunk: checks its XXH3 and its SHA-256, by which the root vouches for it, decompresses, joins
+  // byte planes. kQ4ChunkDamaged, kQ4ChunkReplaced or an error of zstd_codec.h names tensor, part and chunk. The values
+  // are unchecked: see F3.6 and ReadPart().
   absl::StatusOr<std::vector<std::uint8_t>> ReadChunk(std::uint64_t chunk) const;
   // The whole of a tensor's part, its scales checked to be finite and of the right sign (F3.6, kQ4ScaleValue).
   // kQ4NoSuchPart (exit code 4) if the tensor has no such part. `tensor` is one of index().tensors. Allocates the
@@ -59,7 +61,7 @@ class Q4Reader {
   // Checks XXH3 and SHA-256 of the stored bytes of one chunk (kQ4ChunkDamaged, kQ4ChunkReplaced), and that the padding
   // before it is zero (kQ4PaddingNotZero). Holds 256 KiB of the chunk at a time. Does not decode it.
   absl::Status VerifyChunk(std::uint64_t chunk) const;
-  // The same and ReadChunk() in one, reading the file once.
+  // ReadChunk(), and that the padding before the chunk is zero: both in one, reading the file once.
   absl::StatusOr<std::vector<std::uint8_t>> ReadVerifiedChunk(std::uint64_t chunk) const;
   // Checks the padding between the last chunk and the index. Every byte of the file is covered by Open(), VerifyChunk()
   // of every chunk, and this.
@@ -69,7 +71,7 @@ class Q4Reader {
   Q4Reader() = default;
   // Sets index_ and chunk_owner_, every rule of docs/format.md but the digests checked.
   absl::Status DecodeIndex(const Q4Header& header, const Q4Footer& footer, const SharedArray<std::uint8_t>& bytes);
-  // The stored bytes of a chunk, their XXH3 checked.
+  // The stored bytes of a chunk, their digests checked.
   absl::StatusOr<std::vector<std::uint8_t>> ReadStored(std::uint64_t chunk) const;
   // Their raw bytes; an error names file, owner and chunk.
   absl::StatusOr<std::vector<std::uint8_t>> Decode(std::uint64_t chunk, std::vector<std::uint8_t> stored) const;
@@ -115,6 +117,9 @@ class Q4Model {
   // SHA-256 over the shard roots in order; the root itself for a single file (F7.4). Identifies every byte of the
   // model.
   Sha256 root() const;
+  // kQ4OtherRoot (exit code 6) unless root() is `pinned`, which the caller has from elsewhere: then what Q4Reader reads
+  // of the payload is what was pinned, for it checks SHA-256. No root is OK.
+  absl::Status RequireRoot(const std::optional<Sha256>& pinned) const;
 
  private:
   Q4Model() = default;

@@ -176,6 +176,14 @@ absl::StatusOr<Q4ShardList> ParseQ4ShardList(std::string_view text, std::string_
   return list;
 }
 
+std::optional<Sha256> ParseQ4Root(std::string_view text) {
+  constexpr std::string_view kPrefix = "sha256:";
+  if (text.starts_with(kPrefix)) text.remove_prefix(kPrefix.size());
+  Sha256 root{};
+  if (!ParseSha256(std::string(text), &root)) return std::nullopt;
+  return root;
+}
+
 // Five digits are enough: limits::kShards is 10,000.
 std::string Q4ShardName(const std::string& output, std::uint32_t shard, std::uint32_t count) {
   std::string_view stem = output;

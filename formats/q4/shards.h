@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -35,6 +36,10 @@ struct Q4ShardList {
 
 // SHA-256 over the shard roots in order; for a single shard its own root (F7.4). `shard_roots` is not empty.
 Sha256 Q4ModelRoot(const std::vector<Sha256>& shard_roots);
+
+// What people write for a root: 64 lower-case hex digits, with or without "sha256:" before them; nullopt for any other
+// text.
+std::optional<Sha256> ParseQ4Root(std::string_view text);
 
 // The canonical document: the same list gives the same bytes, whatever the order of its tensors. REQUIRES: names are
 // UTF-8 and unique, each shard number is one of the shards.

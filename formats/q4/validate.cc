@@ -14,6 +14,7 @@
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
 #include "formats/q4/chunk.h"
+#include "formats/q4/file_names.h"
 #include "formats/q4/layout.h"
 #include "formats/q4/parts.h"
 #include "formats/q4/q4_issues.h"
@@ -52,23 +53,6 @@ std::string KeptProblem(const Q4Tensor& tensor) {
   if (tensor.nested || tensor.has_stats) return "raw, but nested or with statistics";
   if (std::bit_cast<std::uint32_t>(tensor.nested_offset) != 0) return "raw, but with a nested offset";
   return {};
-}
-
-// Whether `name` can be created below a directory and nowhere else, on every system, where people see it: what begins
-// with a dot is hidden from them, and other programs look there for settings and hooks (.git, .env). "." and ".." begin
-// so too.
-bool IsPlainRelativePath(std::string_view name) {
-  if (name.empty() || name.size() > limits::kTensorNameBytes || !IsUtf8(name)) return false;
-  for (const char c : name) {
-    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F || c == '\\' || c == ':') return false;
-  }
-  while (true) {
-    const std::size_t slash = name.find('/');
-    const std::string_view component = name.substr(0, slash);
-    if (component.empty() || component.front() == '.') return false;
-    if (slash == std::string_view::npos) return true;
-    name.remove_prefix(slash + 1);
-  }
 }
 
 // More than any owner's number: tensors and files are at most 1,001,000.
@@ -241,7 +225,9 @@ absl::Status ValidateQ4Tensor(const Q4Tensor& tensor, std::string_view path) {
 
 absl::Status ValidateQ4File(const Q4EmbeddedFile& file, std::string_view path) {
   const std::string where = "file '" + file.name + "'";
-  if (!IsPlainRelativePath(file.name)) return Fail(kQ4FileName, path, where);
+  if (const std::string_view problem = Q4FileNameProblem(file.name); !problem.empty()) {
+    return Fail(kQ4FileName, path, where, problem);
+  }
   if (file.raw_bytes > limits::kEmbeddedFileBytes) {
     return Fail(kQ4FileRecord, path, where, fmt::format("{} bytes", file.raw_bytes));
   }
@@ -261,6 +247,12 @@ absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_
     return Fail(kQ4Provenance, path, "index");
   Q4_RETURN_IF_ERROR(ValidateOrder(index.tensors, kQ4TensorOrder, path));
   Q4_RETURN_IF_ERROR(ValidateOrder(index.files, kQ4FileOrder, path));
+  Q4FileNames names;
+  for (const Q4EmbeddedFile& file : index.files) {
+    if (const std::string problem = names.Add(file.name); !problem.empty()) {
+      return Fail(kQ4FileTwins, path, "file '" + file.name + "'", problem);
+    }
+  }
   Q4_ASSIGN_OR_RETURN(ChunkClaims claims, ClaimChunks(index, path));
   Q4_RETURN_IF_ERROR(ValidatePayload(index, claims, index_offset, path));
   return claims.TakeOwners();

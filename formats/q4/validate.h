@@ -24,15 +24,15 @@ bool ComputeQ4Elements(const Shape& shape, std::uint64_t* elems);
 // cannot overflow.
 absl::Status ValidateQ4Tensor(const Q4Tensor& tensor, std::string_view path);
 
-// The rules of one embedded file record: kQ4FileName unless the name can be created below a folder and nowhere else,
-// kQ4FileRecord for its size.
+// The rules of one embedded file record: kQ4FileName for its name (Q4FileNameProblem()), kQ4FileRecord for its size.
 absl::Status ValidateQ4File(const Q4EmbeddedFile& file, std::string_view path);
 
 // Which tensor or file each chunk belongs to, one number per chunk: `files` first, then `tensors`. 0 is files[0],
 // files.size() is tensors[0].
 using Q4ChunkOwners = std::vector<std::uint32_t>;
 
-// Every rule across records: order and uniqueness of names, one owner per chunk, sizes computed from shapes, codecs,
+// Every rule across records: order and uniqueness of names (kQ4FileTwins: also on systems that do not tell upper from
+// lower case), one owner per chunk, sizes computed from shapes, codecs,
 // offsets without hole or overlap up to `index_offset`, where the index begins in the file. Returns the chunks' owners.
 // Linear in tensors and chunks; takes 12 bytes per chunk.
 //

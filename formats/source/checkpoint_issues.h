@@ -76,6 +76,10 @@ inline constexpr Issue kNoCheckpointFound{3160, ExitCode::kInvalidInput, "no che
 // The rule that chooses is that of OpenCheckpoint().
 inline constexpr Issue kAmbiguousDirectory{3161, ExitCode::kInvalidInput,
                                            "more than one checkpoint in the directory; name one of the files"};
+// transformers loads the file that config.json names in place of the usual ones (named_weights.h).
+inline constexpr Issue kNamedWeights{3640, ExitCode::kInvalidInput,
+                                     "transformers_weights of config.json must be a .safetensors file, or an index of "
+                                     "such, beside it; or give the weights as input and remove the member"};
 inline constexpr Issue kTooManyCompanions{3162, ExitCode::kInvalidInput, "more companion files than the limit"};
 inline constexpr Issue kCompanionTooLarge{3163, ExitCode::kInvalidInput, "companion file larger than the limit"};
 // modules.json of sentence-transformers names the folders that are read, so its paths must not leave the model

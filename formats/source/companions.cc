@@ -10,7 +10,7 @@
 #include "formats/base/hub_cache.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
-#include "formats/q4/validate.h"
+#include "formats/q4/file_names.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/custom_code.h"
 #include "formats/source/modules.h"
@@ -118,10 +118,8 @@ class FolderSearch {
       left_out_.Add(folder, name, "no regular file", /*warning=*/true);
       return absl::OkStatus();
     }
-    Q4EmbeddedFile embedded;
-    embedded.name = relative;
-    if (!ValidateQ4File(embedded, path).ok()) {
-      left_out_.Add(folder, name, "a name that a container cannot hold", /*warning=*/true);
+    if (const std::string_view problem = Q4FileNameProblem(relative); !problem.empty()) {
+      left_out_.Add(folder, name, "a name that a container cannot hold: " + std::string(problem), /*warning=*/true);
       return absl::OkStatus();
     }
     // The container that embeds them has these limits; better refused here than after the weights are converted.
@@ -139,6 +137,11 @@ class FolderSearch {
       return Fail(
           kTooManyCompanions, directory_, {},
           "at most " + std::to_string(limits::kEmbeddedFiles) + "; move what no loader needs out of the folder");
+    }
+    // Last, so that what is left out for another reason keeps no name.
+    if (const std::string problem = names_.Add(relative); !problem.empty()) {
+      left_out_.Add(folder, name, "a name that no export could write everywhere: " + problem, /*warning=*/true);
+      return absl::OkStatus();
     }
     companions_.push_back({relative, path, info.size, info.identity, info.version});
     return absl::OkStatus();
@@ -226,6 +229,7 @@ class FolderSearch {
   const SymbolicLinks links_;
   std::vector<std::string> modules_;
   std::vector<CompanionFile> companions_;
+  Q4FileNames names_;  // of companions_
   LeftOutList left_out_;
   std::vector<std::pair<std::string, std::string>> code_;  // folder and name
   CodeNeeds needs_;

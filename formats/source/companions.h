@@ -47,8 +47,9 @@ struct ModelFolder {
 absl::StatusOr<bool> IsModelDirectory(FileSystem& fs, const MainFile& main);
 
 // Classifies every file of the folder of `main`: by its name (KindOfFile()), and whether it is a regular file, has a
-// name that a container can hold, and is small enough. `weights`: names of the weight files and further indices that
-// are read, relative to the folder; they and `main` are neither companions nor left out.
+// name that a container can hold (Q4FileNameProblem(), Q4FileNames), and is small enough. `weights`: names of the
+// weight files and further indices that are read, relative to the folder; they and `main` are neither companions nor
+// left out.
 //
 // Subfolders are searched to limits::kFolderDepth if modules.json or a Router names them (modules.h) or KindOfFolder()
 // says so: templates, further tokenizers and processors. Every other folder is one entry of `left_out`.

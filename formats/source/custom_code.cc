@@ -11,6 +11,15 @@
 namespace q4 {
 namespace {
 
+// Where a configuration names a model to be loaded beside its own, member in member.
+struct OtherModel {
+  const char* members[3];
+};
+constexpr OtherModel kOtherModels[] = {
+    {{"speculators_config", "verifier", "name_or_path"}},
+    {{"audio_tokenizer", "audio_tokenizer_name_or_path", nullptr}},
+};
+
 void AddOnce(std::string text, std::vector<std::string>* list) {
   if (std::find(list->begin(), list->end(), text) == list->end()) list->push_back(std::move(text));
 }
@@ -73,6 +82,13 @@ void AddCodeNeeds(std::string_view name, std::string_view text, CodeNeeds* needs
     }
   }
   if (needs->files.size() + needs->repositories.size() != before) needs->configs.emplace_back(name);
+  for (const OtherModel& other : kOtherModels) {
+    const Json* value = &*json;
+    for (const char* member : other.members) {
+      if (value != nullptr && member != nullptr) value = FindMember(*value, member);
+    }
+    if (value != nullptr && value->is_string()) AddOnce(value->get<std::string>(), &needs->models);
+  }
 }
 
 std::vector<Note> CodeNotes(const CodeNeeds& needs, std::string_view where) {
@@ -86,6 +102,10 @@ std::vector<Note> CodeNotes(const CodeNeeds& needs, std::string_view where) {
     notes.push_back({true, ListOf(needs.configs) +
                                " asks for code of another repository (auto_map: " + ListOf(needs.repositories) +
                                "): an export loads with trust_remote_code=True where that can be fetched"});
+  }
+  if (!needs.models.empty()) {
+    notes.push_back({true, "a configuration makes its loader load another model (" + ListOf(needs.models) +
+                               "): nothing that is said of this one speaks of that"});
   }
   return notes;
 }

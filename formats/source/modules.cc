@@ -7,12 +7,13 @@
 #include <set>
 #include <utility>
 
+#include "fmt/format.h"
 #include "formats/base/hub_cache.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/q4/file_names.h"
 #include "formats/source/checkpoint_issues.h"
-#include "formats/source/shard_index.h"
 
 namespace q4 {
 namespace {
@@ -24,20 +25,20 @@ std::string JoinFolder(const std::string& folder, std::string_view name) {
   return folder.empty() ? std::string(name) : folder + "/" + std::string(name);
 }
 
-// "./2_Dense/" -> "2_Dense". false for a path that leads anywhere but into the directory; the loader refuses those too.
-// A component that begins with '.' is one of no module, and could be the folder of another tool.
-bool NormalizeFolder(std::string_view path, std::string* folder) {
-  if (path.starts_with('/')) return false;
+// "./2_Dense/" -> "2_Dense". What is wrong with the path, "" if nothing is: it leads anywhere but into the directory,
+// which the loader refuses too, or to a folder that a container cannot name, where an export would write.
+std::string_view NormalizeFolder(std::string_view path, std::string* folder) {
+  if (path.starts_with('/')) return "it is absolute";
   folder->clear();
   while (!path.empty()) {
     const std::size_t slash = path.find('/');
     const std::string_view part = path.substr(0, slash);
     path.remove_prefix(slash == std::string_view::npos ? path.size() : slash + 1);
     if (part.empty() || part == ".") continue;
-    if (!IsPlainFileName(part) || part.front() == '.') return false;
-    *folder = JoinFolder(*folder, part);
+    if (!folder->empty()) folder->push_back('/');
+    folder->append(part);
   }
-  return true;
+  return folder->empty() ? std::string_view() : Q4FolderNameProblem(*folder);
 }
 
 // The text of a list of folders, parsed; a null value where there is no such file.
@@ -57,8 +58,8 @@ absl::StatusOr<std::vector<std::string>> PathsOfModules(const Json& modules, con
     const Json* const member = FindMember(module, "path");
     if (member == nullptr || !member->is_string()) return Fail(kModulesForm, path, {}, "a module has no path");
     const auto& text = member->get_ref<const std::string&>();
-    if (!NormalizeFolder(text, &folders.emplace_back())) {
-      return Fail(kModulesForm, path, {}, "got '" + text + "'");
+    if (const std::string_view problem = NormalizeFolder(text, &folders.emplace_back()); !problem.empty()) {
+      return Fail(kModulesForm, path, {}, fmt::format("got '{}': {}", text, problem));
     }
   }
   return folders;
@@ -76,8 +77,8 @@ absl::StatusOr<std::vector<std::string>> PathsOfRouter(const Json& config, const
     return Fail(kRouterForm, path, {}, GotExpected("none", "objects 'types' and 'structure'"));
   }
   for (const auto& [name, type] : types->items()) {
-    if (!NormalizeFolder(name, &folders.emplace_back())) {
-      return Fail(kRouterForm, path, {}, "got '" + name + "'");
+    if (const std::string_view problem = NormalizeFolder(name, &folders.emplace_back()); !problem.empty()) {
+      return Fail(kRouterForm, path, {}, fmt::format("got '{}': {}", name, problem));
     }
   }
   return folders;
@@ -149,7 +150,7 @@ absl::StatusOr<std::vector<std::string>> ModuleFolders(FileSystem& fs, const std
 
 bool IsModuleFolder(std::string_view path) {
   std::string folder;
-  return NormalizeFolder(path, &folder) && folder == path && !path.empty();
+  return NormalizeFolder(path, &folder).empty() && folder == path && !path.empty();
 }
 
 std::string_view ModuleFolderOf(std::span<const std::string> folders, std::string_view name) {

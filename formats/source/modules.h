@@ -27,16 +27,16 @@ inline constexpr char kModulesName[] = "modules.json";
 // sorted, each once. Empty when modules.json does not lie there. The directory itself, path "", is not among them, nor
 // is a folder that does not exist: git keeps no empty ones, and a module without files needs none.
 //
-// Whatever the lists say, the folders lie inside `directory`: absolute paths and ".." are refused. `links` is about the
-// lists and about the folders, those on the way included.
+// Whatever the lists say, the folders lie inside `directory`: absolute paths, ".." and names that no container holds
+// are refused. `links` is about the lists and about the folders, those on the way included.
 //
 // Errors: exit code 3 for a list that is malformed (kModulesForm, kRouterForm, and those of JSON text), for a path that
 // is a file (kModulesForm), a symbolic link, or more than limits::kModuleFolders (kTooManyModules); I/O (2).
 absl::StatusOr<std::vector<std::string>> ModuleFolders(FileSystem& fs, const std::string& directory,
                                                        SymbolicLinks links);
 
-// Whether `path` has the form of ModuleFolders()'s: relative, of plain components that do not begin with '.', without
-// anything that could be left out.
+// Whether `path` has the form of ModuleFolders()'s: relative, a folder that a container can name
+// (Q4FolderNameProblem()), without anything that could be left out.
 bool IsModuleFolder(std::string_view path);
 
 // The one of `folders`, bytewise sorted, that a tensor or file of this name belongs to: the longest that it begins

@@ -18,11 +18,13 @@
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/strict_json.h"
+#include "formats/base/text.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/companions.h"
 #include "formats/source/foreign_files.h"
 #include "formats/source/modules.h"
+#include "formats/source/named_weights.h"
 #include "formats/source/pipeline.h"
 #include "formats/source/shard_index.h"
 #include "formats/source/sniff.h"
@@ -119,6 +121,9 @@ absl::StatusOr<std::string> FindFormat(FileSystem& fs, const std::string& direct
 // The weights or the index of a directory, "" when it holds none. `way_out`: what to do about weights of another kind.
 absl::StatusOr<std::string> FindInDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links,
                                             std::string_view way_out) {
+  // Whatever else lies there: what its loader loads is the checkpoint.
+  Q4_ASSIGN_OR_RETURN(const std::string named, NamedWeightsIn(fs, directory, links));
+  if (!named.empty()) return JoinPath(directory, named);
   Q4_ASSIGN_OR_RETURN(std::vector<std::string> names, fs.ListDirectory(directory));
   // Hidden files, such as "._model.safetensors" of macOS, may have the ending but are no checkpoints.
   std::erase_if(names, [](const std::string& name) { return name.front() == '.'; });
@@ -237,6 +242,17 @@ void SortByFile(CheckpointContent* content) {
                    [](const SourceTensor& a, const SourceTensor& b) { return a.place().file < b.place().file; });
 }
 
+// Where transformers would load other weights than `given`, from the folder that it lies in.
+absl::Status NoteOtherWeights(FileSystem& fs, const std::string& given, SymbolicLinks links,
+                              CheckpointContent* content) {
+  const absl::StatusOr<std::string> named = NamedWeightsIn(fs, DirectoryOf(given), links);
+  if (!named.ok()) return ExitCodeOf(named.status()) == ExitCode::kIo ? named.status() : absl::OkStatus();
+  if (named->empty() || *named == BaseNameOf(given)) return absl::OkStatus();
+  content->notes.push_back({true, "config.json makes transformers load '" + Printable(*named) + "' in place of '" +
+                                      Printable(BaseNameOf(given)) + "', which was given and is converted"});
+  return absl::OkStatus();
+}
+
 absl::Status NoCheckpoint(const std::string& directory) {
   return Fail(kNoCheckpointFound, directory, {}, GotExpected("no such file", "model.safetensors or its index"));
 }
@@ -289,6 +305,8 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
     Q4_RETURN_IF_ERROR(AddWeights(std::move(payload), "", &content, &remarks));
   }
   Q4_ASSIGN_OR_RETURN(const bool is_model, IsModelDirectory(fs, content.main_file));
+  // A file that was named by hand is what is wanted, whatever the configuration says; but that should be known.
+  if (is_model && !search) Q4_RETURN_IF_ERROR(NoteOtherWeights(fs, file_path, links, &content));
   if (is_model) Q4_RETURN_IF_ERROR(AddModules(fs, DirectoryOf(file_path), links, &content, &remarks));
   // Only folders can bring files out of order.
   if (!content.module_folders.empty()) SortByFile(&content);

@@ -21,6 +21,7 @@
 #include "libconvert/base/nearest_parts.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/base/run_issues.h"
+#include "libconvert/export/embedded.h"
 #include "libconvert/export/experts.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/export/exporter.h"
@@ -302,7 +303,8 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
       // Overwriting either of the two would lose something without a word. The reader has checked that names do not
       // leave the directory.
       if (!taken.insert(file.name).second) return Fail(kExportNameTaken, model.path(), file.name);
-      Q4_ASSIGN_OR_RETURN(const std::string content, shard->ReadFile(file));
+      Q4_ASSIGN_OR_RETURN(std::string content, shard->ReadFile(file));
+      Q4_RETURN_IF_ERROR(InFile(DropNamedWeights(file.name, &content), model.path()));
       Q4_RETURN_IF_ERROR(directory->WriteFile(file.name, content));
       report->files.push_back({file.name, content.size()});
       written->push_back({file.name, content.size(), TextDigest(content)});
@@ -336,7 +338,9 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Model
     small_files.push_back({folder.empty() ? layout.index_name : folder + "/" + kWeightIndexName,
                            WeightIndexText(layout, plan.targets, folder, parameters)});
   }
-  Q4_RETURN_IF_ERROR(CheckPlaces(fs, report->output, found, NamesOf(model, layout, small_files)));
+  const std::set<std::string> names = NamesOf(model, layout, small_files);
+  Q4_RETURN_IF_ERROR(InFile(CheckNamesBeside(names), model.path()));
+  Q4_RETURN_IF_ERROR(CheckPlaces(fs, report->output, found, names));
   Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, report->output, found));
   if (!directory->locked()) report->warnings.push_back(kNoLocks);
   // Names that embedded files may not have.
@@ -393,7 +397,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   const Exporter& exporter = *row->exporter;
   Q4_RETURN_IF_ERROR(CheckOptions(exporter, options, single_file));
 
-  Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs, input));
+  Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs, input, options.root));
   // Q4Model opens a single shard as a model of its own. Its export would be a checkpoint with most tensors missing.
   const std::uint32_t shard_count = model->shards().front()->index().shard_count;
   if (model->shards().size() != shard_count) {
@@ -420,6 +424,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
   CountSources(plan, &report);
   Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files, exporter.SmallFiles(parts, options, plan, &report));
+  for (SmallFile& file : small_files) Q4_RETURN_IF_ERROR(InFile(DropNamedWeights(file.name, &file.content), input));
   Q4_RETURN_IF_ERROR(CheckForeign(*model, configs, row->weights, &report));
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> missing, WarnOfLeftOut(*model));
   report.warnings.insert(report.warnings.end(), missing.begin(), missing.end());

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/base/digest.h"
 #include "formats/base/file.h"
 #include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
@@ -51,6 +52,7 @@ enum class ExpertWeights : std::uint8_t {
 // What the user asked for. Options of one exporter are ignored by others, or refused by its Check().
 struct ExportOptions {
   std::string to = "bnb";         // the name of an exporter
+  std::optional<Sha256> root;     // that the container must have; nullopt: any
   std::string tensor_pattern;     // regular expression; only tensors whose name it occurs in; "" for all
   std::uint64_t shard_bytes = 0;  // most tensor bytes per weight file; 0: one file
   bool force = false;             // replace what an earlier export wrote and nobody changed since

@@ -17,6 +17,7 @@
 #include "formats/q4/parts.h"
 #include "formats/q4/reader.h"
 #include "libconvert/inspect/inspect.h"
+#include "libconvert/model/content_identity.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/model/provenance_view.h"
 #include "libconvert/model/stats.h"
@@ -91,6 +92,11 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, const Kernel
     const Q4Tensor& b = right.tensor(*other);
     // Filled before it is known whether anything changed: the two descriptions are what is compared first.
     TensorChange change{a.name, StoredAs(a), StoredAs(b), false, {}, {}, {}};
+    // The name of a treatment is silent of an encoder that everybody expects.
+    if (change.before == change.after && a.encoder != b.encoder) {
+      change.before += fmt::format(" ({})", Q4EncoderName(a.encoder));
+      change.after += fmt::format(" ({})", Q4EncoderName(b.encoder));
+    }
     if (change.before == change.after) {
       Q4_ASSIGN_OR_RETURN(const bool same, SameContent(left.reader(at), a, right.reader(*other), b));
       change.content_differs = !same;
@@ -284,13 +290,15 @@ absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkp
 }
 
 // Two containers. Renames are looked for after all tensors were compared by name.
-absl::Status DiffContainers(FileSystem& fs, const KernelTable& kernels, DiffReport* report) {
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> left, Q4Model::Open(fs, report->left));
+absl::Status DiffContainers(FileSystem& fs, const DiffOptions& options, DiffReport* report) {
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> left, OpenContainer(fs, report->left, options.root));
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> right, Q4Model::Open(fs, report->right));
   // No shortcut: the report counts the equal tensors in any case, and their digests are at hand.
   report->same_root = left->root() == right->root();
+  report->left_content = ContentIdentityOfIndex(*left);
+  report->right_content = ContentIdentityOfIndex(*right);
   report->provenance_differs = ModelProvenance(*left) != ModelProvenance(*right);
-  Q4_RETURN_IF_ERROR(DiffTensors(*left, *right, kernels, report));
+  Q4_RETURN_IF_ERROR(DiffTensors(*left, *right, *options.kernels, report));
   Q4_RETURN_IF_ERROR(FindRenames(*left, *right, report));
   return DiffFiles(*left, *right, report);
 }
@@ -300,6 +308,7 @@ absl::Status DiffContainers(FileSystem& fs, const KernelTable& kernels, DiffRepo
 absl::Status DiffByReading(FileSystem& fs, const DiffOptions& options, DiffReport* report) {
   Q4_ASSIGN_OR_RETURN(const Side left, OpenSide(fs, report->left, options.open));
   Q4_ASSIGN_OR_RETURN(const Side right, OpenSide(fs, report->right, options.open));
+  if (left.model.container != nullptr) Q4_RETURN_IF_ERROR(left.model.container->RequireRoot(options.root));
   Q4_RETURN_IF_ERROR(DiffReadable(left, right, *options.kernels, report));
   // An export writes files of its own, and the embedded ones of a container are those of its source.
   report->files_compared = left.model.checkpoint != nullptr && right.model.checkpoint != nullptr;
@@ -318,7 +327,7 @@ absl::StatusOr<DiffReport> DiffModels(FileSystem& fs, const std::string& left, c
   report.right = right;
   Q4_ASSIGN_OR_RETURN(const bool left_is_container, IsQ4Container(fs, left));
   Q4_ASSIGN_OR_RETURN(const bool right_is_container, IsQ4Container(fs, right));
-  Q4_RETURN_IF_ERROR(left_is_container && right_is_container ? DiffContainers(fs, *options.kernels, &report)
+  Q4_RETURN_IF_ERROR(left_is_container && right_is_container ? DiffContainers(fs, options, &report)
                                                              : DiffByReading(fs, options, &report));
   return report;
 }

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/base/digest.h"
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
 #include "kernels/kernels.h"
@@ -36,8 +37,10 @@ struct TensorRename {
 struct DiffReport {
   // The two paths as they were given.
   std::string left, right;
-  // Two containers with the same root: the same model, byte for byte.
+  // Two containers with the same root: the same artifact, if each holds what its index says. The payload was not read.
   bool same_root = false;
+  // Of two containers, where the indices tell it: the identities of what they hold (content_identity.h).
+  std::optional<Sha256> left_content, right_content;
   // Tensors that only the left, only the right model has.
   std::vector<std::string> removed, added;
   // These are not among removed and added. Looked for in containers only.
@@ -61,6 +64,8 @@ struct DiffReport {
 struct DiffOptions {
   // How checkpoints are opened; containers need no options.
   OpenOptions open;
+  // The root that the left one must have, if it is a container; nullopt: any.
+  std::optional<Sha256> root;
   // What decodes. All backends give the same bits.
   const KernelTable* kernels = &BestCpuKernels();
 };

@@ -18,8 +18,10 @@
 #include "formats/q4/shards.h"
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/base/nearest_parts.h"
+#include "libconvert/base/parallel.h"
 #include "libconvert/base/pattern_issues.h"
 #include "libconvert/inspect/checkpoint.h"
+#include "libconvert/model/content_identity.h"
 #include "libconvert/model/names.h"
 #include "libconvert/model/provenance_view.h"
 #include "libconvert/scheme/treatment.h"
@@ -134,7 +136,16 @@ InspectReport InspectContainer(const Q4Model& model, InspectScope scope) {
       if (config.ok()) SetModelNames(*config, &report);
     }
   }
-  SumUpContainer(model, &report);
+  // Side by side where it takes time; below, starting a thread would take longer.
+  constexpr std::size_t kManyTensors = 10'000;
+  const auto sums = [&](std::uint64_t i) {
+    // Of other members of the report each.
+    if (i == 0) SumUpContainer(model, &report);
+    if (i == 1) report.content = ContentIdentityOfIndex(model);
+    return absl::OkStatus();
+  };
+  const auto ignore = [](std::uint64_t, const absl::Status&) { return absl::OkStatus(); };
+  ParallelInOrder(2, model.tensors().size() < kManyTensors ? 1 : 2, sums, ignore).IgnoreError();
   // Up to here nothing was kept for each tensor.
   if (scope == InspectScope::kSummary) return report;
   report.tensors.reserve(model.tensors().size());

@@ -99,8 +99,10 @@ struct InspectReport {
   std::vector<InspectShard> shards;
   // Files that the model has: more than shards.size() when one shard was given alone.
   std::uint32_t shard_count = 0;
-  // Containers only: the identity of the model.
+  // Containers only: the identity of the model, byte for byte.
   std::optional<Sha256> root;
+  // Containers only: that of its content (content_identity.h), where the index tells it.
+  std::optional<Sha256> content;
   // Containers only: the JSON document, of all shards together (ModelProvenance()).
   std::string provenance;
   // Embedded, or beside a checkpoint.

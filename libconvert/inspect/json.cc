@@ -108,6 +108,7 @@ std::string InspectReportJson(const InspectReport& report, const InspectDetail& 
   }
   // A checkpoint has no root, and neither do its files.
   json["root_sha256"] = report.root ? Json(HexOf(*report.root)) : Json(nullptr);
+  json["content_sha256"] = report.content ? Json(HexOf(*report.content)) : Json(nullptr);
   json["shard_count"] = report.shard_count;
   json["shards"] = Json::array();
   for (const InspectShard& shard : report.shards) {
@@ -145,6 +146,8 @@ std::string DiffReportJson(const DiffReport& report) {
   json["left"] = report.left;
   json["right"] = report.right;
   json["same_root"] = report.same_root;
+  json["left_content_sha256"] = report.left_content ? Json(HexOf(*report.left_content)) : Json(nullptr);
+  json["right_content_sha256"] = report.right_content ? Json(HexOf(*report.right_content)) : Json(nullptr);
   // Follows from the lists below, for scripts that ask nothing else.
   json["same_content"] = report.SameContent();
   json["provenance_differs"] = report.provenance_differs;

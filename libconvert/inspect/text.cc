@@ -99,6 +99,10 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
   if (report.root) {
     text += Field("seal", "sha256:" + HexOf(*report.root));
     text += Field("", "header and index are intact; q4verify checks the rest");
+    const bool whole = report.shards.size() == report.shard_count;
+    text += Field("content", report.content ? "sha256:" + HexOf(*report.content)
+                             : whole        ? "compressed; --content reads it and tells its identity"
+                                            : "of one shard; that of the model is told of all");
   }
   // Files are only counted here; --files lists them.
   std::uint64_t file_bytes = 0;
@@ -320,8 +324,8 @@ std::string DiffReportText(const DiffReport& report) {
   text += fmt::format("{} tensors equal, {} renamed, {} changed, {} removed, {} added: {}\n",
                       Grouped(report.equal_tensors), Grouped(report.renamed.size()), Grouped(report.changed.size()),
                       Grouped(report.removed.size()), Grouped(report.added.size()),
-                      report.same_root       ? "the same artifact"
-                      : report.SameContent() ? "the same content in other bytes"
+                      report.same_root       ? "the same artifact by header and index (q4verify checks the payload)"
+                      : report.SameContent() ? "the same content, another artifact"
                                              : "different");
   return text;
 }

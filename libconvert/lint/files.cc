@@ -15,6 +15,7 @@
 #include "formats/base/status.h"
 #include "formats/base/strict_json.h"
 #include "formats/source/modules.h"
+#include "formats/source/named_weights.h"
 #include "formats/source/safetensors.h"
 #include "formats/source/shard_index.h"
 #include "formats/source/sniff.h"
@@ -249,6 +250,14 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
   std::vector<std::string> weights;
   std::string index;
+  // Before the usual names, as transformers does.
+  const absl::StatusOr<std::string> named = NamedWeightsIn(fs, directory, links);
+  if (!named.ok()) {
+    if (!IsFinding(named.status())) return named.status();
+    findings->Add(kLintFileMalformed, "config.json", MessageOf(named.status()));
+    whole_model_ = false;
+    return absl::OkStatus();
+  }
   for (const std::string& name : names) {
     // Hidden files are those of download tools and of file managers.
     if (name.front() == '.') continue;
@@ -256,11 +265,16 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
     // "model.safetensors.index.json" before any other.
     if (name.ends_with(kIndexSuffix) && (index.empty() || name.starts_with(kModelFile))) index = name;
   }
-  if (!index.empty()) return OpenIndex(fs, JoinPath(directory, index), links, findings);
+  if (named->ends_with(kIndexSuffix)) index = *named;
+  if (!index.empty() && (named->empty() || index == *named)) {
+    return OpenIndex(fs, JoinPath(directory, index), links, findings);
+  }
   if (weights.empty()) return OpenCheckpoint(fs, directory).status();  // says what is there instead
   // Sorted, as ListDirectory() returns names.
   const bool is_component = !std::binary_search(weights.begin(), weights.end(), kModelFile);
-  const std::string_view usual = is_component ? kComponentFile : kModelFile;
+  const std::string_view usual = !named->empty() ? std::string_view(*named)
+                                 : is_component  ? kComponentFile
+                                                 : kModelFile;
   const bool has_model = std::binary_search(weights.begin(), weights.end(), usual);
   if (!has_model && weights.size() > 1) {
     findings->Add(kLintIndexMissing, {}, fmt::format("{} files", weights.size()));

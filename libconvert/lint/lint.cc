@@ -124,6 +124,7 @@ void LintContainerConfigs(const ModelConfigs& configs, const std::vector<LintWei
 absl::Status LintContainer(FileSystem& fs, const std::string& path, const LintOptions& options, LintFindings* findings,
                            LintReport* report) {
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+  Q4_RETURN_IF_ERROR(model->RequireRoot(options.root));
   report->format = "q4";
   std::vector<LintWeight> weights;
   for (const Q4Model::Location& at : model->tensors()) {

@@ -10,11 +10,13 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/base/digest.h"
 #include "formats/base/file.h"
 #include "formats/base/status.h"
 #include "kernels/kernels.h"
@@ -70,6 +72,7 @@ struct LintReport {
 // How to read.
 struct LintOptions {
   bool follow_symlinks = false;                    // as OpenOptions::follow_symlinks
+  std::optional<Sha256> root;                      // of a container: it has this one (Q4Model::RequireRoot())
   const KernelTable* kernels = &BestCpuKernels();  // convert and decode; the report does not depend on it. Not null
 };
 

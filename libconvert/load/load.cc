@@ -98,12 +98,14 @@ class Loader {
       : model_(model),
         memory_(memory),
         options_(options),
+        check_(options.root ? LoadCheck::kSha256 : options.check),
         threads_(options.threads != 0 ? options.threads : std::min(DefaultThreads(), kMostDefaultThreads)),
         stagers_(&memory, options.slots, options.slot_bytes) {}
 
   absl::StatusOr<LoadedModel> Run() {
     // Both allocations come before the first read: if memory does not suffice, that is known at once.
     Q4_RETURN_IF_ERROR(CheckOptions(options_));
+    Q4_RETURN_IF_ERROR(model_.RequireRoot(options_.root));
     Q4_RETURN_IF_ERROR(Choose());
     LayOut();
     Q4_ASSIGN_OR_RETURN(loaded_.memory, memory_.Allocate(block_.bytes()));
@@ -229,7 +231,7 @@ class Loader {
             model_.shards()[later.shard]->file().Prefetch(later.offset, later.bytes);
           }
           return stagers_.With(
-              [&](Stager& stager) { return ReadExtent(reader, extent, options_.check, options_.uncached, stager); });
+              [&](Stager& stager) { return ReadExtent(reader, extent, check_, options_.uncached, stager); });
         },
         [&](std::uint64_t i, const absl::Status& read) {
           // Committed in file order: progress never goes back, and of several damaged chunks the first one is reported.
@@ -315,6 +317,7 @@ class Loader {
   const Q4Model& model_;
   LoadMemory& memory_;
   const LoadOptions& options_;
+  const LoadCheck check_;
   const unsigned threads_;
 
   std::vector<TensorPlan> plans_;  // in file order

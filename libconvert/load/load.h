@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,7 +34,7 @@ enum class LoadForm : std::uint8_t {
 // What is checked of the payload. Header, index and footer are, always, when the model is opened.
 enum class LoadCheck : std::uint8_t {
   kNone,    // nothing: for files that were checked a moment ago
-  kXxh3,    // each chunk has its digest, each scale is finite: what format.md asks of a reader (F3.6, F7.6)
+  kXxh3,    // each chunk has its XXH3, each scale is finite: finds accidents and binds nothing to the root (F7.5)
   kSha256,  // and its SHA-256: what is loaded is what the model's root identifies (F7.4)
 };
 
@@ -41,6 +42,9 @@ struct LoadOptions {
   std::vector<std::string> tensors;  // names of those wanted, each of which the model must have; empty: all
   LoadForm form = LoadForm::kQuantized;
   LoadCheck check = LoadCheck::kXxh3;
+  // The root that the model must have, from a signature or a lock file; nullopt: any. It is compared before anything is
+  // read, and `check` is then kSha256, whatever it says: a root that was compared must be that of what is loaded.
+  std::optional<Sha256> root;
 
   // How the work is done; none of this changes what is loaded.
   unsigned threads =
@@ -95,10 +99,11 @@ struct LoadedModel {
 // multiples of 64, so that what is stored uncompressed is read and copied in long extents. Bytes between the tensors
 // are unspecified.
 //
-// Errors, in the order of the files whatever the number of threads: exit code 6 for damage (kQ4ChunkDamaged,
-// kQ4ChunkReplaced, kQ4ScaleValue), named by file, tensor, part and chunk; 2 when a file cannot be read, 3 when it has
-// become shorter; 1 for a name or an option that cannot be (kLoadNoSuchTensor, kLoadOption); 4 when memory does not
-// suffice (kLoadHostMemory, kDeviceMemory) or the device fails (kDeviceFailed); 7 cancelled (kLoadInterrupted).
+// Errors, in the order of the files whatever the number of threads: exit code 6 for another root (kQ4OtherRoot) and for
+// damage (kQ4ChunkDamaged, kQ4ChunkReplaced, kQ4ScaleValue), named by file, tensor, part and chunk; 2 when a file
+// cannot be read, 3 when it has become shorter; 1 for a name or an option that cannot be (kLoadNoSuchTensor,
+// kLoadOption); 4 when memory does not suffice (kLoadHostMemory, kDeviceMemory) or the device fails (kDeviceFailed); 7
+// cancelled (kLoadInterrupted).
 //
 // Blocks; the calling thread is one of options.threads, and progress is called on any of them, one call at a time.
 // `model` and `memory` may serve several calls at once.

@@ -9,6 +9,7 @@
 #include <memory>
 #include <mutex>
 #include <new>
+#include <optional>
 #include <span>
 #include <string>
 #include <system_error>
@@ -17,6 +18,7 @@
 
 #include "formats/base/status.h"
 #include "formats/q4/reader.h"
+#include "formats/q4/shards.h"
 #include "libconvert/load/load.h"
 #include "libconvert/load/load_issues.h"
 
@@ -79,10 +81,12 @@ absl::StatusOr<q4::LoadOptions> OptionsOf(const q4_load_options& in) {
   return out;
 }
 
-absl::Status Load(const char* path, const q4_load_options& options, q4_model* model) {
+absl::Status Load(const char* path, const std::optional<q4::Sha256>& root, const q4_load_options& options,
+                  q4_model* model) {
   // LoadOptions takes an empty list for "all". A caller in C who passes a list of none has most likely made a mistake.
   if (options.tensors != nullptr && options.tensor_count == 0) return BadArgument("tensor_count");
-  Q4_ASSIGN_OR_RETURN(const q4::LoadOptions load_options, OptionsOf(options));
+  Q4_ASSIGN_OR_RETURN(q4::LoadOptions load_options, OptionsOf(options));
+  load_options.root = root;
   Q4_ASSIGN_OR_RETURN(model->files, q4::Q4Model::Open(q4::PosixFileSystem(), path));
   // May go when this function ends: blocks outlive the memory object that they came from.
   std::unique_ptr<q4::LoadMemory> memory;
@@ -121,11 +125,9 @@ void Describe(const q4::LoadedTensor& from, q4_tensor* to) {
   to->nested_offset = entry.nested_offset;
 }
 
-}  // namespace
-
-uint32_t q4_loader_version(void) { return Q4_LOADER_VERSION; }
-
-int q4_load(const char* path, const q4_load_options* options, q4_model** model) {
+// Both ways to load. Another thread does the work, as said above.
+int LoadOnThread(const char* path, const std::optional<q4::Sha256>& root, const q4_load_options* options,
+                 q4_model** model) {
   return Guarded([&]() -> absl::Status {
     if (model == nullptr) return BadArgument("model");
     *model = nullptr;
@@ -139,7 +141,7 @@ int q4_load(const char* path, const q4_load_options* options, q4_model** model) 
     // An exception must not leave a thread's function; it is carried over and handled as one of this thread.
     std::thread([&] {
       try {
-        status = Load(path, chosen, result.get());
+        status = Load(path, root, chosen, result.get());
       } catch (...) {
         thrown = std::current_exception();
       }
@@ -148,6 +150,22 @@ int q4_load(const char* path, const q4_load_options* options, q4_model** model) 
     if (status.ok()) *model = result.release();
     return status;
   });
+}
+
+}  // namespace
+
+uint32_t q4_loader_version(void) { return Q4_LOADER_VERSION; }
+
+int q4_load(const char* path, const q4_load_options* options, q4_model** model) {
+  return LoadOnThread(path, std::nullopt, options, model);
+}
+
+int q4_load_pinned(const char* path, const char* root, const q4_load_options* options, q4_model** model) {
+  if (model != nullptr) *model = nullptr;
+  // No text, or one that is no root, pins nothing; going on would be a check that was switched off.
+  const std::optional<q4::Sha256> pinned = root == nullptr ? std::nullopt : q4::ParseQ4Root(root);
+  if (!pinned) return Guarded([] { return BadArgument("root"); });
+  return LoadOnThread(path, pinned, options, model);
 }
 
 void q4_free(q4_model* model) { delete model; }

@@ -51,7 +51,7 @@ enum {
 
 /* q4_load_options.check */
 enum {
-  Q4_CHECK_XXH3 = 0,   /* the digest of each chunk, and that scales are finite */
+  Q4_CHECK_XXH3 = 0,   /* the XXH3 of each chunk, and that scales are finite: finds accidents, no replaced bytes */
   Q4_CHECK_SHA256 = 1, /* and its SHA-256: what is loaded is what the model's root identifies */
   Q4_CHECK_NONE = 2    /* header and index only */
 };
@@ -94,6 +94,11 @@ typedef struct {
 /* Loads the model `path`, a .q4 file or the NAME.q4.index.json of one in shards; returns when every tensor is ready.
  * The calling thread's current CUDA device stays as it is. `options` may be NULL. On an error *model is NULL. */
 Q4_API int q4_load(const char* path, const q4_load_options* options, q4_model** model);
+
+/* The same for the one model that has this root, "sha256:" and 64 lower-case hex digits, or the digits alone: exit code
+ * 6 for any other. Each chunk that is loaded is checked by its SHA-256, whatever options->check says, so that what lies
+ * in memory is what the root was signed for. */
+Q4_API int q4_load_pinned(const char* path, const char* root, const q4_load_options* options, q4_model** model);
 
 /* Frees the model and its memory. NULL is allowed. */
 Q4_API void q4_free(q4_model* model);

@@ -10,4 +10,7 @@ namespace q4 {
 inline constexpr Issue kBnbWeight{6403, ExitCode::kInvalidInput,
                                   "bitsandbytes weight cannot be decoded; q4inspect --lint says what is wrong"};
 
+// While compressed chunks are read for the content identity.
+inline constexpr Issue kContentInterrupted{6640, ExitCode::kInterrupted, "interrupted; nothing was written"};
+
 }  // namespace q4

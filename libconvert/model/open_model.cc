@@ -42,14 +42,19 @@ absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path) {
   return IsQ4ShardListHead({reinterpret_cast<const char*>(head.data()), head.size()});
 }
 
-absl::StatusOr<std::unique_ptr<Q4Model>> OpenContainer(FileSystem& fs, const std::string& path) {
+absl::StatusOr<std::unique_ptr<Q4Model>> OpenContainer(FileSystem& fs, const std::string& path,
+                                                       const std::optional<Sha256>& root) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (info.is_directory) {
     return Fail(kQ4NotAContainer, path, {},
                 "a directory; name the .q4 file. A model directory is for q4convert and q4inspect");
   }
   Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, path));
-  if (is_container) return Q4Model::Open(fs, path);
+  if (is_container) {
+    Q4_ASSIGN_OR_RETURN(std::unique_ptr<Q4Model> model, Q4Model::Open(fs, path));
+    Q4_RETURN_IF_ERROR(model->RequireRoot(root));
+    return model;
+  }
   Q4_ASSIGN_OR_RETURN(const std::string what, WhatItIs(fs, path));
   return Fail(kQ4NotAContainer, path, {}, what);
 }

@@ -20,8 +20,10 @@ namespace q4 {
 absl::StatusOr<bool> IsQ4Container(FileSystem& fs, const std::string& path);
 
 // Opens a container, for tools that take nothing else. An error about another kind of file says what it is and which
-// tool reads it: kQ4NotAContainer (exit code 3), else the errors of Q4Model::Open(). `fs` must outlive the result.
-absl::StatusOr<std::unique_ptr<Q4Model>> OpenContainer(FileSystem& fs, const std::string& path);
+// tool reads it: kQ4NotAContainer (exit code 3), else the errors of Q4Model::Open(), and of RequireRoot() where a root
+// is pinned. `fs` must outlive the result.
+absl::StatusOr<std::unique_ptr<Q4Model>> OpenContainer(FileSystem& fs, const std::string& path,
+                                                       const std::optional<Sha256>& root = {});
 
 // A model of either kind. Exactly one of `container` and `checkpoint` is set. It owns all open files; tensors that are
 // read from it point into it.

@@ -243,7 +243,7 @@ class Verification {
 
 absl::StatusOr<VerifyReport> VerifyModel(FileSystem& fs, const std::string& path, const VerifyOptions& options,
                                          const ProgressCallback& progress) {
-  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, OpenContainer(fs, path));
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, OpenContainer(fs, path, options.root));
   return Verification(fs, *model, options, progress).Run();
 }
 

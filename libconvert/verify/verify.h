@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/base/digest.h"
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
 #include "kernels/kernels.h"
@@ -31,6 +32,8 @@ struct VerifyOptions {
   OpenOptions source_options;
   // Compare only tensors with such names with the source. Integrity is checked whole in any case.
   std::optional<NamePattern> only;
+  // The root that the container must have; nullopt: any.
+  std::optional<Sha256> root;
   // Percent of the slabs (4 Mi elements) that are compared, in (0, 100]: one of each tensor at least, chosen by a hash
   // of artifact, tensor and slab. Statistics are then those recorded, which the sample must not contradict.
   double sample_percent = 100;

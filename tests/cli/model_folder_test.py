@@ -12,8 +12,9 @@ import struct
 import sys
 import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent.parent / folder) for folder in ("support", "hostile")]
 import checks  # noqa: E402  (the path above)
+import container_bytes  # noqa: E402
 from checks import check  # noqa: E402
 from safetensors_bytes import tensor_file  # noqa: E402
 from tools import Tools  # noqa: E402
@@ -221,11 +222,69 @@ def check_odd(tools: pathlib.Path, work: pathlib.Path) -> None:
         (folder.path / "closed").chmod(0o700)
 
 
+def check_names(tools: pathlib.Path, work: pathlib.Path) -> None:
+    """A companion whose name no container may hold is left out by name; of twins the first is carried."""
+    folder = Folder(tools, work, "names")
+    odd = ["README_\u4e2d\u6587.md", "cafe\u0301.json", "\u202egnp.json", "a\u200bb.json", "CON.json", "aux.txt", "com1.md", "x.json ", "-rf.json",
+           "LICENSE:Zone.Identifier", "tokenizer.exe", "tokenizer.model.vbs", "vocab.lnk", "a$(id).json", "x.index.en.json", "desktop.ini"]
+    folder.write({name: "{}" for name in odd} | {"README.md": "b", "ReadMe.MD": "a", "License": "l", "LICENSE": "l"})
+    stderr = folder.convert()
+    check(folder.carried() == {"config.json", "README.md", "LICENSE"}, "only safe names are carried", folder.carried())
+    told = {file["name"]: file for file in folder.plan()["left_out"]}
+    for name in odd:
+        if name != "desktop.ini":  # a file of the system's, as .DS_Store is
+            # As they are shown: what a terminal would act on is escaped.
+            shown = [file for file in told.values() if file["reason"].startswith(("a name that", "of an unknown kind", "code", "an index", "perhaps"))]
+            check(any(name in file["name"] or "\\x" in file["name"] for file in shown), name, told)
+    check("'README.md' differs only in case" in told["ReadMe.MD"]["reason"], told)
+    check("'LICENSE' differs only in case" in told["License"]["reason"], told)
+    check("warning" in stderr and "CON.json" in stderr, "and said", stderr)
+    out, _ = folder.export()
+    check({path.name for path in out.iterdir()} >= {"README.md", "LICENSE"} and not (out / "CON.json").exists(), "the export has those alone")
+    check(folder.verify()["passed"], "and all of it is on record")
+
+
+def check_named_weights(tools: pathlib.Path, work: pathlib.Path) -> None:
+    """transformers_weights is followed as transformers follows it, and no export has it."""
+    folder = Folder(tools, work, "named", config=CONFIG | {"transformers_weights": "other.safetensors"})
+    folder.write({"other.safetensors": tensor_file({"model.layers.7.mlp.up_proj.weight": MATRIX})})
+    stderr = folder.convert()
+    check("model.safetensors" in stderr and "warning" in stderr, "what is not loaded is named", stderr)
+    names = [tensor["name"] for tensor in json.loads(folder.tools.run("q4inspect", folder.q4, "--tensors", "--json").stdout)["tensors"]]
+    check(names == ["model.layers.7.mlp.up_proj.weight"], "the weights that are loaded are converted", names)
+    check(folder.verify()["passed"], "and compared")
+    for to in ("bnb", "safetensors"):
+        out = folder.path.parent / f"named-{to}"
+        folder.tools.run("q4export", folder.q4, "--to", to, "-o", out, "--progress", "none")
+        config = json.loads((out / "config.json").read_text())
+        check("transformers_weights" not in config and config["model_type"] == "llama", to, config)
+        lint = json.loads(folder.tools.run("q4inspect", out, "--lint", "--json").stdout)
+        check(lint["tensors"] > 0, "lint reads the export", lint)
+    # Of other folders' configurations, too, in any case and spelling, whoever made the container.
+    texts = {"1_Pooling/config.json": b'{"transformers\\u005fweights": "x.safetensors", "a": 1}', "sub/CONFIG.json": b'{"transformers_weights": 7, "a": 1}'}
+    files = [(name.encode(), text) for name, text in sorted(texts.items())]
+    folder.q4.with_name("forged.q4").write_bytes(container_bytes.build([container_bytes.raw()], files=files))
+    folder.tools.run("q4export", "forged.q4", "--to", "safetensors", "-o", "forged", "--progress", "none")
+    for name in texts:
+        check(json.loads((work / "forged" / name).read_text()) == {"a": 1}, "a configuration in a folder", name)
+    for value in ('"../other.safetensors"', '"/tmp/x.safetensors"', '"none.safetensors"', '"adapter_model.bin"', "1"):
+        (folder.path / "config.json").write_text('{"model_type": "llama", "transformers_weights": %s}' % value)
+        done = folder.tools.run("q4convert", folder.path, "-o", "no.q4", "--progress", "none", code=3)
+        check("Q4-3640" in done.stderr and "transformers_weights" in done.stderr, value, done.stderr)
+        done = folder.tools.run("q4inspect", folder.path, "--lint", "--json", code=6)
+        check("file-malformed" in done.stdout, "lint says so, too", done.stdout)
+    # What a loader loads besides is named: no verdict speaks of it.
+    other = Folder(tools, work, "other", config=CONFIG | {"speculators_config": {"verifier": {"name_or_path": "evil/model"}}})
+    other.write({"processor_config.json": '{"audio_tokenizer": {"audio_tokenizer_name_or_path": "owner/codec"}}'})
+    for stderr in (other.convert(), other.export()[1]):
+        check("another model (evil/model, owner/codec)" in stderr and "warning" in stderr, "other models are named", stderr)
+
+
 def main() -> int:
     tools = pathlib.Path(sys.argv[1]).resolve()
     with tempfile.TemporaryDirectory() as directory:
         work = pathlib.Path(directory).resolve()
-        for part in (check_carried, check_left_out, check_verify, check_code, check_native, check_odd):
+        for part in (check_carried, check_left_out, check_verify, check_code, check_native, check_odd, check_names, check_named_weights):
             part(tools, work)
     print(f"model_folder_test: {checks.count()} checks")
     return 0

@@ -102,7 +102,7 @@ Q4_FUZZ_TARGET(q4_roundtrip) {
   for (std::size_t i = 0; i < files.size(); ++i) {
     const auto content = input.Take(input.Below(200));
     files[i].assign(content.begin(), content.end());
-    builder.AddFile("f" + std::to_string(i), files[i]);
+    builder.AddFile("f" + std::to_string(i) + ".json", files[i]);
   }
 
   MemoryFileSystem fs;

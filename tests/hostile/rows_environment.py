@@ -456,7 +456,7 @@ def usage():
         IN: MODEL,
         "m.q4": GOOD,
         "d.q4": q4.build(q4.sample_tensors(), files=[(b"config.json", b"[]")]),
-        "o.q4": q4.build([q4.nf4()], files=[(b"model.safetensors", b"x")]),
+        "o.q4": q4.build([q4.nf4()], files=[(b"Config.json", b"{}")]),
     }
 
     def wrong(command, code, issue, text=""):
@@ -511,6 +511,9 @@ def usage():
     yield wrong(export("--to", "safetensors", "--tensor", "none"), 1, 8006)
     yield wrong(export("--to", "bnb", source="d.q4"), 3, 8104)
     yield wrong(export("--to", "bnb", source="o.q4"), 5, 8105)
+    for command in (("q4verify", "m.q4", "-q", *QUIET), ("q4inspect", "m.q4"), export("--to", "bnb", source="m.q4")):
+        yield wrong((*command, "--root", "sha256:" + "0" * 64), 6, 7642)
+        yield wrong((*command, "--root="), 1, 1001)
     yield wrong(export("--to", "bnb", "--quant-storage", "float32"), 5, 8102)
     yield Case(
         {"m.q4": q4.build([q4.nf4(b"a.weight"), q4.raw(b"a.weight.absmax")])},

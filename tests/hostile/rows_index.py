@@ -285,8 +285,11 @@ def directories():
         yield accept({"d/model.safetensors": GOOD_SHARD, "d/config.json": text}, command=convert)
     for text in (b"\xef\xbb\xbf{}", b"{} // c", b"{'a':1}", b'{"a":"\xff"}', b'{"a":1,}', b'{"a":nan}'):
         yield Case({"d/model.safetensors": GOOD_SHARD, "d/config.json": text}, issue=3001, command=convert)
-    for text in (b"{}", b'[{"path":"../x"}]', b'[{"path":1}]', b'[{"path":"/etc"}]', b'[{"path":".git"}]'):
+    for text in (b"{}", b'[{"path":"../x"}]', b'[{"path":1}]', b'[{"path":"/etc"}]', b'[{"path":".git"}]', b'[{"path":"NUL"}]', b'[{"path":"m.partial"}]'):
         yield Case({"d/model.safetensors": GOOD_SHARD, "d/modules.json": text}, issue=3164, command=convert)
+    for name in (b'"../x.safetensors"', b'"/x.safetensors"', b'"none.safetensors"', b'"pytorch_model.bin"', b'{"a":1}'):
+        named = {"d/model.safetensors": GOOD_SHARD, "d/config.json": b'{"transformers_weights":%s}' % name}
+        yield Case(named, issue=3640, command=convert)
     many = ",".join('{"path":"m%d"}' % i for i in range(10_000))
     yield Case({"d/model.safetensors": GOOD_SHARD, "d/modules.json": f"[{many}]".encode()}, issue=3531, command=convert)
     for text in (b"[]", b'{"types":{"../x":"t"},"structure":{}}'):

@@ -116,6 +116,49 @@ def long(data, seed):
     return avalanche(total & MASK)
 
 
+def same_digest(data, wanted, seed):
+    """Other bytes of the same XXH3: `data` with its first 896 bytes replaced by `wanted`, and 128 more solved for. Needs no search.
+
+    In a stripe, a word v of lane i adds v to the accumulator of lane i ^ 1, and to its own the product of the halves of v ^ key.
+    A word with a half equal to that of its key makes no product: only its other half counts, and that as it is. So two words of each
+    lane, one with the low half given away and one with the high, bring the sum of its words to any value; that settles both what
+    the lane adds to its neighbour and what the products of the neighbour's own words have changed.
+    """
+    data = bytearray(data)
+    assert len(wanted) == 14 * STRIPE and len(data) > 1024 + STRIPE, "one whole block, and the last stripe outside of it"
+    secret = b"".join(
+        struct.pack("<QQ", (u64(SECRET, at) + seed) & MASK, (u64(SECRET, at + 8) - seed) & MASK)
+        for at in range(0, len(SECRET), 16)
+    )
+
+    def sums(block):
+        """Of each lane over the block: its words, and its products."""
+        words, products = [0] * 8, [0] * 8
+        for number in range(16):
+            for i in range(8):
+                value = u64(block, STRIPE * number + 8 * i)
+                key = value ^ u64(secret, 8 * number + 8 * i)
+                words[i] += value
+                products[i] += (key & 0xFFFFFFFF) * (key >> 32)
+        return words, products
+
+    words, products = sums(data[:1024])
+    changed = bytearray(wanted) + bytes(2 * STRIPE)
+    keys = [[u64(secret, 8 * (14 + n) + 8 * i) for i in range(8)] for n in range(2)]
+    for i in range(8):  # the two words without products, the free halves still 0
+        struct.pack_into("<Q", changed, 14 * STRIPE + 8 * i, keys[0][i] & 0xFFFFFFFF)
+        struct.pack_into("<Q", changed, 15 * STRIPE + 8 * i, keys[1][i] & ~0xFFFFFFFF)
+    now_words, now_products = sums(changed)
+    for i in range(8):
+        # Lane i ^ 1 must end as before: its own products and the words of lane i.
+        missing = (products[i ^ 1] + words[i] - now_products[i ^ 1] - now_words[i]) & MASK
+        high, low = missing >> 32, missing & 0xFFFFFFFF
+        struct.pack_into("<Q", changed, 14 * STRIPE + 8 * i, u64(changed, 14 * STRIPE + 8 * i) | high << 32)
+        struct.pack_into("<Q", changed, 15 * STRIPE + 8 * i, u64(changed, 15 * STRIPE + 8 * i) | low)
+    data[:1024] = changed
+    return bytes(data)
+
+
 def xxh3_64(data, seed=0):
     data = bytes(data)
     return short(data, seed) if len(data) <= 16 else middle(data, seed) if len(data) <= 240 else long(data, seed)

@@ -19,14 +19,17 @@ except ImportError as missing:
     sys.exit(77)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, "..", "hostile")]
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "hostile"), os.path.join(HERE, "..", "support")]
 import container_bytes  # noqa: E402
 import q4ref  # noqa: E402
+from name_table import name_table  # noqa: E402
 
 DAMAGES_PER_FILE = 60
-# Names of embedded files in containers whose digests hold, so that the rule of names alone decides.
-GOOD_NAMES = (b"config.json", b"1_Pooling/config.json", b"a./b.c")
-BAD_NAMES = (b"", b".", b"..", b"../x", b"/x", b"a//b", b"a/", b"a\\b", b"C:x", b"a\nb", b".env", b".git/config", b"a/.b/c", b"...")
+RANDOM_NAMES, RANDOM_SETS = 40_000, 10_000
+# What random names are made of: pieces on both sides of every rule.
+PIECES = (". .. / a b A config tokenizer LICENSE -license license vocab con COM1 nul aux .json .JSON .md .model .v3 .v7m1 .vbs .py .so "
+          ".safetensors .index .bin .txt .q4 _ - + , ( ) @ = ~ : \\ \x7f \x1b \u200b \u202e \u00e9 e\u0301 \u212a 1 2 HEAD .git desktop.ini "
+          "adapter_config.json model_index.json q4_export.json").split() + [" ", "\n", "x" * 250, "y/" * 3]
 
 
 def is_accepted(dump, data, table):
@@ -46,11 +49,29 @@ def is_accepted(dump, data, table):
 
 
 def compare_names(dump, table):
-    for names, expected in ((GOOD_NAMES, True), (BAD_NAMES, False)):
-        for name in names:
-            data = container_bytes.build([container_bytes.raw()], files=[(name, b"x")])
-            if is_accepted(dump, data, table) != expected:
-                sys.exit(f"an embedded file named {name} is {'refused' if expected else 'accepted'} by both readers")
+    """Names in containers whose digests hold, so that the rule of names alone decides. Then random ones, without containers."""
+    judged = {True: 0, False: 0}
+    for kind, names in name_table():
+        data = container_bytes.build([container_bytes.raw()], files=[(name, b"x") for name in sorted(names)])
+        accepted = is_accepted(dump, data, table)
+        if accepted != (kind in ("good", "beside")):
+            sys.exit(f"embedded files named {names} are {'accepted' if accepted else 'refused'} by both readers")
+        judged[accepted] += 1
+    generator = random.Random(5)
+    some = ["a", "A", "a/b", "a/B", "LICENSE", "license", "LICENSE/a", "README.md", "a/README.md", "vocab", "vocab/x", "Vocab"]
+    some = [name + ".json" if "/" in name or name in ("a", "A") else name for name in some]
+    sets = [["".join(generator.choices(PIECES, k=generator.randint(1, 5)))] for _ in range(RANDOM_NAMES)]
+    sets += [generator.choices(some, k=generator.randint(2, 3)) for _ in range(RANDOM_SETS)]
+    text = "".join(json.dumps(names) + "\n" for names in sets)
+    theirs = subprocess.run([dump, "--names"], input=text.encode(), capture_output=True, check=True).stdout.split()
+    if len(theirs) != len(sets):
+        sys.exit("q4_dump --names gives up")
+    for names, answer in zip(sets, theirs):
+        ours = all(map(q4ref.is_file_name, names)) and q4ref.lie_side_by_side(names)
+        if ours != (answer == b"1"):
+            sys.exit(f"q4ref.py {'accepts' if ours else 'refuses'} {names}, the C++ reader does not")
+        judged[ours] += 1
+    return judged
 
 
 def main(dump, numerics, paths):
@@ -76,9 +97,9 @@ def main(dump, numerics, paths):
             if is_accepted(dump, bytes(damaged), table):
                 sys.exit(f"{path}: both readers accept a damaged copy")
             refused += 1
-    compare_names(dump, table)
+    judged = compare_names(dump, table)
     print(f"q4ref: {len(paths)} files, {compared} parts and {decoded} decoded tensors equal, {refused} damaged copies refused by both, "
-          f"{len(GOOD_NAMES)} names accepted and {len(BAD_NAMES)} refused by both")
+          f"{judged[True]} names or sets of names accepted and {judged[False]} refused by both")
 
 
 if __name__ == "__main__":

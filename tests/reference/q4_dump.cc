@@ -1,4 +1,5 @@
-// Decodes .q4 files with the C++ reader and the scalar kernels and prints the JSON that q4ref.py prints for them.
+// Decodes .q4 files with the C++ reader and the scalar kernels and prints the JSON that q4ref.py prints for them; or,
+// with --names, judges names of embedded files.
 #include <iostream>
 #include <span>
 #include <string>
@@ -6,6 +7,7 @@
 
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
+#include "formats/q4/file_names.h"
 #include "formats/q4/reader.h"
 #include "formats/q4/verify.h"
 #include "kernels/kernels.h"
@@ -74,10 +76,27 @@ absl::StatusOr<Json> FileReport(const std::string& path) {
   return report;
 }
 
+// A JSON array of strings from each line of standard input: whether these names may be those of a container's files.
+int JudgeNames() {
+  for (std::string line; std::getline(std::cin, line);) {
+    const auto names = ParseModelJson(line, "stdin");
+    if (!names.ok()) return 1;
+    Q4FileNames beside;
+    bool good = true;
+    for (const Json& item : *names) {
+      const auto& name = item.get_ref<const std::string&>();
+      good = good && Q4FileNameProblem(name).empty() && beside.Add(name).empty();
+    }
+    std::cout << (good ? "1\n" : "0\n");
+  }
+  return 0;
+}
+
 }  // namespace
 }  // namespace q4
 
 int main(int argc, char** argv) {
+  if (argc == 2 && std::string(argv[1]) == "--names") return q4::JudgeNames();
   q4::Json reports = q4::Json::object();
   for (int i = 1; i < argc; ++i) {
     auto report = q4::FileReport(argv[i]);

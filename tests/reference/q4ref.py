@@ -9,6 +9,7 @@ Needs numpy, xxhash, zstandard.
 """
 import hashlib
 import json
+import re
 import struct
 import sys
 
@@ -50,6 +51,47 @@ def align(value, multiple):
 
 def ceil_div(value, unit):
     return -(-value // unit)
+
+
+# F5.4
+COMPONENT = re.compile(r"(?![. -])[A-Za-z0-9 ()+,.=@_-]{1,255}(?<![. ])", re.ASCII)
+DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\..*)?", re.ASCII)
+# F5.5
+ENDINGS = set("bpe cff cfg codes conf dict ini jinja jinja2 json json5 md merges model pdf rst rtf spm tiktoken tokenizer toml txt "
+              "vocab yaml yml".split())
+BARE = re.compile(r"(licen[sc]e|copying|copyright|notice|eula|use_policy|usage_policy|acceptable_use|readme|modelcard|model_card|"
+                  r"authors|citation|changelog|tokenizer|vocab|merges).*|.*[-_]license.*", re.ASCII)
+# F5.6
+RESERVED = ("adapter_config.json", "desktop.ini", "model_index.json", "modular_model_index.json", "q4_export.json")
+
+
+def is_component(text):
+    return bool(COMPONENT.fullmatch(text)) and not DEVICE.fullmatch(text.lower())
+
+
+def is_file_name(name):
+    *folders, file = name.split("/")
+    if len(name.encode()) > 1024 or len(folders) > 7 or not all(map(is_component, [*folders, file])) or any("." in f for f in folders):
+        return False
+    file = file.lower()
+    if file in RESERVED or ".index." in file:
+        return False
+    ending = file.rpartition(".")[2] if "." in file else ""
+    if ending in ENDINGS or re.fullmatch(r".*\.model\.v[0-9]+(m[0-9]+)?", file, re.ASCII):
+        return True
+    return bool(re.fullmatch("[0-9]*", ending)) and bool(BARE.fullmatch(file))
+
+
+def lie_side_by_side(names):
+    """F5.7: with all folders on the way, one spelling and one kind for each name in lower case."""
+    seen = {}
+    for name in names:
+        parts = name.split("/")
+        for i in range(1, len(parts) + 1):
+            what = ("/".join(parts[:i]), i == len(parts))
+            if seen.setdefault(what[0].lower(), what) != what or (what[1] and names.count(name) > 1):
+                return False
+    return True
 
 
 class Container:
@@ -133,10 +175,9 @@ class Container:
         for raw, size, reserved in struct.iter_unpack("<QII", found[4]):
             need(raw <= 256 << 20 and reserved == 0, "file record")
             file = {"name": name(size), "raw": raw, "chunks": []}
-            parts = file["name"].split("/")
-            bad = any(c in "\\:" or ord(c) < 32 or ord(c) == 127 for c in file["name"])
-            need(not bad and not any(p[:1] in ("", ".") for p in parts), "file name")
+            need(is_file_name(file["name"]), "F5.4 to F5.6, name of a file")
             self.files.append(file)
+        need(lie_side_by_side([file["name"] for file in self.files]), "F5.7, names of files")
         need(not dims and not names and not stats, "Dims, Names and Stats are used up")
         for items in (self.tensors, self.files):
             encoded = [item["name"].encode() for item in items]

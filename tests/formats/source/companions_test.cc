@@ -167,10 +167,18 @@ TEST_CASE("a name that no container can hold is left out, not converted") {
   const TempDir dir;
   dir.Write("bad\xff.json", "{}");
   dir.Write("bad\\back.json", "{}");
+  dir.Write("CON.json", "{}");
   dir.Write("config.json", "{}");
-  CHECK(Names(dir) == std::vector<std::string>{"config.json"});
-  CHECK(LeftOut(dir) == std::vector<std::string>{"!bad\\back.json: a name that a container cannot hold",
-                                                 "!bad\\xff.json: a name that a container cannot hold"});
+  dir.Write("License", "");
+  dir.Write("license", "");
+  CHECK(Names(dir) == std::vector<std::string>{"License", "config.json"});
+  const std::string cannot = ": a name that a container cannot hold: ";
+  const std::string character = "a character is not one of letters, digits, space and ( ) + , - . = @ _";
+  CHECK(LeftOut(dir) ==
+        std::vector<std::string>{"!CON.json" + cannot + "a component is a device on some systems",
+                                 "!bad\\back.json" + cannot + character, "!bad\\xff.json" + cannot + character,
+                                 "!license: a name that no export could write everywhere: 'License' differs only in "
+                                 "case"});
 }
 
 TEST_CASE("code that a configuration asks for is told, with what to do") {

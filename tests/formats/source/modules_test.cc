@@ -161,5 +161,35 @@ TEST_CASE("a name belongs to the longest folder that it begins with") {
   CHECK(ModuleFolderOf({}, "2_Dense/w") == "");
 }
 
+TEST_CASE("a folder that a container names, whoever wrote it, is one that an export may make") {
+  for (const char* name : {"2_Dense", "0_Router/q_Dense", "Dense (2)"}) {
+    INFO(name);
+    CHECK(IsModuleFolder(name));
+  }
+  for (const char* name : {"",
+                           ".",
+                           "..",
+                           "../x",
+                           "/x",
+                           "x/",
+                           "x//y",
+                           ".git",
+                           "x/.git/y",
+                           "NUL",
+                           "x/con",
+                           "a.partial",
+                           "model.safetensors",
+                           "caf\xc3\xa9",
+                           "x\xe2\x80\xae",
+                           "-x",
+                           "x ",
+                           "C:x",
+                           "x\\y",
+                           "a/b/c/d/e/f/g/h"}) {
+    INFO(name);
+    CHECK_FALSE(IsModuleFolder(name));
+  }
+}
+
 }  // namespace
 }  // namespace q4

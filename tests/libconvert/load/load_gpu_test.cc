@@ -76,6 +76,8 @@ TEST_CASE("damage is found on the way to the GPU, and nothing is left there", "[
   CHECK(FreeBytes() >= free_before);
 }
 
+TEST_CASE("a pinned root binds what is loaded to the GPU", "[gpu]") { RequirePinnedRootBinds(*Gpu()); }
+
 TEST_CASE("a GPU without enough memory says what was wanted and what is free", "[gpu]") {
   const auto memory = Gpu();
   const auto block = memory->Allocate(std::uint64_t{1} << 45);

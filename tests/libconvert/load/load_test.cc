@@ -237,6 +237,13 @@ TEST_CASE("checks can be left out, or be those of the model's identity", "[loade
   MustLoad(*files.Open(), *MakeHostMemory(), options);
 }
 
+TEST_CASE("a pinned root binds what is loaded", "[loader]") {
+  RequirePinnedRootBinds(*MakeHostMemory());
+  RingMemory ring;
+  RequirePinnedRootBinds(ring);
+  CHECK(ring.live == 0);
+}
+
 TEST_CASE("scales that no encoder makes are refused", "[loader]") {
   Q4Sample sample = FullSample();
   sample.Add(QuantizedTensor("w", Q4Scheme::kNf4, {1000, 200}, 64, false));

@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "formats/base/file.h"
+#include "formats/base/status.h"
+#include "formats/q4/q4_issues.h"
 #include "formats/q4/shards.h"
 #include "kernels/kernels.h"
 #include "libconvert/scheme/dtype_bridge.h"
@@ -222,6 +224,33 @@ void RequireAllRight(const Q4Model& model, LoadMemory& memory, const LoadedModel
   for (std::size_t i = 0; i < loaded.tensors.size(); ++i) {
     CHECK(loaded.tensors[i].entry.name == model.tensor(model.tensors()[i]).name);
     RequireRight(model, memory, loaded.tensors[i], form);
+  }
+}
+
+void RequirePinnedRootBinds(LoadMemory& memory) {
+  const auto files = OneFile(LoaderSample());
+  // The last chunk holds other bytes than its SHA-256 says, under an index whose digests hold and a right XXH3.
+  ForgedContainer forged(files->fs["m.q4"]);
+  forged.EditChunks([](std::vector<Q4Chunk>* chunks) { chunks->back().sha256[0] ^= 1; });
+  ModelFiles replaced;
+  replaced.path = "m.q4";
+  replaced.fs["m.q4"] = forged.Seal();
+  const auto right = files->Open(), wrong = replaced.Open();
+  for (const LoadCheck check : {LoadCheck::kNone, LoadCheck::kXxh3, LoadCheck::kSha256}) {
+    for (const LoadForm form : {LoadForm::kQuantized, LoadForm::kBF16}) {
+      LoadOptions options;
+      options.check = check;
+      options.form = form;
+      // No root: only who asks for SHA-256 hears of it.
+      CHECK(LoadModel(*wrong, memory, options).ok() == (check != LoadCheck::kSha256));
+      options.root = wrong->root();
+      CHECK(IssueNumberOf(LoadModel(*wrong, memory, options).status()) == kQ4ChunkReplaced.number);
+      CHECK(IssueNumberOf(LoadModel(*right, memory, options).status()) == kQ4OtherRoot.number);
+      options.root = right->root();
+      const auto loaded = LoadModel(*right, memory, options);
+      REQUIRE(loaded.ok());
+      RequireAllRight(*right, memory, *loaded, form);
+    }
   }
 }
 

@@ -55,5 +55,7 @@ class RingMemory final : public LoadMemory {
 void RequireRight(const Q4Model& model, LoadMemory& memory, const LoadedTensor& tensor, LoadForm form);
 // The same for all tensors, which must be all that the model has.
 void RequireAllRight(const Q4Model& model, LoadMemory& memory, const LoadedModel& loaded, LoadForm form);
+// That a pinned root is compared, and means SHA-256 of every chunk whatever check and form are asked for.
+void RequirePinnedRootBinds(LoadMemory& memory);
 
 }  // namespace q4

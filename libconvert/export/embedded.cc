@@ -1,0 +1,44 @@
+#include "libconvert/export/embedded.h"
+
+#include <optional>
+
+#include "absl/strings/ascii.h"
+#include "fmt/format.h"
+#include "formats/base/file.h"
+#include "formats/base/json_edit.h"
+#include "formats/base/json_value.h"
+#include "formats/base/limits.h"
+#include "formats/base/status.h"
+#include "formats/q4/file_names.h"
+#include "formats/source/named_weights.h"
+#include "libconvert/export/export_issues.h"
+
+namespace q4 {
+
+absl::Status DropNamedWeights(const std::string& name, std::string* content) {
+  // In any case: on some systems a loader that opens config.json gets Config.JSON.
+  if (absl::AsciiStrToLower(BaseNameOf(name)) != "config.json") return absl::OkStatus();
+  if (content->size() > limits::kConfigJsonBytes) {
+    return Fail(
+        kExportConfig, {}, name,
+        GotExpected(fmt::format("{} bytes", content->size()), fmt::format("at most {}", limits::kConfigJsonBytes)));
+  }
+  Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(*content, name));
+  if (!json.is_object()) return Fail(kExportConfig, {}, name);
+  if (FindMember(json, kNamedWeightsKey) == nullptr) return absl::OkStatus();
+  const JsonEdit removal[] = {{kNamedWeightsKey, std::nullopt}};
+  Q4_ASSIGN_OR_RETURN(*content, EditJson(*content, name, removal));
+  return absl::OkStatus();
+}
+
+absl::Status CheckNamesBeside(const std::set<std::string>& names) {
+  Q4FileNames beside;
+  for (const std::string& name : names) {
+    if (const std::string problem = beside.Add(name); !problem.empty()) {
+      return Fail(kExportNameTaken, {}, name, problem);
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace q4
