@@ -274,6 +274,9 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ver
       ->needs(against);
   app.add_option("--sample", flags->sample, "Compare this percentage of the data, a reproducible choice")
       ->needs(against);
+  app.add_flag("--require-proof", flags->require_proof,
+               "Fail (6) on a tensor whose encoder leaves no unique answer, also within its bounds")
+      ->needs(against);
   app.add_option("--threads", flags->threads, "Worker threads (default: all cores that this process may use)")
       ->check(CLI::Range(1u, 1024u));
   app.add_option("--max-memory", flags->max_memory,

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "formats/q4/reader.h"
 #include "formats/source/modules.h"
+#include "libconvert/model/provenance_view.h"
 
 namespace q4 {
 

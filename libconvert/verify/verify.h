@@ -34,6 +34,8 @@ struct VerifyOptions {
   // Percent of the slabs (4 Mi elements) that are compared, in (0, 100]: one of each tensor at least, chosen by a hash
   // of artifact, tensor and slab. Statistics are then those recorded, which the sample must not contradict.
   double sample_percent = 100;
+  // Whether a tensor whose encoder cannot be computed again fails although its codes and error are within their bounds.
+  bool require_proof = false;
   // 0: what this process may use of the machine (machine.h).
   unsigned threads = 0;
   // In bytes. Fewer threads work when it is small, but at least one does: this is a wish and no budget.
