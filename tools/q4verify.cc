@@ -70,6 +70,7 @@ absl::StatusOr<VerifyOptions> OptionsFrom(const VerifyFlags& flags) {
   if (!(flags.sample > 0 && flags.sample <= 100)) {
     return Fail(kBadFlag, {}, "--sample", GotExpected(fmt::to_string(flags.sample), "more than 0, at most 100"));
   }
+  options.sample_seed = flags.sample_seed;
   options.require_proof = flags.require_proof;
   // Of a sample nothing is proven.
   if (flags.require_proof && flags.sample < 100) {

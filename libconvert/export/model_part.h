@@ -10,7 +10,6 @@
 #include "absl/status/statusor.h"
 #include "formats/q4/reader.h"
 #include "formats/source/modules.h"
-#include "libconvert/model/provenance_view.h"
 
 namespace q4 {
 

@@ -119,6 +119,7 @@ struct VerifyReport {
   std::string architecture, model_type;  // from the embedded config.json; "" when not stated
   std::string provenance;                // the JSON document as stored
   double sample_percent = 100;           // of the slabs that were compared with the source
+  std::uint64_t sample_seed = 0;         // of the choice of slabs; means something only for a sample
   std::string only;                      // the regular expression of the tensors that were compared; "": all
   std::string baseline;                  // the earlier report that was held against this one; "": none
   std::vector<VerifyTensor> tensors;     // bytewise sorted by name

@@ -1,12 +1,10 @@
 // The form is checked first (provenance_form.h), so that here each member is there and of its type.
 #include "libconvert/model/provenance_view.h"
 
-#include <algorithm>
 #include <set>
 #include <utility>
 
 #include "fmt/format.h"
-#include "formats/base/file.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/q4/encoders.h"
@@ -131,34 +129,6 @@ absl::StatusOr<ProvenanceView> ReadProvenance(const Q4Model& model) {
     }
   }
   return ParseProvenance(ModelProvenance(model), model.path());
-}
-
-absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view name) {
-  for (const auto& shard : model.shards()) {
-    for (const Q4EmbeddedFile& file : shard->index().files) {
-      if (file.name == name) return shard->ReadFile(file);
-    }
-  }
-  return std::string();
-}
-
-// The provenance names the folders, because only the converter knew them for certain: that "2_Dense/linear.weight" is a
-// tensor of a folder cannot be told from its name.
-absl::StatusOr<ModelConfigs> ReadModelConfigs(const Q4Model& model) {
-  ModelConfigs configs;
-  Q4_ASSIGN_OR_RETURN(configs.root, ReadEmbedded(model, "config.json"));
-  Q4_ASSIGN_OR_RETURN(const ProvenanceView provenance, ReadProvenance(model));
-  for (const SourceFileRecord& source : provenance.sources) {
-    if (source.name.find('/') == std::string::npos) continue;
-    std::string folder = DirectoryOf(source.name);
-    if (IsModuleFolder(folder)) configs.folders.push_back(std::move(folder));
-  }
-  std::sort(configs.folders.begin(), configs.folders.end());
-  configs.folders.erase(std::unique(configs.folders.begin(), configs.folders.end()), configs.folders.end());
-  for (const std::string& folder : configs.folders) {
-    Q4_ASSIGN_OR_RETURN(configs.texts.emplace_back(), ReadEmbedded(model, folder + "/config.json"));
-  }
-  return configs;
 }
 
 std::string ConversionOptions(const ProvenanceView& view) {

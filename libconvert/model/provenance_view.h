@@ -16,7 +16,6 @@
 #include "formats/base/json_value.h"
 #include "formats/q4/reader.h"
 #include "formats/source/left_out.h"
-#include "formats/source/modules.h"
 #include "formats/tensor/tensor.h"
 #include "libconvert/scheme/quant_settings.h"
 
@@ -86,12 +85,6 @@ std::string ModelProvenance(const Q4Model& model);
 // What the model says, after every rule of section 8: each shard's document by itself, and that all shards agree
 // (F8.1). Errors: those of ParseProvenance(), and kQ4ProvenanceShards.
 absl::StatusOr<ProvenanceView> ReadProvenance(const Q4Model& model);
-
-// The configurations that a container embeds: config.json, and those of the module folders that its source files lie
-// in. Errors: those of ReadProvenance() and of reading an embedded file.
-absl::StatusOr<ModelConfigs> ReadModelConfigs(const Q4Model& model);
-// The content of an embedded file; "" where there is none of that name.
-absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view name);
 
 // The recorded options on one line, "type nf4, block_size 64", in the order of the document and without those that were
 // left empty. Names and values are not escaped for a terminal: the caller does it.

@@ -138,6 +138,7 @@ std::string VerifyReportJson(const VerifyReport& report) {
   }
   json["source_bytes"] = report.source_bytes;
   json["sample_percent"] = report.sample_percent;
+  json["sample_seed"] = report.sample_percent < 100 ? Json(report.sample_seed) : Json(nullptr);
   json["only"] = TextOrNull(report.only);
   json["baseline"] = TextOrNull(report.baseline);
   json["stats_recomputed"] = report.stats_recomputed;

@@ -98,7 +98,7 @@ std::string Summary(const VerifyReport& report) {
   row("tensors", fmt::format("{}, {} of them quantized", Grouped(report.tensors.size()), Grouped(quantized)));
   if (!report.source.empty()) {
     row("compared with", fmt::format("{}: {} tensors", Code(report.source, kMessageBytes), Grouped(compared)));
-    if (report.sample_percent < 100) row("sample", fmt::format("{} %", report.sample_percent));
+    if (report.sample_percent < 100) row("sample", SampleText(report));
     if (!report.only.empty()) row("only", Code(report.only, kMessageBytes));
   }
   for (const CheckMade& check : ChecksMade(report)) {

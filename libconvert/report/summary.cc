@@ -110,6 +110,10 @@ std::string_view ProofName(TensorProof proof) {
   return kNames[static_cast<std::size_t>(proof)];
 }
 
+std::string SampleText(const VerifyReport& report) {
+  return fmt::format("a sample of {} %, --sample-seed {}", report.sample_percent, report.sample_seed);
+}
+
 std::vector<GateSummary> SummarizeGates(const VerifyReport& report) {
   std::vector<GateSummary> summaries;
   // A rule of a gate file may set several limits, and hold for tensors and layers at once; each of these is a group of

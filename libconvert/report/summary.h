@@ -26,6 +26,9 @@ std::string_view ExtentName(CheckMade::Extent extent);
 // "not_compared", "sample", "equal", "recomputed", "bounded", "failed".
 std::string_view ProofName(TensorProof proof);
 
+// "a sample of 5 %, --sample-seed 123": how much was compared, and how to compare the same again.
+std::string SampleText(const VerifyReport& report);
+
 // All verdicts of one rule on subjects of one kind.
 struct GateSummary {
   const GateVerdict* closest = nullptr;  // the worst broken one, else the one nearest to its limit; never null

@@ -117,7 +117,7 @@ std::string VerifyReportText(const VerifyReport& report) {
     std::string against = fmt::format("{}: {} tensors, {}", Printable(report.source, 4096), Grouped(compared),
                                       HumanBytes(report.source_bytes));
     if (!report.only.empty()) against += fmt::format(", only '{}'", Printable(report.only));
-    if (report.sample_percent < 100) against += fmt::format(", a sample of {} %", report.sample_percent);
+    if (report.sample_percent < 100) against += ", " + SampleText(report);
     text += Field("against", against);
   }
   std::string checked;

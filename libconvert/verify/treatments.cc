@@ -18,6 +18,7 @@
 #include "libconvert/base/version.h"
 #include "libconvert/judge/verify_findings.h"
 #include "libconvert/judge/verify_issues.h"
+#include "libconvert/model/model_configs.h"
 #include "libconvert/policy/policy.h"
 #include "libconvert/scheme/treatment.h"
 

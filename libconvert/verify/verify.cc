@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <future>
 #include <memory>
+#include <random>
 #include <set>
 #include <utility>
 
@@ -49,6 +50,14 @@ unsigned ThreadsWithin(std::uint64_t max_memory, unsigned wanted) {
   return static_cast<unsigned>(std::clamp<std::uint64_t>(affordable, 1, limits.threads));
 }
 
+// Of the sample. 48 bits are more than anybody can try beforehand, and fewer than a JSON number of 53 bits holds.
+std::uint64_t SeedOf(const VerifyOptions& options) {
+  if (options.sample_percent >= 100) return 0;
+  if (options.sample_seed) return *options.sample_seed;
+  std::random_device random;
+  return (std::uint64_t{random()} << 32 | random()) & ((std::uint64_t{1} << 48) - 1);
+}
+
 // One run. Members are what its steps fill; the report is moved out at the end.
 class Verification {
  public:
@@ -59,7 +68,9 @@ class Verification {
         progress_(progress),
         context_{options.kernels, ThreadsWithin(options.max_memory, options.threads), options.cancel, &findings_,
                  &report_},
-        sample_(model.root(), options.sample_percent) {}
+        sample_(model.root(), options.sample_percent, SeedOf(options)) {
+    report_.sample_seed = sample_.seed();
+  }
 
   absl::StatusOr<VerifyReport> Run() {
     std::unique_ptr<Checkpoint> source;

@@ -32,8 +32,11 @@ struct VerifyOptions {
   // Compare only tensors with such names with the source. Integrity is checked whole in any case.
   std::optional<NamePattern> only;
   // Percent of the slabs (4 Mi elements) that are compared, in (0, 100]: one of each tensor at least, chosen by a hash
-  // of artifact, tensor and slab. Statistics are then those recorded, which the sample must not contradict.
+  // of seed, artifact, tensor and slab. Statistics are then those recorded, which the sample must not contradict.
   double sample_percent = 100;
+  // nullopt: drawn from the operating system, so that nobody knows the sample who made the container. The report has
+  // it.
+  std::optional<std::uint64_t> sample_seed;
   // Whether a tensor whose encoder cannot be computed again fails although its codes and error are within their bounds.
   bool require_proof = false;
   // 0: what this process may use of the machine (machine.h).

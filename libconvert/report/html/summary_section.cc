@@ -81,8 +81,8 @@ std::string ErrorTiles(const VerifyReport& report) {
 // The tile stands there without a source as well, to say that nothing was compared.
 std::string ComparisonTile(const VerifyReport& report, const Counts& counts) {
   if (report.source.empty()) return Tile("Compared", "no source", "integrity and recorded statistics");
-  std::string note = report.sample_percent < 100 ? fmt::format("a sample of {} %", report.sample_percent)
-                                                 : HumanBytes(report.source_bytes) + " of the source";
+  std::string note =
+      report.sample_percent < 100 ? SampleText(report) : HumanBytes(report.source_bytes) + " of the source";
   if (!report.only.empty()) note += ", only " + Name(report.only);
   return Tile("Compared", fmt::format("{} of {}", Grouped(counts.compared), Grouped(report.tensors.size())), note);
 }

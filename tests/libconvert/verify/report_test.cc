@@ -254,21 +254,22 @@ TEST_CASE("a subset compares what it names and nothing else") {
   CHECK(IssueNumberOf(model.Verify(options).status()) == kNothingSelected.number);
 }
 
-TEST_CASE("a sample is a fixed choice, one slab of each tensor at least") {
+TEST_CASE("a sample is a choice by its seed, one slab of each tensor at least") {
   Sha256 root{};
   root[3] = 7;
-  const SlabSample sample(root, 10);
+  const SlabSample sample(root, 10, 5);
   CHECK(sample.SlabsOf("w", 1) == std::vector<std::uint64_t>{0});
   const std::vector<std::uint64_t> slabs = sample.SlabsOf("w", 10'000);
-  CHECK(slabs == SlabSample(root, 10).SlabsOf("w", 10'000));
+  CHECK(slabs == SlabSample(root, 10, 5).SlabsOf("w", 10'000));
   CHECK(slabs != sample.SlabsOf("v", 10'000));
+  CHECK(slabs != SlabSample(root, 10, 6).SlabsOf("w", 10'000));
   CHECK(slabs.size() > 900);
   CHECK(slabs.size() < 1100);
   CHECK(std::is_sorted(slabs.begin(), slabs.end()));
-  const std::vector<std::uint64_t> more = SlabSample(root, 20).SlabsOf("w", 10'000);
+  const std::vector<std::uint64_t> more = SlabSample(root, 20, 5).SlabsOf("w", 10'000);
   CHECK(std::includes(more.begin(), more.end(), slabs.begin(), slabs.end()));
-  CHECK(SlabSample(root, 1e-9).SlabsOf("w", 50).size() == 1);
-  CHECK(SlabSample(root, 100).SlabsOf("w", 50).size() == 50);
+  CHECK(SlabSample(root, 1e-9, 5).SlabsOf("w", 50).size() == 1);
+  CHECK(SlabSample(root, 100, 5).SlabsOf("w", 50).size() == 50);
 }
 
 TEST_CASE("what lies in the sample is compared, and the report says how much that was") {
@@ -283,16 +284,21 @@ TEST_CASE("what lies in the sample is compared, and the report says how much tha
   CHECK(right.sample_percent == 20);
   CHECK_FALSE(right.tensors[0].compared);
   CHECK(right.tensors[0].has_stats);
-  const std::vector<std::uint64_t> slabs = SlabSample(right.root, 20).SlabsOf("w.weight", 4);
+  const std::vector<std::uint64_t> slabs = SlabSample(right.root, 20, right.sample_seed).SlabsOf("w.weight", 4);
   REQUIRE(slabs.size() < 4);
   std::uint64_t elems = 0;
   for (const std::uint64_t slab : slabs) elems += slab == 3 ? 77 : kQ4ChunkElems;
   CHECK(right.tensors[0].compared_elems == elems);
-  // The root, and with it the sample, depends on the content: whatever it now is, the finding must follow it.
+  // Nobody knows the next sample, and it can be had again.
+  CHECK(model.Report(options).sample_seed != right.sample_seed);
+  options.sample_seed = right.sample_seed;
+  CHECK(model.Report(options).tensors[0].compared_elems == elems);
+  options.sample_seed.reset();
+  // Whatever the sample now is, the finding must follow it.
   for (std::uint64_t slab = 0; slab < 3; ++slab) {
     ExchangeCodes(&model.builder().Find("w.weight").parts[Q4Part::kCodes], slab * kQ4ChunkElems / 2);
     const VerifyReport report = model.Report(options);
-    const std::vector<std::uint64_t> chosen = SlabSample(report.root, 20).SlabsOf("w.weight", 4);
+    const std::vector<std::uint64_t> chosen = SlabSample(report.root, 20, report.sample_seed).SlabsOf("w.weight", 4);
     const bool hit = std::any_of(chosen.begin(), chosen.end(), [&](std::uint64_t c) { return c <= slab; });
     CHECK(report.passed() == !hit);
   }
