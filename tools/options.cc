@@ -290,7 +290,12 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ver
   app.add_option("--tensor", flags->tensor, "Compare only tensors whose name matches this regular expression")
       ->check(NotEmpty())
       ->needs(against);
-  app.add_option("--sample", flags->sample, "Compare this percentage of the data, a reproducible choice")
+  app.add_option("--sample", flags->sample, "Compare this percentage of the data, chosen by a seed that is drawn anew")
+      ->needs(against);
+  app.add_option("--sample-seed", flags->sample_seed, "The seed that an earlier report with --sample names")
+      ->needs(against);
+  app.add_flag("--require-proof", flags->require_proof,
+               "Fail (6) on a tensor whose encoder leaves no unique answer, also within its bounds")
       ->needs(against);
   app.add_option("--threads", flags->threads, "Worker threads (default: all cores that this process may use)")
       ->check(CLI::Range(1u, 1024u));

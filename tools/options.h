@@ -96,6 +96,10 @@ struct VerifyFlags {
   std::string tensor;
   // Percent of the data to compare with --against: more than 0, at most 100.
   double sample = 100;
+  // Which slabs those are; no value: drawn anew.
+  std::optional<std::uint64_t> sample_seed;
+  // With --against: fail also where the source allows more than one answer.
+  bool require_proof = false;
   std::string gate;  // a gate file or "default"; "" for none
   // An earlier report, and by how much the error may have grown since, as "0.5%" or "0.005".
   std::string baseline, baseline_slack = "0.5%";

@@ -72,6 +72,12 @@ absl::StatusOr<VerifyOptions> OptionsFrom(const VerifyFlags& flags) {
   if (!(flags.sample > 0 && flags.sample <= 100)) {
     return Fail(kBadFlag, {}, "--sample", GotExpected(fmt::to_string(flags.sample), "more than 0, at most 100"));
   }
+  options.sample_seed = flags.sample_seed;
+  options.require_proof = flags.require_proof;
+  // Of a sample nothing is proven.
+  if (flags.require_proof && flags.sample < 100) {
+    return Fail(kBadFlag, {}, "--require-proof", "not with --sample");
+  }
   Q4_RETURN_IF_ERROR(LoadJudgement(flags, &options));
   return options;
 }

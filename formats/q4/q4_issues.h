@@ -49,6 +49,13 @@ inline constexpr Issue kQ4FileOrder{7028, ExitCode::kCheckFailed, "embedded file
 inline constexpr Issue kQ4FileTwins{7640, ExitCode::kCheckFailed,
                                     "embedded files have names that cannot lie side by side"};
 inline constexpr Issue kQ4Provenance{7030, ExitCode::kCheckFailed, "provenance is not UTF-8 of at most 16 MiB"};
+// Its form (section 8) is checked by whoever reads it: a loader of tensors does not.
+inline constexpr Issue kQ4ProvenanceForm{7630, ExitCode::kCheckFailed,
+                                         "provenance is not the canonical document of its schema"};
+inline constexpr Issue kQ4ProvenanceNewer{7631, ExitCode::kUnsupported,
+                                          "provenance has a schema or arithmetic that needs a newer version of q4"};
+inline constexpr Issue kQ4ProvenanceShards{7632, ExitCode::kCheckFailed,
+                                           "shards of one model do not agree in their provenance"};
 // Chunks: F3.1 (owners), F3.3 (places), F3.5 (sizes), section 4 (codecs).
 inline constexpr Issue kQ4ChunkOwner{7031, ExitCode::kCheckFailed, "chunks do not have exactly one owner each"};
 inline constexpr Issue kQ4ChunkPlace{7032, ExitCode::kCheckFailed, "chunk does not lie where the format puts it"};

@@ -9,8 +9,6 @@ namespace {
 class Absmax : public Encoder {
  public:
   Q4Encoder id() const override { return Q4Encoder::kAbsmax; }
-  // A maximum does not depend on the order of its operands, and the codes follow from the scale.
-  Proof proof() const override { return Proof::kRecompute; }
   bool has_cuda_kernels() const override { return true; }
 
   std::uint64_t ChooseScales(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,

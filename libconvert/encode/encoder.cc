@@ -30,11 +30,6 @@ std::vector<std::string> EncoderNames() {
   return names;
 }
 
-Proof ProofOf(Q4Encoder id) {
-  const Encoder* const encoder = FindEncoder(id);
-  return encoder == nullptr ? Proof::kNone : encoder->proof();
-}
-
 std::uint64_t EncodeSlab(const Encoder& encoder, const KernelTable& kernels, const SlabShape& shape,
                          const std::uint8_t* x, std::uint8_t* codes, float* scales, const float* decoded,
                          TiledStats* stats) {

@@ -1,8 +1,8 @@
 // How scales and codes are chosen: an encoder for each entry of formats/q4/encoders.h that this version can run.
 //
 // Encoders differ in error and cost, never in the format: a reader decodes all of them alike (numerics Q6). Engine,
-// plan and q4verify call the encoder and never ask which one it is; a new one is a file here and a row in encoder.cc.
-// The arithmetic stands in kernels/.
+// plan and q4verify call the encoder and never ask which one it is; a new one is a file here and a row in encoder.cc,
+// and one in proof.cc, which says what q4verify may demand of its work. The arithmetic stands in kernels/.
 #pragma once
 
 #include <cstdint>
@@ -17,12 +17,6 @@
 
 namespace q4 {
 
-// What q4verify may demand of a tensor's scales and codes when it has the source.
-enum class Proof : std::uint8_t {
-  kRecompute,  // they are what the encoder chooses again, bit for bit
-  kNone,       // nothing: who chose them, or what else was looked at, is not known here
-};
-
 // One way to choose scales and codes. Has no state: one object per encoder, for all threads, as long as the process
 // lives. All functions see whole blocks, but for a tensor's last; what they choose depends on the block alone, never on
 // how a tensor was cut.
@@ -36,7 +30,6 @@ class Encoder {
   // The number that a container stores for tensors of this encoder, and the name of it in options and reports.
   virtual Q4Encoder id() const = 0;
   std::string_view name() const { return Q4EncoderName(id()); }
-  virtual Proof proof() const = 0;
   // Whether cuda_slab_engine.cc has kernels that choose the same. Where it has none, a GPU refuses the tensor
   // (kDeviceEncoder) rather than choose what another encoder would.
   virtual bool has_cuda_kernels() const { return false; }
@@ -65,9 +58,6 @@ const Encoder& EncoderOf(Q4Encoder id);
 // The names of all encoders that can be asked for, reserved ones included, in the order of their numbers: what the
 // command line and recipes accept.
 std::vector<std::string> EncoderNames();
-
-// What may be demanded of a container that names this encoder: kNone of one that this version cannot run.
-Proof ProofOf(Q4Encoder id);
 
 // Quantizes one slab and takes its error statistics, tile by tile (slab.h), so that the elements are read from memory
 // once. Writes codes[PackedBytes(shape.elems)], scales[BlockCount(shape.elems, shape.block_size)] (before nesting) and

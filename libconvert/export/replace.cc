@@ -128,14 +128,8 @@ absl::Status CheckIsNone(FileSystem& fs, const Sources& sources, const std::stri
   for (auto source = sources.lower_bound({file->size(), "", ""}); source != sources.end(); ++source) {
     const auto& [size, kind, digest] = source->first;
     if (size != file->size()) break;
-    // Without a recorded digest the same size must do. Refusing a stranger is a nuisance; deleting the original cannot
-    // be undone.
-    bool same = kind.empty();
-    if (!same) {
-      Q4_ASSIGN_OR_RETURN(const std::string got, options.digests->Of(*file, kind, options.cancel));
-      same = got == digest;
-    }
-    if (same) return Fail(kExportIsSource, path, {}, "'" + source->second + "' of the provenance");
+    Q4_ASSIGN_OR_RETURN(const std::string got, options.digests->Of(*file, kind, options.cancel));
+    if (got == digest) return Fail(kExportIsSource, path, {}, "'" + source->second + "' of the provenance");
   }
   return absl::OkStatus();
 }

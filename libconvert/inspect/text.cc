@@ -8,6 +8,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/digest.h"
+#include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/q4/parts.h"
 #include "kernels/kernels.h"
@@ -31,8 +32,8 @@ std::string Fit(const TextStyle& style, const std::string& value) {
 std::string ProvenanceText(const InspectReport& report, const TextStyle& style) {
   const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
   // The rest of the summary is shown in any case.
-  if (!view.ok()) return Field("made by", "unknown: the provenance is no JSON object");
-  std::string text = Field("made by", Printable(fmt::format("{}, arithmetic {}", view->tool, view->numerics)));
+  if (!view.ok()) return Field("made by", "unknown: " + Fit(style, MessageOf(view.status())));
+  std::string text = Field("made by", Printable(fmt::format("{}, arithmetic {}", view->tool(), view->numerics)));
   text += Field("options", Fit(style, Printable(ConversionOptions(*view), 400)));
   // Large models have dozens of source files, and the summary is to fit one screen.
   constexpr std::size_t kShownSources = 3;

@@ -44,6 +44,27 @@ inline constexpr Issue kNotRecorded{6520, ExitCode::kCheckFailed,
 // Exit code 1: the pattern of --tensor is the caller's mistake, and nothing was checked.
 inline constexpr Issue kNothingSelected{6219, ExitCode::kUsage, "no tensor has a name that matches"};
 
+// What was done, against the record of it.
+inline constexpr Issue kTreatmentDiffers{6630, ExitCode::kCheckFailed,
+                                         "tensor is not treated as the recorded options ask"};
+inline constexpr Issue kOptionsNotRecorded{6631, ExitCode::kCheckFailed,
+                                           "the container does not record the options it was made with, so that no "
+                                           "tensor's treatment can be held against them"};
+inline constexpr Issue kOptionContradicted{6632, ExitCode::kCheckFailed,
+                                           "a recorded option cannot be what the container was made with"};
+inline constexpr Issue kStatsNotRecorded{6637, ExitCode::kCheckFailed,
+                                         "the recorded encoder records statistics, and this tensor has none"};
+// Of the container alone: no source makes the named encoder choose so.
+inline constexpr Issue kCodesImpossible{6638, ExitCode::kCheckFailed, "codes that the named encoder never chooses"};
+// Of encoders whose work cannot be computed again (libconvert/encode/encoder.h).
+inline constexpr Issue kCodesNotNearest{6633, ExitCode::kCheckFailed, "codes are not the nearest under their scales"};
+inline constexpr Issue kAboveProofBound{6634, ExitCode::kCheckFailed,
+                                        "the error is above what the encoder that is named can make"};
+inline constexpr Issue kUnproven{6635, ExitCode::kCheckFailed,
+                                 "bounded, not proven: the named encoder leaves no unique answer (--require-proof)"};
+inline constexpr Issue kStatsRefuted{6636, ExitCode::kCheckFailed,
+                                     "recorded statistics are not those of the codes and scales"};
+
 // Thresholds. Of the flags --max-nmse, --min-sqnr and --max-abs-error; gate files report kGateBreached.
 inline constexpr Issue kNmseTooHigh{6301, ExitCode::kCheckFailed, "NMSE exceeds the limit"};
 inline constexpr Issue kSqnrTooLow{6302, ExitCode::kCheckFailed, "SQNR is below the limit"};

@@ -42,6 +42,28 @@ struct WorstBlock {
 inline constexpr std::size_t kWorstBlocks = 3;    // of each tensor
 inline constexpr std::size_t kWorstElements = 4;  // of each block
 
+// What is known of a tensor's bytes after the comparison with the source.
+enum class TensorProof : std::uint8_t {
+  kNotCompared,  // nothing
+  kSample,       // a part was compared, without a fault
+  kEqual,        // kept, and bit for bit what the source makes it
+  kRecomputed,   // quantized, and bit for bit what its encoder chooses
+  kBounded,      // its encoder leaves no unique answer: codes are as they must be, the error is below a bound
+  kFailed,       // compared, and wrong
+};
+
+// What the verdict rests on beside the comparison, which VerifyTensor::proof tells of. Integrity (digests, structure)
+// and self-consistency (what the container's parts say of each other) are always checked.
+struct VerifyStrength {
+  // Recorded options, recipe and policy against the treatment of each tensor.
+  enum class Policy : std::uint8_t {
+    kUnknown,   // the container says nothing, or nothing that can be read
+    kSettings,  // type, block size, nesting and encoder; which tensors are kept is the policy of another version
+    kWhole,     // also which tensors are kept
+  };
+  Policy policy = Policy::kUnknown;
+};
+
 // One tensor of the container. The base has its scheme, block size and nesting.
 struct VerifyTensor : QuantFormat {
   std::string name;
@@ -49,10 +71,11 @@ struct VerifyTensor : QuantFormat {
   DType dtype = DType::kF32;  // of the source
   Q4Encoder encoder = Q4Encoder::kNone;
   std::uint64_t elems = 0;
-  std::uint64_t stored_bytes = 0;    // of all its parts, as they lie in the file
-  std::string layer, role;           // the groups it belongs to (tensor_groups.h); "" for none
-  bool passed = true;                // no finding names it, and every gate on it held
-  bool compared = false;             // with the source, whole
+  std::uint64_t stored_bytes = 0;  // of all its parts, as they lie in the file
+  std::string layer, role;         // the groups it belongs to (tensor_groups.h); "" for none
+  bool passed = true;              // no finding names it, and every gate on it held
+  bool compared = false;           // with the source, whole
+  TensorProof proof = TensorProof::kNotCompared;
   std::uint64_t compared_elems = 0;  // `elems` when compared whole, less for a sample
   bool has_stats = false;            // recorded, or recomputed when `compared`
   Q4Stats stats;
@@ -96,6 +119,7 @@ struct VerifyReport {
   std::string architecture, model_type;  // from the embedded config.json; "" when not stated
   std::string provenance;                // the JSON document as stored
   double sample_percent = 100;           // of the slabs that were compared with the source
+  std::uint64_t sample_seed = 0;         // of the choice of slabs; means something only for a sample
   std::string only;                      // the regular expression of the tensors that were compared; "": all
   std::string baseline;                  // the earlier report that was held against this one; "": none
   std::vector<VerifyTensor> tensors;     // bytewise sorted by name
@@ -105,7 +129,8 @@ struct VerifyReport {
   // Beside them in the source's folder, as verification found it; `recorded`: whether the container says so too.
   // Without a source, what the container says.
   std::vector<LeftOutFile> left_out;
-  bool stats_recomputed = false;        // of every quantized tensor
+  bool stats_recomputed = false;  // of every quantized tensor
+  VerifyStrength strength;
   ModelStats model;                     // of the tensors that have statistics
   ScaleSpread scales;                   // of all quantized tensors
   std::vector<VerifyFinding> findings;  // the first kMaxFindings: other source files, then in file order, name order

@@ -23,9 +23,8 @@ absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view 
 absl::StatusOr<ModelConfigs> ReadModelConfigs(const Q4Model& model) {
   ModelConfigs configs;
   Q4_ASSIGN_OR_RETURN(configs.root, ReadEmbedded(model, "config.json"));
-  const absl::StatusOr<ProvenanceView> provenance = ParseProvenance(ModelProvenance(model), model.path());
-  if (!provenance.ok()) return configs;
-  for (const SourceFileRecord& source : provenance->sources) {
+  Q4_ASSIGN_OR_RETURN(const ProvenanceView provenance, ReadProvenance(model));
+  for (const SourceFileRecord& source : provenance.sources) {
     if (source.name.find('/') == std::string::npos) continue;
     std::string folder = DirectoryOf(source.name);
     if (IsModuleFolder(folder)) configs.folders.push_back(std::move(folder));

@@ -14,8 +14,7 @@ namespace q4 {
 absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view name);
 
 // The module folders of a container with its embedded configurations. The folders are those that source files of the
-// provenance lie in; what is no plain relative path is passed over, for others than q4 may have written the container,
-// and so is a provenance that cannot be read. Errors: those of ReadEmbedded().
+// provenance lie in. Errors: those of ReadProvenance() and ReadEmbedded().
 absl::StatusOr<ModelConfigs> ReadModelConfigs(const Q4Model& model);
 
 }  // namespace q4

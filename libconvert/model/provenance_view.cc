@@ -1,72 +1,89 @@
-// Readers of later versions must read provenance of earlier ones and the other way round. So each member is looked up
-// by itself, and one that is absent or of another type is left at its default; only a text that cannot be parsed is an
-// error.
+// The form is checked first (provenance_form.h), so that here each member is there and of its type.
 #include "libconvert/model/provenance_view.h"
 
 #include <set>
 #include <utility>
 
-#include "formats/base/limits.h"
+#include "fmt/format.h"
 #include "formats/base/status.h"
+#include "formats/base/text.h"
+#include "formats/q4/encoders.h"
+#include "formats/q4/q4_issues.h"
+#include "libconvert/model/provenance_form.h"
+#include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
 
-std::string TextIn(const Json& object, const char* key) {
-  if (!object.is_object()) return {};
-  const auto at = object.find(key);
-  return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
-}
-
-// Returns a reference into `object`, or to a null that lives for ever, so that lookups can be chained without checks in
-// between.
-const Json& MemberOrNull(const Json& object, const char* key) {
-  static const Json null;
-  if (!object.is_object()) return null;
-  const auto at = object.find(key);
-  return at == object.end() ? null : *at;
-}
-
 SourceFileRecord RecordOf(const Json& file) {
   SourceFileRecord record;
-  record.name = TextIn(file, "name");
-  const Json& size = MemberOrNull(file, "size");
-  if (size.is_number_unsigned()) record.size = size.get<std::uint64_t>();
-  // A file is recorded with one digest. If a foreign writer gave two, the later one of this list is used.
-  for (const char* kind : {"sha256", "xxh3"}) {
-    const std::string digest = TextIn(file, kind);
-    if (digest.empty()) continue;
-    record.digest_kind = kind;
-    record.digest = digest;
-  }
+  record.name = file["name"];
+  record.size = file["size"];
+  record.digest_kind = file.contains("sha256") ? "sha256" : "xxh3";
+  record.digest = file[record.digest_kind];
   return record;
+}
+
+// Each value as the command line takes it.
+absl::StatusOr<RecordedOptions> OptionsOf(const Json& json, std::string_view path) {
+  const auto wrong = [&](const char* key, std::string_view expected) {
+    return Fail(kQ4ProvenanceForm, path, fmt::format("provenance, options.{}", key),
+                GotExpected(Printable(json[key].dump()), expected));
+  };
+  RecordedOptions options;
+  const Scheme* const scheme = FindScheme(json["type"].get_ref<const std::string&>());
+  if (scheme == nullptr) return wrong("type", QuotedChoice(SchemeNames()));
+  const std::uint64_t block_size = json["block_size"];
+  if (!IsBlockSize(block_size)) return wrong("block_size", "a power of two from 32 to 4096");
+  const Q4EncoderRow* const encoder = FindQ4Encoder(json["encoder"].get_ref<const std::string&>());
+  if (encoder == nullptr) return wrong("encoder", "an encoder of format.md section 5");
+  options.defaults =
+      QuantSettings({scheme->id, static_cast<std::uint32_t>(block_size), json["double_quant"]}, encoder->encoder);
+  if (const std::string keep = json["keep_dtype"]; keep != "same") {
+    DType dtype;
+    if (!ParseDTypeName(keep, &dtype) || !IsQuantizable(dtype)) return wrong("keep_dtype", "same, F16, BF16 or F32");
+    options.keep_dtype = dtype;
+  }
+  const std::string nonfinite = json["on_nonfinite"];
+  if (nonfinite != "error" && nonfinite != "keep") return wrong("on_nonfinite", "error or keep");
+  options.keep_nonfinite = nonfinite == "keep";
+  const std::string compress = json["compress"];
+  options.compressed = compress.starts_with("zstd:");
+  const std::string level = options.compressed ? compress.substr(5) : "1";
+  const bool is_level = !level.empty() && level.size() <= 2 &&
+                        level.find_first_not_of("0123456789") == std::string::npos && level.front() != '0' &&
+                        std::stoi(level) <= 22;
+  if ((!options.compressed && compress != "none") || !is_level) return wrong("compress", "none or zstd:1 to zstd:22");
+  for (const Json& pattern : json["patterns"]) {
+    const bool include = pattern.contains("include");
+    options.patterns.push_back({include, pattern[include ? "include" : "exclude"]});
+  }
+  if (json["recipe"].is_string()) options.recipe = json["recipe"];
+  options.shard_bytes = json["shard_size"];
+  return options;
+}
+
+// What is equal in all shards: the document without its source files.
+std::string SharedPart(Json document) {
+  document["source"].erase("files");
+  return document.dump();
 }
 
 }  // namespace
 
 absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::string_view path) {
-  Q4_ASSIGN_OR_RETURN(Json document, ParseJson(text, path, limits::kConfigJsonDepth));
+  Q4_ASSIGN_OR_RETURN(Json document, ParseProvenanceForm(text, path));
   ProvenanceView view;
-  // The words are put together as the reports print them.
-  const Json& tool = MemberOrNull(document, "tool");
-  view.tool = TextIn(tool, "name") + " " + TextIn(tool, "version");
-  view.numerics = TextIn(document, "numerics");
-  DType keep_dtype;
-  if (ParseDTypeName(TextIn(MemberOrNull(document, "options"), "keep_dtype"), &keep_dtype))
-    view.keep_dtype = keep_dtype;
-  const Json& files = MemberOrNull(MemberOrNull(document, "source"), "files");
-  if (files.is_array()) {
-    for (const Json& file : files) view.sources.push_back(RecordOf(file));
+  view.tool_name = document["tool"]["name"];
+  view.tool_version = document["tool"]["version"];
+  view.numerics = document["numerics"];
+  if (!document["options"].empty()) {
+    Q4_ASSIGN_OR_RETURN(view.options, OptionsOf(document["options"], path));
   }
-  const Json& left_out = MemberOrNull(document, "left_out");
-  if (left_out.is_array()) {
-    for (const Json& file : left_out) {
-      const Json& warning = MemberOrNull(file, "warning");
-      // Without a name it says nothing.
-      if (std::string name = TextIn(file, "name"); !name.empty()) {
-        view.left_out.push_back(
-            {std::move(name), TextIn(file, "reason"), warning.is_boolean() && warning.get<bool>(), /*recorded=*/true});
-      }
+  for (const Json& file : document["source"]["files"]) view.sources.push_back(RecordOf(file));
+  if (document.contains("left_out")) {
+    for (const Json& file : document["left_out"]) {
+      view.left_out.push_back({file["name"], file["reason"], file["warning"], /*recorded=*/true});
     }
   }
   view.document = std::move(document);
@@ -81,23 +98,17 @@ std::string JoinedProvenance(std::span<const std::string_view> documents) {
   // A file serves two shards when the border between them lies in it, and is recorded in both.
   std::set<std::string> seen;
   for (const std::string_view text : documents) {
-    absl::StatusOr<Json> document = ParseJson(text, {}, limits::kConfigJsonDepth);
-    if (!document.ok() || !document->is_object()) return std::string(text);
-    const Json& listed = MemberOrNull(MemberOrNull(*document, "source"), "files");
-    if (listed.is_array()) {
-      for (const Json& file : listed) {
-        // Compared as a whole: two records of one name that say different things both stay, and q4verify finds one of
-        // them wrong.
-        if (seen.insert(file.dump()).second) files.push_back(file);
-      }
+    absl::StatusOr<Json> document = ParseProvenanceForm(text, {});
+    if (!document.ok()) return std::string(text);
+    for (const Json& file : (*document)["source"]["files"]) {
+      // Compared as a whole: two records of one name that say different things both stay, and the joined document
+      // breaks the form.
+      if (seen.insert(file.dump()).second) files.push_back(file);
     }
     // The options are those of one conversion, so that the first shard speaks for all.
     if (joined.is_null()) joined = *std::move(document);
   }
-  Json& source = joined["source"];
-  // A foreign writer may have put anything there.
-  if (!source.is_object()) source = Json::object();
-  source["files"] = std::move(files);
+  joined["source"]["files"] = std::move(files);
   return joined.dump();
 }
 
@@ -105,6 +116,19 @@ std::string ModelProvenance(const Q4Model& model) {
   std::vector<std::string_view> documents;
   for (const auto& shard : model.shards()) documents.push_back(shard->index().provenance);
   return JoinedProvenance(documents);
+}
+
+absl::StatusOr<ProvenanceView> ReadProvenance(const Q4Model& model) {
+  std::string shared;
+  for (const auto& shard : model.shards()) {
+    Q4_ASSIGN_OR_RETURN(ProvenanceView view, ParseProvenance(shard->index().provenance, shard->path()));
+    std::string part = SharedPart(std::move(view.document));
+    if (shared.empty()) shared = part;
+    if (part != shared) {
+      return Fail(kQ4ProvenanceShards, shard->path(), "provenance", "other members than in the first shard");
+    }
+  }
+  return ParseProvenance(ModelProvenance(model), model.path());
 }
 
 std::string ConversionOptions(const ProvenanceView& view) {

@@ -28,6 +28,7 @@ struct RecipeRuleSource {
   const Json& json;
   const std::string& file;
   std::string where;  // "rule 3", counted from 1
+  bool recorded;      // in a container: any encoder that a container may name
 
   absl::Status Wrong(std::string_view key, std::string_view expected) const {
     return Fail(kRecipeValue, file, fmt::format("{}, {}", where, key), GotExpected(json[key].dump(), expected));
@@ -65,7 +66,7 @@ absl::Status ReadEncoder(const RecipeRuleSource& rule, const std::string& key, s
   const Q4EncoderRow* row = json.is_string() ? FindQ4Encoder(json.get_ref<const std::string&>()) : nullptr;
   if (row == nullptr) return rule.Wrong(key, QuotedChoice(EncoderNames()));
   // Refused here and not when a tensor matches: the same recipe must not work for one model and fail for the next.
-  if (FindEncoder(row->encoder) == nullptr) {
+  if (!rule.recorded && FindEncoder(row->encoder) == nullptr) {
     return Fail(kEncoderNotBuilt, rule.file, fmt::format("{}, encoder {}", rule.where, row->name));
   }
   out = row->encoder;
@@ -106,9 +107,7 @@ absl::StatusOr<RecipeRule> ParseRecipeRule(const RecipeRuleSource& text) {
   return rule;
 }
 
-}  // namespace
-
-absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& file) {
+absl::StatusOr<Recipe> ParseRules(std::string_view json, const std::string& file, bool recorded) {
   Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(json, file, kRecipeJsonDepth));
   if (!document.is_object() || !document.contains("rules") || !document.at("rules").is_array()) {
     return Fail(kRecipeShape, file, "");
@@ -120,10 +119,20 @@ absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& fil
   Recipe recipe;
   for (const Json& rule_json : document.at("rules")) {
     Q4_ASSIGN_OR_RETURN(RecipeRule rule,
-                        ParseRecipeRule({rule_json, file, fmt::format("rule {}", recipe.rules.size() + 1)}));
+                        ParseRecipeRule({rule_json, file, fmt::format("rule {}", recipe.rules.size() + 1), recorded}));
     recipe.rules.push_back(std::move(rule));
   }
   return recipe;
+}
+
+}  // namespace
+
+absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& file) {
+  return ParseRules(json, file, /*recorded=*/false);
+}
+
+absl::StatusOr<Recipe> ParseRecordedRecipe(std::string_view json, const std::string& place) {
+  return ParseRules(json, place, /*recorded=*/true);
 }
 
 std::string RecipeText(const Recipe& recipe) {

@@ -40,6 +40,10 @@ struct Recipe {
 // built (5).
 absl::StatusOr<Recipe> ParseRecipe(std::string_view json, const std::string& file);
 
+// The same of a recipe that a container records. Encoders that this version cannot run are named there, too: whoever
+// reads the recipe asks what was done, and does it not.
+absl::StatusOr<Recipe> ParseRecordedRecipe(std::string_view json, const std::string& place);
+
 // The recipe as canonical JSON: what the provenance records. Parsing it gives the same rules again.
 std::string RecipeText(const Recipe& recipe);
 

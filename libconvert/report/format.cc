@@ -3,6 +3,7 @@
 #include "libconvert/report/format.h"
 
 #include "fmt/format.h"
+#include "libconvert/judge/verify_issues.h"
 #include "libconvert/scheme/treatment.h"
 
 namespace q4 {
@@ -39,8 +40,12 @@ std::string GateSubject(const GateVerdict& verdict) {
 }
 
 FindingKind KindOf(const VerifyFinding& finding) {
-  // Issue numbers are given out by hundreds (docs/errors.md), so the kind needs no table.
+  // Issue numbers are given out by hundreds (docs/errors.md), so the kind needs no table; of what is held against the
+  // record, some needs the source.
   if (finding.issue / 100 == 63) return FindingKind::kGate;
+  for (const Issue& issue : {kOptionsNotRecorded, kCodesNotNearest, kAboveProofBound, kUnproven}) {
+    if (finding.issue == issue.number) return FindingKind::kComparison;
+  }
   return finding.issue / 100 == 62 ? FindingKind::kComparison : FindingKind::kIntegrity;
 }
 

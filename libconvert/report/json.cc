@@ -11,6 +11,7 @@
 #include "formats/base/limits.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/model/stats_json.h"
+#include "libconvert/report/summary.h"
 
 namespace q4 {
 namespace {
@@ -99,6 +100,7 @@ Json VerifyTensorJson(const VerifyTensor& tensor) {
   json["passed"] = tensor.passed;
   json["compared"] = tensor.compared;
   json["compared_elems"] = tensor.compared_elems;
+  json["proof"] = ProofName(tensor.proof);
   json["stats"] = tensor.has_stats ? StatsJson(tensor.stats) : Json(nullptr);
   // A kept tensor has no scales, which is not the same as none that were counted.
   json["scales"] = !tensor.quantized() ? Json(nullptr) : SpreadJson(tensor.scales);
@@ -115,6 +117,11 @@ std::string VerifyReportJson(const VerifyReport& report) {
   json["path"] = report.path;
   json["source"] = TextOrNull(report.source);
   json["passed"] = report.passed();
+  // What "passed" rests on.
+  json["checks"] = Json::array();
+  for (const CheckMade& check : ChecksMade(report)) {
+    json["checks"].push_back({{"check", check.name}, {"extent", ExtentName(check.extent)}, {"detail", check.detail}});
+  }
   json["root_sha256"] = HexOf(report.root);
   json["architecture"] = TextOrNull(report.architecture);
   json["model_type"] = TextOrNull(report.model_type);
@@ -131,6 +138,7 @@ std::string VerifyReportJson(const VerifyReport& report) {
   }
   json["source_bytes"] = report.source_bytes;
   json["sample_percent"] = report.sample_percent;
+  json["sample_seed"] = report.sample_percent < 100 ? Json(report.sample_seed) : Json(nullptr);
   json["only"] = TextOrNull(report.only);
   json["baseline"] = TextOrNull(report.baseline);
   json["stats_recomputed"] = report.stats_recomputed;

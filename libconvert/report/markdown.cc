@@ -98,8 +98,12 @@ std::string Summary(const VerifyReport& report) {
   row("tensors", fmt::format("{}, {} of them quantized", Grouped(report.tensors.size()), Grouped(quantized)));
   if (!report.source.empty()) {
     row("compared with", fmt::format("{}: {} tensors", Code(report.source, kMessageBytes), Grouped(compared)));
-    if (report.sample_percent < 100) row("sample", fmt::format("{} %", report.sample_percent));
+    if (report.sample_percent < 100) row("sample", SampleText(report));
     if (!report.only.empty()) row("only", Code(report.only, kMessageBytes));
+  }
+  for (const CheckMade& check : ChecksMade(report)) {
+    row(std::string(check.name).c_str(),
+        fmt::format("{}: {}", ExtentName(check.extent), Code(check.detail, kMessageBytes)));
   }
   if (!report.baseline.empty()) row("baseline", Code(report.baseline, kMessageBytes));
   if (report.model.tensors != 0) {
@@ -212,7 +216,7 @@ std::string Provenance(const VerifyReport& report) {
   rows.Add(fmt::format("| seal | `sha256:{}` |", HexOf(report.root)));
   const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
   if (view.ok()) {
-    rows.Add(fmt::format("| made by | {}, arithmetic {} |", Code(view->tool), Code(view->numerics)));
+    rows.Add(fmt::format("| made by | {}, arithmetic {} |", Code(view->tool()), Code(view->numerics)));
     const std::string options = ConversionOptions(*view);
     if (!options.empty()) rows.Add(fmt::format("| options | {} |", Code(options, kMessageBytes)));
     for (const SourceFileRecord& source : view->sources) {

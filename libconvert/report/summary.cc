@@ -13,6 +13,8 @@
 #include <tuple>
 
 #include "fmt/format.h"
+#include "formats/base/text.h"
+#include "libconvert/base/text_table.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
 
@@ -44,7 +46,73 @@ void KeepLargest(std::vector<T>* values, std::size_t count, const Rank& rank) {
   if (values->size() > count) values->resize(count);
 }
 
+// "4 kept equal, 7 recomputed bit for bit, 2 bounded, not proven: a.weight, b.weight"
+std::string ComparisonDetail(const VerifyReport& report) {
+  std::map<TensorProof, std::uint64_t> count;
+  std::string names;
+  constexpr std::uint64_t kShown = 3;
+  for (const VerifyTensor& tensor : report.tensors) {
+    if (++count[tensor.proof] > kShown || tensor.proof != TensorProof::kBounded) continue;
+    names += (names.empty() ? ": " : ", ") + Printable(tensor.name);
+  }
+  if (count[TensorProof::kBounded] > kShown) names += ", ...";
+  std::string text;
+  const auto add = [&](TensorProof proof, std::string_view what) {
+    if (count[proof] != 0) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", Grouped(count[proof]), what);
+  };
+  add(TensorProof::kEqual, "kept equal");
+  add(TensorProof::kRecomputed, "recomputed bit for bit");
+  add(TensorProof::kSample, "in part");
+  add(TensorProof::kNotCompared, "not compared");
+  add(TensorProof::kFailed, "wrong");
+  add(TensorProof::kBounded, "bounded, not proven" + names);
+  return text.empty() ? "no tensors" : text;
+}
+
 }  // namespace
+
+std::vector<CheckMade> ChecksMade(const VerifyReport& report) {
+  using Extent = CheckMade::Extent;
+  const bool is_whole = report.shards == report.shard_count;
+  std::vector<CheckMade> checks;
+  checks.push_back({"integrity", Extent::kWhole, "every byte has a right digest or is a checked constant"});
+  checks.push_back({"self-consistency", Extent::kWhole, "codes, scales, statistics and provenance agree"});
+  if (report.source.empty()) {
+    checks.push_back({"comparison", Extent::kNone, "no source was given"});
+  } else {
+    const bool all = std::all_of(report.tensors.begin(), report.tensors.end(), [](const VerifyTensor& tensor) {
+      return tensor.proof != TensorProof::kNotCompared && tensor.proof != TensorProof::kSample;
+    });
+    checks.push_back({"comparison", all && is_whole ? Extent::kWhole : Extent::kPart, ComparisonDetail(report)});
+  }
+  switch (report.strength.policy) {
+    case VerifyStrength::Policy::kUnknown:
+      checks.push_back({"policy", Extent::kNone, "the container records no options that can be read"});
+      break;
+    case VerifyStrength::Policy::kSettings:
+      checks.push_back({"policy", Extent::kPart,
+                        "type, block size, nesting and encoder; which tensors are quantized was decided by another "
+                        "version, or by tensors of other shards"});
+      break;
+    case VerifyStrength::Policy::kWhole:
+      checks.push_back({"policy", Extent::kWhole, "each tensor is treated as the recorded options ask"});
+  }
+  return checks;
+}
+
+std::string_view ExtentName(CheckMade::Extent extent) {
+  constexpr std::string_view kNames[] = {"none", "part", "whole"};
+  return kNames[static_cast<std::size_t>(extent)];
+}
+
+std::string_view ProofName(TensorProof proof) {
+  constexpr std::string_view kNames[] = {"not_compared", "sample", "equal", "recomputed", "bounded", "failed"};
+  return kNames[static_cast<std::size_t>(proof)];
+}
+
+std::string SampleText(const VerifyReport& report) {
+  return fmt::format("a sample of {} %, --sample-seed {}", report.sample_percent, report.sample_seed);
+}
 
 std::vector<GateSummary> SummarizeGates(const VerifyReport& report) {
   std::vector<GateSummary> summaries;

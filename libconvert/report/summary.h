@@ -5,11 +5,29 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "libconvert/judge/verify_report.h"
 
 namespace q4 {
+
+// What the verdict rests on: a check, how much of it was made, and what that says or what is missing.
+struct CheckMade {
+  enum class Extent : std::uint8_t { kNone, kPart, kWhole };
+  std::string_view name;  // "integrity", "self-consistency", "comparison", "policy"
+  Extent extent = Extent::kNone;
+  std::string detail;  // fit for a terminal
+};
+// These four, in that order.
+std::vector<CheckMade> ChecksMade(const VerifyReport& report);
+// "none", "part", "whole".
+std::string_view ExtentName(CheckMade::Extent extent);
+// "not_compared", "sample", "equal", "recomputed", "bounded", "failed".
+std::string_view ProofName(TensorProof proof);
+
+// "a sample of 5 %, --sample-seed 123": how much was compared, and how to compare the same again.
+std::string SampleText(const VerifyReport& report);
 
 // All verdicts of one rule on subjects of one kind.
 struct GateSummary {

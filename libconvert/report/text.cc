@@ -13,6 +13,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/text.h"
 #include "libconvert/base/text_table.h"
+#include "libconvert/report/summary.h"
 
 namespace q4 {
 
@@ -116,8 +117,21 @@ std::string VerifyReportText(const VerifyReport& report) {
     std::string against = fmt::format("{}: {} tensors, {}", Printable(report.source, 4096), Grouped(compared),
                                       HumanBytes(report.source_bytes));
     if (!report.only.empty()) against += fmt::format(", only '{}'", Printable(report.only));
-    if (report.sample_percent < 100) against += fmt::format(", a sample of {} %", report.sample_percent);
+    if (report.sample_percent < 100) against += ", " + SampleText(report);
     text += Field("against", against);
+  }
+  std::string checked;
+  for (const CheckMade& check : ChecksMade(report)) {
+    if (check.extent == CheckMade::Extent::kNone) continue;
+    checked += (checked.empty() ? "" : ", ") + std::string(check.name);
+    if (check.extent == CheckMade::Extent::kPart) checked += " (in part)";
+  }
+  text += Field("checked", checked);
+  for (const CheckMade& check : ChecksMade(report)) {
+    const bool is_none = check.extent == CheckMade::Extent::kNone;
+    if (is_none) text += Field("not checked", fmt::format("{}: {}", check.name, check.detail));
+    // A part, and what is bounded in a whole.
+    if (!is_none && check.name == "comparison") text += Field("comparison", check.detail);
   }
   std::size_t missed = 0;
   std::string names;

@@ -4,7 +4,6 @@
 #include "libconvert/verify/digests.h"
 
 #include <algorithm>
-#include <set>
 #include <string_view>
 
 #include "fmt/format.h"
@@ -28,8 +27,7 @@ absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<Sour
     if (file.size() != record.size) {
       return GotExpected(fmt::format("{} bytes", file.size()), fmt::format("{} bytes", record.size));
     }
-    // The container may have been made without digests of its source, which is no fault of the source.
-    if (!digests || record.digest_kind.empty()) return std::string();
+    if (!digests) return std::string();
     Q4_ASSIGN_OR_RETURN(const std::string digest,
                         FileDigest(file, record.digest_kind, context.cancel, kVerifyInterrupted));
     return digest == record.digest ? "" : record.digest_kind + " " + GotExpected(digest, record.digest);
@@ -44,12 +42,13 @@ absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<Sour
                          });
 }
 
-void FindUnrecordedSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records,
-                               const std::string& container, FindingList* findings) {
-  if (records.empty()) return;
+void FindUnrecordedSourceFiles(const Checkpoint& source, const std::set<std::uint32_t>& files,
+                               const std::vector<SourceFileRecord>& records, const std::string& container,
+                               FindingList* findings) {
   std::set<std::string_view> recorded;
   for (const SourceFileRecord& record : records) recorded.insert(record.name);
-  for (const CheckpointFile& file : source.files()) {
+  for (const std::uint32_t number : files) {
+    const CheckpointFile& file = source.files()[number];
     if (recorded.contains(file.name)) continue;
     findings->Add("", kSourceFileDiffers, container, "source file '" + file.name + "'", "no shard records it");
   }

@@ -3,6 +3,8 @@
 // blame.
 #pragma once
 
+#include <cstdint>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,16 +21,16 @@ inline constexpr std::string_view kNameTheModel = "name the model's folder or it
 
 // Compares the source files with the records: their sizes and, with `digests`, their digests, for which whole files are
 // read, 1 MiB at a time, as many side by side as the context has threads. `container` is the path that the findings
-// (kSourceFileDiffers) name; they come in the order of the records. A record without a digest is compared by size
-// alone. Files that no record names are not looked at here. Fails only if a file cannot be read, or with
+// (kSourceFileDiffers) name; they come in the order of the records. Files that no
+// record names are not looked at here. Fails only if a file cannot be read, or with
 // kVerifyInterrupted on cancellation. Does not touch the report.
 absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
                                 const std::string& container, const VerifyContext& context);
 
-// Adds a kSourceFileDiffers for every source file that no record names: nothing in the container was read from it. For
-// the records of a whole model: its shards, each of which records what it was read from, have read every file. Nothing
-// is added where nothing at all is recorded, which no writer must do. Compares names only.
-void FindUnrecordedSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records,
-                               const std::string& container, FindingList* findings);
+// Adds a kSourceFileDiffers for every one of `files` (indices into source.files()) that no record names, also where
+// nothing at all is recorded: the container says of none of its bytes where they are from. Compares names only.
+void FindUnrecordedSourceFiles(const Checkpoint& source, const std::set<std::uint32_t>& files,
+                               const std::vector<SourceFileRecord>& records, const std::string& container,
+                               FindingList* findings);
 
 }  // namespace q4

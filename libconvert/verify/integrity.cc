@@ -1,9 +1,9 @@
 // Chunks are independent, so that they are checked on all threads; what is found is listed in file order. A chunk whose
 // digests are wrong is not looked into: its content would only give findings that follow from the first one.
 //
-// Digests prove that a chunk is what the writer wrote, and not that the writer wrote something sensible. For the rules
-// that they leave open (decompression, scales, padding nibbles) the content is decoded; all else is only digested,
-// which is what makes most of a container cheap to check.
+// Digests prove that a chunk is what the writer wrote, and not that the writer wrote something sensible. For what they
+// leave open (decompression, scales, padding nibbles, and whether codes and statistics agree) the content is looked at;
+// kept tensors are only digested.
 #include "libconvert/verify/integrity.h"
 
 #include <algorithm>
@@ -20,6 +20,7 @@
 #include "libconvert/base/chunk_cache.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/judge/verify_issues.h"
+#include "libconvert/model/decoder.h"
 #include "libconvert/model/scale_spread.h"
 #include "libconvert/model/stored_tensor.h"
 #include "libconvert/scheme/stored_scales.h"
@@ -59,6 +60,8 @@ struct ChunkResult {
   absl::Status status;
   // The scales that the chunk holds or, of scale codes, decodes to.
   ScaleSpread scales;
+  // Of a chunk of codes.
+  CodeFacts facts;
 };
 
 // Checks one chunk of one shard. Made anew for each.
@@ -69,33 +72,37 @@ class ChunkCheck {
 
   ChunkResult Run(std::uint64_t chunk) {
     ChunkResult result;
-    result.status = Check(chunk, &result.scales);
+    result.status = Check(chunk, &result);
     return result;
   }
 
  private:
-  absl::Status Check(std::uint64_t chunk, ScaleSpread* scales) {
+  absl::Status Check(std::uint64_t chunk, ChunkResult* result) {
     if (!MustLookInto(reader_.index().chunks[chunk])) return reader_.VerifyChunk(chunk);
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, reader_.ReadVerifiedChunk(chunk));
-    return use_.tensor == nullptr ? absl::OkStatus() : CheckContent(bytes, scales);
+    return use_.tensor == nullptr ? absl::OkStatus() : CheckContent(bytes, result);
   }
 
-  // Whether the digests leave a rule open. All other chunks are digested 256 KiB at a time, without memory for the
+  // Whether the digests leave a question open. All other chunks are digested 256 KiB at a time, without memory for the
   // whole.
   bool MustLookInto(const Q4Chunk& chunk) const {
     if (chunk.codec != Q4Codec::kStored) return true;  // a right digest does not prove that it decompresses
     if (use_.tensor == nullptr || use_.part == Q4Part::kData) return false;
-    return use_.part != Q4Part::kCodes || (use_.is_last && use_.tensor->elems % 2 != 0);
+    return true;
   }
 
   // The rules on the decoded bytes of a chunk of a tensor.
-  absl::Status CheckContent(std::span<const std::uint8_t> bytes, ScaleSpread* scales) const {
+  absl::Status CheckContent(std::span<const std::uint8_t> bytes, ChunkResult* result) const {
     const Q4Tensor& tensor = *use_.tensor;
     switch (use_.part) {
       case Q4Part::kCodes:
-        return use_.is_last ? ValidateQ4PaddingNibble(tensor, bytes.back(), reader_.path()) : absl::OkStatus();
+        if (use_.is_last) {
+          Q4_RETURN_IF_ERROR(ValidateQ4PaddingNibble(tensor, bytes.back(), reader_.path()));
+        }
+        LookAtCodes(bytes, &result->facts);
+        return absl::OkStatus();
       case Q4Part::kScaleCodes:
-        return CheckDecodedScales(bytes, scales);
+        return CheckDecodedScales(bytes, &result->scales);
       // Both are fp32 and must be finite and of the right sign.
       case Q4Part::kScales:
       case Q4Part::kScales2: {
@@ -104,7 +111,7 @@ class ChunkCheck {
         if (use_.part == Q4Part::kScales) {
           std::vector<float> floats(bytes.size() / sizeof(float));
           std::memcpy(floats.data(), bytes.data(), bytes.size());
-          AddScales(floats, scales);
+          AddScales(floats, &result->scales);
         }
         return absl::OkStatus();
       }
@@ -112,6 +119,23 @@ class ChunkCheck {
         break;
     }
     return absl::OkStatus();
+  }
+
+  // What the codes say with their scales. Scales lie in other chunks: what is wrong with those is found there, and then
+  // nothing is said here.
+  void LookAtCodes(std::span<const std::uint8_t> codes, CodeFacts* facts) const {
+    const Q4Tensor& tensor = *use_.tensor;
+    const std::uint64_t first_elem = use_.first_byte * 2;
+    const std::uint64_t elems = std::min<std::uint64_t>(codes.size() * 2, tensor.elems - first_elem);
+    const std::uint64_t first_block = first_elem / tensor.block_size;
+    const ContainerPartReader parts(reader_, tensor, cache_);
+    const absl::StatusOr<BlockScales> scales =
+        TensorDecoder(kernels_, tensor, parts).ReadScales(first_block, BlockCount(elems, tensor.block_size));
+    if (!scales.ok() ||
+        !std::all_of(scales->decoded.begin(), scales->decoded.end(), [](float s) { return std::isfinite(s); })) {
+      return;
+    }
+    *facts = FactsOf(tensor, first_block, codes, *scales);
   }
 
   // Checks that these scale codes decode to finite scales (Q5.5), and counts these. Group scale, offset and map are
@@ -146,7 +170,9 @@ class ChunkCheck {
 
 }  // namespace
 
-absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, const BytesDone& done) {
+absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, const BytesDone& done,
+                         std::vector<CodeFacts>* facts) {
+  facts->assign(model.tensors().size(), {});
   // Of group scales: a chunk of them serves 64 chunks of scale codes, and would be decompressed again for each.
   ChunkCache cache;
   for (std::size_t shard = 0; shard < model.shards().size(); ++shard) {
@@ -155,7 +181,7 @@ absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, con
     Q4_RETURN_IF_ERROR(ParallelInOrder(
         uses.size(), context.threads,
         [&](std::uint64_t chunk) {
-          if (context.cancelled()) return ChunkResult{Fail(kVerifyInterrupted, reader.path(), {}), {}};
+          if (context.cancelled()) return ChunkResult{Fail(kVerifyInterrupted, reader.path(), {}), {}, {}};
           const ScopedFloatEnvironment environment;
           return ChunkCheck(*context.kernels, reader, uses[chunk], &cache).Run(chunk);
         },
@@ -166,7 +192,10 @@ absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, con
             if (!IsDamage(result.status)) return result.status;
             context.findings->Add(use.tensor != nullptr ? use.tensor->name : "", result.status);
           }
-          if (use.tensor != nullptr) AddSpread(result.scales, &context.report->tensors[use.report].scales);
+          if (use.tensor != nullptr) {
+            AddSpread(result.scales, &context.report->tensors[use.report].scales);
+            (*facts)[use.report].Add(result.facts);
+          }
           done(reader.index().chunks[chunk].stored_bytes);
           return absl::OkStatus();
         }));

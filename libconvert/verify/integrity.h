@@ -5,10 +5,12 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "formats/q4/container.h"
 #include "formats/q4/reader.h"
+#include "libconvert/verify/code_facts.h"
 #include "libconvert/verify/context.h"
 
 namespace q4 {
@@ -20,8 +22,10 @@ using BytesDone = std::function<void(std::uint64_t bytes)>;
 // sign (F3.6), and the padding nibble of an odd element count (Q3.2). Adds a finding for each chunk that breaks a rule,
 // under the issue of that rule (q4_issues.h), and goes on. Sets the spread of each tensor's scales in the report. Reads
 // the files in order, and the chunks of group scales twice. Fails only if a file cannot be read, or with
-// kVerifyInterrupted on cancellation.
-absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, const BytesDone& done);
+// kVerifyInterrupted on cancellation. `facts`, one for each tensor of the model, is what the codes and scales say that
+// were read without a fault.
+absl::Status CheckChunks(const Q4Model& model, const VerifyContext& context, const BytesDone& done,
+                         std::vector<CodeFacts>* facts);
 
 // What is impossible in the recorded statistics of one tensor, or "" if they may be true: counts against the shape, and
 // sums and maxima against each other. Looks at no payload. REQUIRES: tensor.has_stats.

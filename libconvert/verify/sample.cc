@@ -12,8 +12,8 @@ std::vector<std::uint64_t> SlabSample::SlabsOf(std::string_view tensor, std::uin
     for (std::uint64_t slab = 0; slab < count; ++slab) slabs.push_back(slab);
     return slabs;
   }
-  // Each slab's lot is the XXH3 of root, name and number, scaled to [0, 1). Lots below the wanted share are drawn; if
-  // there are none, the smallest. A larger percentage therefore takes all slabs of a smaller one.
+  // Each slab's lot is the XXH3 of root, name and number under the seed, scaled to [0, 1). Lots below the wanted share
+  // are drawn; if there are none, the smallest. A larger percentage therefore takes all slabs of a smaller one.
   std::string key(root_.begin(), root_.end());
   key += tensor;
   const std::size_t number_at = key.size();
@@ -23,7 +23,7 @@ std::vector<std::uint64_t> SlabSample::SlabsOf(std::string_view tensor, std::uin
   for (std::uint64_t slab = 0; slab < count; ++slab) {
     // Little-endian on every machine.
     for (std::size_t byte = 0; byte < sizeof slab; ++byte) key[number_at + byte] = static_cast<char>(slab >> 8 * byte);
-    const std::uint64_t digest = Xxh3({reinterpret_cast<const std::uint8_t*>(key.data()), key.size()}, 0);
+    const std::uint64_t digest = Xxh3({reinterpret_cast<const std::uint8_t*>(key.data()), key.size()}, seed_);
     // The upper 53 bits, which a double holds exactly.
     const double lot = static_cast<double>(digest >> 11) * 0x1p-53;
     if (lot < percent_ / 100) slabs.push_back(slab);

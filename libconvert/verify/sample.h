@@ -10,13 +10,15 @@
 
 namespace q4 {
 
-// The choice depends on the container's root, the tensor and the slab alone. So the same container is sampled alike
-// everywhere; and since the root follows from the content, whoever makes a container cannot know while making it which
-// slabs will be compared. Immutable and thread-safe.
+// The choice depends on the seed, the container's root, the tensor and the slab alone. Whoever makes a container must
+// not know which slabs will be compared: the seed is drawn when it is verified, and repeats the choice where it is
+// given again. Immutable and thread-safe.
 class SlabSample {
  public:
   // `root` is that of the whole model. `percent` in (0, 100]: each slab is chosen with this probability.
-  SlabSample(const Sha256& root, double percent) : root_(root), percent_(percent) {}
+  SlabSample(const Sha256& root, double percent, std::uint64_t seed) : root_(root), percent_(percent), seed_(seed) {}
+
+  std::uint64_t seed() const { return seed_; }
 
   // Whether every slab of every tensor is chosen, which lets tensors be judged whole.
   bool takes_all() const { return percent_ >= 100; }
@@ -28,6 +30,7 @@ class SlabSample {
  private:
   Sha256 root_;
   double percent_;
+  std::uint64_t seed_;
 };
 
 }  // namespace q4

@@ -16,7 +16,9 @@
 #include "formats/base/status.h"
 #include "formats/q4/parts.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/encode/proof.h"
 #include "libconvert/scheme/slab.h"
+#include "libconvert/verify/nearest_codes.h"
 
 namespace q4 {
 namespace {
@@ -68,12 +70,18 @@ Difference CompareCodes(std::uint64_t first_elem, std::uint64_t elems, const std
 // Compares one slab and is then done. Buffers are members so that all pieces of the slab share them.
 class SlabComparer {
  public:
-  SlabComparer(const TensorPair& pair, const PieceTools& tools)
+  SlabComparer(const TensorPair& pair, const PieceTools& tools, float absmax_offset)
       : kernels_(tools.kernels),
         reader_(*pair.reader),
         stored_(*pair.stored),
         source_tensor_(*pair.source),
-        pieces_(pair, tools) {}
+        pieces_(pair, tools),
+        absmax_offset_(absmax_offset) {}
+
+  SlabResult SumScalesOf(std::uint64_t slab) {
+    result_.status = SumPieces(slab);
+    return std::move(result_);
+  }
 
   SlabResult Run(std::uint64_t slab) {
     result_.status = !stored_.quantized() ? CompareRaw(slab) : CompareQuantized(slab);
@@ -140,13 +148,32 @@ class SlabComparer {
     return difference;
   }
 
+  // Elements. Both are powers of two, so that the larger one is whole groups. With blocks of 4096 a group has 2^20.
+  std::uint64_t QuantizedPiece() const { return std::max(kPieceElems, kScaleGroup * stored_.block_size); }
+
+  // An element that is not finite ends it: CompareSlab() reports that.
+  absl::Status SumPieces(std::uint64_t slab) {
+    const std::uint64_t slab_elems = SlabElems(stored_, slab), piece = QuantizedPiece();
+    for (std::uint64_t begin = 0; begin < slab_elems; begin += piece) {
+      const std::uint64_t n = std::min(piece, slab_elems - begin);
+      Q4_RETURN_IF_ERROR(ReadSource(slab * kQ4ChunkElems + begin, n));
+      expected_scales_.resize(BlockCount(n, stored_.block_size));
+      if (EncoderOf(Q4Encoder::kAbsmax)
+              .ChooseScales(kernels_, SlabShapeOf(stored_, n), source_bytes_.data(), expected_scales_.data()) !=
+          kAllFinite) {
+        break;
+      }
+      SumScales(expected_scales_.size());
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status CompareQuantized(std::uint64_t slab) {
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes,
                         reader_.ReadChunk(stored_.Part(Q4Part::kCodes)->first_chunk + slab));
     const std::uint64_t slab_first = slab * kQ4ChunkElems;
     const std::uint64_t slab_elems = SlabElems(stored_, slab);
-    // Both are powers of two, so that the larger one is whole groups. With blocks of 4096 a group has 2^20 elements.
-    const std::uint64_t piece = std::max(kPieceElems, kScaleGroup * stored_.block_size);
+    const std::uint64_t piece = QuantizedPiece();
     for (std::uint64_t begin = 0; begin < slab_elems; begin += piece) {
       const std::uint64_t n = std::min(piece, slab_elems - begin);
       Q4_RETURN_IF_ERROR(ComparePiece(slab_first + begin, n, codes.data() + begin / 2));
@@ -161,46 +188,81 @@ class SlabComparer {
     Q4_RETURN_IF_ERROR(ReadSource(first_elem, n));
     const std::uint64_t first_block = first_elem / stored_.block_size;
     const std::uint64_t blocks = BlockCount(n, stored_.block_size);
-    // The absmax encoder chooses codes under the scales of the source, nested or not, so that no stored scale is needed
-    // yet.
-    if (ProofOf(stored_.encoder) == Proof::kRecompute) {
-      if (!EncodeAgain(first_elem, n)) return absl::OkStatus();
-      result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
-    }
+    const EncoderProof& proof = ProofOf(stored_.encoder);
+    // Of what cannot be computed again, absmax is the measure.
+    const Q4Encoder encoder = proof.recompute ? stored_.encoder : Q4Encoder::kAbsmax;
+    if (!EncodeAgain(EncoderOf(encoder), first_elem, n)) return absl::OkStatus();
+    // Codes are chosen under the scales of the source, nested or not, so that no stored scale is needed yet.
+    if (proof.recompute) result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
     Q4_ASSIGN_OR_RETURN(const BlockScales scales, pieces_.ReadScales(first_block, blocks));
-    if (ProofOf(stored_.encoder) == Proof::kRecompute) CompareScales(first_block, blocks, scales);
+    if (proof.recompute) CompareScales(first_block, blocks, scales);
     // Decoded scales, not stored ones: two tensors that decode alike are equal, though one has nested scales.
     stored_digest_.Update({codes, PackedBytes(n)});
     stored_digest_.Update({reinterpret_cast<const std::uint8_t*>(scales.decoded.data()), blocks * sizeof(float)});
     PieceStats& piece = result_.pieces.emplace_back();
     piece.first_elem = first_elem;
     piece.elems = n;
-    piece.groups.resize(GroupCount(blocks));
-    kernels_.error_stats(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), codes,
-                         scales.decoded.data(), n, stored_.block_size, piece.groups.data(), &piece.stats);
+    piece.stats = StatsUnder(codes, scales.decoded, n, &piece.groups);
+    if (!proof.recompute) result_.absmax_e2 += AbsmaxError(n);
+    if (!proof.recompute && proof.nearest) {
+      const NearestCodes check(kernels_, stored_, first_elem, source_bytes_, codes);
+      if (!check.AllUnder(scales.decoded, expected_scales_, piece.stats) &&
+          !check.AllUnder(expected_scales_, expected_scales_, StatsUnder(codes, expected_scales_, n, &groups_))) {
+        result_.not_nearest.Append(check.NotNearest(scales.decoded));
+      }
+    }
     return absl::OkStatus();
+  }
+
+  // The statistics of the piece in source_bytes_ with these codes and decoded scales.
+  SlabStats StatsUnder(const std::uint8_t* codes, std::span<const float> scales, std::uint64_t n,
+                       std::vector<GroupSums>* groups) const {
+    SlabStats stats;
+    groups->resize(GroupCount(scales.size()));
+    kernels_.error_stats(FloatTypeOf(stored_.dtype), CodeBookOf(stored_.scheme), source_bytes_.data(), codes,
+                         scales.data(), n, stored_.block_size, groups->data(), &stats);
+    return stats;
+  }
+
+  // Sum of squared errors of the piece as absmax codes it. REQUIRES: EncodeAgain() with absmax.
+  double AbsmaxError(std::uint64_t n) {
+    std::vector<float> decoded = expected_scales_;
+    if (stored_.nested) {
+      std::vector<std::uint8_t> scale_codes(decoded.size());
+      std::vector<float> groups(GroupCount(decoded.size()));
+      kernels_.quantize_scales(expected_scales_.data(), decoded.size(), absmax_offset_, scale_codes.data(),
+                               groups.data());
+      kernels_.dequantize_scales(scale_codes.data(), groups.data(), decoded.size(), absmax_offset_, decoded.data());
+    }
+    StatsUnder(expected_codes_.data(), decoded, n, &groups_);
+    double sum = 0;
+    for (const GroupSums& group : groups_) sum += group.e2;
+    return sum;
   }
 
   // Puts what the encoder makes of the piece in source_bytes_ into the expected_ members. False if an element is not
   // finite, which ends the slab.
-  bool EncodeAgain(std::uint64_t first_elem, std::uint64_t n) {
+  bool EncodeAgain(const Encoder& encoder, std::uint64_t first_elem, std::uint64_t n) {
     const std::uint64_t blocks = BlockCount(n, stored_.block_size);
     expected_codes_.resize(PackedBytes(n));
     expected_scales_.resize(blocks);
-    const std::uint64_t nonfinite = EncoderOf(stored_.encoder)
-                                        .ChooseCodes(kernels_, SlabShapeOf(stored_, n), source_bytes_.data(),
-                                                     expected_scales_.data(), expected_codes_.data());
+    const std::uint64_t nonfinite = encoder.ChooseCodes(kernels_, SlabShapeOf(stored_, n), source_bytes_.data(),
+                                                        expected_scales_.data(), expected_codes_.data());
     if (nonfinite != kAllFinite) {
       result_.nonfinite = first_elem + nonfinite;
       return false;
     }
-    // Summed by groups, which the caller adds in order: slabs are compared in any order (Q7.3).
+    SumScales(blocks);
+    return true;
+  }
+
+  // Sums expected_scales_ by groups, which the caller adds in order: slabs are compared in any order (Q7.3).
+  void SumScales(std::uint64_t blocks) {
     for (std::uint64_t block = 0; block < blocks; block += kScaleGroup) {
       Sum256 group;
       group.Add({expected_scales_.data() + block, std::min(kScaleGroup, blocks - block)});
       result_.scale_sums.push_back(group.total());
     }
-    return true;
   }
 
   // Stored scales against those of the source: fp32 ones directly, nested ones after quantizing the expected scales too
@@ -229,10 +291,12 @@ class SlabComparer {
   const Q4Tensor& stored_;
   const SourceTensor& source_tensor_;
   const PieceReader pieces_;
+  const float absmax_offset_;
   SlabResult result_;
   Xxh3Stream source_digest_{0}, stored_digest_{0};
   std::vector<std::uint8_t> source_bytes_, expected_codes_;
   std::vector<float> expected_scales_;
+  std::vector<GroupSums> groups_;
 };
 
 }  // namespace
@@ -249,10 +313,15 @@ std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab) {
   return std::min(most, tensor.elems - slab * most);
 }
 
-SlabResult CompareSlab(const TensorPair& pair, const PieceTools& tools, std::uint64_t slab) {
-  // A worker thread's environment is not known; the kernels need RNE and subnormals (Q10.2).
+// A worker thread's environment is not known; the kernels need RNE and subnormals (Q10.2).
+SlabResult CompareSlab(const TensorPair& pair, const PieceTools& tools, std::uint64_t slab, float absmax_offset) {
   const ScopedFloatEnvironment environment;
-  return SlabComparer(pair, tools).Run(slab);
+  return SlabComparer(pair, tools, absmax_offset).Run(slab);
+}
+
+SlabResult SumAbsmaxScales(const TensorPair& pair, const PieceTools& tools, std::uint64_t slab) {
+  const ScopedFloatEnvironment environment;
+  return SlabComparer(pair, tools, 0).SumScalesOf(slab);
 }
 
 }  // namespace q4

@@ -52,6 +52,10 @@ struct SlabResult {
   // `data` of a kept tensor. Of a quantized one `codes`, and either `scales` (fp32) or scale codes and group scales
   // (nested).
   Difference data, codes, scales, scale_codes, group_scales;
+  // Of an encoder that cannot be computed again: codes that are not the nearest (EncoderProof::nearest), and the sum of
+  // squared errors that absmax makes of the same elements.
+  Difference not_nearest;
+  double absmax_e2 = 0;
   // In element order; empty for a tensor that is kept.
   std::vector<PieceStats> pieces;
   // Of the source's fp32 scales, one sum per group of 256 (Q7.3), for the offset of nested scales.
@@ -68,11 +72,17 @@ std::uint64_t SlabCount(const Q4Tensor& tensor);
 // one, none in that of an empty tensor. REQUIRES: slab < SlabCount(tensor).
 std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab);
 
-// Compares slab `slab` of the pair and reads it once from either side. Codes and scales of the absmax encoder are
-// computed again; of another encoder's slab only the statistics are. A nested tensor's scales are quantized with the
-// recorded offset, so that one pass over the source is enough: the caller compares the offset itself with the sum of
-// all `scale_sums` (Q5.1). Errors are in the result's status. Thread-safe; sets the float environment for itself. Holds
-// about 12 MiB at a time beside the cache.
-SlabResult CompareSlab(const TensorPair& pair, const PieceTools& tools, std::uint64_t slab);
+// Compares slab `slab` of the pair and reads it once from either side. Codes and scales are computed again where the
+// encoder can be (proof.h); of another encoder's slab the statistics are, and what absmax would have made of it. A
+// nested tensor's scales are quantized with the recorded offset, so that one pass over the source is enough: the caller
+// compares the offset itself with the sum of all `scale_sums` (Q5.1). Only `absmax_e2` needs the offset beforehand:
+// `absmax_offset` is the mean of the scales that absmax gives the tensor, and counts for nested tensors of other
+// encoders alone. Errors are in the result's status. Thread-safe; sets the float environment for itself. Holds about 12
+// MiB at a time beside the cache.
+SlabResult CompareSlab(const TensorPair& pair, const PieceTools& tools, std::uint64_t slab, float absmax_offset);
+
+// Reads a slab of the source and sums the scales that absmax gives it, by groups: `scale_sums`, `elems` and
+// `source_bytes` of the result, and its status.
+SlabResult SumAbsmaxScales(const TensorPair& pair, const PieceTools& tools, std::uint64_t slab);
 
 }  // namespace q4

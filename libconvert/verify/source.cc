@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <set>
@@ -18,7 +19,7 @@
 #include "formats/base/limits.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/parallel.h"
-#include "libconvert/encode/encoder.h"
+#include "libconvert/encode/proof.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/verify/digests.h"
@@ -155,6 +156,8 @@ class TensorComparison {
     scales_.Append(slab.scales);
     scale_codes_.Append(slab.scale_codes);
     group_scales_.Append(slab.group_scales);
+    not_nearest_.Append(slab.not_nearest);
+    absmax_e2_ += slab.absmax_e2;
     for (const PieceStats& piece : slab.pieces) {
       stats_.AddSlab(piece.first_elem, pair_.stored->block_size, piece.stats, piece.groups);
       worst_.Add(piece, pair_.stored->block_size);
@@ -168,29 +171,9 @@ class TensorComparison {
   // judged.
   void Finish(FindingList* findings, VerifyTensor* report) {
     if (damaged_) return;
-    // No container can be right for such a source, so that further findings would mean nothing.
-    if (nonfinite_ != kAllFinite) {
-      Report(kSourceNotFinite, fmt::format("element {}", nonfinite_), findings);
-      return;
-    }
-    // From cause to effect: a wrong offset makes scale codes differ, wrong scales the statistics.
-    ReportDifference(kDataDiffers, data_, findings);
-    ReportDifference(kCodesDiffer, codes_, findings);
-    ReportDifference(kScalesDiffer, scales_, findings);
-    const Q4Tensor& stored = *pair_.stored;
-    // The offset is the mean of all scales, which a sample does not know.
-    if (is_whole_ && stored.nested && ProofOf(stored.encoder) == Proof::kRecompute) {
-      const float offset = NestedOffset(scale_sum_.total(), stored.blocks());
-      if (std::bit_cast<std::uint32_t>(offset) != std::bit_cast<std::uint32_t>(stored.nested_offset)) {
-        Report(kOffsetDiffers, GotExpected(fmt::to_string(stored.nested_offset), fmt::to_string(offset)), findings);
-      }
-    }
-    ReportDifference(kScaleCodesDiffer, scale_codes_, findings);
-    ReportDifference(kScales2Differ, group_scales_, findings);
-    report->compared = is_whole_;
-    // Also of a sample, unlike `compared`.
-    report->compared_elems = elems_;
-    if (stored.scheme != Q4Scheme::kRaw) JudgeStats(findings, report);
+    findings_ = findings;
+    Judge(report);
+    report->proof = failed_ ? TensorProof::kFailed : Proven();
   }
 
   // Of a tensor that was compared whole; of a sample they could not be held against those of other tensors.
@@ -198,37 +181,81 @@ class TensorComparison {
   const std::vector<WorstPiece>& worst_pieces() const { return worst_.pieces(); }
 
  private:
-  // Recomputed statistics against the recorded ones, and against the bound of the encoder.
-  void JudgeStats(FindingList* findings, VerifyTensor* report) const {
+  void Judge(VerifyTensor* report) {
+    // No container can be right for such a source, so that further findings would mean nothing.
+    if (nonfinite_ != kAllFinite) return Report(kSourceNotFinite, fmt::format("element {}", nonfinite_));
+    // From cause to effect: a wrong offset makes scale codes differ, wrong scales the statistics.
+    ReportDifference(kDataDiffers, data_);
+    ReportDifference(kCodesDiffer, codes_);
+    ReportDifference(kScalesDiffer, scales_);
+    const Q4Tensor& stored = *pair_.stored;
+    // The offset is the mean of all scales, which a sample does not know.
+    if (is_whole_ && stored.nested && ProofOf(stored.encoder).recompute) {
+      const float offset = NestedOffset(scale_sum_.total(), stored.blocks());
+      if (std::bit_cast<std::uint32_t>(offset) != std::bit_cast<std::uint32_t>(stored.nested_offset)) {
+        Report(kOffsetDiffers, GotExpected(fmt::to_string(stored.nested_offset), fmt::to_string(offset)));
+      }
+    }
+    ReportDifference(kScaleCodesDiffer, scale_codes_);
+    ReportDifference(kScales2Differ, group_scales_);
+    ReportDifference(kCodesNotNearest, not_nearest_);
+    report->compared = is_whole_;
+    // Also of a sample, unlike `compared`.
+    report->compared_elems = elems_;
+    if (stored.quantized()) JudgeStats(report);
+  }
+
+  // Of a tensor without a fault.
+  TensorProof Proven() const {
+    if (!is_whole_) return TensorProof::kSample;
+    if (!pair_.stored->quantized()) return TensorProof::kEqual;
+    return ProofOf(pair_.stored->encoder).recompute ? TensorProof::kRecomputed : TensorProof::kBounded;
+  }
+
+  // Recomputed statistics against the recorded ones, and against the bounds of the encoder.
+  void JudgeStats(VerifyTensor* report) {
     const Q4Tensor& stored = *pair_.stored;
     const Q4Stats& stats = stats_.Finish();
     if (stored.has_stats) {
       const std::string difference =
           is_whole_ ? StatsDifference(*stored.stats, stats).text() : SampleContradiction(stats, *stored.stats);
-      if (!difference.empty()) Report(kStatsDiffer, difference, findings);
+      if (!difference.empty()) Report(kStatsDiffer, difference);
     }
     const std::string broken = BoundBrokenBy(stored, stats);
-    if (!broken.empty()) Report(kErrorBound, broken, findings);
+    if (!broken.empty()) Report(kErrorBound, broken);
+    const EncoderProof& proof = ProofOf(stored.encoder);
+    // An encoder may promise its bound for the tensor only, of which a sample can be the worse part.
+    const double most = proof.most_error * (is_whole_ ? 1 : 1.05);
+    // Negated, and what absmax cannot code has no multiple: neither a NaN nor an infinity passes.
+    if (!proof.recompute && !(std::isfinite(absmax_e2_) && stats.sum_e2 <= most * absmax_e2_)) {
+      Report(kAboveProofBound,
+             fmt::format("encoder {}: sum of squared errors {}", Q4EncoderName(stored.encoder),
+                         GotExpected(fmt::to_string(stats.sum_e2),
+                                     fmt::format("at most {} times the {} of absmax", most, absmax_e2_))));
+    }
     if (!is_whole_) return;  // the recorded ones stay
     report->has_stats = true;
     report->stats = stats;
   }
 
   // All findings of a tensor name it, its file and its place in the same way.
-  void Report(const Issue& issue, const std::string& detail, FindingList* findings) const {
-    findings->Add(pair_.stored->name, issue, pair_.reader->path(), TensorPlace(pair_.stored->name), detail);
+  void Report(const Issue& issue, const std::string& detail) {
+    failed_ = true;
+    findings_->Add(pair_.stored->name, issue, pair_.reader->path(), TensorPlace(pair_.stored->name), detail);
   }
-  void ReportDifference(const Issue& issue, const Difference& difference, FindingList* findings) const {
+  void ReportDifference(const Issue& issue, const Difference& difference) {
     if (difference.count == 0) return;
-    Report(issue, fmt::format("{}; {} in all", difference.first, difference.count), findings);
+    Report(issue, fmt::format("{}; {} in all", difference.first, difference.count));
   }
 
   const TensorPair& pair_;
   const bool is_whole_;
-  bool damaged_ = false;
+  FindingList* findings_ = nullptr;
+  bool damaged_ = false, failed_ = false;
   std::uint64_t elems_ = 0;
   std::uint64_t nonfinite_ = kAllFinite;
-  Difference data_, codes_, scales_, scale_codes_, group_scales_;
+  Difference data_, codes_, scales_, scale_codes_, group_scales_, not_nearest_;
+  double absmax_e2_ = 0;
   TensorStatsAccumulator stats_;
   WorstPieces worst_;
   Sum256 scale_sum_;
@@ -254,6 +281,41 @@ std::vector<SlabJob> JobsOf(const std::vector<TensorPair>& pairs, const SlabSamp
     for (const std::uint64_t slab : slabs) jobs.push_back({i, slab, slab == slabs.back(), slabs.size() == count});
   }
   return jobs;
+}
+
+// The offset that absmax gives each nested pair whose encoder cannot be computed again, of the slabs that are compared;
+// 0 for others. Such tensors are read once more for it.
+absl::StatusOr<std::vector<float>> AbsmaxOffsets(const std::vector<TensorPair>& pairs, const std::vector<SlabJob>& jobs,
+                                                 const PieceTools& tools, const VerifyContext& context) {
+  std::vector<float> offsets(pairs.size());
+  std::vector<SlabJob> wanted;
+  for (const SlabJob& job : jobs) {
+    const Q4Tensor& stored = *pairs[job.pair].stored;
+    if (stored.nested && !ProofOf(stored.encoder).recompute) wanted.push_back(job);
+  }
+  Sum256 sum;
+  std::uint64_t blocks = 0;
+  Q4_RETURN_IF_ERROR(ParallelInOrder(
+      wanted.size(), context.threads,
+      [&](std::uint64_t i) {
+        const TensorPair& pair = pairs[wanted[i].pair];
+        if (SlabResult result; context.cancelled()) {
+          result.status = Fail(kVerifyInterrupted, pair.reader->path(), {});
+          return result;
+        }
+        return SumAbsmaxScales(pair, tools, wanted[i].slab);
+      },
+      [&](std::uint64_t i, const SlabResult& result) -> absl::Status {
+        if (!result.status.ok()) return result.status;
+        for (const double group : result.scale_sums) sum.AddGroup(group);
+        blocks += BlockCount(result.elems, pairs[wanted[i].pair].stored->block_size);
+        if (!wanted[i].is_last) return absl::OkStatus();
+        offsets[wanted[i].pair] = NestedOffset(sum.total(), blocks);
+        sum = Sum256();
+        blocks = 0;
+        return absl::OkStatus();
+      }));
+  return offsets;
 }
 
 std::string FilePlace(const std::string& name) { return "file '" + name + "'"; }
@@ -320,6 +382,7 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
   std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;
   ChunkCache cache;
   const PieceTools tools{*context.kernels, comparison.source, &cache};
+  Q4_ASSIGN_OR_RETURN(const std::vector<float> offsets, AbsmaxOffsets(pairs, jobs, tools, context));
   // The tensor whose slabs are being merged. One at a time is enough, since results come in order.
   std::optional<TensorComparison> current;
   const auto interrupted = [&](const TensorPair& pair) -> absl::Status {
@@ -330,7 +393,7 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
       [&](std::uint64_t i) {
         const TensorPair& pair = pairs[jobs[i].pair];
         if (SlabResult result; !(result.status = interrupted(pair)).ok()) return result;
-        return CompareSlab(pair, tools, jobs[i].slab);
+        return CompareSlab(pair, tools, jobs[i].slab, offsets[jobs[i].pair]);
       },
       [&](std::uint64_t i, const SlabResult& result) -> absl::Status {
         // Damage of the container was found by CheckChunks(); anything else ends the comparison.
@@ -370,6 +433,7 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
         if (!found->broken_bound.empty() && !context.findings->Failed(pair.stored->name)) {
           context.findings->Add(pair.stored->name, kErrorBound, pair.reader->path(), TensorPlace(pair.stored->name),
                                 found->broken_bound);
+          context.report->tensors[pair.report].proof = TensorProof::kFailed;
         }
         return absl::OkStatus();
       });

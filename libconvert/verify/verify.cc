@@ -1,6 +1,6 @@
-// Order: every chunk, the recorded statistics, then the source (tensors, files, digests), then the limits. Of the
-// findings those about the identity of the source come first, as they explain others. Later steps
-// skip what earlier ones found damaged, so that one fault is one finding.
+// Order: every chunk, the recorded statistics, the treatments, then the source (tensors, files, digests), then the
+// limits. Of the findings those about the identity of the source come first, as they explain others. Later steps skip
+// what earlier ones found damaged, so that one fault is one finding.
 //
 // The steps are functions of this wing's other files and share a VerifyContext. This file decides their order, puts
 // their findings in the order of the report, and counts progress over all of them. What is wrong with the request (a
@@ -11,6 +11,9 @@
 #include <algorithm>
 #include <future>
 #include <memory>
+#include <random>
+#include <set>
+#include <utility>
 
 #include "fmt/format.h"
 #include "formats/q4/reader.h"
@@ -30,6 +33,7 @@
 #include "libconvert/verify/integrity.h"
 #include "libconvert/verify/left_out.h"
 #include "libconvert/verify/source.h"
+#include "libconvert/verify/treatments.h"
 
 namespace q4 {
 namespace {
@@ -46,6 +50,14 @@ unsigned ThreadsWithin(std::uint64_t max_memory, unsigned wanted) {
   return static_cast<unsigned>(std::clamp<std::uint64_t>(affordable, 1, limits.threads));
 }
 
+// Of the sample. 48 bits are more than anybody can try beforehand, and fewer than a JSON number of 53 bits holds.
+std::uint64_t SeedOf(const VerifyOptions& options) {
+  if (options.sample_percent >= 100) return 0;
+  if (options.sample_seed) return *options.sample_seed;
+  std::random_device random;
+  return (std::uint64_t{random()} << 32 | random()) & ((std::uint64_t{1} << 48) - 1);
+}
+
 // One run. Members are what its steps fill; the report is moved out at the end.
 class Verification {
  public:
@@ -56,7 +68,9 @@ class Verification {
         progress_(progress),
         context_{options.kernels, ThreadsWithin(options.max_memory, options.threads), options.cancel, &findings_,
                  &report_},
-        sample_(model.root(), options.sample_percent) {}
+        sample_(model.root(), options.sample_percent, SeedOf(options)) {
+    report_.sample_seed = sample_.seed();
+  }
 
   absl::StatusOr<VerifyReport> Run() {
     std::unique_ptr<Checkpoint> source;
@@ -71,23 +85,34 @@ class Verification {
     for (const auto& shard : model_.shards()) {
       for (const Q4Chunk& chunk : shard->index().chunks) progress_state_.total_bytes += chunk.stored_bytes;
     }
-    ProvenanceView provenance;
+    // Only what needs a newer version ends the run: all else about the container is looked at whatever it says of
+    // itself.
+    absl::StatusOr<ProvenanceView> provenance = ReadProvenance(model_);
+    if (!provenance.ok() && ExitCodeOf(provenance.status()) != ExitCode::kCheckFailed) return provenance.status();
+    if (provenance.ok()) report_.left_out = provenance->left_out;
     // Pairing comes first because it tells how much there is to compare. Its findings come after those of the container
     // alone.
     FindingList pair_findings;
     if (source != nullptr) {
-      Q4_ASSIGN_OR_RETURN(provenance, ParseProvenance(report_.provenance, model_.path()));
-      pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, provenance.keep_dtype,
-                           &pair_findings);
+      const std::optional<DType> keep_dtype =
+          provenance.ok() && provenance->options ? provenance->options->keep_dtype : std::nullopt;
+      pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, keep_dtype, &pair_findings);
       progress_state_.total_bytes += BytesToCompare(pairs_, sample_);
       progress_state_.total_tensors = pairs_.size();
     }
 
-    Q4_RETURN_IF_ERROR(CheckChunks(model_, context_, [this](std::uint64_t bytes) { Advance(bytes); }));
-    CheckRecordedStats();
+    Q4_RETURN_IF_ERROR(CheckChunks(
+        model_, context_, [this](std::uint64_t bytes) { Advance(bytes); }, &facts_));
+    CheckCodes();
+    if (provenance.ok()) {
+      Q4_RETURN_IF_ERROR(CheckTreatments(fs_, model_, source.get(), *provenance, context_));
+    } else {
+      findings_.Add("", provenance.status());
+    }
     // From here on the list also says which tensors have no partner.
     findings_.Append(std::move(pair_findings));
-    if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, provenance));
+    if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, provenance.ok() ? &*provenance : nullptr));
+    if (options_.require_proof) RequireProof();
     SumAndJudge();
     // After all steps: the last of them, the limits, adds findings too.
     for (VerifyTensor& tensor : report_.tensors) tensor.passed = !findings_.Failed(tensor.name);
@@ -109,11 +134,6 @@ class Verification {
       report_.embedded_files += shard->index().files.size();
     }
     report_.provenance = ModelProvenance(model_);
-    if (options_.against.empty()) {
-      if (absl::StatusOr<ProvenanceView> view = ParseProvenance(report_.provenance, model_.path()); view.ok()) {
-        report_.left_out = std::move(view->left_out);
-      }
-    }
     // Without a readable one the names stay empty; a damaged one is found with the other chunks.
     if (const absl::StatusOr<std::string> config = model_.ReadFile("config.json"); config.ok()) {
       ModelNames names = ReadModelNames(*config);
@@ -135,19 +155,23 @@ class Verification {
     if (progress_) progress_(progress_state_);
   }
 
-  // What the container says about itself. Statistics that contradict each other are not held against the bound as well.
-  void CheckRecordedStats() {
-    for (const Q4Model::Location& at : model_.tensors()) {
+  // What the container says about itself: codes against the encoder that is named, statistics against each other,
+  // against the codes and scales, and against the bound. What contradicts itself is not held against anything else.
+  void CheckCodes() {
+    for (std::size_t i = 0; i < model_.tensors().size(); ++i) {
+      const Q4Model::Location& at = model_.tensors()[i];
       const Q4Tensor& tensor = model_.tensor(at);
-      if (!tensor.has_stats) continue;
-      const std::string& path = model_.reader(at).path();
-      const std::string contradiction = ContradictionIn(tensor);
-      if (!contradiction.empty()) {
-        findings_.Add(tensor.name, kStatsInconsistent, path, TensorPlace(tensor.name), contradiction);
-        continue;
-      }
-      const std::string broken = BoundBrokenBy(tensor, *tensor.stats);
-      if (!broken.empty()) findings_.Add(tensor.name, kErrorBound, path, TensorPlace(tensor.name), broken);
+      if (!tensor.quantized()) continue;
+      const auto add = [&](const Issue& issue, const std::string& what) {
+        if (!what.empty()) findings_.Add(tensor.name, issue, model_.reader(at).path(), TensorPlace(tensor.name), what);
+        return !what.empty();
+      };
+      // Else a part of it is damaged, which has been reported.
+      const bool is_whole = facts_[i].elems == tensor.elems;
+      if (is_whole) add(kCodesImpossible, ImpossibleFor(tensor, facts_[i]));
+      if (!tensor.has_stats || add(kStatsInconsistent, ContradictionIn(tensor))) continue;
+      if (is_whole && add(kStatsRefuted, RefutedBy(tensor, facts_[i]))) continue;
+      add(kErrorBound, BoundBrokenBy(tensor, *tensor.stats));
     }
   }
 
@@ -165,8 +189,9 @@ class Verification {
                     DidYouMeanByParts(options_.only->text(), source.tensors(), name_of));
   }
 
-  // Everything for which the source is needed.
-  absl::Status CompareWith(const Checkpoint& source, const ProvenanceView& provenance) {
+  // Everything for which the source is needed. `provenance` is nullptr where the container's is broken, which is a
+  // finding of its own: then source files have no records to be held against.
+  absl::Status CompareWith(const Checkpoint& source, const ProvenanceView* provenance) {
     report_.sample_percent = options_.sample_percent;
     if (options_.only) report_.only = options_.only->text();
     // The digest of a file is computed front to back by one thread, so the files' digests run side by side and beside
@@ -178,12 +203,14 @@ class Verification {
     VerifyContext digest_context = context_;
     digest_context.findings = &digest_findings;
     std::future<absl::Status> digests = std::async(std::launch::async, [&]() -> absl::Status {
-      Q4_RETURN_IF_ERROR(
-          CompareSourceFiles(source, provenance.sources, /*digests=*/is_whole, model_.path(), digest_context));
-      // A shard that was opened alone does not know the other shards' files.
-      if (report_.shards == report_.shard_count) {
-        FindUnrecordedSourceFiles(source, provenance.sources, model_.path(), &digest_findings);
+      if (provenance == nullptr) return absl::OkStatus();
+      if (const Json& format = provenance->document["source"]["format"]; format != source.format()) {
+        digest_findings.Add("", kSourceFileDiffers, model_.path(), "source, format",
+                            GotExpected(source.format(), format.get<std::string>()));
       }
+      Q4_RETURN_IF_ERROR(
+          CompareSourceFiles(source, provenance->sources, /*digests=*/is_whole, model_.path(), digest_context));
+      FindUnrecordedSourceFiles(source, FilesOf(source), provenance->sources, model_.path(), &digest_findings);
       return absl::OkStatus();
     });
     // On an error the future's destructor waits for the digests to end.
@@ -193,7 +220,8 @@ class Verification {
                                         Advance(bytes);
                                       }));
     Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
-    report_.left_out = CompareLeftOut(source.left_out(), provenance.left_out, model_.path(), &findings_);
+    report_.left_out =
+        CompareLeftOut(source.left_out(), std::exchange(report_.left_out, {}), model_.path(), &findings_);
     Q4_RETURN_IF_ERROR(digests.get());
     // That it is another source is why hundreds of values differ.
     findings_.Prepend(std::move(digest_findings));
@@ -202,6 +230,30 @@ class Verification {
                     [](const VerifyTensor& tensor) { return tensor.compared || !tensor.quantized(); });
     // A source that changed while it was read proves nothing.
     return source.CheckUnchanged();
+  }
+
+  // The source files that the container must record: of a whole model all, of a shard that was opened alone those that
+  // its tensors lie in (F8.1).
+  std::set<std::uint32_t> FilesOf(const Checkpoint& source) const {
+    std::set<std::uint32_t> files;
+    if (report_.shards == report_.shard_count) {
+      for (std::uint32_t file = 0; file < source.files().size(); ++file) files.insert(file);
+      return files;
+    }
+    for (const TensorPair& pair : pairs_) {
+      for (const SourceExtent& extent : pair.source->extents) files.insert(extent.file);
+    }
+    return files;
+  }
+
+  // What was asked for but has no unique answer. A tensor that failed has said why.
+  void RequireProof() {
+    for (std::size_t i = 0; i < report_.tensors.size(); ++i) {
+      if (report_.tensors[i].proof != TensorProof::kBounded) continue;
+      const Q4Model::Location& at = model_.tensors()[i];
+      findings_.Add(report_.tensors[i].name, kUnproven, model_.reader(at).path(), TensorPlace(report_.tensors[i].name),
+                    "encoder " + std::string(Q4EncoderName(report_.tensors[i].encoder)));
+    }
   }
 
   // Limits come last: they judge recomputed statistics where there are any.
@@ -227,6 +279,8 @@ class Verification {
   }
 
   FileSystem& fs_;
+  // By tensor of the model, after CheckChunks().
+  std::vector<CodeFacts> facts_;
   const Q4Model& model_;
   const VerifyOptions& options_;
   const ProgressCallback& progress_;

@@ -35,8 +35,13 @@ struct VerifyOptions {
   // The root that the container must have; nullopt: any.
   std::optional<Sha256> root;
   // Percent of the slabs (4 Mi elements) that are compared, in (0, 100]: one of each tensor at least, chosen by a hash
-  // of artifact, tensor and slab. Statistics are then those recorded, which the sample must not contradict.
+  // of seed, artifact, tensor and slab. Statistics are then those recorded, which the sample must not contradict.
   double sample_percent = 100;
+  // nullopt: drawn from the operating system, so that nobody knows the sample who made the container. The report has
+  // it.
+  std::optional<std::uint64_t> sample_seed;
+  // Whether a tensor whose encoder cannot be computed again fails although its codes and error are within their bounds.
+  bool require_proof = false;
   // 0: what this process may use of the machine (machine.h).
   unsigned threads = 0;
   // In bytes. Fewer threads work when it is small, but at least one does: this is a wish and no budget.

@@ -61,7 +61,7 @@ def check_writing(run: Run, source: pathlib.Path) -> None:
     run("q4verify", "model.q4", "--against", source, *reports, "-q")
     first = [(work / name).read_bytes() for name in names]
     suites = {suite.get("name"): suite for suite in check_junit(work / "r.xml")}
-    check(set(suites) == {"integrity", "comparison"}, "a suite per kind", set(suites))
+    check(set(suites) == {"checks", "integrity", "comparison"}, "a suite per kind", set(suites))
     check(first[1].startswith("## ✅".encode()) and first[2].startswith(b"<!DOCTYPE html>"), "Markdown and HTML are what they should be")
     run("q4verify", "model.q4", "--against", source, *reports, "-q", "--threads", "1")
     check([(work / name).read_bytes() for name in names] == first, "the same verification writes the same reports, over the old ones")
@@ -284,7 +284,7 @@ def check_samples(sample: pathlib.Path, work: pathlib.Path) -> None:
         subprocess.run([sample, "3", kind, work / kind], check=True)
         root = check_junit(work / f"{kind}.xml")
         check(failures is None or int(root.get("failures")) == failures, f"{kind}: {failures} failures", root.get("failures"))
-        check({suite.get("name") for suite in root} == {"integrity", "comparison", "gates"}, f"{kind}: three suites")
+        check({suite.get("name") for suite in root} == {"checks", "integrity", "comparison", "gates"}, f"{kind}: four suites")
 
 
 def main() -> int:

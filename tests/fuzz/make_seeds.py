@@ -48,7 +48,10 @@ def json_seeds() -> None:
     write("json", "duplicate_key", '{"a": 1, "\\u0061": 2}')
     write("json", "negative_zero", "[-0, -0.0, 1e16, 1E-5]")
     write("provenance", "full", json.dumps(
-        {"numerics": "q4n-1", "options": {"keep_dtype": "BF16", "type": "nf4"},
+        {"numerics": "q4n-1", "options": {
+            "block_size": 64, "compress": "zstd:3", "double_quant": True, "encoder": "absmax", "keep_dtype": "BF16",
+            "on_nonfinite": "keep", "patterns": [{"exclude": "head"}, {"include": "x"}], "recipe": '{"rules":[]}',
+            "shard_size": 0, "type": "nf4"},
          "source": {"files": [{"name": "model.safetensors", "sha256": "00" * 32, "size": 12},
                               {"name": "b", "size": 1, "xxh3": "0" * 16}], "format": "safetensors"},
          "tool": {"name": "q4convert", "version": "0.1.0"}}, separators=(",", ":")))

@@ -19,7 +19,7 @@ except ImportError as missing:
     sys.exit(77)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-sys.path[:0] = [HERE, os.path.join(HERE, "..", "hostile"), os.path.join(HERE, "..", "support")]
+sys.path[:0] = [HERE, os.path.join(HERE, "..", "support")]
 import container_bytes  # noqa: E402
 import q4ref  # noqa: E402
 from name_table import name_table  # noqa: E402

@@ -94,6 +94,64 @@ def lie_side_by_side(names):
     return True
 
 
+# Section 8: the members of each object. "?" marks one that may be absent, "|" alternatives of which there is one.
+FILE_RECORD = {"name": "name", "sha256|": "hex64", "size": "count", "xxh3|": "hex16"}
+OPTIONS = {"block_size": "count", "compress": "text", "double_quant": "bool", "encoder": "text", "keep_dtype": "text",
+           "on_nonfinite": "text", "patterns": [{"exclude|": "text", "include|": "text"}], "recipe": "text or null",
+           "shard_size": "count", "type": "text"}
+PROVENANCE = {"adapter?": {"files": [FILE_RECORD]}, "calibration?": {"files": [FILE_RECORD], "tokens": "count"},
+              "left_out?": [{"name": "text", "reason": "text", "warning": "bool"}], "numerics": "text", "options": OPTIONS,
+              "parent?": {"root": "hex64"}, "plan?": "hex64", "source": {"files": [FILE_RECORD], "format": "text"},
+              "tool": {"name": "text", "version": "text"}}
+
+
+def check_member(value, form, where):
+    if isinstance(form, dict):
+        need(isinstance(value, dict), where)
+        if form is OPTIONS and not value:
+            return
+        rows = {name.rstrip("?|"): (name, row) for name, row in form.items()}
+        need(set(value) <= set(rows), f"{where}: an unknown member")
+        need(all(name in value for name, (spelt, _) in rows.items() if spelt == name), f"{where}: a member is missing")
+        alternatives = [name for name, (spelt, _) in rows.items() if spelt.endswith("|")]
+        need(not alternatives or sum(name in value for name in alternatives) == 1, f"{where}: alternatives")
+        for name, member in value.items():
+            spelt, row = rows[name]
+            need(not (spelt.endswith("?") and member == []), f"{where}.{name} is empty")
+            check_member(member, row, f"{where}.{name}")
+    elif isinstance(form, list):
+        need(isinstance(value, list), where)
+        for element in value:
+            check_member(element, form[0], f"{where}[]")
+        if form[0] is FILE_RECORD:
+            need(len({file["name"] for file in value}) == len(value), f"{where}: a file twice")
+    elif form in ("hex16", "hex64"):
+        need(isinstance(value, str) and len(value) == int(form[3:]) and not set(value) - set("0123456789abcdef"), where)
+    elif form == "count":
+        need(type(value) is int and 0 <= value < 1 << 64, where)
+    elif form == "bool":
+        need(type(value) is bool, where)
+    else:
+        need(isinstance(value, str) or (value is None and form == "text or null"), where)
+        if form == "name":
+            parts = value.split("/")
+            need(parts[-1] not in ("", ".", ".."), where)
+            need(not any(part[:1] in ("", ".") for part in parts[:-1]), where)
+
+
+def check_provenance(text):
+    need(len(text) <= 16 << 20, "Provenance")
+    try:
+        document = json.loads(text.decode("utf-8"))
+        canonical = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise Damaged(f"Provenance: {error}") from None
+    need(isinstance(document, dict) and "schema" not in document, "Provenance, or one for a newer reader")
+    check_member(document, PROVENANCE, "Provenance")
+    need(document["numerics"] == "q4n-1", "Provenance for a newer reader")
+    need(canonical == text, "Provenance is not canonical")  # a member that comes twice is gone
+
+
 class Container:
     def __init__(self, data, nested_map):
         self.data, self.nested_map = data, nested_map
@@ -185,8 +243,7 @@ class Container:
         need(self.shard == 0 or not self.files, "only shard 0 has files")
         self.chunks = list(struct.iter_unpack("<QIIBB6sQ32s", found[5]))
         self.provenance = found[7]
-        need(len(self.provenance) <= 16 << 20, "Provenance")
-        self.provenance.decode("utf-8")
+        check_provenance(self.provenance)
 
     def check_tensor(self, t):
         need(t["dtype"] in ITEM_SIZE and t["scheme"] <= 2 and t["encoder"] <= 2, "tensor record")

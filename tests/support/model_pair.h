@@ -4,9 +4,11 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "formats/base/file.h"
 #include "tests/support/bytes.h"
+#include "tests/support/provenance.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -33,8 +35,15 @@ class ModelPair {
     container.AddFile(name, content);
   }
 
-  // Writes the checkpoint's weights, which only Add changes.
-  void WriteSource() const { dir_.Write("src/model.safetensors", source_.Build()); }
+  // Writes the checkpoint's weights, which only Add changes, and puts on record in `container` that it was made from
+  // them. `keep_dtype`: of the recorded options.
+  void WriteSource(const std::string& keep_dtype = "same") {
+    dir_.Write("src/model.safetensors", source_.Build());
+    std::vector<Q4Tensor> tensors;
+    for (const BuiltTensor& tensor : container.tensors()) tensors.push_back(tensor.entry);
+    container.provenance = ProvenanceOf(RecordedOptionsFor(tensors, keep_dtype),
+                                        Json::array({SourceFileRecordOf(source(), "model.safetensors")}));
+  }
   // Writes `container`, or a changed copy of it.
   void WriteContainer() { container.Write(PosixFileSystem(), path()); }
   void WriteContainer(Q4Builder changed) const { changed.Write(PosixFileSystem(), path()); }

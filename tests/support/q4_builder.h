@@ -31,7 +31,8 @@ struct BuiltTensor {
 
 class Q4Builder {
  public:
-  std::string provenance = R"({"numerics":"q4n-1","options":{},"source":{"files":[],"format":"safetensors"}})";
+  std::string provenance = R"({"numerics":"q4n-1","options":{},"source":{"files":[],"format":"safetensors"},)"
+                           R"("tool":{"name":"tests","version":"1"}})";
   Q4Compression compression;
 
   // The container at `path`, ready to be changed and written again. Throws if it is damaged.

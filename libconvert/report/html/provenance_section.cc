@@ -47,7 +47,7 @@ std::string ProvenanceSection(const VerifyReport& report) {
   if (!report.source.empty()) rows += Row("compared with", Name(report.source, kPathBytes));
   const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
   if (view.ok()) {
-    rows += Row("made by", Text(fmt::format("{}, arithmetic {}", view->tool, view->numerics)));
+    rows += Row("made by", Text(fmt::format("{}, arithmetic {}", view->tool(), view->numerics)));
     rows += Row("options", Text(ConversionOptions(*view), kPathBytes));
     // No source files: the container was not made from files, or by a tool that records none.
     if (!view->sources.empty()) rows += Row("source files", Sources(*view));

@@ -1,7 +1,9 @@
 // What a reader wants to know without scrolling: passed or failed, by how much the model changed, and what was compared
 // with what. The problems, which come next when there are any, are in this file as well.
+#include <algorithm>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "fmt/format.h"
 #include "formats/base/text.h"
@@ -54,9 +56,14 @@ std::string Verdict(const VerifyReport& report, const Counts& counts) {
   }
   // A verdict must not promise more than was checked. Without a source only integrity was; with a sample or a selection
   // of tensors the source was seen in part.
-  const char* scope = report.source.empty()                                 ? "every byte is intact"
-                      : report.sample_percent < 100 || !report.only.empty() ? "what was compared holds"
-                                                                            : "intact, and true to its source";
+  const std::vector<CheckMade> checks = ChecksMade(report);
+  const bool all_made = std::all_of(checks.begin(), checks.end(),
+                                    [](const CheckMade& c) { return c.extent == CheckMade::Extent::kWhole; });
+  const bool all_proven = std::none_of(report.tensors.begin(), report.tensors.end(),
+                                       [](const VerifyTensor& t) { return t.proof == TensorProof::kBounded; });
+  const char* scope = report.source.empty()    ? "every byte is intact"
+                      : all_made && all_proven ? "intact, and true to its source"
+                                               : "what was checked holds";
   return fmt::format("<p class=\"verdict passed\"><b><span aria-hidden=\"true\">✓</span> Passed</b> {}</p>\n", scope);
 }
 
@@ -74,8 +81,8 @@ std::string ErrorTiles(const VerifyReport& report) {
 // The tile stands there without a source as well, to say that nothing was compared.
 std::string ComparisonTile(const VerifyReport& report, const Counts& counts) {
   if (report.source.empty()) return Tile("Compared", "no source", "integrity and recorded statistics");
-  std::string note = report.sample_percent < 100 ? fmt::format("a sample of {} %", report.sample_percent)
-                                                 : HumanBytes(report.source_bytes) + " of the source";
+  std::string note =
+      report.sample_percent < 100 ? SampleText(report) : HumanBytes(report.source_bytes) + " of the source";
   if (!report.only.empty()) note += ", only " + Name(report.only);
   return Tile("Compared", fmt::format("{} of {}", Grouped(counts.compared), Grouped(report.tensors.size())), note);
 }
@@ -86,6 +93,16 @@ std::string GatesTile(const VerifyReport& report) {
   const std::uint64_t broken = BrokenGates(report).size();
   return Tile("Gates", fmt::format("{} of {}", Grouped(report.gates.size() - broken), Grouped(report.gates.size())),
               broken == 0 ? "<a href=\"#gates\">all hold</a>" : "<a href=\"#gates\">hold</a>");
+}
+
+// What the verdict rests on, check by check.
+std::string Checks(const VerifyReport& report) {
+  std::string rows;
+  for (const CheckMade& check : ChecksMade(report)) {
+    rows += fmt::format("<div><dt>{}</dt><dd>{}: {}</dd></div>\n", Text(check.name), ExtentName(check.extent),
+                        Text(check.detail, kPathBytes));
+  }
+  return Section("checks", "What was checked", "", "<dl class=\"facts\">\n" + rows + "</dl>\n");
 }
 
 }  // namespace
@@ -104,7 +121,7 @@ std::string SummarySection(const VerifyReport& report) {
   text += Tile("Bits per weight", BitsPer(counts.quantized_bytes, counts.quantized_elems), "of quantized tensors");
   text += Tile("Tensors", Grouped(report.tensors.size()), Grouped(counts.quantized) + " quantized");
   text += ComparisonTile(report, counts) + GatesTile(report);
-  return text + "</dl>\n";
+  return text + "</dl>\n" + Checks(report);
 }
 
 std::string ProblemsSection(const VerifyReport& report) {

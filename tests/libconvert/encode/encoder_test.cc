@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "libconvert/encode/proof.h"
 #include "tests/support/catch.h"
 #include "tests/support/weights.h"
 
@@ -16,7 +17,6 @@ TEST_CASE("every encoder that runs has its row in the container's table, and a n
   for (const Encoder* const encoder : Encoders()) {
     CHECK(FindEncoder(encoder->id()) == encoder);
     CHECK(&EncoderOf(encoder->id()) == encoder);
-    CHECK(ProofOf(encoder->id()) == encoder->proof());
     REQUIRE(FindQ4Encoder(encoder->name()) != nullptr);
     CHECK(FindQ4Encoder(encoder->name())->encoder == encoder->id());
   }
@@ -25,11 +25,21 @@ TEST_CASE("every encoder that runs has its row in the container's table, and a n
 TEST_CASE("a reserved encoder has a name, and nothing else") {
   CHECK(EncoderNames() == std::vector<std::string>{"absmax", "mse"});
   CHECK(FindEncoder(Q4Encoder::kMse) == nullptr);
-  CHECK(ProofOf(Q4Encoder::kMse) == Proof::kNone);
   CHECK(FindEncoder(Q4Encoder::kNone) == nullptr);
-  CHECK(ProofOf(Q4Encoder::kNone) == Proof::kNone);
   CHECK(FindQ4Encoder("none") == nullptr);
   CHECK(FindQ4Encoder(static_cast<Q4Encoder>(3)) == nullptr);
+}
+
+TEST_CASE("every encoder that a container can name has its proof, and only one that runs is computed again") {
+  REQUIRE(EncoderProofs().size() == Q4EncoderRows().size());
+  for (std::size_t i = 0; i < EncoderProofs().size(); ++i) {
+    const EncoderProof& proof = EncoderProofs()[i];
+    CHECK(proof.encoder == Q4EncoderRows()[i].encoder);
+    CHECK(&ProofOf(proof.encoder) == &proof);
+    CHECK((!proof.recompute || FindEncoder(proof.encoder) != nullptr));
+    // Absmax is the measure, and no honest encoder was ever twice as bad.
+    CHECK((proof.most_error >= 1 && proof.most_error <= 2));
+  }
 }
 
 TEST_CASE("absmax chooses what its kernels choose, whole or in tiles") {

@@ -8,11 +8,13 @@
 #include <vector>
 
 #include "formats/base/json_value.h"
+#include "formats/q4/q4_issues.h"
 #include "libconvert/export/export.h"
 #include "libconvert/model/model_configs.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
 #include "tests/support/must.h"
+#include "tests/support/provenance.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -200,10 +202,14 @@ TEST_CASE("a provenance cannot lead an export out of its directory") {
     INFO(name);
     const TempDir dir;
     test::Q4Builder builder;
-    builder.provenance = std::string(R"({"source":{"files":[{"name":")") + name + R"(","size":1}]}})";
+    Json file;
+    file["name"] = name;
+    file["size"] = 1;
+    file["xxh3"] = "0123456789abcdef";
+    builder.provenance = test::ProvenanceOf(Json::object(), Json::array({file}));
     builder.Write(PosixFileSystem(), dir.File("m.q4"));
     const auto model = Must(Q4Model::Open(PosixFileSystem(), dir.File("m.q4")));
-    CHECK(Must(ReadModelConfigs(*model)).folders.empty());
+    CHECK(IssueNumberOf(ReadModelConfigs(*model).status()) == kQ4ProvenanceForm.number);
   }
 }
 

@@ -21,6 +21,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/forwarding_file_system.h"
 #include "tests/support/must.h"
+#include "tests/support/provenance.h"
 #include "tests/support/q4_builder.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
@@ -45,9 +46,11 @@ Q4Builder SmallModel() {
   builder.AddRaw("steps", DType::kI64, {2}, Bytes{1, 0, 0, 0, 0, 0, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255});
   builder.AddFile("config.json", kConfig);
   builder.AddFile("tokenizer.json", std::string(5000, 'x'));
-  builder.provenance =
-      R"({"numerics":"q4n-1","options":{"block_size":64,"type":"nf4"},"source":{"files":[{"name":"m.safetensors",)"
-      R"("sha256":"00","size":70000}],"format":"safetensors"},"tool":{"name":"q4convert","version":"0.1.0"}})";
+  Json file;
+  file["name"] = "m.safetensors";
+  file["sha256"] = std::string(64, '0');
+  file["size"] = 70000;
+  builder.provenance = test::ProvenanceOf(test::RecordedOptionsFor({}), Json::array({file}));
   return builder;
 }
 

@@ -15,10 +15,10 @@ TEST_CASE("JUnit: a suite per kind, a case per tensor and gate") {
   VerifyReport report = test::SampleReport(2);
   test::AddGates(0, &report);
   const std::string xml = VerifyReportJunit(report);
-  CHECK_THAT(
-      xml,
-      ContainsSubstring(
-          "tests=\"53\" failures=\"0\" errors=\"0\" skipped=\"0\">\n  <testsuite name=\"integrity\" tests=\"19\""));
+  CHECK_THAT(xml,
+             ContainsSubstring(
+                 "tests=\"57\" failures=\"0\" errors=\"0\" skipped=\"0\">\n  <testsuite name=\"checks\" tests=\"4\""));
+  CHECK_THAT(xml, ContainsSubstring("<testsuite name=\"integrity\" tests=\"19\""));
   CHECK_THAT(xml, ContainsSubstring("<testsuite name=\"comparison\" tests=\"19\""));
   CHECK_THAT(xml, ContainsSubstring("<testsuite name=\"gates\" tests=\"15\""));
   CHECK_THAT(xml,
@@ -26,9 +26,9 @@ TEST_CASE("JUnit: a suite per kind, a case per tensor and gate") {
   CHECK(xml == VerifyReportJunit(report));
 
   report.source.clear();
-  CHECK(Count(VerifyReportJunit(report), "<testsuite ") == 2);
+  CHECK(Count(VerifyReportJunit(report), "<testsuite ") == 3);
   report.gates.clear();
-  CHECK(Count(VerifyReportJunit(report), "<testsuite ") == 1);
+  CHECK(Count(VerifyReportJunit(report), "<testsuite ") == 2);
 }
 
 TEST_CASE("JUnit: every problem fails the case it belongs to") {
@@ -36,7 +36,7 @@ TEST_CASE("JUnit: every problem fails the case it belongs to") {
   test::AddGates(3, &report);
   test::AddProblems(&report);
   const std::string xml = VerifyReportJunit(report);
-  CHECK_THAT(xml, ContainsSubstring("tests=\"54\" failures=\"8\""));
+  CHECK_THAT(xml, ContainsSubstring("tests=\"58\" failures=\"8\""));
   CHECK_THAT(xml, ContainsSubstring("classname=\"q4.integrity\" name=\"container\">\n      <failure type=\"Q4-7041\""));
   CHECK_THAT(xml,
              ContainsSubstring("classname=\"q4.comparison\" name=\"lost.weight\">\n      <failure type=\"Q4-6201\""));
@@ -48,10 +48,16 @@ TEST_CASE("JUnit: what was not compared is skipped, what is not listed still fai
   VerifyReport report = test::SampleReport(1);
   report.tensors[0].compared = false;
   report.tensors[0].compared_elems = 0;
+  report.tensors[0].proof = TensorProof::kNotCompared;
+  report.tensors[1].proof = TensorProof::kBounded;
   report.tensors[4].passed = false;
   report.finding_count = 1;
   const std::string xml = VerifyReportJunit(report);
-  CHECK(Count(xml, "<skipped ") == 1);
+  // The tensors, and the comparison, which was made in part.
+  CHECK(Count(xml, "<skipped ") == 3);
+  CHECK_THAT(xml, ContainsSubstring("<skipped message=\"not compared with the source\"/>"));
+  CHECK_THAT(xml, ContainsSubstring("<skipped message=\"bounded, not proven: encoder "));
+  CHECK_THAT(xml, ContainsSubstring("<skipped message=\"part: "));
   CHECK_THAT(xml, ContainsSubstring("name=\"" + report.tensors[4].name + "\">\n      <failure type=\"unlisted\""));
   CHECK_THAT(xml, ContainsSubstring("problems that are not listed"));
 }

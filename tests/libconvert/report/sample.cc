@@ -7,6 +7,7 @@
 #include <string>
 
 #include "fmt/format.h"
+#include "tests/support/provenance.h"
 
 namespace q4::test {
 namespace {
@@ -88,6 +89,7 @@ VerifyTensor MakeTensor(const std::string& layer, const Module& module, std::siz
   tensor.layer = layer;
   tensor.role = module.role;
   tensor.compared = true;
+  tensor.proof = module.spread == 0 ? TensorProof::kEqual : TensorProof::kRecomputed;
   tensor.compared_elems = tensor.elems;
   tensor.stored_bytes = tensor.elems * 2;
   if (module.spread == 0) return tensor;
@@ -106,9 +108,13 @@ VerifyTensor MakeTensor(const std::string& layer, const Module& module, std::siz
   return tensor;
 }
 
-constexpr const char* kProvenance = R"({"tool":{"name":"q4convert","version":"0.1.0"},"numerics":"q4n-1",
-"options":{"type":"nf4","block_size":64,"double_quant":true,"encoder":"absmax","compress":"none"},
-"source":{"files":[{"name":"model.safetensors","bytes":5242880,"sha256":"53aa"}]}})";
+std::string SampleProvenance() {
+  Json file;
+  file["name"] = "model.safetensors";
+  file["sha256"] = std::string(64, '5');
+  file["size"] = 5242880;
+  return test::ProvenanceOf(test::RecordedOptionsFor({}), Json::array({file}));
+}
 
 }  // namespace
 
@@ -121,7 +127,8 @@ VerifyReport SampleReport(std::size_t layers) {
   report.embedded_files = 3;
   report.architecture = "LlamaForCausalLM";
   report.model_type = "llama";
-  report.provenance = kProvenance;
+  report.provenance = SampleProvenance();
+  report.strength.policy = VerifyStrength::Policy::kWhole;
   report.stats_recomputed = true;
   std::map<std::string, ModelStats> roles;
   std::vector<VerifyGroup> layer_groups;

@@ -10,7 +10,7 @@
 namespace q4 {
 namespace {
 
-TEST_CASE("a source file that no shard records is found, unless nothing is recorded") {
+TEST_CASE("a source file that must be recorded and is not is found, also where nothing is recorded") {
   MemoryFileSystem fs;
   std::vector<CheckpointFile> files;
   for (const char* name : {"a", "b", "c"}) {
@@ -21,9 +21,9 @@ TEST_CASE("a source file that no shard records is found, unless nothing is recor
   content.path = "source";
   content.files = std::move(files);
   const Checkpoint source(std::move(content));
-  const auto find = [&](const std::vector<SourceFileRecord>& records) {
+  const auto find = [&](const std::vector<SourceFileRecord>& records, const std::set<std::uint32_t>& wanted) {
     FindingList list;
-    FindUnrecordedSourceFiles(source, records, "m.q4", &list);
+    FindUnrecordedSourceFiles(source, wanted, records, "m.q4", &list);
     VerifyReport report;
     list.MoveTo(&report);
     std::string places;
@@ -35,9 +35,11 @@ TEST_CASE("a source file that no shard records is found, unless nothing is recor
     }
     return places;
   };
-  CHECK(find({{"a", 3, "", ""}, {"b", 3, "", ""}, {"c", 3, "", ""}, {"d", 3, "", ""}}).empty());
-  CHECK(find({{"b", 3, "", ""}}) == "ac");
-  CHECK(find({}).empty());
+  const std::set<std::uint32_t> all{0, 1, 2};
+  CHECK(find({{"a", 3, "", ""}, {"b", 3, "", ""}, {"c", 3, "", ""}, {"d", 3, "", ""}}, all).empty());
+  CHECK(find({{"b", 3, "", ""}}, all) == "ac");
+  CHECK(find({{"b", 3, "", ""}}, {0, 1}) == "a");
+  CHECK(find({}, all) == "abc");
 }
 
 }  // namespace

@@ -28,8 +28,9 @@ using test::Q4Builder;
 class Model {
  public:
   explicit Model(const std::string& config = "{}") { pair_.AddFile("config.json", config); }
-  void Add(const std::string& name, const Shape& shape, const std::vector<float>& values, bool nested = false) {
-    pair_.AddQuantized(name, DType::kF32, shape, BytesOf(values), Q4Scheme::kNf4, 64, nested);
+  void Add(const std::string& name, const Shape& shape, const std::vector<float>& values, bool nested = false,
+           Q4Scheme scheme = Q4Scheme::kNf4) {
+    pair_.AddQuantized(name, DType::kF32, shape, BytesOf(values), scheme, 64, nested);
   }
   void AddKept(const std::string& name, const Shape& shape, const std::vector<float>& values) {
     pair_.AddKept(name, DType::kF32, shape, BytesOf(values));
@@ -48,6 +49,13 @@ class Model {
  private:
   test::ModelPair pair_;
 };
+
+// Exchanges two bytes of the block that begins with byte `begin`: only the source tells.
+void ExchangeCodes(test::Bytes* codes, std::uint64_t begin) {
+  std::uint64_t other = begin + 1;
+  while ((*codes)[other] == (*codes)[begin]) ++other;
+  std::swap((*codes)[begin], (*codes)[other]);
+}
 
 std::string AllFindings(const VerifyReport& report) {
   std::string text;
@@ -208,14 +216,19 @@ TEST_CASE("equal tensors of the source must be equal in the container") {
   }
   SECTION("by an encoder without a unique answer, in different codes") {
     Model model;
-    model.Add("a.weight", {64, 64}, values);
-    model.Add("b.weight", {64, 64}, values);
     for (const char* name : {"a.weight", "b.weight"}) {
+      model.Add(name, {64, 64}, values, false, Q4Scheme::kFp4);
       model.builder().Find(name).entry.encoder = Q4Encoder::kMse;
-      model.builder().Find(name).entry.has_stats = false;
     }
     CHECK(model.Report().passed());
-    model.builder().Find("b.weight").parts[Q4Part::kCodes][5] ^= 1;
+    // 0 and -0 are equally near.
+    test::BuiltTensor& b = model.builder().Find("b.weight");
+    std::uint64_t at = 0;
+    while (test::GetCode(b.parts[Q4Part::kCodes], at) % 8 != 0) ++at;
+    const std::uint8_t code = test::GetCode(b.parts[Q4Part::kCodes], at);
+    test::SetCode(&b.parts[Q4Part::kCodes], at, code ^ 8);
+    --b.stats.hist[code];
+    ++b.stats.hist[code ^ 8];
     const VerifyReport report = model.Report();
     REQUIRE(report.findings.size() == 1);
     CHECK(report.findings[0].issue == kTiedDiffer.number);
@@ -226,7 +239,7 @@ TEST_CASE("a subset compares what it names and nothing else") {
   Model model;
   model.Add("a.weight", {64, 64}, NormalValues(64 * 64, 7));
   model.Add("b.weight", {64, 64}, NormalValues(64 * 64, 8));
-  model.builder().Find("b.weight").parts[Q4Part::kCodes][5] ^= 1;
+  ExchangeCodes(&model.builder().Find("b.weight").parts[Q4Part::kCodes], 0);
   VerifyOptions options;
   options.only = *NamePattern::Parse("^a", "--tensor");
   const VerifyReport report = model.Report(options);
@@ -241,21 +254,22 @@ TEST_CASE("a subset compares what it names and nothing else") {
   CHECK(IssueNumberOf(model.Verify(options).status()) == kNothingSelected.number);
 }
 
-TEST_CASE("a sample is a fixed choice, one slab of each tensor at least") {
+TEST_CASE("a sample is a choice by its seed, one slab of each tensor at least") {
   Sha256 root{};
   root[3] = 7;
-  const SlabSample sample(root, 10);
+  const SlabSample sample(root, 10, 5);
   CHECK(sample.SlabsOf("w", 1) == std::vector<std::uint64_t>{0});
   const std::vector<std::uint64_t> slabs = sample.SlabsOf("w", 10'000);
-  CHECK(slabs == SlabSample(root, 10).SlabsOf("w", 10'000));
+  CHECK(slabs == SlabSample(root, 10, 5).SlabsOf("w", 10'000));
   CHECK(slabs != sample.SlabsOf("v", 10'000));
+  CHECK(slabs != SlabSample(root, 10, 6).SlabsOf("w", 10'000));
   CHECK(slabs.size() > 900);
   CHECK(slabs.size() < 1100);
   CHECK(std::is_sorted(slabs.begin(), slabs.end()));
-  const std::vector<std::uint64_t> more = SlabSample(root, 20).SlabsOf("w", 10'000);
+  const std::vector<std::uint64_t> more = SlabSample(root, 20, 5).SlabsOf("w", 10'000);
   CHECK(std::includes(more.begin(), more.end(), slabs.begin(), slabs.end()));
-  CHECK(SlabSample(root, 1e-9).SlabsOf("w", 50).size() == 1);
-  CHECK(SlabSample(root, 100).SlabsOf("w", 50).size() == 50);
+  CHECK(SlabSample(root, 1e-9, 5).SlabsOf("w", 50).size() == 1);
+  CHECK(SlabSample(root, 100, 5).SlabsOf("w", 50).size() == 50);
 }
 
 TEST_CASE("what lies in the sample is compared, and the report says how much that was") {
@@ -270,16 +284,21 @@ TEST_CASE("what lies in the sample is compared, and the report says how much tha
   CHECK(right.sample_percent == 20);
   CHECK_FALSE(right.tensors[0].compared);
   CHECK(right.tensors[0].has_stats);
-  const std::vector<std::uint64_t> slabs = SlabSample(right.root, 20).SlabsOf("w.weight", 4);
+  const std::vector<std::uint64_t> slabs = SlabSample(right.root, 20, right.sample_seed).SlabsOf("w.weight", 4);
   REQUIRE(slabs.size() < 4);
   std::uint64_t elems = 0;
   for (const std::uint64_t slab : slabs) elems += slab == 3 ? 77 : kQ4ChunkElems;
   CHECK(right.tensors[0].compared_elems == elems);
-  // The root, and with it the sample, depends on the content: whatever it now is, the finding must follow it.
+  // Nobody knows the next sample, and it can be had again.
+  CHECK(model.Report(options).sample_seed != right.sample_seed);
+  options.sample_seed = right.sample_seed;
+  CHECK(model.Report(options).tensors[0].compared_elems == elems);
+  options.sample_seed.reset();
+  // Whatever the sample now is, the finding must follow it.
   for (std::uint64_t slab = 0; slab < 3; ++slab) {
-    model.builder().Find("w.weight").parts[Q4Part::kCodes][slab * kQ4ChunkElems / 2 + 9] ^= 1;
+    ExchangeCodes(&model.builder().Find("w.weight").parts[Q4Part::kCodes], slab * kQ4ChunkElems / 2);
     const VerifyReport report = model.Report(options);
-    const std::vector<std::uint64_t> chosen = SlabSample(report.root, 20).SlabsOf("w.weight", 4);
+    const std::vector<std::uint64_t> chosen = SlabSample(report.root, 20, report.sample_seed).SlabsOf("w.weight", 4);
     const bool hit = std::any_of(chosen.begin(), chosen.end(), [&](std::uint64_t c) { return c <= slab; });
     CHECK(report.passed() == !hit);
   }

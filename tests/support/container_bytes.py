@@ -6,6 +6,7 @@ so that a reader has nothing but the structure to refuse it by.
 
 import dataclasses
 import hashlib
+import json
 import struct
 
 from xxh3 import xxh3_64
@@ -15,7 +16,21 @@ FOOTER_MAGIC = b"Q4FOOT\r\n"
 HEADER, FOOTER = 4096, 128
 ZSTD_BLOCK = 128 << 10
 U8, BF16, F32 = 2, 10, 13
-PROVENANCE = b'{"numerics":"q4n-1","options":{},"source":{"files":[],"format":"safetensors"},"tool":{"name":"hostile","version":"1"}}'
+
+
+def provenance(files=(), **members):
+    """The canonical document (section 8); `members` replace or add some."""
+    document = {
+        "numerics": "q4n-1",
+        "options": {},
+        "source": {"files": list(files), "format": "safetensors"},
+        "tool": {"name": "hostile", "version": "1"},
+        **members,
+    }
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+PROVENANCE = provenance()
 # Offsets of fields in the records of the index.
 TENSOR_RECORD, FILE_RECORD, CHUNK_RECORD = 32, 16, 64
 TENSORS, DIMS, NAMES, FILES, CHUNKS, STATS, TEXT = range(1, 8)

@@ -1,0 +1,266 @@
+// Containers whose digests and statistics are right and whose weights are not, or that claim another encoder or
+// treatment than theirs; and honest work of encoders that cannot be computed again, which must pass.
+#include "libconvert/encode/proof.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "libconvert/judge/verify_issues.h"
+#include "libconvert/report/json.h"
+#include "libconvert/verify/verify.h"
+#include "tests/support/bytes.h"
+#include "tests/support/catch.h"
+#include "tests/support/model_pair.h"
+#include "tests/support/must.h"
+#include "tests/support/weights.h"
+
+namespace q4 {
+namespace {
+
+using test::BuiltTensor;
+using test::Bytes;
+using test::NormalBytes;
+using test::NormalValues;
+
+constexpr const char* kName = "layers.0.weight";
+constexpr std::uint64_t kRows = 40, kColumns = 333, kElems = kRows * kColumns;
+constexpr std::uint32_t kBlock = 64;
+
+// One quantized tensor and its source. `encoder` is claimed, and on record.
+class Claimed {
+ public:
+  Claimed(Q4Encoder encoder, bool nested, Q4Scheme scheme = Q4Scheme::kNf4)
+      : bytes_(NormalBytes(DType::kF32, kElems, 7)), values_(NormalValues(kElems, 7)) {
+    pair_.AddQuantized(kName, DType::kF32, {kRows, kColumns}, bytes_, scheme, kBlock, nested);
+    tensor().entry.encoder = encoder;
+    pair_.WriteSource();
+  }
+  BuiltTensor& tensor() { return pair_.container.Find(kName); }
+  const std::vector<float>& values() const { return values_; }
+
+  // As a reader decodes them.
+  std::vector<float> Scales() {
+    const Q4Tensor& entry = tensor().entry;
+    std::vector<float> scales(entry.blocks());
+    if (entry.nested) {
+      ScalarKernels().dequantize_scales(tensor().parts[Q4Part::kScaleCodes].data(), tensor().Floats(Q4Part::kScales2),
+                                        entry.blocks(), entry.nested_offset, scales.data());
+    } else {
+      std::copy_n(tensor().Floats(Q4Part::kScales), entry.blocks(), scales.begin());
+    }
+    return scales;
+  }
+  // Gives every element the nearest code under these scales.
+  void Nearest(const std::vector<float>& scales) {
+    const auto book = CodeValues(CodeBookOf(tensor().entry));
+    for (std::uint64_t i = 0; i < kElems; ++i) {
+      const double x = values_[i], scale = scales[i / kBlock];
+      const auto error = [&](float value) { return std::fabs(x - double{value} * scale); };
+      const auto best =
+          std::min_element(book.begin(), book.end(), [&](float a, float b) { return error(a) < error(b); });
+      test::SetCode(&tensor().parts[Q4Part::kCodes], i, static_cast<std::uint8_t>(best - book.begin()));
+    }
+  }
+  double BlockError(std::uint64_t block, float scale) const {
+    const auto book = CodeValues(CodeBook::kNf4);
+    double sum = 0;
+    for (std::uint64_t i = block * kBlock; i < std::min(kElems, (block + 1) * kBlock); ++i) {
+      double best = 1e300;
+      for (const float value : book)
+        best = std::min(best, std::fabs(double{values_[i]} - double{value} * double{scale}));
+      sum += best * best;
+    }
+    return sum;
+  }
+
+  VerifyReport Verify(bool require_proof = false, bool against = true) {
+    // The statistics of what is there now: a forger can compute.
+    const Q4Tensor& entry = tensor().entry;
+    const std::vector<float> scales = Scales();
+    std::vector<GroupSums> groups(GroupCount(entry.blocks()));
+    SlabStats slab;
+    ScalarKernels().error_stats(FloatType::kF32, CodeBookOf(entry), bytes_.data(),
+                                tensor().parts[Q4Part::kCodes].data(), scales.data(), kElems, kBlock, groups.data(),
+                                &slab);
+    TensorStatsAccumulator stats;
+    stats.AddSlab(0, kBlock, slab, groups);
+    tensor().stats = stats.Finish();
+    pair_.WriteContainer();
+    VerifyOptions options;
+    options.require_proof = require_proof;
+    if (against) options.against = pair_.source();
+    return test::Must(VerifyModel(PosixFileSystem(), pair_.path(), options));
+  }
+
+ private:
+  test::ModelPair pair_;
+  const Bytes bytes_;
+  const std::vector<float> values_;
+};
+
+std::vector<int> Issues(const VerifyReport& report) {
+  std::vector<int> issues;
+  for (const VerifyFinding& finding : report.findings) issues.push_back(finding.issue);
+  return issues;
+}
+
+void CheckBounded(Claimed& claimed) {
+  const VerifyReport report = claimed.Verify();
+  INFO(VerifyReportJson(report));
+  CHECK(report.passed());
+  CHECK(report.tensors[0].proof == TensorProof::kBounded);
+  CHECK(Issues(claimed.Verify(/*require_proof=*/true)) == std::vector<int>{kUnproven.number});
+}
+
+TEST_CASE("what absmax made is proven under its own name, and bounded under another one") {
+  for (const bool nested : {false, true}) {
+    for (const Q4Scheme scheme : {Q4Scheme::kNf4, Q4Scheme::kFp4}) {
+      Claimed absmax(Q4Encoder::kAbsmax, nested, scheme);
+      const VerifyReport report = absmax.Verify(/*require_proof=*/true);
+      CHECK(report.passed());
+      CHECK(report.tensors[0].proof == TensorProof::kRecomputed);
+      Claimed mse(Q4Encoder::kMse, nested, scheme);
+      CheckBounded(mse);
+      // No options ask for codes of nobody: a container that has them must be the work of a version that records them.
+      Claimed none(Q4Encoder::kNone, nested, scheme);
+      CHECK(Issues(none.Verify()) == std::vector<int>{kTreatmentDiffers.number});
+      CHECK(none.Verify().tensors[0].proof == TensorProof::kBounded);
+    }
+  }
+}
+
+TEST_CASE("an encoder that searches scales, cuts extremes off and turns blocks around is within its bounds") {
+  Claimed claimed(Q4Encoder::kMse, false);
+  std::vector<float> scales = claimed.Scales();
+  std::uint64_t negative = 0, smaller = 0;
+  for (std::uint64_t block = 0; block < scales.size(); ++block) {
+    float best = scales[block];
+    for (const float factor : {0.88f, 0.92f, -0.92f, -1.0f, 1.05f}) {
+      const float scale = scales[block] * factor;
+      if (claimed.BlockError(block, scale) < claimed.BlockError(block, best)) best = scale;
+    }
+    negative += best < 0;
+    smaller += std::fabs(best) < scales[block];
+    scales[block] = best;
+  }
+  REQUIRE((negative > 10 && smaller > 10));
+  std::copy(scales.begin(), scales.end(), claimed.tensor().Floats(Q4Part::kScales));
+  claimed.Nearest(scales);
+  CheckBounded(claimed);
+
+  SECTION("but an element beyond its scale must have the outermost code") {
+    for (std::uint64_t i = 0; i < kElems; ++i) {
+      const float scale = scales[i / kBlock];
+      if (std::fabs(claimed.values()[i]) <= std::fabs(scale)) continue;
+      Bytes& codes = claimed.tensor().parts[Q4Part::kCodes];
+      test::SetCode(&codes, i, test::GetCode(codes, i) == 0 ? 1 : 14);
+      break;
+    }
+    CHECK(Issues(claimed.Verify()) == std::vector<int>{kCodesNotNearest.number});
+  }
+}
+
+TEST_CASE("codes made again under decoded scales are the nearest too") {
+  Claimed claimed(Q4Encoder::kMse, true);
+  claimed.Nearest(claimed.Scales());
+  CheckBounded(claimed);
+}
+
+TEST_CASE("whoever claims an encoder that cannot be computed again is held to its bounds") {
+  for (const Q4Encoder encoder : {Q4Encoder::kMse, Q4Encoder::kNone}) {
+    for (const bool nested : {false, true}) {
+      INFO(Q4EncoderName(encoder) << (nested ? " nested" : ""));
+      Claimed claimed(encoder, nested);
+      std::vector<int> expected;
+      if (encoder == Q4Encoder::kNone) expected.push_back(kTreatmentDiffers.number);
+      Bytes& codes = claimed.tensor().parts[Q4Part::kCodes];
+      SECTION("random codes") {
+        std::mt19937 random(1);
+        for (std::uint64_t i = 0; i < kElems; ++i) test::SetCode(&codes, i, static_cast<std::uint8_t>(random() % 16));
+        expected.insert(expected.end(), {kCodesNotNearest.number, kAboveProofBound.number});
+        CHECK(Issues(claimed.Verify()) == expected);
+      }
+      SECTION("a chosen code") {
+        test::SetCode(&codes, 5000, static_cast<std::uint8_t>((test::GetCode(codes, 5000) + 1) % 16));
+        const VerifyReport report = claimed.Verify();
+        expected.push_back(kCodesNotNearest.number);
+        // One step is less than the bound leaves to bitsandbytes, and more than mse may lose.
+        if (encoder == Q4Encoder::kMse) expected.push_back(kAboveProofBound.number);
+        CHECK(Issues(report) == expected);
+        CHECK(report.tensors[0].proof == TensorProof::kFailed);
+        CHECK(report.findings[expected.size() - (encoder == Q4Encoder::kMse ? 2 : 1)].message.find("element 5000") !=
+              std::string::npos);
+      }
+      SECTION("scales of one's own, with the nearest codes") {
+        if (nested) {
+          claimed.tensor().entry.nested_offset *= 1.5f;
+        } else {
+          for (std::uint64_t block = 0; block < 100; ++block) claimed.tensor().Floats(Q4Part::kScales)[block] *= 1.5f;
+        }
+        claimed.Nearest(claimed.Scales());
+        expected.push_back(kAboveProofBound.number);
+        CHECK(Issues(claimed.Verify()) == expected);
+      }
+      SECTION("no scales") {
+        if (nested) {
+          std::fill_n(claimed.tensor().Floats(Q4Part::kScales2), 1, 0.0f);
+          claimed.tensor().entry.nested_offset = 0;
+        } else {
+          std::fill_n(claimed.tensor().Floats(Q4Part::kScales), 50, 0.0f);
+        }
+        const std::vector<int> got = Issues(claimed.Verify());
+        CHECK(std::count(got.begin(), got.end(), kAboveProofBound.number) == 1);
+      }
+    }
+  }
+}
+
+TEST_CASE("a tensor that is treated otherwise than the record asks is found, with and without the source") {
+  test::ModelPair pair;
+  const Bytes bytes = NormalBytes(DType::kBF16, kElems, 3);
+  pair.AddQuantized("a.weight", DType::kBF16, {kRows, kColumns}, bytes, Q4Scheme::kNf4, 64, true);
+  pair.AddQuantized("b.weight", DType::kBF16, {kRows, kColumns}, bytes, Q4Scheme::kNf4, 64, false);
+  pair.AddKept("c.weight", DType::kBF16, {kRows, kColumns}, bytes);
+  pair.WriteSource();
+  const auto replace = [&](const std::string& name, const auto& add) {
+    test::Q4Builder changed = pair.container;
+    changed.Remove(name);
+    add(&changed);
+    pair.WriteContainer(changed);
+    for (const bool against : {false, true}) {
+      VerifyOptions options;
+      if (against) options.against = pair.source();
+      const VerifyReport report = test::Must(VerifyModel(PosixFileSystem(), pair.path(), options));
+      INFO(VerifyReportJson(report));
+      REQUIRE_FALSE(report.passed());
+      const bool lost = !changed.Find(name).entry.has_stats && changed.Find(name).entry.quantized();
+      CHECK(report.findings[0].issue == (lost ? kStatsNotRecorded : kTreatmentDiffers).number);
+      CHECK(report.findings[0].tensor == name);
+    }
+  };
+  const auto quantized = [&](const std::string& name, Q4Scheme scheme, std::uint32_t block_size, bool nested) {
+    replace(name, [&](test::Q4Builder* builder) {
+      builder->AddQuantized(name, DType::kBF16, {kRows, kColumns}, bytes, scheme, block_size, nested);
+    });
+  };
+  quantized("a.weight", Q4Scheme::kFp4, 4096, true);
+  quantized("a.weight", Q4Scheme::kFp4, 64, true);
+  quantized("a.weight", Q4Scheme::kNf4, 128, true);
+  quantized("a.weight", Q4Scheme::kNf4, 64, false);
+  quantized("b.weight", Q4Scheme::kNf4, 64, true);
+  quantized("c.weight", Q4Scheme::kNf4, 64, true);
+  for (const char* name : {"a.weight", "b.weight"}) {
+    replace(name, [&](test::Q4Builder* builder) { builder->AddRaw(name, DType::kBF16, {kRows, kColumns}, bytes); });
+  }
+  replace("b.weight", [&](test::Q4Builder* builder) {
+    builder->AddQuantized("b.weight", DType::kBF16, {kRows, kColumns}, bytes, Q4Scheme::kNf4, 64, false)
+        .entry.has_stats = false;
+  });
+}
+
+}  // namespace
+}  // namespace q4
