@@ -53,17 +53,18 @@ def sources(*folders: str) -> dict[str, str]:
 
 
 def tool_flags(tool: str) -> set[str]:
-    """What ParseFlags of the tool declares, with what all tools have."""
+    """What Describe() of the tool declares, itself and through the helpers that it calls, with what all tools have."""
     text = read("tools/options.cc")
 
     def declared(code: str) -> set[str]:
-        names = re.findall(r'add_(?:option|flag|option_function<[^(]*>)\(\s*"([^"]+)"', code)
+        names = re.findall(r'(?:add_(?:option|flag|option_function<[^(]*>)\(|AddLimit\(app,)\s*"([^"]+)"', code)
         return {name.lstrip("!") for group in names for name in group.split(",") if name.lstrip("!").startswith("-")}
 
-    body = re.search(rf"ParseFlags\(int argc, char\*\* argv, {STRUCTS[tool]}\*.*?\n}}\n", text, re.DOTALL).group(0)
-    flags = declared(body) | declared(re.search(r"void AddCommon\(.*?\n}\n", text, re.DOTALL).group(0)) | EVERYWHERE
-    shared = {"--progress": "AddProgress(", "--root": "AddRoot("}
-    return flags | {flag for flag, call in shared.items() if call in body}
+    body = re.search(rf"^std::string_view Describe\(CLI::App& app, {STRUCTS[tool]}\*.*?\n}}\n", text, re.DOTALL | re.MULTILINE).group(0)
+    flags = declared(body) | EVERYWHERE
+    for helper, name in re.findall(r"^((?:void|CLI::Option\*) (Add\w+)\(CLI::App& app.*?\n}\n)", text, re.DOTALL | re.MULTILINE):
+        flags |= declared(helper) if f"{name}(" in body else set()
+    return flags
 
 
 def ctest_entries() -> set[str]:

@@ -6,15 +6,14 @@
 #include "tools/options.h"
 
 #include <CLI/CLI.hpp>
-#include <array>
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <limits>
-#include <stdexcept>
 #include <utility>
 
 #include "fmt/format.h"
-#include "formats/base/text.h"
 #include "formats/q4/shards.h"
 #include "libconvert/base/nearest.h"
 #include "libconvert/base/version.h"
@@ -31,18 +30,54 @@ constexpr char kExitCodes[] =
     "Exit codes: 0 done; 1 usage; 2 I/O; 3 invalid input; 4 internal or device; 5 unsupported; 6 a check failed;\n"
     "7 interrupted.\n";
 
-char Lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+constexpr double kNoLimit = std::numeric_limits<double>::infinity();
 
-// Accepts a size with a unit and replaces it by plain bytes, which CLI11 then stores as a number.
-CLI::Validator SizeText() {
+// CLI11 reads numbers as C does, with octal, hexadecimal, signs, white space, infinity and NaN; --threads 010 would be
+// 8. So what is a number is decided here, and what CLI11 then reads is plain.
+
+// A size with a unit, as plain bytes.
+CLI::Validator SizeText(std::uint64_t least) {
   return CLI::Validator(
-      [](std::string& text) -> std::string {
+      [least](std::string& text) -> std::string {
         const absl::StatusOr<std::uint64_t> bytes = ParseSize(text);
-        if (!bytes.ok()) return "not a size: " + Printable(text) + " (such as 256MiB or 2GB)";
+        if (!bytes.ok()) return "not a size: " + text + " (such as 256MiB or 2GB)";
+        if (*bytes < least) return fmt::format("at least {} bytes, got {}", least, text);
         text = std::to_string(*bytes);
         return {};
       },
       "SIZE");
+}
+
+// Decimal digits and nothing else.
+CLI::Validator Count(std::uint64_t least, std::uint64_t most) {
+  return CLI::Validator(
+      [least, most](std::string& text) -> std::string {
+        std::uint64_t value = 0;
+        const char* const end = text.data() + text.size();
+        const auto [rest, error] = std::from_chars(text.data(), end, value);
+        if (error != std::errc() || rest != end || value < least || value > most) {
+          return fmt::format("a number from {} to {} is expected, got {}", least, most, text);
+        }
+        text = std::to_string(value);
+        return {};
+      },
+      "COUNT");
+}
+
+// A decimal number, finite. Written so that NaN is refused too; from_chars ignores the locale, which might have a
+// decimal comma.
+CLI::Validator Number(double least, double most) {
+  return CLI::Validator(
+      [least, most](const std::string& text) -> std::string {
+        double value = 0;
+        const char* const end = text.data() + text.size();
+        const auto [rest, error] = std::from_chars(text.data(), end, value);
+        if (error == std::errc() && rest == end && std::isfinite(value) && value >= least && value <= most) return {};
+        return least == -kNoLimit ? fmt::format("a number is expected, got {}", text)
+               : most == kNoLimit ? fmt::format("a number of at least {} is expected, got {}", least, text)
+                                  : fmt::format("a number from {} to {} is expected, got {}", least, most, text);
+      },
+      "NUMBER");
 }
 
 // One of the words, in upper or lower case: nobody means anything else by NF4 than by nf4. CLI11 stores the word as it
@@ -51,8 +86,8 @@ CLI::Validator OneOf(const std::vector<std::string>& words) { return CLI::IsMemb
 
 // The flags that all tools have, with one meaning everywhere.
 void AddCommon(CLI::App& app, bool& quiet, bool& json, int& verbose) {
-  app.add_flag("-q,--quiet", quiet, "Print errors only");
-  app.add_flag("-v,--verbose", verbose, "Say more on stderr");
+  auto* const silent = app.add_flag("-q,--quiet", quiet, "Print errors only");
+  app.add_flag("-v,--verbose", verbose, "Say more on stderr")->excludes(silent);
   app.add_flag("--json", json, "Print one JSON document to stdout (docs/schema)");
 }
 
@@ -62,35 +97,124 @@ CLI::Option* AddProgress(CLI::App& app, std::string& progress) {
       ->transform(OneOf({"auto", "bar", "plain", "json", "none"}));
 }
 
-// Of patterns and names: an empty one would select everything, as if the flag were not there. A shell variable that is
-// not set gives one.
-CLI::Validator NotEmpty() {
-  return CLI::Validator(
-      [](const std::string& text) { return text.empty() ? std::string("must not be empty") : std::string(); }, "");
+// What bounds the work, for the tools that do much of it.
+void AddLimits(CLI::App& app, unsigned& threads, std::uint64_t& max_memory) {
+  app.add_option("--threads", threads, "Worker threads (default: all cores that this process may use)")
+      ->transform(Count(1, 1024));
+  app.add_option("--max-memory", max_memory, "Bound on host memory (default: 2GiB, or less where the machine has less)")
+      ->transform(SizeText(1));
 }
 
-// For tools that read a container: the model that it must be. An empty text is no root, so that a variable that is not
-// set does not switch the check off.
+// Limits on the error: infinity and NaN would be none.
+CLI::Option* AddLimit(CLI::App& app, const std::string& name, std::optional<double>& limit, double least,
+                      const std::string& about) {
+  return app.add_option(name, limit, about)->check(Number(least, kNoLimit));
+}
+
+// All names of an option, as they are typed.
+std::vector<std::string> NamesOf(const CLI::Option& option) {
+  std::vector<std::string> names;
+  for (const std::string& name : option.get_lnames()) names.push_back("--" + name);
+  for (const std::string& name : option.get_snames()) names.push_back("-" + name);
+  // The spellings that say no are not among them: --no-double-quant.
+  for (const std::string& name : option.get_fnames()) names.push_back((name.size() == 1 ? "-" : "--") + name);
+  if (names.empty()) names.push_back(option.get_name(/*positional=*/true));
+  return names;
+}
+
+bool IsFlag(const CLI::Option& option) { return option.get_items_expected_max() == 0; }
+
+bool IsRepeatable(const CLI::Option& option) {
+  return option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+}
+
+// For tools that read a container: the model that it must be.
 void AddRoot(CLI::App& app, std::string& root) {
   app.add_option("--root", root,
                  "sha256:HEX, the root that the container must have (6); all that is read is checked by it")
       ->check(CLI::Validator(
           [](const std::string& text) {
             return ParseQ4Root(text) ? std::string()
-                                     : "not a root: " + Printable(text) + " (sha256: and 64 hex digits)";
+                                     : "not a root: " + text + " (sha256: and 64 hex digits)";
           },
           ""));
 }
 
-// All long and short names of the tool's options, as they are typed.
 std::vector<std::string> OptionNames(const CLI::App& app) {
   std::vector<std::string> names;
   for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
-    // The spellings that say no are not among them: --no-double-quant.
-    for (const std::string& name : option->get_fnames()) names.push_back((name.size() == 1 ? "-" : "--") + name);
+    for (std::string& name : NamesOf(*option)) {
+      if (name.size() > 2 && name.front() == '-') names.push_back(std::move(name));
+    }
   }
   return names;
+}
+
+// Null when there is none of that name.
+const CLI::Option* Find(const CLI::App& app, const std::string& name) {
+  for (const CLI::Option* option : app.get_options()) {
+    const std::vector<std::string> names = NamesOf(*option);
+    if (std::find(names.begin(), names.end(), name) != names.end()) return option;
+  }
+  return nullptr;
+}
+
+// The option whose value is the next argument, as its name is typed, or "". Of letters that stand together ("-qo") that
+// is the last one, if those before it are flags; behind any other the rest of the word is its value.
+std::string AwaitsValue(const CLI::App& app, const std::string& word) {
+  if (word.size() < 2 || word[0] != '-') return {};
+  if (word[1] == '-') {
+    const CLI::Option* const option = Find(app, word);
+    return option != nullptr && !IsFlag(*option) ? word : std::string();
+  }
+  for (std::size_t i = 1; i < word.size(); ++i) {
+    const std::string name{'-', word[i]};
+    const CLI::Option* const option = Find(app, name);
+    if (option == nullptr) return {};
+    if (!IsFlag(*option)) return i + 1 == word.size() ? name : std::string();
+  }
+  return {};
+}
+
+// What makes an argument mean nothing, or something else than it seems to; "" where all is well. Looked at before CLI11
+// does, which takes "--gate=" as --gate whose value comes next, "--gate --json" as a gate called --json, "-o=x" as the
+// value "=x", and "--force=false" as no. An empty value is mostly a variable of a script that is not set: without
+// quotes around it, what comes next takes its place.
+std::string Malformed(const CLI::App& app, int argc, char** argv) {
+  std::string awaits;  // a value
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word.empty()) return awaits.empty() ? "an empty argument" : "an empty argument behind '" + awaits + "'";
+    const bool is_option = word.size() > 1 && word[0] == '-' && word[1] != '.' && (word[1] < '0' || word[1] > '9');
+    if (!awaits.empty() && is_option) {
+      return fmt::format("{} has no value; if it is '{}', join the two by '='", awaits, word);
+    }
+    awaits = awaits.empty() ? AwaitsValue(app, word) : std::string();
+    const std::size_t equals = word.find('=');
+    if (!is_option || equals == std::string::npos) continue;
+    const std::string name = word.substr(0, equals), value = word.substr(equals + 1);
+    if (word[1] != '-' && equals == 2) return fmt::format("'{}': write '{} {}'", word, name, value);
+    if (value.empty()) return fmt::format("'{}' has an empty value", word);
+    const CLI::Option* const option = Find(app, name);
+    if (option != nullptr && IsFlag(*option)) return fmt::format("{} takes no value, got '{}'", name, value);
+  }
+  return {};
+}
+
+// An option that was given more than once and has one value, or yes and no of one flag; "" for none. Also where both
+// values are the same: that happens where two parts of a script both think that it is theirs.
+std::string GivenTwice(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    const std::vector<std::string>& values = option->results();
+    if (IsFlag(*option)) {
+      const bool one_meaning = option->get_fnames().empty() ||
+                               std::adjacent_find(values.begin(), values.end(), std::not_equal_to<>()) == values.end();
+      if (!one_meaning) return fmt::format("{} contradict each other", fmt::join(NamesOf(*option), " and "));
+    } else if (!IsRepeatable(*option) && values.size() > 1) {
+      return fmt::format("{} is given {} times; it has one value", NamesOf(*option).front(), values.size());
+    }
+  }
+  return {};
 }
 
 // The first word that no option and no argument took, and the way out; "" when there is none. CLI11 would list all of
@@ -105,11 +229,16 @@ std::string Unexpected(const CLI::App& app, std::string_view second) {
   return left.empty() ? std::string() : fmt::format("'{}' is one argument too many; {}", left.back(), second);
 }
 
+void AddVersion(CLI::App& app) {
+  app.set_version_flag("--version", std::string(app.get_name()) + " " + std::string(kQ4Version));
+}
+
 // Parses, and turns CLI11's exceptions and own exit codes (from 100) into our one usage error. `second`: as above.
 absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char** argv, std::string_view second) {
   app.footer(kExitCodes);
-  app.set_version_flag("--version", std::string(app.get_name()) + " " + std::string(kQ4Version));
+  AddVersion(app);
   app.option_defaults()->always_capture_default();
+  if (const std::string wrong = Malformed(app, argc, argv); !wrong.empty()) return Fail(kBadFlag, {}, {}, wrong);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
@@ -124,63 +253,30 @@ absl::StatusOr<std::optional<std::string>> Parse(CLI::App& app, int argc, char**
     const bool left_over = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr ||
                            dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
     const std::string unexpected = left_over ? Unexpected(app, second) : std::string();
+    const std::string twice = GivenTwice(app);
     // CLI11's message names the flag and what was expected; Fail() escapes what it quotes.
-    return Fail(kBadFlag, {}, {}, unexpected.empty() ? std::string(error.what()) : unexpected);
-  } catch (const std::out_of_range&) {
-    // CLI11 lets this one through where a flag is given a number that no integer holds:
-    // --double-quant=99999999999999999999.
-    return Fail(kBadFlag, {}, {}, "a number is too large");
+    return Fail(kBadFlag, {}, {},
+                !twice.empty()        ? twice
+                : !unexpected.empty() ? unexpected
+                                      : std::string(error.what()));
   }
+  if (const std::string twice = GivenTwice(app); !twice.empty()) return Fail(kBadFlag, {}, {}, twice);
   return std::nullopt;
 }
 
-}  // namespace
-
-// Disk makers' units and those of memory are both in use, so both are taken, in their exact senses; upper and lower
-// case make no difference, since nobody asks for millibytes or bits.
-absl::StatusOr<std::uint64_t> ParseSize(const std::string& text) {
-  static constexpr std::array<std::pair<std::string_view, double>, 15> kUnits{{{"", 1},
-                                                                               {"B", 1},
-                                                                               {"K", 1e3},
-                                                                               {"KB", 1e3},
-                                                                               {"KiB", 1024.0},
-                                                                               {"M", 1e6},
-                                                                               {"MB", 1e6},
-                                                                               {"MiB", 1048576.0},
-                                                                               {"G", 1e9},
-                                                                               {"GB", 1e9},
-                                                                               {"GiB", 1073741824.0},
-                                                                               {"T", 1e12},
-                                                                               {"TB", 1e12},
-                                                                               {"TiB", 1099511627776.0},
-                                                                               {"EiB", 1152921504606846976.0}}};
-  // from_chars ignores the locale, which might have a decimal comma. Fixed: 1e3 is no size.
-  double number = 0;
-  const char* const end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, number, std::chars_format::fixed);
-  if (error == std::errc() && std::isfinite(number) && number >= 0) {
-    const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
-    for (const auto& [name, factor] : kUnits) {
-      const bool same = std::equal(unit.begin(), unit.end(), name.begin(), name.end(),
-                                   [](char a, char b) { return Lower(a) == Lower(b); });
-      // Below 2^63, so that sums of two sizes cannot wrap.
-      if (same && number * factor < 9.2e18) return static_cast<std::uint64_t>(number * factor);
-    }
-  }
-  return Fail(kBadFlag, {}, "size", GotExpected(text, "a number with KiB, MiB, GiB, KB, MB or GB"));
-}
-
-// The order here is the order in --help: input and output, the treatment of tensors, how the work is done, what is done
+// The functions below describe the command line of a tool, and return what it takes a second name for, for messages.
+// The order is the order in --help: input and output, the treatment of tensors, how the work is done, what is done
 // with the result.
-absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ConvertFlags* flags) {
-  CLI::App app("Quantizes a checkpoint to 4 bits, once, into one sealed .q4 file.", "q4convert");
+std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
+  app.name("q4convert");
+  app.description("Quantizes a checkpoint to 4 bits, once, into one sealed .q4 file.");
   app.add_option("INPUT", flags->input, "A .safetensors file, a *.safetensors.index.json or a model directory")
       ->required();
   app.add_option("-o,--output", flags->output, "The container to write, NAME.q4")->required();
   // The treatment of tensors. The schemes come from their table, so that a new one is offered here at once.
   app.add_option("--type", flags->type, "Code book")->transform(OneOf(SchemeNames()))->capture_default_str();
-  app.add_option("--block-size", flags->block_size, "Elements per scale")
-      ->check(CLI::IsMember({32u, 64u, 128u, 256u, 512u, 1024u, 2048u, 4096u}))
+  app.add_option("--block-size", flags->block_size, "Elements per scale: 32, 64, 128, ... 4096")
+      ->check(CLI::IsMember(std::vector<std::string>{"32", "64", "128", "256", "512", "1024", "2048", "4096"}))
       ->capture_default_str();
   app.add_flag("--double-quant,!--no-double-quant", flags->double_quant, "Quantize the scales to 8 bits (default: on)");
   app.add_option("--encoder", flags->encoder, "How scales and codes are chosen")
@@ -215,27 +311,23 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
   // How the work is done. Of these only --compress, --shard-size and --source-digest change the bytes that are written.
   app.add_option("--device", flags->device, "auto|cpu|cuda|cuda:N[,M...]; never changes the bytes written")
       ->capture_default_str();
-  app.add_option("--threads", flags->threads, "Worker threads (default: all cores that this process may use)")
-      ->check(CLI::Range(1u, 1024u));
-  app.add_option("--max-memory", flags->max_memory,
-                 "Bound on host memory (default: 2GiB, or less where the machine has less)")
-      ->transform(SizeText())
-      ->check(CLI::PositiveNumber);
+  AddLimits(app, flags->threads, flags->max_memory);
   app.add_option("--compress", flags->compress, "none|zstd[:LEVEL], lossless, per chunk")->capture_default_str();
   app.add_option("--shard-size", flags->shard_size, "Split the output into parts of about this size")
-      ->transform(SizeText());
+      ->transform(SizeText(0));
   app.add_flag("--force", flags->force, "Replace an existing container, atomically");
   app.add_flag("--no-resume", flags->no_resume, "Ignore what an interrupted run left");
   app.add_option("--sync-every", flags->sync_every,
                  "Work that an interruption may cost, as bytes of output (default 256MiB)")
-      ->transform(SizeText());
-  app.add_flag("--dry-run", flags->dry_run, "Print the plan and the exact output size; write nothing");
+      ->transform(SizeText(0));
+  CLI::Option* const dry_run =
+      app.add_flag("--dry-run", flags->dry_run, "Print the plan and the exact output size; write nothing");
   app.add_option("--source-digest", flags->source_digest, "What identifies each source file in the provenance")
       ->transform(OneOf({"sha256", "xxh3"}))
       ->capture_default_str();
   // What is held against the result, and what becomes of inputs that are out of the ordinary.
-  app.add_option("--report", flags->report, "Write the conversion report (JSON) to this file");
-  app.add_option("--max-nmse", flags->max_nmse, "Fail (6), leaving no output, when a tensor's NMSE exceeds this");
+  app.add_option("--report", flags->report, "Write the conversion report (JSON) to this file")->excludes(dry_run);
+  AddLimit(app, "--max-nmse", flags->max_nmse, 0, "Fail (6), leaving no output, when a tensor's NMSE exceeds this");
   app.add_option("--gate", flags->gate,
                  "Gate file (docs/gates.md), or 'default'; fail (6), leaving no output, on a breach");
   app.add_option("--on-nonfinite", flags->on_nonfinite, "A tensor with NaN or infinity: fail, or keep it unquantized")
@@ -245,19 +337,19 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Con
   app.add_flag("--allow-empty", flags->allow_empty, "Accept a checkpoint without tensors");
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
-  return Parse(app, argc, argv, "to name the output, put -o before it");
+  return "to name the output, put -o before it";
 }
 
 // One option for each thing to show; they combine, but for --diff and --lint (docs/q4inspect.md).
-absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, InspectFlags* flags) {
-  CLI::App app("Says what is in a .q4 container or a safetensors checkpoint, reading its header and index only.",
-               "q4inspect");
+std::string_view Describe(CLI::App& app, InspectFlags* flags) {
+  app.name("q4inspect");
+  app.description("Says what is in a .q4 container or a safetensors checkpoint, reading its header and index only.");
   app.add_option("FILE", flags->file, "A .q4 file, NAME.q4.index.json, .safetensors file or model directory")
       ->required();
   app.add_flag("--tensors", flags->tensors, "A table of all tensors");
   app.add_flag("--tree", flags->tree, "The module tree, layers that are alike shown once");
   // needs(): CLI11 refuses --dump without --tensor, and --sample without --against below.
-  auto* tensor = app.add_option("--tensor", flags->tensor, "One tensor in depth")->check(NotEmpty());
+  auto* const tensor = app.add_option("--tensor", flags->tensor, "One tensor in depth");
   app.add_option("--dump", flags->dump, "START:COUNT, decoded values of --tensor")->needs(tensor);
   app.add_flag("--stats", flags->stats, "Error statistics per tensor");
   app.add_flag("--hist", flags->hist, "How often each code is used");
@@ -266,47 +358,52 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
                "The content identity of a compressed container, too, which is read for it");
   app.add_option("--sort", flags->sort, "Sort tables by name, size, elems, nmse or sqnr")
       ->transform(OneOf({"name", "size", "elems", "nmse", "sqnr"}));
-  app.add_option("--filter", flags->filter, "Only tensors whose name matches this regular expression")
-      ->check(NotEmpty());
+  app.add_option("--filter", flags->filter, "Only tensors whose name matches this regular expression");
   app.add_flag("--allow-unmatched", flags->allow_unmatched, "A --filter that matches no tensor is no error");
-  app.add_option("--diff", flags->diff, "Compare with another container, or with a checkpoint");
+  auto* const diff = app.add_option("--diff", flags->diff, "Compare with another container, or with a checkpoint");
   AddRoot(app, flags->root);
   app.add_option("--color", flags->color, "auto: colour on a terminal, none in a pipe")
       ->transform(OneOf({"auto", "always", "never"}))
       ->capture_default_str();
-  app.add_flag("--lint", flags->lint, "Look for known faults of 4-bit checkpoints");
+  auto* const lint = app.add_flag("--lint", flags->lint, "Look for known faults of 4-bit checkpoints");
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards through symbolic links");
+  // A comparison and lint look at everything: a selection beside them would be left unheard.
+  for (CLI::Option* const whole : {diff, lint}) {
+    for (const char* const part :
+         {"--tensors", "--tree", "--tensor", "--stats", "--hist", "--files", "--sort", "--filter"}) {
+      whole->excludes(app.get_option(part));
+    }
+  }
+  diff->excludes(lint);
+  tensor->excludes(app.get_option("--filter"));
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
-  return Parse(app, argc, argv, "to compare two, put --diff before the second");
+  return "to compare two, put --diff before the second";
 }
 
 // What to compare with, how much of it, and what to hold the outcome against; then the reports.
-absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, VerifyFlags* flags) {
-  CLI::App app("Checks every byte of a .q4 container and, with --against, every code against the original.",
-               "q4verify");
+std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
+  app.name("q4verify");
+  app.description("Checks every byte of a .q4 container and, with --against, every code against the original.");
   app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
   auto* against = app.add_option("--against", flags->against, "The original checkpoint: recompute everything from it");
   AddRoot(app, flags->root);
   app.add_option("--tensor", flags->tensor, "Compare only tensors whose name matches this regular expression")
-      ->check(NotEmpty())
       ->needs(against);
   app.add_option("--sample", flags->sample, "Compare this percentage of the data, chosen by a seed that is drawn anew")
+      ->check(Number(0, 100))
       ->needs(against);
   app.add_option("--sample-seed", flags->sample_seed, "The seed that an earlier report with --sample names")
+      ->transform(Count(0, std::numeric_limits<std::uint64_t>::max()))
       ->needs(against);
   app.add_flag("--require-proof", flags->require_proof,
                "Fail (6) on a tensor whose encoder leaves no unique answer, also within its bounds")
       ->needs(against);
-  app.add_option("--threads", flags->threads, "Worker threads (default: all cores that this process may use)")
-      ->check(CLI::Range(1u, 1024u));
-  app.add_option("--max-memory", flags->max_memory,
-                 "Bound on host memory (default: 2GiB, or less where the machine has less)")
-      ->transform(SizeText())
-      ->check(CLI::PositiveNumber);
+  AddLimits(app, flags->threads, flags->max_memory);
   // Limits: each is exit code 6 where it is exceeded.
-  app.add_option("--max-nmse", flags->max_nmse, "Fail (6) when a tensor's or the model's NMSE exceeds this");
-  app.add_option("--min-sqnr", flags->min_sqnr, "Fail (6) when a tensor's or the model's SQNR in dB is below this");
-  app.add_option("--max-abs-error", flags->max_abs_error, "Fail (6) when an element's error exceeds this");
+  AddLimit(app, "--max-nmse", flags->max_nmse, 0, "Fail (6) when a tensor's or the model's NMSE exceeds this");
+  AddLimit(app, "--min-sqnr", flags->min_sqnr, -kNoLimit,
+           "Fail (6) when a tensor's or the model's SQNR in dB is below this");
+  AddLimit(app, "--max-abs-error", flags->max_abs_error, 0, "Fail (6) when an element's error exceeds this");
   app.add_option("--gate", flags->gate, "Gate file (docs/gates.md), or 'default'; fail (6) on each breach");
   CLI::Option* const baseline =
       app.add_option("--baseline", flags->baseline, "An earlier --json report; fail (6) where the error has grown");
@@ -319,12 +416,13 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ver
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read the source's shards through symbolic links");
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
-  return Parse(app, argc, argv, "to compare with the original, put --against before it");
+  return "to compare with the original, put --against before it";
 }
 
 // The exporters come from their table, with their lines of help; options of one exporter say which.
-absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ExportFlags* flags) {
-  CLI::App app("Hands a .q4 container on to transformers, vLLM and other readers.", "q4export");
+std::string_view Describe(CLI::App& app, ExportFlags* flags) {
+  app.name("q4export");
+  app.description("Hands a .q4 container on to transformers, vLLM and other readers.");
   app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
   app.add_option("-o,--output", flags->output, "The directory (or .safetensors file) to write")->required();
   std::vector<std::string> exporters;
@@ -338,8 +436,7 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
   app.add_option("--dtype", flags->dtype, "Type of dequantized tensors (--to safetensors)")
       ->transform(OneOf({"same", "bf16", "fp16", "fp32"}))
       ->capture_default_str();
-  app.add_option("--tensor", flags->tensor, "Only tensors whose name matches this regular expression")
-      ->check(NotEmpty());
+  app.add_option("--tensor", flags->tensor, "Only tensors whose name matches this regular expression");
   app.add_option("--quant-storage", flags->quant_storage, "Type the packed codes are labelled with (--to bnb)")
       ->transform(OneOf({"uint8", "bfloat16", "float16", "float32"}))
       ->capture_default_str();
@@ -354,18 +451,67 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
       ->check(CLI::IsMember({"error", "dequantize", "keep4bit"}))
       ->capture_default_str();
   app.add_option("--shard-size", flags->shard_size, "Split the weights into files of at most this size")
-      ->transform(SizeText());
-  app.add_option("--threads", flags->threads, "Worker threads (default: all cores that this process may use)")
-      ->check(CLI::Range(1u, 1024u));
-  app.add_option("--max-memory", flags->max_memory,
-                 "Bound on host memory (default: 2GiB, or less where the machine has less)")
-      ->transform(SizeText())
-      ->check(CLI::PositiveNumber);
+      ->transform(SizeText(0));
+  AddLimits(app, flags->threads, flags->max_memory);
   app.add_flag("--force", flags->force, "Replace what an earlier export wrote");
+  // An option that the chosen exporter does not look at would be left unheard.
+  app.final_callback([&app, flags] {
+    constexpr std::pair<const char*, std::string_view> kOf[] = {{"--dtype", "safetensors"},
+                                                                {"--quant-storage", "bnb"},
+                                                                {"--compute-dtype", "bnb"},
+                                                                {"--experts", "bnb"},
+                                                                {"--unloadable", "bnb"}};
+    for (const auto& [name, exporter] : kOf) {
+      if (app.count(name) != 0 && flags->to != exporter) {
+        throw CLI::ValidationError(name, fmt::format("goes with --to {}, not with --to {}", exporter, flags->to));
+      }
+    }
+  });
   app.add_flag("--into", flags->into, "Write into a directory that holds other files, which stay");
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
-  return Parse(app, argc, argv, "to name the output, put -o before it");
+  return "to name the output, put -o before it";
 }
+
+template <typename Flags>
+absl::StatusOr<std::optional<std::string>> ParseAs(int argc, char** argv, Flags* flags) {
+  CLI::App app;
+  const std::string_view second = Describe(app, flags);
+  return Parse(app, argc, argv, second);
+}
+
+template <typename Flags>
+std::vector<OptionInfo> List() {
+  CLI::App app;
+  Flags flags;
+  Describe(app, &flags);
+  AddVersion(app);
+  std::vector<OptionInfo> list;
+  for (const CLI::Option* option : app.get_options()) {
+    list.push_back(
+        {NamesOf(*option), option->get_positional(), !IsFlag(*option), IsRepeatable(*option), option->get_type_name()});
+  }
+  return list;
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ConvertFlags* flags) {
+  return ParseAs(argc, argv, flags);
+}
+absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, InspectFlags* flags) {
+  return ParseAs(argc, argv, flags);
+}
+absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, VerifyFlags* flags) {
+  return ParseAs(argc, argv, flags);
+}
+absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ExportFlags* flags) {
+  return ParseAs(argc, argv, flags);
+}
+
+std::vector<OptionInfo> OptionsOf(const ConvertFlags&) { return List<ConvertFlags>(); }
+std::vector<OptionInfo> OptionsOf(const InspectFlags&) { return List<InspectFlags>(); }
+std::vector<OptionInfo> OptionsOf(const VerifyFlags&) { return List<VerifyFlags>(); }
+std::vector<OptionInfo> OptionsOf(const ExportFlags&) { return List<ExportFlags>(); }
 
 }  // namespace q4

@@ -140,12 +140,25 @@ struct ExportFlags {
 };
 
 // Fills `flags`, whose members must have their defaults. Returns text to print instead of running (--help, --version),
-// or nothing. kBadFlag (exit code 1) for a flag that does not exist, a value outside of its range or list, a missing
-// argument, or flags that need each other.
+// or nothing. kBadFlag (exit code 1) for a flag that does not exist, a value that is empty, no number where one is
+// asked for, or outside of its range or list, a missing argument, a flag of one value that is given twice, or flags
+// that need or contradict each other.
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ConvertFlags* flags);
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, InspectFlags* flags);
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, VerifyFlags* flags);
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ExportFlags* flags);
+
+// One option or argument of a tool, as its parser has it. For tests.
+struct OptionInfo {
+  std::vector<std::string> names;  // as they are typed: "--output", "-o"; of an argument its name in --help: "INPUT"
+  bool is_argument, takes_value, is_repeatable;
+  std::string kind;  // what the value is: begins with or contains COUNT, SIZE or NUMBER for these
+};
+// All of a tool, --help and --version among them. The argument only chooses the tool.
+std::vector<OptionInfo> OptionsOf(const ConvertFlags&);
+std::vector<OptionInfo> OptionsOf(const InspectFlags&);
+std::vector<OptionInfo> OptionsOf(const VerifyFlags&);
+std::vector<OptionInfo> OptionsOf(const ExportFlags&);
 
 // "256MiB", "2G", "1.5GB", "4096": KiB/MiB/GiB/TiB are powers of 1024, KB/MB/GB/TB and K/M/G/T powers of 1000. Bytes,
 // rounded down. kBadFlag for anything else, a size of 2^63 or more included.

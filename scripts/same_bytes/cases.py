@@ -441,7 +441,7 @@ def refused_cases(case, inputs) -> None:
             f"{EXPORT} {some} --to bnb -o out --tensor nothing_matches",
             f"{EXPORT} {some} --to safetensors -o out --dtype int8",
             f"{EXPORT} {some} --to bnb -o out.safetensors",
-            f"{EXPORT} {some} --to bnb -o out --dtype bf16",
+            f"{EXPORT} {some} --to bnb -o out",
             f"{EXPORT} {some} --to safetensors -o absent/out",
             f"{EXPORT} {IN}/sharded --to bnb -o out",
             f"{EXPORT} {some} --to bnb -o out --max-memory 1KB",

@@ -57,9 +57,34 @@ def main() -> int:
         check([path.name for path in (work / "out").iterdir()] == ["model.q4"], "what failed is not published")
         check((work / "out/model.q4").read_bytes() == published, "what was published before is as it was")
 
+        # A variable that is not set, with quotes around it and without: nothing is done, and nothing is let through.
+        def refused(*words, why: str) -> None:
+            for shell in ("sh", "bash"):
+                environment_of_ci = {**environment, "SOURCE": str(source), "OUT": "out/other.q4", "REPORTS": "others", "GATE": "default"}
+                for word in words:
+                    environment_of_ci.pop(word, None)
+                for command in ('"$SOURCE" "$OUT" "$REPORTS" --gate "$GATE"', "$SOURCE $OUT $REPORTS --gate $GATE",
+                                '"$SOURCE" "$OUT" "$REPORTS" --gate="$GATE"'):
+                    done = subprocess.run([shell, "-c", f"sh {SCRIPT} {command}"], cwd=work, env=environment_of_ci, capture_output=True, text=True)
+                    check(done.returncode == 1, f"{why} ({command}) ends with 1", done.returncode, done.stderr)
+                    check({path.name for path in work.iterdir()} == {"out", "reports"} and [path.name for path in (work / "out").iterdir()] == ["model.q4"],
+                          f"{why} ({command}): nothing is written", list(work.iterdir()))
+
+        refused("SOURCE", why="no source")
+        refused("OUT", why="no output")
+        refused("REPORTS", why="no folder for the reports")
+        refused("GATE", why="no gate")
+        refused("SOURCE", "OUT", "REPORTS", "GATE", why="nothing at all")
+        done = run()
+        check(done.returncode == 1 and "no limit" in done.stderr, "a judge without limits is refused", done.stderr)
+        done = run("--sample", "50")
+        check(done.returncode == 1 and "no limit" in done.stderr, "with other options too", done.stderr)
+        done = run("--no-limits", "--sample", "50")
+        check(done.returncode == 0, "unless that is said", done.stderr)
+
         # A source that cannot be read: no report of an earlier run is left to be mistaken for this one's.
         source = work / "no-such-model"
-        done = run()
+        done = run("--gate", "default")
         check(done.returncode not in (0, 6) and files() == set(), "old reports do not survive", done.returncode, files())
     print(f"ci_example: {checks.count()} checks")
     return 0

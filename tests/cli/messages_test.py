@@ -80,6 +80,30 @@ MISTAKES = [
     ("q4convert src -o x.q4 --gate defualt", 2, "there is no such file; did you mean 'default'?"),
     ("q4verify m.q4 --gate Defaults", 2, "there is no such file; did you mean 'default'?"),
     ("q4verify m.q4 --gate absent.json", 2, "cannot open the file (No such file or directory)"),
+    # What a script makes of a variable that is not set ('' is an empty argument), and other values that are none.
+    ("q4verify m.q4 --max-nmse ''", 1, "an empty argument behind '--max-nmse'"),
+    ("q4verify m.q4 --min-sqnr=", 1, "'--min-sqnr=' has an empty value"),
+    ("q4verify m.q4 --gate ''", 1, "an empty argument behind '--gate'"),
+    ("q4verify m.q4 --against ''", 1, "an empty argument behind '--against'"),
+    ("q4verify m.q4 --baseline=", 1, "'--baseline=' has an empty value"),
+    ("q4verify ''", 1, "an empty argument"),
+    ("q4convert src -o x.q4 --recipe ''", 1, "an empty argument behind '--recipe'"),
+    ("q4convert src -o x.q4 --block-size ''", 1, "an empty argument behind '--block-size'"),
+    ("q4convert src -o x.q4 --report --gate=default", 1, "--report has no value; if it is '--gate=default', join the two by '='"),
+    ("q4inspect m.q4 --tensor ''", 1, "an empty argument behind '--tensor'"),
+    ("q4export m.q4 -o '' --to bnb", 1, "an empty argument behind '-o'"),
+    ("q4export m.q4 -o out --to bnb --force=", 1, "'--force=' has an empty value"),
+    ("q4export m.q4 -o out --to bnb --force=no", 1, "--force takes no value, got 'no'"),
+    ("q4convert src -o=x.q4", 1, "'-o=x.q4': write '-o x.q4'"),
+    ("q4verify m.q4 --gate default --gate default", 1, "--gate is given 2 times; it has one value"),
+    ("q4verify m.q4 --max-nmse nan", 1, "--max-nmse: a number of at least 0 is expected, got nan"),
+    ("q4verify m.q4 --against src --sample 0", 1, "more than 0, at most 100"),
+    ("q4convert src -o x.q4 --compress zstd:", 1, "LEVEL 1 to 19"),
+    ("q4convert src -o x.q4 --compress zstd:0x3", 1, "LEVEL 1 to 19"),
+    ("q4convert src -o x.q4 --device cuda:", 1, "device is not understood"),
+    ("q4convert src -o x.q4 --device cuda:-1", 1, "device is not understood"),
+    ("q4inspect m.q4 --tensor model.norm.weight --dump 1:", 1, "Q4-"),
+    ("q4inspect m.q4 --tensor model.norm.weight --dump 0x0:4", 1, "Q4-"),
     # Places to write to.
     ("q4convert src -o folder/", 1, "a folder; name the file too: folder/NAME.q4"),
     ("q4convert src -o folder", 1, "a folder; name the file too: folder/NAME.q4"),
@@ -167,7 +191,7 @@ def main() -> None:
         else:
             print("messages: SKIPPED what a user without rights is told: only root can become one")
         for command, code, words, who in mistakes:
-            done = who.run(*command.split(), code=code)
+            done = who.run(*["" if word == "''" else word for word in command.split()], code=code)
             check(words in done.stderr, f"`{command}` says {words!r}", done.stderr)
             check(done.stderr.count("\n") == 1 and not done.stdout, f"`{command}` says one line", done.stderr, done.stdout)
         check(sorted(str(path) for path in work.rglob("*")) == before, "nothing was left behind")

@@ -465,7 +465,7 @@ def usage():
     yield wrong(convert("--block-size", "48"), 1, 1001)
     yield wrong(convert("--exclude", "["), 1, 1201)
     yield wrong(convert("--include", b"\xff".decode("utf-8", "surrogateescape")), 1, 1202)
-    yield wrong(convert("--exclude", ""), 1, 1581)
+    yield wrong(convert("--exclude", ""), 1, 1001)
     for flag in ("--include", "--exclude"):
         yield wrong(convert(flag, "prjo"), 1, 1580, "--allow-unmatched")
         yield wrong((*convert(flag, "prjo"), "--dry-run"), 1, 1580)

@@ -46,11 +46,20 @@ def main() -> int:
         work = pathlib.Path(directory)
         (work / "q4").symlink_to(arguments.root.resolve())
 
-        def run_step(gates: str) -> int:
+        def run_step(gates: str, without: str = "") -> int:
             environment = {**os.environ, **job["env"], "MODEL": str(arguments.root.resolve() / "testdata/checkpoints/tiny_bf16st_src"),
                            "GATES": gates, "PATH": f"{arguments.bin.resolve()}:{os.environ['PATH']}"}
+            environment.pop(without, None)
             return subprocess.run(["bash", "-e", "-c", judge], cwd=work, env=environment, capture_output=True).returncode
 
+        for name in job["env"]:
+            check(f"${{{name}:?}}" in judge, f"the step fails where {name} is not set")
+            check(run_step("--gate default", without=name) not in (0, 6) and not (work / "out").exists(), f"without {name} it fails")
+        check(run_step("") not in (0, 6) and not (work / "out").exists(), "and with an empty one")
+        for step in job["steps"]:
+            for name in re.findall(r"\$\{?([A-Z_]+)", step.get("run", "")):
+                known = name in job["env"] or name.startswith("GITHUB_") or name == "PWD"
+                check(known, "no step uses a variable that the page does not set", name)
         check(run_step(job["env"]["GATES"]) == 0, "the step passes with the gates of the page")
         check((work / steps["Keep the container"]["with"]["path"]).is_file(), "the container is where the pipeline looks for it")
         check((work / "out/model.q4").unlink() is None and run_step("--max-nmse 0.001") == 6, "and fails with 6 when one breaks")
