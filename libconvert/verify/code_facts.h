@@ -38,7 +38,7 @@ struct CodeFacts {
 float TinyScale();
 
 // Looks at `codes` of the tensor, from block `first_block` on, with the decoded scales of its blocks, all finite. The
-// chunk ends with a block or with the tensor. About a nanosecond for a byte of codes.
+// chunk ends with a block or with the tensor. About 1.5 ns for a byte of codes.
 CodeFacts FactsOf(const Q4Tensor& tensor, std::uint64_t first_block, std::span<const std::uint8_t> codes,
                   const BlockScales& scales);
 

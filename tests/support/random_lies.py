@@ -51,7 +51,7 @@ class RandomLies:
                     what.append(change.__name__)
                     change(forged)
                 data = forged.write()
-            except (struct.error, ZeroDivisionError, OverflowError, IndexError):
+            except (struct.error, ZeroDivisionError, OverflowError, IndexError, ValueError):
                 continue  # what no bytes can say
             if pick.random() < 0.1:
                 what.append("bytes")
