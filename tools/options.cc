@@ -456,11 +456,8 @@ std::string_view Describe(CLI::App& app, ExportFlags* flags) {
   app.add_flag("--force", flags->force, "Replace what an earlier export wrote");
   // An option that the chosen exporter does not look at would be left unheard.
   app.final_callback([&app, flags] {
-    constexpr std::pair<const char*, std::string_view> kOf[] = {{"--dtype", "safetensors"},
-                                                                {"--quant-storage", "bnb"},
-                                                                {"--compute-dtype", "bnb"},
-                                                                {"--experts", "bnb"},
-                                                                {"--unloadable", "bnb"}};
+    constexpr std::pair<const char*, std::string_view> kOf[] = {
+        {"--quant-storage", "bnb"}, {"--compute-dtype", "bnb"}, {"--experts", "bnb"}, {"--unloadable", "bnb"}};
     for (const auto& [name, exporter] : kOf) {
       if (app.count(name) != 0 && flags->to != exporter) {
         throw CLI::ValidationError(name, fmt::format("goes with --to {}, not with --to {}", exporter, flags->to));

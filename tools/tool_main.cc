@@ -7,9 +7,11 @@
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <limits>
 #include <new>
 #include <system_error>
 
+#include "formats/base/text.h"
 #include "kernels/kernels.h"
 #include "tools/usage_issues.h"
 
@@ -47,9 +49,11 @@ void ReturnLargeBlocks() {
 #endif
 }
 
-// One write per line, so that lines of parallel processes in one log stay whole.
+// One write per line, so that lines of parallel processes in one log stay whole. Whoever made the text has escaped what
+// is not q4's own; should one have forgotten it, a terminal still gets a line of text and nothing else.
 void PrintLine(std::string_view tool, std::string_view text) {
-  const std::string line = std::string(tool) + ": " + std::string(text) + "\n";
+  const std::string line =
+      std::string(tool) + ": " + Printable(Shown{text}, std::numeric_limits<std::size_t>::max()) + "\n";
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 

@@ -140,7 +140,6 @@ TEST_CASE("options that contradict each other are refused") {
   }
   CHECK(Has(Said<InspectFlags>({"--diff", "other.q4", "--lint"}), "--diff"));
   CHECK(Has(Said<InspectFlags>({"--tensor", "x", "--filter", "y"}), "--filter"));
-  CHECK(Has(Said<ExportFlags>({"--dtype", "fp32"}), "--dtype: goes with --to safetensors, not with --to bnb"));
   CHECK(Has(Said<VerifyFlags>({"--sample", "5"}), "--against"));
   CHECK(Has(Said<VerifyFlags>({"--baseline-slack", "5%"}), "--baseline"));
 }
