@@ -216,7 +216,7 @@ std::string_view Describe(CLI::App& app, InspectFlags* flags) {
   // A comparison and lint look at everything: a selection beside them would be left unheard.
   for (CLI::Option* const whole : {diff, lint}) {
     for (const char* const part :
-         {"--tensors", "--tree", "--tensor", "--stats", "--hist", "--files", "--sort", "--filter"}) {
+         {"--tensors", "--tree", "--tensor", "--stats", "--hist", "--files", "--content", "--sort", "--filter"}) {
       whole->excludes(app.get_option(part));
     }
   }

@@ -134,7 +134,7 @@ TEST_CASE("options that contradict each other are refused") {
   CHECK(Has(Said<ConvertFlags>({"-q", "-v"}), "excludes"));
   CHECK(Has(Said<VerifyFlags>({"--verbose", "--quiet"}), "excludes"));
   for (const char* const part :
-       {"--tensors", "--tree", "--tensor=x", "--stats", "--hist", "--files", "--sort=name", "--filter=x"}) {
+       {"--tensors", "--tree", "--tensor=x", "--stats", "--hist", "--files", "--content", "--sort=name", "--filter=x"}) {
     CHECK(Has(Said<InspectFlags>({"--diff", "other.q4", part}), "--diff"));
     CHECK(Has(Said<InspectFlags>({part, "--lint"}), "--lint"));
   }
