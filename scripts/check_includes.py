@@ -27,7 +27,7 @@ MOST_LINES_OF_A_WING = 4000
 
 # third-party header -> the only files that may include it
 ONLY_IN = {
-    r"<CLI/": r"tools/options\.cc",
+    r"<CLI/": r"tools/option(s\.cc|_parser\.h)",
     r"<zstd\.h>": r"formats/base/zstd_codec\.cc",
     r"<re2/": r"libconvert/base/name_pattern\.cc",
     r"<xxhash\.h>": r"formats/base/digest\.cc",

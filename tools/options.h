@@ -1,7 +1,7 @@
 // The command lines of the four tools: one struct each, filled by ParseFlags(). The structs hold what was typed,
 // checked as far as a flag can be checked alone; what the words mean is decided where the tools turn flags into the
 // library's options. Sizes are in bytes. Defaults here are the documented ones (docs/q4convert.md and the like).
-// options.cc is the only includer of CLI11.
+// Only options.cc and option_parser.h include CLI11.
 #pragma once
 
 #include <cstdint>

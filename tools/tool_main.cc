@@ -4,12 +4,16 @@
 
 #include <malloc.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
+#include <limits>
 #include <new>
 #include <system_error>
+#include <utility>
 
+#include "formats/base/text.h"
 #include "kernels/kernels.h"
 #include "tools/usage_issues.h"
 
@@ -47,9 +51,11 @@ void ReturnLargeBlocks() {
 #endif
 }
 
-// One write per line, so that lines of parallel processes in one log stay whole.
+// One write per line, so that lines of parallel processes in one log stay whole. Whoever made the text has escaped what
+// is not q4's own; should one have forgotten it, a terminal still gets a line of text and nothing else.
 void PrintLine(std::string_view tool, std::string_view text) {
-  const std::string line = std::string(tool) + ": " + std::string(text) + "\n";
+  const std::string line =
+      std::string(tool) + ": " + Printable(Shown{text}, std::numeric_limits<std::size_t>::max()) + "\n";
   std::fwrite(line.data(), 1, line.size(), stderr);
 }
 
@@ -66,6 +72,29 @@ int PrintError(std::string_view tool, const absl::Status& error) {
 const std::atomic<bool>& InterruptRequested() { return interrupted; }
 
 namespace internal {
+
+std::string Harmless(std::string text) {
+  std::string_view output = text;
+  constexpr std::size_t kAll = std::numeric_limits<std::size_t>::max();
+  const auto is_plain = [](char c) { return c == '\n' || (c >= 0x20 && c < 0x7F); };
+  if (std::all_of(output.begin(), output.end(), is_plain)) return text;
+  std::string out;
+  while (!output.empty()) {
+    const std::size_t plain = std::min(output.find_first_of("\n\x1b"), output.size());
+    out += Printable(Shown{output.substr(0, plain)}, kAll);
+    output.remove_prefix(plain);
+    if (output.empty()) break;
+    std::size_t own = 1;
+    if (output[0] == '\x1b') {
+      own = output.substr(0, 2) == "\x1b[" ? output.find_first_not_of("0123456789;", 2) : std::string_view::npos;
+      own = own != std::string_view::npos && output[own] == 'm' ? own + 1 : 0;
+      if (own == 0) out += Printable(output.substr(0, 1), kAll);
+    }
+    out += output.substr(0, own);
+    output.remove_prefix(std::max<std::size_t>(own, 1));
+  }
+  return out;
+}
 
 // Notes come before errors and both before the output, so that the last lines of a terminal are the result.
 int Run(std::string_view tool, const bool& quiet, const Body& body) {
@@ -84,8 +113,9 @@ int Run(std::string_view tool, const bool& quiet, const Body& body) {
       for (const std::string& note : result->notes) PrintLine(tool, note);
     }
     for (const std::string& error : result->errors) PrintLine(tool, error);
+    const std::string output = Harmless(std::exchange(result->output, {}));
     // fclose() too: a full disk may show only when the last buffer is written.
-    const bool written = std::fwrite(result->output.data(), 1, result->output.size(), stdout) == result->output.size();
+    const bool written = std::fwrite(output.data(), 1, output.size(), stdout) == output.size();
     if (!written || std::fflush(stdout) != 0 || std::fclose(stdout) != 0) {
       return PrintError(tool, Fail(kCannotPrint, "stdout", {}));
     }

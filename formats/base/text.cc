@@ -1,10 +1,13 @@
 // One UTF-8 decoder serves both the check and the escaping, so that they cannot disagree on what is well-formed.
 #include "formats/base/text.h"
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <iterator>
 
 namespace q4 {
 namespace {
@@ -44,25 +47,45 @@ CodePoint DecodeUtf8(std::string_view text) {
   return {value, length};
 }
 
-// Characters that a terminal acts on, that break a line, or that reorder what is shown around them. Others may look
-// strange, but they change nothing outside of their own place.
+// Characters that a terminal acts on, that break a line, that reorder or change what is shown around them, or that show
+// nothing, so that two texts would look alike; and what is no character. Others may look strange, but they change
+// nothing outside of their own place. Bidirectional controls and most others are of Unicode's category Cf; the letters
+// and marks among them are those of Default_Ignorable_Code_Point.
+constexpr struct {
+  std::uint32_t first, last;
+} kUnsafe[] = {
+    {0x00, 0x1F},       {0x7F, 0x9F},        // C0, DEL, C1
+    {0xAD, 0xAD},       {0x34F, 0x34F},      // soft hyphen, grapheme joiner
+    {0x61C, 0x61C},     {0x115F, 0x1160},    // Arabic letter mark; Hangul fillers, here and below
+    {0x17B4, 0x17B5},   {0x180B, 0x180F},    // Khmer inherent vowels, Mongolian selectors and separator
+    {0x200B, 0x200F},   {0x2028, 0x202E},    // zero widths and marks of direction; separators, embeddings, overrides
+    {0x2060, 0x206F},   {0x3164, 0x3164},    // joiners, invisible operators, isolates
+    {0xFDD0, 0xFDEF},   {0xFE00, 0xFE0F},    // noncharacters, variation selectors
+    {0xFEFF, 0xFEFF},   {0xFFA0, 0xFFA0},    // byte order mark
+    {0xFFF0, 0xFFFB},   {0x1BCA0, 0x1BCA3},  // interlinear annotation, shorthand format controls
+    {0x1D173, 0x1D17A}, {0xE0000, 0xE0FFF},  // musical controls, tags and more selectors
+};
+
 bool IsUnsafe(std::uint32_t c) {
-  if (c < 0x20 || (c >= 0x7F && c <= 0x9F)) return true;       // C0, DEL, C1
-  if (c == 0x061C || c == 0x200E || c == 0x200F) return true;  // Arabic letter mark, LRM, RLM
-  if (c >= 0x202A && c <= 0x202E) return true;                 // bidirectional embeddings and overrides
-  if (c >= 0x2066 && c <= 0x2069) return true;                 // bidirectional isolates
-  return c == 0x2028 || c == 0x2029;                           // line and paragraph separator
+  if ((c & 0xFFFEu) == 0xFFFE) return true;  // the last two of each plane are no characters
+  return std::any_of(std::begin(kUnsafe), std::end(kUnsafe),
+                     [c](const auto& range) { return c >= range.first && c <= range.last; });
 }
 
-}  // namespace
+// Whether `text` begins as an escape of Printable() does: a text that has it would look like the character.
+bool BeginsLikeEscape(std::string_view text) {
+  const auto is_hex = [](char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; };
+  return text.size() >= 4 && text[0] == '\\' && text[1] == 'x' && is_hex(text[2]) && is_hex(text[3]);
+}
 
-std::string Printable(std::string_view text, std::size_t max_bytes) {
+// `was_escaped`: what looks like an escape is one.
+std::string Escaped(std::string_view text, std::size_t max_bytes, bool was_escaped) {
   std::string out;
   while (!text.empty()) {
     const CodePoint c = DecodeUtf8(text);
     // An ill-formed byte is escaped alone: the next one may begin a good sequence.
     const std::size_t bytes = c.bytes == 0 ? 1 : c.bytes;
-    const bool escape = c.bytes == 0 || IsUnsafe(c.value);
+    const bool escape = c.bytes == 0 || IsUnsafe(c.value) || (!was_escaped && BeginsLikeEscape(text));
     // An escaped byte takes four characters. Room is checked per character, so that none is cut in half.
     if (out.size() + (escape ? 4 * bytes : bytes) > max_bytes) {
       out += "...";
@@ -81,6 +104,12 @@ std::string Printable(std::string_view text, std::size_t max_bytes) {
   }
   return out;
 }
+
+}  // namespace
+
+std::string Printable(std::string_view text, std::size_t max_bytes) { return Escaped(text, max_bytes, false); }
+
+std::string Printable(Shown shown, std::size_t max_bytes) { return Escaped(shown.text, max_bytes, true); }
 
 bool IsUtf8(std::string_view text) {
   // Most names are ASCII. Eight bytes at a time have no high bit set; the rest is decoded from the first word that has.

@@ -10,10 +10,22 @@
 
 namespace q4 {
 
-// `text` fit for a terminal, a log or a message: C0, DEL, C1, bidirectional controls and bytes that are not UTF-8
-// become \xNN (of each byte); what would exceed `max_bytes` of output is replaced by "...", never within a character.
-// JSON output has its own escaping.
+// `text` fit for a terminal, a log or a message: C0, DEL, C1, bidirectional controls, characters that show nothing and
+// bytes that are not UTF-8 become \xNN (of each byte), and so does a backslash that begins what looks like such an
+// escape: ESC is shown as \x1b and the text \x1b as \x5cx1b, and no two texts look alike. What would exceed `max_bytes`
+// of output is replaced by "...", never within a character. JSON output has its own escaping.
+//
+// This is the one function through which text that is not q4's own is shown. It must be called once on the way of a
+// text: a second call would escape the backslashes of the first. Fail() calls it for all of its parts, and what it
+// returns is Shown.
 std::string Printable(std::string_view text, std::size_t max_bytes = 160);
+
+// Text that has passed Printable(): the message of a status, a name that a container records as it was shown. Where it
+// comes out of a file it may lie, so that this Printable() escapes all that the other does, but no backslash.
+struct Shown {
+  std::string_view text;
+};
+std::string Printable(Shown shown, std::size_t max_bytes = 160);
 
 // Whether `text` is well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF).
 bool IsUtf8(std::string_view text);

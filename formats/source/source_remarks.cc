@@ -13,9 +13,10 @@ constexpr std::size_t kRemarkNameBytes = 64;  // of one that are shown
 
 }  // namespace
 
-void SourceRemarks::AddName(std::string_view name) {
+void SourceRemarks::AddName(std::string_view name) { AddShown(Printable(name, kRemarkNameBytes)); }
+
+void SourceRemarks::AddShown(std::string shown) {
   if (names_.size() == kNames) return;
-  std::string shown = Printable(name, kRemarkNameBytes);
   if (std::find(names_.begin(), names_.end(), shown) == names_.end()) names_.push_back(std::move(shown));
 }
 
@@ -25,7 +26,7 @@ void SourceRemarks::AddEntries(std::uint64_t entries, std::uint64_t bytes) {
 }
 
 void SourceRemarks::Add(const SourceRemarks& other) {
-  for (const std::string& name : other.names_) AddName(name);
+  for (const std::string& name : other.names_) AddShown(name);
   AddEntries(other.entries_, other.bytes_);
 }
 

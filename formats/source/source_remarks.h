@@ -24,6 +24,8 @@ class SourceRemarks {
   std::string Text() const;
 
  private:
+  void AddShown(std::string shown);
+
   std::vector<std::string> names_;  // different ones, in the order in which they came
   std::uint64_t entries_ = 0, bytes_ = 0;
 };

@@ -34,7 +34,7 @@ std::vector<std::string> OutputPaths(const ConversionPlan& plan, const std::stri
 
 // "NAME.q4" with a NAME, in a directory that exists. Made here rather than by the first write, so that a mistyped path
 // costs nothing.
-absl::Status CheckName(FileSystem& fs, const std::string& output) {
+absl::Status CheckName(FileSystem& fs, const std::string& output, bool has_list) {
   if (!output.ends_with(".q4") || BaseNameOf(output).size() <= 3) {
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(output));
     if (info.is_directory || output.ends_with('/')) {
@@ -42,6 +42,8 @@ absl::Status CheckName(FileSystem& fs, const std::string& output) {
     }
     return Fail(kOutputName, output, {}, GotExpected(BaseNameOf(output), "NAME.q4"));
   }
+  // The list of shards names them, and is JSON.
+  if (has_list && !IsUtf8(BaseNameOf(output))) return Fail(kOutputName, output, {}, "of several shards in UTF-8 too");
   const std::string directory = DirectoryOf(output);
   Q4_ASSIGN_OR_RETURN(const PathInfo parent, fs.Stat(directory));
   return parent.is_directory ? absl::OkStatus() : Fail(kOutputDirectory, output, {}, directory + "; make it first");
@@ -98,7 +100,7 @@ std::vector<std::string> OutputNames(const ConversionPlan& plan, const std::stri
 
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force) {
-  Q4_RETURN_IF_ERROR(CheckName(fs, output));
+  Q4_RETURN_IF_ERROR(CheckName(fs, output, plan.shards.size() > 1));
   Q4_RETURN_IF_ERROR(CheckNoInput(fs, checkpoint, OutputNames(plan, output)));
   for (const std::string& path : OutputPaths(plan, output)) {
     Q4_RETURN_IF_ERROR(CheckPlace(fs, path, OutputKind::kContainer, force));
@@ -126,7 +128,7 @@ ConversionOutput::~ConversionOutput() {
 
 absl::Status ConversionOutput::Find() {
   // What CheckOutput() does, but places are checked last: what may lie there depends on what the journal says.
-  Q4_RETURN_IF_ERROR(CheckName(fs_, output_));
+  Q4_RETURN_IF_ERROR(CheckName(fs_, output_, plan_.shards.size() > 1));
   Q4_RETURN_IF_ERROR(CheckNoInput(fs_, checkpoint_, OutputNames(plan_, output_)));
   const std::string journal_path = JournalPath(output_);
   Q4_ASSIGN_OR_RETURN(const PathInfo found, fs_.Stat(journal_path));

@@ -92,14 +92,14 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
       all.push_back(&tensor);
       text += fmt::format("{:<14} {:>12}  {} {} {}  ({})\n", TreatmentName(tensor), PayloadBytes(tensor),
                           Printable(tensor.name), DTypeName(source.dtype), ShapeString(tensor.shape),
-                          planned.decision.reason);
+                          Printable(planned.decision.reason));
     }
     for (const CompanionFile& file : shard.files) {
       text += fmt::format("{:<14} {:>12}  {}\n", "file", file.size, Printable(file.name));
     }
   }
   for (const LeftOutFile& file : checkpoint.left_out()) {
-    text += fmt::format("{:<14} {:>12}  {}  ({})\n", "left out", "", Printable(file.name), file.reason);
+    text += fmt::format("{:<14} {:>12}  {}  ({})\n", "left out", "", Printable(Shown{file.name}), file.reason);
   }
   text += "\n" + TreatmentTable(all);
   text +=

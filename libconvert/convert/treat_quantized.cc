@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "formats/base/text.h"
 #include "libconvert/base/run_issues.h"
 #include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/memory_needs.h"
@@ -182,8 +183,8 @@ void Quantizing::SettleScales() const {
   if (job_->first_bad != kAllFinite) {
     if (!stages_->options().keep_nonfinite) return job_->settlement.Settle(NonFinite(job_->first_bad));
     // As if it had been planned so. An empty decision is to keep it.
-    job_->note =
-        fmt::format("tensor '{}' is kept unquantized: element {} is NaN or infinite", tensor.name, job_->first_bad);
+    job_->note = fmt::format("tensor '{}' is kept unquantized: element {} is NaN or infinite", Printable(tensor.name),
+                             job_->first_bad);
     tensor = PlanTensor(*job_->source, Decision{}, stages_->options());
   } else if (tensor.nested) {
     NestScales();
@@ -192,7 +193,7 @@ void Quantizing::SettleScales() const {
     if (!overflows.ok()) return job_->settlement.Settle(overflows.status());
     if (*overflows) {
       job_->note = fmt::format("tensor '{}' keeps fp32 scales: with double-quantized ones elements would overflow {}",
-                               tensor.name, DTypeName(tensor.dtype));
+                               Printable(tensor.name), DTypeName(tensor.dtype));
       tensor.nested = false;
       tensor.nested_offset = 0;
     }

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -137,6 +138,30 @@ absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
   return absl::OkStatus();
 }
 
+// No tensor may pass for a part of a weight in 4 bits: "w.absmax", or a second "w.quant_state.bitsandbytes__fp4" beside
+// the weight "w". Any beginning counts, as what loaders look for is not the same in all versions.
+absl::Status CheckNoPartOfWeight(const ExportPlan& plan) {
+  const auto name_of = [&plan](const ExportSource& source) {
+    return plan.is_component ? DiffusersTensorName(source.tensor->name) : source.tensor->name;
+  };
+  std::set<std::string> weights;
+  for (const ExportSource& source : plan.sources) {
+    if (source.stays_quantized) weights.insert(name_of(source));
+  }
+  for (const ExportSource& source : plan.sources) {
+    const std::string name = name_of(source);
+    for (std::size_t dot = name.find('.'); dot != std::string::npos; dot = name.find('.', dot + 1)) {
+      const std::string weight = name.substr(0, dot);
+      if (!weights.contains(weight)) continue;
+      // Of exactly the same name: that is told when the files are laid out.
+      const auto is_it = [&name](const ExportTensor& target) { return target.name == name; };
+      if (std::count_if(plan.targets.begin(), plan.targets.end(), is_it) > 1) return absl::OkStatus();
+      return Fail(kExportPartOfWeight, {}, name, "of '" + weight + "'");
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Defects of current readers that this export would meet; a line each, fit for a terminal.
 // `any_in_4bit`: a configuration says so.
 std::vector<std::string> BnbWarnings(const ExportPlan& plan, const std::vector<ModelPart>& parts, bool any_in_4bit) {
@@ -247,6 +272,7 @@ class Bnb final : public Exporter {
 
   absl::StatusOr<std::vector<SmallFile>> SmallFiles(const std::vector<ModelPart>& parts, const ExportOptions& options,
                                                     const ExportPlan& plan, ExportReport* report) const override {
+    Q4_RETURN_IF_ERROR(CheckNoPartOfWeight(plan));
     std::vector<SmallFile> files;
     std::optional<BnbConfig> all;
     std::vector<std::string> warnings;

@@ -63,6 +63,12 @@ DType WeightsDType(const ModelPart& part) {
   return most;
 }
 
+// Whether a loader that takes it for a regular expression would take it for anything but itself. A dot is let through:
+// every module below another has one, and loaders' own lists are written so. An empty entry would end every name.
+bool IsPlainEntry(std::string_view entry) {
+  return !entry.empty() && entry.find_first_of("^$*+?{}[]\\|()") == std::string_view::npos;
+}
+
 // The dtype that all quantized weights have, or "".
 std::string_view CommonDType(const ModelPart& part) {
   std::string_view common;
@@ -132,9 +138,9 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptio
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     const std::string_view module = ModuleOf(tensors[i].name);
     if (quantized[i] && names.IsConverted(module)) {
-      return Fail(kExportConverted, part.path, tensors[i].name,
-                  fmt::format("convert with --exclude '{}', or export --to safetensors",
-                              Printable(module.substr(module.rfind('.') + 1))));
+      return Fail(
+          kExportConverted, part.path, tensors[i].name,
+          fmt::format("convert with --exclude '{}', or export --to safetensors", module.substr(module.rfind('.') + 1)));
     }
     if (!IsModuleMatrix(tensors[i]) || IsExpert(defaults[i])) continue;
     // GPT-2's Conv1D holds the weight as [in, out]. transformers quantizes [out, in], so blocks along the stored rows
@@ -148,6 +154,9 @@ absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptio
   }
   if (!defaults_hold) {
     SkipList skip = ModulesToSkip(tensors, quantized, part.config_json);
+    for (const std::string& entry : skip.entries) {
+      if (!IsPlainEntry(entry)) return Fail(kExportSkipName, part.path, "module '" + part.In(entry) + "'");
+    }
     config.skip_modules = std::move(skip.entries);
     if (!skip.uncertain.empty()) {
       config.warnings.push_back(

@@ -38,6 +38,16 @@ inline constexpr Issue kExportConfig{8104, ExitCode::kInvalidInput, "the embedde
 inline constexpr Issue kExportNameTaken{8105, ExitCode::kUnsupported,
                                         "an embedded file has the name of a file that the export writes"};
 inline constexpr Issue kExportScheme{8106, ExitCode::kUnsupported, "bitsandbytes does not read this scheme"};
+// transformers takes the entries of llm_int8_skip_modules for regular expressions, vLLM and older versions for parts of
+// names: there is no spelling that all of them take for this name.
+inline constexpr Issue kExportSkipName{
+    8620, ExitCode::kUnsupported,
+    "a module that is not quantized has a name that loaders would take for a regular expression; --to safetensors "
+    "writes what they load"};
+// Loaders collect what belongs to a 4-bit weight by the beginnings of names.
+inline constexpr Issue kExportPartOfWeight{8621, ExitCode::kUnsupported,
+                                           "a tensor's name begins with that of a 4-bit weight, so that loaders would "
+                                           "take it for a part of that weight; --to safetensors writes what they load"};
 // ModuleNames::IsConverted().
 inline constexpr Issue kExportConverted{
     8540, ExitCode::kUnsupported,

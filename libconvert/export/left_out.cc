@@ -34,7 +34,8 @@ absl::StatusOr<std::vector<std::string>> WarnOfLeftOut(const Q4Model& model) {
     // Those have their own line above.
     if (!file.warning || (!needs.files.empty() && file.name.ends_with(".py"))) continue;
     if (++missed <= kShown) {
-      names += fmt::format("{}{} ({})", missed == 1 ? "" : ", ", Printable(file.name), Printable(file.reason));
+      names +=
+          fmt::format("{}{} ({})", missed == 1 ? "" : ", ", Printable(Shown{file.name}), Printable(Shown{file.reason}));
     }
   }
   if (missed > kShown) names += fmt::format(" and {} more", missed - kShown);

@@ -10,6 +10,7 @@
 #include "formats/base/text.h"
 #include "libconvert/base/version.h"
 #include "libconvert/export/exporter.h"
+#include "libconvert/model/stats_json.h"
 
 namespace q4 {
 namespace {
@@ -54,8 +55,7 @@ std::string ExportReportJson(const ExportReport& report) {
   // Settings are members of the report itself, beside the fields that all exporters have.
   for (const ExportSetting& setting : report.settings) json[setting.key] = JsonOf(setting);
   json["warnings"] = report.warnings;
-  // A path may hold bytes that are not UTF-8; they become U+FFFD instead of an exception.
-  return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
+  return JsonReportText(json);
 }
 
 // Two or three lines. Warnings are not among them: the tool prints those to stderr.

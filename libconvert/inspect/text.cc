@@ -210,8 +210,8 @@ std::string FilesTable(const InspectReport& report, const TextStyle& style) {
   // Names are those of a folder or of a provenance, which anybody may have written.
   Table left_out({"<left out", "<~why"});
   for (const LeftOutFile& file : report.left_out) {
-    left_out.Add(
-        {Printable(file.name, kWholeName), Printable(file.reason) + (file.warning ? "; a loader may miss it" : "")});
+    left_out.Add({Printable(Shown{file.name}, kWholeName),
+                  Printable(Shown{file.reason}) + (file.warning ? "; a loader may miss it" : "")});
   }
   return text + "\n" + left_out.Text(style);
 }

@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "fmt/format.h"
-#include "formats/base/text.h"
 #include "libconvert/judge/verify_groups.h"
 #include "libconvert/judge/verify_issues.h"
 
@@ -82,7 +81,7 @@ std::string WhyNothing(const GateRule& rule, const std::vector<Subject>& subject
   std::size_t count = 0;
   for (const Subject& subject : subjects) {
     if (subject.scope != rule.scope) continue;
-    if (++count <= kShown) names += fmt::format("{}'{}'", names.empty() ? "" : ", ", Printable(subject.name));
+    if (++count <= kShown) names += fmt::format("{}'{}'", names.empty() ? "" : ", ", subject.name);
   }
   if (count == 0 || rule.scope == Scope::kModel) return "nothing is quantized";
   return fmt::format("no name matches; there are {}{}", names, count > kShown ? ", ..." : "");

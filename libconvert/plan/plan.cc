@@ -15,6 +15,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
+#include "formats/base/text.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/base/version.h"
 #include "libconvert/encode/encoder.h"
@@ -174,6 +175,9 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                                               const ConvertOptions& options) {
   // Whatever the policy made of its tensors, the result would load as another model.
   if (checkpoint.foreign()) return ForeignStatus(*checkpoint.foreign());
+  for (const CheckpointFile& file : checkpoint.files()) {
+    if (!IsUtf8(file.name)) return Fail(kSourceName, file.file->path(), {});
+  }
   Q4_RETURN_IF_ERROR(CheckConfig(configs.root));
   for (const std::string& text : configs.texts) Q4_RETURN_IF_ERROR(CheckConfig(text));
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions,

@@ -8,4 +8,9 @@ namespace q4 {
 // Before anything is written: the number of shards follows from the sizes of the tensors.
 inline constexpr Issue kTooManyParts{1105, ExitCode::kUsage, "--shard-size makes too many parts"};
 
+// The provenance and the list of shards are JSON, which holds no other text.
+inline constexpr Issue kSourceName{4620, ExitCode::kInvalidInput,
+                                   "the name of a weights file must be UTF-8 text, for the container records it; "
+                                   "rename the file"};
+
 }  // namespace q4

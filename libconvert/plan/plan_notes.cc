@@ -36,7 +36,7 @@ void NoteLeftOut(const Checkpoint& checkpoint, bool missed, std::vector<Note>* n
     if (file.warning != missed) continue;
     auto group = std::find_if(groups.begin(), groups.end(), [&](const Alike& a) { return a.reason == file.reason; });
     if (group == groups.end()) group = groups.insert(group, Alike{file.reason, {}, 0});
-    if (++group->count <= kShownNames) group->names += (group->count == 1 ? "" : ", ") + Printable(file.name);
+    if (++group->count <= kShownNames) group->names += (group->count == 1 ? "" : ", ") + Printable(Shown{file.name});
   }
   if (groups.empty()) return;
   std::string text = missed ? "left out, and a loader may miss: " : "left out: ";

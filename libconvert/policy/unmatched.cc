@@ -52,17 +52,17 @@ absl::StatusOr<std::vector<Note>> CheckPatterns(const std::vector<SourceTensor>&
       if (matched++ == 0) first = i;
       quantized += decisions[i].quantize;
     }
-    const std::string what = fmt::format("{} '{}'", asked.where, Printable(asked.pattern.text()));
+    const std::string what = fmt::format("{} '{}'", asked.where, asked.pattern.text()), shown = Printable(what, 400);
     if (matched == 0) {
       const auto name_of = [](const SourceTensor& tensor) -> std::string_view { return tensor.name; };
       const std::string meant = DidYouMeanByParts(asked.pattern.text(), tensors, name_of);
       if (!options.allow_unmatched)
         return Fail(kPatternUnmatched, {}, what, "use --allow-unmatched if that is meant" + meant);
-      notes.push_back({false, what + " matches no tensor" + Printable(meant, 400)});
+      notes.push_back({false, shown + " matches no tensor" + Printable(meant, 400)});
     } else if (quantized == 0 && (asked.wants_quantized || asked.only_settings)) {
       notes.push_back({true, fmt::format("{} has no effect: of the {} tensor{} that it matches none is quantized "
                                          "({}: {})",
-                                         what, matched, matched == 1 ? "" : "s", Printable(tensors[first].name),
+                                         shown, matched, matched == 1 ? "" : "s", Printable(tensors[first].name),
                                          Printable(decisions[first].reason))});
     }
   }

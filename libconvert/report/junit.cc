@@ -24,34 +24,29 @@ constexpr std::size_t kXmlNameBytes = 1024;
 constexpr std::size_t kXmlMessageBytes = 4096;
 
 // Text fit for an attribute in double quotes and for an element. Printable() leaves only characters that XML 1.0
-// allows, but for U+FFFE and U+FFFF: one of these in a tensor's name would make the whole document malformed, and they
-// are escaped here as Printable() escapes other characters.
-std::string Xml(std::string_view text, std::size_t max_bytes) {
-  const std::string printable = Printable(text, max_bytes);
+// allows. `text` is untrusted, or Shown.
+template <typename Text>
+std::string Xml(const Text& text, std::size_t max_bytes) {
   std::string escaped;
-  for (std::size_t i = 0; i < printable.size(); ++i) {
-    const std::string_view rest = std::string_view(printable).substr(i);
-    if (rest.starts_with("\xEF\xBF\xBE") || rest.starts_with("\xEF\xBF\xBF")) {
-      escaped += rest[2] == '\xBE' ? "\\xEF\\xBF\\xBE" : "\\xEF\\xBF\\xBF";
-      i += 2;
-    } else if (rest[0] == '&') {
+  for (const char c : Printable(text, max_bytes)) {
+    if (c == '&') {
       escaped += "&amp;";
-    } else if (rest[0] == '<') {
+    } else if (c == '<') {
       escaped += "&lt;";
-    } else if (rest[0] == '>') {
+    } else if (c == '>') {
       escaped += "&gt;";
-    } else if (rest[0] == '"') {
+    } else if (c == '"') {
       escaped += "&quot;";
     } else {
-      escaped.push_back(rest[0]);
+      escaped.push_back(c);
     }
   }
   return escaped;
 }
 
 struct Failure {
-  std::string type;  // "Q4-6207"
-  std::string message;
+  std::string type;     // "Q4-6207"
+  std::string message;  // Shown
 };
 
 // One <testsuite>. Cases are rendered as they come, and the counts that the opening tag needs are known when Text() is
@@ -71,10 +66,10 @@ class Suite {
     ++failed_;
     std::string lines;
     for (const Failure& failure : failures)
-      lines += (lines.empty() ? "" : "\n") + Xml(failure.message, kXmlMessageBytes);
-    cases_ +=
-        fmt::format("{}>\n      <failure type=\"{}\" message=\"{}\">{}</failure>\n    </testcase>\n", Opening(test),
-                    Xml(failures.front().type, kXmlNameBytes), Xml(failures.front().message, kXmlMessageBytes), lines);
+      lines += (lines.empty() ? "" : "\n") + Xml(Shown{failure.message}, kXmlMessageBytes);
+    cases_ += fmt::format("{}>\n      <failure type=\"{}\" message=\"{}\">{}</failure>\n    </testcase>\n",
+                          Opening(test), Xml(failures.front().type, kXmlNameBytes),
+                          Xml(Shown{failures.front().message}, kXmlMessageBytes), lines);
   }
   void PassOrFail(std::string_view test, const std::vector<Failure>* failures) {
     failures == nullptr ? Pass(test) : Fail(test, *failures);
@@ -175,8 +170,9 @@ Suite GateSuite(const VerifyReport& report, const Failures& failures) {
     if (verdict.passed) {
       suite.Pass(test);
     } else {
-      suite.Fail(test, {{verdict.gate, fmt::format("{}: got {}, expected {} {}", GateSubject(verdict), verdict.value,
-                                                   verdict.is_maximum ? "at most" : "at least", verdict.limit)}});
+      suite.Fail(test, {{verdict.gate,
+                         fmt::format("{}: got {}, expected {} {}", Printable(GateSubject(verdict), kXmlNameBytes),
+                                     verdict.value, verdict.is_maximum ? "at most" : "at least", verdict.limit)}});
     }
   }
   for (const auto& [tensor, failure] : failures) suite.Fail(tensor.empty() ? "model" : tensor, failure);

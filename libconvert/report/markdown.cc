@@ -35,11 +35,12 @@ constexpr std::size_t kWorstShown = 10;
 // A code span. Inside it Markdown gives no character a meaning, but a backtick ends the span, and GitHub splits table
 // rows at '|' before it looks for spans. Both are written as Printable() writes control characters, because a backslash
 // escapes no backtick in a span. An empty span does not exist in Markdown, so an empty text becomes a space.
-std::string Code(std::string_view text, std::size_t max_bytes = kNameBytes) {
+template <typename Text>
+std::string Code(const Text& text, std::size_t max_bytes = kNameBytes) {
   std::string span = "`";
   for (const char c : Printable(text, max_bytes)) {
     if (c == '`' || c == '|') {
-      span += fmt::format("\\x{:02X}", static_cast<unsigned char>(c));
+      span += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
     } else {
       span.push_back(c);
     }
@@ -154,7 +155,7 @@ std::string Problems(const VerifyReport& report) {
   const std::vector<const VerifyFinding*> problems = ProblemsBesideGates(report);
   if (problems.empty()) return {};
   Rows rows("### Problems\n\n", kProblemsBudget);
-  for (const VerifyFinding* finding : problems) rows.Add("- " + Code(finding->message, kMessageBytes));
+  for (const VerifyFinding* finding : problems) rows.Add("- " + Code(Shown{finding->message}, kMessageBytes));
   return rows.Text(UnlistedFindings(report));
 }
 

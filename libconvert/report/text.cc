@@ -138,7 +138,7 @@ std::string VerifyReportText(const VerifyReport& report) {
   for (const LeftOutFile& file : report.left_out) {
     if (!file.warning) continue;
     constexpr std::size_t kShownNames = 3;
-    if (++missed <= kShownNames) names += (missed == 1 ? "" : ", ") + Printable(file.name);
+    if (++missed <= kShownNames) names += (missed == 1 ? "" : ", ") + Printable(Shown{file.name});
   }
   if (missed != 0) {
     text += Field("left out", fmt::format("{} that a loader may miss: {}{}", missed, names, missed > 3 ? ", ..." : ""));

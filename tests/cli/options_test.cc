@@ -134,13 +134,12 @@ TEST_CASE("options that contradict each other are refused") {
   CHECK(Has(Said<ConvertFlags>({"-q", "-v"}), "excludes"));
   CHECK(Has(Said<VerifyFlags>({"--verbose", "--quiet"}), "excludes"));
   for (const char* const part :
-       {"--tensors", "--tree", "--tensor=x", "--stats", "--hist", "--files", "--sort=name", "--filter=x"}) {
+       {"--tensors", "--tree", "--tensor=x", "--stats", "--hist", "--files", "--content", "--sort=name", "--filter=x"}) {
     CHECK(Has(Said<InspectFlags>({"--diff", "other.q4", part}), "--diff"));
     CHECK(Has(Said<InspectFlags>({part, "--lint"}), "--lint"));
   }
   CHECK(Has(Said<InspectFlags>({"--diff", "other.q4", "--lint"}), "--diff"));
   CHECK(Has(Said<InspectFlags>({"--tensor", "x", "--filter", "y"}), "--filter"));
-  CHECK(Has(Said<ExportFlags>({"--dtype", "fp32"}), "--dtype: goes with --to safetensors, not with --to bnb"));
   CHECK(Has(Said<VerifyFlags>({"--sample", "5"}), "--against"));
   CHECK(Has(Said<VerifyFlags>({"--baseline-slack", "5%"}), "--baseline"));
 }

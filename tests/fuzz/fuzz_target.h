@@ -55,7 +55,7 @@ inline void CheckError(const absl::Status& status) {
   if (!documented) std::fprintf(stderr, "%s\n", message.c_str());
   Q4_FUZZ_CHECK(!status.ok());
   Q4_FUZZ_CHECK(documented);
-  Q4_FUZZ_CHECK(Printable(message, std::numeric_limits<std::size_t>::max()) == message);
+  Q4_FUZZ_CHECK(Printable(Shown{message}, std::numeric_limits<std::size_t>::max()) == message);
 }
 
 // Takes values from the front of the input; zeros and empty spans once it is used up.

@@ -14,9 +14,11 @@ namespace q4::html {
 
 // Printable() first, which counts bytes, then the entities, so that a cut never splits one. The five characters are
 // those that end an element's text or a quoted attribute, whichever quotes it has.
-std::string Text(std::string_view text, std::size_t max_bytes) {
+namespace {
+
+std::string Entities(std::string_view printable) {
   std::string escaped;
-  for (const char c : Printable(text, max_bytes)) {
+  for (const char c : printable) {
     switch (c) {
       case '&':
         escaped += "&amp;";
@@ -39,6 +41,11 @@ std::string Text(std::string_view text, std::size_t max_bytes) {
   }
   return escaped;
 }
+
+}  // namespace
+
+std::string Text(std::string_view text, std::size_t max_bytes) { return Entities(Printable(text, max_bytes)); }
+std::string Text(Shown shown, std::size_t max_bytes) { return Entities(Printable(shown, max_bytes)); }
 
 std::string Name(std::string_view name, std::size_t max_bytes) { return "<code>" + Text(name, max_bytes) + "</code>"; }
 

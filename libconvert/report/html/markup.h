@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "formats/base/text.h"
 #include "libconvert/judge/verify_report.h"
 
 namespace q4::html {
@@ -19,6 +20,9 @@ inline constexpr std::size_t kPathBytes = 4096;
 // Untrusted text as the content of an element or of an attribute in quotes. Control characters are shown as \xNN, what
 // exceeds `max_bytes`, counted before escaping for HTML, as "...".
 std::string Text(std::string_view text, std::size_t max_bytes = 400);
+
+// Of what was escaped before, as the message of a finding.
+std::string Text(Shown shown, std::size_t max_bytes = 400);
 
 // The same in a <code>: names, paths, patterns.
 std::string Name(std::string_view name, std::size_t max_bytes = 400);

@@ -132,7 +132,7 @@ std::string ProblemsSection(const VerifyReport& report) {
   std::string list;
   for (const VerifyFinding* finding : problems) {
     // Messages contain file names and tensor names, escaped for a terminal but not for HTML.
-    list += fmt::format("<li><code>{}</code>", Text(finding->message, kPathBytes));
+    list += fmt::format("<li><code>{}</code>", Text(Shown{finding->message}, kPathBytes));
     if (!finding->tensor.empty()) list += fmt::format("<br>{}", TensorLink(report, finding->tensor));
     list += "</li>\n";
   }

@@ -25,6 +25,44 @@ TEST_CASE("Printable escapes what a terminal would act on and nothing else") {
   CHECK(Printable("\xED\xA0\x80") == "\\xed\\xa0\\x80");  // surrogate
 }
 
+TEST_CASE("Printable escapes what shows nothing, and what is no character") {
+  for (const std::string invisible :
+       {"\xC2\xAD", "\xCD\x8F", "\xE1\x85\x9F", "\xE1\xA0\x8E", "\xE2\x80\x8B", "\xE2\x80\x8D", "\xE2\x81\xA0",
+        "\xE2\x81\xAF", "\xE3\x85\xA4", "\xEF\xB8\x8F", "\xEF\xBB\xBF", "\xEF\xBE\xA0", "\xEF\xBF\xBE", "\xEF\xB7\x90",
+        "\xF3\xA0\x81\x81", "\xF0\x9F\xBF\xBF"}) {
+    const std::string shown = Printable("a" + invisible + "b");
+    CHECK(shown.size() == 2 + 4 * invisible.size());
+    CHECK(shown.starts_with("a\\x"));
+  }
+  // Their neighbours are as they are.
+  for (const std::string visible :
+       {"\xC2\xAC", "\xC2\xAE", "\xE2\x80\x90", "\xE2\x81\xB0", "\xEF\xBF\xBD", "\xE3\x85\xA5"}) {
+    CHECK(Printable(visible) == visible);
+  }
+}
+
+TEST_CASE("no two texts look alike") {
+  CHECK(Printable("\x1b") == "\\x1b");
+  CHECK(Printable("\\x1b") == "\\x5cx1b");
+  CHECK(Printable("\\x1B") == "\\x5cx1B");
+  CHECK(Printable("\\x5cx1b") == "\\x5cx5cx1b");
+  CHECK(Printable("\\\x1b") == "\\\\x1b");
+  // A backslash that begins no escape is as it is: paths of Windows, regular expressions.
+  for (const std::string text :
+       {"\\", "\\\\", "C:\\Users\\x", "layers\\.0\\.", "\\x", "\\x1", "\\xg1", "\\X1b", "\\n"}) {
+    CHECK(Printable(text) == text);
+  }
+}
+
+TEST_CASE("what was escaped once is not escaped again, and lies about it do no harm") {
+  for (const std::string& text : {"a\x1b\n"s, "\\x1b"s, "\xFF\xE2\x80\x8B"s, "plain"s}) {
+    const std::string shown = Printable(text);
+    CHECK(Printable(Shown{shown}) == shown);
+  }
+  CHECK(Printable(Shown{"\\x1b \x1b"}) == "\\x1b \\x1b");
+  CHECK(Printable(Shown{"abcdefg"}, 6) == "abcdef...");
+}
+
 TEST_CASE("Printable never exceeds its limit by more than the dots") {
   CHECK(Printable("abcdef", 6) == "abcdef");
   CHECK(Printable("abcdefg", 6) == "abcdef...");

@@ -1,0 +1,174 @@
+// CLI11 throws and exits in its own ways. ParseWords() turns all of that into a status, so that every bad command line
+// is one line of stderr and exit code 1.
+#include "tools/option_parser.h"
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "fmt/format.h"
+#include "libconvert/base/nearest.h"
+#include "libconvert/base/version.h"
+#include "tools/usage_issues.h"
+
+namespace q4 {
+namespace {
+
+// The footer of every --help; ExitCode in formats/base/status.h is what it describes.
+constexpr char kExitCodes[] =
+    "Exit codes: 0 done; 1 usage; 2 I/O; 3 invalid input; 4 internal or device; 5 unsupported; 6 a check failed;\n"
+    "7 interrupted.\n";
+
+// All names of an option, as they are typed.
+std::vector<std::string> NamesOf(const CLI::Option& option) {
+  std::vector<std::string> names;
+  for (const std::string& name : option.get_lnames()) names.push_back("--" + name);
+  for (const std::string& name : option.get_snames()) names.push_back("-" + name);
+  // The spellings that say no are not among them: --no-double-quant.
+  for (const std::string& name : option.get_fnames()) names.push_back((name.size() == 1 ? "-" : "--") + name);
+  if (names.empty()) names.push_back(option.get_name(/*positional=*/true));
+  return names;
+}
+
+bool IsFlag(const CLI::Option& option) { return option.get_items_expected_max() == 0; }
+
+bool IsRepeatable(const CLI::Option& option) {
+  return option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
+}
+
+std::vector<std::string> OptionNames(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options()) {
+    for (std::string& name : NamesOf(*option)) {
+      if (name.size() > 2 && name.front() == '-') names.push_back(std::move(name));
+    }
+  }
+  return names;
+}
+
+// Null when there is none of that name.
+const CLI::Option* Find(const CLI::App& app, const std::string& name) {
+  for (const CLI::Option* option : app.get_options()) {
+    const std::vector<std::string> names = NamesOf(*option);
+    if (std::find(names.begin(), names.end(), name) != names.end()) return option;
+  }
+  return nullptr;
+}
+
+// The option whose value is the next argument, as its name is typed, or "". Of letters that stand together ("-qo") that
+// is the last one, if those before it are flags; behind any other the rest of the word is its value.
+std::string AwaitsValue(const CLI::App& app, const std::string& word) {
+  if (word.size() < 2 || word[0] != '-') return {};
+  if (word[1] == '-') {
+    const CLI::Option* const option = Find(app, word);
+    return option != nullptr && !IsFlag(*option) ? word : std::string();
+  }
+  for (std::size_t i = 1; i < word.size(); ++i) {
+    const std::string name{'-', word[i]};
+    const CLI::Option* const option = Find(app, name);
+    if (option == nullptr) return {};
+    if (!IsFlag(*option)) return i + 1 == word.size() ? name : std::string();
+  }
+  return {};
+}
+
+// What makes an argument mean nothing, or something else than it seems to; "" where all is well. Looked at before CLI11
+// does, which takes "--gate=" as --gate whose value comes next, "--gate --json" as a gate called --json, "-o=x" as the
+// value "=x", and "--force=false" as no. An empty value is mostly a variable of a script that is not set: without
+// quotes around it, what comes next takes its place.
+std::string Malformed(const CLI::App& app, int argc, char** argv) {
+  std::string awaits;  // a value
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word.empty()) return awaits.empty() ? "an empty argument" : "an empty argument behind '" + awaits + "'";
+    const bool is_option = word.size() > 1 && word[0] == '-' && word[1] != '.' && (word[1] < '0' || word[1] > '9');
+    if (!awaits.empty() && is_option) {
+      return fmt::format("{} has no value; if it is '{}', join the two by '='", awaits, word);
+    }
+    awaits = awaits.empty() ? AwaitsValue(app, word) : std::string();
+    const std::size_t equals = word.find('=');
+    if (!is_option || equals == std::string::npos) continue;
+    const std::string name = word.substr(0, equals), value = word.substr(equals + 1);
+    if (word[1] != '-' && equals == 2) return fmt::format("'{}': write '{} {}'", word, name, value);
+    if (value.empty()) return fmt::format("'{}' has an empty value", word);
+    const CLI::Option* const option = Find(app, name);
+    if (option != nullptr && IsFlag(*option)) return fmt::format("{} takes no value, got '{}'", name, value);
+  }
+  return {};
+}
+
+// An option that was given more than once and has one value, or yes and no of one flag; "" for none. Also where both
+// values are the same: that happens where two parts of a script both think that it is theirs.
+std::string GivenTwice(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    const std::vector<std::string>& values = option->results();
+    if (IsFlag(*option)) {
+      const bool one_meaning = option->get_fnames().empty() ||
+                               std::adjacent_find(values.begin(), values.end(), std::not_equal_to<>()) == values.end();
+      if (!one_meaning) return fmt::format("{} contradict each other", fmt::join(NamesOf(*option), " and "));
+    } else if (!IsRepeatable(*option) && values.size() > 1) {
+      return fmt::format("{} is given {} times; it has one value", NamesOf(*option).front(), values.size());
+    }
+  }
+  return {};
+}
+
+// The first word that no option and no argument took, and the way out; "" when there is none. CLI11 would list all of
+// them, values before the flags that they belong to. `second`: what the tool takes a second name for, such as "-o".
+std::string Unexpected(const CLI::App& app, std::string_view second) {
+  const std::vector<std::string> left = app.remaining();
+  for (const std::string& word : left) {
+    if (word.size() < 2 || word.front() != '-') continue;
+    const std::string name = word.substr(0, word.find('='));
+    return fmt::format("there is no option '{}'{}", name, DidYouMean(name, OptionNames(app), 1));
+  }
+  return left.empty() ? std::string() : fmt::format("'{}' is one argument too many; {}", left.back(), second);
+}
+
+void AddVersion(CLI::App& app) {
+  app.set_version_flag("--version", std::string(app.get_name()) + " " + std::string(kQ4Version));
+}
+
+}  // namespace
+
+absl::StatusOr<std::optional<std::string>> ParseWords(CLI::App& app, int argc, char** argv, std::string_view second) {
+  app.footer(kExitCodes);
+  AddVersion(app);
+  app.option_defaults()->always_capture_default();
+  if (const std::string wrong = Malformed(app, argc, argv); !wrong.empty()) return Fail(kBadFlag, {}, {}, wrong);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::CallForHelp&) {
+    return app.help();
+  } catch (const CLI::CallForAllHelp&) {
+    return app.help("", CLI::AppFormatMode::All);
+  } catch (const CLI::CallForVersion& version) {
+    return std::string(version.what()) + "\n";
+  } catch (const CLI::ParseError& error) {
+    if (argc == 1) return Fail(kBadFlag, {}, {}, fmt::format("no arguments; {} --help lists them", app.get_name()));
+    // A word that nothing took explains more than what is then missing: `q4convert model x.q4` lacks its -o.
+    const bool left_over = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr ||
+                           dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+    const std::string unexpected = left_over ? Unexpected(app, second) : std::string();
+    const std::string twice = GivenTwice(app);
+    // CLI11's message names the flag and what was expected; Fail() escapes what it quotes.
+    return Fail(kBadFlag, {}, {},
+                !twice.empty()        ? twice
+                : !unexpected.empty() ? unexpected
+                                      : std::string(error.what()));
+  }
+  if (const std::string twice = GivenTwice(app); !twice.empty()) return Fail(kBadFlag, {}, {}, twice);
+  return std::nullopt;
+}
+
+std::vector<OptionInfo> ListOptions(CLI::App& app) {
+  AddVersion(app);
+  std::vector<OptionInfo> list;
+  for (const CLI::Option* option : app.get_options()) {
+    list.push_back(
+        {NamesOf(*option), option->get_positional(), !IsFlag(*option), IsRepeatable(*option), option->get_type_name()});
+  }
+  return list;
+}
+
+}  // namespace q4
