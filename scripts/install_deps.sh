@@ -9,7 +9,7 @@ set -eu
 
 packages='g++ cmake ninja-build pkg-config python3 python3-venv ccache
 libabsl-dev nlohmann-json3-dev libzstd-dev libhwy-dev libxxhash-dev libssl-dev libcli11-dev libfmt-dev libre2-dev
-catch2 libbenchmark-dev bindfs'
+catch2 libbenchmark-dev bindfs openssh-client minisign'
 if grep -q '^ID=debian' /etc/os-release 2>/dev/null; then packages="$packages chromium-headless-shell"; fi
 case "${1:-}" in
   clang) packages="$packages clang libclang-rt-dev" ;;

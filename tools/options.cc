@@ -3,8 +3,6 @@
 #include "tools/options.h"
 
 #include <CLI/CLI.hpp>
-#include <charconv>
-#include <cmath>
 #include <limits>
 #include <utility>
 
@@ -36,36 +34,13 @@ CLI::Validator SizeText(std::uint64_t least) {
       "SIZE");
 }
 
-// Decimal digits and nothing else.
 CLI::Validator Count(std::uint64_t least, std::uint64_t most) {
-  return CLI::Validator(
-      [least, most](std::string& text) -> std::string {
-        std::uint64_t value = 0;
-        const char* const end = text.data() + text.size();
-        const auto [rest, error] = std::from_chars(text.data(), end, value);
-        if (error != std::errc() || rest != end || value < least || value > most) {
-          return fmt::format("a number from {} to {} is expected, got {}", least, most, text);
-        }
-        text = std::to_string(value);
-        return {};
-      },
-      "COUNT");
+  return CLI::Validator([least, most](std::string& text) { return ProblemOfCount(least, most, &text); }, "COUNT");
 }
 
-// A decimal number, finite. Written so that NaN is refused too; from_chars ignores the locale, which might have a
-// decimal comma.
 CLI::Validator Number(double least, double most) {
-  return CLI::Validator(
-      [least, most](const std::string& text) -> std::string {
-        double value = 0;
-        const char* const end = text.data() + text.size();
-        const auto [rest, error] = std::from_chars(text.data(), end, value);
-        if (error == std::errc() && rest == end && std::isfinite(value) && value >= least && value <= most) return {};
-        return least == -kNoLimit ? fmt::format("a number is expected, got {}", text)
-               : most == kNoLimit ? fmt::format("a number of at least {} is expected, got {}", least, text)
-                                  : fmt::format("a number from {} to {} is expected, got {}", least, most, text);
-      },
-      "NUMBER");
+  return CLI::Validator([least, most](const std::string& text) { return ProblemOfNumber(least, most, text); },
+                        "NUMBER");
 }
 
 // One of the words, in upper or lower case: nobody means anything else by NF4 than by nf4. CLI11 stores the word as it
@@ -101,13 +76,11 @@ CLI::Option* AddLimit(CLI::App& app, const std::string& name, std::optional<doub
 
 // For tools that read a container: the model that it must be.
 void AddRoot(CLI::App& app, std::string& root) {
-  app.add_option("--root", root,
-                 "sha256:HEX, the root that the container must have (6); all that is read is checked by it")
-      ->check(CLI::Validator(
-          [](const std::string& text) {
-            return ParseQ4Root(text) ? std::string() : "not a root: " + text + " (sha256: and 64 hex digits)";
-          },
-          ""));
+  const auto problem = [](const std::string& text) {
+    return ParseQ4Root(text) ? std::string() : "not a root: " + text + " (sha256: and 64 hex digits)";
+  };
+  app.add_option("--root", root, "sha256:HEX, the root of the container (else 6), by which all that is read is checked")
+      ->check(CLI::Validator(problem, ""));
 }
 
 // The functions below describe the command line of a tool, and return what it takes a second name for, for messages.

@@ -164,4 +164,9 @@ std::vector<OptionInfo> OptionsOf(const ExportFlags&);
 // rounded down. kBadFlag for anything else, a size of 2^63 or more included.
 absl::StatusOr<std::uint64_t> ParseSize(const std::string& text);
 
+// What is wrong with a number that was typed, in words; "" if nothing is. A count is decimal digits and nothing else,
+// and is left in its plain form; a number is decimal and finite, and a bound that is infinite is none.
+std::string ProblemOfCount(std::uint64_t least, std::uint64_t most, std::string* text);
+std::string ProblemOfNumber(double least, double most, const std::string& text);
+
 }  // namespace q4

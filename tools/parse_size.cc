@@ -1,4 +1,4 @@
-// Sizes as people type them.
+// Sizes and numbers as people type them.
 #include <array>
 #include <charconv>
 #include <cmath>
@@ -6,6 +6,7 @@
 #include <string_view>
 #include <utility>
 
+#include "fmt/format.h"
 #include "formats/base/status.h"
 #include "tools/options.h"
 #include "tools/usage_issues.h"
@@ -49,6 +50,28 @@ absl::StatusOr<std::uint64_t> ParseSize(const std::string& text) {
     }
   }
   return Fail(kBadFlag, {}, "size", GotExpected(text, "a number with KiB, MiB, GiB, KB, MB or GB"));
+}
+
+std::string ProblemOfCount(std::uint64_t least, std::uint64_t most, std::string* text) {
+  std::uint64_t value = 0;
+  const char* const end = text->data() + text->size();
+  const auto [rest, error] = std::from_chars(text->data(), end, value);
+  if (error != std::errc() || rest != end || value < least || value > most) {
+    return fmt::format("a number from {} to {} is expected, got {}", least, most, *text);
+  }
+  *text = std::to_string(value);
+  return {};
+}
+
+// Written so that NaN is refused too; from_chars ignores the locale, which might have a decimal comma.
+std::string ProblemOfNumber(double least, double most, const std::string& text) {
+  double value = 0;
+  const char* const end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, value);
+  if (error == std::errc() && rest == end && std::isfinite(value) && value >= least && value <= most) return {};
+  return std::isinf(least)  ? fmt::format("a number is expected, got {}", text)
+         : std::isinf(most) ? fmt::format("a number of at least {} is expected, got {}", least, text)
+                            : fmt::format("a number from {} to {} is expected, got {}", least, most, text);
 }
 
 }  // namespace q4

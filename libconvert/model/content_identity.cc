@@ -1,13 +1,17 @@
-// The digests of raw chunks come first, in the order of the text that is digested at the end. Those of stored chunks
-// are in the index, where stored and raw bytes are the same; those of compressed ones are computed.
+// One walk puts records and digests of raw chunks into the text of F7.8, which is digested as it grows. Those of stored
+// chunks are in the index, where stored and raw bytes are the same; those of compressed ones are computed before, in
+// the order of the walk.
 #include "libconvert/model/content_identity.h"
 
-#include <algorithm>
+#include <array>
+#include <bit>
 #include <cstdint>
-#include <string>
+#include <cstring>
+#include <span>
+#include <string_view>
+#include <utility>
 #include <vector>
 
-#include "formats/base/byte_writer.h"
 #include "formats/base/status.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/model/model_issues.h"
@@ -15,112 +19,123 @@
 namespace q4 {
 namespace {
 
+static_assert(std::endian::native == std::endian::little, "numbers are digested as they lie in memory");
+
 constexpr std::string_view kContentMagic = "q4-content-1\n";
-// So much text is gathered before it is digested.
-constexpr std::uint64_t kBufferBytes = std::uint64_t{1} << 20;
 
 struct ChunkAt {
   const Q4Reader* reader;
   std::uint64_t chunk;
-  bool stored() const { return reader->index().chunks[chunk].codec == Q4Codec::kStored; }
+  const Q4Chunk& entry() const { return reader->index().chunks[chunk]; }
 };
 
-std::vector<std::pair<const Q4Reader*, const Q4EmbeddedFile*>> FilesOfContent(const Q4Model& model) {
-  std::vector<std::pair<const Q4Reader*, const Q4EmbeddedFile*>> files;
-  for (const auto& shard : model.shards()) {
-    for (const Q4EmbeddedFile& file : shard->index().files) files.emplace_back(shard.get(), &file);
-  }
-  return files;
-}
-
-// All chunks in the order of F7.8: of the tensors by name, of their parts, of the files by name.
-std::vector<ChunkAt> ChunksOfContent(const Q4Model& model) {
-  std::vector<ChunkAt> chunks;
-  for (const Q4Model::Location& at : model.tensors()) {
-    for (const Q4PartEntry& part : model.tensor(at).parts()) {
-      for (std::uint64_t i = 0; i < part.chunk_count; ++i) chunks.push_back({&model.reader(at), part.first_chunk + i});
-    }
-  }
-  for (const auto& [reader, file] : FilesOfContent(model)) {
-    for (std::uint64_t i = 0; i < file->chunk_count; ++i) chunks.push_back({reader, file->first_chunk + i});
-  }
-  return chunks;
-}
-
-// Puts the digests between the records that they belong to.
-class ContentText {
+// Gathers what is small, so that a digest is not asked for each number.
+class DigestText {
  public:
-  explicit ContentText(const std::vector<Sha256>& digests) : digests_(digests) {}
+  template <typename T>
+  void Number(T value) {
+    Add(&value, sizeof value);
+  }
+  void Text(std::string_view text) {
+    // A tensor's name has at most 4,096 bytes.
+    Add(text.data(), text.size());
+  }
+  void Name(std::string_view name) {
+    Number(static_cast<std::uint32_t>(name.size()));
+    Text(name);
+  }
+  void Digest(const Sha256& digest) { Add(digest.data(), digest.size()); }
 
-  Sha256 Digest(const Q4Model& model) {
-    out_.Text(kContentMagic);
-    out_.U64(model.tensors().size());
-    for (const Q4Model::Location& at : model.tensors()) AddTensor(model.tensor(at));
-    const auto files = FilesOfContent(model);
-    out_.U64(files.size());
-    for (const auto& [reader, file] : files) {
-      AddName(file->name);
-      out_.U64(file->raw_bytes);
-      AddDigests(file->chunk_count);
-    }
-    stream_.Update(out_.bytes());
+  Sha256 Finish() {
+    Flush();
     return stream_.Finish();
   }
 
  private:
-  void AddName(const std::string& name) {
-    out_.U32(static_cast<std::uint32_t>(name.size()));
-    out_.Text(name);
+  // REQUIRES: at most the buffer's size.
+  void Add(const void* bytes, std::size_t size) {
+    if (buffer_.size() - used_ < size) Flush();
+    if (size != 0) std::memcpy(buffer_.data() + used_, bytes, size);
+    used_ += size;
+  }
+  void Flush() {
+    stream_.Update(std::span(buffer_).first(used_));
+    used_ = 0;
   }
 
-  void AddDigests(std::uint64_t count) {
-    for (std::uint64_t i = 0; i < count; ++i) out_.Bytes(digests_[next_++]);
-  }
-
-  void AddTensor(const Q4Tensor& tensor) {
-    AddName(tensor.name);
-    out_.U32(tensor.block_size);
-    out_.U8(static_cast<std::uint8_t>(tensor.dtype));
-    out_.U8(static_cast<std::uint8_t>(tensor.shape.size()));
-    out_.U8(static_cast<std::uint8_t>(tensor.scheme));
-    out_.U8(static_cast<std::uint8_t>(tensor.encoder));
-    out_.U32(tensor.nested ? 1 : 0);
-    out_.F32(tensor.nested_offset);
-    for (const std::uint64_t dim : tensor.shape) out_.U64(dim);
-    for (const Q4PartEntry& part : tensor.parts()) AddDigests(part.chunk_count);
-    if (out_.size() < kBufferBytes) return;
-    stream_.Update(out_.Take());
-  }
-
-  const std::vector<Sha256>& digests_;
-  std::size_t next_ = 0;  // into digests_
-  ByteWriter out_;
+  std::array<std::uint8_t, 16384> buffer_;
+  std::size_t used_ = 0;
   Sha256Stream stream_;
 };
 
-bool IsWhole(const Q4Model& model) { return model.shards().size() == model.shards().front()->index().shard_count; }
+// `compressed`: of the raw bytes of each compressed chunk, in the order of the walk.
+Sha256 IdentityOf(const Q4Model& model, const std::vector<Sha256>& compressed) {
+  DigestText text;
+  auto next = compressed.begin();
+  const auto add_chunks = [&](const Q4Reader& reader, std::uint64_t first, std::uint64_t count) {
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const Q4Chunk& chunk = reader.index().chunks[first + i];
+      text.Digest(chunk.codec == Q4Codec::kStored ? chunk.sha256 : *next++);
+    }
+  };
+  text.Text(kContentMagic);
+  text.Number<std::uint64_t>(model.tensors().size());
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& tensor = model.tensor(at);
+    text.Name(tensor.name);
+    text.Number(tensor.block_size);
+    text.Number(static_cast<std::uint8_t>(tensor.dtype));
+    text.Number(static_cast<std::uint8_t>(tensor.shape.size()));
+    text.Number(static_cast<std::uint8_t>(tensor.scheme));
+    text.Number(static_cast<std::uint8_t>(tensor.encoder));
+    text.Number<std::uint32_t>(tensor.nested ? 1 : 0);
+    text.Number(tensor.nested_offset);
+    for (const std::uint64_t dim : tensor.shape) text.Number(dim);
+    for (const Q4PartEntry& part : tensor.parts()) add_chunks(model.reader(at), part.first_chunk, part.chunk_count);
+  }
+  // Only the first shard has files, and has them sorted.
+  const Q4Reader& first = *model.shards().front();
+  text.Number<std::uint64_t>(first.index().files.size());
+  for (const Q4EmbeddedFile& file : first.index().files) {
+    text.Name(file.name);
+    text.Number(file.raw_bytes);
+    add_chunks(first, file.first_chunk, file.chunk_count);
+  }
+  return text.Finish();
+}
 
 }  // namespace
 
 std::optional<Sha256> ContentIdentityOfIndex(const Q4Model& model) {
-  if (!IsWhole(model)) return std::nullopt;
-  const std::vector<ChunkAt> chunks = ChunksOfContent(model);
-  std::vector<Sha256> digests;
-  digests.reserve(chunks.size());
-  for (const ChunkAt& at : chunks) {
-    if (!at.stored()) return std::nullopt;
-    digests.push_back(at.reader->index().chunks[at.chunk].sha256);
+  if (model.shards().size() != model.shards().front()->index().shard_count) return std::nullopt;
+  for (const auto& shard : model.shards()) {
+    const auto& chunks = shard->index().chunks;
+    for (std::size_t i = 0; i < chunks.size(); ++i) {
+      if (chunks[i].codec != Q4Codec::kStored) return std::nullopt;
+    }
   }
-  return ContentText(digests).Digest(model);
+  return IdentityOf(model, {});
 }
 
 absl::StatusOr<Sha256> ContentIdentity(const Q4Model& model, unsigned threads, CancelFlag* cancel) {
-  const std::vector<ChunkAt> chunks = ChunksOfContent(model);
+  std::vector<ChunkAt> compressed;
+  const auto collect = [&compressed](const Q4Reader& reader, std::uint64_t first, std::uint64_t count) {
+    for (std::uint64_t i = 0; i < count; ++i) {
+      const ChunkAt at{&reader, first + i};
+      if (at.entry().codec != Q4Codec::kStored) compressed.push_back(at);
+    }
+  };
+  for (const Q4Model::Location& at : model.tensors()) {
+    for (const Q4PartEntry& part : model.tensor(at).parts()) {
+      collect(model.reader(at), part.first_chunk, part.chunk_count);
+    }
+  }
+  const Q4Reader& first_shard = *model.shards().front();
+  for (const Q4EmbeddedFile& file : first_shard.index().files) collect(first_shard, file.first_chunk, file.chunk_count);
   std::vector<Sha256> digests;
-  digests.reserve(chunks.size());
+  digests.reserve(compressed.size());
   const auto work = [&](std::uint64_t i) -> absl::StatusOr<Sha256> {
-    const ChunkAt& at = chunks[i];
-    if (at.stored()) return at.reader->index().chunks[at.chunk].sha256;
+    const ChunkAt& at = compressed[i];
     if (cancel != nullptr && cancel->load()) return Fail(kContentInterrupted, at.reader->path(), {});
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> raw, at.reader->ReadChunk(at.chunk));
     return Sha256Of(raw);
@@ -130,8 +145,8 @@ absl::StatusOr<Sha256> ContentIdentity(const Q4Model& model, unsigned threads, C
     digests.push_back(*digest);
     return absl::OkStatus();
   };
-  Q4_RETURN_IF_ERROR(ParallelInOrder(chunks.size(), threads, work, commit));
-  return ContentText(digests).Digest(model);
+  Q4_RETURN_IF_ERROR(ParallelInOrder(compressed.size(), threads, work, commit));
+  return IdentityOf(model, digests);
 }
 
 }  // namespace q4
