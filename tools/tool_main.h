@@ -33,8 +33,8 @@ namespace internal {
 // Parsing and the job together, so that one handler sees the errors of both.
 using Body = std::function<absl::StatusOr<ToolResult>()>;
 // The results as they are, but for characters that have no business in them: whoever made the text has escaped what is
-// not q4's own, and should one have forgotten it, a terminal still gets text and nothing else. Colours (ESC [ numbers m)
-// are q4's own.
+// not q4's own, and should one have forgotten it, a terminal still gets text and nothing else. Colours (ESC [ numbers
+// m) are q4's own.
 std::string Harmless(std::string output);
 // Runs `body`, prints what it returns and maps it to the process's exit code. `quiet` silences notes; it is a reference
 // because `body` parses it. Catches what escapes as an exception: exhausted memory is kToolOutOfMemory, anything else

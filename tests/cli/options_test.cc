@@ -133,8 +133,8 @@ TEST_CASE("options that contradict each other are refused") {
   CHECK(Has(Said<ConvertFlags>({"--dry-run", "--report", "r.json"}), "--dry-run"));
   CHECK(Has(Said<ConvertFlags>({"-q", "-v"}), "excludes"));
   CHECK(Has(Said<VerifyFlags>({"--verbose", "--quiet"}), "excludes"));
-  for (const char* const part :
-       {"--tensors", "--tree", "--tensor=x", "--stats", "--hist", "--files", "--content", "--sort=name", "--filter=x"}) {
+  for (const char* const part : {"--tensors", "--tree", "--tensor=x", "--stats", "--hist", "--files", "--content",
+                                 "--sort=name", "--filter=x"}) {
     CHECK(Has(Said<InspectFlags>({"--diff", "other.q4", part}), "--diff"));
     CHECK(Has(Said<InspectFlags>({part, "--lint"}), "--lint"));
   }
