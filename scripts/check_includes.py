@@ -32,7 +32,7 @@ ONLY_IN = {
     r"<re2/": r"libconvert/base/name_pattern\.cc",
     r"<xxhash\.h>": r"formats/base/digest\.cc",
     r"<openssl/": r"formats/base/digest\.cc",
-    r"[<\"]nlohmann/": r"formats/base/(strict_json|json_value)\.(h|cc)",
+    r"[<\"]nlohmann/": r"formats/base/(strict_json|json_tree)\.cc",
     r"[<\"]hwy/": r"kernels/(\w+_simd\.cc|simd\w*(-inl)?\.h|simd_\w+(-inl)?\.h|dispatch\.cc)",
     r"[<\"]absl/": r"(formats|libconvert|tools)/.*",
     r"<iostream>": r"tools/.*",

@@ -3,6 +3,7 @@
 #include "tools/tool_main.h"
 
 #include <malloc.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <csignal>
@@ -49,6 +50,15 @@ void ReturnLargeBlocks() {
 #ifdef __GLIBC__
   mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
+}
+
+// A shard is an open file while a model is read, and there may be more of them than the soft limit that systems set for
+// programs with select(). The hard one is theirs to keep.
+void AllowManyFiles() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &files);
 }
 
 // One write per line, so that lines of parallel processes in one log stay whole. Whoever made the text has escaped what
@@ -100,6 +110,7 @@ std::string Harmless(std::string text) {
 int Run(std::string_view tool, const bool& quiet, const Body& body) {
   InstallSignalHandlers();
   ReturnLargeBlocks();
+  AllowManyFiles();
   try {
     // Q10.2. A preloaded library may have set flush-to-zero; results would then differ from those of other machines.
     if (!FloatEnvironmentIsCanonical()) {

@@ -1,5 +1,5 @@
-// Two halves that share nothing but the type. Builder makes a value from the events of strict_json.h or json_parser.h,
-// so that no document is ever parsed by nlohmann/json's own parser, which is laxer than the one and not Python's.
+// Two halves that share nothing but the type (json_tree.cc). Builder makes a value from the events of strict_json.h or
+// json_parser.h, and counts what it takes before it grows.
 // Dumper and PythonFloatRepr write what Python's json.dumps writes, byte for byte: files for transformers then look as
 // if its own code had saved them, and the same value gives the same bytes on every machine.
 #include "formats/base/json_value.h"
@@ -16,6 +16,7 @@
 #include <utility>
 #include <vector>
 
+#include "fmt/format.h"
 #include "formats/base/base_issues.h"
 #include "formats/base/json_parser.h"
 #include "formats/base/limits.h"
@@ -29,10 +30,12 @@ namespace {
 // last element of the one before it, so nothing moves while it is open.
 class Builder final : public JsonHandler {
  public:
-  // `python`: the events are those of ParsePythonJson().
-  Builder(std::string_view file, bool python, Json* root) : file_(file), python_(python), root_(root) {}
+  // `python`: the events are those of ParsePythonJson(). `max_bytes`: what the value may take.
+  Builder(std::string_view file, bool python, std::uint64_t max_bytes, Json* root)
+      : file_(file), python_(python), left_(max_bytes), max_bytes_(max_bytes), root_(root) {}
 
   absl::Status OnScalar(JsonScalar scalar) override {
+    Q4_RETURN_IF_ERROR(Take(kElementBytes + BytesOf(scalar.text)));
     switch (scalar.kind) {
       case JsonScalar::Kind::kNull:
         Place(nullptr);
@@ -61,25 +64,41 @@ class Builder final : public JsonHandler {
   }
 
   absl::Status OnStart(JsonContainer container) override {
+    Q4_RETURN_IF_ERROR(Take(kElementBytes + kContainerBytes));
     open_.push_back(Place(container == JsonContainer::kObject ? Json::object() : Json::array()));
     return absl::OkStatus();
   }
 
   absl::Status OnKey(std::string key) override {
+    Q4_RETURN_IF_ERROR(Take(kKeyBytes + BytesOf(key)));
     key_ = std::move(key);
     return absl::OkStatus();
   }
 
   absl::Status OnEnd(JsonContainer container) override {
-    if (python_ && container == JsonContainer::kObject) KeepLast(MembersOf(*open_.back()));
+    if (python_ && container == JsonContainer::kObject) KeepLast(open_.back()->items());
     open_.pop_back();
     return absl::OkStatus();
   }
 
  private:
-  using Members = Json::object_t::Container;
+  using Members = Json::object_t;
 
-  static Members& MembersOf(Json& object) { return static_cast<Members&>(object.get_ref<Json::object_t&>()); }
+  // In bytes: twice its own size, for a list has room for up to twice its elements. (While the longest list grows, its
+  // old place comes on top.) A key stands before its value; a list and a long text are allocations of their own.
+  static constexpr std::uint64_t kElementBytes = 2 * sizeof(Json);
+  static constexpr std::uint64_t kKeyBytes = 2 * (sizeof(Members::value_type) - sizeof(Json));
+  static constexpr std::uint64_t kContainerBytes = 64;
+  static std::uint64_t BytesOf(const std::string& text) { return text.size() + (text.empty() ? 0 : 48); }
+
+  absl::Status Take(std::uint64_t bytes) {
+    if (bytes > left_) {
+      return Fail(kJsonTooLarge, file_, {},
+                  GotExpected("a document that takes more memory", fmt::format("at most {} bytes", max_bytes_)));
+    }
+    left_ -= bytes;
+    return absl::OkStatus();
+  }
 
   // Of members with one key the first place and the last value, as Python's dict has it. By sorting: an object may have
   // a hundred thousand members, a vocabulary for one.
@@ -113,17 +132,15 @@ class Builder final : public JsonHandler {
       return root_;
     }
     if (open_.back()->is_array()) {
-      open_.back()->push_back(std::move(value));
-      return &open_.back()->back();
+      return &open_.back()->emplace_back(std::move(value));
     }
-    // ordered_map's own insertion would search all keys each time. They differ, or KeepLast() sees to it.
-    Members& members = MembersOf(*open_.back());
-    members.emplace_back(key_, std::move(value));
-    return &members.back().second;
+    // Without a search: keys differ, or KeepLast() sees to it.
+    return &open_.back()->items().emplace_back(std::move(key_), std::move(value)).second;
   }
 
   std::string_view file_;
   bool python_;
+  std::uint64_t left_, max_bytes_;
   Json* root_;
   std::vector<Json*> open_;
   std::string key_;
@@ -223,7 +240,7 @@ class Dumper {
       return;
     }
     std::vector<std::pair<const std::string*, const Json*>> members;
-    for (const auto& [key, member] : value.get_ref<const Json::object_t&>()) members.emplace_back(&key, &member);
+    for (const auto& [key, member] : value.items()) members.emplace_back(&key, &member);
     // Python compares code points; UTF-8 compares alike bytewise.
     std::sort(members.begin(), members.end(), [](const auto& a, const auto& b) { return *a.first < *b.first; });
     char separator = '{';
@@ -264,9 +281,9 @@ class Dumper {
 
 }  // namespace
 
-absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file, int max_depth) {
+absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file, int max_depth, std::uint64_t max_bytes) {
   Json root;
-  Builder builder(file, /*python=*/false, &root);
+  Builder builder(file, /*python=*/false, max_bytes, &root);
   JsonText source(text);
   // A token cannot be longer than the text, so the limit on tokens never strikes here.
   const StrictJsonOptions options{.max_depth = max_depth, .max_token_bytes = text.size()};
@@ -276,14 +293,14 @@ absl::StatusOr<Json> ParseJson(std::string_view text, std::string_view file, int
 
 absl::StatusOr<Json> ParseModelJson(std::string_view text, std::string_view file) {
   Json root;
-  Builder builder(file, /*python=*/true, &root);
+  Builder builder(file, /*python=*/true, limits::kJsonValueBytes, &root);
   JsonText source(text);
   const StrictJsonOptions options{.max_depth = limits::kModelJsonDepth, .max_token_bytes = text.size()};
   Q4_RETURN_IF_ERROR(ParsePythonJson(source, file, options, builder));
   return root;
 }
 
-const Json* FindMember(const Json& value, const char* key) {
+const Json* FindMember(const Json& value, std::string_view key) {
   const auto at = value.find(key);  // the end where `value` is no object
   return at == value.end() ? nullptr : &*at;
 }

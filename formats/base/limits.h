@@ -28,9 +28,13 @@ inline constexpr int kIndexJsonDepth = 3;
 inline constexpr int kConfigJsonDepth = 64;
 // config.json and what else loaders read with Python's json, which gives up at its limit on recursion.
 inline constexpr int kModelJsonDepth = 1000;
-// Of JSON files for people, which are parsed into values: config.json, recipes, gate files. A value takes 10 to 38
-// times the memory of its text.
+// Of JSON files for people, which are parsed into values: config.json, recipes, gate files.
 inline constexpr std::uint64_t kConfigJsonBytes = 16u << 20;
+// Of memory that such a value may take: the shortest texts take 32 times their size. With the text it stays under the
+// overhead beside --max-memory. The largest configurations, lists of 22,000 labels, take 8 MiB.
+inline constexpr std::uint64_t kJsonValueBytes = 32u << 20;
+// The same of a report given as --baseline, which q4 wrote: 64 MiB of text.
+inline constexpr std::uint64_t kReportValueBytes = 1u << 30;
 // What is kept of `__metadata__` of safetensors, free-form text: of one key or value, and of all. Longer ones are read
 // and shortened.
 inline constexpr std::uint64_t kMetadataValueBytes = 64u << 10;
@@ -52,6 +56,8 @@ inline constexpr int kCountedDepth = 8;
 inline constexpr std::uint64_t kEmbeddedFiles = 1'000;
 // The largest tokenizers have about 40 MB.
 inline constexpr std::uint64_t kEmbeddedFileBytes = 256u << 20;
+// Of all together, unpacked: what a small file may make a tool write.
+inline constexpr std::uint64_t kEmbeddedTotalBytes = std::uint64_t{1} << 30;
 // Of an embedded file's name: a component, as file systems have it; all of it; and its components, where models have
 // at most kFolderDepth folders and a file. 1,000 files make 7,000 folders at the most.
 inline constexpr std::uint64_t kFileNameBytes = 255;

@@ -3,7 +3,9 @@
 #include <algorithm>
 
 #include "fmt/format.h"
+#include "formats/base/base_issues.h"
 #include "formats/base/limits.h"
+#include "formats/base/strict_json.h"
 #include "formats/q4/layout.h"
 #include "formats/q4/q4_issues.h"
 #include "formats/q4/reader.h"
@@ -50,7 +52,13 @@ absl::StatusOr<std::unique_ptr<Q4Model>> Q4Model::Open(FileSystem& fs, const std
   if (is_list) {
     // Nothing in the list is believed until its shard was opened. Its names are plain file names, so no path leaves its
     // folder.
-    Q4_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, path, limits::kShardIndexBytes));
+    Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path));
+    if (file->size() > limits::kShardIndexBytes) {
+      return Fail(
+          kFileTooLarge, path, {},
+          GotExpected(std::to_string(file->size()) + " bytes", "at most " + std::to_string(limits::kShardIndexBytes)));
+    }
+    JsonFile text(*file, 0, file->size());
     Q4_ASSIGN_OR_RETURN(list, ParseQ4ShardList(text, path));
     for (const Q4ShardEntry& entry : list.parts) {
       // Opening checks the shard by itself; CheckShard() then holds it against the list.
@@ -94,10 +102,10 @@ const Q4Model::Location* Q4Model::Find(std::string_view name) const {
 }
 
 // Only the first shard has files (section 5), so the others are passed over quickly.
-absl::StatusOr<std::string> Q4Model::ReadFile(std::string_view name) const {
+absl::StatusOr<std::string> Q4Model::ReadFile(std::string_view name, std::uint64_t limit) const {
   for (const auto& shard : shards_) {
     for (const Q4EmbeddedFile& file : shard->index().files) {
-      if (file.name == name) return shard->ReadFile(file);
+      if (file.name == name) return shard->ReadFile(file, limit);
     }
   }
   return Fail(kQ4NoSuchFile, path_, "file '" + std::string(name) + "'");

@@ -12,6 +12,7 @@
 #include <system_error>
 
 #include "fmt/format.h"
+#include "formats/base/base_issues.h"
 #include "formats/base/checked_math.h"
 #include "formats/base/limits.h"
 #include "formats/q4/chunk.h"
@@ -256,14 +257,30 @@ absl::StatusOr<std::vector<std::uint8_t>> Q4Reader::ReadPart(const Q4Tensor& ten
 }
 
 // Reserved from the index: raw_bytes was compared with the number of chunks there and is at most 256 MiB.
-absl::StatusOr<std::string> Q4Reader::ReadFile(const Q4EmbeddedFile& file) const {
+absl::StatusOr<std::string> Q4Reader::ReadFile(const Q4EmbeddedFile& file, std::uint64_t limit) const {
+  if (file.raw_bytes > limit) {
+    return Fail(kFileTooLarge, path(), "file '" + file.name + "'",
+                GotExpected(std::to_string(file.raw_bytes) + " bytes", "at most " + std::to_string(limit)));
+  }
   std::string content;
   content.reserve(file.raw_bytes);
+  Q4_RETURN_IF_ERROR(ReadFileChunks(file, [&](std::uint64_t, std::span<const std::uint8_t> bytes) {
+    content.append(bytes.begin(), bytes.end());
+    return absl::OkStatus();
+  }));
+  return content;
+}
+
+absl::Status Q4Reader::ReadFileChunks(
+    const Q4EmbeddedFile& file,
+    const std::function<absl::Status(std::uint64_t, std::span<const std::uint8_t>)>& take) const {
+  std::uint64_t offset = 0;
   for (std::uint64_t i = 0; i < file.chunk_count; ++i) {
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> raw, ReadChunk(file.first_chunk + i));
-    content.append(raw.begin(), raw.end());
+    Q4_RETURN_IF_ERROR(take(offset, raw));
+    offset += raw.size();
   }
-  return content;
+  return absl::OkStatus();
 }
 
 // Chunks are adjacent in the index as in the file; before the first one lies the header.

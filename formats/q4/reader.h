@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -14,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
+#include "formats/base/limits.h"
 #include "formats/q4/container.h"
 #include "formats/q4/layout.h"
 #include "formats/q4/parts.h"
@@ -50,8 +52,13 @@ class Q4Reader {
   // kQ4NoSuchPart (exit code 4) if the tensor has no such part. `tensor` is one of index().tensors. Allocates the
   // part's size, which the shape alone determines: go by chunks where that may be too much.
   absl::StatusOr<std::vector<std::uint8_t>> ReadPart(const Q4Tensor& tensor, Q4Part part) const;
-  // The whole of an embedded file, at most 256 MiB. `file` is one of index().files.
-  absl::StatusOr<std::string> ReadFile(const Q4EmbeddedFile& file) const;
+  // The whole of an embedded file; kFileTooLarge (exit code 3) if it has more than `limit` bytes, before anything is
+  // read. `file` is one of index().files. ReadFileChunks() hands it on chunk by chunk instead, each with its place.
+  absl::StatusOr<std::string> ReadFile(const Q4EmbeddedFile& file,
+                                       std::uint64_t limit = limits::kEmbeddedFileBytes) const;
+  absl::Status ReadFileChunks(
+      const Q4EmbeddedFile& file,
+      const std::function<absl::Status(std::uint64_t offset, std::span<const std::uint8_t> bytes)>& take) const;
 
   // The tensor that a chunk belongs to; nullptr for a chunk of an embedded file. Constant time.
   const Q4Tensor* TensorOfChunk(std::uint64_t chunk) const;
@@ -113,7 +120,7 @@ class Q4Model {
   // nullptr when there is no such tensor. Binary search. Lives as long as the model.
   const Location* Find(std::string_view name) const;
   // An embedded file by name, whole; they lie in the first shard. kQ4NoSuchFile (exit code 3) when there is none.
-  absl::StatusOr<std::string> ReadFile(std::string_view name) const;
+  absl::StatusOr<std::string> ReadFile(std::string_view name, std::uint64_t limit = limits::kEmbeddedFileBytes) const;
   // SHA-256 over the shard roots in order; the root itself for a single file (F7.4). Identifies every byte of the
   // model.
   Sha256 root() const;

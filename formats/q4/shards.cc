@@ -1,5 +1,6 @@
-// The list is read strictly (ParseJson, then every member by its type) and written canonically. What it says about
-// files is only claimed here; model.cc opens the shards and compares. In the JSON shards are called parts.
+// The list is read strictly and as a stream (ParseStrictJson), since it names every tensor, and written canonically.
+// What it says about files is only claimed here; model.cc opens the shards and compares. In the JSON shards are called
+// parts.
 #include "formats/q4/shards.h"
 
 #include <algorithm>
@@ -31,13 +32,6 @@ absl::Status Bad(std::string_view path, std::string_view where, std::string_view
   return Fail(kQ4ShardList, path, where, detail);
 }
 
-// A member of `object` that holds under `is`, such as &Json::is_string, or nullptr. Json's own access throws where a
-// type differs.
-const Json* Member(const Json& object, const char* key, bool (Json::*is)() const noexcept) {
-  const auto at = object.find(key);
-  return at != object.end() && ((*at).*is)() ? &*at : nullptr;
-}
-
 // 64 lower-case hex digits, checked first: from_chars would take fewer and upper case.
 bool ParseSha256(const std::string& hex, Sha256* out) {
   if (hex.size() != 2 * out->size()) return false;
@@ -59,52 +53,6 @@ bool IsPlainFileName(std::string_view name) {
          });
 }
 
-// `parts` of the document. Exactly three members each: what is unknown would go unchecked.
-absl::Status ParseShards(const Json& shards, std::string_view path, std::vector<Q4ShardEntry>* out) {
-  if (shards.empty() || shards.size() > limits::kShards)
-    return Bad(path, "parts", fmt::format("{} of them", shards.size()));
-  for (const Json& shard : shards) {
-    const std::string where = fmt::format("parts[{}]", out->size());
-    if (!shard.is_object() || shard.size() != 3) return Bad(path, where, "not an object of bytes, name and root");
-    const Json* bytes = Member(shard, "bytes", &Json::is_number_unsigned);
-    const Json* name = Member(shard, "name", &Json::is_string);
-    const Json* root = Member(shard, "root", &Json::is_string);
-    if (bytes == nullptr || name == nullptr || root == nullptr)
-      return Bad(path, where, "not an object of bytes, name and root");
-    Q4ShardEntry entry;
-    entry.bytes = bytes->get<std::uint64_t>();
-    entry.name = name->get<std::string>();
-    // Before the name is joined to a folder by anybody.
-    if (!IsPlainFileName(entry.name)) return Bad(path, where, "name is not a plain file name");
-    if (!ParseSha256(root->get_ref<const std::string&>(), &entry.root))
-      return Bad(path, where, "root is not 64 hex digits");
-    out->push_back(std::move(entry));
-  }
-  return absl::OkStatus();
-}
-
-// `tensors` of the document. Sorted afterwards, because the text may have any order.
-absl::Status ParseTensors(const Json& tensors, std::size_t shard_count, std::string_view path, Q4ShardList* list) {
-  if (tensors.size() > limits::kTensorsPerCheckpoint)
-    return Bad(path, "tensors", fmt::format("{} of them", tensors.size()));
-  list->tensors.reserve(tensors.size());
-  for (const auto& [name, shard] : tensors.items()) {
-    if (!shard.is_number_unsigned() || shard.get<std::uint64_t>() >= shard_count) {
-      return Bad(path, "tensor '" + name + "'", "its shard is not one of the parts");
-    }
-    list->tensors.emplace_back(name, shard.get<std::uint32_t>());
-  }
-  std::sort(list->tensors.begin(), list->tensors.end());
-  return absl::OkStatus();
-}
-
-// Adds a member at the end of an object. Json's own insertion searches all keys each time, which is quadratic in the
-// number of tensors.
-void AddMember(std::string key, Json value, Json* object) {
-  auto& members = object->get_ref<Json::object_t&>();
-  static_cast<Json::object_t::Container&>(members).emplace_back(std::move(key), std::move(value));
-}
-
 // The root that the document must state.
 Sha256 ModelRootOf(const std::vector<Q4ShardEntry>& shards) {
   std::vector<Sha256> roots;
@@ -112,6 +60,123 @@ Sha256 ModelRootOf(const std::vector<Q4ShardEntry>& shards) {
   for (const Q4ShardEntry& shard : shards) roots.push_back(shard.root);
   return Q4ModelRoot(roots);
 }
+
+constexpr std::string_view kNotAList = "not an object of format, parts, root and tensors";
+constexpr std::string_view kNotAPart = "not an object of bytes, name and root";
+
+// Takes the document member by member. It is checked as far as it is read; what needs all of it, at the end (Take()).
+class ListHandler final : public JsonHandler {
+ public:
+  explicit ListHandler(std::string_view path) : path_(path) {}
+
+  absl::Status OnStart(JsonContainer container) override {
+    ++depth_;
+    const bool is_object = container == JsonContainer::kObject;
+    if (depth_ == 1) return is_object ? absl::OkStatus() : Bad(path_, {}, kNotAList);
+    if (depth_ == 2)
+      return is_object == (top_ == "tensors") && (is_object || top_ == "parts") ? absl::OkStatus()
+                                                                                : Bad(path_, {}, kNotAList);
+    if (top_ == "tensors") return BadTensor();
+    if (!is_object) return BadPart();
+    if (list_.parts.size() == limits::kShards) return TooMany("parts", limits::kShards + 1);
+    list_.parts.emplace_back();
+    part_members_ = 0;
+    return absl::OkStatus();
+  }
+
+  absl::Status OnEnd(JsonContainer /*container*/) override {
+    --depth_;
+    // Exactly three members each: what is unknown would go unchecked.
+    if (depth_ == 2 && top_ == "parts" && part_members_ != 3) return BadPart(list_.parts.size() - 1);
+    return absl::OkStatus();
+  }
+
+  absl::Status OnKey(std::string key) override {
+    if (depth_ == 1) {
+      // Four members and four names, no name twice: no room for an unknown one.
+      if (key != "format" && key != "parts" && key != "root" && key != "tensors") return Bad(path_, {}, kNotAList);
+      top_ = std::move(key);
+      ++members_;
+    } else {
+      key_ = std::move(key);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status OnScalar(JsonScalar scalar) override {
+    if (depth_ == 1 && (top_ == "format" || top_ == "root") && scalar.kind == JsonScalar::Kind::kString) {
+      if (top_ == "root") return root_ = std::move(scalar.text), absl::OkStatus();
+      return scalar.text == kFormatName ? absl::OkStatus()
+                                        : Bad(path_, "format", GotExpected(scalar.text, kFormatName));
+    }
+    if (depth_ == 2 && top_ == "tensors") return OnTensor(scalar);
+    if (depth_ == 2) return BadPart();
+    return depth_ == 3 ? OnPartMember(scalar) : Bad(path_, {}, kNotAList);
+  }
+
+  // The list, once all of the document was read.
+  absl::StatusOr<Q4ShardList> Take() {
+    if (members_ != 4) return Bad(path_, {}, kNotAList);
+    if (list_.parts.empty()) return TooMany("parts", 0);
+    if (tensors_ > limits::kTensorsPerCheckpoint) return TooMany("tensors", tensors_);
+    // Because the text may have any order.
+    std::sort(list_.tensors.begin(), list_.tensors.end());
+    for (const auto& [name, shard] : list_.tensors) {
+      if (shard >= list_.parts.size()) return (key_ = name, BadTensor());
+    }
+    Sha256 stated{};
+    if (!ParseSha256(root_, &stated) || stated != ModelRootOf(list_.parts)) {
+      return Bad(path_, "root", "it is not the SHA-256 of the roots of the parts");
+    }
+    return std::move(list_);
+  }
+
+ private:
+  absl::Status TooMany(std::string_view what, std::uint64_t count) const {
+    return Bad(path_, what, fmt::format("{} of them", count));
+  }
+  absl::Status BadTensor() const { return Bad(path_, "tensor '" + key_ + "'", "its shard is not one of the parts"); }
+  absl::Status BadPart(std::size_t number) const { return Bad(path_, fmt::format("parts[{}]", number), kNotAPart); }
+  absl::Status BadPart() const { return BadPart(list_.parts.size()); }
+
+  // Beyond the limit they are only counted.
+  absl::Status OnTensor(const JsonScalar& scalar) {
+    if (scalar.kind != JsonScalar::Kind::kUnsigned || scalar.unsigned_value >= limits::kShards) return BadTensor();
+    if (++tensors_ <= limits::kTensorsPerCheckpoint) {
+      list_.tensors.emplace_back(std::move(key_), static_cast<std::uint32_t>(scalar.unsigned_value));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status OnPartMember(const JsonScalar& scalar) {
+    Q4ShardEntry& part = list_.parts.back();
+    const std::size_t number = list_.parts.size() - 1;
+    const std::string where = fmt::format("parts[{}]", number);
+    ++part_members_;
+    if (key_ == "bytes" && scalar.kind == JsonScalar::Kind::kUnsigned) {
+      part.bytes = scalar.unsigned_value;
+      return absl::OkStatus();
+    }
+    if (scalar.kind != JsonScalar::Kind::kString) return BadPart(number);
+    if (key_ == "name") {
+      part.name = scalar.text;
+      // Before the name is joined to a folder by anybody.
+      return IsPlainFileName(part.name) ? absl::OkStatus() : Bad(path_, where, "name is not a plain file name");
+    }
+    if (key_ != "root") return BadPart(number);
+    return ParseSha256(scalar.text, &part.root) ? absl::OkStatus() : Bad(path_, where, "root is not 64 hex digits");
+  }
+
+  const std::string_view path_;
+  int depth_ = 0;         // of what is open: the document, parts or tensors, a part
+  std::string top_;       // the member of the document that is read
+  std::string key_;       // the last one deeper down
+  int members_ = 0;       // of the document
+  int part_members_ = 0;  // of the last part
+  std::uint64_t tensors_ = 0;
+  std::string root_;
+  Q4ShardList list_;
+};
 
 }  // namespace
 
@@ -129,51 +194,38 @@ Sha256 Q4ModelRoot(const std::vector<Sha256>& shard_roots) {
   return stream.Finish();
 }
 
-// DumpSorted() sorts members and indents by two spaces, which is the form of section 10.
+// Written line by line, for a document of a million tensors would take many times the text: in the form of section 10,
+// which is DumpSorted()'s.
 std::string EncodeQ4ShardList(const Q4ShardList& list) {
-  Json shards = Json::array();
+  const auto text = [](const std::string& value) { return DumpSorted(Json(value)); };
+  std::string out = fmt::format("{{\n  \"format\": \"{}\",\n  \"parts\": [", kFormatName);
+  const char* separator = "";
   for (const Q4ShardEntry& entry : list.parts) {
-    Json shard = Json::object();
-    shard["bytes"] = entry.bytes;
-    shard["name"] = entry.name;
-    shard["root"] = HexOf(entry.root);
-    shards.push_back(std::move(shard));
+    out += fmt::format("{}\n    {{\n      \"bytes\": {},\n      \"name\": {},\n      \"root\": \"{}\"\n    }}",
+                       std::exchange(separator, ","), entry.bytes, text(entry.name), HexOf(entry.root));
   }
-  Json tensors = Json::object();
-  for (const auto& [name, shard] : list.tensors) AddMember(name, shard, &tensors);
-  Json document = Json::object();
-  document["format"] = kFormatName;
-  document["parts"] = std::move(shards);
-  document["root"] = HexOf(ModelRootOf(list.parts));
-  document["tensors"] = std::move(tensors);
-  return DumpSorted(document) + "\n";
+  out += fmt::format("{}],\n  \"root\": \"{}\",\n  \"tensors\": {{", list.parts.empty() ? "" : "\n  ",
+                     HexOf(ModelRootOf(list.parts)));
+  std::vector<const std::pair<std::string, std::uint32_t>*> sorted;
+  sorted.reserve(list.tensors.size());
+  for (const auto& tensor : list.tensors) sorted.push_back(&tensor);
+  std::sort(sorted.begin(), sorted.end(), [](const auto* a, const auto* b) { return a->first < b->first; });
+  separator = "";
+  for (const auto* tensor : sorted) {
+    out += fmt::format("{}\n    {}: {}", std::exchange(separator, ","), text(tensor->first), tensor->second);
+  }
+  return out + (sorted.empty() ? "}\n}\n" : "\n  }\n}\n");
 }
 
-// From the outside in: the form of the document, its version, the shards, the tensors that refer to them, the root over
-// all.
+absl::StatusOr<Q4ShardList> ParseQ4ShardList(JsonSource& source, std::string_view path) {
+  ListHandler handler(path);
+  Q4_RETURN_IF_ERROR(ParseStrictJson(source, path, {.max_depth = limits::kIndexJsonDepth}, handler));
+  return handler.Take();
+}
+
 absl::StatusOr<Q4ShardList> ParseQ4ShardList(std::string_view text, std::string_view path) {
-  Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(text, path, limits::kIndexJsonDepth));
-  if (!document.is_object() || document.size() != 4)
-    return Bad(path, {}, "not an object of format, parts, root and tensors");
-  // Four members and four names: no room for an unknown one.
-  const Json* format = Member(document, "format", &Json::is_string);
-  const Json* shards = Member(document, "parts", &Json::is_array);
-  const Json* root = Member(document, "root", &Json::is_string);
-  const Json* tensors = Member(document, "tensors", &Json::is_object);
-  if (format == nullptr || shards == nullptr || root == nullptr || tensors == nullptr) {
-    return Bad(path, {}, "not an object of format, parts, root and tensors");
-  }
-  if (format->get_ref<const std::string&>() != kFormatName) {
-    return Bad(path, "format", GotExpected(format->get_ref<const std::string&>(), kFormatName));
-  }
-  Q4ShardList list;
-  Q4_RETURN_IF_ERROR(ParseShards(*shards, path, &list.parts));
-  Q4_RETURN_IF_ERROR(ParseTensors(*tensors, list.parts.size(), path, &list));
-  Sha256 stated{};
-  if (!ParseSha256(root->get_ref<const std::string&>(), &stated) || stated != ModelRootOf(list.parts)) {
-    return Bad(path, "root", "it is not the SHA-256 of the roots of the parts");
-  }
-  return list;
+  JsonText source(text);
+  return ParseQ4ShardList(source, path);
 }
 
 std::optional<Sha256> ParseQ4Root(std::string_view text) {

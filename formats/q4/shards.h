@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/base/strict_json.h"
 #include "formats/q4/container.h"
 
 namespace q4 {
@@ -47,7 +48,8 @@ std::string EncodeQ4ShardList(const Q4ShardList& list);
 
 // Checks everything that the list can tell alone: members and their types, names that stay in the folder, shard
 // numbers, the root over the roots, limits. `path` is for messages. Errors have exit code 3: kQ4ShardList, and those of
-// ParseJson().
+// ParseStrictJson() and of `source`.
+absl::StatusOr<Q4ShardList> ParseQ4ShardList(JsonSource& source, std::string_view path);
 absl::StatusOr<Q4ShardList> ParseQ4ShardList(std::string_view text, std::string_view path);
 
 // "NAME-00001-of-00003.q4" for shard 0 of 3 of "NAME.q4"; "NAME.q4.index.json" for the list. `output` may have a

@@ -242,6 +242,13 @@ absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_
   if (index.files.size() > limits::kEmbeddedFiles || (index.shard != 0 && !index.files.empty())) {
     return Fail(kQ4FileRecord, path, "index", fmt::format("{} files in shard {}", index.files.size(), index.shard));
   }
+  std::uint64_t file_bytes = 0;  // cannot wrap: a thousand files of 32 bits
+  for (const Q4EmbeddedFile& file : index.files) file_bytes += file.raw_bytes;
+  if (file_bytes > limits::kEmbeddedTotalBytes) {
+    return Fail(kQ4FileRecord, path, "index",
+                GotExpected(fmt::format("{} bytes of embedded files", file_bytes),
+                            fmt::format("at most {}", limits::kEmbeddedTotalBytes)));
+  }
   // Only its size and encoding are rules of the container: readers ignore what they do not know in it (section 8).
   if (index.provenance.size() > kProvenanceBytes || !IsUtf8(index.provenance))
     return Fail(kQ4Provenance, path, "index");

@@ -143,6 +143,13 @@ class FolderSearch {
       left_out_.Add(folder, name, "a name that no export could write everywhere: " + problem, /*warning=*/true);
       return absl::OkStatus();
     }
+    companion_bytes_ += info.size;
+    if (companion_bytes_ > limits::kEmbeddedTotalBytes) {
+      return Fail(kCompanionTooLarge, directory_, {},
+                  GotExpected("files of " + std::to_string(companion_bytes_) + " bytes together",
+                              "at most " + std::to_string(limits::kEmbeddedTotalBytes) +
+                                  "; move what no loader needs out of the folder"));
+    }
     companions_.push_back({relative, path, info.size, info.identity, info.version});
     return absl::OkStatus();
   }
@@ -230,6 +237,7 @@ class FolderSearch {
   std::vector<std::string> modules_;
   std::vector<CompanionFile> companions_;
   Q4FileNames names_;  // of companions_
+  std::uint64_t companion_bytes_ = 0;  // of all of them
   LeftOutList left_out_;
   std::vector<std::pair<std::string, std::string>> code_;  // folder and name
   CodeNeeds needs_;

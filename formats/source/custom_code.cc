@@ -42,9 +42,12 @@ void AddReferences(const Json& value, CodeNeeds* needs) {
 // Every member auto_map, at whatever depth: a loader makes the inner models and processors of a configuration by the
 // same rule as the outer one.
 void AddAutoMaps(const Json& value, CodeNeeds* needs) {
-  if (!value.is_structured()) return;
+  if (value.is_array()) {
+    for (const Json& element : value) AddAutoMaps(element, needs);
+  }
+  if (!value.is_object()) return;
   for (const auto& [key, member] : value.items()) {
-    if (value.is_object() && key == "auto_map") {
+    if (key == "auto_map") {
       AddReferences(member, needs);
     } else {
       AddAutoMaps(member, needs);

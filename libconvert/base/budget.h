@@ -15,6 +15,13 @@
 
 namespace q4 {
 
+// What is kept of every tensor of a model grows with their number, not with their size. As far as this it is a part of
+// the 64 MiB beside --max-memory (16,000 tensors); what exceeds it is counted in the bound.
+inline constexpr std::uint64_t kIndexAllowance = std::uint64_t{16} << 20;
+inline constexpr std::uint64_t IndexBeyondAllowance(std::uint64_t bytes) {
+  return bytes <= kIndexAllowance ? 0 : bytes - kIndexAllowance;
+}
+
 // Counts bytes held. Only one thread acquires (the admitting one), in plan order, and everything a unit of work will
 // ever need is acquired before the unit starts; so whoever holds memory can finish without more of it, and waiting
 // always ends.

@@ -6,9 +6,11 @@
 #include <algorithm>
 
 #include "formats/base/checked_math.h"
+#include "formats/q4/parts.h"
 #include "libconvert/base/budget.h"
 #include "libconvert/convert/scale_overflow.h"
 #include "libconvert/convert/slab_cut.h"
+#include "libconvert/convert/tensor_job.h"
 
 namespace q4 {
 namespace {
@@ -17,6 +19,10 @@ namespace {
 // block size, or in another step the buffers of Overflows().
 constexpr std::uint64_t kWorkerScratchBytes = kSlabElems / 32 * sizeof(float);
 static_assert(kOverflowScratchBytes <= kWorkerScratchBytes);
+
+// For each tensor its places in checkpoint, plan, writer and report, with its statistics; a name stands in four of
+// them. For each chunk its record in the writer and, for a while, in the journal.
+constexpr std::uint64_t kIndexTensorBytes = 1024, kIndexChunkBytes = 160;
 
 // However small the tensors are: three chunks, so that they can be read, compressed and written at the same time.
 constexpr std::uint64_t kLeastBudget = 3 * kQ4ChunkBytes;
@@ -86,6 +92,17 @@ std::uint64_t FixedMemory(const SlabEngine* engine, unsigned threads, std::uint6
   return threads * (kWorkerScratchBytes + scratch) + (engine != nullptr ? engine->RingBytes(max_memory) : 0);
 }
 
+std::uint64_t IndexMemory(const ConversionPlan& plan) {
+  std::uint64_t bytes = 0;
+  for (const PlannedShard& shard : plan.shards) {
+    for (const Q4Tensor& tensor : shard.index.tensors) {
+      bytes += kIndexTensorBytes + 4 * tensor.name.size();
+      for (const Q4Part part : Q4PartKindsOf(tensor)) bytes += kIndexChunkBytes * ChunksOfPart(tensor, part);
+    }
+  }
+  return IndexBeyondAllowance(bytes);
+}
+
 std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan,
                                     const ConvertOptions& options, unsigned threads, const SlabEngine* engine,
                                     std::uint64_t max_memory) {
@@ -103,7 +120,7 @@ std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const Conversi
                                                : KeptNeed(source, tensor.dtype, compression));
     }
   }
-  return most + FixedMemory(engine, threads, max_memory);
+  return most + kJobBytes + IndexMemory(plan) + FixedMemory(engine, threads, max_memory);
 }
 
 }  // namespace q4

@@ -19,6 +19,9 @@ namespace q4 {
 
 // ---- from the budget
 
+// What a job takes beside the bytes of its tensor, however small that is: itself, its steps, the places of its chunks.
+inline constexpr std::uint64_t kJobBytes = 6 << 10;
+
 // A chunk of `raw` bytes from encoding to writing: itself, and when compressing its byte planes and the result too.
 std::uint64_t ChunkMemory(std::uint64_t raw, const Q4Compression& compression);
 
@@ -46,6 +49,10 @@ bool SlabsFitBetweenPasses(const SourceTensor& source, const Q4Tensor& tensor, c
 
 // `engine`: nullptr for this machine's cores. `max_memory`: the whole bound; an engine's ring is a share of it.
 std::uint64_t FixedMemory(const SlabEngine* engine, unsigned threads, std::uint64_t max_memory);
+
+// What is known of every tensor and chunk from the beginning to the end: in the checkpoint, the plan, the writers and
+// the journal. Only what exceeds kIndexAllowance (base/budget.h).
+std::uint64_t IndexMemory(const ConversionPlan& plan);
 
 // ---- both
 

@@ -13,6 +13,7 @@
 
 #include "libconvert/base/run_issues.h"
 #include "libconvert/convert/committer.h"
+#include "libconvert/convert/memory_needs.h"
 #include "libconvert/convert/source_check.h"
 #include "libconvert/convert/stages.h"
 #include "libconvert/convert/tensor_job.h"
@@ -48,6 +49,7 @@ class Admission {
 template <typename SomeJob>
 std::shared_ptr<SomeJob> Admission::NewJob(std::size_t shard, std::uint64_t number, std::size_t owner) {
   auto job = std::make_shared<SomeJob>();
+  job->memory = stages_.Reserve(kJobBytes);
   job->order = jobs_++;
   job->shard = shard;
   job->number = number;

@@ -32,7 +32,8 @@ Stages::Stages(const Conversion& conversion, const PipelineStart& start)
       threads_(ThreadsOrDefault(conversion.run.threads)),
       ring_(engine_.RingBytes(conversion.run.max_memory)),
       budget_(conversion.run.max_memory -
-              std::min(conversion.run.max_memory, FixedMemory(&engine_, threads_, conversion.run.max_memory))),
+              std::min(conversion.run.max_memory,
+                       FixedMemory(&engine_, threads_, conversion.run.max_memory) + IndexMemory(conversion.plan))),
       source_(conversion.checkpoint),
       buffers_(ring_.limit() != 0 ? &ring_ : &budget_, &engine_.buffer_memory()),
       hasher_(conversion.checkpoint, conversion.options.source_digest, threads_, start.digests,

@@ -30,10 +30,11 @@ struct Job {
   // Thread-safe.
   virtual void Abort(const absl::Status& status) { chunks.FailAll(status); }
 
-  std::uint64_t order = 0;   // among all jobs of the conversion
-  std::size_t shard = 0;     // index into ConversionPlan::shards
-  std::uint64_t number = 0;  // in the shard's order of writing: embedded files, then tensors
-  std::size_t owner = 0;     // index of the tensor or file in the shard's index
+  std::shared_ptr<Reservation> memory;  // of the job itself, steps and mailbox (kJobBytes)
+  std::uint64_t order = 0;              // among all jobs of the conversion
+  std::size_t shard = 0;                // index into ConversionPlan::shards
+  std::uint64_t number = 0;             // in the shard's order of writing: embedded files, then tensors
+  std::size_t owner = 0;                // index of the tensor or file in the shard's index
   ChunkMailbox chunks;
 };
 

@@ -15,9 +15,11 @@
 
 namespace q4 {
 
+// In any case: on some systems a loader that opens config.json gets Config.JSON.
+bool MayNameWeights(const std::string& name) { return absl::AsciiStrToLower(BaseNameOf(name)) == "config.json"; }
+
 absl::Status DropNamedWeights(const std::string& name, std::string* content) {
-  // In any case: on some systems a loader that opens config.json gets Config.JSON.
-  if (absl::AsciiStrToLower(BaseNameOf(name)) != "config.json") return absl::OkStatus();
+  if (!MayNameWeights(name)) return absl::OkStatus();
   if (content->size() > limits::kConfigJsonBytes) {
     return Fail(
         kExportConfig, {}, name,

@@ -9,6 +9,9 @@
 
 namespace q4 {
 
+// Whether it is such a file that DropNamedWeights() changes.
+bool MayNameWeights(const std::string& name);
+
 // Removes from the text of a config.json, in whatever folder, the name of weights that a loader would take in place of
 // those that are exported; other files are left as they are. kExportConfig (exit code 3) for one that is no JSON object
 // or larger than limits::kConfigJsonBytes: what it makes a loader do is not known. The message does not name the

@@ -152,33 +152,35 @@ void MarkOutside(const std::vector<ModelPart>& parts, const ModelConfigs& config
   }
 }
 
+// What the plan of an export holds of each tensor beside its name: source, targets, pieces, places and header.
+constexpr std::uint64_t kTensorBytes = 896;
+
 // How many threads keep their pieces within the memory bound.
-absl::StatusOr<unsigned> ThreadsWithin(const ExportOptions& options) {
+absl::StatusOr<unsigned> ThreadsWithin(const ExportOptions& options, std::uint64_t index_bytes) {
   // The cache is shared by all threads and holds four decoded chunks. A thread holds what one piece needs and its
   // result. Results are written before the thread takes its next piece, so none of them wait.
-  constexpr std::uint64_t kCacheBytes = 4 * kQ4ChunkBytes;
+  const std::uint64_t shared = 4 * kQ4ChunkBytes + index_bytes;
   constexpr std::uint64_t kPerThread = kPieceScratchBytes + kPieceResultBytes;
   RunLimits limits = LimitsOfRun(options.threads, options.max_memory);
-  if (!RaiseMemoryTo(kCacheBytes + kPerThread, &limits)) {
+  if (!RaiseMemoryTo(shared + kPerThread, &limits)) {
     const std::string detail =
-        GotExpected(HumanBytes(limits.max_memory), "at least " + HumanBytes(kCacheBytes + kPerThread));
+        GotExpected(fmt::format("{} bytes", limits.max_memory), fmt::format("at least {} bytes", shared + kPerThread));
     if (!limits.memory_by_default) return Fail(kExportMemory, {}, "--max-memory", detail);
     return Fail(kLimitOfMachine, {}, "--max-memory", detail + "; the default is " + limits.memory_reason);
   }
-  const std::uint64_t most = (limits.max_memory - kCacheBytes) / kPerThread;
+  const std::uint64_t most = (limits.max_memory - shared) / kPerThread;
   return static_cast<unsigned>(std::min<std::uint64_t>(limits.threads, most));
 }
 
 // Makes and writes all pieces on several threads. Bytes are written as soon as they are made, in any order; only counts
 // and errors pass through commit(), in the order of the plan, so that progress never goes back and a damaged container
 // gives the same error with any number of threads.
-absl::Status WritePieces(const ExportPlan& plan, const ExportOptions& options, WeightWriter* writer,
+absl::Status WritePieces(const ExportPlan& plan, const ExportOptions& options, unsigned threads, WeightWriter* writer,
                          ExportReport* report) {
   struct Outcome {
     absl::Status status;
     std::uint64_t bytes = 0, overflowed = 0;
   };
-  Q4_ASSIGN_OR_RETURN(const unsigned threads, ThreadsWithin(options));
   const KernelTable& kernels = options.kernels != nullptr ? *options.kernels : BestCpuKernels();
   ChunkCache cache;
   Progress progress;
@@ -207,11 +209,11 @@ absl::Status WritePieces(const ExportPlan& plan, const ExportOptions& options, W
   return ParallelInOrder(plan.pieces.size(), threads, work, commit);
 }
 
-absl::Status WriteWeights(const ExportPlan& plan, const ExportOptions& options, const WeightLayout& layout,
-                          std::vector<WritableFile*> files, ExportReport* report) {
+absl::Status WriteWeights(const ExportPlan& plan, const ExportOptions& options, unsigned threads,
+                          const WeightLayout& layout, std::vector<WritableFile*> files, ExportReport* report) {
   WeightWriter writer(&layout, std::move(files));
   Q4_RETURN_IF_ERROR(writer.Begin());
-  return WritePieces(plan, options, &writer, report);
+  return WritePieces(plan, options, threads, &writer, report);
 }
 
 // What an output's file system cannot do, for people.
@@ -224,12 +226,12 @@ constexpr char kFileByFile[] =
 
 // One .safetensors file. There is no place for small and embedded files, so those are left out.
 absl::Status ExportToFile(FileSystem& fs, const Q4Model& model, const ExportPlan& plan, const ExportOptions& options,
-                          const WeightLayout& layout, const ReplaceOptions& replacing, bool replace,
+                          unsigned threads, const WeightLayout& layout, const ReplaceOptions& replacing, bool replace,
                           ExportReport* report) {
   Q4_ASSIGN_OR_RETURN(const auto output, AtomicFile::Create(fs, report->output, replace));
   Q4_RETURN_IF_ERROR(output->TryPublishing());
   if (!output->locked()) report->warnings.push_back(kNoLocks);
-  Q4_RETURN_IF_ERROR(WriteWeights(plan, options, layout, {&output->file()}, report));
+  Q4_RETURN_IF_ERROR(WriteWeights(plan, options, threads, layout, {&output->file()}, report));
   report->files.push_back({BaseNameOf(report->output), layout.files.front().bytes});
   {
     // Read back, for the pieces were written in any order.
@@ -303,11 +305,24 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
       // Overwriting either of the two would lose something without a word. The reader has checked that names do not
       // leave the directory.
       if (!taken.insert(file.name).second) return Fail(kExportNameTaken, model.path(), file.name);
-      Q4_ASSIGN_OR_RETURN(std::string content, shard->ReadFile(file));
-      Q4_RETURN_IF_ERROR(InFile(DropNamedWeights(file.name, &content), model.path()));
-      Q4_RETURN_IF_ERROR(directory->WriteFile(file.name, content));
-      report->files.push_back({file.name, content.size()});
-      written->push_back({file.name, content.size(), TextDigest(content)});
+      if (MayNameWeights(file.name)) {
+        Q4_ASSIGN_OR_RETURN(std::string content, shard->ReadFile(file, limits::kConfigJsonBytes));
+        Q4_RETURN_IF_ERROR(InFile(DropNamedWeights(file.name, &content), model.path()));
+        Q4_RETURN_IF_ERROR(directory->WriteFile(file.name, content));
+        report->files.push_back({file.name, content.size()});
+        written->push_back({file.name, content.size(), TextDigest(content)});
+        continue;
+      }
+      Q4_ASSIGN_OR_RETURN(const auto out, directory->CreateFile(file.name));
+      Sha256Stream digest;
+      Q4_RETURN_IF_ERROR(shard->ReadFileChunks(file, [&](std::uint64_t at, std::span<const std::uint8_t> bytes) {
+        digest.Update(bytes);
+        return out->WriteAt(at, bytes);
+      }));
+      Q4_RETURN_IF_ERROR(out->Sync());
+      Q4_RETURN_IF_ERROR(out->Close());
+      report->files.push_back({file.name, file.raw_bytes});
+      written->push_back({file.name, file.raw_bytes, HexOf(digest.Finish())});
     }
   }
   return absl::OkStatus();
@@ -327,9 +342,9 @@ std::set<std::string> NamesOf(const Q4Model& model, const WeightLayout& layout,
 
 // The small files come first and the weights last: a name that is taken or a full disk is noticed before the long work.
 absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const ModelConfigs& configs,
-                               const ExportPlan& plan, const ExportOptions& options, const WeightLayout& layout,
-                               std::vector<SmallFile> small_files, const ReplaceOptions& replacing,
-                               const DirectoryUse& found, ExportReport* report) {
+                               const ExportPlan& plan, const ExportOptions& options, unsigned threads,
+                               const WeightLayout& layout, std::vector<SmallFile> small_files,
+                               const ReplaceOptions& replacing, const DirectoryUse& found, ExportReport* report) {
   for (const std::string& folder : layout.indexed_folders) {
     std::uint64_t parameters = 0;
     for (const ExportSource& source : plan.sources) {
@@ -363,7 +378,7 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Model
     report->files.push_back({file.name, file.bytes});
   }
   Q4_RETURN_IF_ERROR(CopyEmbeddedFiles(model, std::move(taken), directory.get(), &written, report));
-  Q4_RETURN_IF_ERROR(WriteWeights(plan, options, layout, std::move(open_files), report));
+  Q4_RETURN_IF_ERROR(WriteWeights(plan, options, threads, layout, std::move(open_files), report));
   // AtomicDirectory syncs directories only; a rename must not become durable before the data.
   for (const auto& file : files) {
     Q4_RETURN_IF_ERROR(file->Sync());
@@ -404,6 +419,8 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
     return Fail(kExportOneShard, input, {},
                 GotExpected(fmt::to_string(model->shards().size()) + " shards", fmt::to_string(shard_count)));
   }
+  // Before anything else is kept of each tensor.
+  Q4_ASSIGN_OR_RETURN(const unsigned threads, ThreadsWithin(options, IndexMemory(*model, kTensorBytes)));
   // Where a run died while an old directory was aside, that one is back first.
   if (!single_file) Q4_RETURN_IF_ERROR(AtomicDirectory::Restore(fs, report.output));
   DigestCache digests;
@@ -443,10 +460,10 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
                       "apart; export to a directory for sentence-transformers",
                       Printable(configs.folders.front())));
     }
-    Q4_RETURN_IF_ERROR(ExportToFile(fs, *model, plan, options, layout, replacing, found.may_exist, &report));
+    Q4_RETURN_IF_ERROR(ExportToFile(fs, *model, plan, options, threads, layout, replacing, found.may_exist, &report));
   } else {
-    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, configs, plan, options, layout, std::move(small_files), replacing,
-                                         found, &report));
+    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, configs, plan, options, threads, layout, std::move(small_files),
+                                         replacing, found, &report));
   }
   // Known only now that every element was decoded, unlike the exporter's warnings.
   if (report.overflowed != 0) {

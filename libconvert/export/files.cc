@@ -128,7 +128,7 @@ std::string WeightIndexText(const WeightLayout& layout, const std::vector<Export
   Json json;
   Json map = Json::object();
   // Names are known to differ; the object's own insertion would search all of them each time.
-  Json::object_t::Container& members = map.get_ref<Json::object_t&>();
+  Json::object_t& members = map.items();
   std::uint64_t bytes = 0;
   for (std::size_t i = 0; i < targets.size(); ++i) {
     const std::string& file = layout.files[layout.places[i].file].name;

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fmt/format.h"
+#include "formats/base/limits.h"
 #include "formats/base/text.h"
 #include "formats/source/foreign.h"
 #include "formats/source/quant_methods.h"
@@ -26,7 +27,7 @@ absl::StatusOr<std::vector<SideText>> SideTexts(const Q4Model& model, std::strin
     for (const Q4EmbeddedFile& file : shard->index().files) {
       const std::string above = file.name.find('/') == std::string::npos ? std::string() : DirectoryOf(file.name);
       if (above != folder || !IsQuantizationFile(BaseNameOf(file.name))) continue;
-      Q4_ASSIGN_OR_RETURN(std::string text, shard->ReadFile(file));
+      Q4_ASSIGN_OR_RETURN(std::string text, shard->ReadFile(file, limits::kConfigJsonBytes));
       texts.push_back({BaseNameOf(file.name), model.path(), std::move(text)});
     }
   }

@@ -269,7 +269,23 @@ absl::Status DiffReadable(const Side& left, const Side& right, const KernelTable
   return absl::OkStatus();
 }
 
-// The files beside two checkpoints, byte by byte. They are small; each is held whole.
+// Byte by byte, 1 MiB of each at a time.
+absl::StatusOr<bool> SameContent(FileSystem& fs, const std::string& left, const std::string& right) {
+  Q4_ASSIGN_OR_RETURN(const auto a, fs.OpenForRead(left));
+  Q4_ASSIGN_OR_RETURN(const auto b, fs.OpenForRead(right));
+  if (a->size() != b->size()) return false;
+  std::vector<std::uint8_t> piece, other;
+  for (std::uint64_t at = 0; at < a->size(); at += piece.size()) {
+    piece.resize(std::min<std::uint64_t>(a->size() - at, std::uint64_t{1} << 20));
+    other.resize(piece.size());
+    Q4_RETURN_IF_ERROR(a->ReadAt(at, piece));
+    Q4_RETURN_IF_ERROR(b->ReadAt(at, other));
+    if (piece != other) return false;
+  }
+  return true;
+}
+
+// The files beside two checkpoints.
 absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkpoint& right, DiffReport* report) {
   std::map<std::string, std::string> after;  // name -> path
   for (const CompanionFile& file : right.companions()) after.emplace(file.name, file.path);
@@ -279,9 +295,8 @@ absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkp
       report->files_removed.push_back(file.name);
       continue;
     }
-    Q4_ASSIGN_OR_RETURN(const std::string a, ReadWholeFile(fs, file.path, limits::kEmbeddedFileBytes));
-    Q4_ASSIGN_OR_RETURN(const std::string b, ReadWholeFile(fs, other->second, limits::kEmbeddedFileBytes));
-    if (a != b) report->files_changed.push_back(file.name);
+    Q4_ASSIGN_OR_RETURN(const bool same, SameContent(fs, file.path, other->second));
+    if (!same) report->files_changed.push_back(file.name);
     // What is left in the end is on the right side alone.
     after.erase(other);
   }

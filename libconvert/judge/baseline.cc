@@ -85,7 +85,7 @@ std::string PlaceOf(const BaselineEntry& entry) {
 }  // namespace
 
 absl::StatusOr<Baseline> ParseBaseline(std::string_view json, const std::string& path, double slack) {
-  Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(json, path, kReportJsonDepth));
+  Q4_ASSIGN_OR_RETURN(const Json document, ParseJson(json, path, kReportJsonDepth, limits::kReportValueBytes));
   Baseline baseline{path, {}, slack};
   // `is_report` ends up false at the first thing that a report cannot have; later steps then do nothing.
   bool is_report = IsText(FindMember(document, "document"), "q4verify-report");

@@ -8,6 +8,8 @@
 
 namespace q4 {
 
+// Many tensors: what is kept of each is more than --max-memory.
+inline constexpr Issue kVerifyMemory{1650, ExitCode::kUsage, "less memory than this verification needs"};
 // Of the container alone, beyond formats/q4/q4_issues.h. Told without the source.
 inline constexpr Issue kStatsInconsistent{6011, ExitCode::kCheckFailed, "recorded statistics contradict each other"};
 // The bound of numerics Q8.8.

@@ -11,6 +11,10 @@
 namespace q4 {
 namespace {
 
+// Text of expressions that are joined into one, and how many such there may be: 128 KiB of expressions. Lists of names
+// are as long as they like.
+constexpr std::size_t kJoinedBytes = 2048, kMostJoined = 64;
+
 bool IsLiteral(std::string_view entry) {
   return std::all_of(entry.begin(), entry.end(), [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '_' || c == '-' ||
@@ -20,8 +24,11 @@ bool IsLiteral(std::string_view entry) {
 
 }  // namespace
 
+// Every entry must be an expression by itself; they are then joined, so that a name is looked at once for many of them
+// and lint takes time by weights, not by weights times entries.
 SkipList::SkipList(const Json& list) : known_(list.is_null() || list.is_array()), is_default_(list.is_null()) {
   if (!list.is_array()) return;
+  std::string joined;
   for (const Json& item : list) {
     if (!item.is_string()) {
       known_ = false;
@@ -30,14 +37,23 @@ SkipList::SkipList(const Json& list) : known_(list.is_null() || list.is_array())
     const std::string& entry = item.get_ref<const std::string&>();
     literals_.insert(entry);
     if (IsLiteral(entry)) continue;
-    absl::StatusOr<NamePattern> up_to_dot = NamePattern::Parse(fmt::format("^(?:{})(?:\\.|$)", entry), {});
-    absl::StatusOr<NamePattern> whole = NamePattern::Parse(fmt::format("^(?:{})$", entry), {});
-    if (!up_to_dot.ok() || !whole.ok()) {
+    const bool is_full = !joined.empty() && joined.size() + entry.size() > kJoinedBytes;
+    if (!NamePattern::Parse(fmt::format("^(?:{})$", entry), {}).ok() || (is_full && !Join(&joined))) {
       known_ = false;
       return;
     }
-    expressions_.push_back({*std::move(up_to_dot), *std::move(whole)});
+    joined += fmt::format("{}(?:{})", joined.empty() ? "" : "|", entry);
   }
+  if (!joined.empty()) known_ = Join(&joined);
+}
+
+bool SkipList::Join(std::string* joined) {
+  absl::StatusOr<NamePattern> up_to_dot = NamePattern::Parse(fmt::format("^(?:{})(?:\\.|$)", *joined), {});
+  absl::StatusOr<NamePattern> whole = NamePattern::Parse(fmt::format("^(?:{})$", *joined), {});
+  if (expressions_.size() == kMostJoined || !up_to_dot.ok() || !whole.ok()) return false;
+  expressions_.push_back({*std::move(up_to_dot), *std::move(whole)});
+  joined->clear();
+  return true;
 }
 
 SkipList SkipList::WithoutPrefixes(const std::set<std::string>& beginnings) const {

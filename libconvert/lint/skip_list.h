@@ -22,7 +22,7 @@ class SkipList {
   explicit SkipList(const Json& list);
 
   // false: nothing can be said about any module, not even one that a readable entry names: the value is no list of
-  // texts, or an entry is an expression that RE2 does not know.
+  // texts, an entry is an expression that RE2 does not know, or there are more expressions than anybody writes.
   bool known() const { return known_; }
   bool is_default() const { return is_default_; }
 
@@ -34,9 +34,13 @@ class SkipList {
   SkipList WithoutPrefixes(const std::set<std::string>& beginnings) const;
 
  private:
+  // Of several entries.
   struct Expression {
     NamePattern up_to_dot, whole;
   };
+  // Adds the joined entries as one expression, and empties them. False where that is too much.
+  bool Join(std::string* joined);
+
   // Entries of letters, digits and dots, most of all. A dot is taken literally, which differs only for names made to
   // differ.
   std::unordered_set<std::string> literals_;

@@ -6,15 +6,16 @@
 #include <utility>
 
 #include "formats/base/file.h"
+#include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "libconvert/model/provenance_view.h"
 
 namespace q4 {
 
-absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view name) {
+absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view name, std::uint64_t limit) {
   for (const auto& shard : model.shards()) {
     for (const Q4EmbeddedFile& file : shard->index().files) {
-      if (file.name == name) return shard->ReadFile(file);
+      if (file.name == name) return shard->ReadFile(file, limit);
     }
   }
   return std::string();
@@ -22,7 +23,9 @@ absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view 
 
 absl::StatusOr<ModelConfigs> ReadModelConfigs(const Q4Model& model) {
   ModelConfigs configs;
-  Q4_ASSIGN_OR_RETURN(configs.root, ReadEmbedded(model, "config.json"));
+  // As of a checkpoint: the limit is one of all folders together.
+  std::uint64_t left = limits::kConfigJsonBytes;
+  Q4_ASSIGN_OR_RETURN(configs.root, ReadEmbedded(model, "config.json", left));
   Q4_ASSIGN_OR_RETURN(const ProvenanceView provenance, ReadProvenance(model));
   for (const SourceFileRecord& source : provenance.sources) {
     if (source.name.find('/') == std::string::npos) continue;
@@ -32,7 +35,8 @@ absl::StatusOr<ModelConfigs> ReadModelConfigs(const Q4Model& model) {
   std::sort(configs.folders.begin(), configs.folders.end());
   configs.folders.erase(std::unique(configs.folders.begin(), configs.folders.end()), configs.folders.end());
   for (const std::string& folder : configs.folders) {
-    Q4_ASSIGN_OR_RETURN(configs.texts.emplace_back(), ReadEmbedded(model, folder + "/config.json"));
+    Q4_ASSIGN_OR_RETURN(configs.texts.emplace_back(), ReadEmbedded(model, folder + "/config.json", left));
+    left -= configs.texts.back().size();
   }
   return configs;
 }

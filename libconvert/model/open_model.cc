@@ -12,6 +12,7 @@
 #include "formats/q4/q4_issues.h"
 #include "formats/q4/shards.h"
 #include "formats/source/sniff.h"
+#include "libconvert/base/budget.h"
 
 namespace q4 {
 namespace {
@@ -69,6 +70,15 @@ absl::StatusOr<OpenedModel> OpenModel(FileSystem& fs, const std::string& path, c
     Q4_ASSIGN_OR_RETURN(model.checkpoint, OpenCheckpoint(fs, path, options));
   }
   return model;
+}
+
+std::uint64_t IndexMemory(const Q4Model& model, std::uint64_t tensor_bytes) {
+  std::uint64_t bytes = 0;
+  for (const auto& shard : model.shards()) {
+    bytes += shard->seal().index_bytes;
+    for (const Q4Tensor& tensor : shard->index().tensors) bytes += tensor_bytes + tensor.name.size();
+  }
+  return IndexBeyondAllowance(bytes);
 }
 
 absl::StatusOr<std::vector<ReadableTensor>> TensorsOf(const OpenedModel& model) {

@@ -40,6 +40,10 @@ struct OpenedModel {
 // result.
 absl::StatusOr<OpenedModel> OpenModel(FileSystem& fs, const std::string& path, const OpenOptions& options = {});
 
+// What a tool keeps of the model beside its tensors' elements, in bytes, as far as --max-memory counts it: the index,
+// and `tensor_bytes` and the name for each tensor.
+std::uint64_t IndexMemory(const Q4Model& model, std::uint64_t tensor_bytes);
+
 // All tensors of the model, bytewise sorted by name; those of a bitsandbytes weight are joined to one
 // (stored_tensor.h). Of a container nothing is read; of a checkpoint the quant_state texts and tables are. Errors:
 // those of TensorsOf(const Checkpoint&). `model` must outlive the result.

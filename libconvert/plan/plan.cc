@@ -56,24 +56,31 @@ Json OptionsJson(const ConvertOptions& options) {
 // files. The source's digests are left out (empty below): they are known only at the end.
 Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options, const PlannedShard& shard,
                     std::size_t number, std::size_t count) {
+  // One JSON array, digested piece by piece: there may be a million tensors.
+  Sha256Stream digest;
+  const auto add = [&digest](const std::string& text) {
+    digest.Update({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  };
+  const std::string head = Json::array({"q4 file id", kNumericsVersion, number, count,
+                                        ProvenanceJson(checkpoint, options, shard.source_files, {})})
+                               .dump();
+  add(head.substr(0, head.size() - 1) + ",[");
   // In payload order, so that the order of writing is part of the identity too.
-  Json tensors = Json::array();
+  const char* separator = "";
   for (const PlannedTensor& planned : shard.tensors) {
     const SourceTensor& source = checkpoint.tensors()[planned.source];
-    Json& tensor = tensors.emplace_back(Json::array({source.name, DTypeName(source.dtype), source.shape}));
+    Json tensor = Json::array({source.name, DTypeName(source.dtype), source.shape});
     for (const SourceExtent& extent : source.extents) {
       tensor.push_back(extent.file);
       tensor.push_back(extent.offset);
     }
     tensor.push_back(TreatmentName(shard.index.tensors[planned.tensor]));
+    add(std::exchange(separator, ",") + tensor.dump());
   }
   Json files = Json::array();
   for (const CompanionFile& file : shard.files) files.push_back(Json::array({file.name, file.size}));
-  const Json identity =
-      Json::array({"q4 file id", kNumericsVersion, number, count,
-                   ProvenanceJson(checkpoint, options, shard.source_files, {}), std::move(tensors), std::move(files)});
-  const std::string text = identity.dump();
-  return Sha256Of({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
+  add("]," + files.dump() + "]");
+  return digest.Finish();
 }
 
 // What a tensor occupies in the file without compression: its share when shards are cut. With compression shards are
@@ -161,7 +168,7 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   for (const LeftOutFile& file : checkpoint.left_out()) {
     if (file.recorded) left_out.push_back({{"name", file.name}, {"reason", file.reason}, {"warning", file.warning}});
   }
-  // nlohmann's ordered_json keeps this order; it is bytewise, so the document is canonical.
+  // Json keeps this order; it is bytewise, so the document is canonical.
   Json json;
   if (!left_out.empty()) json["left_out"] = std::move(left_out);
   json["numerics"] = kNumericsVersion;

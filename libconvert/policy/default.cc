@@ -53,7 +53,10 @@ bool IsComponent(const std::vector<std::string>& model_names) {
 // Any depth, because composite models have a model_type for each part (text_config, vision_config, ...). ParseJson has
 // bounded the nesting, hence this recursion.
 void CollectModelTypes(const Json& json, std::vector<std::string>& names) {
-  if (!json.is_structured()) return;
+  if (json.is_array()) {
+    for (const Json& element : json) CollectModelTypes(element, names);
+  }
+  if (!json.is_object()) return;
   for (const auto& [key, value] : json.items()) {
     if (key == "model_type" && value.is_string()) names.push_back(value.get<std::string>());
     CollectModelTypes(value, names);

@@ -461,18 +461,26 @@ absl::Status CompareFiles(FileSystem& fs, const Q4Model& model, const Checkpoint
       if (!alone) findings->Add("", kFileExtra, first.path(), FilePlace(file.name));
       continue;
     }
-    const absl::StatusOr<std::string> got = first.ReadFile(file);
-    if (!got.ok()) {
-      // A damaged embedded file is a finding of CheckChunks().
-      if (!IsDamage(got.status())) return got.status();
-      continue;  // reported by CheckChunks()
+    Q4_ASSIGN_OR_RETURN(const auto expected, fs.OpenForRead(companion->path));
+    // Where they differ; if one is the beginning of the other, where the shorter one ends.
+    std::optional<std::uint64_t> differ;
+    std::vector<std::uint8_t> other;
+    const absl::Status read =
+        first.ReadFileChunks(file, [&](std::uint64_t at, std::span<const std::uint8_t> got) -> absl::Status {
+          if (differ) return absl::OkStatus();  // read on: damage behind it is worth more
+          other.resize(std::min<std::uint64_t>(got.size(), expected->size() - std::min(at, expected->size())));
+          Q4_RETURN_IF_ERROR(expected->ReadAt(at, other));
+          const auto end = std::mismatch(got.begin(), got.end(), other.begin(), other.end()).first;
+          if (end != got.end()) differ = at + static_cast<std::uint64_t>(end - got.begin());
+          return absl::OkStatus();
+        });
+    // A damaged embedded file is a finding of CheckChunks().
+    if (IsDamage(read)) continue;
+    Q4_RETURN_IF_ERROR(read);
+    if (!differ && expected->size() != file.raw_bytes) differ = std::min(expected->size(), file.raw_bytes);
+    if (differ) {
+      findings->Add("", kFileDiffers, first.path(), FilePlace(file.name), fmt::format("from byte {} on", *differ));
     }
-    Q4_ASSIGN_OR_RETURN(const std::string expected, ReadWholeFile(fs, companion->path, limits::kEmbeddedFileBytes));
-    if (*got == expected) continue;
-    // If one is the beginning of the other, this is where the shorter one ends.
-    const auto differ = std::mismatch(got->begin(), got->end(), expected.begin(), expected.end());
-    findings->Add("", kFileDiffers, first.path(), FilePlace(file.name),
-                  fmt::format("from byte {} on", differ.first - got->begin()));
   }
   for (const CompanionFile& companion : source.companions()) {
     const auto& files = first.index().files;

@@ -20,6 +20,7 @@
 #include "libconvert/base/machine.h"
 #include "libconvert/base/nearest_parts.h"
 #include "libconvert/base/parallel.h"
+#include "libconvert/base/run_issues.h"
 #include "libconvert/judge/gate_judge.h"
 #include "libconvert/judge/verify_findings.h"
 #include "libconvert/judge/verify_groups.h"
@@ -42,11 +43,21 @@ namespace {
 constexpr std::uint64_t kBytesPerThread = std::uint64_t{32} << 20;
 constexpr std::uint64_t kFixedBytes = std::uint64_t{64} << 20;
 
-// How many threads fit the limit, one at least.
-unsigned ThreadsWithin(std::uint64_t max_memory, unsigned wanted) {
-  const RunLimits limits = LimitsOfRun(wanted, max_memory);
-  const std::uint64_t affordable =
-      limits.max_memory <= kFixedBytes ? 0 : (limits.max_memory - kFixedBytes) / kBytesPerThread;
+// What the report holds of each tensor beside its name, and with a source the source's tensor and the pair.
+constexpr std::uint64_t kTensorBytes = 1024, kPairBytes = 512;
+
+// How many threads fit the limit, one at least. An index beyond what is set aside for it must fit too.
+absl::StatusOr<unsigned> ThreadsWithin(const Q4Model& model, const VerifyOptions& options) {
+  RunLimits limits = LimitsOfRun(options.threads, options.max_memory);
+  const std::uint64_t index = IndexMemory(model, kTensorBytes + (options.against.empty() ? 0 : kPairBytes));
+  if (index != 0 && !RaiseMemoryTo(index + kBytesPerThread, &limits)) {
+    const std::string detail = GotExpected(fmt::format("{} bytes", limits.max_memory),
+                                           fmt::format("at least {} bytes", index + kBytesPerThread));
+    if (!limits.memory_by_default) return Fail(kVerifyMemory, model.path(), "--max-memory", detail);
+    return Fail(kLimitOfMachine, model.path(), "--max-memory", detail + "; the default is " + limits.memory_reason);
+  }
+  const std::uint64_t shared = kFixedBytes + index;
+  const std::uint64_t affordable = limits.max_memory <= shared ? 0 : (limits.max_memory - shared) / kBytesPerThread;
   return static_cast<unsigned>(std::clamp<std::uint64_t>(affordable, 1, limits.threads));
 }
 
@@ -61,13 +72,13 @@ std::uint64_t SeedOf(const VerifyOptions& options) {
 // One run. Members are what its steps fill; the report is moved out at the end.
 class Verification {
  public:
-  Verification(FileSystem& fs, const Q4Model& model, const VerifyOptions& options, const ProgressCallback& progress)
+  Verification(FileSystem& fs, const Q4Model& model, const VerifyOptions& options, unsigned threads,
+               const ProgressCallback& progress)
       : fs_(fs),
         model_(model),
         options_(options),
         progress_(progress),
-        context_{options.kernels, ThreadsWithin(options.max_memory, options.threads), options.cancel, &findings_,
-                 &report_},
+        context_{options.kernels, threads, options.cancel, &findings_, &report_},
         sample_(model.root(), options.sample_percent, SeedOf(options)) {
     report_.sample_seed = sample_.seed();
   }
@@ -134,8 +145,10 @@ class Verification {
       report_.embedded_files += shard->index().files.size();
     }
     report_.provenance = ModelProvenance(model_);
-    // Without a readable one the names stay empty; a damaged one is found with the other chunks.
-    if (const absl::StatusOr<std::string> config = model_.ReadFile("config.json"); config.ok()) {
+    // Without one that is readable and no larger than tools parse the names stay empty; a damaged one is found with the
+    // other chunks.
+    if (const absl::StatusOr<std::string> config = model_.ReadFile("config.json", limits::kConfigJsonBytes);
+        config.ok()) {
       ModelNames names = ReadModelNames(*config);
       report_.architecture = std::move(names.architecture);
       report_.model_type = std::move(names.model_type);
@@ -298,7 +311,8 @@ class Verification {
 absl::StatusOr<VerifyReport> VerifyModel(FileSystem& fs, const std::string& path, const VerifyOptions& options,
                                          const ProgressCallback& progress) {
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, OpenContainer(fs, path, options.root));
-  return Verification(fs, *model, options, progress).Run();
+  Q4_ASSIGN_OR_RETURN(const unsigned threads, ThreadsWithin(*model, options));
+  return Verification(fs, *model, options, threads, progress).Run();
 }
 
 }  // namespace q4

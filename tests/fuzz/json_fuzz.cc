@@ -1,6 +1,8 @@
 // JSON, the layer below every JSON reader: strict, plain, and as Python reads it. What one accepts, the laxer ones
 // accept with the same value; writing a strict document out and reading it again changes nothing; the pieces in which a
 // text arrives do not matter; and editing a member leaves all others as they are.
+#include <nlohmann/json.hpp>
+
 #include "formats/base/json_edit.h"
 #include "formats/base/json_parser.h"
 #include "formats/base/json_value.h"
@@ -92,7 +94,7 @@ Q4_FUZZ_TARGET(json) {
     fuzz::CheckError(value.status());
     return 0;
   }
-  Q4_FUZZ_CHECK(Json::accept(text));
+  Q4_FUZZ_CHECK(nlohmann::json::accept(text));
   const std::string dumped = DumpSorted(*value);
   Q4_FUZZ_CHECK(long_number || DumpSorted(*model) == dumped);
   const auto again = ParseJson(dumped, "f.json", fuzz::kDepth);

@@ -127,9 +127,11 @@ def alloc_fail_seeds() -> None:
     index = json.dumps({"weight_map": {"a": "model-00001-of-00001.safetensors"}}).encode()
     header = header_text({"a": ("F32", [2, 3], 24), "b": ("U8", [1], 1)})
     container = (ROOT / "testdata" / "q4" / "v1_two_tensors.q4").read_bytes()
-    inputs = (frame(header, bytes(25)), index, container)
+    values = b'{"a":[[],{"b":"a text that is no short one"},[[1,2.5],{"c":{"d":null}}]],"e":{"f":[true]}}'
+    inputs = (frame(header, bytes(25)), index, container, values, values)
     for reader, content in enumerate(inputs):
-        for allocations in (5, 40, 0xFFFE):
+        # The last two make few allocations.
+        for allocations in (0, 1, 2, 3, 5, 8, 13, 21, 0xFFFE) if reader >= 3 else (5, 40, 0xFFFE):
             write("alloc_fail", f"reader_{reader}_{allocations}", struct.pack("<BBH", reader, allocations % 2, allocations) + content)
 
 
@@ -156,6 +158,8 @@ def journal_seeds() -> None:
 
     digests = record(2, struct.pack("<IQ", 0, 64) + bytes(range(96)))
     tensors = owner(0, b"", b"", 1) + owner(1, bytes(248), b"kept", 2)
+    sources = record(4, struct.pack("<QI", 64, 3) + b"tag")
+    write("journal", "sources", bytes(4) + sources + tensors + digests + sources)
     write("journal", "tensors_digests_seal", struct.pack("<I", 700) + tensors + digests + owner(2, b"", b"", 0) + record(3, bytes(64)))
     write("journal", "unknown_record", bytes(4) + tensors + record(9, b"x") + digests)
     write("journal", "nothing", bytes(4))

@@ -32,6 +32,7 @@ ISSUES = {
     8621: ("names of tensors, in an export", "tests/libconvert/export/bnb_names_test.cc"),
     1301: LOADER,
     1302: LOADER,
+    1650: ("a hundred thousand tensors", "tests/cli/memory_bounds_test.py"),
     2005: ("a file that shrinks between two reads", "tests/formats/base/file_test.cc"),
     2009: ("a directory that vanishes between two looks", "tests/formats/base/file_test.cc"),
     2021: ("an output that appears between the check and the rename", "tests/formats/publish/atomic_file_test.cc"),

@@ -236,6 +236,7 @@ class Container:
             need(is_file_name(file["name"]), "F5.4 to F5.6, name of a file")
             self.files.append(file)
         need(lie_side_by_side([file["name"] for file in self.files]), "F5.7, names of files")
+        need(sum(file["raw"] for file in self.files) <= 1 << 30, "files together")
         need(not dims and not names and not stats, "Dims, Names and Stats are used up")
         for items in (self.tensors, self.files):
             encoded = [item["name"].encode() for item in items]

@@ -4,7 +4,9 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
@@ -30,6 +32,54 @@ TEST_CASE("ParseJson applies the strict rules and names the file") {
   CHECK(IssueNumberOf(big.status()) == kJsonInteger.number);
   CHECK(MessageOf(big.status()).find("x.json: model_max_length: ") == 0);
   CHECK(ExitCodeOf(ParseJson("{", "x.json", 8).status()) == ExitCode::kInvalidInput);
+}
+
+TEST_CASE("a value is refused before it takes more memory than it may, whatever it consists of") {
+  for (const char* unit :
+       {"1", "[]", "{}", "\"a\"", "{\"a\":1}", "[[[[[[]]]]]]", "null", "-1.5e3", "{\"a\":\"bbbbbbbb\"}"}) {
+    std::string text = "[";
+    for (int i = 0; i < 1000; ++i) text.append(i == 0 ? "" : ",").append(unit);
+    text += "]";
+    CHECK(ParseJson(text, "x.json", 16).ok());
+    // Each of the thousand takes more than 30 bytes.
+    const absl::Status status = ParseJson(text, "x.json", 16, 30'000).status();
+    CHECK(IssueNumberOf(status) == kJsonTooLarge.number);
+    CHECK(MessageOf(status).find("at most 30000 bytes") != std::string::npos);
+  }
+  // The limit of files that belong to a model, 32 MiB, with a text of 4 MiB.
+  std::string text(4 << 20, ' ');
+  for (std::size_t i = 0; i + 1 < text.size(); i += 3) text.replace(i, 3, "[],");
+  CHECK(IssueNumberOf(ParseModelJson("[" + text + "[]]", "x.json").status()) == kJsonTooLarge.number);
+}
+
+TEST_CASE("a deep value is built, copied, compared and released") {
+  constexpr int kDepth = 1000;
+  const std::string text = std::string(kDepth, '[') + std::string(kDepth, ']');
+  const auto json = ParseModelJson(text, "x.json");
+  REQUIRE(json.ok());
+  const Json copy = *json;
+  CHECK(copy == *json);
+  CHECK(copy.dump() == text);
+}
+
+TEST_CASE("a value that is made in code reads back as it was made") {
+  Json json = {{"text", "a"}, {"number", -3}, {"list", {1, 2.5, true, nullptr}}, {"empty", Json::array()}};
+  json["late"] = std::vector<std::string>{"x", "y"};
+  json["nested"]["deep"] = 1e300;
+  json["list"].push_back({{"key", 1u}});
+  CHECK(json.dump() == R"({"text":"a","number":-3,"list":[1,2.5,true,null,{"key":1}],"empty":[],"late":["x","y"],)"
+                       R"("nested":{"deep":1e+300}})");
+  CHECK(json.erase("number") == 1);
+  CHECK_FALSE(json.contains("number"));
+  CHECK(json["list"].at(1) == 2.5);
+  CHECK(json["late"].get<std::vector<std::string>>() == std::vector<std::string>{"x", "y"});
+  CHECK(json == *ParseJson(json.dump(2), "x.json", 8));
+  CHECK_FALSE(Json(1) == Json(-1));
+  CHECK(Json(1) == Json(1.0));
+  CHECK_FALSE(Json(std::uint64_t{1} << 63) == Json(std::int64_t{1} << 62));
+  CHECK_THROWS_AS(json.at("absent"), std::domain_error);
+  CHECK_THROWS_AS(json["text"].get<int>(), std::domain_error);
+  CHECK(Json("\xFF").dump(-1, ' ', true, Json::error_handler_t::replace) == R"("\ufffd")");
 }
 
 TEST_CASE("ParseJson is linear in the number of members") {
