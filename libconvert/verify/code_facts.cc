@@ -135,10 +135,10 @@ CodeFacts FactsOf(const Q4Tensor& tensor, std::uint64_t first_block, std::span<c
         facts.overflow += std::fabs(double{y}) >= infinite_from;
       }
     }
-    // A block whose largest magnitude is below TINY is coded against TINY; nested, its scale need not be so small, but
-    // lies within a few steps of the map's smallest.
+    // A block whose largest magnitude is below TINY is coded against TINY. Nested scales are off by half a step of their
+    // map, which is less than 0.01 of the group's.
     const double group = tensor.nested ? double{scales.group_scales[block / kScaleGroup]} : 0;
-    const bool may_be_tiny = all_zero || size <= tiny || (tensor.nested && size <= 0.02 * group);
+    const bool may_be_tiny = all_zero || size <= tiny + 0.02 * group;
     if (is_absmax && !may_be_tiny && (flags & PairTables::kExtreme) == 0) {
       if (facts.no_extreme++ == 0) facts.first_no_extreme = first_block + block;
     }
