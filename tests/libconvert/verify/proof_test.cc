@@ -133,6 +133,16 @@ TEST_CASE("what absmax made is proven under its own name, and bounded under anot
   }
 }
 
+TEST_CASE("nested mse may give way to absmax, and only nested") {
+  for (const bool nested : {false, true}) {
+    Claimed claimed(Q4Encoder::kMse, nested);
+    claimed.tensor().entry.encoder = Q4Encoder::kAbsmax;
+    const VerifyReport report = claimed.Verify(/*require_proof=*/true);
+    CHECK(report.tensors[0].proof == TensorProof::kRecomputed);
+    CHECK(Issues(report) == (nested ? std::vector<int>{} : std::vector<int>{kTreatmentDiffers.number}));
+  }
+}
+
 TEST_CASE("an encoder that searches scales, cuts extremes off and turns blocks around is within its bounds") {
   Claimed claimed(Q4Encoder::kMse, false);
   std::vector<float> scales = claimed.Scales();
