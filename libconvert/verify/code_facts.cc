@@ -71,6 +71,8 @@ void CodeFacts::Add(const CodeFacts& later) {
   elems += later.elems;
   for (std::size_t code = 0; code < hist.size(); ++code) hist[code] += later.hist[code];
   sum_y2 += later.sum_y2;
+  least_x2 += later.least_x2;
+  most_x2 += later.most_x2;
   overflow += later.overflow;
   zero_scales += later.zero_scales;
   tiny_scales += later.tiny_scales;
@@ -124,6 +126,8 @@ CodeFacts FactsOf(const Q4Tensor& tensor, std::uint64_t first_block, std::span<c
     }
     facts.sum_y2 += squares * (scale * scale);
     const bool is_full = end - begin == tensor.block_size;
+    if (is_full) facts.least_x2 += scale * scale;
+    facts.most_x2 += static_cast<double>(end - begin) * (scale * scale);
     facts.zero_scales += is_full && scale == 0;
     facts.tiny_scales += is_full && scale != 0 && size < tiny;
     facts.below_tiny += size < tiny;
@@ -135,10 +139,10 @@ CodeFacts FactsOf(const Q4Tensor& tensor, std::uint64_t first_block, std::span<c
         facts.overflow += std::fabs(double{y}) >= infinite_from;
       }
     }
-    // A block whose largest magnitude is below TINY is coded against TINY; nested, its scale need not be so small, but
-    // lies within a few steps of the map's smallest.
+    // A block whose largest magnitude is below TINY is coded against TINY. Nested scales are off by half a step of
+    // their map, which is less than 0.01 of the group's.
     const double group = tensor.nested ? double{scales.group_scales[block / kScaleGroup]} : 0;
-    const bool may_be_tiny = all_zero || size <= tiny || (tensor.nested && size <= 0.02 * group);
+    const bool may_be_tiny = all_zero || size <= tiny + 0.02 * group;
     if (is_absmax && !may_be_tiny && (flags & PairTables::kExtreme) == 0) {
       if (facts.no_extreme++ == 0) facts.first_no_extreme = first_block + block;
     }
@@ -184,6 +188,10 @@ std::string RefutedBy(const Q4Tensor& tensor, const CodeFacts& facts) {
     const std::uint64_t tail = tensor.elems % tensor.block_size != 0;
     if (stats.zero_blocks < facts.zero_scales || stats.zero_blocks > facts.zero_scales + tail) {
       return differs("zero_blocks", stats.zero_blocks, facts.zero_scales);
+    }
+    constexpr double kRounded = 1 + 1e-9;
+    if (!(stats.sum_x2 * kRounded >= facts.least_x2 && stats.sum_x2 <= facts.most_x2 * kRounded)) {
+      return differs("sum_x2", stats.sum_x2, fmt::format("{} to {}, by the scales", facts.least_x2, facts.most_x2));
     }
     if (stats.tiny_blocks != facts.tiny_scales) return differs("tiny_blocks", stats.tiny_blocks, facts.tiny_scales);
   }

@@ -17,9 +17,9 @@ namespace q4 {
 
 // Decides every tensor again and adds kTreatmentDiffers for each that is treated otherwise, kStatsNotRecorded for each
 // that lost its statistics, and kOptionContradicted for what the options say of the container as a whole. `source` may
-// be nullptr: then the container's own tensors are decided. Two differences are excused by the data, and looked for
-// there: a tensor that holds NaN or infinity is kept with --on-nonfinite keep, and one whose nested scales would
-// overflow keeps fp32 scales (numerics Q5.12).
+// be nullptr: then the container's own tensors are decided. Three differences are excused by the data, and two of them
+// looked for there: a tensor that holds NaN or infinity is kept with --on-nonfinite keep, one whose nested scales would
+// overflow keeps fp32 scales (numerics Q5.12), and nested mse gives way to absmax where that is as good (Q9.2).
 //
 // Which tensors are quantized is judged where that can be known: the container was written by this version of
 // q4convert, whose policy is the one here, and all tensors of the model are there. Type, block size, nesting and

@@ -152,6 +152,8 @@ class RandomLies:
         elif fields["Scheme"]:
             fields["Block_Size"] = pick.choice((32, 64, 128, 4096, 16, 8192, 48))
             sizes = tensor.part_sizes()
+            if max(size for size, _ in sizes) > 1 << 20:
+                raise ValueError("a shape that another change made huge")
             tensor.parts = [(part * (size // max(1, len(part)) + 1))[:size] for part, (size, _) in zip(tensor.parts, sizes)]
 
     def shape(self, forged):

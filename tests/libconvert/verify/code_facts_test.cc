@@ -115,6 +115,17 @@ TEST_CASE("statistics that codes and scales refute are found without the source"
       CHECK(issues([](BuiltTensor& t) { t.stats.overflow = 1; }) == refuted);
     }
   }
+  // The sums agree with each other and with the codes, but no source of these scales is so large or so small.
+  for (const double sum : {2.0, 1e-6}) {
+    std::string message;
+    const auto change = [&](BuiltTensor& t) {
+      const double y2 = t.stats.sum_e2 - t.stats.sum_x2 + 2 * t.stats.sum_xy;
+      t.stats.sum_x2 = sum * static_cast<double>(t.entry.elems);
+      t.stats.sum_xy = (y2 + t.stats.sum_x2 - t.stats.sum_e2) / 2;
+    };
+    CHECK(IssuesOf(false, change, DType::kF32, Q4Scheme::kNf4, &message) == refuted);
+    CHECK(message.find("sum_x2") != std::string::npos);
+  }
   for (const float factor : {0.0f, 1.01f, 0.5f, 1e30f}) {
     CHECK(IssuesOf(false, [&](BuiltTensor& t) { t.Floats(Q4Part::kScales)[5] *= factor; }) == refuted);
   }

@@ -26,20 +26,21 @@ using test::Bytes;
 using test::NormalBytes;
 using test::NormalValues;
 
-constexpr const char* kName = "layers.0.weight";
-constexpr std::uint64_t kRows = 40, kColumns = 333, kElems = kRows * kColumns;
-constexpr std::uint32_t kBlock = 64;
+constexpr const char* kClaimedName = "layers.0.weight";
+constexpr std::uint64_t kClaimedRows = 40, kClaimedColumns = 333, kClaimedElems = kClaimedRows * kClaimedColumns;
+constexpr std::uint32_t kClaimedBlock = 64;
 
 // One quantized tensor and its source. `encoder` is claimed, and on record.
 class Claimed {
  public:
   Claimed(Q4Encoder encoder, bool nested, Q4Scheme scheme = Q4Scheme::kNf4)
-      : bytes_(NormalBytes(DType::kF32, kElems, 7)), values_(NormalValues(kElems, 7)) {
-    pair_.AddQuantized(kName, DType::kF32, {kRows, kColumns}, bytes_, scheme, kBlock, nested);
+      : bytes_(NormalBytes(DType::kF32, kClaimedElems, 7)), values_(NormalValues(kClaimedElems, 7)) {
+    pair_.AddQuantized(kClaimedName, DType::kF32, {kClaimedRows, kClaimedColumns}, bytes_, scheme, kClaimedBlock,
+                       nested);
     tensor().entry.encoder = encoder;
     pair_.WriteSource();
   }
-  BuiltTensor& tensor() { return pair_.container.Find(kName); }
+  BuiltTensor& tensor() { return pair_.container.Find(kClaimedName); }
   const std::vector<float>& values() const { return values_; }
 
   // As a reader decodes them.
@@ -57,8 +58,8 @@ class Claimed {
   // Gives every element the nearest code under these scales.
   void Nearest(const std::vector<float>& scales) {
     const auto book = CodeValues(CodeBookOf(tensor().entry));
-    for (std::uint64_t i = 0; i < kElems; ++i) {
-      const double x = values_[i], scale = scales[i / kBlock];
+    for (std::uint64_t i = 0; i < kClaimedElems; ++i) {
+      const double x = values_[i], scale = scales[i / kClaimedBlock];
       const auto error = [&](float value) { return std::fabs(x - double{value} * scale); };
       const auto best =
           std::min_element(book.begin(), book.end(), [&](float a, float b) { return error(a) < error(b); });
@@ -68,7 +69,7 @@ class Claimed {
   double BlockError(std::uint64_t block, float scale) const {
     const auto book = CodeValues(CodeBook::kNf4);
     double sum = 0;
-    for (std::uint64_t i = block * kBlock; i < std::min(kElems, (block + 1) * kBlock); ++i) {
+    for (std::uint64_t i = block * kClaimedBlock; i < std::min(kClaimedElems, (block + 1) * kClaimedBlock); ++i) {
       double best = 1e300;
       for (const float value : book)
         best = std::min(best, std::fabs(double{values_[i]} - double{value} * double{scale}));
@@ -84,10 +85,10 @@ class Claimed {
     std::vector<GroupSums> groups(GroupCount(entry.blocks()));
     SlabStats slab;
     ScalarKernels().error_stats(FloatType::kF32, CodeBookOf(entry), bytes_.data(),
-                                tensor().parts[Q4Part::kCodes].data(), scales.data(), kElems, kBlock, groups.data(),
-                                &slab);
+                                tensor().parts[Q4Part::kCodes].data(), scales.data(), kClaimedElems, kClaimedBlock,
+                                groups.data(), &slab);
     TensorStatsAccumulator stats;
-    stats.AddSlab(0, kBlock, slab, groups);
+    stats.AddSlab(0, kClaimedBlock, slab, groups);
     tensor().stats = stats.Finish();
     pair_.WriteContainer();
     VerifyOptions options;
@@ -133,6 +134,16 @@ TEST_CASE("what absmax made is proven under its own name, and bounded under anot
   }
 }
 
+TEST_CASE("nested mse may give way to absmax, and only nested") {
+  for (const bool nested : {false, true}) {
+    Claimed claimed(Q4Encoder::kMse, nested);
+    claimed.tensor().entry.encoder = Q4Encoder::kAbsmax;
+    const VerifyReport report = claimed.Verify(/*require_proof=*/true);
+    CHECK(report.tensors[0].proof == TensorProof::kRecomputed);
+    CHECK(Issues(report) == (nested ? std::vector<int>{} : std::vector<int>{kTreatmentDiffers.number}));
+  }
+}
+
 TEST_CASE("an encoder that searches scales, cuts extremes off and turns blocks around is within its bounds") {
   Claimed claimed(Q4Encoder::kMse, false);
   std::vector<float> scales = claimed.Scales();
@@ -153,8 +164,8 @@ TEST_CASE("an encoder that searches scales, cuts extremes off and turns blocks a
   CheckBounded(claimed);
 
   SECTION("but an element beyond its scale must have the outermost code") {
-    for (std::uint64_t i = 0; i < kElems; ++i) {
-      const float scale = scales[i / kBlock];
+    for (std::uint64_t i = 0; i < kClaimedElems; ++i) {
+      const float scale = scales[i / kClaimedBlock];
       if (std::fabs(claimed.values()[i]) <= std::fabs(scale)) continue;
       Bytes& codes = claimed.tensor().parts[Q4Part::kCodes];
       test::SetCode(&codes, i, test::GetCode(codes, i) == 0 ? 1 : 14);
@@ -180,7 +191,8 @@ TEST_CASE("whoever claims an encoder that cannot be computed again is held to it
       Bytes& codes = claimed.tensor().parts[Q4Part::kCodes];
       SECTION("random codes") {
         std::mt19937 random(1);
-        for (std::uint64_t i = 0; i < kElems; ++i) test::SetCode(&codes, i, static_cast<std::uint8_t>(random() % 16));
+        for (std::uint64_t i = 0; i < kClaimedElems; ++i)
+          test::SetCode(&codes, i, static_cast<std::uint8_t>(random() % 16));
         expected.insert(expected.end(), {kCodesNotNearest.number, kAboveProofBound.number});
         CHECK(Issues(claimed.Verify()) == expected);
       }
@@ -221,10 +233,10 @@ TEST_CASE("whoever claims an encoder that cannot be computed again is held to it
 
 TEST_CASE("a tensor that is treated otherwise than the record asks is found, with and without the source") {
   test::ModelPair pair;
-  const Bytes bytes = NormalBytes(DType::kBF16, kElems, 3);
-  pair.AddQuantized("a.weight", DType::kBF16, {kRows, kColumns}, bytes, Q4Scheme::kNf4, 64, true);
-  pair.AddQuantized("b.weight", DType::kBF16, {kRows, kColumns}, bytes, Q4Scheme::kNf4, 64, false);
-  pair.AddKept("c.weight", DType::kBF16, {kRows, kColumns}, bytes);
+  const Bytes bytes = NormalBytes(DType::kBF16, kClaimedElems, 3);
+  pair.AddQuantized("a.weight", DType::kBF16, {kClaimedRows, kClaimedColumns}, bytes, Q4Scheme::kNf4, 64, true);
+  pair.AddQuantized("b.weight", DType::kBF16, {kClaimedRows, kClaimedColumns}, bytes, Q4Scheme::kNf4, 64, false);
+  pair.AddKept("c.weight", DType::kBF16, {kClaimedRows, kClaimedColumns}, bytes);
   pair.WriteSource();
   const auto replace = [&](const std::string& name, const auto& add) {
     test::Q4Builder changed = pair.container;
@@ -244,7 +256,7 @@ TEST_CASE("a tensor that is treated otherwise than the record asks is found, wit
   };
   const auto quantized = [&](const std::string& name, Q4Scheme scheme, std::uint32_t block_size, bool nested) {
     replace(name, [&](test::Q4Builder* builder) {
-      builder->AddQuantized(name, DType::kBF16, {kRows, kColumns}, bytes, scheme, block_size, nested);
+      builder->AddQuantized(name, DType::kBF16, {kClaimedRows, kClaimedColumns}, bytes, scheme, block_size, nested);
     });
   };
   quantized("a.weight", Q4Scheme::kFp4, 4096, true);
@@ -254,10 +266,12 @@ TEST_CASE("a tensor that is treated otherwise than the record asks is found, wit
   quantized("b.weight", Q4Scheme::kNf4, 64, true);
   quantized("c.weight", Q4Scheme::kNf4, 64, true);
   for (const char* name : {"a.weight", "b.weight"}) {
-    replace(name, [&](test::Q4Builder* builder) { builder->AddRaw(name, DType::kBF16, {kRows, kColumns}, bytes); });
+    replace(name, [&](test::Q4Builder* builder) {
+      builder->AddRaw(name, DType::kBF16, {kClaimedRows, kClaimedColumns}, bytes);
+    });
   }
   replace("b.weight", [&](test::Q4Builder* builder) {
-    builder->AddQuantized("b.weight", DType::kBF16, {kRows, kColumns}, bytes, Q4Scheme::kNf4, 64, false)
+    builder->AddQuantized("b.weight", DType::kBF16, {kClaimedRows, kClaimedColumns}, bytes, Q4Scheme::kNf4, 64, false)
         .entry.has_stats = false;
   });
 }
