@@ -160,8 +160,11 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   for (const std::uint32_t i : source_files) {
     Json file;
     file["name"] = checkpoint.files()[i].name;
-    file[sha256 ? "sha256" : "xxh3"] = i < digests.size() ? digests[i] : placeholder;
+    const std::string& digest = i < digests.size() ? digests[i] : placeholder;
+    // In the order of their names, as all members are.
+    if (sha256) file["sha256"] = digest;
     file["size"] = checkpoint.files()[i].file->size();
+    if (!sha256) file["xxh3"] = digest;
     files.push_back(std::move(file));
   }
   Json left_out = Json::array();

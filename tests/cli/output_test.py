@@ -99,6 +99,12 @@ class World:
         self.write(f"modules/1_{in_file}/model.safetensors", self.weights([m]))
         self.write("router/modules.json", self.text([{"path": f"{m}/../.."}]))
         self.write("router/model.safetensors", self.weights([m]))
+        for name in "12":
+            self.write(f"two/{name}{in_file}.safetensors", self.weights([m]))
+        # Halves of pairs, which Python's json reads and no UTF-8 holds.
+        lone = "\ud83dx\udc00"
+        self.write("lone/config.json", self.text({"model_type": lone, "architectures": [lone], lone: lone, "dtype": lone, "quantization_config": {lone: lone}}))
+        self.write("lone/model.safetensors", self.weights([layer], metadata={"k": "v"}))
         # Quantized by others, adapters, pipelines.
         for name, quantization in (("method", {"quant_method": m}), ("field", {"quant_method": "gptq", m: m}), ("none", {m: m}),
                                    ("bnb", {"quant_method": "bitsandbytes", "load_in_4bit": True, "bnb_4bit_quant_type": m,

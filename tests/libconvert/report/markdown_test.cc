@@ -27,7 +27,7 @@ TEST_CASE("Markdown: the verdict comes first, then what broke") {
   CHECK_THAT(text, ContainsSubstring("[Q4-6201]`"));
   CHECK_THAT(text, ContainsSubstring("| `down_proj` | 3 |"));
   CHECK_THAT(text, ContainsSubstring("<details><summary>Provenance</summary>"));
-  CHECK_THAT(text, ContainsSubstring("type nf4, block_size 64"));
+  CHECK_THAT(text, ContainsSubstring("block_size 64, compress zstd:3"));
   CHECK(text == VerifyReportMarkdown(report));
 }
 
