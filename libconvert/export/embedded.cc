@@ -1,6 +1,7 @@
 #include "libconvert/export/embedded.h"
 
 #include <optional>
+#include <vector>
 
 #include "absl/strings/ascii.h"
 #include "fmt/format.h"
@@ -16,10 +17,10 @@
 namespace q4 {
 
 // In any case: on some systems a loader that opens config.json gets Config.JSON.
-bool MayNameWeights(const std::string& name) { return absl::AsciiStrToLower(BaseNameOf(name)) == "config.json"; }
+bool MayRedirect(const std::string& name) { return absl::AsciiStrToLower(BaseNameOf(name)) == "config.json"; }
 
-absl::Status DropNamedWeights(const std::string& name, std::string* content) {
-  if (!MayNameWeights(name)) return absl::OkStatus();
+absl::Status DropRedirectsOf(const std::string& name, std::string* content) {
+  if (!MayRedirect(name)) return absl::OkStatus();
   if (content->size() > limits::kConfigJsonBytes) {
     return Fail(
         kExportConfig, {}, name,
@@ -27,9 +28,16 @@ absl::Status DropNamedWeights(const std::string& name, std::string* content) {
   }
   Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(*content, name));
   if (!json.is_object()) return Fail(kExportConfig, {}, name);
-  if (FindMember(json, kNamedWeightsKey) == nullptr) return absl::OkStatus();
-  const JsonEdit removal[] = {{kNamedWeightsKey, std::nullopt}};
-  Q4_ASSIGN_OR_RETURN(*content, EditJson(*content, name, removal));
+  // Member by member, so that all others keep their bytes.
+  std::vector<JsonEdit> edits;
+  for (const auto& [key, value] : json.items()) {
+    Json member = Json::object();
+    member[key] = value;
+    if (!DropRedirects(&member)) continue;
+    edits.push_back({key, member.empty() ? std::nullopt : std::optional<Json>(member.front())});
+  }
+  if (edits.empty()) return absl::OkStatus();
+  Q4_ASSIGN_OR_RETURN(*content, EditJson(*content, name, edits));
   return absl::OkStatus();
 }
 

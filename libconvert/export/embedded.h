@@ -9,14 +9,14 @@
 
 namespace q4 {
 
-// Whether it is such a file that DropNamedWeights() changes.
-bool MayNameWeights(const std::string& name);
+// Whether it is such a file that DropRedirectsOf() changes.
+bool MayRedirect(const std::string& name);
 
-// Removes from the text of a config.json, in whatever folder, the name of weights that a loader would take in place of
-// those that are exported; other files are left as they are. kExportConfig (exit code 3) for one that is no JSON object
-// or larger than limits::kConfigJsonBytes: what it makes a loader do is not known. The message does not name the
-// container.
-absl::Status DropNamedWeights(const std::string& name, std::string* content);
+// Removes from the text of a config.json, in whatever folder, what would make a loader take other weights than those
+// that are exported, or code (DropRedirects()); other files and members are left as they are. kExportConfig (exit code
+// 3) for one that is no JSON object or larger than limits::kConfigJsonBytes: what it makes a loader do is not known.
+// The message does not name the container.
+absl::Status DropRedirectsOf(const std::string& name, std::string* content);
 
 // kExportNameTaken (exit code 5) if two of the names of an export cannot lie side by side everywhere. The message does
 // not name the container.

@@ -305,9 +305,9 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
       // Overwriting either of the two would lose something without a word. The reader has checked that names do not
       // leave the directory.
       if (!taken.insert(file.name).second) return Fail(kExportNameTaken, model.path(), file.name);
-      if (MayNameWeights(file.name)) {
+      if (MayRedirect(file.name)) {
         Q4_ASSIGN_OR_RETURN(std::string content, shard->ReadFile(file, limits::kConfigJsonBytes));
-        Q4_RETURN_IF_ERROR(InFile(DropNamedWeights(file.name, &content), model.path()));
+        Q4_RETURN_IF_ERROR(InFile(DropRedirectsOf(file.name, &content), model.path()));
         Q4_RETURN_IF_ERROR(directory->WriteFile(file.name, content));
         report->files.push_back({file.name, content.size()});
         written->push_back({file.name, content.size(), TextDigest(content)});
@@ -441,7 +441,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
   CountSources(plan, &report);
   Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files, exporter.SmallFiles(parts, options, plan, &report));
-  for (SmallFile& file : small_files) Q4_RETURN_IF_ERROR(InFile(DropNamedWeights(file.name, &file.content), input));
+  for (SmallFile& file : small_files) Q4_RETURN_IF_ERROR(InFile(DropRedirectsOf(file.name, &file.content), input));
   Q4_RETURN_IF_ERROR(CheckForeign(*model, configs, row->weights, &report));
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> missing, WarnOfLeftOut(*model));
   report.warnings.insert(report.warnings.end(), missing.begin(), missing.end());

@@ -262,9 +262,12 @@ def check_named_weights(tools: pathlib.Path, work: pathlib.Path) -> None:
         check(lint["tensors"] > 0, "lint reads the export", lint)
     # Of other folders' configurations, too, in any case and spelling, whoever made the container.
     texts = {"1_Pooling/config.json": b'{"transformers\\u005fweights": "x.safetensors", "a": 1}', "sub/CONFIG.json": b'{"transformers_weights": 7, "a": 1}'}
-    files = [(name.encode(), text) for name, text in sorted(texts.items())]
+    inner = {"text_config": {"transformers_weights": "x", "b": 1}, "attn_implementation": "evil/kernel", "vision": {"_attn_implementation": "sdpa"}}
+    files = [(name.encode(), text) for name, text in sorted({**texts, "config.json": json.dumps(inner).encode()}.items())]
     folder.q4.with_name("forged.q4").write_bytes(container_bytes.build([container_bytes.raw()], files=files))
     folder.tools.run("q4export", "forged.q4", "--to", "safetensors", "-o", "forged", "--progress", "none")
+    left = json.loads((work / "forged" / "config.json").read_text())
+    check(left == {"text_config": {"b": 1}, "vision": {"_attn_implementation": "sdpa"}}, "inner configurations, and code of a repository", left)
     for name in texts:
         check(json.loads((work / "forged" / name).read_text()) == {"a": 1}, "a configuration in a folder", name)
     for value in ('"../other.safetensors"', '"/tmp/x.safetensors"', '"none.safetensors"', '"adapter_model.bin"', "1"):

@@ -35,13 +35,38 @@ TEST_CASE("a configuration names weights as transformers reads it", "[named_weig
   // Of a member that comes twice the last one counts.
   CHECK(name_of("{\"transformers_weights\": \"a.safetensors\", \"transformers_weights\": \"b.safetensors\"}") ==
         "b.safetensors");
-  // Only the outermost object is asked.
-  CHECK(name_of("{\"text_config\": {\"transformers_weights\": \"x.safetensors\"}}") == "");
+  // AutoModelForCausalLM makes a model of the inner one.
+  for (const char* inner : {"{\"text_config\": {\"transformers_weights\": \"x.safetensors\"}}",
+                            "{\"a\": [1, {\"b\": {\"transformers_weights\": 1}}]}"}) {
+    CHECK(IssueNumberOf(NamedWeightsOf(inner, "config.json").status()) == kNamedWeights.number);
+  }
+  CHECK(name_of("{\"text_config\": {\"transformers_weights\": null}}") == "");
   for (const char* value : {"1", "[]", "\"\"", "\"x.bin\"", "\"adapter_model.bin\"", "\"a/x.safetensors\"",
                             "\"../x.safetensors\"", "\"/x.safetensors\"", "\".safetensors\"", "\"C:x.safetensors\""}) {
     INFO(value);
     CHECK(IssueNumberOf(NamedWeightsOf(Config(value), "config.json").status()) == kNamedWeights.number);
   }
+}
+
+TEST_CASE("what redirects a loader is dropped at any depth, and nothing else", "[named_weights]") {
+  const auto dropped = [](const std::string& text) {
+    Json json = test::Must(ParseModelJson(text, "config.json"));
+    return DropRedirects(&json) ? DumpSorted(json) : "";
+  };
+  for (const char* text :
+       {"{}", "[]", "1", R"({"attn_implementation": "sdpa", "a": {"_attn_implementation": "flash_attention_2"}})",
+        R"({"attn_implementation": {"text_config": "eager"}, "model": "owner/name"})"}) {
+    INFO(text);
+    CHECK(dropped(text) == "");
+  }
+  for (const char* text :
+       {R"({"a": 1, "transformers_weights": null})", R"({"a": 1, "attn_implementation": "owner/kernel"})",
+        R"({"a": 1, "_attn_implementation": "paged|owner/kernel@main:fn"})",
+        R"({"a": 1, "experts_implementation": {"x": ["owner/k"]}})", R"({"a": 1, "_experts_implementation": "o/k"})"}) {
+    INFO(text);
+    CHECK(dropped(text) == "{\n  \"a\": 1\n}");
+  }
+  CHECK(dropped(R"({"x": [{"transformers_weights": "a"}]})") == "{\n  \"x\": [\n    {}\n  ]\n}");
 }
 
 TEST_CASE("a checkpoint is the weights that its configuration names", "[named_weights]") {
