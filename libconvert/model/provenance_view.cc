@@ -17,10 +17,10 @@ namespace {
 
 SourceFileRecord RecordOf(const Json& file) {
   SourceFileRecord record;
-  record.name = file["name"];
+  record.name = file["name"].get<std::string>();
   record.size = file["size"];
   record.digest_kind = file.contains("sha256") ? "sha256" : "xxh3";
-  record.digest = file[record.digest_kind];
+  record.digest = file[record.digest_kind].get<std::string>();
   return record;
 }
 
@@ -58,7 +58,7 @@ absl::StatusOr<RecordedOptions> OptionsOf(const Json& json, std::string_view pat
     const bool include = pattern.contains("include");
     options.patterns.push_back({include, pattern[include ? "include" : "exclude"]});
   }
-  if (json["recipe"].is_string()) options.recipe = json["recipe"];
+  if (json["recipe"].is_string()) options.recipe = json["recipe"].get<std::string>();
   options.shard_bytes = json["shard_size"];
   return options;
 }
@@ -74,9 +74,9 @@ std::string SharedPart(Json document) {
 absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::string_view path) {
   Q4_ASSIGN_OR_RETURN(Json document, ParseProvenanceForm(text, path));
   ProvenanceView view;
-  view.tool_name = document["tool"]["name"];
-  view.tool_version = document["tool"]["version"];
-  view.numerics = document["numerics"];
+  view.tool_name = document["tool"]["name"].get<std::string>();
+  view.tool_version = document["tool"]["version"].get<std::string>();
+  view.numerics = document["numerics"].get<std::string>();
   if (!document["options"].empty()) {
     Q4_ASSIGN_OR_RETURN(view.options, OptionsOf(document["options"], path));
   }
