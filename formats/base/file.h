@@ -1,6 +1,6 @@
 // The file system as q4 sees it: positional reads, positional writes, sync, rename. Small enough to be replaced in
 // tests by one that fails at the k-th operation or forgets what was not synced. PosixFileSystem() is the real one; only
-// file_posix.cc and posix_*.cc call the operating system.
+// formats/posix calls the operating system.
 //
 // Paths are taken as they come, relative to the working directory. Errors are statuses with the issues 2xxx of
 // base_issues.h; each names the path and, where there is one, the byte offset. Outputs are not created here but through

@@ -20,10 +20,10 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/file.h"
 #include "formats/base/hub_cache.h"
-#include "formats/base/path_hints.h"
-#include "formats/base/posix.h"
-#include "formats/base/posix_files.h"
-#include "formats/base/posix_places.h"
+#include "formats/posix/path_hints.h"
+#include "formats/posix/posix.h"
+#include "formats/posix/posix_files.h"
+#include "formats/posix/posix_places.h"
 
 namespace q4 {
 namespace {

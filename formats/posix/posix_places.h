@@ -1,4 +1,4 @@
-// Where an operation on a path goes, and whose what lies there is. Internal to formats/base/.
+// Where an operation on a path goes, and whose what lies there is. Internal to formats/posix/.
 #pragma once
 
 #include <fcntl.h>
@@ -13,7 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
-#include "formats/base/posix.h"
+#include "formats/posix/posix.h"
 
 namespace q4 {
 

@@ -1,5 +1,5 @@
 // Reading and writing at positions. Every call that a signal can interrupt is repeated, and every count is checked.
-#include "formats/base/posix_files.h"
+#include "formats/posix/posix_files.h"
 
 #include <fcntl.h>
 #include <sys/uio.h>

@@ -1,4 +1,4 @@
-// What the files that call the operating system (file_posix.cc, posix_*.cc) have in common. Internal to formats/base/.
+// What the files that call the operating system (file_posix.cc, posix_*.cc) have in common. Internal to formats/posix/.
 #pragma once
 
 #include <sys/stat.h>

@@ -1,7 +1,7 @@
 // A held directory is an open descriptor and the path that it is known by. A path below it is walked from there,
 // component by component, and never through a link; so nobody can lead a call elsewhere by exchanging a directory on
 // the way.
-#include "formats/base/posix_places.h"
+#include "formats/posix/posix_places.h"
 
 #include <fcntl.h>
 #include <unistd.h>

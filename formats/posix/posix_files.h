@@ -1,4 +1,4 @@
-// Open files of the operating system. Internal to formats/base/.
+// Open files of the operating system. Internal to formats/posix/.
 #pragma once
 
 #include <sys/stat.h>
@@ -7,7 +7,7 @@
 #include <string>
 
 #include "formats/base/file.h"
-#include "formats/base/posix.h"
+#include "formats/posix/posix.h"
 
 namespace q4 {
 
