@@ -38,11 +38,11 @@ LINKED = ["CMakeLists.txt", "cmake", "docs", "kernels", "libconvert", "scripts",
 # They count as survivors all the same. An entry for a guard that is killed is an error.
 EXPLAINED: "dict[tuple[str, str], str]" = {
     ("formats/base/digest.cc", "xxh3 == nullptr"): "malloc() in libxxhash must fail",
-    ("formats/base/file_posix.cc", "put == 0"): "Linux never writes 0 of some bytes; if it did, the loop would not end",
-    ("formats/base/file_posix.cc", "::fstat(fd.get(), &info) != 0"): "of what was just opened: fails with the disk or the network",
-    ("formats/base/file_posix.cc", "RetryOnEintr([&] { return ::fsync(fd.get()); }) == 0 || IsUnknownHere(errno)"):
+    ("formats/posix/posix_files.cc", "put == 0"): "Linux never writes 0 of some bytes; if it did, the loop would not end",
+    ("formats/posix/file_posix.cc", "::fstat(fd.get(), &info) != 0"): "of what was just opened: fails with the disk or the network",
+    ("formats/posix/file_posix.cc", "RetryOnEintr([&] { return ::fsync(fd.get()); }) == 0 || IsUnknownHere(errno)"):
         "of a directory that opens: fails with the disk",
-    ("formats/base/file_posix.cc", "errno != 0"): "readdir() of a directory that opens: fails with the disk",
+    ("formats/posix/file_posix.cc", "errno != 0"): "readdir() of a directory that opens: fails with the disk",
     ("formats/base/zstd_codec.cc", "context == nullptr"): "malloc() in libzstd must fail",
     ("formats/base/zstd_codec.cc", "ZSTD_isError(result)"): "the library clamps the level, and the other parameters are constants",
     ("formats/q4/index.cc", "!ComputeQ4Elements(tensor->shape, &tensor->elems)"):

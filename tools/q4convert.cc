@@ -13,6 +13,7 @@
 
 #include "formats/base/limits.h"
 #include "formats/publish/atomic_file.h"
+#include "formats/publish/input_files.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/convert/convert.h"
@@ -96,17 +97,10 @@ absl::Status CheckReport(FileSystem& fs, const ConvertFlags& flags, const Checkp
 // Recipe and gate have been read by now; still no name that the run writes under may be theirs. The checkpoint's own
 // files are looked for by the conversion.
 absl::Status CheckOutputIsNoFlagFile(FileSystem& fs, const ConvertFlags& flags, const ConversionPlan& plan) {
-  for (const std::string& path : {flags.recipe, flags.gate}) {
-    if (path.empty()) continue;
-    Q4_ASSIGN_OR_RETURN(const PathInfo input, fs.Stat(path));
-    for (const std::string& name : OutputNames(plan, flags.output)) {
-      Q4_ASSIGN_OR_RETURN(const PathInfo output, fs.Stat(name));
-      if (input.exists && output.exists && output.identity == input.identity) {
-        return Fail(kOutputIsInput, name, {}, path);
-      }
-    }
-  }
-  return absl::OkStatus();
+  InputFiles inputs;
+  inputs.Add(fs, flags.recipe);
+  inputs.Add(fs, flags.gate);
+  return inputs.CheckNames(fs, OutputNames(plan, flags.output), kOutputIsInput);
 }
 
 // The job of the tool. Errors that the user can mend come as early as they can be known: a gate file with a mistake

@@ -3,7 +3,6 @@
 // container and source opened to learn what is read.
 #include "tools/report_files.h"
 
-#include <algorithm>
 #include <cstdint>
 
 #include "formats/base/status.h"
@@ -23,7 +22,7 @@ namespace {
 absl::StatusOr<bool> AreFree(FileSystem& fs, const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
     if (MayBelongToModel(BaseNameOf(path))) return false;
-    for (const std::string& name : {path, AtomicFile::PartialPath(path)}) {
+    for (const std::string& name : AtomicFile::Names(path)) {
       Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(name));
       if (info.exists) return false;
     }
@@ -63,7 +62,7 @@ ReportRules RulesOf(FileSystem& fs, const VerifyFlags& flags) {
   rules.AddInput(flags.baseline);
   // Opening reads every shard's index, since a list of shards names files that no flag does.
   if (const auto model = Q4Model::Open(fs, flags.file); model.ok()) {
-    for (const auto& shard : (*model)->shards()) rules.AddInput(shard->file().identity());
+    for (const auto& shard : (*model)->shards()) rules.AddInput(shard->path(), shard->file().identity());
   }
   if (!flags.against.empty()) {
     const auto source = OpenCheckpoint(fs, flags.against, {.follow_symlinks = flags.follow_symlinks});
@@ -74,25 +73,16 @@ ReportRules RulesOf(FileSystem& fs, const VerifyFlags& flags) {
 
 }  // namespace
 
-// By inode: a hard link or symbolic link to an input is that input.
-void ReportRules::AddInput(const std::string& path) {
-  if (path.empty()) return;
-  const absl::StatusOr<PathInfo> info = fs_.Stat(path);
-  if (info.ok() && info->exists) inputs_.push_back(info->identity);
-}
-
 void ReportRules::AddSource(const Checkpoint& source) {
-  for (const InputFile& input : source.inputs()) AddInput(input.identity);
+  for (const InputFile& input : source.inputs()) inputs_.Add(input.path, input.identity);
   source_ = source.main_file();
 }
 
 // The partial file is written first and must be none of these either.
 absl::Status ReportRules::Check(const std::string& path) const {
-  for (const std::string& name : {path, AtomicFile::PartialPath(path)}) {
+  Q4_RETURN_IF_ERROR(inputs_.CheckNames(fs_, AtomicFile::Names(path), kReportIsInput));
+  for (const std::string& name : AtomicFile::Names(path)) {
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(name));
-    if (info.exists && std::find(inputs_.begin(), inputs_.end(), info.identity) != inputs_.end()) {
-      return Fail(kReportIsInput, path, {});
-    }
     for (const std::string& output : outputs_) {
       Q4_ASSIGN_OR_RETURN(const bool same, SamePlace(fs_, name, output));
       // By place, for the output does not exist yet; below by inode, for it may exist and be linked.

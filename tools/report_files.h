@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "formats/base/file.h"
 #include "formats/publish/atomic_file.h"
+#include "formats/publish/input_files.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/judge/verify_report.h"
 #include "tools/options.h"
@@ -26,8 +27,8 @@ class ReportRules {
   explicit ReportRules(FileSystem& fs) : fs_(fs) {}
 
   // What cannot be looked at is passed over: the work itself will say so. "" is no file.
-  void AddInput(const std::string& path);
-  void AddInput(const FileIdentity& identity) { inputs_.push_back(identity); }
+  void AddInput(const std::string& path) { inputs_.Add(fs_, path); }
+  void AddInput(const std::string& path, const FileIdentity& identity) { inputs_.Add(path, identity); }
   // A source: all that was read to open it, and the place that its companions come from. One source at most.
   void AddSource(const Checkpoint& source);
   // A file that the tool writes or a name that it keeps to itself, such as a partial file.
@@ -40,8 +41,7 @@ class ReportRules {
 
  private:
   FileSystem& fs_;
-  // Files that exist, by inode, so that no link hides one.
-  std::vector<FileIdentity> inputs_;
+  InputFiles inputs_;
   // Names, for outputs need not exist yet.
   std::vector<std::string> outputs_;
   std::optional<MainFile> source_;  // decides what would be a companion

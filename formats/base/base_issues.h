@@ -47,6 +47,9 @@ inline constexpr Issue kCannotCreateDirectory{2031, ExitCode::kIo, "cannot creat
 inline constexpr Issue kOutputNotADirectory{2032, ExitCode::kIo, "output is not a directory"};
 // Of NAME.partial where a directory is to be filled: it holds files but not our lock, so it may be the user's own.
 inline constexpr Issue kForeignPartial{2033, ExitCode::kIo, "in the way, and not left by an interrupted run"};
+// Of what an interrupted run left under a predictable name, in a folder that others may write: it might be theirs, or
+// hold what they wrote.
+inline constexpr Issue kForeignOwner{2610, ExitCode::kIo, "another user made this or may change it"};
 // Caught by those who open outputs (atomic_file.h): they go on under a name of their own.
 inline constexpr Issue kCannotLock{2560, ExitCode::kIo, "the file system has no locks"};
 // Tried on an empty file before the work (TryPublishing(), AtomicDirectory::Create()).

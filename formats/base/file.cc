@@ -35,6 +35,29 @@ absl::StatusOr<std::string> FileSystem::ReadLink(const std::string& path) {
   return Fail(kCannotStat, path, {}, "no symbolic link");
 }
 
+namespace {
+
+// Of file systems that go by path.
+class PathOnly final : public HeldDirectory {
+ public:
+  explicit PathOnly(FileIdentity identity) : identity_(identity) {}
+  void MovedTo(const std::string& /*path*/) override {}
+  FileIdentity identity() const override { return identity_; }
+
+ private:
+  const FileIdentity identity_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<HeldDirectory>> FileSystem::Hold(const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, Stat(path));
+  if (!info.is_directory || info.is_symlink) return Fail(kCannotStat, path, {}, "not a directory");
+  return std::make_unique<PathOnly>(info.identity);
+}
+
+absl::Status FileSystem::CheckOurs(const std::string& /*path*/, bool /*shared*/) { return absl::OkStatus(); }
+
 absl::StatusOr<std::string> FileSystem::RealPath(const std::string& directory) { return directory; }
 
 std::string DirectoryOf(const std::string& path) {

@@ -1,6 +1,6 @@
 // The file system as q4 sees it: positional reads, positional writes, sync, rename. Small enough to be replaced in
 // tests by one that fails at the k-th operation or forgets what was not synced. PosixFileSystem() is the real one; only
-// file_posix.cc calls the operating system.
+// formats/posix calls the operating system.
 //
 // Paths are taken as they come, relative to the working directory. Errors are statuses with the issues 2xxx of
 // base_issues.h; each names the path and, where there is one, the byte offset. Outputs are not created here but through
@@ -121,6 +121,16 @@ struct PathInfo {
   std::uint64_t size = 0;  // bytes
   FileIdentity identity;
   FileVersion version;
+  std::uint32_t owner = 0;  // user id
+};
+
+// A directory that is open (FileSystem::Hold()).
+class HeldDirectory {
+ public:
+  virtual ~HeldDirectory() = default;
+  // It was renamed: from now on it is known by this path.
+  virtual void MovedTo(const std::string& path) = 0;
+  virtual FileIdentity identity() const = 0;
 };
 
 // Operations on paths. Thread-safe. Must outlive the files that it opened.
@@ -140,7 +150,8 @@ class FileSystem {
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> CreateExclusive(const std::string& path) = 0;
   // Opens an existing `path` for writing, its content kept, and locks it; creates it if absent. kOutputInUse if the
   // lock is held already, by this process or another; kOutputNotARegularFile for a symbolic link or anything but a
-  // regular file; kCannotLock where the file system has no locks, and then nothing was made.
+  // regular file; kForeignOwner for a file that somebody else made or may write to; kCannotLock where the file system
+  // has no locks, and then nothing was made.
   virtual absl::StatusOr<std::unique_ptr<WritableFile>> OpenLocked(const std::string& path) = 0;
   // Moves a file, or a directory. Atomic. With `replace` true a file at `to`, or an empty directory if a directory is
   // moved, disappears in the same instant. With `replace` false an existing `to` is an error (kOutputExists), without a
@@ -161,6 +172,17 @@ class FileSystem {
   virtual absl::Status CreateDirectory(const std::string& path) = 0;
   // An absent path is no error: `exists` is false. kCannotStat where the system will not say, for lack of permission.
   virtual absl::StatusOr<PathInfo> Stat(const std::string& path) = 0;
+  // Opens the directory at `path`, which is no link. As long as the result lives, operations on names below `path` go
+  // to this directory, whatever comes to its name meanwhile, and through no link below it; but for OpenForRead() with
+  // links that are followed, and Stat(), which only looks. Operations on `path` itself go to the name, but for
+  // ListDirectory(), SyncDirectory(), CopyMode() and CheckOurs(). A file system without descriptors goes by path all
+  // the same. kCannotStat.
+  virtual absl::StatusOr<std::unique_ptr<HeldDirectory>> Hold(const std::string& path);
+  // Whether what lies at `path` can be believed to be ours, in a directory that others may write: it has the owner that
+  // a new file of ours gets there; and unless `shared`, nobody may write to it who may not write to a new file, and a
+  // file has no second name. kForeignOwner, with who owns it and the way out; kCannotStat for nothing. OpenLocked()
+  // asks the same of a file that exists, but for the second name. OK where there are no owners.
+  virtual absl::Status CheckOurs(const std::string& path, bool shared);
   // The text of the symbolic link at `path`, whatever it leads to. kCannotStat if there is none. A file system without
   // links need not know it.
   virtual absl::StatusOr<std::string> ReadLink(const std::string& path);

@@ -1,10 +1,12 @@
 // Order of things: Create makes the partial directory, takes the lock and tries how to publish; files are created in
-// it; Publish syncs from the innermost directory outwards and renames. The name of the lock is durable before any other
-// in the directory and goes after them, so that also after a power cut a leftover is known for ours.
+// it; Publish (publish_directory.cc) syncs from the innermost directory outwards and renames. The name of the lock is
+// durable before any other in the directory and goes after them, so that also after a power cut a leftover is known for
+// ours.
 //
 // The lock is a file inside the partial directory. It moves with the directory and is removed only after the rename:
 // were it removed before, another writer could take over a directory that is about to be published. It also is what a
-// dead run's directories are known by, so an old directory gets one before it changes places with the new.
+// dead run's directories are known by. An old directory gets a mark before it changes places with the new one, by which
+// a later run knows what of it may go.
 #include "formats/publish/atomic_directory.h"
 
 #include <algorithm>
@@ -35,16 +37,17 @@ bool HasOwnName(const std::string& path) {
 }  // namespace
 
 bool AtomicDirectory::IsOwnName(std::string_view name) {
-  return name == kLockName || name == kProbeName || name == kLeftName ||
+  return name == kLockName || name == kProbeName || name == kLeftName || name == kReplacedName ||
          (name.starts_with(std::string(kInsideName) + ".") && name.ends_with(kPartialEnd));
 }
 
 absl::Status AtomicDirectory::Restore(FileSystem& fs, const std::string& path) {
   const std::string aside = AsidePath(path);
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-  Q4_ASSIGN_OR_RETURN(const PathInfo old, fs.Stat(aside));
-  if (info.exists || info.is_symlink || !old.is_directory || !CheckIsLeftover(fs, aside).ok()) return absl::OkStatus();
-  return fs.Rename(aside, path, false);
+  if (info.exists || info.is_symlink || !IsReplaced(fs, aside)) return absl::OkStatus();
+  Q4_RETURN_IF_ERROR(fs.CheckOurs(aside, /*shared=*/true));
+  Q4_RETURN_IF_ERROR(fs.Rename(aside, path, false));
+  return fs.Remove(JoinPath(path, kReplacedName));
 }
 
 absl::StatusOr<std::vector<std::string>> AtomicDirectory::Leftovers(FileSystem& fs, const std::string& path) {
@@ -54,7 +57,7 @@ absl::StatusOr<std::vector<std::string>> AtomicDirectory::Leftovers(FileSystem& 
     for (const std::string& name : names) {
       if (!name.starts_with(begin + ".") || !name.ends_with(kPartialEnd)) continue;
       const std::string partial = JoinPath(directory, name);
-      if (!CheckIsLeftover(fs, partial).ok()) continue;
+      if (IsReplaced(fs, partial) || !CheckIsLeftover(fs, partial).ok()) continue;
       found.push_back(partial);
       const std::string left = JoinPath(partial, kLeftName);
       Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(left));
@@ -70,6 +73,19 @@ absl::StatusOr<std::vector<std::string>> AtomicDirectory::Leftovers(FileSystem& 
   return found;
 }
 
+absl::StatusOr<std::vector<std::string>> AtomicDirectory::Cleared(FileSystem& fs, const std::string& path) {
+  std::vector<std::string> directories = {AtomicFile::PartialPath(InsideBase(path))};
+  if (HasOwnName(path)) {
+    const std::string partial = AtomicFile::PartialPath(path);
+    directories.insert(directories.end(), {partial, AtomicFile::ProbePath(partial), AsidePath(path)});
+  }
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (!info.is_directory) return directories;
+  Q4_ASSIGN_OR_RETURN(const auto leftovers, Leftovers(fs, path));
+  directories.insert(directories.end(), leftovers.begin(), leftovers.end());
+  return directories;
+}
+
 absl::StatusOr<std::unique_ptr<AtomicDirectory>> AtomicDirectory::Create(FileSystem& fs, const std::string& path,
                                                                          const DirectoryUse& use) {
   // An early answer for the user; what decides is the rename. Replacing is refused for what is no directory, because
@@ -79,15 +95,24 @@ absl::StatusOr<std::unique_ptr<AtomicDirectory>> AtomicDirectory::Create(FileSys
   if (info.is_symlink || (info.exists && !info.is_directory)) return Fail(kOutputNotADirectory, path, {});
 
   std::unique_ptr<AtomicDirectory> directory(new AtomicDirectory(fs, path, info.exists));
+  if (info.exists) {
+    Q4_ASSIGN_OR_RETURN(directory->destination_, fs.Hold(path));
+  }
   directory->whole_ = !use.keep_others && HasOwnName(path);
   if (directory->whole_) {
     absl::Status tried = directory->MakePartial(path, use.kept_record);
-    if (tried.ok()) tried = directory->TryDirectories();
+    // Somebody else's directory stays what and whose it is.
+    bool ours = true;
+    if (tried.ok() && info.exists) {
+      Q4_ASSIGN_OR_RETURN(const PathInfo mine, fs.Stat(directory->partial_path_));
+      ours = info.owner == mine.owner;
+    }
+    if (tried.ok() && ours) tried = directory->TryDirectories();
     if (tried.ok() && info.exists) tried = directory->TryFiles();
-    if (tried.ok()) return directory;
+    if (tried.ok() && ours) return directory;
     const int issue = IssueNumberOf(tried);
     // What another run or a stranger is in the way of stays an error, and so does a parent that is not there.
-    if (issue == kOutputInUse.number || issue == kForeignPartial.number) return tried;
+    if (issue == kOutputInUse.number || issue == kForeignPartial.number || issue == kForeignOwner.number) return tried;
     if (!info.exists && issue != kCannotRename.number) return tried;
   }
   Q4_RETURN_IF_ERROR(directory->GoInside(use.kept_record));
@@ -97,17 +122,27 @@ absl::StatusOr<std::unique_ptr<AtomicDirectory>> AtomicDirectory::Create(FileSys
 // Makes and locks base.partial; where there are no locks, one of a random name.
 absl::Status AtomicDirectory::MakePartial(const std::string& base, const std::string& kept_record) {
   std::string partial = AtomicFile::PartialPath(base);
+  // An old directory that a run had replaced when it died: what of it may go, goes.
+  if (IsReplaced(fs_, partial)) Q4_RETURN_IF_ERROR(RemoveReplaced(fs_, partial));
+  if (base == path_ && exists_) {
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(partial));
+    if (!info.exists && !info.is_symlink) Q4_RETURN_IF_ERROR(RemoveAside(fs_, AsidePath(path_), partial));
+  }
   // Making the directory is the test: two runs that both looked first would both find it absent.
   const absl::Status made = fs_.CreateDirectory(partial);
-  if (!made.ok()) {
-    if (IssueNumberOf(made) != kOutputExists.number) return made;
-    Q4_RETURN_IF_ERROR(CheckIsLeftover(fs_, partial));
-  }
+  if (!made.ok() && IssueNumberOf(made) != kOutputExists.number) return made;
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(partial));
+  if (!info.is_directory || info.is_symlink) return Fail(kForeignPartial, partial, {});
+  Q4_ASSIGN_OR_RETURN(partial_, fs_.Hold(partial));
+  // Asked also of one that was just made: where others may rename, another may have its name.
+  Q4_RETURN_IF_ERROR(CheckIsLeftover(fs_, partial));
   absl::StatusOr<std::unique_ptr<WritableFile>> lock = fs_.OpenLocked(JoinPath(partial, kLockName));
   if (IssueNumberOf(lock.status()) == kCannotLock.number) {
     if (made.ok()) Q4_RETURN_IF_ERROR(fs_.RemoveDirectory(partial));
     partial = UniquePartialPath(base);
     Q4_RETURN_IF_ERROR(MakeDirectory(fs_, partial));
+    Q4_ASSIGN_OR_RETURN(partial_, fs_.Hold(partial));
+    Q4_RETURN_IF_ERROR(CheckIsLeftover(fs_, partial));
     lock = fs_.CreateExclusive(JoinPath(partial, kLockName));
   }
   if (!lock.ok()) {
@@ -141,14 +176,34 @@ absl::Status AtomicDirectory::KeepRecord(const std::string& name) {
   return absl::OkStatus();
 }
 
-// Whether a directory with an open file in it can be renamed here, to and fro.
+// Whether a directory with an open file in it can be renamed here, to and fro. Where there is one to be replaced:
+// whether it can change places with this, or else step aside.
 absl::Status AtomicDirectory::TryDirectories() {
   const std::string probe = AtomicFile::ProbePath(partial_path_);
   Q4_RETURN_IF_ERROR(ClearLeftover(fs_, probe));
+  // A run that is killed while they have another name loses them; publishing goes another way where this one fails.
+  if (keeps_records_) return absl::OkStatus();
+  if (exists_) {
+    Q4_RETURN_IF_ERROR(MakeDirectory(fs_, probe));
+    const bool exchanged = fs_.Exchange(partial_path_, probe).ok();
+    const absl::Status back = exchanged ? fs_.Exchange(partial_path_, probe) : absl::OkStatus();
+    if (!back.ok()) MovePartialTo(probe);  // to be removed there
+    Q4_RETURN_IF_ERROR(back);
+    Q4_RETURN_IF_ERROR(fs_.RemoveDirectory(probe));
+    if (exchanged) return absl::OkStatus();
+    const std::string aside = AsidePath(path_);
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(aside));
+    if ((info.exists || info.is_symlink) && !IsReplaced(fs_, aside)) return Fail(kForeignPartial, aside, {});
+  }
   Q4_RETURN_IF_ERROR(fs_.Rename(partial_path_, probe, false));
   const absl::Status back = fs_.Rename(probe, partial_path_, false);
-  if (!back.ok()) partial_path_ = probe;  // to be removed there
+  if (!back.ok()) MovePartialTo(probe);
   return back;
+}
+
+void AtomicDirectory::MovePartialTo(const std::string& path) {
+  partial_path_ = path;
+  partial_->MovedTo(path);
 }
 
 // Whether a file can be renamed from the partial directory into the destination: not across a mount point.
@@ -158,6 +213,7 @@ absl::Status AtomicDirectory::TryFiles() {
   Q4_ASSIGN_OR_RETURN(const PathInfo old, fs_.Stat(to));
   if (old.exists || old.is_symlink) {
     if (!old.is_regular || old.is_symlink || old.size != 0) return Fail(kForeignPartial, to, {});
+    Q4_RETURN_IF_ERROR(fs_.CheckOurs(to, /*shared=*/true));
     Q4_RETURN_IF_ERROR(fs_.Remove(to));
   }
   Q4_ASSIGN_OR_RETURN(const auto file, fs_.CreateExclusive(from));
@@ -178,6 +234,7 @@ absl::Status AtomicDirectory::GoInside(const std::string& kept_record) {
   if (!exists_) {
     Q4_RETURN_IF_ERROR(MakeDirectory(fs_, path_));
     exists_ = made_path_ = true;
+    Q4_ASSIGN_OR_RETURN(destination_, fs_.Hold(path_));
   }
   Q4_RETURN_IF_ERROR(MakePartial(InsideBase(path_), kept_record));
   if (!locked_) {
@@ -252,174 +309,6 @@ absl::Status AtomicDirectory::SyncTree(const std::string& root) const {
     Q4_RETURN_IF_ERROR(fs_.SyncDirectory(JoinPath(root, *name)));
   }
   return fs_.SyncDirectory(root);
-}
-
-// The files were synced by those who wrote them; here their names become durable, and the rename comes when nothing of
-// the new content can be lost any more.
-absl::Status AtomicDirectory::Publish(const DirectoryUse& use, const std::vector<std::string>& last) {
-  Q4_RETURN_IF_ERROR(SyncTree(partial_path_));
-  bool done = false;
-  if (whole_ && !use.keep_others) {
-    Q4_ASSIGN_OR_RETURN(done, PublishWhole(use.ours));
-  }
-  if (!done) {
-    whole_ = false;
-    Q4_RETURN_IF_ERROR(PublishFiles(use.ours, last));
-  }
-  return RemoveLeftovers();
-}
-
-// Partial directories in other places than this one's, where dead runs published in another way. What they knew is
-// replaced by now. One that cannot be locked belongs to a run that is alive, or nobody can tell.
-absl::Status AtomicDirectory::RemoveLeftovers() {
-  Q4_ASSIGN_OR_RETURN(const auto leftovers, Leftovers(fs_, path_));
-  for (const std::string& leftover : leftovers) {
-    if (!leftover.ends_with(kPartialEnd)) continue;  // in another one
-    auto lock = fs_.OpenLocked(JoinPath(leftover, kLockName));
-    if (lock.ok()) Q4_RETURN_IF_ERROR(RemovePartial(fs_, leftover, *std::move(lock)));
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<bool> AtomicDirectory::PublishWhole(const std::vector<std::string>& ours) {
-  const std::string aside = AsidePath(path_);
-  std::string old;  // where the old directory is in the end
-  if (!exists_) {
-    Q4_RETURN_IF_ERROR(fs_.Rename(partial_path_, path_, false));
-  } else {
-    Q4_RETURN_IF_ERROR(fs_.CopyMode(path_, partial_path_));
-    if (ours.empty() && fs_.Rename(partial_path_, path_, true).ok()) {
-      return Published("", ours);
-    }
-    // The old directory gets a lock, by which the next run knows it for a leftover, wherever it is.
-    if (const absl::Status marked = fs_.CreateExclusive(JoinPath(path_, kLockName)).status();
-        !marked.ok() && IssueNumberOf(marked) != kOutputExists.number) {
-      return marked;
-    }
-    if (fs_.Exchange(partial_path_, path_).ok()) {
-      old = partial_path_;
-    } else {
-      // No renaming over it, for it holds the lock now: it steps aside.
-      const absl::Status cleared = ClearLeftover(fs_, aside);
-      if (!cleared.ok() || !fs_.Rename(path_, aside, false).ok()) {
-        Q4_RETURN_IF_ERROR(fs_.Remove(JoinPath(path_, kLockName)));
-        if (!cleared.ok()) return cleared;
-        return false;
-      }
-      if (const absl::Status renamed = fs_.Rename(partial_path_, path_, false); !renamed.ok()) {
-        // The old directory gets its name back. If that fails as well it is safe under the name `aside`.
-        if (fs_.Rename(aside, path_, false).ok()) fs_.Remove(JoinPath(path_, kLockName)).IgnoreError();
-        return renamed;
-      }
-      old = aside;
-    }
-  }
-  return Published(old, ours);
-}
-
-// What follows the rename, with the old directory at `old`, if there was one.
-absl::StatusOr<bool> AtomicDirectory::Published(const std::string& old, const std::vector<std::string>& ours) {
-  // From here on the destructor must leave everything alone. Errors below are reported, but the new content is in
-  // place, and what can be cleared is.
-  published_ = true;
-  // The records of dead runs have come along; what they knew is gone.
-  absl::Status status = keeps_records_ ? RemoveTree(fs_, JoinPath(path_, kLeftName)) : absl::OkStatus();
-  status.Update(fs_.Remove(JoinPath(path_, kLockName)));
-  status.Update(fs_.SyncDirectory(DirectoryOf(path_)));
-  if (!old.empty()) status.Update(RemoveNamed(fs_, old, ours));
-  const std::string aside = AsidePath(path_);
-  // An earlier run died before it removed the directory that it had replaced.
-  if (CheckIsLeftover(fs_, aside).ok()) status.Update(RemovePartial(fs_, aside, nullptr));
-  Q4_RETURN_IF_ERROR(status);
-  return true;
-}
-
-absl::Status AtomicDirectory::Move(const std::string& from, const std::string& to, bool replace) {
-  Q4_RETURN_IF_ERROR(fs_.Rename(from, to, replace));
-  moves_.emplace_back(from, to);
-  return absl::OkStatus();
-}
-
-// Undoes what was moved, the last first, and makes that durable: the partial directory is cleared after it.
-void AtomicDirectory::TakeBack() {
-  std::set<std::string> directories;
-  for (auto move = moves_.rbegin(); move != moves_.rend(); ++move) {
-    const auto& [from, to] = *move;
-    directories.insert({DirectoryOf(from), DirectoryOf(to)});
-    if (fs_.Rename(to, from, false).ok()) continue;
-    // A file system on which nothing can be renamed any more. A new file can go; an old one stays where it is, in the
-    // partial directory.
-    const bool is_new = !to.starts_with(partial_path_ + "/");
-    if (!is_new || !fs_.Remove(to).ok()) keep_partial_ = true;
-  }
-  for (const std::string& directory : directories) fs_.SyncDirectory(directory).IgnoreError();
-}
-
-absl::Status AtomicDirectory::PublishFiles(const std::vector<std::string>& ours, const std::vector<std::string>& last) {
-  std::vector<std::string> made, created;  // directories in the destination: all on the way, and those that are new
-  const std::string record = last.empty() ? std::string() : last.back();
-  const auto work = [&]() -> absl::Status {
-    const std::string old = JoinPath(partial_path_, kOldName);
-    Q4_RETURN_IF_ERROR(MakeDirectory(fs_, old));
-    Q4_RETURN_IF_ERROR(fs_.SyncDirectory(partial_path_));
-    std::uint64_t number = 0;
-    const auto take_away = [&](const std::string& name) -> absl::Status {
-      Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(JoinPath(path_, name)));
-      if (!info.exists && !info.is_symlink) return absl::OkStatus();
-      return Move(JoinPath(path_, name), JoinPath(old, std::to_string(number++)), false);
-    };
-    // What makes the old files a model goes first, for good; of a model of several folders, what makes them one at
-    // first. Both ends of a move are synced: a file system may write the one and not the other.
-    std::set<std::string> changed{path_, old};
-    for (auto name = last.rbegin(); name != last.rend(); ++name) {
-      if (*name == record || !Contains(ours, *name)) continue;
-      Q4_RETURN_IF_ERROR(take_away(*name));
-      changed.insert(DirectoryOf(JoinPath(path_, *name)));
-    }
-    for (const std::string& directory : changed) Q4_RETURN_IF_ERROR(fs_.SyncDirectory(directory));
-    for (const std::string& name : ours) {
-      if (!Contains(last, name)) Q4_RETURN_IF_ERROR(take_away(name));
-    }
-    for (const std::string& name : files_) {
-      Q4_RETURN_IF_ERROR(MakeParents(path_, name, &made, &created));
-      if (Contains(last, name)) continue;
-      Q4_RETURN_IF_ERROR(Move(JoinPath(partial_path_, name), JoinPath(path_, name), false));
-    }
-    Q4_RETURN_IF_ERROR(fs_.SyncDirectory(old));
-    Q4_RETURN_IF_ERROR(SyncTree(path_));
-    std::string before;  // the directory of the file before
-    for (const std::string& name : last) {
-      if (!Contains(files_, name)) continue;
-      const std::string to = JoinPath(path_, name);
-      if (!before.empty() && (before != DirectoryOf(to) || name == record)) {
-        Q4_RETURN_IF_ERROR(fs_.SyncDirectory(before));
-      }
-      before = DirectoryOf(to);
-      Q4_RETURN_IF_ERROR(Move(JoinPath(partial_path_, name), to, name == record && Contains(ours, record)));
-    }
-    return absl::OkStatus();
-  };
-  if (const absl::Status status = work(); !status.ok()) {
-    TakeBack();
-    for (auto name = created.rbegin(); name != created.rend(); ++name) {
-      fs_.RemoveDirectory(JoinPath(path_, *name)).IgnoreError();
-    }
-    return status;
-  }
-  published_ = true;
-  // Before the partial directory goes, by whose record a later run would know them.
-  absl::Status status = SyncTree(path_);
-  keeps_records_ = false;
-  // Directories of old files that are empty now.
-  for (const std::string& name : ours) {
-    for (std::size_t slash = name.rfind('/'); slash != std::string::npos && slash != 0;
-         slash = name.rfind('/', slash - 1)) {
-      fs_.RemoveDirectory(JoinPath(path_, name.substr(0, slash))).IgnoreError();
-    }
-  }
-  status.Update(RemoveOwnPartial());
-  status.Update(fs_.SyncDirectory(path_));
-  return status;
 }
 
 }  // namespace q4

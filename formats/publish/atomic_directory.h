@@ -43,8 +43,8 @@ class AtomicDirectory {
   //
   // Errors, all with exit code 2: kOutputExists if `path` exists and may not; kOutputNotADirectory if a file, device or
   // symbolic link lies there; kForeignPartial if something of a name that is needed here is none that a run of ours
-  // made; kOutputInUse if another process fills the partial directory; kCannotPublish if nothing can get its final name
-  // in either way; and those of the file system.
+  // made; kForeignOwner if another user made it or may write to it; kOutputInUse if another process fills the partial
+  // directory; kCannotPublish if nothing can get its final name in either way; and those of the file system.
   static absl::StatusOr<std::unique_ptr<AtomicDirectory>> Create(FileSystem& fs, const std::string& path,
                                                                  const DirectoryUse& use);
   ~AtomicDirectory();
@@ -52,12 +52,14 @@ class AtomicDirectory {
   AtomicDirectory& operator=(const AtomicDirectory&) = delete;
 
   // Where an old directory steps aside to where two directories cannot change places. If a run dies in that moment, the
-  // next one calls Restore() first. Does nothing unless `path` is absent and the other is a leftover of ours.
+  // next one calls Restore() first. Does nothing unless `path` is absent and the other bears the mark of such a run.
   static std::string AsidePath(const std::string& path) { return path + ".q4-replaced"; }
   static absl::Status Restore(FileSystem& fs, const std::string& path);
   // The partial directories that a dead run may have left, with or without locks, and directories in them where records
   // of runs before it are kept. They hold, under final names, what those runs had not yet published.
   static absl::StatusOr<std::vector<std::string>> Leftovers(FileSystem& fs, const std::string& path);
+  // All directories that publishing at `path` may clear or rename: no input may lie in one of them.
+  static absl::StatusOr<std::vector<std::string>> Cleared(FileSystem& fs, const std::string& path);
   // Whether an entry directly in a destination is a leftover of ours: a lock, a probe, or a partial directory.
   static bool IsOwnName(std::string_view name);
   // The file that locks a partial directory.
@@ -83,8 +85,8 @@ class AtomicDirectory {
   // is replaced rather than taken away.
   //
   // Call once; after an error destroy the object. kOutputExists if somebody made `path`, or a file where one of these
-  // belongs, in the meantime. kCannotRemove if the old directory holds files that are not among use.ours: the new one
-  // is in place then, and they are in the partial directory.
+  // belongs, in the meantime. kForeignPartial if the old directory holds files that are not among use.ours: the new
+  // one is in place then, and they are in the partial directory, which no later run clears.
   absl::Status Publish(const DirectoryUse& use, const std::vector<std::string>& last);
 
  private:
@@ -93,6 +95,7 @@ class AtomicDirectory {
   absl::Status KeepRecord(const std::string& name);
   absl::Status TryFiles();
   absl::Status TryDirectories();
+  void MovePartialTo(const std::string& path);
   absl::Status GoInside(const std::string& kept_record);
   absl::Status RemoveOwnPartial();
   absl::Status RemoveLeftovers();
@@ -101,7 +104,7 @@ class AtomicDirectory {
   absl::Status SyncTree(const std::string& root) const;
   // OK with false: the file system cannot publish it whole, and nothing was changed.
   absl::StatusOr<bool> PublishWhole(const std::vector<std::string>& ours);
-  absl::StatusOr<bool> Published(const std::string& old, const std::vector<std::string>& ours);
+  absl::StatusOr<bool> Published(bool exchanged);
   absl::Status PublishFiles(const std::vector<std::string>& ours, const std::vector<std::string>& last);
   absl::Status Move(const std::string& from, const std::string& to, bool replace);
   void TakeBack();
@@ -110,6 +113,7 @@ class AtomicDirectory {
   const std::string path_;
   bool exists_;  // the destination, when Create() looked
   std::string partial_path_;
+  std::unique_ptr<HeldDirectory> destination_, partial_;  // worked in by these, whatever comes to their names
   bool whole_ = true;
   bool locked_ = true;
   bool made_path_ = false;  // `path_` was made here, for files to be moved into

@@ -20,6 +20,7 @@ absl::Status ClearProbe(FileSystem& fs, const std::string& probe) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(probe));
   if (!info.exists && !info.is_symlink) return absl::OkStatus();
   if (info.is_symlink || !info.is_regular || info.size != 0) return Fail(kForeignPartial, probe, {});
+  Q4_RETURN_IF_ERROR(fs.CheckOurs(probe, /*shared=*/true));
   return fs.Remove(probe);
 }
 
@@ -35,6 +36,11 @@ std::string UniquePartialPath(const std::string& path) {
 
 AtomicFile::AtomicFile(FileSystem& fs, std::string path, bool replace)
     : fs_(fs), path_(std::move(path)), partial_path_(PartialPath(path_)), replace_(replace) {}
+
+std::vector<std::string> AtomicFile::Names(const std::string& path) {
+  const std::string partial = PartialPath(path);
+  return {path, partial, ProbePath(partial), ProbePath(partial) + "2"};
+}
 
 absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, const std::string& path, bool replace,
                                                                Leftover leftover) {
@@ -64,6 +70,11 @@ absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, c
     Q4_RETURN_IF_ERROR(fs.Remove(file->partial_path_));
     file->file_.reset();  // the destructor removes nothing where the next line fails
     Q4_ASSIGN_OR_RETURN(file->file_, fs.OpenLocked(file->partial_path_));
+  }
+  // Any other second name is somebody's, and writing here would change what lies there. The file stays where it is.
+  if (const absl::Status ours = fs.CheckOurs(file->partial_path_, /*shared=*/false); !ours.ok()) {
+    file->LeavePartial();
+    return ours;
   }
   // After the lock is held, or the bytes of a run that is alive would be lost.
   if (leftover == Leftover::kTruncate) Q4_RETURN_IF_ERROR(file->file_->Truncate(0));

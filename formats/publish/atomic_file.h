@@ -6,6 +6,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,7 +30,8 @@ class AtomicFile {
   //
   // Errors, all with exit code 2: kOutputNotARegularFile if a directory, device or FIFO lies at `path`, whatever
   // `replace` says; kOutputExists if a file does and `replace` is false; kOutputInUse if another process writes the
-  // partial file; and those of FileSystem::OpenLocked().
+  // partial file; kForeignOwner if another user made it or may write to it, or it has a second name; and those of
+  // FileSystem::OpenLocked().
   static absl::StatusOr<std::unique_ptr<AtomicFile>> Create(FileSystem& fs, const std::string& path, bool replace,
                                                             Leftover leftover = Leftover::kTruncate);
   ~AtomicFile();
@@ -38,6 +40,9 @@ class AtomicFile {
 
   // Where Create(`path`) writes until Publish(), if there are locks.
   static std::string PartialPath(const std::string& path) { return path + ".partial"; }
+
+  // All names that an output at `path` is written under, probed or published: none of them may be an input.
+  static std::vector<std::string> Names(const std::string& path);
 
   // The partial file, owned by this object. It may be written, truncated and synced, but not closed.
   WritableFile& file() { return *file_; }

@@ -13,6 +13,7 @@
 
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "formats/publish/input_files.h"
 #include "formats/q4/reader.h"
 #include "formats/q4/shards.h"
 #include "libconvert/convert/convert_issues.h"
@@ -49,19 +50,11 @@ absl::Status CheckName(FileSystem& fs, const std::string& output, bool has_list)
   return parent.is_directory ? absl::OkStatus() : Fail(kOutputDirectory, output, {}, directory + "; make it first");
 }
 
-// An error if an input lies under one of `names`. Partial files and journals are overwritten whatever is in them, so
-// these names count as much as the output's own.
-absl::Status CheckNoInput(FileSystem& fs, const Checkpoint& checkpoint, const std::vector<std::string>& names) {
-  const std::vector<InputFile> inputs = checkpoint.inputs();
-  for (const std::string& name : names) {
-    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(name));
-    if (!info.exists) continue;
-    // By device and inode: hard links and other spellings of the path are the same file.
-    for (const InputFile& input : inputs) {
-      if (input.identity == info.identity) return Fail(kOutputIsInput, name, {}, input.path);
-    }
-  }
-  return absl::OkStatus();
+// The checkpoint's files, which must lie under none of the names that the run writes.
+InputFiles InputsOf(const Checkpoint& checkpoint) {
+  InputFiles inputs;
+  for (const InputFile& input : checkpoint.inputs()) inputs.Add(input.path, input.identity);
+  return inputs;
 }
 
 // A published shard can have a partial file still: the earlier run was to replace a file of the same bytes, or its
@@ -93,15 +86,18 @@ std::vector<std::string> OutputNames(const ConversionPlan& plan, const std::stri
   // With shards nothing is written under `output` itself, but users think of it as the output: it is no input either.
   if (names.size() > 1) names.push_back(Q4ShardIndexName(output));
   if (std::find(names.begin(), names.end(), output) == names.end()) names.push_back(output);
-  for (std::size_t i = 0, count = names.size(); i < count; ++i) names.push_back(AtomicFile::PartialPath(names[i]));
-  names.push_back(JournalPath(output));
-  return names;
+  std::vector<std::string> all;
+  for (const std::string& name : names) {
+    for (std::string& written : AtomicFile::Names(name)) all.push_back(std::move(written));
+  }
+  all.push_back(JournalPath(output));
+  return all;
 }
 
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force) {
   Q4_RETURN_IF_ERROR(CheckName(fs, output, plan.shards.size() > 1));
-  Q4_RETURN_IF_ERROR(CheckNoInput(fs, checkpoint, OutputNames(plan, output)));
+  Q4_RETURN_IF_ERROR(InputsOf(checkpoint).CheckNames(fs, OutputNames(plan, output), kOutputIsInput));
   for (const std::string& path : OutputPaths(plan, output)) {
     Q4_RETURN_IF_ERROR(CheckPlace(fs, path, OutputKind::kContainer, force));
   }
@@ -129,10 +125,12 @@ ConversionOutput::~ConversionOutput() {
 absl::Status ConversionOutput::Find() {
   // What CheckOutput() does, but places are checked last: what may lie there depends on what the journal says.
   Q4_RETURN_IF_ERROR(CheckName(fs_, output_, plan_.shards.size() > 1));
-  Q4_RETURN_IF_ERROR(CheckNoInput(fs_, checkpoint_, OutputNames(plan_, output_)));
+  Q4_RETURN_IF_ERROR(InputsOf(checkpoint_).CheckNames(fs_, OutputNames(plan_, output_), kOutputIsInput));
   const std::string journal_path = JournalPath(output_);
   Q4_ASSIGN_OR_RETURN(const PathInfo found, fs_.Stat(journal_path));
   found_journal_ = found.exists || found.is_symlink;  // a link that leads nowhere must go too
+  // Believed, written to and removed only if it is ours: it lies where others may write, perhaps.
+  if (found_journal_) Q4_RETURN_IF_ERROR(fs_.CheckOurs(journal_path, /*shared=*/false));
   Q4_ASSIGN_OR_RETURN(const Sha256 run_id, RunIdOf(fs_, plan_));
   journal_ = std::make_unique<JournalWriter>(fs_, journal_path, run_id, run_.pace);
   if (found_journal_ && run_.resume) leftover_ = ReadJournal(fs_, journal_path, run_id, checkpoint_, plan_, options_);

@@ -10,11 +10,13 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/base_issues.h"
 #include "formats/base/digest.h"
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
 #include "formats/publish/atomic_directory.h"
 #include "formats/publish/atomic_file.h"
+#include "formats/publish/input_files.h"
 #include "formats/q4/reader.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/base/name_pattern.h"
@@ -77,17 +79,26 @@ absl::StatusOr<bool> LiesUnder(FileSystem& fs, const std::string& path, const Fi
   return false;
 }
 
+// What the export reads.
+InputFiles InputsOf(const Q4Model& model) {
+  InputFiles inputs;
+  for (const auto& shard : model.shards()) inputs.Add(shard->path(), shard->file().identity());
+  return inputs;
+}
+
 // Refuses an output that must not be overwritten. The container's own files are looked for first: --force allows to
 // replace an export, never the model that is being read. Files are compared by identity (device and inode), since one
 // file may have several paths. Returns what is there and may be replaced; may_exist is false if there is nothing.
 absl::StatusOr<DirectoryUse> CheckOutput(FileSystem& fs, const Q4Model& model, const std::string& output,
                                          bool single_file, const ReplaceOptions& options) {
-  // The file that a single output is written to first is overwritten whatever is in it.
-  Q4_ASSIGN_OR_RETURN(const PathInfo partial, fs.Stat(AtomicFile::PartialPath(output)));
-  for (const auto& shard : model.shards()) {
-    if (partial.exists && shard->file().identity() == partial.identity) {
-      return Fail(kExportIsInput, AtomicFile::PartialPath(output), {});
-    }
+  const InputFiles inputs = InputsOf(model);
+  if (single_file) {
+    Q4_RETURN_IF_ERROR(inputs.CheckNames(fs, AtomicFile::Names(output), kExportIsInput));
+  } else {
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::string> cleared, AtomicDirectory::Cleared(fs, output));
+    Q4_RETURN_IF_ERROR(inputs.CheckTrees(fs, cleared, kExportIsInput));
+    // Where a run died while an old directory was aside, that one is back first.
+    Q4_RETURN_IF_ERROR(AtomicDirectory::Restore(fs, output));
   }
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(output));
   if (!info.exists && !info.is_symlink) return DirectoryUse();
@@ -101,7 +112,13 @@ absl::StatusOr<DirectoryUse> CheckOutput(FileSystem& fs, const Q4Model& model, c
   // A rename would replace the link and leave what it leads to, which is hardly what --force was meant to do.
   if (info.is_symlink) return Fail(kExportNotReplaceable, output, {}, "got a symbolic link");
   if (!single_file) {
-    if (info.is_directory) return CheckDirectory(fs, model, output, options);
+    if (info.is_directory) {
+      Q4_ASSIGN_OR_RETURN(DirectoryUse use, CheckDirectory(fs, model, output, options));
+      std::vector<std::string> replaced;
+      for (const std::string& name : use.ours) replaced.push_back(JoinPath(output, name));
+      Q4_RETURN_IF_ERROR(inputs.CheckNames(fs, replaced, kExportIsInput));
+      return use;
+    }
     return Fail(kExportNotReplaceable, output, {}, "got no directory");
   }
   if (!info.is_regular) return Fail(kExportNotReplaceable, output, {}, "got no regular file");
@@ -223,6 +240,8 @@ constexpr char kNoLocks[] =
 constexpr char kFileByFile[] =
     "the output cannot be published by one rename, so its files were renamed one by one, config.json last; a run that "
     "is killed meanwhile is completed by the same command";
+
+constexpr char kOthersDirectory[] = "the output directory belongs to another user, who may change what is in it";
 
 // One .safetensors file. There is no place for small and embedded files, so those are left out.
 absl::Status ExportToFile(FileSystem& fs, const Q4Model& model, const ExportPlan& plan, const ExportOptions& options,
@@ -393,6 +412,9 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Model
   }
   Q4_RETURN_IF_ERROR(directory->Publish(use, PublishedLast(report->files, use.ours)));
   if (!directory->whole() && !found.keep_others) report->warnings.push_back(kFileByFile);
+  if (found.may_exist && IssueNumberOf(fs.CheckOurs(report->output, /*shared=*/true)) == kForeignOwner.number) {
+    report->warnings.push_back(kOthersDirectory);
+  }
   return absl::OkStatus();
 }
 
@@ -421,8 +443,6 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   }
   // Before anything else is kept of each tensor.
   Q4_ASSIGN_OR_RETURN(const unsigned threads, ThreadsWithin(options, IndexMemory(*model, kTensorBytes)));
-  // Where a run died while an old directory was aside, that one is back first.
-  if (!single_file) Q4_RETURN_IF_ERROR(AtomicDirectory::Restore(fs, report.output));
   DigestCache digests;
   const ReplaceOptions replacing{options.force, options.into, ThreadsOrDefault(options.threads), options.cancel,
                                  &digests};

@@ -49,27 +49,23 @@ int fallocate(int fd, int mode, off_t offset, off_t size) {
   Meet();
   return NEXT(fallocate)(fd, mode, offset, size);
 }
-int rename(const char* from, const char* to) {
+int renameat(int from_dir, const char* from, int to_dir, const char* to) {
   Meet();
-  return NEXT(rename)(from, to);
+  return NEXT(renameat)(from_dir, from, to_dir, to);
 }
 int renameat2(int from_dir, const char* from, int to_dir, const char* to, unsigned flags) {
   Meet();
   return NEXT(renameat2)(from_dir, from, to_dir, to, flags);
 }
-int link(const char* from, const char* to) {
+int linkat(int from_dir, const char* from, int to_dir, const char* to, int flags) {
   Meet();
-  return NEXT(link)(from, to);
+  return NEXT(linkat)(from_dir, from, to_dir, to, flags);
 }
-int mkdir(const char* path, mode_t mode) {
+int mkdirat(int dir, const char* path, mode_t mode) {
   Meet();
-  return NEXT(mkdir)(path, mode);
+  return NEXT(mkdirat)(dir, path, mode);
 }
-int rmdir(const char* path) {
+int unlinkat(int dir, const char* path, int flags) {
   Meet();
-  return NEXT(rmdir)(path);
-}
-int unlink(const char* path) {
-  Meet();
-  return NEXT(unlink)(path);
+  return NEXT(unlinkat)(dir, path, flags);
 }

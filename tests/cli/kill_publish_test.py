@@ -24,7 +24,7 @@ from checks import check, count  # noqa: E402
 from safetensors_bytes import tensor_file  # noqa: E402
 
 # Names that a killed run may leave, until the next one.
-LEFT = re.compile(r"(^|/)[^/]*\.(partial|journal|q4-probe2?|q4-replaced)(/|$)|(^|/)\.q4-(lock|probe)$")
+LEFT = re.compile(r"(^|/)[^/]*\.(partial|journal|q4-probe2?|q4-replaced)(/|$)|(^|/)\.q4-(lock|probe)$|/\.q4-left(/|$)")
 NO_LOCKS = f"flock:1:{errno.ENOSYS}"
 NO_FLAGS = f"renameat2:1:{errno.EINVAL}"
 NO_LINKS = f"{NO_FLAGS},link:1:{errno.EPERM}"

@@ -39,6 +39,7 @@ ISSUES = {
     2028: ("close() that fails, as network file systems do", "tests/formats/base/file_test.cc"),
     2030: ("a file that cannot be removed in a directory that can be written", "tests/formats/base/file_test.cc"),
     2032: ("the exporter says Q4-8003 before", "tests/formats/publish/atomic_directory_test.cc"),
+    2610: ("needs two users", "tests/cli/shared_folder_test.py"),
     2560: ("caught by those who open outputs, who then do without", "tests/cli/publish_test.py"),
     4911: LOADER,
     6012: VERDICT,

@@ -120,9 +120,9 @@ int fsync(int fd) {
   return NEXT(int (*)(int), "fsync")(fd);
 }
 
-int rename(const char* from, const char* to) {
+int renameat(int from_dir, const char* from, int to_dir, const char* to) {
   if (Fails("rename")) return -1;
-  MEET("renameplain", NEXT(int (*)(const char*, const char*), "rename")(from, to));
+  MEET("renameplain", NEXT(int (*)(int, const char*, int, const char*), "renameat")(from_dir, from, to_dir, to));
 }
 
 int renameat2(int from_dir, const char* from, int to_dir, const char* to, unsigned flags) {
@@ -132,23 +132,28 @@ int renameat2(int from_dir, const char* from, int to_dir, const char* to, unsign
        NEXT(int (*)(int, const char*, int, const char*, unsigned), "renameat2")(from_dir, from, to_dir, to, flags));
 }
 
-int link(const char* from, const char* to) { MEET("link", NEXT(int (*)(const char*, const char*), "link")(from, to)); }
+int linkat(int from_dir, const char* from, int to_dir, const char* to, int flags) {
+  MEET("link", NEXT(int (*)(int, const char*, int, const char*, int), "linkat")(from_dir, from, to_dir, to, flags));
+}
 
-int unlink(const char* path) { MEET("unlink", NEXT(int (*)(const char*), "unlink")(path)); }
+int unlinkat(int dir, const char* path, int flags) {
+  MEET((flags & AT_REMOVEDIR) != 0 ? "rmdir" : "unlink",
+       NEXT(int (*)(int, const char*, int), "unlinkat")(dir, path, flags));
+}
 
-int mkdir(const char* path, mode_t mode) { MEET("mkdir", NEXT(int (*)(const char*, mode_t), "mkdir")(path, mode)); }
-
-int rmdir(const char* path) { MEET("rmdir", NEXT(int (*)(const char*), "rmdir")(path)); }
+int mkdirat(int dir, const char* path, mode_t mode) {
+  MEET("mkdir", NEXT(int (*)(int, const char*, mode_t), "mkdirat")(dir, path, mode));
+}
 
 int flock(int fd, int operation) { return Fails("flock") ? -1 : NEXT(int (*)(int, int), "flock")(fd, operation); }
 
-int open(const char* path, int flags, ...) {
+int openat(int dir, const char* path, int flags, ...) {
   va_list more;
   va_start(more, flags);
   const mode_t mode = (flags & O_CREAT) != 0 ? va_arg(more, mode_t) : 0;
   va_end(more);
   if ((flags & O_EXCL) != 0 && Fails("create")) return -1;
-  return NEXT(int (*)(const char*, int, ...), "open")(path, flags, mode);
+  return NEXT(int (*)(int, const char*, int, ...), "openat")(dir, path, flags, mode);
 }
 
 int fallocate(int fd, int mode, off_t offset, off_t bytes) {

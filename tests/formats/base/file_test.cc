@@ -21,6 +21,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/memory_file_system.h"
+#include "tests/support/must.h"
 #include "tests/support/temp_dir.h"
 
 namespace q4 {
@@ -363,6 +364,73 @@ TEST_CASE("paths") {
   CHECK(JoinPath("a/", "b") == "a/b");
   CHECK(JoinPath(".", "b") == "b");
   CHECK(JoinPath("/", "b") == "/b");
+}
+
+TEST_CASE("below a held directory nothing is reached by a link or another directory of its name") {
+  const TempDir temp;
+  FileSystem& fs = PosixFileSystem();
+  temp.Write("held/sub/file", "held");
+  temp.Write("other/sub/file", "other");
+  const std::string held_path = temp.File("held"), file = temp.File("held/sub/file");
+  const auto read = [&](const std::string& path, SymbolicLinks links) {
+    const absl::StatusOr<std::string> text = ReadWholeFile(fs, path, 100, links);
+    return text.ok() ? *text : MessageOf(text.status());
+  };
+  std::filesystem::create_directory_symlink(temp.File("other"), temp.File("link"));
+  CHECK_FALSE(fs.Hold(temp.File("link")).ok());
+  CHECK_FALSE(fs.Hold(file).ok());
+  auto held = test::Must(fs.Hold(held_path));
+  CHECK(held->identity() == test::Must(fs.Stat(held_path)).identity);
+  std::filesystem::rename(held_path, temp.File("moved"));
+  std::filesystem::create_directory_symlink(temp.File("other"), held_path);
+  CHECK(read(file, SymbolicLinks::kNever) == "held");
+  CHECK(read(file, SymbolicLinks::kFollow) == "other");  // of inputs
+  CHECK(test::Must(fs.ListDirectory(held_path)) == std::vector<std::string>{"sub"});
+  CHECK(fs.CreateDirectory(temp.File("held/new")).ok());
+  CHECK(std::filesystem::exists(temp.File("moved/new")));
+  CHECK(fs.Rename(file, temp.File("held/new/file"), false).ok());
+  CHECK(fs.Remove(temp.File("held/new/file")).ok());
+  CHECK_FALSE(std::filesystem::exists(temp.File("moved/new/file")));
+  CHECK(fs.RemoveDirectory(temp.File("held/new")).ok());
+  CHECK(fs.SyncDirectory(held_path).ok());
+  CHECK(fs.CreateExclusive(temp.File("held/made")).ok());
+  CHECK(std::filesystem::exists(temp.File("moved/made")));
+  // A link on the way.
+  std::filesystem::create_directory_symlink(temp.File("other"), temp.File("moved/link"));
+  CHECK_FALSE(fs.CreateExclusive(temp.File("held/link/x")).ok());
+  CHECK_FALSE(fs.CreateDirectory(temp.File("held/link/x")).ok());
+  CHECK_FALSE(fs.Remove(temp.File("held/link/sub/file")).ok());
+  CHECK_FALSE(fs.RemoveDirectory(temp.File("held/link/sub")).ok());
+  CHECK_FALSE(fs.Rename(temp.File("held/made"), temp.File("held/link/made"), true).ok());
+  CHECK_FALSE(fs.ListDirectory(temp.File("held/link")).ok());
+  CHECK(read(temp.File("held/link/sub/file"), SymbolicLinks::kNever) != "other");
+  // Known by another path, and no longer.
+  held->MovedTo(temp.File("renamed"));
+  CHECK(test::Must(fs.ListDirectory(temp.File("renamed"))).size() == 3);
+  held.reset();
+  CHECK_FALSE(fs.ListDirectory(temp.File("renamed")).ok());
+  CHECK(test::ReadBytes(temp.File("other/sub/file")) == "other");
+}
+
+TEST_CASE("what is found under a predictable name is ours, or refused") {
+  const TempDir temp;
+  FileSystem& fs = PosixFileSystem();
+  const std::string path = temp.Write("m.q4.partial", "half");
+  const auto permissions = [&](std::filesystem::perms perms) { std::filesystem::permissions(path, perms); };
+  using std::filesystem::perms;
+  CHECK(fs.CheckOurs(path, false).ok());
+  CHECK(fs.OpenLocked(path).ok());
+  permissions(perms::owner_all | perms::others_write);
+  CHECK(IssueNumberOf(fs.CheckOurs(path, false)) == kForeignOwner.number);
+  CHECK(IssueNumberOf(fs.OpenLocked(path).status()) == kForeignOwner.number);
+  CHECK(fs.CheckOurs(path, true).ok());
+  permissions(perms::owner_read | perms::owner_write);
+  std::filesystem::create_hard_link(path, temp.File("second"));
+  CHECK(IssueNumberOf(fs.CheckOurs(path, false)) == kForeignOwner.number);
+  std::filesystem::remove(temp.File("second"));
+  CHECK(fs.CheckOurs(path, false).ok());
+  CHECK(IssueNumberOf(fs.CheckOurs(temp.File("none"), false)) == kCannotStat.number);
+  CHECK(fs.CheckOurs(temp.path(), false).ok());
 }
 
 }  // namespace

@@ -93,8 +93,13 @@ TEST_CASE("what nobody has named is never removed with an old directory") {
   const auto directory = Created(out, use);
   REQUIRE(directory->WriteFile("new", "new").ok());
   temp.Write("out/thesis", "text");  // at the last moment
-  CHECK(IssueNumberOf(directory->Publish(use, {})) == kCannotRemove.number);
+  const absl::Status published = directory->Publish(use, {});
+  CHECK(IssueNumberOf(published) == kForeignPartial.number);
+  CHECK(MessageOf(published).find("thesis") != std::string::npos);
   CHECK(ReadBytes(out + "/new") == "new");
+  CHECK(ReadBytes(out + ".partial/thesis") == "text");
+  // Nor by the next run.
+  CHECK(CreateIssue(out, Over({"new"})) == kForeignPartial.number);
   CHECK(ReadBytes(out + ".partial/thesis") == "text");
 }
 
@@ -148,10 +153,11 @@ TEST_CASE("an old directory that was aside when the machine stopped comes back")
   temp.Write("out.q4-replaced/old", "old");
   REQUIRE(AtomicDirectory::Restore(PosixFileSystem(), out).ok());
   CHECK_FALSE(stdfs::exists(out));  // it may be anybody's
-  temp.Write("out.q4-replaced/.q4-lock", "");
+  temp.Write("out.q4-replaced/.q4-replaced", "");
   REQUIRE(AtomicDirectory::Restore(PosixFileSystem(), out).ok());
   CHECK(ReadBytes(out + "/old") == "old");
-  temp.Write("out.q4-replaced/.q4-lock", "");
+  CHECK_FALSE(stdfs::exists(out + "/.q4-replaced"));
+  temp.Write("out.q4-replaced/.q4-replaced", "");
   REQUIRE(AtomicDirectory::Restore(PosixFileSystem(), out).ok());
   CHECK(stdfs::exists(out + ".q4-replaced"));  // something has the name
 }
@@ -214,6 +220,87 @@ TEST_CASE("outputs that are no directory are refused even with replace") {
   CHECK(CreateIssue(temp.File("link"), Over({})) == kOutputNotADirectory.number);
 }
 
+TEST_CASE("of an old directory goes what its mark names, by way of no link") {
+  const TempDir temp;
+  const std::string root = temp.File("old");
+  temp.Write("home/file", "theirs");
+  temp.Write("old/a/b/file", "old");
+  temp.Write("old/.q4.partial/half", "half");
+  FileSystem& fs = PosixFileSystem();
+  SECTION("all of it") {
+    REQUIRE(MarkReplaced(fs, root, {"a/b/file", "gone"}).ok());
+    CHECK(IsReplaced(fs, root));
+    CHECK(RemoveReplaced(fs, root).ok());
+    CHECK_FALSE(stdfs::exists(root));
+  }
+  SECTION("a file that is not named, a folder that is not, a link that is not") {
+    const int kind = GENERATE(0, 1, 2);
+    if (kind == 0) temp.Write("old/a/thesis", "text");
+    if (kind == 1) stdfs::create_directory(root + "/mine");
+    if (kind == 2) stdfs::create_directory_symlink(temp.File("home"), root + "/link");
+    REQUIRE(MarkReplaced(fs, root, {"a/b/file"}).ok());
+    CHECK(IssueNumberOf(RemoveReplaced(fs, root)) == kForeignPartial.number);
+    CHECK(
+        (kind == 0 ? ReadBytes(root + "/a/thesis") == "text" : stdfs::exists(root + (kind == 1 ? "/mine" : "/link"))));
+    CHECK_FALSE(stdfs::exists(root + "/a/b/file"));
+  }
+  SECTION("a folder that is a link by now") {
+    stdfs::remove_all(root + "/a");
+    stdfs::create_directory_symlink(temp.File("home"), root + "/a");
+    REQUIRE(MarkReplaced(fs, root, {"a/file"}).ok());
+    CHECK_FALSE(RemoveReplaced(fs, root).ok());
+  }
+  SECTION("a name that leads out, up, or nowhere") {
+    for (const std::string text : {"../home/file", "/etc/hostname", "a/../../home/file"}) {
+      REQUIRE(MarkReplaced(fs, root, {text}).ok());
+      CHECK(IssueNumberOf(RemoveReplaced(fs, root)) == kForeignPartial.number);
+    }
+    temp.Write("old/.q4-replaced", "no end");
+    CHECK(IssueNumberOf(RemoveReplaced(fs, root)) == kForeignPartial.number);
+  }
+  CHECK(ReadBytes(temp.File("home/file")) == "theirs");
+}
+
+TEST_CASE("a directory that was exchanged while it was filled is not followed") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  temp.Write("home/file", "theirs");
+  const auto swap = [&](const std::string& name) {
+    stdfs::rename(temp.File(name), temp.File("taken"));
+    stdfs::create_directory_symlink(temp.File("home"), temp.File(name));
+  };
+  SECTION("the partial directory") {
+    auto directory = Created(out);
+    REQUIRE(directory->WriteFile("a", "a").ok());
+    swap("out.partial");
+    CHECK(directory->WriteFile("file", "ours").ok());
+    CHECK(directory->WriteFile("sub/b", "ours").ok());
+    CHECK(ReadBytes(temp.File("taken/sub/b")) == "ours");
+    SECTION("published: what has the name now is not it") { CHECK_FALSE(directory->Publish(kAbsent, {}).ok()); }
+    directory.reset();
+  }
+  SECTION("the output") {
+    temp.Write("out/theirs", "mine");
+    const DirectoryUse use = Over({}, /*keep_others=*/true);
+    auto directory = Created(out, use);
+    REQUIRE(directory->WriteFile("file", "ours").ok());
+    swap("out");
+    CHECK(directory->Publish(use, {"file"}).ok());
+    CHECK(ReadBytes(temp.File("taken/file")) == "ours");
+  }
+  SECTION("a folder in it") {
+    const auto directory = Created(out);
+    REQUIRE(directory->WriteFile("sub/a", "a").ok());
+    stdfs::rename(temp.File("out.partial/sub"), temp.File("taken"));
+    stdfs::create_directory_symlink(temp.File("home"), temp.File("out.partial/sub"));
+    CHECK_FALSE(directory->WriteFile("sub/file2", "ours").ok());
+    CHECK_FALSE(directory->OpenFile("sub/file").ok());
+    CHECK_FALSE(directory->Publish(kAbsent, {}).ok());
+  }
+  CHECK(ReadBytes(temp.File("home/file")) == "theirs");
+  CHECK(std::distance(stdfs::directory_iterator(temp.File("home")), stdfs::directory_iterator()) == 1);
+}
+
 TEST_CASE("removing a tree removes links and not what they lead to") {
   const TempDir temp;
   temp.Write("keep/file", "x");
@@ -245,7 +332,7 @@ TEST_CASE("whichever call fails: an error, the old directory or the new one, and
       temp.Write("out.partial/.q4-lock", "");
       temp.Write("out.partial/sub/half", "half");
       temp.Write("out.q4-replaced/old/file", "older");
-      temp.Write("out.q4-replaced/.q4-lock", "");
+      temp.Write("out.q4-replaced/.q4-replaced", std::string("old/file\0", 9));
     }
     FaultyFileSystem fs(calls, removals);
     const absl::Status status = Replace(fs, out);

@@ -1,4 +1,4 @@
-#include "formats/base/path_hints.h"
+#include "formats/posix/path_hints.h"
 
 #include <sys/stat.h>
 
