@@ -21,8 +21,8 @@ struct CodeFacts {
   std::array<std::uint64_t, 16> hist{};
   // Of y*y (numerics Q8.6), y being code value times scale without its rounding to fp32.
   double sum_y2 = 0;
-  // Where a scale is its block's largest magnitude: what S(x*x) is at least, as each full block has one such element, and
-  // at most.
+  // Where a scale is its block's largest magnitude: what S(x*x) is at least, as each full block has one such element,
+  // and at most.
   double least_x2 = 0, most_x2 = 0;
   // Elements whose output in the tensor's dtype is infinite (Q8.9).
   std::uint64_t overflow = 0;
