@@ -217,7 +217,14 @@ class Verification {
     digest_context.findings = &digest_findings;
     std::future<absl::Status> digests = std::async(std::launch::async, [&]() -> absl::Status {
       if (provenance == nullptr) return absl::OkStatus();
-      if (const Json& format = provenance->document["source"]["format"]; format != source.format()) {
+      // If the files are others, that says all.
+      const bool same_files =
+          std::all_of(provenance->sources.begin(), provenance->sources.end(), [&](const SourceFileRecord& record) {
+            return std::any_of(source.files().begin(), source.files().end(),
+                               [&](const CheckpointFile& file) { return file.name == record.name; });
+          });
+      const Json& format = provenance->document["source"]["format"];
+      if (same_files && format != source.format()) {
         digest_findings.Add("", kSourceFileDiffers, model_.path(), "source, format",
                             GotExpected(source.format(), format.get<std::string>()));
       }

@@ -216,6 +216,7 @@ def q11():
     stats = bytearray(248)
     struct.pack_into("<Q", stats, 0, 33)
     struct.pack_into("<Q", stats, 40, 33)
+    struct.pack_into("<dd", stats, 192, 8.0625, 8.0625)  # 32 times -0.5 and once -0.25, without an error
     yield accept({IN: q4.build([q4.nf4(stats=bytes(stats))])}, makes=(), command=VERIFY)
     for at, form, value in (
         (0, "Q", 32),
@@ -230,6 +231,10 @@ def q11():
         wrong = bytearray(stats)
         struct.pack_into("<" + form, wrong, at, value)
         yield from bad_content(q4.build([q4.nf4(stats=bytes(wrong))]), 6011)
+    for at, form, value in ((40, "QQ", (32, 1)), (8, "Q", (1,)), (32, "Q", (1,)), (192, "dd", (8.25, 8.15625)), (192, "d", (8.1,))):
+        wrong = bytearray(stats)
+        struct.pack_into("<" + form, wrong, at, *value)
+        yield from bad_content(q4.build([q4.nf4(stats=bytes(wrong))]), 6636)
 
 
 def q12():
@@ -512,7 +517,7 @@ ROWS = [
     Row("Q08", "zstd frames of another form", q08),
     Row("Q09", "right digest, corrupt zstd", q09),
     Row("Q10", "tensor, file and chunk records out of range", q10),
-    Row("Q11", "scales that are NaN, infinite or negative; statistics that contradict each other", q11),
+    Row("Q11", "scales that are NaN, infinite or negative; statistics that contradict each other or the codes", q11),
     Row("Q12", "padding nibble", q12),
     Row("Q13", "names: twice, unsorted, paths", q13),
     Row("Q14", "chunks of two tensors swapped", q14),
