@@ -236,7 +236,7 @@ class FolderSearch {
   const SymbolicLinks links_;
   std::vector<std::string> modules_;
   std::vector<CompanionFile> companions_;
-  Q4FileNames names_;  // of companions_
+  Q4FileNames names_;                  // of companions_
   std::uint64_t companion_bytes_ = 0;  // of all of them
   LeftOutList left_out_;
   std::vector<std::pair<std::string, std::string>> code_;  // folder and name
