@@ -21,56 +21,31 @@ class Writer {
         out_(out) {}
 
   void Write(const Json& value, int level) {
-    switch (value.type()) {
-      case Json::value_t::null:
-        *out_ += "null";
-        break;
-      case Json::value_t::boolean:
-        *out_ += value.get<bool>() ? "true" : "false";
-        break;
-      case Json::value_t::number_integer:
-        *out_ += std::to_string(value.get<std::int64_t>());
-        break;
-      case Json::value_t::number_unsigned:
-        *out_ += std::to_string(value.get<std::uint64_t>());
-        break;
-      case Json::value_t::number_float:
-        *out_ += nlohmann::json(value.get<double>()).dump();
-        break;
-      case Json::value_t::string:
-        WriteText(value.text());
-        break;
-      case Json::value_t::array: {
-        std::size_t left = value.size();
-        *out_ += '[';
-        for (const Json& element : value) {
-          Line(level + 1);
-          Write(element, level + 1);
-          if (--left != 0) *out_ += ',';
-        }
-        Close(']', level, value.size());
-        break;
-      }
-      case Json::value_t::object: {
-        std::size_t left = value.size();
-        *out_ += '{';
-        for (const auto& [key, member] : value.items()) {
-          Line(level + 1);
-          WriteText(key);
-          *out_ += indent_ < 0 ? ":" : ": ";
-          Write(member, level + 1);
-          if (--left != 0) *out_ += ',';
-        }
-        Close('}', level, value.size());
-        break;
-      }
-    }
+    if (value.is_structured()) return WriteMembers(value, level);
+    if (value.is_string()) return WriteText(value.text());
+    nlohmann::json scalar;  // null
+    if (value.is_boolean()) scalar = value.get<bool>();
+    if (value.is_number_float()) scalar = value.get<double>();
+    if (value.is_number_unsigned()) scalar = value.get<std::uint64_t>();
+    if (value.type() == Json::value_t::number_integer) scalar = value.get<std::int64_t>();
+    *out_ += scalar.dump();
   }
 
  private:
-  void Close(char bracket, int level, std::size_t count) {
-    if (count != 0) Line(level);
-    *out_ += bracket;
+  void WriteMembers(const Json& value, int level) {
+    *out_ += value.is_object() ? '{' : '[';
+    const char* separator = "";
+    for (auto member = value.begin(); member != value.end(); ++member) {
+      *out_ += std::exchange(separator, ",");
+      Line(level + 1);
+      if (value.is_object()) {
+        WriteText(member.key());
+        *out_ += indent_ < 0 ? ":" : ": ";
+      }
+      Write(*member, level + 1);
+    }
+    if (!value.empty()) Line(level);
+    *out_ += value.is_object() ? '}' : ']';
   }
   void Line(int level) {
     if (indent_ < 0) return;
@@ -168,10 +143,7 @@ const Json::object_t& Json::items() const {
   return *object_;
 }
 
-Json::object_t& Json::items() {
-  if (!is_object()) WrongType();
-  return *object_;
-}
+Json::object_t& Json::items() { return const_cast<object_t&>(std::as_const(*this).items()); }
 
 std::size_t Json::size() const noexcept {
   if (is_null()) return 0;
@@ -196,8 +168,6 @@ const Json& Json::at(std::string_view key) const {
   if (found == end()) WrongType();
   return *found;
 }
-
-void Json::push_back(Json value) { emplace_back(std::move(value)); }
 
 void Json::push_back(std::initializer_list<JsonRef> elements) {
   if (is_object() && elements.size() == 2 && elements.begin()->value().is_string()) {

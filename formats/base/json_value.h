@@ -152,12 +152,12 @@ class Json {
       return values;
     }
   }
+  // As nlohmann's; not to a character, by which a text could be assigned to.
   template <typename T>
-  requires(std::is_arithmetic_v<T> || std::same_as<T, std::string>) operator T()
-      const {  // NOLINT(google-explicit-constructor): as nlohmann's
+  requires((std::is_arithmetic_v<T> && !std::same_as<T, char>) || std::same_as<T, std::string>) operator T()
+      const {  // NOLINT(google-explicit-constructor)
     return get<T>();
   }
-  // get_ref<const std::string&>()
   template <typename T>
   requires std::same_as<T, const std::string&> T get_ref()
   const { return text(); }
@@ -180,9 +180,7 @@ class Json {
   bool contains(std::string_view key) const { return find(key) != end(); }
   // The member, made if absent; null becomes an object.
   Json& operator[](std::string_view key);
-  Json& operator[](const char* key) { return (*this)[std::string_view(key)]; }
   const Json& operator[](std::string_view key) const { return at(key); }
-  const Json& operator[](const char* key) const { return at(key); }
   template <std::integral Index>
   Json& operator[](Index index) {
     return at(index);
@@ -193,8 +191,6 @@ class Json {
   }
   Json& at(std::string_view key);
   const Json& at(std::string_view key) const;
-  Json& at(const char* key) { return at(std::string_view(key)); }
-  const Json& at(const char* key) const { return at(std::string_view(key)); }
   template <std::integral Index>
   Json& at(Index index) {
     return const_cast<Json&>(std::as_const(*this).at(index));
@@ -208,7 +204,7 @@ class Json {
   const Json& back() const { return elements().back(); }
   Json& back() { return array_->back(); }
   // At the end of an array; null becomes one. A pair {key, value} becomes a member of an object.
-  void push_back(Json value);
+  void push_back(Json value) { emplace_back(std::move(value)); }
   void push_back(std::initializer_list<JsonRef> elements);
   Json& emplace_back(Json value);
   // Removes the member; how many there were.

@@ -10,6 +10,7 @@ keeps that. --large: members as large as the limits allow, for .ci/nightly. --ta
 """
 
 import argparse
+import filecmp
 import json
 import os
 import pathlib
@@ -129,7 +130,9 @@ def large_companions(runs: Runs, mib: int) -> None:
         runs.bounded("q4verify", container)
         runs.bounded("q4verify", container, "--against", source)
         runs.bounded("q4export", container, "-o", out, "--to", "bnb")
-        check((out / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes(), "the companion is exported whole")
+        # By pieces: a child's peak begins with what this process has resident.
+        whole = filecmp.cmp(out / "tokenizer.json", source / "tokenizer.json", shallow=False)
+        check(whole, "the companion is exported whole")
         remove(out)
         if compress == "none":
             with open(other / "tokenizer.json", "r+b") as file:
@@ -137,7 +140,7 @@ def large_companions(runs: Runs, mib: int) -> None:
                 file.write(b"!")
             runs.bounded("q4verify", container, "--against", other, code=6)
         remove(container)
-    runs.unbounded("q4inspect", "--diff", source, other, most=ALLOWANCE)
+    runs.unbounded("q4inspect", "--diff", source, other, most=ALLOWANCE, code=6)
     remove(source, other)
 
 
