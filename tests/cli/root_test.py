@@ -174,6 +174,7 @@ def contents(tools, work, checkpoints):
         tools.run("q4convert", source, "-o", f"{name}.q4", "-q", *options, *QUIET)
         path = f"{name}.q4.index.json" if "--shard-size" in options else f"{name}.q4"
         found[path] = identity(path, "--content")
+        tools.run("q4verify", path, "--against", source, "-q", *QUIET)
         # Without --content only what is compressed is unknown.
         check(identity(path) == (None if name.startswith("z") else found[path]), "told by the index", name, found)
     check(len(set(found.values())) == 1, "the same content", found)
