@@ -16,7 +16,7 @@
 namespace q4 {
 
 // What is kept of every tensor of a model grows with their number, not with their size. As far as this it is a part of
-// the 64 MiB beside --max-memory (16,000 tensors); what exceeds it is counted in the bound.
+// the 64 MiB beside --max-memory (some 8,000 tensors); what exceeds it is counted in the bound.
 inline constexpr std::uint64_t kIndexAllowance = std::uint64_t{16} << 20;
 inline constexpr std::uint64_t IndexBeyondAllowance(std::uint64_t bytes) {
   return bytes <= kIndexAllowance ? 0 : bytes - kIndexAllowance;

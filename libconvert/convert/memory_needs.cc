@@ -22,7 +22,7 @@ static_assert(kOverflowScratchBytes <= kWorkerScratchBytes);
 
 // For each tensor its places in checkpoint, plan, writer and report, with its statistics; a name stands in four of
 // them. For each chunk its record in the writer and, for a while, in the journal.
-constexpr std::uint64_t kIndexTensorBytes = 1024, kIndexChunkBytes = 160;
+constexpr std::uint64_t kIndexTensorBytes = 1536, kIndexChunkBytes = 160;
 
 // However small the tensors are: three chunks, so that they can be read, compressed and written at the same time.
 constexpr std::uint64_t kLeastBudget = 3 * kQ4ChunkBytes;

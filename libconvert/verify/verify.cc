@@ -44,7 +44,7 @@ constexpr std::uint64_t kBytesPerThread = std::uint64_t{32} << 20;
 constexpr std::uint64_t kFixedBytes = std::uint64_t{64} << 20;
 
 // What the report holds of each tensor beside its name, and with a source the source's tensor and the pair.
-constexpr std::uint64_t kTensorBytes = 1024, kPairBytes = 512;
+constexpr std::uint64_t kTensorBytes = 1280, kPairBytes = 512;
 
 // How many threads fit the limit, one at least. An index beyond what is set aside for it must fit too.
 absl::StatusOr<unsigned> ThreadsWithin(const Q4Model& model, const VerifyOptions& options) {

@@ -34,25 +34,36 @@ NEEDED = re.compile(r"at least ([\d.]+) (bytes|MB|GB)")
 UNIT = {"bytes": 1, "MB": 10**6, "GB": 10**9}
 
 
+# Runs a command under limits ({name of resource: bytes or files}) and prints its exit code and peak in KiB. A process of its own, for the
+# peak of a child begins with what the process that starts it has resident.
+RUNNER = """
+import json, os, resource, subprocess, sys
+limits, command = json.loads(sys.argv[1]), sys.argv[2:]
+def limited():
+    for name, most in limits.items():
+        hard = resource.getrlimit(getattr(resource, name))[1]
+        resource.setrlimit(getattr(resource, name), (most, hard if name == 'RLIMIT_NOFILE' else most))
+process = subprocess.Popen(command, stdout=subprocess.DEVNULL, preexec_fn=limited)
+_, status, usage = os.wait4(process.pid, 0)
+print(os.waitstatus_to_exitcode(status), usage.ru_maxrss)
+"""
+
+
 class Runs:
     """The tools in a folder of their own."""
 
     def __init__(self, tools: pathlib.Path, work: pathlib.Path, table: bool):
         self.tools, self.work, self.table = tools, work, table
 
-    def run(self, tool, *arguments, before=None):
+    def run(self, tool, *arguments, **limits):
         """Exit code (negative: a signal), stderr and the peak of the resident set in bytes."""
-        with open(self.work / "stderr", "w+") as stderr:
-            command = [str(self.tools / tool), *map(str, arguments)]
-            process = subprocess.Popen(command, cwd=self.work, stdout=subprocess.DEVNULL, stderr=stderr, preexec_fn=before)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            stderr.seek(0)
-            text = stderr.read()
+        command = [sys.executable, "-c", RUNNER, json.dumps(limits), str(self.tools / tool), *map(str, arguments)]
+        done = subprocess.run(command, cwd=self.work, capture_output=True, text=True)
+        code, peak = map(int, done.stdout.split())
         if self.table:
             shown = " ".join(pathlib.Path(a).name if "/" in a else a for a in map(str, arguments))
-            print(f"{tool:<10} {shown[:100]:<100} exit {process.returncode:>3} {usage.ru_maxrss / 1024:8.1f} MiB", flush=True)
-        return process.returncode, text, usage.ru_maxrss * 1024
+            print(f"{tool:<10} {shown[:100]:<100} exit {code:>3} {peak / 1024:8.1f} MiB", flush=True)
+        return code, done.stderr, peak * 1024
 
     def bounded(self, tool, *arguments, memory=64 * MIB, code=0):
         """Holds the tool to its bound; where it asks for more, to what it has asked for."""
@@ -130,7 +141,6 @@ def large_companions(runs: Runs, mib: int) -> None:
         runs.bounded("q4verify", container)
         runs.bounded("q4verify", container, "--against", source)
         runs.bounded("q4export", container, "-o", out, "--to", "bnb")
-        # By pieces: a child's peak begins with what this process has resident.
         whole = filecmp.cmp(out / "tokenizer.json", source / "tokenizer.json", shallow=False)
         check(whole, "the companion is exported whole")
         remove(out)
@@ -164,9 +174,9 @@ def container_with(config: bytes, **rest) -> bytes:
     return cb.build(cb.sample_tensors(), files=[(b"config.json", parts)], **rest)
 
 
-def many_values(runs: Runs, sizes) -> None:
+def many_values(runs: Runs, sizes, kinds) -> None:
     for size in sizes:
-        for what, unit in UNITS.items():
+        for what, unit in [(kind, UNITS[kind]) for kind in kinds]:
             path, out = runs.work / f"{what}.q4", runs.work / "out"
             path.write_bytes(container_with(json_text(unit, size)))
             runs.bounded("q4verify", path)
@@ -179,15 +189,15 @@ def many_values(runs: Runs, sizes) -> None:
             remove(path)
     # The same beside a checkpoint, and as a list of shards.
     source = write_model(runs.work / "json", 1, lambda i: "model.layers.0.mlp.up_proj.weight", (8, 8), LLAMA)
-    for what, unit in UNITS.items():
+    for unit in [UNITS[kind] for kind in kinds]:
         (source / "config.json").write_bytes(json_text(unit, 16 * MIB))
         runs.bounded("q4convert", source, "-o", runs.work / "c.q4", code=3)
     remove(source)
 
 
-def no_signal(runs: Runs) -> None:
+def no_signal(runs: Runs, step: int) -> None:
     """Whatever an address space allows: a documented exit code, never a signal. The documents are as large as tools still parse."""
-    limits = range(24, 150, 3)
+    limits = range(24, 150, step)
     codes = {}
     for what, unit in (("lists", b"[],"), ("members", b'{"a":1},'), ("deep", UNITS["deep"])):
         path = runs.work / "c.q4"
@@ -195,11 +205,8 @@ def no_signal(runs: Runs) -> None:
         for mib in limits:
             for tool, *rest in (("q4verify",), ("q4export", "-o", runs.work / "out", "--to", "bnb"), ("q4inspect", "--lint")):
 
-                def limited(mib=mib):
-                    resource.setrlimit(resource.RLIMIT_AS, (mib * MIB, mib * MIB))
-                    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-                code, text, _ = runs.run(tool, path, "--threads=1" if tool != "q4inspect" else "--json", *rest, before=limited)
+                options = ("--threads=1",) if tool != "q4inspect" else ("--json",)
+                code, text, _ = runs.run(tool, path, *options, *rest, RLIMIT_AS=mib * MIB, RLIMIT_CORE=0)
                 # 127: the loader of programs itself had no memory for the tool's libraries.
                 check(code in DOCUMENTED | {127}, f"{tool} over {what} in {mib} MiB", code, text)
                 codes[code] = codes.get(code, 0) + 1
@@ -212,19 +219,18 @@ def no_signal(runs: Runs) -> None:
 
 def many_shards(runs: Runs, count: int) -> None:
     source = write_model(runs.work / "shards", count, lambda i: f"model.layers.{i}.mlp.up_proj.weight", (64, 64), LLAMA)
-    few = lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))  # noqa: E731
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     if hard < count + 64:
         print(f"memory_bounds: SKIPPED many shards: at most {hard} open files")
         remove(source)
         return
     container = runs.work / "s.q4"
-    code, text, _ = runs.run("q4convert", source, "-o", container, "--shard-size", "1000", "-q", before=few)
+    code, text, _ = runs.run("q4convert", source, "-o", container, "--shard-size", "1000", "-q", RLIMIT_NOFILE=64)
     check(code == 0, "as many shards as there are files", code, text)
     listed = runs.work / "s.q4.index.json"
     check(len(json.loads(listed.read_text())["parts"]) == count, "a shard for each tensor")
     for tool, *rest in (("q4verify",), ("q4inspect",), ("q4export", "-o", runs.work / "out", "--to", "bnb")):
-        code, text, _ = runs.run(tool, listed, *rest, before=few)
+        code, text, _ = runs.run(tool, listed, *rest, RLIMIT_NOFILE=64)
         check(code == 0, f"{tool} reads them", code, text)
     remove(source, listed, runs.work / "out", *runs.work.glob("s-*.q4"))
 
@@ -261,13 +267,13 @@ def main() -> int:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(args.tools.resolve(), pathlib.Path(folder), args.table)
-        for count in (40_000, 200_000, 900_000) if args.large else (12_000,):
+        for count in (40_000, 200_000, 900_000) if args.large else (6_000,):
             tiny_tensors(runs, count)
-        large_companions(runs, 250 if args.large else 96)
-        many_values(runs, (MIB // 2, 64 * MIB, 250 * MIB) if args.large else (MIB // 2, 15 * MIB))
+        large_companions(runs, 250 if args.large else 80)
+        many_values(runs, (MIB // 2, 15 * MIB, 64 * MIB, 250 * MIB) if args.large else (15 * MIB,), UNITS if args.large else ("texts", "lists", "deep"))
         many_shards(runs, 9_000 if args.large else 150)
         bombs(runs)
-        no_signal(runs)
+        no_signal(runs, 1 if args.large else 9)
     print(f"memory_bounds: {checks.count()} checks hold")
     return 0
 
