@@ -60,6 +60,16 @@ TEST_CASE("a kept module of any other name is listed as it is") {
   }
 }
 
+TEST_CASE("the list's own expressions are none of a name's") {
+  // "up_proj" ends the name of the quantized module, so that it is listed as an expression.
+  const TempDir dir;
+  CHECK(ExportBeside("up_proj.weight", dir).ok());
+  CHECK(test::ReadBytes(dir.File("out/config.json")).find("\"^up_proj$\"") != std::string::npos);
+  // A module that is called so is refused.
+  const TempDir other;
+  CHECK(IssueNumberOf(ExportBeside("^model$.weight", other)) == kExportSkipName.number);
+}
+
 TEST_CASE("a tensor that would pass for a part of a 4-bit weight is refused") {
   for (const std::string part : {".quant_state.bitsandbytes__fp4", ".quant_state.bitsandbytes__nf4", ".absmax",
                                  ".nested_absmax", ".quant_map", ".anything", ".quant_state", "..", ".weight"}) {
