@@ -42,17 +42,10 @@ void AddReferences(const Json& value, CodeNeeds* needs) {
 // Every member auto_map, at whatever depth: a loader makes the inner models and processors of a configuration by the
 // same rule as the outer one.
 void AddAutoMaps(const Json& value, CodeNeeds* needs) {
-  if (value.is_array()) {
-    for (const Json& element : value) AddAutoMaps(element, needs);
+  if (value.is_object()) {
+    if (const Json* map = FindMember(value, "auto_map")) AddReferences(*map, needs);
   }
-  if (!value.is_object()) return;
-  for (const auto& [key, member] : value.items()) {
-    if (key == "auto_map") {
-      AddReferences(member, needs);
-    } else {
-      AddAutoMaps(member, needs);
-    }
-  }
+  for (const Json& member : value) AddAutoMaps(member, needs);
 }
 
 // "a, b, c and 5 more"

@@ -33,7 +33,7 @@ bool IsRedirect(std::string_view key, const Json& value) {
 
 // The member of an inner configuration, at whatever depth; nullptr where there is none.
 const Json* FindInnerNamedWeights(const Json& value) {
-  for (const auto& [key, member] : value.items()) {
+  for (const Json& member : value) {
     if (!member.is_structured()) continue;
     const Json* found = FindMember(member, kNamedWeightsKey.data());
     if (found == nullptr || found->is_null()) found = FindInnerNamedWeights(member);

@@ -224,7 +224,7 @@ class Bench:
                     ends[(re.findall(r"\[(Q4-\d+)\]", done.stderr) or ["0"])[0]] += 1
                 for name in os.listdir(self.place):
                     path = self.place / name
-                    path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
+                    path.unlink(missing_ok=True) if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
