@@ -6,10 +6,18 @@
 namespace q4 {
 namespace {
 
+// Bounds with their reasons. An encoder whose codes follow from more than the block (calibrated feedback) will have
+// neither proof; its honest errors in the weights were measured at up to 1.7 times those of absmax, so that its bound
+// would be 2.
 constexpr std::array<Q4EncoderRow, 3> kRows = {{
-    {Q4Encoder::kNone, "none", false, true},
-    {Q4Encoder::kAbsmax, "absmax", true, true},
-    {Q4Encoder::kMse, "mse", false, false},
+    // Taken over from bitsandbytes: its absmax encoder, whose scales are ours but for the nested ones, of which 0.17 %
+    // are not the nearest on its CPU. On 48 tensors of its CPU and 12 of its CUDA kernels the error was at most
+    // 1.000011 times ours, and no code farther off than the nearest by more than 1.3e-7 of its scale; with room for
+    // releases and devices that were not measured.
+    {Q4Encoder::kNone, "none", false, true, {false, true, 1.001, false}},
+    {Q4Encoder::kAbsmax, "absmax", true, true, {true, true, 1.0, false}},
+    // Never worse than absmax, by tensor at least (numerics Q9.2); room for sums of another order.
+    {Q4Encoder::kMse, "mse", false, false, {false, true, 1.0 + 1e-9, true}},
 }};
 
 template <typename Matches>
@@ -33,5 +41,7 @@ const Q4EncoderRow* FindQ4Encoder(std::string_view name) {
 }
 
 std::string_view Q4EncoderName(Q4Encoder encoder) { return FindQ4Encoder(encoder)->name; }
+
+const EncoderProof& ProofOf(Q4Encoder encoder) { return FindQ4Encoder(encoder)->proof; }
 
 }  // namespace q4

@@ -12,6 +12,23 @@ namespace q4 {
 // over with its codes.
 enum class Q4Encoder : std::uint8_t { kNone = 0, kAbsmax = 1, kMse = 2 };
 
+// What q4verify may demand of a tensor's scales and codes when it has the source, whether this version can run the
+// encoder or not. A container is judged by the encoder that it names, so a forger who names another one than was used
+// gets that one's demands.
+struct EncoderProof {
+  // Scales and codes are what the encoder chooses again, bit for bit; nothing else is asked then.
+  bool recompute;
+  // Each code is the nearest one under the scale that is stored or under the block's largest magnitude, up to ties: of
+  // a bitsandbytes checkpoint with nested scales the latter holds. An encoder that moves codes to make up for errors
+  // elsewhere has neither.
+  bool nearest;
+  // The most that the tensor's sum of squared errors may be, in units of what absmax makes of the same source with the
+  // same type, block size and nesting. Where codes are not unique, this is what keeps other weights out.
+  double most_error;
+  // A tensor with nested scales of which it would make nothing better is absmax's, and says so (numerics Q9.2).
+  bool nested_gives_way;
+};
+
 // A row of the table.
 struct Q4EncoderRow {
   Q4Encoder encoder;
@@ -22,6 +39,7 @@ struct Q4EncoderRow {
   bool absmax_scales;
   // Whether the name of a treatment means this encoder when it names none: what everybody expects, and nobody.
   bool implied;
+  EncoderProof proof;
 };
 
 // Every encoder a container of version 1 may name, kNone first, in the order of their values.
@@ -36,5 +54,7 @@ const Q4EncoderRow* FindQ4Encoder(std::string_view name);
 
 // REQUIRES: the encoder is one of Q4EncoderRows(), as in every tensor that ValidateQ4Tensor() accepts.
 std::string_view Q4EncoderName(Q4Encoder encoder);
+// REQUIRES: as above.
+const EncoderProof& ProofOf(Q4Encoder encoder);
 
 }  // namespace q4

@@ -2,7 +2,8 @@
 //
 // Encoders differ in error and cost, never in the format: a reader decodes all of them alike (numerics Q6). Engine,
 // plan and q4verify call the encoder and never ask which one it is; a new one is a file here and a row in encoder.cc,
-// and one in proof.cc, which says what q4verify may demand of its work. The arithmetic stands in kernels/.
+// and one in formats/q4/encoders.cc, which says what q4verify may demand of its work. The arithmetic stands in
+// kernels/.
 #pragma once
 
 #include <cstdint>

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
@@ -39,8 +40,12 @@ struct PairTables {
 };
 
 const PairTables& TablesOf(const Q4Tensor& tensor) {
-  static const PairTables nf4(SchemeOf(Q4Scheme::kNf4)), fp4(SchemeOf(Q4Scheme::kFp4));
-  return tensor.scheme == Q4Scheme::kNf4 ? nf4 : fp4;
+  static const std::map<Q4Scheme, PairTables> tables = [] {
+    std::map<Q4Scheme, PairTables> made;
+    for (const Scheme& scheme : Schemes()) made.emplace(scheme.id, PairTables(scheme));
+    return made;
+  }();
+  return tables.at(tensor.scheme);
 }
 
 // |y| from which an output of this type is infinite (Q8.9): the midpoint past the largest finite value.
@@ -56,12 +61,12 @@ std::uint8_t CodeIn(std::span<const std::uint8_t> codes, std::uint64_t elem) {
 }  // namespace
 
 float TinyScale() {
-  // The scale of a tail block of zeros (Q4.4).
+  // The scale of a tail block of zeros (Q4.4), whatever the code book.
   static const float tiny = [] {
     const float zero = 0;
     float scale = 0;
     std::uint8_t code = 0;
-    ScalarKernels().quantize(FloatType::kF32, CodeBook::kNf4, &zero, 1, 32, &code, &scale);
+    ScalarKernels().quantize(FloatType::kF32, Schemes().front().book, &zero, 1, 32, &code, &scale);
     return scale;
   }();
   return tiny;

@@ -8,13 +8,17 @@
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
-#include "libconvert/encode/proof.h"
+#include "formats/q4/encoders.h"
 #include "libconvert/scheme/scheme.h"
 #include "libconvert/scheme/slab.h"
 #include "libconvert/verify/code_facts.h"
 
 namespace q4 {
 namespace {
+
+// How much farther than the nearest code a chosen one may lie, as a share of the scale: what the bounds of
+// bitsandbytes' CUDA kernels and rounding make of a tie (numerics Q11).
+constexpr double kTieSlack = 1e-5;
 
 std::uint8_t CodeOf(const std::uint8_t* codes, std::uint64_t elem) {
   return codes[elem / 2] >> (elem % 2 == 0 ? 4 : 0) & 15;

@@ -1,4 +1,4 @@
-// Whether the codes of a piece are the nearest under given scales, up to ties (encode/proof.h): what is left to prove
+// Whether the codes of a piece are the nearest under given scales, up to ties (EncoderProof): what is left to prove
 // where an encoder chose the scales in a way that is not known here.
 #pragma once
 

@@ -14,9 +14,9 @@
 #include "formats/base/checked_math.h"
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
+#include "formats/q4/encoders.h"
 #include "formats/q4/parts.h"
 #include "libconvert/encode/encoder.h"
-#include "libconvert/encode/proof.h"
 #include "libconvert/scheme/slab.h"
 #include "libconvert/verify/nearest_codes.h"
 

@@ -73,7 +73,7 @@ std::uint64_t SlabCount(const Q4Tensor& tensor);
 std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab);
 
 // Compares slab `slab` of the pair and reads it once from either side. Codes and scales are computed again where the
-// encoder can be (proof.h); of another encoder's slab the statistics are, and what absmax would have made of it. A
+// encoder can be (EncoderProof); of another encoder's slab the statistics are, and what absmax would have made of it. A
 // nested tensor's scales are quantized with the recorded offset, so that one pass over the source is enough: the caller
 // compares the offset itself with the sum of all `scale_sums` (Q5.1). Only `absmax_e2` needs the offset beforehand:
 // `absmax_offset` is the mean of the scales that absmax gives the tensor, and counts for nested tensors of other

@@ -122,10 +122,10 @@ class Treatments {
 
   absl::StatusOr<bool> IsExcused(std::size_t number, const Q4Tensor& stored, const Q4Tensor& expected) const {
     if (stored.quantized()) {
-      // Nested mse that would not be better than absmax gives way to it (Q9.2), which is proven then.
+      // Where the encoder gave way to absmax, that is proven then.
       Q4Tensor absmax = expected;
       absmax.encoder = Q4Encoder::kAbsmax;
-      if (expected.encoder == Q4Encoder::kMse && expected.nested && Equal(stored, absmax)) return true;
+      if (expected.nested && ProofOf(expected.encoder).nested_gives_way && Equal(stored, absmax)) return true;
       Q4Tensor unnested = expected;
       unnested.nested = false;
       // Nested scales are off by half a step of their map at most, which is less than 2 % of the largest.

@@ -450,7 +450,8 @@ def q17():
         require(plain.code == 0, plain.stderr)
         rerun("other options", whole, stored, (bench.work / "plain.q4").read_bytes(), False, (*command, "--block-size", "128"))
         os.utime(bench.work / "in.safetensors", ns=(1, 1))
-        rerun("input of another time", whole, stored, right, resumes=False)
+        # Read again, and found the same.
+        rerun("input of another time", whole, stored, right, resumes=True)
 
     yield leftovers
     yield journals

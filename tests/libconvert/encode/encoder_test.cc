@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "libconvert/encode/proof.h"
+#include "formats/q4/encoders.h"
 #include "tests/support/catch.h"
 #include "tests/support/weights.h"
 
@@ -31,14 +31,11 @@ TEST_CASE("a reserved encoder has a name, and nothing else") {
 }
 
 TEST_CASE("every encoder that a container can name has its proof, and only one that runs is computed again") {
-  REQUIRE(EncoderProofs().size() == Q4EncoderRows().size());
-  for (std::size_t i = 0; i < EncoderProofs().size(); ++i) {
-    const EncoderProof& proof = EncoderProofs()[i];
-    CHECK(proof.encoder == Q4EncoderRows()[i].encoder);
-    CHECK(&ProofOf(proof.encoder) == &proof);
-    CHECK((!proof.recompute || FindEncoder(proof.encoder) != nullptr));
+  for (const Q4EncoderRow& row : Q4EncoderRows()) {
+    CHECK(&ProofOf(row.encoder) == &row.proof);
+    CHECK((!row.proof.recompute || FindEncoder(row.encoder) != nullptr));
     // Absmax is the measure, and no honest encoder was ever twice as bad.
-    CHECK((proof.most_error >= 1 && proof.most_error <= 2));
+    CHECK((row.proof.most_error >= 1 && row.proof.most_error <= 2));
   }
 }
 

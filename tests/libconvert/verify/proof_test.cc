@@ -1,7 +1,5 @@
 // Containers whose digests and statistics are right and whose weights are not, or that claim another encoder or
 // treatment than theirs; and honest work of encoders that cannot be computed again, which must pass.
-#include "libconvert/encode/proof.h"
-
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -9,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/q4/encoders.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/report/json.h"
 #include "libconvert/verify/verify.h"
