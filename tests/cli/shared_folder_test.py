@@ -6,6 +6,7 @@ nor removed, in a folder that is sticky and in one that is not; a user who excha
 nobody a file; modes follow the umask. Without root only the last is tested, and the rest skipped by name.
 """
 import collections
+import contextlib
 import os
 import pathlib
 import re
@@ -224,7 +225,9 @@ class Bench:
                     ends[(re.findall(r"\[(Q4-\d+)\]", done.stderr) or ["0"])[0]] += 1
                 for name in os.listdir(self.place):
                     path = self.place / name
-                    path.unlink(missing_ok=True) if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
+                    # What it is may change between the look and the call; what stays is cleared the next time.
+                    with contextlib.suppress(OSError):
+                        path.unlink() if path.is_symlink() else shutil.rmtree(path, ignore_errors=True)
         finally:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
