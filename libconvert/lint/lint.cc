@@ -12,9 +12,9 @@
 #include <map>
 #include <memory>
 #include <string_view>
+#include <utility>
 
 #include "fmt/format.h"
-#include "formats/base/limits.h"
 #include "formats/base/text.h"
 #include "formats/q4/reader.h"
 #include "formats/source/modules.h"
@@ -104,18 +104,17 @@ absl::Status LintContainerTensor(const KernelTable& kernels, const Q4Reader& rea
 }
 
 // Holds the configuration of each folder against the tensors that came from it, under their names inside the folder.
-void LintContainerConfigs(const ModelConfigs& configs, const std::vector<LintWeight>& weights, LintFindings* findings) {
+void LintContainerConfigs(const ModelConfigs& configs, std::vector<LintWeight> weights, LintFindings* findings) {
   std::map<std::string_view, std::vector<LintWeight>> by_folder;
   by_folder[""];  // a configuration without any tensor is judged too
-  for (const LintWeight& weight : weights) {
+  for (LintWeight& weight : weights) {
     const std::string_view folder = ModuleFolderOf(configs.folders, weight.name);
-    LintWeight& inside = by_folder[folder].emplace_back(weight);
+    LintWeight& inside = by_folder[folder].emplace_back(std::move(weight));
     if (!folder.empty()) inside.name.erase(0, folder.size() + 1);
   }
   for (const auto& [folder, inside] : by_folder) {
     const std::string& config = configs.Of(fmt::format("{}/", folder));
-    // A larger one than a checkpoint may have is not parsed.
-    if (config.empty() || config.size() > limits::kConfigJsonBytes) continue;
+    if (config.empty()) continue;
     findings->Enter(folder);
     LintConfig(config, LintLayout::kContainer, inside, findings);
   }
@@ -138,7 +137,7 @@ absl::Status LintContainer(FileSystem& fs, const std::string& path, const LintOp
   // With one shard given alone, most layers are absent and config.json would be accused of that.
   if (model->shards().size() != first.shard_count) return absl::OkStatus();  // not the whole model
   Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, ReadModelConfigs(*model));
-  LintContainerConfigs(configs, weights, findings);
+  LintContainerConfigs(configs, std::move(weights), findings);
   return absl::OkStatus();
 }
 

@@ -3,6 +3,9 @@
 #include "libconvert/model/model_configs.h"
 
 #include <algorithm>
+#include <cstdint>
+#include <string>
+#include <string_view>
 #include <utility>
 
 #include "formats/base/file.h"
@@ -11,7 +14,9 @@
 #include "libconvert/model/provenance_view.h"
 
 namespace q4 {
+namespace {
 
+// The embedded file `name`, or "" when there is none.
 absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view name, std::uint64_t limit) {
   for (const auto& shard : model.shards()) {
     for (const Q4EmbeddedFile& file : shard->index().files) {
@@ -21,9 +26,11 @@ absl::StatusOr<std::string> ReadEmbedded(const Q4Model& model, std::string_view 
   return std::string();
 }
 
+}  // namespace
+
 absl::StatusOr<ModelConfigs> ReadModelConfigs(const Q4Model& model) {
   ModelConfigs configs;
-  // As of a checkpoint: the limit is one of all folders together.
+  // One limit of all folders together.
   std::uint64_t left = limits::kConfigJsonBytes;
   Q4_ASSIGN_OR_RETURN(configs.root, ReadEmbedded(model, "config.json", left));
   Q4_ASSIGN_OR_RETURN(const ProvenanceView provenance, ReadProvenance(model));
