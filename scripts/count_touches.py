@@ -85,9 +85,9 @@ IF = {
     },
     "reader": {
         "formats/source/sniff.cc": "one whose files' first bytes are not told apart yet; sniff.h too",
-        "formats/source/source_tensor.h": "one whose tensors are not stored as they are read: a recipe; source_reader.cc carries it out",
-        "formats/source/companion_kinds.cc": "one whose ending is not yet among those that never travel as companions",
-        "formats/source/adapters.cc": "one in which adapters are published; foreign_files.cc knows where they lie",
+        "formats/tensor/source_tensor.h": "one whose tensors are not stored as they are read: a recipe; source_reader.cc carries it out",
+        "formats/folder/companion_kinds.cc": "one whose ending is not yet among those that never travel as companions",
+        "formats/folder/adapters.cc": "one in which adapters are published; foreign_files.cc knows where they lie",
         "formats/source/foreign_files.cc": "the same",
         "libconvert/lint/files.cc": "one in which 4-bit models are published: --lint looks for faults of published ones; lint.cc names it",
         "libconvert/lint/lint.cc": "the same",

@@ -16,11 +16,11 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/base/note.h"
+#include "formats/folder/left_out.h"
 #include "formats/source/companions.h"
 #include "formats/source/foreign.h"
-#include "formats/source/left_out.h"
 #include "formats/source/modules.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 
 namespace q4 {
 

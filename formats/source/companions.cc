@@ -10,9 +10,9 @@
 #include "formats/base/hub_cache.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/folder/custom_code.h"
 #include "formats/q4/file_names.h"
 #include "formats/source/checkpoint_issues.h"
-#include "formats/source/custom_code.h"
 #include "formats/source/modules.h"
 #include "formats/source/source_formats.h"
 

@@ -12,8 +12,8 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/base/note.h"
-#include "formats/source/companion_kinds.h"
-#include "formats/source/left_out.h"
+#include "formats/folder/companion_kinds.h"
+#include "formats/folder/left_out.h"
 
 namespace q4 {
 

@@ -9,9 +9,9 @@
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
-#include "formats/source/adapters.h"
+#include "formats/folder/adapters.h"
+#include "formats/folder/quant_methods.h"
 #include "formats/source/checkpoint_issues.h"
-#include "formats/source/quant_methods.h"
 
 namespace q4 {
 namespace {

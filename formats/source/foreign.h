@@ -9,7 +9,7 @@
 
 #include "absl/status/status.h"
 #include "formats/base/note.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 
 namespace q4 {
 

@@ -22,7 +22,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 
 namespace q4 {
 

@@ -18,7 +18,7 @@
 #include "formats/base/strict_json.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/source_remarks.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 
 namespace q4 {
 

@@ -11,7 +11,7 @@
 #include "formats/base/file.h"
 #include "formats/source/sniff.h"
 #include "formats/source/source_remarks.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 
 namespace q4 {
 

@@ -8,7 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/q4/container.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 #include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
 #include "libconvert/source/source_reader.h"

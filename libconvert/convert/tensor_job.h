@@ -15,7 +15,7 @@
 #include "absl/status/status.h"
 #include "formats/q4/chunk.h"
 #include "formats/q4/container.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/budget.h"
 #include "libconvert/convert/chunk_mailbox.h"

@@ -9,7 +9,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/policy/experts.h"
 

@@ -1,4 +1,4 @@
-// The container's tensors are described as a checkpoint's, so that one table (formats/source/quant_methods.h) serves
+// The container's tensors are described as a checkpoint's, so that one table (formats/folder/quant_methods.h) serves
 // both.
 #include "libconvert/export/foreign.h"
 
@@ -10,8 +10,8 @@
 #include "fmt/format.h"
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
+#include "formats/folder/quant_methods.h"
 #include "formats/source/foreign.h"
-#include "formats/source/quant_methods.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/policy/wrappers.h"
 

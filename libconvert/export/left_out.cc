@@ -8,7 +8,7 @@
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
-#include "formats/source/custom_code.h"
+#include "formats/folder/custom_code.h"
 #include "libconvert/model/provenance_view.h"
 
 namespace q4 {

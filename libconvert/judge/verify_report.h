@@ -9,8 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "formats/folder/left_out.h"
 #include "formats/q4/container.h"
-#include "formats/source/left_out.h"
 #include "formats/tensor/tensor.h"
 #include "libconvert/model/scale_spread.h"
 #include "libconvert/model/stats.h"

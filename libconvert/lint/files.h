@@ -15,7 +15,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 #include "libconvert/lint/findings.h"
 
 namespace q4 {

@@ -14,8 +14,8 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/json_value.h"
+#include "formats/folder/left_out.h"
 #include "formats/q4/reader.h"
-#include "formats/source/left_out.h"
 #include "formats/tensor/tensor.h"
 #include "libconvert/scheme/quant_settings.h"
 

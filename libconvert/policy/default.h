@@ -9,7 +9,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/source/modules.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 #include "libconvert/policy/module_names.h"
 #include "libconvert/policy/rules.h"
 

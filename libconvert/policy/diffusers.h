@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 #include "libconvert/policy/rules.h"
 
 namespace q4 {

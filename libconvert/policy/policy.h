@@ -12,7 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/source/modules.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 #include "libconvert/policy/recipe.h"
 #include "libconvert/scheme/quant_settings.h"
 

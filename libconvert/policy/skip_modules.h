@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 
 namespace q4 {
 

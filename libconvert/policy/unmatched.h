@@ -6,7 +6,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/note.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 #include "libconvert/policy/policy.h"
 
 namespace q4 {

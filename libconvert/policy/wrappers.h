@@ -7,7 +7,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 
 namespace q4 {
 

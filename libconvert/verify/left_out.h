@@ -5,7 +5,7 @@
 #include <string_view>
 #include <vector>
 
-#include "formats/source/left_out.h"
+#include "formats/folder/left_out.h"
 #include "libconvert/judge/verify_findings.h"
 
 namespace q4 {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "formats/source/companion_kinds.h"
+#include "formats/folder/companion_kinds.h"
 #include "tests/support/catch.h"
 
 namespace q4 {

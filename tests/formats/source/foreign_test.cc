@@ -9,8 +9,8 @@
 
 #include "formats/base/status.h"
 #include "formats/base/text.h"
-#include "formats/source/adapters.h"
-#include "formats/source/quant_methods.h"
+#include "formats/folder/adapters.h"
+#include "formats/folder/quant_methods.h"
 #include "tests/support/catch.h"
 
 namespace q4 {

@@ -1,7 +1,7 @@
 // References are those of transformers' dynamic modules: "module.Class" is module.py beside the configuration,
 // "owner/name--module.Class" lies in another repository. A tokenizer names two classes in a list, of which one may be
 // null.
-#include "formats/source/custom_code.h"
+#include "formats/folder/custom_code.h"
 
 #include <algorithm>
 

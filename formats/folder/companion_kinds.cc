@@ -2,14 +2,14 @@
 // "LICENSE" brings code or weights in; what is known comes before what is not. Which names tokenizers, processors and
 // feature extractors read was taken from transformers; tests/python/companion_names_check.py holds the table against
 // every class of it.
-#include "formats/source/companion_kinds.h"
+#include "formats/folder/companion_kinds.h"
 
 #include <algorithm>
 #include <string>
 
 #include "formats/base/text.h"
-#include "formats/source/adapters.h"
-#include "formats/source/quant_methods.h"
+#include "formats/folder/adapters.h"
+#include "formats/folder/quant_methods.h"
 
 namespace q4 {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "formats/base/json_value.h"
-#include "formats/source/source_tensor.h"
+#include "formats/tensor/source_tensor.h"
 
 namespace q4 {
 

@@ -1,6 +1,6 @@
 // Groups are kept while a folder is read, so that a folder with a million files takes the memory of the few names that
 // are shown.
-#include "formats/source/left_out.h"
+#include "formats/folder/left_out.h"
 
 #include <algorithm>
 

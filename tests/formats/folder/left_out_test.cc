@@ -1,4 +1,4 @@
-#include "formats/source/left_out.h"
+#include "formats/folder/left_out.h"
 
 #include <string>
 

@@ -1,4 +1,4 @@
-#include "formats/source/companion_kinds.h"
+#include "formats/folder/companion_kinds.h"
 
 #include <string>
 

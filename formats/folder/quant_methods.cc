@@ -1,6 +1,6 @@
 // The table, and the matching of names. Values of quant_method are those of transformers' quantizers/auto.py and of
 // vLLM's registry; names of tensors are those that the methods' own libraries save.
-#include "formats/source/quant_methods.h"
+#include "formats/folder/quant_methods.h"
 
 #include <algorithm>
 #include <string>

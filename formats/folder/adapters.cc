@@ -1,6 +1,6 @@
 // One table: a row for each kind. Prefixes are those of PEFT's tuners, and the names that diffusers, kohya's scripts
 // and LyCORIS write.
-#include "formats/source/adapters.h"
+#include "formats/folder/adapters.h"
 
 #include <algorithm>
 #include <array>
