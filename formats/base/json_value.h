@@ -73,9 +73,11 @@ class Json {
   using const_iterator = Iterator<const Json, const object_t::value_type>;
 
   Json() = default;
-  Json(std::nullptr_t) {}  // NOLINT(google-explicit-constructor): as below
+  // Implicit, as nlohmann's: a document is written down as its values.
+  // NOLINTBEGIN(google-explicit-constructor)
+  Json(std::nullptr_t) {}
   template <typename T>
-  requires std::is_arithmetic_v<T> Json(T value) {  // NOLINT(google-explicit-constructor)
+  requires std::is_arithmetic_v<T> Json(T value) {
     if constexpr (std::same_as<T, bool>) {
       type_ = value_t::boolean;
       boolean_ = value;
@@ -91,17 +93,18 @@ class Json {
     }
   }
   Json(std::string text) : type_(value_t::string), string_(new std::string(std::move(text))) {}
-  Json(std::string_view text) : Json(std::string(text)) {}  // NOLINT(google-explicit-constructor)
-  Json(const char* text) : Json(std::string(text)) {}       // NOLINT(google-explicit-constructor)
+  Json(std::string_view text) : Json(std::string(text)) {}
+  Json(const char* text) : Json(std::string(text)) {}
   // An array of the elements of a range.
   template <std::ranges::input_range Range>
   requires(!std::convertible_to<const Range&, std::string_view> && !std::same_as<std::remove_cvref_t<Range>, Json>)
       Json(const Range& range)
-      : Json(array()) {  // NOLINT(google-explicit-constructor)
+      : Json(array()) {
     for (const auto& element : range) array_->emplace_back(element);
   }
   // An object if every element is an array of a string and a value; else an array.
-  Json(std::initializer_list<JsonRef> elements);  // NOLINT(google-explicit-constructor)
+  Json(std::initializer_list<JsonRef> elements);
+  // NOLINTEND(google-explicit-constructor)
   Json(const Json& other);
   Json(Json&& other) noexcept { Swap(&other); }
   Json& operator=(Json other) noexcept {
@@ -153,11 +156,12 @@ class Json {
     }
   }
   // As nlohmann's; not to a character, by which a text could be assigned to.
+  // NOLINTBEGIN(google-explicit-constructor)
   template <typename T>
-  requires((std::is_arithmetic_v<T> && !std::same_as<T, char>) || std::same_as<T, std::string>) operator T()
-      const {  // NOLINT(google-explicit-constructor)
+  requires((std::is_arithmetic_v<T> && !std::same_as<T, char>) || std::same_as<T, std::string>) operator T() const {
     return get<T>();
   }
+  // NOLINTEND(google-explicit-constructor)
   template <typename T>
   requires std::same_as<T, const std::string&> T get_ref()
   const { return text(); }
@@ -181,6 +185,9 @@ class Json {
   // The member, made if absent; null becomes an object.
   Json& operator[](std::string_view key);
   const Json& operator[](std::string_view key) const { return at(key); }
+  // A literal: to clang the number that a value converts to could be an index into the literal as well.
+  Json& operator[](const char* key) { return (*this)[std::string_view(key)]; }
+  const Json& operator[](const char* key) const { return at(key); }
   template <std::integral Index>
   Json& operator[](Index index) {
     return at(index);
@@ -247,10 +254,11 @@ class Json {
 // An element of a braced list, which can be moved out of it.
 class JsonRef {
  public:
+  // NOLINTBEGIN(google-explicit-constructor): as Json's.
   template <typename... Args>
-  requires std::constructible_from<Json, Args...> JsonRef(Args&&... args)
-      : value_(std::forward<Args>(args)...) {}                            // NOLINT(google-explicit-constructor)
-  JsonRef(std::initializer_list<JsonRef> elements) : value_(elements) {}  // NOLINT(google-explicit-constructor)
+  requires std::constructible_from<Json, Args...> JsonRef(Args&&... args) : value_(std::forward<Args>(args)...) {}
+  JsonRef(std::initializer_list<JsonRef> elements) : value_(elements) {}
+  // NOLINTEND(google-explicit-constructor)
   const Json& value() const { return value_; }
   Json Take() const { return std::move(value_); }
 

@@ -47,9 +47,10 @@ std::string_view ModuleFolderOf(std::span<const std::string> folders, std::strin
 // Checkpoint::Configs(); a model without module folders is its one text.
 struct ModelConfigs {
   ModelConfigs() = default;
-  // Implicit, for most models have one.
+  // NOLINTBEGIN(google-explicit-constructor): most models have one.
   ModelConfigs(std::string own) : root(std::move(own)) {}
   ModelConfigs(const char* own) : root(own) {}
+  // NOLINTEND(google-explicit-constructor)
 
   std::string root;                  // of the model's own directory
   std::vector<std::string> folders;  // the module folders that hold tensors, bytewise sorted
