@@ -71,18 +71,21 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
 absl::StatusOr<std::vector<std::string>> SetLimits(const Checkpoint& checkpoint, const ConversionPlan& plan,
                                                    const ConvertOptions& options, RunOptions* run) {
   RunLimits limits = LimitsOfRun(run->threads, run->max_memory);
+  // An engine's ring grows with the bound, but by less: what is enough is asked again of itself, until it stays.
   const auto least = [&] {
-    return MinimumPipelineMemory(checkpoint, plan, options, limits.threads, run->engine, limits.max_memory);
+    std::uint64_t enough = limits.max_memory, need = 0;
+    while ((need = MinimumPipelineMemory(checkpoint, plan, options, limits.threads, run->engine, enough)) > enough) {
+      enough = need;
+    }
+    return enough;
   };
   while (limits.threads_by_default && limits.threads > 1 && limits.max_memory < least()) {
     limits.threads /= 2;
     limits.threads_reason = fmt::format("--max-memory of {} MiB feeds no more", limits.max_memory >> 20);
   }
-  // An engine's ring grows with the bound, but by less.
-  while (limits.max_memory < least()) {
-    if (RaiseMemoryTo(least(), &limits)) continue;
+  if (const std::uint64_t enough = least(); !RaiseMemoryTo(enough, &limits)) {
     const std::string detail =
-        GotExpected(fmt::format("{} bytes", limits.max_memory), fmt::format("at least {} bytes", least()));
+        GotExpected(fmt::format("{} bytes", limits.max_memory), fmt::format("at least {} bytes", enough));
     if (!limits.memory_by_default) return Fail(kMemoryTooSmall, checkpoint.path(), "--max-memory", detail);
     return Fail(kLimitOfMachine, checkpoint.path(), "--max-memory",
                 fmt::format("{}; the default is {}; give the process more memory", detail, limits.memory_reason));

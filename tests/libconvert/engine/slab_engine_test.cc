@@ -9,6 +9,7 @@
 #include <string>
 #include <utility>
 
+#include "fmt/format.h"
 #include "libconvert/engine/device.h"
 #include "libconvert/engine/device_issues.h"
 #include "tests/support/catch.h"
@@ -151,6 +152,25 @@ TEST_CASE("what was noted before a device failed is gone on with on the cores", 
     std::filesystem::remove(setup.dir.File("out.q4"));
   }
   CHECK(resumed > 0);
+}
+
+TEST_CASE("the memory that a refusal asks for is enough, and no less is, where an engine's ring grows with the bound") {
+  Setup setup;
+  Fault fault{Step::kBegin, -1};
+  FaultyEngine engine(&fault);
+  RunOptions run;
+  run.threads = 2;
+  run.engine = &engine;
+  run.max_memory = kMiB;
+  const std::string refusal = MessageOf(setup.Run(run).status());
+  const std::string before = "at least ";
+  REQUIRE(refusal.find(before) != std::string::npos);
+  const std::uint64_t asked = std::stoull(refusal.substr(refusal.find(before) + before.size()));
+  CHECK(asked > kMiB);
+  run.max_memory = asked - 1;
+  CHECK(MessageOf(setup.Run(run).status()).find(fmt::format("{}{} bytes", before, asked)) != std::string::npos);
+  run.max_memory = asked;
+  CHECK(setup.Run(run).ok());
 }
 
 }  // namespace q4
