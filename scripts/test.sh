@@ -48,7 +48,7 @@ case "${1:-}" in
     Q4_FUZZ_SEED=$(git rev-list --count HEAD 2>/dev/null || echo 1)
     export Q4_FUZZ_SEED Q4_FUZZ_SECONDS=3
     echo "fuzz targets: $Q4_FUZZ_SECONDS seconds each, seed $Q4_FUZZ_SEED"
-    ctest --preset asan -LE '^(python|browser|tree)$' --no-tests=error ;;
+    ctest --preset asan -LE '^(python|browser|tree|files)$' --no-tests=error ;;
   tsan)
     sanitized tsan libconvert_convert_test libconvert_engine_test load_test
     build/tsan/tests/libconvert/load/load_test >build/tsan/load_test.log 2>&1 &

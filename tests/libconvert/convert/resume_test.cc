@@ -45,7 +45,7 @@ constexpr std::int64_t kNever = 1'000'000;
 }  // namespace
 
 TEST_CASE("whenever the machine stops, the output is old or complete, and a rerun gives the same bytes", "[threads]") {
-  const int step = test::Step(7);
+  const int step = test::Step(7, 3);
   int stops = 0, resumed = 0, failures = 0;
   for (const std::uint64_t shard_bytes : {0, 20'000}) {
     ResumeSetup setup(shard_bytes == 0 ? WriteLayers : WriteLayersInTwoFiles);

@@ -20,6 +20,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/resume_setup.h"
+#include "tests/support/sanitizer.h"
 
 namespace q4 {
 namespace {
@@ -117,11 +118,13 @@ const std::vector<Change>& Changes() {
 }  // namespace
 
 TEST_CASE("a rerun is of the sources that lie there, and goes on where their content is the same") {
-  int reruns = 0, resumed = 0, same = 0, differences = 0;
+  const int step = test::Step(1, 3);  // no multiple of what the loops run over
+  int setting = 0, reruns = 0, resumed = 0, same = 0, differences = 0;
   for (const auto write : {WriteLayers, WriteLayersInTwoFiles}) {
     for (const Change& change : Changes()) {
       for (const std::size_t tensors : {std::size_t{2}, std::size_t{6}, std::size_t{9}, kResumeTensors}) {
         for (const std::uint64_t shard_bytes : {0, 20'000}) {
+          if (setting++ % step != 0) continue;
           ResumeSetup setup(write);
           setup.options.shard_bytes = shard_bytes;
           setup.Interrupt(tensors);
@@ -157,7 +160,7 @@ TEST_CASE("a rerun is of the sources that lie there, and goes on where their con
   fmt::print("resume: {} reruns over sources that had changed, {} resumed, {} differences\n", reruns, resumed,
              differences);
   CHECK(resumed < reruns);
-  CHECK(same >= 20);
+  CHECK(same >= 20 / step);
 }
 
 TEST_CASE("files that no finished tensor came from may be others") {
