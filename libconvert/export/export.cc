@@ -227,8 +227,8 @@ absl::Status WritePieces(const ExportPlan& plan, const ExportOptions& options, u
 }
 
 absl::Status WriteWeights(const ExportPlan& plan, const ExportOptions& options, unsigned threads,
-                          const WeightLayout& layout, std::vector<WritableFile*> files, ExportReport* report) {
-  WeightWriter writer(&layout, std::move(files));
+                          const WeightLayout& layout, const std::vector<WritableFile*>& files, ExportReport* report) {
+  WeightWriter writer(&layout, files);
   Q4_RETURN_IF_ERROR(writer.Begin());
   return WritePieces(plan, options, threads, &writer, report);
 }
@@ -397,7 +397,7 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Model
     report->files.push_back({file.name, file.bytes});
   }
   Q4_RETURN_IF_ERROR(CopyEmbeddedFiles(model, std::move(taken), directory.get(), &written, report));
-  Q4_RETURN_IF_ERROR(WriteWeights(plan, options, threads, layout, std::move(open_files), report));
+  Q4_RETURN_IF_ERROR(WriteWeights(plan, options, threads, layout, open_files, report));
   // AtomicDirectory syncs directories only; a rename must not become durable before the data.
   for (const auto& file : files) {
     Q4_RETURN_IF_ERROR(file->Sync());
