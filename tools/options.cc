@@ -89,7 +89,8 @@ void AddRoot(CLI::App& app, std::string& root) {
 std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   app.name("q4convert");
   app.description("Quantizes a checkpoint to 4 bits, once, into one sealed .q4 file.");
-  app.add_option("INPUT", flags->input, "A .safetensors file, a *.safetensors.index.json or a model directory")
+  app.add_option("INPUT", flags->input,
+                 "A .safetensors or PyTorch file, an index of shards (*.index.json) or a model directory")
       ->required();
   app.add_option("-o,--output", flags->output, "The container to write, NAME.q4")->required();
   // The treatment of tensors. The schemes come from their table, so that a new one is offered here at once.
@@ -162,8 +163,9 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
 // One option for each thing to show; they combine, but for --diff and --lint (docs/q4inspect.md).
 std::string_view Describe(CLI::App& app, InspectFlags* flags) {
   app.name("q4inspect");
-  app.description("Says what is in a .q4 container or a safetensors checkpoint, reading its header and index only.");
-  app.add_option("FILE", flags->file, "A .q4 file, NAME.q4.index.json, .safetensors file or model directory")
+  app.description("Says what is in a .q4 container or a checkpoint, reading its header and index only.");
+  app.add_option("FILE", flags->file,
+                 "A .q4 file, NAME.q4.index.json, .safetensors or PyTorch file, or a model directory")
       ->required();
   app.add_flag("--tensors", flags->tensors, "A table of all tensors");
   app.add_flag("--tree", flags->tree, "The module tree, layers that are alike shown once");

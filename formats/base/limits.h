@@ -39,6 +39,13 @@ inline constexpr std::uint64_t kReportValueBytes = 1u << 30;
 // and shortened.
 inline constexpr std::uint64_t kMetadataValueBytes = 64u << 10;
 inline constexpr std::uint64_t kMetadataTotalBytes = 1u << 20;
+// Of a PyTorch archive: one for each storage, and a few more.
+inline constexpr std::uint64_t kZipEntries = 1'000'000;
+// The pickle of a PyTorch archive, which is held whole: 200 bytes for each tensor of a model or optimizer.
+inline constexpr std::uint64_t kPickleBytes = 64u << 20;
+// What it may make, and remember: some 15 values for each tensor. They take up to 160 MB.
+inline constexpr std::uint64_t kPickleValues = 4'000'000;
+inline constexpr std::uint64_t kPickleStack = 1'000'000;
 // The largest public models have about 200. A shard is an open file while a model is read.
 inline constexpr std::uint64_t kShards = 10'000;
 // A million tensors with names of 200 bytes.

@@ -38,7 +38,7 @@ bool IsWeightName(std::string_view name) {
   const std::span<const SourceFormat> formats = SourceFormats();
   const bool weights = name.ends_with(".index.json") ||
                        std::any_of(formats.begin(), formats.end(),
-                                   [name](const SourceFormat& format) { return name.ends_with(format.ending); });
+                                   [name](const SourceFormat& format) { return HasEnding(format, name); });
   return weights && KindOfFile(name).fate != FileFate::kOwn;
 }
 

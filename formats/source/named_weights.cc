@@ -60,7 +60,7 @@ absl::StatusOr<std::string> NamedWeightsOf(std::string_view config_json, std::st
   const std::string& name = named->get_ref<const std::string&>();
   const std::span<const SourceFormat> formats = SourceFormats();
   const bool is_read = std::any_of(formats.begin(), formats.end(), [&name](const SourceFormat& format) {
-    return name.ends_with(format.ending) || name.ends_with(std::string(format.ending) + ".index.json");
+    return HasEnding(format, name) || HasEnding(format, name, ".index.json");
   });
   if (!is_read || !IsPlainFileName(name) || name.front() == '.') {
     return Fail(kNamedWeights, path, kNamedWeightsKey, "got '" + name + "'");

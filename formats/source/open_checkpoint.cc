@@ -19,6 +19,8 @@
 #include "formats/base/status.h"
 #include "formats/base/strict_json.h"
 #include "formats/base/text.h"
+#include "formats/folder/adapters.h"
+#include "formats/folder/companion_kinds.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/companions.h"
@@ -37,8 +39,8 @@ constexpr std::string_view kIndexEnding = ".index.json";
 // Of Checkpoint::format(), where an index named files.
 constexpr std::string_view kShardedEnding = "-sharded";
 
-// Weights that no row of source_formats.h claims. Used when nothing else was found, so that a user with a PyTorch
-// checkpoint reads that the format is not supported, and not that the directory is empty.
+// Weights that no row of source_formats.h claims by name, or by content where the name is a common one. Used when
+// nothing else was found, so that a user reads that the format is not supported, and not that the directory is empty.
 bool IsUnsupportedWeights(std::string_view name) {
   return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth") || name.ends_with(".ckpt") ||
          name.ends_with(".gguf");
@@ -92,9 +94,22 @@ absl::StatusOr<std::string> FindUsual(FileSystem& fs, const std::string& directo
 
 // Whether `name` is that of a shard index of files with `ending`: "model.safetensors.index.json", or of a variant as
 // diffusers calls it, "model.safetensors.index.fp16.json".
-bool IsIndexName(std::string_view name, std::string_view ending) {
-  if (name.ends_with(std::string(ending) + std::string(kIndexEnding))) return true;
-  return name.ends_with(".json") && name.find(std::string(ending) + ".index.") != std::string_view::npos;
+bool IsIndexName(std::string_view name, const SourceFormat& format) {
+  if (HasEnding(format, name, kIndexEnding)) return true;
+  return name.ends_with(".json") && AnyItem(format.ending, " ", [name](std::string_view ending) {
+           return name.find(std::string(ending) + ".index.") != std::string_view::npos;
+         });
+}
+
+// Whether a file with the ending of `format` is one of its weights. Safetensors are by their name; ".bin" and ".pt" are
+// names for anything, and some are what a training leaves behind. What cannot be read is taken, for the message.
+bool MayBeWeights(FileSystem& fs, const std::string& path, const SourceFormat& format, SymbolicLinks links) {
+  if (&format == &SourceFormats().front()) return true;
+  if (KindOfFile(BaseNameOf(path)).fate == FileFate::kLeftOut || IsAdapterFile(BaseNameOf(path))) return false;
+  const auto file = fs.OpenForRead(path, links);
+  if (!file.ok()) return true;
+  std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>((*file)->size(), kSniffBytes)));
+  return !(*file)->ReadAt(0, head).ok() || format.recognises(SniffKind(head));
 }
 
 // The one checkpoint of `format` among the files of a directory, "" when there is none; the rule is in checkpoint.h.
@@ -109,8 +124,8 @@ absl::StatusOr<std::string> FindFormat(FileSystem& fs, const std::string& direct
   const auto path_of = [&](std::string_view name) { return JoinPath(directory, std::string(name)); };
   std::vector<std::string> files, indices;
   for (const std::string& name : names) {
-    if (name.ends_with(format.ending)) files.push_back(name);
-    if (IsIndexName(name, format.ending)) indices.push_back(name);
+    if (HasEnding(format, name) && MayBeWeights(fs, path_of(name), format, links)) files.push_back(name);
+    if (IsIndexName(name, format)) indices.push_back(name);
   }
   // Neither has the usual name. An index goes before files, which are probably its shards.
   const std::vector<std::string>& candidates = indices.empty() ? files : indices;
@@ -157,7 +172,7 @@ absl::StatusOr<CheckpointPayload> OpenWeights(FileSystem& fs, std::shared_ptr<Ra
     Q4_ASSIGN_OR_RETURN(SourceHeader header, format.read_header(*file));
     payload.tensors = std::move(header.tensors);
     payload.remarks = std::move(header.remarks);
-    payload.files.push_back({BaseNameOf(file->path()), std::move(file)});
+    payload.files.push_back({BaseNameOf(file->path()), std::move(file), std::move(header.checksums)});
   }
   return payload;
 }
@@ -182,7 +197,10 @@ absl::Status AddWeights(CheckpointPayload payload, const std::string& folder, Ch
     for (SourceExtent& extent : tensor.extents) extent.file += first_file;
     content->tensors.push_back(std::move(tensor));
   }
-  for (CheckpointFile& file : payload.files) content->files.push_back({prefix + file.name, std::move(file.file)});
+  for (CheckpointFile& file : payload.files) {
+    file.name.insert(0, prefix);
+    content->files.push_back(std::move(file));
+  }
   // Of a model with a sharded part the whole is called so.
   if (content->format.empty() || payload.format.ends_with(kShardedEnding)) content->format = std::move(payload.format);
   if (!folder.empty()) content->module_folders.push_back(folder);
@@ -321,7 +339,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   content.notes.insert(content.notes.end(), std::make_move_iterator(folder.notes.begin()),
                        std::make_move_iterator(folder.notes.end()));
   // No file of the folder, but as much left out as one: a container has no place for it.
-  if (!remarks.empty()) content.left_out.push_back({"__metadata__", remarks.Text(), false});
+  if (!remarks.empty()) content.left_out.push_back({std::string(remarks.place()), remarks.Text(), false});
   std::sort(content.left_out.begin(), content.left_out.end(),
             [](const LeftOutFile& a, const LeftOutFile& b) { return a.name < b.name; });
   Q4_ASSIGN_OR_RETURN(content.foreign, FindForeign(fs, content, &content.notes));

@@ -21,9 +21,8 @@ absl::StatusOr<bool> HoldsWeights(FileSystem& fs, const std::string& directory) 
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
   const std::span<const SourceFormat> formats = SourceFormats();
   return std::any_of(names.begin(), names.end(), [formats](std::string_view name) {
-    return name.ends_with(".bin") || std::any_of(formats.begin(), formats.end(), [name](const SourceFormat& format) {
-             return name.ends_with(format.ending);
-           });
+    return std::any_of(formats.begin(), formats.end(),
+                       [name](const SourceFormat& format) { return HasEnding(format, name); });
   });
 }
 

@@ -285,7 +285,7 @@ absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& 
     if (payload.tensors.size() + tensors.size() > limits::kTensorsPerCheckpoint) {
       return Fail(kTooManyTensors, index_path, {}, "at most " + std::to_string(limits::kTensorsPerCheckpoint));
     }
-    payload.files.push_back({index.shards[i], std::move(shard.file)});
+    payload.files.push_back({index.shards[i], std::move(shard.file), std::move(header.checksums)});
     for (SourceTensor& tensor : tensors) {
       // A reader sees one file and says 0.
       for (SourceExtent& extent : tensor.extents) extent.file = i;

@@ -1,14 +1,15 @@
 // Marks that stand at the very beginning come first, then those of text, which white space may precede. The order among
 // the marks does not matter, as no two can hold at once; JSON comes last, since its "{" is the weakest.
 //
-// The result is a guess: the low bytes of a safetensors length can look like the mark of gzip or zip. So the reader of
-// safetensors checks its own header first and asks RefuseKind() only when that fails.
+// The result is a guess: the low bytes of a safetensors length can look like the mark of gzip or zip, which is why what
+// looks like one is told first. Its reader also checks the header itself before it asks RefuseKind().
 #include "formats/source/sniff.h"
 
 #include <algorithm>
 #include <cctype>
 #include <string>
 
+#include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/q4/layout.h"
@@ -22,6 +23,7 @@ using namespace std::string_view_literals;
 // The zip local file header: 26 bytes, the lengths of name and extra field, the name.
 constexpr std::size_t kZipNameLengthOffset = 26;
 constexpr std::size_t kZipNameOffset = 30;
+constexpr std::size_t kTarMarkOffset = 257;
 
 // torch.save puts "<archive>/data.pkl" first.
 bool IsPyTorchZip(std::string_view head) {
@@ -30,6 +32,14 @@ bool IsPyTorchZip(std::string_view head) {
   const auto byte = [head](std::size_t i) { return static_cast<std::size_t>(static_cast<std::uint8_t>(head[i])); };
   const std::size_t length = byte(kZipNameLengthOffset) | byte(kZipNameLengthOffset + 1) << 8;
   return head.substr(kZipNameOffset, length).ends_with("/data.pkl");
+}
+
+// A plausible length before what may be JSON, whose low bytes may happen to be the mark of another kind.
+bool IsSafetensors(std::string_view head) {
+  if (head.size() <= 8 || head[8] != '{') return false;
+  std::uint64_t length = 0;
+  for (std::size_t i = 8; i-- > 0;) length = length << 8 | static_cast<std::uint8_t>(head[i]);
+  return length != 0 && length <= limits::kSafetensorsHeaderBytes;
 }
 
 bool IsHtml(std::string_view text) {
@@ -55,9 +65,12 @@ bool IsText(std::string_view text) {
 
 FileKind SniffKind(std::span<const std::uint8_t> head) {
   const std::string_view text(reinterpret_cast<const char*>(head.data()), head.size());
+  if (IsSafetensors(text)) return FileKind::kUnknown;
   if (text.starts_with("version https://git-lfs.github.com/spec/")) return FileKind::kGitLfsPointer;
   if (text.starts_with("\x1f\x8b"sv)) return FileKind::kGzip;
   if (text.starts_with("PK\x03\x04"sv)) return IsPyTorchZip(text) ? FileKind::kPyTorchZip : FileKind::kZip;
+  if (text.starts_with("7z\xBC\xAF\x27\x1C"sv)) return FileKind::k7z;
+  if (text.size() > kTarMarkOffset && text.substr(kTarMarkOffset).starts_with("ustar"sv)) return FileKind::kTar;
   if (text.starts_with("GGUF"sv)) return FileKind::kGguf;
   // PROTO 2 to 5, then what legacy torch.save begins with (LONG1, its magic number) or a pickle's usual first opcodes.
   const bool protocol = text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5;
@@ -84,9 +97,9 @@ std::string_view DescribeKind(FileKind kind) {
     case FileKind::kGzip:
       return "a gzip file; decompress it first";
     case FileKind::kZip:
-      return "a zip archive; if it holds a PyTorch checkpoint, load that and save it as safetensors";
+      return "a zip archive";
     case FileKind::kPyTorchZip:
-      return "a PyTorch checkpoint; load it and save it as safetensors (save_pretrained, safetensors.torch.save_file)";
+      return "a PyTorch checkpoint; q4inspect reads it, q4convert converts it";
     case FileKind::kPickle:
       return "a Python pickle or legacy PyTorch checkpoint; load it and save it as safetensors (save_pretrained, "
              "safetensors.torch.save_file)";
@@ -94,6 +107,10 @@ std::string_view DescribeKind(FileKind kind) {
       return "an HTML page, perhaps an error page saved by a download";
     case FileKind::kGguf:
       return "a GGUF file; start from the safetensors checkpoint that it was made of";
+    case FileKind::kTar:
+      return "a tar archive; unpack it first, or if a PyTorch before 1.0 saved it, load it and save it again";
+    case FileKind::k7z:
+      return "a 7z archive; unpack it first";
     case FileKind::kQ4:
       return "a .q4 container; q4inspect, q4verify and q4export read it";
     case FileKind::kJson:
@@ -130,6 +147,8 @@ absl::Status RefuseKind(FileKind kind, std::string_view file) {
     case FileKind::kPyTorchZip:
     case FileKind::kPickle:
     case FileKind::kGguf:
+    case FileKind::kTar:
+    case FileKind::k7z:
     case FileKind::kQ4:
       return Fail(kUnsupportedFormat, file, {}, detail);
   }

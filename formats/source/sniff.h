@@ -23,6 +23,8 @@ enum class FileKind {
   kPickle,      // legacy torch.save, or any pickle of protocol 2 and later
   kHtml,
   kGguf,
+  kTar,  // also what torch.save wrote in its first versions
+  k7z,
   kQ4,    // by its magic, whatever its version
   kJson,  // begins like a JSON object: perhaps a shard index
   kText,  // nothing but characters that a text has

@@ -1,12 +1,16 @@
-// The table of formats. The order of its rows is the order in which SourceFormatOf() asks them and in which a directory
-// is searched.
+// The table of formats. The order of its rows is the order in which a directory is searched; SourceFormatOf() asks them
+// from the last to the first.
 #include "formats/source/source_formats.h"
 
 #include <algorithm>
+#include <iterator>
+#include <string>
 #include <utility>
 
 #include "formats/base/status.h"
+#include "formats/base/text.h"
 #include "formats/source/safetensors.h"
+#include "formats/torch/torch_checkpoint.h"
 
 namespace q4 {
 namespace {
@@ -27,19 +31,48 @@ absl::StatusOr<SourceHeader> ReadSafetensors(const RandomAccessFile& file) {
   return out;
 }
 
+// Of PyTorch's what is none of the model's tensors, an optimizer's state for example, is told by its key.
+absl::StatusOr<SourceHeader> ReadTorch(const RandomAccessFile& file) {
+  Q4_ASSIGN_OR_RETURN(TorchCheckpoint checkpoint, ReadTorchCheckpoint(file));
+  SourceHeader out;
+  out.remarks = SourceRemarks("data.pkl");
+  for (const TorchLeftOut& entry : checkpoint.left_out) {
+    std::string name = entry.name;
+    if (entry.tensors != 0)
+      name += " (" + std::to_string(entry.tensors) + (entry.tensors == 1 ? " tensor)" : " tensors)");
+    out.remarks.AddName(name);
+    out.remarks.AddEntries(1, entry.bytes);
+  }
+  out.tensors = std::move(checkpoint.tensors);
+  out.checksums = std::move(checkpoint.checksums);
+  return out;
+}
+
+// A zip that is none of PyTorch's and a bare pickle are refused by its reader with a way out.
+bool IsTorchKind(FileKind kind) {
+  return kind == FileKind::kPyTorchZip || kind == FileKind::kZip || kind == FileKind::kPickle;
+}
+
 constexpr SourceFormat kFormats[] = {
-    // A safetensors file begins with a length, which has no mark: it is the last row.
+    // A safetensors file begins with a length, which has no mark.
     {"safetensors", ".safetensors", "model.safetensors", "diffusion_pytorch_model.safetensors",
      [](FileKind) { return true; }, ReadSafetensors},
+    {"torch", ".bin .pt .pth .ckpt", "pytorch_model.bin", "diffusion_pytorch_model.bin", IsTorchKind, ReadTorch},
 };
 
 }  // namespace
 
 std::span<const SourceFormat> SourceFormats() { return kFormats; }
 
+bool HasEnding(const SourceFormat& format, std::string_view name, std::string_view more) {
+  if (!name.ends_with(more)) return false;
+  name.remove_suffix(more.size());
+  return AnyItem(format.ending, " ", [name](std::string_view ending) { return name.ends_with(ending); });
+}
+
 const SourceFormat& SourceFormatOf(FileKind kind) {
-  // Never the end: the last row recognises every kind.
-  return *std::find_if(std::begin(kFormats), std::end(kFormats),
+  // From the back, and never the end: the first row recognises every kind.
+  return *std::find_if(std::rbegin(kFormats), std::rend(kFormats),
                        [kind](const SourceFormat& format) { return format.recognises(kind); });
 }
 

@@ -26,6 +26,7 @@ void SourceRemarks::AddEntries(std::uint64_t entries, std::uint64_t bytes) {
 }
 
 void SourceRemarks::Add(const SourceRemarks& other) {
+  if (empty()) place_ = other.place_;
   for (const std::string& name : other.names_) AddShown(name);
   AddEntries(other.entries_, other.bytes_);
 }

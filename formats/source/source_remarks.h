@@ -9,9 +9,13 @@
 namespace q4 {
 
 // The entries of `__metadata__` in the headers of safetensors, over all files: a title, a licence, a thumbnail, how the
-// model was trained. Memory: the names of a few.
+// model was trained. Of PyTorch checkpoints what was saved beside the model. Memory: the names of a few.
 class SourceRemarks {
  public:
+  // `place`: where in the files it stands; static. Of remarks that are added together the first one's is kept.
+  explicit SourceRemarks(std::string_view place = "__metadata__") : place_(place) {}
+  std::string_view place() const { return place_; }
+
   // One entry's name. Names that were there before, and those after the first few, change nothing.
   void AddName(std::string_view name);
   // That many entries with that many bytes of text.
@@ -26,6 +30,7 @@ class SourceRemarks {
  private:
   void AddShown(std::string shown);
 
+  std::string_view place_;
   std::vector<std::string> names_;  // different ones, in the order in which they came
   std::uint64_t entries_ = 0, bytes_ = 0;
 };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "absl/container/inlined_vector.h"
@@ -14,7 +15,8 @@ namespace q4 {
 // How the elements come out of the stored bytes. A reader of another kind of file adds its recipe here and carries it
 // out in SourceReader (libconvert/source/source_reader.h); policy, plan, pipeline, verifier and inspector see elements.
 enum class SourceRecipe : std::uint8_t {
-  kPlain,  // the one extent is the elements, row-major, little-endian
+  kPlain,    // the one extent is the elements, row-major, little-endian
+  kStrided,  // the elements lie apart in the one extent, as SourceTensor::strides says
 };
 
 // An extent: consecutive bytes of one file.
@@ -24,6 +26,16 @@ struct SourceExtent {
   std::uint64_t bytes = 0;   // how many; 0 for a tensor without elements
 
   std::uint64_t end() const { return offset + bytes; }  // cannot wrap once the reader has validated it
+};
+
+// A CRC-32 that a file gives for some of its own bytes (formats/base/crc32.h). Whoever reads them all compares.
+struct SourceChecksum {
+  std::uint64_t offset = 0;  // of the first byte in that file
+  std::uint64_t bytes = 0;
+  std::uint32_t crc32 = 0;
+  std::string name;  // what the bytes are called there, for a message; untrusted text
+
+  std::uint64_t end() const { return offset + bytes; }
 };
 
 // All fields are validated by the reader that made it: elems < 2^48, and every extent lies inside its file.
@@ -38,6 +50,9 @@ struct SourceTensor {
   // What the files hold of it, at least one. Its place among the tensors is that of the first. kPlain: exactly one, of
   // `bytes` bytes. Empty only where nothing can be read: a tensor that was made up to ask the policy about it.
   absl::InlinedVector<SourceExtent, 1> extents;
+  // kStrided: from one element to the next along each dimension of `shape`, in elements. The first element begins the
+  // extent and the last one ends it. Else empty. Shared, so that a tensor costs little when it has none.
+  std::shared_ptr<const Shape> strides;
 
   // Where it begins. REQUIRES: the tensor has an extent. Valid as long as the tensor.
   const SourceExtent& place() const { return extents.front(); }

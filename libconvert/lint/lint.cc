@@ -148,6 +148,7 @@ absl::Status LintFolder(FileSystem& fs, const std::string& path, const LintOptio
   Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights, LintCheckpointWeights(*options.kernels, &files, findings));
   const std::uint64_t quantized = static_cast<std::uint64_t>(
       std::count_if(weights.begin(), weights.end(), [](const LintWeight& weight) { return weight.quantized(); }));
+  report->format = files.format();
   report->tensors += weights.size();
   report->quantized += quantized;
   report->bytes_read += files.bytes_read();
@@ -170,7 +171,7 @@ absl::Status LintCheckpoint(FileSystem& fs, const std::string& path, const LintO
   }
   // A directory counts as bitsandbytes by what its weights are, not by what config.json says: that is one of the
   // questions.
-  report->format = report->quantized != 0 ? "bitsandbytes" : "safetensors";
+  if (report->quantized != 0) report->format = "bitsandbytes";
   return absl::OkStatus();
 }
 

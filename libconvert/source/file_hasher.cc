@@ -28,6 +28,7 @@
 #include "libconvert/base/machine.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/base/run_issues.h"
+#include "libconvert/source/checksum_check.h"
 #include "libconvert/source/source_issues.h"
 
 namespace q4 {
@@ -72,7 +73,7 @@ std::vector<SourceDigestState> ByFile(const std::vector<SourceDigestState>& done
 // no count.
 class FileHasher::RunningDigest {
  public:
-  RunningDigest(SourceDigest kind, const Sha256State& done) {
+  RunningDigest(SourceDigest kind, const Sha256State& done, const CheckpointFile& file) : check_(file) {
     if (kind == SourceDigest::kXxh3) {
       xxh3_.emplace(0);
     } else if (done.bytes == 0) {
@@ -82,8 +83,13 @@ class FileHasher::RunningDigest {
       bytes_ = done.bytes;
     }
   }
+  // Once, before any Update().
+  absl::Status Start() { return check_.SkipTo(bytes_); }
+  // kZipCrc where the file's own checksums say that it is damaged.
+  absl::Status status() const { return check_.status(); }
   void Update(std::span<const std::uint8_t> bytes) {
     bytes_ += bytes.size();
+    check_.Update(bytes);
     if (sha256_) {
       sha256_->Update(bytes);
     } else {
@@ -98,6 +104,7 @@ class FileHasher::RunningDigest {
   std::optional<Sha256Stream> sha256_;
   std::optional<Xxh3Stream> xxh3_;
   std::uint64_t bytes_ = 0;
+  ChecksumCheck check_;
 };
 
 FileHasher::FileHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads,
@@ -175,7 +182,9 @@ void FileHasher::Loop() {
 }
 
 // XXH3 begins anew in a resumed run: its stream ignores `done`.
-FileHasher::RunningDigest FileHasher::Begin(std::uint32_t file) const { return {kind_, done_[file].sha256}; }
+FileHasher::RunningDigest FileHasher::Begin(std::uint32_t file) const {
+  return {kind_, done_[file].sha256, checkpoint_.files()[file]};
+}
 
 void FileHasher::Note(std::uint32_t file, const RunningDigest& digest) {
   // Only SHA-256 can be saved.
@@ -315,6 +324,7 @@ bool FileHasher::Fetch(std::uint32_t number, std::uint64_t end, const RunningDig
 
 absl::StatusOr<std::string> FileHasher::HashFile(std::uint32_t number) {
   RunningDigest digest = Begin(number);
+  Q4_RETURN_IF_ERROR(digest.Start());
   // Tensors before the first one were converted by an earlier run and are not brought: what its digest did not cover of
   // them is read. So is what the recipe of a tensor decodes, for Add() brings stored bytes only.
   const std::vector<SourceTensor>& tensors = checkpoint_.tensors();
@@ -329,6 +339,7 @@ absl::StatusOr<std::string> FileHasher::HashFile(std::uint32_t number) {
   }
   // What lies behind the last tensor, or all of a file without tensors.
   Q4_RETURN_IF_ERROR(ReadUntil(number, checkpoint_.files()[number].file->size(), &digest));
+  Q4_RETURN_IF_ERROR(digest.status());
   return digest.Finish();
 }
 

@@ -60,7 +60,8 @@ class FileHasher {
 
   // Ends the work: waits for the threads and returns one lower-case hexadecimal digest per file, in the order of
   // Checkpoint::files(), over the whole content. Whatever the threads met is returned here, of the first file in that
-  // order that met something: I/O errors; kOutOfMemory; kSourceUnread when bytes were never brought. REQUIRES: called
+  // order that met something: I/O errors; kOutOfMemory; kSourceUnread when bytes were never brought; kZipCrc when they
+  // are not those that the file's own checksums are of. REQUIRES: called
   // once, and no Add() afterwards.
   absl::StatusOr<std::vector<std::string>> Finish();
 

@@ -1,10 +1,12 @@
-// Elements to stored bytes. With the only recipe so far an element lies at its index times the item size of its extent,
-// so all three functions turn elements into bytes and pass them on. What a new recipe must change: Read(), which then
-// decodes, and Prefetch(), which here takes the first extent for all of them. ReadAndHash() goes by is_stored() and
-// holds for any.
+// Elements to stored bytes: by a plain recipe an element lies at its index times the item size of its extent; others
+// are carried out in files of their own. What a new recipe must change: Read(), and Prefetch() where an element of its
+// first extent takes other bytes than one in memory. ReadAndHash() goes by is_stored() and holds for any.
 #include "libconvert/source/source_reader.h"
 
+#include <algorithm>
+
 #include "formats/base/status.h"
+#include "libconvert/source/strided.h"
 
 namespace q4 {
 
@@ -12,6 +14,8 @@ absl::Status SourceReader::Read(const SourceTensor& tensor, std::uint64_t first,
   switch (tensor.recipe) {
     case SourceRecipe::kPlain:
       break;  // the compiler asks here for what is added
+    case SourceRecipe::kStrided:
+      return ReadStrided(checkpoint_, tensor, first, out);
   }
   // The product cannot wrap for elements that exist; Read() refuses a range outside the extent.
   return checkpoint_.Read(tensor, first * ItemSize(tensor.dtype), out);
@@ -29,6 +33,15 @@ absl::Status SourceReader::ReadAndHash(const SourceTensor& tensor, std::uint64_t
 
 void SourceReader::Prefetch(const SourceTensor& tensor, std::uint64_t first, std::uint64_t count) const {
   const std::uint64_t item = ItemSize(tensor.dtype);
+  if (tensor.recipe == SourceRecipe::kStrided) {
+    // Where the elements lie is known only roughly; all of them together fill the extent. The ratio is a double, for
+    // the product could wrap, and the advice need not be exact.
+    const double share = static_cast<double>(tensor.place().bytes) / static_cast<double>(std::max(tensor.elems, count));
+    checkpoint_.FileOf(tensor).Prefetch(
+        tensor.place().offset + static_cast<std::uint64_t>(share * static_cast<double>(std::min(first, tensor.elems))),
+        static_cast<std::uint64_t>(share * static_cast<double>(count)));
+    return;
+  }
   checkpoint_.FileOf(tensor).Prefetch(tensor.place().offset + first * item, count * item);
 }
 

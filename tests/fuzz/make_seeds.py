@@ -12,6 +12,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 from safetensors_bytes import frame, header_text  # noqa: E402
+import torch_bytes as pt  # noqa: E402
 
 OUT = ROOT / "testdata" / "fuzz"
 
@@ -185,6 +186,30 @@ def other_seeds() -> None:
     write("kernels", "f16_not_finite", bytes([1, 0, 0, 1]) + struct.pack("<40H", *range(0x7BE8, 0x7C10)) + bytes(30))
 
 
+def torch_seeds() -> None:
+    floats = bytes(range(32))
+    one = dict(elements=8)
+    plain = pt.state(("a", pt.tensor((4,), **one)), ("b", pt.tensor((2, 4), (1, 2), **one)))
+    write("zip", "torch_save", pt.checkpoint(plain, [floats]))
+    write("zip", "zipfile", pt.checkpoint(plain, [floats], described=False))
+    write("zip", "script", pt.checkpoint(plain, [floats], more=[("m/constants.pkl", b".")]))
+    archive = pt.checkpoint(plain, [floats])
+    end = archive.rindex(pt.END)
+    count, length, begin = struct.unpack("<10xHII", archive[end:end + 20])
+    write("zip", "zip64", archive[:end] + struct.pack("<4sQHHIIQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, count, count, length, begin) +
+          struct.pack("<4sIQI", b"PK\x06\x07", 0, end, 1) + archive[end:])
+    # tests/fuzz/pickle_fuzz.cc has two storages, of 32 and 16 bytes.
+    write("pickle", "views", plain)
+    write("pickle", "parameter", pt.state(("a", pt.parameter(pt.tensor((4,), key="1")))))
+    write("pickle", "typed", pt.state(("a", pt.tensor((5,), dtype="float8_e4m3fn", kind="UntypedStorage", module="torch.storage", elements=32))))
+    optimizer = pt.mapping([("state", pt.mapping([(pt.number(0), pt.tensor((4,), key="1"))])), ("param_groups", b"]")])
+    write("pickle", "training", pt.state(("model", pt.mapping([("w", pt.tensor((8,), **one))])), ("optimizer", optimizer), ("epoch", b"K\x03")))
+    write("pickle", "module", pt.program(pt.ORDERED + b"q\0(" + pt.text("w") + pt.tensor((8,), **one) + b"u" +
+                                         pt.mapping([("_metadata", pt.ORDERED)]) + b"b"))
+    write("pickle", "quantized", pt.state(("a", b"ctorch._utils\n_rebuild_qtensor\n)R")))
+    write("pickle", "inert", pt.state(("a", pt.tensor((4,), **one)), ("b", b"cargparse\nNamespace\n)\x81}b"), ("c", b"](\x88\x89Ne")))
+
+
 if __name__ == "__main__":
     json_seeds()
     safetensors_seeds()
@@ -192,4 +217,5 @@ if __name__ == "__main__":
     alloc_fail_seeds()
     cli_options_seeds()
     journal_seeds()
+    torch_seeds()
     other_seeds()

@@ -1,4 +1,5 @@
 // OpenCheckpoint() and the Checkpoint that it gives.
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <iostream>
@@ -13,6 +14,7 @@
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
+#include "tests/support/torch_builder.h"
 
 namespace q4 {
 namespace {
@@ -118,11 +120,53 @@ TEST_CASE("a directory must hold exactly one checkpoint") {
     CHECK(MessageOf(status).find("a.safetensors, b.safetensors, c.safetensors and 1 more") != std::string::npos);
   }
   SECTION("PyTorch only") {
-    dir.Write("pytorch_model.bin", "x");
+    const std::string torch =
+        test::TorchBytes(test::PickledDict({{"a", test::PickledTensor({{4}, {1}, 0, "0", 4})}}), std::string(16, 'x'));
+    const auto main_file = [&] { return BaseNameOf((*Open(dir.path()))->main_file().path); };
+    // What a training leaves behind, an adapter, and other things by these names do not count.
+    dir.Write("training_args.bin", torch);
+    dir.Write("rng_state.pth", torch);
+    dir.Write("sound.bin", "x");
+    CHECK(issue() == kUnsupportedFormat.number);
+    dir.Write("only.pt", torch);
+    CHECK(main_file() == "only.pt");
+    CHECK((*Open(dir.path()))->format() == "torch");
+    dir.Write("other.ckpt", torch);
+    CHECK(issue() == kAmbiguousDirectory.number);
+    dir.Write("diffusion_pytorch_model.bin", torch);
+    CHECK(main_file() == "diffusion_pytorch_model.bin");
+    dir.Write("pytorch_model.bin", torch);
+    CHECK(main_file() == "pytorch_model.bin");
+    // Safetensors of any name go before them.
+    dir.Write("weights.safetensors", Model());
+    CHECK(main_file() == "weights.safetensors");
+  }
+  SECTION("PyTorch in shards") {
+    for (const std::string name : {"a", "b"}) {
+      dir.Write("pytorch_model-" + name + ".bin",
+                test::TorchBytes(
+                    test::PickledDict({{name, test::PickledTensor({{4}, {1}, 0, "0", 4})}, {"epoch" + name, "N"}}),
+                    std::string(16, 'x')));
+    }
+    CHECK(issue() == kAmbiguousDirectory.number);
+    dir.Write("pytorch_model.bin.index.json",
+              R"({"metadata":{},"weight_map":{"a":"pytorch_model-a.bin","b":"pytorch_model-b.bin"}})");
+    const auto checkpoint = Open(dir.path());
+    REQUIRE(checkpoint.ok());
+    CHECK((*checkpoint)->format() == "torch-sharded");
+    CHECK((*checkpoint)->tensors().size() == 2);
+    CHECK((*checkpoint)->files()[1].checksums.size() == 3);
+    const auto& left_out = (*checkpoint)->left_out();
+    CHECK(std::any_of(left_out.begin(), left_out.end(), [](const LeftOutFile& file) {
+      return file.name == "data.pkl" && file.reason == "2 entries, 0 B: epocha, epochb";
+    }));
+  }
+  SECTION("weights that are not read") {
+    dir.Write("model.pt", "x");
     const absl::Status status = Open(dir.path()).status();
     CHECK(IssueNumberOf(status) == kUnsupportedFormat.number);
     CHECK(ExitCodeOf(status) == ExitCode::kUnsupported);
-    CHECK(MessageOf(status).find("pytorch_model.bin") != std::string::npos);
+    CHECK(MessageOf(status).find("model.pt") != std::string::npos);
   }
   SECTION("nothing") {
     dir.Write("config.json", "{}");

@@ -121,7 +121,7 @@ TEST_CASE("a module whose weights q4 does not read is refused, with the way out"
   const TempDir dir;
   dir.Write("modules.json", R"([{"path":""},{"path":"2_Dense"}])");
   dir.Write("model.safetensors", OneTensor("w", "w"));
-  dir.Write("2_Dense/pytorch_model.bin", "x");
+  dir.Write("2_Dense/dense.pt", "x");
   const absl::Status status = Open(dir.path()).status();
   CHECK(IssueNumberOf(status) == kUnsupportedFormat.number);
   CHECK(MessageOf(status).find("2_Dense") != std::string::npos);
