@@ -23,6 +23,7 @@ enum class FileKind {
   kPickle,      // legacy torch.save, or any pickle of protocol 2 and later
   kHtml,
   kGguf,
+  kGgml,  // from before GGUF, and GGUF of which the bytes stand the other way round
   kQ4,    // by its magic, whatever its version
   kJson,  // begins like a JSON object: perhaps a shard index
   kText,  // nothing but characters that a text has

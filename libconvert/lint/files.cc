@@ -111,8 +111,19 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
     Q4_ASSIGN_OR_RETURN(const auto file, fs.OpenForRead(path));
     std::vector<std::uint8_t> head(std::min<std::uint64_t>(file->size(), kSniffBytes));
     Q4_RETURN_IF_ERROR(file->ReadAt(0, head));
-    if (SniffKind(head) == FileKind::kJson) {
+    const FileKind kind = SniffKind(head);
+    if (kind == FileKind::kJson) {
       Q4_RETURN_IF_ERROR(files.OpenIndex(fs, path, links, findings));
+    } else if (kind == FileKind::kGguf) {
+      const auto checkpoint = OpenCheckpoint(fs, path, {.follow_symlinks = links == SymbolicLinks::kFollow});
+      // What is right and not read, such as block-quantized tensors, is no fault of the file.
+      if (!checkpoint.ok() && ExitCodeOf(checkpoint.status()) != ExitCode::kInvalidInput) return checkpoint.status();
+      if (checkpoint.ok()) {
+        files.TakeCheckpoint(**checkpoint);
+      } else {
+        findings->Add(kLintFileMalformed, BaseNameOf(path), MessageOf(checkpoint.status()));
+        files.whole_model_ = false;
+      }
     } else {
       // A lone file under another name may lie in a download folder, beside the config.json of another model.
       files.whole_model_ = BaseNameOf(path) == kModelFile || BaseNameOf(path) == kComponentFile;
@@ -269,7 +280,13 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
   if (!index.empty() && (named->empty() || index == *named)) {
     return OpenIndex(fs, JoinPath(directory, index), links, findings);
   }
-  if (weights.empty()) return OpenCheckpoint(fs, directory).status();  // says what is there instead
+  if (weights.empty()) {
+    // Of another format, or the error says what is there instead.
+    Q4_ASSIGN_OR_RETURN(const auto checkpoint,
+                        OpenCheckpoint(fs, directory, {.follow_symlinks = links == SymbolicLinks::kFollow}));
+    TakeCheckpoint(*checkpoint);
+    return absl::OkStatus();
+  }
   // Sorted, as ListDirectory() returns names.
   const bool is_component = !std::binary_search(weights.begin(), weights.end(), kModelFile);
   const std::string_view usual = !named->empty() ? std::string_view(*named)
@@ -287,6 +304,14 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
     Q4_RETURN_IF_ERROR(OpenFile(fs, JoinPath(directory, name), links, findings));
   }
   return absl::OkStatus();
+}
+
+void LintFiles::TakeCheckpoint(const Checkpoint& checkpoint) {
+  for (const CheckpointFile& file : checkpoint.files()) files_.push_back(file.file);
+  tensors_ = checkpoint.tensors();
+  format_ = checkpoint.format().substr(0, checkpoint.format().find('-'));
+  // A config.json beside them describes modules under other names.
+  whole_model_ = false;
 }
 
 const SourceTensor* LintFiles::Find(std::string_view name) const {

@@ -22,7 +22,7 @@ namespace q4 {
 
 class LintFiles {
  public:
-  // Opens what can be opened at `path`, a directory, an index or a .safetensors file, and reports what cannot and what
+  // Opens what can be opened at `path`, a directory, an index or a weights file, and reports what cannot and what
   // index and files say differently. `path` itself may be a symbolic link; `links` says what to do with links that are
   // found through it, where a refused link is an unreadable file, hence a finding.
   //
@@ -53,6 +53,8 @@ class LintFiles {
   // The text of config.json beside the weights, "" if it cannot be one (too large, no regular file); nullopt if there
   // is none or !whole_model().
   const std::optional<std::string>& config() const { return config_; }
+  // What the weights are: Checkpoint::format() without what it says of shards.
+  const std::string& format() const { return format_; }
   // Payload that was read so far; headers do not count.
   std::uint64_t bytes_read() const { return bytes_read_; }
 
@@ -60,11 +62,14 @@ class LintFiles {
   absl::Status OpenFile(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings);
   absl::Status OpenIndex(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings);
   absl::Status OpenDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links, LintFindings* findings);
+  // Of formats for which the rules on indices and usual names are not made: files of them are opened together.
+  void TakeCheckpoint(const Checkpoint& checkpoint);
 
-  std::vector<std::unique_ptr<RandomAccessFile>> files_;  // those whose header could be read; by SourceExtent::file
+  std::vector<std::shared_ptr<RandomAccessFile>> files_;  // those whose header could be read; by SourceExtent::file
   std::vector<SourceTensor> tensors_;
   bool whole_model_ = true;
   std::optional<std::string> config_;
+  std::string format_ = "safetensors";
   std::uint64_t bytes_read_ = 0;
 };
 

@@ -16,6 +16,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/text.h"
+#include "formats/gguf/gguf.h"
 #include "formats/q4/reader.h"
 #include "formats/source/modules.h"
 #include "libconvert/base/json_document.h"
@@ -137,7 +138,8 @@ absl::Status LintContainer(FileSystem& fs, const std::string& path, const LintOp
   // With one shard given alone, most layers are absent and config.json would be accused of that.
   if (model->shards().size() != first.shard_count) return absl::OkStatus();  // not the whole model
   Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, ReadModelConfigs(*model));
-  LintContainerConfigs(configs, std::move(weights), findings);
+  // A config.json beside a GGUF file speaks of modules that have other names there.
+  if (!IsGgufFormat(configs.format)) LintContainerConfigs(configs, std::move(weights), findings);
   return absl::OkStatus();
 }
 
@@ -148,6 +150,7 @@ absl::Status LintFolder(FileSystem& fs, const std::string& path, const LintOptio
   Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights, LintCheckpointWeights(*options.kernels, &files, findings));
   const std::uint64_t quantized = static_cast<std::uint64_t>(
       std::count_if(weights.begin(), weights.end(), [](const LintWeight& weight) { return weight.quantized(); }));
+  report->format = files.format();
   report->tensors += weights.size();
   report->quantized += quantized;
   report->bytes_read += files.bytes_read();
@@ -170,7 +173,7 @@ absl::Status LintCheckpoint(FileSystem& fs, const std::string& path, const LintO
   }
   // A directory counts as bitsandbytes by what its weights are, not by what config.json says: that is one of the
   // questions.
-  report->format = report->quantized != 0 ? "bitsandbytes" : "safetensors";
+  if (report->quantized != 0) report->format = "bitsandbytes";
   return absl::OkStatus();
 }
 

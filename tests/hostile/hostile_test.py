@@ -31,6 +31,7 @@ import exemptions  # noqa: E402
 import harness  # noqa: E402
 import rows_container  # noqa: E402
 import rows_environment  # noqa: E402
+import rows_gguf  # noqa: E402
 import rows_index  # noqa: E402
 import rows_safetensors  # noqa: E402
 import rows_values  # noqa: E402
@@ -38,7 +39,7 @@ import rows_waiting  # noqa: E402
 import sanitizers  # noqa: E402
 
 ROOT = HERE.parent.parent
-MODULES = (rows_safetensors, rows_index, rows_waiting, rows_container, rows_values, rows_environment)
+MODULES = (rows_safetensors, rows_index, rows_waiting, rows_gguf, rows_container, rows_values, rows_environment)
 # How many rows each subject has; a row that is lost from the table is an error.
 EXPECTED = {"S": 34, "X": 12, "Z": 19, "K": 24, "G": 15, "Q": 18, "V": 9, "E": 14}
 
