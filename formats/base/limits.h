@@ -50,6 +50,17 @@ inline constexpr std::uint64_t kPickleStack = 1'000'000;
 inline constexpr std::uint64_t kShards = 10'000;
 // A million tensors with names of 200 bytes.
 inline constexpr std::uint64_t kShardIndexBytes = 256u << 20;
+// GGUF: key-values, what one holds, and what is kept of all keys while they are compared. GGML itself caps arrays and
+// texts at 1 GiB; vocabularies have some 260,000 short texts. Every length is also held against the bytes that remain.
+inline constexpr std::uint64_t kGgufKeyValues = 65'536;
+inline constexpr std::uint64_t kGgufKeyBytes = 4u << 20;
+inline constexpr std::uint64_t kGgufStringBytes = 64u << 20;
+inline constexpr std::uint64_t kGgufArrayElements = 16u << 20;
+// GGML_MAX_DIMS.
+inline constexpr std::uint32_t kGgufDimensions = 4;
+// A power of two between these. Files have 32.
+inline constexpr std::uint64_t kGgufLeastAlignment = 8;
+inline constexpr std::uint64_t kGgufMostAlignment = 65'536;
 // Folders of a model's modules (modules.json, Routers). Models have fewer than ten.
 inline constexpr std::uint64_t kModuleFolders = 256;
 // How deep below the model's folder companions are looked for: a Router's modules and their templates need 3.

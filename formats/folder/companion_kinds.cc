@@ -37,6 +37,8 @@ constexpr FileNameKind kFiles[] = {
      "diffusion_pytorch_model-*-of-*.*.safetensors",
      FileFate::kLeftOut, "another variant of the weights"},
     {"*.safetensors", FileFate::kMissed, "weights that the checkpoint does not name"},
+    // llama.cpp takes it beside the language model.
+    {"*mmproj*.gguf", FileFate::kMissed, "the projector of a multimodal model, a checkpoint of its own"},
     {"*pytorch_model*.bin model.bin model*.pt model*.pth model*.ckpt consolidated*.pth "
      "tf_model*.h5 model.h5 *.msgpack flax_model* *.onnx *.onnx_data *.onnx.data *.gguf ggml-*.bin *.ggml *.llamafile "
      "openvino_* rust_model.ot *.tflite *.mlmodel *.pb *.pte *.nemo *.keras *.pdparams *.pdmodel *.engine *.plan "

@@ -66,7 +66,8 @@ class Checkpoint {
   // The weight file or shard index that `path` led to; in a directory, the one that was found. Of a model whose weights
   // all lie in module folders, modules.json, as an index.
   const MainFile& main_file() const { return content_.main_file; }
-  // A name of source_formats.h, with "-sharded" where an index named the files: "safetensors", "torch-sharded".
+  // A name of source_formats.h, with "-sharded" where an index, or one part, named the files: "safetensors",
+  // "torch-sharded".
   const std::string& format() const { return content_.format; }
   // Bytewise sorted by name; only a lone file's is not among others. The digests of the provenance have this order.
   const std::vector<CheckpointFile>& files() const { return content_.files; }
@@ -122,13 +123,14 @@ struct OpenOptions {
   bool allow_empty = false;  // false: a checkpoint without tensors is an error
 };
 
-// Opens a .safetensors file, a PyTorch checkpoint (.bin, .pt, .pth), a *.safetensors.index.json or *.bin.index.json, or
-// a Hugging Face model directory. The content decides what a file is, never its extension; one of another known kind is
-// named in the error: Git LFS pointer, gzip, zip, HTML, GGUF, .q4.
+// Opens a .safetensors file, a PyTorch checkpoint (.bin, .pt, .pth), a *.safetensors.index.json or *.bin.index.json, a
+// .gguf file (of several any one), or a Hugging Face model directory. The content decides what a file is, never its
+// extension; one of another known kind is named in the error: Git LFS pointer, gzip, zip, HTML, GGML, .q4.
 //
 // A directory must hold exactly one checkpoint: model.safetensors or its .index.json (both only if the index names the
 // file), else the same of diffusion_pytorch_model.safetensors, else one shard index, else one .safetensors file; else
-// the same of PyTorch checkpoints with pytorch_model.bin and diffusion_pytorch_model.bin.
+// the same of PyTorch checkpoints with pytorch_model.bin and diffusion_pytorch_model.bin; else model.gguf, else one
+// .gguf file or the parts of one, a projector (mmproj) not counted beside another.
 //
 // Weights in module folders of a model directory (modules.h) belong to it, found in each by the same rule; the
 // directory itself may then be without. It may also be given by its main file.

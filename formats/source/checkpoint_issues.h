@@ -52,7 +52,7 @@ inline constexpr Issue kNoTensors{3122, ExitCode::kInvalidInput, "the checkpoint
 
 // What a file is instead of a checkpoint.
 
-// A Git LFS pointer, gzip, zip or HTML. Formats that do hold models are 5101.
+// A Git LFS pointer, gzip, zip, HTML, or GGML from before GGUF. Formats that do hold models are 5101.
 inline constexpr Issue kNotACheckpoint{3130, ExitCode::kInvalidInput, "not a checkpoint"};
 
 // A shard index.
@@ -68,6 +68,12 @@ inline constexpr Issue kShardMissing{3143, ExitCode::kInvalidInput, "shard is mi
 inline constexpr Issue kNotAShard{3144, ExitCode::kInvalidInput, "not a checkpoint shard"};
 // It is in another shard, or in none.
 inline constexpr Issue kIndexMismatch{3145, ExitCode::kInvalidInput, "tensor is not in the shard that the index names"};
+
+// Files in parts that name each other (split_files.h).
+
+// The names of the others follow from it, so a part that was renamed cannot stand for them.
+inline constexpr Issue kPartName{3150, ExitCode::kInvalidInput, "part of a split file must keep its name"};
+inline constexpr Issue kPartMismatch{3151, ExitCode::kInvalidInput, "parts of a split file do not belong together"};
 
 // A model directory and its companions.
 
@@ -98,7 +104,7 @@ inline constexpr Issue kModuleNameClash{3532, ExitCode::kInvalidInput,
 
 // Well-formed, but not read.
 
-// Of a file by its first bytes, of a directory by names: PyTorch, pickle, GGUF, .q4.
+// Of a file by its first bytes, of a directory by names: PyTorch, pickle, .q4; of a GGUF file by its general.type.
 inline constexpr Issue kUnsupportedFormat{5101, ExitCode::kUnsupported, "checkpoint format is not supported"};
 // model_index.json lies in the directory, or was given.
 inline constexpr Issue kPipeline{5150, ExitCode::kUnsupported,

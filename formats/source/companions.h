@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,14 +19,27 @@
 
 namespace q4 {
 
+// A companion that is no file of its own but lies in one, as what a weight file says beside its tensors.
+struct CompanionRange {
+  std::string head;          // bytes that come first and stand in no file
+  std::uint64_t offset = 0;  // of the rest, in the file
+  std::uint64_t bytes = 0;   // of the rest
+};
+
 // A small file to be carried inside the output: config.json, tokenizer.json, 1_Pooling/config.json, ...
 struct CompanionFile {
   std::string name;        // relative to the model directory, '/' separated, plain components only
   std::string path;        // where it can be opened
-  std::uint64_t size = 0;  // bytes, when it was found
+  std::uint64_t size = 0;  // bytes of the companion, when it was found
   FileIdentity identity;   // of the file itself where links are followed
   FileVersion version;     // when it was found
+  std::optional<CompanionRange> range = std::nullopt;  // nullopt for a whole file
 };
+
+// What is carried of a companion, as if it were a file of its own: offsets count from its first byte, and size() is
+// CompanionFile::size unless a whole file has another by now. Path, version and identity are those of the file that it
+// lies in. Whoever embeds or compares companions opens them here. Errors: those of FileSystem::OpenForRead().
+absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenCarried(FileSystem& fs, const CompanionFile& companion);
 
 // The file that a checkpoint was opened by: itself a weight file, or an index that names them.
 struct MainFile {

@@ -52,7 +52,9 @@ struct ModelConfigs {
   ModelConfigs(const char* own) : root(own) {}
   // NOLINTEND(google-explicit-constructor)
 
-  std::string root;                  // of the model's own directory
+  std::string root;  // of the model's own directory
+  // Checkpoint::format(), of a container that of its source; "" where nobody knows. Tensors of GGUF have other names.
+  std::string format;
   std::vector<std::string> folders;  // the module folders that hold tensors, bytewise sorted
   std::vector<std::string> texts;    // of each folder, in the same order
 

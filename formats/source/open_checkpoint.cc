@@ -14,6 +14,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/ascii.h"
 #include "formats/base/base_issues.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
@@ -31,6 +32,7 @@
 #include "formats/source/shard_index.h"
 #include "formats/source/sniff.h"
 #include "formats/source/source_formats.h"
+#include "formats/source/split_files.h"
 
 namespace q4 {
 namespace {
@@ -42,8 +44,7 @@ constexpr std::string_view kShardedEnding = "-sharded";
 // Weights that no row of source_formats.h claims by name, or by content where the name is a common one. Used when
 // nothing else was found, so that a user reads that the format is not supported, and not that the directory is empty.
 bool IsUnsupportedWeights(std::string_view name) {
-  return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth") || name.ends_with(".ckpt") ||
-         name.ends_with(".gguf");
+  return name.ends_with(".bin") || name.ends_with(".pt") || name.ends_with(".pth") || name.ends_with(".ckpt");
 }
 
 // "a, b, c and 5 more"
@@ -117,6 +118,7 @@ absl::StatusOr<std::string> FindFormat(FileSystem& fs, const std::string& direct
                                        const std::vector<std::string>& names, const SourceFormat& format,
                                        SymbolicLinks links) {
   for (const std::string_view usual : {format.model_file, format.component_file}) {
+    if (usual.empty()) continue;
     // ListDirectory() sorts.
     Q4_ASSIGN_OR_RETURN(std::string found, FindUsual(fs, directory, names, usual, links));
     if (!found.empty()) return found;
@@ -127,6 +129,15 @@ absl::StatusOr<std::string> FindFormat(FileSystem& fs, const std::string& direct
     if (HasEnding(format, name) && MayBeWeights(fs, path_of(name), format, links)) files.push_back(name);
     if (IsIndexName(name, format)) indices.push_back(name);
   }
+  if (!format.lesser.empty()) {
+    std::vector<std::string> others = files;
+    std::erase_if(others, [&](const std::string& name) {
+      const std::string lower = absl::AsciiStrToLower(name);
+      return AnyItem(format.lesser, " ", [&](std::string_view item) { return MatchesWildcards(item, lower); });
+    });
+    if (!others.empty()) files = std::move(others);
+  }
+  if (format.has_parts) files = OnePartOfEach(std::move(files));
   // Neither has the usual name. An index goes before files, which are probably its shards.
   const std::vector<std::string>& candidates = indices.empty() ? files : indices;
   if (candidates.size() > 1) return Fail(kAmbiguousDirectory, directory, {}, ListNames(candidates));
@@ -170,8 +181,17 @@ absl::StatusOr<CheckpointPayload> OpenWeights(FileSystem& fs, std::shared_ptr<Ra
     const SourceFormat& format = SourceFormatOf(kind);
     payload.format = format.name;
     Q4_ASSIGN_OR_RETURN(SourceHeader header, format.read_header(*file));
+    if (header.part) {
+      Q4_ASSIGN_OR_RETURN(payload, OpenParts(fs, std::move(file), std::move(header), format, links));
+      payload.format += kShardedEnding;
+      return payload;
+    }
+    if (header.metadata) PlaceCompanion(*file, &*header.metadata);
     payload.tensors = std::move(header.tensors);
     payload.remarks = std::move(header.remarks);
+    payload.notes = std::move(header.notes);
+    payload.metadata = std::move(header.metadata);
+    payload.foreign = std::move(header.foreign);
     payload.files.push_back({BaseNameOf(file->path()), std::move(file), std::move(header.checksums)});
   }
   return payload;
@@ -205,6 +225,11 @@ absl::Status AddWeights(CheckpointPayload payload, const std::string& folder, Ch
   if (content->format.empty() || payload.format.ends_with(kShardedEnding)) content->format = std::move(payload.format);
   if (!folder.empty()) content->module_folders.push_back(folder);
   content->notes.insert(content->notes.end(), payload.notes.begin(), payload.notes.end());
+  if (payload.metadata) {
+    payload.metadata->name.insert(0, prefix);
+    content->companions.push_back(*std::move(payload.metadata));
+  }
+  if (!content->foreign) content->foreign = std::move(payload.foreign);
   remarks->Add(payload.remarks);
   return absl::OkStatus();
 }
@@ -271,6 +296,30 @@ absl::Status NoteOtherWeights(FileSystem& fs, const std::string& given, Symbolic
   return absl::OkStatus();
 }
 
+// Adds the companions that lie in the folder to those that weight files hold themselves.
+absl::Status AddCompanions(std::vector<CompanionFile> found, CheckpointContent* content) {
+  const std::vector<CompanionFile> own = content->companions;
+  for (const CompanionFile& companion : own) {
+    if (companion.size > limits::kEmbeddedFileBytes) {
+      return Fail(kCompanionTooLarge, companion.path, "metadata",
+                  GotExpected(std::to_string(companion.size) + " bytes",
+                              "at most " + std::to_string(limits::kEmbeddedFileBytes)));
+    }
+  }
+  for (CompanionFile& companion : found) {
+    const bool taken =
+        std::any_of(own.begin(), own.end(), [&](const CompanionFile& other) { return other.name == companion.name; });
+    if (taken) {
+      content->left_out.push_back({companion.name, "the weights bring a file of this name themselves", true});
+    } else {
+      content->companions.push_back(std::move(companion));
+    }
+  }
+  std::sort(content->companions.begin(), content->companions.end(),
+            [](const CompanionFile& a, const CompanionFile& b) { return a.name < b.name; });
+  return absl::OkStatus();
+}
+
 absl::Status NoCheckpoint(const std::string& directory) {
   return Fail(kNoCheckpointFound, directory, {}, GotExpected("no such file", "model.safetensors or its index"));
 }
@@ -330,19 +379,24 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   if (!content.module_folders.empty()) SortByFile(&content);
   // Readers accept a file without tensors, as a shard may be one; a whole checkpoint without any is mostly a mistake.
   if (modules_only && content.files.empty()) return NoCheckpoint(DirectoryOf(file_path));
-  if (content.tensors.empty() && !options.allow_empty) return Fail(kNoTensors, file_path, {});
+  if (content.tensors.empty() && !options.allow_empty) {
+    return Fail(kNoTensors, file_path, {}, content.companions.empty() ? "" : "metadata alone, as of a vocabulary");
+  }
   std::vector<std::string> weights;
   for (const CheckpointFile& part : content.files) weights.push_back(part.name);
   Q4_ASSIGN_OR_RETURN(ModelFolder folder, ClassifyFolder(fs, content.main_file, weights, links));
-  content.companions = std::move(folder.companions);
   content.left_out = std::move(folder.left_out);
+  Q4_RETURN_IF_ERROR(AddCompanions(std::move(folder.companions), &content));
   content.notes.insert(content.notes.end(), std::make_move_iterator(folder.notes.begin()),
                        std::make_move_iterator(folder.notes.end()));
   // No file of the folder, but as much left out as one: a container has no place for it.
   if (!remarks.empty()) content.left_out.push_back({std::string(remarks.place()), remarks.Text(), false});
   std::sort(content.left_out.begin(), content.left_out.end(),
             [](const LeftOutFile& a, const LeftOutFile& b) { return a.name < b.name; });
-  Q4_ASSIGN_OR_RETURN(content.foreign, FindForeign(fs, content, &content.notes));
+  // What a file says of itself goes before what its names suggest.
+  if (!content.foreign) {
+    Q4_ASSIGN_OR_RETURN(content.foreign, FindForeign(fs, content, &content.notes));
+  }
   if (adapter && !content.foreign) content.foreign = std::move(adapter->foreign);
   return std::make_unique<Checkpoint>(std::move(content));
 }

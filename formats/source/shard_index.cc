@@ -278,6 +278,9 @@ absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& 
     Q4_ASSIGN_OR_RETURN(OpenedShard shard, OpenShard(fs, path, index_path, index, needed_by[i], links));
     // A later shard of another format is then refused by the reader of the first: a checkpoint has one.
     if (i == 0) format = &SourceFormatOf(shard.kind);
+    if (format->has_parts) {
+      return Fail(kNotAShard, path, {}, "files of " + std::string(format->name) + " name their parts themselves");
+    }
     Q4_ASSIGN_OR_RETURN(SourceHeader header, format->read_header(*shard.file));
     std::vector<SourceTensor>& tensors = header.tensors;
     payload.remarks.Add(header.remarks);

@@ -39,11 +39,13 @@ absl::StatusOr<ShardIndex> ParseShardIndex(JsonSource& source, std::string_view 
 
 // The files of a checkpoint, of one format, and what they hold: what OpenCheckpoint() makes a Checkpoint of.
 struct CheckpointPayload {
-  std::string format;                 // SourceFormat::name
-  std::vector<CheckpointFile> files;  // as ShardIndex::shards
-  std::vector<SourceTensor> tensors;  // by file, then by offset
-  std::vector<Note> notes;            // what is odd, each said once
-  SourceRemarks remarks;              // what the files say beside their tensors
+  std::string format;                     // SourceFormat::name
+  std::vector<CheckpointFile> files;      // as ShardIndex::shards
+  std::vector<SourceTensor> tensors;      // by file, then by offset
+  std::vector<Note> notes;                // what is odd, each said once
+  SourceRemarks remarks;                  // what the files say beside their tensors
+  std::optional<CompanionFile> metadata;  // SourceHeader::metadata, of files in parts that of the first
+  std::optional<Foreign> foreign;         // SourceHeader::foreign
 };
 
 // Opens every shard, in the directory of `index_path`, and holds index and shards against each other: each tensor is

@@ -72,6 +72,10 @@ FileKind SniffKind(std::span<const std::uint8_t> head) {
   if (text.starts_with("7z\xBC\xAF\x27\x1C"sv)) return FileKind::k7z;
   if (text.size() > kTarMarkOffset && text.substr(kTarMarkOffset).starts_with("ustar"sv)) return FileKind::kTar;
   if (text.starts_with("GGUF"sv)) return FileKind::kGguf;
+  // Numbers in a file, and so "ggjt" backwards.
+  for (const std::string_view magic : {"lmgg"sv, "fmgg"sv, "tjgg"sv, "algg"sv, "GGML"sv, "GGJT"sv, "FUGG"sv}) {
+    if (text.starts_with(magic)) return FileKind::kGgml;
+  }
   // PROTO 2 to 5, then what legacy torch.save begins with (LONG1, its magic number) or a pickle's usual first opcodes.
   const bool protocol = text.size() > 2 && text[0] == '\x80' && text[1] >= 2 && text[1] <= 5;
   if (protocol && "\x8a}]c\x95("sv.find(text[2]) != std::string_view::npos) return FileKind::kPickle;
@@ -106,7 +110,9 @@ std::string_view DescribeKind(FileKind kind) {
     case FileKind::kHtml:
       return "an HTML page, perhaps an error page saved by a download";
     case FileKind::kGguf:
-      return "a GGUF file; start from the safetensors checkpoint that it was made of";
+      return "a GGUF file; q4inspect reads it, q4convert converts it";
+    case FileKind::kGgml:
+      return "a GGML file from before GGUF; write it again as GGUF with a llama.cpp of its time";
     case FileKind::kTar:
       return "a tar archive; unpack it first, or if a PyTorch before 1.0 saved it, load it and save it again";
     case FileKind::k7z:
@@ -143,6 +149,7 @@ absl::Status RefuseKind(FileKind kind, std::string_view file) {
     case FileKind::kZip:
     case FileKind::kHtml:
     case FileKind::kText:
+    case FileKind::kGgml:
       return Fail(kNotACheckpoint, file, {}, detail);
     case FileKind::kPyTorchZip:
     case FileKind::kPickle:

@@ -25,6 +25,7 @@ enum class FileKind {
   kGguf,
   kTar,  // also what torch.save wrote in its first versions
   k7z,
+  kGgml,  // from before GGUF, and GGUF of which the bytes stand the other way round
   kQ4,    // by its magic, whatever its version
   kJson,  // begins like a JSON object: perhaps a shard index
   kText,  // nothing but characters that a text has

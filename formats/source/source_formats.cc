@@ -9,11 +9,18 @@
 
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "formats/folder/adapters.h"
+#include "formats/gguf/gguf.h"
+#include "formats/source/checkpoint_issues.h"
 #include "formats/source/safetensors.h"
 #include "formats/torch/torch_checkpoint.h"
 
 namespace q4 {
 namespace {
+
+// The ending is one that a container can hold (docs/format.md F5.5). A GGUF file without tensors is what llama.cpp
+// calls a vocabulary; whatever its name, it is told by its first bytes.
+constexpr std::string_view kGgufMetadataName = "gguf_metadata.vocab";
 
 // `__metadata__` says nothing that a conversion needs, so it is told of and not kept; the payload offset is in the
 // extents.
@@ -53,11 +60,56 @@ bool IsTorchKind(FileKind kind) {
   return kind == FileKind::kPyTorchZip || kind == FileKind::kZip || kind == FileKind::kPickle;
 }
 
+// A file that says it is no model: an adapter or a control vector. What is meant by another type is a model.
+std::optional<Foreign> GgufForeign(const RandomAccessFile& file, const GgufHeader& header) {
+  const bool vector = header.architecture == "controlvector";
+  if (header.type != "adapter" && !vector) return std::nullopt;
+  Foreign foreign;
+  foreign.kind = Foreign::Kind::kAdapter;
+  foreign.name = vector ? "control vector" : AdapterKindOfType(header.adapter_type);
+  foreign.file = file.path();
+  foreign.where = vector ? "general.architecture 'controlvector'" : "general.type 'adapter'";
+  foreign.way_out = "merge it into its model first (llama.cpp: llama-export-lora) and convert the result";
+  return foreign;
+}
+
+absl::StatusOr<SourceHeader> ReadGguf(const RandomAccessFile& file) {
+  Q4_ASSIGN_OR_RETURN(GgufHeader header, ReadGgufHeader(file));
+  // Statistics of activations, which a quantizer reads.
+  if (header.type == "imatrix") {
+    return Fail(kUnsupportedFormat, file.path(), "general.type 'imatrix'", "an importance matrix holds no weights");
+  }
+  SourceHeader out;
+  out.foreign = GgufForeign(file, header);
+  if (header.type == "mmproj" || header.architecture == "clip") {
+    out.notes.push_back({true, Printable(BaseNameOf(file.path())) +
+                                   " is the projector of a multimodal model (mmproj), not the language model"});
+  }
+  // The key-values as they are, behind the head of a file without tensors: every reader of GGUF takes the two together.
+  CompanionRange range{GgufMetadataHead(header), header.key_values_begin,
+                       header.key_values_end - header.key_values_begin};
+  const std::uint64_t bytes = range.head.size() + range.bytes;
+  out.metadata = CompanionFile{std::string(kGgufMetadataName), {}, bytes, {}, {}, std::move(range)};
+  if (header.split) {
+    out.part = SourcePart{header.split->number, header.split->count, header.split->tensors};
+    // The metadata is that of the first part; llama.cpp reads no other.
+    if (header.split->number != 0) {
+      for (const std::string& key : header.keys) out.remarks.AddName(key);
+      out.remarks.AddEntries(header.said_keys, header.said_bytes);
+      out.metadata.reset();
+    }
+  }
+  out.tensors = std::move(header.tensors);
+  return out;
+}
+
 constexpr SourceFormat kFormats[] = {
     // A safetensors file begins with a length, which has no mark.
     {"safetensors", ".safetensors", "model.safetensors", "diffusion_pytorch_model.safetensors",
      [](FileKind) { return true; }, ReadSafetensors},
     {"torch", ".bin .pt .pth .ckpt", "pytorch_model.bin", "diffusion_pytorch_model.bin", IsTorchKind, ReadTorch},
+    {kGgufFormat, ".gguf", "model.gguf", "", [](FileKind kind) { return kind == FileKind::kGguf; }, ReadGguf,
+     /*has_parts=*/true, /*lesser=*/"*mmproj* *imatrix*"},
 };
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "formats/source/companions.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/base/run_issues.h"
 #include "libconvert/convert/convert_issues.h"
@@ -139,7 +140,7 @@ absl::Status ConfirmUnchanged(const Conversion& conversion, const std::vector<st
 }
 
 absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenCompanion(FileSystem& fs, const CompanionFile& companion) {
-  Q4_ASSIGN_OR_RETURN(std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(companion.path));
+  Q4_ASSIGN_OR_RETURN(std::unique_ptr<RandomAccessFile> file, OpenCarried(fs, companion));
   // The plan's size stands in the index, and what decided the plan was read of this version.
   if (file->size() != companion.size) {
     return Fail(kFileChanged, companion.path, "size",

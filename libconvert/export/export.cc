@@ -453,6 +453,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   ExportPlan plan;
   Q4_RETURN_IF_ERROR(ChooseSources(*model, options, &plan, &report));
   Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, ReadModelConfigs(*model));
+  Q4_RETURN_IF_ERROR(CheckGguf(*model, configs, row->weights, &report));
   Q4_ASSIGN_OR_RETURN(const std::vector<ModelPart> parts, TransformersParts(*model, configs));
   MarkOutside(parts, configs, &plan);
   plan.is_component = configs.folders.empty() && !DiffusersClassOf(configs.root).empty();

@@ -52,6 +52,10 @@ inline constexpr Issue kExportPartOfWeight{8621, ExitCode::kUnsupported,
 inline constexpr Issue kExportConverted{
     8540, ExitCode::kUnsupported,
     "transformers splits or joins this weight while it loads it, which it cannot do when it is quantized"};
+inline constexpr Issue kExportGguf{8730, ExitCode::kUnsupported,
+                                   "the model came from GGUF: its names, and the order of rows of attention weights, "
+                                   "are llama.cpp's, and no loader of bitsandbytes knows them; --to safetensors writes "
+                                   "the tensors as they are"};
 // Containers of other versions may hold such weights: this one converts none.
 inline constexpr Issue kExportForeign{8510, ExitCode::kUnsupported,
                                       "the container holds weights of another quantization, not of bitsandbytes"};

@@ -11,6 +11,7 @@
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
 #include "formats/folder/quant_methods.h"
+#include "formats/gguf/gguf.h"
 #include "formats/source/foreign.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/policy/wrappers.h"
@@ -35,6 +36,16 @@ absl::StatusOr<std::vector<SideText>> SideTexts(const Q4Model& model, std::strin
 }
 
 }  // namespace
+
+absl::Status CheckGguf(const Q4Model& model, const ModelConfigs& configs, ExporterRow::Weights weights,
+                       ExportReport* report) {
+  if (!IsGgufFormat(configs.format)) return absl::OkStatus();
+  if (weights == ExporterRow::Weights::kQuantized) return Fail(kExportGguf, model.path(), {});
+  report->warnings.push_back(
+      "the model came from GGUF: tensors have the names, and rows of attention weights the order, of llama.cpp, which "
+      "transformers does not load");
+  return absl::OkStatus();
+}
 
 absl::Status CheckForeign(const Q4Model& model, const ModelConfigs& configs, ExporterRow::Weights weights,
                           ExportReport* report) {

@@ -19,4 +19,10 @@ namespace q4 {
 absl::Status CheckForeign(const Q4Model& model, const ModelConfigs& configs, ExporterRow::Weights weights,
                           ExportReport* report);
 
+// Whether the model came from GGUF, whose names and order of rows are llama.cpp's: no quantized export of it would load
+// anywhere (kExportGguf), a dequantized one gets a warning. Asked first, as nothing else that a loader could miss
+// counts then.
+absl::Status CheckGguf(const Q4Model& model, const ModelConfigs& configs, ExporterRow::Weights weights,
+                       ExportReport* report);
+
 }  // namespace q4

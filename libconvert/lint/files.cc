@@ -116,9 +116,11 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
     const FileKind kind = SniffKind(head);
     if (kind == FileKind::kJson && !BaseNameOf(path).ends_with(kTorchIndexSuffix)) {
       Q4_RETURN_IF_ERROR(files.OpenIndex(fs, path, links, findings));
-    } else if (kind == FileKind::kJson || kind == FileKind::kPyTorchZip) {
+    } else if (kind == FileKind::kJson || kind == FileKind::kPyTorchZip || kind == FileKind::kGguf) {
       const auto checkpoint = OpenCheckpoint(fs, path, {.follow_symlinks = links == SymbolicLinks::kFollow});
+      // What is right and not read, such as block-quantized tensors, is no fault of the file.
       if (!checkpoint.ok() && !IsFinding(checkpoint.status())) return checkpoint.status();
+      // Beside GGUF a config.json describes modules under other names.
       files.whole_model_ = checkpoint.ok() && (kind == FileKind::kJson || BaseNameOf(path) == kTorchModelFile);
       if (checkpoint.ok()) {
         files.TakeCheckpoint(**checkpoint);

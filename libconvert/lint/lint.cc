@@ -16,6 +16,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/text.h"
+#include "formats/gguf/gguf.h"
 #include "formats/q4/reader.h"
 #include "formats/source/modules.h"
 #include "libconvert/base/json_document.h"
@@ -137,7 +138,8 @@ absl::Status LintContainer(FileSystem& fs, const std::string& path, const LintOp
   // With one shard given alone, most layers are absent and config.json would be accused of that.
   if (model->shards().size() != first.shard_count) return absl::OkStatus();  // not the whole model
   Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, ReadModelConfigs(*model));
-  LintContainerConfigs(configs, std::move(weights), findings);
+  // A config.json beside a GGUF file speaks of modules that have other names there.
+  if (!IsGgufFormat(configs.format)) LintContainerConfigs(configs, std::move(weights), findings);
   return absl::OkStatus();
 }
 

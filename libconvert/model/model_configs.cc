@@ -34,6 +34,7 @@ absl::StatusOr<ModelConfigs> ReadModelConfigs(const Q4Model& model) {
   std::uint64_t left = limits::kConfigJsonBytes;
   Q4_ASSIGN_OR_RETURN(configs.root, ReadEmbedded(model, "config.json", left));
   Q4_ASSIGN_OR_RETURN(const ProvenanceView provenance, ReadProvenance(model));
+  configs.format = provenance.source_format;
   for (const SourceFileRecord& source : provenance.sources) {
     if (source.name.find('/') == std::string::npos) continue;
     std::string folder = DirectoryOf(source.name);

@@ -77,6 +77,7 @@ absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::strin
   view.tool_name = document["tool"]["name"].get<std::string>();
   view.tool_version = document["tool"]["version"].get<std::string>();
   view.numerics = document["numerics"].get<std::string>();
+  view.source_format = document["source"]["format"].get<std::string>();
   if (!document["options"].empty()) {
     Q4_ASSIGN_OR_RETURN(view.options, OptionsOf(document["options"], path));
   }

@@ -57,6 +57,8 @@ struct ProvenanceView {
   std::string tool_name, tool_version;
   // "q4n-1": the version of the arithmetic (numerics Q10.7).
   std::string numerics;
+  // What the source's reader called it: Checkpoint::format(). Untrusted.
+  std::string source_format;
   // nullopt where the document records none: {}.
   std::optional<RecordedOptions> options;
   // In the order of the document, each name once.

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "formats/base/text.h"
+#include "formats/gguf/gguf.h"
 #include "libconvert/policy/diffusers.h"
 #include "libconvert/policy/experts.h"
 #include "libconvert/policy/fused_layers.h"
@@ -155,6 +156,13 @@ std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const ModelConfigs& co
   NoteLeftOut(checkpoint, /*missed=*/true, &notes);
   NoteLeftOut(checkpoint, /*missed=*/false, &notes);
   NoteNothingQuantized(plan, &notes);
+  // The rest is about loaders that know names of transformers and diffusers.
+  if (IsGgufFormat(configs.format)) {
+    notes.push_back({false,
+                     "names, and the order of rows of attention weights, are llama.cpp's: q4export --to safetensors "
+                     "writes the tensors so, --to bnb refuses"});
+    return notes;
+  }
   NoteUnloadable(checkpoint, configs, plan, &notes);
   NoteWrappers(checkpoint, &notes);
   NoteExperts(checkpoint, configs, plan, &notes);

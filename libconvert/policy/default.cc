@@ -11,7 +11,9 @@
 
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
+#include "formats/gguf/gguf.h"
 #include "libconvert/policy/diffusers.h"
+#include "libconvert/policy/gguf.h"
 #include "libconvert/policy/transformers_folders.h"
 #include "libconvert/policy/wrappers.h"
 
@@ -168,6 +170,7 @@ bool DefaultPolicy::IsLastModule(std::string_view module) const {
 
 absl::StatusOr<std::vector<DefaultVerdict>> DefaultVerdicts(const std::vector<SourceTensor>& tensors,
                                                             const ModelConfigs& configs) {
+  if (IsGgufFormat(configs.format)) return GgufVerdicts(tensors);
   if (configs.folders.empty()) {
     // Most models, without a copy of every tensor.
     Q4_ASSIGN_OR_RETURN(const std::vector<std::string> kinds, ModelKinds(configs.root));

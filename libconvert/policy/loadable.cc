@@ -31,6 +31,7 @@ constexpr ReasonKind kReasons[] = {
     {"not a 2-D weight", false},
     {"output projection of nn.MultiheadAttention", false},
     {"kept in full precision by the model class", false},
+    {"small weight that llama.cpp does not quantize", true},
     {"special linear class*", false},
     {"Conv1D weight*", false},
 };

@@ -103,6 +103,34 @@ def safetensors_seeds() -> None:
     write("safetensors", "header_of_0x7b_bytes", header_text({"a": ("U8", [1], 1)}).ljust(0x7B))
 
 
+def gguf_seeds() -> None:
+    def text(value: bytes) -> bytes:
+        return struct.pack("<Q", len(value)) + value
+
+    def key(name: bytes, kind: int, value: bytes) -> bytes:
+        return text(name) + struct.pack("<I", kind) + value
+
+    def tensor(name: bytes, dims: tuple, kind: int, offset: int) -> bytes:
+        return text(name) + struct.pack(f"<I{len(dims)}QIQ", len(dims), *dims, kind, offset)
+
+    def file(keys: list, tensors: list, data: int, version: int = 3, alignment: int = 32) -> bytes:
+        out = b"GGUF" + struct.pack("<IQQ", version, len(tensors), len(keys)) + b"".join(keys + tensors)
+        return out + bytes(-len(out) % alignment) + bytes(data)
+
+    named = [key(b"general.architecture", 8, text(b"llama")), key(b"general.type", 8, text(b"model"))]
+    write("gguf", "two_tensors", file(named, [tensor(b"a", (2, 3), 0, 0), tensor(b"b", (4,), 30, 32)], 40))
+    write("gguf", "version_2", file(named, [tensor(b"a", (1, 1, 1, 2), 1, 0)], 32, version=2))
+    write("gguf", "aligned", file([key(b"general.alignment", 4, struct.pack("<I", 64))], [tensor(b"a", (3,), 24, 0)], 64, alignment=64))
+    write("gguf", "split", file([key(b"split.no", 2, b"\1\0"), key(b"split.count", 2, b"\3\0"),
+                                 key(b"split.tensors.count", 5, b"\5\0\0\0")], [], 0))
+    values = [key(bytes([97 + kind]), kind, bytes(size)) for kind, size in
+              enumerate((1, 1, 2, 2, 4, 4, 4, 1, 8, 13, 8, 8, 8))]
+    values += [key(b"t", 9, struct.pack("<IQ", 8, 2) + text(b"x") + text(b"yy")), key(b"u", 9, struct.pack("<IQ", 7, 3) + b"\0\1\0")]
+    write("gguf", "every_value", file(values, [], 0))
+    write("gguf", "quantized", file([], [tensor(b"q", (256,), 12, 0), tensor(b"r", (32,), 2, 160)], 192))
+    write("gguf", "big_endian", b"GGUF" + struct.pack(">IQQ", 3, 0, 0))
+
+
 def container_seeds() -> None:
     for name in ("v1_two_tensors", "v1_full_zstd"):
         container = Container(ROOT / "testdata" / "q4" / f"{name}.q4")
@@ -213,6 +241,7 @@ def torch_seeds() -> None:
 if __name__ == "__main__":
     json_seeds()
     safetensors_seeds()
+    gguf_seeds()
     container_seeds()
     alloc_fail_seeds()
     cli_options_seeds()

@@ -114,7 +114,6 @@ class Row:
     id: str
     title: str
     cases: Callable[[], Iterable[Any]]  # yields cases, and functions of a Bench for what one command cannot show
-    waits: str = ""  # the reader or part of q4 that the row needs to be complete
     note: str = ""  # where q4 differs from the specification, and why; what is proven elsewhere
 
 
@@ -330,7 +329,7 @@ class Bench:
 @dataclasses.dataclass
 class Outcome:
     row: Row
-    state: str  # "pass", "FAIL", "waits" or "skip"
+    state: str  # "pass", "FAIL" or "skip"
     message: str = ""
     commands: int = 0
     seconds: float = 0.0
@@ -351,7 +350,7 @@ def selection(cases):
 
 def run_row(row, settings):
     begin = time.monotonic()
-    outcome = Outcome(row, "waits" if row.waits else "pass")
+    outcome = Outcome(row, "pass")
     skipped, tried = [], 0
     cases = list(enumerate(row.cases()))
     if settings.sanitized and len(cases) > MOST_SANITIZED:

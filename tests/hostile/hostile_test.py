@@ -31,15 +31,15 @@ import exemptions  # noqa: E402
 import harness  # noqa: E402
 import rows_container  # noqa: E402
 import rows_environment  # noqa: E402
+import rows_gguf  # noqa: E402
 import rows_index  # noqa: E402
 import rows_safetensors  # noqa: E402
 import rows_torch  # noqa: E402
 import rows_values  # noqa: E402
-import rows_waiting  # noqa: E402
 import sanitizers  # noqa: E402
 
 ROOT = HERE.parent.parent
-MODULES = (rows_safetensors, rows_index, rows_torch, rows_waiting, rows_container, rows_values, rows_environment)
+MODULES = (rows_safetensors, rows_index, rows_torch, rows_gguf, rows_container, rows_values, rows_environment)
 # How many rows each subject has; a row that is lost from the table is an error.
 EXPECTED = {"S": 34, "X": 12, "Z": 19, "K": 24, "G": 15, "Q": 18, "V": 9, "E": 14}
 
@@ -136,9 +136,8 @@ def main():
         with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
             for outcome in pool.map(lambda row: harness.run_row(row, settings), rows):
                 row = outcome.row
-                state = f"waits for {row.waits}" if outcome.state == "waits" else outcome.state
                 print(
-                    f"{row.id}  {state:<22} {outcome.commands:>4} runs {outcome.seconds:6.2f} s "
+                    f"{row.id}  {outcome.state:<6} {outcome.commands:>4} runs {outcome.seconds:6.2f} s "
                     f"{outcome.cpu:6.2f} CPU s {outcome.rss:5.0f} MiB  {row.title}",
                     flush=True,
                 )
@@ -146,7 +145,6 @@ def main():
                     print(f"     {line}")
                 outcomes.append(outcome)
     count = collections.Counter(outcome.state for outcome in outcomes)
-    waiting = collections.Counter(outcome.row.waits for outcome in outcomes if outcome.state == "waits")
     problems = count["FAIL"]
     if not arguments.row:
         seen = set().union(*(outcome.issues for outcome in outcomes))
@@ -161,7 +159,6 @@ def main():
     print(
         f"hostile: {len(outcomes)} rows, {sum(o.commands for o in outcomes)} runs, {sum(o.cpu for o in outcomes):.0f} CPU seconds: "
         f"{count['pass']} hold, "
-        f"{count['waits']} wait ({', '.join(f'{n} for {what}' for what, n in sorted(waiting.items())) or 'for nothing'}), "
         f"{count['skip']} not tried, {count['FAIL']} fail"
     )
     return 1 if problems else 0

@@ -56,6 +56,23 @@ TEST_CASE("weights of another quantization are not exported as bitsandbytes, and
   }
 }
 
+TEST_CASE("what came from GGUF is not exported as bitsandbytes, and as it is with a warning") {
+  for (const std::string format : {"gguf", "gguf-sharded"}) {
+    Q4Builder container;
+    container.AddRaw("blk.0.ffn_up.weight", DType::kBF16, {8, 8}, Bytes(128));
+    const std::size_t at = container.provenance.find("safetensors");
+    container.provenance.replace(at, std::string("safetensors").size(), format);
+    const TempDir dir;
+    const auto refused = ExportContainer(dir, container, "bnb");
+    CHECK(IssueNumberOf(refused.status()) == kExportGguf.number);
+    CHECK(!std::filesystem::exists(dir.File("bnb")));
+    const auto warned = ExportContainer(dir, container, "safetensors");
+    REQUIRE(warned.ok());
+    REQUIRE(warned->warnings.size() == 1);
+    CHECK(warned->warnings[0].find("llama.cpp") != std::string::npos);
+  }
+}
+
 TEST_CASE("a configuration that loaders ignore is no reason to refuse") {
   Q4Builder container = PlainContainer();
   container.AddFile("config.json", R"({"quantization_config": {"quant_method": "frobnicate"}})");
