@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/checked_math.h"
 #include "formats/base/hub_cache.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
@@ -18,6 +19,28 @@
 
 namespace q4 {
 namespace {
+
+// A text that goes by another file's name: when that file changes, the text is no longer what was made of it.
+class FileWithText : public RandomAccessFile {
+ public:
+  FileWithText(std::unique_ptr<RandomAccessFile> file, std::shared_ptr<const std::string> text)
+      : file_(std::move(file)), text_(std::move(text)) {}
+  absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const override {
+    if (!RangeFits(offset, out.size(), text_->size())) return Fail(kFileEndsEarly, path(), {});
+    std::copy_n(text_->begin() + static_cast<std::ptrdiff_t>(offset), out.size(), out.begin());
+    return absl::OkStatus();
+  }
+  void Prefetch(std::uint64_t, std::uint64_t) const override {}
+  FileVersion version() const override { return file_->version(); }
+  absl::StatusOr<FileVersion> VersionNow() const override { return file_->VersionNow(); }
+  std::uint64_t size() const override { return text_->size(); }
+  const std::string& path() const override { return file_->path(); }
+  FileIdentity identity() const override { return file_->identity(); }
+
+ private:
+  const std::unique_ptr<RandomAccessFile> file_;
+  const std::shared_ptr<const std::string> text_;
+};
 
 // By either of them a folder is a model's: the one of transformers and others, and Mistral's and Meta's own.
 constexpr std::string_view kConfigNames[] = {"config.json", "params.json"};
@@ -150,7 +173,7 @@ class FolderSearch {
                               "at most " + std::to_string(limits::kEmbeddedTotalBytes) +
                                   "; move what no loader needs out of the folder"));
     }
-    companions_.push_back({relative, path, info.size, info.identity, info.version});
+    companions_.push_back({relative, path, info.size, info.identity, info.version, nullptr});
     return absl::OkStatus();
   }
 
@@ -276,6 +299,12 @@ std::vector<std::string> SearchedFolders(FileSystem& fs, const std::string& dire
 }
 
 }  // namespace
+
+absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenCarried(FileSystem& fs, const CompanionFile& companion) {
+  Q4_ASSIGN_OR_RETURN(std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(companion.path));
+  if (companion.text == nullptr) return file;
+  return std::make_unique<FileWithText>(std::move(file), companion.text);
+}
 
 absl::StatusOr<bool> IsModelDirectory(FileSystem& fs, const MainFile& main) {
   if (main.is_index || main.from_folder || BaseNameOf(main.path).starts_with("model")) return true;

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21,10 +22,17 @@ namespace q4 {
 struct CompanionFile {
   std::string name;        // relative to the model directory, '/' separated, plain components only
   std::string path;        // where it can be opened
-  std::uint64_t size = 0;  // bytes, when it was found
+  std::uint64_t size = 0;  // bytes that are carried
   FileIdentity identity;   // of the file itself where links are followed
   FileVersion version;     // when it was found
+  // What is carried in place of the file's bytes, or nullptr: a configuration that describes weights as they are
+  // stored, where q4 reads others (dequantized.h).
+  std::shared_ptr<const std::string> text;
 };
+
+// What is carried of a companion: the file, or its `text` under the file's path, identity and version. Whoever embeds
+// or compares companions opens them here. Errors: I/O.
+absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenCarried(FileSystem& fs, const CompanionFile& companion);
 
 // The file that a checkpoint was opened by: itself a weight file, or an index that names them.
 struct MainFile {

@@ -4,7 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "formats/tensor/tensor.h"
@@ -14,7 +17,8 @@ namespace q4 {
 // How the elements come out of the stored bytes. A reader of another kind of file adds its recipe here and carries it
 // out in SourceReader (libconvert/source/source_reader.h); policy, plan, pipeline, verifier and inspector see elements.
 enum class SourceRecipe : std::uint8_t {
-  kPlain,  // the one extent is the elements, row-major, little-endian
+  kPlain,     // the one extent is the elements, row-major, little-endian
+  kScaledF8,  // a byte for each element, an 8-bit float, times a scale: SourceTensor::scaled
 };
 
 // An extent: consecutive bytes of one file.
@@ -24,6 +28,20 @@ struct SourceExtent {
   std::uint64_t bytes = 0;   // how many; 0 for a tensor without elements
 
   std::uint64_t end() const { return offset + bytes; }  // cannot wrap once the reader has validated it
+};
+
+// What kScaledF8 multiplies: docs/numerics.md, section Q13. The tensor is matrices of `rows` times `columns`, one after
+// the other. The scale of an element in row r and column c of matrix m is number
+//   m * matrix_step + r / block_rows * row_step + c / block_columns * column_step
+// of the second extent; a step of 0 is one scale for all.
+struct ScaledF8 {
+  DType code = DType::kF8E4M3;  // or kF8E5M2: the first extent
+  DType scale = DType::kF32;    // the second extent: F32, F16, BF16, F8_E8M0, or U8 for the exponents of E8M0
+  DType product = DType::kF32;  // what a product is rounded to before it becomes an element: F32, F16 or BF16
+  // None is 0 where the tensor has elements.
+  std::uint64_t rows = 1, columns = 1, block_rows = 1, block_columns = 1;
+  std::uint64_t matrix_step = 0, row_step = 0, column_step = 0;
+  std::string scale_name;  // of the tensor of scales in the files; "": there is none, and all scales are 1
 };
 
 // All fields are validated by the reader that made it: elems < 2^48, and every extent lies inside its file.
@@ -38,6 +56,7 @@ struct SourceTensor {
   // What the files hold of it, at least one. Its place among the tensors is that of the first. kPlain: exactly one, of
   // `bytes` bytes. Empty only where nothing can be read: a tensor that was made up to ask the policy about it.
   absl::InlinedVector<SourceExtent, 1> extents;
+  std::shared_ptr<const ScaledF8> scaled;  // of kScaledF8: codes, and scales if there are any; else nullptr
 
   // Where it begins. REQUIRES: the tensor has an extent. Valid as long as the tensor.
   const SourceExtent& place() const { return extents.front(); }
@@ -50,5 +69,13 @@ struct SourceTensor {
     return sum;
   }
 };
+
+// Of a tensor that is not stored as it is read: the names of the tensors in the files that it is made of, codes first,
+// and the type of their elements. Empty for kPlain. Untrusted text, as names are.
+struct StoredParts {
+  std::vector<std::string_view> names;  // live as long as the tensor
+  DType dtype = DType::kF32;            // of the first
+};
+StoredParts StoredPartsOf(const SourceTensor& tensor);
 
 }  // namespace q4

@@ -270,9 +270,9 @@ absl::Status DiffReadable(const Side& left, const Side& right, const KernelTable
 }
 
 // Byte by byte, 1 MiB of each at a time.
-absl::StatusOr<bool> SameContent(FileSystem& fs, const std::string& left, const std::string& right) {
-  Q4_ASSIGN_OR_RETURN(const auto a, fs.OpenForRead(left));
-  Q4_ASSIGN_OR_RETURN(const auto b, fs.OpenForRead(right));
+absl::StatusOr<bool> SameContent(FileSystem& fs, const CompanionFile& left, const CompanionFile& right) {
+  Q4_ASSIGN_OR_RETURN(const auto a, OpenCarried(fs, left));
+  Q4_ASSIGN_OR_RETURN(const auto b, OpenCarried(fs, right));
   if (a->size() != b->size()) return false;
   std::vector<std::uint8_t> piece, other;
   for (std::uint64_t at = 0; at < a->size(); at += piece.size()) {
@@ -287,20 +287,20 @@ absl::StatusOr<bool> SameContent(FileSystem& fs, const std::string& left, const 
 
 // The files beside two checkpoints.
 absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkpoint& right, DiffReport* report) {
-  std::map<std::string, std::string> after;  // name -> path
-  for (const CompanionFile& file : right.companions()) after.emplace(file.name, file.path);
+  std::map<std::string, const CompanionFile*> after;  // by name
+  for (const CompanionFile& file : right.companions()) after.emplace(file.name, &file);
   for (const CompanionFile& file : left.companions()) {
     const auto other = after.find(file.name);
     if (other == after.end()) {
       report->files_removed.push_back(file.name);
       continue;
     }
-    Q4_ASSIGN_OR_RETURN(const bool same, SameContent(fs, file.path, other->second));
+    Q4_ASSIGN_OR_RETURN(const bool same, SameContent(fs, file, *other->second));
     if (!same) report->files_changed.push_back(file.name);
     // What is left in the end is on the right side alone.
     after.erase(other);
   }
-  for (const auto& [name, path] : after) report->files_added.push_back(name);
+  for (const auto& [name, file] : after) report->files_added.push_back(name);
   return absl::OkStatus();
 }
 

@@ -1,10 +1,10 @@
-// Elements to stored bytes. With the only recipe so far an element lies at its index times the item size of its extent,
-// so all three functions turn elements into bytes and pass them on. What a new recipe must change: Read(), which then
-// decodes, and Prefetch(), which here takes the first extent for all of them. ReadAndHash() goes by is_stored() and
-// holds for any.
+// Elements to stored bytes: by a plain recipe an element lies at its index times the item size of its extent; others
+// decode in files of their own. What a new recipe must change: Read(), and Prefetch() where an element of its first
+// extent takes other bytes than one in memory. ReadAndHash() goes by is_stored() and holds for any.
 #include "libconvert/source/source_reader.h"
 
 #include "formats/base/status.h"
+#include "libconvert/source/scaled_f8.h"
 
 namespace q4 {
 
@@ -12,6 +12,8 @@ absl::Status SourceReader::Read(const SourceTensor& tensor, std::uint64_t first,
   switch (tensor.recipe) {
     case SourceRecipe::kPlain:
       break;  // the compiler asks here for what is added
+    case SourceRecipe::kScaledF8:
+      return ReadScaledF8(checkpoint_, tensor, first, out);
   }
   // The product cannot wrap for elements that exist; Read() refuses a range outside the extent.
   return checkpoint_.Read(tensor, first * ItemSize(tensor.dtype), out);
@@ -28,7 +30,8 @@ absl::Status SourceReader::ReadAndHash(const SourceTensor& tensor, std::uint64_t
 }
 
 void SourceReader::Prefetch(const SourceTensor& tensor, std::uint64_t first, std::uint64_t count) const {
-  const std::uint64_t item = ItemSize(tensor.dtype);
+  // Codes are what there is much of.
+  const std::uint64_t item = tensor.recipe == SourceRecipe::kScaledF8 ? 1 : ItemSize(tensor.dtype);
   checkpoint_.FileOf(tensor).Prefetch(tensor.place().offset + first * item, count * item);
 }
 

@@ -461,7 +461,7 @@ absl::Status CompareFiles(FileSystem& fs, const Q4Model& model, const Checkpoint
       if (!alone) findings->Add("", kFileExtra, first.path(), FilePlace(file.name));
       continue;
     }
-    Q4_ASSIGN_OR_RETURN(const auto expected, fs.OpenForRead(companion->path));
+    Q4_ASSIGN_OR_RETURN(const auto expected, OpenCarried(fs, *companion));
     // Where they differ; if one is the beginning of the other, where the shorter one ends.
     std::optional<std::uint64_t> differ;
     std::vector<std::uint8_t> other;
