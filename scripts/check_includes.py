@@ -12,14 +12,15 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Each wing sees those to the left, never a neighbour of its level.
 LEVELS = {
-    "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["source"], ["exchange"]],
+    "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["logical"], ["source"],
+                ["exchange"]],
     "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge"], ["plan"],
                    ["convert", "verify", "inspect", "lint", "report", "export", "load"]],
 }
 # Folders without wings -> the folders they may include beside their own.
 FOLDERS = {"kernels": set(), "tools": {"kernels", "formats", "libconvert"}}
 # What kernels/ shows to wings; its other headers are the backends' own.
-KERNELS_DOORS = {"kernels.h", "cuda_kernels.h", "cuda_runtime.h"}
+KERNELS_DOORS = {"kernels.h", "numeric.h", "cuda_kernels.h", "cuda_runtime.h"}
 
 # What a reader takes in at once, of a file and of a wing.
 MOST_LINES_OF_A_FILE = 500

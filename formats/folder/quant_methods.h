@@ -23,6 +23,9 @@ struct QuantMethod {
   std::string_view tensors;
   // How to come by unquantized weights, besides the checkpoint that was quantized; "" where no common tool does it.
   std::string_view dequantize;
+  // Whether weights of 8-bit floats that a configuration says are this method's have a reader (formats/logical), and
+  // whether those that only look like it have.
+  bool reads_fp8 = false, reads_fp8_tensors = false;
 };
 
 // In the order in which tensors are held against them: what several methods have in common stands last.

@@ -20,6 +20,8 @@ namespace {
 constexpr char kConfigName[] = "config.json";
 
 absl::StatusOr<std::string> ReadConfig(FileSystem& fs, const CompanionFile& companion, std::uint64_t limit) {
+  // All of what replaces a text is its head.
+  if (companion.range && companion.range->head.size() <= limit) return companion.range->head;
   Q4_ASSIGN_OR_RETURN(std::string text, ReadWholeFile(fs, companion.path, limit));
   // It would pass for a model without one; no loader takes it.
   if (text.empty()) return Fail(kJsonSyntax, companion.path, AtOffset(0), "the file is empty");
@@ -50,7 +52,12 @@ const SourceTensor* Checkpoint::Find(std::string_view name) const {
 }
 
 absl::Status Checkpoint::Read(const SourceTensor& tensor, std::uint64_t begin, std::span<std::uint8_t> out) const {
-  const SourceExtent& stored = tensor.place();
+  return ReadExtent(tensor, 0, begin, out);
+}
+
+absl::Status Checkpoint::ReadExtent(const SourceTensor& tensor, std::size_t extent, std::uint64_t begin,
+                                    std::span<std::uint8_t> out) const {
+  const SourceExtent& stored = tensor.extents[extent];
   // Without the check a read would go on into the next tensor of the file, unnoticed.
   if (!RangeFits(begin, out.size(), stored.bytes)) return Fail(kReadOutsideTensor, content_.path, tensor.name);
   return content_.files[stored.file].file->ReadAt(stored.offset + begin, out);

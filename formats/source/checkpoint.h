@@ -100,8 +100,11 @@ class Checkpoint {
   // the recipe, asks SourceReader (libconvert/source/source_reader.h). kReadOutsideTensor when the extent does not hold
   // them (exit code 4), else the errors of RandomAccessFile::ReadAt(). REQUIRES: as FileOf().
   absl::Status Read(const SourceTensor& tensor, std::uint64_t begin, std::span<std::uint8_t> out) const;
-  // The companion config.json as text, unparsed, or "" when there is none. Reads the file each time. `fs`: the one that
-  // the checkpoint was opened with. Errors: those of ReadWholeFile(), with kFileTooLarge beyond
+  // The same of extent number `extent`. REQUIRES: it is there.
+  absl::Status ReadExtent(const SourceTensor& tensor, std::size_t extent, std::uint64_t begin,
+                          std::span<std::uint8_t> out) const;
+  // The companion config.json as it is carried, as text, unparsed, or "" when there is none. Reads the file each time.
+  // `fs`: the one that the checkpoint was opened with. Errors: those of ReadWholeFile(), with kFileTooLarge beyond
   // limits::kConfigJsonBytes.
   absl::StatusOr<std::string> ConfigJson(FileSystem& fs) const;
   // The same with those of module_folders(). The limit is also one of all folders together.

@@ -19,7 +19,9 @@
 
 namespace q4 {
 
-// A companion that is no file of its own but lies in one, as what a weight file says beside its tensors.
+// A companion that is no file of its own but lies in one, as what a weight file says beside its tensors; or one whose
+// text is another than the file's, and then all head: a configuration that describes weights as they are stored, where
+// q4 reads others (dequantized.h).
 struct CompanionRange {
   std::string head;          // bytes that come first and stand in no file
   std::uint64_t offset = 0;  // of the rest, in the file

@@ -53,12 +53,14 @@ std::vector<std::pair<std::string, const Json*>> ConfigParts(const Json& config)
   return parts;
 }
 
+constexpr const char* kSections[] = {"quantization_config", "compression_config"};
+
 // The first claim of a known method; else the first of any, with no method; nullopt where nothing is claimed. MLX says
 // "quantization" and the sizes, ChatGLM a number of bits at the top.
 std::optional<Claim> ConfigClaim(const Json& config) {
   std::optional<Claim> unknown;
   for (const auto& [prefix, part] : ConfigParts(config)) {
-    for (const char* key : {"quantization_config", "compression_config"}) {
+    for (const char* key : kSections) {
       const Json* value = FindMember(*part, key);
       if (value == nullptr || value->is_null()) continue;
       Claim claim = ReadClaim(*value, prefix + key);
@@ -98,6 +100,17 @@ std::optional<Claim> FileClaim(const QuantFile& file, const Json& content) {
   return std::nullopt;
 }
 
+// What one text claims; of config.json also a method that no loader knows. Texts that are not JSON tell nothing:
+// whoever needs them says so.
+std::optional<Claim> ClaimOf(const SideText& text) {
+  const absl::StatusOr<Json> json = ParseModelJson(text.text, text.path);
+  if (!json.ok()) return std::nullopt;
+  if (text.name == kModelConfig) return ConfigClaim(*json);
+  const auto& files = QuantFiles();
+  const auto file = std::find_if(files.begin(), files.end(), [&](const QuantFile& f) { return f.name == text.name; });
+  return file != files.end() ? FileClaim(*file, *json) : std::nullopt;
+}
+
 std::string WayOut(const QuantMethod& method) {
   std::string text = "convert the checkpoint that it was made from";
   if (!method.dequantize.empty()) text += fmt::format(", or {}", method.dequantize);
@@ -129,23 +142,33 @@ absl::Status ForeignStatus(const Foreign& foreign) {
   return Fail(issue, foreign.file, foreign.where, detail + "; " + foreign.way_out);
 }
 
+const QuantMethod* ClaimedMethod(const std::vector<SideText>& texts) {
+  for (const SideText& text : texts) {
+    const std::optional<Claim> claim = ClaimOf(text);
+    if (claim && claim->method != nullptr) return claim->method;
+  }
+  return nullptr;
+}
+
+std::vector<QuantSection> QuantSections(const Json& config) {
+  std::vector<QuantSection> sections;
+  for (const auto& [prefix, part] : ConfigParts(config)) {
+    for (const char* key : kSections) {
+      const Json* value = FindMember(*part, key);
+      if (value == nullptr || value->is_null()) continue;
+      sections.push_back({prefix.empty() ? prefix : prefix.substr(0, prefix.size() - 1), key, value});
+    }
+  }
+  return sections;
+}
+
 std::optional<Foreign> FindQuantization(const std::vector<SourceTensor>& tensors, const std::vector<SideText>& texts,
                                         std::string_view weights, std::vector<Note>* notes) {
   const QuantTensors found = FindQuantTensors(tensors);
   std::optional<Claim> ignored;
   for (const SideText& text : texts) {
-    const absl::StatusOr<Json> json = ParseModelJson(text.text, text.path);
-    if (!json.ok()) continue;  // whoever needs the text says so
-    std::optional<Claim> claim;
-    if (text.name == kModelConfig) {
-      claim = ConfigClaim(*json);
-      if (claim && claim->method == nullptr) ignored = std::exchange(claim, std::nullopt);
-    } else {
-      const auto& files = QuantFiles();
-      const auto file =
-          std::find_if(files.begin(), files.end(), [&](const QuantFile& f) { return f.name == text.name; });
-      if (file != files.end()) claim = FileClaim(*file, *json);
-    }
+    std::optional<Claim> claim = ClaimOf(text);
+    if (claim && claim->method == nullptr) ignored = std::exchange(claim, std::nullopt);
     if (claim) return Quantized(*claim->method, text, *claim, found);
   }
   if (found.method != nullptr) {

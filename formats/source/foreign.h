@@ -8,7 +8,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "formats/base/json_value.h"
 #include "formats/base/note.h"
+#include "formats/folder/quant_methods.h"
 #include "formats/tensor/source_tensor.h"
 
 namespace q4 {
@@ -33,6 +35,18 @@ struct SideText {
   std::string path;  // for messages
   std::string text;
 };
+
+// The method that the first text with a known one names, as FindQuantization() reads them; nullptr where none does.
+const QuantMethod* ClaimedMethod(const std::vector<SideText>& texts);
+
+// The members of a config.json that describe how weights are quantized, where loaders look: the path of each,
+// "text_config.quantization_config", and its value, which lives as long as `config`.
+struct QuantSection {
+  std::string part;  // "" at the top, or the member that it lies in
+  std::string key;
+  const Json* value = nullptr;
+};
+std::vector<QuantSection> QuantSections(const Json& config);
 
 // Whether weights are quantized already, and by which method. Three things tell it, in this order of trust: the
 // configuration, as transformers and vLLM read it; the file that a quantizer wrote beside the weights; names, dtypes

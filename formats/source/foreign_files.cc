@@ -25,12 +25,10 @@ bool IsModelWeights(const std::string& name) {
          std::any_of(kEnds.begin(), kEnds.end(), [&](std::string_view end) { return name.ends_with(end); });
 }
 
-// FindForeign() for what lies in one folder. `tensors`: those in it, by their names there.
-absl::StatusOr<std::optional<Foreign>> ForeignInFolder(FileSystem& fs, const CheckpointContent& content,
-                                                       std::string_view folder,
-                                                       const std::vector<SourceTensor>& tensors,
-                                                       const std::string& weights, std::vector<Note>* notes) {
-  if (auto adapter = FindAdapter(tensors, weights)) return adapter;
+}  // namespace
+
+absl::StatusOr<std::vector<SideText>> TextsInFolder(FileSystem& fs, const CheckpointContent& content,
+                                                    std::string_view folder) {
   // The file's name if it lies in the folder itself, else "".
   const auto name_in = [folder](const std::string& name) {
     const std::string above = name.find('/') == std::string::npos ? std::string() : DirectoryOf(name);
@@ -46,7 +44,6 @@ absl::StatusOr<std::optional<Foreign>> ForeignInFolder(FileSystem& fs, const Che
     if (text.ok()) texts.push_back({name, path, *std::move(text)});
     return absl::OkStatus();
   };
-  // config.json first: it is what loaders read.
   for (const CompanionFile& file : content.companions) {
     const std::string name = name_in(file.name);
     if (name == "config.json") Q4_RETURN_IF_ERROR(add(name, file.path, SymbolicLinks::kFollow));
@@ -59,10 +56,8 @@ absl::StatusOr<std::optional<Foreign>> ForeignInFolder(FileSystem& fs, const Che
     Q4_RETURN_IF_ERROR(
         add(name_in(file.name), JoinPath(DirectoryOf(content.main_file.path), file.name), SymbolicLinks::kRefuse));
   }
-  return FindQuantization(tensors, texts, weights, notes);
+  return texts;
 }
-
-}  // namespace
 
 absl::StatusOr<std::optional<AdapterFolder>> FindAdapterFolder(FileSystem& fs, const std::string& directory) {
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
@@ -91,9 +86,20 @@ absl::StatusOr<std::optional<AdapterFolder>> FindAdapterFolder(FileSystem& fs, c
 }
 
 absl::StatusOr<std::optional<Foreign>> FindForeign(FileSystem& fs, const CheckpointContent& content,
+                                                   const std::vector<std::string>& dequantized,
                                                    std::vector<Note>* notes) {
+  // `tensors`: those in the folder, by their names there.
+  const auto in_folder = [&](std::string_view folder, const std::vector<SourceTensor>& tensors,
+                             const std::string& weights) -> absl::StatusOr<std::optional<Foreign>> {
+    if (auto adapter = FindAdapter(tensors, weights)) return adapter;
+    std::vector<SideText> texts;
+    if (std::find(dequantized.begin(), dequantized.end(), folder) == dequantized.end()) {
+      Q4_ASSIGN_OR_RETURN(texts, TextsInFolder(fs, content, folder));
+    }
+    return FindQuantization(tensors, texts, weights, notes);
+  };
   const std::string& weights = content.files.empty() ? content.path : content.files.front().file->path();
-  if (content.module_folders.empty()) return ForeignInFolder(fs, content, "", content.tensors, weights, notes);
+  if (content.module_folders.empty()) return in_folder("", content.tensors, weights);
   // A module is loaded from its folder alone, whatever the others say.
   std::map<std::string_view, std::vector<SourceTensor>> folders;
   for (const SourceTensor& tensor : content.tensors) {
@@ -103,7 +109,7 @@ absl::StatusOr<std::optional<Foreign>> FindForeign(FileSystem& fs, const Checkpo
   }
   for (const auto& [folder, tensors] : folders) {
     const std::string& file = content.files[tensors.front().place().file].file->path();
-    Q4_ASSIGN_OR_RETURN(auto foreign, ForeignInFolder(fs, content, folder, tensors, file, notes));
+    Q4_ASSIGN_OR_RETURN(auto foreign, in_folder(folder, tensors, file));
     if (foreign) return foreign;
   }
   return std::nullopt;

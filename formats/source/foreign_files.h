@@ -19,10 +19,16 @@ struct AdapterFolder {
 };
 absl::StatusOr<std::optional<AdapterFolder>> FindAdapterFolder(FileSystem& fs, const std::string& directory);
 
+// config.json and the files of quantizers that lie in `folder` ("" or a module folder), config.json first: it is what
+// loaders read. A file that is too large, or left out and cannot be read, tells nothing. Errors: I/O.
+absl::StatusOr<std::vector<SideText>> TextsInFolder(FileSystem& fs, const CheckpointContent& content,
+                                                    std::string_view folder);
+
 // FindAdapter() and FindQuantization() for a checkpoint that is complete but for this, with its config.json and the
-// files of quantizers among what it leaves out. A file that is too large, or left out and cannot be read, tells
-// nothing. Errors: I/O of config.json.
+// files of quantizers among what it leaves out. `dequantized`: folders of which the tensors alone are asked, for what
+// the texts say of them was heeded (ReadDequantized()). Errors: as TextsInFolder().
 absl::StatusOr<std::optional<Foreign>> FindForeign(FileSystem& fs, const CheckpointContent& content,
+                                                   const std::vector<std::string>& dequantized,
                                                    std::vector<Note>* notes);
 
 }  // namespace q4

@@ -25,6 +25,7 @@
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/companions.h"
+#include "formats/source/dequantized.h"
 #include "formats/source/foreign_files.h"
 #include "formats/source/modules.h"
 #include "formats/source/named_weights.h"
@@ -389,13 +390,14 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   Q4_RETURN_IF_ERROR(AddCompanions(std::move(folder.companions), &content));
   content.notes.insert(content.notes.end(), std::make_move_iterator(folder.notes.begin()),
                        std::make_move_iterator(folder.notes.end()));
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> dequantized, ReadDequantized(fs, &content));
   // No file of the folder, but as much left out as one: a container has no place for it.
   if (!remarks.empty()) content.left_out.push_back({std::string(remarks.place()), remarks.Text(), false});
   std::sort(content.left_out.begin(), content.left_out.end(),
             [](const LeftOutFile& a, const LeftOutFile& b) { return a.name < b.name; });
   // What a file says of itself goes before what its names suggest.
   if (!content.foreign) {
-    Q4_ASSIGN_OR_RETURN(content.foreign, FindForeign(fs, content, &content.notes));
+    Q4_ASSIGN_OR_RETURN(content.foreign, FindForeign(fs, content, dequantized, &content.notes));
   }
   if (adapter && !content.foreign) content.foreign = std::move(adapter->foreign);
   return std::make_unique<Checkpoint>(std::move(content));

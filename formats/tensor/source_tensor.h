@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <vector>
 
 #include "absl/container/inlined_vector.h"
 #include "formats/tensor/tensor.h"
@@ -15,8 +17,9 @@ namespace q4 {
 // How the elements come out of the stored bytes. A reader of another kind of file adds its recipe here and carries it
 // out in SourceReader (libconvert/source/source_reader.h); policy, plan, pipeline, verifier and inspector see elements.
 enum class SourceRecipe : std::uint8_t {
-  kPlain,    // the one extent is the elements, row-major, little-endian
-  kStrided,  // the elements lie apart in the one extent, as SourceTensor::strides says
+  kPlain,     // the one extent is the elements, row-major, little-endian
+  kStrided,   // the elements lie apart in the one extent, as SourceTensor::strides says
+  kScaledF8,  // a byte for each element, an 8-bit float, times a scale: SourceTensor::scaled
 };
 
 // An extent: consecutive bytes of one file.
@@ -38,6 +41,20 @@ struct SourceChecksum {
   std::uint64_t end() const { return offset + bytes; }
 };
 
+// What kScaledF8 multiplies: docs/numerics.md, section Q13. The tensor is matrices of `rows` times `columns`, one after
+// the other. The scale of an element in row r and column c of matrix m is number
+//   m * matrix_step + r / block_rows * row_step + c / block_columns * column_step
+// of the second extent; a step of 0 is one scale for all.
+struct ScaledF8 {
+  DType code = DType::kF8E4M3;  // or kF8E5M2: the first extent
+  DType scale = DType::kF32;    // the second extent: F32, F16, BF16, F8_E8M0, or U8 for the exponents of E8M0
+  DType product = DType::kF32;  // what a product is rounded to before it becomes an element: F32, F16 or BF16
+  // None is 0 where the tensor has elements.
+  std::uint64_t rows = 1, columns = 1, block_rows = 1, block_columns = 1;
+  std::uint64_t matrix_step = 0, row_step = 0, column_step = 0;
+  std::string scale_name;  // of the tensor of scales in the files; "": there is none, and all scales are 1
+};
+
 // All fields are validated by the reader that made it: elems < 2^48, and every extent lies inside its file.
 struct SourceTensor {
   std::string name;           // UTF-8, 1 to 4096 bytes; untrusted text: Printable() before it is shown
@@ -53,6 +70,7 @@ struct SourceTensor {
   // kStrided: from one element to the next along each dimension of `shape`, in elements. The first element begins the
   // extent and the last one ends it. Else empty. Shared, so that a tensor costs little when it has none.
   std::shared_ptr<const Shape> strides;
+  std::shared_ptr<const ScaledF8> scaled;  // of kScaledF8: codes, and scales if there are any; else nullptr
 
   // Where it begins. REQUIRES: the tensor has an extent. Valid as long as the tensor.
   const SourceExtent& place() const { return extents.front(); }
@@ -65,5 +83,13 @@ struct SourceTensor {
     return sum;
   }
 };
+
+// Of a tensor that is not stored as it is read: the names of the tensors in the files that it is made of, codes first,
+// and the type of their elements. Empty for kPlain. Untrusted text, as names are.
+struct StoredParts {
+  std::vector<std::string_view> names;  // live as long as the tensor
+  DType dtype = DType::kF32;            // of the first
+};
+StoredParts StoredPartsOf(const SourceTensor& tensor);
 
 }  // namespace q4

@@ -58,6 +58,16 @@ Json LeftOutJson(const std::vector<LeftOutFile>& files) {
   return json;
 }
 
+// " of F8_E4M3 'a.weight', 'a.weight_scale_inv'": what a tensor is made of that is not stored as it is read.
+std::string StoredText(const SourceTensor& source) {
+  const StoredParts parts = StoredPartsOf(source);
+  std::string text;
+  for (const std::string_view name : parts.names) {
+    text += fmt::format("{} '{}'", text.empty() ? fmt::format(" of {}", DTypeName(parts.dtype)) : ",", Printable(name));
+  }
+  return text;
+}
+
 // The error of the whole model; `tensors` is 0 where none is quantized.
 ModelStats TotalsOf(const ConvertReport& report) {
   // Shards hold tensors in payload order, each sorted by name; the totals are defined in name order over all (Q8.11).
@@ -90,9 +100,9 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
       const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
       const SourceTensor& source = checkpoint.tensors()[planned.source];
       all.push_back(&tensor);
-      text += fmt::format("{:<14} {:>12}  {} {} {}  ({})\n", TreatmentName(tensor), PayloadBytes(tensor),
+      text += fmt::format("{:<14} {:>12}  {} {} {}{}  ({})\n", TreatmentName(tensor), PayloadBytes(tensor),
                           Printable(tensor.name), DTypeName(source.dtype), ShapeString(tensor.shape),
-                          Printable(planned.decision.reason));
+                          StoredText(source), Printable(planned.decision.reason));
     }
     for (const CompanionFile& file : shard.files) {
       text += fmt::format("{:<14} {:>12}  {}\n", "file", file.size, Printable(file.name));
@@ -122,7 +132,11 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
       const Q4Tensor& tensor = plan.shards[s].index.tensors[planned.tensor];
       Json entry;
       entry["name"] = tensor.name;
-      entry["source_dtype"] = DTypeName(checkpoint.tensors()[planned.source].dtype);
+      const SourceTensor& source = checkpoint.tensors()[planned.source];
+      entry["source_dtype"] = DTypeName(source.dtype);
+      if (const StoredParts parts = StoredPartsOf(source); !parts.names.empty()) {
+        entry["stored"] = {{"dtype", DTypeName(parts.dtype)}, {"tensors", Json(parts.names)}};
+      }
       entry["shape"] = tensor.shape;
       entry["quantized"] = tensor.quantized();
       entry["treatment"] = TreatmentName(tensor);

@@ -142,9 +142,9 @@ absl::Status ConfirmUnchanged(const Conversion& conversion, const std::vector<st
 absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenCompanion(FileSystem& fs, const CompanionFile& companion) {
   Q4_ASSIGN_OR_RETURN(std::unique_ptr<RandomAccessFile> file, OpenCarried(fs, companion));
   // The plan's size stands in the index, and what decided the plan was read of this version.
-  if (file->size() != companion.size) {
+  if (const std::uint64_t size = file->version().size; size != companion.version.size) {
     return Fail(kFileChanged, companion.path, "size",
-                GotExpected(std::to_string(file->size()), std::to_string(companion.size)));
+                GotExpected(std::to_string(size), std::to_string(companion.version.size)));
   }
   if (file->version() != companion.version) return Fail(kFileChanged, companion.path, "time of modification or change");
   return file;

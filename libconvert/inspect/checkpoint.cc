@@ -14,6 +14,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
+#include "formats/tensor/source_tensor.h"
 #include "libconvert/model/bnb_weights.h"
 
 namespace q4 {
@@ -61,7 +62,11 @@ class CheckpointInspection {
   // A tensor that is listed as it is stored; the dtype is its treatment.
   static InspectTensor Plain(const SourceTensor& info) {
     InspectTensor entry;
+    const StoredParts parts = StoredPartsOf(info);
     entry.treatment = DTypeName(info.dtype);
+    if (!parts.names.empty()) entry.treatment += fmt::format(" of {}", DTypeName(parts.dtype));
+    entry.stored_names.assign(parts.names.begin(), parts.names.end());
+    entry.stored_dtype = parts.dtype;
     entry.dtype = info.dtype;
     entry.shape = info.shape;
     entry.elems = info.elems;

@@ -288,7 +288,7 @@ absl::StatusOr<bool> SameContent(FileSystem& fs, const CompanionFile& left, cons
 
 // The files beside two checkpoints.
 absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkpoint& right, DiffReport* report) {
-  std::map<std::string, const CompanionFile*> after;
+  std::map<std::string, const CompanionFile*> after;  // by name
   for (const CompanionFile& file : right.companions()) after.emplace(file.name, &file);
   for (const CompanionFile& file : left.companions()) {
     const auto other = after.find(file.name);

@@ -47,6 +47,10 @@ struct InspectTensor : QuantFormat {
   float nested_offset = 0;
   // Of all its parts, as they lie in the file.
   std::uint64_t stored_bytes = 0;
+  // Of a tensor of a checkpoint that is not stored as it is read: the names of those in its files that it is made of,
+  // and the element type of the first. Else empty.
+  std::vector<std::string> stored_names;
+  DType stored_dtype = DType::kF32;
   // Of its first byte in shard `shard`; 0 for an empty tensor of a container.
   std::uint64_t offset = 0;
   // Index into InspectReport::shards.

@@ -23,6 +23,9 @@ Json TensorJson(const InspectTensor& tensor, bool with_stats) {
   json["shape"] = tensor.shape;
   json["elems"] = tensor.elems;
   json["quantized"] = tensor.quantized();
+  if (!tensor.stored_names.empty()) {
+    json["stored"] = {{"dtype", DTypeName(tensor.stored_dtype)}, {"tensors", Json(tensor.stored_names)}};
+  }
   // A kept tensor has no encoder, blocks or scales.
   if (tensor.quantized()) {
     json["encoder"] = Q4EncoderName(tensor.encoder);

@@ -239,6 +239,7 @@ std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& styl
   text += Field("stored", fmt::format("{} bytes from offset {}, {} bits/element", Grouped(tensor.stored_bytes),
                                       tensor.offset, BitsPer(tensor.stored_bytes, tensor.elems)));
   // Only containers report it; a checkpoint's tensors have no parts here.
+  for (const std::string& name : tensor.stored_names) text += Field("made of", Printable(name));
   if (tensor.nested && !tensor.parts.empty()) text += Field("offset", fmt::to_string(tensor.nested_offset));
   // Of a container: the parts with their chunks.
   if (!tensor.parts.empty()) {

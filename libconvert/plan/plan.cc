@@ -74,6 +74,12 @@ Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options,
       tensor.push_back(extent.file);
       tensor.push_back(extent.offset);
     }
+    // What else decides the elements, and stands in a configuration that is not carried so.
+    if (const ScaledF8* scaled = source.scaled.get()) {
+      tensor.push_back(Json::array({DTypeName(scaled->code), DTypeName(scaled->scale), DTypeName(scaled->product),
+                                    scaled->block_rows, scaled->block_columns, scaled->matrix_step, scaled->row_step,
+                                    scaled->column_step}));
+    }
     tensor.push_back(TreatmentName(shard.index.tensors[planned.tensor]));
     add(std::exchange(separator, ",") + tensor.dump());
   }

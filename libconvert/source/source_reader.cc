@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "formats/base/status.h"
+#include "libconvert/source/scaled_f8.h"
 #include "libconvert/source/strided.h"
 
 namespace q4 {
@@ -16,6 +17,8 @@ absl::Status SourceReader::Read(const SourceTensor& tensor, std::uint64_t first,
       break;  // the compiler asks here for what is added
     case SourceRecipe::kStrided:
       return ReadStrided(checkpoint_, tensor, first, out);
+    case SourceRecipe::kScaledF8:
+      return ReadScaledF8(checkpoint_, tensor, first, out);
   }
   // The product cannot wrap for elements that exist; Read() refuses a range outside the extent.
   return checkpoint_.Read(tensor, first * ItemSize(tensor.dtype), out);
@@ -32,7 +35,6 @@ absl::Status SourceReader::ReadAndHash(const SourceTensor& tensor, std::uint64_t
 }
 
 void SourceReader::Prefetch(const SourceTensor& tensor, std::uint64_t first, std::uint64_t count) const {
-  const std::uint64_t item = ItemSize(tensor.dtype);
   if (tensor.recipe == SourceRecipe::kStrided) {
     // Where the elements lie is known only roughly; all of them together fill the extent. The ratio is a double, for
     // the product could wrap, and the advice need not be exact.
@@ -42,6 +44,8 @@ void SourceReader::Prefetch(const SourceTensor& tensor, std::uint64_t first, std
         static_cast<std::uint64_t>(share * static_cast<double>(count)));
     return;
   }
+  // Of scaled codes, the codes: they are what there is much of.
+  const std::uint64_t item = tensor.recipe == SourceRecipe::kScaledF8 ? 1 : ItemSize(tensor.dtype);
   checkpoint_.FileOf(tensor).Prefetch(tensor.place().offset + first * item, count * item);
 }
 

@@ -59,9 +59,6 @@ BY_TENSORS = [
     ),
     ("compressed-tensors", parts(weight_packed=("I32", (64, 8)), weight_scale=("BF16", (64, 1)), weight_shape=("I64", (2,)))),
     ("integers with scales", parts(weight=("I8", (64, 64)), weight_scale=("F32", (64, 1)))),
-    ("8-bit floats with scales", parts(weight=("F8_E4M3", (64, 64)), weight_scale=("F32", ()), input_scale=("F32", ()))),
-    ("FP8", parts(weight=("F8_E4M3", (64, 64)), weight_scale_inv=("F32", (1, 1)))),
-    ("FP8", {"model.layers.0.mlp.experts.up": ("F8_E4M3", (2, 8, 8)), "model.layers.0.mlp.experts.up_scale_inv": ("F32", (2, 1, 1))}),
     ("ModelOpt", parts(weight=("U8", (64, 32)), weight_scale=("F8_E4M3", (64, 4)), weight_scale_2=("F32", ()), input_scale=("F32", ()))),
     ("MLX", parts(weight=("U32", (64, 8)), scales=("BF16", (64, 1)), biases=("BF16", (64, 1)))),
     ("MLX", parts(weight=("U32", (64, 8)), scales=("U8", (64, 2)))),
@@ -73,9 +70,7 @@ BY_TENSORS = [
     ("HIGGS", parts(weight=("I16", (64, 8)), scales=("F16", (64,)), tables=("F16", (16,)), tables2=("F16", (16, 2)))),
     ("SVDQuant", parts(qweight=("I8", (64, 32)), wscales=("BF16", (1, 64)))),
     ("Gemma", parts(weight=("U8", (64, 32)), weight_scale=("F32", (64, 1)), input_activation_scale=("F32", ()))),
-    ("ComfyUI", parts(weight=("F8_E4M3", (64, 64)), scale_weight=("F32", (1,)))),
     ("msModelSlim", parts(weight=("I8", (64, 64)), weight_scale=("F32", (64, 1)), weight_offset=("F32", (64, 1)))),
-    ("Mistral", parts(weight=("F8_E4M3", (64, 64)), qscale_weight=("F32", ()))),
 ]
 
 # By the configuration: (what the message names, what is added to config.json).
@@ -124,7 +119,12 @@ CONVERTED = [
     ("int8 buffers", {"model.position_ids": ("I64", (1, 64)), "model.layers.0.attn.relative_position_index": ("I64", (64, 64)),
                       "model.mask": ("I8", (64, 64)), "bn.num_batches_tracked": ("I64", ()), "bn.weight": ("F32", (64,))}, {}, {}, ""),
     ("a scale beside a float weight", parts(weight=("F32", (64, 64)), weight_scale=("F32", (64, 1)), scale=("F32", (1,))), {}, {}, ""),
-    ("8-bit floats without scales", parts(weight=("F8_E4M3", (64, 64))), {}, {}, ""),
+    ("8-bit floats without scales", parts(weight=("F8_E4M3", (64, 64))), {}, {}, "the values that they are"),
+    ("8-bit floats with scales", parts(weight=("F8_E4M3", (64, 64)), weight_scale=("F32", ()), input_scale=("F32", ())), {}, {}, "are read as BF16, each times its scale"),
+    ("FP8", parts(weight=("F8_E4M3", (64, 64)), weight_scale_inv=("F32", (1, 1))), {}, {}, "are read as BF16, each times its scale"),
+    ("FP8", {"model.layers.0.mlp.experts.up": ("F8_E4M3", (2, 8, 8)), "model.layers.0.mlp.experts.up_scale_inv": ("F32", (2, 1, 1))}, {}, {}, "are read as BF16, each times its scale"),
+    ("ComfyUI", parts(weight=("F8_E4M3", (64, 64)), scale_weight=("F32", (1,))), {}, {}, "are read as BF16, each times its scale"),
+    ("Mistral", parts(weight=("F8_E4M3", (64, 64)), qscale_weight=("F32", ())), {}, {}, "are read as BF16, each times its scale"),
     ("packed words without scales", parts(weight=("I32", (64, 8))), {}, {}, ""),
     ("an adapter inside a model", parts(base_layer__weight=("F32", (64, 64)), lora_A__vision__weight=("F32", (8, 64)),
                                         lora_B__vision__weight=("F32", (64, 8))), {}, {}, ""),
