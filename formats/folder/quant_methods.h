@@ -25,6 +25,9 @@ struct QuantMethod {
   std::string_view dequantize;
 };
 
+// The name of the row whose weights can be taken over (formats/bnb/taken_over.h).
+inline constexpr std::string_view kBnb4Bit = "bitsandbytes 4-bit";
+
 // In the order in which tensors are held against them: what several methods have in common stands last.
 std::span<const QuantMethod> QuantMethods();
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "formats/base/status.h"
+#include "formats/source/checkpoint_issues.h"
 #include "libconvert/source/strided.h"
 
 namespace q4 {
@@ -16,6 +17,9 @@ absl::Status SourceReader::Read(const SourceTensor& tensor, std::uint64_t first,
       break;  // the compiler asks here for what is added
     case SourceRecipe::kStrided:
       return ReadStrided(checkpoint_, tensor, first, out);
+    case SourceRecipe::kBnbCodes:
+      // Nobody computes with what is taken over.
+      return Fail(kReadOutsideTensor, checkpoint_.FileOf(tensor).path(), tensor.name, "codes have no elements");
   }
   // The product cannot wrap for elements that exist; Read() refuses a range outside the extent.
   return checkpoint_.Read(tensor, first * ItemSize(tensor.dtype), out);
