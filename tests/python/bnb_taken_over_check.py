@@ -194,6 +194,7 @@ def check(case, bin_dir, work, failures):
 def main():
     arguments = parse_arguments(__doc__)
     tf.logging.set_verbosity_error()
+    tf.logging.disable_progress_bar()
     torch.set_num_threads(1)
     versions = f"transformers {tf.__version__}, bitsandbytes {bnb.__version__}, torch {torch.__version__}"
     return run_cases(arguments, lambda _: cases(), check, versions)
