@@ -263,6 +263,9 @@ absl::Status CheckTreatments(FileSystem& fs, const Q4Model& model, const Checkpo
   const RecordedOptions& recorded = *provenance.options;
   CheckWhole(model, recorded, context.findings);
   if (recorded.defaults.encoder == Q4Encoder::kNone) return JudgeTakenOver(model, source, provenance, context);
+  if (provenance.document.contains("bitsandbytes")) {
+    context.findings->Add("", kOptionContradicted, model.path(), "provenance, bitsandbytes", "nothing was taken over");
+  }
   const bool is_whole = model.shards().size() == model.shards().front()->index().shard_count;
   const bool is_ours = provenance.tool_name == "q4convert" && provenance.tool_version == kQ4Version;
   const bool knows_policy = is_ours && (is_whole || source != nullptr);
