@@ -82,7 +82,7 @@ class TakeOver {
   absl::StatusOr<BnbWeight> WeightOf(const SourceTensor& tensor, std::string* text) const {
     BnbWeight weight;
     weight.name = tensor.name.substr(0, tensor.name.find(kBnbQuantStateInfix));
-    if (tensor.bytes > kBnbQuantStateBytes || tensor.dtype != DType::kU8) {
+    if (tensor.bytes > kBnbQuantStateBytes || tensor.dtype != DType::kU8 || !tensor.is_stored()) {
       return Wrong(kBnbQuantState, tensor, weight.name,
                    GotExpected(fmt::format("{} bytes of {}", tensor.bytes, DTypeName(tensor.dtype)),
                                fmt::format("a text of U8, at most {} bytes", kBnbQuantStateBytes)));
@@ -111,6 +111,11 @@ class TakeOver {
     if (weight.codes == nullptr) return Wrong(kBnbParts, *weight.quant_state, weight.name, "no codes");
     if (std::string problem = BnbPartProblem(weight); !problem.empty()) {
       return Wrong(kBnbParts, *weight.codes, weight.name, problem);
+    }
+    // A view of another tensor, in a file of PyTorch: no library stores a weight so.
+    for (const SourceTensor* part : weight.tensors()) {
+      if (!part->is_stored())
+        return Wrong(kBnbParts, *part, weight.name, "'" + part->name + "' is a view that is not contiguous");
     }
     const Shape& shape = weight.codes->shape;
     if (shape.size() != 2 || shape[1] != 1) {
