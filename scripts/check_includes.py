@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Each wing sees those to the left, never a neighbour of its level.
 LEVELS = {
-    "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["logical"], ["source"],
+    "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["bnb", "logical"], ["source"],
                 ["exchange"]],
     "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge"], ["plan"],
                    ["convert", "verify", "inspect", "lint", "report", "export", "load"]],

@@ -76,7 +76,7 @@ def why(files, reason: str) -> dict:
 # What only some members of a kind touch, and which.
 IF = {
     "scheme": {
-        "formats/exchange/bnb.cc": "one that bitsandbytes reads: the library's name for it",
+        "formats/bnb/layout.cc": "one that bitsandbytes reads: the library's name for it",
         "libconvert/judge/default_gate.json": "one whose error has been measured: limits of the default gate",
     },
     "encoder": {

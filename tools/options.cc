@@ -93,14 +93,21 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
                  "A .safetensors or PyTorch file, an index of shards (*.index.json) or a model directory")
       ->required();
   app.add_option("-o,--output", flags->output, "The container to write, NAME.q4")->required();
+  const auto notes = [](bool* asked) { return [asked](const std::string&) { *asked = true; }; };
   // The treatment of tensors. The schemes come from their table, so that a new one is offered here at once.
-  app.add_option("--type", flags->type, "Code book")->transform(OneOf(SchemeNames()))->capture_default_str();
+  app.add_option("--type", flags->type, "Code book")
+      ->transform(OneOf(SchemeNames()))
+      ->each(notes(&flags->asked.scheme))
+      ->capture_default_str();
   app.add_option("--block-size", flags->block_size, "Elements per scale: 32, 64, 128, ... 4096")
       ->check(CLI::IsMember(std::vector<std::string>{"32", "64", "128", "256", "512", "1024", "2048", "4096"}))
+      ->each(notes(&flags->asked.block_size))
       ->capture_default_str();
-  app.add_flag("--double-quant,!--no-double-quant", flags->double_quant, "Quantize the scales to 8 bits (default: on)");
+  app.add_flag("--double-quant,!--no-double-quant", flags->double_quant, "Quantize the scales to 8 bits (default: on)")
+      ->each(notes(&flags->asked.nested));
   app.add_option("--encoder", flags->encoder, "How scales and codes are chosen")
       ->transform(OneOf(EncoderNames()))
+      ->each(notes(&flags->asked.encoder))
       ->capture_default_str();
   // --include and --exclude share one list: their order among each other decides. trigger_on_parse() calls the function
   // as each flag is met; expected(1) keeps an INPUT behind it from being taken for another pattern.
@@ -260,6 +267,7 @@ std::string_view Describe(CLI::App& app, ExportFlags* flags) {
   app.add_option("--tensor", flags->tensor, "Only tensors whose name matches this regular expression");
   app.add_option("--quant-storage", flags->quant_storage, "Type the packed codes are labelled with (--to bnb)")
       ->transform(OneOf({"uint8", "bfloat16", "float16", "float32"}))
+      ->each([flags](const std::string&) { flags->quant_storage_asked = true; })
       ->capture_default_str();
   app.add_option("--compute-dtype", flags->compute_dtype, "bnb_4bit_compute_dtype in config.json (--to bnb)")
       ->transform(OneOf({"same", "float32", "float16", "bfloat16"}))

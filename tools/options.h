@@ -26,6 +26,7 @@ struct ConvertFlags {
   // Whether scales are nested.
   bool double_quant = true;
   std::string encoder = "absmax";     // absmax or mse
+  AskedSettings asked;                // which of these four were typed
   std::vector<PatternRule> patterns;  // --include and --exclude in command-line order
   std::string recipe;                 // path of a JSON file; "" for none
   bool allow_unmatched = false;       // of these patterns and the recipe's
@@ -124,6 +125,7 @@ struct ExportFlags {
   // Of --to bnb: the dtype that packed codes are labelled with, and bnb_4bit_compute_dtype of config.json; "same" is
   // that of the quantized weights.
   std::string quant_storage = "uint8";
+  bool quant_storage_asked = false;  // whether it was typed
   std::string compute_dtype = "same";
   // Of --to bnb: error, dequantize or keep4bit.
   std::string experts = "error";

@@ -63,6 +63,7 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   settings.encoder = FindQ4Encoder(flags.encoder)->encoder;
   // A known encoder that this build lacks is an unsupported request, not a bad flag.
   if (FindEncoder(settings.encoder) == nullptr) return Fail(kEncoderNotBuilt, {}, "--encoder " + flags.encoder);
+  options.policy.asked = flags.asked;
   options.policy.patterns = flags.patterns;
   options.policy.allow_unmatched = flags.allow_unmatched;
   // A recipe's text is a part of the options: it is read once, here.
@@ -119,6 +120,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   OpenOptions open;
   open.follow_symlinks = flags.follow_symlinks;
   open.allow_empty = flags.allow_empty;
+  open.take_over = true;
   // Reads and validates headers; no weights yet.
   Q4_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(fs, flags.input, open));
   Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, checkpoint->Configs(fs));

@@ -40,7 +40,7 @@ ExportOptions OptionsFrom(const ExportFlags& flags) {
   options.shard_bytes = flags.shard_size;
   options.force = flags.force;
   options.into = flags.into;
-  options.quant_storage = ParseDType(flags.quant_storage).value_or(DType::kU8);
+  if (flags.quant_storage_asked) options.quant_storage = ParseDType(flags.quant_storage);
   options.compute_dtype = ParseDType(flags.compute_dtype);
   options.experts = ExpertWeightsFrom(flags.experts);
   options.unloadable = ExpertWeightsFrom(flags.unloadable);

@@ -42,7 +42,7 @@ constexpr QuantMethod kMethods[] = {
      ""},
     {"MXFP4", "mxfp4 gpt_oss_mxfp4", "", "_blocks/b2 _scales | .blocks/b2 .scales",
      "load it in transformers with Mxfp4Config(dequantize=True) and save_pretrained() the result"},
-    {"bitsandbytes 4-bit", "bitsandbytes_4bit", "",
+    {kBnb4Bit, "bitsandbytes_4bit", "",
      ".quant_state.bitsandbytes__nf4/b | .quant_state.bitsandbytes__fp4/b | .absmax/* .quant_map", kModelDequantize},
     {"bitsandbytes 8-bit", "bitsandbytes_8bit", "", ".weight/b2 .SCB", kModelDequantize},
     {"compressed-tensors", "compressed-tensors compressed_tensors sparseml", "config_groups",

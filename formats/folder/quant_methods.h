@@ -28,6 +28,9 @@ struct QuantMethod {
   bool reads_fp8 = false, reads_fp8_tensors = false;
 };
 
+// The name of the row whose weights can be taken over (formats/bnb/taken_over.h).
+inline constexpr std::string_view kBnb4Bit = "bitsandbytes 4-bit";
+
 // In the order in which tensors are held against them: what several methods have in common stands last.
 std::span<const QuantMethod> QuantMethods();
 

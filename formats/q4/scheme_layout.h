@@ -14,6 +14,12 @@ namespace q4 {
 // Values are stored in files and never change.
 enum class Q4Scheme : std::uint8_t { kRaw = 0, kNf4 = 1, kFp4 = 2 };
 
+// Whether a container may have blocks of this size: a power of two in 32 .. 4096 (section 1 of the index).
+constexpr bool IsQ4BlockSize(std::uint64_t block_size) {
+  const bool power_of_two = (block_size & (block_size - 1)) == 0;  // asked a hundred thousand times: no bit count
+  return block_size >= 32 && block_size <= 4096 && power_of_two;
+}
+
 // What describes the codes and scales of a tensor, wherever one is described: in a container, a report, a published
 // checkpoint, a job for a kernel. Those structs are derived from this one.
 struct QuantFormat {

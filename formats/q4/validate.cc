@@ -28,18 +28,11 @@ constexpr std::uint64_t kProvenanceBytes = 16u << 20;
 // Where an error is, as Fail() wants it; the name is escaped there.
 std::string TensorPlace(const Q4Tensor& tensor) { return "tensor '" + tensor.name + "'"; }
 
-// A power of two in 32 .. 4096 (section 1 of the index).
-bool IsContainerBlockSize(std::uint32_t block_size) {
-  const bool power_of_two =
-      (block_size & (block_size - 1)) == 0;  // one of a hundred thousand: no call for the bit count
-  return block_size >= 32 && block_size <= 4096 && power_of_two;
-}
-
 // The rules of a quantized tensor (section 1 of the index); an empty text when they hold. Only three dtypes have
 // kernels. A NaN or a stray offset would spoil every scale, so its bits are compared, -0 included.
 std::string QuantizedProblem(const Q4Tensor& tensor) {
   if (!IsQuantizable(tensor.dtype)) return "quantized, but not of F16, BF16 or F32";
-  if (!IsContainerBlockSize(tensor.block_size)) return fmt::format("block size {}", tensor.block_size);
+  if (!IsQ4BlockSize(tensor.block_size)) return fmt::format("block size {}", tensor.block_size);
   if (tensor.elems == 0) return "quantized, but without elements";
   if (!std::isfinite(tensor.nested_offset)) return "nested offset is not finite";
   if (!tensor.nested && std::bit_cast<std::uint32_t>(tensor.nested_offset) != 0) return "nested offset without nesting";

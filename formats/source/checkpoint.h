@@ -51,6 +51,7 @@ struct CheckpointContent {
   std::vector<LeftOutFile> left_out;        // Checkpoint::left_out()
   std::vector<Note> notes;                  // Checkpoint::notes()
   std::optional<Foreign> foreign;           // Checkpoint::foreign()
+  std::optional<Foreign> taken_over;        // Checkpoint::taken_over()
 };
 
 // A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
@@ -85,6 +86,9 @@ class Checkpoint {
   const std::vector<Note>& notes() const { return content_.notes; }
   // What it holds instead of plain weights: it can be looked at, but not converted. nullopt for a model.
   const std::optional<Foreign>& foreign() const { return content_.foreign; }
+  // Where OpenOptions::take_over found weights to take over: what they are, as foreign() says it without the option.
+  // Some tensors are kBnbCodes then, and the others are kept. nullopt for all other checkpoints.
+  const std::optional<Foreign>& taken_over() const { return content_.taken_over; }
   // All that the checkpoint consists of: shard index, weight files, companions, as they were opened or found. None of
   // them may be overwritten while the checkpoint is read. A lone file comes twice.
   std::vector<InputFile> inputs() const;
@@ -124,6 +128,9 @@ struct OpenOptions {
   // directory could link to any file of this machine. Hugging Face caches consist of such links.
   bool follow_symlinks = false;
   bool allow_empty = false;  // false: a checkpoint without tensors is an error
+  // 4-bit weights of bitsandbytes are joined to logical tensors (formats/bnb/taken_over.h), and are not foreign() then.
+  // Without it each of their tensors is listed as the files have it, whatever is wrong with them.
+  bool take_over = false;
 };
 
 // Opens a .safetensors file, a PyTorch checkpoint (.bin, .pt, .pth), a *.safetensors.index.json or *.bin.index.json, a

@@ -31,7 +31,7 @@ struct Claim {
 Claim ReadClaim(const Json& value, const std::string& place) {
   if (value.is_string()) return {FindQuantMethod(value.get<std::string>()), place, place};
   for (const auto& [flag, name] :
-       {std::pair{"load_in_4bit", "bitsandbytes 4-bit"}, std::pair{"load_in_8bit", "bitsandbytes 8-bit"}}) {
+       {std::pair{"load_in_4bit", kBnb4Bit}, std::pair{"load_in_8bit", std::string_view("bitsandbytes 8-bit")}}) {
     if (HasAnyValue(value, flag)) return {&QuantMethodNamed(name), fmt::format("{}.{}", place, flag), place};
   }
   const Json* quant_method = FindMember(value, "quant_method");

@@ -20,8 +20,10 @@
 #include "formats/base/status.h"
 #include "formats/base/strict_json.h"
 #include "formats/base/text.h"
+#include "formats/bnb/taken_over.h"
 #include "formats/folder/adapters.h"
 #include "formats/folder/companion_kinds.h"
+#include "formats/folder/quant_methods.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/companions.h"
@@ -321,6 +323,24 @@ absl::Status AddCompanions(std::vector<CompanionFile> found, CheckpointContent* 
   return absl::OkStatus();
 }
 
+// Joins the 4-bit weights that `content.foreign` speaks of. What else is quantized beside them stays foreign: tensors
+// of 8 bits, say, which bitsandbytes saves in other ways.
+absl::Status TakeOverWeights(CheckpointContent* content) {
+  std::vector<const RandomAccessFile*> files;
+  for (const CheckpointFile& file : content->files) files.push_back(file.file.get());
+  Q4_RETURN_IF_ERROR(TakeOverBnb(files, &content->tensors));
+  const bool any = std::any_of(content->tensors.begin(), content->tensors.end(),
+                               [](const SourceTensor& tensor) { return tensor.bnb != nullptr; });
+  if (!any) return absl::OkStatus();
+  content->taken_over = std::exchange(content->foreign, std::nullopt);
+  const QuantTensors others = FindQuantTensors(content->tensors);
+  if (others.method == nullptr) return absl::OkStatus();
+  content->foreign = content->taken_over;
+  content->foreign->name = others.method->name;
+  content->foreign->where = "tensor '" + others.tensor->name + "'";
+  return absl::OkStatus();
+}
+
 absl::Status NoCheckpoint(const std::string& directory) {
   return Fail(kNoCheckpointFound, directory, {}, GotExpected("no such file", "model.safetensors or its index"));
 }
@@ -400,6 +420,9 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
     Q4_ASSIGN_OR_RETURN(content.foreign, FindForeign(fs, content, dequantized, &content.notes));
   }
   if (adapter && !content.foreign) content.foreign = std::move(adapter->foreign);
+  if (options.take_over && content.foreign && content.foreign->name == kBnb4Bit) {
+    Q4_RETURN_IF_ERROR(TakeOverWeights(&content));
+  }
   return std::make_unique<Checkpoint>(std::move(content));
 }
 

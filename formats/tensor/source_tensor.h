@@ -14,12 +14,17 @@
 
 namespace q4 {
 
+struct BnbSource;  // formats/bnb/taken_over.h
+
 // How the elements come out of the stored bytes. A reader of another kind of file adds its recipe here and carries it
 // out in SourceReader (libconvert/source/source_reader.h); policy, plan, pipeline, verifier and inspector see elements.
 enum class SourceRecipe : std::uint8_t {
   kPlain,     // the one extent is the elements, row-major, little-endian
   kStrided,   // the elements lie apart in the one extent, as SourceTensor::strides says
   kScaledF8,  // a byte for each element, an 8-bit float, times a scale: SourceTensor::scaled
+  // No elements are read at all: the files hold 4-bit codes with their scales, which are taken over as they are.
+  // SourceTensor::bnb says where (formats/bnb/taken_over.h).
+  kBnbCodes,
 };
 
 // An extent: consecutive bytes of one file.
@@ -71,6 +76,7 @@ struct SourceTensor {
   // extent and the last one ends it. Else empty. Shared, so that a tensor costs little when it has none.
   std::shared_ptr<const Shape> strides;
   std::shared_ptr<const ScaledF8> scaled;  // of kScaledF8: codes, and scales if there are any; else nullptr
+  std::shared_ptr<const BnbSource> bnb;    // of kBnbCodes; nullptr for all others
 
   // Where it begins. REQUIRES: the tensor has an extent. Valid as long as the tensor.
   const SourceExtent& place() const { return extents.front(); }

@@ -138,7 +138,7 @@ absl::Status Committer::CommitAll() {
   progress_.total_tensors = conversion.checkpoint.tensors().size();
   progress_.done_tensors = TensorsDone(conversion.plan, start_);
   for (std::size_t i = 0; i < progress_.done_tensors; ++i) {
-    progress_.done_bytes += conversion.checkpoint.tensors()[i].bytes;
+    progress_.done_bytes += SourceBytes(conversion.checkpoint.tensors()[i]);
   }
   while (const std::optional<CommittedJob> next = Next()) {
     std::visit(

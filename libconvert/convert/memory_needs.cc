@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "formats/base/checked_math.h"
+#include "formats/bnb/taken_over.h"
 #include "formats/q4/parts.h"
 #include "libconvert/base/budget.h"
 #include "libconvert/convert/scale_overflow.h"
@@ -41,6 +42,17 @@ std::uint64_t QuantizedNeed(const SourceTensor& source, const Q4Tensor& tensor, 
 std::uint64_t KeptNeed(const SourceTensor& source, DType stored, const Q4Compression& compression) {
   const std::uint64_t elems = CutToKeep(source).largest();
   return SourceMemory(source, elems) + KeptMemory(elems, stored, compression);
+}
+
+// The same for one that is taken over: its largest chunk, as it is read and as it is stored.
+std::uint64_t CopiedNeed(const SourceTensor& source, const Q4Tensor& tensor, const Q4Compression& compression) {
+  std::uint64_t most = 0;
+  for (std::size_t p = 0; p < source.bnb->parts.size(); ++p) {
+    const SourceTensor& part = source.bnb->parts[p];
+    const std::uint64_t bytes = std::min(Q4ChunkRawSize(Q4PartKindsOf(tensor)[p]), part.bytes);
+    most = std::max(most, SourceMemory(part, bytes / ItemSize(part.dtype)) + ChunkMemory(bytes, compression));
+  }
+  return most;
 }
 
 }  // namespace
@@ -116,8 +128,9 @@ std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const Conversi
     for (const PlannedTensor& planned : shard.tensors) {
       const SourceTensor& source = checkpoint.tensors()[planned.source];
       const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
-      most = std::max(most, tensor.quantized() ? QuantizedNeed(source, tensor, compression)
-                                               : KeptNeed(source, tensor.dtype, compression));
+      most = std::max(most, source.bnb != nullptr ? CopiedNeed(source, tensor, compression)
+                            : tensor.quantized()  ? QuantizedNeed(source, tensor, compression)
+                                                  : KeptNeed(source, tensor.dtype, compression));
     }
   }
   return most + kJobBytes + IndexMemory(plan) + FixedMemory(engine, threads, max_memory);

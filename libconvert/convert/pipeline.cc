@@ -79,12 +79,12 @@ void Admission::AdmitFile(std::size_t shard, std::uint64_t number) {
 void Admission::AdmitTensor(std::size_t shard, std::uint64_t number, const PlannedTensor& planned) {
   const Q4Tensor& tensor = plan_.shards[shard].index.tensors[planned.tensor];
   const SourceTensor& source = stages_.conversion().checkpoint.tensors()[planned.source];
-  if (!tensor.quantized()) {
+  if (!tensor.quantized() || source.bnb != nullptr) {
     // The job has its own copy of the entry, which the treatment may change.
     const auto job = NewJob<TensorJob>(shard, number, planned.tensor);
     job->source = &source;
     job->tensor = tensor;
-    Treat(job, TreatKept);
+    Treat(job, source.bnb != nullptr ? TreatCopied : TreatKept);
   } else {
     const auto job = NewJob<QuantizedJob>(shard, number, planned.tensor);
     job->source = &source;

@@ -64,24 +64,23 @@ void Stages::Submit(ThreadPool& pool, const std::shared_ptr<Job>& job, std::func
   });
 }
 
-void Stages::Read(const std::shared_ptr<TensorJob>& job, std::uint64_t first, std::uint64_t elems, Reading reading,
-                  Failed failed, SlabStep work) {
+void Stages::Read(const std::shared_ptr<TensorJob>& job, const SourceTensor& source, std::uint64_t first,
+                  std::uint64_t elems, Reading reading, Failed failed, SlabStep work) {
   // Waits here, on the admitting thread; from here on nothing of this slab waits for memory.
-  std::shared_ptr<Buffer> buffer = buffers_.Get(elems * ItemSize(job->source->dtype));
+  std::shared_ptr<Buffer> buffer = buffers_.Get(elems * ItemSize(source.dtype));
   Submit(readers_, job,
-         [this, job, first, reading, buffer = std::move(buffer), failed = std::move(failed),
+         [this, job, &source, first, reading, buffer = std::move(buffer), failed = std::move(failed),
           work = std::move(work)]() mutable {
            // The buffer moves on: the step has it alone, but for the hasher, and gives it back as soon as it can.
-           const absl::Status read = ReadInto(*job, first, reading, buffer);
+           const absl::Status read = ReadInto(source, first, reading, buffer);
            if (!read.ok()) return failed(read);
            Work(job, [work = std::move(work), x = std::move(buffer)]() mutable { work(std::move(x)); });
          });
 }
 
-absl::Status Stages::ReadInto(const TensorJob& job, std::uint64_t first, Reading reading,
+absl::Status Stages::ReadInto(const SourceTensor& source, std::uint64_t first, Reading reading,
                               const std::shared_ptr<Buffer>& buffer) {
   if (Interrupted()) return Fail(kInterruptedRun, {}, {});
-  const SourceTensor& source = *job.source;
   const std::uint64_t elems = buffer->size() / ItemSize(source.dtype);
   // The next slabs come to memory while this one is worked on.
   source_.Prefetch(source, first + elems, 4 * elems);

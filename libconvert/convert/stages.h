@@ -53,11 +53,12 @@ class Stages {
   // unless the job is aborted.
   using Failed = std::function<void(const absl::Status&)>;
   using SlabStep = std::function<void(std::shared_ptr<Buffer>)>;
-  // Waits for a buffer for elements first .. first + elems of the job's tensor; then has a reader fill it and a worker
-  // call `work` with it. Where it cannot be read, the reader calls `failed`: with kInterruptedRun after Stop() or when
-  // the run is cancelled, else with the errors of SourceReader::Read(). Throws std::bad_alloc.
-  void Read(const std::shared_ptr<TensorJob>& job, std::uint64_t first, std::uint64_t elems, Reading reading,
-            Failed failed, SlabStep work);
+  // Waits for a buffer for elements first .. first + elems of `source`, the job's tensor or a part of it; then has a
+  // reader fill it and a worker call `work` with it. Where it cannot be read, the reader calls `failed`: with
+  // kInterruptedRun after Stop() or when the run is cancelled, else with the errors of SourceReader::Read(). Throws
+  // std::bad_alloc.
+  void Read(const std::shared_ptr<TensorJob>& job, const SourceTensor& source, std::uint64_t first, std::uint64_t elems,
+            Reading reading, Failed failed, SlabStep work);
 
   // ---- for all threads
 
@@ -83,7 +84,7 @@ class Stages {
 
  private:
   // What a reader does: fills `buffer` from element `first` on, as far as it is long.
-  absl::Status ReadInto(const TensorJob& job, std::uint64_t first, Reading reading,
+  absl::Status ReadInto(const SourceTensor& source, std::uint64_t first, Reading reading,
                         const std::shared_ptr<Buffer>& buffer);
   // Has `pool` take the step, and catches what it throws.
   void Submit(ThreadPool& pool, const std::shared_ptr<Job>& job, std::function<void()> step);

@@ -19,6 +19,9 @@ void TreatKept(Stages& stages, const std::shared_ptr<TensorJob>& job);
 // The same for one that was to be quantized: its source is read for the second time.
 void KeepAfterAll(Stages& stages, const std::shared_ptr<TensorJob>& job);
 
+// treat_copied.cc: a weight that is taken over with its codes and scales (SourceTensor::bnb).
+void TreatCopied(Stages& stages, const std::shared_ptr<TensorJob>& job);
+
 // treat_quantized.cc: codes, scales, statistics, in one pass or two (QuantizedJob::Passes). With two readings the
 // admitting thread waits for the end of the first one.
 void TreatQuantized(Stages& stages, const std::shared_ptr<QuantizedJob>& job);

@@ -102,7 +102,7 @@ void ReadAndKeep(Stages& stages, const std::shared_ptr<TensorJob>& job, Stages::
     job->output_memory[slab] =
         stages.Reserve(KeptMemory(cut.size(slab), job->tensor.dtype, stages.options().compression));
     stages.Read(
-        job, cut.first(slab), cut.size(slab), reading,
+        job, *job->source, cut.first(slab), cut.size(slab), reading,
         [job, chunk = FirstChunk(*job, cut, slab)](const absl::Status& status) { job->chunks.Fail(chunk, status); },
         [&stages, job, slab](const std::shared_ptr<Buffer>& x) { KeepSlab(stages, job, slab, *x); });
   }

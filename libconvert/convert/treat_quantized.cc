@@ -119,7 +119,7 @@ void Quantizing::ReadForScales() const {
           stages_->Reserve(CodeMemory(job_->tensor, cut_.size(slab), stages_->options().compression));
     }
     stages_->Read(
-        job_, cut_.first(slab), cut_.size(slab), Stages::Reading::kFirst,
+        job_, *job_->source, cut_.first(slab), cut_.size(slab), Stages::Reading::kFirst,
         [job = job_](const absl::Status& status) { job->settlement.Settle(status); },
         [self = *this, slab, work = *std::move(work)](std::shared_ptr<Buffer> x) {
           self.MakeScales(slab, *work, std::move(x));
@@ -136,7 +136,7 @@ void Quantizing::ReadForCodes(Stages::Reading reading) const {
     job_->output_memory[slab] =
         stages_->Reserve(CodeMemory(job_->tensor, cut_.size(slab), stages_->options().compression));
     stages_->Read(
-        job_, cut_.first(slab), cut_.size(slab), reading,
+        job_, *job_->source, cut_.first(slab), cut_.size(slab), reading,
         [job = job_, slab](const absl::Status& status) { job->chunks.Fail(slab, status); },
         [self = *this, slab, work = *std::move(work)](std::shared_ptr<Buffer> x) {
           self.MakeCodes(slab, *work, std::move(x));

@@ -2,17 +2,15 @@
 // texts it writes, down to their order and spacing. tests/libconvert/export/export_test.cc and
 // tests/cli/export_roundtrip.sh compare with files that it saved.
 //
-// First the tensors (PlanTargets): what each weight becomes is the table of formats/exchange/bnb.h; here each row of it
+// First the tensors (PlanTargets): what each weight becomes is the table of formats/bnb/layout.h; here each row of it
 // is matched with what the container stores. Then the warnings about known defects of readers. config.json is
 // bnb_config.cc's. docs/export_bnb.md is the manual.
 #include "libconvert/export/bnb.h"
 
 #include <algorithm>
 #include <cstdint>
-#include <cstring>
 #include <optional>
 #include <set>
-#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_set>
@@ -21,38 +19,43 @@
 
 #include "fmt/format.h"
 #include "formats/base/text.h"
-#include "formats/exchange/bnb.h"
+#include "formats/bnb/layout.h"
 #include "libconvert/export/bnb_config.h"
 #include "libconvert/export/experts.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/export/unloadable.h"
+#include "libconvert/model/bnb_record.h"
 #include "libconvert/policy/diffusers.h"
 #include "libconvert/scheme/scheme.h"
 
 namespace q4 {
 namespace {
 
-// Little-endian, as safetensors wants them and as all machines that q4 supports hold them.
-std::vector<std::uint8_t> BytesOf(std::span<const float> values) {
-  std::vector<std::uint8_t> bytes(values.size_bytes());
-  std::memcpy(bytes.data(), values.data(), bytes.size());
-  return bytes;
+// A table is the library's, or what the weights that were taken over came with.
+std::vector<std::uint8_t> QuantMapBytes(const Q4Tensor& tensor, const BnbRecord& record) {
+  return IsTakenOver(tensor) ? record.MapOf(tensor.scheme) : BnbQuantMapBytes(tensor.scheme);
 }
 
-std::vector<std::uint8_t> QuantMapBytes(const Q4Tensor& tensor) {
-  std::vector<float> values;
-  // FP4 code 8 decodes to -0.0, but bitsandbytes saves +0.0 there (numerics Q2.2). No other code value is zero with a
-  // sign.
-  for (const float value : SchemeOf(tensor).code_values()) values.push_back(value == 0 ? 0.0f : value);
-  return BytesOf(values);
+std::vector<std::uint8_t> NestedMapBytes(const Q4Tensor& tensor, const BnbRecord& record) {
+  return IsTakenOver(tensor) ? record.nested_map : BnbNestedMapBytes();
 }
 
-std::vector<std::uint8_t> NestedMapBytes(const Q4Tensor&) { return BytesOf(NestedMap()); }
+std::string QuantStateText(const Q4Tensor& tensor, const BnbRecord& record) {
+  const BnbRecord::Weight* const weight = record.Find(tensor.name);
+  return weight != nullptr && weight->quant_state ? *weight->quant_state : BnbQuantStateJson(tensor);
+}
 
 // The text as a U8 tensor: that is how the library saves what is no tensor.
-std::vector<std::uint8_t> QuantStateBytes(const Q4Tensor& tensor) {
-  const std::string json = BnbQuantStateJson(tensor);
+std::vector<std::uint8_t> QuantStateBytes(const Q4Tensor& tensor, const BnbRecord& record) {
+  const std::string json = QuantStateText(tensor, record);
   return {json.begin(), json.end()};
+}
+
+// What the codes of `tensor` pose as.
+DType StorageOf(const Q4Tensor& tensor, const ExportOptions& options, const BnbRecord& record) {
+  if (options.quant_storage || !IsTakenOver(tensor)) return options.quant_storage.value_or(DType::kU8);
+  const BnbRecord::Weight* const weight = record.Find(tensor.name);
+  return weight != nullptr ? weight->storage : record.storage;
 }
 
 // What makes a part that the container does not store; nullptr for one that it does.
@@ -118,13 +121,19 @@ absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
     if (BnbQuantTypeName(tensor.scheme).empty()) {
       return Fail(kExportScheme, {}, tensor.name, fmt::format("scheme {}", static_cast<int>(tensor.scheme)));
     }
-    if (!BnbStorageFits(tensor.elems, options.quant_storage)) {
-      return Fail(kExportStorage, {}, tensor.name,
-                  fmt::format("{} code bytes, {} bytes an item", tensor.elems / 2 + tensor.elems % 2,
-                              ItemSize(options.quant_storage)));
+    const Q4Tensor& stored = *plan->sources[source].tensor;
+    const DType storage = StorageOf(stored, options, plan->bnb);
+    if (!BnbStorageFits(tensor.elems, storage)) {
+      return Fail(
+          kExportStorage, {}, tensor.name,
+          fmt::format("{} code bytes, {} bytes an item", tensor.elems / 2 + tensor.elems % 2, ItemSize(storage)));
     }
-    for (BnbTensor& part : BnbTensorsOf(tensor, options.quant_storage)) {
+    for (BnbTensor& part : BnbTensorsOf(tensor, storage)) {
       const MakeBytes make_bytes = MakerOf(part.part);
+      if (part.part == BnbPart::kQuantState) {
+        part.bytes = QuantStateText(stored, plan->bnb).size();
+        part.shape = {part.bytes};
+      }
       ExportTensor target{std::move(part.key), part.dtype, std::move(part.shape), part.bytes, source};
       // Codes and scales are the container's bytes. That is what makes the export exact: nothing is quantized a second
       // time.
@@ -286,6 +295,12 @@ class Bnb final : public Exporter {
         return at.tensor->quantized() && !dequantized.contains(at.tensor);
       });
       if (!in_4bit) continue;
+      Q4_ASSIGN_OR_RETURN(std::optional<KeptBnbConfig> kept, KeepBnbConfig(part, options));
+      if (kept) {
+        files.push_back({part.In("config.json"), std::move(kept->text)});
+        AddConfig(std::move(kept->config), part, &all);
+        continue;
+      }
       Q4_ASSIGN_OR_RETURN(BnbConfig config, MakeBnbConfig(part, options));
       Q4_ASSIGN_OR_RETURN(std::string text, BnbConfigText(part, config, options));
       files.push_back({part.In("config.json"), std::move(text)});

@@ -13,8 +13,9 @@
 #include "formats/base/json_edit.h"
 #include "formats/base/json_value.h"
 #include "formats/base/text.h"
-#include "formats/exchange/bnb.h"
+#include "formats/bnb/layout.h"
 #include "libconvert/export/export_issues.h"
+#include "libconvert/model/bnb_record.h"
 #include "libconvert/policy/diffusers.h"
 #include "libconvert/policy/fused_layers.h"
 #include "libconvert/policy/loadable.h"
@@ -84,6 +85,39 @@ std::string_view CommonDType(const ModelPart& part) {
 }
 
 }  // namespace
+
+absl::StatusOr<std::optional<KeptBnbConfig>> KeepBnbConfig(const ModelPart& part, const ExportOptions& options) {
+  const bool all = std::all_of(part.tensors.begin(), part.tensors.end(), [](const ModelPart::Tensor& at) {
+    return !at.tensor->quantized() || IsTakenOver(*at.tensor);
+  });
+  const bool dequantizes =
+      options.experts == ExpertWeights::kDequantize || options.unloadable == ExpertWeights::kDequantize;
+  if (!all || dequantizes || part.config_json.empty()) return std::nullopt;
+  Q4_ASSIGN_OR_RETURN(const Json json, ParseModelJson(part.config_json, part.In("config.json")));
+  const Json* const quantization = FindMember(json, "quantization_config");
+  if (quantization == nullptr || !quantization->is_object()) return std::nullopt;
+  KeptBnbConfig kept{part.config_json, {}};
+  if (options.quant_storage || options.compute_dtype) {
+    Json changed = *quantization;
+    if (options.compute_dtype) changed["bnb_4bit_compute_dtype"] = TorchDTypeName(*options.compute_dtype);
+    if (options.quant_storage) changed["bnb_4bit_quant_storage"] = TorchDTypeName(*options.quant_storage);
+    const std::vector<JsonEdit> edits = {{"quantization_config", std::move(changed)}};
+    Q4_ASSIGN_OR_RETURN(kept.text, EditJson(part.config_json, part.In("config.json"), edits));
+  }
+  if (const Json* const type = FindMember(*quantization, "bnb_4bit_quant_type"); type != nullptr && type->is_string()) {
+    kept.config.quant_type = type->get<std::string>();
+  }
+  const Json* const nested = FindMember(*quantization, "bnb_4bit_use_double_quant");
+  kept.config.double_quant = nested != nullptr && nested->is_boolean() && nested->get<bool>();
+  const Json* const skip = FindMember(*quantization, "llm_int8_skip_modules");
+  if (skip != nullptr && skip->is_array()) {
+    kept.config.skip_modules.emplace();
+    for (const Json& module : *skip) {
+      if (module.is_string()) kept.config.skip_modules->push_back(module.get<std::string>());
+    }
+  }
+  return kept;
+}
 
 // Goes over all tensors of the model, those that --tensor leaves out included: config.json speaks of the whole model.
 absl::StatusOr<BnbConfig> MakeBnbConfig(const ModelPart& part, const ExportOptions& options) {
@@ -202,7 +236,7 @@ absl::StatusOr<std::string> BnbConfigText(const ModelPart& part, const BnbConfig
   quantization["_load_in_4bit"] = true;
   quantization["_load_in_8bit"] = false;
   quantization["bnb_4bit_compute_dtype"] = TorchDTypeName(options.compute_dtype.value_or(config.weights_dtype));
-  quantization["bnb_4bit_quant_storage"] = TorchDTypeName(options.quant_storage);
+  quantization["bnb_4bit_quant_storage"] = TorchDTypeName(options.quant_storage.value_or(DType::kU8));
   quantization["bnb_4bit_quant_type"] = config.quant_type;
   quantization["bnb_4bit_use_double_quant"] = config.double_quant;
   quantization["llm_int8_enable_fp32_cpu_offload"] = false;

@@ -24,6 +24,16 @@ struct BnbConfig {
   std::vector<std::string> warnings;  // about loaders that will not do with the model what the list says
 };
 
+// Of a part whose weights in 4 bits were all taken over from bitsandbytes: its config.json as it came, since it says
+// how they load. Only what a flag asks for is changed in it. nullopt for any other part, for one that a flag
+// dequantizes weights of, and where config.json says nothing of the quantization. Fails for a text that is no JSON
+// (exit code 3).
+struct KeptBnbConfig {
+  std::string text;
+  BnbConfig config;  // what the text says
+};
+absl::StatusOr<std::optional<KeptBnbConfig>> KeepBnbConfig(const ModelPart& part, const ExportOptions& options);
+
 // Goes over all tensors of a part that is a model of its own and has weights in 4 bits, those that --tensor leaves out
 // included: config.json speaks of the whole model. Fails for a quantized weight that transformers stores transposed, or
 // takes apart or joins while it loads it (exit code 5), and for a text that is no JSON (3).

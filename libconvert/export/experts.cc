@@ -11,6 +11,7 @@
 #include "formats/base/status.h"
 #include "formats/tensor/source_tensor.h"
 #include "libconvert/export/export_issues.h"
+#include "libconvert/model/bnb_record.h"
 #include "libconvert/policy/experts.h"
 
 namespace q4 {
@@ -39,6 +40,11 @@ absl::Status SettleExperts(ExpertWeights experts, ExportPlan* plan) {
   std::uint64_t count = 0;
   for (ExportSource& source : plan->sources) {
     const Q4Tensor& tensor = *source.tensor;
+    // What came so is written so: who quantized it knew a loader.
+    if (IsTakenOver(tensor)) {
+      source.stays_quantized = !(source.fused_expert && experts == ExpertWeights::kDequantize);
+      continue;
+    }
     // A matrix per expert is what such loaders want.
     if (plan->splits_experts && source.fused_expert && tensor.shape.size() > 2 && experts != ExpertWeights::kKeep4bit) {
       return Fail(kExportFusedExperts, {}, tensor.name);

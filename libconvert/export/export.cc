@@ -459,6 +459,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   plan.is_component = configs.folders.empty() && !DiffusersClassOf(configs.root).empty();
   Q4_RETURN_IF_ERROR(InFile(MarkExperts(*model, configs, &plan), input));
   Q4_RETURN_IF_ERROR(InFile(MarkUnloadable(parts, &plan), input));
+  Q4_ASSIGN_OR_RETURN(plan.bnb, ReadBnbRecord(*model));
   Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
   CountSources(plan, &report);
   Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files, exporter.SmallFiles(parts, options, plan, &report));

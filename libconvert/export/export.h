@@ -58,9 +58,10 @@ struct ExportOptions {
   bool force = false;             // replace what an earlier export wrote and nobody changed since
   bool into = false;              // write into a directory that holds other files, which stay
 
-  // "bnb": the dtype that packed codes pose as (U8, BF16, F16, F32), and the one that config.json asks to compute in;
-  // nullopt: that of the quantized weights.
-  DType quant_storage = DType::kU8;
+  // "bnb": the dtype that packed codes pose as (U8, BF16, F16, F32); nullopt: U8, or of weights that were taken over
+  // from bitsandbytes the one that they had. And the one that config.json asks to compute in; nullopt: that of the
+  // quantized weights, or what config.json of such weights says.
+  std::optional<DType> quant_storage;
   std::optional<DType> compute_dtype;
 
   // "bnb": what becomes of quantized experts that transformers holds fused (policy/experts.h).

@@ -3,6 +3,7 @@
 #include "libconvert/export/foreign.h"
 
 #include <map>
+#include <set>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "formats/gguf/gguf.h"
 #include "formats/source/foreign.h"
 #include "libconvert/export/export_issues.h"
+#include "libconvert/model/bnb_record.h"
 #include "libconvert/policy/wrappers.h"
 
 namespace q4 {
@@ -51,6 +53,7 @@ absl::Status CheckForeign(const Q4Model& model, const ModelConfigs& configs, Exp
                           ExportReport* report) {
   // What was embedded without a tensor beside it is a folder, too: the model's own.
   std::map<std::string_view, std::vector<SourceTensor>> folders = {{"", {}}};
+  std::set<std::string_view> taken_over;
   for (const Q4Model::Location& at : model.tensors()) {
     const Q4Tensor& tensor = model.tensor(at);
     const std::string_view folder = ModuleFolderOf(configs.folders, tensor.name);
@@ -58,11 +61,14 @@ absl::Status CheckForeign(const Q4Model& model, const ModelConfigs& configs, Exp
     info.name = folder.empty() ? tensor.name : tensor.name.substr(folder.size() + 1);
     info.dtype = tensor.dtype;
     info.shape = tensor.shape;
+    if (IsTakenOver(tensor)) taken_over.insert(folder);
   }
   for (const auto& [folder, tensors] : folders) {
     const std::string& config_json = configs.Of(folder.empty() ? std::string() : std::string(folder) + "/");
     Q4_ASSIGN_OR_RETURN(const std::vector<SideText> texts, SideTexts(model, folder, config_json));
-    if (const auto foreign = FindQuantization(tensors, texts, model.path(), /*notes=*/nullptr)) {
+    const auto foreign = FindQuantization(tensors, texts, model.path(), /*notes=*/nullptr);
+    // Of weights that were taken over the configuration says what they are.
+    if (foreign && !(foreign->name == kBnb4Bit && taken_over.contains(folder))) {
       if (weights == ExporterRow::Weights::kQuantized) {
         return Fail(kExportForeign, model.path(), foreign->where,
                     fmt::format("{}; convert the unquantized checkpoint instead", foreign->name));

@@ -148,7 +148,7 @@ absl::StatusOr<PieceBytes> MakePiece(const ExportPlan& plan, const ExportPiece& 
     case PieceKind::kBytes:
       break;
   }
-  return PieceBytes{piece.make_bytes(*source.tensor), 0};
+  return PieceBytes{piece.make_bytes(*source.tensor, plan.bnb), 0};
 }
 
 }  // namespace q4

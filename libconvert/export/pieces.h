@@ -13,6 +13,7 @@
 #include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/chunk_cache.h"
+#include "libconvert/model/bnb_record.h"
 
 namespace q4 {
 
@@ -34,8 +35,8 @@ enum class PieceKind : std::uint8_t {
   kBytes,      // what `make_bytes` says: tables and texts that follow from a tensor's settings
 };
 
-// The whole of a small target, as many bytes as the target has. Pure.
-using MakeBytes = std::vector<std::uint8_t> (*)(const Q4Tensor& tensor);
+// The whole of a small target, as many bytes as the target has. `record`: ExportPlan::bnb. Pure.
+using MakeBytes = std::vector<std::uint8_t> (*)(const Q4Tensor& tensor, const BnbRecord& record);
 
 // One range of bytes of one target. Fields that name a kind are without meaning for others.
 struct ExportPiece {
@@ -67,6 +68,7 @@ struct ExportPlan {
   std::vector<ExportSource> sources;
   bool is_component = false;    // of a diffusers pipeline (policy/diffusers.h)
   bool splits_experts = false;  // loaders of quantized checkpoints do not hold the model's experts fused after all
+  BnbRecord bnb;                // of weights that were taken over from bitsandbytes
   std::vector<ExportTensor> targets;
   std::vector<ExportPiece> pieces;
 };

@@ -11,7 +11,7 @@
 
 #include "formats/base/json_edit.h"
 #include "formats/base/json_value.h"
-#include "formats/exchange/bnb.h"
+#include "formats/bnb/layout.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/policy/diffusers.h"
 

@@ -13,6 +13,7 @@
 #include "formats/base/status.h"
 #include "formats/tensor/source_tensor.h"
 #include "libconvert/export/export_issues.h"
+#include "libconvert/model/bnb_record.h"
 #include "libconvert/policy/loadable.h"
 
 namespace q4 {
@@ -45,6 +46,7 @@ absl::Status SettleUnloadable(ExpertWeights unloadable, ExportPlan* plan) {
   for (ExportSource& source : plan->sources) {
     if (!source.stays_quantized || source.no_linear_layer.empty()) continue;
     if (unloadable == ExpertWeights::kDequantize) source.stays_quantized = false;
+    if (IsTakenOver(*source.tensor)) continue;  // it came so
     if (source.no_linear_layer.starts_with("Conv1D")) continue;
     if (count++ == 0) first = &source;
   }

@@ -130,6 +130,8 @@ struct VerifyReport {
   // Without a source, what the container says.
   std::vector<LeftOutFile> left_out;
   bool stats_recomputed = false;  // of every quantized tensor
+  // The source is not what the container was made from (a checkpoint in 4 bits, taken over), but the original of that.
+  bool against_original = false;
   VerifyStrength strength;
   ModelStats model;                     // of the tensors that have statistics
   ScaleSpread scales;                   // of all quantized tensors

@@ -19,7 +19,7 @@
 #include "fmt/format.h"
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
-#include "formats/exchange/bnb.h"
+#include "formats/bnb/layout.h"
 #include "libconvert/lint/skip_list.h"
 #include "libconvert/policy/experts.h"
 #include "libconvert/policy/module_names.h"

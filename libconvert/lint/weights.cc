@@ -1,7 +1,7 @@
 // A bitsandbytes weight is recognised by any of its parts, so that a part whose weight is missing is found as well as a
 // weight whose part is missing.
 //
-// formats/exchange/bnb.h has the table of parts. Tensors are first gathered by the name of their weight. Then each
+// formats/bnb/layout.h has the table of parts. Tensors are first gathered by the name of their weight. Then each
 // weight goes through checks of which each relies on those before it: parts are there, quant_state parses, sizes follow
 // from it, maps, numbers. A weight that fails one is reported and not asked what it cannot answer.
 //
@@ -17,8 +17,8 @@
 #include <utility>
 
 #include "fmt/format.h"
-#include "formats/exchange/bnb.h"
-#include "libconvert/model/bnb_quant_state.h"
+#include "formats/bnb/layout.h"
+#include "formats/bnb/quant_state.h"
 #include "libconvert/scheme/scheme.h"
 #include "libconvert/scheme/stored_scales.h"
 

@@ -8,8 +8,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
-#include "formats/q4/parts.h"
-#include "kernels/kernels.h"
+#include "formats/bnb/quant_state.h"
 #include "libconvert/model/model_issues.h"
 #include "libconvert/scheme/scheme.h"
 
@@ -22,14 +21,6 @@ absl::Status Unusable(const Checkpoint& checkpoint, const BnbWeight& weight, con
 }
 
 }  // namespace
-
-std::vector<const SourceTensor*> BnbWeight::tensors() const {
-  std::vector<const SourceTensor*> all;
-  for (const SourceTensor* tensor : {codes, quant_state, absmax, quant_map, nested_absmax, nested_map}) {
-    if (tensor != nullptr) all.push_back(tensor);
-  }
-  return all;
-}
 
 absl::StatusOr<std::vector<BnbWeight>> FindBnbWeights(const Checkpoint& checkpoint) {
   std::vector<BnbWeight> weights;
@@ -66,46 +57,21 @@ absl::StatusOr<bool> HoldsBnbWeights(const Checkpoint& checkpoint) {
 }
 
 absl::Status CheckBnbWeight(const Checkpoint& checkpoint, const BnbWeight& weight) {
-  // For the sizes of its parts.
-  const Q4Tensor tensor = Q4TensorOf(weight);
-  // Sizes in bytes, not shapes and dtypes: codes may pose as a wider dtype (Params4bit's quant_storage).
-  const auto check_size = [&](const SourceTensor* part, std::string_view what, std::uint64_t bytes) -> absl::Status {
-    if (part == nullptr) return Unusable(checkpoint, weight, fmt::format("no {}", what));
-    if (part->bytes == bytes) return absl::OkStatus();
-    return Unusable(
-        checkpoint, weight,
-        fmt::format("{}: {}", what, GotExpected(fmt::format("{} bytes", part->bytes), fmt::to_string(bytes))));
-  };
+  if (const std::string problem = BnbPartProblem(weight); !problem.empty()) {
+    return Unusable(checkpoint, weight, problem);
+  }
   // The kernels decode with their own tables. A checkpoint with other values would be decoded wrongly without a word.
-  const auto check_table = [&](const SourceTensor* part, std::string_view what,
+  const auto check_table = [&](const SourceTensor& part, std::string_view what,
                                std::span<const float> expected) -> absl::Status {
-    Q4_RETURN_IF_ERROR(check_size(part, what, expected.size_bytes()));
     std::vector<float> table(expected.size());
     Q4_RETURN_IF_ERROR(
-        checkpoint.Read(*part, 0, {reinterpret_cast<std::uint8_t*>(table.data()), expected.size_bytes()}));
+        checkpoint.Read(part, 0, {reinterpret_cast<std::uint8_t*>(table.data()), expected.size_bytes()}));
     if (IsSameBnbTable(table, expected)) return absl::OkStatus();
     return Unusable(checkpoint, weight, fmt::format("{} holds other values than the library's", what));
   };
-  Q4_RETURN_IF_ERROR(check_size(weight.codes, "codes", Q4PartRawBytes(tensor, Q4Part::kCodes)));
-  Q4_RETURN_IF_ERROR(check_table(weight.quant_map, "quant_map", SchemeOf(weight.state).code_values()));
-  // Each kind of scales has its own tensors; `absmax` exists in both, with another meaning and size.
-  if (!weight.state.nested) return check_size(weight.absmax, "absmax", Q4PartRawBytes(tensor, Q4Part::kScales));
-  Q4_RETURN_IF_ERROR(check_size(weight.absmax, "absmax", Q4PartRawBytes(tensor, Q4Part::kScaleCodes)));
-  Q4_RETURN_IF_ERROR(check_size(weight.nested_absmax, "nested_absmax", Q4PartRawBytes(tensor, Q4Part::kScales2)));
-  return check_table(weight.nested_map, "nested_quant_map", NestedMap());
-}
-
-Q4Tensor Q4TensorOf(const BnbWeight& weight) {
-  const BnbQuantState& state = weight.state;
-  Q4Tensor tensor;
-  tensor.name = weight.name;
-  tensor.dtype = state.dtype;
-  tensor.shape = state.shape;
-  tensor.elems = state.elems;
-  static_cast<QuantFormat&>(tensor) = state;
-  tensor.encoder = Q4Encoder::kAbsmax;
-  tensor.nested_offset = static_cast<float>(state.nested_offset);
-  return tensor;
+  Q4_RETURN_IF_ERROR(check_table(*weight.quant_map, "quant_map", SchemeOf(weight.state).code_values()));
+  if (!weight.state.nested) return absl::OkStatus();
+  return check_table(*weight.nested_map, "nested_quant_map", NestedMap());
 }
 
 }  // namespace q4

@@ -22,7 +22,19 @@
 namespace q4 {
 namespace {
 
-enum class ValueForm : std::uint8_t { kText, kTextOrNull, kCount, kBool, kHex16, kHex64, kFileName, kObject, kArray };
+enum class ValueForm : std::uint8_t {
+  kText,
+  kTextOrNull,
+  kCount,
+  kBool,
+  kHex16,
+  kHex64,
+  kTable16,
+  kTable256,
+  kFileName,
+  kObject,
+  kArray
+};
 
 struct MemberForm;
 struct ObjectForm {
@@ -46,6 +58,16 @@ constexpr MemberForm kFileMembers[] = {{"name", ValueForm::kFileName},
                                        {"size", ValueForm::kCount},
                                        {"xxh3", ValueForm::kHex16, false}};
 constexpr ObjectForm kFileForm{kFileMembers, /*one_of=*/true};
+
+constexpr MemberForm kBnbWeightMembers[] = {
+    {"name"}, {"quant_state", ValueForm::kText, false}, {"storage", ValueForm::kText, false}};
+constexpr ObjectForm kBnbWeightForm{kBnbWeightMembers};
+constexpr MemberForm kBnbMembers[] = {{"fp4_map", ValueForm::kTable16, false},
+                                      {"nested_map", ValueForm::kTable256, false},
+                                      {"nf4_map", ValueForm::kTable16, false},
+                                      {"storage", ValueForm::kText, false},
+                                      {"weights", ValueForm::kArray, false, &kBnbWeightForm}};
+constexpr ObjectForm kBnbForm{kBnbMembers};
 
 constexpr MemberForm kCalibrationMembers[] = {{"files", ValueForm::kArray, true, &kFileForm},
                                               {"tokens", ValueForm::kCount}};
@@ -82,6 +104,7 @@ constexpr MemberForm kToolMembers[] = {{"name"}, {"version"}};
 constexpr ObjectForm kToolForm{kToolMembers};
 
 constexpr MemberForm kDocumentMembers[] = {{"adapter", ValueForm::kObject, false, &kAdapterForm},
+                                           {"bitsandbytes", ValueForm::kObject, false, &kBnbForm},
                                            {"calibration", ValueForm::kObject, false, &kCalibrationForm},
                                            {"left_out", ValueForm::kArray, false, &kLeftOutForm},
                                            {"numerics"},
@@ -160,9 +183,15 @@ class FormCheck {
         return need(IsHex(value, 16), "16 digits of lower-case hex");
       case ValueForm::kHex64:
         return need(IsHex(value, 64), "64 digits of lower-case hex");
+      case ValueForm::kTable16:
+        return need(IsHex(value, 16 * 8), "16 fp32 values as lower-case hex");
+      case ValueForm::kTable256:
+        return need(IsHex(value, 256 * 8), "256 fp32 values as lower-case hex");
       case ValueForm::kFileName:
         return need(IsFileName(value), "a file's name, plain or in a module folder");
       case ValueForm::kObject:
+        if (!form.required && value.is_object() && value.empty())
+          return Wrong(where, "is empty, and so must be absent");
         return Object(value, *form.object, where);
       case ValueForm::kArray:
         break;

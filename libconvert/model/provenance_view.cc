@@ -1,6 +1,7 @@
 // The form is checked first (provenance_form.h), so that here each member is there and of its type.
 #include "libconvert/model/provenance_view.h"
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -35,8 +36,11 @@ absl::StatusOr<RecordedOptions> OptionsOf(const Json& json, std::string_view pat
   if (scheme == nullptr) return wrong("type", QuotedChoice(SchemeNames()));
   const std::uint64_t block_size = json["block_size"];
   if (!IsBlockSize(block_size)) return wrong("block_size", "a power of two from 32 to 4096");
-  const Q4EncoderRow* const encoder = FindQ4Encoder(json["encoder"].get_ref<const std::string&>());
-  if (encoder == nullptr) return wrong("encoder", "an encoder of format.md section 5");
+  const std::span<const Q4EncoderRow> rows = Q4EncoderRows();  // `none` too: of weights that were taken over
+  const auto encoder = std::find_if(rows.begin(), rows.end(), [&](const Q4EncoderRow& row) {
+    return row.name == json["encoder"].get_ref<const std::string&>();
+  });
+  if (encoder == rows.end()) return wrong("encoder", "an encoder of format.md section 5");
   options.defaults =
       QuantSettings({scheme->id, static_cast<std::uint32_t>(block_size), json["double_quant"]}, encoder->encoder);
   if (const std::string keep = json["keep_dtype"]; keep != "same") {

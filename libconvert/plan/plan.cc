@@ -16,9 +16,11 @@
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
+#include "formats/bnb/taken_over.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/base/version.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/model/bnb_record.h"
 #include "libconvert/plan/plan_issues.h"
 #include "libconvert/plan/plan_notes.h"
 #include "libconvert/policy/policy_issues.h"
@@ -29,9 +31,17 @@
 namespace q4 {
 namespace {
 
+// The settings that the provenance names: those of the options, or of the first tensor by name that is taken over.
+QuantSettings RecordedSettings(const Checkpoint& checkpoint, const ConvertOptions& options) {
+  const SourceTensor* first = nullptr;
+  for (const SourceTensor& tensor : checkpoint.tensors()) {
+    if (tensor.bnb != nullptr && (first == nullptr || tensor.name < first->name)) first = &tensor;
+  }
+  return first == nullptr ? options.policy.defaults : QuantSettings(*first->bnb, Q4Encoder::kNone);
+}
+
 // Options that decide bytes. Threads, memory and device are absent on purpose: they change nothing (D8).
-Json OptionsJson(const ConvertOptions& options) {
-  const QuantSettings& defaults = options.policy.defaults;
+Json OptionsJson(const QuantSettings& defaults, const ConvertOptions& options) {
   Json patterns = Json::array();
   for (const PatternRule& rule : options.policy.patterns) {
     patterns.push_back({{rule.include ? "include" : "exclude", rule.regex}});
@@ -139,6 +149,13 @@ absl::Status CheckConfig(const std::string& config_json) {
 
 }  // namespace
 
+std::uint64_t SourceBytes(const SourceTensor& source) {
+  if (source.bnb == nullptr) return source.bytes;
+  std::uint64_t bytes = 0;
+  for (const SourceTensor& part : source.bnb->parts) bytes += part.bytes;
+  return bytes;
+}
+
 Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const ConvertOptions& options) {
   Q4Tensor tensor;
   tensor.name = source.name;
@@ -153,6 +170,10 @@ Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const 
   // Only the base of the settings, QuantFormat: sliced off on purpose.
   static_cast<QuantFormat&>(tensor) = decision.settings;
   tensor.encoder = decision.settings.encoder;
+  if (source.bnb != nullptr) {
+    tensor.nested_offset = source.bnb->nested_offset;
+    return tensor;  // without statistics, for the elements are not known
+  }
   tensor.has_stats = true;
   return tensor;
 }
@@ -179,9 +200,10 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   }
   // Json keeps this order; it is bytewise, so the document is canonical.
   Json json;
+  if (Json record = BnbRecordJson(checkpoint.tensors()); !record.empty()) json["bitsandbytes"] = std::move(record);
   if (!left_out.empty()) json["left_out"] = std::move(left_out);
   json["numerics"] = kNumericsVersion;
-  json["options"] = OptionsJson(options);
+  json["options"] = OptionsJson(RecordedSettings(checkpoint, options), options);
   json["source"] = Json{{"files", std::move(files)}, {"format", checkpoint.format()}};
   json["tool"] = Json{{"name", "q4convert"}, {"version", kQ4Version}};
   return json.dump();
@@ -196,6 +218,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
   }
   Q4_RETURN_IF_ERROR(CheckConfig(configs.root));
   for (const std::string& text : configs.texts) Q4_RETURN_IF_ERROR(CheckConfig(text));
+  Q4_RETURN_IF_ERROR(CheckTakenOver(checkpoint));
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions,
                       DecideTensors(checkpoint.tensors(), configs, options.policy));
   Q4_ASSIGN_OR_RETURN(std::vector<Note> pattern_notes, CheckPatterns(checkpoint.tensors(), decisions, options.policy));
@@ -205,7 +228,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
   for (std::size_t i = 0; i < decisions.size(); ++i) {
     const SourceTensor& source = checkpoint.tensors()[i];
     // The encoder of --encoder; those that a recipe names were checked when it was read.
-    if (decisions[i].quantize && FindEncoder(decisions[i].settings.encoder) == nullptr) {
+    if (decisions[i].quantize && source.bnb == nullptr && FindEncoder(decisions[i].settings.encoder) == nullptr) {
       return Fail(kEncoderNotBuilt, checkpoint.path(),
                   fmt::format("tensor '{}', encoder {}", source.name, Q4EncoderName(decisions[i].settings.encoder)));
     }
@@ -217,7 +240,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
       shard_payload = 0;
     }
     shard_payload += bytes;
-    plan.source_bytes += source.bytes;
+    plan.source_bytes += SourceBytes(source);
     if (decisions[i].quantize) {
       ++plan.quantized_tensors;
     } else {

@@ -54,7 +54,7 @@ struct PlannedShard {
 // Made by PlanConversion() and never changed. Belongs to a checkpoint, whose tensors and files it counts by index.
 struct ConversionPlan {
   std::vector<PlannedShard> shards;  // one or more
-  std::uint64_t source_bytes = 0;    // tensor payload
+  std::uint64_t source_bytes = 0;    // SourceBytes() of all tensors
   std::uint64_t output_bytes = 0;    // sum of file_bytes
   std::uint64_t quantized_tensors = 0, kept_tensors = 0;
   // What is worth knowing before the work: the checkpoint's notes, then a warning for what it leaves out and a loader
@@ -69,6 +69,9 @@ struct ConversionPlan {
 // DecideTensors(), CheckPatterns() and ComputeQ4Layout().
 absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                               const ConvertOptions& options);
+
+// What is read of a tensor: its elements, or the codes and scales that are taken over.
+std::uint64_t SourceBytes(const SourceTensor& source);
 
 // The container entry for a source tensor treated as `decision` says (parts and chunks left empty). A kept tensor gets
 // the dtype of options.keep_dtype if it has one of the three that it is for.

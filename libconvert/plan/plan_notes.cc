@@ -155,6 +155,13 @@ std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const ModelConfigs& co
   std::vector<Note> notes = checkpoint.notes();
   NoteLeftOut(checkpoint, /*missed=*/true, &notes);
   NoteLeftOut(checkpoint, /*missed=*/false, &notes);
+  if (checkpoint.taken_over()) {
+    // How loaders fare with them was decided by who quantized them.
+    notes.push_back({false, fmt::format("{} weights are in 4 bits already, by bitsandbytes: their codes and scales are "
+                                        "taken over as they are, without statistics",
+                                        plan.quantized_tensors)});
+    return notes;
+  }
   NoteNothingQuantized(plan, &notes);
   // The rest is about loaders that know names of transformers and diffusers.
   if (IsGgufFormat(configs.format)) {

@@ -10,8 +10,10 @@
 #include <utility>
 
 #include "formats/base/status.h"
+#include "formats/bnb/taken_over.h"
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/policy/default.h"
+#include "libconvert/policy/policy_issues.h"
 
 namespace q4 {
 namespace {
@@ -67,10 +69,54 @@ std::string WhyImpossible(const SourceTensor& tensor) {
   return "";
 }
 
+// `tensor` is taken over: whether what was asked for is what it has.
+absl::Status CheckAsked(const SourceTensor& tensor, const PolicyOptions& options) {
+  const QuantFormat &has = *tensor.bnb, &wants = options.defaults;
+  const AskedSettings& asked = options.asked;
+  const auto differs = [&tensor](const char* option, std::string_view wanted, std::string_view found) {
+    return Fail(kTakenOverSettings, option, fmt::format("tensor '{}'", tensor.name), GotExpected(wanted, found));
+  };
+  const auto on_off = [](bool on) { return on ? "on" : "off"; };
+  if (asked.scheme && has.scheme != wants.scheme) {
+    return differs("--type", Q4SchemeName(wants.scheme), Q4SchemeName(has.scheme));
+  }
+  if (asked.block_size && has.block_size != wants.block_size) {
+    return differs("--block-size", fmt::to_string(wants.block_size), fmt::to_string(has.block_size));
+  }
+  if (asked.nested && has.nested != wants.nested) {
+    return differs("--double-quant", on_off(wants.nested), on_off(has.nested));
+  }
+  if (asked.encoder) return differs("--encoder", Q4EncoderName(options.defaults.encoder), "no --encoder");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<Decision>> TakeOverTensors(const std::vector<SourceTensor>& tensors,
+                                                      const PolicyOptions& options) {
+  if (!options.patterns.empty()) {
+    return Fail(kTakenOverRules, options.patterns.front().include ? "--include" : "--exclude",
+                options.patterns.front().regex);
+  }
+  if (options.recipe) return Fail(kTakenOverRules, "--recipe", {});
+  std::vector<Decision> decisions;
+  decisions.reserve(tensors.size());
+  for (const SourceTensor& tensor : tensors) {
+    Decision& decision = decisions.emplace_back();
+    decision.quantize = tensor.bnb != nullptr;
+    decision.reason = decision.quantize ? "taken over from bitsandbytes" : "not quantized in the source";
+    if (!decision.quantize) continue;
+    Q4_RETURN_IF_ERROR(CheckAsked(tensor, options));
+    decision.settings = QuantSettings(*tensor.bnb, Q4Encoder::kNone);
+  }
+  return decisions;
+}
+
 }  // namespace
 
 absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<SourceTensor>& tensors,
                                                     const ModelConfigs& configs, const PolicyOptions& options) {
+  if (std::any_of(tensors.begin(), tensors.end(), [](const SourceTensor& tensor) { return tensor.bnb != nullptr; })) {
+    return TakeOverTensors(tensors, options);
+  }
   // What can fail comes first: a broken config.json, then a broken pattern, before any of the user's rules is applied.
   Q4_ASSIGN_OR_RETURN(const std::vector<DefaultVerdict> defaults, DefaultVerdicts(tensors, configs));
   Q4_ASSIGN_OR_RETURN(const std::vector<CompiledPattern> patterns, Compile(options.patterns));

@@ -24,8 +24,14 @@ struct PatternRule {
   std::string regex;
 };
 
+// Which of the default settings somebody asked for. What was not asked for gives way where codes are taken over.
+struct AskedSettings {
+  bool scheme = false, block_size = false, nested = false, encoder = false;
+};
+
 struct PolicyOptions {
   QuantSettings defaults;             // --type, --block-size, --double-quant, --encoder
+  AskedSettings asked;                // which of these were given
   std::vector<PatternRule> patterns;  // in the order of the command line: the last one that matches wins
   std::optional<Recipe> recipe;       // applied before the patterns, so that the command line has the last word
   bool allow_unmatched = false;       // a pattern or rule that matches no tensor is a note, no error (unmatched.h)
@@ -47,6 +53,10 @@ struct Decision {
 // A tensor is only ever quantized when its dtype is F32, F16 or BF16 and it has elements: patterns and recipes
 // cannot force others, and `reason` says so. Fails for a regular expression that does not compile (exit code 1) and
 // for a config.json that is not JSON (3).
+//
+// Where any tensor is taken over with its codes (SourceTensor::bnb), nothing is left to decide: it has the settings
+// that its source has, with the encoder kNone, and all others are kept. Fails then for what was asked for and is not
+// so: kTakenOverSettings, kTakenOverRules (exit code 1).
 absl::StatusOr<std::vector<Decision>> DecideTensors(const std::vector<SourceTensor>& tensors,
                                                     const ModelConfigs& configs, const PolicyOptions& options);
 

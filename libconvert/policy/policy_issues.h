@@ -19,6 +19,15 @@ inline constexpr Issue kRecipeEmptyRule{4004, ExitCode::kInvalidInput, "a recipe
 inline constexpr Issue kSkipCatches{5550, ExitCode::kUnsupported,
                                     "diffusers would leave this quantized module alone as well, for the name of one "
                                     "that is kept; quantize or keep both"};
+// A checkpoint that is quantized already and taken over as it is leaves nothing to choose.
+inline constexpr Issue kTakenOverSettings{1740, ExitCode::kUsage,
+                                          "the weights are in 4 bits already and are taken over as they are; leave the "
+                                          "option away, or convert the unquantized checkpoint"};
+inline constexpr Issue kTakenOverRules{
+    1741, ExitCode::kUsage,
+    "the weights are in 4 bits already and are taken over as they are, so no pattern "
+    "or recipe can choose among them; leave the option away, or convert the "
+    "unquantized checkpoint"};
 inline constexpr Issue kEncoderNotBuilt{5901, ExitCode::kUnsupported,
                                         "the encoder is specified (docs/numerics.md Q9) but not part of this version"};
 

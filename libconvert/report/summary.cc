@@ -66,6 +66,7 @@ std::string ComparisonDetail(const VerifyReport& report) {
   add(TensorProof::kNotCompared, "not compared");
   add(TensorProof::kFailed, "wrong");
   add(TensorProof::kBounded, "bounded, not proven" + names);
+  if (report.against_original) text += "; with the original of the weights that were taken over, not with their files";
   return text.empty() ? "no tensors" : text;
 }
 

@@ -14,7 +14,7 @@ struct QuantSettings : QuantFormat {
   QuantSettings() : QuantSettings({Q4Scheme::kNf4, 64, true}, Q4Encoder::kAbsmax) {}
   QuantSettings(const QuantFormat& format, Q4Encoder chosen) : QuantFormat(format), encoder(chosen) {}
 
-  // Never kNone here: that stands for a tensor that is not quantized.
+  // kNone of a tensor that is taken over with its codes; never asked for.
   Q4Encoder encoder;
   bool operator==(const QuantSettings&) const = default;
 };

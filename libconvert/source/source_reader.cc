@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "formats/base/status.h"
+#include "formats/source/checkpoint_issues.h"
 #include "libconvert/source/scaled_f8.h"
 #include "libconvert/source/strided.h"
 
@@ -19,6 +20,9 @@ absl::Status SourceReader::Read(const SourceTensor& tensor, std::uint64_t first,
       return ReadStrided(checkpoint_, tensor, first, out);
     case SourceRecipe::kScaledF8:
       return ReadScaledF8(checkpoint_, tensor, first, out);
+    case SourceRecipe::kBnbCodes:
+      // Nobody computes with what is taken over.
+      return Fail(kReadOutsideTensor, checkpoint_.FileOf(tensor).path(), tensor.name, "codes have no elements");
   }
   // The product cannot wrap for elements that exist; Read() refuses a range outside the extent.
   return checkpoint_.Read(tensor, first * ItemSize(tensor.dtype), out);

@@ -12,8 +12,15 @@
 namespace q4 {
 
 absl::Status PieceReader::ReadSource(std::uint64_t first, std::uint64_t count, std::vector<std::uint8_t>* bytes) const {
-  bytes->resize(count * ItemSize(pair_.source->dtype));
-  return source_.Read(*pair_.source, first, *bytes);
+  const DType from = pair_.source->dtype, to = pair_.stored->dtype;
+  bytes->resize(count * ItemSize(from));
+  Q4_RETURN_IF_ERROR(source_.Read(*pair_.source, first, *bytes));
+  // A loader that is asked for another dtype converts before it quantizes. PairTensors() allows no other case.
+  if (from == to || !pair_.stored->quantized()) return absl::OkStatus();
+  std::vector<std::uint8_t> converted(count * ItemSize(to));
+  kernels_.convert(FloatTypeOf(from), bytes->data(), count, FloatTypeOf(to), converted.data());
+  *bytes = std::move(converted);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<BlockScales> PieceReader::ReadScales(std::uint64_t first, std::uint64_t count) const {

@@ -44,14 +44,15 @@ class PieceReader {
  public:
   PieceReader(const TensorPair& pair, const PieceTools& tools)
       : pair_(pair),
+        kernels_(tools.kernels),
         source_(tools.source),
         parts_(*pair.reader, *pair.stored, tools.cache),
         decoder_(tools.kernels, *pair.stored, parts_) {}
   PieceReader(const PieceReader&) = delete;
   PieceReader& operator=(const PieceReader&) = delete;
 
-  // Elements [first, first + count) of the source into `bytes`, which is resized: little-endian, in the source's dtype.
-  // Errors: I/O (exit code 2).
+  // Elements [first, first + count) of the source into `bytes`, which is resized: little-endian, in the source's dtype;
+  // of a quantized pair in the container's, in which they were quantized. Errors: I/O (exit code 2).
   absl::Status ReadSource(std::uint64_t first, std::uint64_t count, std::vector<std::uint8_t>* bytes) const;
 
   // Scales of blocks [first, first + count) of a quantized pair. All of them are finite. Errors: kQ4ScaleValue if one
@@ -63,6 +64,7 @@ class PieceReader {
 
  private:
   const TensorPair& pair_;
+  const KernelTable& kernels_;
   const SourceReader source_;
   const ContainerPartReader parts_;
   const TensorDecoder decoder_;

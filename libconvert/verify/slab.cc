@@ -14,10 +14,12 @@
 #include "formats/base/checked_math.h"
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
+#include "formats/bnb/taken_over.h"
 #include "formats/q4/encoders.h"
 #include "formats/q4/parts.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/scheme/slab.h"
+#include "libconvert/source/source_reader.h"
 #include "libconvert/verify/nearest_codes.h"
 
 namespace q4 {
@@ -75,6 +77,7 @@ class SlabComparer {
         reader_(*pair.reader),
         stored_(*pair.stored),
         source_tensor_(*pair.source),
+        source_(tools.source),
         pieces_(pair, tools),
         absmax_offset_(absmax_offset) {}
 
@@ -168,7 +171,45 @@ class SlabComparer {
     return absl::OkStatus();
   }
 
+  // Bytes of a part of the source that is taken over: `count` values of type T from number `first` on.
+  template <typename T>
+  absl::StatusOr<std::vector<T>> ReadPart(std::size_t part, std::uint64_t first, std::uint64_t count) {
+    const SourceTensor& from = source_tensor_.bnb->parts[part];
+    std::vector<T> values(count);
+    const std::span<std::uint8_t> bytes(reinterpret_cast<std::uint8_t*>(values.data()), count * sizeof(T));
+    const std::uint64_t item = ItemSize(from.dtype);
+    Q4_RETURN_IF_ERROR(source_.Read(from, first * sizeof(T) / item, bytes));
+    source_digest_.Update(bytes);
+    result_.source_bytes += bytes.size();
+    return values;
+  }
+
+  // A slab of a weight that is taken over: codes and scales are the source's, byte for byte.
+  absl::Status CompareTakenOver(std::uint64_t slab) {
+    const std::uint64_t first = slab * kQ4ChunkElems, n = SlabElems(stored_, slab);
+    const std::uint64_t first_block = first / stored_.block_size, blocks = BlockCount(n, stored_.block_size);
+    Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes,
+                        reader_.ReadChunk(stored_.Part(Q4Part::kCodes)->first_chunk + slab));
+    Q4_ASSIGN_OR_RETURN(const auto expected_codes, ReadPart<std::uint8_t>(0, first / 2, codes.size()));
+    // With the padding behind an odd number of elements, which is nobody's element but part of the file.
+    result_.codes = CompareCodes(first, 2 * codes.size(), codes.data(), expected_codes.data());
+    Q4_ASSIGN_OR_RETURN(const BlockScales scales, pieces_.ReadScales(first_block, blocks));
+    if (stored_.nested) {
+      Q4_ASSIGN_OR_RETURN(const auto scale_codes, ReadPart<std::uint8_t>(1, first_block, blocks));
+      Q4_ASSIGN_OR_RETURN(const auto groups, ReadPart<float>(2, first_block / kScaleGroup, GroupCount(blocks)));
+      CompareNested(first_block, scales, scale_codes, groups);
+    } else {
+      Q4_ASSIGN_OR_RETURN(const auto expected, ReadPart<float>(1, first_block, blocks));
+      result_.scales = CompareFloats("block", first_block, scales.decoded, expected.data());
+    }
+    stored_digest_.Update(codes);
+    stored_digest_.Update({reinterpret_cast<const std::uint8_t*>(scales.decoded.data()), blocks * sizeof(float)});
+    result_.elems += n;
+    return absl::OkStatus();
+  }
+
   absl::Status CompareQuantized(std::uint64_t slab) {
+    if (source_tensor_.bnb != nullptr) return CompareTakenOver(slab);
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes,
                         reader_.ReadChunk(stored_.Part(Q4Part::kCodes)->first_chunk + slab));
     const std::uint64_t slab_first = slab * kQ4ChunkElems;
@@ -277,7 +318,13 @@ class SlabComparer {
     std::vector<float> expected_groups(scales.group_scales.size());
     kernels_.quantize_scales(expected_scales_.data(), blocks, stored_.nested_offset, expected_codes.data(),
                              expected_groups.data());
+    CompareNested(first_block, scales, expected_codes, expected_groups);
+  }
+
+  void CompareNested(std::uint64_t first_block, const BlockScales& scales, std::span<const std::uint8_t> expected_codes,
+                     std::span<const float> expected_groups) {
     const std::span<const std::uint8_t> codes = scales.scale_codes;
+    const std::uint64_t blocks = codes.size();
     result_.scale_codes.Append(CompareArrays(codes.data(), expected_codes.data(), blocks, [&](std::uint64_t i) {
       return fmt::format("block {}: {}", first_block + i,
                          GotExpected(std::to_string(codes[i]), std::to_string(expected_codes[i])));
@@ -290,6 +337,7 @@ class SlabComparer {
   const Q4Reader& reader_;
   const Q4Tensor& stored_;
   const SourceTensor& source_tensor_;
+  const SourceReader source_;
   const PieceReader pieces_;
   const float absmax_offset_;
   SlabResult result_;

@@ -11,12 +11,12 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <map>
-#include <set>
 
 #include "fmt/format.h"
+#include "formats/base/checked_math.h"
 #include "formats/base/digest.h"
 #include "formats/base/limits.h"
+#include "formats/bnb/taken_over.h"
 #include "formats/q4/encoders.h"
 #include "formats/source/companions.h"
 #include "kernels/kernels.h"
@@ -31,43 +31,6 @@
 
 namespace q4 {
 namespace {
-
-// A tensor that is missing and one that is extra count as one tensor renamed if they are equal in this.
-using Likeness = std::pair<Shape, DType>;
-
-// Reports tensors that only one side has. `missing` and `extra` are sorted by name.
-void ReportUnpaired(const std::string& path, const std::vector<const SourceTensor*>& missing,
-                    const std::vector<const Q4Tensor*>& extra, FindingList* findings) {
-  std::map<Likeness, std::vector<const SourceTensor*>> missing_alike;
-  std::map<Likeness, std::uint64_t> extra_alike;
-  for (const SourceTensor* tensor : missing) missing_alike[{tensor->shape, tensor->dtype}].push_back(tensor);
-  for (const Q4Tensor* tensor : extra) ++extra_alike[{tensor->shape, tensor->dtype}];
-
-  // Only where both sides have exactly one candidate: layers of a model are alike, and a guess among them would
-  // mislead.
-  std::set<const SourceTensor*> renamed;
-  for (const Q4Tensor* tensor : extra) {
-    const Likeness likeness{tensor->shape, tensor->dtype};
-    const auto alike = missing_alike.find(likeness);
-    if (alike != missing_alike.end() && alike->second.size() == 1 && extra_alike[likeness] == 1) {
-      renamed.insert(alike->second.front());
-      findings->Add(tensor->name, kTensorRenamed, path, TensorPlace(tensor->name),
-                    "in the source probably '" + alike->second.front()->name + "'");
-    } else {
-      findings->Add(tensor->name, kTensorExtra, path, TensorPlace(tensor->name));
-    }
-  }
-  for (const SourceTensor* tensor : missing) {
-    if (renamed.contains(tensor)) continue;
-    findings->Add(tensor->name, kTensorMissing, path, TensorPlace(tensor->name));
-  }
-}
-
-// The dtype that a source tensor must have in the container: its own, unless it is kept and was converted.
-DType ExpectedDType(const SourceTensor& source, const Q4Tensor& stored, std::optional<DType> keep_dtype) {
-  const bool is_converted = stored.scheme == Q4Scheme::kRaw && keep_dtype && IsQuantizable(source.dtype);
-  return is_converted ? *keep_dtype : source.dtype;
-}
 
 // Compares recorded statistics with recomputed ones, bit for bit: the arithmetic is defined to the last bit (numerics
 // Q8), so that any difference means that one side is wrong. Names all that differ, with the values of the first; "" if
@@ -197,19 +160,26 @@ class TensorComparison {
         Report(kOffsetDiffers, GotExpected(fmt::to_string(stored.nested_offset), fmt::to_string(offset)));
       }
     }
+    const BnbSource* const taken_over = pair_.source->bnb.get();
+    if (taken_over != nullptr &&
+        std::bit_cast<std::uint32_t>(taken_over->nested_offset) != std::bit_cast<std::uint32_t>(stored.nested_offset)) {
+      Report(kOffsetDiffers,
+             GotExpected(fmt::to_string(stored.nested_offset), fmt::to_string(taken_over->nested_offset)));
+    }
     ReportDifference(kScaleCodesDiffer, scale_codes_);
     ReportDifference(kScales2Differ, group_scales_);
     ReportDifference(kCodesNotNearest, not_nearest_);
     report->compared = is_whole_;
     // Also of a sample, unlike `compared`.
     report->compared_elems = elems_;
-    if (stored.quantized()) JudgeStats(report);
+    // What is taken over has none: its elements are not known.
+    if (stored.quantized() && taken_over == nullptr) JudgeStats(report);
   }
 
   // Of a tensor without a fault.
   TensorProof Proven() const {
     if (!is_whole_) return TensorProof::kSample;
-    if (!pair_.stored->quantized()) return TensorProof::kEqual;
+    if (!pair_.stored->quantized() || pair_.source->bnb != nullptr) return TensorProof::kEqual;
     return ProofOf(pair_.stored->encoder).recompute ? TensorProof::kRecomputed : TensorProof::kBounded;
   }
 
@@ -292,7 +262,8 @@ absl::StatusOr<std::vector<float>> AbsmaxOffsets(const std::vector<TensorPair>& 
   std::vector<SlabJob> wanted;
   for (const SlabJob& job : jobs) {
     const Q4Tensor& stored = *pairs[job.pair].stored;
-    if (stored.nested && !ProofOf(stored.encoder).recompute) wanted.push_back(job);
+    const bool is_taken_over = pairs[job.pair].source->bnb != nullptr;
+    if (stored.nested && !ProofOf(stored.encoder).recompute && !is_taken_over) wanted.push_back(job);
   }
   Sum256 sum;
   std::uint64_t blocks = 0;
@@ -319,57 +290,25 @@ absl::StatusOr<std::vector<float>> AbsmaxOffsets(const std::vector<TensorPair>& 
   return offsets;
 }
 
+// What CompareSlab() reads of the source.
+std::uint64_t BytesOfSlab(const TensorPair& pair, std::uint64_t slab) {
+  const Q4Tensor& stored = *pair.stored;
+  const std::uint64_t elems = SlabElems(stored, slab);
+  if (pair.source->bnb == nullptr) return elems * ItemSize(pair.source->dtype);
+  const std::uint64_t blocks = CeilDiv(elems, stored.block_size);
+  const std::uint64_t scales = stored.nested ? blocks + GroupCount(blocks) * sizeof(float) : blocks * sizeof(float);
+  return CeilDiv(elems, 2) + scales;
+}
+
 std::string FilePlace(const std::string& name) { return "file '" + name + "'"; }
 
 }  // namespace
-
-std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& source, const NamePattern* only,
-                                    std::optional<DType> keep_dtype, FindingList* findings) {
-  const auto is_left_out = [only](const std::string& name) { return only != nullptr && !only->Matches(name); };
-  std::vector<TensorPair> pairs;
-  std::vector<const Q4Tensor*> extra;
-  for (std::size_t i = 0; i < model.tensors().size(); ++i) {
-    const Q4Model::Location& at = model.tensors()[i];
-    const Q4Tensor& stored = model.tensor(at);
-    if (is_left_out(stored.name)) continue;
-    const std::string& path = model.reader(at).path();
-    const SourceTensor* found = source.Find(stored.name);
-    if (found == nullptr) {
-      extra.push_back(&stored);
-      continue;
-    }
-    // Shape before dtype, and either ends the comparison of the tensor: with another number of elements codes have no
-    // counterparts.
-    if (stored.shape != found->shape) {
-      findings->Add(stored.name, kShapeDiffers, path, TensorPlace(stored.name),
-                    GotExpected(ShapeString(stored.shape), ShapeString(found->shape)));
-      continue;
-    }
-    const DType expected = ExpectedDType(*found, stored, keep_dtype);
-    if (stored.dtype != expected) {
-      findings->Add(stored.name, kDTypeDiffers, path, TensorPlace(stored.name),
-                    GotExpected(DTypeName(stored.dtype), DTypeName(expected)));
-      continue;
-    }
-    pairs.push_back({&model.reader(at), &stored, found, i});
-  }
-
-  // A shard that was opened alone does not tell which tensors the others have.
-  std::vector<const SourceTensor*> missing;
-  const bool is_whole = model.shards().size() == model.shards().front()->index().shard_count;
-  for (const SourceTensor& tensor : source.tensors()) {
-    if (is_whole && model.Find(tensor.name) == nullptr && !is_left_out(tensor.name)) missing.push_back(&tensor);
-  }
-  std::sort(missing.begin(), missing.end(), [](const auto* a, const auto* b) { return a->name < b->name; });
-  ReportUnpaired(model.path(), missing, extra, findings);
-  return pairs;
-}
 
 std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample) {
   std::uint64_t bytes = 0;
   for (const SlabJob& job : JobsOf(pairs, sample)) {
     const TensorPair& pair = pairs[job.pair];
-    bytes += SlabElems(*pair.stored, job.slab) * ItemSize(pair.source->dtype);
+    bytes += BytesOfSlab(pair, job.slab);
   }
   return bytes;
 }

@@ -1,6 +1,6 @@
-// The checks of a container against the checkpoint it was made from: pair the tensors, compare them slab by slab,
-// compare the embedded files. Whether the checkpoint is the right one at all is asked in digests.h. What a slab must be
-// is in slab.h.
+// The checks of a container against the checkpoint it was made from: compare the tensors slab by slab, as
+// pairs.h has paired them, and the embedded files. Whether the checkpoint is the right one at all is asked in
+// digests.h. What a slab must be is in slab.h.
 #pragma once
 
 #include <functional>
@@ -17,14 +17,6 @@
 #include "libconvert/verify/sample.h"
 
 namespace q4 {
-
-// Pairs the tensors by name. Adds a finding for each without a partner (kTensorMissing, kTensorExtra, or kTensorRenamed
-// if just one of each fits the other) and for those with another shape (kShapeDiffers) or dtype (kDTypeDiffers); these
-// are not paired. Tensors of shards that were not opened are not missed; tensors whose name `only` does not match are
-// left out on both sides (nullptr: none are). `keep_dtype` is the --keep-dtype of the conversion. The pairs come in the
-// order of the model's tensors and point into model and source. Reads no payload.
-std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& source, const NamePattern* only,
-                                    std::optional<DType> keep_dtype, FindingList* findings);
 
 // Bytes of the source that CompareTensors() compares, for progress.
 std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample);

@@ -14,10 +14,12 @@
 #include "formats/base/checked_math.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "formats/bnb/taken_over.h"
 #include "formats/q4/q4_issues.h"
 #include "libconvert/base/version.h"
 #include "libconvert/judge/verify_findings.h"
 #include "libconvert/judge/verify_issues.h"
+#include "libconvert/model/bnb_record.h"
 #include "libconvert/model/model_configs.h"
 #include "libconvert/policy/policy.h"
 #include "libconvert/scheme/treatment.h"
@@ -70,6 +72,14 @@ bool HoldsNonfinite(DType dtype, std::span<const std::uint8_t> bytes) {
 
 double LargestFinite(DType dtype) { return dtype == DType::kF16 ? 65504.0 : double{std::numeric_limits<float>::max()}; }
 
+// "nf4 b64 dq, encoder absmax"
+std::string DescribeTreatment(const Q4Tensor& tensor) {
+  if (!tensor.quantized()) return TreatmentName(tensor);
+  Q4Tensor plain = tensor;
+  plain.encoder = Q4Encoder::kAbsmax;  // which the name of a treatment leaves out
+  return fmt::format("{}, encoder {}", TreatmentName(plain), Q4EncoderName(tensor.encoder));
+}
+
 class Treatments {
  public:
   Treatments(const Q4Model& model, const RecordedOptions& options, bool knows_policy, const VerifyContext& context)
@@ -96,7 +106,7 @@ class Treatments {
       Q4_ASSIGN_OR_RETURN(const bool excused, IsExcused(number, stored, expected));
       if (!excused) {
         Report(kTreatmentDiffers, at, stored,
-               GotExpected(Describe(stored), Describe(expected) + ", " + decision.reason));
+               GotExpected(DescribeTreatment(stored), DescribeTreatment(expected) + ", " + decision.reason));
         return absl::OkStatus();
       }
     }
@@ -110,14 +120,6 @@ class Treatments {
   static bool Equal(const Q4Tensor& a, const Q4Tensor& b) {
     return static_cast<const QuantFormat&>(a) == static_cast<const QuantFormat&>(b) && a.encoder == b.encoder &&
            a.dtype == b.dtype;
-  }
-
-  // "nf4 b64 dq, encoder absmax"
-  static std::string Describe(const Q4Tensor& tensor) {
-    if (!tensor.quantized()) return TreatmentName(tensor);
-    Q4Tensor plain = tensor;
-    plain.encoder = Q4Encoder::kAbsmax;  // which the name of a treatment leaves out
-    return fmt::format("{}, encoder {}", TreatmentName(plain), Q4EncoderName(tensor.encoder));
   }
 
   absl::StatusOr<bool> IsExcused(std::size_t number, const Q4Tensor& stored, const Q4Tensor& expected) const {
@@ -203,6 +205,53 @@ void CheckWhole(const Q4Model& model, const RecordedOptions& options, FindingLis
   }
 }
 
+// Of a container whose weights were taken over: the source has decided all, and the options name the settings of the
+// first of them. What is kept is kept in the source. Without that source only the encoder can be judged.
+absl::Status JudgeTakenOver(const Q4Model& model, const Checkpoint* source, const ProvenanceView& provenance,
+                            const VerifyContext& context) {
+  if (const auto record = BnbRecordOf(model, provenance.document); !record.ok()) {
+    context.findings->Add("", record.status());
+  }
+  const auto contradicts = [&](const char* place, const std::string& what) {
+    context.findings->Add("", kOptionContradicted, model.path(), fmt::format("provenance, {}", place), what);
+  };
+  if (!provenance.options->patterns.empty())
+    contradicts("options.patterns", "nothing is chosen where codes are taken over");
+  if (provenance.options->recipe) contradicts("options.recipe", "nothing is chosen where codes are taken over");
+  const bool has_source = source != nullptr && source->taken_over().has_value();
+  if (has_source) {
+    const Json* const recorded = FindMember(provenance.document, "bitsandbytes");
+    const std::string got = recorded == nullptr ? "null" : recorded->dump();
+    if (const std::string expected = BnbRecordJson(source->tensors()).dump(); got != expected) {
+      contradicts("bitsandbytes", GotExpected(got, expected));
+    }
+  }
+  const bool is_whole = model.shards().size() == model.shards().front()->index().shard_count;
+  bool first = is_whole;
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& stored = model.tensor(at);
+    if (stored.quantized() && std::exchange(first, false) &&
+        static_cast<const QuantFormat&>(stored) != static_cast<const QuantFormat&>(provenance.options->defaults)) {
+      contradicts("options",
+                  fmt::format("they are not those of '{}', the first tensor that was taken over", stored.name));
+    }
+    if (context.findings->Failed(stored.name)) continue;
+    Q4Tensor expected = stored;
+    if (const SourceTensor* const from = has_source ? source->Find(stored.name) : nullptr; from != nullptr) {
+      static_cast<QuantFormat&>(expected) = from->bnb != nullptr ? QuantFormat(*from->bnb) : QuantFormat();
+    }
+    expected.encoder = Q4Encoder::kNone;
+    if (static_cast<const QuantFormat&>(stored) == static_cast<const QuantFormat&>(expected) &&
+        stored.encoder == expected.encoder) {
+      continue;
+    }
+    context.findings->Add(stored.name, kTreatmentDiffers, model.reader(at).path(), TensorPlace(stored.name),
+                          GotExpected(DescribeTreatment(stored), DescribeTreatment(expected) + ", taken over"));
+  }
+  context.report->strength.policy = has_source ? VerifyStrength::Policy::kWhole : VerifyStrength::Policy::kSettings;
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckTreatments(FileSystem& fs, const Q4Model& model, const Checkpoint* source,
@@ -213,6 +262,10 @@ absl::Status CheckTreatments(FileSystem& fs, const Q4Model& model, const Checkpo
   }
   const RecordedOptions& recorded = *provenance.options;
   CheckWhole(model, recorded, context.findings);
+  if (recorded.defaults.encoder == Q4Encoder::kNone) return JudgeTakenOver(model, source, provenance, context);
+  if (provenance.document.contains("bitsandbytes")) {
+    context.findings->Add("", kOptionContradicted, model.path(), "provenance, bitsandbytes", "nothing was taken over");
+  }
   const bool is_whole = model.shards().size() == model.shards().front()->index().shard_count;
   const bool is_ours = provenance.tool_name == "q4convert" && provenance.tool_version == kQ4Version;
   const bool knows_policy = is_ours && (is_whole || source != nullptr);

@@ -25,6 +25,7 @@
 #include "libconvert/judge/verify_findings.h"
 #include "libconvert/judge/verify_groups.h"
 #include "libconvert/judge/verify_issues.h"
+#include "libconvert/model/bnb_record.h"
 #include "libconvert/model/names.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/model/provenance_view.h"
@@ -33,6 +34,7 @@
 #include "libconvert/verify/digests.h"
 #include "libconvert/verify/integrity.h"
 #include "libconvert/verify/left_out.h"
+#include "libconvert/verify/pairs.h"
 #include "libconvert/verify/source.h"
 #include "libconvert/verify/treatments.h"
 
@@ -86,9 +88,15 @@ class Verification {
   absl::StatusOr<VerifyReport> Run() {
     std::unique_ptr<Checkpoint> source;
     if (!options_.against.empty()) {
-      Q4_ASSIGN_OR_RETURN(source, OpenCheckpoint(fs_, options_.against, options_.source_options));
+      OpenOptions open = options_.source_options;
+      open.take_over = true;
+      Q4_ASSIGN_OR_RETURN(source, OpenCheckpoint(fs_, options_.against, open));
       // No container is made from it, so that every tensor would differ and none of the findings would say why.
       if (source->foreign()) return ForeignStatus(*source->foreign());
+      const auto& at = model_.tensors();
+      const bool any =
+          std::any_of(at.begin(), at.end(), [this](const auto& a) { return IsTakenOver(model_.tensor(a)); });
+      if (source->taken_over() && !any) return ForeignStatus(*source->taken_over());
     }
     // Only then has the report tensors, which the next check looks at.
     Describe();
@@ -105,9 +113,13 @@ class Verification {
     // alone.
     FindingList pair_findings;
     if (source != nullptr) {
-      const std::optional<DType> keep_dtype =
-          provenance.ok() && provenance->options ? provenance->options->keep_dtype : std::nullopt;
-      pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, keep_dtype, &pair_findings);
+      PairRules rules;
+      if (provenance.ok() && provenance->options) {
+        rules.keep_dtype = provenance->options->keep_dtype;
+        rules.is_original = provenance->options->defaults.encoder == Q4Encoder::kNone && !source->taken_over();
+      }
+      report_.against_original = rules.is_original;
+      pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, rules, &pair_findings);
       progress_state_.total_bytes += BytesToCompare(pairs_, sample_);
       progress_state_.total_tensors = pairs_.size();
     }
@@ -216,7 +228,8 @@ class Verification {
     VerifyContext digest_context = context_;
     digest_context.findings = &digest_findings;
     std::future<absl::Status> digests = std::async(std::launch::async, [&]() -> absl::Status {
-      if (provenance == nullptr) return absl::OkStatus();
+      // Of the original of what was taken over nothing is recorded.
+      if (provenance == nullptr || report_.against_original) return absl::OkStatus();
       // If the files are others, that says all.
       const bool same_files =
           std::all_of(provenance->sources.begin(), provenance->sources.end(), [&](const SourceFileRecord& record) {
@@ -239,15 +252,17 @@ class Verification {
                                         progress_state_.done_tensors += ends_tensor;
                                         Advance(bytes);
                                       }));
-    Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
-    report_.left_out =
-        CompareLeftOut(source.left_out(), std::exchange(report_.left_out, {}), model_.path(), &findings_);
+    if (!report_.against_original) {
+      Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
+      report_.left_out =
+          CompareLeftOut(source.left_out(), std::exchange(report_.left_out, {}), model_.path(), &findings_);
+    }
     Q4_RETURN_IF_ERROR(digests.get());
     // That it is another source is why hundreds of values differ.
     findings_.Prepend(std::move(digest_findings));
-    report_.stats_recomputed =
-        std::all_of(report_.tensors.begin(), report_.tensors.end(),
-                    [](const VerifyTensor& tensor) { return tensor.compared || !tensor.quantized(); });
+    report_.stats_recomputed = std::all_of(
+        report_.tensors.begin(), report_.tensors.end(),
+        [](const VerifyTensor& tensor) { return (tensor.compared && tensor.has_stats) || !tensor.quantized(); });
     // A source that changed while it was read proves nothing.
     return source.CheckUnchanged();
   }

@@ -297,6 +297,9 @@ class Lies:
         tell("left_out", "something that was not there", NOBODY, put("left_out", [entry]))
         tell("left_out", "nothing, written down", ALONE, put("left_out", []))
         tell("left_out", "no warning", ALONE, put("left_out", [{"name": "a", "reason": "b"}]))
+        tell("bitsandbytes", "of weights that were not taken over", ALONE, put("bitsandbytes", {"storage": "BF16"}))
+        tell("bitsandbytes", "nothing, written down", ALONE, put("bitsandbytes", {}))
+        tell("bitsandbytes", "a table of another size", ALONE, put("bitsandbytes", {"nf4_map": "00"}))
         record = {"name": "a", "size": 1, "xxh3": "0" * 16}
         for field, right, wrong in (
             ("adapter", {"files": [record]}, {"files": [record, record]}),

@@ -1,6 +1,6 @@
 // The description of a bitsandbytes weight: the JSON text of its tensor P.quant_state.bitsandbytes__TYPE. See
-// formats/exchange/bnb.h for the layout that it belongs to. This is the reading side, of texts that anybody may have
-// written; what q4convert writes itself is made in formats/exchange. bnb_weights.h finds the texts in a checkpoint.
+// formats/bnb/layout.h for the layout that it belongs to. This is the reading side, of texts that anybody may have
+// written; what q4export writes is made in layout.h. weights.h finds the texts in a checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,6 @@
 
 #include "formats/q4/scheme_layout.h"
 #include "formats/tensor/tensor.h"
-#include "kernels/kernels.h"
 
 namespace q4 {
 
@@ -43,8 +42,8 @@ struct BnbQuantState : QuantFormat {
 // what the text holds. Leaves *problem empty on success.
 std::optional<BnbQuantState> ParseBnbQuantState(std::string_view text, std::string* problem);
 
-// Whether a table of a checkpoint is the one of this project, up to 1e-6 per entry: other builds of the library print
-// the last digits differently. REQUIRES: as many values.
+// Whether a table of a checkpoint is the one of this project, up to a millionth of each entry: other builds of the
+// library print the last digits differently. REQUIRES: as many values.
 bool IsSameBnbTable(std::span<const float> got, std::span<const float> expected);
 
 }  // namespace q4

@@ -1,4 +1,4 @@
-#include "formats/exchange/bnb.h"
+#include "formats/bnb/layout.h"
 
 #include <bit>
 #include <cstdint>

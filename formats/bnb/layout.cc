@@ -1,8 +1,8 @@
-// Follows the layout of bitsandbytes 0.50 as transformers 5.23 saves it; tests/formats/exchange/bnb_test.cc pins the
+// Follows the layout of bitsandbytes 0.50 as transformers 5.23 saves it; tests/formats/bnb/layout_test.cc pins the
 // text and tests/cli/export_roundtrip.sh whole files. Names, dtypes and shapes are all made in BnbTensorsOf(), the
 // description in BnbQuantStateJson(). What the library calls nested are the nested scales of a container, its
 // nested_absmax are the group scales; both use groups of 256 blocks, so that scales are copied as they are.
-#include "formats/exchange/bnb.h"
+#include "formats/bnb/layout.h"
 
 #include <algorithm>
 #include <array>

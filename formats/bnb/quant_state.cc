@@ -3,7 +3,7 @@
 // asserts on members that it does not know.
 //
 // Checks go from the whole to the details, and the first that fails gives the reason.
-#include "libconvert/model/bnb_quant_state.h"
+#include "formats/bnb/quant_state.h"
 
 #include <algorithm>
 #include <array>
@@ -15,7 +15,8 @@
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
-#include "formats/exchange/bnb.h"
+#include "formats/bnb/layout.h"
+#include "formats/q4/parts.h"
 
 namespace q4 {
 namespace {
@@ -67,24 +68,31 @@ std::string Fill(const Json& json, BnbQuantState* state) {
     return "dtype " + GotExpected("'" + dtype + "'", "float32, float16 or bfloat16");
   }
   const Json* block_size = FindMember(json, "blocksize");
-  // The same sizes that the kernels take: powers of two. is_number_unsigned() refuses negative numbers and fractions.
-  if (block_size == nullptr || !block_size->is_number_unsigned() || !IsBlockSize(block_size->get<std::uint64_t>())) {
+  // The same sizes that a container takes: powers of two. is_number_unsigned() refuses negative numbers and fractions.
+  if (block_size == nullptr || !block_size->is_number_unsigned() || !IsQ4BlockSize(block_size->get<std::uint64_t>())) {
     return "blocksize is not 32, 64, ... 4096";
   }
   state->block_size = static_cast<std::uint32_t>(block_size->get<std::uint64_t>());
   if (!ParseShape(FindMember(json, "shape"), state)) return "shape is not a list of dimensions";
 
-  // The library writes these members only for nested scales, so their presence is the mark. `nested_dtype` is not
-  // needed: group scales are fp32, and CheckBnbWeight() compares their size.
+  // The library writes these members only for nested scales, so their presence is the mark.
   const Json* nested = FindMember(json, "nested_blocksize");
   state->nested = nested != nullptr;
-  if (!state->nested) return {};
+  if (!state->nested) {
+    for (const char* member : {"nested_dtype", "nested_offset"}) {
+      if (FindMember(json, member) != nullptr) return fmt::format("{} without nested_blocksize", member);
+    }
+    return {};
+  }
   const Json* offset = FindMember(json, "nested_offset");
   // Another group size would need other kernels; the library itself always writes 256.
-  if (!nested->is_number_unsigned() || nested->get<std::uint64_t>() != kScaleGroup) {
-    return fmt::format("nested_blocksize is not {}", kScaleGroup);
+  if (!nested->is_number_unsigned() || nested->get<std::uint64_t>() != kQ4BlocksPerGroup) {
+    return fmt::format("nested_blocksize is not {}", kQ4BlocksPerGroup);
   }
   if (offset == nullptr || !offset->is_number()) return "nested_offset is not a number";
+  if (const std::string scales = TextOf(FindMember(json, "nested_dtype")); scales != "float32") {
+    return "nested_dtype " + GotExpected("'" + scales + "'", "float32");
+  }
   state->nested_block_size = nested->get<std::uint64_t>();
   state->nested_offset = offset->get<double>();
   return {};
@@ -105,9 +113,9 @@ std::optional<BnbQuantState> ParseBnbQuantState(std::string_view text, std::stri
 }
 
 bool IsSameBnbTable(std::span<const float> got, std::span<const float> expected) {
-  // All entries lie in [-1, 1], so that one absolute limit serves for all. A NaN is never equal.
+  // Relative, for the smallest entries are a millionth of the largest. A NaN is never equal.
   return std::equal(got.begin(), got.end(), expected.begin(), expected.end(),
-                    [](float a, float b) { return std::fabs(a - b) <= 1e-6f; });
+                    [](float a, float b) { return std::fabs(a - b) <= 1e-6f * std::fabs(b); });
 }
 
 }  // namespace q4
