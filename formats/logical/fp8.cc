@@ -145,6 +145,12 @@ class Fp8Reading {
 
   absl::Status Pair(std::uint32_t weight, std::uint32_t scale) {
     SourceTensor& tensor = tensors_[weight];
+    // Views of a larger tensor, as other kinds of files have them.
+    for (const SourceTensor* part : {&tensor, scale != kNone ? &tensors_[scale] : &tensor}) {
+      if (part->is_stored()) continue;
+      return Refuse(kFp8Form, *part,
+                    "its elements do not lie one after the other; load the checkpoint and save it anew");
+    }
     auto scaled = std::make_shared<ScaledF8>();
     scaled->code = tensor.dtype;
     if (scale != kNone) {

@@ -166,6 +166,10 @@ TEST_CASE("where nothing speaks of scales the codes are the values, and where so
   CHECK(IssueNumberOf(Reads(claimed, &tensors)) == kFp8NoScale.number);
   tensors = {bare[0], Stored("b.weight", DType::kF8E4M3, {4, 6}), Stored("b.weight_scale", DType::kF32, {})};
   CHECK(IssueNumberOf(Reads({}, &tensors)) == kFp8NoScale.number);
+  // A view with gaps, as files of other kinds may have it.
+  tensors = bare;
+  tensors[0].recipe = SourceRecipe::kScaledF8;
+  CHECK(IssueNumberOf(Reads({}, &tensors)) == kFp8Form.number);
   // No codes at all: nothing changes.
   tensors = {Stored("a.weight", DType::kBF16, {4, 6}), Stored("a.weight_scale_inv", DType::kF32, {})};
   REQUIRE(Reads(claimed, &tensors).ok());
