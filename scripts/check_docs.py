@@ -181,6 +181,7 @@ STATEMENTS = (
     ),
     ("docs/safety.md", "| what is kept of `__metadata__`: a value, all of it | {kMetadataValueBytes KiB} KiB, {kMetadataTotalBytes MiB} MiB |"),
     ("docs/safety.md", "| shards | {kShards} |"),
+    ("docs/safety.md", "| PyTorch archive: entries, its pickle, values that the pickle makes | {kZipEntries}, {kPickleBytes MiB} MiB, {kPickleValues} |"),
     ("docs/safety.md", "| shard index | {kShardIndexBytes MiB} MiB |"),
     ("docs/safety.md", "| config.json, a recipe, a gate file | {kConfigJsonBytes MiB} MiB |"),
     ("docs/safety.md", "| embedded files: number, size of one | {kEmbeddedFiles}, {kEmbeddedFileBytes MiB} MiB |"),

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <iterator>
-#include <span>
 #include <vector>
 
 #include "formats/base/hub_cache.h"
@@ -58,10 +57,9 @@ absl::StatusOr<std::string> NamedWeightsOf(std::string_view config_json, std::st
   if (named == nullptr || named->is_null()) return std::string();
   if (!named->is_string()) return Fail(kNamedWeights, path, kNamedWeightsKey, "got no text");
   const std::string& name = named->get_ref<const std::string&>();
-  const std::span<const SourceFormat> formats = SourceFormats();
-  const bool is_read = std::any_of(formats.begin(), formats.end(), [&name](const SourceFormat& format) {
-    return HasEnding(format, name) || HasEnding(format, name, ".index.json");
-  });
+  // Of other formats transformers takes none by this member.
+  const SourceFormat& safetensors = SourceFormats().front();
+  const bool is_read = HasEnding(safetensors, name) || HasEnding(safetensors, name, ".index.json");
   if (!is_read || !IsPlainFileName(name) || name.front() == '.') {
     return Fail(kNamedWeights, path, kNamedWeightsKey, "got '" + name + "'");
   }

@@ -228,16 +228,24 @@ def check_quantized_module(tools, work):
 
 
 def check_old_module(tools, work):
-    """Weights that only PyTorch reads are refused, with a way out that works."""
-    source, saved = work / "old", work / "saved"
+    """A module whose weights PyTorch saved is read as one of safetensors; one that is none of both is refused."""
+    source, plain = work / "old", work / "old.plain"
     shutil.copytree(work / "dense", source)
     weights = source / "2_Dense" / "model.safetensors"
     torch.save(load_file(weights), source / "2_Dense" / "pytorch_model.bin")
     weights.unlink()
-    done = tools.run("q4convert", source, "-o", work / "old.q4")
+    tools.must("q4convert", source, "-o", work / "old.q4")
+    tools.must("q4convert", work / "dense", "-o", work / "new.q4")
+    for container in ("old.q4", "new.q4"):
+        tools.must("q4export", work / container, "--to", "safetensors", "-o", plain, "--force")
+        if container == "old.q4":
+            old = embeddings(load(plain))
+    for got, wanted in zip(old, embeddings(load(plain))):
+        require(torch.equal(got, wanted), "embeddings differ")
+    (source / "2_Dense" / "pytorch_model.bin").rename(source / "2_Dense" / "dense.pt")
+    (source / "2_Dense" / "dense.pt").write_bytes(b"x")
+    done = tools.run("q4convert", source, "-o", work / "other.q4")
     require(done.returncode == 5 and "2_Dense" in done.stderr and "save_pretrained" in done.stderr, done.stderr)
-    load(source).save_pretrained(str(saved))
-    tools.must("q4convert", saved, "-o", work / "old.q4")
 
 
 def main():

@@ -59,8 +59,9 @@ TEST_CASE("every shortened archive is an error") {
 }
 
 TEST_CASE("a program makes values and calls nothing") {
-  const auto program = ReadText(PickleOf(PickledDict(
-      {{"x", PickledNumber(-3)}, {"y", "N"}, {"z", "ctorch\nSize\n(K\1K\2t\x85R"}, {"l", "](\x88\x89G12345678e"}})));
+  const std::string pickle = PickleOf(PickledDict(
+      {{"x", PickledNumber(-3)}, {"y", "N"}, {"z", "ctorch\nSize\n(K\1K\2t\x85R"}, {"l", "](\x88\x89G12345678e"}}));
+  const auto program = ReadText(pickle);
   REQUIRE(program.ok());
   const auto items = program->items(program->root());
   REQUIRE(items.size() == 8);
