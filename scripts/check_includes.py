@@ -14,8 +14,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LEVELS = {
     "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["bnb", "logical"], ["source"],
                 ["exchange"]],
-    "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge"], ["plan"],
-                   ["convert", "verify", "inspect", "lint", "report", "export", "load"]],
+    "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge"], ["plan", "output"],
+                   ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"]],
 }
 # Folders without wings -> the folders they may include beside their own.
 FOLDERS = {"kernels": set(), "tools": {"kernels", "formats", "libconvert"}}

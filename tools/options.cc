@@ -90,7 +90,7 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   app.name("q4convert");
   app.description("Quantizes a checkpoint to 4 bits, once, into one sealed .q4 file.");
   app.add_option("INPUT", flags->input,
-                 "A .safetensors or PyTorch file, an index of shards (*.index.json) or a model directory")
+                 "A .safetensors or PyTorch file, an index (*.index.json), a model directory, or a .q4 to repack")
       ->required();
   app.add_option("-o,--output", flags->output, "The container to write, NAME.q4")->required();
   const auto notes = [](bool* asked) { return [asked](const std::string&) { *asked = true; }; };
@@ -162,6 +162,22 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->capture_default_str();
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards and companion files through symbolic links");
   app.add_flag("--allow-empty", flags->allow_empty, "Accept a checkpoint without tensors");
+  // A container as input.
+  AddRoot(app, flags->root);
+  app.add_option("--tensor", flags->tensor, "Of a .q4: only tensors whose name matches this regular expression");
+  app.add_option("--add-file", flags->add_files, "Of a .q4: NAME=PATH, embed or replace this file; repeatable")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--drop-file", flags->drop_files, "Of a .q4: leave this embedded file out; repeatable")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.final_callback([&app, flags] {
+    for (const CLI::Option* option : app.get_options()) {
+      if (option->count() != 0 && !option->get_lnames().empty()) {
+        flags->given.push_back("--" + option->get_lnames().front());
+      }
+    }
+  });
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
   return "to name the output, put -o before it";

@@ -17,8 +17,15 @@ namespace q4 {
 
 // q4convert INPUT -o OUTPUT.
 struct ConvertFlags {
-  // A .safetensors file, a *.safetensors.index.json or a model directory; the container to write.
+  // A .safetensors file, a *.safetensors.index.json, a model directory or a container; the container to write.
   std::string input, output;
+  // The long names of all options that were given, in the order of --help: a container takes other ones than a
+  // checkpoint.
+  std::vector<std::string> given;
+  // Of a container: the root that it must have, a regular expression on the names of its tensors, files that are
+  // embedded (NAME=PATH) and names of embedded files that are left out. "" for none.
+  std::string root, tensor;
+  std::vector<std::string> add_files, drop_files;
   // Name of a quantized scheme (SchemeNames()).
   std::string type = "nf4";
   // Elements per scale: a power of two, 32 to 4096.

@@ -1,10 +1,13 @@
 // q4convert: turns one checkpoint into one sealed .q4 container.  See docs/q4convert.md.
 //
+// A container as input is packed anew: repack.h. For checkpoints:
+//
 // Order of things: flags become options, the checkpoint is opened (headers only), the plan is made, everything that the
 // run will read or write is checked, and only then are devices started and weights read. With --dry-run it ends after
 // the checks.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 #include <chrono>
 #include <optional>
@@ -17,15 +20,17 @@
 #include "formats/source/checkpoint.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/convert/convert.h"
-#include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/report.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/engine/device.h"
+#include "libconvert/model/open_model.h"
+#include "libconvert/output/output_issues.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/report/text.h"
 #include "libconvert/scheme/scheme.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
+#include "tools/repack.h"
 #include "tools/report_files.h"
 #include "tools/tool_main.h"
 #include "tools/usage_issues.h"
@@ -107,6 +112,16 @@ absl::Status CheckOutputIsNoFlagFile(FileSystem& fs, const ConvertFlags& flags, 
 // The job of the tool. Errors that the user can mend come as early as they can be known: a gate file with a mistake
 // must not cost an hour of converting.
 absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
+  // A container has its codes already. What cannot be looked at is left to the readers of checkpoints, which say why.
+  if (const absl::StatusOr<bool> container = IsQ4Container(PosixFileSystem(), flags.input);
+      container.ok() && *container) {
+    std::optional<Q4Compression> compression;
+    if (std::find(flags.given.begin(), flags.given.end(), "--compress") != flags.given.end()) {
+      Q4_ASSIGN_OR_RETURN(compression, ParseCompression(flags.compress));
+    }
+    return RepackContainer(flags, compression);
+  }
+  Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags));
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   FileSystem& fs = PosixFileSystem();

@@ -23,6 +23,12 @@ inline constexpr Issue kReportNotOurs{1561, ExitCode::kUsage,
                                       "the report would replace a file that is no report of q4; remove it, or choose "
                                       "another name"};
 
+// q4convert: what goes with a container, and what with a checkpoint.
+inline constexpr Issue kNotRequantized{1755, ExitCode::kUsage,
+                                       "a .q4 container is packed anew and never quantized again"};
+inline constexpr Issue kNotOfRepack{1756, ExitCode::kUsage, "no option of packing a .q4 container anew"};
+inline constexpr Issue kOfRepackOnly{1757, ExitCode::kUsage, "goes with a .q4 container as input"};
+
 // stdout is closed, full or a broken pipe: the results are lost although the work was done.
 inline constexpr Issue kCannotPrint{2090, ExitCode::kIo, "cannot write the results"};
 // An allocation or a thread was refused.

@@ -33,12 +33,8 @@ PartPlace PlaceOf(const Q4Reader& reader, std::uint64_t chunk) {
   return {};
 }
 
-}  // namespace
-
-// Digests and padding come first, so that what is decoded is known to be undamaged.
-absl::Status VerifyQ4Chunk(const Q4Reader& reader, std::uint64_t chunk) {
-  Q4_RETURN_IF_ERROR(reader.VerifyChunk(chunk));
-  Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> raw, reader.ReadChunk(chunk));
+// F3.6.
+absl::Status CheckValues(const Q4Reader& reader, std::uint64_t chunk, const std::vector<std::uint8_t>& raw) {
   // Embedded files have no rules about their content.
   const PartPlace place = PlaceOf(reader, chunk);
   if (place.tensor == nullptr) return absl::OkStatus();
@@ -47,6 +43,21 @@ absl::Status VerifyQ4Chunk(const Q4Reader& reader, std::uint64_t chunk) {
   }
   // Chunk borders are multiples of 8 MiB, so a chunk holds whole values. Parts without f32 hold always.
   return ValidateQ4Scales(*place.tensor, place.part, raw, place.first_byte / sizeof(float), reader.path());
+}
+
+}  // namespace
+
+// Digests and padding come first, so that what is decoded is known to be undamaged.
+absl::Status VerifyQ4Chunk(const Q4Reader& reader, std::uint64_t chunk) {
+  Q4_RETURN_IF_ERROR(reader.VerifyChunk(chunk));
+  Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> raw, reader.ReadChunk(chunk));
+  return CheckValues(reader, chunk, raw);
+}
+
+absl::StatusOr<std::vector<std::uint8_t>> ReadVerifiedQ4Chunk(const Q4Reader& reader, std::uint64_t chunk) {
+  Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> raw, reader.ReadVerifiedChunk(chunk));
+  Q4_RETURN_IF_ERROR(CheckValues(reader, chunk, raw));
+  return raw;
 }
 
 // In file order, so that a disk reads forwards.

@@ -7,8 +7,10 @@
 
 #include <cstdint>
 #include <functional>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "formats/q4/reader.h"
 
 namespace q4 {
@@ -17,6 +19,9 @@ namespace q4 {
 // or 2 if the file cannot be read. Reads the chunk twice and holds it once. Thread-safe, so that a container can be
 // verified on all cores: this for every chunk, and Q4Reader::VerifyTail() once.
 absl::Status VerifyQ4Chunk(const Q4Reader& reader, std::uint64_t chunk);
+
+// The same, and its bytes before compression: for who reads a chunk to write it elsewhere. Reads it once.
+absl::StatusOr<std::vector<std::uint8_t>> ReadVerifiedQ4Chunk(const Q4Reader& reader, std::uint64_t chunk);
 
 // All chunks and all padding, in file order. Calls `problem` for each that fails and returns their number. It goes on
 // after a problem, so that all damage is known at once.

@@ -16,13 +16,13 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
-#include "formats/q4/container.h"
 #include "formats/source/checkpoint.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/progress.h"
 #include "libconvert/convert/journal.h"
 #include "libconvert/judge/gate.h"
 #include "libconvert/judge/verify_report.h"
+#include "libconvert/output/container_files.h"
 #include "libconvert/plan/plan.h"
 
 namespace q4 {
@@ -48,13 +48,6 @@ struct RunOptions {
   ProgressCallback progress;
   // Looked at before each slab is read.
   CancelFlag* cancel = nullptr;
-};
-
-// One shard as it lies on the disk; the only one has the name of the output itself.
-struct ConvertedShard {
-  std::string path;
-  Q4Index index;  // final: with statistics, settled treatments and chunks
-  Q4Seal seal;
 };
 
 // What came of a conversion. Text and JSON are made of it in report.h.

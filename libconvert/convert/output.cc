@@ -16,39 +16,12 @@
 #include "formats/publish/input_files.h"
 #include "formats/q4/reader.h"
 #include "formats/q4/shards.h"
-#include "libconvert/convert/convert_issues.h"
-#include "libconvert/convert/replace.h"
 #include "libconvert/convert/resume.h"
 #include "libconvert/convert/source_check.h"
+#include "libconvert/output/replace.h"
 
 namespace q4 {
 namespace {
-
-// Of the shards, in order; of the one file, its own name.
-std::vector<std::string> OutputPaths(const ConversionPlan& plan, const std::string& output) {
-  if (plan.shards.size() == 1) return {output};
-  std::vector<std::string> paths;
-  const auto count = static_cast<std::uint32_t>(plan.shards.size());
-  for (std::uint32_t i = 0; i < count; ++i) paths.push_back(Q4ShardName(output, i, count));
-  return paths;
-}
-
-// "NAME.q4" with a NAME, in a directory that exists. Made here rather than by the first write, so that a mistyped path
-// costs nothing.
-absl::Status CheckName(FileSystem& fs, const std::string& output, bool has_list) {
-  if (!output.ends_with(".q4") || BaseNameOf(output).size() <= 3) {
-    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(output));
-    if (info.is_directory || output.ends_with('/')) {
-      return Fail(kOutputName, output, {}, "a folder; name the file too: " + JoinPath(output, "NAME.q4"));
-    }
-    return Fail(kOutputName, output, {}, GotExpected(BaseNameOf(output), "NAME.q4"));
-  }
-  // The list of shards names them, and is JSON.
-  if (has_list && !IsUtf8(BaseNameOf(output))) return Fail(kOutputName, output, {}, "of several shards in UTF-8 too");
-  const std::string directory = DirectoryOf(output);
-  Q4_ASSIGN_OR_RETURN(const PathInfo parent, fs.Stat(directory));
-  return parent.is_directory ? absl::OkStatus() : Fail(kOutputDirectory, output, {}, directory + "; make it first");
-}
 
 // The checkpoint's files, which must lie under none of the names that the run writes.
 InputFiles InputsOf(const Checkpoint& checkpoint) {
@@ -66,39 +39,19 @@ absl::Status RemovePartial(FileSystem& fs, const std::string& path) {
   return AtomicFile::Create(fs, path, /*replace=*/true, AtomicFile::Leftover::kKeep).status();
 }
 
-// The list of shards: last, because the model exists once it does.
-absl::Status PublishShardList(FileSystem& fs, const std::string& path, const std::vector<ConvertedShard>& shards,
-                              bool replace) {
-  Q4ShardList list;
-  for (const ConvertedShard& shard : shards) {
-    for (const Q4Tensor& tensor : shard.index.tensors) {
-      list.tensors.emplace_back(tensor.name, static_cast<std::uint32_t>(list.parts.size()));
-    }
-    list.parts.push_back({BaseNameOf(shard.path), shard.seal.file_bytes, shard.seal.root});
-  }
-  return WriteFileAtomically(fs, path, EncodeQ4ShardList(list), replace);
-}
-
 }  // namespace
 
 std::vector<std::string> OutputNames(const ConversionPlan& plan, const std::string& output) {
-  std::vector<std::string> names = OutputPaths(plan, output);
-  // With shards nothing is written under `output` itself, but users think of it as the output: it is no input either.
-  if (names.size() > 1) names.push_back(Q4ShardIndexName(output));
-  if (std::find(names.begin(), names.end(), output) == names.end()) names.push_back(output);
-  std::vector<std::string> all;
-  for (const std::string& name : names) {
-    for (std::string& written : AtomicFile::Names(name)) all.push_back(std::move(written));
-  }
+  std::vector<std::string> all = ContainerNames(output, plan.shards.size());
   all.push_back(JournalPath(output));
   return all;
 }
 
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force) {
-  Q4_RETURN_IF_ERROR(CheckName(fs, output, plan.shards.size() > 1));
-  Q4_RETURN_IF_ERROR(InputsOf(checkpoint).CheckNames(fs, OutputNames(plan, output), kOutputIsInput));
-  for (const std::string& path : OutputPaths(plan, output)) {
+  const std::size_t shards = plan.shards.size();
+  Q4_RETURN_IF_ERROR(CheckContainerNames(fs, InputsOf(checkpoint), output, shards, OutputNames(plan, output)));
+  for (const std::string& path : ShardPaths(output, shards)) {
     Q4_RETURN_IF_ERROR(CheckPlace(fs, path, OutputKind::kContainer, force));
   }
   if (plan.shards.size() == 1) return absl::OkStatus();
@@ -113,7 +66,7 @@ ConversionOutput::ConversionOutput(const Conversion& conversion, std::string out
       options_(conversion.options),
       run_(conversion.run),
       output_(std::move(output)) {
-  for (std::string& path : OutputPaths(plan_, output_)) shards_.emplace_back().path = std::move(path);
+  for (std::string& path : ShardPaths(output_, plan_.shards.size())) shards_.emplace_back().path = std::move(path);
 }
 
 // After Publish() there is no journal any more. Otherwise it is removed first and the partial files after it, as
@@ -124,8 +77,8 @@ ConversionOutput::~ConversionOutput() {
 
 absl::Status ConversionOutput::Find() {
   // What CheckOutput() does, but places are checked last: what may lie there depends on what the journal says.
-  Q4_RETURN_IF_ERROR(CheckName(fs_, output_, plan_.shards.size() > 1));
-  Q4_RETURN_IF_ERROR(InputsOf(checkpoint_).CheckNames(fs_, OutputNames(plan_, output_), kOutputIsInput));
+  Q4_RETURN_IF_ERROR(
+      CheckContainerNames(fs_, InputsOf(checkpoint_), output_, plan_.shards.size(), OutputNames(plan_, output_)));
   const std::string journal_path = JournalPath(output_);
   Q4_ASSIGN_OR_RETURN(const PathInfo found, fs_.Stat(journal_path));
   found_journal_ = found.exists || found.is_symlink;  // a link that leads nowhere must go too
@@ -304,9 +257,9 @@ absl::Status ConversionOutput::Publish(const std::vector<ConvertedShard>& finish
   }
   std::vector<std::string> stale;
   if (run_.force) {
-    std::vector<std::string> names = OutputPaths(plan_, output_);
+    std::vector<std::string> names = ShardPaths(output_, plan_.shards.size());
     if (names.size() > 1) names.push_back(Q4ShardIndexName(output_));
-    Q4_ASSIGN_OR_RETURN(stale, StaleFiles(fs_, checkpoint_, output_, names));
+    Q4_ASSIGN_OR_RETURN(stale, StaleFiles(fs_, InputsOf(checkpoint_), output_, names));
   }
   // From here on a kill leaves a sealed journal, until the last line removes it.
   for (const Shard& shard : shards_) {

@@ -8,7 +8,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <numeric>
 #include <set>
 
 #include "formats/base/base_issues.h"
@@ -23,6 +22,7 @@
 #include "libconvert/model/bnb_record.h"
 #include "libconvert/plan/plan_issues.h"
 #include "libconvert/plan/plan_notes.h"
+#include "libconvert/plan/shard_cut.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/policy/unmatched.h"
 #include "libconvert/scheme/quant_settings.h"
@@ -99,14 +99,6 @@ Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options,
   return digest.Finish();
 }
 
-// What a tensor occupies in the file without compression: its share when shards are cut. With compression shards are
-// cut at the same tensors, since sizes must be known beforehand.
-std::uint64_t StoredBytes(const Q4Tensor& tensor) {
-  std::uint64_t bytes = 0;
-  for (const Q4Part part : Q4PartKindsOf(tensor)) bytes += Q4PartRawBytes(tensor, part);
-  return bytes;
-}
-
 // The files that the shard's tensors are read from. The first shard also lists those that hold no tensor, as the one
 // file of a checkpoint without tensors, so that all shards together list every file.
 std::vector<std::uint32_t> SourceFilesOf(const Checkpoint& checkpoint, const PlannedShard& shard, bool is_first) {
@@ -125,19 +117,9 @@ std::vector<std::uint32_t> SourceFilesOf(const Checkpoint& checkpoint, const Pla
 
 // Sorts the shard's entries by name, as the format asks, keeping `tensors` in payload order.
 void SortIndex(PlannedShard* shard) {
-  std::vector<Q4Tensor>& entries = shard->index.tensors;
-  // order[to] is the entry that comes to lie at `to`. `tensors` and entries are still in the same order here, so that
-  // it finds the tensor of an entry too.
-  std::vector<std::size_t> order(entries.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(),
-            [&](std::size_t a, std::size_t b) { return entries[a].name < entries[b].name; });
-  std::vector<Q4Tensor> sorted(entries.size());
-  for (std::size_t to = 0; to < order.size(); ++to) {
-    sorted[to] = std::move(entries[order[to]]);
-    shard->tensors[order[to]].tensor = to;
-  }
-  entries = std::move(sorted);
+  // `tensors` and entries are still in the same order here.
+  const std::vector<std::size_t> places = SortByName(&shard->index.tensors);
+  for (std::size_t i = 0; i < places.size(); ++i) shard->tensors[i].tensor = places[i];
 }
 
 // No loader goes on with a configuration that is no object, and no export could.
@@ -224,7 +206,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
   Q4_ASSIGN_OR_RETURN(std::vector<Note> pattern_notes, CheckPatterns(checkpoint.tensors(), decisions, options.policy));
   ConversionPlan plan;
   plan.shards.emplace_back();
-  std::uint64_t shard_payload = 0;
+  ShardCut cut(options.shard_bytes);
   for (std::size_t i = 0; i < decisions.size(); ++i) {
     const SourceTensor& source = checkpoint.tensors()[i];
     // The encoder of --encoder; those that a recipe names were checked when it was read.
@@ -233,13 +215,8 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                   fmt::format("tensor '{}', encoder {}", source.name, Q4EncoderName(decisions[i].settings.encoder)));
     }
     Q4Tensor tensor = PlanTensor(source, decisions[i], options);
-    const std::uint64_t bytes = StoredBytes(tensor);
-    // In the source's order, and never within a tensor. The first tensor of a shard is taken whatever its size.
-    if (options.shard_bytes != 0 && shard_payload != 0 && shard_payload + bytes > options.shard_bytes) {
-      plan.shards.emplace_back();
-      shard_payload = 0;
-    }
-    shard_payload += bytes;
+    // In the source's order.
+    if (cut.Begins(tensor)) plan.shards.emplace_back();
     plan.source_bytes += SourceBytes(source);
     if (decisions[i].quantize) {
       ++plan.quantized_tensors;

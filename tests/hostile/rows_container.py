@@ -16,12 +16,13 @@ from safetensors_bytes import tensors
 IN = "in.q4"
 INSPECT = ("q4inspect", IN)
 EXPORT = ("q4export", IN, "-o", "out", "--to", "safetensors", *QUIET)
+REPACK = ("q4convert", IN, "-o", "out.q4", *QUIET)
 GOOD = q4.sample()
 HEADER, PAYLOAD, INDEX = q4.split(GOOD)
 NAN, INF = float("nan"), float("inf")
 
 
-def bad(data, issue, code=6, commands=(VERIFY, INSPECT, EXPORT), **rest):
+def bad(data, issue, code=6, commands=(VERIFY, INSPECT, EXPORT, REPACK), **rest):
     """A container that every tool must refuse, as its structure lies."""
     for command in commands:
         yield Case({IN: data}, code=code, issue=issue, command=command, **rest)
@@ -33,7 +34,7 @@ def bad_content(data, issue, **rest):
 
 
 def never_exported(data, issue, **rest):
-    yield from bad(data, issue, commands=(VERIFY, EXPORT), **rest)
+    yield from bad(data, issue, commands=(VERIFY, EXPORT, REPACK), **rest)
 
 
 def q01():

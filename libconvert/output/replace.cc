@@ -1,5 +1,5 @@
 // Files are opened to be looked at, at a few bytes of each, and only where there is something to replace.
-#include "libconvert/convert/replace.h"
+#include "libconvert/output/replace.h"
 
 #include <algorithm>
 #include <cstdint>
@@ -13,7 +13,7 @@
 #include "formats/q4/layout.h"
 #include "formats/q4/reader.h"
 #include "formats/q4/shards.h"
-#include "libconvert/convert/convert_issues.h"
+#include "libconvert/output/output_issues.h"
 
 namespace q4 {
 namespace {
@@ -62,8 +62,8 @@ absl::Status CheckPlace(FileSystem& fs, const std::string& path, OutputKind kind
                                              : "got no list of shards; remove it, or choose another output");
 }
 
-absl::StatusOr<std::vector<std::string>> StaleFiles(FileSystem& fs, const Checkpoint& checkpoint,
-                                                    const std::string& output, const std::vector<std::string>& names) {
+absl::StatusOr<std::vector<std::string>> StaleFiles(FileSystem& fs, const InputFiles& inputs, const std::string& output,
+                                                    const std::vector<std::string>& names) {
   const auto is_new = [&](const std::string& path) {
     return std::find(names.begin(), names.end(), path) != names.end();
   };
@@ -91,14 +91,13 @@ absl::StatusOr<std::vector<std::string>> StaleFiles(FileSystem& fs, const Checkp
       if (place.ok()) stale.push_back(output);
     }
   }
-  const std::vector<InputFile> inputs = checkpoint.inputs();
   for (const std::string& path : stale) {
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
     if (info.is_symlink) return std::vector<std::string>();
-    for (const InputFile& input : inputs) {
-      if (input.identity == info.identity) return std::vector<std::string>();
-    }
   }
+  const absl::Status names_none = inputs.CheckNames(fs, stale, kOutputIsInput);
+  if (IssueNumberOf(names_none) == kOutputIsInput.number) return std::vector<std::string>();
+  Q4_RETURN_IF_ERROR(names_none);
   return stale;
 }
 

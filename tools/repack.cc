@@ -1,0 +1,142 @@
+// Which options go with a container is decided by what was given, not by values: a default that was typed was meant.
+#include "tools/repack.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include "formats/publish/atomic_file.h"
+#include "formats/q4/shards.h"
+#include "libconvert/convert/report.h"
+#include "libconvert/model/open_model.h"
+#include "libconvert/repack/repack.h"
+#include "libconvert/repack/repack_report.h"
+#include "tools/progress_printer.h"
+#include "tools/report_files.h"
+#include "tools/usage_issues.h"
+
+namespace q4 {
+namespace {
+
+// They would change codes, scales or types, or decide what is quantized.
+constexpr std::array<std::string_view, 11> kAboutQuantizing{
+    "--type",   "--block-size",      "--double-quant", "--encoder",      "--include",      "--exclude",
+    "--recipe", "--allow-unmatched", "--keep-dtype",   "--on-nonfinite", "--source-digest"};
+// They are about the weights of a checkpoint, or about the work of quantizing.
+struct Refused {
+  std::string_view option, instead;
+};
+constexpr std::array<Refused, 6> kAboutCheckpoints{{
+    {"--device", "nothing is computed"},
+    {"--sync-every", "a run that is interrupted begins again"},
+    {"--max-nmse", "q4verify --max-nmse judges a container"},
+    {"--gate", "q4verify --gate judges a container"},
+    {"--follow-symlinks", "it is about the files of a model's folder"},
+    {"--allow-empty", "an empty container needs no leave"},
+}};
+constexpr std::array<std::string_view, 4> kAboutContainers{"--root", "--tensor", "--add-file", "--drop-file"};
+
+absl::Status CheckFlags(const ConvertFlags& flags) {
+  for (const std::string& given : flags.given) {
+    if (std::find(kAboutQuantizing.begin(), kAboutQuantizing.end(), given) != kAboutQuantizing.end()) {
+      return Fail(kNotRequantized, flags.input, given, "convert the 16-bit checkpoint with it");
+    }
+    for (const Refused& refused : kAboutCheckpoints) {
+      if (refused.option == given) return Fail(kNotOfRepack, flags.input, given, refused.instead);
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RepackOptions> OptionsFrom(const ConvertFlags& flags, const std::optional<Q4Compression>& compression) {
+  RepackOptions options;
+  options.compression = compression;
+  if (std::find(flags.given.begin(), flags.given.end(), "--shard-size") != flags.given.end()) {
+    options.shard_bytes = flags.shard_size;
+  }
+  options.tensor_pattern = flags.tensor;
+  options.dropped = flags.drop_files;
+  for (const std::string& text : flags.add_files) {
+    // The first one: names of embedded files have none.
+    const std::size_t equals = text.find('=');
+    if (equals == std::string::npos || equals == 0 || equals + 1 == text.size()) {
+      return Fail(kBadFlag, {}, "--add-file", GotExpected(text, "NAME=PATH"));
+    }
+    options.added.push_back({text.substr(0, equals), text.substr(equals + 1)});
+  }
+  return options;
+}
+
+absl::Status CheckReport(FileSystem& fs, const ConvertFlags& flags, const Q4Model& model, const RepackPlan& plan) {
+  if (flags.report.empty()) return absl::OkStatus();
+  ReportRules rules(fs);
+  rules.AddInput(model.path());
+  for (const auto& shard : model.shards()) rules.AddInput(shard->path(), shard->file().identity());
+  for (const auto& file : plan.added) rules.AddInput(file->path(), file->identity());
+  for (std::string& path : ContainerNames(flags.output, plan.shards.size())) rules.AddOutput(std::move(path));
+  return rules.Check(flags.report);
+}
+
+}  // namespace
+
+absl::Status CheckNoRepackFlags(const ConvertFlags& flags) {
+  for (const std::string& given : flags.given) {
+    if (std::find(kAboutContainers.begin(), kAboutContainers.end(), given) != kAboutContainers.end()) {
+      return Fail(kOfRepackOnly, flags.input, given, "convert first, then give the container");
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ToolResult> RepackContainer(const ConvertFlags& flags, const std::optional<Q4Compression>& compression) {
+  Q4_RETURN_IF_ERROR(CheckFlags(flags));
+  Q4_ASSIGN_OR_RETURN(const RepackOptions options, OptionsFrom(flags, compression));
+  FileSystem& fs = PosixFileSystem();
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, OpenContainer(fs, flags.input, ParseQ4Root(flags.root)));
+  Q4_ASSIGN_OR_RETURN(const RepackPlan plan, PlanRepack(fs, *model, options));
+  Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *model, plan));
+  ToolResult result;
+  result.notes = plan.notes;
+  if (flags.dry_run) {
+    Q4_RETURN_IF_ERROR(CheckRepackOutput(fs, *model, plan, flags.output, flags.force));
+    result.output = flags.json ? RepackPlanJson(*model, plan) : RepackPlanText(*model, plan);
+    return result;
+  }
+  if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
+  ProgressPrinter printer("q4convert", flags.progress, flags.quiet);
+  RepackRun run;
+  run.threads = flags.threads;
+  run.max_memory = flags.max_memory;
+  run.force = flags.force;
+  run.progress = printer.Callback();
+  run.cancel = &InterruptRequested();
+  Q4_ASSIGN_OR_RETURN(RepackReport repacked, Repack(fs, *model, plan, run, flags.output));
+  const double seconds = printer.Seconds();
+  // The same report as that of a conversion: its reader asks what was written.
+  ConvertReport report;
+  report.shards = std::move(repacked.shards);
+  report.index_path = repacked.index_path;
+  report.source_bytes = plan.source_bytes;
+  report.output_bytes = repacked.output_bytes;
+  report.notes = plan.notes;
+  if (flags.verbose > 0) {
+    result.notes.push_back(fmt::format("{} threads", repacked.threads));
+    result.notes.insert(result.notes.end(), repacked.limits.begin(), repacked.limits.end());
+  }
+  if (!flags.report.empty()) {
+    Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, ConvertReportJson(report, seconds), /*replace=*/true));
+  }
+  if (flags.json) {
+    result.output = ConvertReportJson(report, seconds);
+  } else if (!flags.quiet) {
+    result.output = ConvertReportText(report, seconds);
+  }
+  return result;
+}
+
+}  // namespace q4
