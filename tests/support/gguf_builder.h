@@ -18,7 +18,8 @@ enum GgufNumber : std::uint32_t {
   kGgufQ4K = 12,
   kGgufU16 = 2,
   kGgufU32 = 4,
-  kGgufText = 8
+  kGgufText = 8,
+  kGgufArray = 9,
 };
 
 class GgufBuilder {
@@ -45,6 +46,24 @@ class GgufBuilder {
     return Key(key, kGgufU32, AsText(std::vector<std::uint32_t>{value}));
   }
 
+  // An array: the type of its elements, how many it claims, and their bytes.
+  GgufBuilder& Array(std::string_view key, std::uint32_t type, std::uint64_t count, std::string_view elements) {
+    std::string bytes;
+    AppendU32(type, &bytes);
+    AppendU64(count, &bytes);
+    return Key(key, kGgufArray, bytes + std::string(elements));
+  }
+
+  // Of the header, whatever it holds.
+  GgufBuilder& Counts(std::uint64_t tensors, std::uint64_t keys) {
+    tensor_count_ = tensors;
+    key_count_ = keys;
+    return *this;
+  }
+
+  // The next tensors claim to lie so much behind where they lie.
+  GgufBuilder& Shifted(std::uint64_t bytes) { return shift_ = bytes, *this; }
+
   // Dimensions as the format has them, the innermost first. The data is padded to 32 bytes.
   GgufBuilder& Tensor(std::string_view name, std::vector<std::uint64_t> dimensions, std::uint32_t type,
                       std::string_view data) {
@@ -52,7 +71,7 @@ class GgufBuilder {
     AppendU32(static_cast<std::uint32_t>(dimensions.size()), &tensors_);
     for (const std::uint64_t dimension : dimensions) AppendU64(dimension, &tensors_);
     AppendU32(type, &tensors_);
-    AppendU64(data_.size(), &tensors_);
+    AppendU64(data_.size() + shift_, &tensors_);
     data_ += data;
     data_.resize((data_.size() + 31) / 32 * 32);
     ++tensor_count_;
@@ -79,7 +98,7 @@ class GgufBuilder {
   }
 
   std::uint32_t version_ = 3;
-  std::uint64_t key_count_ = 0, tensor_count_ = 0;
+  std::uint64_t key_count_ = 0, tensor_count_ = 0, shift_ = 0;
   std::string keys_, tensors_, data_;
 };
 

@@ -2,9 +2,11 @@
 // G14 of the hostile table.
 #include "formats/source/split_files.h"
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
+#include "formats/base/base_issues.h"
 #include "formats/base/status.h"
 #include "formats/gguf/gguf.h"
 #include "formats/source/checkpoint.h"
@@ -62,6 +64,74 @@ TEST_CASE("any part and the folder lead to the same checkpoint") {
     REQUIRE(checkpoint->companions().size() == 1);
     CHECK(ContentOf(checkpoint->companions()[0]).find("first") != std::string::npos);
   }
+}
+
+TEST_CASE("a part that does not belong to the others is named") {
+  struct Fault {
+    std::string second;  // what lies in the place of the second part; "" for nothing
+    const Issue* issue;
+    const char* essence;
+  };
+  GgufBuilder claims;
+  claims.U16("split.no", 1).U16("split.count", 2).U16("split.tensors.count", 9).Tensor("b", {1}, 0, "bbbb");
+  const std::vector<Fault> faults = {
+      {"", &kShardMissing, "m-00002-of-00002.gguf"},
+      {PartOf(0, 2, "b"), &kPartMismatch, "got part 1 of 2, expected 2 of 2"},
+      {PartOf(1, 3, "b"), &kPartMismatch, "got part 2 of 3"},
+      {PartOf(1, 2, "a"), &kDuplicateTensor, "m-00001-of-00002.gguf and m-00002-of-00002.gguf"},
+      {GgufBuilder().Tensor("b", {1}, 0, "bbbb").Build(), &kPartMismatch, "no part"},
+      {claims.Build(), &kPartMismatch, "got 9, expected none"},
+  };
+  for (const Fault& fault : faults) {
+    const TempDir dir;
+    dir.Write("m-00001-of-00002.gguf", PartOf(0, 2, "a"));
+    if (!fault.second.empty()) dir.Write("m-00002-of-00002.gguf", fault.second);
+    const absl::Status status = OpenCheckpoint(PosixFileSystem(), dir.File("m-00001-of-00002.gguf")).status();
+    INFO(MessageOf(status));
+    CHECK(IssueNumberOf(status) == fault.issue->number);
+    CHECK(MessageOf(status).find(fault.essence) != std::string::npos);
+  }
+  const TempDir dir;
+  for (const char* name : {"renamed.gguf", "m-00002-of-00002.gguf", "m-00001-of-00003.gguf", "m-00001_of-00002.gguf"}) {
+    const std::string path = dir.Write(name, PartOf(0, 2, "a"));
+    CHECK(IssueNumberOf(OpenCheckpoint(PosixFileSystem(), path).status()) == kPartName.number);
+  }
+  const std::string of_many = dir.Write("m-00001-of-20000.gguf", PartOf(0, 20'000, "a"));
+  CHECK(IssueNumberOf(OpenCheckpoint(PosixFileSystem(), of_many).status()) == kTooManyShards.number);
+}
+
+TEST_CASE("parts must have as many tensors as both say") {
+  const TempDir dir;
+  for (std::uint16_t number = 0; number < 2; ++number) {
+    GgufBuilder part;
+    part.U16("split.no", number).U16("split.count", 2).U16("split.tensors.count", 3);
+    dir.Write("m-0000" + std::to_string(number + 1) + "-of-00002.gguf",
+              part.Tensor(std::to_string(number), {1}, 0, "1234").Build());
+  }
+  const absl::Status status = OpenCheckpoint(PosixFileSystem(), dir.File(".")).status();
+  CHECK(IssueNumberOf(status) == kPartMismatch.number);
+  CHECK(MessageOf(status).find("got 2, expected 3") != std::string::npos);
+}
+
+TEST_CASE("a part that is a link is refused, a broken one too") {
+  for (const char* target : {"nowhere", "elsewhere"}) {
+    const TempDir dir;
+    dir.Write("m-00001-of-00002.gguf", PartOf(0, 2, "a"));
+    dir.Write("elsewhere", PartOf(1, 2, "b"));
+    std::filesystem::create_symlink(target, dir.File("m-00002-of-00002.gguf"));
+    const std::string path = dir.File("m-00001-of-00002.gguf");
+    CHECK(IssueNumberOf(OpenCheckpoint(PosixFileSystem(), path).status()) == kSymbolicLink.number);
+    CHECK(OpenCheckpoint(PosixFileSystem(), path, {.follow_symlinks = true}).ok() == (target[0] == 'e'));
+  }
+}
+
+TEST_CASE("an importance matrix and a vocabulary hold no weights") {
+  const TempDir dir;
+  const std::string matrix =
+      dir.Write("i.gguf", GgufBuilder().Text("general.type", "imatrix").Tensor("t", {1}, 0, "1234").Build());
+  CHECK(IssueNumberOf(OpenCheckpoint(PosixFileSystem(), matrix).status()) == kUnsupportedFormat.number);
+  const std::string vocabulary = dir.Write("v.gguf", GgufBuilder().Text("a", "b").Build());
+  CHECK(IssueNumberOf(OpenCheckpoint(PosixFileSystem(), vocabulary).status()) == kNoTensors.number);
 }
 
 TEST_CASE("keys of a later part that say something are told as left out") {
