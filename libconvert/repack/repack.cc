@@ -226,7 +226,8 @@ absl::StatusOr<RunLimits> RepackLimits(const Q4Model& model, const RepackPlan& p
 
 InputFiles RepackInputs(FileSystem& fs, const Q4Model& model, const RepackPlan& plan) {
   InputFiles inputs;
-  inputs.Add(fs, model.path());
+  // The list of the shards; a container is its own shard.
+  if (model.path() != model.shards().front()->path()) inputs.Add(fs, model.path());
   for (const auto& shard : model.shards()) inputs.Add(shard->path(), shard->file().identity());
   for (const auto& file : plan.added) inputs.Add(file->path(), file->identity());
   return inputs;

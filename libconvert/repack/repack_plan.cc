@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <map>
 #include <set>
+#include <string_view>
 #include <tuple>
 #include <utility>
 
@@ -194,6 +195,11 @@ absl::StatusOr<RepackPlan> PlanRepack(FileSystem& fs, const Q4Model& model, cons
         fmt::format("one part of {} is repacked, as a model of its own", model.shards().front()->index().shard_count));
   }
   provenance.LeftOut(left_out, missing_parts);
+  std::map<std::string_view, const Q4Tensor*> taken;
+  for (const RepackedShard& shard : plan.shards) {
+    for (const Q4Tensor& tensor : shard.index.tensors) taken.emplace(tensor.name, &tensor);
+  }
+  provenance.KeepTensors(taken);
 
   for (const auto& [name, file] : files) {
     CountChunk(file.bytes, &plan);

@@ -118,6 +118,32 @@ void RepackProvenance::LeftOut(std::uint64_t tensors, std::uint64_t parts) {
   AddTo("parts of the model", kPartsNotThere, parts);
 }
 
+void RepackProvenance::KeepTensors(const std::map<std::string_view, const Q4Tensor*>& taken) {
+  if (document_.contains("bitsandbytes") && document_.at("bitsandbytes").contains("weights")) {
+    Json& record = document_["bitsandbytes"];
+    Json weights = Json::array();
+    for (const Json& weight : record.at("weights")) {
+      if (taken.contains(weight.at("name").get_ref<const std::string&>())) weights.push_back(weight);
+    }
+    // What is empty is absent.
+    if (weights.empty()) {
+      record.erase("weights");
+      if (record.empty()) document_.erase("bitsandbytes");
+    } else {
+      record["weights"] = std::move(weights);
+    }
+  }
+  Json& options = document_["options"];
+  if (options.empty() || options.at("encoder") != Json("none")) return;
+  for (const auto& [name, tensor] : taken) {
+    if (!tensor->quantized()) continue;
+    options["block_size"] = tensor->block_size;
+    options["double_quant"] = tensor->nested;
+    options["type"] = Q4SchemeName(tensor->scheme);
+    return;
+  }
+}
+
 std::string RepackProvenance::Document(const std::set<std::size_t>& from) const {
   Json document = document_;
   Json files = Json::array();

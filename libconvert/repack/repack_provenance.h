@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -13,6 +14,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/json_value.h"
 #include "formats/q4/chunk.h"
+#include "formats/q4/container.h"
 #include "formats/q4/reader.h"
 
 namespace q4 {
@@ -35,6 +37,9 @@ class RepackProvenance {
   void Dropped(const std::string& file);
   // `tensors` of the container are not taken; `parts` of the model were not there.
   void LeftOut(std::uint64_t tensors, std::uint64_t parts);
+
+  // What is said of single tensors (F8.3), of these alone: all that are taken, by name.
+  void KeepTensors(const std::map<std::string_view, const Q4Tensor*>& taken);
 
   // The document of a shard whose tensors come from these shards of the container.
   std::string Document(const std::set<std::size_t>& from) const;

@@ -90,7 +90,7 @@ TEST_CASE("packed anew and back, the content and every stored byte are the same,
         run.force = true;
         const RepackReport report = Must(Run(fs, input, dir.File("out.q4"), options, run));
         CHECK(report.threads == threads);
-        CHECK(report.shards.size() == (shard_bytes == 0 ? 1 : 3));
+        CHECK(report.shards.size() == (shard_bytes == 0 ? 1 : 4));
         std::vector<std::string>& bytes = files.emplace_back();
         for (const ConvertedShard& shard : report.shards) bytes.push_back(test::ReadBytes(shard.path));
       }
