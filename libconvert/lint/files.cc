@@ -118,8 +118,10 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
       Q4_RETURN_IF_ERROR(files.OpenIndex(fs, path, links, findings));
     } else if (kind == FileKind::kJson || kind == FileKind::kPyTorchZip || kind == FileKind::kGguf) {
       const auto checkpoint = OpenCheckpoint(fs, path, {.follow_symlinks = links == SymbolicLinks::kFollow});
-      // What is right and not read, such as block-quantized tensors, is no fault of the file.
-      if (!checkpoint.ok() && !IsFinding(checkpoint.status())) return checkpoint.status();
+      // What is right and not read, such as GGUF's tensors quantized in blocks, is no fault of the file.
+      const bool fault = kind == FileKind::kGguf ? ExitCodeOf(checkpoint.status()) == ExitCode::kInvalidInput
+                                                 : IsFinding(checkpoint.status());
+      if (!checkpoint.ok() && !fault) return checkpoint.status();
       // Beside GGUF a config.json describes modules under other names.
       files.whole_model_ = checkpoint.ok() && (kind == FileKind::kJson || BaseNameOf(path) == kTorchModelFile);
       if (checkpoint.ok()) {

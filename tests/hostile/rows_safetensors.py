@@ -130,12 +130,12 @@ def like_json():
 
 
 def s34():
-    for data, text in (
-        (b"\x1f\x8b\x08\0" + bytes(40), "gzip"),
-        (b"PK\x03\x04" + bytes(40), "zip"),
-        (b"<!DOCTYPE html><html><body>404</body></html>", "HTML"),
+    for data, issue, text in (
+        (b"\x1f\x8b\x08\0" + bytes(40), 3130, "gzip"),
+        (b"PK\x03\x04" + bytes(40), 3710, "zip"),
+        (b"<!DOCTYPE html><html><body>404</body></html>", 3130, "HTML"),
     ):
-        yield from bad(data, 3130, text)
+        yield from bad(data, issue, text)
 
 
 ROWS = [

@@ -407,6 +407,9 @@ def k19():
         paths += b"]q" + bytes([level + 1]) + b"(h" + bytes([level]) + b"h" + bytes([level]) + b"e"
     paths += b"t"
     yield from good(torch(state(("state_dict", mapping([("a", tensor())])), ("more", paths))))
+    # One tensor under more names than a checkpoint may have tensors.
+    names = b"".join(text(f"{i:x}") + b"h\0s" for i in range(1_000_001))
+    yield from bad(torch(PROTO + b"}" + text("t") + tensor() + b"q\0s" + names + b"."), 3137, seconds=5, rss=512)
     # Beyond the limits of the stack, of marks, of values and of what is remembered.
     many = b"(" + b"N" * 999_990 + b"e"
     yield from bad(torch(PROTO + b"(" * 1_000_001 + b"."), LARGE, seconds=2)

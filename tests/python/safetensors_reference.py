@@ -138,7 +138,8 @@ def ours(tools, path):
     """The tensors that q4 sees, or the number of its issue."""
     done = subprocess.run([tools / "q4inspect", path, "--tensors", "--json"], capture_output=True, check=False)
     if done.returncode == 0:
-        return {t["name"]: (t["dtype"], t["shape"]) for t in json.loads(done.stdout)["tensors"]}
+        # 8-bit floats are shown as what they are read as, and as they are stored.
+        return {t["name"]: (t.get("stored", t)["dtype"], t["shape"]) for t in json.loads(done.stdout)["tensors"]}
     if done.returncode not in (3, 5):
         sys.exit(f"q4inspect ends with {done.returncode}: {done.stderr.decode()}")
     return int(re.search(rb"\[Q4-(\d{4})\]", done.stderr).group(1))

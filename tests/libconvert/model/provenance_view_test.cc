@@ -127,7 +127,7 @@ TEST_CASE("anything else is no provenance") {
   edit([](Json& d) { d["options"]["type"] = "nf5"; });
   edit([](Json& d) { d["options"]["block_size"] = 65; });
   edit([](Json& d) { d["options"]["block_size"] = 64.0; });
-  edit([](Json& d) { d["options"]["encoder"] = "none"; });
+  edit([](Json& d) { d["options"]["encoder"] = "best"; });
   edit([](Json& d) { d["options"]["keep_dtype"] = "I8"; });
   edit([](Json& d) { d["options"]["compress"] = "zstd:23"; });
   edit([](Json& d) { d["options"]["compress"] = "zstd:03"; });
