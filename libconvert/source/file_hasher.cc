@@ -248,6 +248,8 @@ FileHasher::Pieces::iterator FileHasher::PieceWith(std::uint32_t file, std::uint
 absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest) {
   // Not at all where little memory is free: a refused read makes the system fetch a little, which would be lost.
   bool may_be_cached = ahead_limit_ >= 4 * kFetchBytes;
+  // Kept from piece to piece: new memory of this size comes from the system, page by page, for every piece.
+  std::vector<std::uint8_t> cached;
   while (digest->bytes() < end) {
     std::shared_ptr<const Buffer> piece;
     std::uint64_t skip = 0;  // of its first bytes, which are digested
@@ -257,8 +259,8 @@ absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, Runn
       if (found == pieces_.end() && may_be_cached && !finished_ && first_failed_ >= number) {
         // What was brought goes first. Where the cache ends, the conversion brings the rest.
         lock.unlock();
-        may_be_cached =
-            TakeCached(number, end, digest) || (Fetch(number, end, *digest) && TakeCached(number, end, digest));
+        may_be_cached = TakeCached(number, end, digest, &cached) ||
+                        (Fetch(number, end, *digest) && TakeCached(number, end, digest, &cached));
         continue;
       }
       // Finish() wakes it too; then what is missing will never come.
@@ -286,19 +288,20 @@ absl::Status FileHasher::TakeUntil(std::uint32_t number, std::uint64_t end, Runn
   return absl::OkStatus();
 }
 
-bool FileHasher::TakeCached(std::uint32_t number, std::uint64_t end, RunningDigest* digest) {
-  std::vector<std::uint8_t> bytes(std::min(kReadBytes, end - digest->bytes()));
-  if (!checkpoint_.files()[number].file->ReadCached(digest->bytes(), bytes)) return false;
-  digest->Update(bytes);
+bool FileHasher::TakeCached(std::uint32_t number, std::uint64_t end, RunningDigest* digest,
+                            std::vector<std::uint8_t>* bytes) {
+  bytes->resize(std::min(kReadBytes, end - digest->bytes()));
+  if (!checkpoint_.files()[number].file->ReadCached(digest->bytes(), *bytes)) return false;
+  digest->Update(*bytes);
   Note(number, *digest);
   // While this was digested the next was fetched; where it is in the cache, asking costs nothing.
-  if (digest->bytes() % kFetchBytes < bytes.size() && MayFetch(number)) {
+  if (digest->bytes() % kFetchBytes < bytes->size() && MayFetch(number)) {
     checkpoint_.files()[number].file->Prefetch(digest->bytes(), kFetchBytes + kFetchBytes / 2);
   }
   // Only now may Add() drop them. What was brought meanwhile is dropped by looking for what follows it.
   std::lock_guard lock(mutex_);
   taken_[number] = std::max(taken_[number], digest->bytes());
-  ahead_bytes_ += bytes.size();
+  ahead_bytes_ += bytes->size();
   PieceWith(number, digest->bytes());
   return true;
 }

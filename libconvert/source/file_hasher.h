@@ -81,8 +81,8 @@ class FileHasher {
   // file; TakeUntil() waits for Add(), and may go beyond `end` where pieces do.
   absl::Status ReadUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest);
   absl::Status TakeUntil(std::uint32_t number, std::uint64_t end, RunningDigest* digest);
-  // Digests up to 1 MiB, before `end`, that the page cache holds. False where it does not.
-  bool TakeCached(std::uint32_t number, std::uint64_t end, RunningDigest* digest);
+  // Digests up to 1 MiB, before `end`, that the page cache holds, by way of `bytes`. False where it does not.
+  bool TakeCached(std::uint32_t number, std::uint64_t end, RunningDigest* digest, std::vector<std::uint8_t>* bytes);
   // Has the system bring what follows the digest to the page cache, and waits a little for the next piece before `end`.
   // False where that does not come, or may not: the conversion is at this file, or too much was fetched already.
   bool Fetch(std::uint32_t number, std::uint64_t end, const RunningDigest& digest);
