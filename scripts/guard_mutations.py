@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Takes each validation guard of formats/ away in turn; the tests must notice every time. Run before a release.
 
-  guard_mutations.py [--out DIR] [--goal PERCENT] [--only FILE[:LINE]]...
+  guard_mutations.py [--out DIR] [--goal PERCENT] [--jobs N] [--only FILE[:LINE]]...
 
 Builds once: DIR (build/guard_mutations) gets a copy of formats/ in which every guard (scripts/guards.py says what that is) asks
 tests/support/guard_switch.h whether it is there, and links to everything else. A guard is then taken away by an environment
-variable. It is killed when formats_test fails, crashes, runs out of memory or takes ten times as long as it should. A guard that
-refuses nothing in the undisturbed run is not tried: the run would be the same. The quick test cases come first; the others are
-run for what survives. At most two run at once, with low priority.
+variable. It is killed when a test fails, crashes, runs out of memory or takes ten times as long as it should: formats_test, the
+exporter's tests, the hostile table and the tests of publishing, one after the other, each for what survived those before. A guard
+that refuses nothing in the undisturbed run is not tried: the run would be the same. N tests run at once (2), with low priority.
 
 Prints a table by file and every survivor; DIR/guards.txt tells who killed what. Exit status 1 below the goal (95 % of all guards).
 """
@@ -32,6 +32,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 QUICK_SECONDS = 0.1  # a test case that takes longer is not among the first
 MEMORY_LIMIT = 4 << 30  # bytes of address space: a size limit that is gone must not take the machine down
 OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O1", "-DQ4_BUILD_TESTS=ON", "-DQ4_ENABLE_CUDA=OFF"]
+TOOLS = ["q4convert", "q4inspect", "q4verify", "q4export"]
+HOSTILE_ROWS = "ZKGFBSXQV"  # the groups of the table whose rows give files to readers
 LINKED = ["CMakeLists.txt", "cmake", "docs", "kernels", "libconvert", "scripts", "testdata", "tests", "tools"]
 
 # Guards without which nothing can be seen to differ, or that nothing but a failing machine reaches: (file, condition): reason.
@@ -102,12 +104,12 @@ def copy_sources(source: pathlib.Path) -> "list[Mutant]":
     return mutants
 
 
-def build(out: pathlib.Path, targets: "list[str]") -> None:
+def build(out: pathlib.Path, targets: "list[str]", jobs: int) -> None:
     flags = f"-include {ROOT / 'tests' / 'support' / 'guard_switch.h'}"
     launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
     configure = ["cmake", "-S", str(out / "source"), "-B", str(out / "build"), "-G", "Ninja", f"-DCMAKE_CXX_FLAGS={flags}"]
     subprocess.run(configure + OPTIONS + launcher, check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["nice", "cmake", "--build", str(out / "build"), "-j", "2", "--target", *targets], check=True)
+    subprocess.run(["nice", "cmake", "--build", str(out / "build"), "-j", str(jobs), "--target", *targets], check=True)
 
 
 def run(stage: Stage, out: pathlib.Path, name: str, environment: "dict[str, str]", seconds: float) -> str:
@@ -138,7 +140,7 @@ def run_undisturbed(stage: Stage, out: pathlib.Path) -> None:
     stage.met = {int(line) for line in met.read_text().split()} if met.exists() else set()
 
 
-def try_stage(stage: Stage, mutants: "list[Mutant]", out: pathlib.Path) -> None:
+def try_stage(stage: Stage, mutants: "list[Mutant]", out: pathlib.Path, jobs: int) -> None:
     """Runs the stage without each guard that is still alive and that it meets."""
     def try_one(mutant: Mutant) -> None:
         mutant.how = run(stage, out, str(mutant.number), {"Q4_GUARD_OFF": str(mutant.number)}, max(10, 10 * stage.seconds))
@@ -147,7 +149,7 @@ def try_stage(stage: Stage, mutants: "list[Mutant]", out: pathlib.Path) -> None:
     run_undisturbed(stage, out)
     tried = [mutant for mutant in mutants if not mutant.killed_by and mutant.number in stage.met]
     start = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(max_workers=2) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max_workers=jobs) as pool:
         list(pool.map(try_one, tried))
     print(f"{stage.name}: {stage.seconds:.1f} s undisturbed; {len(tried)} tried in {time.monotonic() - start:.0f} s, "
           f"{sum(bool(mutant.killed_by) for mutant in tried)} killed", flush=True)
@@ -166,7 +168,7 @@ def catch_stages(program: pathlib.Path, out: pathlib.Path) -> "list[Stage]":
         lists["quick cases" if seconds < QUICK_SECONDS else "other cases"].append(pattern)
     stages = []
     for part, patterns in lists.items():
-        file = out / f"{part.replace(' ', '_')}.txt"
+        file = out / f"{program.name}_{part.replace(' ', '_')}.txt"
         file.write_text("".join(f"{pattern}\n" for pattern in patterns), encoding="utf-8")
         stages.append(Stage(f"{program.name}, {part}", [str(program), "--abort", "--input-file", str(file)]))
     return stages
@@ -174,7 +176,14 @@ def catch_stages(program: pathlib.Path, out: pathlib.Path) -> "list[Stage]":
 
 def stages_of(out: pathlib.Path) -> "list[Stage]":
     built = out / "build"
-    return catch_stages(built / "tests" / "formats" / "formats_test", out)
+    tools, tests = str(built / "tools"), ROOT / "tests"
+    stages = catch_stages(built / "tests" / "formats" / "formats_test", out)
+    stages += catch_stages(built / "tests" / "libconvert" / "libconvert_export_test", out)
+    stages += [Stage(f"hostile, rows {row}", [sys.executable, str(tests / "hostile" / "hostile_test.py"), "--tools", tools, "--jobs", "1",
+                                              "--row", row]) for row in HOSTILE_ROWS]
+    shim = built / "tests" / "cli" / "libfault_shim.so"
+    stages.append(Stage("publish", [sys.executable, str(tests / "cli" / "publish_test.py"), tools, str(shim)]))
+    return stages
 
 
 def limit_children() -> None:
@@ -217,18 +226,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "build" / "guard_mutations")
     parser.add_argument("--goal", type=float, default=95)
+    parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--only", action="append", default=[], metavar="FILE[:LINE]")
     args = parser.parse_args()
     out = args.out.resolve()
     mutants = copy_sources(out / "source")
-    build(out, ["formats_test"])
+    build(out, ["formats_test", "libconvert_export_test", "fault_shim", *TOOLS], args.jobs)
     limit_children()
     shutil.rmtree(out / "tmp", ignore_errors=True)
     mutants = [mutant for mutant in mutants if is_chosen(mutant, args.only)]
 
     stages = stages_of(out)
     for stage in stages:
-        try_stage(stage, mutants, out)
+        try_stage(stage, mutants, out, args.jobs)
 
     (out / "guards.txt").write_text("".join(f"{m.killed_by or 'alive'}: {m.how}: {m}\n" for m in mutants), encoding="utf-8")
     print_table(mutants, stages)

@@ -86,8 +86,8 @@ class Fp8Reading {
   enum class Fate : std::uint8_t { kStays, kRead, kGoes };
   static constexpr std::uint32_t kNone = UINT32_MAX;
 
-  absl::Status Refuse(const Issue& issue, const SourceTensor& tensor, std::string detail) const {
-    return Fail(issue, path_of_(tensor), tensor.name, std::move(detail));
+  absl::Status Refuse(const Issue& issue, const SourceTensor& tensor, std::string_view detail) const {
+    return Fail(issue, path_of_(tensor), tensor.name, detail);
   }
 
   std::uint32_t Find(std::string_view name) const {

@@ -141,7 +141,7 @@ absl::StatusOr<CheckpointPayload> OpenParts(FileSystem& fs, std::shared_ptr<Rand
     SourceHeader part;
     if (number == name.number) {
       file = std::move(given);
-      part = std::move(header);
+      part = std::exchange(header, SourceHeader());  // only once: one part has this number
     } else {
       Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(part_path));
       if (!info.exists && info.is_symlink) Q4_RETURN_IF_ERROR(MayFollow(fs, part_path, links));

@@ -280,7 +280,7 @@ absl::StatusOr<ZipDirectory> ReadZipDirectory(const RandomAccessFile& file) {
   std::uint64_t at = end.directory_offset;
   std::vector<std::uint8_t> window;
   std::uint64_t window_begin = at;
-  constexpr std::uint64_t kLongestRecord = kDirectoryBytes + 3 * 0xFFFF;
+  constexpr std::uint64_t kLongestRecord = kDirectoryBytes + std::uint64_t{3} * 0xFFFF;
   while (directory.entries.size() < end.entries) {
     std::uint64_t unread = window_begin + window.size() - at;
     if (unread < kLongestRecord && window_begin + window.size() < directory_end) {

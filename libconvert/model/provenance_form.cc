@@ -184,9 +184,9 @@ class FormCheck {
       case ValueForm::kHex64:
         return need(IsHex(value, 64), "64 digits of lower-case hex");
       case ValueForm::kTable16:
-        return need(IsHex(value, 16 * 8), "16 fp32 values as lower-case hex");
+        return need(IsHex(value, std::size_t{16} * 8), "16 fp32 values as lower-case hex");
       case ValueForm::kTable256:
-        return need(IsHex(value, 256 * 8), "256 fp32 values as lower-case hex");
+        return need(IsHex(value, std::size_t{256} * 8), "256 fp32 values as lower-case hex");
       case ValueForm::kFileName:
         return need(IsFileName(value), "a file's name, plain or in a module folder");
       case ValueForm::kObject:

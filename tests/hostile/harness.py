@@ -216,7 +216,8 @@ class Bench:
         # The kernel counts this process's peak as the child's until it is forgotten.
         pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         settings_of_others = ("Q4_", "LD_PRELOAD", "ASAN_", "LSAN_", "UBSAN_")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(settings_of_others)}
+        ours = ("Q4_GUARD_OFF", "Q4_GUARDS_MET")  # scripts/guard_mutations.py tells the tools by these what to leave out
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(settings_of_others) or key in ours}
         if self.settings.sanitized:
             environment.update(sanitizers.ENVIRONMENT)
         environment.update(env or {})

@@ -1,4 +1,4 @@
-// The system's files, with one call that fails.
+// The system's files, or those of another file system, with one call that fails.
 #pragma once
 
 #include <atomic>
@@ -27,8 +27,9 @@ enum class Removals { kSucceed, kCanFail };
 // Thread-safe.
 class FaultyFileSystem final : public ForwardingFileSystem {
  public:
-  explicit FaultyFileSystem(std::int64_t fail_at, Removals removals = Removals::kSucceed)
-      : fail_at_(fail_at), removals_(removals) {}
+  explicit FaultyFileSystem(std::int64_t fail_at, Removals removals = Removals::kSucceed,
+                            FileSystem& base = PosixFileSystem())
+      : ForwardingFileSystem(base), fail_at_(fail_at), removals_(removals) {}
 
   std::int64_t calls() const { return calls_.load(); }
   bool failed() const { return calls_.load() > fail_at_; }
@@ -85,6 +86,10 @@ class FaultyFileSystem final : public ForwardingFileSystem {
   absl::StatusOr<PathInfo> Stat(const std::string& path) override {
     Q4_RETURN_IF_ERROR(Meet("Stat", path));
     return ForwardingFileSystem::Stat(path);
+  }
+  absl::Status CheckOurs(const std::string& path, bool shared) override {
+    Q4_RETURN_IF_ERROR(Meet("CheckOurs", path));
+    return ForwardingFileSystem::CheckOurs(path, shared);
   }
   absl::StatusOr<std::vector<std::string>> ListDirectory(const std::string& path) override {
     Q4_RETURN_IF_ERROR(Meet("ListDirectory", path));

@@ -52,9 +52,10 @@ class ForwardingWritableFile : public WritableFile {
   std::unique_ptr<WritableFile> file_;
 };
 
-// Over the system's files.
+// Over the system's files, or over another file system, which must live longer.
 class ForwardingFileSystem : public FileSystem {
  public:
+  explicit ForwardingFileSystem(FileSystem& base = PosixFileSystem()) : base_(base) {}
   using FileSystem::OpenForRead;
   absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenForRead(const std::string& path, SymbolicLinks links) override {
     return base_.OpenForRead(path, links);
@@ -82,7 +83,7 @@ class ForwardingFileSystem : public FileSystem {
   }
 
  private:
-  FileSystem& base_ = PosixFileSystem();
+  FileSystem& base_;
 };
 
 }  // namespace q4::test

@@ -10,6 +10,7 @@
 #include "tests/support/catch.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/forwarding_file_system.h"
+#include "tests/support/must.h"
 #include "tests/support/temp_dir.h"
 
 namespace q4 {
@@ -179,7 +180,7 @@ TEST_CASE("whichever call fails: its error, and the old file or the new one") {
     CHECK((content == "new" || (failed && content == "old")));
   }
   // stat, open, stat of both names, truncate, write, sync, rename, sync of the directory, close; and one without fault
-  CHECK(calls == 11);
+  CHECK(calls == 12);
 }
 
 TEST_CASE("whichever call fails beside an output with two names, the output stays") {
@@ -196,7 +197,44 @@ TEST_CASE("whichever call fails beside an output with two names, the output stay
     const std::string content = ReadBytes(dir.File("out"));
     CHECK((content == "new" || (failed && content == "old")));
   }
-  CHECK(calls == 13);  // remove and the second open beside those above
+  CHECK(calls == 14);  // remove and the second open beside those above
+}
+
+TEST_CASE("whichever call of the probe fails: it is said, and what dead probes left is gone after the next") {
+  std::int64_t calls = 0;
+  for (bool failed = true; failed; ++calls) {
+    const TempDir dir;
+    const std::string probe = AtomicFile::ProbePath(AtomicFile::PartialPath("out"));
+    dir.Write(probe, "");
+    dir.Write(probe + "2", "");
+    {
+      const auto output = AtomicFile::Create(PosixFileSystem(), dir.File("out"), false);
+      REQUIRE(output.ok());
+    }
+    test::FaultyFileSystem fs(calls, test::Removals::kCanFail);
+    const auto output = AtomicFile::Create(fs, dir.File("out"), false);
+    if (!output.ok()) continue;  // that is for the tests above
+    const absl::Status status = (*output)->TryPublishing();
+    INFO("call " << calls << ", " << fs.failed_call() << ": " << status.message());
+    failed = fs.failed();
+    CHECK(IssueNumberOf(status) == (failed ? kCannotWrite.number : 0));
+    CHECK(test::Must(AtomicFile::Create(PosixFileSystem(), dir.File("next"), false))->TryPublishing().ok());
+    if (!failed) CHECK(dir.Count() == 1);
+  }
+  CHECK(calls > 15);
+}
+
+TEST_CASE("a probe's name that somebody else's file has is left alone") {
+  const TempDir dir;
+  const std::string probe = AtomicFile::ProbePath(AtomicFile::PartialPath("out"));
+  SECTION("a file that is not empty") { dir.Write(probe, "thesis"); }
+  SECTION("a directory") { std::filesystem::create_directory(dir.File(probe)); }
+  SECTION("a link") { std::filesystem::create_symlink("nowhere", dir.File(probe)); }
+  SECTION("the second name") { dir.Write(probe + "2", "thesis"); }
+  const auto output = AtomicFile::Create(PosixFileSystem(), dir.File("out"), false);
+  REQUIRE(output.ok());
+  CHECK(IssueNumberOf((*output)->TryPublishing()) == kForeignPartial.number);
+  CHECK(dir.Count() == 2);
 }
 
 }  // namespace
