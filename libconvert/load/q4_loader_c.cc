@@ -105,10 +105,10 @@ void Describe(const q4::LoadedTensor& from, q4_tensor* to) {
   *to = {};
   to->name = entry.name.c_str();
   to->dtype = q4::DTypeName(from.dtype).data();  // of a literal
-  to->rank = static_cast<std::uint32_t>(entry.shape.size());
+  to->rank = static_cast<std::uint32_t>(from.shape.size());
   // Fits: a container's tensors have at most 8 dimensions, and its reader has checked that.
-  std::copy(entry.shape.begin(), entry.shape.end(), to->shape);
-  to->elems = entry.elems;
+  std::copy(from.shape.begin(), from.shape.end(), to->shape);
+  to->elems = from.elems;
   to->values = from.values;
   to->value_bytes = from.value_bytes;
   // Everything about codes stays 0 and NULL. In a dequantized form scheme and block size are still those of the
@@ -116,7 +116,7 @@ void Describe(const q4::LoadedTensor& from, q4_tensor* to) {
   if (entry.scheme == q4::Q4Scheme::kRaw) return;
   to->scheme = q4::Q4SchemeName(entry.scheme).data();  // of the table: it ends in a 0
   to->block_size = entry.block_size;
-  to->blocks = entry.blocks();
+  to->blocks = entry.BlocksOf(from.elems);
   to->codes = from.codes;
   to->scales = from.scales;
   to->scale_codes = from.scale_codes;

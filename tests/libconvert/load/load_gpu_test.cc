@@ -35,8 +35,8 @@ TEST_CASE("what is loaded to the GPU is what the reader gives, in every form", "
     Q4Sample sample = LoaderSample();
     sample.compression.zstd = zstd;
     const auto files = OneFile(sample);
-    for (const LoadForm form :
-         {LoadForm::kQuantized, LoadForm::kSource, LoadForm::kF32, LoadForm::kF16, LoadForm::kBF16}) {
+    for (const LoadForm form : {LoadForm::kQuantized, LoadForm::kFlatScales, LoadForm::kSource, LoadForm::kF32,
+                                LoadForm::kF16, LoadForm::kBF16}) {
       LoadOptions options;
       options.form = form;
       LoadAndCompare(*files, *memory, options);

@@ -17,8 +17,8 @@
 namespace q4 {
 namespace {
 
-constexpr LoadForm kForms[] = {LoadForm::kQuantized, LoadForm::kSource, LoadForm::kF32, LoadForm::kF16,
-                               LoadForm::kBF16};
+constexpr LoadForm kForms[] = {LoadForm::kQuantized, LoadForm::kFlatScales, LoadForm::kSource,
+                               LoadForm::kF32,       LoadForm::kF16,        LoadForm::kBF16};
 
 LoadedModel MustLoad(const Q4Model& model, LoadMemory& memory, const LoadOptions& options) {
   return test::Must(LoadModel(model, memory, options));
@@ -159,7 +159,14 @@ TEST_CASE("a subset costs its own bytes", "[loader]") {
 }
 
 TEST_CASE("what is not compressed is read in long extents", "[loader]") {
-  const auto files = OneFile(LoaderSample());
+  // Of sizes that real weights have: codes and scales are multiples of 256 bytes.
+  Q4Sample sample;
+  sample.Add(RawTensor("norm", DType::kBF16, {1000}));
+  sample.Add(QuantizedTensor("plain", Q4Scheme::kNf4, {2048, 1024}, 64, false));
+  sample.Add(QuantizedTensor("nested", Q4Scheme::kNf4, {4096, 2048}, 64, true));
+  sample.Add(RawTensor("embeddings", DType::kF16, {4000, 512}));
+  sample.Sort();
+  const auto files = OneFile(sample);
   const auto model = files->Open();
   LoadOptions options;
   options.slot_bytes = std::uint64_t{64} << 20;
