@@ -25,6 +25,7 @@
 #include "formats/q4/reader.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/machine.h"
+#include "libconvert/base/parallel.h"
 #include "libconvert/load/load.h"
 #include "libconvert/scheme/dtype_bridge.h"
 #include "libconvert/scheme/scheme.h"

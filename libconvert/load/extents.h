@@ -1,6 +1,6 @@
 // What the loader reads at once, and how it is read. CutIntoExtents() decides what one read brings, by the index alone;
-// ReadExtent() does it, on any thread. Where tensors are to lie in memory was decided before (plan.cc, fill.cc); how bytes get
-// there is stager.h's. Internal to libconvert/load/.
+// ReadExtent() does it, on any thread. Where tensors are to lie in memory was decided before (plan.cc, fill.cc); how
+// bytes get there is stager.h's. Internal to libconvert/load/.
 #pragma once
 
 #include <cstdint>

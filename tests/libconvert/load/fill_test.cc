@@ -17,9 +17,6 @@
 namespace q4 {
 namespace {
 
-constexpr LoadForm kForms[] = {LoadForm::kQuantized, LoadForm::kFlatScales, LoadForm::kSource,
-                               LoadForm::kF32,       LoadForm::kF16,        LoadForm::kBF16};
-
 void RequireAllRight(const LoadPlan& plan, LoadMemory& memory, const CallerMemory& caller) {
   const std::vector<LoadedTensor> tensors = LoadedTensors(plan, caller.places());
   REQUIRE(tensors.size() == plan.model->tensors().size());
@@ -64,7 +61,7 @@ TEST_CASE("what fills a caller's memory is what the reader gives, and nothing el
   const auto files = OneFile(sample);
   const auto model = files->Open();
   LoadPlanOptions what;
-  what.form = GENERATE(from_range(std::begin(kForms), std::end(kForms)));
+  what.form = GENERATE(from_range(std::begin(kAllForms), std::end(kAllForms)));
   what.block_bytes = std::uint64_t{1} << 20;
   LoadFillOptions how;
   how.scratch_bytes = std::uint64_t{3} << 20;
@@ -79,7 +76,7 @@ TEST_CASE("what fills a caller's memory is what the reader gives, and nothing el
 TEST_CASE("shards fill a caller's memory", "[loader]") {
   const auto files = TwoShards();
   const auto model = files->Open();
-  for (const LoadForm form : kForms) {
+  for (const LoadForm form : kAllForms) {
     LoadPlanOptions what;
     what.form = form;
     FillAndCompare(*model, what, {});
@@ -128,7 +125,7 @@ TEST_CASE("blocks stay below their limit, but for a part that is larger by itsel
   const auto files = OneFile(LoaderSample());
   const auto model = files->Open();
   for (const std::uint64_t limit : {std::uint64_t{4096}, std::uint64_t{1} << 20, std::uint64_t{512} << 20}) {
-    for (const LoadForm form : kForms) {
+    for (const LoadForm form : kAllForms) {
       LoadPlanOptions what;
       what.form = form;
       what.block_bytes = limit;
@@ -209,7 +206,7 @@ TEST_CASE("damage, another root and a cancelled fill are errors, and nothing is 
   const auto model = files->Open();
   const Q4Reader& reader = *model->shards()[0];
   LoadPlanOptions what;
-  what.form = GENERATE(from_range(std::begin(kForms), std::end(kForms)));
+  what.form = GENERATE(from_range(std::begin(kAllForms), std::end(kAllForms)));
   const LoadPlan plan = test::Must(PlanLoad(*model, what));
   RingMemory ring;
   const auto fill = [&](const LoadFillOptions& how) {

@@ -15,6 +15,9 @@
 
 namespace q4 {
 
+inline constexpr LoadForm kAllForms[] = {LoadForm::kQuantized, LoadForm::kFlatScales, LoadForm::kSource,
+                                         LoadForm::kF32,       LoadForm::kF16,        LoadForm::kBF16};
+
 // A model in files of its own.
 struct ModelFiles {
   MemoryFileSystem fs;

@@ -14,7 +14,7 @@
 namespace q4 {
 namespace {
 
-constexpr LoadForm kForms[] = {LoadForm::kQuantized, LoadForm::kFlatScales, LoadForm::kSource, LoadForm::kF32};
+constexpr LoadForm kSliceForms[] = {LoadForm::kQuantized, LoadForm::kFlatScales, LoadForm::kSource, LoadForm::kF32};
 
 // The shapes can be divided among 8.
 Q4Sample SliceSample() {
@@ -72,7 +72,7 @@ TEST_CASE("slices of 2, 4 and 8 ranks along every dimension are those of the who
   sample.compression.zstd = GENERATE(false, true);
   const auto files = OneFile(sample);
   const auto model = files->Open();
-  const LoadForm form = GENERATE(from_range(std::begin(kForms), std::end(kForms)));
+  const LoadForm form = GENERATE(from_range(std::begin(kSliceForms), std::end(kSliceForms)));
   for (const std::uint64_t ranks : {2, 4, 8}) {
     for (const std::uint32_t dim : {0u, 1u, 2u}) {
       // Together the ranks have every element once, and RequireSlice() looks at each.
@@ -93,7 +93,7 @@ TEST_CASE("slices of 2, 4 and 8 ranks along every dimension are those of the who
 TEST_CASE("any slice at borders of blocks is exact, the tensor's end included", "[loader][slice]") {
   const auto files = OneFile(SliceSample());
   const auto model = files->Open();
-  for (const LoadForm form : kForms) {
+  for (const LoadForm form : kSliceForms) {
     // Rows of 40 elements in blocks of 64: eight rows are five blocks.
     for (const auto& [begin, end] : {std::pair{0, 8}, {8, 13}, {0, 13}}) {
       RequireSlices(*model, {{"tail", 0, std::uint64_t(begin), std::uint64_t(end)}}, form);
@@ -160,7 +160,7 @@ TEST_CASE("a slice that cannot be is refused with the reason and what could be h
   sample.Sort();
   const auto files = OneFile(sample);
   const auto model = files->Open();
-  for (const std::uint64_t ranks : {2, 4}) RequireSlices(*model, {{"down_proj", 1, 0, 11008 / ranks}}, kForms[0]);
+  for (const std::uint64_t ranks : {2, 4}) RequireSlices(*model, {{"down_proj", 1, 0, 11008 / ranks}}, kSliceForms[0]);
   CHECK(Refusal(*model, {"down_proj", 1, 0, 1376}) ==
         "m.q4: tensor 'down_proj', dimension 1, [0, 1376): tensor cannot be sliced so (of shape [64, 11008], it would "
         "cut blocks of 64 elements that "
@@ -234,7 +234,7 @@ TEST_CASE("a slice costs the chunks that it touches, and damage elsewhere is not
 TEST_CASE("slices and whole tensors load together", "[loader][slice]") {
   const auto files = OneFile(SliceSample());
   const auto model = files->Open();
-  for (const LoadForm form : kForms) {
+  for (const LoadForm form : kSliceForms) {
     LoadOptions options;
     options.form = form;
     options.slices = {{"nested", 0, 12, 24}, {"kept", 2, 2, 4}};
