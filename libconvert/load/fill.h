@@ -74,8 +74,9 @@ absl::Status CheckFill(const LoadPlan& plan, const LoadFillOptions& options);
 // fit (kLoadPlace); 4 when memory does not suffice (kLoadHostMemory, kDeviceMemory) or the device fails
 // (kDeviceFailed); 7 cancelled (kLoadInterrupted).
 //
-// Blocks; the calling thread is one of options.threads, and progress is called on any of them, one call at a time.
-// `plan`, its model and `memory` may serve several calls at once.
+// Blocks; the calling thread is one of options.threads, and with memory of a GPU that becomes its current device.
+// Progress is called on any of them, one call at a time. `plan`, its model and `memory` may serve several calls at
+// once.
 absl::StatusOr<std::uint64_t> FillLoad(const LoadPlan& plan, LoadMemory& memory, const LoadPlaces& places,
                                        const LoadFillOptions& options);
 

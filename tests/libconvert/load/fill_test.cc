@@ -248,6 +248,7 @@ TEST_CASE("whatever operation fails while a caller's memory is filled, nothing i
   LoadFillOptions how;
   how.slot_bytes = 4096;
   how.threads = 1;
+  how.after_stream = nullptr;
   RingMemory ring;
   REQUIRE(FillLoad(plan, ring, CallerMemory::Parts(plan, false).places(), how).ok());
   CHECK(ring.operations > 10);
@@ -258,6 +259,28 @@ TEST_CASE("whatever operation fails while a caller's memory is filled, nothing i
     CHECK(!FillLoad(plan, failing, caller.places(), how).ok());
     CHECK(failing.live == 0);
   }
+}
+
+TEST_CASE("a fill waits for the caller's stream before it writes, the default one included", "[loader]") {
+  const auto files = OneFile(FullSample());
+  const auto model = files->Open();
+  const LoadPlan plan = test::Must(PlanLoad(*model, {}));
+  const CallerMemory caller = CallerMemory::Parts(plan, false);
+  RingMemory ring;
+  LoadFillOptions how;
+  REQUIRE(FillLoad(plan, ring, caller.places(), how).ok());
+  CHECK(ring.awaited.empty());
+  ring.copies = 0;
+  int stream = 0;
+  how.after_stream = nullptr;
+  REQUIRE(FillLoad(plan, ring, caller.places(), how).ok());
+  CHECK(ring.copies_before_await == 0);
+  ring.copies = 0;
+  how.after_stream = &stream;
+  REQUIRE(FillLoad(plan, ring, caller.places(), how).ok());
+  CHECK(ring.copies_before_await == 0);
+  CHECK(ring.copies > 0);
+  CHECK(ring.awaited == std::vector<void*>{nullptr, &stream});
 }
 
 TEST_CASE("one plan fills several memories at once", "[loader]") {

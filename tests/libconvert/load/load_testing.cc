@@ -54,6 +54,7 @@ class LateQueue final : public CopyQueue {
   absl::Status Copy(unsigned slot, std::uint64_t skip, std::uint64_t bytes, std::uint8_t* to) override {
     if (skip + bytes > slot_bytes_ || pending_[slot].to != nullptr) return absl::InternalError("the slot is not free");
     if (absl::Status status = memory_->NextOperation(); !status.ok()) return status;
+    ++memory_->copies;
     pending_[slot] = {to, skip, bytes};
     return absl::OkStatus();
   }
@@ -183,6 +184,12 @@ absl::StatusOr<std::unique_ptr<MemoryBlock>> RingMemory::Allocate(std::uint64_t 
 absl::StatusOr<std::unique_ptr<CopyQueue>> RingMemory::NewQueue(unsigned slots, std::uint64_t slot_bytes) {
   if (absl::Status status = NextOperation(); !status.ok()) return status;
   return std::make_unique<LateQueue>(this, slots, slot_bytes);
+}
+
+absl::Status RingMemory::Await(void* stream) {
+  awaited.push_back(stream);
+  copies_before_await = copies;
+  return NextOperation();
 }
 
 absl::Status RingMemory::Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) {

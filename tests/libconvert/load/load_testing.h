@@ -40,13 +40,17 @@ class RingMemory final : public LoadMemory {
   bool host_writable() const override { return false; }
   absl::StatusOr<std::unique_ptr<MemoryBlock>> Allocate(std::uint64_t bytes) override;
   absl::StatusOr<std::unique_ptr<CopyQueue>> NewQueue(unsigned slots, std::uint64_t slot_bytes) override;
+  absl::Status Await(void* stream) override;
   absl::Status Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) override;
   absl::Status CopyToHost(const void* from, std::span<std::uint8_t> to) override;
 
   // The operation with this number fails, counted from 0; -1: none does.
   std::atomic<std::int64_t> failing = -1;
   std::atomic<std::int64_t> operations = 0;
-  std::atomic<int> live = 0;  // blocks and queues
+  std::atomic<int> live = 0;    // blocks and queues
+  std::atomic<int> copies = 0;  // begun so far
+  std::vector<void*> awaited;   // streams
+  int copies_before_await = 0;
 
   absl::Status NextOperation();
 
