@@ -42,8 +42,9 @@ void FillAndCompare(const Q4Model& model, const LoadPlanOptions& what, const Loa
     std::set<std::uint64_t> read;
     for (const int where : {0, 1, 2}) {
       INFO(memory->name() << ", kind of places " << where);
-      const bool distances = where == 2 && plan.form == LoadForm::kQuantized && IsUncompressed(model);
-      CallerMemory caller = where == 0 ? CallerMemory::Blocks(plan) : CallerMemory::Parts(plan, distances);
+      // Only what is in memory as it is in the file can lie there at the same distances.
+      if (where == 2 && (plan.form != LoadForm::kQuantized || !IsUncompressed(model))) continue;
+      const CallerMemory caller = where == 0 ? CallerMemory::Blocks(plan) : CallerMemory::Parts(plan, where == 2);
       const auto filled = FillLoad(plan, *memory, caller.places(), how);
       INFO(filled.status().ToString());
       REQUIRE(filled.ok());
