@@ -263,14 +263,15 @@ std::vector<T> FromMemory(LoadMemory& memory, const T* at, std::uint64_t items) 
 // The elements of the whole, in the order of the slice.
 std::vector<std::uint64_t> ElementsOf(const Shape& shape, const LoadSlice& slice) {
   std::vector<std::uint64_t> elements;
-  std::uint64_t inner = 1, all = 1;
+  std::uint64_t outer = 1, inner = 1;
   for (std::size_t i = 0; i < shape.size(); ++i) {
-    all *= shape[i];
+    if (i < slice.dim) outer *= shape[i];
     if (i > slice.dim) inner *= shape[i];
   }
-  for (std::uint64_t i = 0; i < all; ++i) {
-    const std::uint64_t index = i / inner % shape[slice.dim];
-    if (index >= slice.begin && index < slice.end) elements.push_back(i);
+  for (std::uint64_t o = 0; o < outer; ++o) {
+    for (std::uint64_t index = slice.begin; index < slice.end; ++index) {
+      for (std::uint64_t i = 0; i < inner; ++i) elements.push_back((o * shape[slice.dim] + index) * inner + i);
+    }
   }
   return elements;
 }
