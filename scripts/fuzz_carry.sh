@@ -18,23 +18,17 @@ cmake --build --preset fuzz --target $(printf '%s_fuzz ' "$@")
 
 carry=build/fuzz-carry
 rm -rf "$carry"
-mkdir -p "$carry/programs" "$carry/libraries" "$carry/tests/fuzz" "$carry/testdata/fuzz"
+mkdir -p "$carry/tests/fuzz" "$carry/testdata/fuzz"
 for target in "$@"; do
-  program=build/fuzz/tests/fuzz/${target}_fuzz
-  strip -o "$carry/programs/${target}_fuzz" "$program"
-  # Of glibc: a process has one, that of its machine.
-  ldd "$program" | sed -n 's/.* => \(\/[^ ]*\) .*/\1/p' | grep -v '/lib\(c\|m\|dl\|rt\|pthread\|resolv\)\.so' |
-    while read -r library; do cp -L "$library" "$carry/libraries/"; done
   cp -r "testdata/fuzz/$target" "$carry/testdata/fuzz/"
   for file in "testdata/fuzz/$target.found" "tests/fuzz/$target.dict"; do
     [ ! -f "$file" ] || cp "$file" "$carry/$file"
   done
 done
-strip "$carry"/libraries/*
+# shellcheck disable=SC2046  # a list of programs
+pack_programs "$carry/programs.tar.xz" $(printf 'build/fuzz/tests/fuzz/%s_fuzz ' "$@")
 cp tests/fuzz/found_inputs.py "$carry/tests/fuzz/"
 cp scripts/fuzz_campaign.py "$carry/"
-tar -C "$carry" -cJf "$carry/programs.tar.xz" programs libraries
-rm -r "$carry/programs" "$carry/libraries"
 cat >"$carry/run.sh" <<'END'
 #!/bin/sh
 # run.sh SECONDS [OUT]: scripts/fuzz_carry.sh made this folder and says what it does.
