@@ -129,6 +129,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->trigger_on_parse();
+  app.add_option("--components", flags->components,
+                 "Of a diffusers pipeline: which components are quantized, NAME[,NAME...]");
   app.add_flag("--allow-unmatched", flags->allow_unmatched,
                "A pattern or recipe rule that matches no tensor is a note, no error");
   app.add_option("--recipe", flags->recipe, "JSON file with ordered rules (docs/policy.md)");
