@@ -345,6 +345,22 @@ def check_sources(tools, work):
     check(files_of(pipe.out) == before, "the old output stays")
 
 
+def check_single_file(tools, work):
+    """A checkpoint of ComfyUI is one model: what its prefixes say is kept is kept."""
+    run = Tools(tools, work).run
+    names = {"model.diffusion_model.double_blocks.0.img_attn.qkv.weight": "nf4", "model.diffusion_model.img_in.weight": "BF16",
+             "model.diffusion_model.final_layer.linear.weight": "BF16", "first_stage_model.decoder.mid.attn_1.q.weight": "BF16",
+             "text_encoders.t5xxl.transformer.encoder.block.0.layer.1.DenseReluDense.wo.weight": "BF16",
+             "text_encoders.t5xxl.transformer.encoder.block.0.layer.1.DenseReluDense.wi_0.weight": "nf4"}
+    (work / "flux.safetensors").write_bytes(tensor_file({name: matrix(name) for name in names}))
+    run("q4convert", "flux.safetensors", "-o", "flux.q4", *QUIET)
+    run("q4verify", "flux.q4", "--against", "flux.safetensors", "-q")
+    listed = json.loads(run("q4inspect", "flux.q4", "--tensors", "--json").stdout)["tensors"]
+    for tensor in listed:
+        check(tensor["treatment"].startswith(names[tensor["name"]]), tensor["name"], tensor["treatment"])
+    run("q4export", "flux.q4", "--to", "safetensors", "-o", "again.safetensors", "-q")
+
+
 def check_kills(tools, work, library):
     """Killed before every seventh call that changes the disk; the rerun gives the same folder, and never converts again what was finished."""
     pipe = Pipeline(tools, work)
@@ -420,7 +436,7 @@ def check_kills(tools, work, library):
 def main():
     tools = pathlib.Path(sys.argv[1]).resolve()
     library = sys.argv[2] if len(sys.argv) > 2 else ""
-    steps = [check_whole, check_choice, check_places, check_export, check_damage, check_sources]
+    steps = [check_whole, check_choice, check_places, check_export, check_damage, check_sources, check_single_file]
     for step in steps:
         with tempfile.TemporaryDirectory() as work:
             step(tools, pathlib.Path(work))
