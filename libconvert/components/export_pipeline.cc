@@ -19,7 +19,10 @@
 #include "libconvert/components/pipeline_json.h"
 #include "libconvert/components/place.h"
 #include "libconvert/export/record.h"
+#include "libconvert/model/open_model.h"
+#include "libconvert/model/provenance_view.h"
 #include "libconvert/model/stats_json.h"
+#include "libconvert/source/file_digest.h"
 
 namespace q4 {
 namespace {
@@ -66,7 +69,35 @@ class PipelineExport {
     Q4_ASSIGN_OR_RETURN(const PathInfo from, fs_.Stat(from_));
     Q4_ASSIGN_OR_RETURN(const PathInfo to, fs_.Stat(to_));
     if (to.exists && to.identity == from.identity) return Fail(kPipelineIsInput, to_, {});
-    return CheckPipelinePlace(fs_, to_, ExportRecord(), inputs, options_.force, options_.cancel);
+    // Inside the pipeline it would be what the seal does not list.
+    Q4_ASSIGN_OR_RETURN(const bool inside, LiesBelow(fs_, to_, from_));
+    if (inside) return Fail(kPipelineIsInput, to_, {}, "it lies in the pipeline, whose seal lists every file");
+    Q4_ASSIGN_OR_RETURN(DirectoryUse use,
+                        CheckPipelinePlace(fs_, to_, ExportRecord(), inputs, options_.force, options_.cancel));
+    if (!use.ours.empty()) Q4_RETURN_IF_ERROR(CheckHoldsNoSource());
+    return use;
+  }
+
+  // An earlier export may be what the pipeline was made from. Its record was held against its files.
+  absl::Status CheckHoldsNoSource() {
+    const std::vector<SealedFile> files = ExportRecord().read(fs_, to_);
+    for (const SealedComponent& component : read_.seal.components) {
+      if (component.container.empty()) continue;
+      Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs_, JoinPath(from_, component.container)));
+      Q4_ASSIGN_OR_RETURN(const ProvenanceView provenance, ReadProvenance(*model));
+      for (const SourceFileRecord& source : provenance.sources) {
+        for (const SealedFile& file : files) {
+          if (file.bytes != source.size) continue;
+          std::string digest = file.sha256;
+          if (source.digest_kind != "sha256") {
+            Q4_ASSIGN_OR_RETURN(const auto opened, fs_.OpenForRead(JoinPath(to_, file.path), SymbolicLinks::kNever));
+            Q4_ASSIGN_OR_RETURN(digest, FileDigest(*opened, source.digest_kind, options_.cancel, kPipelineInterrupted));
+          }
+          if (digest == source.digest) return Fail(kPipelineIsInput, to_, file.path, "a source of the pipeline");
+        }
+      }
+    }
+    return absl::OkStatus();
   }
 
   // What lies in the folder of a container is what the container embeds, which its export writes.

@@ -123,6 +123,22 @@ absl::StatusOr<DirectoryUse> CheckPipelinePlace(FileSystem& fs, const std::strin
   return use;
 }
 
+absl::StatusOr<bool> LiesBelow(FileSystem& fs, const std::string& path, const std::string& directory) {
+  // The root of a sane file system is its own parent and ends the loop.
+  constexpr int kMostSteps = 256;
+  Q4_ASSIGN_OR_RETURN(const PathInfo above, fs.Stat(directory));
+  std::string at = DirectoryOf(path);
+  FileIdentity last;
+  for (int step = 0; step < kMostSteps; ++step) {
+    Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(at));
+    if (!info.exists || info.identity == last) return false;
+    if (info.identity == above.identity) return true;
+    last = info.identity;
+    at += "/..";
+  }
+  return false;
+}
+
 absl::StatusOr<SealedFile> CopyCarried(FileSystem& fs, const CompanionFile& file, const std::string& name,
                                        AtomicDirectory* directory, CancelFlag* cancel) {
   Q4_ASSIGN_OR_RETURN(const auto in, OpenCarried(fs, file));

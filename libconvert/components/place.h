@@ -34,6 +34,10 @@ PlaceRecord ExportRecord();
 absl::StatusOr<DirectoryUse> CheckPipelinePlace(FileSystem& fs, const std::string& path, const PlaceRecord& record,
                                                 const InputFiles& inputs, bool force, CancelFlag* cancel);
 
+// Whether `path`, which need not exist, lies below `directory`, at any depth. ".." is followed on disk, so links on the
+// way do not matter. Errors: I/O.
+absl::StatusOr<bool> LiesBelow(FileSystem& fs, const std::string& path, const std::string& directory);
+
 // Copies what is carried of `file` to `name` in `directory`, synced. Errors: those of reading and writing;
 // kFileChanged; kPipelineInterrupted.
 absl::StatusOr<SealedFile> CopyCarried(FileSystem& fs, const CompanionFile& file, const std::string& name,

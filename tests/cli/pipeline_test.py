@@ -19,6 +19,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 import checks  # noqa: E402  (the path above)
 from checks import check  # noqa: E402
 from safetensors_bytes import tensor_file  # noqa: E402
+import torch_bytes  # noqa: E402
 from tools import Tools  # noqa: E402
 
 QUIET = ("--progress", "none", "--device", "cpu", "-q")
@@ -245,6 +246,15 @@ def check_export(tools, work):
     for option in (("--tensor", "x"), ("--into",)):
         check("[Q4-1826]" in pipe.tools.run("q4export", pipe.out, "--to", "bnb", "-o", "x", *option, code=1).stderr, f"{option}")
     check("[Q4-6824]" in pipe.tools.run("q4export", pipe.out, "--to", "bnb", "-o", "x", "--root", "0" * 64, code=6).stderr, "--root")
+    inside = pipe.tools.run("q4export", pipe.out, "--to", "bnb", "-o", pipe.out / "x", "-q", code=1).stderr
+    check("[Q4-1825]" in inside and not (pipe.out / "x").exists(), "not inside the pipeline", inside)
+    # What it was made from is never replaced, be it an export of q4's own.
+    plain = work / "plain"
+    pipe.tools.run("q4export", pipe.out, "--to", "safetensors", "-o", plain, "-q")
+    for digest in ("sha256", "xxh3"):
+        pipe.tools.run("q4convert", plain, "-o", work / f"second_{digest}", "--source-digest", digest, *QUIET)
+        done = pipe.tools.run("q4export", work / f"second_{digest}", "--to", "safetensors", "-o", plain, "--force", "-q", code=1)
+        check("[Q4-1825]" in done.stderr, "a source is not replaced", done.stderr)
     (out / "mine.txt").write_text("mine")
     check("[Q4-1824]" in pipe.tools.run("q4export", pipe.out, "--to", "bnb", "-o", out, "--force", code=1).stderr, "somebody's file")
     # A carried file that is no longer what was sealed, and a container of another root.
@@ -337,6 +347,31 @@ def check_sources(tools, work):
     pipe.index(options=["a", "b", "c"], more=[1, 2], deep={"vae": ["a", "b"]}, text="vae", none=None, empty=[])
     pipe.convert("--force")
     pipe.verify("--against", pipe.path, "-q")
+    # Components in PyTorch's form and in shards are read, and carried, as any model's.
+    weights = pipe.path / "vae/diffusion_pytorch_model.safetensors"
+    vae = weights.read_bytes()
+    weights.unlink()
+    value = torch_bytes.tensor(shape=(64, 64), of=torch_bytes.storage(elements=4096))
+    pipe.write({"vae/diffusion_pytorch_model.bin": torch_bytes.checkpoint(torch_bytes.state(("decoder.conv_in.weight", value)), [bytes(16384)]),
+                "vae/config.json": json.dumps({"_class_name": "AutoencoderKL"})})
+    pipe.index()
+    pipe.convert("--force")
+    check((pipe.out / "vae/diffusion_pytorch_model.bin").read_bytes() == (pipe.path / "vae/diffusion_pytorch_model.bin").read_bytes(), ".bin is carried")
+    pipe.convert("--force", "--components", "vae")
+    pipe.verify("--against", pipe.path, "-q")
+    (pipe.path / "vae/diffusion_pytorch_model.bin").unlink()
+    parts = {f"diffusion_pytorch_model-0000{i}-of-00002.safetensors": {f"decoder.{i}.weight": matrix(i)} for i in (1, 2)}
+    pipe.write({f"vae/{name}": tensor_file(tensors) for name, tensors in parts.items()})
+    pipe.write({"vae/diffusion_pytorch_model.safetensors.index.json": json.dumps(
+        {"metadata": {}, "weight_map": {tensor: name for name, tensors in parts.items() for tensor in tensors}})})
+    pipe.convert("--force")
+    check({path.name for path in (pipe.out / "vae").iterdir()} == {path.name for path in (pipe.path / "vae").iterdir()} - {"flax_model.msgpack"}, "shards")
+    pipe.verify("--against", pipe.path, "-q")
+    pipe.convert("--force", "--components", "vae")
+    pipe.verify("--against", pipe.path, "-q")
+    for path in (pipe.path / "vae").glob("diffusion*"):
+        path.unlink()
+    weights.write_bytes(vae)
     # Weights that cannot be read are refused with the component; a model is not half converted.
     pipe.index()
     pipe.write({"vae/diffusion_pytorch_model.safetensors": b"\xff" * 64})
