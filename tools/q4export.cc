@@ -8,8 +8,10 @@
 
 #include "formats/q4/shards.h"
 #include "libconvert/base/machine.h"
+#include "libconvert/components/seal.h"
 #include "libconvert/export/export.h"
 #include "tools/options.h"
+#include "tools/pipeline.h"
 #include "tools/progress_printer.h"
 #include "tools/tool_main.h"
 
@@ -56,6 +58,8 @@ absl::StatusOr<ToolResult> Export(const ExportFlags& flags) {
   ExportOptions options = OptionsFrom(flags);
   options.progress = printer.Callback();
   options.cancel = &InterruptRequested();
+  Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(PosixFileSystem(), flags.file));
+  if (!pipeline.empty()) return ExportPipelineFolder(flags, pipeline, options);
   Q4_ASSIGN_OR_RETURN(const ExportReport report, ExportModel(PosixFileSystem(), flags.file, flags.output, options));
   ToolResult result;
   for (const std::string& warning : report.warnings) result.notes.push_back("warning: " + warning);

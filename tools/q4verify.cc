@@ -9,10 +9,12 @@
 #include "fmt/format.h"
 #include "formats/q4/shards.h"
 #include "libconvert/base/machine.h"
+#include "libconvert/components/seal.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
 #include "libconvert/verify/verify.h"
 #include "tools/options.h"
+#include "tools/pipeline.h"
 #include "tools/progress_printer.h"
 #include "tools/report_files.h"
 #include "tools/tool_main.h"
@@ -86,6 +88,8 @@ absl::StatusOr<VerifyOptions> OptionsFrom(const VerifyFlags& flags) {
 // same.
 absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const VerifyOptions options, OptionsFrom(flags));
+  Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(PosixFileSystem(), flags.file));
+  if (!pipeline.empty()) return VerifyPipelineFolder(flags, pipeline, options);
   ReportFiles reports;
   Q4_RETURN_IF_ERROR(reports.Open(PosixFileSystem(), flags));
   ProgressPrinter printer("q4verify", flags.progress, flags.quiet);
