@@ -11,6 +11,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/source/checkpoint.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/components/components_issues.h"
 #include "libconvert/export/record.h"
@@ -108,9 +109,7 @@ absl::StatusOr<std::vector<std::string>> ListFiles(FileSystem& fs, const std::st
 
 absl::StatusOr<DirectoryUse> CheckPipelinePlace(FileSystem& fs, const std::string& path, const PlaceRecord& record,
                                                 const InputFiles& inputs, bool force, CancelFlag* cancel) {
-  for (const char* const ending : {".q4", ".safetensors"}) {
-    if (path.ends_with(ending)) return Fail(kPipelineOutputName, path, {});
-  }
+  if (path.ends_with(".q4") || IsCheckpointName(path)) return Fail(kPipelineOutputName, path, {});
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> cleared, AtomicDirectory::Cleared(fs, path));
   Q4_RETURN_IF_ERROR(inputs.CheckTrees(fs, cleared, kPipelineIsInput));
   Q4_RETURN_IF_ERROR(AtomicDirectory::Restore(fs, path));
