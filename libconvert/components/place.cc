@@ -74,6 +74,15 @@ absl::Status CheckEntries(FileSystem& fs, const std::string& path, const PlaceRe
       use->ours.push_back(name);
       continue;
     }
+    if (name.ends_with('/')) {
+      // Made by a run that was killed before it moved a file there, or all files of it were taken away.
+      const auto lies_in = [&name](const auto& files) {
+        const auto at = files.lower_bound(name);
+        return at != files.end() && at->first.starts_with(name);
+      };
+      if (lies_in(own) || lies_in(pending)) continue;
+      return Fail(kPipelineNotOurs, path, name);
+    }
     const auto recorded = [&name](const auto& files) { return files.contains(name); };
     if (!recorded(own) && !recorded(pending)) return Fail(kPipelineNotOurs, path, name);
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(JoinPath(path, name)));
