@@ -51,6 +51,7 @@ constexpr KernelTable kTable = {
     .dequantize_scales = scalar::DequantizeScales,  // a table look-up, a multiply and an add: memory sets its pace
     .error_stats = ErrorStats,
     .convert = Convert,
+    .add_product = AddProduct,
 };
 
 }  // namespace q4::HWY_NAMESPACE
@@ -79,6 +80,7 @@ constexpr KernelTable kScalarTable = {
     .dequantize_scales = scalar::DequantizeScales,
     .error_stats = scalar::ErrorStats,
     .convert = scalar::Convert,
+    .add_product = scalar::AddProduct,
 };
 
 // A target that was compiled in. `bit` is its HWY_* constant.

@@ -98,6 +98,11 @@ struct KernelTable {
   // bits. Between equal types it copies bits. Returns the number of elements that were finite in x and are infinite in
   // `out`.
   std::uint64_t (*convert)(FloatType in_type, const void* x, std::uint64_t n, FloatType out_type, void* out);
+
+  // Q15.3, of one row: values[j] += scale * (left[0] * right[j] + left[1] * right[stride + j] + ...) for n elements and
+  // `rank` terms. A NaN that comes of it may be any.
+  void (*add_product)(float* values, const float* left, const float* right, std::uint64_t stride, std::uint64_t rank,
+                      float scale, std::uint64_t n);
 };
 
 // The reference: kernels/*_scalar.cc. Read it first.

@@ -29,5 +29,8 @@ void ErrorStats(FloatType type, CodeBook book, const void* x, const std::uint8_t
                 std::uint64_t n, std::uint32_t block_size, GroupSums* groups, SlabStats* stats);
 // convert_scalar.cc: Q1.2, Q6.1.
 std::uint64_t Convert(FloatType in_type, const void* x, std::uint64_t n, FloatType out_type, void* out);
+// product_scalar.cc: Q15.3.
+void AddProduct(float* values, const float* left, const float* right, std::uint64_t stride, std::uint64_t rank,
+                float scale, std::uint64_t n);
 
 }  // namespace q4::scalar

@@ -32,6 +32,9 @@ void ErrorStats(FloatType type, CodeBook book, const void* x, const std::uint8_t
                 std::uint64_t n, std::uint32_t block_size, GroupSums* groups, SlabStats* stats);
 // convert_simd.cc
 std::uint64_t Convert(FloatType in_type, const void* x, std::uint64_t n, FloatType out_type, void* out);
+// product_simd.cc
+void AddProduct(float* values, const float* left, const float* right, std::uint64_t stride, std::uint64_t rank,
+                float scale, std::uint64_t n);
 
 }  // namespace q4::HWY_NAMESPACE
 #endif  // Q4_IS_SIMD_TARGET

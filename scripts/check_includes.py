@@ -12,9 +12,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Each wing sees those to the left, never a neighbour of its level.
 LEVELS = {
-    "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["bnb", "logical"], ["source"],
+    "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["adapter", "bnb", "logical"], ["source"],
                 ["exchange"]],
-    "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge"], ["plan", "output"],
+    "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge"],
+                   ["adapter", "plan", "output"],
                    ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"], ["components"]],
 }
 # Folders without wings -> the folders they may include beside their own.

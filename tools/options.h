@@ -38,6 +38,7 @@ struct ConvertFlags {
   std::string components;             // of a pipeline, separated by commas; "" for those of OpenPipeline()
   std::string recipe;                 // path of a JSON file; "" for none
   bool allow_unmatched = false;       // of these patterns and the recipe's
+  std::string adapter;                // folder of a LoRA of PEFT that is merged; "" for none
   // Dtype of kept float tensors: same, bf16, fp16 or fp32.
   std::string keep_dtype = "same";
   std::string device = "auto";  // auto, cpu, cuda or cuda:N[,M...]
@@ -94,7 +95,8 @@ struct VerifyFlags {
   std::string file;
   // The checkpoint that the container was made of; "" checks the container alone.
   std::string against;
-  std::string root;  // as for q4inspect
+  std::string adapter;  // folder of the adapter that was merged; "" for none
+  std::string root;     // as for q4inspect
   // Workers and the bound on host memory; 0: what the machine allows.
   unsigned threads = 0;
   std::uint64_t max_memory = 0;

@@ -29,6 +29,7 @@ absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const 
   const std::string_view single = FirstGiven({{!flags.junit.empty(), "--junit"},
                                               {!flags.markdown.empty(), "--markdown"},
                                               {!flags.html.empty(), "--html"},
+                                              {!flags.adapter.empty(), "--adapter"},
                                               {!flags.baseline.empty(), "--baseline"}});
   if (!single.empty()) return Fail(kNotOfPipeline, folder, single);
   ProgressPrinter printer("q4verify", flags.progress, flags.quiet);

@@ -19,6 +19,7 @@
 #include "formats/publish/input_files.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/pipeline.h"
+#include "libconvert/adapter/merge_adapter.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/components/components_issues.h"
 #include "libconvert/convert/convert.h"
@@ -127,6 +128,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags));
   Q4_ASSIGN_OR_RETURN(const std::string pipeline, PipelineFolder(PosixFileSystem(), flags.input));
   if (pipeline.empty() && !flags.components.empty()) return Fail(kComponentsOfPipeline, flags.input, "--components");
+  if (!pipeline.empty() && !flags.adapter.empty()) return Fail(kNotOfPipeline, flags.input, "--adapter");
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   FileSystem& fs = PosixFileSystem();
@@ -143,7 +145,10 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   open.allow_empty = flags.allow_empty;
   open.take_over = true;
   // Reads and validates headers; no weights yet.
-  Q4_ASSIGN_OR_RETURN(const auto checkpoint, OpenCheckpoint(fs, flags.input, open));
+  Q4_ASSIGN_OR_RETURN(auto checkpoint, OpenCheckpoint(fs, flags.input, open));
+  if (!flags.adapter.empty()) {
+    Q4_ASSIGN_OR_RETURN(checkpoint, MergeAdapter(fs, *checkpoint, flags.adapter, open));
+  }
   Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, checkpoint->Configs(fs));
   Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(*checkpoint, configs, options));
   // Needs the plan: how many shards there are decides which names are written.

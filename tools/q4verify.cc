@@ -58,6 +58,7 @@ absl::Status LoadJudgement(const VerifyFlags& flags, VerifyOptions* options) {
 absl::StatusOr<VerifyOptions> OptionsFrom(const VerifyFlags& flags) {
   VerifyOptions options;
   options.against = flags.against;
+  options.adapter = flags.adapter;
   options.root = ParseQ4Root(flags.root);
   options.source_options.follow_symlinks = flags.follow_symlinks;
   options.threads = flags.threads;

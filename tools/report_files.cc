@@ -9,6 +9,7 @@
 #include "formats/q4/reader.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/companions.h"
+#include "libconvert/adapter/merge_adapter.h"
 #include "libconvert/convert/report.h"
 #include "libconvert/report/html.h"
 #include "libconvert/report/junit.h"
@@ -68,6 +69,10 @@ ReportRules RulesOf(FileSystem& fs, const VerifyFlags& flags) {
   if (!flags.against.empty()) {
     const auto source = OpenCheckpoint(fs, flags.against, {.follow_symlinks = flags.follow_symlinks});
     if (source.ok()) rules.AddSource(**source);
+    if (source.ok() && !flags.adapter.empty()) {
+      const auto merged = MergeAdapter(fs, **source, flags.adapter, {.follow_symlinks = flags.follow_symlinks});
+      if (merged.ok()) rules.AddSource(**merged);
+    }
   }
   return rules;
 }

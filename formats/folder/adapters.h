@@ -11,7 +11,8 @@ inline constexpr std::string_view kAdapterConfigName = "adapter_config.json";
 
 // What the user of an adapter can do.
 inline constexpr std::string_view kAdapterWayOut =
-    "merge it into its model first (peft: merge_and_unload(), then save_pretrained(); diffusers: fuse_lora()) and "
+    "convert its model with it (a LoRA of PEFT: q4convert MODEL --adapter DIRECTORY), or merge it into its model first "
+    "(peft: merge_and_unload(), then save_pretrained(); diffusers: fuse_lora()) and "
     "convert the result";
 
 // Whether `name`, a file name without a directory, is that of an adapter's weights or configuration:

@@ -52,6 +52,7 @@ struct CheckpointContent {
   std::vector<Note> notes;                  // Checkpoint::notes()
   std::optional<Foreign> foreign;           // Checkpoint::foreign()
   std::optional<Foreign> taken_over;        // Checkpoint::taken_over()
+  std::size_t adapter_files = 0;            // Checkpoint::adapter_files()
 };
 
 // A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
@@ -72,6 +73,9 @@ class Checkpoint {
   const std::string& format() const { return content_.format; }
   // Bytewise sorted by name; only a lone file's is not among others. The digests of the provenance have this order.
   const std::vector<CheckpointFile>& files() const { return content_.files; }
+  // How many of files(), its last ones, are no files of the model but of an adapter that is merged into it; sorted by
+  // name among themselves. The configuration is one of them.
+  std::size_t adapter_files() const { return content_.adapter_files; }
   // The module folders that hold tensors (modules.h), bytewise sorted. Names of their tensors and files begin with the
   // folder and a '/', and no other tensor's name does.
   const std::vector<std::string>& module_folders() const { return content_.module_folders; }
@@ -92,6 +96,8 @@ class Checkpoint {
   // All that the checkpoint consists of: shard index, weight files, companions, as they were opened or found. None of
   // them may be overwritten while the checkpoint is read. A lone file comes twice.
   std::vector<InputFile> inputs() const;
+  // All of it, to make another checkpoint of.
+  const CheckpointContent& content() const { return content_; }
   // nullptr when there is no such tensor. Names are compared as bytes. A binary search; the pointer lives as long as
   // the checkpoint.
   const SourceTensor* Find(std::string_view name) const;

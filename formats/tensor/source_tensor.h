@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,6 +23,7 @@ enum class SourceRecipe : std::uint8_t {
   kPlain,     // the one extent is the elements, row-major, little-endian
   kStrided,   // the elements lie apart in the one extent, as SourceTensor::strides says
   kScaledF8,  // a byte for each element, an 8-bit float, times a scale: SourceTensor::scaled
+  kMerged,    // a weight, itself of any recipe but kBnbCodes, changed by an adapter: SourceTensor::merged
   // No elements are read at all: the files hold 4-bit codes with their scales, which are taken over as they are.
   // SourceTensor::bnb says where (formats/bnb/taken_over.h).
   kBnbCodes,
@@ -60,6 +62,32 @@ struct ScaledF8 {
   std::string scale_name;  // of the tensor of scales in the files; "": there is none, and all scales are 1
 };
 
+struct SourceTensor;
+
+// How a weight of DoRA is scaled, kept from one slab to the next: where its norms go over columns (MergedAdapter),
+// each needs the whole weight. Filled by the first reader that needs it, under the lock.
+struct MergedFactors {
+  std::mutex mutex;
+  std::vector<float> values;  // by column; empty until they are known
+};
+
+// What kMerged reads: docs/numerics.md, section Q15. The weight is a matrix of `rows` times `columns` as it is stored;
+// to the element in row i and column j comes scale * sum over k of left(i, k) * right(k, j).
+struct MergedAdapter {
+  // Of the elements, shape and dtype of the tensor; or, where there is nothing to add, of the shape and any float
+  // dtype.
+  std::shared_ptr<const SourceTensor> base;
+  // The factors: a is `rank` x columns and b is rows x `rank`; or, `transposed`, a is rank x rows and b columns x rank.
+  // Both nullptr where nothing is added; a alone, as one row of `columns`, for what is added to a bias.
+  std::shared_ptr<const SourceTensor> a, b;
+  bool transposed = false;
+  std::uint64_t rows = 1, columns = 1, rank = 0;
+  float scale = 0;
+  // DoRA: one for each row, or column if `transposed`. nullptr for all others, and then so is `factors`.
+  std::shared_ptr<const SourceTensor> magnitude;
+  std::shared_ptr<MergedFactors> factors;
+};
+
 // All fields are validated by the reader that made it: elems < 2^48, and every extent lies inside its file.
 struct SourceTensor {
   std::string name;           // UTF-8, 1 to 4096 bytes; untrusted text: Printable() before it is shown
@@ -75,8 +103,9 @@ struct SourceTensor {
   // kStrided: from one element to the next along each dimension of `shape`, in elements. The first element begins the
   // extent and the last one ends it. Else empty. Shared, so that a tensor costs little when it has none.
   std::shared_ptr<const Shape> strides;
-  std::shared_ptr<const ScaledF8> scaled;  // of kScaledF8: codes, and scales if there are any; else nullptr
-  std::shared_ptr<const BnbSource> bnb;    // of kBnbCodes; nullptr for all others
+  std::shared_ptr<const ScaledF8> scaled;       // of kScaledF8: codes, and scales if there are any; else nullptr
+  std::shared_ptr<const BnbSource> bnb;         // of kBnbCodes; nullptr for all others
+  std::shared_ptr<const MergedAdapter> merged;  // of kMerged; nullptr for all others
 
   // Where it begins. REQUIRES: the tensor has an extent. Valid as long as the tensor.
   const SourceExtent& place() const { return extents.front(); }
@@ -91,10 +120,12 @@ struct SourceTensor {
 };
 
 // Of a tensor that is not stored as it is read: the names of the tensors in the files that it is made of, codes first,
-// and the type of their elements. Empty for kPlain. Untrusted text, as names are.
+// and the type of their elements: of kMerged the weight, as it is stored, and the adapter's. Empty for kPlain.
+// Untrusted text, as names are.
 struct StoredParts {
   std::vector<std::string_view> names;  // live as long as the tensor
   DType dtype = DType::kF32;            // of the first
+  bool merged = false;                  // kMerged
 };
 StoredParts StoredPartsOf(const SourceTensor& tensor);
 

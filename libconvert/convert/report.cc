@@ -58,12 +58,15 @@ Json LeftOutJson(const std::vector<LeftOutFile>& files) {
   return json;
 }
 
-// " of F8_E4M3 'a.weight', 'a.weight_scale_inv'": what a tensor is made of that is not stored as it is read.
+// " of F8_E4M3 'a.weight', 'a.weight_scale_inv'", " merged of BF16 'a.weight', 'a.lora_A.weight', 'a.lora_B.weight'":
+// what a tensor is made of that is not stored as it is read.
 std::string StoredText(const SourceTensor& source) {
   const StoredParts parts = StoredPartsOf(source);
   std::string text;
   for (const std::string_view name : parts.names) {
-    text += fmt::format("{} '{}'", text.empty() ? fmt::format(" of {}", DTypeName(parts.dtype)) : ",", Printable(name));
+    const std::string_view verb = parts.merged ? " merged of " : " of ";
+    text +=
+        fmt::format("{} '{}'", text.empty() ? fmt::format("{}{}", verb, DTypeName(parts.dtype)) : ",", Printable(name));
   }
   return text;
 }
@@ -136,6 +139,7 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
       entry["source_dtype"] = DTypeName(source.dtype);
       if (const StoredParts parts = StoredPartsOf(source); !parts.names.empty()) {
         entry["stored"] = {{"dtype", DTypeName(parts.dtype)}, {"tensors", Json(parts.names)}};
+        if (parts.merged) entry["stored"]["merged"] = true;
       }
       entry["shape"] = tensor.shape;
       entry["quantized"] = tensor.quantized();

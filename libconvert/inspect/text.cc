@@ -28,6 +28,11 @@ std::string Fit(const TextStyle& style, const std::string& value) {
   return style.shorten && style.width > 2 * kFieldColumns ? ShortenMiddle(value, style.width - kFieldColumns) : value;
 }
 
+std::string SourceText(const SourceFileRecord& source) {
+  return fmt::format("{}, {}, {}:{}", Printable(source.name), HumanBytes(source.size), source.digest_kind,
+                     Printable(source.digest));
+}
+
 // Who made the container, with which options, of which files. A statement of the writer, shown as such.
 std::string ProvenanceText(const InspectReport& report, const TextStyle& style) {
   const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
@@ -38,13 +43,14 @@ std::string ProvenanceText(const InspectReport& report, const TextStyle& style) 
   // Large models have dozens of source files, and the summary is to fit one screen.
   constexpr std::size_t kShownSources = 3;
   for (std::size_t i = 0; i < view->sources.size() && i < kShownSources; ++i) {
-    const SourceFileRecord& source = view->sources[i];
     // Only the first line bears the name.
-    text += Field(i == 0 ? "source" : "", fmt::format("{}, {}, {}:{}", Printable(source.name), HumanBytes(source.size),
-                                                      source.digest_kind, Printable(source.digest)));
+    text += Field(i == 0 ? "source" : "", SourceText(view->sources[i]));
   }
   if (view->sources.size() > kShownSources) {
     text += Field("", fmt::format("and {} more files", view->sources.size() - kShownSources));
+  }
+  for (std::size_t i = 0; i < view->adapter.size() && i < kShownSources; ++i) {
+    text += Field(i == 0 ? "adapter" : "", SourceText(view->adapter[i]));
   }
   return text;
 }

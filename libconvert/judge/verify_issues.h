@@ -80,6 +80,10 @@ inline constexpr Issue kGateMatchesNothing{6306, ExitCode::kCheckFailed,
 inline constexpr Issue kWorseThanBaseline{6307, ExitCode::kCheckFailed, "the error is worse than in the baseline"};
 inline constexpr Issue kBaselineTensorGone{6308, ExitCode::kCheckFailed, "tensor of the baseline is missing"};
 
+// Of what is given: the provenance says that an adapter was merged.
+inline constexpr Issue kAdapterNotGiven{1830, ExitCode::kUsage,
+                                        "the container was made with an adapter, and the source is without"};
+
 // Exit code 7, and no report: it would be one of a part.
 inline constexpr Issue kVerifyInterrupted{6901, ExitCode::kInterrupted, "interrupted before everything was checked"};
 

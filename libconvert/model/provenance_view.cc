@@ -86,6 +86,9 @@ absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::strin
     Q4_ASSIGN_OR_RETURN(view.options, OptionsOf(document["options"], path));
   }
   for (const Json& file : document["source"]["files"]) view.sources.push_back(RecordOf(file));
+  if (document.contains("adapter")) {
+    for (const Json& file : document["adapter"]["files"]) view.adapter.push_back(RecordOf(file));
+  }
   if (document.contains("left_out")) {
     for (const Json& file : document["left_out"]) {
       view.left_out.push_back({file["name"], file["reason"], file["warning"], /*recorded=*/true});

@@ -63,6 +63,8 @@ struct ProvenanceView {
   std::optional<RecordedOptions> options;
   // In the order of the document, each name once.
   std::vector<SourceFileRecord> sources;
+  // Likewise of the adapter that was merged into them; empty where there was none.
+  std::vector<SourceFileRecord> adapter;
   // What lay in the source's folder and was not carried, as the conversion saw it. Untrusted: escaped before it is
   // printed.
   std::vector<LeftOutFile> left_out;

@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <bit>
 #include <set>
 
 #include "formats/base/base_issues.h"
@@ -61,6 +62,27 @@ Json OptionsJson(const QuantSettings& defaults, const ConvertOptions& options) {
   return json;
 }
 
+// What decides the elements of a tensor beside its place in the files, and stands in a configuration that is not
+// carried so. Null for a plain one.
+Json RecipeJson(const SourceTensor& source) {
+  if (const ScaledF8* scaled = source.scaled.get()) {
+    return Json::array({DTypeName(scaled->code), DTypeName(scaled->scale), DTypeName(scaled->product),
+                        scaled->block_rows, scaled->block_columns, scaled->matrix_step, scaled->row_step,
+                        scaled->column_step});
+  }
+  const MergedAdapter* merged = source.merged.get();
+  if (merged == nullptr) return {};
+  Json json = Json::array({"merged", merged->rank, merged->transposed, std::bit_cast<std::uint32_t>(merged->scale)});
+  for (const auto* part : {&merged->base, &merged->a, &merged->b, &merged->magnitude}) {
+    if (*part == nullptr) {
+      json.push_back(Json());
+      continue;
+    }
+    json.push_back(Json::array({(*part)->name, DTypeName((*part)->dtype), RecipeJson(**part)}));
+  }
+  return json;
+}
+
 // The seed of all digests: fixed before the first byte is written, the same for the same input and options. It covers
 // what the plan knows: names, types, shapes and places of the source's tensors, their treatments, and the sizes of all
 // files. The source's digests are left out (empty below): they are known only at the end.
@@ -84,12 +106,7 @@ Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options,
       tensor.push_back(extent.file);
       tensor.push_back(extent.offset);
     }
-    // What else decides the elements, and stands in a configuration that is not carried so.
-    if (const ScaledF8* scaled = source.scaled.get()) {
-      tensor.push_back(Json::array({DTypeName(scaled->code), DTypeName(scaled->scale), DTypeName(scaled->product),
-                                    scaled->block_rows, scaled->block_columns, scaled->matrix_step, scaled->row_step,
-                                    scaled->column_step}));
-    }
+    if (Json recipe = RecipeJson(source); !recipe.is_null()) tensor.push_back(std::move(recipe));
     tensor.push_back(TreatmentName(shard.index.tensors[planned.tensor]));
     add(std::exchange(separator, ",") + tensor.dump());
   }
@@ -103,8 +120,9 @@ Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options,
 // file of a checkpoint without tensors, so that all shards together list every file.
 std::vector<std::uint32_t> SourceFilesOf(const Checkpoint& checkpoint, const PlannedShard& shard, bool is_first) {
   std::set<std::uint32_t> files;
+  const auto of_model = static_cast<std::uint32_t>(checkpoint.files().size() - checkpoint.adapter_files());
   if (is_first) {
-    for (std::uint32_t file = 0; file < checkpoint.files().size(); ++file) files.insert(file);
+    for (std::uint32_t file = 0; file < of_model; ++file) files.insert(file);
     for (const SourceTensor& tensor : checkpoint.tensors()) {
       for (const SourceExtent& extent : tensor.extents) files.erase(extent.file);
     }
@@ -112,6 +130,8 @@ std::vector<std::uint32_t> SourceFilesOf(const Checkpoint& checkpoint, const Pla
   for (const PlannedTensor& planned : shard.tensors) {
     for (const SourceExtent& extent : checkpoint.tensors()[planned.source].extents) files.insert(extent.file);
   }
+  // Those of an adapter stand apart, and in every shard.
+  files.erase(files.lower_bound(of_model), files.end());
   return {files.begin(), files.end()};
 }
 
@@ -165,8 +185,7 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   const bool sha256 = options.source_digest == SourceDigest::kSha256;
   // As long as a digest of this kind, so that the planned size of the document is the final one.
   const std::string placeholder(sha256 ? 64 : 16, '0');
-  Json files = Json::array();
-  for (const std::uint32_t i : source_files) {
+  const auto record = [&](std::size_t i) {
     Json file;
     file["name"] = checkpoint.files()[i].name;
     const std::string& digest = i < digests.size() ? digests[i] : placeholder;
@@ -174,15 +193,20 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
     if (sha256) file["sha256"] = digest;
     file["size"] = checkpoint.files()[i].file->size();
     if (!sha256) file["xxh3"] = digest;
-    files.push_back(std::move(file));
-  }
+    return file;
+  };
+  Json files = Json::array(), adapter = Json::array();
+  for (const std::uint32_t i : source_files) files.push_back(record(i));
+  const std::size_t count = checkpoint.files().size();
+  for (std::size_t i = count - checkpoint.adapter_files(); i < count; ++i) adapter.push_back(record(i));
   Json left_out = Json::array();
   for (const LeftOutFile& file : checkpoint.left_out()) {
     if (file.recorded) left_out.push_back({{"name", file.name}, {"reason", file.reason}, {"warning", file.warning}});
   }
   // Json keeps this order; it is bytewise, so the document is canonical.
   Json json;
-  if (Json record = BnbRecordJson(checkpoint.tensors()); !record.empty()) json["bitsandbytes"] = std::move(record);
+  if (!adapter.empty()) json["adapter"] = Json{{"files", std::move(adapter)}};
+  if (Json weights = BnbRecordJson(checkpoint.tensors()); !weights.empty()) json["bitsandbytes"] = std::move(weights);
   if (!left_out.empty()) json["left_out"] = std::move(left_out);
   json["numerics"] = kNumericsVersion;
   json["options"] = OptionsJson(RecordedSettings(checkpoint, options), options);

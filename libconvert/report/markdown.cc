@@ -220,9 +220,11 @@ std::string Provenance(const VerifyReport& report) {
     rows.Add(fmt::format("| made by | {}, arithmetic {} |", Code(view->tool()), Code(view->numerics)));
     const std::string options = ConversionOptions(*view);
     if (!options.empty()) rows.Add(fmt::format("| options | {} |", Code(options, kMessageBytes)));
-    for (const SourceFileRecord& source : view->sources) {
-      rows.Add(fmt::format("| source | {}, {}, {} |", Code(source.name), HumanBytes(source.size),
-                           Code(source.digest_kind + ":" + source.digest)));
+    for (const auto* records : {&view->sources, &view->adapter}) {
+      for (const SourceFileRecord& file : *records) {
+        rows.Add(fmt::format("| {} | {}, {}, {} |", records == &view->adapter ? "adapter" : "source", Code(file.name),
+                             HumanBytes(file.size), Code(file.digest_kind + ":" + file.digest)));
+      }
     }
   }
   return rows.Text() + "</details>\n";

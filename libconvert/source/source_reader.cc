@@ -7,6 +7,7 @@
 
 #include "formats/base/status.h"
 #include "formats/source/checkpoint_issues.h"
+#include "libconvert/source/merged.h"
 #include "libconvert/source/scaled_f8.h"
 #include "libconvert/source/strided.h"
 
@@ -20,6 +21,8 @@ absl::Status SourceReader::Read(const SourceTensor& tensor, std::uint64_t first,
       return ReadStrided(checkpoint_, tensor, first, out);
     case SourceRecipe::kScaledF8:
       return ReadScaledF8(checkpoint_, tensor, first, out);
+    case SourceRecipe::kMerged:
+      return ReadMerged(checkpoint_, tensor, first, out);
     case SourceRecipe::kBnbCodes:
       // Nobody computes with what is taken over.
       return Fail(kReadOutsideTensor, checkpoint_.FileOf(tensor).path(), tensor.name, "codes have no elements");
@@ -48,6 +51,8 @@ void SourceReader::Prefetch(const SourceTensor& tensor, std::uint64_t first, std
         static_cast<std::uint64_t>(share * static_cast<double>(count)));
     return;
   }
+  // What the adapter adds is little beside the weight, and read again and again.
+  if (tensor.recipe == SourceRecipe::kMerged) return Prefetch(*tensor.merged->base, first, count);
   // Of scaled codes, the codes: they are what there is much of.
   const std::uint64_t item = tensor.recipe == SourceRecipe::kScaledF8 ? 1 : ItemSize(tensor.dtype);
   checkpoint_.FileOf(tensor).Prefetch(tensor.place().offset + first * item, count * item);

@@ -14,15 +14,20 @@
 
 namespace q4 {
 
-absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<SourceFileRecord>& records, bool digests,
-                                const std::string& container, const VerifyContext& context) {
+std::span<const CheckpointFile> SourceFiles(const Checkpoint& source, bool of_adapter) {
+  const std::span<const CheckpointFile> all = source.files();
+  return of_adapter ? all.last(source.adapter_files()) : all.first(all.size() - source.adapter_files());
+}
+
+absl::Status CompareSourceFiles(std::span<const CheckpointFile> source, const std::vector<SourceFileRecord>& records,
+                                bool digests, const std::string& container, const VerifyContext& context) {
   // Says what is wrong with a file, or "". A status is an error that ends the comparison. Cheap questions come first: a
   // file of another size is not read.
   const auto compare = [&](std::uint64_t i) -> absl::StatusOr<std::string> {
     const SourceFileRecord& record = records[i];
-    const auto found = std::find_if(source.files().begin(), source.files().end(),
+    const auto found = std::find_if(source.begin(), source.end(),
                                     [&](const CheckpointFile& file) { return file.name == record.name; });
-    if (found == source.files().end()) return "there is no file of that name; " + std::string(kNameTheModel);
+    if (found == source.end()) return "there is no file of that name; " + std::string(kNameTheModel);
     const RandomAccessFile& file = *found->file;
     if (file.size() != record.size) {
       return GotExpected(fmt::format("{} bytes", file.size()), fmt::format("{} bytes", record.size));
@@ -42,15 +47,13 @@ absl::Status CompareSourceFiles(const Checkpoint& source, const std::vector<Sour
                          });
 }
 
-void FindUnrecordedSourceFiles(const Checkpoint& source, const std::set<std::uint32_t>& files,
-                               const std::vector<SourceFileRecord>& records, const std::string& container,
-                               FindingList* findings) {
+void FindUnrecordedSourceFiles(const std::set<std::string_view>& names, const std::vector<SourceFileRecord>& records,
+                               const std::string& container, FindingList* findings) {
   std::set<std::string_view> recorded;
   for (const SourceFileRecord& record : records) recorded.insert(record.name);
-  for (const std::uint32_t number : files) {
-    const CheckpointFile& file = source.files()[number];
-    if (recorded.contains(file.name)) continue;
-    findings->Add("", kSourceFileDiffers, container, "source file '" + file.name + "'", "no shard records it");
+  for (const std::string_view name : names) {
+    if (recorded.contains(name)) continue;
+    findings->Add("", kSourceFileDiffers, container, fmt::format("source file '{}'", name), "no shard records it");
   }
 }
 

@@ -13,10 +13,12 @@
 #include <memory>
 #include <random>
 #include <set>
+#include <span>
 #include <utility>
 
 #include "fmt/format.h"
 #include "formats/q4/reader.h"
+#include "libconvert/adapter/merge_adapter.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/base/nearest_parts.h"
 #include "libconvert/base/parallel.h"
@@ -97,6 +99,9 @@ class Verification {
       const bool any =
           std::any_of(at.begin(), at.end(), [this](const auto& a) { return IsTakenOver(model_.tensor(a)); });
       if (source->taken_over() && !any) return ForeignStatus(*source->taken_over());
+      if (!options_.adapter.empty()) {
+        Q4_ASSIGN_OR_RETURN(source, MergeAdapter(fs_, *source, options_.adapter, open));
+      }
     }
     // Only then has the report tensors, which the next check looks at.
     Describe();
@@ -109,6 +114,10 @@ class Verification {
     absl::StatusOr<ProvenanceView> provenance = ReadProvenance(model_);
     if (!provenance.ok() && ExitCodeOf(provenance.status()) != ExitCode::kCheckFailed) return provenance.status();
     if (provenance.ok()) report_.left_out = provenance->left_out;
+    // Every merged tensor would differ and none of the findings would say why.
+    if (source != nullptr && provenance.ok() && !provenance->adapter.empty() && source->adapter_files() == 0) {
+      return Fail(kAdapterNotGiven, model_.path(), "--against", "add --adapter and the folder of the adapter");
+    }
     // Pairing comes first because it tells how much there is to compare. Its findings come after those of the container
     // alone.
     FindingList pair_findings;
@@ -241,9 +250,12 @@ class Verification {
         digest_findings.Add("", kSourceFileDiffers, model_.path(), "source, format",
                             GotExpected(source.format(), format.get<std::string>()));
       }
-      Q4_RETURN_IF_ERROR(
-          CompareSourceFiles(source, provenance->sources, /*digests=*/is_whole, model_.path(), digest_context));
-      FindUnrecordedSourceFiles(source, FilesOf(source), provenance->sources, model_.path(), &digest_findings);
+      for (const bool of_adapter : {false, true}) {
+        const std::vector<SourceFileRecord>& records = of_adapter ? provenance->adapter : provenance->sources;
+        Q4_RETURN_IF_ERROR(CompareSourceFiles(SourceFiles(source, of_adapter), records, /*digests=*/is_whole,
+                                              model_.path(), digest_context));
+        FindUnrecordedSourceFiles(RecordedFiles(source, of_adapter), records, model_.path(), &digest_findings);
+      }
       return absl::OkStatus();
     });
     // On an error the future's destructor waits for the digests to end.
@@ -268,17 +280,20 @@ class Verification {
   }
 
   // The source files that the container must record: of a whole model all, of a shard that was opened alone those that
-  // its tensors lie in (F8.1).
-  std::set<std::uint32_t> FilesOf(const Checkpoint& source) const {
-    std::set<std::uint32_t> files;
-    if (report_.shards == report_.shard_count) {
-      for (std::uint32_t file = 0; file < source.files().size(); ++file) files.insert(file);
-      return files;
+  // its tensors lie in (F8.1); an adapter's in any case.
+  std::set<std::string_view> RecordedFiles(const Checkpoint& source, bool of_adapter) const {
+    const std::span<const CheckpointFile> files = SourceFiles(source, of_adapter);
+    std::set<std::string_view> names;
+    if (of_adapter || report_.shards == report_.shard_count) {
+      for (const CheckpointFile& file : files) names.insert(file.name);
+      return names;
     }
     for (const TensorPair& pair : pairs_) {
-      for (const SourceExtent& extent : pair.source->extents) files.insert(extent.file);
+      for (const SourceExtent& extent : pair.source->extents) {
+        if (extent.file < files.size()) names.insert(files[extent.file].name);
+      }
     }
-    return files;
+    return names;
   }
 
   // What was asked for but has no unique answer. A tensor that failed has said why.

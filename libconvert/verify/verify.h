@@ -28,6 +28,8 @@ namespace q4 {
 struct VerifyOptions {
   // Path of the original checkpoint, as OpenCheckpoint() takes it; "" for integrity alone.
   std::string against;
+  // The folder of the adapter that was merged into it (MergeAdapter()); "" for none.
+  std::string adapter;
   // How the checkpoint is opened: whether links are followed.
   OpenOptions source_options;
   // Compare only tensors with such names with the source. Integrity is checked whole in any case.

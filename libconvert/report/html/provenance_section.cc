@@ -25,15 +25,15 @@ std::string Row(std::string_view label, std::string_view markup) {
   return fmt::format("<div><dt>{}</dt><dd>{}</dd></div>\n", label, markup);
 }
 
-std::string Sources(const ProvenanceView& view) {
+std::string Sources(const std::vector<SourceFileRecord>& sources) {
   std::string text;
-  for (std::size_t i = 0; i < view.sources.size() && i < kSourcesShown; ++i) {
-    const SourceFileRecord& source = view.sources[i];
+  for (std::size_t i = 0; i < sources.size() && i < kSourcesShown; ++i) {
+    const SourceFileRecord& source = sources[i];
     text += fmt::format("{}<br><span class=\"note\">{}, {}:<wbr>{}</span><br>", Name(source.name),
                         HumanBytes(source.size), Text(source.digest_kind), Text(source.digest));
   }
-  if (view.sources.size() > kSourcesShown) {
-    text += fmt::format("and {} more", Grouped(view.sources.size() - kSourcesShown));
+  if (sources.size() > kSourcesShown) {
+    text += fmt::format("and {} more", Grouped(sources.size() - kSourcesShown));
   }
   return text;
 }
@@ -50,7 +50,8 @@ std::string ProvenanceSection(const VerifyReport& report) {
     rows += Row("made by", Text(fmt::format("{}, arithmetic {}", view->tool(), view->numerics)));
     rows += Row("options", Text(ConversionOptions(*view), kPathBytes));
     // No source files: the container was not made from files, or by a tool that records none.
-    if (!view->sources.empty()) rows += Row("source files", Sources(*view));
+    if (!view->sources.empty()) rows += Row("source files", Sources(view->sources));
+    if (!view->adapter.empty()) rows += Row("adapter", Sources(view->adapter));
   } else {
     rows += Row("made by", "unknown");
   }
