@@ -38,6 +38,7 @@ struct ConvertFlags {
   std::string components;             // of a pipeline, separated by commas; "" for those of OpenPipeline()
   std::string recipe;                 // path of a JSON file; "" for none
   bool allow_unmatched = false;       // of these patterns and the recipe's
+  bool from_quantized = false;        // leave to quantize what has 4 bits already
   // Dtype of kept float tensors: same, bf16, fp16 or fp32.
   std::string keep_dtype = "same";
   std::string device = "auto";  // auto, cpu, cuda or cuda:N[,M...]

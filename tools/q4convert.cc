@@ -83,6 +83,7 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   if (flags.keep_dtype == "bf16") options.keep_dtype = DType::kBF16;
   if (flags.keep_dtype == "fp16") options.keep_dtype = DType::kF16;
   if (flags.keep_dtype == "fp32") options.keep_dtype = DType::kF32;
+  options.from_quantized = flags.from_quantized;
   options.keep_nonfinite = flags.on_nonfinite == "keep";
   Q4_ASSIGN_OR_RETURN(options.compression, ParseCompression(flags.compress));
   options.shard_bytes = flags.shard_size;

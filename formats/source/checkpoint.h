@@ -52,6 +52,7 @@ struct CheckpointContent {
   std::vector<Note> notes;                  // Checkpoint::notes()
   std::optional<Foreign> foreign;           // Checkpoint::foreign()
   std::optional<Foreign> taken_over;        // Checkpoint::taken_over()
+  std::string four_bits;                    // Checkpoint::four_bits()
 };
 
 // A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
@@ -89,6 +90,10 @@ class Checkpoint {
   // Where OpenOptions::take_over found weights to take over: what they are, as foreign() says it without the option.
   // Some tensors are kBnbCodes then, and the others are kept. nullopt for all other checkpoints.
   const std::optional<Foreign>& taken_over() const { return content_.taken_over; }
+  // Where weights are read that somebody has quantized to 4 bits: the formats, for people, "NVFP4" or "MXFP4, NVFP4".
+  // "" for all others, and for what is taken over, which nobody quantizes again. Who quantizes them adds an error to
+  // theirs, and is asked for leave (ConvertOptions::from_quantized).
+  const std::string& four_bits() const { return content_.four_bits; }
   // All that the checkpoint consists of: shard index, weight files, companions, as they were opened or found. None of
   // them may be overwritten while the checkpoint is read. A lone file comes twice.
   std::vector<InputFile> inputs() const;

@@ -97,7 +97,8 @@ constexpr ObjectForm kOptionsForm{kOptionMembers, false, /*may_be_empty=*/true};
 constexpr MemberForm kParentMembers[] = {{"root", ValueForm::kHex64}};
 constexpr ObjectForm kParentForm{kParentMembers};
 
-constexpr MemberForm kSourceMembers[] = {{"files", ValueForm::kArray, true, &kFileForm}, {"format"}};
+constexpr MemberForm kSourceMembers[] = {
+    {"files", ValueForm::kArray, true, &kFileForm}, {"format"}, {"quantized", ValueForm::kText, false}};
 constexpr ObjectForm kSourceForm{kSourceMembers};
 
 constexpr MemberForm kToolMembers[] = {{"name"}, {"version"}};

@@ -90,6 +90,11 @@ Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options,
                                     scaled->block_rows, scaled->block_columns, scaled->matrix_step, scaled->row_step,
                                     scaled->column_step}));
     }
+    if (const PackedF4* packed = source.packed.get()) {
+      tensor.push_back(Json::array({static_cast<int>(packed->order), DTypeName(packed->scale),
+                                    DTypeName(packed->global), static_cast<int>(packed->use), DTypeName(packed->joint),
+                                    DTypeName(packed->product), packed->block, packed->global_step, packed->shifts}));
+    }
     tensor.push_back(TreatmentName(shard.index.tensors[planned.tensor]));
     add(std::exchange(separator, ",") + tensor.dump());
   }
@@ -186,7 +191,9 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   if (!left_out.empty()) json["left_out"] = std::move(left_out);
   json["numerics"] = kNumericsVersion;
   json["options"] = OptionsJson(RecordedSettings(checkpoint, options), options);
-  json["source"] = Json{{"files", std::move(files)}, {"format", checkpoint.format()}};
+  Json source = Json{{"files", std::move(files)}, {"format", checkpoint.format()}};
+  if (!checkpoint.four_bits().empty()) source["quantized"] = checkpoint.four_bits();
+  json["source"] = std::move(source);
   json["tool"] = Json{{"name", "q4convert"}, {"version", kQ4Version}};
   return json.dump();
 }
@@ -195,6 +202,12 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                                               const ConvertOptions& options) {
   // Whatever the policy made of its tensors, the result would load as another model.
   if (checkpoint.foreign()) return ForeignStatus(*checkpoint.foreign());
+  if (!checkpoint.four_bits().empty() && !options.from_quantized) {
+    return Fail(
+        kFromQuantized, checkpoint.path(), checkpoint.four_bits(),
+        "their mean squared error about doubles; convert the 16-bit checkpoint that they were made from, or give "
+        "--from-quantized where there is none");
+  }
   for (const CheckpointFile& file : checkpoint.files()) {
     if (!IsUtf8(file.name)) return Fail(kSourceName, file.file->path(), {});
   }

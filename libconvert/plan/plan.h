@@ -30,6 +30,8 @@ struct ConvertOptions {
   // Most payload bytes of a shard before compression; a single larger tensor has a shard of its own. 0: one file.
   std::uint64_t shard_bytes = 0;
   SourceDigest source_digest = SourceDigest::kSha256;  // what identifies the source files in the provenance
+  // Leave to quantize what was quantized to 4 bits already (Checkpoint::four_bits()). Says nothing of other sources.
+  bool from_quantized = false;
 };
 
 // Joins a tensor of the source, its entry in the container, and why it is treated so.
@@ -65,7 +67,8 @@ struct ConversionPlan {
 
 // Decides every tensor and lays out every shard. `configs`: those of the checkpoint. Reads nothing.
 //
-// Errors: kAlreadyQuantized or kIsAdapter for a checkpoint that is foreign(), kEncoderNotBuilt for an encoder that this
+// Errors: kAlreadyQuantized or kIsAdapter for a checkpoint that is foreign(), kFromQuantized for one of 4 bits without
+// ConvertOptions::from_quantized, kEncoderNotBuilt for an encoder that this
 // version cannot run (exit code 5), kTooManyParts for more shards than limits::kShards (1), and those of
 // DecideTensors(), CheckPatterns() and ComputeQ4Layout().
 absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const ModelConfigs& configs,
