@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LEVELS = {
     "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["bnb", "logical"], ["source"],
                 ["exchange"]],
-    "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge"], ["plan", "output"],
+    "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge", "requantize"], ["plan", "output"],
                    ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"], ["components"]],
 }
 # Folders without wings -> the folders they may include beside their own.

@@ -191,6 +191,7 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   if (!left_out.empty()) json["left_out"] = std::move(left_out);
   json["numerics"] = kNumericsVersion;
   json["options"] = OptionsJson(RecordedSettings(checkpoint, options), options);
+  if (!checkpoint.parent().is_null()) json["parent"] = checkpoint.parent();
   Json source = Json{{"files", std::move(files)}, {"format", checkpoint.format()}};
   if (!checkpoint.four_bits().empty()) source["quantized"] = checkpoint.four_bits();
   json["source"] = std::move(source);
@@ -218,6 +219,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                       DecideTensors(checkpoint.tensors(), configs, options.policy));
   Q4_ASSIGN_OR_RETURN(std::vector<Note> pattern_notes, CheckPatterns(checkpoint.tensors(), decisions, options.policy));
   ConversionPlan plan;
+  plan.read_bytes = checkpoint.read_bytes();
   plan.shards.emplace_back();
   ShardCut cut(options.shard_bytes);
   for (std::size_t i = 0; i < decisions.size(); ++i) {
