@@ -98,7 +98,7 @@ def e8m0(shape, generator, finite):
 EDGES = {"zero": 0.0, "negative": -3.0, "NaN": float("nan"), "infinite": float("inf"), "huge": 3e38, "subnormal": 1e-42}
 
 
-def compressed(name, form, generator, dtype="bfloat16", finite=True, divisor=None, **more):
+def compressed(name, form, generator, dtype="bfloat16", finite=True, divisor=None, module=MODULE, **more):
     codes = codes_of((96, 128), generator)
     parts = {"weight_packed": codes}
     if form == "nvfp4":
@@ -107,7 +107,7 @@ def compressed(name, form, generator, dtype="bfloat16", finite=True, divisor=Non
     else:
         parts["weight_scale"] = e8m0((96, 8), generator, finite)
     whole = BaseCompressor.get_value_from_registry(f"{form}-pack-quantized").decompress(dict(parts), scheme(form))["weight"]
-    return Case(name, {f"{MODULE}.{part}": tensor for part, tensor in parts.items()}, {f"{MODULE}.weight": whole.to(getattr(torch, dtype))},
+    return Case(name, {f"{module}.{part}": tensor for part, tensor in parts.items()}, {f"{module}.weight": whole.to(getattr(torch, dtype))},
                 section(form), dtype, finite, says=form.upper(), **more)
 
 
@@ -134,6 +134,14 @@ def cases(_):
     yield compressed("compressed-tensors MXFP4", "mxfp4", generator)
     yield compressed("compressed-tensors MXFP4, all exponents", "mxfp4", generator, finite=False)
     yield compressed("compressed-tensors MXFP4, all exponents, float16 model", "mxfp4", generator, "float16", finite=False)
+    yield compressed("compressed-tensors NVFP4, an expert by itself", "nvfp4", generator, module=f"{EXPERTS}.3.up_proj")
+    # Experts in one tensor: each decompressed by itself.
+    parts = {"_packed": codes_of((3, 64, 48), generator), "_scale": e4m3((3, 64, 6), generator, True), "_global_scale": 1000 + torch.rand(3)}
+    decompress = BaseCompressor.get_value_from_registry("nvfp4-pack-quantized").decompress
+    whole = torch.stack([decompress({"weight" + part: tensor[e:e + 1] if part == "_global_scale" else tensor[e] for part, tensor in parts.items()},
+                                    scheme("nvfp4"))["weight"] for e in range(3)])
+    yield Case("compressed-tensors NVFP4, experts in one tensor", {f"{EXPERTS}.gate_up_proj{part}": tensor for part, tensor in parts.items()},
+               {f"{EXPERTS}.gate_up_proj": whole}, section("nvfp4"), more={f"{EXPERTS}.gate_up_proj_input_global_scale": torch.rand(3)})
     factor = torch.tensor(3.7e-4)
     quantized = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4", "group_size": 16, "kv_cache_quant_algo": None}}
     yield modelopt("ModelOpt NVFP4", (96, 128), (96, 16), generator, factor, more={f"{MODULE}.input_scale": torch.tensor(0.5)})
