@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LEVELS = {
     "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["adapter", "bnb", "logical"], ["source"],
                 ["exchange"]],
-    "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge"],
+    "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge", "requantize"],
                    ["adapter", "plan", "output"],
                    ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"], ["components"]],
 }

@@ -137,6 +137,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   app.add_flag("--allow-unmatched", flags->allow_unmatched,
                "A pattern or recipe rule that matches no tensor is a note, no error");
   app.add_option("--recipe", flags->recipe, "JSON file with ordered rules (docs/policy.md)");
+  app.add_flag("--from-quantized", flags->from_quantized,
+               "Quantize again what has 4 bits already (MXFP4, NVFP4, .q4): its error comes on top");
   app.add_option("--keep-dtype", flags->keep_dtype, "Type of float tensors that stay unquantized")
       ->transform(OneOf({"same", "bf16", "fp16", "fp32"}))
       ->capture_default_str();

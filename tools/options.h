@@ -39,6 +39,7 @@ struct ConvertFlags {
   std::string recipe;                 // path of a JSON file; "" for none
   bool allow_unmatched = false;       // of these patterns and the recipe's
   std::string adapter;                // folder of a LoRA of PEFT that is merged; "" for none
+  bool from_quantized = false;        // leave to quantize what has 4 bits already
   // Dtype of kept float tensors: same, bf16, fp16 or fp32.
   std::string keep_dtype = "same";
   std::string device = "auto";  // auto, cpu, cuda or cuda:N[,M...]

@@ -1,7 +1,7 @@
 // q4convert: turns one checkpoint into one sealed .q4 container.  See docs/q4convert.md.
 //
-// A container as input is packed anew: repack.h. A pipeline is converted component by component: pipeline.h. For
-// checkpoints:
+// A container as input is packed anew (repack.h), or with --from-quantized a source like any other. A pipeline is
+// converted component by component: pipeline.h. For checkpoints:
 //
 // Order of things: flags become options, the checkpoint is opened (headers only), the plan is made, everything that the
 // run will read or write is checked, and only then are devices started and weights read. With --dry-run it ends after
@@ -11,12 +11,14 @@
 #include <algorithm>
 #include <charconv>
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
 
 #include "formats/base/limits.h"
 #include "formats/publish/input_files.h"
+#include "formats/q4/shards.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/pipeline.h"
 #include "libconvert/adapter/merge_adapter.h"
@@ -30,6 +32,7 @@
 #include "libconvert/output/output_issues.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/report/text.h"
+#include "libconvert/requantize/container_source.h"
 #include "libconvert/scheme/scheme.h"
 #include "tools/options.h"
 #include "tools/pipeline.h"
@@ -84,6 +87,7 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   if (flags.keep_dtype == "bf16") options.keep_dtype = DType::kBF16;
   if (flags.keep_dtype == "fp16") options.keep_dtype = DType::kF16;
   if (flags.keep_dtype == "fp32") options.keep_dtype = DType::kF32;
+  options.from_quantized = flags.from_quantized;
   options.keep_nonfinite = flags.on_nonfinite == "keep";
   Q4_ASSIGN_OR_RETURN(options.compression, ParseCompression(flags.compress));
   options.shard_bytes = flags.shard_size;
@@ -113,19 +117,36 @@ absl::Status CheckOutputIsNoFlagFile(FileSystem& fs, const ConvertFlags& flags, 
   return inputs.CheckNames(fs, OutputNames(plan, flags.output), kOutputIsInput);
 }
 
+// What is converted: a checkpoint, or a container as one.
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenSource(FileSystem& fs, const ConvertFlags& flags, bool container) {
+  if (container) {
+    Q4_ASSIGN_OR_RETURN(std::unique_ptr<Q4Model> model, OpenContainer(fs, flags.input, ParseQ4Root(flags.root)));
+    return OpenContainerSource(fs, std::move(model));
+  }
+  OpenOptions open;
+  open.follow_symlinks = flags.follow_symlinks;
+  open.allow_empty = flags.allow_empty;
+  open.take_over = true;
+  return OpenCheckpoint(fs, flags.input, open);
+}
+
 // The job of the tool. Errors that the user can mend come as early as they can be known: a gate file with a mistake
 // must not cost an hour of converting.
 absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
   // A container has its codes already. What cannot be looked at is left to the readers of checkpoints, which say why.
-  if (const absl::StatusOr<bool> container = IsQ4Container(PosixFileSystem(), flags.input);
-      container.ok() && *container) {
+  const absl::StatusOr<bool> looked = IsQ4Container(PosixFileSystem(), flags.input);
+  const bool container = looked.ok() && *looked;
+  if (container && !flags.from_quantized) {
     std::optional<Q4Compression> compression;
     if (std::find(flags.given.begin(), flags.given.end(), "--compress") != flags.given.end()) {
       Q4_ASSIGN_OR_RETURN(compression, ParseCompression(flags.compress));
     }
     return RepackContainer(flags, compression);
   }
-  Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags));
+  Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags, container));
+  if (container && !flags.adapter.empty()) {
+    return Fail(kNotOfRepack, flags.input, "--adapter", "convert the model that the container was made of with it");
+  }
   Q4_ASSIGN_OR_RETURN(const std::string pipeline, PipelineFolder(PosixFileSystem(), flags.input));
   if (pipeline.empty() && !flags.components.empty()) return Fail(kComponentsOfPipeline, flags.input, "--components");
   if (!pipeline.empty() && !flags.adapter.empty()) return Fail(kNotOfPipeline, flags.input, "--adapter");
@@ -140,13 +161,11 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
     gates.push_back(std::move(gate));
   }
   if (!pipeline.empty()) return ConvertPipeline(flags, pipeline, device, options, std::move(gates));
-  OpenOptions open;
-  open.follow_symlinks = flags.follow_symlinks;
-  open.allow_empty = flags.allow_empty;
-  open.take_over = true;
   // Reads and validates headers; no weights yet.
-  Q4_ASSIGN_OR_RETURN(auto checkpoint, OpenCheckpoint(fs, flags.input, open));
+  Q4_ASSIGN_OR_RETURN(auto checkpoint, OpenSource(fs, flags, container));
   if (!flags.adapter.empty()) {
+    OpenOptions open;
+    open.follow_symlinks = flags.follow_symlinks;
     Q4_ASSIGN_OR_RETURN(checkpoint, MergeAdapter(fs, *checkpoint, flags.adapter, open));
   }
   Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, checkpoint->Configs(fs));

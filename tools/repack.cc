@@ -41,11 +41,15 @@ constexpr std::array<Refused, 8> kAboutCheckpoints{{
     {"--allow-empty", "an empty container needs no leave"},
 }};
 constexpr std::array<std::string_view, 4> kAboutContainers{"--root", "--tensor", "--add-file", "--drop-file"};
+constexpr std::string_view kRoot = kAboutContainers.front();
 
 absl::Status CheckFlags(const ConvertFlags& flags) {
   for (const std::string& given : flags.given) {
     if (std::find(kAboutQuantizing.begin(), kAboutQuantizing.end(), given) != kAboutQuantizing.end()) {
-      return Fail(kNotRequantized, flags.input, given, "convert the 16-bit checkpoint with it");
+      return Fail(
+          kNotRequantized, flags.input, given,
+          "convert the 16-bit checkpoint with it; where there is none, --from-quantized decodes the container and "
+          "quantizes it again, whose errors add up");
     }
     for (const Refused& refused : kAboutCheckpoints) {
       if (refused.option == given) return Fail(kNotOfRepack, flags.input, given, refused.instead);
@@ -85,8 +89,10 @@ absl::Status CheckReport(FileSystem& fs, const ConvertFlags& flags, const Q4Mode
 
 }  // namespace
 
-absl::Status CheckNoRepackFlags(const ConvertFlags& flags) {
+absl::Status CheckNoRepackFlags(const ConvertFlags& flags, bool container) {
   for (const std::string& given : flags.given) {
+    // A container that is quantized again may be pinned, but is taken whole.
+    if (container && given == kRoot) continue;
     if (std::find(kAboutContainers.begin(), kAboutContainers.end(), given) != kAboutContainers.end()) {
       return Fail(kOfRepackOnly, flags.input, given, "convert first, then give the container");
     }

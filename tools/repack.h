@@ -1,4 +1,5 @@
-// q4convert of a .q4 container, which is packed anew and never quantized again. See docs/q4convert.md.
+// q4convert of a .q4 container, which is packed anew and not quantized again (that is --from-quantized). See
+// docs/q4convert.md.
 #pragma once
 
 #include <optional>
@@ -14,7 +15,8 @@ namespace q4 {
 // kNotRequantized and kNotOfRepack (exit code 1) for options that were given and say nothing about packing.
 absl::StatusOr<ToolResult> RepackContainer(const ConvertFlags& flags, const std::optional<Q4Compression>& compression);
 
-// Options for containers alone, where INPUT is none: kOfRepackOnly (exit code 1).
-absl::Status CheckNoRepackFlags(const ConvertFlags& flags);
+// Options of packing anew, where INPUT is converted: kOfRepackOnly (exit code 1). `container`: it is one that is
+// quantized again.
+absl::Status CheckNoRepackFlags(const ConvertFlags& flags, bool container);
 
 }  // namespace q4

@@ -25,7 +25,7 @@ inline constexpr Issue kReportNotOurs{1561, ExitCode::kUsage,
 
 // q4convert: what goes with a container, and what with a checkpoint.
 inline constexpr Issue kNotRequantized{1755, ExitCode::kUsage,
-                                       "a .q4 container is packed anew and never quantized again"};
+                                       "a .q4 container is packed anew and not quantized again"};
 inline constexpr Issue kNotOfRepack{1756, ExitCode::kUsage, "no option of packing a .q4 container anew"};
 inline constexpr Issue kOfRepackOnly{1757, ExitCode::kUsage, "goes with a .q4 container as input"};
 

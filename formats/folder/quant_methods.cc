@@ -41,13 +41,14 @@ constexpr QuantMethod kMethods[] = {
     {"torchao", "torchao", "", "._weight_qdata/* | ._weight_packed_weight/* | .weight:qdata/* | .weight:tensor_impl/*",
      ""},
     {"MXFP4", "mxfp4 gpt_oss_mxfp4", "", "_blocks/b2 _scales | .blocks/b2 .scales",
-     "load it in transformers with Mxfp4Config(dequantize=True) and save_pretrained() the result"},
+     "load it in transformers with Mxfp4Config(dequantize=True) and save_pretrained() the result", false, false, true},
     {kBnb4Bit, "bitsandbytes_4bit", "",
      ".quant_state.bitsandbytes__nf4/b | .quant_state.bitsandbytes__fp4/b | .absmax/* .quant_map", kModelDequantize},
     {"bitsandbytes 8-bit", "bitsandbytes_8bit", "", ".weight/b2 .SCB", kModelDequantize},
     {"compressed-tensors", "compressed-tensors compressed_tensors sparseml", "config_groups",
      ".weight_packed/i2 | .compressed/* .bitmask",
-     "load it in transformers with CompressedTensorsConfig(dequantize=True) and save_pretrained() the result", true},
+     "load it in transformers with CompressedTensorsConfig(dequantize=True) and save_pretrained() the result", true,
+     false, true},
     {"Gemma QAT", "gemma", "",
      ".weight/b2 .weight_scale .input_activation_scale | .embedding_quantized/* .embedding_scale", ""},
 
@@ -62,12 +63,13 @@ constexpr QuantMethod kMethods[] = {
     {"ModelOpt", "modelopt*", "quant_algo",
      ".weight/b2 .weight_scale .weight_scale_2 | .weight/s2 .weight_scale .pre_quant_scale | "
      ".weight_quantizer._scale/* | .weight_quantizer._amax/*",
-     "", true},
+     "", true, false, true},
     {"Quark", "quark", "global_quant_config layer_quant_config",
-     ".weight_quantizer.scale/* | .weight/s2 .weight_quantizer.scale", ""},
+     ".weight_quantizer.scale/* | .weight/s2 .weight_quantizer.scale", "", false, false, true},
     {"msModelSlim", "ascend*", "model_quant_type", ".weight/b2 .deq_scale | .weight/b2 .weight_offset", ""},
     {"FP8", "fp8 deepseek_fp8 w8a8_fp8 blockwise_fp8 mxfp8", "weight_block_size", "/e2 _scale_inv",
-     "load it in transformers with FineGrainedFP8Config(dequantize=True) and save_pretrained() the result", true, true},
+     "load it in transformers with FineGrainedFP8Config(dequantize=True) and save_pretrained() the result", true, true,
+     true},
     {"FBGEMM FP8", "fbgemm_fp8", "", "", "", true},
 
     // Named by the configuration alone: their tensors look like those of others.

@@ -26,6 +26,8 @@ struct QuantMethod {
   // Whether weights of 8-bit floats that a configuration says are this method's have a reader (formats/logical), and
   // whether those that only look like it have.
   bool reads_fp8 = false, reads_fp8_tensors = false;
+  // Whether weights of 4-bit floats have a reader, where a configuration says that they are this method's.
+  bool reads_f4 = false;
 };
 
 // The name of the row whose weights can be taken over (formats/bnb/taken_over.h).

@@ -1,12 +1,10 @@
 // Three passes over the tensors: codes find their scales by name; everything else is asked whether it is a scale that
-// nobody asked for, or one that is left out; then the list is closed up. All look-ups go by one hash table of names, so
-// that a checkpoint of 90,000 tensors takes a tenth of a second.
+// nobody asked for, or one that is left out; then the list is closed up (pairing.h).
 #include "formats/logical/fp8.h"
 
 #include <algorithm>
 #include <array>
 #include <memory>
-#include <unordered_map>
 #include <utility>
 
 #include "fmt/format.h"
@@ -14,27 +12,16 @@
 #include "formats/base/text.h"
 #include "formats/logical/fp8_scales.h"
 #include "formats/logical/logical_issues.h"
+#include "formats/logical/pairing.h"
 
 namespace q4 {
 namespace {
 
-constexpr std::string_view kWeightLeaf = "weight";
 // Of a scale, behind the whole name of its weight; and in place of the last "weight" of it.
 constexpr std::array<std::string_view, 2> kBehind = {"_scale_inv", "_scale"};
 constexpr std::array<std::string_view, 3> kInPlace = {"scale_weight", "qscale_weight", "scale"};
 // Names of scales that nothing else is called by: one without its weight is an error. "scale" is also a parameter.
 constexpr std::array<std::string_view, 3> kOnlyScales = {"weight_scale", "scale_weight", "qscale_weight"};
-
-// Beside a weight of 8-bit floats: of its input or output, or for its loader.
-constexpr std::array<std::string_view, 9> kOfActivations = {
-    "input_scale",  "activation_scale", "input_scale_ub", "activation_scale_ub", "scale_input",
-    "output_scale", "scale_output",     "qscale_act",     "input_zero_point"};
-// Anywhere in such a checkpoint, of one element: of the cache of keys and values, or of attention.
-constexpr std::array<std::string_view, 8> kOfCaches = {
-    "k_scale",    "v_scale",           "q_scale",   "kv_scale",
-    "prob_scale", "prob_output_scale", "qscale_kv", "kv_cache_scaling_factor"};
-// Beside a weight, and part of its value: not read.
-constexpr std::array<std::string_view, 3> kOtherForms = {"weight_zero_point", "weight_g_idx", "pre_quant_scale"};
 
 // Called so by writers that nobody knows.
 constexpr std::array<std::string_view, 2> kOtherScales = {"scales", "weight_scales"};
@@ -55,49 +42,30 @@ bool IsScaleType(DType dtype) {
          dtype == DType::kU8;
 }
 
-// Where the last component of a name begins: behind its last dot.
-std::size_t LeafOf(std::string_view name) {
-  const std::size_t dot = name.rfind('.');
-  return dot == std::string_view::npos ? 0 : dot + 1;
-}
-
 class Fp8Reading {
  public:
   Fp8Reading(const Fp8Section& section, const std::function<std::string(const SourceTensor&)>& path_of,
              std::vector<SourceTensor>* tensors, LeftOutList* left_out)
-      : section_(section), path_of_(path_of), tensors_(*tensors), left_out_(left_out), fates_(tensors->size()) {
-    by_name_.reserve(tensors_.size());
-    for (std::uint32_t i = 0; i < tensors_.size(); ++i) by_name_.emplace(tensors_[i].name, i);
-  }
+      : section_(section), path_of_(path_of), tensors_(*tensors), pairing_(tensors, left_out) {}
 
   absl::Status Run(Fp8Result* result) {
     Q4_RETURN_IF_ERROR(PairAll(result));
     if (result->scaled + result->unscaled == 0) return absl::OkStatus();
     if (result->scaled != 0) {
       for (std::uint32_t i = 0; i < tensors_.size(); ++i) {
-        if (fates_[i] == Fate::kStays) Q4_RETURN_IF_ERROR(Look(i));
+        if (pairing_.fate(i) == Fate::kStays) Q4_RETURN_IF_ERROR(Look(i));
       }
     }
-    CloseUp();
+    pairing_.CloseUp();
     return absl::OkStatus();
   }
 
  private:
-  enum class Fate : std::uint8_t { kStays, kRead, kGoes };
-  static constexpr std::uint32_t kNone = UINT32_MAX;
+  using Fate = Pairing::Fate;
+  static constexpr std::uint32_t kNone = Pairing::kNone;
 
   absl::Status Refuse(const Issue& issue, const SourceTensor& tensor, std::string_view detail) const {
     return Fail(issue, path_of_(tensor), tensor.name, detail);
-  }
-
-  std::uint32_t Find(std::string_view name) const {
-    const auto at = by_name_.find(name);
-    return at == by_name_.end() ? kNone : at->second;
-  }
-  // name[0, keep) with `rest` behind it. One buffer for all: there are a few look-ups for each tensor.
-  std::uint32_t Find(std::string_view name, std::size_t keep, std::string_view rest) {
-    buffer_.assign(name, 0, keep).append(rest);
-    return Find(buffer_);
   }
 
   absl::Status PairAll(Fp8Result* result) {
@@ -128,9 +96,9 @@ class Fp8Reading {
     for (std::size_t k = 0; k < kBehind.size() + kInPlace.size(); ++k) {
       std::uint32_t found = kNone;
       if (k < kBehind.size()) {
-        found = Find(name, name.size(), kBehind[k]);
+        found = pairing_.Find(name, name.size(), kBehind[k]);
       } else if (std::string_view(name).substr(leaf) == kWeightLeaf) {
-        found = Find(name, leaf, kInPlace[k - kBehind.size()]);
+        found = pairing_.Find(name, leaf, kInPlace[k - kBehind.size()]);
       }
       if (found == kNone) continue;
       if (*scale != kNone) {
@@ -170,18 +138,18 @@ class Fp8Reading {
       if (section_.rounds_to_scale) scaled->product = ProductType(scales.dtype);
       // ComfyUI orders the scales of blocks as its kernel reads them; its own mark lies beside such weights.
       const std::string& name = tensor.name;
-      if (scales.elems != 1 && Find(name, LeafOf(name), "comfy_quant") != kNone) {
+      if (scales.elems != 1 && pairing_.Find(name, LeafOf(name), "comfy_quant") != kNone) {
         return Refuse(kFp8Form, scales,
                       "scales in the order of ComfyUI's kernel; convert the checkpoint that it was "
                       "made from");
       }
       scaled->scale_name = scales.name;
       tensor.extents.push_back(scales.place());
-      fates_[scale] = Fate::kGoes;
+      pairing_.Set(scale, Fate::kGoes);
     } else {
       const std::string& name = tensor.name;
       for (const std::string_view other : kOtherScales) {
-        if (Find(name, LeafOf(name), other) == kNone) continue;
+        if (pairing_.Find(name, LeafOf(name), other) == kNone) continue;
         return Refuse(kFp8Form, tensor,
                       fmt::format("nobody knows what its '{}' are; convert the checkpoint that it was "
                                   "made from",
@@ -189,7 +157,7 @@ class Fp8Reading {
       }
       scaled->columns = scaled->block_columns = std::max<std::uint64_t>(tensor.elems, 1);
     }
-    fates_[weight] = Fate::kRead;
+    pairing_.Set(weight, Fate::kRead);
     tensor.recipe = SourceRecipe::kScaledF8;
     tensor.dtype = section_.dtype;
     tensor.bytes = tensor.elems * ItemSize(tensor.dtype);
@@ -217,61 +185,33 @@ class Fp8Reading {
     const std::string_view name = tensor.name;
     const std::size_t leaf_begin = LeafOf(name);
     const std::string_view leaf = name.substr(leaf_begin);
-    if (IsMark(tensor)) return LeaveOut(i, "a mark for the loader of scaled 8-bit floats");
-    if (tensor.elems == 1 && IsAmong(kOfCaches, leaf)) return LeaveOut(i, "a scale of a cache or of attention");
-    const std::uint32_t beside = Find(name, leaf_begin, kWeightLeaf);
-    const bool is_beside = beside != kNone && fates_[beside] == Fate::kRead;
-    if (is_beside) {
-      if (IsAmong(kOtherForms, leaf)) {
-        return Refuse(kFp8Form, tensor, "it changes the weight; convert the checkpoint that it was made from");
-      }
-      if (IsAmong(kOfActivations, leaf)) return LeaveOut(i, "a scale of activations");
-      if (leaf == "comfy_quant") return LeaveOut(i, "a mark for the loader of scaled 8-bit floats");
+    const bool is_beside_read = pairing_.IsRead(name, leaf_begin, kWeightLeaf);
+    if (is_beside_read && IsOtherForm(leaf)) {
+      return Refuse(kFp8Form, tensor, "it changes the weight; convert the checkpoint that it was made from");
     }
-    // Experts in one tensor: gate_up_proj_activation_scale.
-    for (const std::string_view ending : kOfActivations) {
-      if (!leaf.ends_with(ending) || leaf.size() < ending.size() + 2 || leaf[leaf.size() - ending.size() - 1] != '_') {
-        continue;
-      }
-      const std::uint32_t of = Find(name, name.size() - ending.size() - 1, "");
-      if (of != kNone && fates_[of] == Fate::kRead) return LeaveOut(i, "a scale of activations");
+    if (IsMark(tensor) || (is_beside_read && leaf == "comfy_quant")) {
+      pairing_.LeaveOut(i, "a mark for the loader of scaled 8-bit floats");
+      return absl::OkStatus();
     }
+    if (pairing_.LeaveOutScale(i)) return absl::OkStatus();
+    const std::uint32_t beside = pairing_.Find(name, leaf_begin, kWeightLeaf);
     if (!IsAmong(kOnlyScales, leaf) && !leaf.ends_with("_scale_inv")) return absl::OkStatus();
-    const std::uint32_t of =
-        leaf.ends_with("_scale_inv") ? Find(name, name.size() - std::string_view("_scale_inv").size(), "") : beside;
+    const std::uint32_t of = leaf.ends_with("_scale_inv")
+                                 ? pairing_.Find(name, name.size() - std::string_view("_scale_inv").size(), "")
+                                 : beside;
     // Scales of integers are another method's, which is told by that.
     if (of != kNone && !IsQuantizable(tensors_[of].dtype)) return absl::OkStatus();
-    if (of != kNone && fates_[of] == Fate::kRead) return absl::OkStatus();
+    if (of != kNone && pairing_.fate(of) == Fate::kRead) return absl::OkStatus();
     return Refuse(kFp8OrphanScale, tensor,
                   of == kNone ? "its weight is not there; look for the file that holds it, or for a complete download"
                               : fmt::format("its weight is {}; remove the scale if the weight is whole without it",
                                             DTypeName(tensors_[of].dtype)));
   }
 
-  absl::Status LeaveOut(std::uint32_t i, std::string_view reason) {
-    left_out_->Add("", tensors_[i].name, reason, /*warning=*/false);
-    fates_[i] = Fate::kGoes;
-    return absl::OkStatus();
-  }
-
-  void CloseUp() {
-    by_name_.clear();  // its keys lie in the tensors
-    std::size_t kept = 0;
-    for (std::size_t i = 0; i < tensors_.size(); ++i) {
-      if (fates_[i] == Fate::kGoes) continue;
-      if (kept != i) tensors_[kept] = std::move(tensors_[i]);
-      ++kept;
-    }
-    tensors_.resize(kept);
-  }
-
   const Fp8Section& section_;
   const std::function<std::string(const SourceTensor&)>& path_of_;
   std::vector<SourceTensor>& tensors_;
-  LeftOutList* left_out_;
-  std::vector<Fate> fates_;  // by tensor
-  std::unordered_map<std::string_view, std::uint32_t> by_name_;
-  std::string buffer_;
+  Pairing pairing_;
 };
 
 }  // namespace

@@ -85,6 +85,12 @@ DType ModelDType(const Json& config) {
   return DType::kBF16;
 }
 
+bool HasRotations(const Json& section) {
+  const Json* transform = FindMember(section, "transform_config");
+  const Json* rotations = transform != nullptr ? FindMember(*transform, "config_groups") : nullptr;
+  return rotations != nullptr && !rotations->empty();
+}
+
 absl::Status ReadFp8Section(const Json& section, std::string_view file, std::string_view place, Fp8Section* out) {
   out->claimed = true;
   const std::string path(place);
@@ -98,10 +104,7 @@ absl::Status ReadFp8Section(const Json& section, std::string_view file, std::str
           AddBlockSize(*weights, "block_structure", file, fmt::format("{}.config_groups.{}.weights", path, name), out));
     }
   }
-  // A rotation that its loader undoes at run time: the weights are not those of the model.
-  const Json* transform = FindMember(section, "transform_config");
-  const Json* rotations = transform != nullptr ? FindMember(*transform, "config_groups") : nullptr;
-  if (rotations != nullptr && !rotations->empty()) {
+  if (HasRotations(section)) {
     return Fail(kFp8Form, file, path + ".transform_config",
                 "the weights are rotated; convert the checkpoint that it was made from");
   }

@@ -26,6 +26,10 @@ struct Fp8Section {
 // bfloat16 where it says none of float32, float16 and bfloat16.
 DType ModelDType(const Json& config);
 
+// Whether a quantization_config names rotations that its loader undoes at run time: the weights are not those of the
+// model then.
+bool HasRotations(const Json& section);
+
 // Adds what a quantization_config says. `place`: of it in `file`, for errors: kFp8BlockSize; kFp8Form for weights that
 // were rotated before they were quantized.
 absl::Status ReadFp8Section(const Json& section, std::string_view file, std::string_view place, Fp8Section* out);

@@ -12,7 +12,7 @@ namespace {
 
 class RangeFile final : public RandomAccessFile {
  public:
-  RangeFile(std::unique_ptr<RandomAccessFile> file, CompanionRange range)
+  RangeFile(std::shared_ptr<const RandomAccessFile> file, CompanionRange range)
       : file_(std::move(file)), range_(std::move(range)) {}
 
   absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const override {
@@ -32,13 +32,16 @@ class RangeFile final : public RandomAccessFile {
   FileIdentity identity() const override { return file_->identity(); }
 
  private:
-  const std::unique_ptr<RandomAccessFile> file_;
+  const std::shared_ptr<const RandomAccessFile> file_;
   const CompanionRange range_;
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenCarried(FileSystem& fs, const CompanionFile& companion) {
+  if (companion.range && companion.range->file != nullptr) {
+    return std::make_unique<RangeFile>(companion.range->file, *companion.range);
+  }
   Q4_ASSIGN_OR_RETURN(std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(companion.path));
   if (!companion.range) return file;
   return std::make_unique<RangeFile>(std::move(file), *companion.range);

@@ -74,7 +74,7 @@ absl::StatusOr<std::string> Checkpoint::ConfigJson(FileSystem& fs) const {
 absl::StatusOr<ModelConfigs> Checkpoint::Configs(FileSystem& fs) const {
   ModelConfigs configs;
   Q4_ASSIGN_OR_RETURN(configs.root, ConfigJson(fs));
-  configs.format = content_.format;
+  configs.format = content_.names_format.empty() ? content_.format : content_.names_format;
   configs.folders = content_.module_folders;
   std::uint64_t left = limits::kConfigJsonBytes;
   for (const std::string& folder : configs.folders) {

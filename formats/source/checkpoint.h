@@ -53,6 +53,10 @@ struct CheckpointContent {
   std::optional<Foreign> foreign;           // Checkpoint::foreign()
   std::optional<Foreign> taken_over;        // Checkpoint::taken_over()
   std::size_t adapter_files = 0;            // Checkpoint::adapter_files()
+  std::string four_bits;                    // Checkpoint::four_bits()
+  Json parent;                              // Checkpoint::parent()
+  std::string names_format;                 // the format whose names its tensors have, where it is another; else ""
+  std::uint64_t read_bytes = 0;             // Checkpoint::read_bytes()
 };
 
 // A validated checkpoint. Opening reads and validates every header and touches no payload byte. Immutable and
@@ -93,6 +97,15 @@ class Checkpoint {
   // Where OpenOptions::take_over found weights to take over: what they are, as foreign() says it without the option.
   // Some tensors are kBnbCodes then, and the others are kept. nullopt for all other checkpoints.
   const std::optional<Foreign>& taken_over() const { return content_.taken_over; }
+  // Where weights are read that somebody has quantized to 4 bits: the formats, for people, "NVFP4" or "MXFP4, NVFP4".
+  // "" for all others, and for what is taken over, which nobody quantizes again. Who quantizes them adds an error to
+  // theirs, and is asked for leave (ConvertOptions::from_quantized).
+  const std::string& four_bits() const { return content_.four_bits; }
+  // Of a container that is read as a checkpoint: what the provenance of its result says of it (docs/format.md F8.5).
+  // null for all others.
+  const Json& parent() const { return content_.parent; }
+  // What a read of elements takes at most beside them, in bytes; 0 where that is next to nothing.
+  std::uint64_t read_bytes() const { return content_.read_bytes; }
   // All that the checkpoint consists of: shard index, weight files, companions, as they were opened or found. None of
   // them may be overwritten while the checkpoint is read. A lone file comes twice.
   std::vector<InputFile> inputs() const;

@@ -26,6 +26,8 @@ struct CompanionRange {
   std::string head;          // bytes that come first and stand in no file
   std::uint64_t offset = 0;  // of the rest, in the file
   std::uint64_t bytes = 0;   // of the rest
+  // The file that it lies in, where opening the path shows other bytes; else nullptr.
+  std::shared_ptr<const RandomAccessFile> file = nullptr;
 };
 
 // A small file to be carried inside the output: config.json, tokenizer.json, 1_Pooling/config.json, ...

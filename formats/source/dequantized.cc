@@ -5,6 +5,7 @@
 #include <iterator>
 #include <map>
 #include <optional>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -15,6 +16,7 @@
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/folder/quant_methods.h"
+#include "formats/logical/fp4.h"
 #include "formats/logical/fp8.h"
 #include "formats/source/foreign_files.h"
 
@@ -24,6 +26,8 @@ namespace {
 bool HoldsFp8(const std::vector<SourceTensor>& tensors) {
   return std::any_of(tensors.begin(), tensors.end(), [](const SourceTensor& t) { return IsFp8(t.dtype); });
 }
+
+bool MayBeRead(const std::vector<SourceTensor>& tensors) { return HoldsFp8(tensors) || MayHoldF4(tensors); }
 
 // `part` of a configuration without its member `key`.
 Json Without(const Json& part, std::string_view key) {
@@ -63,12 +67,14 @@ class Dequantizing {
   Dequantizing(FileSystem& fs, CheckpointContent* content) : fs_(fs), content_(*content) {}
 
   absl::StatusOr<std::vector<std::string>> Run() {
-    if (!HoldsFp8(content_.tensors)) return std::move(read_);
+    if (!MayBeRead(content_.tensors)) return std::move(read_);
     if (content_.module_folders.empty()) {
       Q4_RETURN_IF_ERROR(ReadFolder("", &content_.tensors));
     } else {
       Q4_RETURN_IF_ERROR(ReadFolders());
     }
+    for (const std::string& format : four_bits_)
+      content_.four_bits += (content_.four_bits.empty() ? "" : ", ") + format;
     std::vector<LeftOutFile> gone = left_out_.Take();
     std::move(gone.begin(), gone.end(), std::back_inserter(content_.left_out));
     return std::move(read_);
@@ -92,43 +98,83 @@ class Dequantizing {
   }
 
   absl::Status ReadFolder(const std::string& folder, std::vector<SourceTensor>* tensors) {
-    if (!HoldsFp8(*tensors)) return absl::OkStatus();
+    if (!MayBeRead(*tensors)) return absl::OkStatus();
     Q4_ASSIGN_OR_RETURN(const std::vector<SideText> texts, TextsInFolder(fs_, content_, folder));
     const QuantMethod* method = ClaimedMethod(texts);
-    const QuantMethod* seen = FindQuantTensors(*tensors).method;
-    // FindForeign() names the method.
-    if ((method != nullptr && !method->reads_fp8) || (seen != nullptr && !seen->reads_fp8_tensors)) {
-      return absl::OkStatus();
-    }
     Fp8Section section;
     section.claimed = method != nullptr;
     section.rounds_to_scale = method == &QuantMethodNamed("compressed-tensors");
     std::vector<JsonEdit> edits;
+    std::vector<Claimed> claimed;
+    std::optional<Json> config;
     for (const SideText& text : texts) {
       if (text.name != "config.json") continue;
-      const absl::StatusOr<Json> config = ParseModelJson(text.text, text.path);
-      if (!config.ok()) continue;  // who needs it says so
+      absl::StatusOr<Json> json = ParseModelJson(text.text, text.path);
+      if (!json.ok()) continue;  // who needs it says so
+      config = *std::move(json);
       section.dtype = ModelDType(*config);
-      if (method == nullptr) continue;
+      if (method == nullptr) break;
       for (const QuantSection& found : QuantSections(*config)) {
-        const std::string place = found.part.empty() ? found.key : found.part + "." + found.key;
-        Q4_RETURN_IF_ERROR(ReadFp8Section(*found.value, text.path, place, &section));
+        claimed.push_back({found.value, text.path, found.part.empty() ? found.key : found.part + "." + found.key});
       }
       edits = EditsOf(*config);
+      break;
     }
-    const auto path_of = [this](const SourceTensor& t) { return content_.files[t.place().file].file->path(); };
-    Fp8Result result;
-    Q4_RETURN_IF_ERROR(ReadFp8Tensors(section, path_of, tensors, &left_out_, &result));
-    if (result.scaled + result.unscaled == 0) return absl::OkStatus();
+    const std::string where = folder.empty() ? "" : Printable(folder) + ": ";
+    bool any = false;
+    if (method == nullptr || method->reads_f4) Q4_RETURN_IF_ERROR(ReadF4(where, section.dtype, claimed, tensors, &any));
+    if (method == nullptr || method->reads_fp8) Q4_RETURN_IF_ERROR(ReadFp8(where, claimed, &section, tensors, &any));
+    if (!any) return absl::OkStatus();  // FindForeign() names the method
     const std::string prefix = folder.empty() ? std::string() : folder + "/";
     Q4_RETURN_IF_ERROR(Edit(prefix + "config.json", [&](const Json&) { return edits; }));
     Q4_RETURN_IF_ERROR(Edit(prefix + "params.json", EditsOfParams));
-    content_.notes.push_back(
-        {false, fmt::format("{}{} tensors stored as 8-bit floats are read as {}, {}",
-                            folder.empty() ? "" : Printable(folder) + ": ", result.scaled + result.unscaled,
-                            DTypeName(section.dtype),
-                            result.scaled != 0 ? "each times its scale" : "the values that they are")});
     read_.push_back(folder);
+    return absl::OkStatus();
+  }
+
+  // A section of a configuration that names the method.
+  struct Claimed {
+    const Json* section = nullptr;
+    std::string file, place;
+  };
+
+  std::string PathOf(const SourceTensor& tensor) const { return content_.files[tensor.place().file].file->path(); }
+
+  absl::Status ReadF4(const std::string& where, DType dtype, const std::vector<Claimed>& claimed,
+                      std::vector<SourceTensor>* tensors, bool* any) {
+    if (!MayHoldF4(*tensors)) return absl::OkStatus();
+    const auto path_of = [this](const SourceTensor& t) { return PathOf(t); };
+    Fp4Result result;
+    Q4_RETURN_IF_ERROR(ReadF4Tensors(dtype, path_of, tensors, &left_out_, &result));
+    for (const auto& [format, count] : {std::pair("MXFP4", result.mxfp4), std::pair("NVFP4", result.nvfp4)}) {
+      if (count == 0) continue;
+      for (const Claimed& said : claimed) Q4_RETURN_IF_ERROR(CheckF4Section(*said.section, said.file, said.place));
+      content_.notes.push_back(
+          {false, fmt::format("{}{} tensors stored as {} are read as {}, each code times its scales", where, count,
+                              format, DTypeName(dtype))});
+      four_bits_.insert(format);
+      *any = true;
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status ReadFp8(const std::string& where, const std::vector<Claimed>& claimed, Fp8Section* section,
+                       std::vector<SourceTensor>* tensors, bool* any) {
+    if (!HoldsFp8(*tensors)) return absl::OkStatus();
+    const QuantMethod* seen = FindQuantTensors(*tensors).method;
+    if (seen != nullptr && !seen->reads_fp8_tensors) return absl::OkStatus();
+    for (const Claimed& said : claimed) {
+      Q4_RETURN_IF_ERROR(ReadFp8Section(*said.section, said.file, said.place, section));
+    }
+    const auto path_of = [this](const SourceTensor& t) { return PathOf(t); };
+    Fp8Result result;
+    Q4_RETURN_IF_ERROR(ReadFp8Tensors(*section, path_of, tensors, &left_out_, &result));
+    if (result.scaled + result.unscaled == 0) return absl::OkStatus();
+    content_.notes.push_back(
+        {false, fmt::format("{}{} tensors stored as 8-bit floats are read as {}, {}", where,
+                            result.scaled + result.unscaled, DTypeName(section->dtype),
+                            result.scaled != 0 ? "each times its scale" : "the values that they are")});
+    *any = true;
     return absl::OkStatus();
   }
 
@@ -156,6 +202,7 @@ class Dequantizing {
   CheckpointContent& content_;
   LeftOutList left_out_;
   std::vector<std::string> read_;
+  std::set<std::string> four_bits_;  // formats that were read
 };
 
 }  // namespace

@@ -16,6 +16,11 @@ StoredParts StoredPartsOf(const SourceTensor& tensor) {
     }
     return parts;
   }
+  if (const PackedF4* packed = tensor.packed.get()) {
+    parts.names = {packed->code_name, packed->scale_name};
+    if (!packed->global_name.empty()) parts.names.push_back(packed->global_name);
+    parts.dtype = DType::kU8;
+  }
   if (tensor.scaled == nullptr) return parts;
   parts.names.push_back(tensor.name);
   if (!tensor.scaled->scale_name.empty()) parts.names.push_back(tensor.scaled->scale_name);

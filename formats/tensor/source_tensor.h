@@ -23,10 +23,14 @@ enum class SourceRecipe : std::uint8_t {
   kPlain,     // the one extent is the elements, row-major, little-endian
   kStrided,   // the elements lie apart in the one extent, as SourceTensor::strides says
   kScaledF8,  // a byte for each element, an 8-bit float, times a scale: SourceTensor::scaled
+  kPackedF4,  // half a byte for each element, a 4-bit float, times the scale of its block: SourceTensor::packed
   kMerged,    // a weight, itself of any recipe but kBnbCodes, changed by an adapter: SourceTensor::merged
   // No elements are read at all: the files hold 4-bit codes with their scales, which are taken over as they are.
   // SourceTensor::bnb says where (formats/bnb/taken_over.h).
   kBnbCodes,
+  // The file computes the elements when it is asked for the extent, which lies behind its end: those of a .q4 container
+  // that is quantized again (libconvert/requantize).
+  kComputed,
 };
 
 // An extent: consecutive bytes of one file.
@@ -60,6 +64,32 @@ struct ScaledF8 {
   std::uint64_t rows = 1, columns = 1, block_rows = 1, block_columns = 1;
   std::uint64_t matrix_step = 0, row_step = 0, column_step = 0;
   std::string scale_name;  // of the tensor of scales in the files; "": there is none, and all scales are 1
+};
+
+// What kPackedF4 multiplies: docs/numerics.md, section Q14. The tensor is matrices of `rows` times `columns`, one after
+// the other. The first extent holds the codes, two in a byte, the one with the even index in the lower half; the second
+// a byte for each block of `block` codes in a line, its scale; the third, if there is one, scales of whole matrices.
+struct PackedF4 {
+  // How codes lie in a matrix, and with them their blocks. Where a line of codes would be split in the middle of a byte
+  // or a block, the reader has refused the tensor.
+  enum class Order : std::uint8_t {
+    kRows,        // as the elements do: [rows, columns / 2] bytes, [rows, columns / block] scales
+    kColumns,     // a byte holds two of a column: [rows / 2, columns] bytes, [rows / block, columns] scales
+    kTransposed,  // the elements are the transposed matrix: [columns, rows / 2] bytes, [columns, rows / block] scales
+  };
+  enum class Global : std::uint8_t { kNone, kFactor, kDivisor };
+  Order order = Order::kRows;
+  DType scale = DType::kF8E4M3;  // F8_E4M3; F8_E8M0, or U8 for the exponents of E8M0
+  DType global = DType::kF32;    // the third extent: F32, F16 or BF16
+  Global use = Global::kNone;    // what a block's scale is multiplied with or divided by
+  DType joint = DType::kF32;     // what a block's scale is rounded to after that: F32 or BF16
+  DType product = DType::kF32;   // what a product is rounded to before it becomes an element: F32 or BF16
+  std::uint64_t rows = 1, columns = 1, block = 16;
+  // Scales are added to the exponents of the values, so that 2^128 is no infinity: half of it is a number.
+  bool shifts = false;
+  std::uint64_t global_step = 0;        // 1: each matrix has a scale of its own; 0: one for all
+  std::string code_name;                // of the tensor of codes in the files
+  std::string scale_name, global_name;  // of the tensors of scales; "": there is none
 };
 
 struct SourceTensor;
@@ -104,6 +134,7 @@ struct SourceTensor {
   // extent and the last one ends it. Else empty. Shared, so that a tensor costs little when it has none.
   std::shared_ptr<const Shape> strides;
   std::shared_ptr<const ScaledF8> scaled;       // of kScaledF8: codes, and scales if there are any; else nullptr
+  std::shared_ptr<const PackedF4> packed;       // of kPackedF4; else nullptr
   std::shared_ptr<const BnbSource> bnb;         // of kBnbCodes; nullptr for all others
   std::shared_ptr<const MergedAdapter> merged;  // of kMerged; nullptr for all others
 

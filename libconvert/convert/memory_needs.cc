@@ -104,6 +104,12 @@ std::uint64_t FixedMemory(const SlabEngine* engine, unsigned threads, std::uint6
   return threads * (kWorkerScratchBytes + scratch) + (engine != nullptr ? engine->RingBytes(max_memory) : 0);
 }
 
+unsigned ReaderThreads(unsigned threads) { return std::clamp(threads / 2, 1u, 8u); }
+
+std::uint64_t ReadMemory(const ConversionPlan& plan, unsigned threads) {
+  return ReaderThreads(threads) * plan.read_bytes;
+}
+
 std::uint64_t IndexMemory(const ConversionPlan& plan) {
   std::uint64_t bytes = 0;
   for (const PlannedShard& shard : plan.shards) {
@@ -133,7 +139,7 @@ std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const Conversi
                                                   : KeptNeed(source, tensor.dtype, compression));
     }
   }
-  return most + kJobBytes + IndexMemory(plan) + FixedMemory(engine, threads, max_memory);
+  return most + kJobBytes + IndexMemory(plan) + ReadMemory(plan, threads) + FixedMemory(engine, threads, max_memory);
 }
 
 }  // namespace q4

@@ -50,6 +50,11 @@ bool SlabsFitBetweenPasses(const SourceTensor& source, const Q4Tensor& tensor, c
 // `engine`: nullptr for this machine's cores. `max_memory`: the whole bound; an engine's ring is a share of it.
 std::uint64_t FixedMemory(const SlabEngine* engine, unsigned threads, std::uint64_t max_memory);
 
+// How many threads read, of a conversion on `threads` workers. One keeps two or three cores supplied; more than eight
+// do not read faster.
+unsigned ReaderThreads(unsigned threads);
+// What they take beside the elements that they read.
+std::uint64_t ReadMemory(const ConversionPlan& plan, unsigned threads);
 // What is known of every tensor and chunk from the beginning to the end: in the checkpoint, the plan, the writers and
 // the journal. Only what exceeds kIndexAllowance (base/budget.h).
 std::uint64_t IndexMemory(const ConversionPlan& plan);

@@ -17,13 +17,6 @@
 #include "libconvert/convert/memory_needs.h"
 
 namespace q4 {
-namespace {
-
-// One thread keeps two or three cores supplied; more than eight do not read faster.
-unsigned ReaderThreads(unsigned threads) { return std::clamp(threads / 2, 1u, 8u); }
-
-}  // namespace
-
 Stages::Stages(const Conversion& conversion, const PipelineStart& start)
     : conversion_(conversion),
       kernels_(conversion.run.kernels != nullptr ? *conversion.run.kernels : BestCpuKernels()),
@@ -32,8 +25,9 @@ Stages::Stages(const Conversion& conversion, const PipelineStart& start)
       threads_(ThreadsOrDefault(conversion.run.threads)),
       ring_(engine_.RingBytes(conversion.run.max_memory)),
       budget_(conversion.run.max_memory -
-              std::min(conversion.run.max_memory,
-                       FixedMemory(&engine_, threads_, conversion.run.max_memory) + IndexMemory(conversion.plan))),
+              std::min(conversion.run.max_memory, FixedMemory(&engine_, threads_, conversion.run.max_memory) +
+                                                      IndexMemory(conversion.plan) +
+                                                      ReadMemory(conversion.plan, threads_))),
       source_(conversion.checkpoint),
       buffers_(ring_.limit() != 0 ? &ring_ : &budget_, &engine_.buffer_memory()),
       hasher_(conversion.checkpoint, conversion.options.source_digest, threads_, start.digests,

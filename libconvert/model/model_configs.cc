@@ -34,10 +34,16 @@ absl::StatusOr<ModelConfigs> ReadModelConfigs(const Q4Model& model) {
   std::uint64_t left = limits::kConfigJsonBytes;
   Q4_ASSIGN_OR_RETURN(configs.root, ReadEmbedded(model, "config.json", left));
   Q4_ASSIGN_OR_RETURN(const ProvenanceView provenance, ReadProvenance(model));
-  configs.format = provenance.source_format;
-  for (const SourceFileRecord& source : provenance.sources) {
-    if (source.name.find('/') == std::string::npos) continue;
-    std::string folder = DirectoryOf(source.name);
+  // Of weights that were quantized again, the first source: a container has no folders, and other names than GGUF.
+  const Json* document = &provenance.document;
+  if (const Json* parent = FindMember(*document, "parent"); parent != nullptr) {
+    if (const Json* first = FindMember(*parent, "first"); first != nullptr) document = first;
+  }
+  configs.format = document->at("source").at("format").get<std::string>();
+  for (const Json& source : document->at("source").at("files")) {
+    const std::string name = source.at("name");
+    if (name.find('/') == std::string::npos) continue;
+    std::string folder = DirectoryOf(name);
     if (IsModuleFolder(folder)) configs.folders.push_back(std::move(folder));
   }
   std::sort(configs.folders.begin(), configs.folders.end());

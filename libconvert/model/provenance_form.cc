@@ -94,10 +94,14 @@ constexpr MemberForm kOptionMembers[] = {{"block_size", ValueForm::kCount},
                                          {"type"}};
 constexpr ObjectForm kOptionsForm{kOptionMembers, false, /*may_be_empty=*/true};
 
-constexpr MemberForm kParentMembers[] = {{"root", ValueForm::kHex64}};
+// The first document is a whole one, whose form is below.
+extern const ObjectForm kDocumentForm;
+constexpr MemberForm kParentMembers[] = {{"first", ValueForm::kObject, false, &kDocumentForm},
+                                         {"root", ValueForm::kHex64}};
 constexpr ObjectForm kParentForm{kParentMembers};
 
-constexpr MemberForm kSourceMembers[] = {{"files", ValueForm::kArray, true, &kFileForm}, {"format"}};
+constexpr MemberForm kSourceMembers[] = {
+    {"files", ValueForm::kArray, true, &kFileForm}, {"format"}, {"quantized", ValueForm::kText, false}};
 constexpr ObjectForm kSourceForm{kSourceMembers};
 
 constexpr MemberForm kToolMembers[] = {{"name"}, {"version"}};
@@ -113,7 +117,7 @@ constexpr MemberForm kDocumentMembers[] = {{"adapter", ValueForm::kObject, false
                                            {"plan", ValueForm::kHex64, false},
                                            {"source", ValueForm::kObject, true, &kSourceForm},
                                            {"tool", ValueForm::kObject, true, &kToolForm}};
-constexpr ObjectForm kDocumentForm{kDocumentMembers};
+constexpr ObjectForm kDocumentForm{kDocumentMembers};  // NOLINT(readability-redundant-declaration)
 
 bool IsHex(const Json& value, std::size_t digits) {
   if (!value.is_string()) return false;

@@ -70,6 +70,11 @@ Json RecipeJson(const SourceTensor& source) {
                         scaled->block_rows, scaled->block_columns, scaled->matrix_step, scaled->row_step,
                         scaled->column_step});
   }
+  if (const PackedF4* packed = source.packed.get()) {
+    return Json::array({static_cast<int>(packed->order), DTypeName(packed->scale), DTypeName(packed->global),
+                        static_cast<int>(packed->use), DTypeName(packed->joint), DTypeName(packed->product),
+                        packed->block, packed->global_step, packed->shifts});
+  }
   const MergedAdapter* merged = source.merged.get();
   if (merged == nullptr) return {};
   Json json = Json::array({"merged", merged->rank, merged->transposed, std::bit_cast<std::uint32_t>(merged->scale)});
@@ -210,7 +215,10 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   if (!left_out.empty()) json["left_out"] = std::move(left_out);
   json["numerics"] = kNumericsVersion;
   json["options"] = OptionsJson(RecordedSettings(checkpoint, options), options);
-  json["source"] = Json{{"files", std::move(files)}, {"format", checkpoint.format()}};
+  if (!checkpoint.parent().is_null()) json["parent"] = checkpoint.parent();
+  Json source = Json{{"files", std::move(files)}, {"format", checkpoint.format()}};
+  if (!checkpoint.four_bits().empty()) source["quantized"] = checkpoint.four_bits();
+  json["source"] = std::move(source);
   json["tool"] = Json{{"name", "q4convert"}, {"version", kQ4Version}};
   return json.dump();
 }
@@ -219,6 +227,12 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                                               const ConvertOptions& options) {
   // Whatever the policy made of its tensors, the result would load as another model.
   if (checkpoint.foreign()) return ForeignStatus(*checkpoint.foreign());
+  if (!checkpoint.four_bits().empty() && !options.from_quantized) {
+    return Fail(
+        kFromQuantized, checkpoint.path(), checkpoint.four_bits(),
+        "their mean squared error about doubles; convert the 16-bit checkpoint that they were made from, or give "
+        "--from-quantized where there is none");
+  }
   for (const CheckpointFile& file : checkpoint.files()) {
     if (!IsUtf8(file.name)) return Fail(kSourceName, file.file->path(), {});
   }
@@ -229,6 +243,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
                       DecideTensors(checkpoint.tensors(), configs, options.policy));
   Q4_ASSIGN_OR_RETURN(std::vector<Note> pattern_notes, CheckPatterns(checkpoint.tensors(), decisions, options.policy));
   ConversionPlan plan;
+  plan.read_bytes = checkpoint.read_bytes();
   plan.shards.emplace_back();
   ShardCut cut(options.shard_bytes);
   for (std::size_t i = 0; i < decisions.size(); ++i) {

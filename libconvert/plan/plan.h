@@ -30,6 +30,8 @@ struct ConvertOptions {
   // Most payload bytes of a shard before compression; a single larger tensor has a shard of its own. 0: one file.
   std::uint64_t shard_bytes = 0;
   SourceDigest source_digest = SourceDigest::kSha256;  // what identifies the source files in the provenance
+  // Leave to quantize what was quantized to 4 bits already (Checkpoint::four_bits()). Says nothing of other sources.
+  bool from_quantized = false;
 };
 
 // Joins a tensor of the source, its entry in the container, and why it is treated so.
@@ -57,6 +59,7 @@ struct ConversionPlan {
   std::uint64_t source_bytes = 0;    // SourceBytes() of all tensors: what there is to read
   std::uint64_t stored_bytes = 0;    // SourceTensor::stored_bytes() of all: what they occupy in the source's files
   std::uint64_t output_bytes = 0;    // sum of file_bytes
+  std::uint64_t read_bytes = 0;      // Checkpoint::read_bytes()
   std::uint64_t quantized_tensors = 0, kept_tensors = 0;
   // What is worth knowing before the work: the checkpoint's notes, then a warning for what it leaves out and a loader
   // would miss, then what was decided. Warnings and notes are mixed, in this order.
@@ -65,7 +68,8 @@ struct ConversionPlan {
 
 // Decides every tensor and lays out every shard. `configs`: those of the checkpoint. Reads nothing.
 //
-// Errors: kAlreadyQuantized or kIsAdapter for a checkpoint that is foreign(), kEncoderNotBuilt for an encoder that this
+// Errors: kAlreadyQuantized or kIsAdapter for a checkpoint that is foreign(), kFromQuantized for one of 4 bits without
+// ConvertOptions::from_quantized, kEncoderNotBuilt for an encoder that this
 // version cannot run (exit code 5), kTooManyParts for more shards than limits::kShards (1), and those of
 // DecideTensors(), CheckPatterns() and ComputeQ4Layout().
 absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const ModelConfigs& configs,

@@ -56,7 +56,13 @@ absl::StatusOr<RepackProvenance> RepackProvenance::Of(const Q4Model& model) {
     for (const Json& entry : view.document.at("left_out")) provenance.left_out_.push_back(entry);
     view.document.erase("left_out");
   }
-  view.document["parent"] = Json{{"root", HexOf(model.root())}};
+  Json parent = Json::object();
+  // Of weights that were quantized again: what they were made from stays said.
+  if (const Json* before = FindMember(view.document, "parent"); before != nullptr) {
+    if (const Json* first = FindMember(*before, "first"); first != nullptr) parent["first"] = *first;
+  }
+  parent["root"] = HexOf(model.root());
+  view.document["parent"] = std::move(parent);
   provenance.document_ = std::move(view.document);
   return provenance;
 }

@@ -6,50 +6,17 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
-#include <cstring>
 
 #include "formats/base/status.h"
 #include "kernels/numeric.h"
+#include "libconvert/source/small_floats.h"
 
 namespace q4 {
 namespace {
 
-constexpr std::uint64_t kPieceElems = 1024;
+constexpr std::uint64_t kPieceElems = kMostStored;
 // Scales that are held at once: a row of blocks of 128 for 500,000 columns.
 constexpr std::uint64_t kWindowScales = 4096;
-
-using CodeTable = std::array<float, 256>;
-
-// E4M3: sign, 4 bits of exponent with bias 7, 3 of mantissa; no infinities, and one NaN of either sign.
-float ValueOfE4M3(unsigned code) {
-  const unsigned exponent = (code >> 3) & 15, mantissa = code & 7;
-  if ((code & 127) == 127) return FloatOf(kF32Nan);
-  const float magnitude = exponent == 0 ? std::ldexp(static_cast<float>(mantissa), -9)
-                                        : std::ldexp(static_cast<float>(8 + mantissa), static_cast<int>(exponent) - 10);
-  return code >= 128 ? -magnitude : magnitude;
-}
-
-// E5M2 is the upper byte of fp16.
-float ValueOfE5M2(unsigned code) { return CanonicalNan(WidenF16(static_cast<std::uint16_t>(code << 8))); }
-
-CodeTable MakeTable(float (*value_of)(unsigned)) {
-  CodeTable table;
-  for (unsigned code = 0; code < table.size(); ++code) table[code] = value_of(code);
-  return table;
-}
-
-const CodeTable& TableOf(DType code) {
-  static const CodeTable e4m3 = MakeTable(ValueOfE4M3), e5m2 = MakeTable(ValueOfE5M2);
-  return code == DType::kF8E4M3 ? e4m3 : e5m2;
-}
-
-// A power of two by its exponent byte: 2^(byte - 127). 255 is NaN as an E8M0; as a number, 2^128, it is infinity.
-float ValueOfExponent(std::uint8_t byte, bool is_e8m0) {
-  if (byte == 0) return FloatOf(0x00400000);
-  if (byte == 255 && is_e8m0) return FloatOf(kF32Nan);
-  return FloatOf(std::uint32_t{byte} << 23);
-}
 
 // The scales of one tensor as fp32, in windows: consecutive ones are read at once.
 class ScaleWindow {
@@ -93,7 +60,7 @@ class ScaleWindow {
       case DType::kBF16:
         return LoadElement(FloatType::kBF16, bytes_.data(), i);
       default:
-        return ValueOfExponent(bytes_[i], tensor_.scaled->scale == DType::kF8E8M0);
+        return ValuesOf(tensor_.scaled->scale)[bytes_[i]];
     }
   }
 
@@ -119,33 +86,6 @@ struct Place {
   }
 };
 
-void RoundTo(DType dtype, std::span<float> values) {
-  if (dtype == DType::kF16) {
-    for (float& value : values) value = WidenF16(NarrowF16(value));
-  } else if (dtype == DType::kBF16) {
-    for (float& value : values) value = WidenBf16(NarrowBf16(value));
-  }
-}
-
-void StoreElements(DType dtype, std::span<const float> values, std::uint8_t* out) {
-  std::array<float, kPieceElems> wide;
-  std::array<std::uint16_t, kPieceElems> half;
-  const std::size_t count = values.size();
-  switch (dtype) {
-    case DType::kBF16:
-      for (std::size_t i = 0; i < count; ++i) half[i] = NarrowBf16(CanonicalNan(values[i]));
-      break;
-    case DType::kF16:
-      for (std::size_t i = 0; i < count; ++i) half[i] = NarrowF16(CanonicalNan(values[i]));
-      break;
-    default:
-      for (std::size_t i = 0; i < count; ++i) wide[i] = CanonicalNan(values[i]);
-      std::memcpy(out, wide.data(), count * sizeof(float));
-      return;
-  }
-  std::memcpy(out, half.data(), count * sizeof(std::uint16_t));
-}
-
 }  // namespace
 
 absl::Status ReadScaledF8(const Checkpoint& checkpoint, const SourceTensor& tensor, std::uint64_t first,
@@ -157,7 +97,7 @@ absl::Status ReadScaledF8(const Checkpoint& checkpoint, const SourceTensor& tens
   const std::span<std::uint8_t> codes = out.last(count);
   Q4_RETURN_IF_ERROR(checkpoint.ReadExtent(tensor, 0, first, codes));
   if (count == 0) return absl::OkStatus();
-  const CodeTable& table = TableOf(scaled.code);
+  const CodeTable& table = ValuesOf(scaled.code);
   ScaleWindow scales(checkpoint, tensor);
   Place place = {first / scaled.columns / scaled.rows, first / scaled.columns % scaled.rows, first % scaled.columns};
   std::array<float, kPieceElems> values;

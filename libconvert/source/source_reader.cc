@@ -8,6 +8,7 @@
 #include "formats/base/status.h"
 #include "formats/source/checkpoint_issues.h"
 #include "libconvert/source/merged.h"
+#include "libconvert/source/packed_f4.h"
 #include "libconvert/source/scaled_f8.h"
 #include "libconvert/source/strided.h"
 
@@ -16,6 +17,7 @@ namespace q4 {
 absl::Status SourceReader::Read(const SourceTensor& tensor, std::uint64_t first, std::span<std::uint8_t> out) const {
   switch (tensor.recipe) {
     case SourceRecipe::kPlain:
+    case SourceRecipe::kComputed:
       break;  // the compiler asks here for what is added
     case SourceRecipe::kStrided:
       return ReadStrided(checkpoint_, tensor, first, out);
@@ -23,6 +25,8 @@ absl::Status SourceReader::Read(const SourceTensor& tensor, std::uint64_t first,
       return ReadScaledF8(checkpoint_, tensor, first, out);
     case SourceRecipe::kMerged:
       return ReadMerged(checkpoint_, tensor, first, out);
+    case SourceRecipe::kPackedF4:
+      return ReadPackedF4(checkpoint_, tensor, first, out);
     case SourceRecipe::kBnbCodes:
       // Nobody computes with what is taken over.
       return Fail(kReadOutsideTensor, checkpoint_.FileOf(tensor).path(), tensor.name, "codes have no elements");
@@ -42,7 +46,7 @@ absl::Status SourceReader::ReadAndHash(const SourceTensor& tensor, std::uint64_t
 }
 
 void SourceReader::Prefetch(const SourceTensor& tensor, std::uint64_t first, std::uint64_t count) const {
-  if (tensor.recipe == SourceRecipe::kStrided) {
+  if (tensor.recipe == SourceRecipe::kStrided || tensor.recipe == SourceRecipe::kPackedF4) {
     // Where the elements lie is known only roughly; all of them together fill the extent. The ratio is a double, for
     // the product could wrap, and the advice need not be exact.
     const double share = static_cast<double>(tensor.place().bytes) / static_cast<double>(std::max(tensor.elems, count));

@@ -32,6 +32,7 @@
 #include "libconvert/model/open_model.h"
 #include "libconvert/model/provenance_view.h"
 #include "libconvert/model/scale_spread.h"
+#include "libconvert/requantize/container_source.h"
 #include "libconvert/verify/context.h"
 #include "libconvert/verify/digests.h"
 #include "libconvert/verify/integrity.h"
@@ -90,9 +91,7 @@ class Verification {
   absl::StatusOr<VerifyReport> Run() {
     std::unique_ptr<Checkpoint> source;
     if (!options_.against.empty()) {
-      OpenOptions open = options_.source_options;
-      open.take_over = true;
-      Q4_ASSIGN_OR_RETURN(source, OpenCheckpoint(fs_, options_.against, open));
+      Q4_ASSIGN_OR_RETURN(source, OpenSource());
       // No container is made from it, so that every tensor would differ and none of the findings would say why.
       if (source->foreign()) return ForeignStatus(*source->foreign());
       const auto& at = model_.tensors();
@@ -153,6 +152,19 @@ class Verification {
   }
 
  private:
+  // A container is the source of what was made of one by quantizing again, and of nothing else: its reader says so.
+  absl::StatusOr<std::unique_ptr<Checkpoint>> OpenSource() const {
+    const absl::StatusOr<bool> container = IsQ4Container(fs_, options_.against);
+    const absl::StatusOr<bool> requantized = IsRequantized(model_);
+    if (container.ok() && *container && requantized.ok() && *requantized) {
+      Q4_ASSIGN_OR_RETURN(std::shared_ptr<const Q4Model> from, OpenContainer(fs_, options_.against));
+      return OpenContainerSource(fs_, std::move(from));
+    }
+    OpenOptions open = options_.source_options;
+    open.take_over = true;
+    return OpenCheckpoint(fs_, options_.against, open);
+  }
+
   // What the report says of the container before anything was checked, from index and config.json.
   void Describe() {
     report_.path = model_.path();

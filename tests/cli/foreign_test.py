@@ -54,7 +54,7 @@ BY_TENSORS = [
     ("bitsandbytes 4-bit", parts(weight=("U8", (2048, 1)), weight__absmax=("F32", (64,)), weight__quant_map=("F32", (16,)))),
     ("compressed-tensors", parts(weight_packed=("I32", (64, 8)), weight_scale=("BF16", (64, 1)), weight_shape=("I64", (2,)))),
     ("integers with scales", parts(weight=("I8", (64, 64)), weight_scale=("F32", (64, 1)))),
-    ("ModelOpt", parts(weight=("U8", (64, 32)), weight_scale=("F8_E4M3", (64, 4)), weight_scale_2=("F32", ()), input_scale=("F32", ()))),
+    ("ModelOpt", parts(weight=("U8", (64, 32)), weight_scale=("F32", (64, 1)), weight_scale_2=("F32", ()), pre_quant_scale=("F32", (64,)))),
     ("MLX", parts(weight=("U32", (64, 8)), scales=("BF16", (64, 1)), biases=("BF16", (64, 1)))),
     ("MLX", parts(weight=("U32", (64, 8)), scales=("U8", (64, 2)))),
     ("Metal", parts(weight=("U32", (64, 8)), scales=("BF16", (64, 1)), qbiases=("BF16", (64, 1)))),

@@ -53,7 +53,7 @@ MISTAKES = [
     ("q4convert model.bin -o x.q4", 3, "the end record is missing: the file was cut off, or something follows the archive"),
     ("q4verify model.bin", 3, "a PyTorch checkpoint; q4inspect reads it, q4convert converts it"),
     ("q4convert pickle.bin -o x.q4", 5, "torch.save(torch.load(FILE, weights_only=True), NEW_FILE)"),
-    ("q4convert m.q4 -o x.q4 --type nf4", 1, "--type: a .q4 container is packed anew and never quantized again"),
+    ("q4convert m.q4 -o x.q4 --type nf4", 1, "--type: a .q4 container is packed anew and not quantized again"),
     ("q4verify empty", 3, "the file is empty"),
     ("q4verify cut.q4", 6, "the file has 5000 bytes; a copy or download that was cut off"),
     ("q4inspect cut.q4", 6, "a copy or download that was cut off"),

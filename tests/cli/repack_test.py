@@ -350,4 +350,5 @@ def main():
     print(f"repack_test: {checks.count()} checks passed")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -186,9 +186,9 @@ def write(folder, config, files):
         (folder / "model.safetensors.index.json").write_text(json.dumps(index))
 
 
-def kept(tools, folder, work):
+def kept(tools, folder, work, *flags):
     """The logical tensors of a checkpoint: all kept, and exported."""
-    must(tools / "q4convert", folder, "-o", work / "kept.q4", "--exclude", ".*", "--force", "-q", "--on-nonfinite", "keep")
+    must(tools / "q4convert", folder, "-o", work / "kept.q4", "--exclude", ".*", "--force", "-q", "--on-nonfinite", "keep", *flags)
     must(tools / "q4export", work / "kept.q4", "--to", "safetensors", "-o", work / "kept", "--force", "-q")
     tensors = {}
     for file in (work / "kept").glob("*.safetensors"):
