@@ -28,6 +28,7 @@ class ProgressPrinter {
   // To be handed to the library; empty when nothing is to be shown, so that progress costs nothing then. Must not
   // outlive this object.
   ProgressCallback Callback();
+
  private:
   enum class Mode { kNone, kBar, kPlain, kJson };
   // Since construction.

@@ -2,6 +2,8 @@
 #include <optional>
 
 #include "tools/convert_job.h"
+#include "tools/mains.h"
+#include "tools/options.h"
 #include "tools/progress_printer.h"
 #include "tools/tool_main.h"
 
@@ -14,6 +16,7 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
 }
 
 }  // namespace
-}  // namespace q4
 
-int main(int argc, char** argv) { return q4::RunTool<q4::ConvertFlags>("q4convert", argc, argv, q4::Convert); }
+int ConvertMain(int argc, char** argv) { return RunTool<ConvertFlags>("q4convert", argc, argv, Convert); }
+
+}  // namespace q4

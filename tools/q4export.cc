@@ -7,6 +7,8 @@
 #include "libconvert/base/machine.h"
 #include "libconvert/export/export.h"
 #include "tools/export_job.h"
+#include "tools/mains.h"
+#include "tools/options.h"
 #include "tools/progress_printer.h"
 #include "tools/tool_main.h"
 
@@ -35,6 +37,7 @@ absl::StatusOr<ToolResult> Export(const ExportFlags& flags) {
 }
 
 }  // namespace
-}  // namespace q4
 
-int main(int argc, char** argv) { return q4::RunTool<q4::ExportFlags>("q4export", argc, argv, q4::Export); }
+int ExportMain(int argc, char** argv) { return RunTool<ExportFlags>("q4export", argc, argv, Export); }
+
+}  // namespace q4

@@ -7,6 +7,7 @@
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
 #include "libconvert/verify/verify.h"
+#include "tools/mains.h"
 #include "tools/options.h"
 #include "tools/progress_printer.h"
 #include "tools/report_files.h"
@@ -43,6 +44,7 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
 }
 
 }  // namespace
-}  // namespace q4
 
-int main(int argc, char** argv) { return q4::RunTool<q4::VerifyFlags>("q4verify", argc, argv, q4::Verify); }
+int VerifyMain(int argc, char** argv) { return RunTool<VerifyFlags>("q4verify", argc, argv, Verify); }
+
+}  // namespace q4

@@ -17,8 +17,8 @@ namespace {
 
 // Why "auto" does not use a GPU; "" when it does. Starts CUDA.
 std::string NoGpuReason() {
-  const auto chosen = RunWatched<std::string>(
-      nb::none(), [](const ProgressCallback&, CancelFlag*) -> absl::StatusOr<std::string> {
+  const auto chosen =
+      RunWatched<std::string>(nb::none(), [](const ProgressCallback&, CancelFlag*) -> absl::StatusOr<std::string> {
         Q4_ASSIGN_OR_RETURN(const ChosenEngine engine, OpenDevices({}));
         return engine.note;
       });

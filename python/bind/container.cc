@@ -172,8 +172,8 @@ Loaded Load(const Container& container, std::vector<std::string> names, const st
   options.tensors = std::move(names);
   options.root = container.pinned();
   if (threads < 0 || threads > kMostThreads) {
-    throw StatusError(Fail(kLoadOption, {}, "threads",
-                           GotExpected(std::to_string(threads), "0 to " + std::to_string(kMostThreads))));
+    throw StatusError(
+        Fail(kLoadOption, {}, "threads", GotExpected(std::to_string(threads), "0 to " + std::to_string(kMostThreads))));
   }
   options.threads = static_cast<unsigned>(threads);
   return RunWatched<Loaded>(

@@ -1,4 +1,6 @@
 // Parts of loaded tensors as arrays, each an export of its own: DLPack, and the buffer protocol on the host.
+#include "python/bind/loaded.h"
+
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -12,7 +14,6 @@
 
 #include "formats/base/status.h"
 #include "libconvert/load/load_issues.h"
-#include "python/bind/loaded.h"
 #include "python/bind/module.h"
 #include "python/bind/status_error.h"
 
@@ -147,9 +148,7 @@ void BindLoaded(nb::module_& module) {
           nb::arg("index"), nb::sig("def shape(self, index: int) -> tuple[int, ...]"))
       .def(
           "dtype",
-          [](const Loaded& loaded, std::size_t index) {
-            return std::string(DTypeName(TensorAt(loaded, index).dtype));
-          },
+          [](const Loaded& loaded, std::size_t index) { return std::string(DTypeName(TensorAt(loaded, index).dtype)); },
           nb::arg("index"), "Of the values; without values, that of the source.")
       .def("part", &Part, nb::arg("index"), nb::arg("part"), nb::arg("raw"),
            "A part as an array that keeps the memory alive.");

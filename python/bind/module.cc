@@ -9,4 +9,5 @@ NB_MODULE(_core, module) {
   q4::python::BindJobs(module);
   q4::python::BindLoaded(module);
   q4::python::BindContainer(module);
+  q4::python::BindTools(module);
 }

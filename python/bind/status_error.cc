@@ -24,10 +24,11 @@ void Translate(const std::exception_ptr& thrown, void*) {
     const absl::Status& status = error.status();
     // What such an error names first is the device, no file.
     const bool device = IsDeviceFailure(status) || IssueNumberOf(status) == kNoCuda.number;
-    const nb::object value = nb::module_::import_("q4._errors")
-                                 .attr("from_status")(BytesOf(MessageOf(status)), IssueNumberOf(status),
-                                                      static_cast<int>(ExitCodeOf(status)), BytesOf(device ? std::string() : FileOf(status)),
-                                                      BytesOf(TensorOf(status)), IsDeviceFailure(status));
+    const nb::object value =
+        nb::module_::import_("q4._errors")
+            .attr("from_status")(BytesOf(MessageOf(status)), IssueNumberOf(status),
+                                 static_cast<int>(ExitCodeOf(status)), BytesOf(device ? std::string() : FileOf(status)),
+                                 BytesOf(TensorOf(status)), IsDeviceFailure(status));
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(value.ptr())), value.ptr());
   }
 }

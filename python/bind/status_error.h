@@ -1,5 +1,5 @@
-// The way of an absl::Status out of C++: thrown as StatusError, it becomes the class of q4/_errors.py that belongs to its
-// exit code. Errors are values up to here; nothing of the library throws.
+// The way of an absl::Status out of C++: thrown as StatusError, it becomes the class of q4/_errors.py that belongs to
+// its exit code. Errors are values up to here; nothing of the library throws.
 #pragma once
 
 #include <exception>

@@ -1,5 +1,5 @@
-// Long work, called from Python: it runs on a thread of its own without the interpreter's lock, while the calling thread
-// waits for it, hands its progress on and looks for signals.
+// Long work, called from Python: it runs on a thread of its own without the interpreter's lock, while the calling
+// thread waits for it, hands its progress on and looks for signals.
 #pragma once
 
 #include <nanobind/nanobind.h>
@@ -20,7 +20,8 @@ using WatchedWork = std::function<void(const ProgressCallback& progress, CancelF
 // Runs `work`, which must not throw, in the canonical float environment whatever the caller's is. `progress` is None or
 // called as progress(done_bytes, total_bytes, done_tensors, total_tensors, tensor) on the calling thread, at most ten
 // times a second, and once more with where the work ended. Where a signal's handler or `progress` raises, `work` is
-// asked to stop, waited for, and the exception thrown (nanobind::python_error). REQUIRES: the interpreter's lock is held.
+// asked to stop, waited for, and the exception thrown (nanobind::python_error). REQUIRES: the interpreter's lock is
+// held.
 void RunWatchedWork(const nanobind::object& progress, const WatchedWork& work);
 
 // The same for work with a result, whose errors are thrown as StatusError.

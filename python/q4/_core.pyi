@@ -98,3 +98,8 @@ class Container:
 
     def load(self, names: Sequence[str], device: str, form: str, check: str, threads: int, progress: object | None) -> Loaded:
         """Tensors in memory; no names: all."""
+
+def run_tool(name: str, words: Sequence[bytes]) -> int:
+    """
+    A tool with its command line: its exit code. The process has nothing to do behind it.
+    """

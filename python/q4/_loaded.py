@@ -12,7 +12,7 @@ from ._arrays import Array
 class Parts:
     """One tensor in memory. A quantized one has ``codes`` and ``scales``, or of nested scales ``codes``, ``scale_codes``,
     ``scales2`` and ``offset`` (docs/format.md F3.4); others, and all in a dequantized form, have ``values``. What it does not
-    have is None.
+    have raises AttributeError, and ``parts`` says what it has.
 
     Each part is an export of its own, of DLPack and of the buffer protocol, and keeps the memory of its load alive.
     """
@@ -25,7 +25,7 @@ class Parts:
     @property
     def shape(self) -> tuple[int, ...]:
         """Of the tensor, row-major."""
-        return cast("tuple[int, ...]", self._loaded.shape(self._index))
+        return self._loaded.shape(self._index)
 
     @property
     def dtype(self) -> str:
@@ -38,32 +38,32 @@ class Parts:
         return tuple(self._loaded.parts(self._index))
 
     @property
-    def values(self) -> Array | None:
+    def values(self) -> Array:
         """Elements, ``shape``, row-major."""
         return self._part("values")
 
     @property
-    def codes(self) -> Array | None:
+    def codes(self) -> Array:
         """uint8, ``[ceil(elements / 2)]``: two codes to a byte, the earlier in the high half."""
         return self._part("codes")
 
     @property
-    def scales(self) -> Array | None:
+    def scales(self) -> Array:
         """float32, ``[blocks]``."""
         return self._part("scales")
 
     @property
-    def scale_codes(self) -> Array | None:
+    def scale_codes(self) -> Array:
         """uint8, ``[blocks]``: nested scales."""
         return self._part("scale_codes")
 
     @property
-    def scales2(self) -> Array | None:
+    def scales2(self) -> Array:
         """float32, ``[ceil(blocks / 256)]``: the scales of the scales."""
         return self._part("scales2")
 
     @property
-    def offset(self) -> Array | None:
+    def offset(self) -> Array:
         """float32, ``[]``: what is added to every decoded scale."""
         return self._part("offset")
 
@@ -73,8 +73,10 @@ class Parts:
             raise KeyError(part)
         return cast(Array, self._loaded.part(self._index, part, True))
 
-    def _part(self, part: str) -> Array | None:
-        return cast(Array, self._loaded.part(self._index, part, False)) if part in self.parts else None
+    def _part(self, part: str) -> Array:
+        if part not in self.parts:
+            raise AttributeError(f"tensor {self.name!r} has no {part}: it has {', '.join(self.parts)}")
+        return cast(Array, self._loaded.part(self._index, part, False))
 
     def __repr__(self) -> str:
         return f"<q4.Parts {self.name!r}: {', '.join(self.parts)}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Union
@@ -50,7 +51,8 @@ def listening(progress: ProgressArgument, description: str) -> Iterator[_Listene
 @contextlib.contextmanager
 def _bar(description: str) -> Iterator[_Listener]:
     try:
-        from tqdm import tqdm
+        # By name, so that type checkers do not ask for its stubs.
+        tqdm = importlib.import_module("tqdm").tqdm
     except ImportError as error:
         raise UsageError("progress=True needs tqdm (pip install tqdm); a function of your own needs nothing", exit_code=1) from error
     bar: Any = None

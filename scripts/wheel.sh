@@ -1,0 +1,76 @@
+#!/bin/sh
+# wheel.sh [DIR]: builds the Python package into DIR (dist): an sdist, and of it a wheel, one for every Python from 3.10 on, with the
+# libraries that it needs beside it (auditwheel) and the tools as scripts. CPU, and CUDA where nvcc is found (its runtime is linked
+# statically: one wheel for machines with and without a GPU). Then installs the wheel into a bare environment, and tries it there without
+# NumPy, compiler or GPU. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default; OFF leaves CUDA out.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+dist=${1:-dist}
+mkdir -p "$dist"
+dist=$(cd "$dist" && pwd)
+root=$PWD
+work=$root/build/wheel
+env=$work/env
+rm -rf "$work/sdist" "$work/raw" "$work/try"
+mkdir -p "$work"
+
+sh scripts/install_deps.sh
+sh scripts/python_env.sh "$env" wheel
+python() { "$env/bin/python" -I "$@"; }
+
+python -m build --no-isolation --sdist --outdir "$dist" . >"$work/sdist.log" 2>&1 || { tail -n 40 "$work/sdist.log"; exit 1; }
+sdist=$(ls -t "$dist"/q4-*.tar.gz | head -n 1)
+
+# The wheel is made of what the sdist holds. Its build folder lies as deep as that of a clone, so that ccache finds what one compiled.
+mkdir -p "$work/sdist"
+tar -xzf "$sdist" -C "$work/sdist" --strip-components=1
+use_compiler_cache
+CCACHE_BASEDIR="$work/sdist"
+case "${Q4_CUDA_ARCHITECTURES:-}" in
+  '') cuda= ;;
+  OFF) cuda=-Ccmake.define.Q4_ENABLE_CUDA=OFF ;;
+  *) cuda=-Ccmake.define.Q4_CUDA_ARCHITECTURES=$Q4_CUDA_ARCHITECTURES ;;
+esac
+(cd "$work/sdist" && PATH="$env/bin:$PATH" "$env/bin/python" -m build --no-isolation --wheel --outdir "$work/raw" \
+  -Cbuild-dir=build/release -Ccmake.define.Q4_WERROR=ON ${cuda:+"$cuda"} . >"$work/wheel.log" 2>&1) || { tail -n 60 "$work/wheel.log"; exit 1; }
+
+rm -rf "$work/repaired" "$work/unpacked"
+PATH="$env/bin:$PATH" "$env/bin/auditwheel" repair --wheel-dir "$work/repaired" "$work"/raw/q4-*.whl >"$work/auditwheel.log" 2>&1 ||
+  { tail -n 40 "$work/auditwheel.log"; exit 1; }
+
+# Whoever hands on others' libraries hands on their licences: those of the packages that the libraries are of.
+python -m wheel unpack --dest "$work/unpacked" "$work"/repaired/q4-*.whl >/dev/null
+licenses=$(echo "$work"/unpacked/q4-*/q4-*.dist-info/licenses)
+for library in "$work"/unpacked/q4-*/q4.libs/*; do
+  name=$(basename "$library" | sed 's/-[0-9a-f]\{8\}\././')  # without the digest that auditwheel puts in
+  package=$(dpkg-query --search "*/$name" | head -n 1 | cut -d: -f1)
+  cp "/usr/share/doc/$package/copyright" "$licenses/$package.txt"
+done
+rm -f "$dist"/q4-*.whl
+python -m wheel pack --dest-dir "$dist" "$work"/unpacked/q4-* >/dev/null
+wheel=$(ls "$dist"/q4-*.whl)
+
+# A bare environment: no NumPy, and a PATH without compilers.
+python3 -m venv "$work/try"
+"$work/try/bin/python" -m pip --disable-pip-version-check --quiet install "$wheel"
+cat >"$work/try.py" <<'PYTHON'
+import pathlib, subprocess, sys, tempfile
+import q4
+assert "numpy" not in sys.modules
+source = sys.argv[1]
+with tempfile.TemporaryDirectory() as work:
+    path = pathlib.Path(work) / "m.q4"
+    q4.convert(source, path)
+    assert q4.verify(path, against=source).ok
+    assert len(q4.open(path).load()) == len(q4.open(path))
+    tool = pathlib.Path(work) / "tool.q4"
+    subprocess.run(["q4convert", source, "-o", tool, "-q"], check=True)
+    assert tool.read_bytes() == path.read_bytes()
+    subprocess.run(["q4verify", tool, "--against", source, "-q"], check=True)
+    assert subprocess.run(["q4inspect", work + "/none"], capture_output=True).returncode == 2
+print("wheel:", q4.__version__, "CUDA for " + " ".join(q4.build_info(gpu=False).cuda_architectures) if q4.build_info(gpu=False).cuda_architectures else "without CUDA")
+PYTHON
+(cd / && env -i PATH="$work/try/bin" "$work/try/bin/python" -I "$work/try.py" "$root/testdata/checkpoints/tiny_plain_src")
+ls -l "$sdist" "$wheel"
