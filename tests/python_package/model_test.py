@@ -104,6 +104,7 @@ def test_values(models):
         check(sum(memoryview(parts.raw(part)).nbytes for part in parts.parts) == tensor.nbytes, "nbytes of a tensor")
         raises(KeyError, lambda parts=parts: parts.raw("values"), "a part that is not there")
         check("it has codes" in str(raises(AttributeError, lambda parts=parts: parts.values, "a part that is not there")), "what is there")
+    check(model.load().nbytes == model.nbytes, "nbytes of what is loaded")
     check(model.nbytes == sum(tensor.nbytes for tensor in model.values()), "nbytes of a model")
 
 
