@@ -85,15 +85,10 @@ Piece PieceOf(const LoadedTensor& tensor, std::string_view part) {
   throw StatusError(Fail(kLoadOption, {}, "part", GotExpected(part, "the name of a part")));
 }
 
-// Whether its parts are codes and scales.
-bool IsQuantized(const LoadedTensor& tensor, bool dequantized) {
-  return tensor.entry.scheme != Q4Scheme::kRaw && !dequantized;
-}
-
 std::vector<std::string> PartsOf(const LoadedTensor& tensor) {
   // Without elements there is no pointer that would tell; such a tensor has empty values.
-  if (!IsQuantized(tensor, tensor.codes == nullptr)) return {"values"};
-  if (tensor.entry.nested) return {"codes", "scale_codes", "scales2", "offset"};
+  if (tensor.codes == nullptr) return {"values"};
+  if (tensor.scale_codes != nullptr) return {"codes", "scale_codes", "scales2", "offset"};
   return {"codes", "scales"};
 }
 
