@@ -128,6 +128,7 @@ def test_loading_some(models):
     told = []
     loaded = model.load([KEPT, QUANTIZED, KEPT], threads=1, check="sha256", progress=told.append)
     check(sorted(loaded) == sorted([KEPT, QUANTIZED]) and told[-1].done_bytes == told[-1].total_bytes == loaded.read_bytes, "progress", told)
+    check(list(model.load(QUANTIZED)) == [QUANTIZED], "one name")
     for arguments in ({"names": ["none"]}, {"names": []}, {"form": "int8"}, {"check": "md5"}, {"threads": -1}, {"threads": 9999}, {"device": "tpu"},
                       {"device": "cuda:0,1"}):  # fmt: skip
         raises(q4.UsageError, lambda arguments=arguments: model.load(**arguments), str(arguments))
