@@ -36,5 +36,5 @@ def words(tool: str, path: StrPath, **options: Word) -> list[bytes]:
         elif isinstance(value, numbers.Real):  # NumPy's too
             line.append(option + b"=" + repr(float(value)).encode())
         else:
-            line.append(option + b"=" + os.fsencode(value))
+            line.append(option + b"=" + os.fsencode(value))  # type: ignore[arg-type]
     return line
