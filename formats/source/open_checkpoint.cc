@@ -23,6 +23,7 @@
 #include "formats/bnb/taken_over.h"
 #include "formats/folder/adapters.h"
 #include "formats/folder/companion_kinds.h"
+#include "formats/folder/pipeline_index.h"
 #include "formats/folder/quant_methods.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
@@ -367,7 +368,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   std::optional<AdapterFolder> adapter;
   // Whatever else lies in the folder: files at the top of a pipeline are other ways to save its components.
   if (info.is_directory) Q4_RETURN_IF_ERROR(RefusePipeline(fs, path));
-  if (info.is_regular && BaseNameOf(path) == kPipelineName) {
+  if (info.is_regular && BaseNameOf(path) == kPipelineIndexName) {
     Q4_RETURN_IF_ERROR(RefusePipeline(fs, DirectoryOf(path)));
   }
   if (search) {
