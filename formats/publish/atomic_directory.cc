@@ -235,6 +235,8 @@ absl::Status AtomicDirectory::TryFiles() {
     Q4_RETURN_IF_ERROR(fs_.CheckOurs(to, /*shared=*/true));
     Q4_RETURN_IF_ERROR(fs_.Remove(to));
   }
+  // Where a dead run's files stay, its probe may be among them.
+  if (resumes_) Q4_RETURN_IF_ERROR(fs_.Remove(from));
   Q4_ASSIGN_OR_RETURN(const auto file, fs_.CreateExclusive(from));
   Q4_RETURN_IF_ERROR(file->Sync());
   if (const absl::Status renamed = fs_.Rename(from, to, false); !renamed.ok()) {

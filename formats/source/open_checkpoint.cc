@@ -358,6 +358,12 @@ absl::StatusOr<std::string> MainFileIn(FileSystem& fs, const std::string& direct
 
 }  // namespace
 
+bool IsCheckpointName(std::string_view name) {
+  const auto formats = SourceFormats();
+  return std::any_of(formats.begin(), formats.end(),
+                     [name](const SourceFormat& format) { return HasEnding(format, name); });
+}
+
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const std::string& path,
                                                            const OpenOptions& options) {
   const SymbolicLinks links = options.follow_symlinks ? SymbolicLinks::kFollow : SymbolicLinks::kRefuse;

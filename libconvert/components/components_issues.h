@@ -11,9 +11,10 @@ inline constexpr Issue kNoSuchComponent{1820, ExitCode::kUsage,
                                         "the pipeline has no component of this name with weights"};
 inline constexpr Issue kComponentsOfPipeline{1821, ExitCode::kUsage, "goes with a diffusers pipeline as input"};
 // A folder that is called like a container or a checkpoint would be taken for one.
-inline constexpr Issue kPipelineOutputName{1822, ExitCode::kUsage,
-                                           "a pipeline is converted into a folder, whose name ends in none of .q4 and "
-                                           ".safetensors"};
+inline constexpr Issue kPipelineOutputName{
+    1822, ExitCode::kUsage,
+    "a pipeline is converted into a folder, whose name ends neither in .q4 nor as a "
+    "checkpoint's"};
 inline constexpr Issue kPipelineExists{1823, ExitCode::kUsage,
                                        "the output exists; use --force to replace what q4 wrote there"};
 // A file that is not listed by what q4 wrote there, or was changed since, or no folder.

@@ -6,6 +6,7 @@
 #include "fmt/format.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "formats/source/checkpoint.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/base/pattern_issues.h"
 #include "libconvert/base/text_table.h"
@@ -50,8 +51,7 @@ void CountFilesOf(PipelineInspectReport* report) {
 // Whether weights lie beside the configuration of a component that is carried.
 bool HasWeightsIn(const std::vector<SealedFile>& files, const std::string& component) {
   return std::any_of(files.begin(), files.end(), [&](const SealedFile& file) {
-    return LiesIn(file.path, component) && (file.path.ends_with(".safetensors") || file.path.ends_with(".bin") ||
-                                            file.path.ends_with(".pt") || file.path.ends_with(".gguf"));
+    return LiesIn(file.path, component) && IsCheckpointName(file.path);
   });
 }
 

@@ -16,6 +16,7 @@
 #include "formats/folder/companion_kinds.h"
 #include "formats/folder/pipeline_issues.h"
 #include "formats/q4/file_names.h"
+#include "formats/source/checkpoint.h"
 #include "formats/source/pipeline.h"
 #include "libconvert/components/components_issues.h"
 #include "libconvert/components/seal.h"
@@ -244,7 +245,7 @@ class PipelineReader {
         break;
       default: {
         // The components are what the pipeline is loaded from.
-        const bool weights = name.ends_with(".safetensors") || name.ends_with(".ckpt") || name.ends_with(".gguf");
+        const bool weights = name.ends_with(".ckpt") || IsCheckpointName(name);
         others->Add("", name, weights ? "weights of the pipeline in another layout" : kind.reason, /*warning=*/false);
       }
     }

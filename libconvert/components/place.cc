@@ -11,6 +11,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/source/checkpoint.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/components/components_issues.h"
 #include "libconvert/export/record.h"
@@ -73,6 +74,15 @@ absl::Status CheckEntries(FileSystem& fs, const std::string& path, const PlaceRe
       use->ours.push_back(name);
       continue;
     }
+    if (name.ends_with('/')) {
+      // Made by a run that was killed before it moved a file there, or all files of it were taken away.
+      const auto lies_in = [&name](const auto& files) {
+        const auto at = files.lower_bound(name);
+        return at != files.end() && at->first.starts_with(name);
+      };
+      if (lies_in(own) || lies_in(pending)) continue;
+      return Fail(kPipelineNotOurs, path, name);
+    }
     const auto recorded = [&name](const auto& files) { return files.contains(name); };
     if (!recorded(own) && !recorded(pending)) return Fail(kPipelineNotOurs, path, name);
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(JoinPath(path, name)));
@@ -108,9 +118,7 @@ absl::StatusOr<std::vector<std::string>> ListFiles(FileSystem& fs, const std::st
 
 absl::StatusOr<DirectoryUse> CheckPipelinePlace(FileSystem& fs, const std::string& path, const PlaceRecord& record,
                                                 const InputFiles& inputs, bool force, CancelFlag* cancel) {
-  for (const char* const ending : {".q4", ".safetensors"}) {
-    if (path.ends_with(ending)) return Fail(kPipelineOutputName, path, {});
-  }
+  if (path.ends_with(".q4") || IsCheckpointName(path)) return Fail(kPipelineOutputName, path, {});
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> cleared, AtomicDirectory::Cleared(fs, path));
   Q4_RETURN_IF_ERROR(inputs.CheckTrees(fs, cleared, kPipelineIsInput));
   Q4_RETURN_IF_ERROR(AtomicDirectory::Restore(fs, path));

@@ -435,6 +435,25 @@ def check_kills(tools, work, library):
                 resumed += 1
                 check((pipe.out / name / "model.q4").stat().st_ino == stamps[name], f"call {at}: {name} is the same file")
     check(kills > calls // 10 and resumed > 0, "kills were met", kills, resumed, calls)
+    # A folder that stays, as a mount point does, is filled file by file: a run that is killed meanwhile is completed.
+    stays = work / "stays"
+    here = [*command[:3], ".", *command[4:]]
+
+    def run_there(**more):
+        environment = {**os.environ, "LD_PRELOAD": library, **{name: str(value) for name, value in more.items()}}
+        return subprocess.run(list(map(str, here)), cwd=stays, env=environment, capture_output=True, check=False).returncode
+
+    stays.mkdir()
+    check(run_there(Q4_KILL_COUNT=count) == 0 and files_of(stays) == whole, "published file by file")
+    calls = int(count.read_text())
+    for at in (5, *range(calls // 2, calls, 6)):
+        shutil.rmtree(stays)
+        stays.mkdir()
+        killed = run_there(Q4_KILL_AT=at)
+        complete = {name for name in files_of(stays) if not name.startswith(".q4")} == whole.keys()
+        status = run_there()
+        check(status == 0 or complete, f"file by file, call {at}: the rerun", killed, status)
+        check(status != 0 or files_of(stays) == whole, f"file by file, call {at}: the same folder")
     # What another run left is not believed: other options, another source, a changed byte.
     last = max(at for at in range(1, calls + 1))
     for change in ("options", "source", "byte"):

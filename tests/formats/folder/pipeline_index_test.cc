@@ -53,5 +53,15 @@ TEST_CASE("what names no component is no pipeline") {
   }
 }
 
+TEST_CASE("components are counted, absent ones and options not") {
+  const auto issue_of = [](int count) {
+    std::string text = R"({"absent": [null, null], "option": 3)";
+    for (int i = 0; i < count; ++i) text += ", \"c" + std::to_string(i) + R"(": ["diffusers", "V"])";
+    return IssueNumberOf(ParsePipelineIndex(text + "}", "p").status());
+  };
+  CHECK(issue_of(256) == 0);
+  CHECK(issue_of(257) == kTooManyComponents.number);
+}
+
 }  // namespace
 }  // namespace q4

@@ -74,6 +74,8 @@ TEST_CASE("a run that resumes finds what the one before it left, and publishes o
     REQUIRE(directory->Adopt("part/done").ok());
     CHECK(IssueNumberOf(directory->Adopt("part/missing")) == kForeignPartial.number);
     CHECK(IssueNumberOf(directory->Adopt("part")) == kForeignPartial.number);
+    stdfs::create_symlink("done", test::Must(directory->PathFor("part/link")));
+    CHECK(IssueNumberOf(directory->Adopt("part/link")) == kForeignPartial.number);
     // What is not adopted is written anew.
     REQUIRE(directory->WriteFile("part/torn", "whole").ok());
     CHECK(IssueNumberOf(directory->WriteFile("part/torn", "again")) == kOutputExists.number);
