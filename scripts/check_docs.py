@@ -15,7 +15,7 @@ import sys
 from gen_errors_md import lint_rules
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-FOLDERS = (".ci", "bench", "cmake", "docs", "formats", "kernels", "libconvert", "scripts", "testdata", "tests", "tools")
+FOLDERS = (".ci", "bench", "cmake", "docs", "formats", "kernels", "libconvert", "python", "scripts", "testdata", "tests", "tools")
 TOOLS = ("q4convert", "q4inspect", "q4verify", "q4export")
 STRUCTS = dict(zip(TOOLS, ("ConvertFlags", "InspectFlags", "VerifyFlags", "ExportFlags")))
 EVERYWHERE = {"--help", "--version"}  # CLI11's own

@@ -19,7 +19,7 @@ LEVELS = {
                    ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"], ["components"]],
 }
 # Folders without wings -> the folders they may include beside their own.
-FOLDERS = {"kernels": set(), "tools": {"kernels", "formats", "libconvert"}}
+FOLDERS = {"kernels": set(), "tools": {"kernels", "formats", "libconvert"}, "python": {"kernels", "formats", "libconvert", "tools"}}
 # What kernels/ shows to wings; its other headers are the backends' own.
 KERNELS_DOORS = {"kernels.h", "numeric.h", "cuda_kernels.h", "cuda_runtime.h"}
 
@@ -36,7 +36,8 @@ ONLY_IN = {
     r"<openssl/": r"formats/base/digest\.cc",
     r"[<\"]nlohmann/": r"formats/base/(strict_json|json_tree)\.cc",
     r"[<\"]hwy/": r"kernels/(\w+_simd\.cc|simd\w*(-inl)?\.h|simd_\w+(-inl)?\.h|dispatch\.cc)",
-    r"[<\"]absl/": r"(formats|libconvert|tools)/.*",
+    r"[<\"]absl/": r"(formats|libconvert|tools|python)/.*",
+    r"<nanobind/": r"python/bind/.*",
     r"<iostream>": r"tools/.*",
 }
 
@@ -150,7 +151,7 @@ def main() -> int:
                 if not match:
                     continue
                 target = match.group(1)
-                if project := re.match(r'"((formats|kernels|libconvert|tools|tests|bench)/[^"]*)"', target):
+                if project := re.match(r'"((formats|kernels|libconvert|python|tools|tests|bench)/[^"]*)"', target):
                     edges += 1
                     included = project.group(1)
                     if why := check_edge(name, included, wings):

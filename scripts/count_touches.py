@@ -93,7 +93,7 @@ IF = {
         "libconvert/lint/lint.cc": "the same",
     },
     "exporter": {
-        "libconvert/export/export.h": "one with options of its own; tools/options.{h,cc} and q4export.cc too",
+        "libconvert/export/export.h": "one with options of its own; tools/options.{h,cc} and export_job.cc too",
         "docs/schema/export.schema.json": "one whose report tells settings of its own",
     },
     "section of the HTML report": {"libconvert/report/html/page.css": "one with style of its own; page.js if it moves"},

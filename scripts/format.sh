@@ -11,7 +11,7 @@ for program in clang-format-14 clang-format; do
     mode=-i
     [ "${1:-}" != --check ] || mode='--dry-run --Werror'
     # shellcheck disable=SC2086  # options
-    find formats kernels libconvert tools tests bench \( -name '*.cc' -o -name '*.h' -o -name '*.c' -o -name '*.cu' -o -name '*.cuh' \) \
+    find formats kernels libconvert python tools tests bench \( -name '*.cc' -o -name '*.h' -o -name '*.c' -o -name '*.cu' -o -name '*.cuh' \) \
       -exec "$program" $mode {} +
     exit 0
   fi

@@ -39,7 +39,7 @@ MEMORY_LIMIT = 4 << 30  # bytes of address space: a size limit that is gone must
 OPTIONS = ["-DCMAKE_BUILD_TYPE=Release", "-DCMAKE_CXX_FLAGS_RELEASE=-O1", "-DQ4_BUILD_TESTS=ON", "-DQ4_ENABLE_CUDA=OFF"]
 TOOLS = ["q4convert", "q4inspect", "q4verify", "q4export"]
 HOSTILE_ROWS = "ZKGFBSXQV"  # the groups of the table whose rows give files to readers
-LINKED = ["CMakeLists.txt", "cmake", "docs", "kernels", "libconvert", "scripts", "testdata", "tests", "tools"]
+LINKED = ["CMakeLists.txt", "cmake", "docs", "kernels", "libconvert", "python", "scripts", "testdata", "tests", "tools"]
 
 # Guards without which nothing can be seen to differ, or that nothing but a failing machine reaches: (file, condition): reason.
 # They count as survivors all the same. An entry for a guard that is killed is an error.

@@ -31,7 +31,8 @@ release() {  # the Python of the peers, or nothing
 case "${1:-}" in
   '')
     mkdir -p build
-    sh scripts/python_env.sh build/python-env >build/python-env.log 2>&1 &  # downloads while the compilers work
+    sh scripts/python_env.sh build/python-env build >build/python-env.log 2>&1 || { tail -n 60 build/python-env.log; exit 1; }
+    sh scripts/python_env.sh build/python-env >>build/python-env.log 2>&1 &  # downloads while the compilers work
     beside=$!
     release "$PWD/build/python-env/bin/python"
     wait "$beside" || { tail -n 60 build/python-env.log; exit 1; }

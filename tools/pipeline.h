@@ -11,19 +11,19 @@
 #include "libconvert/judge/gate.h"
 #include "libconvert/plan/plan.h"
 #include "libconvert/verify/verify.h"
+#include "tools/job.h"
 #include "tools/options.h"
-#include "tools/tool_main.h"
 
 namespace q4 {
 
 // q4convert, with what it has made of the flags.
 absl::StatusOr<ToolResult> ConvertPipeline(const ConvertFlags& flags, const std::string& folder,
                                            const DeviceChoice& device, const ConvertOptions& options,
-                                           std::vector<Gate> gates);
+                                           std::vector<Gate> gates, const JobHooks& hooks);
 
 // q4verify of a converted pipeline.
 absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const std::string& folder,
-                                                const VerifyOptions& options);
+                                                const VerifyOptions& options, const JobHooks& hooks);
 
 // q4inspect of a pipeline, converted or not.
 absl::StatusOr<ToolResult> InspectPipelineFolder(const InspectFlags& flags, const std::string& folder,

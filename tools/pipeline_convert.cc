@@ -1,7 +1,8 @@
-// The same order of things as in q4convert.cc: everything that can be refused comes before devices and weights.
+// The same order of things as in convert_job.cc: everything that can be refused comes before devices and weights.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <chrono>
 #include <optional>
 #include <utility>
 
@@ -12,7 +13,6 @@
 #include "libconvert/components/pipeline_report.h"
 #include "libconvert/report/text.h"
 #include "tools/pipeline.h"
-#include "tools/progress_printer.h"
 #include "tools/report_files.h"
 #include "tools/usage_issues.h"
 
@@ -55,14 +55,15 @@ absl::Status CheckPipelineReport(FileSystem& fs, const ConvertFlags& flags, cons
 ToolResult GateResult(const std::vector<VerifyFinding>& findings, std::uint64_t count, bool all) {
   ToolResult result;
   result.errors = FindingLines(findings, count, all);
+  result.findings = findings;
   result.exit_code = ExitCode::kCheckFailed;
   return result;
 }
 
 absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& flags, const PipelineSource& source,
                                           const PipelinePlan& plan, const ConvertOptions& options,
-                                          const std::vector<Gate>& gates) {
-  Q4_RETURN_IF_ERROR(CheckPipelineOutput(fs, source, flags.output, flags.force, &InterruptRequested()).status());
+                                          const std::vector<Gate>& gates, CancelFlag* cancel) {
+  Q4_RETURN_IF_ERROR(CheckPipelineOutput(fs, source, flags.output, flags.force, cancel).status());
   for (const PlannedComponent& planned : plan.components) {
     const ConvertReport gated = CheckGates(planned.plan, gates, planned.component->name);
     if (!gated.gate_findings.empty()) return GateResult(gated.gate_findings, gated.gate_finding_count, false);
@@ -82,7 +83,7 @@ absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& fl
 
 absl::StatusOr<ToolResult> ConvertPipeline(const ConvertFlags& flags, const std::string& folder,
                                            const DeviceChoice& device, const ConvertOptions& options,
-                                           std::vector<Gate> gates) {
+                                           std::vector<Gate> gates, const JobHooks& hooks) {
   FileSystem& fs = PosixFileSystem();
   std::string output = flags.output;
   // The partial folder lies beside the output, not in it.
@@ -96,10 +97,10 @@ absl::StatusOr<ToolResult> ConvertPipeline(const ConvertFlags& flags, const std:
   Q4_ASSIGN_OR_RETURN(const PipelineSource source, OpenPipeline(fs, folder, open, ChosenComponents(flags.components)));
   Q4_ASSIGN_OR_RETURN(const PipelinePlan plan, PlanPipeline(fs, source, options));
   Q4_RETURN_IF_ERROR(CheckPipelineReport(fs, asked, source));
-  if (flags.dry_run) return PipelineDryRun(fs, asked, source, plan, options, gates);
+  if (flags.dry_run) return PipelineDryRun(fs, asked, source, plan, options, gates, hooks.cancel);
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
   Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevices(device));
-  ProgressPrinter printer("q4convert", flags.progress, flags.quiet);
+  const auto begin = std::chrono::steady_clock::now();
   RunOptions run;
   run.threads = flags.threads;
   run.max_memory = flags.max_memory;
@@ -107,8 +108,8 @@ absl::StatusOr<ToolResult> ConvertPipeline(const ConvertFlags& flags, const std:
   run.resume = !flags.no_resume;
   run.pace.bytes = flags.sync_every;
   run.gates = std::move(gates);
-  run.progress = printer.Callback();
-  run.cancel = &InterruptRequested();
+  run.progress = hooks.Begin();
+  run.cancel = hooks.cancel;
   run.engine = chosen.engine.get();
   absl::StatusOr<PipelineReport> converted = RunPipelineConversion(fs, source, plan, options, run, output);
   if (device.kind == DeviceChoice::Kind::kAuto && IsDeviceFailure(converted.status())) {
@@ -117,7 +118,8 @@ absl::StatusOr<ToolResult> ConvertPipeline(const ConvertFlags& flags, const std:
     converted = RunPipelineConversion(fs, source, plan, options, run, output);
   }
   Q4_ASSIGN_OR_RETURN(const PipelineReport report, std::move(converted));
-  const double seconds = printer.Seconds();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  const double seconds = took.count();
   if (!report.gate_findings.empty()) {
     return GateResult(report.gate_findings, report.gate_finding_count, flags.verbose > 0);
   }

@@ -8,7 +8,6 @@
 #include "libconvert/components/verify_pipeline.h"
 #include "libconvert/report/text.h"
 #include "tools/pipeline.h"
-#include "tools/progress_printer.h"
 #include "tools/terminal.h"
 
 namespace q4 {
@@ -25,16 +24,15 @@ std::string_view FirstGiven(std::initializer_list<std::pair<bool, std::string_vi
 }  // namespace
 
 absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const std::string& folder,
-                                                const VerifyOptions& options) {
+                                                const VerifyOptions& options, const JobHooks& hooks) {
   const std::string_view single = FirstGiven({{!flags.junit.empty(), "--junit"},
                                               {!flags.markdown.empty(), "--markdown"},
                                               {!flags.html.empty(), "--html"},
                                               {!flags.adapter.empty(), "--adapter"},
                                               {!flags.baseline.empty(), "--baseline"}});
   if (!single.empty()) return Fail(kNotOfPipeline, folder, single);
-  ProgressPrinter printer("q4verify", flags.progress, flags.quiet);
   Q4_ASSIGN_OR_RETURN(const PipelineVerifyReport report,
-                      VerifyPipeline(PosixFileSystem(), folder, options, printer.Callback()));
+                      VerifyPipeline(PosixFileSystem(), folder, options, hooks.Begin()));
   ToolResult result;
   const bool all = flags.verbose > 0;
   result.errors = FindingLines(report.findings, report.finding_count, all);

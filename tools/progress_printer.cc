@@ -10,6 +10,7 @@
 #include <cstdio>
 
 #include "formats/base/text.h"
+#include "tools/tool_main.h"
 
 namespace q4 {
 namespace {
@@ -104,6 +105,12 @@ void ProgressPrinter::Show(const Progress& progress) {
                                     progress.total_tensors, Seconds()));
   }
   last_ = now;
+}
+
+JobHooks PrintingHooks(std::string_view tool, std::string_view mode, bool quiet,
+                       std::optional<ProgressPrinter>* printer) {
+  const auto begin = [tool, mode, quiet, printer] { return printer->emplace(tool, mode, quiet).Callback(); };
+  return {begin, &InterruptRequested()};
 }
 
 }  // namespace q4

@@ -4,10 +4,12 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "libconvert/base/progress.h"
+#include "tools/job.h"
 
 namespace q4 {
 
@@ -26,11 +28,11 @@ class ProgressPrinter {
   // To be handed to the library; empty when nothing is to be shown, so that progress costs nothing then. Must not
   // outlive this object.
   ProgressCallback Callback();
-  // Since construction.
-  double Seconds() const;
 
  private:
   enum class Mode { kNone, kBar, kPlain, kJson };
+  // Since construction.
+  double Seconds() const;
   // Prints, unless the last print was too recent.
   void Show(const Progress& progress);
 
@@ -40,6 +42,11 @@ class ProgressPrinter {
   // When this object was made, and when something was printed last.
   std::chrono::steady_clock::time_point start_, last_;
 };
+
+// The hooks of a tool's job: a printer is made in `printer` when the long work begins, and the tool's signals stop it.
+// `printer` must outlive the job; the strings too.
+JobHooks PrintingHooks(std::string_view tool, std::string_view mode, bool quiet,
+                       std::optional<ProgressPrinter>* printer);
 
 // A line without its end: "[####   ]  42 %  1.2 GB of 2.9 GB  600 MB/s  12/40 tensors  ETA 0:03". `seconds` since the
 // start; `bar` adds the part in brackets. Exposed for tests.

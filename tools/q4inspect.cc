@@ -20,6 +20,7 @@
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
 #include "libconvert/verify/verify.h"
+#include "tools/mains.h"
 #include "tools/options.h"
 #include "tools/pipeline.h"
 #include "tools/terminal.h"
@@ -167,6 +168,7 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
 }
 
 }  // namespace
-}  // namespace q4
 
-int main(int argc, char** argv) { return q4::RunTool<q4::InspectFlags>("q4inspect", argc, argv, q4::Inspect); }
+int InspectMain(int argc, char** argv) { return RunTool<InspectFlags>("q4inspect", argc, argv, Inspect); }
+
+}  // namespace q4

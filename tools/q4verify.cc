@@ -3,99 +3,36 @@
 //
 // Whatever can be wrong about the flags is found before the container is read, and report files are opened before it
 // too: a run of an hour must not end in a directory that cannot be written.
-#include <charconv>
-#include <utility>
+#include <optional>
+#include <string>
 
-#include "fmt/format.h"
-#include "formats/q4/shards.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/components/seal.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
 #include "libconvert/verify/verify.h"
+#include "tools/mains.h"
 #include "tools/options.h"
 #include "tools/pipeline.h"
 #include "tools/progress_printer.h"
 #include "tools/report_files.h"
 #include "tools/tool_main.h"
-#include "tools/usage_issues.h"
+#include "tools/verify_job.h"
 
 namespace q4 {
 namespace {
 
-// "0.5%" or "0.005": a share of the earlier error. Above 1 only with the unit: who writes 15 means 15 %, and 1500 %
-// would pass whatever it was to catch. At most 100 times the error. The negated comparison refuses NaN, which
-// from_chars reads.
-absl::StatusOr<double> ParseShare(const std::string& text) {
-  const char* const end = text.data() + text.size();
-  double share = 0;
-  const auto [rest, error] = std::from_chars(text.data(), end, share, std::chars_format::fixed);
-  const std::string_view unit(rest, static_cast<std::size_t>(end - rest));
-  if (unit == "%") share /= 100;
-  if (error != std::errc() || (!unit.empty() && unit != "%") || !(share >= 0 && share <= 100)) {
-    return Fail(kBadFlag, {}, "--baseline-slack", GotExpected(text, "a share such as 0.5% or 0.005, at most 10000%"));
-  }
-  if (unit.empty() && share > 1) {
-    return Fail(kBadFlag, {}, "--baseline-slack", GotExpected(text, fmt::format("{}% or {}", text, share / 100)));
-  }
-  return share;
-}
-
-// What the statistics are held against, beside the limits of single flags: a gate file, an earlier report.
-absl::Status LoadJudgement(const VerifyFlags& flags, VerifyOptions* options) {
-  if (!flags.gate.empty()) {
-    Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(PosixFileSystem(), flags.gate));
-    options->gates.push_back(std::move(gate));
-  }
-  if (!flags.baseline.empty()) {
-    Q4_ASSIGN_OR_RETURN(const double slack, ParseShare(flags.baseline_slack));
-    Q4_ASSIGN_OR_RETURN(options->baseline, LoadBaseline(PosixFileSystem(), flags.baseline, slack));
-  }
-  return absl::OkStatus();
-}
-
-// Reads the files that flags name.
-absl::StatusOr<VerifyOptions> OptionsFrom(const VerifyFlags& flags) {
-  VerifyOptions options;
-  options.against = flags.against;
-  options.adapter = flags.adapter;
-  options.root = ParseQ4Root(flags.root);
-  options.source_options.follow_symlinks = flags.follow_symlinks;
-  options.threads = flags.threads;
-  options.max_memory = flags.max_memory;
-  options.max_nmse = flags.max_nmse;
-  options.min_sqnr_db = flags.min_sqnr;
-  options.max_abs_error = flags.max_abs_error;
-  options.cancel = &InterruptRequested();
-  if (!flags.tensor.empty()) {
-    Q4_ASSIGN_OR_RETURN(options.only, NamePattern::Parse(flags.tensor, "--tensor"));
-  }
-  options.sample_percent = flags.sample;
-  // Written so that NaN is refused too.
-  if (!(flags.sample > 0 && flags.sample <= 100)) {
-    return Fail(kBadFlag, {}, "--sample", GotExpected(fmt::to_string(flags.sample), "more than 0, at most 100"));
-  }
-  options.sample_seed = flags.sample_seed;
-  options.require_proof = flags.require_proof;
-  // Of a sample nothing is proven.
-  if (flags.require_proof && flags.sample < 100) {
-    return Fail(kBadFlag, {}, "--require-proof", "not with --sample");
-  }
-  Q4_RETURN_IF_ERROR(LoadJudgement(flags, &options));
-  return options;
-}
-
 // Findings are results and not errors of the run: they are printed as error lines, but the reports are written all the
 // same.
 absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
-  Q4_ASSIGN_OR_RETURN(const VerifyOptions options, OptionsFrom(flags));
+  Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, &InterruptRequested()));
+  std::optional<ProgressPrinter> printer;
+  const JobHooks hooks = PrintingHooks("q4verify", flags.progress, flags.quiet, &printer);
   Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(PosixFileSystem(), flags.file));
-  if (!pipeline.empty()) return VerifyPipelineFolder(flags, pipeline, options);
+  if (!pipeline.empty()) return VerifyPipelineFolder(flags, pipeline, options, hooks);
   ReportFiles reports;
   Q4_RETURN_IF_ERROR(reports.Open(PosixFileSystem(), flags));
-  ProgressPrinter printer("q4verify", flags.progress, flags.quiet);
-  Q4_ASSIGN_OR_RETURN(const VerifyReport report,
-                      VerifyModel(PosixFileSystem(), flags.file, options, printer.Callback()));
+  Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(PosixFileSystem(), flags.file, options, hooks.Begin()));
   ToolResult result;
   if (flags.verbose > 0) result.notes = LimitsOfRun(flags.threads, flags.max_memory).Reasons();
   result.errors = FindingLines(report.findings, report.finding_count, /*all=*/flags.verbose > 0);
@@ -114,6 +51,7 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
 }
 
 }  // namespace
-}  // namespace q4
 
-int main(int argc, char** argv) { return q4::RunTool<q4::VerifyFlags>("q4verify", argc, argv, q4::Verify); }
+int VerifyMain(int argc, char** argv) { return RunTool<VerifyFlags>("q4verify", argc, argv, Verify); }
+
+}  // namespace q4

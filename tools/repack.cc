@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -15,7 +16,6 @@
 #include "libconvert/model/open_model.h"
 #include "libconvert/repack/repack.h"
 #include "libconvert/repack/repack_report.h"
-#include "tools/progress_printer.h"
 #include "tools/report_files.h"
 #include "tools/usage_issues.h"
 
@@ -100,7 +100,8 @@ absl::Status CheckNoRepackFlags(const ConvertFlags& flags, bool container) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ToolResult> RepackContainer(const ConvertFlags& flags, const std::optional<Q4Compression>& compression) {
+absl::StatusOr<ToolResult> RepackContainer(const ConvertFlags& flags, const std::optional<Q4Compression>& compression,
+                                           const JobHooks& hooks) {
   Q4_RETURN_IF_ERROR(CheckFlags(flags));
   Q4_ASSIGN_OR_RETURN(const RepackOptions options, OptionsFrom(flags, compression));
   FileSystem& fs = PosixFileSystem();
@@ -115,15 +116,16 @@ absl::StatusOr<ToolResult> RepackContainer(const ConvertFlags& flags, const std:
     return result;
   }
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
-  ProgressPrinter printer("q4convert", flags.progress, flags.quiet);
+  const auto begin = std::chrono::steady_clock::now();
   RepackRun run;
   run.threads = flags.threads;
   run.max_memory = flags.max_memory;
   run.force = flags.force;
-  run.progress = printer.Callback();
-  run.cancel = &InterruptRequested();
+  run.progress = hooks.Begin();
+  run.cancel = hooks.cancel;
   Q4_ASSIGN_OR_RETURN(RepackReport repacked, Repack(fs, *model, plan, run, flags.output));
-  const double seconds = printer.Seconds();
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  const double seconds = took.count();
   // The same report as that of a conversion: its reader asks what was written.
   ConvertReport report;
   report.shards = std::move(repacked.shards);

@@ -81,6 +81,20 @@ int PrintError(std::string_view tool, const absl::Status& error) {
 
 const std::atomic<bool>& InterruptRequested() { return interrupted; }
 
+absl::Status StatusOfException() {
+  try {
+    throw;
+  } catch (const std::bad_alloc&) {
+    return Fail(kToolOutOfMemory, {}, {});
+  } catch (const std::system_error& e) {
+    // A thread that cannot be started: its stack does not fit, or the process may have no more threads.
+    const bool short_of_memory = e.code() == std::errc::resource_unavailable_try_again;
+    return Fail(short_of_memory ? kToolOutOfMemory : kInternalError, {}, {}, e.what());
+  } catch (const std::exception& e) {
+    return Fail(kInternalError, {}, {}, e.what());
+  }
+}
+
 namespace internal {
 
 std::string Harmless(std::string text) {
@@ -131,14 +145,8 @@ int Run(std::string_view tool, const bool& quiet, const Body& body) {
       return PrintError(tool, Fail(kCannotPrint, "stdout", {}));
     }
     return Exit(result->exit_code);
-  } catch (const std::bad_alloc&) {
-    return PrintError(tool, Fail(kToolOutOfMemory, {}, {}));
-  } catch (const std::system_error& e) {
-    // A thread that cannot be started: its stack does not fit, or the process may have no more threads.
-    const bool short_of_memory = e.code() == std::errc::resource_unavailable_try_again;
-    return PrintError(tool, Fail(short_of_memory ? kToolOutOfMemory : kInternalError, {}, {}, e.what()));
-  } catch (const std::exception& e) {
-    return PrintError(tool, Fail(kInternalError, {}, {}, e.what()));
+  } catch (...) {
+    return PrintError(tool, StatusOfException());
   }
 }
 

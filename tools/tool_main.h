@@ -13,21 +13,17 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/status.h"
+#include "tools/job.h"
 
 namespace q4 {
-
-// What a job hands back: results for stdout, remarks for stderr, and the exit code. A job that failed returns an error
-// status instead, and nothing is printed but that.
-struct ToolResult {
-  std::string output;               // to stdout as it is; one JSON document when --json was given
-  std::vector<std::string> notes;   // one line each to stderr, "<tool>: <note>"; not printed with -q
-  std::vector<std::string> errors;  // the same, printed always: the problems behind a non-zero exit code
-  ExitCode exit_code = ExitCode::kOk;
-};
 
 // True once SIGINT, SIGTERM or SIGHUP arrived; never false again. Long operations poll it between chunks and end with
 // exit code 7. A second signal ends the process at once.
 const std::atomic<bool>& InterruptRequested();
+
+// What is to be said of an exception that left a job, to be called while it is handled: exhausted memory and a thread
+// that was refused are kToolOutOfMemory, anything else kInternalError.
+absl::Status StatusOfException();
 
 namespace internal {
 // Parsing and the job together, so that one handler sees the errors of both.

@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "absl/strings/cord.h"
+#include "formats/base/status_parts.h"
 #include "formats/base/text.h"
 
 namespace q4 {
@@ -12,6 +13,9 @@ namespace {
 
 // The payload under which a status carries "<issue number> <exit code>".
 constexpr char kIssuePayload[] = "q4/issue";
+// What Fail() was told, where it was told it.
+constexpr char kFilePayload[] = "q4/file";
+constexpr char kPlacePayload[] = "q4/place";
 
 // The absl code is informative only; the tools decide by the exit code.
 absl::StatusCode CodeFor(ExitCode exit_code) {
@@ -71,6 +75,8 @@ absl::Status Fail(const Issue& issue, std::string_view file, std::string_view wh
   // Numbers as text: payloads are bytes, and a debugger shows these.
   status.SetPayload(kIssuePayload,
                     absl::Cord(std::to_string(issue.number) + " " + std::to_string(static_cast<int>(issue.exit_code))));
+  if (!file.empty()) status.SetPayload(kFilePayload, absl::Cord(absl::string_view(file.data(), file.size())));
+  if (!where.empty()) status.SetPayload(kPlacePayload, absl::Cord(absl::string_view(where.data(), where.size())));
   return status;
 }
 
@@ -87,9 +93,25 @@ absl::Status InFile(const absl::Status& status, std::string_view file) {
   absl::Status named(status.code(), Printable(file, 4096) + ": " + MessageOf(status));
   // A new status has no payloads: without this the issue number and exit code would be lost.
   status.ForEachPayload([&named](absl::string_view url, const absl::Cord& payload) { named.SetPayload(url, payload); });
+  named.SetPayload(kFilePayload, absl::Cord(absl::string_view(file.data(), file.size())));
   return named;
 }
 
 std::string MessageOf(const absl::Status& status) { return {status.message().data(), status.message().size()}; }
+
+std::string FileOf(const absl::Status& status) {
+  const auto file = status.GetPayload(kFilePayload);
+  return file ? std::string(*file) : std::string();
+}
+
+std::string TensorOf(const absl::Status& status) {
+  const auto payload = status.GetPayload(kPlacePayload);
+  const std::string place = payload ? std::string(*payload) : std::string();
+  constexpr std::string_view kBegin = "tensor '";
+  // The last quote: what stands behind a name has none, and names may.
+  const std::size_t end = place.rfind('\'');
+  if (!place.starts_with(kBegin) || end < kBegin.size()) return {};
+  return place.substr(kBegin.size(), end - kBegin.size());
+}
 
 }  // namespace q4

@@ -1,0 +1,56 @@
+"""q4: 4-bit models in one sealed file, converted, verified and loaded (docs/python.md).
+
+>>> import q4
+>>> q4.convert("Llama-3.2-1B", "llama.q4")
+>>> model = q4.open("llama.q4")
+>>> loaded = model.load(device="cuda")
+
+Importing this starts no CUDA and imports neither NumPy nor torch. What is worth knowing goes to ``logging.getLogger("q4")``.
+"""
+
+from . import _core
+from ._arrays import Array
+from ._build_info import BuildInfo, build_info
+from ._errors import DamagedError, DeviceError, Error, Finding, FormatError, GateError, InputError, UnsupportedError, UsageError
+from ._jobs import convert, export, plan, verify
+from ._loaded import Loaded, Parts
+from ._model import Model, Tensor, open
+from ._progress import Progress, ProgressArgument
+from ._reports import Document, ExportReport, OutputFile, Plan, Report, Stats, TensorReport, VerifyReport
+
+__version__: str = _core.version
+
+__all__ = [
+    "Array",
+    "BuildInfo",
+    "DamagedError",
+    "DeviceError",
+    "Document",
+    "Error",
+    "ExportReport",
+    "Finding",
+    "FormatError",
+    "GateError",
+    "InputError",
+    "Loaded",
+    "Model",
+    "OutputFile",
+    "Parts",
+    "Plan",
+    "Progress",
+    "ProgressArgument",
+    "Report",
+    "Stats",
+    "Tensor",
+    "TensorReport",
+    "UnsupportedError",
+    "UsageError",
+    "VerifyReport",
+    "__version__",
+    "build_info",
+    "convert",
+    "export",
+    "open",
+    "plan",
+    "verify",
+]

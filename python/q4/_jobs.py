@@ -1,0 +1,339 @@
+"""convert, plan, verify and export: the jobs of the tools."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from . import _core
+from ._errors import Finding, GateError, UsageError, issue_text
+from ._progress import ProgressArgument, listening
+from ._reports import ExportReport, Plan, Report, VerifyReport
+from ._words import StrPath, Word, words
+
+log = logging.getLogger("q4")
+
+Size = int | str | None
+"""Bytes, or a text such as ``"2GiB"``; None: the tool's default."""
+
+
+def _log(notes: Sequence[str]) -> None:
+    for note in notes:
+        if note.startswith("warning: "):
+            log.warning("%s", note.removeprefix("warning: "))
+        else:
+            log.info("%s", note)
+
+
+def _run_convert(line: list[bytes], progress: ProgressArgument, description: str) -> str:
+    with listening(progress, description) as listener:
+        document, notes, errors, findings, exit_code = _core.convert(line, listener)
+    _log(notes)
+    if exit_code:
+        broken = tuple(Finding(issue_text(issue) or "", tensor or None, message) for issue, tensor, message in findings)
+        error = GateError("\n".join(errors), issue=broken[0].issue if broken else None, exit_code=exit_code)
+        error.findings = broken
+        raise error
+    return document
+
+
+def _convert_words(source: StrPath, output: StrPath, options: Mapping[str, Word], add_files: Mapping[str, StrPath] | None) -> list[bytes]:
+    line = words("q4convert", source, output=os.fspath(output), **options)
+    for name, path in (add_files or {}).items():
+        line.append(b"--add-file=" + os.fsencode(name) + b"=" + os.fsencode(path))
+    return line
+
+
+def convert(
+    source: StrPath,
+    output: StrPath,
+    *,
+    type: str | None = None,
+    block_size: int | None = None,
+    double_quant: bool | None = None,
+    encoder: str | None = None,
+    effort: str | None = None,
+    calibration: StrPath | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    components: Sequence[str] = (),
+    allow_unmatched: bool = False,
+    recipe: StrPath | None = None,
+    keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
+    compress: str | None = None,
+    shard_size: Size = None,
+    source_digest: Literal["sha256", "xxh3"] | None = None,
+    gate: StrPath | None = None,
+    max_nmse: float | None = None,
+    on_nonfinite: Literal["error", "keep"] | None = None,
+    follow_symlinks: bool = False,
+    allow_empty: bool = False,
+    root: str | None = None,
+    tensor: str | None = None,
+    add_files: Mapping[str, StrPath] | None = None,
+    drop_files: Sequence[str] = (),
+    device: str | None = None,
+    threads: int = 0,
+    max_memory: Size = None,
+    sync_every: Size = None,
+    resume: bool = True,
+    force: bool = False,
+    report: StrPath | None = None,
+    progress: ProgressArgument = None,
+) -> Report:
+    """Quantizes a checkpoint to 4 bits, once, into one sealed container: q4convert (docs/q4convert.md), the same bytes.
+
+    Args:
+        source: a .safetensors, PyTorch or GGUF file, an index, a model directory, a pipeline of diffusers; or a container,
+            which is packed anew.
+        output: the container to write, ``NAME.q4``; of a pipeline a directory.
+        type: the code book, ``"nf4"`` (default) or ``"fp4"``.
+        block_size: elements per scale, a power of two from 32 to 4096; 64 by default.
+        double_quant: whether scales are quantized to 8 bits; True by default.
+        encoder: how scales and codes are chosen; ``"absmax"`` by default.
+        effort: how much time the encoder may take, where it has a choice. No encoder of this version has one.
+        calibration: inputs that the encoder weighs errors by, where it does. No encoder of this version does.
+        include: regular expressions; tensors whose name matches are quantized.
+        exclude: regular expressions; tensors whose name matches are kept as they are, also where ``include`` matches. A
+            recipe can say it in another order.
+        components: of a pipeline of diffusers (docs/pipelines.md): which components are quantized.
+        allow_unmatched: a pattern that matches no tensor is a note, no error.
+        recipe: a JSON file with ordered rules (docs/policy.md).
+        keep_dtype: type of float tensors that stay unquantized.
+        compress: ``"none"``, ``"zstd"`` or ``"zstd:LEVEL"``: lossless, by chunk.
+        shard_size: about the size of a shard, in bytes or as ``"5GB"``; one file by default.
+        source_digest: what identifies the files of the source in the provenance.
+        gate: a gate file (docs/gates.md), or ``"default"``: limits on the error.
+        max_nmse: a limit on the error of each tensor.
+        on_nonfinite: a tensor with NaN or infinity fails the conversion, or is kept.
+        follow_symlinks: read shards and companions through symbolic links, as in the cache of a hub.
+        allow_empty: a checkpoint without tensors is no error.
+        root, tensor, add_files, drop_files: of a container as source: the root that it must have, a regular expression on
+            tensors, files to embed (name to path), and names of embedded files to leave out.
+        device: ``"auto"`` (default), ``"cpu"``, ``"cuda"`` or ``"cuda:N[,M...]"``; never changes the bytes.
+        threads: workers; 0: what the machine allows.
+        max_memory: bound on host memory; by default 2 GiB, or less where the machine has less.
+        sync_every, resume: what an interruption may cost, and whether a run that was interrupted is gone on with.
+        force: replace an existing container, atomically.
+        report: where to write the report, too.
+        progress: see :data:`q4.ProgressArgument`.
+
+    Returns:
+        What was written, and the error statistics of every tensor.
+
+    Raises:
+        GateError: a limit was exceeded; there is no output.
+        UsageError, InputError, FormatError, UnsupportedError, DeviceError: docs/errors.md lists all. On an error nothing is
+            left but what a rerun goes on with.
+        KeyboardInterrupt: Ctrl-C; the same call goes on where it ended.
+    """
+    options = _options(locals())
+    return Report(_run_convert(_convert_words(source, output, options, add_files), progress, "convert"))
+
+
+def plan(
+    source: StrPath,
+    output: StrPath | None = None,
+    *,
+    type: str | None = None,
+    block_size: int | None = None,
+    double_quant: bool | None = None,
+    encoder: str | None = None,
+    effort: str | None = None,
+    calibration: StrPath | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    components: Sequence[str] = (),
+    allow_unmatched: bool = False,
+    recipe: StrPath | None = None,
+    keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
+    compress: str | None = None,
+    shard_size: Size = None,
+    source_digest: Literal["sha256", "xxh3"] | None = None,
+    gate: StrPath | None = None,
+    max_nmse: float | None = None,
+    on_nonfinite: Literal["error", "keep"] | None = None,
+    follow_symlinks: bool = False,
+    allow_empty: bool = False,
+    root: str | None = None,
+    tensor: str | None = None,
+    add_files: Mapping[str, StrPath] | None = None,
+    drop_files: Sequence[str] = (),
+    device: str | None = None,
+    threads: int = 0,
+    max_memory: Size = None,
+    sync_every: Size = None,
+    resume: bool = True,
+    force: bool = False,
+) -> Plan:
+    """What :func:`convert` would do with the same arguments: q4convert --dry-run. Reads headers only and writes nothing.
+
+    Args:
+        output: whether this can be written is checked, as convert() would; None: it is not.
+
+    Returns:
+        Every tensor with its treatment and the reason, the size of the output to the byte, the least memory.
+
+    Raises:
+        As :func:`convert`, for what can be known before weights are read.
+    """
+    options = _options(locals())
+    options["dry_run"] = True
+    if output is not None:
+        return Plan(_run_convert(_convert_words(source, output, options, add_files), None, "plan"))
+    with tempfile.TemporaryDirectory(prefix="q4-plan-") as folder:
+        try:
+            return Plan(_run_convert(_convert_words(source, Path(folder) / "plan.q4", options, add_files), None, "plan"))
+        except UsageError as error:
+            if error.issue != "Q4-1822":
+                raise
+        # The source is a pipeline, which becomes a folder.
+        return Plan(_run_convert(_convert_words(source, Path(folder) / "plan", options, add_files), None, "plan"))
+
+
+def _options(arguments: Mapping[str, object]) -> dict[str, Word]:
+    """Arguments of convert() and plan() by the names of the command line. Where a name is the same, so is the meaning."""
+    renamed = {"drop_files": "drop_file"}
+    apart = {"source", "output", "progress", "double_quant", "resume", "threads", "add_files", "components"}
+    options: dict[str, Word] = {renamed.get(name, name): value for name, value in arguments.items() if name not in apart}  # type: ignore[misc]
+    double_quant = arguments["double_quant"]
+    options["double_quant"] = double_quant is not None and bool(double_quant)
+    options["no_double_quant"] = double_quant is not None and not double_quant
+    options["no_resume"] = not arguments["resume"]
+    options["threads"] = _threads(arguments["threads"])
+    components = arguments["components"]
+    options["components"] = (components if isinstance(components, str) else ",".join(components)) or None  # type: ignore[arg-type]
+    return options
+
+
+def _threads(threads: object) -> Word:
+    return threads or None  # type: ignore[return-value]
+
+
+def verify(
+    path: StrPath,
+    *,
+    against: StrPath | None = None,
+    root: str | None = None,
+    tensor: str | None = None,
+    sample: float | None = None,
+    sample_seed: int | None = None,
+    require_proof: bool = False,
+    max_nmse: float | None = None,
+    min_sqnr: float | None = None,
+    max_abs_error: float | None = None,
+    gate: StrPath | None = None,
+    baseline: StrPath | None = None,
+    baseline_slack: str | None = None,
+    follow_symlinks: bool = False,
+    threads: int = 0,
+    max_memory: Size = None,
+    progress: ProgressArgument = None,
+) -> VerifyReport:
+    """Checks every byte of a container and, with ``against``, every code against the original: q4verify (docs/q4verify.md).
+
+    Args:
+        path: a container, the list of a sharded one, or a converted pipeline.
+        against: the original checkpoint; everything is computed again from it.
+        root: ``"sha256:..."``, which the container must have.
+        tensor, sample, sample_seed: compare a part: names that match a regular expression, a percentage, which one.
+        require_proof: fail also where the encoder leaves more than one answer.
+        max_nmse, min_sqnr, max_abs_error: limits on the error; SQNR in dB, the error in units of the weights.
+        gate: a gate file (docs/gates.md), or ``"default"``.
+        baseline, baseline_slack: an earlier report, and by how much the error may have grown since, such as ``"0.5%"``.
+        follow_symlinks: read shards of the source through symbolic links.
+        threads, max_memory, progress: as in :func:`convert`.
+
+    Returns:
+        The report. What is wrong with the container is in it and raises nothing: look at ``.ok``.
+
+    Raises:
+        FormatError, InputError, UsageError, ...: the container or the source cannot be opened or read.
+    """
+    line = words(
+        "q4verify",
+        path,
+        against=against,
+        root=root,
+        tensor=tensor,
+        sample=sample,
+        sample_seed=sample_seed,
+        require_proof=require_proof,
+        max_nmse=max_nmse,
+        min_sqnr=min_sqnr,
+        max_abs_error=max_abs_error,
+        gate=gate,
+        baseline=baseline,
+        baseline_slack=baseline_slack,
+        follow_symlinks=follow_symlinks,
+        threads=_threads(threads),
+        max_memory=max_memory,
+    )
+    with listening(progress, "verify") as listener:
+        return VerifyReport(_core.verify(line, listener))
+
+
+def export(
+    path: StrPath,
+    output: StrPath,
+    *,
+    to: str = "bnb",
+    root: str | None = None,
+    tensor: str | None = None,
+    dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
+    quant_storage: Literal["uint8", "bfloat16", "float16", "float32"] | None = None,
+    compute_dtype: Literal["same", "float32", "float16", "bfloat16"] | None = None,
+    experts: Literal["error", "dequantize", "keep4bit"] | None = None,
+    unloadable: Literal["error", "dequantize", "keep4bit"] | None = None,
+    shard_size: Size = None,
+    force: bool = False,
+    into: bool = False,
+    threads: int = 0,
+    max_memory: Size = None,
+    progress: ProgressArgument = None,
+) -> ExportReport:
+    """Hands a container on to other loaders: q4export (docs/q4export.md), the same files.
+
+    Args:
+        path: a container, the list of a sharded one, or a converted pipeline.
+        output: the directory, or of ``to="safetensors"`` also the file, to write.
+        to: ``"bnb"``: a directory that transformers, vLLM and others load in 4 bits; ``"safetensors"``: dequantized.
+        root, tensor: the root that the container must have; only tensors whose name matches.
+        dtype: of dequantized tensors (``to="safetensors"``).
+        quant_storage, compute_dtype, experts, unloadable: of ``to="bnb"``, docs/export_bnb.md.
+        shard_size: the largest size of a file of weights; one file by default.
+        force, into: replace what an earlier export wrote; write into a directory that holds other files.
+        threads, max_memory, progress: as in :func:`convert`.
+
+    Returns:
+        What was written.
+
+    Raises:
+        As docs/q4export.md says; on an error nothing remains.
+    """
+    line = words(
+        "q4export",
+        path,
+        output=os.fspath(output),
+        to=to,
+        root=root,
+        tensor=tensor,
+        dtype=dtype,
+        quant_storage=quant_storage,
+        compute_dtype=compute_dtype,
+        experts=experts,
+        unloadable=unloadable,
+        shard_size=shard_size,
+        force=force,
+        into=into,
+        threads=_threads(threads),
+        max_memory=max_memory,
+    )
+    with listening(progress, "export") as listener:
+        document, notes = _core.export(line, listener)
+    _log(notes)
+    return ExportReport(document)

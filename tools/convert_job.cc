@@ -1,0 +1,245 @@
+// A container as input is packed anew (repack.h), or with --from-quantized a source like any other. A pipeline is
+// converted component by component: pipeline.h. For checkpoints:
+//
+// Order of things: flags become options, the checkpoint is opened (headers only), the plan is made, everything that the
+// run will read or write is checked, and only then are devices started and weights read. With --dry-run it ends after
+// the checks.
+#include "tools/convert_job.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "formats/base/limits.h"
+#include "formats/publish/input_files.h"
+#include "formats/q4/shards.h"
+#include "formats/source/checkpoint.h"
+#include "formats/source/pipeline.h"
+#include "libconvert/adapter/merge_adapter.h"
+#include "libconvert/base/machine.h"
+#include "libconvert/components/components_issues.h"
+#include "libconvert/convert/convert.h"
+#include "libconvert/convert/report.h"
+#include "libconvert/encode/encoder.h"
+#include "libconvert/engine/device.h"
+#include "libconvert/model/open_model.h"
+#include "libconvert/output/output_issues.h"
+#include "libconvert/policy/policy_issues.h"
+#include "libconvert/report/text.h"
+#include "libconvert/requantize/container_source.h"
+#include "libconvert/scheme/scheme.h"
+#include "tools/pipeline.h"
+#include "tools/repack.h"
+#include "tools/report_files.h"
+#include "tools/usage_issues.h"
+
+namespace q4 {
+namespace {
+
+// none, zstd (at the default level of Q4Compression) or zstd:LEVEL. The whole text must be used: "zstd:3x" is refused.
+absl::StatusOr<Q4Compression> ParseCompression(const std::string& text) {
+  if (text == "none") return Q4Compression{};
+  Q4Compression compression;
+  compression.zstd = true;
+  if (text == "zstd") return compression;
+  int level = 0;
+  // Behind "zstd:"; only used where the text begins so.
+  const char* const begin = text.data() + 5;
+  if (text.starts_with("zstd:") &&
+      std::from_chars(begin, text.data() + text.size(), level).ptr == text.data() + text.size() && level >= 1 &&
+      level <= 19) {
+    compression.level = level;
+    return compression;
+  }
+  return Fail(kBadFlag, {}, "--compress", GotExpected(text, "none, zstd or zstd:LEVEL with LEVEL 1 to 19"));
+}
+
+// What determines the bytes of the output. How the work is done (threads, device, memory) is in RunOptions, so that no
+// flag can be in both.
+absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
+  ConvertOptions options;
+  QuantSettings& settings = options.policy.defaults;
+  // One of the names, or the options were refused.
+  settings.scheme = FindScheme(flags.type)->id;
+  settings.block_size = flags.block_size;
+  settings.nested = flags.double_quant;
+  settings.encoder = FindQ4Encoder(flags.encoder)->encoder;
+  // A known encoder that this build lacks is an unsupported request, not a bad flag.
+  if (FindEncoder(settings.encoder) == nullptr) return Fail(kEncoderNotBuilt, {}, "--encoder " + flags.encoder);
+  options.policy.asked = flags.asked;
+  options.policy.patterns = flags.patterns;
+  options.policy.allow_unmatched = flags.allow_unmatched;
+  // A recipe's text is a part of the options: it is read once, here.
+  if (!flags.recipe.empty()) {
+    Q4_ASSIGN_OR_RETURN(const std::string text,
+                        ReadWholeFile(PosixFileSystem(), flags.recipe, limits::kConfigJsonBytes));
+    Q4_ASSIGN_OR_RETURN(options.policy.recipe, ParseRecipe(text, flags.recipe));
+  }
+  if (flags.keep_dtype == "bf16") options.keep_dtype = DType::kBF16;
+  if (flags.keep_dtype == "fp16") options.keep_dtype = DType::kF16;
+  if (flags.keep_dtype == "fp32") options.keep_dtype = DType::kF32;
+  options.from_quantized = flags.from_quantized;
+  options.keep_nonfinite = flags.on_nonfinite == "keep";
+  Q4_ASSIGN_OR_RETURN(options.compression, ParseCompression(flags.compress));
+  options.shard_bytes = flags.shard_size;
+  if (flags.source_digest == "xxh3") options.source_digest = SourceDigest::kXxh3;
+  return options;
+}
+
+// --report, which may be none of the files of this conversion: the source, its companions, what the flags name, and
+// every name that the run writes under.
+absl::Status CheckReport(FileSystem& fs, const ConvertFlags& flags, const Checkpoint& checkpoint,
+                         const ConversionPlan& plan) {
+  if (flags.report.empty()) return absl::OkStatus();
+  ReportRules rules(fs);
+  rules.AddSource(checkpoint);
+  rules.AddInput(flags.recipe);
+  rules.AddInput(flags.gate);
+  for (std::string& path : OutputNames(plan, flags.output)) rules.AddOutput(std::move(path));
+  return rules.Check(flags.report);
+}
+
+// Recipe and gate have been read by now; still no name that the run writes under may be theirs. The checkpoint's own
+// files are looked for by the conversion.
+absl::Status CheckOutputIsNoFlagFile(FileSystem& fs, const ConvertFlags& flags, const ConversionPlan& plan) {
+  InputFiles inputs;
+  inputs.Add(fs, flags.recipe);
+  inputs.Add(fs, flags.gate);
+  return inputs.CheckNames(fs, OutputNames(plan, flags.output), kOutputIsInput);
+}
+
+// What is converted: a checkpoint, or a container as one.
+absl::StatusOr<std::unique_ptr<Checkpoint>> OpenSource(FileSystem& fs, const ConvertFlags& flags, bool container) {
+  if (container) {
+    Q4_ASSIGN_OR_RETURN(std::unique_ptr<Q4Model> model, OpenContainer(fs, flags.input, ParseQ4Root(flags.root)));
+    return OpenContainerSource(fs, std::move(model));
+  }
+  OpenOptions open;
+  open.follow_symlinks = flags.follow_symlinks;
+  open.allow_empty = flags.allow_empty;
+  open.take_over = true;
+  return OpenCheckpoint(fs, flags.input, open);
+}
+
+}  // namespace
+
+// Errors that the user can mend come as early as they can be known: a gate file with a mistake
+// must not cost an hour of converting.
+absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks& hooks) {
+  // A container has its codes already. What cannot be looked at is left to the readers of checkpoints, which say why.
+  const absl::StatusOr<bool> looked = IsQ4Container(PosixFileSystem(), flags.input);
+  const bool container = looked.ok() && *looked;
+  if (container && !flags.from_quantized) {
+    std::optional<Q4Compression> compression;
+    if (std::find(flags.given.begin(), flags.given.end(), "--compress") != flags.given.end()) {
+      Q4_ASSIGN_OR_RETURN(compression, ParseCompression(flags.compress));
+    }
+    return RepackContainer(flags, compression, hooks);
+  }
+  Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags, container));
+  if (container && !flags.adapter.empty()) {
+    return Fail(kNotOfRepack, flags.input, "--adapter", "convert the model that the container was made of with it");
+  }
+  Q4_ASSIGN_OR_RETURN(const std::string pipeline, PipelineFolder(PosixFileSystem(), flags.input));
+  if (pipeline.empty() && !flags.components.empty()) return Fail(kComponentsOfPipeline, flags.input, "--components");
+  if (!pipeline.empty() && !flags.adapter.empty()) return Fail(kNotOfPipeline, flags.input, "--adapter");
+  Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
+  Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
+  FileSystem& fs = PosixFileSystem();
+  std::vector<Gate> gates;
+  if (flags.max_nmse)
+    gates.push_back(FlagGate("--max-nmse", "nmse", /*is_maximum=*/true, *flags.max_nmse, kNmseTooHigh));
+  if (!flags.gate.empty()) {
+    Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(fs, flags.gate));
+    gates.push_back(std::move(gate));
+  }
+  if (!pipeline.empty()) return ConvertPipeline(flags, pipeline, device, options, std::move(gates), hooks);
+  // Reads and validates headers; no weights yet.
+  Q4_ASSIGN_OR_RETURN(auto checkpoint, OpenSource(fs, flags, container));
+  if (!flags.adapter.empty()) {
+    OpenOptions open;
+    open.follow_symlinks = flags.follow_symlinks;
+    Q4_ASSIGN_OR_RETURN(checkpoint, MergeAdapter(fs, *checkpoint, flags.adapter, open));
+  }
+  Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, checkpoint->Configs(fs));
+  Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(*checkpoint, configs, options));
+  // Needs the plan: how many shards there are decides which names are written.
+  Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *checkpoint, plan));
+  Q4_RETURN_IF_ERROR(CheckOutputIsNoFlagFile(fs, flags, plan));
+  ToolResult result;
+  // The same check of the output as a real run makes, so that a dry run fails where the run would.
+  if (flags.dry_run) {
+    Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
+    const ConvertReport gated = CheckGates(plan, gates, flags.output);
+    if (!gated.gate_findings.empty()) {
+      result.errors = FindingLines(gated.gate_findings, gated.gate_finding_count);
+      result.findings = gated.gate_findings;
+      result.exit_code = ExitCode::kCheckFailed;
+      return result;
+    }
+    const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
+    const unsigned threads = limits.threads;
+    for (const Note& note : plan.notes) result.notes.push_back(note.warning ? "warning: " + note.text : note.text);
+    result.output =
+        flags.json ? PlanJson(*checkpoint, plan, options, threads) : PlanText(*checkpoint, plan, options, threads);
+    if (flags.verbose > 0) {
+      for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
+    }
+    return result;
+  }
+  if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
+  // Starting a GPU takes seconds, which --verbose shows apart.
+  const auto begin = std::chrono::steady_clock::now();
+  Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevices(device));
+  const std::chrono::duration<double> opening = std::chrono::steady_clock::now() - begin;
+  const auto converting = std::chrono::steady_clock::now();
+  RunOptions run;
+  run.threads = flags.threads;
+  run.max_memory = flags.max_memory;
+  run.force = flags.force;
+  run.resume = !flags.no_resume;
+  run.pace.bytes = flags.sync_every;
+  run.gates = std::move(gates);
+  run.progress = hooks.Begin();
+  run.cancel = hooks.cancel;
+  run.engine = chosen.engine.get();
+  // With "auto" a device that fails in the middle is no reason to fail: bytes do not depend on the device, so the cores
+  // begin again, or resume what was durable. A device that was asked for by name fails the run.
+  absl::StatusOr<ConvertReport> converted = RunConversion(fs, *checkpoint, plan, options, run, flags.output);
+  if (device.kind == DeviceChoice::Kind::kAuto && IsDeviceFailure(converted.status())) {
+    chosen.note = "converting again on the CPU: " + MessageOf(converted.status());
+    run.engine = nullptr;
+    converted = RunConversion(fs, *checkpoint, plan, options, run, flags.output);
+  }
+  Q4_ASSIGN_OR_RETURN(const ConvertReport report, std::move(converted));
+  // Of converting, publishing included, before the report below is written.
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - converting;
+  const double seconds = took.count();
+  // A broken gate leaves no output, so there is nothing to report but the findings.
+  if (!report.gate_findings.empty()) {
+    result.errors = FindingLines(report.gate_findings, report.gate_finding_count, /*all=*/flags.verbose > 0);
+    result.findings = report.gate_findings;
+    result.exit_code = ExitCode::kCheckFailed;
+    return result;
+  }
+  result.notes = report.notes;
+  for (const std::string& warning : report.warnings) result.notes.push_back("warning: " + warning);
+  if (!chosen.note.empty()) result.notes.insert(result.notes.begin(), chosen.note);
+  if (flags.verbose > 0) {
+    result.notes.push_back(
+        fmt::format("{} threads, {}; {:.3f} s to start devices, {:.3f} s to convert, {:.3f} s to sync; {} MiB held",
+                    report.threads, chosen.engine != nullptr ? "GPU" : "CPU", opening.count(), report.convert_seconds,
+                    report.publish_seconds, report.peak_budget_bytes >> 20));
+    result.notes.insert(result.notes.end(), report.limits.begin(), report.limits.end());
+  }
+  Q4_RETURN_IF_ERROR(GiveConvertReport(fs, flags, report, seconds, &result.output));
+  return result;
+}
+
+}  // namespace q4

@@ -1,0 +1,15 @@
+// From the flags of q4verify to what the library is asked for.
+#pragma once
+
+#include "absl/status/statusor.h"
+#include "libconvert/base/progress.h"
+#include "libconvert/verify/verify.h"
+#include "tools/options.h"
+
+namespace q4 {
+
+// Reads the files that flags name: a gate, an earlier report. Errors as those of LoadGate() and LoadBaseline(), and
+// kBadFlag for what the parser cannot check.
+absl::StatusOr<VerifyOptions> VerifyOptionsFrom(const VerifyFlags& flags, CancelFlag* cancel);
+
+}  // namespace q4
