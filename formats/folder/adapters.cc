@@ -41,6 +41,8 @@ constexpr AdapterKind kKinds[] = {
      "trainable_tokens_* unilora_* vblora_* waveft_*"},
 };
 
+constexpr std::array<std::string_view, 2> kPeftWeightNames = {"adapter_model.safetensors", "adapter_model.bin"};
+
 constexpr std::array<std::string_view, 4> kWeightEndings = {".safetensors", ".bin", ".pt", ".npz"};
 constexpr std::array<std::string_view, 3> kWeightNames = {"adapter_model", "pytorch_lora_weights", "adapters"};
 
@@ -64,6 +66,8 @@ bool HasPart(std::string_view name, std::string_view pattern) {
 }
 
 }  // namespace
+
+std::span<const std::string_view> PeftWeightNames() { return kPeftWeightNames; }
 
 bool IsAdapterFile(std::string_view name) {
   if (name == kAdapterConfigName) return true;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <span>
 #include <string_view>
 
 namespace q4 {
@@ -19,6 +20,9 @@ inline constexpr std::string_view kAdapterWayOut =
 // adapter_model.safetensors, adapter_config.json, pytorch_lora_weights.safetensors and their like. Loaders of a model
 // never read them as the model's own.
 bool IsAdapterFile(std::string_view name);
+
+// The weights beside kAdapterConfigName, in the order in which PEFT looks for them. Static.
+std::span<const std::string_view> PeftWeightNames();
 
 // What kind of adapter a tensor of this name belongs to, for people ("LoRA adapter"), or nullptr: by the parts of the
 // name, as PEFT, diffusers and kohya save them. A static text.

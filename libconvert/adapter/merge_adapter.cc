@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -26,8 +27,6 @@
 namespace q4 {
 namespace {
 
-// In the order in which PEFT looks for them.
-constexpr std::array<std::string_view, 2> kWeights = {"adapter_model.safetensors", "adapter_model.bin"};
 constexpr std::string_view kTied = "tie_word_embeddings";
 
 // Whether `name` is what a base model is called: a folder, a repository, or its place in a cache of the Hub.
@@ -95,12 +94,12 @@ class AdapterMerge {
     config_path_ = JoinPath(directory_, std::string(kAdapterConfigName));
     Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs_.ListDirectory(directory_));
     const auto has = [&](std::string_view name) { return std::binary_search(names.begin(), names.end(), name); };
-    const auto weights = std::find_if(kWeights.begin(), kWeights.end(), has);
-    if (!has(kAdapterConfigName) || weights == kWeights.end()) {
+    const std::span<const std::string_view> weight_names = PeftWeightNames();
+    const auto weights = std::find_if(weight_names.begin(), weight_names.end(), has);
+    if (!has(kAdapterConfigName) || weights == weight_names.end()) {
       return Fail(kNoAdapter, directory_, {},
                   fmt::format("it lacks {}; name the folder that PEFT's save_pretrained() wrote",
-                              has(kAdapterConfigName) ? "adapter_model.safetensors and adapter_model.bin"
-                                                      : kAdapterConfigName));
+                              has(kAdapterConfigName) ? "adapter_model, .safetensors or .bin" : kAdapterConfigName));
     }
     for (const std::string& name : names) {
       if (!IsAdapterFile(name) && KindOfFile(name).fate == FileFate::kCarried) not_read_.push_back(name);
