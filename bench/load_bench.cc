@@ -1,6 +1,6 @@
 // How long it takes until every tensor of a model is in memory, of this process or of a GPU.
 //
-//   load_bench MODEL.q4 [--memory host|cuda:N] [--form quantized|source|f32|f16|bf16] [--check none|xxh3|sha256]
+//   load_bench MODEL.q4 [--memory host|cuda:N] [--form quantized|flat|source|f32|f16|bf16] [--check none|xxh3|sha256]
 //              [--cold] [--repeat 7] [--threads N] [--slot-kib N] [--slots N] [--prefetch-mib N]
 //              [--uncached]
 //
@@ -25,6 +25,7 @@
 #include "formats/q4/reader.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/machine.h"
+#include "libconvert/base/parallel.h"
 #include "libconvert/load/load.h"
 #include "libconvert/scheme/dtype_bridge.h"
 #include "libconvert/scheme/scheme.h"
@@ -94,6 +95,7 @@ Flags ParseFlags(int argc, char** argv) {
   }
   if (flags.path.empty()) Die("which model?");
   flags.options.form = Named<q4::LoadForm>({{"quantized", q4::LoadForm::kQuantized},
+                                            {"flat", q4::LoadForm::kFlatScales},
                                             {"source", q4::LoadForm::kSource},
                                             {"f32", q4::LoadForm::kF32},
                                             {"f16", q4::LoadForm::kF16},
@@ -141,12 +143,12 @@ bool Holds(q4::LoadMemory& memory, const void* at, const Bytes& expected) {
   return got == expected;
 }
 
-// What the reader gives for a tensor, dequantized by the scalar kernels if `tensor` is.
+// What the reader gives for a tensor, dequantized, or its scales decoded, by the scalar kernels if `tensor` is.
 bool IsRight(const q4::Q4Model& model, q4::LoadMemory& memory, const q4::LoadedTensor& tensor) {
   const q4::Q4Model::Location& at = *model.Find(tensor.entry.name);
   const q4::Q4TensorData data = Must(q4::ReadQ4Tensor(model.reader(at), model.tensor(at)));
   if (tensor.entry.scheme == q4::Q4Scheme::kRaw) return Holds(memory, tensor.values, data.data);
-  if (tensor.values == nullptr) {
+  if (tensor.values == nullptr && (!tensor.entry.nested || tensor.scale_codes != nullptr)) {
     return Holds(memory, tensor.codes, data.codes) && Holds(memory, tensor.scales, BytesOf(data.scales)) &&
            Holds(memory, tensor.scale_codes, data.scale_codes) && Holds(memory, tensor.scales2, BytesOf(data.scales2));
   }
@@ -157,6 +159,9 @@ bool IsRight(const q4::Q4Model& model, q4::LoadMemory& memory, const q4::LoadedT
     scales.resize(tensor.entry.blocks());
     kernels.dequantize_scales(data.scale_codes.data(), data.scales2.data(), scales.size(), tensor.entry.nested_offset,
                               scales.data());
+  }
+  if (tensor.values == nullptr) {
+    return Holds(memory, tensor.codes, data.codes) && Holds(memory, tensor.scales, BytesOf(scales));
   }
   Bytes values(tensor.value_bytes);
   kernels.dequantize(q4::CodeBookOf(tensor.entry), data.codes.data(), scales.data(), tensor.entry.elems,

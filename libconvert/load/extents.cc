@@ -1,18 +1,24 @@
 // Bytes are checked where they were read to, while they are still in the cache, and before they are sent.
 //
-// Three ways to read an extent: stored chunks that fit a slot, by one read and one copy; a stored chunk that does not,
-// slot by slot; a compressed chunk, through scratch memory. For host memory there are no slots, and everything fits.
+// Ways to read an extent: stored chunks that fit a slot, by one read and one copy; a stored chunk that does not, slot
+// by slot; a compressed chunk, through scratch memory. For host memory there are no slots, and everything fits. A chunk
+// of which only pieces are wanted, or whose scales are to be decoded, is read to scratch memory whole, for its digests
+// cover all of it; what is wanted of it lies together at the target.
 #include "libconvert/load/extents.h"
 
 #include <algorithm>
+#include <cstring>
 #include <utility>
 
+#include "formats/base/checked_math.h"
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
 #include "formats/q4/chunk.h"
 #include "formats/q4/parts.h"
 #include "formats/q4/q4_issues.h"
 #include "formats/q4/validate.h"
+#include "kernels/kernels.h"
+#include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {
 namespace {
@@ -135,6 +141,22 @@ absl::Status ReadStoredInPieces(const Q4Reader& reader, const ChunkExtent& exten
   return scales;
 }
 
+// From the file to `stored`, checked.
+absl::Status ReadAndCheck(const Q4Reader& reader, std::uint64_t chunk, const ChunkUse& use, LoadCheck check,
+                          std::span<std::uint8_t> stored) {
+  Q4_RETURN_IF_ERROR(reader.file().ReadAt(reader.index().chunks[chunk].offset, stored));
+  return check == LoadCheck::kNone ? absl::OkStatus() : CheckStored(reader, chunk, use, stored, check);
+}
+
+// The raw bytes of a compressed chunk, by way of `planes`, which has room for as many.
+absl::Status Decompress(const Q4Reader& reader, std::uint64_t chunk, const ChunkUse& use, LoadCheck check,
+                        std::span<const std::uint8_t> stored, std::span<std::uint8_t> planes,
+                        std::span<std::uint8_t> raw) {
+  const absl::Status decoded = DecodeQ4ChunkInto(reader.index().chunks[chunk], stored, planes, raw);
+  if (!decoded.ok()) return InFile(decoded, reader.path() + ": " + reader.DescribeChunk(chunk));
+  return check == LoadCheck::kNone ? absl::OkStatus() : CheckScales(reader, use, 0, raw);
+}
+
 // Scratch memory holds the stored bytes, then the byte planes, and then the raw bytes if no slot is large enough for
 // them. Where one is, planes are joined straight into the slot.
 absl::Status ReadCompressed(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, Stager& stager) {
@@ -147,18 +169,104 @@ absl::Status ReadCompressed(const Q4Reader& reader, const ChunkExtent& extent, L
       stager.Scratch(extent.bytes + std::uint64_t{fits ? 1u : 2u} * entry.raw_bytes);
   const std::span<std::uint8_t> stored = scratch.first(extent.bytes);
   const std::span<std::uint8_t> planes = scratch.subspan(extent.bytes, entry.raw_bytes);
-  Q4_RETURN_IF_ERROR(reader.file().ReadAt(extent.offset, stored));
-  if (check != LoadCheck::kNone) Q4_RETURN_IF_ERROR(CheckStored(reader, chunk, use, stored, check));
+  Q4_RETURN_IF_ERROR(ReadAndCheck(reader, chunk, use, check, stored));
 
   std::span<std::uint8_t> raw = scratch.last(entry.raw_bytes);
   // Only now, after the read: until here the copy from this slot could still be under way.
   if (fits) {
     Q4_ASSIGN_OR_RETURN(raw, stager.Stage(extent.to, entry.raw_bytes));
   }
-  const absl::Status decoded = DecodeQ4ChunkInto(entry, stored, planes, raw);
-  if (!decoded.ok()) return InFile(decoded, reader.path() + ": " + reader.DescribeChunk(chunk));
-  if (check != LoadCheck::kNone) Q4_RETURN_IF_ERROR(CheckScales(reader, use, 0, raw));
+  Q4_RETURN_IF_ERROR(Decompress(reader, chunk, use, check, stored, planes, raw));
   return fits ? stager.Send() : stager.Deliver(extent.to, raw);
+}
+
+// What ReadRaw() needs.
+std::uint64_t RawScratchBytes(const Q4Chunk& chunk) {
+  return chunk.codec == Q4Codec::kStored ? chunk.raw_bytes : chunk.stored_bytes + std::uint64_t{2} * chunk.raw_bytes;
+}
+
+// All raw bytes of a chunk, checked. They lie in `scratch`.
+absl::StatusOr<std::span<std::uint8_t>> ReadRaw(const Q4Reader& reader, std::uint64_t chunk, LoadCheck check,
+                                                std::span<std::uint8_t> scratch) {
+  const Q4Chunk& entry = reader.index().chunks[chunk];
+  const ChunkUse use = UseOf(reader, chunk);
+  const std::span<std::uint8_t> stored = scratch.first(entry.stored_bytes);
+  Q4_RETURN_IF_ERROR(ReadAndCheck(reader, chunk, use, check, stored));
+  if (entry.codec == Q4Codec::kStored) {
+    if (check != LoadCheck::kNone) Q4_RETURN_IF_ERROR(CheckScales(reader, use, 0, stored));
+    return stored;
+  }
+  const std::span<std::uint8_t> planes = scratch.subspan(entry.stored_bytes, entry.raw_bytes);
+  const std::span<std::uint8_t> raw =
+      scratch.subspan(entry.stored_bytes + std::uint64_t{entry.raw_bytes}, entry.raw_bytes);
+  Q4_RETURN_IF_ERROR(Decompress(reader, chunk, use, check, stored, planes, raw));
+  return raw;
+}
+
+// Sends what `runs` select of `bytes`, whose place in the sequence is `first`, to `to`.
+absl::Status SendPieces(const Runs& runs, std::uint64_t first, std::span<std::uint8_t> bytes, std::uint8_t* to,
+                        Stager& stager) {
+  const std::uint64_t wanted = runs.Before(first + bytes.size()) - runs.Before(first);
+  if (wanted <= stager.capacity()) {
+    Q4_ASSIGN_OR_RETURN(const std::span<std::uint8_t> place, stager.Stage(to, wanted));
+    GatherRuns(runs, first, bytes, place.data());
+    return stager.Send();
+  }
+  GatherRuns(runs, first, bytes, bytes.data());
+  return stager.Deliver(to, bytes.first(wanted));
+}
+
+// The chunk of group scales that belong to a chunk of scale codes: there is one, for a chunk has that of 2^21 * 256
+// blocks, and a chunk of scale codes has 2^23.
+std::uint64_t GroupsChunk(const Q4Tensor& tensor, std::uint64_t first_block) {
+  const std::uint64_t first_byte = first_block / kQ4BlocksPerGroup * sizeof(float);
+  return tensor.Part(Q4Part::kScales2)->first_chunk + first_byte / Q4ChunkRawSize(Q4Part::kScales2);
+}
+
+// Scales are decoded in pieces that stay in the cache: whole groups, and no more bytes than the usual slot has.
+constexpr std::uint64_t kDecodedAtOnce = std::uint64_t{1} << 18;
+
+absl::Status ReadScaleCodes(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, Stager& stager) {
+  const ChunkUse use = UseOf(reader, extent.first_chunk);
+  const std::uint64_t groups_chunk = GroupsChunk(*use.tensor, use.first_byte);
+  const Q4Chunk& codes_entry = reader.index().chunks[extent.first_chunk];
+  const std::uint64_t codes_scratch = RawScratchBytes(codes_entry);
+  const std::span<std::uint8_t> scratch =
+      stager.Scratch(codes_scratch + RawScratchBytes(reader.index().chunks[groups_chunk]));
+  Q4_ASSIGN_OR_RETURN(const auto codes, ReadRaw(reader, extent.first_chunk, check, scratch.first(codes_scratch)));
+  Q4_ASSIGN_OR_RETURN(const auto raw_groups, ReadRaw(reader, groups_chunk, check, scratch.subspan(codes_scratch)));
+  const std::uint64_t first_group =
+      use.first_byte / kQ4BlocksPerGroup * sizeof(float) % Q4ChunkRawSize(Q4Part::kScales2);
+  // A copy, for the alignment of floats.
+  std::vector<float> groups(CeilDiv(codes.size(), kQ4BlocksPerGroup));
+  std::memcpy(groups.data(), raw_groups.data() + first_group, groups.size() * sizeof(float));
+
+  const Runs& blocks = extent.pieces->part.runs;
+  const Runs floats = {blocks.count, blocks.first * sizeof(float), blocks.length * sizeof(float),
+                       blocks.stride * sizeof(float)};
+  const StoredScales stored = {true, nullptr, codes.data(), groups.data(), use.tensor->nested_offset};
+  // Threads take over the float environment of the program that loads; its rounding mode must not change values.
+  const ScopedFloatEnvironment environment;
+  std::vector<float> scales;
+  std::uint8_t* to = extent.to;
+  for (std::uint64_t first = 0; first < codes.size(); first += kDecodedAtOnce) {
+    const std::uint64_t count = std::min<std::uint64_t>(kDecodedAtOnce, codes.size() - first);
+    const std::uint64_t begin = (use.first_byte + first) * sizeof(float), end = begin + count * sizeof(float);
+    const std::uint64_t wanted = floats.Before(end) - floats.Before(begin);
+    if (wanted == 0) continue;
+    DecodedScales(BestCpuKernels(), stored.Skip(first), count, &scales);
+    const std::span<std::uint8_t> decoded(reinterpret_cast<std::uint8_t*>(scales.data()), end - begin);
+    Q4_RETURN_IF_ERROR(SendPieces(floats, begin, decoded, to, stager));
+    to += wanted;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ReadPieces(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, Stager& stager) {
+  if (extent.pieces->part.decode) return ReadScaleCodes(reader, extent, check, stager);
+  const std::span<std::uint8_t> scratch = stager.Scratch(RawScratchBytes(reader.index().chunks[extent.first_chunk]));
+  Q4_ASSIGN_OR_RETURN(const std::span<std::uint8_t> raw, ReadRaw(reader, extent.first_chunk, check, scratch));
+  return SendPieces(extent.pieces->part.runs, UseOf(reader, extent.first_chunk).first_byte, raw, extent.to, stager);
 }
 
 // Of two places that need not lie in one block.
@@ -167,47 +275,93 @@ std::uint64_t Distance(const std::uint8_t* from, const std::uint8_t* to) {
   return reinterpret_cast<std::uintptr_t>(to) - reinterpret_cast<std::uintptr_t>(from);
 }
 
+// Cuts in file order. An extent grows by the next chunk if both are stored, follow each other in the file and in memory
+// at equal distances, in one region if they are of different parts, and fit the limit together.
+class ExtentCutter {
+ public:
+  ExtentCutter(const Q4Model& model, std::uint64_t extent_bytes) : model_(model), extent_bytes_(extent_bytes) {}
+
+  void Add(const TensorTarget& target) {
+    const Q4PartList parts = model_.tensor(target.at).parts();
+    for (const PartTarget& part : target.parts) {
+      const Q4PartEntry& entry = parts[part.part.number];
+      for (std::uint64_t i = 0; i < entry.chunk_count; ++i) AddChunk(target, part, entry, i);
+    }
+    if (!target.parts.empty()) ++extents_.back().tensors;
+  }
+
+  std::vector<ChunkExtent> Take() { return std::move(extents_); }
+
+ private:
+  void AddChunk(const TensorTarget& target, const PartTarget& part, const Q4PartEntry& entry, std::uint64_t i) {
+    const Q4Index& index = model_.reader(target.at).index();
+    const std::uint64_t number = entry.first_chunk + i;
+    const Q4Chunk& chunk = index.chunks[number];
+    const std::uint64_t first_byte = i * Q4ChunkRawSize(entry.part);
+    const std::uint64_t before = part.part.runs.Before(first_byte);
+    const std::uint64_t wanted = part.part.runs.Before(first_byte + chunk.raw_bytes) - before;
+    if (wanted == 0) return;
+    const bool as_it_is = wanted == chunk.raw_bytes && !part.part.decode;
+    const bool stored = as_it_is && chunk.codec == Q4Codec::kStored;
+    std::uint8_t* const to = part.to + before * (part.part.decode ? sizeof(float) : 1);
+    if (stored && MayGrow(target.at.shard, number, part) && Reaches(chunk, to)) {
+      ++extents_.back().chunk_count;
+      extents_.back().bytes = chunk.offset + chunk.stored_bytes - extents_.back().offset;
+    } else {
+      extents_.push_back(
+          {target.at.shard, number, 1, chunk.offset, chunk.stored_bytes, to, 0, 0, as_it_is ? nullptr : &part});
+    }
+    extents_.back().stored_bytes += chunk.stored_bytes;
+    if (part.part.decode) CountGroups(target, index, first_byte);
+    last_ = stored ? &part : nullptr;
+  }
+
+  // By the chunk that is next and its part.
+  bool MayGrow(std::size_t shard, std::uint64_t number, const PartTarget& part) const {
+    if (last_ == nullptr) return false;
+    const ChunkExtent& extent = extents_.back();
+    return extent.shard == shard && extent.first_chunk + extent.chunk_count == number &&
+           (last_ == &part || (last_->region == part.region && part.region >= 0));
+  }
+
+  // By its place.
+  bool Reaches(const Q4Chunk& chunk, const std::uint8_t* to) const {
+    const ChunkExtent& extent = extents_.back();
+    return Distance(extent.to, to) == chunk.offset - extent.offset &&
+           chunk.offset + chunk.stored_bytes - extent.offset <= extent_bytes_;
+  }
+
+  // Group scales that are read along, once for all chunks that need them.
+  void CountGroups(const TensorTarget& target, const Q4Index& index, std::uint64_t first_block) {
+    const Q4Tensor& tensor = model_.tensor(target.at);
+    const std::uint64_t chunk = GroupsChunk(tensor, first_block);
+    if (groups_of_ == &tensor && groups_chunk_ == chunk) return;
+    extents_.back().stored_bytes += index.chunks[chunk].stored_bytes;
+    groups_of_ = &tensor;
+    groups_chunk_ = chunk;
+  }
+
+  const Q4Model& model_;
+  const std::uint64_t extent_bytes_;
+  std::vector<ChunkExtent> extents_;
+  const PartTarget* last_ = nullptr;  // of the last chunk, if its extent may grow
+  // The group scales that were counted last.
+  const Q4Tensor* groups_of_ = nullptr;
+  std::uint64_t groups_chunk_ = 0;
+};
+
 }  // namespace
 
 std::vector<ChunkExtent> CutIntoExtents(const Q4Model& model, std::span<const TensorTarget> targets,
                                         std::uint64_t extent_bytes) {
-  std::vector<ChunkExtent> extents;
-  // Greedy, in file order. An extent grows by the next chunk if both are stored, follow each other in the file and in
-  // memory at equal distances, and fit the limit together. Distances differ where one chunk goes to the model's block
-  // and the next to the scratch block.
-  bool may_grow = false;  // the last extent, by stored chunks
-  for (const TensorTarget& target : targets) {
-    const Q4Index& index = model.reader(target.at).index();
-    const Q4Tensor& tensor = model.tensor(target.at);
-    const Q4PartList parts = tensor.parts();
-    for (std::size_t p = 0; p < parts.size(); ++p) {
-      const Q4PartEntry& part = parts[p];
-      for (std::uint64_t i = 0; i < part.chunk_count; ++i) {
-        const std::uint64_t number = part.first_chunk + i;
-        const Q4Chunk& chunk = index.chunks[number];
-        const bool stored = chunk.codec == Q4Codec::kStored;
-        std::uint8_t* to = target.parts[p] + i * Q4ChunkRawSize(part.part);
-        const std::uint64_t end = chunk.offset + chunk.stored_bytes;
-        if (stored && may_grow && extents.back().shard == target.at.shard &&
-            extents.back().first_chunk + extents.back().chunk_count == number &&
-            Distance(extents.back().to, to) == chunk.offset - extents.back().offset &&
-            end - extents.back().offset <= extent_bytes) {
-          ++extents.back().chunk_count;
-          extents.back().bytes = end - extents.back().offset;
-        } else {
-          extents.push_back({target.at.shard, number, 1, chunk.offset, chunk.stored_bytes, to, 0});
-        }
-        may_grow = stored;
-      }
-    }
-    // A tensor with elements has at least one chunk, so the last extent is its own.
-    if (tensor.elems != 0) ++extents.back().tensors;
-  }
-  return extents;
+  ExtentCutter cutter(model, extent_bytes);
+  for (const TensorTarget& target : targets) cutter.Add(target);
+  return cutter.Take();
 }
 
 absl::Status ReadExtent(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, bool uncached,
                         Stager& stager) {
+  if (extent.pieces != nullptr) return ReadPieces(reader, extent, check, stager);
   if (reader.index().chunks[extent.first_chunk].codec != Q4Codec::kStored) {
     return ReadCompressed(reader, extent, check, stager);
   }

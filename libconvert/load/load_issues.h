@@ -6,10 +6,14 @@
 
 namespace q4 {
 
-// LoadOptions::tensors names it, or a caller of the C interface by name or number.
+// LoadPlanOptions::tensors names it, or a caller of the C interface by name or number.
 inline constexpr Issue kLoadNoSuchTensor{1301, ExitCode::kUsage, "model has no such tensor"};
 // Also an argument of the C interface that is NULL and must not be.
 inline constexpr Issue kLoadOption{1302, ExitCode::kUsage, "option of the loader is out of its range"};
+// Of a range that the tensor does not have, or that would cut blocks of elements that share a scale.
+inline constexpr Issue kLoadSlice{1840, ExitCode::kUsage, "tensor cannot be sliced so"};
+// LoadPlaces: too few, too small, misaligned or overlapping.
+inline constexpr Issue kLoadPlace{1841, ExitCode::kUsage, "memory to load into does not fit the plan"};
 inline constexpr Issue kLoadInterrupted{4911, ExitCode::kInterrupted, "loading was interrupted"};
 // Host memory, page-locked memory included; that of a GPU is kDeviceMemory.
 inline constexpr Issue kLoadHostMemory{9304, ExitCode::kInternal, "memory does not suffice"};

@@ -78,6 +78,9 @@ class LoadMemory {
   // A queue of its own for one thread: `slots` slots of `slot_bytes` each, in page-locked memory, which is slow to
   // make. kLoadHostMemory if there is too little. REQUIRES: slots >= 1, slot_bytes a multiple of 4096.
   virtual absl::StatusOr<std::unique_ptr<CopyQueue>> NewQueue(unsigned slots, std::uint64_t slot_bytes) = 0;
+  // Returns when the work that the caller's stream has by now is done; of memory without streams at once.
+  // kDeviceFailed.
+  virtual absl::Status Await(void* /*stream*/) { return absl::OkStatus(); }
   // Returns when all jobs are done or, after an error, when none is under way any more. The result is the same bit for
   // bit on every device. `threads` is for memory whose kernels run on the CPU.
   virtual absl::Status Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) = 0;

@@ -114,6 +114,11 @@ class CudaMemory final : public LoadMemory {
     return CudaQueue::Create(device_, slots, slot_bytes);
   }
 
+  absl::Status Await(void* stream) override {
+    Q4_RETURN_IF_ERROR(Choose());
+    return StatusOf(device_, cuda::Synchronize(stream));
+  }
+
   // Kernels read nested scales, and their offset, from the device's memory; nothing is decoded on the host. The jobs
   // run one after the other on one stream.
   absl::Status Dequantize(std::span<const DequantizeJob> jobs, unsigned) override {

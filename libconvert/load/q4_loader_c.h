@@ -30,9 +30,10 @@
 extern "C" {
 #endif
 
-/* The version of this interface; structures and functions of one version never change. A library that was opened at run
- * time is asked first: q4_loader_version() == Q4_LOADER_VERSION. */
-#define Q4_LOADER_VERSION 1
+/* The version of this interface. Structures and functions never change; a version adds to those before it: 2 plans and
+ * fills, and Q4_FORM_FLAT_SCALES. A library that was opened at run time is asked first: q4_loader_version() >=
+ * Q4_LOADER_VERSION. */
+#define Q4_LOADER_VERSION 2
 Q4_API uint32_t q4_loader_version(void);
 
 typedef struct q4_model q4_model;
@@ -40,16 +41,18 @@ typedef struct q4_model q4_model;
 /* q4_load_options.device */
 enum { Q4_DEVICE_HOST = -1 }; /* else the number of a CUDA device */
 
-/* q4_load_options.form: what becomes of quantized tensors. All others are loaded as they are. */
+/* q4_load_options.form and q4_plan_options.form: what becomes of quantized tensors. All others are loaded as they are.
+ */
 enum {
   Q4_FORM_QUANTIZED = 0, /* codes and scales */
   Q4_FORM_SOURCE = 1,    /* dequantized to the dtype that the tensor had before it was quantized */
   Q4_FORM_F32 = 2,
   Q4_FORM_F16 = 3,
-  Q4_FORM_BF16 = 4
+  Q4_FORM_BF16 = 4,
+  Q4_FORM_FLAT_SCALES = 5 /* codes, and fp32 scales: nested ones are decoded; since version 2 */
 };
 
-/* q4_load_options.check */
+/* q4_load_options.check and q4_fill_options.check */
 enum {
   Q4_CHECK_XXH3 = 0,   /* the XXH3 of each chunk, and that scales are finite: finds accidents, no replaced bytes */
   Q4_CHECK_SHA256 = 1, /* and its SHA-256: what is loaded is what the model's root identifies */
@@ -112,6 +115,103 @@ Q4_API int q4_find_tensor(const q4_model* model, const char* name, q4_tensor* te
 /* An embedded file, such as "config.json": its content, followed by a zero byte that does not count. Lives as long as
  * the model. Fails when there is no such file. */
 Q4_API int q4_get_file(const q4_model* model, const char* name, const char** content, uint64_t* bytes);
+
+/* ---- Plan, then fill (since version 2): a load into memory of the caller's own, such as a framework's allocator has.
+ *
+ *   q4_plan* plan = NULL;
+ *   q4_part part;
+ *   if (q4_plan_load("model.q4", NULL, &plan) != 0) return Complain(q4_last_error());
+ *   for (i = 0; i < q4_plan_part_count(plan); ++i) {
+ *     q4_plan_get_part(plan, i, &part);
+ *     places[i] = Allocate(part.bytes);
+ *   }
+ *   if (q4_fill_parts(plan, NULL, places) != 0) return Complain(q4_last_error());
+ *   q4_plan_free(plan);
+ */
+typedef struct q4_plan q4_plan;
+
+/* [begin, end) of dimension `dim`, 0 being the outermost, of a tensor. Of a quantized tensor it must not cut blocks of
+ * elements that share a scale; q4_last_error() says which slices there are. A slice that cuts a group of 256 blocks has
+ * fp32 scales where the tensor has nested ones. */
+typedef struct {
+  const char* tensor;
+  uint32_t dim;
+  uint64_t begin, end;
+} q4_slice;
+
+/* All zero: everything, whole, as the container has it. */
+typedef struct {
+  int32_t form;
+  const char* const* tensors; /* names of those wanted; NULL: all */
+  uint64_t tensor_count;
+  const q4_slice* slices; /* of tensors that are wanted, at most one of each; may be NULL */
+  uint64_t slice_count;
+  uint64_t block_bytes; /* the most that a block has, unless one part is larger; 0: 512 MiB */
+} q4_plan_options;
+#define Q4_PLAN_OPTIONS_INIT \
+  { Q4_FORM_QUANTIZED, NULL, 0, NULL, 0, 0 }
+
+/* q4_part.kind. A tensor has values; or codes and scales; or codes, scale codes, scales2 and an offset, in this order.
+ */
+enum {
+  Q4_PART_VALUES = 0,
+  Q4_PART_CODES = 1,
+  Q4_PART_SCALES = 2,
+  Q4_PART_SCALE_CODES = 3,
+  Q4_PART_SCALES2 = 4,
+  Q4_PART_OFFSET = 5
+};
+
+/* One array that will be loaded. */
+typedef struct {
+  uint64_t tensor; /* number, for q4_plan_get_tensor() */
+  int32_t kind;
+  const char* dtype; /* "U8" of codes and scale codes, "F32" of scales, or that of the values */
+  uint32_t rank;     /* 0 of the offset */
+  uint64_t shape[8];
+  uint64_t bytes; /* may be 0: then it has no place, block and offset mean nothing */
+  uint64_t block;
+  uint64_t offset; /* in the block, a multiple of 256 */
+} q4_part;
+
+/* Opens the model and plans; reads nothing of the payload. The plan keeps the model's files open until q4_plan_free().
+ * On an error *plan is NULL. A pinned plan is for the one model that has the root, and its fills check SHA-256, as
+ * q4_load_pinned(). */
+Q4_API int q4_plan_load(const char* path, const q4_plan_options* options, q4_plan** plan);
+Q4_API int q4_plan_load_pinned(const char* path, const char* root, const q4_plan_options* options, q4_plan** plan);
+/* NULL is allowed. Nothing that was filled needs the plan. */
+Q4_API void q4_plan_free(q4_plan* plan);
+
+/* Tensors in bytewise order of their names, their parts in the same order, and the blocks in which parts lie if they
+ * are loaded so. Of q4_tensor, addresses are NULL; shape, elems and blocks are those of a slice. The functions fail
+ * when `number` is not below the count. */
+Q4_API uint64_t q4_plan_tensor_count(const q4_plan* plan);
+Q4_API int q4_plan_get_tensor(const q4_plan* plan, uint64_t number, q4_tensor* tensor);
+Q4_API uint64_t q4_plan_part_count(const q4_plan* plan);
+Q4_API int q4_plan_get_part(const q4_plan* plan, uint64_t number, q4_part* part);
+Q4_API uint64_t q4_plan_block_count(const q4_plan* plan);
+Q4_API int q4_plan_get_block(const q4_plan* plan, uint64_t number, uint64_t* bytes);
+/* As q4_get_file(). */
+Q4_API int q4_plan_get_file(const q4_plan* plan, const char* name, const char** content, uint64_t* bytes);
+
+/* All zero but the device: into host memory, checked, by up to 16 threads. */
+typedef struct {
+  int32_t device; /* whose memory the places are */
+  int32_t check;
+  uint32_t threads;     /* 0: all cores, but not more than 16 */
+  int32_t await_stream; /* not 0: nothing is written before the work of `stream` is done */
+  void* stream;         /* a cudaStream_t of the device, NULL being the default one */
+} q4_fill_options;
+#define Q4_FILL_OPTIONS_INIT \
+  { Q4_DEVICE_HOST, Q4_CHECK_XXH3, 0, 0, NULL }
+
+/* Loads into one place for each block, or one for each part, in the order of their numbers; returns when every part is
+ * ready. Addresses are multiples of 16, places at least as large as the plan says, and none overlap; those of parts of
+ * 0 bytes may be NULL. In blocks, bytes between parts are overwritten too. After an error what the places hold is
+ * unspecified, and nothing writes to them any more. `options` may be NULL. A plan may be filled several times, also at
+ * once. */
+Q4_API int q4_fill_blocks(const q4_plan* plan, const q4_fill_options* options, void* const* blocks);
+Q4_API int q4_fill_parts(const q4_plan* plan, const q4_fill_options* options, void* const* parts);
 
 /* What the last call on this thread that failed had to say: one line, never NULL; valid until the next call on this
  * thread. */

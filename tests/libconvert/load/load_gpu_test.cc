@@ -35,8 +35,7 @@ TEST_CASE("what is loaded to the GPU is what the reader gives, in every form", "
     Q4Sample sample = LoaderSample();
     sample.compression.zstd = zstd;
     const auto files = OneFile(sample);
-    for (const LoadForm form :
-         {LoadForm::kQuantized, LoadForm::kSource, LoadForm::kF32, LoadForm::kF16, LoadForm::kBF16}) {
+    for (const LoadForm form : kAllForms) {
       LoadOptions options;
       options.form = form;
       LoadAndCompare(*files, *memory, options);
@@ -58,6 +57,72 @@ TEST_CASE("shards load to the GPU", "[gpu]") {
   options.threads = 7;
   options.slots = 3;
   LoadAndCompare(*files, *memory, options);
+}
+
+// The caller's own memory on the GPU, for each part by itself.
+struct GpuParts {
+  std::vector<std::unique_ptr<MemoryBlock>> memory;
+  LoadPlaces places;
+
+  GpuParts(const LoadPlan& plan, LoadMemory& gpu) {
+    for (const LoadPart& part : plan.parts) {
+      memory.push_back(test::Must(gpu.Allocate(part.bytes)));
+      places.parts.emplace_back(memory.back()->data(), part.bytes);
+    }
+  }
+};
+
+TEST_CASE("what fills a caller's memory of the GPU is what the reader gives, and slices are those of it", "[gpu]") {
+  const auto memory = Gpu();
+  Q4Sample sample = LoaderSample();
+  sample.Add(QuantizedTensor("sliced", Q4Scheme::kNf4, {1536, 4096}, 64, true));
+  sample.Sort();
+  sample.compression.zstd = GENERATE(false, true);
+  const auto files = OneFile(sample);
+  const auto model = files->Open();
+  for (const LoadForm form : kAllForms) {
+    LoadPlanOptions what;
+    what.form = form;
+    LoadFillOptions how;
+    // The default stream, on which nothing is under way.
+    how.after_stream = nullptr;
+    const LoadPlan whole = test::Must(PlanLoad(*model, what));
+    const GpuParts parts(whole, *memory);
+    REQUIRE(FillLoad(whole, *memory, parts.places, how).ok());
+    for (const LoadedTensor& tensor : LoadedTensors(whole, parts.places)) RequireRight(*model, *memory, tensor, form);
+    what.tensors = {"sliced"};
+    for (const LoadSlice& slice :
+         {LoadSlice{"sliced", 0, 768, 1151}, LoadSlice{"sliced", 1, 1024, 1536}, LoadSlice{"sliced", 0, 4, 1536}}) {
+      what.slices = {slice};
+      const LoadPlan plan = test::Must(PlanLoad(*model, what));
+      const GpuParts mine(plan, *memory);
+      REQUIRE(FillLoad(plan, *memory, mine.places, {}).ok());
+      RequireSlice(*model, *memory, LoadedTensors(plan, mine.places)[0], slice, form);
+    }
+  }
+}
+
+TEST_CASE("a fill waits for the caller's stream", "[gpu]") {
+  const auto memory = Gpu();
+  Q4Sample sample;
+  sample.Add(RawTensor("kept", DType::kU8, {std::uint64_t{8} << 20}));
+  sample.Sort();
+  const auto files = OneFile(sample);
+  const auto model = files->Open();
+  const LoadPlan plan = test::Must(PlanLoad(*model, {}));
+  const GpuParts parts(plan, *memory);
+  cuda::Stream stream;
+  REQUIRE(cuda::SetDevice(0).ok());
+  REQUIRE(stream.Create().ok());
+  // Work that would overwrite what is loaded if it were not waited for: some 100 ms of it.
+  const auto large = test::Must(memory->Allocate(std::uint64_t{1} << 30));
+  for (int i = 0; i < 200; ++i) REQUIRE(cuda::Fill(large->data(), 1, large->bytes(), stream.handle()).ok());
+  REQUIRE(cuda::Fill(parts.places.parts[0].data(), 0xAA, plan.parts[0].bytes, stream.handle()).ok());
+  LoadFillOptions how;
+  how.after_stream = stream.handle();
+  REQUIRE(FillLoad(plan, *memory, parts.places, how).ok());
+  REQUIRE(cuda::Synchronize(stream.handle()).ok());
+  RequireRight(*model, *memory, LoadedTensors(plan, parts.places)[0], LoadForm::kQuantized);
 }
 
 TEST_CASE("damage is found on the way to the GPU, and nothing is left there", "[gpu]") {

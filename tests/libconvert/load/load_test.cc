@@ -17,9 +17,6 @@
 namespace q4 {
 namespace {
 
-constexpr LoadForm kForms[] = {LoadForm::kQuantized, LoadForm::kSource, LoadForm::kF32, LoadForm::kF16,
-                               LoadForm::kBF16};
-
 LoadedModel MustLoad(const Q4Model& model, LoadMemory& memory, const LoadOptions& options) {
   return test::Must(LoadModel(model, memory, options));
 }
@@ -55,7 +52,7 @@ TEST_CASE("what is loaded is what the reader gives, in every form and with every
   sample.compression.zstd = GENERATE(false, true);
   const auto files = OneFile(sample);
   LoadOptions options;
-  options.form = GENERATE(from_range(std::begin(kForms), std::end(kForms)));
+  options.form = GENERATE(from_range(std::begin(kAllForms), std::end(kAllForms)));
   for (const KernelTable* kernels : test::AllCpuKernels()) {
     INFO(kernels->name);
     LoadAndCompare(*files, *MakeHostMemory(*kernels), options);
@@ -70,7 +67,7 @@ TEST_CASE("containers of this repository load", "[loader]") {
     const auto model = Q4Model::Open(PosixFileSystem(), std::string(Q4_TESTDATA) + "/q4/" + name);
     REQUIRE(model.ok());
     const auto memory = MakeHostMemory();
-    for (const LoadForm form : kForms) {
+    for (const LoadForm form : kAllForms) {
       LoadOptions options;
       options.form = form;
       options.check = LoadCheck::kSha256;
@@ -81,7 +78,7 @@ TEST_CASE("containers of this repository load", "[loader]") {
 
 TEST_CASE("shards load as one model", "[loader]") {
   const auto files = TwoShards();
-  for (const LoadForm form : kForms) {
+  for (const LoadForm form : kAllForms) {
     LoadOptions options;
     options.form = form;
     LoadAndCompare(*files, *MakeHostMemory(), options);
@@ -159,7 +156,14 @@ TEST_CASE("a subset costs its own bytes", "[loader]") {
 }
 
 TEST_CASE("what is not compressed is read in long extents", "[loader]") {
-  const auto files = OneFile(LoaderSample());
+  // Of sizes that real weights have: codes and scales are multiples of 256 bytes.
+  Q4Sample sample;
+  sample.Add(RawTensor("norm", DType::kBF16, {1000}));
+  sample.Add(QuantizedTensor("plain", Q4Scheme::kNf4, {2048, 1024}, 64, false));
+  sample.Add(QuantizedTensor("nested", Q4Scheme::kNf4, {4096, 2048}, 64, true));
+  sample.Add(RawTensor("embeddings", DType::kF16, {4000, 512}));
+  sample.Sort();
+  const auto files = OneFile(sample);
   const auto model = files->Open();
   LoadOptions options;
   options.slot_bytes = std::uint64_t{64} << 20;

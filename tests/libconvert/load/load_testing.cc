@@ -54,6 +54,7 @@ class LateQueue final : public CopyQueue {
   absl::Status Copy(unsigned slot, std::uint64_t skip, std::uint64_t bytes, std::uint8_t* to) override {
     if (skip + bytes > slot_bytes_ || pending_[slot].to != nullptr) return absl::InternalError("the slot is not free");
     if (absl::Status status = memory_->NextOperation(); !status.ok()) return status;
+    ++memory_->copies;
     pending_[slot] = {to, skip, bytes};
     return absl::OkStatus();
   }
@@ -97,14 +98,19 @@ void RequireBytes(LoadMemory& memory, const T* at, const std::vector<T>& expecte
   REQUIRE(std::memcmp(got.data(), expected.data(), bytes.size()) == 0);
 }
 
-test::Bytes DequantizedByReference(const Q4Tensor& tensor, const Q4TensorData& data, DType dtype) {
-  const KernelTable& kernels = ScalarKernels();
+std::vector<float> ScalesByReference(const Q4Tensor& tensor, const Q4TensorData& data) {
   std::vector<float> scales = data.scales;
   if (tensor.nested) {
     scales.resize(tensor.blocks());
-    kernels.dequantize_scales(data.scale_codes.data(), data.scales2.data(), scales.size(), tensor.nested_offset,
-                              scales.data());
+    ScalarKernels().dequantize_scales(data.scale_codes.data(), data.scales2.data(), scales.size(), tensor.nested_offset,
+                                      scales.data());
   }
+  return scales;
+}
+
+test::Bytes DequantizedByReference(const Q4Tensor& tensor, const Q4TensorData& data, DType dtype) {
+  const KernelTable& kernels = ScalarKernels();
+  const std::vector<float> scales = ScalesByReference(tensor, data);
   test::Bytes values(tensor.elems * ItemSize(dtype));
   kernels.dequantize(CodeBookOf(tensor), data.codes.data(), scales.data(), tensor.elems, tensor.block_size,
                      FloatTypeOf(dtype), values.data());
@@ -180,6 +186,12 @@ absl::StatusOr<std::unique_ptr<CopyQueue>> RingMemory::NewQueue(unsigned slots, 
   return std::make_unique<LateQueue>(this, slots, slot_bytes);
 }
 
+absl::Status RingMemory::Await(void* stream) {
+  awaited.push_back(stream);
+  copies_before_await = copies;
+  return NextOperation();
+}
+
 absl::Status RingMemory::Dequantize(std::span<const DequantizeJob> jobs, unsigned threads) {
   if (absl::Status status = NextOperation(); !status.ok()) return status;
   for (const DequantizeJob& job : jobs) {
@@ -200,7 +212,10 @@ void RequireRight(const Q4Model& model, LoadMemory& memory, const LoadedTensor& 
   CHECK(tensor.entry.shape == entry.shape);
   const auto data = ReadQ4Tensor(model.reader(*at), entry);
   REQUIRE(data.ok());
-  const bool as_values = entry.scheme == Q4Scheme::kRaw || form != LoadForm::kQuantized;
+  CHECK(tensor.shape == entry.shape);
+  CHECK(tensor.elems == entry.elems);
+  const bool flat = form == LoadForm::kFlatScales;
+  const bool as_values = entry.scheme == Q4Scheme::kRaw || (form != LoadForm::kQuantized && !flat);
   const DType dtype = entry.scheme == Q4Scheme::kRaw ? entry.dtype : ExpectedType(entry, form);
   CHECK(tensor.dtype == dtype);
   CHECK(tensor.value_bytes == (as_values ? entry.elems * ItemSize(dtype) : 0));
@@ -212,6 +227,13 @@ void RequireRight(const Q4Model& model, LoadMemory& memory, const LoadedTensor& 
   }
   CHECK(tensor.values == nullptr);
   RequireBytes(memory, tensor.codes, data->codes);
+  if (flat) {
+    RequireBytes(memory, tensor.scales, ScalesByReference(entry, *data));
+    CHECK(tensor.scale_codes == nullptr);
+    CHECK(tensor.scales2 == nullptr);
+    CHECK(tensor.nested_offset == nullptr);
+    return;
+  }
   RequireBytes(memory, tensor.scales, data->scales);
   RequireBytes(memory, tensor.scale_codes, data->scale_codes);
   RequireBytes(memory, tensor.scales2, data->scales2);
@@ -224,6 +246,149 @@ void RequireAllRight(const Q4Model& model, LoadMemory& memory, const LoadedModel
   for (std::size_t i = 0; i < loaded.tensors.size(); ++i) {
     CHECK(loaded.tensors[i].entry.name == model.tensor(model.tensors()[i]).name);
     RequireRight(model, memory, loaded.tensors[i], form);
+  }
+}
+
+namespace {
+
+template <typename T>
+std::vector<T> FromMemory(LoadMemory& memory, const T* at, std::uint64_t items) {
+  std::vector<T> got(items);
+  const std::span bytes(reinterpret_cast<std::uint8_t*>(got.data()), got.size() * sizeof(T));
+  REQUIRE(at != nullptr);
+  REQUIRE(memory.CopyToHost(at, bytes).ok());
+  return got;
+}
+
+// The elements of the whole, in the order of the slice.
+std::vector<std::uint64_t> ElementsOf(const Shape& shape, const LoadSlice& slice) {
+  std::vector<std::uint64_t> elements;
+  std::uint64_t outer = 1, inner = 1;
+  for (std::size_t i = 0; i < shape.size(); ++i) {
+    if (i < slice.dim) outer *= shape[i];
+    if (i > slice.dim) inner *= shape[i];
+  }
+  for (std::uint64_t o = 0; o < outer; ++o) {
+    for (std::uint64_t index = slice.begin; index < slice.end; ++index) {
+      for (std::uint64_t i = 0; i < inner; ++i) elements.push_back((o * shape[slice.dim] + index) * inner + i);
+    }
+  }
+  return elements;
+}
+
+}  // namespace
+
+void RequireSlice(const Q4Model& model, LoadMemory& memory, const LoadedTensor& tensor, const LoadSlice& slice,
+                  LoadForm form) {
+  INFO(memory.name() << ", tensor " << slice.tensor << ", dimension " << slice.dim << " from " << slice.begin << " to "
+                     << slice.end);
+  const Q4Model::Location* at = model.Find(slice.tensor);
+  REQUIRE(at != nullptr);
+  const Q4Tensor& entry = model.tensor(*at);
+  const Q4TensorData data = test::Must(ReadQ4Tensor(model.reader(*at), entry));
+  const std::vector<std::uint64_t> elements = ElementsOf(entry.shape, slice);
+  Shape shape = entry.shape;
+  shape[slice.dim] = slice.end - slice.begin;
+  CHECK(tensor.shape == shape);
+  REQUIRE(tensor.elems == elements.size());
+  bool right = true;
+  if (tensor.values != nullptr) {
+    const DType dtype = entry.quantized() ? ExpectedType(entry, form) : entry.dtype;
+    const std::uint64_t item = ItemSize(dtype);
+    const test::Bytes whole = entry.quantized() ? DequantizedByReference(entry, data, dtype) : data.data;
+    REQUIRE(tensor.dtype == dtype);
+    REQUIRE(tensor.value_bytes == elements.size() * item);
+    const auto got = FromMemory(memory, tensor.values, tensor.value_bytes);
+    for (std::size_t i = 0; i < elements.size(); ++i) {
+      right = right && std::memcmp(got.data() + i * item, whole.data() + elements[i] * item, item) == 0;
+    }
+    CHECK(right);
+    return;
+  }
+  const auto codes = FromMemory(memory, tensor.codes, (elements.size() + 1) / 2);
+  const std::uint64_t bs = entry.block_size, blocks = entry.BlocksOf(elements.size());
+  for (std::size_t i = 0; i < elements.size(); ++i) {
+    right = right && test::GetCode(codes, i) == test::GetCode(data.codes, elements[i]);
+  }
+  CHECK(right);
+  if (tensor.scales != nullptr) {
+    const std::vector<float> whole = ScalesByReference(entry, data);
+    const auto scales = FromMemory(memory, tensor.scales, blocks);
+    for (std::size_t i = 0; i < elements.size(); ++i) {
+      right = right && std::memcmp(&scales[i / bs], &whole[elements[i] / bs], sizeof(float)) == 0;
+    }
+    CHECK(right);
+    CHECK((tensor.scale_codes == nullptr && tensor.scales2 == nullptr && tensor.nested_offset == nullptr));
+    return;
+  }
+  REQUIRE(form == LoadForm::kQuantized);
+  const auto scale_codes = FromMemory(memory, tensor.scale_codes, blocks);
+  const auto scales2 = FromMemory(memory, tensor.scales2, (blocks + 255) / 256);
+  for (std::size_t i = 0; i < elements.size(); ++i) {
+    right = right && scale_codes[i / bs] == data.scale_codes[elements[i] / bs] &&
+            scales2[i / bs / 256] == data.scales2[elements[i] / bs / 256];
+  }
+  CHECK(right);
+  CHECK(FromMemory(memory, tensor.nested_offset, 1)[0] == entry.nested_offset);
+}
+
+CallerMemory CallerMemory::Blocks(const LoadPlan& plan) {
+  CallerMemory memory;
+  for (const std::uint64_t bytes : plan.blocks) {
+    auto& block = memory.memory_.emplace_back(bytes + 512, kPoison);
+    const std::uint64_t skip = 256 - reinterpret_cast<std::uintptr_t>(block.data()) % 256;
+    memory.places_.blocks.emplace_back(block.data() + skip, bytes);
+  }
+  return memory;
+}
+
+CallerMemory CallerMemory::Parts(const LoadPlan& plan, bool distances) {
+  CallerMemory memory;
+  const Q4Model& model = *plan.model;
+  std::vector<std::uint64_t> shard(model.shards().size());
+  if (distances) {
+    for (std::size_t i = 0; i < shard.size(); ++i) {
+      shard[i] = memory.memory_.size();
+      memory.memory_.emplace_back(model.shards()[i]->seal().file_bytes + 64, kPoison);
+    }
+  }
+  for (const LoadPart& part : plan.parts) {
+    const PlannedTensor& tensor = plan.tensors[part.tensor];
+    std::vector<std::uint8_t>* block = nullptr;
+    std::uint64_t offset = 64;
+    const std::size_t number = static_cast<std::size_t>(&part - &plan.parts[tensor.first_part]);
+    if (distances && part.bytes != 0 && part.kind != LoadPartKind::kOffset) {
+      const Q4Reader& reader = model.reader(tensor.at);
+      block = &memory.memory_[shard[tensor.at.shard]];
+      offset = reader.index().chunks[tensor.entry->parts()[number].first_chunk].offset;
+      REQUIRE(offset + part.bytes <= block->size());
+    } else {
+      block = &memory.memory_.emplace_back(part.bytes + 128, kPoison);
+    }
+    offset -= reinterpret_cast<std::uintptr_t>(block->data()) % 16;
+    memory.places_.parts.emplace_back(block->data() + offset, part.bytes);
+  }
+  return memory;
+}
+
+void CallerMemory::RequireRestUntouched() const {
+  for (const std::vector<std::uint8_t>& block : memory_) {
+    std::vector<std::pair<const std::uint8_t*, const std::uint8_t*>> used;
+    for (const auto& places : {places_.blocks, places_.parts}) {
+      for (const auto& place : places) {
+        if (place.data() >= block.data() && place.data() < block.data() + block.size()) {
+          used.emplace_back(place.data(), place.data() + place.size());
+        }
+      }
+    }
+    std::sort(used.begin(), used.end());
+    const std::uint8_t* at = block.data();
+    const auto poisoned = [](std::uint8_t byte) { return byte == kPoison; };
+    for (const auto& [begin, end] : used) {
+      REQUIRE(std::all_of(at, begin, poisoned));
+      at = end;
+    }
+    REQUIRE(std::all_of(at, block.data() + block.size(), poisoned));
   }
 }
 
