@@ -129,7 +129,12 @@ Array Part(const Loaded& loaded, std::size_t index, const std::string& part, boo
 void BindLoaded(nb::module_& module) {
   nb::class_<Loaded>(module, "Loaded", "Tensors in memory, by number in the order of their names.")
       .def_prop_ro("cuda_device", [](const Loaded& loaded) { return loaded.cuda_device; })
-      .def_prop_ro("nbytes", [](const Loaded& loaded) { return loaded.model->memory->bytes(); })
+      .def_prop_ro("nbytes", 
+                   [](const Loaded& loaded) {
+                     std::uint64_t bytes = 0;
+                     for (const auto& block : loaded.model->blocks) bytes += block->bytes();
+                     return bytes;
+                   })
       .def_prop_ro("read_bytes", [](const Loaded& loaded) { return loaded.model->read_bytes; })
       .def("names",
            [](const Loaded& loaded) {
