@@ -1,8 +1,9 @@
 #!/bin/sh
 # wheel.sh [DIR]: builds the Python package into DIR (dist): an sdist, and of it a wheel, one for every Python from 3.10 on, with the
 # libraries that it needs beside it (auditwheel) and the tools as scripts. CPU, and CUDA where nvcc is found (its runtime is linked
-# statically: one wheel for machines with and without a GPU). Then installs the wheel into a bare environment, and tries it there without
-# NumPy, compiler or GPU. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default; OFF leaves CUDA out.
+# statically: one wheel for machines with and without a GPU). Then installs the wheel into bare environments, of each Python from 3.10 on
+# that is there, and tries it without NumPy, compiler or GPU. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default; OFF
+# leaves CUDA out.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -40,21 +41,23 @@ rm -rf "$work/repaired" "$work/unpacked"
 PATH="$env/bin:$PATH" "$env/bin/auditwheel" repair --wheel-dir "$work/repaired" "$work"/raw/q4-*.whl >"$work/auditwheel.log" 2>&1 ||
   { tail -n 40 "$work/auditwheel.log"; exit 1; }
 
-# Whoever hands on others' libraries hands on their licences: those of the packages that the libraries are of.
+# Whoever hands on others' libraries hands on their licences: of the packages that the libraries beside the module are of, and of those
+# that are compiled into it.
 python -m wheel unpack --dest "$work/unpacked" "$work"/repaired/q4-*.whl >/dev/null
 licenses=$(echo "$work"/unpacked/q4-*/q4-*.dist-info/licenses)
+packages='libcli11-dev nlohmann-json3-dev'
 for library in "$work"/unpacked/q4-*/q4.libs/*; do
   name=$(basename "$library" | sed 's/-[0-9a-f]\{8\}\././')  # without the digest that auditwheel puts in
-  package=$(dpkg-query --search "*/$name" | head -n 1 | cut -d: -f1)
+  packages="$packages $(dpkg-query --search "*/$name" | head -n 1 | cut -d: -f1)"
+done
+for package in $packages; do
   cp "/usr/share/doc/$package/copyright" "$licenses/$package.txt"
 done
+cp "$env"/lib/python3*/site-packages/nanobind-3*.dist-info/licenses/LICENSE "$licenses/nanobind.txt"
 rm -f "$dist"/q4-*.whl
 python -m wheel pack --dest-dir "$dist" "$work"/unpacked/q4-* >/dev/null
 wheel=$(ls "$dist"/q4-*.whl)
 
-# A bare environment: no NumPy, and a PATH without compilers.
-python3 -m venv "$work/try"
-"$work/try/bin/python" -m pip --disable-pip-version-check --quiet install "$wheel"
 cat >"$work/try.py" <<'PYTHON'
 import pathlib, subprocess, sys, tempfile
 import q4
@@ -70,7 +73,15 @@ with tempfile.TemporaryDirectory() as work:
     assert tool.read_bytes() == path.read_bytes()
     subprocess.run(["q4verify", tool, "--against", source, "-q"], check=True)
     assert subprocess.run(["q4inspect", work + "/none"], capture_output=True).returncode == 2
-print("wheel:", q4.__version__, "CUDA for " + " ".join(q4.build_info(gpu=False).cuda_architectures) if q4.build_info(gpu=False).cuda_architectures else "without CUDA")
+cuda = " ".join(q4.build_info(gpu=False).cuda_architectures)
+print(f"wheel: q4 {q4.__version__} works on Python {sys.version.split()[0]}, " + (f"CUDA for {cuda}" if cuda else "without CUDA"))
 PYTHON
-(cd / && env -i PATH="$work/try/bin" "$work/try/bin/python" -I "$work/try.py" "$root/testdata/checkpoints/tiny_plain_src")
+# A bare environment of each Python that is there: no NumPy, and a PATH without compilers.
+for python in python3 python3.10 python3.11 python3.12 python3.13 python3.14; do
+  "$python" -c 'import ensurepip, venv' 2>/dev/null || continue
+  rm -rf "$work/try"
+  "$python" -m venv "$work/try"
+  "$work/try/bin/python" -m pip --disable-pip-version-check --quiet install "$wheel"
+  (cd / && env -i PATH="$work/try/bin" "$work/try/bin/python" -I -W error "$work/try.py" "$root/testdata/checkpoints/tiny_plain_src")
+done
 ls -l "$sdist" "$wheel"

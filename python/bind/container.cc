@@ -128,11 +128,9 @@ struct Choice {
   std::string_view name;
   T value;
 };
-constexpr Choice<LoadForm> kForms[] = {{"quantized", LoadForm::kQuantized},
-                                       {"source", LoadForm::kSource},
-                                       {"float32", LoadForm::kF32},
-                                       {"float16", LoadForm::kF16},
-                                       {"bfloat16", LoadForm::kBF16}};
+constexpr Choice<LoadForm> kForms[] = {{"quantized", LoadForm::kQuantized}, {"flat", LoadForm::kFlatScales},
+                                       {"source", LoadForm::kSource},       {"float32", LoadForm::kF32},
+                                       {"float16", LoadForm::kF16},         {"bfloat16", LoadForm::kBF16}};
 constexpr Choice<LoadCheck> kChecks[] = {
     {"none", LoadCheck::kNone}, {"xxh3", LoadCheck::kXxh3}, {"sha256", LoadCheck::kSha256}};
 

@@ -85,15 +85,10 @@ Piece PieceOf(const LoadedTensor& tensor, std::string_view part) {
   throw StatusError(Fail(kLoadOption, {}, "part", GotExpected(part, "the name of a part")));
 }
 
-// Whether its parts are codes and scales.
-bool IsQuantized(const LoadedTensor& tensor, bool dequantized) {
-  return tensor.entry.scheme != Q4Scheme::kRaw && !dequantized;
-}
-
 std::vector<std::string> PartsOf(const LoadedTensor& tensor) {
   // Without elements there is no pointer that would tell; such a tensor has empty values.
-  if (!IsQuantized(tensor, tensor.codes == nullptr)) return {"values"};
-  if (tensor.entry.nested) return {"codes", "scale_codes", "scales2", "offset"};
+  if (tensor.codes == nullptr) return {"values"};
+  if (tensor.scale_codes != nullptr) return {"codes", "scale_codes", "scales2", "offset"};
   return {"codes", "scales"};
 }
 
@@ -102,15 +97,28 @@ const LoadedTensor& TensorAt(const Loaded& loaded, std::size_t index) {
   return loaded.model->tensors[index];
 }
 
+std::uint64_t BytesOf(const Piece& piece) {
+  std::uint64_t bytes = ItemSize(piece.dtype);
+  for (const std::uint64_t size : piece.shape) bytes *= size;
+  return bytes;
+}
+
+// Of all parts.
+std::uint64_t BytesOf(const Loaded& loaded) {
+  std::uint64_t bytes = 0;
+  for (const LoadedTensor& tensor : loaded.model->tensors) {
+    for (const std::string& part : PartsOf(tensor)) bytes += BytesOf(PieceOf(tensor, part));
+  }
+  return bytes;
+}
+
 // `raw`: the bytes as they are, for element types that the buffer protocol has no name for.
 Array Part(const Loaded& loaded, std::size_t index, const std::string& part, bool raw) {
   const LoadedTensor& tensor = TensorAt(loaded, index);
   Piece piece = PieceOf(tensor, part);
   if (raw) {
-    std::uint64_t bytes = ItemSize(piece.dtype);
-    for (const std::uint64_t size : piece.shape) bytes *= size;
+    piece.shape = {BytesOf(piece)};
     piece.dtype = DType::kU8;
-    piece.shape = {bytes};
   }
   auto keep = std::make_unique<std::shared_ptr<const LoadedModel>>(loaded.model);
   const nb::capsule owner(keep.get(),
@@ -129,12 +137,7 @@ Array Part(const Loaded& loaded, std::size_t index, const std::string& part, boo
 void BindLoaded(nb::module_& module) {
   nb::class_<Loaded>(module, "Loaded", "Tensors in memory, by number in the order of their names.")
       .def_prop_ro("cuda_device", [](const Loaded& loaded) { return loaded.cuda_device; })
-      .def_prop_ro("nbytes", 
-                   [](const Loaded& loaded) {
-                     std::uint64_t bytes = 0;
-                     for (const auto& block : loaded.model->blocks) bytes += block->bytes();
-                     return bytes;
-                   })
+      .def_prop_ro("nbytes", [](const Loaded& loaded) { return BytesOf(loaded); })
       .def_prop_ro("read_bytes", [](const Loaded& loaded) { return loaded.model->read_bytes; })
       .def("names",
            [](const Loaded& loaded) {

@@ -191,8 +191,8 @@ def _options(arguments: Mapping[str, object]) -> dict[str, Word]:
     apart = {"source", "output", "progress", "double_quant", "resume", "threads", "add_files"}
     options: dict[str, Word] = {renamed.get(name, name): value for name, value in arguments.items() if name not in apart}  # type: ignore[misc]
     double_quant = arguments["double_quant"]
-    options["double_quant"] = double_quant is True
-    options["no_double_quant"] = double_quant is False
+    options["double_quant"] = double_quant is not None and bool(double_quant)
+    options["no_double_quant"] = double_quant is not None and not double_quant
     options["no_resume"] = not arguments["resume"]
     options["threads"] = _threads(arguments["threads"])
     return options

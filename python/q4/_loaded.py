@@ -113,7 +113,7 @@ class Loaded(Mapping[str, Parts]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory that it occupies."""
+        """Bytes of all parts; between them lies a little unused."""
         return self._loaded.nbytes
 
     @property

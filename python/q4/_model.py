@@ -21,7 +21,7 @@ from ._words import StrPath
 if TYPE_CHECKING:
     import numpy
 
-Form = Literal["quantized", "source", "float32", "float16", "bfloat16"]
+Form = Literal["quantized", "flat", "source", "float32", "float16", "bfloat16"]
 Check = Literal["xxh3", "sha256", "none"]
 FloatType = Literal["float32", "float16", "bfloat16"]
 
@@ -208,9 +208,10 @@ class Model(Mapping[str, Tensor]):
         """Brings tensors into memory, checked on the way (docs/loading.md).
 
         Args:
-            names: which; None: all.
+            names: which, or the name of one; None: all.
             device: ``"cpu"``: this process's memory; ``"cuda"`` or ``"cuda:N"``: a GPU's; ``"auto"``: the first GPU where there is one.
-            form: ``"quantized"``: codes and scales; ``"source"``: dequantized to the dtype that each had; or dequantized to
+            form: ``"quantized"``: codes and scales as stored; ``"flat"``: codes and float32 scales, nested ones decoded
+                (docs/numerics.md Q5.5); ``"source"``: dequantized to the dtype that each had; or dequantized to
                 ``"float32"``, ``"float16"``, ``"bfloat16"``. Tensors that are kept come as they are.
             check: ``"xxh3"`` finds accidents; ``"sha256"`` binds what is loaded to the root, and is used whatever is said where
                 the root was pinned; ``"none"`` is for files that were checked a moment ago.
@@ -222,7 +223,7 @@ class Model(Mapping[str, Tensor]):
             UsageError: no such tensor, or an argument that cannot be.
             DeviceError, InputError, UnsupportedError: the GPU, the file, or the build does not do.
         """
-        wanted = [] if names is None else list(names)
+        wanted = [] if names is None else [names] if isinstance(names, str) else list(names)
         core = self._core
         if names is not None and not wanted:
             raise UsageError("load(names=[]) asks for no tensor; names=None asks for all", exit_code=1)

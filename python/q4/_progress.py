@@ -39,6 +39,8 @@ def listening(progress: ProgressArgument, description: str) -> Iterator[_Listene
     elif progress is True:
         with _bar(description) as listener:
             yield listener
+    elif not callable(progress):
+        raise TypeError(f"progress is None, a bool or a function, not {progress!r}")
     else:
         call = progress
 

@@ -3,9 +3,11 @@ this file knows how words are spelled and nothing of what they are about."""
 
 from __future__ import annotations
 
+import numbers
+import operator
 import os
 from collections.abc import Sequence
-from typing import Union
+from typing import SupportsIndex, Union
 
 StrPath = Union[str, "os.PathLike[str]"]
 Word = Union[None, bool, int, float, str, "os.PathLike[str]", Sequence[str]]
@@ -18,8 +20,8 @@ def path_bytes(path: StrPath) -> bytes:
 
 
 def words(tool: str, path: StrPath, **options: Word) -> list[bytes]:
-    """``tool path --name=value ...``. None, False and an empty sequence are not said, and neither is a ``no_`` option that is None;
-    True is a flag; a sequence is repeated. The words of an option are joined, so that a value may begin with a dash."""
+    """``tool path --name=value ...``. None, False and an empty sequence are not said; True is a flag; a sequence is
+    repeated. The words of an option are joined, so that a value may begin with a dash."""
     line = [tool.encode(), path_bytes(path)]
     for name, value in options.items():
         option = b"--" + name.replace("_", "-").encode()
@@ -29,8 +31,10 @@ def words(tool: str, path: StrPath, **options: Word) -> list[bytes]:
             line.append(option)
         elif isinstance(value, (list, tuple)):
             line.extend(option + b"=" + os.fsencode(item) for item in value)
-        elif isinstance(value, (int, float)):
-            line.append(option + b"=" + repr(value).encode())
+        elif isinstance(value, SupportsIndex):
+            line.append(option + b"=" + str(operator.index(value)).encode())
+        elif isinstance(value, numbers.Real):  # NumPy's too
+            line.append(option + b"=" + repr(float(value)).encode())
         else:
             line.append(option + b"=" + os.fsencode(value))  # type: ignore[arg-type]
     return line

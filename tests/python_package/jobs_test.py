@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import numbers
 import pathlib
 import pickle
 import re
@@ -88,6 +89,18 @@ def test_reports(tools):
     plan = q4.plan(SOURCE)
     check(plan.tensors[KEPT].reason == "output head" and QUANTIZED in plan.quantized and KEPT not in plan.quantized, "reasons of a plan")
     check(plan.least_memory_bytes > 0 and plan.warnings == (), "a plan's memory")
+
+
+def test_numbers():
+    """Whatever counts as a number and as truth."""
+    class Half:
+        def __float__(self):
+            return 0.5
+
+    numbers.Real.register(Half)
+    expected = q4.plan(SOURCE, block_size=128, max_nmse=0.5, double_quant=False)
+    check(q4.plan(SOURCE, block_size=type("Index", (), {"__index__": lambda self: 128})(), max_nmse=Half(), double_quant=0) == expected, "numbers")
+    check(q4.plan(SOURCE, double_quant=1) == q4.plan(SOURCE) != expected, "truth")
 
 
 def test_repack(tools):
@@ -189,6 +202,8 @@ def test_errors(tools):
     raises(q4.UsageError, lambda: q4.convert("--help", work / "x.q4", include=[""]), "no option comes in as a path")
     raises(q4.InputError, lambda: q4.convert("--help", work / "x.q4"), "a path that looks like an option")
     raises(TypeError, lambda: q4.convert(3.5, work / "x.q4"), "no path")
+    raises(TypeError, lambda: q4.verify(good, progress="bar"), "no function")
+    check("--follow-symlinks" in str(raises(q4.UsageError, lambda: q4.plan(SOURCE, follow_symlinks=7), "no bool")), "a flag has no value")
 
 
 def test_strange_paths(tools):

@@ -32,6 +32,17 @@ def octets(array):
     return view.tobytes()
 
 
+def flat_scales(parts, nested_map):
+    """Decoded as bitsandbytes' table of 256 values and numerics Q5.5 say: two roundings to float32."""
+    if "scales" in parts.parts:
+        return octets(parts.scales)
+    table = struct.unpack("<256f", nested_map)
+    groups, offset = memoryview(parts.scales2).tolist(), memoryview(parts.offset).tolist()
+    single = lambda value: struct.unpack("<f", struct.pack("<f", value))[0]  # noqa: E731
+    scales = [single(single(table[code] * groups[i // 256]) + offset) for i, code in enumerate(memoryview(parts.scale_codes))]
+    return struct.pack(f"<{len(scales)}f", *scales)
+
+
 class Models:
     """Containers of the checkpoint: nested and plain scales, both code books, compressed, in shards."""
 
@@ -91,6 +102,7 @@ def test_values(models):
                     check(octets(parts.raw("values")) == values and not hasattr(parts, "codes"), "values", tensor, form)
         q4.export(path, models.work / f"{name}_bnb")
         exported = safetensors(models.work / f"{name}_bnb" / "model.safetensors")
+        nested_map = exported.get(QUANTIZED + ".nested_quant_map", (None, None, b""))[2]
         parts = model.load([QUANTIZED])[QUANTIZED]
         tensor = model[QUANTIZED]
         check(octets(parts.codes) == exported[QUANTIZED][2], "codes")
@@ -101,9 +113,13 @@ def test_values(models):
             check(memoryview(parts.offset).shape == () and memoryview(parts.offset).nbytes == 4, "the offset is a scalar")
         else:
             check(parts.parts == ("codes", "scales") and octets(parts.scales) == exported[QUANTIZED + ".absmax"][2], "scales")
+        flat = model.load([QUANTIZED], form="flat")[QUANTIZED]
+        check(flat.parts == ("codes", "scales") and octets(flat.codes) == octets(parts.codes), "parts with flat scales")
+        check(octets(flat.scales) == flat_scales(parts, nested_map), "flat scales")
         check(sum(memoryview(parts.raw(part)).nbytes for part in parts.parts) == tensor.nbytes, "nbytes of a tensor")
         raises(KeyError, lambda parts=parts: parts.raw("values"), "a part that is not there")
         check("it has codes" in str(raises(AttributeError, lambda parts=parts: parts.values, "a part that is not there")), "what is there")
+    check(model.load().nbytes == model.nbytes, "nbytes of what is loaded")
     check(model.nbytes == sum(tensor.nbytes for tensor in model.values()), "nbytes of a model")
 
 
@@ -112,6 +128,7 @@ def test_loading_some(models):
     told = []
     loaded = model.load([KEPT, QUANTIZED, KEPT], threads=1, check="sha256", progress=told.append)
     check(sorted(loaded) == sorted([KEPT, QUANTIZED]) and told[-1].done_bytes == told[-1].total_bytes == loaded.read_bytes, "progress", told)
+    check(list(model.load(QUANTIZED)) == [QUANTIZED], "one name")
     for arguments in ({"names": ["none"]}, {"names": []}, {"form": "int8"}, {"check": "md5"}, {"threads": -1}, {"threads": 9999}, {"device": "tpu"},
                       {"device": "cuda:0,1"}):  # fmt: skip
         raises(q4.UsageError, lambda arguments=arguments: model.load(**arguments), str(arguments))
