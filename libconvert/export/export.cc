@@ -416,8 +416,8 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
     }
     Q4_RETURN_IF_ERROR(ExportToFile(fs, *model, plan, options, threads, layout, replacing, found.may_exist, &report));
   } else {
-    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, configs, plan, options, threads, layout, std::move(planned.small_files),
-                                         replacing, found, &report));
+    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, configs, plan, options, threads, layout,
+                                         std::move(planned.small_files), replacing, found, &report));
   }
   // Known only now that every element was decoded, unlike the exporter's warnings.
   if (report.overflowed != 0) {

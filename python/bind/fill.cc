@@ -1,5 +1,7 @@
 // Loads into memory that others allocated, torch's above all; and what an export would write, for those who make in
 // memory what a loader would find in its directory.
+#include "libconvert/load/fill.h"
+
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/shared_ptr.h>
@@ -19,7 +21,6 @@
 #include "formats/base/status.h"
 #include "formats/q4/shards.h"
 #include "libconvert/export/outline.h"
-#include "libconvert/load/fill.h"
 #include "libconvert/load/load_issues.h"
 #include "libconvert/load/memory.h"
 #include "libconvert/load/plan.h"
@@ -68,8 +69,8 @@ LoadForm FormOf(const std::string& form) {
   if (form == "float32") return LoadForm::kF32;
   if (form == "float16") return LoadForm::kF16;
   if (form == "bfloat16") return LoadForm::kBF16;
-  throw StatusError(Fail(kLoadOption, {}, "form",
-                         GotExpected(form, "one of quantized, flat, source, float32, float16, bfloat16")));
+  throw StatusError(
+      Fail(kLoadOption, {}, "form", GotExpected(form, "one of quantized, flat, source, float32, float16, bfloat16")));
 }
 
 // No names: all tensors.
@@ -140,8 +141,9 @@ std::string_view LoadedPartOf(const OutlinedTensor& tensor) {
   return {};
 }
 
-// ([(name, dtype, shape, source, how, bytes, in 4 bits, expert, folder)], [(name, content)], [warning]). `how`: the name of a
-// part of the source, "decoded", or "given", whose bytes are there. `words`: of q4export, whose output is not looked at.
+// ([(name, dtype, shape, source, how, bytes, in 4 bits, expert, folder)], [(name, content)], [warning]). `how`: the
+// name of a part of the source, "decoded", or "given", whose bytes are there. `words`: of q4export, whose output is not
+// looked at.
 nb::tuple Outline(const Source& source, const nb::sequence& words) {
   std::vector<std::string> texts;
   for (const nb::handle word : words) texts.push_back(TextOf(nb::cast<nb::bytes>(word)));
@@ -179,7 +181,8 @@ void BindFill(nb::module_& module) {
            "(tensor, part, dtype, shape, bytes) of each.")
       .def("fill", &Fill, nb::arg("addresses"), nb::arg("cuda_device"), nb::arg("stream").none(), nb::arg("check"),
            nb::arg("progress").none(),
-           "Loads every part to its address; the number of bytes that were read. A device of -1: this process's memory.");
+           "Loads every part to its address; the number of bytes that were read. A device of -1: this process's "
+           "memory.");
   nb::class_<Source>(module, "FillSource", "A container to load into memory of others.")
       .def_prop_ro("root", [](const Source& source) { return "sha256:" + HexOf(source.model->root()); })
       .def("plan", &PlanOf, nb::arg("names"), nb::arg("form"), "Of these tensors; no names: all.")

@@ -142,7 +142,7 @@ class Lazy:
         return self._tensors.device_of(self.outlined.name)
 
     def is_floating_point(self) -> bool:
-        return self.dtype.is_floating_point
+        return bool(self.dtype.is_floating_point)
 
     def __getitem__(self, index: Any) -> torch.Tensor:
         whole = self._tensors.tensor(self.outlined.name)

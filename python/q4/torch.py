@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 
-from ._errors import UnsupportedError, UsageError
+from ._errors import UsageError
 from ._model import Check
 from ._placement import Lazy, LazyTensors, ModelPath, Outlined, fill, open_source, outline, settled
 from ._progress import ProgressArgument

@@ -19,11 +19,10 @@ import torch
 import transformers
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
-from . import _core
 from ._errors import FormatError, UnsupportedError, UsageError
 from ._model import Model
 from ._model import open as open_model
-from ._placement import Lazy, LazyTensors, ModelPath, Outline, open_source, outline, settled
+from ._placement import LazyTensors, ModelPath, Outline, open_source, outline, settled
 from ._progress import ProgressArgument
 
 __all__ = ["generation_config", "load", "processor", "tokenizer"]

@@ -66,8 +66,8 @@ IDS = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
 
 def test_architectures(work):
     for number, case in enumerate(CASES):
-        folder = work / case
-        folder.mkdir()
+        folder = work / "architectures" / case
+        folder.mkdir(parents=True)
         # Each of the four settings in its turn.
         wrong = peers.check(case, [peers.SETTINGS[number % 4]], folder)
         check(wrong is None, f"architecture {case}", wrong)
