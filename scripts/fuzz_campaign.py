@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Fuzzes all targets at once on a machine with many cores, for long runs.
 
-  fuzz_campaign.py PROGRAMS REPOSITORY OUT --seconds N [--processes TARGET=N]... [--max-len TARGET=N]...
+  fuzz_campaign.py PROGRAMS REPOSITORY OUT --seconds N [--cores N] [--processes TARGET=N]... [--max-len TARGET=N]...
 
-PROGRAMS is a folder of <target>_fuzz programs (scripts/fuzz.sh builds them), REPOSITORY one with tests/fuzz/*.dict and
-testdata/fuzz. Each target runs in as many processes as --processes says (1), with different seeds and a shared corpus. A
-process that finds something is started again, and its input is kept. At the end each corpus is reduced to what adds coverage.
+PROGRAMS is a folder of <target>_fuzz programs (scripts/fuzz.sh builds them, scripts/fuzz_carry.sh for another machine), REPOSITORY
+one with tests/fuzz/*.dict and testdata/fuzz. Each target runs in as many processes as --processes says, else in its share of --cores
+(at least 1), with different seeds and a shared corpus. A process that finds something is started again, and its input is kept. At
+the end each corpus is reduced to what adds coverage.
 
 Writes to OUT: summary.txt, the table that is also printed; findings.tar.gz; corpora.tar.gz, what was found beyond testdata/fuzz.
 Exits 1 if there was a finding.
@@ -28,6 +29,19 @@ LIMITS = ["-rss_limit_mb=2048", "-malloc_limit_mb=256", "-timeout=20", "-print_f
 ENVIRONMENT = {**os.environ, "ASAN_OPTIONS": "quarantine_size_mb=8:malloc_context_size=4:thread_local_quarantine_size_kb=256"}
 
 
+# Address space layouts with more random bits than Clang 14's AddressSanitizer knows make it fail at its start. Where a process may not
+# ask for another one, there is no need to.
+FIXED_LAYOUT = ["setarch", "-R"]
+
+
+def fixed_layout() -> "list[str]":
+    try:
+        done = subprocess.run([*FIXED_LAYOUT, "true"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+    except OSError:
+        return []
+    return FIXED_LAYOUT if done.returncode == 0 else []
+
+
 def parse_pairs(pairs: "list[str]") -> "dict[str, int]":
     return {name: int(value) for name, _, value in (pair.partition("=") for pair in pairs)}
 
@@ -35,8 +49,7 @@ def parse_pairs(pairs: "list[str]") -> "dict[str, int]":
 class Target:
     def __init__(self, name: str, args: argparse.Namespace, scratch: pathlib.Path):
         self.name = name
-        # Address space layouts with more random bits than Clang 14's AddressSanitizer knows make it fail at its start.
-        self.program = ["setarch", "-R", str(args.programs / f"{name}_fuzz")]
+        self.program = [*args.layout, str((args.programs / f"{name}_fuzz").resolve())]
         self.seeds = args.repository / "testdata" / "fuzz" / name
         self.dictionary = args.repository / "tests" / "fuzz" / f"{name}.dict"
         self.environment = dict(ENVIRONMENT)
@@ -108,19 +121,23 @@ def main() -> int:
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--seconds", type=int, required=True)
     parser.add_argument("--merge-seconds", type=int, default=60, help="that the reduction of a corpus may take")
+    parser.add_argument("--cores", type=int, default=0, help="that all targets share; without, each has one process")
     parser.add_argument("--processes", action="append", default=[], metavar="TARGET=N")
     parser.add_argument("--max-len", action="append", default=[], metavar="TARGET=N")
     parser.add_argument("--only", action="append", default=[], metavar="TARGET")
     args = parser.parse_args()
     processes = parse_pairs(args.processes)
+    args.layout = fixed_layout()
     names = sorted(path.name[:-len("_fuzz")] for path in args.programs.glob("*_fuzz"))
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="fuzz_campaign_"))
     targets = [Target(name, args, scratch) for name in names if not args.only or name in args.only]
+    # The first targets get what is left over.
+    shares = {target.name: max(1, (args.cores + len(targets) - 1 - at) // len(targets)) for at, target in enumerate(targets)}
 
     until = time.monotonic() + args.seconds
     with concurrent.futures.ThreadPoolExecutor(max_workers=256) as pool:
         for target in targets:
-            for seed in range(1, processes.get(target.name, 1) + 1):
+            for seed in range(1, processes.get(target.name, shares[target.name]) + 1):
                 pool.submit(target.fuzz, seed, until)
     with concurrent.futures.ThreadPoolExecutor(max_workers=256) as pool:
         list(pool.map(Target.reduce, targets))

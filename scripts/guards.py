@@ -18,7 +18,7 @@ import re
 
 # A statement that refuses, from its start.
 REFUSALS = re.compile(
-    r"return (?:Keep\(\s*)?(?:Fail|InFile|Misuse|Misfit|Misplaced|Unexpected|Bad|Refuse|End)\((?!absl::OkStatus)"  # makes an error
+    r"return (?:Keep\(\s*)?(?:Fail|InFile|Misuse|Misfit|Misplaced|Unexpected|Bad|Refuse|Wrong|End)\((?!absl::OkStatus)"  # makes an error
     r"|return (?:\w*status|made|renamed);|return [\w.]+\.(?:status|TakeStatus)\(\);|return errno;"  # has one
     r"|return (?:false|nullptr|\{\}|0|std::nullopt);"  # gives nothing
     r"|status = Fail\(|Refuse\(|throw ")

@@ -36,3 +36,21 @@ configure_release() {
   use_compiler_cache
   cmake --preset release -DQ4_JOIN=ON -DQ4_CUDA_ARCHITECTURES=75-virtual "$@"
 }
+
+# pack_programs ARCHIVE PROGRAM...: an archive for a machine that lacks what was installed here: programs/, without symbols, and in
+# libraries/ what they need beside glibc, which has to be as new there as here.
+pack_programs() {
+  archive=$1
+  shift
+  packed=$(mktemp -d)
+  mkdir "$packed/programs" "$packed/libraries"
+  for program in "$@"; do
+    strip -o "$packed/programs/$(basename "$program")" "$program"
+    # A process has one glibc, that of its machine.
+    ldd "$program" | sed -n 's/.* => \(\/[^ ]*\) .*/\1/p' | grep -v '/lib\(c\|m\|dl\|rt\|pthread\|resolv\)\.so' |
+      while read -r library; do cp -L "$library" "$packed/libraries/"; done
+  done
+  strip "$packed"/libraries/*
+  tar -C "$packed" -cJf "$archive" programs libraries
+  rm -r "$packed"
+}

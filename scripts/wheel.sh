@@ -77,8 +77,11 @@ cuda = " ".join(q4.build_info(gpu=False).cuda_architectures)
 print(f"wheel: q4 {q4.__version__} works on Python {sys.version.split()[0]}, " + (f"CUDA for {cuda}" if cuda else "without CUDA"))
 PYTHON
 # A bare environment of each Python that is there: no NumPy, and a PATH without compilers.
+tried=
 for python in python3 python3.10 python3.11 python3.12 python3.13 python3.14; do
-  "$python" -c 'import ensurepip, venv' 2>/dev/null || continue
+  version=$("$python" -c 'import ensurepip, sys, venv; print(sys.version)' 2>/dev/null | head -n 1) || continue
+  case $version in '' | "$tried") continue ;; esac
+  tried=${tried:-$version}  # python3 is one of the others
   rm -rf "$work/try"
   "$python" -m venv "$work/try"
   "$work/try/bin/python" -m pip --disable-pip-version-check --quiet install "$wheel"

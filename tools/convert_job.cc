@@ -15,7 +15,6 @@
 #include <utility>
 
 #include "formats/base/limits.h"
-#include "formats/publish/atomic_file.h"
 #include "formats/publish/input_files.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/base/machine.h"
@@ -208,16 +207,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
                     report.publish_seconds, report.peak_budget_bytes >> 20));
     result.notes.insert(result.notes.end(), report.limits.begin(), report.limits.end());
   }
-  // Replacing is safe: CheckReport() has shown that it is a report, and no file of the model. The container is
-  // published already and stays, even if the report cannot be written.
-  if (!flags.report.empty()) {
-    Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, ConvertReportJson(report, seconds), /*replace=*/true));
-  }
-  if (flags.json) {
-    result.output = ConvertReportJson(report, seconds);
-  } else if (!flags.quiet) {
-    result.output = ConvertReportText(report, seconds);
-  }
+  Q4_RETURN_IF_ERROR(GiveConvertReport(fs, flags, report, seconds, &result.output));
   return result;
 }
 

@@ -11,9 +11,8 @@
 #include <string_view>
 #include <utility>
 
-#include "formats/publish/atomic_file.h"
 #include "formats/q4/shards.h"
-#include "libconvert/convert/report.h"
+#include "libconvert/convert/convert.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/repack/repack.h"
 #include "libconvert/repack/repack_report.h"
@@ -130,14 +129,7 @@ absl::StatusOr<ToolResult> RepackContainer(const ConvertFlags& flags, const std:
     result.notes.push_back(fmt::format("{} threads", repacked.threads));
     result.notes.insert(result.notes.end(), repacked.limits.begin(), repacked.limits.end());
   }
-  if (!flags.report.empty()) {
-    Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, ConvertReportJson(report, seconds), /*replace=*/true));
-  }
-  if (flags.json) {
-    result.output = ConvertReportJson(report, seconds);
-  } else if (!flags.quiet) {
-    result.output = ConvertReportText(report, seconds);
-  }
+  Q4_RETURN_IF_ERROR(GiveConvertReport(fs, flags, report, seconds, &result.output));
   return result;
 }
 

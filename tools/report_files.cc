@@ -9,6 +9,7 @@
 #include "formats/q4/reader.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/companions.h"
+#include "libconvert/convert/report.h"
 #include "libconvert/report/html.h"
 #include "libconvert/report/junit.h"
 #include "libconvert/report/markdown.h"
@@ -104,6 +105,19 @@ absl::Status ReportRules::Check(const std::string& path) const {
 absl::Status TryReport(FileSystem& fs, const std::string& path) {
   Q4_ASSIGN_OR_RETURN(const auto file, AtomicFile::Create(fs, path, /*replace=*/true));
   return file->TryPublishing();
+}
+
+absl::Status GiveConvertReport(FileSystem& fs, const ConvertFlags& flags, const ConvertReport& report, double seconds,
+                               std::string* output) {
+  if (!flags.report.empty()) {
+    Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, ConvertReportJson(report, seconds), /*replace=*/true));
+  }
+  if (flags.json) {
+    *output = ConvertReportJson(report, seconds);
+  } else if (!flags.quiet) {
+    *output = ConvertReportText(report, seconds);
+  }
+  return absl::OkStatus();
 }
 
 // Names are compared with each other first, then with what is read, and only then is anything created.

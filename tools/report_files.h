@@ -14,6 +14,7 @@
 #include "formats/publish/atomic_file.h"
 #include "formats/publish/input_files.h"
 #include "formats/source/checkpoint.h"
+#include "libconvert/convert/convert.h"
 #include "libconvert/judge/verify_report.h"
 #include "tools/options.h"
 
@@ -50,6 +51,12 @@ class ReportRules {
 // Whether a report can be written to `path`: creates its partial file, tries to rename an empty one, and removes both.
 // Errors as AtomicFile::Create() and TryPublishing().
 absl::Status TryReport(FileSystem& fs, const std::string& path);
+
+// What q4convert says of a container that it has published: writes --report and sets *output to what goes to stdout:
+// JSON with --json, nothing with -q, else text. The container stays, even if the report cannot be written. REQUIRES:
+// ReportRules::Check() of --report, which makes replacing it safe. Errors of the file system (exit code 2).
+absl::Status GiveConvertReport(FileSystem& fs, const ConvertFlags& flags, const ConvertReport& report, double seconds,
+                               std::string* output);
 
 // The reports of q4verify. Opened before the work begins, so that a directory that cannot be written is noticed at
 // once; written when it has ended, each on its own. An older report is replaced atomically. What is not written leaves

@@ -39,12 +39,15 @@ constexpr FileNameKind kFiles[] = {
     {"*.safetensors", FileFate::kMissed, "weights that the checkpoint does not name"},
     // llama.cpp takes it beside the language model.
     {"*mmproj*.gguf", FileFate::kMissed, "the projector of a multimodal model, a checkpoint of its own"},
-    {"*pytorch_model*.bin model.bin model*.pt model*.pth model*.ckpt consolidated*.pth "
-     "tf_model*.h5 model.h5 *.msgpack flax_model* *.onnx *.onnx_data *.onnx.data *.gguf ggml-*.bin *.ggml *.llamafile "
+    // q4 reads them where they are what it is given.
+    {"*pytorch_model*.bin model.bin model*.pt model*.pth model*.ckpt consolidated*.pth *.gguf", FileFate::kOtherWeights,
+     "weights in another format than those that are read"},
+    {"tf_model*.h5 model.h5 *.msgpack flax_model* *.onnx *.onnx_data *.onnx.data ggml-*.bin *.ggml *.llamafile "
      "openvino_* rust_model.ot *.tflite *.mlmodel *.pb *.pte *.nemo *.keras *.pdparams *.pdmodel *.engine *.plan "
      "*.ckpt.index *.ckpt.meta *.ckpt.data-*",
      FileFate::kOtherWeights, "weights of another framework"},
-    {"*.bin *.pt *.pth *.ckpt *.h5 *.ot", FileFate::kMissed, "weights or data that q4 does not read"},
+    {"*.bin *.pt *.pth *.ckpt", FileFate::kMissed, "weights or data beside the weights that are read"},
+    {"*.h5 *.ot", FileFate::kMissed, "weights or data that q4 does not read"},
     // Which run code when they are opened, or may.
     {"*.pkl *.pickle *.joblib *.npy *.npz", FileFate::kMissed, "data that may hold Python objects"},
 

@@ -15,7 +15,7 @@ namespace q4 {
 // companion.
 struct LeftOutFile {
   std::string name;      // relative to the model directory, '/' separated, "onnx/" for a folder; fit for a terminal
-  std::string reason;    // a short phrase for people: "weights of another framework"; fit for a terminal
+  std::string reason;    // a short phrase for people: "left over from training"; fit for a terminal
   bool warning = false;  // a loader of the model would miss it
   // Whether a container records it. What q4 itself writes and hidden files come and go, so that a second run would make
   // another container of the same model.

@@ -123,6 +123,7 @@ class KeyValues {
   std::string* TextOf(std::string_view key) {
     if (key == "general.architecture") return &out_.architecture;
     if (key == "general.type") return &out_.type;
+    if (key == "general.name") return &out_.name;
     return key == "adapter.type" ? &out_.adapter_type : nullptr;
   }
 

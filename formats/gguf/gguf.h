@@ -29,6 +29,11 @@ inline constexpr std::string_view kGgufFormat = "gguf";
 // of llama.cpp, "blk.0.attn_q.weight", and the rows of some are in an order of its own.
 bool IsGgufFormat(std::string_view format);
 
+// What the key-values are called where they are carried. The ending is one that a container can hold (docs/format.md
+// F5.5). A GGUF file without tensors is what llama.cpp calls a vocabulary; whatever its name, it is told by its first
+// bytes.
+inline constexpr std::string_view kGgufMetadataName = "gguf_metadata.vocab";
+
 // What a file of several says about them: split.no, split.count, split.tensors.count.
 struct GgufSplit {
   std::uint64_t number = 0;              // from 0
@@ -44,9 +49,10 @@ struct GgufHeader {
   // Where the key-values lie: behind magic, version and counts, up to the first tensor's description.
   std::uint64_t key_values = 0;
   std::uint64_t key_values_begin = 0, key_values_end = 0;
-  // general.architecture, general.type and adapter.type, "" where they are absent; at most kMostNameBytes of each.
+  // general.architecture, general.type, adapter.type and general.name, "" where they are absent; at most kMostNameBytes
+  // of each.
   static constexpr std::uint64_t kMostNameBytes = 64;
-  std::string architecture, type, adapter_type;
+  std::string architecture, type, adapter_type, name;
   std::optional<GgufSplit> split;  // nullopt for a file that is alone; a count of 0 or 1 says that too
   // Keys that say something beside the split and the alignment: the first of them, and how many with how many bytes.
   static constexpr std::size_t kMostKeys = 8;

@@ -18,10 +18,6 @@
 namespace q4 {
 namespace {
 
-// The ending is one that a container can hold (docs/format.md F5.5). A GGUF file without tensors is what llama.cpp
-// calls a vocabulary; whatever its name, it is told by its first bytes.
-constexpr std::string_view kGgufMetadataName = "gguf_metadata.vocab";
-
 // `__metadata__` says nothing that a conversion needs, so it is told of and not kept; the payload offset is in the
 // extents.
 absl::StatusOr<SourceHeader> ReadSafetensors(const RandomAccessFile& file) {
@@ -94,6 +90,7 @@ absl::StatusOr<SourceHeader> ReadGguf(const RandomAccessFile& file) {
     out.part = SourcePart{header.split->number, header.split->count, header.split->tensors};
     // The metadata is that of the first part; llama.cpp reads no other.
     if (header.split->number != 0) {
+      out.remarks = SourceRemarks("key-values of further parts");
       for (const std::string& key : header.keys) out.remarks.AddName(key);
       out.remarks.AddEntries(header.said_keys, header.said_bytes);
       out.metadata.reset();

@@ -9,7 +9,8 @@
 namespace q4 {
 
 // The entries of `__metadata__` in the headers of safetensors, over all files: a title, a licence, a thumbnail, how the
-// model was trained. Of PyTorch checkpoints what was saved beside the model. Memory: the names of a few.
+// model was trained. Of PyTorch checkpoints what was saved beside the model; of GGUF what parts after the first say.
+// Memory: the names of a few.
 class SourceRemarks {
  public:
   // `place`: where in the files it stands; static. Of remarks that are added together the first one's is kept.

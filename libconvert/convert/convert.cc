@@ -39,7 +39,7 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
     provenance.push_back(
         ProvenanceJson(conversion.checkpoint, conversion.options, shard.source_files, result.source_digests));
   }
-  report.source_bytes = conversion.plan.source_bytes;
+  report.source_bytes = conversion.plan.stored_bytes;
   report.peak_budget_bytes = result.peak_budget_bytes;
   // What was found first, then what happened.
   for (const Note& note : conversion.plan.notes) (note.warning ? report.warnings : report.notes).push_back(note.text);

@@ -54,7 +54,7 @@ struct RunOptions {
 struct ConvertReport {
   std::vector<ConvertedShard> shards;  // in order, those that an earlier run has published included
   std::string index_path;              // NAME.q4.index.json when sharded, else ""
-  // Payload of all source tensors; sizes of all output files but the shard list.
+  // What all source tensors occupy in their files; sizes of all output files but the shard list.
   std::uint64_t source_bytes = 0, output_bytes = 0;
   // Most held at any time of what max_memory leaves after the fixed part (memory_needs.h).
   std::uint64_t peak_budget_bytes = 0;

@@ -114,7 +114,7 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   text += "\n" + TreatmentTable(all);
   text +=
       fmt::format("{} of {} tensors quantized\n", plan.quantized_tensors, plan.quantized_tensors + plan.kept_tensors);
-  text += fmt::format("source  {} bytes of tensors ({})\n", plan.source_bytes, HumanBytes(plan.source_bytes));
+  text += fmt::format("source  {} bytes of tensors ({})\n", plan.stored_bytes, HumanBytes(plan.stored_bytes));
   text += fmt::format("output  {}{} bytes ({})\n", options.compression.zstd ? "at most " : "", plan.output_bytes,
                       HumanBytes(plan.output_bytes));
   // Of the cores, because a plan is made without starting a GPU.
@@ -153,7 +153,7 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   Json json;
   json["document"] = "q4convert-plan";
   json["version"] = 1;
-  json["source_bytes"] = plan.source_bytes;
+  json["source_bytes"] = plan.stored_bytes;
   json["output_bytes"] = plan.output_bytes;
   json["output_bytes_exact"] = !options.compression.zstd;
   json["part_bytes"] = std::move(shard_bytes);

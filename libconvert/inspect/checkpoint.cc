@@ -14,6 +14,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/status.h"
+#include "formats/gguf/gguf.h"
 #include "formats/tensor/source_tensor.h"
 #include "libconvert/model/bnb_weights.h"
 
@@ -111,6 +112,8 @@ absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const Checkpoint
   if (const absl::StatusOr<std::string> config = checkpoint.ConfigJson(fs); config.ok()) {
     SetModelNames(*config, &report);
   }
+  // A config.json beside it, if any, is that of the model it was made from.
+  if (IsGgufFormat(checkpoint.format())) SetGgufNames(*checkpoint.files().front().file, &report);
   CheckpointInspection inspection(checkpoint);
   Q4_ASSIGN_OR_RETURN(report.tensors, inspection.Run());
   // Two words: what the files are, and what is in them.

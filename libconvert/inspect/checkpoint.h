@@ -25,4 +25,9 @@ void SumUpTensors(InspectReport* report);
 // Sets architecture and model type from the text of a config.json (model/names.h), which is not trusted.
 void SetModelNames(std::string_view config_json, InspectReport* report);
 
+// Sets architecture and name from the key-values of a GGUF file, or of what a container carries of one. Leaves them
+// alone where that is none.
+void SetGgufNames(const RandomAccessFile& file, InspectReport* report);
+void SetGgufNames(std::string_view embedded, InspectReport* report);
+
 }  // namespace q4

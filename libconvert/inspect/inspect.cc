@@ -13,6 +13,7 @@
 
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/gguf/gguf.h"
 #include "formats/q4/layout.h"
 #include "formats/q4/reader.h"
 #include "formats/q4/shards.h"
@@ -130,10 +131,15 @@ InspectReport InspectContainer(const Q4Model& model, InspectScope scope) {
     report.file_bytes += shard->seal().file_bytes;
     for (const Q4EmbeddedFile& file : shard->index().files) {
       report.files.push_back({file.name, file.raw_bytes});
-      // A damaged config.json leaves the names empty; q4verify reports it.
-      if (file.name != "config.json" || file.raw_bytes > limits::kConfigJsonBytes) continue;
-      const absl::StatusOr<std::string> config = shard->ReadFile(file);
-      if (config.ok()) SetModelNames(*config, &report);
+      // A damaged one leaves the names empty; q4verify reports it. Larger vocabularies are not read for a name.
+      constexpr std::uint64_t kVocabularyBytes = 32u << 20;
+      const bool is_config = file.name == "config.json" && file.raw_bytes <= limits::kConfigJsonBytes;
+      const bool is_gguf = file.name == kGgufMetadataName && file.raw_bytes <= kVocabularyBytes;
+      if (!is_config && !is_gguf) continue;
+      const absl::StatusOr<std::string> content = shard->ReadFile(file);
+      if (!content.ok()) continue;
+      if (is_config) SetModelNames(*content, &report);
+      if (is_gguf) SetGgufNames(*content, &report);
     }
   }
   // Side by side where it takes time; below, starting a thread would take longer.

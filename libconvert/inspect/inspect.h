@@ -90,8 +90,8 @@ struct InspectReport {
   // "q4", or Checkpoint::format() such as "safetensors-sharded", with ", bitsandbytes" added where a checkpoint has
   // such weights.
   std::string format;
-  // From config.json; "" when not stated.
-  std::string architecture, model_type;
+  // From config.json; "" when not stated. Of GGUF general.architecture and, in `model_name`, general.name.
+  std::string architecture, model_type, model_name;
   // Of all shards that are there.
   std::uint64_t file_bytes = 0;
   // Of all tensors, and of the quantized ones.

@@ -92,6 +92,7 @@ std::string InspectReportJson(const InspectReport& report, const InspectDetail& 
   // null when config.json does not state them.
   json["architecture"] = TextOrNull(report.architecture);
   json["model_type"] = TextOrNull(report.model_type);
+  json["model_name"] = TextOrNull(report.model_name);
   json["file_bytes"] = report.file_bytes;
   json["elems"] = report.elems;
   json["quantized_elems"] = report.quantized_elems;

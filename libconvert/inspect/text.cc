@@ -81,7 +81,8 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
   std::string text = Paint(style, Tone::kHeading, Printable(report.path, 4096)) + "\n";
   if (!report.architecture.empty() || !report.model_type.empty()) {
     text += Field("model", Printable(report.architecture) +
-                               (report.model_type.empty() ? "" : " (" + Printable(report.model_type) + ")"));
+                               (report.model_type.empty() ? "" : " (" + Printable(report.model_type) + ")") +
+                               (report.model_name.empty() ? "" : ", '" + Printable(report.model_name) + "'"));
   }
   // A shard that was given alone is shown as one of several.
   text += Field("format", fmt::format("{}, {}, {} ({} bytes)", report.format,

@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/strict_json.h"
@@ -19,6 +20,7 @@
 #include "formats/source/safetensors.h"
 #include "formats/source/shard_index.h"
 #include "formats/source/sniff.h"
+#include "libconvert/source/source_reader.h"
 
 namespace q4 {
 namespace {
@@ -92,6 +94,17 @@ constexpr std::string_view kIndexSuffix = ".safetensors.index.json";
 constexpr std::string_view kTorchModelFile = "pytorch_model.bin";
 constexpr std::string_view kTorchIndexSuffix = ".bin.index.json";
 
+void SortByName(std::vector<SourceTensor>* tensors) {
+  std::sort(tensors->begin(), tensors->end(),
+            [](const SourceTensor& a, const SourceTensor& b) { return a.name < b.name; });
+}
+
+// Whether files with such a tensor may stand for others: floats of 8 bits, and bytes that hold two of 4.
+bool MayBePart(const SourceTensor& tensor) {
+  return tensor.dtype == DType::kF8E4M3 || tensor.dtype == DType::kF8E5M2 || tensor.dtype == DType::kF8E8M0 ||
+         (tensor.dtype == DType::kU8 && (tensor.name.ends_with("_blocks") || tensor.name.ends_with(".weight_packed")));
+}
+
 // Whether a failure says that the file is bad, which is a finding, and not that it cannot be read at all. A disk that
 // fails must not be reported as a fault of the model.
 bool IsFinding(const absl::Status& status) {
@@ -117,7 +130,7 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
     if (kind == FileKind::kJson && !BaseNameOf(path).ends_with(kTorchIndexSuffix)) {
       Q4_RETURN_IF_ERROR(files.OpenIndex(fs, path, links, findings));
     } else if (kind == FileKind::kJson || kind == FileKind::kPyTorchZip || kind == FileKind::kGguf) {
-      const auto checkpoint = OpenCheckpoint(fs, path, {.follow_symlinks = links == SymbolicLinks::kFollow});
+      auto checkpoint = OpenCheckpoint(fs, path, {.follow_symlinks = links == SymbolicLinks::kFollow});
       // What is right and not read, such as GGUF's tensors quantized in blocks, is no fault of the file.
       const bool fault = kind == FileKind::kGguf ? ExitCodeOf(checkpoint.status()) == ExitCode::kInvalidInput
                                                  : IsFinding(checkpoint.status());
@@ -125,7 +138,7 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
       // Beside GGUF a config.json describes modules under other names.
       files.whole_model_ = checkpoint.ok() && (kind == FileKind::kJson || BaseNameOf(path) == kTorchModelFile);
       if (checkpoint.ok()) {
-        files.TakeCheckpoint(**checkpoint);
+        files.TakeCheckpoint(*std::move(checkpoint));
       } else {
         findings->Add(kLintFileMalformed, BaseNameOf(path), MessageOf(checkpoint.status()));
       }
@@ -135,17 +148,21 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
       Q4_RETURN_IF_ERROR(files.OpenFile(fs, path, SymbolicLinks::kFollow, findings));
     }
   }
-  std::sort(files.tensors_.begin(), files.tensors_.end(),
-            [](const SourceTensor& a, const SourceTensor& b) { return a.name < b.name; });
+  SortByName(&files.tensors_);
   // From here on it is known whether the rules on config.json may be asked.
-  if (!files.whole_model_) return files;
+  if (files.whole_model_) Q4_RETURN_IF_ERROR(files.ReadConfig(fs, directory, links));
+  Q4_RETURN_IF_ERROR(files.ReadLogical(fs, path, links, findings));
+  return files;
+}
+
+absl::Status LintFiles::ReadConfig(FileSystem& fs, const std::string& directory, SymbolicLinks links) {
   const std::string config = JoinPath(directory, "config.json");
   Q4_ASSIGN_OR_RETURN(const PathInfo config_info, fs.Stat(config));
-  if (!config_info.exists) return files;
+  if (!config_info.exists) return absl::OkStatus();
   absl::StatusOr<std::string> text = ReadWholeFile(fs, config, limits::kConfigJsonBytes, links);
   if (!text.ok() && !IsFinding(text.status())) return text.status();
-  files.config_ = text.ok() ? *std::move(text) : std::string();  // "" is no JSON, and LintConfig() says so
-  return files;
+  config_ = text.ok() ? *std::move(text) : std::string();  // "" is no JSON, and LintConfig() says so
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::vector<std::string>> LintFiles::Folders(FileSystem& fs, const std::string& path,
@@ -287,9 +304,9 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
   }
   if (weights.empty()) {
     // Of another format, or the error says what is there instead.
-    Q4_ASSIGN_OR_RETURN(const auto checkpoint,
+    Q4_ASSIGN_OR_RETURN(auto checkpoint,
                         OpenCheckpoint(fs, directory, {.follow_symlinks = links == SymbolicLinks::kFollow}));
-    TakeCheckpoint(*checkpoint);
+    TakeCheckpoint(std::move(checkpoint));
     return absl::OkStatus();
   }
   // Sorted, as ListDirectory() returns names.
@@ -311,10 +328,33 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
   return absl::OkStatus();
 }
 
-void LintFiles::TakeCheckpoint(const Checkpoint& checkpoint) {
-  for (const CheckpointFile& file : checkpoint.files()) files_.push_back(file.file);
-  tensors_ = checkpoint.tensors();
-  format_ = checkpoint.format().substr(0, checkpoint.format().find('-'));
+void LintFiles::TakeCheckpoint(std::unique_ptr<const Checkpoint> checkpoint) {
+  for (const CheckpointFile& file : checkpoint->files()) files_.push_back(file.file);
+  tensors_ = checkpoint->tensors();
+  format_ = checkpoint->format().substr(0, checkpoint->format().find('-'));
+  checkpoint_ = std::move(checkpoint);
+}
+
+absl::Status LintFiles::ReadLogical(FileSystem& fs, const std::string& path, SymbolicLinks links,
+                                    LintFindings* findings) {
+  // 4-bit weights of bitsandbytes have rules of their own, and are not joined.
+  if (checkpoint_ != nullptr || std::none_of(tensors_.begin(), tensors_.end(), MayBePart)) return absl::OkStatus();
+  auto checkpoint = OpenCheckpoint(fs, path, {.follow_symlinks = links == SymbolicLinks::kFollow});
+  if (!checkpoint.ok()) {
+    if (!IsFinding(checkpoint.status())) return checkpoint.status();
+    // LintConfig() says what is wrong with a configuration that is no JSON.
+    const bool other = !findings->empty() || (config_ && !ParseModelJson(*config_, {}).ok());
+    if (!other) findings->Add(kLintFileMalformed, BaseNameOf(path), MessageOf(checkpoint.status()));
+    return absl::OkStatus();
+  }
+  const std::vector<SourceTensor>& read = (*checkpoint)->tensors();
+  if (std::all_of(read.begin(), read.end(), [](const SourceTensor& tensor) { return tensor.is_stored(); })) {
+    return absl::OkStatus();
+  }
+  logical_ = read;
+  SortByName(&logical_);
+  checkpoint_ = *std::move(checkpoint);
+  return absl::OkStatus();
 }
 
 const SourceTensor* LintFiles::Find(std::string_view name) const {
@@ -325,7 +365,11 @@ const SourceTensor* LintFiles::Find(std::string_view name) const {
 
 absl::StatusOr<std::vector<std::uint8_t>> LintFiles::ReadStart(const SourceTensor& tensor, std::uint64_t limit) {
   std::vector<std::uint8_t> bytes(std::min(tensor.bytes, limit));
-  Q4_RETURN_IF_ERROR(files_[tensor.place().file]->ReadAt(tensor.place().offset, bytes));
+  if (tensor.is_stored()) {
+    Q4_RETURN_IF_ERROR(files_[tensor.place().file]->ReadAt(tensor.place().offset, bytes));
+  } else {
+    Q4_RETURN_IF_ERROR(SourceReader(*checkpoint_).Read(tensor, 0, bytes));
+  }
   bytes_read_ += bytes.size();
   return bytes;
 }

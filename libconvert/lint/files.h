@@ -41,8 +41,11 @@ class LintFiles {
   const std::vector<SourceTensor>& tensors() const { return tensors_; }
   // The tensor called `name`, one of them if there are two; nullptr if there is none. Lives as long as this object.
   const SourceTensor* Find(std::string_view name) const;
-  // The first bytes of a tensor, at most `limit`. Errors: those of RandomAccessFile::ReadAt(). Not thread-safe, since
-  // it counts.
+  // Where the files hold some tensors otherwise than they are read, such as 8-bit floats with their scales: what they
+  // stand for, sorted by name. nullptr where all of tensors() is as it is read, and where anything is wrong with them.
+  const std::vector<SourceTensor>* logical() const { return logical_.empty() ? nullptr : &logical_; }
+  // The first bytes of the elements of a tensor, of either list, at most `limit`. Errors: those of
+  // RandomAccessFile::ReadAt(). Not thread-safe, since it counts.
   absl::StatusOr<std::vector<std::uint8_t>> ReadStart(const SourceTensor& tensor, std::uint64_t limit);
   // The byte that may hold a padding code. REQUIRES: the tensor is not empty. Errors as ReadStart().
   absl::StatusOr<std::uint8_t> ReadLastByte(const SourceTensor& tensor);
@@ -62,11 +65,15 @@ class LintFiles {
   absl::Status OpenFile(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings);
   absl::Status OpenIndex(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings);
   absl::Status OpenDirectory(FileSystem& fs, const std::string& directory, SymbolicLinks links, LintFindings* findings);
+  absl::Status ReadConfig(FileSystem& fs, const std::string& directory, SymbolicLinks links);
   // Of formats for which the rules on indices and usual names are not made: files of them are opened together.
-  void TakeCheckpoint(const Checkpoint& checkpoint);
+  void TakeCheckpoint(std::unique_ptr<const Checkpoint> checkpoint);
+  // Fills in logical(). What is wrong with it is a finding, unless something else is wrong already.
+  absl::Status ReadLogical(FileSystem& fs, const std::string& path, SymbolicLinks links, LintFindings* findings);
 
   std::vector<std::shared_ptr<RandomAccessFile>> files_;  // those whose header could be read; by SourceExtent::file
-  std::vector<SourceTensor> tensors_;
+  std::vector<SourceTensor> tensors_, logical_;
+  std::shared_ptr<const Checkpoint> checkpoint_;  // of tensors that are not stored as they are read; else nullptr
   bool whole_model_ = true;
   std::optional<std::string> config_;
   std::string format_ = "safetensors";

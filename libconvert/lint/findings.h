@@ -20,6 +20,8 @@ class LintFindings {
   void Enter(std::string_view folder) { folder_ = folder; }
   // Notes one fault. `rule` lives as long as the program; `where` and `detail` as in LintFinding, and copied.
   void Add(const LintRule& rule, std::string_view where, std::string_view detail = {});
+  // Whether there was none, in no folder.
+  bool empty() const { return by_number_.empty(); }
   // Appends the findings in the order of their rules' numbers and adds to the two counts. Call it once, at the end; the
   // object is of no use afterwards.
   void MoveTo(LintReport* report);

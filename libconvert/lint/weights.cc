@@ -197,8 +197,13 @@ class WeightLint {
       if (parts.any_part()) {
         Q4_RETURN_IF_ERROR(Quantized(name, parts));
       } else {
-        Q4_RETURN_IF_ERROR(Plain(*parts.codes));
+        Partners(*parts.codes);
+        if (files_.logical() == nullptr) Q4_RETURN_IF_ERROR(Plain(*parts.codes));
       }
+    }
+    // Partners are a question of what the files hold; numbers and the configuration are about what that stands for.
+    if (files_.logical() != nullptr) {
+      for (const SourceTensor& tensor : *files_.logical()) Q4_RETURN_IF_ERROR(Plain(tensor));
     }
     return std::move(weights_);
   }
@@ -225,7 +230,7 @@ class WeightLint {
     }
   }
 
-  absl::Status Plain(const SourceTensor& tensor) {
+  void Partners(const SourceTensor& tensor) {
     for (const PartnerRule& rule : kPartnerRules) {
       if (!tensor.name.ends_with(rule.suffix)) continue;
       const std::string stem = tensor.name.substr(0, tensor.name.size() - rule.suffix.size());
@@ -240,6 +245,9 @@ class WeightLint {
         tensor.name.ends_with(".weight")) {
       findings_.Add(kLintQuantStateMissing, tensor.name, "no absmax and no quant_map either");
     }
+  }
+
+  absl::Status Plain(const SourceTensor& tensor) {
     weights_.push_back({{}, tensor.name, tensor.shape, tensor.dtype});
     // Only dtypes that the kernels convert are judged. Integers, the codes of other layouts among them, have no NaN.
     if (!IsQuantizable(tensor.dtype)) return absl::OkStatus();

@@ -218,6 +218,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     // In the source's order.
     if (cut.Begins(tensor)) plan.shards.emplace_back();
     plan.source_bytes += SourceBytes(source);
+    plan.stored_bytes += source.stored_bytes();
     if (decisions[i].quantize) {
       ++plan.quantized_tensors;
     } else {

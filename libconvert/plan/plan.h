@@ -54,7 +54,8 @@ struct PlannedShard {
 // Made by PlanConversion() and never changed. Belongs to a checkpoint, whose tensors and files it counts by index.
 struct ConversionPlan {
   std::vector<PlannedShard> shards;  // one or more
-  std::uint64_t source_bytes = 0;    // SourceBytes() of all tensors
+  std::uint64_t source_bytes = 0;    // SourceBytes() of all tensors: what there is to read
+  std::uint64_t stored_bytes = 0;    // SourceTensor::stored_bytes() of all: what they occupy in the source's files
   std::uint64_t output_bytes = 0;    // sum of file_bytes
   std::uint64_t quantized_tensors = 0, kept_tensors = 0;
   // What is worth knowing before the work: the checkpoint's notes, then a warning for what it leaves out and a loader

@@ -137,6 +137,7 @@ std::string VerifyReportJson(const VerifyReport& report) {
         {{"name", file.name}, {"reason", file.reason}, {"warning", file.warning}, {"recorded", file.recorded}});
   }
   json["source_bytes"] = report.source_bytes;
+  json["against_original"] = report.against_original;
   json["sample_percent"] = report.sample_percent;
   json["sample_seed"] = report.sample_percent < 100 ? Json(report.sample_seed) : Json(nullptr);
   json["only"] = TextOrNull(report.only);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What the tools take of memory, files and disk for models made to take much: many tiny tensors, large companions, JSON of many small
-values, more shards than the soft limit on open files, embedded files that unpack to much; and that no limit on memory ends a tool by a
-signal.
+values, more shards than the soft limit on open files, embedded files that unpack to much, weights that are not stored as they are read;
+and that no limit on memory ends a tool by a signal.
 
     memory_bounds_test.py TOOLS [--large] [--table]
 
@@ -12,6 +12,7 @@ keeps that. --large: members as large as the limits allow, for .ci/nightly. --ta
 import argparse
 import filecmp
 import json
+import math
 import os
 import pathlib
 import re
@@ -24,7 +25,9 @@ import tempfile
 sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent.parent / part) for part in ("support", "hostile")]
 import checks  # noqa: E402  (the path above)
 import container_bytes as cb  # noqa: E402
+import rows_bnb as bnb  # noqa: E402
 import safetensors_bytes as st  # noqa: E402
+import torch_bytes as pt  # noqa: E402
 from checks import check  # noqa: E402
 
 MIB = 1 << 20
@@ -259,6 +262,54 @@ def bombs(runs: Runs) -> None:
     remove(folder)
 
 
+SIDE = 4096  # 16 Mi elements, four slabs
+
+
+def sparse_file(path: pathlib.Path, named: dict) -> None:
+    """A safetensors file of (dtype, shape, first bytes or none); the rest is zeros and takes no room."""
+    head, size = st.sparse_header({name: (dtype, shape) for name, (dtype, shape, _) in named.items()})
+    with open(path, "wb") as file:
+        file.write(head)
+        for dtype, shape, begin in named.values():
+            end = file.tell() + st.ITEM_SIZE[dtype] * math.prod(shape)
+            file.write(begin)
+            file.seek(end)
+        file.truncate(size)
+
+
+def stored_otherwise(runs: Runs, count: int) -> None:
+    """`count` weights of 8-bit floats, of bitsandbytes, and in a PyTorch checkpoint, where they are transposed views: converted and held
+    against their source."""
+    names = [f"model.layers.{i}.mlp.up_proj.weight" for i in range(count)]
+    for kind in ("fp8", "bnb", "bin"):
+        folder = runs.work / kind
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps(LLAMA))
+        if kind == "fp8":
+            scale = ("F32", (SIDE // 128, SIDE // 128), b"")
+            named = {}
+            for name in names:
+                named |= {name: ("F8_E4M3", (SIDE, SIDE), b""), f"{name}_scale_inv": scale}
+            sparse_file(folder / "model.safetensors", named)
+        elif kind == "bnb":
+            named = {}
+            for name in names:
+                elems = SIDE * SIDE
+                parts = dict(codes=("U8", (elems // 2, 1), b""), absmax=("U8", (elems // 64,), b""), nested_absmax=("F32", (elems // 64 // 256,), b""))
+                text = bnb.state_text(True, shape=[SIDE, SIDE])
+                named |= bnb.weight(name, text, True, elems=64, **parts)
+            sparse_file(folder / "model.safetensors", named)
+        else:
+            views = [(name, pt.tensor((SIDE, SIDE), (1, SIDE), offset=i * SIDE * SIDE, elements=count * SIDE * SIDE, kind="BFloat16Storage"))
+                     for i, name in enumerate(names)]
+            (folder / "pytorch_model.bin").write_bytes(pt.checkpoint(pt.state(*views), [bytes(2 * count * SIDE * SIDE)]))
+        container = runs.work / "o.q4"
+        runs.bounded("q4convert", folder, "-o", container)
+        runs.bounded("q4verify", container, "--against", folder)
+        runs.unbounded("q4inspect", folder, most=ALLOWANCE)
+        remove(folder, container)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("tools", type=pathlib.Path)
@@ -273,6 +324,7 @@ def main() -> int:
         many_values(runs, (MIB // 2, 15 * MIB, 64 * MIB, 250 * MIB) if args.large else (15 * MIB,), UNITS if args.large else ("texts", "lists", "deep"))
         many_shards(runs, 9_000 if args.large else 150)
         bombs(runs)
+        stored_otherwise(runs, 40 if args.large else 8)
         no_signal(runs, 1 if args.large else 9)
     print(f"memory_bounds: {checks.count()} checks hold")
     return 0

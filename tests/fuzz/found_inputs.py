@@ -2,7 +2,7 @@
 """The inputs that long runs found, testdata/fuzz/<target>.found: thousands of a few bytes, kept in one file per target.
 
   found_inputs.py pack FOLDER FILE     the files of FOLDER, shortest first, each behind its size as a little-endian u32
-  found_inputs.py unpack FILE FOLDER   writes them to FOLDER, named by their SHA-1 as libFuzzer does
+  found_inputs.py unpack FILE FOLDER   writes them to FOLDER, named by their SHA-1 as libFuzzer does; a target that has no FILE yet has none
 """
 import hashlib
 import pathlib
@@ -17,7 +17,7 @@ def pack(folder: pathlib.Path, file: pathlib.Path) -> None:
 
 def unpack(file: pathlib.Path, folder: pathlib.Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    data, at = file.read_bytes(), 0
+    data, at = file.read_bytes() if file.exists() else b"", 0
     while at < len(data):
         (size,) = struct.unpack_from("<I", data, at)
         content = data[at + 4:at + 4 + size]

@@ -238,6 +238,39 @@ def torch_seeds() -> None:
     write("pickle", "inert", pt.state(("a", pt.tensor((4,), **one)), ("b", b"cargparse\nNamespace\n)\x81}b"), ("c", b"](\x88\x89Ne")))
 
 
+def bnb_seeds() -> None:
+    """A description, and changes to the tensors of its weight as tests/fuzz/bnb_fuzz.cc makes them."""
+    plain = '{"quant_type": "nf4", "blocksize": 64, "dtype": "bfloat16", "shape": [3, 43]}'
+    nested = ('{"quant_type": "fp4", "blocksize": 64, "dtype": "float16", "shape": [40, 64], "nested_blocksize": 256, '
+              '"nested_dtype": "float32", "nested_offset": 0.034207984805107117}')
+    write("bnb", "plain", plain + "\0\0")
+    write("bnb", "nested_as_bf16", nested + "\0\1")
+    write("bnb", "other_order", '{"shape": [], "dtype":"float32", "blocksize":4096,"quant_type":"nf4"}\0\0')
+    write("bnb", "not_finite", nested.replace("0.034207984805107117", "1e39") + "\0\0")
+    write("bnb", "unknown_member", plain.replace('"dtype"', '"device"'))
+    write("bnb", "lying_shape", plain.replace("43", "281474976710655"))
+    # kind, tensor, what it becomes.
+    for name, changes in (("part_missing", (0, 1)), ("other_name", (1, 2, 0, 3)), ("other_type", (2, 1, 12)),
+                          ("other_shape", (3, 0, 2, 65, 0, 1, 0)), ("a_view", (4, 1)), ("weight_in_a_weight", (5, 1, 5)),
+                          ("bias", (5, 0, 8, 7)), ("value_in_a_table", (6, 2, 9, 0, 1))):
+        write("bnb", name, nested.encode() + b"\0\0" + bytes(changes))
+
+
+def fp8_seeds() -> None:
+    """A section, and tensors as tests/fuzz/fp8_fuzz.cc reads them: stem, leaf, dtype, rank, dimensions."""
+    section = b'{"quant_method":"fp8","weight_block_size":[2,2],"config_groups":{"a":{"weights":{"block_structure":"128x128"}}}}\0'
+    weight = bytes([1, 0, 0, 2, 4, 5])
+    write("fp8", "blocks", section + bytes([1, 0]) + weight + bytes([1, 1, 3, 2, 2, 3]))
+    write("fp8", "channel", b"{}\0" + bytes([0, 1]) + weight + bytes([129, 2, 5, 2, 4, 1]))
+    write("fp8", "usual_blocks", b"\0" + bytes([0, 1, 0, 0, 2, 202, 203, 1, 1, 3, 2, 2, 3]))
+    write("fp8", "experts", b"\0" + bytes([0, 3, 6, 0, 3, 2, 4, 6, 3, 8, 3, 3, 2, 1, 6, 3, 9, 3, 1, 1]))
+    write("fp8", "left_out", b"\0" + bytes([1]) + weight + bytes([1, 5, 3, 0, 1, 10, 3, 0, 1, 12, 3, 1, 1, 0, 14, 0, 1, 0]))
+    write("fp8", "bare", b"\0" + bytes([0]) + weight)
+    write("fp8", "two_scales", b"\0" + bytes([0]) + weight + bytes([1, 1, 3, 0, 1, 2, 3, 0]))
+    write("fp8", "rotated", b'{"transform_config":{"config_groups":{"a":{}}}}\0')
+    write("fp8", "zero_point", b"\0" + bytes([0]) + weight + bytes([1, 2, 3, 0, 1, 16, 3, 0]))
+
+
 if __name__ == "__main__":
     json_seeds()
     safetensors_seeds()
@@ -247,4 +280,6 @@ if __name__ == "__main__":
     cli_options_seeds()
     journal_seeds()
     torch_seeds()
+    bnb_seeds()
+    fp8_seeds()
     other_seeds()

@@ -33,7 +33,8 @@ def archive(entries, described=True, crc=None, central=None):
         directory += CENTRAL + struct.pack("<HHHHIIIIHHHHHII", 0, 0, f["flags"], f["method"], 0, f["crc"], f["stored"],
                                            f["unpacked"], len(f["name"]), 0, 0, 0, 0, 0, f["offset"]) + f["name"]
     end = END + struct.pack("<HHHHIIH", 0, 0, len(entries), len(entries), len(directory), len(out), 0)
-    return bytes(out + directory + end)
+    out += directory + end
+    return bytes(out)
 
 
 def checkpoint(pickle, storages=(), root="m", version=b"3\n", byteorder=b"little", more=(), **rest):

@@ -102,7 +102,7 @@ TEST_CASE("every file is carried, or left out with a reason") {
                             "-.gitattributes: a hidden or temporary file",
                             "!adapter_config.json: of an adapter, which is not applied",
                             "-bnb/: an output of q4",
-                            "!colbert_linear.pt: weights or data that q4 does not read",
+                            "!colbert_linear.pt: weights or data beside the weights that are read",
                             "consolidated.safetensors: weights in the layout of the model's maker",
                             "cover.png: a picture, sound or film",
                             "!draft/ (1 file): a folder of an unknown kind",
@@ -114,7 +114,7 @@ TEST_CASE("every file is carried, or left out with a reason") {
                             "-old.q4.journal: an output of q4",
                             "onnx/ (2 files): weights of another framework",
                             "optimizer.bin: left over from training",
-                            "pytorch_model.bin: weights of another framework",
+                            "pytorch_model.bin: weights in another format than those that are read",
                             "!voices.npz: data that may hold Python objects",
                             "!what.xyz: of an unknown kind",
                         });
@@ -134,9 +134,10 @@ TEST_CASE("module folders bring their configurations and tokenizers; their other
                                                "1_Pooling/config.json", "3_D/additional_chat_templates/x.jinja",
                                                "3_D/config.json", "modules.json"});
   // Without weights in the folder that are read, those of another framework are the only ones.
-  CHECK(LeftOut(dir) == std::vector<std::string>{"!0_Words/pytorch_model.bin: weights of another framework",
-                                                 "!3_D/model.safetensors: weights that the checkpoint does not name",
-                                                 "!9_Unlisted/ (1 file): a folder of an unknown kind"});
+  CHECK(LeftOut(dir) ==
+        std::vector<std::string>{"!0_Words/pytorch_model.bin: weights in another format than those that are read",
+                                 "!3_D/model.safetensors: weights that the checkpoint does not name",
+                                 "!9_Unlisted/ (1 file): a folder of an unknown kind"});
   const auto read = Classify(dir, SymbolicLinks::kRefuse, {"model.safetensors", "3_D/model.safetensors"});
   REQUIRE(read.ok());
   CHECK(read->left_out.size() == 2);
@@ -159,8 +160,8 @@ TEST_CASE("many files are summarised, and names are escaped") {
   const std::vector<std::string> lines = LeftOut(dir);
   REQUIRE(lines.size() == 6);
   CHECK(lines[0] == "!evil\\x1b[2J\\x0aname.safetensors: weights that the checkpoint does not name");
-  CHECK(lines[1] == "pytorch_model-00010-of-00040.bin: weights of another framework");
-  CHECK(lines[5] == "pytorch_model-00014-of-00040.bin and 25 more: weights of another framework");
+  CHECK(lines[1] == "pytorch_model-00010-of-00040.bin: weights in another format than those that are read");
+  CHECK(lines[5] == "pytorch_model-00014-of-00040.bin and 25 more: weights in another format than those that are read");
 }
 
 TEST_CASE("a name that no container can hold is left out, not converted") {

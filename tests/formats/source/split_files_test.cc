@@ -143,6 +143,7 @@ TEST_CASE("keys of a later part that say something are told as left out") {
   const auto checkpoint = OpenModel(dir.File("."));
   REQUIRE(checkpoint->left_out().size() == 1);
   CHECK(checkpoint->left_out()[0].reason.find("1 entry") != std::string::npos);
+  CHECK(checkpoint->left_out()[0].name == "key-values of further parts");
   CHECK(checkpoint->left_out()[0].reason.find("general.author") != std::string::npos);
 }
 

@@ -20,6 +20,7 @@
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/forwarding_file_system.h"
+#include "tests/support/gguf_builder.h"
 #include "tests/support/must.h"
 #include "tests/support/provenance.h"
 #include "tests/support/q4_builder.h"
@@ -199,6 +200,30 @@ TEST_CASE("a dump outside the tensor is refused") {
   }
   REQUIRE(ParseDumpRange("12:34").ok());
   CHECK(ParseDumpRange("12:34")->count == 34);
+}
+
+TEST_CASE("a GGUF file and a container of one tell their names") {
+  const test::TempDir dir;
+  // 66 bytes: the reader keeps 64, of which the last is half of a character.
+  const std::string long_name = std::string(63, 'n') + "\u00e9x";
+  for (const auto& [name, shown] :
+       {std::pair<std::string, std::string>("Tiny", "Tiny"), {long_name, std::string(63, 'n')}}) {
+    test::GgufBuilder gguf;
+    gguf.Text("general.architecture", "llama").Text("general.name", name);
+    const std::string metadata = gguf.Build();
+    const std::string file = dir.Write("m.gguf", gguf.Tensor("a", {4}, test::kGgufF32, std::string(16, 0)).Build());
+    Q4Builder builder;
+    builder.AddRaw("a", DType::kF32, {4}, Bytes(16));
+    builder.AddFile("gguf_metadata.vocab", metadata);
+    builder.Write(PosixFileSystem(), dir.File("m.q4"));
+    for (const std::string& path : {file, dir.File("m.q4")}) {
+      const InspectReport report = test::Must(InspectModel(PosixFileSystem(), path));
+      CHECK(report.architecture == "llama");
+      CHECK(report.model_name == shown);
+      CHECK(InspectReportText(report, {}, {}).find("llama, '" + shown + "'") != std::string::npos);
+      CHECK(InspectReportJson(report, {}).find("\"model_name\": \"" + shown + "\"") != std::string::npos);
+    }
+  }
 }
 
 TEST_CASE("two containers are compared by content") {

@@ -583,6 +583,38 @@ TEST_CASE("a component of a diffusers pipeline is its plain weights; variants be
   CHECK(Joined(RulesOf(Lint(dir.File("m")))) == "unused-file ");
 }
 
+TEST_CASE("weights of 8-bit floats are judged as what they stand for, and their files as they are") {
+  const test::TempDir dir;
+  const auto write = [&](const std::string& file, const std::string& codes, const std::string& scale_name,
+                         std::vector<float> scales, const std::string& vocabulary = "4") {
+    dir.Write(file, test::SafetensorsBuilder()
+                        .Add("model.embed_tokens.weight", "F8_E4M3", {4, 8}, codes)
+                        .Add(scale_name, "F32", {scales.size()}, BytesOfValues(scales))
+                        .Add("norm.weight", "F32", {1}, BytesOfValues(std::vector<float>{1}))
+                        .Build());
+    dir.Write("config.json",
+              R"({"vocab_size": )" + vocabulary + R"(, "quantization_config": {"quant_method": "fp8"}})");
+    return Lint(file == "model.safetensors" ? dir.File("") : dir.File(file));
+  };
+  const std::string good(32, '\x38'), nan(32, '\x7F'), scale = "model.embed_tokens.weight_scale";
+  LintReport report = write("model.safetensors", good, scale, {0.5f});
+  CHECK(report.findings.empty());
+  CHECK(report.tensors == 2);
+  CHECK(report.format == "safetensors");
+  CHECK(Joined(RulesOf(write("model.safetensors", good, scale, {0.5f}, "5"))) == "vocabulary ");
+  // A code that is NaN, and a scale that makes infinity: once, at the weight.
+  for (const LintReport& bad : {write("model.safetensors", nan, scale, {0.5f}),
+                                write("model.safetensors", good, scale, {std::numeric_limits<float>::infinity()})}) {
+    CHECK(Joined(RulesOf(bad)) == "value-not-finite ");
+    REQUIRE(bad.findings.size() == 1);
+    CHECK(bad.findings[0].where == "model.embed_tokens.weight");
+  }
+  // What no reader takes: the shape of scales, a scale without its weight, which has a rule of its own.
+  CHECK(Joined(RulesOf(write("model.safetensors", good, scale, {1, 2, 3}))) == "file-malformed ");
+  CHECK(Joined(RulesOf(write("model.safetensors", good, "other.weight_scale", {1}))).find("partner-missing") !=
+        std::string::npos);
+}
+
 TEST_CASE("a container is linted too") {
   const test::TempDir dir;
   test::Q4Builder builder;

@@ -8,6 +8,7 @@
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/bnb_record.h"
 #include "libconvert/model/provenance_view.h"
+#include "libconvert/report/json.h"
 #include "libconvert/verify/verify.h"
 #include "tests/support/convert_setup.h"
 #include "tests/support/must.h"
@@ -80,6 +81,8 @@ TEST_CASE("weights that are taken over come back as they were, slab by slab", "[
   // Against what they were quantized from: in the bounds of absmax, with statistics.
   const VerifyReport original = taken.Verify(taken.original() + "/model.safetensors");
   CHECK(original.against_original);
+  CHECK(VerifyReportJson(original).find("\"against_original\": true") != std::string::npos);
+  CHECK(VerifyReportJson(same).find("\"against_original\": false") != std::string::npos);
   CHECK(original.passed());
   for (const VerifyTensor& tensor : original.tensors) {
     if (!tensor.quantized()) continue;
