@@ -22,7 +22,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 from ._errors import FormatError, UnsupportedError, UsageError
 from ._model import Model
 from ._model import open as open_model
-from ._placement import LazyTensors, ModelPath, Outline, open_source, outline, settled
+from ._placement import LazyTensors, ModelPath, Outline, given, open_source, outline, settled
 from ._progress import ProgressArgument
 
 __all__ = ["generation_config", "load", "processor", "tokenizer"]
@@ -38,7 +38,7 @@ def load(
     dtype: str | torch.dtype = "auto",
     compute_dtype: str | torch.dtype | None = None,
     quant_storage: str | torch.dtype | None = None,
-    experts: Literal["dequantize"] = "dequantize",
+    experts: Literal["q4", "dequantize"] = "q4",
     code: str | os.PathLike[str] | None = None,
     root: str | None = None,
     attn_implementation: str | None = None,
@@ -54,7 +54,8 @@ def load(
         dtype: of what is not in 4 bits; ``"auto"``: as the configuration says.
         compute_dtype: that bitsandbytes multiplies in; None: as q4export writes it, the dtype of the weights.
         quant_storage: that codes pose as (for FSDP: that of the other parameters); None: as q4export writes it, uint8.
-        experts: what becomes of quantized experts that transformers holds fused; see q4export's --experts.
+        experts: what becomes of quantized experts that transformers holds fused: ``"q4"``: they stay in 4 bits, and a forward pass
+            decodes those that it takes; such a model cannot be saved. ``"dequantize"``: as ``q4export --experts dequantize``.
         code: a directory with the model's own Python code, which is run: only one that you trust. A container holds no code.
         root: ``"sha256:..."`` that the model must have; everything that is loaded is checked against it then.
         attn_implementation: as of ``from_pretrained``.
@@ -69,17 +70,51 @@ def load(
         FormatError: the class has a parameter that the container lacks, or the container one that the class lacks.
     """
     source = open_source(path, root)
-    found = outline(source, to="bnb", experts=experts, unloadable="dequantize", compute_dtype=_word(compute_dtype), quant_storage=_word(quant_storage))
+    kept = "keep4bit" if experts == "q4" else experts
+    found = outline(source, to="bnb", experts=kept, unloadable="dequantize", compute_dtype=_word(compute_dtype), quant_storage=_word(quant_storage))
     for warning in found.warnings:
         log.info("%s", warning)
     with _extracted(path, root, found) as folder:
         config, model_class = _config_and_class(folder, cls, code)
         generation = _generation_config(folder, model_class)
-    devices = _devices(device_map, config, model_class, dtype)
     # Of other folders are modules of sentence-transformers, which are no part of this model.
     tensors = sorted((tensor for tensor in found.tensors if not tensor.folder), key=lambda tensor: tensor.name)
+    in_4bit = [tensor for tensor in tensors if tensor.expert and tensor.in_4bit]
+    extra: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
+    if not in_4bit:
+        return _loaded(path, source, config, model_class, tensors, device_map, dtype, generation, extra, progress)
+    from . import _experts
+
+    container = _opened(path, root)
+    plan = _experts.Plan(in_4bit, container.__getitem__)
+    others = [tensor for tensor in tensors if not (tensor.expert and tensor.in_4bit)]
+    model = None
+    _experts.begin(config, plan)
+    try:
+        model = _loaded(
+            path, source, config, model_class, others, device_map, dtype, generation, {**extra, "experts_implementation": _experts.METHOD}, progress
+        )
+        plan.fill(source, {t.source: given(t, torch.device("cpu")) for t in in_4bit if t.name == t.source + ".quant_map"}, "xxh3")
+    finally:
+        _experts.end(model, plan)
+    # The weights would be left out of the files without a word.
+    model.save_pretrained = _refuse_to_save
+    return model
+
+
+def _refuse_to_save(*_: Any, **__: Any) -> None:
+    raise UnsupportedError(
+        "a model with experts in 4 bits cannot be saved, as transformers could not load it: q4export --experts keep4bit or dequantize writes it, "
+        "and load(..., experts='dequantize') gives a model that can", exit_code=5,
+    )  # fmt: skip
+
+
+def _loaded(
+    path: ModelPath, source: Any, config: Any, model_class: Any, tensors: list[Any], device_map: Any, dtype: Any, generation: Any,
+    extra: Mapping[str, Any], progress: ProgressArgument,
+) -> PreTrainedModel:  # fmt: skip
+    devices = _devices(device_map, config, model_class, dtype)
     state = _ReadAhead(source, tensors, _placement(devices, [tensor.name for tensor in tensors]), once=True, progress=progress)
-    extra = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     # Of sizes that differ the message is q4's, with the container's name; no such model comes out.
     try:
         model, info = model_class.from_pretrained(
