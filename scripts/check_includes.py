@@ -15,7 +15,7 @@ LEVELS = {
     "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["bnb", "logical"], ["source"],
                 ["exchange"]],
     "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge"], ["plan", "output"],
-                   ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"]],
+                   ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"], ["components"]],
 }
 # Folders without wings -> the folders they may include beside their own.
 FOLDERS = {"kernels": set(), "tools": {"kernels", "formats", "libconvert"}, "python": {"kernels", "formats", "libconvert", "tools"}}

@@ -1,4 +1,5 @@
-// A container as input is packed anew: repack.h. For checkpoints:
+// A container as input is packed anew: repack.h. A pipeline is converted component by component: pipeline.h. For
+// checkpoints:
 //
 // Order of things: flags become options, the checkpoint is opened (headers only), the plan is made, everything that the
 // run will read or write is checked, and only then are devices started and weights read. With --dry-run it ends after
@@ -17,7 +18,9 @@
 #include "formats/base/limits.h"
 #include "formats/publish/input_files.h"
 #include "formats/source/checkpoint.h"
+#include "formats/source/pipeline.h"
 #include "libconvert/base/machine.h"
+#include "libconvert/components/components_issues.h"
 #include "libconvert/convert/convert.h"
 #include "libconvert/convert/report.h"
 #include "libconvert/encode/encoder.h"
@@ -27,6 +30,7 @@
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/report/text.h"
 #include "libconvert/scheme/scheme.h"
+#include "tools/pipeline.h"
 #include "tools/repack.h"
 #include "tools/report_files.h"
 #include "tools/usage_issues.h"
@@ -120,6 +124,8 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     return RepackContainer(flags, compression, hooks);
   }
   Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags));
+  Q4_ASSIGN_OR_RETURN(const std::string pipeline, PipelineFolder(PosixFileSystem(), flags.input));
+  if (pipeline.empty() && !flags.components.empty()) return Fail(kComponentsOfPipeline, flags.input, "--components");
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   FileSystem& fs = PosixFileSystem();
@@ -130,6 +136,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(fs, flags.gate));
     gates.push_back(std::move(gate));
   }
+  if (!pipeline.empty()) return ConvertPipeline(flags, pipeline, device, options, std::move(gates), hooks);
   OpenOptions open;
   open.follow_symlinks = flags.follow_symlinks;
   open.allow_empty = flags.allow_empty;

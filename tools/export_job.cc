@@ -3,8 +3,12 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "formats/q4/shards.h"
+#include "libconvert/base/machine.h"
+#include "libconvert/components/seal.h"
+#include "tools/pipeline.h"
 
 namespace q4 {
 namespace {
@@ -42,6 +46,27 @@ ExportOptions ExportOptionsFrom(const ExportFlags& flags) {
   options.threads = flags.threads;
   options.max_memory = flags.max_memory;
   return options;
+}
+
+absl::StatusOr<ToolResult> ExportJob(const ExportFlags& flags, const JobHooks& hooks) {
+  ExportOptions options = ExportOptionsFrom(flags);
+  options.progress = hooks.Begin();
+  options.cancel = hooks.cancel;
+  Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(PosixFileSystem(), flags.file));
+  if (!pipeline.empty()) return ExportPipelineFolder(flags, pipeline, options);
+  Q4_ASSIGN_OR_RETURN(const ExportReport report, ExportModel(PosixFileSystem(), flags.file, flags.output, options));
+  ToolResult result;
+  for (const std::string& warning : report.warnings) result.notes.push_back("warning: " + warning);
+  if (flags.verbose > 0) {
+    for (std::string& reason : LimitsOfRun(flags.threads, flags.max_memory).Reasons())
+      result.notes.push_back(std::move(reason));
+  }
+  if (flags.json) {
+    result.output = ExportReportJson(report);
+  } else if (!flags.quiet) {
+    result.output = ExportReportText(report);
+  }
+  return result;
 }
 
 }  // namespace q4

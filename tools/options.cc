@@ -89,10 +89,12 @@ void AddRoot(CLI::App& app, std::string& root) {
 std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   app.name("q4convert");
   app.description("Quantizes a checkpoint to 4 bits, once, into one sealed .q4 file.");
-  app.add_option("INPUT", flags->input,
-                 "A .safetensors or PyTorch file, an index (*.index.json), a model directory, or a .q4 to repack")
+  app.add_option(
+         "INPUT", flags->input,
+         "A .safetensors or PyTorch file, an index (*.index.json), a model or pipeline directory, or a .q4 to repack")
       ->required();
-  app.add_option("-o,--output", flags->output, "The container to write, NAME.q4")->required();
+  app.add_option("-o,--output", flags->output, "The container to write, NAME.q4; of a pipeline a directory")
+      ->required();
   const auto notes = [](bool* asked) { return [asked](const std::string&) { *asked = true; }; };
   // The treatment of tensors. The schemes come from their table, so that a new one is offered here at once.
   app.add_option("--type", flags->type, "Code book")
@@ -129,6 +131,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->trigger_on_parse();
+  app.add_option("--components", flags->components,
+                 "Of a diffusers pipeline: which components are quantized, NAME[,NAME...]");
   app.add_flag("--allow-unmatched", flags->allow_unmatched,
                "A pattern or recipe rule that matches no tensor is a note, no error");
   app.add_option("--recipe", flags->recipe, "JSON file with ordered rules (docs/policy.md)");
@@ -188,7 +192,7 @@ std::string_view Describe(CLI::App& app, InspectFlags* flags) {
   app.name("q4inspect");
   app.description("Says what is in a .q4 container or a checkpoint, reading its header and index only.");
   app.add_option("FILE", flags->file,
-                 "A .q4 file, NAME.q4.index.json, .safetensors or PyTorch file, or a model directory")
+                 "A .q4 file, NAME.q4.index.json, .safetensors or PyTorch file, or a model or pipeline directory")
       ->required();
   app.add_flag("--tensors", flags->tensors, "A table of all tensors");
   app.add_flag("--tree", flags->tree, "The module tree, layers that are alike shown once");
@@ -228,7 +232,7 @@ std::string_view Describe(CLI::App& app, InspectFlags* flags) {
 std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
   app.name("q4verify");
   app.description("Checks every byte of a .q4 container and, with --against, every code against the original.");
-  app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
+  app.add_option("FILE", flags->file, "A .q4 file, NAME.q4.index.json, or a converted pipeline")->required();
   auto* against = app.add_option("--against", flags->against, "The original checkpoint: recompute everything from it");
   AddRoot(app, flags->root);
   app.add_option("--tensor", flags->tensor, "Compare only tensors whose name matches this regular expression")
@@ -267,7 +271,7 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
 std::string_view Describe(CLI::App& app, ExportFlags* flags) {
   app.name("q4export");
   app.description("Hands a .q4 container on to transformers, vLLM and other readers.");
-  app.add_option("FILE", flags->file, "A .q4 file or NAME.q4.index.json")->required();
+  app.add_option("FILE", flags->file, "A .q4 file, NAME.q4.index.json, or a converted pipeline")->required();
   app.add_option("-o,--output", flags->output, "The directory (or .safetensors file) to write")->required();
   std::vector<std::string> exporters;
   std::string what;

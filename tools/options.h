@@ -35,6 +35,7 @@ struct ConvertFlags {
   std::string encoder = "absmax";     // absmax or mse
   AskedSettings asked;                // which of these four were typed
   std::vector<PatternRule> patterns;  // --include and --exclude in command-line order
+  std::string components;             // of a pipeline, separated by commas; "" for those of OpenPipeline()
   std::string recipe;                 // path of a JSON file; "" for none
   bool allow_unmatched = false;       // of these patterns and the recipe's
   // Dtype of kept float tensors: same, bf16, fp16 or fp32.

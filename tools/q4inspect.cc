@@ -4,8 +4,10 @@
 // Several jobs share the command line: a summary or tables (Inspect), one tensor in depth, a comparison (Diff,
 // DiffWithSource) and lint. --diff and --lint come first and take no selection. Only they and --dump may read weights.
 #include "formats/q4/shards.h"
+#include "formats/source/pipeline.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/base/nearest_parts.h"
+#include "libconvert/components/seal.h"
 #include "libconvert/inspect/diff.h"
 #include "libconvert/inspect/inspect.h"
 #include "libconvert/inspect/inspect_issues.h"
@@ -20,6 +22,7 @@
 #include "libconvert/verify/verify.h"
 #include "tools/mains.h"
 #include "tools/options.h"
+#include "tools/pipeline.h"
 #include "tools/terminal.h"
 #include "tools/tool_main.h"
 #include "tools/usage_issues.h"
@@ -128,6 +131,11 @@ absl::Status ReadContent(const InspectFlags& flags, const OpenedModel& model, In
 // Turns flags into what the report shows. A summary of 100,000 tensors costs less than their descriptions, hence the
 // scope.
 absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
+  Q4_ASSIGN_OR_RETURN(std::string pipeline, SealedPipelineFolder(PosixFileSystem(), flags.file));
+  if (pipeline.empty()) {
+    Q4_ASSIGN_OR_RETURN(pipeline, PipelineFolder(PosixFileSystem(), flags.file));
+  }
+  if (!pipeline.empty()) return InspectPipelineFolder(flags, pipeline, OpenOptionsFrom(flags));
   if (!flags.root.empty()) {
     Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(PosixFileSystem(), flags.file));
     if (!is_container) return Fail(kBadFlag, flags.file, "--root", "only containers have a root, and this is none");

@@ -3,12 +3,17 @@
 //
 // Whatever can be wrong about the flags is found before the container is read, and report files are opened before it
 // too: a run of an hour must not end in a directory that cannot be written.
+#include <optional>
+#include <string>
+
 #include "libconvert/base/machine.h"
+#include "libconvert/components/seal.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
 #include "libconvert/verify/verify.h"
 #include "tools/mains.h"
 #include "tools/options.h"
+#include "tools/pipeline.h"
 #include "tools/progress_printer.h"
 #include "tools/report_files.h"
 #include "tools/tool_main.h"
@@ -21,11 +26,13 @@ namespace {
 // same.
 absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
   Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, &InterruptRequested()));
+  std::optional<ProgressPrinter> printer;
+  const JobHooks hooks = PrintingHooks("q4verify", flags.progress, flags.quiet, &printer);
+  Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(PosixFileSystem(), flags.file));
+  if (!pipeline.empty()) return VerifyPipelineFolder(flags, pipeline, options, hooks);
   ReportFiles reports;
   Q4_RETURN_IF_ERROR(reports.Open(PosixFileSystem(), flags));
-  ProgressPrinter printer("q4verify", flags.progress, flags.quiet);
-  Q4_ASSIGN_OR_RETURN(const VerifyReport report,
-                      VerifyModel(PosixFileSystem(), flags.file, options, printer.Callback()));
+  Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(PosixFileSystem(), flags.file, options, hooks.Begin()));
   ToolResult result;
   if (flags.verbose > 0) result.notes = LimitsOfRun(flags.threads, flags.max_memory).Reasons();
   result.errors = FindingLines(report.findings, report.finding_count, /*all=*/flags.verbose > 0);

@@ -30,7 +30,8 @@ constexpr std::array<std::string_view, 11> kAboutQuantizing{
 struct Refused {
   std::string_view option, instead;
 };
-constexpr std::array<Refused, 6> kAboutCheckpoints{{
+constexpr std::array<Refused, 7> kAboutCheckpoints{{
+    {"--components", "it is about a pipeline"},
     {"--device", "nothing is computed"},
     {"--sync-every", "a run that is interrupted begins again"},
     {"--max-nmse", "q4verify --max-nmse judges a container"},

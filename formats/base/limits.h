@@ -63,6 +63,9 @@ inline constexpr std::uint64_t kGgufLeastAlignment = 8;
 inline constexpr std::uint64_t kGgufMostAlignment = 65'536;
 // Folders of a model's modules (modules.json, Routers). Models have fewer than ten.
 inline constexpr std::uint64_t kModuleFolders = 256;
+// Components of a pipeline, and files of all of them together. Pipelines have about ten, with a hundred files.
+inline constexpr std::uint64_t kComponents = 256;
+inline constexpr std::uint64_t kPipelineFiles = 20'000;
 // How deep below the model's folder companions are looked for: a Router's modules and their templates need 3.
 inline constexpr int kFolderDepth = 3;
 // Of files in a folder that is left out: so many are counted, and so deep.

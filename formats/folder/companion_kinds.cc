@@ -17,7 +17,7 @@ namespace {
 constexpr FileNameKind kFiles[] = {
     // What q4 writes: containers, their lists and journals, files that are not published yet, manifests of exports.
     {"*.q4 *.q4.index.json *.q4.journal *.partial *.q4-probe *.q4-probe2 *.q4-replaced "
-     "q4_export.json",
+     "q4_export.json q4-pipeline.json",
      FileFate::kOwn, "an output of q4"},
     {".* *~ *.bak *.orig *.swp *.tmp *.lock *.part *.incomplete *.aria2 *.crdownload thumbs.db desktop.ini",
      FileFate::kHidden, "a hidden or temporary file"},

@@ -98,6 +98,7 @@ absl::StatusOr<std::unique_ptr<AtomicDirectory>> AtomicDirectory::Create(FileSys
   if (info.exists) {
     Q4_ASSIGN_OR_RETURN(directory->destination_, fs.Hold(path));
   }
+  directory->resumes_ = use.resumes;
   directory->whole_ = !use.keep_others && HasOwnName(path);
   if (directory->whole_) {
     absl::Status tried = directory->MakePartial(path, use.kept_record);
@@ -156,7 +157,25 @@ absl::Status AtomicDirectory::MakePartial(const std::string& base, const std::st
   Q4_RETURN_IF_ERROR(fs_.SyncDirectory(DirectoryOf(partial_path_)));
   // Only under the lock: a live run's files are never cleared.
   if (!kept_record.empty()) Q4_RETURN_IF_ERROR(KeepRecord(kept_record));
+  if (resumes_ && locked_) return absl::OkStatus();
   return ClearPartial(fs_, partial_path_, keeps_records_);
+}
+
+// What lies in the partial directory below `inside` and is no file of this run.
+absl::Status AtomicDirectory::RemoveOthers(const std::string& inside) {
+  const std::string directory = inside.empty() ? partial_path_ : JoinPath(partial_path_, inside);
+  Q4_ASSIGN_OR_RETURN(const auto names, fs_.ListDirectory(directory));
+  for (const std::string& entry : names) {
+    if (inside.empty() && (entry == kLockName || (keeps_records_ && entry == kLeftName))) continue;
+    const std::string name = inside.empty() ? entry : inside + "/" + entry;
+    if (Contains(files_, name)) continue;
+    if (Contains(subdirectories_, name)) {
+      Q4_RETURN_IF_ERROR(RemoveOthers(name));
+    } else {
+      Q4_RETURN_IF_ERROR(RemoveTree(fs_, JoinPath(partial_path_, name)));
+    }
+  }
+  return absl::OkStatus();
 }
 
 // Moves the record that a dead run left out of the way of the one of this run. Those that it kept itself stay.
@@ -216,6 +235,8 @@ absl::Status AtomicDirectory::TryFiles() {
     Q4_RETURN_IF_ERROR(fs_.CheckOurs(to, /*shared=*/true));
     Q4_RETURN_IF_ERROR(fs_.Remove(to));
   }
+  // Where a dead run's files stay, its probe may be among them.
+  if (resumes_) Q4_RETURN_IF_ERROR(fs_.Remove(from));
   Q4_ASSIGN_OR_RETURN(const auto file, fs_.CreateExclusive(from));
   Q4_RETURN_IF_ERROR(file->Sync());
   if (const absl::Status renamed = fs_.Rename(from, to, false); !renamed.ok()) {
@@ -286,10 +307,25 @@ absl::Status AtomicDirectory::MakeParents(const std::string& root, const std::st
 }
 
 absl::StatusOr<std::unique_ptr<WritableFile>> AtomicDirectory::CreateFile(const std::string& name) {
-  Q4_RETURN_IF_ERROR(MakeParents(partial_path_, name, &subdirectories_, nullptr));
-  Q4_ASSIGN_OR_RETURN(auto file, fs_.CreateExclusive(JoinPath(partial_path_, name)));
+  Q4_ASSIGN_OR_RETURN(const std::string path, PathFor(name));
+  // Of the run before: written again, as it may have been cut off.
+  if (resumes_ && !Contains(files_, name)) Q4_RETURN_IF_ERROR(RemoveTree(fs_, path));
+  Q4_ASSIGN_OR_RETURN(auto file, fs_.CreateExclusive(path));
   files_.push_back(name);
   return file;
+}
+
+absl::StatusOr<std::string> AtomicDirectory::PathFor(const std::string& name) {
+  Q4_RETURN_IF_ERROR(MakeParents(partial_path_, name, &subdirectories_, nullptr));
+  return JoinPath(partial_path_, name);
+}
+
+absl::Status AtomicDirectory::Adopt(const std::string& name) {
+  Q4_ASSIGN_OR_RETURN(const std::string path, PathFor(name));
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(path));
+  if (info.is_symlink || !info.is_regular) return Fail(kForeignPartial, path, {}, "no regular file");
+  files_.push_back(name);
+  return absl::OkStatus();
 }
 
 absl::Status AtomicDirectory::WriteFile(const std::string& name, std::string_view content) {

@@ -30,6 +30,8 @@ struct DirectoryUse {
   // The file of an output that lists the others, if some of `ours` are known only by such a file that a dead run left
   // (Leftovers()). It is kept until they are replaced: without it the run after next would not know them.
   std::string kept_record = {};
+  // The files that a dead run left in the partial directory stay, for Adopt(), where there are locks.
+  bool resumes = false;
 };
 
 // Life: Create -> CreateFile / WriteFile -> Publish(). If it is destroyed before Publish() succeeded, the partial
@@ -71,14 +73,23 @@ class AtomicDirectory {
   absl::StatusOr<std::unique_ptr<WritableFile>> CreateFile(const std::string& name);
   // A small file with this content: written, synced and closed. Errors as CreateFile(), and those of WritableFile.
   absl::Status WriteFile(const std::string& name, std::string_view content);
+  // For files that somebody else writes here, as RunConversion() does: the path of `name`, whose directories are made.
+  // Adopt() makes a file that is complete and synced one of those that are published.
+  absl::StatusOr<std::string> PathFor(const std::string& name);
+  absl::Status Adopt(const std::string& name);
+  // The partial directory stays where it is when this object goes, for a later run that resumes.
+  void LeavePartial() { keep_partial_ = true; }
   // Opens a file that was made here before.
   absl::StatusOr<std::unique_ptr<RandomAccessFile>> OpenFile(const std::string& name) const;
 
   // Whether it will be published in one instant, as far as it is known yet, and whether it is locked.
   bool whole() const { return whole_; }
+  // Where files lie until then.
+  const std::string& partial_path() const { return partial_path_; }
   bool locked() const { return locked_; }
 
-  // Syncs the directories and publishes. `use`: looked up again by the caller. `last`: the names of files that make the
+  // Removes what a run left that was resumed and that is not among the files of this one, syncs the directories and
+  // publishes. `use`: looked up again by the caller. `last`: the names of files that make the
   // others a model or a part of one (configuration, index, record), in any folder. File by file, old ones of these
   // names are taken away before any other file changes, the last one first, so that no reader takes a mixture for a
   // model, and the new ones come last, in this order; where publishing fails, every step is undone. The last of `last`
@@ -92,6 +103,7 @@ class AtomicDirectory {
  private:
   AtomicDirectory(FileSystem& fs, std::string path, bool exists) : fs_(fs), path_(std::move(path)), exists_(exists) {}
   absl::Status MakePartial(const std::string& base, const std::string& kept_record);
+  absl::Status RemoveOthers(const std::string& inside);
   absl::Status KeepRecord(const std::string& name);
   absl::Status TryFiles();
   absl::Status TryDirectories();
@@ -116,9 +128,10 @@ class AtomicDirectory {
   std::unique_ptr<HeldDirectory> destination_, partial_;  // worked in by these, whatever comes to their names
   bool whole_ = true;
   bool locked_ = true;
+  bool resumes_ = false;    // DirectoryUse
   bool made_path_ = false;  // `path_` was made here, for files to be moved into
   bool published_ = false;
-  bool keep_partial_ = false;                // old files are in it that could not be put back
+  bool keep_partial_ = false;                // a later run resumes, or old files are in it that could not be put back
   bool keeps_records_ = false;               // of dead runs, in it: as long as this one has not published
   std::vector<std::string> subdirectories_;  // relative, parents first
   std::vector<std::string> files_;           // relative, as they were made

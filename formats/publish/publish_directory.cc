@@ -17,6 +17,7 @@ namespace q4 {
 // The files were synced by those who wrote them; here their names become durable, and the rename comes when nothing of
 // the new content can be lost any more.
 absl::Status AtomicDirectory::Publish(const DirectoryUse& use, const std::vector<std::string>& last) {
+  if (resumes_) Q4_RETURN_IF_ERROR(RemoveOthers(""));
   Q4_RETURN_IF_ERROR(SyncTree(partial_path_));
   bool done = false;
   if (whole_ && !use.keep_others) {

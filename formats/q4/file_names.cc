@@ -133,14 +133,17 @@ std::string_view Q4FolderNameProblem(std::string_view name) {
   }
 }
 
-std::string_view Q4FileNameProblem(std::string_view name) {
+std::string_view Q4FilePathProblem(std::string_view name) {
   if (name.size() > limits::kFilePathBytes) return "it is too long";
   const std::size_t slash = name.rfind('/');
   std::string_view problem;
   if (slash != std::string_view::npos) problem = Q4FolderNameProblem(name.substr(0, slash));
-  const std::string_view component = name.substr(slash + 1);  // npos + 1 is 0
-  if (problem.empty()) problem = ComponentProblem(component);
-  return problem.empty() ? KindProblem(component) : problem;
+  return problem.empty() ? ComponentProblem(name.substr(slash + 1)) : problem;  // npos + 1 is 0
+}
+
+std::string_view Q4FileNameProblem(std::string_view name) {
+  const std::string_view problem = Q4FilePathProblem(name);
+  return problem.empty() ? KindProblem(name.substr(name.rfind('/') + 1)) : problem;
 }
 
 std::string Q4FileNames::Add(std::string_view name) {

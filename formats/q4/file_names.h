@@ -13,6 +13,9 @@ namespace q4 {
 // one here; Q4FileNames holds them against each other.
 std::string_view Q4FileNameProblem(std::string_view name);
 
+// The same, whatever kind of file it is: for a file that lies beside others and is not embedded, weights above all.
+std::string_view Q4FilePathProblem(std::string_view name);
+
 // The same for a folder, one or more components: what F5.4 says of all components but the last.
 std::string_view Q4FolderNameProblem(std::string_view name);
 

@@ -121,6 +121,9 @@ class Checkpoint {
   std::vector<std::uint32_t> by_name_;  // indices into tensors(), bytewise sorted by name
 };
 
+// Whether a file of this name would be read as a checkpoint, by any reader: "a.safetensors", "pytorch_model.bin".
+bool IsCheckpointName(std::string_view name);
+
 // What OpenCheckpoint() accepts beyond the strict default.
 struct OpenOptions {
   // The path given to OpenCheckpoint() may always be a symbolic link. Files found through it (shards that an index

@@ -108,7 +108,7 @@ inline constexpr Issue kModuleNameClash{3532, ExitCode::kInvalidInput,
 inline constexpr Issue kUnsupportedFormat{5101, ExitCode::kUnsupported, "checkpoint format is not supported"};
 // model_index.json lies in the directory, or was given.
 inline constexpr Issue kPipeline{5150, ExitCode::kUnsupported,
-                                 "a diffusers pipeline is no single checkpoint; convert its components one by one"};
+                                 "a diffusers pipeline is no single checkpoint here; name one of its components"};
 // Sub-byte types and the FNUZ variants of 8-bit floats.
 inline constexpr Issue kUnsupportedDType{5102, ExitCode::kUnsupported, "dtype is not supported"};
 // What was found is named, and where it was read: a member of a configuration, or a tensor (quant_methods.h).

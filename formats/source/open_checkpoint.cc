@@ -23,6 +23,7 @@
 #include "formats/bnb/taken_over.h"
 #include "formats/folder/adapters.h"
 #include "formats/folder/companion_kinds.h"
+#include "formats/folder/pipeline_index.h"
 #include "formats/folder/quant_methods.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
@@ -357,6 +358,12 @@ absl::StatusOr<std::string> MainFileIn(FileSystem& fs, const std::string& direct
 
 }  // namespace
 
+bool IsCheckpointName(std::string_view name) {
+  const auto formats = SourceFormats();
+  return std::any_of(formats.begin(), formats.end(),
+                     [name](const SourceFormat& format) { return HasEnding(format, name); });
+}
+
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const std::string& path,
                                                            const OpenOptions& options) {
   const SymbolicLinks links = options.follow_symlinks ? SymbolicLinks::kFollow : SymbolicLinks::kRefuse;
@@ -367,7 +374,7 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenCheckpoint(FileSystem& fs, const
   std::optional<AdapterFolder> adapter;
   // Whatever else lies in the folder: files at the top of a pipeline are other ways to save its components.
   if (info.is_directory) Q4_RETURN_IF_ERROR(RefusePipeline(fs, path));
-  if (info.is_regular && BaseNameOf(path) == kPipelineName) {
+  if (info.is_regular && BaseNameOf(path) == kPipelineIndexName) {
     Q4_RETURN_IF_ERROR(RefusePipeline(fs, DirectoryOf(path)));
   }
   if (search) {

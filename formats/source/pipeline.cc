@@ -10,13 +10,20 @@
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "formats/folder/pipeline_index.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/source_formats.h"
 
 namespace q4 {
-namespace {
 
-// Whether a file of the folder looks like weights, of any kind: whether they are read is the next question.
+absl::StatusOr<std::string> PipelineFolder(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(const PathInfo given, fs.Stat(path));
+  if (given.is_regular) return BaseNameOf(path) == kPipelineIndexName ? DirectoryOf(path) : std::string();
+  if (!given.is_directory) return std::string();
+  Q4_ASSIGN_OR_RETURN(const PathInfo index, fs.Stat(JoinPath(path, kPipelineIndexName)));
+  return index.is_regular ? path : std::string();
+}
+
 absl::StatusOr<bool> HoldsWeights(FileSystem& fs, const std::string& directory) {
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(directory));
   const std::span<const SourceFormat> formats = SourceFormats();
@@ -25,6 +32,8 @@ absl::StatusOr<bool> HoldsWeights(FileSystem& fs, const std::string& directory) 
                        [name](const SourceFormat& format) { return HasEnding(format, name); });
   });
 }
+
+namespace {
 
 // The members of model_index.json: {"transformer": ["diffusers", "FluxTransformer2DModel"], "_class_name": "..."}.
 absl::StatusOr<std::vector<std::string>> MembersOf(FileSystem& fs, const std::string& path) {
@@ -44,7 +53,7 @@ absl::StatusOr<std::vector<std::string>> MembersOf(FileSystem& fs, const std::st
 }  // namespace
 
 absl::Status RefusePipeline(FileSystem& fs, const std::string& directory) {
-  const std::string path = JoinPath(directory, kPipelineName);
+  const std::string path = JoinPath(directory, kPipelineIndexName);
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
   if (!info.is_regular) return absl::OkStatus();
   Q4_ASSIGN_OR_RETURN(std::vector<std::string> members, MembersOf(fs, path));
@@ -58,7 +67,7 @@ absl::Status RefusePipeline(FileSystem& fs, const std::string& directory) {
     Q4_ASSIGN_OR_RETURN(const bool weights, HoldsWeights(fs, JoinPath(directory, entry)));
     if (weights) components += (components.empty() ? "" : ", ") + entry;
   }
-  return Fail(kPipeline, directory, kPipelineName,
+  return Fail(kPipeline, directory, kPipelineIndexName,
               components.empty() ? "no component has weights here" : "components with weights: " + components);
 }
 

@@ -14,6 +14,7 @@
 #include "formats/gguf/gguf.h"
 #include "libconvert/policy/diffusers.h"
 #include "libconvert/policy/gguf.h"
+#include "libconvert/policy/image_model.h"
 #include "libconvert/policy/transformers_folders.h"
 #include "libconvert/policy/wrappers.h"
 
@@ -174,6 +175,7 @@ absl::StatusOr<std::vector<DefaultVerdict>> DefaultVerdicts(const std::vector<So
   if (configs.folders.empty()) {
     // Most models, without a copy of every tensor.
     Q4_ASSIGN_OR_RETURN(const std::vector<std::string> kinds, ModelKinds(configs.root));
+    if (kinds.empty() && IsImageModel(tensors)) return ImageModelVerdicts(tensors);
     return VerdictsOfModel(tensors, kinds);
   }
   // The numbers of the tensors of each folder.

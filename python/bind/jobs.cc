@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "libconvert/components/components_issues.h"
+#include "libconvert/components/seal.h"
 #include "libconvert/judge/verify_report.h"
 #include "libconvert/report/html.h"
 #include "libconvert/report/json.h"
@@ -23,6 +25,7 @@
 #include "tools/convert_job.h"
 #include "tools/export_job.h"
 #include "tools/options.h"
+#include "tools/pipeline.h"
 #include "tools/usage_issues.h"
 #include "tools/verify_job.h"
 
@@ -59,24 +62,48 @@ nb::tuple Convert(const nb::sequence& words, const nb::object& progress) {
   return nb::make_tuple(result.output, result.notes, result.errors, findings, static_cast<int>(result.exit_code));
 }
 
-// The JSON document.
-std::string Export(const nb::sequence& words, const nb::object& progress) {
+// (the JSON document, notes)
+nb::tuple Export(const nb::sequence& words, const nb::object& progress) {
   const auto flags = FlagsOf<ExportFlags>(words);
-  ExportOptions options = ExportOptionsFrom(flags);
-  const auto report = RunWatched<ExportReport>(progress, [&](const ProgressCallback& callback, CancelFlag* cancel) {
-    options.progress = callback;
-    options.cancel = cancel;
-    return ExportModel(PosixFileSystem(), flags.file, flags.output, options);
+  const auto result = RunWatched<ToolResult>(progress, [&](const ProgressCallback& callback, CancelFlag* cancel) {
+    return ExportJob(flags, {[&callback] { return callback; }, cancel});
   });
-  return ExportReportJson(report);
+  return nb::make_tuple(result.output, result.notes);
 }
 
-VerifyReport Verify(const nb::sequence& words, const nb::object& progress) {
+// What a verification found: of a container, to be rendered, or of a converted pipeline, its document.
+struct Verification {
+  VerifyReport report;
+  // Of a pipeline; else "".
+  std::string folder, json;
+  bool passed = false;
+
+  // A rendering that pipelines do not have.
+  std::string Rendered(std::string (*render)(const VerifyReport&)) const {
+    if (!folder.empty()) throw StatusError(Fail(kNotOfPipeline, folder, "a report as text, HTML, Markdown or JUnit"));
+    return render(report);
+  }
+};
+
+Verification Verify(const nb::sequence& words, const nb::object& progress) {
   const auto flags = FlagsOf<VerifyFlags>(words);
-  return RunWatched<VerifyReport>(
-      progress, [&](const ProgressCallback& callback, CancelFlag* cancel) -> absl::StatusOr<VerifyReport> {
+  return RunWatched<Verification>(
+      progress, [&](const ProgressCallback& callback, CancelFlag* cancel) -> absl::StatusOr<Verification> {
+        Verification out;
         Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, cancel));
-        return VerifyModel(PosixFileSystem(), flags.file, options, callback);
+        Q4_ASSIGN_OR_RETURN(out.folder, SealedPipelineFolder(PosixFileSystem(), flags.file));
+        if (!out.folder.empty()) {
+          Q4_ASSIGN_OR_RETURN(
+              const ToolResult result,
+              VerifyPipelineFolder(flags, out.folder, options, {[&callback] { return callback; }, cancel}));
+          out.json = result.output;
+          out.passed = result.exit_code == ExitCode::kOk;
+          return out;
+        }
+        Q4_ASSIGN_OR_RETURN(out.report, VerifyModel(PosixFileSystem(), flags.file, options, callback));
+        out.json = VerifyReportJson(out.report);
+        out.passed = out.report.passed();
+        return out;
       });
 }
 
@@ -88,15 +115,15 @@ void BindJobs(nb::module_& module) {
                      "tuple[str, list[str], list[str], list[tuple[int, str, str]], int]"),
              "The job of q4convert: (JSON, notes, error lines, findings, exit code).");
   module.def("export", &Export, nb::arg("words"), nb::arg("progress").none(),
-             nb::sig("def export(words: Sequence[bytes], progress: object | None) -> str"),
-             "The job of q4export: its JSON report.");
-  nb::class_<VerifyReport>(module, "Verification", "What a verification found, to be rendered.")
-      .def_prop_ro("passed", &VerifyReport::passed)
-      .def("json", &VerifyReportJson)
-      .def("html", &VerifyReportHtml)
-      .def("junit", &VerifyReportJunit)
-      .def("markdown", &VerifyReportMarkdown)
-      .def("text", &VerifyReportText);
+             nb::sig("def export(words: Sequence[bytes], progress: object | None) -> tuple[str, list[str]]"),
+             "The job of q4export: (JSON, notes).");
+  nb::class_<Verification>(module, "Verification", "What a verification found, to be rendered.")
+      .def_ro("passed", &Verification::passed)
+      .def("json", [](const Verification& found) { return found.json; })
+      .def("html", [](const Verification& found) { return found.Rendered(VerifyReportHtml); })
+      .def("junit", [](const Verification& found) { return found.Rendered(VerifyReportJunit); })
+      .def("markdown", [](const Verification& found) { return found.Rendered(VerifyReportMarkdown); })
+      .def("text", [](const Verification& found) { return found.Rendered(VerifyReportText); });
   module.def("verify", &Verify, nb::arg("words"), nb::arg("progress").none(),
              nb::sig("def verify(words: Sequence[bytes], progress: object | None) -> Verification"),
              "The job of q4verify.");

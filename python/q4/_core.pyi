@@ -19,8 +19,8 @@ def no_gpu_reason() -> str:
 def convert(words: Sequence[bytes], progress: object | None) -> tuple[str, list[str], list[str], list[tuple[int, str, str]], int]:
     """The job of q4convert: (JSON, notes, error lines, findings, exit code)."""
 
-def export(words: Sequence[bytes], progress: object | None) -> str:
-    """The job of q4export: its JSON report."""
+def export(words: Sequence[bytes], progress: object | None) -> tuple[str, list[str]]:
+    """The job of q4export: (JSON, notes)."""
 
 class Verification:
     """What a verification found, to be rendered."""

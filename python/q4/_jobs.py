@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from . import _core
-from ._errors import Finding, GateError, issue_text
+from ._errors import Finding, GateError, UsageError, issue_text
 from ._progress import ProgressArgument, listening
 from ._reports import ExportReport, Plan, Report, VerifyReport
 from ._words import StrPath, Word, words
@@ -60,6 +60,7 @@ def convert(
     calibration: StrPath | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    components: Sequence[str] = (),
     allow_unmatched: bool = False,
     recipe: StrPath | None = None,
     keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
@@ -87,8 +88,9 @@ def convert(
     """Quantizes a checkpoint to 4 bits, once, into one sealed container: q4convert (docs/q4convert.md), the same bytes.
 
     Args:
-        source: a .safetensors, PyTorch or GGUF file, an index, a model directory; or a container, which is packed anew.
-        output: the container to write, ``NAME.q4``.
+        source: a .safetensors, PyTorch or GGUF file, an index, a model directory, a pipeline of diffusers; or a container,
+            which is packed anew.
+        output: the container to write, ``NAME.q4``; of a pipeline a directory.
         type: the code book, ``"nf4"`` (default) or ``"fp4"``.
         block_size: elements per scale, a power of two from 32 to 4096; 64 by default.
         double_quant: whether scales are quantized to 8 bits; True by default.
@@ -98,6 +100,7 @@ def convert(
         include: regular expressions; tensors whose name matches are quantized.
         exclude: regular expressions; tensors whose name matches are kept as they are, also where ``include`` matches. A
             recipe can say it in another order.
+        components: of a pipeline of diffusers (docs/pipelines.md): which components are quantized.
         allow_unmatched: a pattern that matches no tensor is a note, no error.
         recipe: a JSON file with ordered rules (docs/policy.md).
         keep_dtype: type of float tensors that stay unquantized.
@@ -144,6 +147,7 @@ def plan(
     calibration: StrPath | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
+    components: Sequence[str] = (),
     allow_unmatched: bool = False,
     recipe: StrPath | None = None,
     keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
@@ -178,23 +182,31 @@ def plan(
         As :func:`convert`, for what can be known before weights are read.
     """
     options = _options(locals())
+    options["dry_run"] = True
     if output is not None:
-        return Plan(_run_convert(_convert_words(source, output, {**options, "dry_run": True}, add_files), None, "plan"))
+        return Plan(_run_convert(_convert_words(source, output, options, add_files), None, "plan"))
     with tempfile.TemporaryDirectory(prefix="q4-plan-") as folder:
-        path = Path(folder) / "plan.q4"
-        return Plan(_run_convert(_convert_words(source, path, {**options, "dry_run": True}, add_files), None, "plan"))
+        try:
+            return Plan(_run_convert(_convert_words(source, Path(folder) / "plan.q4", options, add_files), None, "plan"))
+        except UsageError as error:
+            if error.issue != "Q4-1822":
+                raise
+        # The source is a pipeline, which becomes a folder.
+        return Plan(_run_convert(_convert_words(source, Path(folder) / "plan", options, add_files), None, "plan"))
 
 
 def _options(arguments: Mapping[str, object]) -> dict[str, Word]:
     """Arguments of convert() and plan() by the names of the command line. Where a name is the same, so is the meaning."""
     renamed = {"drop_files": "drop_file"}
-    apart = {"source", "output", "progress", "double_quant", "resume", "threads", "add_files"}
+    apart = {"source", "output", "progress", "double_quant", "resume", "threads", "add_files", "components"}
     options: dict[str, Word] = {renamed.get(name, name): value for name, value in arguments.items() if name not in apart}  # type: ignore[misc]
     double_quant = arguments["double_quant"]
     options["double_quant"] = double_quant is not None and bool(double_quant)
     options["no_double_quant"] = double_quant is not None and not double_quant
     options["no_resume"] = not arguments["resume"]
     options["threads"] = _threads(arguments["threads"])
+    components = arguments["components"]
+    options["components"] = (components if isinstance(components, str) else ",".join(components)) or None  # type: ignore[arg-type]
     return options
 
 
@@ -225,7 +237,7 @@ def verify(
     """Checks every byte of a container and, with ``against``, every code against the original: q4verify (docs/q4verify.md).
 
     Args:
-        path: a container, or the list of a sharded one.
+        path: a container, the list of a sharded one, or a converted pipeline.
         against: the original checkpoint; everything is computed again from it.
         root: ``"sha256:..."``, which the container must have.
         tensor, sample, sample_seed: compare a part: names that match a regular expression, a percentage, which one.
@@ -287,7 +299,7 @@ def export(
     """Hands a container on to other loaders: q4export (docs/q4export.md), the same files.
 
     Args:
-        path: a container, or the list of a sharded one.
+        path: a container, the list of a sharded one, or a converted pipeline.
         output: the directory, or of ``to="safetensors"`` also the file, to write.
         to: ``"bnb"``: a directory that transformers, vLLM and others load in 4 bits; ``"safetensors"``: dequantized.
         root, tensor: the root that the container must have; only tensors whose name matches.
@@ -322,7 +334,6 @@ def export(
         max_memory=max_memory,
     )
     with listening(progress, "export") as listener:
-        report = ExportReport(_core.export(line, listener))
-    for warning in report.warnings:
-        log.warning("%s", warning)
-    return report
+        document, notes = _core.export(line, listener)
+    _log(notes)
+    return ExportReport(document)

@@ -7,12 +7,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from . import _core
 from ._errors import Finding, issue_text
 
 Json = Mapping[str, Any]
+_T = TypeVar("_T")
 
 
 class Document:
@@ -121,15 +122,25 @@ class OutputFile:
 
 
 class Report(Document):
-    """What :func:`q4.convert` did (docs/schema/convert.schema.json)."""
+    """What :func:`q4.convert` did (docs/schema/convert.schema.json; of a pipeline docs/schema/pipeline_reports.schema.json)."""
+
+    @property
+    def components(self) -> Mapping[str, Report]:
+        """Of a pipeline: the report of each component that was quantized; else empty."""
+        return {part["name"]: Report(json.dumps(part["report"])) for part in self.json.get("components", ())}
 
     @property
     def outputs(self) -> tuple[OutputFile, ...]:
+        """The containers."""
+        if "components" in self.json:
+            return tuple(file for report in self.components.values() for file in report.outputs)
         return tuple(OutputFile(Path(o["path"]), o["bytes"], "sha256:" + o["root_sha256"]) for o in self.json["outputs"])
 
     @property
     def path(self) -> Path:
-        """What to open: the container, or the list of its shards."""
+        """What to open: the container, or the list of its shards; of a pipeline its directory."""
+        if "components" in self.json:
+            return Path(self.json["output"])
         return Path(self.json["index"] or self.json["outputs"][0]["path"])
 
     @property
@@ -154,11 +165,14 @@ class Report(Document):
 
     @property
     def totals(self) -> Stats | None:
-        """Over all quantized tensors; None where there are none."""
-        return _stats(self.json["totals"])
+        """Over all quantized tensors; None where there are none, and of a pipeline, whose components have them."""
+        return _stats(self.json.get("totals"))
 
     @property
     def tensors(self) -> Mapping[str, TensorReport]:
+        """By name; of a pipeline by ``component/name``."""
+        if "components" in self.json:
+            return _joined({name: report.tensors for name, report in self.components.items()})
         return {tensor["name"]: _tensor_report(tensor) for tensor in self.json["tensors"]}
 
     def __repr__(self) -> str:
@@ -167,8 +181,12 @@ class Report(Document):
         return f"<q4.Report {str(self.path)!r}: {self.source_bytes} -> {self.output_bytes} bytes{error}>"
 
 
+def _joined(tensors: Mapping[str, Mapping[str, _T]]) -> Mapping[str, _T]:
+    return {f"{component}/{name}": tensor for component, named in tensors.items() for name, tensor in named.items()}
+
+
 class Plan(Document):
-    """What :func:`q4.convert` would do (docs/schema/convert.schema.json). Of a container that is packed anew, which decides nothing
+    """What :func:`q4.convert` would do (docs/schema/convert.schema.json; of a pipeline docs/schema/pipeline_reports.schema.json). Of a container that is packed anew, which decides nothing
     about tensors, only :attr:`json` and :attr:`output_bytes`."""
 
     @property
@@ -179,7 +197,14 @@ class Plan(Document):
     @property
     def least_memory_bytes(self) -> int:
         """The least ``max_memory`` that this conversion can do with."""
+        if "components" in self.json:
+            return max((plan.least_memory_bytes for plan in self.components.values()), default=0)
         return int(self.json["least_memory_bytes"])
+
+    @property
+    def components(self) -> Mapping[str, Plan]:
+        """Of a pipeline: the plan of each component that will be quantized; else empty."""
+        return {part["name"]: Plan(json.dumps(part["plan"])) for part in self.json.get("components", ())}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -187,11 +212,16 @@ class Plan(Document):
 
     @property
     def tensors(self) -> Mapping[str, TensorReport]:
+        """By name; of a pipeline by ``component/name``."""
+        if "components" in self.json:
+            return _joined({name: plan.tensors for name, plan in self.components.items()})
         return {tensor["name"]: _tensor_report(tensor) for tensor in self.json["tensors"]}
 
     @property
     def quantized(self) -> tuple[str, ...]:
         """Names of the tensors that will be quantized."""
+        if "components" in self.json:
+            return tuple(f"{part}/{name}" for part, plan in self.components.items() for name in plan.quantized)
         return tuple(tensor["name"] for tensor in self.json["tensors"] if tensor["quantized"])
 
     def __repr__(self) -> str:
@@ -199,7 +229,8 @@ class Plan(Document):
 
 
 class VerifyReport(Document):
-    """What :func:`q4.verify` found (docs/schema/verify.schema.json). Truth is :attr:`ok`."""
+    """What :func:`q4.verify` found (docs/schema/verify.schema.json; of a pipeline docs/schema/pipeline_reports.schema.json, which has
+    no other rendering than JSON). Truth is :attr:`ok`."""
 
     def __init__(self, verification: _core.Verification) -> None:
         super().__init__(verification.json())
@@ -222,16 +253,19 @@ class VerifyReport(Document):
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong; at most 100 are listed, ``json["finding_count"]`` counts all."""
-        return tuple(Finding(issue_text(f["issue"]) or "", f["tensor"], f["message"]) for f in self.json["findings"])
+        documents = [self.json, *(part["report"] for part in self.json.get("components", ()))]
+        return tuple(Finding(issue_text(f["issue"]) or "", f.get("tensor"), f["message"]) for d in documents for f in d["findings"])
 
     @property
     def stats(self) -> Stats | None:
-        """Of the model; None where no tensor has statistics."""
-        return _stats(self.json["model"])
+        """Of the model; None where no tensor has statistics, and of a pipeline."""
+        return _stats(self.json.get("model"))
 
     @property
     def tensors(self) -> Mapping[str, Json]:
-        """Of each tensor what the document says of it."""
+        """Of each tensor what the document says of it; of a pipeline by ``component/name``."""
+        if "components" in self.json:
+            return _joined({part["name"]: {t["name"]: t for t in part["report"]["tensors"]} for part in self.json["components"]})
         return {tensor["name"]: tensor for tensor in self.json["tensors"]}
 
     def to_text(self) -> str:
@@ -268,6 +302,9 @@ class ExportReport(Document):
     @property
     def files(self) -> Mapping[str, int]:
         """Size in bytes by name."""
+        if "components" in self.json:
+            carried = {file["path"]: file["bytes"] for file in self.json["carried"]}
+            return {**_joined({part["name"]: {f["name"]: f["bytes"] for f in part["report"]["files"]} for part in self.json["components"]}), **carried}
         return {file["name"]: file["bytes"] for file in self.json["files"]}
 
     @property

@@ -153,7 +153,7 @@ def swap(args, work: pathlib.Path, kind: str) -> str:
             if content == other and left:
                 check("began again: " in rerun.stderr, "other weights begin again, and it is said", kind, at, rerun.stderr)
     check(kills >= 20 // step or args.sanitized, "kills", kind, kills)
-    check(resumed >= (5 if step == 1 else 1) or args.sanitized, "the same content is gone on with", kind, resumed)
+    check(resumed >= (3 if step == 1 else 1) or args.sanitized, "the same content is gone on with", kind, resumed)
     return f"{kind}: {kills} kills, {again} reruns began again, {resumed} resumed"
 
 

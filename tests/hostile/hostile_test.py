@@ -3,7 +3,7 @@
 
     hostile_test.py --tools DIR [--row ID ...] [--list] [--sanitized] [--jobs N]
 
---tools holds q4convert, q4inspect, q4verify and q4export. A row is S, X, Z, K, G, Q, V, E, F or B and a number, or only its letter;
+--tools holds q4convert, q4inspect, q4verify and q4export. A row is S, X, Z, K, G, Q, V, E, F, B or P and a number, or only its letter;
 without --row all rows run, and then every number of docs/errors.md must have been met (exemptions.py lists the others, with the
 reason). --sanitized: the tools are built with AddressSanitizer and UndefinedBehaviorSanitizer: every report fails its row, memory is not
 limited, limits of time are multiplied, and of rows that loop over many inputs a part is tried, which each row says. --slow adds
@@ -35,6 +35,7 @@ import rows_environment  # noqa: E402
 import rows_fp8  # noqa: E402
 import rows_gguf  # noqa: E402
 import rows_index  # noqa: E402
+import rows_pipeline  # noqa: E402
 import rows_safetensors  # noqa: E402
 import rows_torch  # noqa: E402
 import rows_values  # noqa: E402
@@ -51,9 +52,10 @@ MODULES = (
     rows_environment,
     rows_fp8,
     rows_bnb,
+    rows_pipeline,
 )
 # How many rows each subject has; a row that is lost from the table is an error.
-EXPECTED = {"S": 34, "X": 12, "Z": 19, "K": 24, "G": 15, "Q": 18, "V": 9, "E": 14, "F": 10, "B": 8}
+EXPECTED = {"S": 34, "X": 12, "Z": 19, "K": 24, "G": 15, "Q": 18, "V": 9, "E": 14, "F": 10, "B": 8, "P": 5}
 
 
 def all_rows():

@@ -272,7 +272,9 @@ def directories():
     yield Case({"d/pytorch_model.bin": b"x"}, issue=3130, command=convert)
     # Pipelines, whose list may be anything and lead nowhere.
     for text in (b'{"vae":["diffusers","V"],"../up":["a","b"],"/":["a","b"]}', b"[1]", b"{", b"\0"):
-        yield Case({"d/model_index.json": text, "d/vae/model.safetensors": GOOD_SHARD}, code=5, issue=5150, command=convert)
+        files = {"d/model_index.json": text, "d/vae/model.safetensors": GOOD_SHARD, "in.safetensors": GOOD_SHARD}
+        yield Case(files, code=3, issue=(3820, 3001), command=("q4convert", "d", "-o", "out"))
+        yield Case(files, code=5, issue=5150, command=("q4inspect", "in.safetensors", "--diff", "d"))
     # Well-formed, but no plain weights; a claim that is malformed claims nothing.
     claim = b'{"quantization_config":{"quant_method":%s}}'
     yield Case({"d/model.safetensors": GOOD_SHARD, "d/config.json": claim % b'"gptq"'}, code=5, issue=5510, command=convert)

@@ -2,6 +2,7 @@
 import argparse
 import json
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -68,6 +69,20 @@ def main():
         for name in ("bnb", "plain"):
             record.validate(json.loads((work / name / "q4_export.json").read_text()))
             checked += 1
+        # A pipeline: each component's document follows the schema of its tool too.
+        pipe, whole, schema = work / "pipe", work / "pipe_q4", "pipeline_reports.schema.json"
+        shutil.copytree(source, pipe / "text_encoder")
+        (pipe / "model_index.json").write_text('{"_class_name": "P", "text_encoder": ["transformers", "LlamaModel"]}')
+        check("q4convert", schema, pipe, "-o", whole, "--dry-run")
+        check("q4convert", schema, pipe, "-o", whole, *quiet)
+        check("q4verify", schema, whole, "--against", pipe, *quiet)
+        check("q4inspect", schema, pipe)
+        check("q4inspect", schema, whole, "--tensors")
+        check("q4export", schema, whole, "--to", "bnb", "-o", work / "pipe_bnb", *quiet)
+        seal = jsonschema.Draft202012Validator(json.loads((arguments.schemas / "pipeline.schema.json").read_text()))
+        seal.validate(json.loads((whole / "q4-pipeline.json").read_text()))
+        record.validate(json.loads((work / "pipe_bnb" / "q4_export.json").read_text()))
+        checked += 2
     print(f"schema_check: {checked} documents, 0 violations")
 
 

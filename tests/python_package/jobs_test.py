@@ -6,6 +6,7 @@ import numbers
 import pathlib
 import pickle
 import re
+import struct
 import subprocess
 import tempfile
 
@@ -154,6 +155,55 @@ def test_export(tools):
         check(files_of(ours) == files_of(theirs), "the same export", arguments)
         check(report.output == ours and pathlib.Path(report) == ours and "model" in " ".join(report.files), "what was written")
     raises(q4.UsageError, lambda: q4.export(container, tools.work / "no", to="thin"), "an exporter that is not there")
+
+
+def write_pipeline(folder):
+    """A pipeline of diffusers with a transformer and a scheduler."""
+    names = [f"transformer_blocks.{i}.attn.to_q.weight" for i in range(4)]
+    header = json.dumps({n: {"dtype": "F32", "shape": [64, 64], "data_offsets": [i * 16384, (i + 1) * 16384]} for i, n in enumerate(names)}).encode()
+    values = struct.pack(f"<{4 * 4096}f", *((i * 7919 % 2003) / 2003 - 0.5 for i in range(4 * 4096)))
+    for name, content in {
+        "model_index.json": json.dumps({"_class_name": "FluxPipeline", "_diffusers_version": "0.42.1",
+                                        "transformer": ["diffusers", "FluxTransformer2DModel"],
+                                        "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}).encode(),
+        "transformer/config.json": json.dumps({"_class_name": "FluxTransformer2DModel", "_diffusers_version": "0.42.1"}).encode(),
+        "transformer/diffusion_pytorch_model.safetensors": struct.pack("<Q", len(header)) + header + values,
+        "scheduler/scheduler_config.json": b'{"_class_name": "FlowMatchEulerDiscreteScheduler"}',
+    }.items():  # fmt: skip
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return {f"transformer/{name}" for name in names}
+
+
+def tree_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "q4_export.json"}
+
+
+def test_pipeline(tools):
+    source, ours = tools.work / "pipe", tools.work / "pipe_ours"
+    names = write_pipeline(source)
+    report = q4.convert(source, ours, components=["transformer"], device="cpu")
+    printed = tools.run("q4convert", source, "-o", "pipe_theirs", "--components", "transformer", "--device", "cpu", "--json").stdout
+    check(tree_of(ours) == tree_of(tools.work / "pipe_theirs"), "the same pipeline")
+    said, expected = without_time(report.to_json()), without_time(printed)
+    check(said.keys() == expected.keys() and said["root_sha256"] == expected["root_sha256"], "its report")
+    check(report.path == ours and set(report.tensors) == names and report.totals is None, "what was written", report.tensors)
+    check(report.components["transformer"].totals.count == 4 * 4096 and report.outputs[0].path.name == "model.q4", "components")
+    plan = q4.plan(source, components="transformer")
+    check(set(plan.quantized) == names == set(plan.tensors) and plan.least_memory_bytes > 0 and plan.output_bytes > 0, "its plan")
+    found = q4.verify(ours, against=source)
+    check(found.to_json() == tools.run("q4verify", ours, "--against", source, "--json").stdout, "its verification")
+    check(found.ok and set(found.tensors) == names and found.stats is None and found.findings == (), "what was found")
+    check(raises(q4.UsageError, found.to_html, "a pipeline has no page").exit_code == 1, "says so")
+    bad = q4.verify(ours, max_nmse=1e-9)
+    check(not bad.ok and bad.findings[0].issue == "Q4-6301", "findings of a component", bad.findings[:1])
+    exported = q4.export(ours, tools.work / "pipe_eo")
+    tools.run("q4export", ours, "-o", "pipe_et", "--to", "bnb")
+    check(tree_of(exported.output) == tree_of(tools.work / "pipe_et"), "the same export of it")
+    check("transformer/config.json" in exported.files and "model_index.json" in exported.files, "its files", exported.files)
+    raises(q4.GateError, lambda: q4.convert(source, tools.work / "pipe_no", max_nmse=1e-9), "a gate of a pipeline")
+    raises(q4.UsageError, lambda: q4.convert(SOURCE, tools.work / "x.q4", components=["unet"]), "components are of pipelines")
 
 
 def test_errors(tools):

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "formats/base/status.h"
+#include "formats/bnb/quant_state.h"
 #include "formats/source/checkpoint.h"
 #include "tests/support/catch.h"
 #include "tests/support/must.h"
@@ -140,7 +141,25 @@ TEST_CASE("a weight that is not whole is refused by name", "[bnb]") {
        }},
       {3740, "names another type", [&](auto& parts) { Named(parts, state).name = "w.quant_state.bitsandbytes__fp4"; }},
       {3740, "a text of U8", [&](auto& parts) { Named(parts, state).dtype = "I8"; }},
+      {3740, "no elements",
+       [&](auto& parts) {
+         const std::string empty = R"({"quant_type": "nf4", "blocksize": 64, "dtype": "float16", "shape": [0]})";
+         Named(parts, state) = {state, "U8", {empty.size()}, empty};
+       }},
+      {3740, "JSON",
+       [&](auto& parts) {
+         Named(parts, state) = {state, "U8", {1}, "{"};
+       }},
       {3741, "no codes", without("w")},
+      {3741, "two quant_states",
+       [&](auto& parts) {
+         const std::string text = StateText(true);
+         parts.push_back({"w.quant_state.bitsandbytes__nf4x.quant_state.bitsandbytes__nf4", "U8", {text.size()}, text});
+       }},
+      {3741, "got 127 bytes, expected 128",
+       [](auto& parts) {
+         Named(parts, "w") = {"w", "U8", {127, 1}, std::string(127, 'c')};
+       }},
       {3741, "no absmax", without("w.absmax")},
       {3741, "no quant_map", without("w.quant_map")},
       {3741, "no nested_quant_map", without("w.nested_quant_map")},
@@ -166,6 +185,42 @@ TEST_CASE("a weight that is not whole is refused by name", "[bnb]") {
     INFO(fault.says << ": " << MessageOf(opened.status()));
     CHECK(IssueNumberOf(opened.status()) == fault.issue);
     CHECK(MessageOf(opened.status()).find(fault.says) != std::string::npos);
+  }
+}
+
+TEST_CASE("parts that belong to nested scales are refused beside a weight that has none", "[bnb]") {
+  for (const char* name : {"w.nested_absmax", "w.nested_quant_map"}) {
+    const test::TempDir dir;
+    std::vector<Part> parts = Weight(false, StateText(false));
+    parts.push_back({name, "F32", {1}, "abcd"});
+    const auto opened = Open(dir, parts);
+    CHECK(IssueNumberOf(opened.status()) == 3741);
+    CHECK(MessageOf(opened.status()).find("is not nested") != std::string::npos);
+  }
+}
+
+TEST_CASE("a view is no part of a weight", "[bnb]") {
+  const test::TempDir dir;
+  const auto whole = Must(Open(dir, Weight(true, StateText(true))));
+  REQUIRE(whole->taken_over());
+  const auto stored = Must(OpenCheckpoint(PosixFileSystem(), dir.File("model.safetensors")));
+  std::vector<SourceTensor> tensors = stored->tensors();
+  for (SourceTensor& tensor : tensors) {
+    if (tensor.name == "w.absmax") tensor.recipe = SourceRecipe::kStrided;
+  }
+  const absl::Status status = TakeOverBnb({stored->files().front().file.get()}, &tensors);
+  CHECK(IssueNumberOf(status) == 3741);
+  CHECK(MessageOf(status).find("not contiguous") != std::string::npos);
+}
+
+TEST_CASE("descriptions with a shape that is none are refused", "[bnb]") {
+  for (const char* shape :
+       {"null", "{}", "\"4\"", "[1, 1, 1, 1, 1, 1, 1, 1, 1]", "[-1]", "[1.5]", "[\"4\"]", "[281474976710656]"}) {
+    std::string problem;
+    const std::string text =
+        R"({"quant_type": "nf4", "blocksize": 64, "dtype": "float16", "shape": )" + std::string(shape) + "}";
+    CHECK_FALSE(ParseBnbQuantState(text, &problem));
+    CHECK(problem == "shape is not a list of dimensions");
   }
 }
 

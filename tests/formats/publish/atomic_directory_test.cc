@@ -55,6 +55,52 @@ TEST_CASE("a directory appears whole, and nothing else does") {
   CHECK(temp.Count() == 1);
 }
 
+TEST_CASE("a run that resumes finds what the one before it left, and publishes only what it adopts") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  DirectoryUse use;
+  use.resumes = true;
+  {
+    const auto directory = Created(out, use);
+    REQUIRE(directory->WriteFile("part/done", "done").ok());
+    REQUIRE(directory->WriteFile("part/torn", "to").ok());
+    REQUIRE(directory->WriteFile("stale/x", "x").ok());
+    directory->LeavePartial();
+  }
+  CHECK_FALSE(stdfs::exists(out));
+  {
+    const auto directory = Created(out, use);
+    CHECK(ReadBytes(test::Must(directory->PathFor("part/done"))) == "done");
+    REQUIRE(directory->Adopt("part/done").ok());
+    CHECK(IssueNumberOf(directory->Adopt("part/missing")) == kForeignPartial.number);
+    CHECK(IssueNumberOf(directory->Adopt("part")) == kForeignPartial.number);
+    stdfs::create_symlink("done", test::Must(directory->PathFor("part/link")));
+    CHECK(IssueNumberOf(directory->Adopt("part/link")) == kForeignPartial.number);
+    // What is not adopted is written anew.
+    REQUIRE(directory->WriteFile("part/torn", "whole").ok());
+    CHECK(IssueNumberOf(directory->WriteFile("part/torn", "again")) == kOutputExists.number);
+    REQUIRE(directory->Publish(use, {}).ok());
+  }
+  CHECK(ReadBytes(out + "/part/done") == "done");
+  CHECK(ReadBytes(out + "/part/torn") == "whole");
+  CHECK_FALSE(stdfs::exists(out + "/stale"));
+  CHECK(temp.Count() == 1);
+}
+
+TEST_CASE("a run that does not resume clears what one left") {
+  const TempDir temp;
+  const std::string out = temp.File("out");
+  {
+    DirectoryUse use;
+    use.resumes = true;
+    const auto directory = Created(out, use);
+    REQUIRE(directory->WriteFile("old", "old").ok());
+    directory->LeavePartial();
+  }
+  const auto directory = Created(out);
+  CHECK_FALSE(stdfs::exists(test::Must(directory->PathFor("old"))));
+}
+
 TEST_CASE("an abandoned directory leaves nothing") {
   const TempDir temp;
   {

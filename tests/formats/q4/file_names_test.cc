@@ -57,6 +57,18 @@ std::string ProblemBeside(const std::vector<std::string>& names) {
   return {};
 }
 
+TEST_CASE("a file beside others may be of any kind, and leads nowhere") {
+  for (const char* name : {"model.safetensors", "vae/diffusion_pytorch_model.safetensors.index.json", "a/b.q4", "x.bin",
+                           "model_index.json"}) {
+    INFO(name);
+    CHECK(Q4FilePathProblem(name).empty());
+  }
+  for (const char* name : {"", "../x", "/x", "a/../x", "a//x", "a/", ".x", "a.b/x", "con/x", "nul.txt", "a\\b"}) {
+    INFO(name);
+    CHECK_FALSE(Q4FilePathProblem(name).empty());
+  }
+}
+
 TEST_CASE("names of embedded files are those of the table", "[q4][names]") {
   int good = 0, bad = 0, sets = 0;
   for (const NameLine& line : NameLines()) {

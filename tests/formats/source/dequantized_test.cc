@@ -58,6 +58,40 @@ TEST_CASE("sections that describe 8-bit floats leave every text that has one, an
   CHECK(IsLeftOut(checkpoint, "params.json: quantization"));
 }
 
+TEST_CASE("what is wrong with weights of 8-bit floats is found in every folder, and in its section") {
+  const std::string list =
+      R"([{"idx": 0, "name": "0", "path": "1_Dense", "type": "sentence_transformers.models.Dense"}])";
+  const std::string good = WithScale("a.weight_scale");
+  const std::string orphan = test::SafetensorsBuilder()
+                                 .Add("a.weight", "F8_E4M3", {2, 2}, "8888")
+                                 .Add("a.weight_scale", "F32", {}, kOneAsF32)
+                                 .Add("b.weight_scale", "F32", {}, kOneAsF32)
+                                 .Build();
+  const std::string bad = R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [0, 1]}})";
+  struct Fault {
+    int issue;
+    std::string own_weights, own_config, weights, config;  // of the model and of a module folder; "": no such file
+  };
+  for (const Fault& fault : {Fault{0, good, "{}", "", ""},
+                             Fault{0, good, "{}", good, "{}"},
+                             {3722, orphan, "{}", "", ""},
+                             {3720, good, bad, "", ""},
+                             {3722, good, "{}", orphan, "{}"},
+                             {3720, good, "{}", good, bad}}) {
+    const test::TempDir dir;
+    dir.Write("model.safetensors", fault.own_weights);
+    dir.Write("config.json", fault.own_config);
+    if (!fault.weights.empty()) {
+      dir.Write("modules.json", list);
+      dir.Write("1_Dense/model.safetensors", fault.weights);
+      dir.Write("1_Dense/config.json", fault.config);
+    }
+    const auto opened = OpenFolder(dir);
+    INFO(MessageOf(opened.status()));
+    CHECK(IssueNumberOf(opened.status()) == fault.issue);
+  }
+}
+
 TEST_CASE("texts of a model that is not read so stay as they are") {
   const test::TempDir dir;
   const std::string config = R"({"quantization_config": {"quant_method": "quark"}})";

@@ -11,6 +11,7 @@
 #include "formats/source/checkpoint_issues.h"
 #include "tests/support/catch.h"
 #include "tests/support/faulty_file_system.h"
+#include "tests/support/must.h"
 #include "tests/support/safetensors_builder.h"
 #include "tests/support/temp_dir.h"
 
@@ -111,6 +112,22 @@ TEST_CASE("a pipeline is refused, and its components are named") {
   }
   CHECK(Open(dir.File("text_encoder")).ok());
   CHECK(Open(dir.File("flux1-dev.safetensors")).ok());
+}
+
+TEST_CASE("a pipeline is known by its folder and by its list") {
+  const TempDir dir;
+  FileSystem& fs = PosixFileSystem();
+  dir.Write("vae/model.safetensors", Model());
+  dir.Write("tokenizer/vocab.json", "{}");
+  CHECK(test::Must(PipelineFolder(fs, dir.path())).empty());
+  CHECK(test::Must(PipelineFolder(fs, dir.File("absent"))).empty());
+  dir.Write("model_index.json", "{}");
+  CHECK(test::Must(PipelineFolder(fs, dir.path())) == dir.path());
+  CHECK(test::Must(PipelineFolder(fs, dir.File("model_index.json"))) == dir.path());
+  CHECK(test::Must(PipelineFolder(fs, dir.File("vae"))).empty());
+  CHECK(test::Must(PipelineFolder(fs, dir.File("vae/model.safetensors"))).empty());
+  CHECK(test::Must(HoldsWeights(fs, dir.File("vae"))));
+  CHECK_FALSE(test::Must(HoldsWeights(fs, dir.File("tokenizer"))));
 }
 
 TEST_CASE("a pipeline's list may be anything, and names nothing then") {

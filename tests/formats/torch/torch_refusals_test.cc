@@ -123,6 +123,14 @@ TEST_CASE("a broken program is refused", "[torch]") {
   };
   const std::string begin = "\x80\2";
   const std::vector<Broken> programs = {
+      {"\x80\4N.", kPickleProtocol, "got 4"},
+      {"N.", kPickleProtocol, "without a version"},
+      {PickleOf("N") + "N.", kPickleProgram, "2 bytes follow the end"},
+      {PickleOf("NN"), kPickleProgram, "the end leaves 2 values"},
+      {PickleOf("N("), kPickleProgram, "the end leaves 1 values"},
+      {begin + "N", kPickleProgram, "without STOP"},
+      {begin + "\x8a\4\1", kPickleProgram, "ends in an opcode"},
+      {begin + "X\4\0\0\0ab"s, kPickleProgram, "ends in a text"},
       {PickleOf("X\2\0\0\0\xff\xfe"s), kPickleProgram, "not UTF-8"},
       {PickleOf("}(K\1u"), kPickleProgram, "a key without a value"},
       {begin + "Nq", kPickleProgram, "ends in an opcode"},
