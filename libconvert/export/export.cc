@@ -19,24 +19,18 @@
 #include "formats/publish/input_files.h"
 #include "formats/q4/reader.h"
 #include "libconvert/base/machine.h"
-#include "libconvert/base/name_pattern.h"
-#include "libconvert/base/nearest_parts.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/base/run_issues.h"
 #include "libconvert/export/embedded.h"
-#include "libconvert/export/experts.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/export/exporter.h"
 #include "libconvert/export/files.h"
-#include "libconvert/export/foreign.h"
-#include "libconvert/export/left_out.h"
 #include "libconvert/export/pieces.h"
+#include "libconvert/export/planning.h"
 #include "libconvert/export/record.h"
 #include "libconvert/export/replace.h"
-#include "libconvert/export/unloadable.h"
 #include "libconvert/model/model_configs.h"
 #include "libconvert/model/open_model.h"
-#include "libconvert/policy/diffusers.h"
 #include "libconvert/source/file_digest.h"
 
 namespace q4 {
@@ -124,49 +118,6 @@ absl::StatusOr<DirectoryUse> CheckOutput(FileSystem& fs, const Q4Model& model, c
   if (!info.is_regular) return Fail(kExportNotReplaceable, output, {}, "got no regular file");
   Q4_RETURN_IF_ERROR(CheckFile(fs, model, output, options));
   return DirectoryUse{.may_exist = true, .ours = {}, .keep_others = false};
-}
-
-// Fills plan->sources with the tensors that the pattern matches, in name order.
-absl::Status ChooseSources(const Q4Model& model, const ExportOptions& options, ExportPlan* plan, ExportReport* report) {
-  // nullopt: all tensors.
-  std::optional<NamePattern> pattern;
-  if (!options.tensor_pattern.empty()) {
-    Q4_ASSIGN_OR_RETURN(pattern, NamePattern::Parse(options.tensor_pattern, "--tensor"));
-  }
-  for (const Q4Model::Location& at : model.tensors()) {
-    const Q4Tensor& tensor = model.tensor(at);
-    if (pattern && !pattern->Matches(tensor.name)) {
-      ++report->left_out_tensors;
-      continue;
-    }
-    plan->sources.push_back({&model.reader(at), &tensor});
-  }
-  // A model without tensors may be exported; a pattern that matches none of them is a mistake.
-  if (plan->sources.empty() && pattern) {
-    const auto name_of = [&model](const Q4Model::Location& at) -> std::string_view { return model.tensor(at).name; };
-    return Fail(kExportNoTensor, model.path(), pattern->text(),
-                "q4inspect --tensors lists the names" + DidYouMeanByParts(pattern->text(), model.tensors(), name_of));
-  }
-  return absl::OkStatus();
-}
-
-// The counts of what was planned. What becomes of a quantized tensor is the exporter's decision.
-void CountSources(const ExportPlan& plan, ExportReport* report) {
-  for (const ExportSource& source : plan.sources) {
-    report->parameters += source.tensor->elems;
-    ++(!source.tensor->quantized() ? report->kept_tensors
-       : source.stays_quantized    ? report->quantized_tensors
-                                   : report->dequantized_tensors);
-  }
-}
-
-// Settles `outside_model` of all plan->sources.
-void MarkOutside(const std::vector<ModelPart>& parts, const ModelConfigs& configs, ExportPlan* plan) {
-  for (ExportSource& source : plan->sources) {
-    const std::string_view folder = ModuleFolderOf(configs.folders, source.tensor->name);
-    source.outside_model =
-        std::none_of(parts.begin(), parts.end(), [folder](const ModelPart& part) { return part.folder == folder; });
-  }
 }
 
 // What the plan of an export holds of each tensor beside its name: source, targets, pieces, places and header.
@@ -435,12 +386,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   Q4_RETURN_IF_ERROR(CheckOptions(exporter, options, single_file));
 
   Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs, input, options.root));
-  // Q4Model opens a single shard as a model of its own. Its export would be a checkpoint with most tensors missing.
-  const std::uint32_t shard_count = model->shards().front()->index().shard_count;
-  if (model->shards().size() != shard_count) {
-    return Fail(kExportOneShard, input, {},
-                GotExpected(fmt::to_string(model->shards().size()) + " shards", fmt::to_string(shard_count)));
-  }
+  Q4_RETURN_IF_ERROR(CheckAllShards(*model));
   // Before anything else is kept of each tensor.
   Q4_ASSIGN_OR_RETURN(const unsigned threads, ThreadsWithin(options, IndexMemory(*model, kTensorBytes)));
   DigestCache digests;
@@ -450,23 +396,9 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
 
   // Nothing has been written so far, and nothing is until the plan, the small files and the layout are complete: an
   // export that must be refused is refused before the long work, and a failing one removes what it made.
-  ExportPlan plan;
-  Q4_RETURN_IF_ERROR(ChooseSources(*model, options, &plan, &report));
-  Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, ReadModelConfigs(*model));
-  Q4_RETURN_IF_ERROR(CheckGguf(*model, configs, row->weights, &report));
-  Q4_ASSIGN_OR_RETURN(const std::vector<ModelPart> parts, TransformersParts(*model, configs));
-  MarkOutside(parts, configs, &plan);
-  plan.is_component = configs.folders.empty() && !DiffusersClassOf(configs.root).empty();
-  Q4_RETURN_IF_ERROR(InFile(MarkExperts(*model, configs, &plan), input));
-  Q4_RETURN_IF_ERROR(InFile(MarkUnloadable(parts, &plan), input));
-  Q4_ASSIGN_OR_RETURN(plan.bnb, ReadBnbRecord(*model));
-  Q4_RETURN_IF_ERROR(InFile(exporter.Plan(options, &plan), input));
-  CountSources(plan, &report);
-  Q4_ASSIGN_OR_RETURN(std::vector<SmallFile> small_files, exporter.SmallFiles(parts, options, plan, &report));
-  for (SmallFile& file : small_files) Q4_RETURN_IF_ERROR(InFile(DropRedirectsOf(file.name, &file.content), input));
-  Q4_RETURN_IF_ERROR(CheckForeign(*model, configs, row->weights, &report));
-  Q4_ASSIGN_OR_RETURN(const std::vector<std::string> missing, WarnOfLeftOut(*model));
-  report.warnings.insert(report.warnings.end(), missing.begin(), missing.end());
+  Q4_ASSIGN_OR_RETURN(PlannedExport planned, PlanExport(*model, *row, options, &report));
+  const ExportPlan& plan = planned.plan;
+  const ModelConfigs& configs = planned.configs;
   // One file has no folders: there tensors keep their whole names.
   std::vector<std::string> folders;
   if (!single_file) folders = configs.folders;
@@ -484,8 +416,8 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
     }
     Q4_RETURN_IF_ERROR(ExportToFile(fs, *model, plan, options, threads, layout, replacing, found.may_exist, &report));
   } else {
-    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, configs, plan, options, threads, layout, std::move(small_files),
-                                         replacing, found, &report));
+    Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, configs, plan, options, threads, layout,
+                                         std::move(planned.small_files), replacing, found, &report));
   }
   // Known only now that every element was decoded, unlike the exporter's warnings.
   if (report.overflowed != 0) {

@@ -9,5 +9,6 @@ NB_MODULE(_core, module) {
   q4::python::BindJobs(module);
   q4::python::BindLoaded(module);
   q4::python::BindContainer(module);
+  q4::python::BindFill(module);
   q4::python::BindTools(module);
 }

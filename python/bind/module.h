@@ -10,6 +10,7 @@ void BindBuildInfo(nanobind::module_& module);
 void BindJobs(nanobind::module_& module);
 void BindContainer(nanobind::module_& module);
 void BindLoaded(nanobind::module_& module);
+void BindFill(nanobind::module_& module);
 void BindTools(nanobind::module_& module);
 
 }  // namespace q4::python

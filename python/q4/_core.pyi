@@ -99,6 +99,31 @@ class Container:
     def load(self, names: Sequence[str], device: str, form: str, check: str, threads: int, progress: object | None) -> Loaded:
         """Tensors in memory; no names: all."""
 
+class FillPlan:
+    """A load into memory of others."""
+
+    def parts(self) -> list[tuple[str, str, str, tuple[int, ...], int]]:
+        """(tensor, part, dtype, shape, bytes) of each."""
+
+    def fill(self, addresses: Sequence[int], cuda_device: int, stream: int | None, check: str, progress: object | None) -> int:
+        """
+        Loads every part to its address; the number of bytes that were read. A device of -1: this process's memory.
+        """
+
+class FillSource:
+    """A container to load into memory of others."""
+
+    @property
+    def root(self) -> str: ...
+
+    def plan(self, names: Sequence[str], form: str) -> FillPlan:
+        """Of these tensors; no names: all."""
+
+    def outline(self, words: Sequence[bytes]) -> tuple[list[tuple[Any, ...]], list[tuple[str, bytes]], list[str]]:
+        """What an export would write: tensors, configurations, warnings."""
+
+def fill_source(path: bytes, root: str | None, pin: bool) -> FillSource: ...
+
 def run_tool(name: str, words: Sequence[bytes]) -> int:
     """
     A tool with its command line: its exit code. The process has nothing to do behind it.

@@ -1,0 +1,238 @@
+"""Loading into tensors that torch allocates, and what an export would hold, as a state dict that is filled when it is used."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from . import _core
+from ._errors import UsageError
+from ._model import Model
+from ._progress import ProgressArgument, listening
+from ._words import StrPath, Word, words
+
+ModelPath = StrPath | Model
+
+# Names of safetensors -> torch's.
+DTYPES = {
+    "BOOL": torch.bool, "U8": torch.uint8, "I8": torch.int8, "U16": torch.uint16, "I16": torch.int16, "U32": torch.uint32,
+    "I32": torch.int32, "U64": torch.uint64, "I64": torch.int64, "F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32,
+    "F64": torch.float64, "C64": torch.complex64, "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+}  # fmt: skip
+
+Place = tuple[str, str]
+"""A part of a tensor: (name of the tensor, name of the part)."""
+
+
+def open_source(path: ModelPath, root: str | None) -> _core.FillSource:
+    """The container for loads into memory of torch's. A Model brings its root, so that it is that model and no later one."""
+    if isinstance(path, Model):
+        if root is not None and root != path.root:
+            raise UsageError(f"root={root!r} was given with a model that has another, {path.root}", exit_code=1)
+        return _core.fill_source(os.fsencode(path._absolute), path.root, path._pinned or root is not None)
+    return _core.fill_source(os.fsencode(path), root, root is not None)
+
+
+def fill(
+    source: _core.FillSource,
+    names: Sequence[str],
+    form: str,
+    device: torch.device,
+    *,
+    shapes: Mapping[Place, tuple[torch.dtype, tuple[int, ...]]] | None = None,
+    check: str = "xxh3",
+    progress: ProgressArgument = None,
+) -> dict[Place, torch.Tensor]:
+    """Every part of these tensors, each a tensor with a storage of its own, from torch's allocator. What torch's current stream
+    of the GPU still does with that memory is waited for. `shapes`: dtype and shape that a part shall have instead of its own,
+    of as many bytes."""
+    # Devices that q4 does not write to get a copy.
+    target = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+    plan = source.plan(list(names), form)
+    parts = plan.parts()
+    tensors: dict[Place, torch.Tensor] = {}
+    addresses: list[int] = []
+    for name, part, dtype, shape, _ in parts:
+        as_dtype, as_shape = (shapes or {}).get((name, part), (DTYPES[dtype], shape))
+        tensor = torch.empty(as_shape, dtype=as_dtype, device=target)
+        tensors[(name, part)] = tensor
+        addresses.append(tensor.data_ptr())
+    number, stream = -1, None
+    if target.type == "cuda":
+        number = target.index if target.index is not None else torch.cuda.current_device()
+        stream = torch.cuda.current_stream(number).cuda_stream
+    with listening(progress, "load") as listener:
+        plan.fill(addresses, number, stream, check, listener)
+    if target != device:
+        tensors = {place: tensor.to(device) for place, tensor in tensors.items()}
+    return tensors
+
+
+def settled(device: Any) -> torch.device:
+    """A device with its number: ``"cuda"`` is the current GPU at this moment."""
+    found = torch.device("cuda", device) if isinstance(device, int) and not isinstance(device, bool) else torch.device(device)
+    if found.type == "cuda" and found.index is None:
+        found = torch.device("cuda", torch.cuda.current_device())
+    return found
+
+
+@dataclass(frozen=True)
+class Outlined:
+    """A tensor of the checkpoint that q4export would write."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    source: str
+    how: str
+    """The name of a part of `source`; ``"decoded"``; or ``"given"``: then `octets` are its bytes."""
+    octets: bytes | None
+    in_4bit: bool
+    expert: bool
+    folder: str
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What q4export would write of a model: the exporter's own words, so that no rule of it is here a second time."""
+
+    tensors: tuple[Outlined, ...]
+    files: dict[str, bytes]
+    warnings: tuple[str, ...]
+
+
+def outline(source: _core.FillSource, **options: Word) -> Outline:
+    """`options`: q4export's."""
+    tensors, files, warnings = source.outline(words("q4export", "MODEL", output="DIRECTORY", **options))
+    return Outline(tuple(Outlined(*tensor) for tensor in tensors), dict(files), tuple(warnings))
+
+
+class Lazy:
+    """A tensor that is loaded when it is used: what loaders of checkpoints ask of an open safetensors file."""
+
+    __slots__ = ("_tensors", "outlined")
+
+    def __init__(self, tensors: LazyTensors, outlined: Outlined) -> None:
+        self._tensors, self.outlined = tensors, outlined
+
+    def get_dtype(self) -> str:
+        """By the names of safetensors."""
+        return self.outlined.dtype
+
+    def get_shape(self) -> list[int]:
+        return list(self.outlined.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return DTYPES[self.outlined.dtype]
+
+    @property
+    def shape(self) -> torch.Size:
+        return torch.Size(self.outlined.shape)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it will be."""
+        return self._tensors.device_of(self.outlined.name)
+
+    def is_floating_point(self) -> bool:
+        return bool(self.dtype.is_floating_point)
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        whole = self._tensors.tensor(self.outlined.name)
+        return whole if index is Ellipsis else whole[index]
+
+    def __repr__(self) -> str:
+        return f"<q4 tensor {self.outlined.name!r} {self.outlined.dtype} {list(self.outlined.shape)}, not loaded before it is used>"
+
+
+class LazyTensors(Mapping[str, Lazy]):
+    """The tensors of an outline by name. Those of a device are loaded together when the first of them is used, once. May be used
+    by several threads."""
+
+    def __init__(
+        self,
+        source: _core.FillSource,
+        tensors: Iterable[Outlined],
+        device_of: Callable[[str], torch.device],
+        *,
+        check: str = "xxh3",
+        once: bool = False,
+        progress: ProgressArgument = None,
+    ) -> None:
+        self._source, self._check, self._once, self._progress = source, check, once, progress
+        self._outlined = {tensor.name: tensor for tensor in tensors}
+        self._devices = {name: device_of(name) for name in self._outlined}
+        self._ready: dict[str, torch.Tensor] = {}
+        self._loaded: set[torch.device] = set()
+        self._lock = threading.Lock()
+        self.error: BaseException | None = None
+        """What ended a load: callers that swallow what reading raises can still be asked to raise it."""
+
+    def device_of(self, name: str) -> torch.device:
+        return self._devices[name]
+
+    def __getitem__(self, name: str) -> Lazy:
+        return Lazy(self, self._outlined[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outlined)
+
+    def __len__(self) -> int:
+        return len(self._outlined)
+
+    def load(self) -> None:
+        """Everything, on all devices."""
+        for device in dict.fromkeys(self._devices.values()):
+            with self._lock:
+                self._load_device(device)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        device = self._devices[name]
+        with self._lock:
+            self._load_device(device)
+            # Who takes each tensor once need not keep the others alive.
+            return self._ready.pop(name) if self._once else self._ready[name]
+
+    def _load_device(self, device: torch.device) -> None:
+        if device in self._loaded:
+            return
+        if self.error is not None:
+            raise self.error
+        try:
+            self._ready.update(self._read([tensor for name, tensor in self._outlined.items() if self._devices[name] == device], device))
+        except BaseException as error:
+            self.error = error
+            raise
+        self._loaded.add(device)
+
+    def _read(self, tensors: list[Outlined], device: torch.device) -> dict[str, torch.Tensor]:
+        ready: dict[str, torch.Tensor] = {}
+        shapes = {(t.source, t.how): (DTYPES[t.dtype], t.shape) for t in tensors if t.how not in ("given", "decoded")}
+        stored = list(dict.fromkeys(t.source for t in tensors if t.how not in ("given", "decoded")))
+        decoded = [t.source for t in tensors if t.how == "decoded"]
+        # In two loads at most: what stays as it is, and what is dequantized to the dtype that it had.
+        for names, form in ((stored, "quantized"), (decoded, "source")):
+            if not names:
+                continue
+            parts = fill(self._source, names, form, device, shapes=shapes, check=self._check, progress=self._progress)
+            for tensor in tensors:
+                place = (tensor.source, "values" if tensor.how == "decoded" else tensor.how)
+                if tensor.how != "given" and (tensor.how == "decoded") == (form == "source") and place in parts:
+                    ready[tensor.name] = parts[place]
+        for tensor in tensors:
+            if tensor.octets is not None:
+                ready[tensor.name] = given(tensor, device)
+        return ready
+
+
+def given(tensor: Outlined, device: torch.device) -> torch.Tensor:
+    """A table or a text, in a storage of its own."""
+    octets = torch.frombuffer(bytearray(tensor.octets or b""), dtype=torch.uint8) if tensor.octets else torch.empty(0, dtype=torch.uint8)
+    return octets.view(DTYPES[tensor.dtype]).reshape(tensor.shape).clone().to(device)

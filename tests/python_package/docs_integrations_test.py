@@ -1,0 +1,52 @@
+"""Runs the examples of docs/python_torch.md and docs/python_transformers.md, one after the other, as a reader would."""
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import sys
+import tempfile
+
+from package_setup import ROOT, check, count
+
+for package in ("torch", "transformers", "accelerate", "bitsandbytes"):
+    if importlib.util.find_spec(package) is None:
+        print(f"SKIP python_integrations (no {package}; scripts/python_env.sh installs it)")
+        sys.exit(77)
+
+import warnings  # noqa: E402
+
+warnings.simplefilter("ignore")  # theirs
+
+import transformers  # noqa: E402
+
+PAGES = {"python_torch": 4, "python_transformers": 5}
+
+
+def llama(folder):
+    """Of sizes that bitsandbytes is right about on every CPU (docs/export_bnb.md)."""
+    config = transformers.LlamaConfig(vocab_size=128, hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+    transformers.LlamaForCausalLM(config).bfloat16().save_pretrained(folder)
+
+
+def main():
+    transformers.logging.set_verbosity_error()
+    for page, examples in PAGES.items():
+        found = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"), re.S)
+        check(len(found) == examples, f"examples of {page}", len(found))
+        namespace = {"__name__": "examples"}
+        with tempfile.TemporaryDirectory(prefix="q4-docs-") as work:
+            os.chdir(work)
+            llama("Llama-3.2-1B")
+            for number, code in enumerate(found, 1):
+                with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                    exec(compile(code, f"docs/{page}.md: example {number}", "exec"), namespace)
+                check(True, f"example {number} of {page} runs")
+            if page == "python_transformers":
+                check(os.path.isfile("saved/model.safetensors") and namespace["tokens"].shape[1] > 3, "what the examples leave")
+            os.chdir("/")
+    print(f"python_integrations: {count()} checks")
+
+
+main()
