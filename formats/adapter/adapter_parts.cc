@@ -15,7 +15,7 @@ namespace q4 {
 namespace {
 
 constexpr std::string_view kModelPrefix = "base_model.model.";
-constexpr std::string_view kCure =
+constexpr std::string_view kWayOut =
     "merge it with PEFT (merge_and_unload(), then save_pretrained()) and convert the result";
 
 struct PartName {
@@ -53,7 +53,9 @@ class PartsReading {
   absl::Status Refuse(const Issue& issue, const SourceTensor& tensor, std::string detail) const {
     return Fail(issue, path_, tensor.name, std::move(detail));
   }
-  absl::Status Unknown(const SourceTensor& tensor) const { return Refuse(kAdapterTensor, tensor, std::string(kCure)); }
+  absl::Status Unknown(const SourceTensor& tensor) const {
+    return Refuse(kAdapterTensor, tensor, std::string(kWayOut));
+  }
 
   absl::Status Place(const SourceTensor& tensor) {
     std::string_view name = tensor.name;

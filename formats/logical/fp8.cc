@@ -26,11 +26,6 @@ constexpr std::array<std::string_view, 3> kOnlyScales = {"weight_scale", "scale_
 // Called so by writers that nobody knows.
 constexpr std::array<std::string_view, 2> kOtherScales = {"scales", "weight_scales"};
 
-template <std::size_t kSize>
-bool IsAmong(const std::array<std::string_view, kSize>& names, std::string_view name) {
-  return std::find(names.begin(), names.end(), name) != names.end();
-}
-
 // ComfyUI's mark of a checkpoint, of no or two elements.
 bool IsMark(const SourceTensor& tensor) {
   const std::string_view name = tensor.name;

@@ -19,12 +19,11 @@ constexpr std::array<std::string_view, 3> kOtherForms = {"weight_zero_point", "w
 // What stands behind the name of a weight in that of its codes.
 constexpr std::array<std::string_view, 3> kBehindCodes = {"", "_packed", "_blocks"};
 
-template <std::size_t kSize>
-bool IsAmong(const std::array<std::string_view, kSize>& names, std::string_view name) {
+}  // namespace
+
+bool IsAmong(std::span<const std::string_view> names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
-
-}  // namespace
 
 std::size_t LeafOf(std::string_view name) {
   const std::size_t dot = name.rfind('.');

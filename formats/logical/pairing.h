@@ -2,7 +2,9 @@
 // belong to no weight. Internal to formats/logical/.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -17,6 +19,8 @@ namespace q4 {
 // The last part of the name of most weights, and where the last part begins: behind the last dot.
 inline constexpr std::string_view kWeightLeaf = "weight";
 std::size_t LeafOf(std::string_view name);
+
+bool IsAmong(std::span<const std::string_view> names, std::string_view name);
 
 // Whether a tensor of this name, beside a weight, is part of its value and is not read: zero points, orders of columns,
 // factors of the inputs.

@@ -32,7 +32,7 @@ constexpr std::uint64_t kScratchAlignments[] = {4096, 64, 64};
 
 // What is read for one tensor.
 struct TensorWork {
-  const PlannedTensor* tensor = nullptr;
+  const LoadPlanTensor* tensor = nullptr;
   std::vector<WantedPart> wanted;
   bool nested = false;                        // the scales as they are read
   std::array<std::uint64_t, 3> scratch{};     // of each wanted part, in the scratch block, if it is dequantized
@@ -94,7 +94,7 @@ class Filler {
     std::uint64_t scratch = 0, words = 0;
     batches_.emplace_back();
     for (const std::size_t number : plan_.file_order) {
-      const PlannedTensor& tensor = plan_.tensors[number];
+      const LoadPlanTensor& tensor = plan_.tensors[number];
       if (tensor.elems == 0) continue;
       const Q4Tensor& entry = *tensor.entry;
       TensorWork& work = works_.emplace_back();
@@ -131,7 +131,7 @@ class Filler {
     targets_.resize(works_.size());
     for (std::size_t i = 0; i < works_.size(); ++i) {
       TensorWork& work = works_[i];
-      const PlannedTensor& tensor = *work.tensor;
+      const LoadPlanTensor& tensor = *work.tensor;
       targets_[i].at = tensor.at;
       for (std::size_t p = 0; p < work.wanted.size(); ++p) {
         if (tensor.dequantized) {
@@ -234,7 +234,7 @@ class Filler {
     std::vector<DequantizeJob> jobs;
     for (std::size_t i = batch.begin; i < batch.end; ++i) {
       const TensorWork& work = works_[i];
-      const PlannedTensor& tensor = *work.tensor;
+      const LoadPlanTensor& tensor = *work.tensor;
       if (!tensor.dequantized) continue;
       DequantizeJob& job = jobs.emplace_back();
       static_cast<QuantFormat&>(job) = *tensor.entry;

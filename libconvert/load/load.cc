@@ -9,7 +9,7 @@ namespace q4 {
 namespace {
 
 // Addresses only: of a device's memory nothing can be read here.
-LoadedTensor Describe(const LoadPlan& plan, const PlannedTensor& planned, const LoadPlaces& places) {
+LoadedTensor Describe(const LoadPlan& plan, const LoadPlanTensor& planned, const LoadPlaces& places) {
   LoadedTensor tensor;
   tensor.entry = *planned.entry;
   tensor.shape = planned.shape;
@@ -58,7 +58,7 @@ const LoadedTensor* LoadedModel::Find(std::string_view name) const {
 
 std::vector<LoadedTensor> LoadedTensors(const LoadPlan& plan, const LoadPlaces& places) {
   std::vector<LoadedTensor> tensors;
-  for (const PlannedTensor& tensor : plan.tensors) tensors.push_back(Describe(plan, tensor, places));
+  for (const LoadPlanTensor& tensor : plan.tensors) tensors.push_back(Describe(plan, tensor, places));
   return tensors;
 }
 

@@ -85,7 +85,7 @@ absl::Status ChooseTensors(const Q4Model& model, const LoadPlanOptions& options,
     const Q4Tensor& entry = model.tensor(at);
     // The caller may name a tensor twice. Names are unique over the shards.
     if (!plan->tensors.empty() && plan->tensors.back().entry == &entry) continue;
-    PlannedTensor& tensor = plan->tensors.emplace_back();
+    LoadPlanTensor& tensor = plan->tensors.emplace_back();
     tensor.at = at;
     tensor.entry = &entry;
     tensor.runs = AllOf(entry.elems);
@@ -100,7 +100,7 @@ absl::Status CutSlices(const LoadPlanOptions& options, LoadPlan* plan) {
   std::map<std::string_view, const LoadSlice*> known;
   for (const LoadSlice& slice : options.slices) {
     const std::string where = "tensor '" + slice.tensor + "'";
-    const PlannedTensor* found = plan->Find(slice.tensor);
+    const LoadPlanTensor* found = plan->Find(slice.tensor);
     if (found == nullptr) {
       const bool exists = plan->model->Find(slice.tensor) != nullptr;
       return exists ? Fail(kLoadSlice, plan->model->path(), where, "a slice of it is wanted, but not the tensor itself")
@@ -111,14 +111,14 @@ absl::Status CutSlices(const LoadPlanOptions& options, LoadPlan* plan) {
       return Fail(kLoadSlice, plan->model->path(), where,
                   "two slices of it are wanted; load each by a plan of its own");
     }
-    PlannedTensor& tensor = plan->tensors[static_cast<std::size_t>(found - plan->tensors.data())];
+    LoadPlanTensor& tensor = plan->tensors[static_cast<std::size_t>(found - plan->tensors.data())];
     Q4_ASSIGN_OR_RETURN(tensor.runs, RunsOfSlice(*tensor.entry, slice, plan->model->path(), &tensor.shape));
   }
   return absl::OkStatus();
 }
 
 // The parts of a tensor as they will lie in memory, without their places.
-void AddParts(PlannedTensor* tensor, std::size_t number, std::vector<LoadPart>* parts) {
+void AddParts(LoadPlanTensor* tensor, std::size_t number, std::vector<LoadPart>* parts) {
   const Q4Tensor& entry = *tensor->entry;
   const std::uint64_t elems = tensor->elems;
   tensor->first_part = parts->size();
@@ -148,7 +148,7 @@ void OrderByFile(LoadPlan* plan) {
   // A tensor without elements has no chunks and the first_chunk of the next one; the last member keeps the order
   // strict.
   const auto key = [&](std::size_t i) {
-    const PlannedTensor& tensor = plan->tensors[i];
+    const LoadPlanTensor& tensor = plan->tensors[i];
     return std::tuple(tensor.at.shard, tensor.entry->first_chunk, tensor.at.tensor);
   };
   std::sort(plan->file_order.begin(), plan->file_order.end(),
@@ -158,7 +158,7 @@ void OrderByFile(LoadPlan* plan) {
 void PlaceInBlocks(std::uint64_t block_bytes, LoadPlan* plan) {
   BlockLayout layout(block_bytes);
   for (const std::size_t number : plan->file_order) {
-    const PlannedTensor& tensor = plan->tensors[number];
+    const LoadPlanTensor& tensor = plan->tensors[number];
     std::uint64_t alignment = kSegmentAlignment;
     for (std::size_t p = 0; p < tensor.part_count; ++p) {
       LoadPart& part = plan->parts[tensor.first_part + p];
@@ -170,7 +170,7 @@ void PlaceInBlocks(std::uint64_t block_bytes, LoadPlan* plan) {
   // Offsets are not read from the payload, so they must not lie between parts that one read brings: what lies between
   // them in the file comes along. Behind all others one copy brings them.
   for (const std::size_t number : plan->file_order) {
-    const PlannedTensor& tensor = plan->tensors[number];
+    const LoadPlanTensor& tensor = plan->tensors[number];
     LoadPart& last = plan->parts[tensor.first_part + tensor.part_count - 1];
     if (last.kind == LoadPartKind::kOffset) layout.Place(&last, kPartAlignment);
   }
@@ -184,10 +184,10 @@ std::string_view LoadPartName(LoadPartKind kind) {
   return kNames[static_cast<std::size_t>(kind)];
 }
 
-const PlannedTensor* LoadPlan::Find(std::string_view name) const {
+const LoadPlanTensor* LoadPlan::Find(std::string_view name) const {
   const auto at =
       std::lower_bound(tensors.begin(), tensors.end(), name,
-                       [](const PlannedTensor& tensor, std::string_view n) { return tensor.entry->name < n; });
+                       [](const LoadPlanTensor& tensor, std::string_view n) { return tensor.entry->name < n; });
   return at != tensors.end() && at->entry->name == name ? &*at : nullptr;
 }
 
@@ -202,7 +202,7 @@ absl::StatusOr<LoadPlan> PlanLoad(const Q4Model& model, const LoadPlanOptions& o
   Q4_RETURN_IF_ERROR(ChooseTensors(model, options, &plan));
   Q4_RETURN_IF_ERROR(CutSlices(options, &plan));
   for (std::size_t i = 0; i < plan.tensors.size(); ++i) {
-    PlannedTensor& tensor = plan.tensors[i];
+    LoadPlanTensor& tensor = plan.tensors[i];
     tensor.elems = tensor.runs.total();
     tensor.nested = tensor.entry->nested && !tensor.dequantized && options.form == LoadForm::kQuantized &&
                     KeepsGroups(*tensor.entry, tensor.runs);

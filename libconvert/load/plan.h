@@ -67,7 +67,7 @@ struct LoadPart {
 };
 
 // One tensor, or the slice of it that was asked for.
-struct PlannedTensor {
+struct LoadPlanTensor {
   Q4Model::Location at;
   const Q4Tensor* entry = nullptr;  // of the container: name, source dtype, scheme, block size; of the whole tensor
   Runs runs;                        // the elements that are loaded
@@ -84,14 +84,14 @@ struct PlannedTensor {
 struct LoadPlan {
   const Q4Model* model = nullptr;
   LoadForm form = LoadForm::kQuantized;
-  std::vector<PlannedTensor> tensors;   // bytewise sorted by name
+  std::vector<LoadPlanTensor> tensors;   // bytewise sorted by name
   std::vector<LoadPart> parts;          // tensor by tensor, in the order of LoadPartKind
   std::vector<std::uint64_t> blocks;    // bytes of each
   std::vector<std::size_t> file_order;  // numbers of tensors, in the order in which they are read
 
   // nullptr when no such tensor is loaded. Binary search.
-  const PlannedTensor* Find(std::string_view name) const;
-  std::span<const LoadPart> PartsOf(const PlannedTensor& tensor) const {
+  const LoadPlanTensor* Find(std::string_view name) const;
+  std::span<const LoadPart> PartsOf(const LoadPlanTensor& tensor) const {
     return std::span(parts).subspan(tensor.first_part, tensor.part_count);
   }
 };

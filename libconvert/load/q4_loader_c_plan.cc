@@ -111,7 +111,7 @@ int q4_plan_get_tensor(const q4_plan* plan, uint64_t number, q4_tensor* tensor) 
   return Guarded([&]() -> absl::Status {
     if (plan == nullptr || tensor == nullptr) return BadArgument("plan or tensor");
     if (number >= plan->plan.tensors.size()) return NoSuch(*plan, "tensor", number);
-    const q4::PlannedTensor& planned = plan->plan.tensors[number];
+    const q4::LoadPlanTensor& planned = plan->plan.tensors[number];
     q4::c::Describe(*planned.entry, planned.shape, planned.elems, planned.dtype, planned.nested, tensor);
     const q4::LoadPart& first = plan->plan.parts[planned.first_part];
     if (first.kind == q4::LoadPartKind::kValues) tensor->value_bytes = first.bytes;

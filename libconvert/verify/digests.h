@@ -25,14 +25,13 @@ std::span<const CheckpointFile> SourceFiles(const Checkpoint& source, bool of_ad
 
 // Compares these files with the records: their sizes and, with `digests`, their digests, for which whole files are
 // read, 1 MiB at a time, as many side by side as the context has threads. `container` is the path that the findings
-// (kSourceFileDiffers) name; they come in the order of the records. Files that no
-// record names are not looked at here. Fails only if a file cannot be read, or with
-// kVerifyInterrupted on cancellation. Does not touch the report.
+// (kSourceFileDiffers) name; they come in the order of the records. Files that no record names are not looked at here.
+// Fails only if a file cannot be read, or with kVerifyInterrupted on cancellation. Does not touch the report.
 absl::Status CompareSourceFiles(std::span<const CheckpointFile> source, const std::vector<SourceFileRecord>& records,
                                 bool digests, const std::string& container, const VerifyContext& context);
 
-// Adds a kSourceFileDiffers for every one of `names` that no record has, also where
-// nothing at all is recorded: the container says of none of its bytes where they are from. Compares names only.
+// Adds a kSourceFileDiffers for every one of `names` that no record has, also where nothing at all is recorded: the
+// container says of none of its bytes where they are from. Compares names only.
 void FindUnrecordedSourceFiles(const std::set<std::string_view>& names, const std::vector<SourceFileRecord>& records,
                                const std::string& container, FindingList* findings);
 

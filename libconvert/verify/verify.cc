@@ -99,7 +99,7 @@ class Verification {
           std::any_of(at.begin(), at.end(), [this](const auto& a) { return IsTakenOver(model_.tensor(a)); });
       if (source->taken_over() && !any) return ForeignStatus(*source->taken_over());
       if (!options_.adapter.empty()) {
-        Q4_ASSIGN_OR_RETURN(source, MergeAdapter(fs_, *source, options_.adapter, open));
+        Q4_ASSIGN_OR_RETURN(source, MergeAdapter(fs_, *source, options_.adapter, options_.source_options));
       }
     }
     // Only then has the report tensors, which the next check looks at.

@@ -100,7 +100,7 @@ TEST_CASE("a plan names every part, with its dtype, shape and size", "[loader]")
     what.form = form;
     const LoadPlan plan = test::Must(PlanLoad(*model, what));
     std::string text;
-    const PlannedTensor* tensor = plan.Find(name);
+    const LoadPlanTensor* tensor = plan.Find(name);
     REQUIRE(tensor != nullptr);
     for (const LoadPart& part : plan.PartsOf(*tensor)) {
       CHECK(plan.tensors[part.tensor].entry->name == name);

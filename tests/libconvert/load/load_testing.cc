@@ -353,7 +353,7 @@ CallerMemory CallerMemory::Parts(const LoadPlan& plan, bool distances) {
     }
   }
   for (const LoadPart& part : plan.parts) {
-    const PlannedTensor& tensor = plan.tensors[part.tensor];
+    const LoadPlanTensor& tensor = plan.tensors[part.tensor];
     std::vector<std::uint8_t>* block = nullptr;
     std::uint64_t offset = 64;
     const std::size_t number = static_cast<std::size_t>(&part - &plan.parts[tensor.first_part]);

@@ -61,7 +61,7 @@ void RequireSlices(const Q4Model& model, std::vector<LoadSlice> slices, LoadForm
     const std::vector<LoadedTensor> tensors = LoadedTensors(plan, caller.places());
     REQUIRE(tensors.size() == slices.size());
     for (const LoadSlice& slice : slices) {
-      const PlannedTensor* planned = plan.Find(slice.tensor);
+      const LoadPlanTensor* planned = plan.Find(slice.tensor);
       RequireSlice(model, *memory, tensors[static_cast<std::size_t>(planned - plan.tensors.data())], slice, form);
     }
   }

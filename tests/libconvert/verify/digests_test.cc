@@ -1,29 +1,20 @@
 #include "libconvert/verify/digests.h"
 
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "libconvert/judge/verify_issues.h"
 #include "tests/support/catch.h"
-#include "tests/support/memory_file_system.h"
 
 namespace q4 {
 namespace {
 
 TEST_CASE("a source file that must be recorded and is not is found, also where nothing is recorded") {
-  MemoryFileSystem fs;
-  std::vector<CheckpointFile> files;
-  for (const char* name : {"a", "b", "c"}) {
-    fs[name] = test::Bytes{1, 2, 3};
-    files.push_back({name, *fs.OpenForRead(name)});
-  }
-  CheckpointContent content;
-  content.path = "source";
-  content.files = std::move(files);
-  const Checkpoint source(std::move(content));
-  const auto find = [&](const std::vector<SourceFileRecord>& records, const std::set<std::uint32_t>& wanted) {
+  const auto find = [](const std::vector<SourceFileRecord>& records, const std::set<std::string_view>& names) {
     FindingList list;
-    FindUnrecordedSourceFiles(source, wanted, records, "m.q4", &list);
+    FindUnrecordedSourceFiles(names, records, "m.q4", &list);
     VerifyReport report;
     list.MoveTo(&report);
     std::string places;
@@ -35,10 +26,10 @@ TEST_CASE("a source file that must be recorded and is not is found, also where n
     }
     return places;
   };
-  const std::set<std::uint32_t> all{0, 1, 2};
+  const std::set<std::string_view> all{"a", "b", "c"};
   CHECK(find({{"a", 3, "", ""}, {"b", 3, "", ""}, {"c", 3, "", ""}, {"d", 3, "", ""}}, all).empty());
   CHECK(find({{"b", 3, "", ""}}, all) == "ac");
-  CHECK(find({{"b", 3, "", ""}}, {0, 1}) == "a");
+  CHECK(find({{"b", 3, "", ""}}, {"a", "b"}) == "a");
   CHECK(find({}, all) == "abc");
 }
 
