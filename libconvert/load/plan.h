@@ -84,7 +84,7 @@ struct LoadPlanTensor {
 struct LoadPlan {
   const Q4Model* model = nullptr;
   LoadForm form = LoadForm::kQuantized;
-  std::vector<LoadPlanTensor> tensors;   // bytewise sorted by name
+  std::vector<LoadPlanTensor> tensors;  // bytewise sorted by name
   std::vector<LoadPart> parts;          // tensor by tensor, in the order of LoadPartKind
   std::vector<std::uint64_t> blocks;    // bytes of each
   std::vector<std::size_t> file_order;  // numbers of tensors, in the order in which they are read
