@@ -22,13 +22,14 @@ void Translate(const std::exception_ptr& thrown, void*) {
     std::rethrow_exception(thrown);
   } catch (const StatusError& error) {
     const absl::Status& status = error.status();
+    const bool failed = IsDeviceFailure(status) || IssueNumberOf(status) == kNoDevice.number;
     // What such an error names first is the device, no file.
-    const bool device = IsDeviceFailure(status) || IssueNumberOf(status) == kNoCuda.number;
+    const bool device = failed || IssueNumberOf(status) == kNoCuda.number;
     const nb::object value =
         nb::module_::import_("q4._errors")
             .attr("from_status")(BytesOf(MessageOf(status)), IssueNumberOf(status),
                                  static_cast<int>(ExitCodeOf(status)), BytesOf(device ? std::string() : FileOf(status)),
-                                 BytesOf(TensorOf(status)), IsDeviceFailure(status));
+                                 BytesOf(TensorOf(status)), failed);
     PyErr_SetObject(reinterpret_cast<PyObject*>(Py_TYPE(value.ptr())), value.ptr());
   }
 }

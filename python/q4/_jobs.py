@@ -63,6 +63,8 @@ def convert(
     components: Sequence[str] = (),
     allow_unmatched: bool = False,
     recipe: StrPath | None = None,
+    adapter: StrPath | None = None,
+    from_quantized: bool = False,
     keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
     compress: str | None = None,
     shard_size: Size = None,
@@ -89,7 +91,7 @@ def convert(
 
     Args:
         source: a .safetensors, PyTorch or GGUF file, an index, a model directory, a pipeline of diffusers; or a container,
-            which is packed anew.
+            which is packed anew, or with ``from_quantized`` quantized again.
         output: the container to write, ``NAME.q4``; of a pipeline a directory.
         type: the code book, ``"nf4"`` (default) or ``"fp4"``.
         block_size: elements per scale, a power of two from 32 to 4096; 64 by default.
@@ -103,6 +105,8 @@ def convert(
         components: of a pipeline of diffusers (docs/pipelines.md): which components are quantized.
         allow_unmatched: a pattern that matches no tensor is a note, no error.
         recipe: a JSON file with ordered rules (docs/policy.md).
+        adapter: the folder of a LoRA of PEFT, which is merged while the model is read, as ``merge_and_unload()`` does.
+        from_quantized: leave to quantize what has 4 bits already (MXFP4, NVFP4, a container): its error comes on top.
         keep_dtype: type of float tensors that stay unquantized.
         compress: ``"none"``, ``"zstd"`` or ``"zstd:LEVEL"``: lossless, by chunk.
         shard_size: about the size of a shard, in bytes or as ``"5GB"``; one file by default.
@@ -150,6 +154,8 @@ def plan(
     components: Sequence[str] = (),
     allow_unmatched: bool = False,
     recipe: StrPath | None = None,
+    adapter: StrPath | None = None,
+    from_quantized: bool = False,
     keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
     compress: str | None = None,
     shard_size: Size = None,
@@ -218,6 +224,7 @@ def verify(
     path: StrPath,
     *,
     against: StrPath | None = None,
+    adapter: StrPath | None = None,
     root: str | None = None,
     tensor: str | None = None,
     sample: float | None = None,
@@ -239,6 +246,7 @@ def verify(
     Args:
         path: a container, the list of a sharded one, or a converted pipeline.
         against: the original checkpoint; everything is computed again from it.
+        adapter: the adapter that was merged into it, if one was.
         root: ``"sha256:..."``, which the container must have.
         tensor, sample, sample_seed: compare a part: names that match a regular expression, a percentage, which one.
         require_proof: fail also where the encoder leaves more than one answer.
@@ -258,6 +266,7 @@ def verify(
         "q4verify",
         path,
         against=against,
+        adapter=adapter,
         root=root,
         tensor=tensor,
         sample=sample,

@@ -302,13 +302,14 @@ class Lies:
         tell("bitsandbytes", "a table of another size", ALONE, put("bitsandbytes", {"nf4_map": "00"}))
         record = {"name": "a", "size": 1, "xxh3": "0" * 16}
         for field, right, wrong in (
-            ("adapter", {"files": [record]}, {"files": [record, record]}),
             ("calibration", {"files": [record], "tokens": 5}, {"files": [record]}),
             ("parent", {"root": "ab" * 32}, {"root": "AB" * 32}),
             ("plan", "ab" * 32, "ab"),
         ):
             tell(field, "a statement that nothing here can check", NOBODY, put(field, right))
             tell(field, "in another form", ALONE, put(field, wrong))
+        # In its right form it makes q4verify ask for the adapter.
+        tell("adapter", "in another form", ALONE, put("adapter", {"files": [record, record]}))
         self.change("provenance", "(text)", "white space", ALONE, lambda f: setattr(f, "provenance", f.provenance + b"\n"))
         for text in (b"", b"[]", b"{}", b"null", b"\xff", b'{"a":1,"a":1}'):
             # What is not UTF-8 is refused at once.
