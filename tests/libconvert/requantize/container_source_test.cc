@@ -94,7 +94,7 @@ TEST_CASE("a container's tensors are elements of the type that they had, in any 
     for (int i = 0; i < 200; ++i) {
       const std::uint64_t first = random() % tensor.elems, count = random() % (tensor.elems - first + 1);
       const std::vector<std::uint8_t> range = ElementsOf(*checkpoint, tensor, first, count);
-      CHECK(std::memcmp(range.data(), whole.data() + first, range.size()) == 0);
+      CHECK((range.empty() || std::memcmp(range.data(), whole.data() + first, range.size()) == 0));
     }
     SourceReader(*checkpoint).Prefetch(tensor, 0, tensor.elems);
   }
