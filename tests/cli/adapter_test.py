@@ -25,6 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 import checks  # noqa: E402  (the path above)
 import safetensors_bytes as st  # noqa: E402
 from checks import check  # noqa: E402
+from interrupted import interrupt  # noqa: E402
 
 LAYERS, SIZE = 12, 1024
 
@@ -79,14 +80,14 @@ class Test:
         check(self.bytes("plain.q4") != expected, "an adapter changes the model")
         for _ in range(6):
             (self.work / "out.q4").unlink(missing_ok=True)
-            stopped += self.interrupt(command)
+            stopped += interrupt(command, self.work, 1500)
             subprocess.run(command, cwd=self.work, check=True)
             check(self.bytes() == expected, "the bytes of an undisturbed run")
         check(stopped != 0, "a run was stopped while it worked")
         # Exchanged between two runs: other factors of the same size, or another scale.
         for exchange in (lambda: lay_adapter(self.work / "a", 3), lambda: lay_adapter(self.work / "a", 3, lora_alpha=32)):
             (self.work / "out.q4").unlink()
-            while not self.interrupt(command):
+            while not interrupt(command, self.work, 1500):
                 (self.work / "out.q4").unlink()
             exchange()
             subprocess.run(command, cwd=self.work, check=True)
@@ -102,14 +103,6 @@ class Test:
         self.run("q4verify", "plain.q4", "--against", "m", "--adapter", "a", "-q", code=6, says="no shard records it")
         self.run("q4verify", "plain.q4", "--adapter", "a", code=1, says="--against")
         self.run("q4verify", "out.q4", "--against", "m", code=1, says="Q4-1830")
-
-    def interrupt(self, command):
-        process = subprocess.Popen(command, cwd=self.work)
-        journal = self.work / "out.q4.journal"
-        while process.poll() is None and not (journal.exists() and journal.stat().st_size > 1500):
-            time.sleep(0.001)
-        process.kill()
-        return process.wait() != 0
 
     def memory(self):
         lay_adapter(self.work / "large", 5, rank=700)

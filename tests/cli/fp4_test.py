@@ -23,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 import checks  # noqa: E402  (the path above)
 import safetensors_bytes as st  # noqa: E402
 from checks import check  # noqa: E402
+from interrupted import check_resumes  # noqa: E402
 from tools import Tools  # noqa: E402
 
 CONFIG = {"architectures": ["GptOssForCausalLM"], "model_type": "gpt_oss", "torch_dtype": "bfloat16", "quantization_config": {"quant_method": "mxfp4"}}
@@ -80,18 +81,7 @@ def killed(tools, work):
     check(not list(work.glob("out.q4*")), "nothing is written")
     subprocess.run(command, cwd=work, check=True)
     expected = (work / "out.q4").read_bytes()
-    stopped = 0
-    for _ in range(4):
-        (work / "out.q4").unlink(missing_ok=True)
-        process = subprocess.Popen(command, cwd=work)
-        journal = work / "out.q4.journal"
-        while process.poll() is None and not (journal.exists() and journal.stat().st_size > 2000):
-            time.sleep(0.001)
-        process.kill()
-        stopped += process.wait() != 0
-        subprocess.run(command, cwd=work, check=True)
-        check((work / "out.q4").read_bytes() == expected, "the bytes of an undisturbed run")
-    check(stopped != 0, "a run was stopped while it worked")
+    check_resumes(command, work, expected, tries=4, journal_bytes=2000)
     for arguments in (("q4verify", "out.q4", "--against", "small"), ("q4inspect", "small"), ("q4inspect", "small", "--lint"),
                       ("q4inspect", "out.q4", "--diff", "small")):
         done = subprocess.run([tools.folder / arguments[0], *arguments[1:]], cwd=work, capture_output=True, text=True, check=False)

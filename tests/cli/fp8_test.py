@@ -24,6 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 import checks  # noqa: E402  (the path above)
 import safetensors_bytes as st  # noqa: E402
 from checks import check  # noqa: E402
+from interrupted import check_resumes  # noqa: E402
 from tools import Tools  # noqa: E402
 
 HIDDEN, EXPERTS, LAYERS, DENSE, FILES = 7168, 256, 61, 3, 163
@@ -126,18 +127,7 @@ def killed(tools, work):
     command = [tools.folder / "q4convert", "small", "-o", "out.q4", "-q", "--sync-every", "256KiB", "--threads", "1"]
     subprocess.run(command, cwd=work, check=True)
     expected = (work / "out.q4").read_bytes()
-    stopped = 0
-    for _ in range(6):
-        (work / "out.q4").unlink(missing_ok=True)
-        process = subprocess.Popen(command, cwd=work)
-        journal = work / "out.q4.journal"
-        while process.poll() is None and not (journal.exists() and journal.stat().st_size > 2000):
-            time.sleep(0.001)
-        process.kill()
-        stopped += process.wait() != 0
-        subprocess.run(command, cwd=work, check=True)
-        check((work / "out.q4").read_bytes() == expected, "the bytes of an undisturbed run")
-    check(stopped != 0, "a run was stopped while it worked")
+    check_resumes(command, work, expected, tries=6, journal_bytes=2000)
     (work / "out.q4").unlink()
     # 8 x 8 scales by blocks of 127 would be 9 x 9: the section has to fit. Blocks that cover as many are another model.
     section(work / "small", 130)

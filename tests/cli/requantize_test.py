@@ -17,12 +17,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "support"), str(HERE)]
 import checks  # noqa: E402  (the path above)
 from checks import check  # noqa: E402
+from interrupted import check_resumes  # noqa: E402
 from repack_test import QUIET, Bench, kinds  # noqa: E402
 from safetensors_bytes import tensor_file  # noqa: E402
 from tools import Tools  # noqa: E402
@@ -120,18 +120,7 @@ def large(bench, sanitized):
     command = [bench.tools.folder / "q4convert", "l.q4", "-o", "out.q4", FLAG, "-q", "--sync-every", "256KiB", "--threads", "1", "--type", "fp4", "--device", "cpu"]
     subprocess.run(command, cwd=bench.work, check=True)
     expected = (bench.work / "out.q4").read_bytes()
-    stopped = 0
-    for _ in range(4):
-        (bench.work / "out.q4").unlink(missing_ok=True)
-        process = subprocess.Popen(command, cwd=bench.work)
-        journal = bench.work / "out.q4.journal"
-        while process.poll() is None and not (journal.exists() and journal.stat().st_size > 1500):
-            time.sleep(0.001)
-        process.kill()
-        stopped += process.wait() != 0
-        subprocess.run(command, cwd=bench.work, check=True)
-        check((bench.work / "out.q4").read_bytes() == expected, "the bytes of an undisturbed run")
-    check(stopped != 0, "a run was stopped while it worked")
+    check_resumes(command, bench.work, expected, tries=4, journal_bytes=1500)
     # The least memory that a refusal names is enough, and the peak stays in it.
     said = bench.tools.run("q4convert", "l.q4", "-o", "small.q4", FLAG, "--max-memory", "1MiB", "--threads", "2", code=1).stderr
     least = int(said.split("at least ")[1].split(" ")[0])
