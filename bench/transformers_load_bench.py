@@ -33,7 +33,7 @@ def files_of(work):
     return work / "model.q4", work / "exported"
 
 
-def make(work, shape):
+def make(work, shape, device):
     """The container and its export. The weights are written layer by layer, so that 7B need no 14 GB of memory."""
     import q4
     import safetensors.torch
@@ -53,10 +53,10 @@ def make(work, shape):
     for name, tensor in state.items():
         groups.setdefault(name.split(".")[2] if ".layers." in name else "rest", {})[name] = tensor.shape
     weight_map = {}
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(device).manual_seed(0)
     for number, group in enumerate(groups.values(), 1):
         file = f"model-{number:05}-of-{len(groups):05}.safetensors"
-        tensors = {name: torch.empty(size, dtype=torch.bfloat16).normal_(0, 0.02, generator=generator) for name, size in group.items()}
+        tensors = {name: torch.empty(size, dtype=torch.bfloat16, device=device).normal_(0, 0.02, generator=generator).cpu() for name, size in group.items()}
         safetensors.torch.save_file(tensors, source / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(group, file)
     (source / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
@@ -171,7 +171,7 @@ def main():
     parser.add_argument("--step", choices=("make", "compare", "q4", "peer"), help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.step == "make":
-        make(a.work, a.shape)
+        make(a.work, a.shape, a.device)
         print("{}")
         return
     if a.step == "compare":

@@ -31,9 +31,10 @@ class Device:
         pointer = ctypes.pythonapi.PyCapsule_GetPointer
         pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
         words = ctypes.cast(pointer(capsule, b"dltensor"), ctypes.POINTER(ctypes.c_uint64))
-        size = ctypes.cast(words[4], ctypes.POINTER(ctypes.c_int64))[0]
+        # data, device, dimensions and dtype, shape, strides, offset
+        size = ctypes.cast(words[3], ctypes.POINTER(ctypes.c_int64))[0]
         buffer = ctypes.create_string_buffer(size)
-        self.call("cuMemcpyDtoH_v2", buffer, ctypes.c_uint64(words[0]), ctypes.c_size_t(size))
+        self.call("cuMemcpyDtoH_v2", buffer, ctypes.c_uint64(words[0] + words[5]), ctypes.c_size_t(size))
         return buffer.raw
 
 
