@@ -6,10 +6,16 @@
 // cover all of it; what is wanted of it lies together at the target.
 #include "libconvert/load/extents.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <string>
 #include <utility>
 
+#include "fmt/format.h"
 #include "formats/base/checked_math.h"
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
@@ -18,6 +24,7 @@
 #include "formats/q4/q4_issues.h"
 #include "formats/q4/validate.h"
 #include "kernels/kernels.h"
+#include "libconvert/load/load_issues.h"
 #include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {
@@ -90,9 +97,27 @@ absl::Status CheckScales(const Q4Reader& reader, const ChunkUse& use, std::uint6
   return ValidateQ4Scales(*use.tensor, use.part, raw, (use.first_byte + first_byte) / sizeof(float), reader.path());
 }
 
+// The pages of a mapping, all at once, and with an error where touching them would be a signal: the file became
+// shorter, or its storage failed. A system that does not know the request (Linux before 5.14) brings them when they are
+// touched.
+absl::Status BringMapped(const std::string& path, std::uint64_t offset, std::span<std::uint8_t> mapped) {
+  constexpr int kPopulateRead = 22;  // MADV_POPULATE_READ, which older headers lack
+  const std::uintptr_t page = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const std::uintptr_t begin = reinterpret_cast<std::uintptr_t>(mapped.data()) / page * page;
+  const std::uint64_t bytes = reinterpret_cast<std::uintptr_t>(mapped.data()) + mapped.size() - begin;
+  if (::madvise(reinterpret_cast<void*>(begin), bytes, kPopulateRead) == 0 || errno == EINVAL) return absl::OkStatus();
+  return Fail(errno == ENOMEM ? kLoadHostMemory : kLoadMapping, path, fmt::format("bytes from {} on", offset),
+              std::strerror(errno));
+}
+
 // Bytes of the file on their way to `to`, staged and not yet sent.
-absl::StatusOr<std::span<std::uint8_t>> ReadTo(std::uint8_t* to, const Q4Reader& reader, std::uint64_t offset,
-                                               std::uint64_t bytes, bool uncached, Stager& stager) {
+absl::StatusOr<std::span<std::uint8_t>> ReadTo(std::uint8_t* to, const Q4Reader& reader, const ChunkExtent& extent,
+                                               std::uint64_t offset, std::uint64_t bytes, bool uncached,
+                                               Stager& stager) {
+  if (extent.mapped) {
+    Q4_RETURN_IF_ERROR(BringMapped(reader.path(), offset, std::span(to, bytes)));
+    return std::span(to, bytes);
+  }
   // An uncached read brings whole pages, more than was asked for. A slot has room for that; read into host memory, it
   // would overwrite the neighbours.
   if (uncached && stager.has_slots()) return stager.StageUncached(to, bytes, reader.file(), offset);
@@ -105,7 +130,8 @@ absl::StatusOr<std::span<std::uint8_t>> ReadTo(std::uint8_t* to, const Q4Reader&
 // looks at it, so it is not checked.
 absl::Status ReadStoredExtent(const Q4Reader& reader, const ChunkExtent& extent, LoadCheck check, bool uncached,
                               Stager& stager) {
-  Q4_ASSIGN_OR_RETURN(const auto place, ReadTo(extent.to, reader, extent.offset, extent.bytes, uncached, stager));
+  Q4_ASSIGN_OR_RETURN(const auto place,
+                      ReadTo(extent.to, reader, extent, extent.offset, extent.bytes, uncached, stager));
   for (std::uint64_t i = 0; i < extent.chunk_count && check != LoadCheck::kNone; ++i) {
     const std::uint64_t chunk = extent.first_chunk + i;
     const Q4Chunk& entry = reader.index().chunks[chunk];
@@ -128,7 +154,7 @@ absl::Status ReadStoredInPieces(const Q4Reader& reader, const ChunkExtent& exten
     // The capacity is a multiple of 4096, so no fp32 value is cut.
     const std::uint64_t bytes = std::min(stager.capacity(), extent.bytes - done);
     Q4_ASSIGN_OR_RETURN(const auto place,
-                        ReadTo(extent.to + done, reader, extent.offset + done, bytes, uncached, stager));
+                        ReadTo(extent.to + done, reader, extent, extent.offset + done, bytes, uncached, stager));
     if (check != LoadCheck::kNone) {
       digests.Add(place);
       scales.Update(CheckScales(reader, use, done, place));
@@ -308,8 +334,8 @@ class ExtentCutter {
       ++extents_.back().chunk_count;
       extents_.back().bytes = chunk.offset + chunk.stored_bytes - extents_.back().offset;
     } else {
-      extents_.push_back(
-          {target.at.shard, number, 1, chunk.offset, chunk.stored_bytes, to, 0, 0, as_it_is ? nullptr : &part});
+      extents_.push_back({target.at.shard, number, 1, chunk.offset, chunk.stored_bytes, to, 0, 0,
+                          as_it_is ? nullptr : &part, part.mapped});
     }
     extents_.back().stored_bytes += chunk.stored_bytes;
     if (part.part.decode) CountGroups(target, index, first_byte);

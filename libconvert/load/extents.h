@@ -22,6 +22,7 @@ struct PartTarget {
   // Memory of one region belongs together: bytes between two targets in it may be written. -1: nothing but what is
   // wanted may be.
   std::int64_t region = -1;
+  bool mapped = false;  // `to` is a mapping of the file, and has the bytes already; region is -1 then
 };
 
 // The parts to be read of a tensor, in the order of Q4Tensor::parts().
@@ -43,6 +44,7 @@ struct ChunkExtent {
   std::uint64_t tensors = 0;           // that end in this extent
   std::uint64_t stored_bytes = 0;      // of chunks that no earlier extent has read; without padding
   const PartTarget* pieces = nullptr;  // not null: only its runs are wanted, or scales decoded
+  bool mapped = false;                 // as the PartTarget's
 };
 
 // The chunks of `targets` as extents, in file order. An extent has at most `extent_bytes`, padding included, unless it

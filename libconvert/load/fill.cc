@@ -139,7 +139,7 @@ class Filler {
         } else {
           // In the order of the plan's parts (LoadPartKind).
           const PartPlace& place = places_[tensor.first_part + p];
-          targets_[i].parts.push_back({work.wanted[p], place.data, place.region});
+          targets_[i].parts.push_back({work.wanted[p], place.data, place.region, place.mapped});
         }
       }
       if (!work.nested) continue;

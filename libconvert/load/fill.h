@@ -59,6 +59,11 @@ struct LoadFillOptions {
 struct LoadPlaces {
   std::vector<std::span<std::uint8_t>> blocks;
   std::vector<std::span<std::uint8_t>> parts;
+  // Of each of `parts`, whether the place is a private mapping of the file where StoredPlaceOf() says: nothing is read
+  // then, and what is mapped is checked where it lies. Empty: none. Who maps a file gives up what RandomAccessFile
+  // holds: a file that is truncated later is a signal when it is touched, and one that is written over changes what was
+  // checked. Host memory only.
+  std::vector<bool> mapped;
 };
 
 // That a fill with these options can begin: kLoadOption, kQ4OtherRoot. FillLoad() asks itself; for callers who want to

@@ -14,6 +14,8 @@ inline constexpr Issue kLoadOption{1302, ExitCode::kUsage, "option of the loader
 inline constexpr Issue kLoadSlice{1840, ExitCode::kUsage, "tensor cannot be sliced so"};
 // LoadPlaces: too few, too small, misaligned or overlapping.
 inline constexpr Issue kLoadPlace{1841, ExitCode::kUsage, "memory to load into does not fit the plan"};
+// A mapped file (LoadPlaces::mapped) that became shorter, or whose storage failed.
+inline constexpr Issue kLoadMapping{2950, ExitCode::kIo, "mapped file cannot be read"};
 inline constexpr Issue kLoadInterrupted{4911, ExitCode::kInterrupted, "loading was interrupted"};
 // Host memory, page-locked memory included; that of a GPU is kDeviceMemory.
 inline constexpr Issue kLoadHostMemory{9304, ExitCode::kInternal, "memory does not suffice"};

@@ -63,8 +63,17 @@ absl::StatusOr<std::vector<PartPlace>> PlacesOfParts(const LoadPlan& plan, const
     Q4_RETURN_IF_ERROR(CheckPlaces(
         plan, places.parts, plan.parts.size(), "places of parts", [&](std::size_t i) { return plan.parts[i].bytes; },
         name));
+    if (!places.mapped.empty() && places.mapped.size() != result.size()) {
+      return Fail(kLoadPlace, plan.model->path(), "mapped parts",
+                  GotExpected(fmt::to_string(places.mapped.size()), fmt::format("{}, one for each", result.size())));
+    }
     for (std::size_t i = 0; i < result.size(); ++i) {
-      if (plan.parts[i].bytes != 0) result[i] = {places.parts[i].data(), -1};
+      if (plan.parts[i].bytes == 0) continue;
+      const bool mapped = !places.mapped.empty() && places.mapped[i];
+      if (mapped && !StoredPlaceOf(plan, i)) {
+        return Fail(kLoadPlace, plan.model->path(), name(i), "it is not stored as it is loaded, and cannot be mapped");
+      }
+      result[i] = {places.parts[i].data(), -1, mapped};
     }
     return result;
   }

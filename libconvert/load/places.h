@@ -14,6 +14,7 @@ struct PartPlace {
   std::uint8_t* data = nullptr;  // null without bytes
   // The block, whose bytes between parts may be written; -1 where the part has memory of its own.
   std::int64_t region = -1;
+  bool mapped = false;
 };
 
 // One place for each of plan.parts. kLoadPlace (exit code 1) unless `places` are as fill.h wants them.

@@ -191,6 +191,24 @@ const LoadPlanTensor* LoadPlan::Find(std::string_view name) const {
   return at != tensors.end() && at->entry->name == name ? &*at : nullptr;
 }
 
+std::optional<StoredPlace> StoredPlaceOf(const LoadPlan& plan, std::size_t part) {
+  const LoadPart& wanted = plan.parts[part];
+  const LoadPlanTensor& tensor = plan.tensors[wanted.tensor];
+  const Q4Tensor& entry = *tensor.entry;
+  const bool decoded = tensor.dequantized || entry.nested != tensor.nested;
+  if (wanted.bytes == 0 || decoded || tensor.elems != entry.elems) return std::nullopt;
+  // Parts of the plan are those of the index, in its order, and then the nested offset, which is a field of the index.
+  const Q4PartList parts = entry.parts();
+  const std::size_t number = part - tensor.first_part;
+  if (number >= parts.size()) return std::nullopt;
+  const Q4Index& index = plan.model->reader(tensor.at).index();
+  const Q4PartEntry& stored = parts[number];
+  for (std::uint64_t i = 0; i < stored.chunk_count; ++i) {
+    if (index.chunks[stored.first_chunk + i].codec != Q4Codec::kStored) return std::nullopt;
+  }
+  return StoredPlace{tensor.at.shard, index.chunks[stored.first_chunk].offset};
+}
+
 absl::StatusOr<LoadPlan> PlanLoad(const Q4Model& model, const LoadPlanOptions& options) {
   if (options.block_bytes == 0 || options.block_bytes % kSegmentAlignment != 0) {
     return Fail(kLoadOption, {}, "block_bytes",

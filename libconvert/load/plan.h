@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -95,6 +96,16 @@ struct LoadPlan {
     return std::span(parts).subspan(tensor.first_part, tensor.part_count);
   }
 };
+
+// Where the file of a shard holds a part as it is loaded.
+struct StoredPlace {
+  std::size_t shard = 0;     // index into Q4Model::shards()
+  std::uint64_t offset = 0;  // in its file, a multiple of 64
+};
+
+// nullopt of a part that is not stored so: compressed, decoded or dequantized on the way, cut by a slice, the nested
+// offset, or of 0 bytes. `part`: index into plan.parts.
+std::optional<StoredPlace> StoredPlaceOf(const LoadPlan& plan, std::size_t part);
 
 // The same model and options give the same plan. Reads nothing. In blocks, what is not compressed lies as in the file
 // (F3.3), but for parts behind the first of a tensor, which begin at multiples of 256: so it can be read and copied in

@@ -91,9 +91,26 @@ nb::list PartsOf(const Plan& plan) {
   return parts;
 }
 
+// (file, its bytes, [(part, offset)]) of each shard: the parts that its file holds as they are loaded.
+nb::list StoredParts(const Plan& plan) {
+  const auto& shards = plan.model->shards();
+  std::vector<nb::list> parts(shards.size());
+  for (std::size_t i = 0; i < plan.plan.parts.size(); ++i) {
+    if (const auto place = StoredPlaceOf(plan.plan, i)) parts[place->shard].append(nb::make_tuple(i, place->offset));
+  }
+  nb::list files;
+  for (std::size_t i = 0; i < shards.size(); ++i) {
+    const std::string& path = shards[i]->path();
+    files.append(nb::make_tuple(nb::bytes(path.data(), path.size()), shards[i]->file().size(), parts[i]));
+  }
+  return files;
+}
+
 // `addresses`: of each part, memory of this process or of GPU `cuda_device`, which the caller keeps alive meanwhile.
+// `mapped`: numbers of parts whose address is a private mapping of the file.
 std::uint64_t Fill(const Plan& plan, const std::vector<std::uint64_t>& addresses, int cuda_device,
-                   const std::optional<std::uint64_t>& stream, const std::string& check, const nb::object& progress) {
+                   const std::optional<std::uint64_t>& stream, const std::string& check, const nb::object& progress,
+                   const std::vector<std::size_t>& mapped) {
   if (addresses.size() != plan.plan.parts.size()) {
     throw StatusError(Fail(kLoadOption, {}, "addresses",
                            GotExpected(std::to_string(addresses.size()), std::to_string(plan.plan.parts.size()))));
@@ -102,6 +119,8 @@ std::uint64_t Fill(const Plan& plan, const std::vector<std::uint64_t>& addresses
   for (std::size_t i = 0; i < addresses.size(); ++i) {
     places.parts.emplace_back(reinterpret_cast<std::uint8_t*>(addresses[i]), plan.plan.parts[i].bytes);
   }
+  if (!mapped.empty()) places.mapped.resize(addresses.size());
+  for (const std::size_t part : mapped) places.mapped.at(part) = true;
   LoadFillOptions options;
   options.root = plan.pinned;
   if (check == "sha256") {
@@ -180,9 +199,11 @@ void BindFill(nb::module_& module) {
       .def("parts", &PartsOf, nb::sig("def parts(self) -> list[tuple[str, str, str, tuple[int, ...], int]]"),
            "(tensor, part, dtype, shape, bytes) of each.")
       .def("fill", &Fill, nb::arg("addresses"), nb::arg("cuda_device"), nb::arg("stream").none(), nb::arg("check"),
-           nb::arg("progress").none(),
+           nb::arg("progress").none(), nb::arg("mapped") = std::vector<std::size_t>(),
            "Loads every part to its address; the number of bytes that were read. A device of -1: this process's "
-           "memory.");
+           "memory. `mapped`: parts whose address is a private mapping of the file, which are checked there.")
+      .def("stored", &StoredParts, nb::sig("def stored(self) -> list[tuple[bytes, int, list[tuple[int, int]]]]"),
+           "(file, its bytes, [(part, offset)]) of each shard: parts that its file holds as they are loaded.");
   nb::class_<Source>(module, "FillSource", "A container to load into memory of others.")
       .def_prop_ro("root", [](const Source& source) { return "sha256:" + HexOf(source.model->root()); })
       .def("plan", &PlanOf, nb::arg("names"), nb::arg("form"), "Of these tensors; no names: all.")

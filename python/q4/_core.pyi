@@ -105,9 +105,14 @@ class FillPlan:
     def parts(self) -> list[tuple[str, str, str, tuple[int, ...], int]]:
         """(tensor, part, dtype, shape, bytes) of each."""
 
-    def fill(self, addresses: Sequence[int], cuda_device: int, stream: int | None, check: str, progress: object | None) -> int:
+    def fill(self, addresses: Sequence[int], cuda_device: int, stream: int | None, check: str, progress: object | None, mapped: Sequence[int] = ...) -> int:
         """
-        Loads every part to its address; the number of bytes that were read. A device of -1: this process's memory.
+        Loads every part to its address; the number of bytes that were read. A device of -1: this process's memory. `mapped`: parts whose address is a private mapping of the file, which are checked there.
+        """
+
+    def stored(self) -> list[tuple[bytes, int, list[tuple[int, int]]]]:
+        """
+        (file, its bytes, [(part, offset)]) of each shard: parts that its file holds as they are loaded.
         """
 
 class FillSource:

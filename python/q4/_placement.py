@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -48,30 +49,54 @@ def fill(
     shapes: Mapping[Place, tuple[torch.dtype, tuple[int, ...]]] | None = None,
     check: str = "xxh3",
     progress: ProgressArgument = None,
+    mapped: bool = False,
 ) -> dict[Place, torch.Tensor]:
     """Every part of these tensors, each a tensor with a storage of its own, from torch's allocator. What torch's current stream
     of the GPU still does with that memory is waited for. `shapes`: dtype and shape that a part shall have instead of its own,
-    of as many bytes."""
+    of as many bytes. `mapped`, on the CPU: what the files hold as it is loaded is mapped from them, and checked there."""
     # Devices that q4 does not write to get a copy.
     target = device if device.type in ("cpu", "cuda") else torch.device("cpu")
     plan = source.plan(list(names), form)
     parts = plan.parts()
     tensors: dict[Place, torch.Tensor] = {}
     addresses: list[int] = []
-    for name, part, dtype, shape, _ in parts:
+    places = _mapped(plan) if mapped and target.type == "cpu" else {}
+    for number, (name, part, dtype, shape, octets) in enumerate(parts):
         as_dtype, as_shape = (shapes or {}).get((name, part), (DTYPES[dtype], shape))
-        tensor = torch.empty(as_shape, dtype=as_dtype, device=target)
+        if number in places:
+            file, offset = places[number]
+            tensor = torch.frombuffer(file, dtype=as_dtype, count=octets // as_dtype.itemsize, offset=offset).view(as_shape)
+        else:
+            tensor = torch.empty(as_shape, dtype=as_dtype, device=target)
         tensors[(name, part)] = tensor
         addresses.append(tensor.data_ptr())
-    number, stream = -1, None
+    device_number, stream = -1, None
     if target.type == "cuda":
-        number = target.index if target.index is not None else torch.cuda.current_device()
-        stream = torch.cuda.current_stream(number).cuda_stream
+        device_number = target.index if target.index is not None else torch.cuda.current_device()
+        stream = torch.cuda.current_stream(device_number).cuda_stream
     with listening(progress, "load") as listener:
-        plan.fill(addresses, number, stream, check, listener)
+        plan.fill(addresses, device_number, stream, check, listener, list(places))
     if target != device:
         tensors = {place: tensor.to(device) for place, tensor in tensors.items()}
     return tensors
+
+
+def _mapped(plan: _core.FillPlan) -> dict[int, tuple[mmap.mmap, int]]:
+    """number of a part -> mapping, and where in it. Private: what is written there never reaches the file. A tensor of it keeps it."""
+    places: dict[int, tuple[mmap.mmap, int]] = {}
+    for path, octets, stored in plan.stored():
+        if not stored:
+            continue
+        with open(path, "rb") as file:
+            # Another file by now, or one that its file system does not map: read, which says what is wrong.
+            try:
+                if os.fstat(file.fileno()).st_size != octets:
+                    continue
+                mapping = mmap.mmap(file.fileno(), octets, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            except OSError:
+                continue
+        places.update((number, (mapping, offset)) for number, offset in stored)
+    return places
 
 
 def settled(device: Any) -> torch.device:
@@ -164,9 +189,10 @@ class LazyTensors(Mapping[str, Lazy]):
         *,
         check: str = "xxh3",
         once: bool = False,
+        mapped: bool = False,
         progress: ProgressArgument = None,
     ) -> None:
-        self._source, self._check, self._once, self._progress = source, check, once, progress
+        self._source, self._check, self._once, self._mapped, self._progress = source, check, once, mapped, progress
         self._outlined = {tensor.name: tensor for tensor in tensors}
         self._devices = {name: device_of(name) for name in self._outlined}
         self._ready: dict[str, torch.Tensor] = {}
@@ -221,7 +247,7 @@ class LazyTensors(Mapping[str, Lazy]):
         for names, form in ((stored, "quantized"), (decoded, "source")):
             if not names:
                 continue
-            parts = fill(self._source, names, form, device, shapes=shapes, check=self._check, progress=self._progress)
+            parts = fill(self._source, names, form, device, shapes=shapes, check=self._check, progress=self._progress, mapped=self._mapped)
             for tensor in tensors:
                 place = (tensor.source, "values" if tensor.how == "decoded" else tensor.how)
                 if tensor.how != "given" and (tensor.how == "decoded") == (form == "source") and place in parts:

@@ -10,8 +10,9 @@ import json
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -19,6 +20,7 @@ import torch
 import transformers
 from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 
+from . import _direct
 from ._errors import FormatError, UnsupportedError, UsageError
 from ._model import Model
 from ._model import open as open_model
@@ -42,6 +44,7 @@ def load(
     code: str | os.PathLike[str] | None = None,
     root: str | None = None,
     attn_implementation: str | None = None,
+    memory: Literal["auto", "map", "copy"] = "auto",
     progress: ProgressArgument = None,
 ) -> PreTrainedModel:
     """The model of a container, as ``from_pretrained`` gives it of the directory that ``q4export --to bnb`` writes: the same
@@ -59,6 +62,9 @@ def load(
         code: a directory with the model's own Python code, which is run: only one that you trust. A container holds no code.
         root: ``"sha256:..."`` that the model must have; everything that is loaded is checked against it then.
         attn_implementation: as of ``from_pretrained``.
+        memory: of a model on the CPU. ``"map"``: weights are mapped from the file, as ``from_pretrained`` does, and checked there
+            once: processes share them, and the file must not be written over while the model lives (q4 itself replaces files).
+            ``"copy"``: they are read into memory of their own. ``"auto"``: copied where `root` binds what is loaded, else mapped.
         progress: see :data:`q4.ProgressArgument`.
 
     Nothing is fetched from anywhere.
@@ -69,7 +75,10 @@ def load(
             transformers does not have.
         FormatError: the class has a parameter that the container lacks, or the container one that the class lacks.
     """
+    if memory not in ("auto", "map", "copy"):
+        raise UsageError(f"memory={memory!r}: expected 'auto', 'map' or 'copy'", exit_code=1)
     source = open_source(path, root)
+    mapped = memory == "map" or (memory == "auto" and root is None and not (isinstance(path, Model) and path._pinned))
     kept = "keep4bit" if experts == "q4" else experts
     found = outline(source, to="bnb", experts=kept, unloadable="dequantize", compute_dtype=_word(compute_dtype), quant_storage=_word(quant_storage))
     for warning in found.warnings:
@@ -82,7 +91,7 @@ def load(
     in_4bit = [tensor for tensor in tensors if tensor.expert and tensor.in_4bit]
     extra: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     if not in_4bit:
-        return _loaded(path, source, config, model_class, tensors, device_map, dtype, generation, extra, progress)
+        return _loaded(path, source, config, model_class, tensors, device_map, dtype, generation, extra, mapped, progress)
     from . import _experts
 
     container = _opened(path, root)
@@ -92,8 +101,9 @@ def load(
     _experts.begin(config, plan)
     try:
         model = _loaded(
-            path, source, config, model_class, others, device_map, dtype, generation, {**extra, "experts_implementation": _experts.METHOD}, progress
-        )
+            path, source, config, model_class, others, device_map, dtype, generation, {**extra, "experts_implementation": _experts.METHOD}, mapped,
+            progress,
+        )  # fmt: skip
         plan.fill(source, {t.source: given(t, torch.device("cpu")) for t in in_4bit if t.name == t.source + ".quant_map"}, "xxh3")
     finally:
         _experts.end(model, plan)
@@ -111,16 +121,20 @@ def _refuse_to_save(*_: Any, **__: Any) -> None:
 
 def _loaded(
     path: ModelPath, source: Any, config: Any, model_class: Any, tensors: list[Any], device_map: Any, dtype: Any, generation: Any,
-    extra: Mapping[str, Any], progress: ProgressArgument,
+    extra: Mapping[str, Any], mapped: bool, progress: ProgressArgument,
 ) -> PreTrainedModel:  # fmt: skip
     devices = _devices(device_map, config, model_class, dtype)
-    state = _ReadAhead(source, tensors, _placement(devices, [tensor.name for tensor in tensors]), once=True, progress=progress)
+    state = _ReadAhead(source, tensors, _placement(devices, [tensor.name for tensor in tensors]), once=True, mapped=mapped, progress=progress)
+    on_cpu = all(settled(device).type == "cpu" for device in devices.values())
+    ahead = state.begin() if on_cpu and progress is None else nullcontext()
     # Of sizes that differ the message is q4's, with the container's name; no such model comes out.
     try:
-        model, info = model_class.from_pretrained(
-            None, config=config, state_dict=state, device_map=devices, dtype=dtype, output_loading_info=True,
-            ignore_mismatched_sizes=True, generation_config=generation, **extra,
-        )  # fmt: skip
+        with ahead:
+            found = _direct.load(model_class, config, tensors, state, dtype, generation, extra.get("attn_implementation")) if on_cpu else None
+            model, info = found or model_class.from_pretrained(
+                None, config=config, state_dict=state, device_map=devices, dtype=dtype, output_loading_info=True,
+                ignore_mismatched_sizes=True, generation_config=generation, **extra,
+            )  # fmt: skip
     except Exception:
         if state.error is not None:
             raise state.error from None
@@ -338,6 +352,35 @@ class _ReadAhead(LazyTensors):
     def items(self) -> Any:
         self.load()
         return super().items()
+
+    @contextmanager
+    def begin(self) -> Iterator[None]:
+        """Loads on another thread meanwhile, while the caller's makes modules, which loads wait for. Where the caller's is
+        interrupted, or fails, that load ends too."""
+        stopped = threading.Event()
+
+        def stop(_: Any) -> None:
+            if stopped.is_set():
+                raise InterruptedError
+
+        self._progress = stop
+        worker = threading.Thread(target=self._load_quietly, name="q4 load", daemon=True)
+        worker.start()
+        try:
+            yield
+        except BaseException:
+            stopped.set()
+            raise
+        finally:
+            worker.join()
+            # What ended the caller's part is told, and not that it ended this one.
+            if isinstance(self.error, InterruptedError):
+                self.error = None
+
+    def _load_quietly(self) -> None:
+        # What is wrong is kept, and raised to whoever asks for a tensor.
+        with suppress(BaseException):
+            self.load()
 
 
 def _check_keys(path: ModelPath, info: Mapping[str, Any], model_class: Any) -> None:

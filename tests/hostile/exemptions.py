@@ -41,6 +41,7 @@ ISSUES = {
     1301: LOADER,
     1302: LOADER,
     1840: ("slices of the loader's interface, which no tool uses", "tests/libconvert/load/slice_test.cc"),
+    2950: ("memory that the loader's caller gives", "tests/libconvert/load/fill_test.cc"),
     1841: ("memory that the loader's caller gives", "tests/libconvert/load/fill_test.cc"),
     1650: ("a hundred thousand tensors", "tests/cli/memory_bounds_test.py"),
     2005: ("a file that shrinks between two reads", "tests/formats/base/file_test.cc"),

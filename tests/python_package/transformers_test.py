@@ -28,6 +28,7 @@ import transformers  # noqa: E402
 import transformers_architectures as peers  # noqa: E402
 
 import q4  # noqa: E402
+import q4._direct as direct  # noqa: E402
 import q4.transformers  # noqa: E402
 
 # One of each kind: decoders with names of their own, tied heads, encoders, both, vision, speech, compositions.
@@ -92,6 +93,68 @@ def test_options(models):
     check(model.is_loaded_in_4bit and model.config.quantization_config.load_in_4bit, "PEFT and Trainer know it")
     opened = q4.transformers.load(q4.open(models.path), device_map={"": "cpu"}, root=q4.open(models.path).root)
     check(peers.equal(opened, models.theirs(), {"input_ids": IDS}) is None, "of an open model with its root")
+
+
+def mapped_from(model, path):
+    """Whether each weight in 4 bits lies in a mapping of the file."""
+    ranges = []
+    for line in pathlib.Path("/proc/self/maps").read_text(encoding="utf-8").splitlines():
+        if line.endswith(str(path)):
+            begin, _, end = line.split()[0].partition("-")
+            ranges.append((int(begin, 16), int(end, 16)))
+    weights = [p for p in model.parameters() if type(p).__name__ == "Params4bit"]
+    found = [any(begin <= weight.data_ptr() < end for begin, end in ranges) for weight in weights]
+    check(weights and len(set(found)) == 1, "all weights alike", found)
+    return found[0]
+
+
+def test_memory(models):
+    root = q4.open(models.path).root
+    for options, mapped in (({}, True), ({"memory": "map", "root": root}, True), ({"memory": "copy"}, False), ({"root": root}, False)):
+        model = models.ours(**options)
+        check(mapped_from(model, models.path) == mapped, f"memory with {list(options)}", mapped)
+        check(peers.equal(model, models.theirs(), {"input_ids": IDS}) is None, f"the same model with {list(options)}")
+    check(not mapped_from(q4.transformers.load(q4.open(models.path, root=root), device_map="cpu"), models.path), "a pinned model is copied")
+    raises(q4.UsageError, lambda: models.ours(memory="gpu"), "no such memory")
+    octets = pathlib.Path(models.path).read_bytes()
+    model = models.ours()
+    with torch.no_grad():
+        model.model.norm.weight.add_(1)
+        model.model.layers[0].mlp.up_proj.weight.data.zero_()
+    check(pathlib.Path(models.path).read_bytes() == octets, "what is written to a model is not written to the file")
+    check(peers.equal(models.ours(), models.theirs(), {"input_ids": IDS}) is None, "nor to other models")
+    # Replaced, as q4 and mv do: the model keeps what it has.
+    path = models.work / "replaced.q4"
+    shutil.copy(models.path, path)
+    model = q4.transformers.load(path, device_map="cpu")
+    shutil.copy(models.work / "llama" / "config.json", models.work / "other")
+    (models.work / "other").replace(path)
+    check(peers.equal(model, models.theirs(), {"input_ids": IDS}) is None, "a file that was replaced")
+
+
+def test_ways(models):
+    """The short way is taken, and leads to the same model as the long one."""
+    if not transformers.__version__.startswith(direct.TESTED):
+        print(f"SKIP the short way (transformers {transformers.__version__})")
+        return
+    taken, tested = [], direct.TESTED
+    load = direct.load
+
+    def noted(*arguments):
+        found = load(*arguments)
+        taken.append(found is not None)
+        return found
+
+    direct.load = noted
+    try:
+        short = models.ours()
+        direct.TESTED = ("0.",)
+        check(peers.equal(short, models.ours(), {"input_ids": IDS}) is None and taken == [True, False], "both ways", taken)
+        direct.TESTED = tested
+        models.ours(dtype="float16")
+        check(taken[2:] == [False], "values that are cast go the long way", taken)
+    finally:
+        direct.load, direct.TESTED = load, tested
 
 
 def test_generate(models):
@@ -220,7 +283,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix="q4-python-transformers-") as name:
         work = pathlib.Path(name)
         models = Llama(work)
-        for test in (test_options, test_generate, test_copies, test_saved, test_lora, test_errors):
+        for test in (test_options, test_memory, test_ways, test_generate, test_copies, test_saved, test_lora, test_errors):
             test(models)
         test_architectures(work)
     print(f"python_transformers: {count()} checks")

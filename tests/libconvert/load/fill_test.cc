@@ -1,8 +1,14 @@
 // Plans, and loads into memory of the caller's own, without a GPU: host memory, and memory behind a ring of slots.
 #include "libconvert/load/fill.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 #include <atomic>
+#include <cstdio>
 #include <iterator>
+#include <optional>
 #include <set>
 #include <thread>
 
@@ -300,6 +306,94 @@ TEST_CASE("one plan fills several memories at once", "[loader]") {
   }
   CHECK(good == 3);
   for (const CallerMemory& caller : callers) RequireAllRight(plan, *memory, caller);
+}
+
+// Parts that "lie in the file": in memory that has its bytes, where StoredPlaceOf() says.
+TEST_CASE("mapped parts are checked where they lie, and not read", "[loader]") {
+  Q4Sample sample = LoaderSample();
+  sample.compression.zstd = GENERATE(false, true);
+  const auto files = OneFile(sample);
+  const auto model = files->Open();
+  LoadPlanOptions what;
+  what.form = GENERATE(LoadForm::kQuantized, LoadForm::kFlatScales, LoadForm::kF32);
+  const LoadPlan plan = test::Must(PlanLoad(*model, what));
+  const auto memory = MakeHostMemory();
+  test::Bytes& file = files->fs["m.q4"];
+  // As a page of a mapping is.
+  std::vector<std::uint8_t> room(file.size() + 4096);
+  std::uint8_t* const mapping = room.data() + (4096 - reinterpret_cast<std::uintptr_t>(room.data()) % 4096);
+  std::copy(file.begin(), file.end(), mapping);
+  CallerMemory caller = CallerMemory::Parts(plan, false);
+  LoadPlaces* places = caller.mutable_places();
+  places->mapped.resize(plan.parts.size());
+  std::size_t mapped = 0;
+  std::optional<std::size_t> not_stored;
+  for (std::size_t i = 0; i < plan.parts.size(); ++i) {
+    const auto place = StoredPlaceOf(plan, i);
+    if (!place && plan.parts[i].bytes != 0) not_stored = i;
+    if (!place) continue;
+    CHECK(place->offset % 64 == 0);
+    places->parts[i] = {mapping + place->offset, plan.parts[i].bytes};
+    places->mapped[i] = true;
+    ++mapped;
+  }
+  REQUIRE(mapped > 0);
+  REQUIRE(not_stored.has_value());  // nested offsets, or what is dequantized
+  files->fs.TakeReads();
+  LoadFillOptions how;
+  how.check = GENERATE(LoadCheck::kXxh3, LoadCheck::kSha256);
+  std::uint64_t last = 0;
+  how.progress = [&](const Progress& at) { last = at.done_bytes; };
+  const std::uint64_t read = test::Must(FillLoad(plan, *memory, *places, how));
+  CHECK(last == read);
+  std::uint64_t in_reads = 0;
+  for (const ReadRecord& record : files->fs.TakeReads()) in_reads += record.bytes;
+  CHECK(in_reads < read);
+  const std::vector<LoadedTensor> tensors = LoadedTensors(plan, *places);
+  for (const LoadedTensor& tensor : tensors) RequireRight(*plan.model, *memory, tensor, plan.form);
+  // What is damaged is damaged in the mapping, whatever the file says.
+  const std::size_t part = std::find(places->mapped.begin(), places->mapped.end(), true) - places->mapped.begin();
+  places->parts[part].back() ^= 1;
+  const absl::Status damaged = FillLoad(plan, *memory, *places, how).status();
+  CHECK(IssueNumberOf(damaged) == kQ4ChunkDamaged.number);
+  places->parts[part].back() ^= 1;
+  // What does not lie so in a file is no mapping of it.
+  if (not_stored) {
+    places->mapped[*not_stored] = true;
+    CHECK(IssueNumberOf(FillLoad(plan, *memory, *places, how).status()) == kLoadPlace.number);
+    places->mapped[*not_stored] = false;
+  }
+  places->mapped.pop_back();
+  CHECK(IssueNumberOf(FillLoad(plan, *memory, *places, how).status()) == kLoadPlace.number);
+}
+
+TEST_CASE("a mapped file that became shorter is an error and no signal", "[loader]") {
+  Q4Sample sample;
+  sample.Add(RawTensor("kept", DType::kF32, {4096, 8}));
+  sample.Sort();
+  const auto files = OneFile(sample);
+  const auto model = files->Open();
+  const LoadPlan plan = test::Must(PlanLoad(*model, {}));
+  const std::uint64_t bytes = plan.parts[0].bytes;
+  std::FILE* const file = std::tmpfile();
+  REQUIRE(file != nullptr);
+  REQUIRE(::ftruncate(::fileno(file), static_cast<off_t>(bytes)) == 0);
+  void* const mapping = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE, ::fileno(file), 0);
+  REQUIRE(mapping != MAP_FAILED);
+  constexpr int kPopulateRead = 22;
+  const bool known = ::madvise(mapping, bytes, kPopulateRead) == 0;
+  REQUIRE(::ftruncate(::fileno(file), 0) == 0);
+  if (!known) {
+    WARN("not tried: this system does not know MADV_POPULATE_READ");
+    return;
+  }
+  LoadPlaces places;
+  places.parts = {{static_cast<std::uint8_t*>(mapping), bytes}};
+  places.mapped = {true};
+  const absl::Status status = FillLoad(plan, *MakeHostMemory(), places, {}).status();
+  CHECK(IssueNumberOf(status) == kLoadMapping.number);
+  ::munmap(mapping, bytes);
+  std::fclose(file);
 }
 
 }  // namespace

@@ -1,0 +1,112 @@
+"""The short way to a model, for checkpoints that have the names of its parameters, as most have.
+
+``from_pretrained`` compiles the renamings of all models that transformers knows, and asks each of a checkpoint's keys for its own,
+which takes longer than all the rest. Where every key is a parameter's name there is nothing to rename, and the values are set at once.
+What makes modules, quantizes layers, fills buffers, ties weights and generates is transformers' own, in the order of
+``PreTrainedModel.from_pretrained``. Its inner functions may change with any version: so this way is taken only with those that the tests
+compare bit for bit, and the long way leads to the same model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import transformers
+from transformers import PreTrainedModel
+
+from ._placement import DTYPES, LazyTensors, Outlined
+
+TESTED = ("5.23.",)
+"""Beginnings of version numbers."""
+
+
+def load(
+    model_class: Any, config: Any, tensors: list[Outlined], state: LazyTensors, dtype: Any, generation: Any, attn_implementation: str | None
+) -> tuple[PreTrainedModel, dict[str, Any]] | None:
+    """The model on the CPU and what ``from_pretrained`` says of its keys; None where it needs the long way. `state` has `tensors`;
+    it may be asked for them on the long way too."""
+    # Of experts one conversion changes values and no name.
+    if not transformers.__version__.startswith(TESTED) or any(tensor.expert for tensor in tensors):
+        return None
+    from transformers import initialization, modeling_utils
+    from transformers.integrations import is_deepspeed_zero3_enabled
+    from transformers.utils.generic import ContextManagers
+
+    if is_deepspeed_zero3_enabled() or getattr(config, "fusion_config", None) is not None:
+        return None
+    weights: dict[str, list[Outlined]] = {}
+    for tensor in tensors:
+        weights.setdefault(tensor.source if tensor.in_4bit else tensor.name, []).append(tensor)
+    devices = {"": "cpu"}
+    config = copy.deepcopy(config)
+    if attn_implementation is not None:
+        config._attn_implementation = attn_implementation
+    quantizer, config, _ = modeling_utils.get_hf_quantizer(config, None, devices, True, {})
+    config, dtype = modeling_utils._get_dtype(dtype, None, config, None, state, True, quantizer)
+    # No value is made up on the way: each comes from the container, or from what is called last.
+    contexts = [*model_class.get_init_context(dtype, quantizer is not None, False, False), initialization.no_init_weights()]
+    with ContextManagers(contexts):
+        model = model_class(config)
+        modeling_utils.patch_output_recorders(model)
+        if quantizer is not None:
+            quantizer.preprocess_model(model=model, dtype=dtype, device_map=devices, checkpoint_files=None, use_kernels=False)
+    if model._get_dtype_plan(dtype) or not _fits(model, weights):
+        return None
+    state.load()
+    info = _set(model, weights, state, quantizer)
+    settings = modeling_utils.LoadStateDictConfig(
+        ignore_mismatched_sizes=True, device_map=devices, dtype=dtype, hf_quantizer=quantizer, weight_mapping=[], download_kwargs={}
+    )
+    info = model_class._finalize_model_loading(model, settings, info)
+    model.eval()
+    model.set_use_kernels(False, None)
+    if model.can_generate() and generation is not None:
+        model.generation_config = model.generation_config.from_dict(generation.to_dict())
+    if quantizer is not None:
+        model.hf_quantizer = quantizer
+        quantizer.postprocess_model(model)
+    return model, info.to_dict()
+
+
+def _fits(model: Any, weights: Mapping[str, list[Outlined]]) -> bool:
+    """Whether each key is that of a parameter or buffer of its kind, and parameters without a key are tied to one that has one."""
+    from bitsandbytes.nn import Linear4bit
+
+    slots = model.state_dict()
+    if not weights.keys() <= slots.keys() or not slots.keys() - weights.keys() <= set(getattr(model, "all_tied_weights_keys", None) or ()):
+        return False
+    modules = dict(model.named_modules())
+    for name, parts in weights.items():
+        owner, _, leaf = name.rpartition(".")
+        if leaf == "_extra_state":
+            return False
+        is_4bit = leaf == "weight" and isinstance(modules[owner], Linear4bit)
+        if is_4bit != parts[0].in_4bit:
+            return False
+        if not is_4bit and (parts[0].shape != slots[name].shape or DTYPES[parts[0].dtype] != slots[name].dtype):
+            return False
+    return True
+
+
+def _set(model: Any, weights: Mapping[str, list[Outlined]], state: LazyTensors, quantizer: Any) -> Any:
+    """What ``convert_and_load_state_dict_in_model`` does where nothing is converted."""
+    from transformers.core_model_loading import set_param_for_module
+    from transformers.utils.loading_report import LoadStateDictInfo
+
+    from .torch import _weight_of
+
+    info = LoadStateDictInfo(
+        missing_keys=set(model.state_dict()), unexpected_keys=set(), mismatched_keys=set(), error_msgs=[], conversion_errors={}, skipped_pp_keys=set()
+    )
+    for name, parts in weights.items():
+        if parts[0].in_4bit:
+            module = model.get_submodule(name.rpartition(".")[0])
+            value: Any = _weight_of(parts, state, name, module)
+            module._is_hf_initialized = True
+        else:
+            value = state.tensor(name)
+        set_param_for_module(model, name, value, info, quantizer)
+    model._weight_conversions = []
+    return info
