@@ -103,7 +103,8 @@ class ConfigReading {
     }
     for (const auto& [name, value] : json_.items()) {
       if (IsAmong(kWithoutEffect, name) || IsAmong(kRead, name) || !IsSet(value)) continue;
-      if (std::any_of(kRefused.begin(), kRefused.end(), [&](const auto& r) { return r.name == name; })) continue;
+      if (std::any_of(kRefused.begin(), kRefused.end(), [&key = name](const auto& r) { return r.name == key; }))
+        continue;
       config.notes.push_back({false, fmt::format("adapter_config.json: '{}' is no option of LoRA that is known here, "
                                                  "and is ignored, as PEFT ignores it",
                                                  Printable(name))});

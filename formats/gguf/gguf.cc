@@ -145,8 +145,7 @@ class KeyValues {
 
   // Keeps the first bytes in `*text`, unless it is nullptr.
   absl::Status ReadString(std::string* text) {
-    const std::uint64_t at = in_.offset(), length = in_.U64();
-    Q4_RETURN_IF_ERROR(in_.status());
+    const std::uint64_t at = in_.offset(), length = in_.U64();  // 0 where the file ends in it
     if (length > in_.remaining()) return TooLong(at, "a text of " + Bytes(length));
     if (length > limits::kGgufStringBytes) {
       return Fail(kGgufLimit, file_.path(), key_,

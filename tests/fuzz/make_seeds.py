@@ -271,6 +271,103 @@ def fp8_seeds() -> None:
     write("fp8", "zero_point", b"\0" + bytes([0]) + weight + bytes([1, 2, 3, 0, 1, 16, 3, 0]))
 
 
+def fp4_seeds() -> None:
+    """Tensors as tests/fuzz/fp4_fuzz.cc reads them, behind the model's type."""
+    stems = ("", "a.", "a.b.", "e.gate_up_proj", "e.down_proj", "mlp1_weight")
+    leaves = ("weight weight_packed weight_scale weight_global_scale weight_scale_2 scale weight_scale_inv weight_blocks gate_up_proj_blocks "
+              "gate_up_proj_scales weight_scales _blocks _scales .blocks .scales _scale _scale_2 _weight_scale _weight_scale_2 _global_scale "
+              "_packed  _scale_inv weight_shape weight_zero_point weight_g_idx input_scale input_global_scale _input_scale k_scale "
+              "comfy_quant bias").split(" ")
+    types = ("U8", "I8", "F8_E4M3", "F8_E8M0", "F32", "F16", "BF16")
+    sizes = {8: 132, 16: 133, 24: 134, 32: 135, 48: 136, 64: 137, 128: 138, 15: 139, 17: 140, 1 << 24: 129, 1 << 43: 130}
+
+    def tensor(stem: str, leaf: str, dtype: str, *shape: int) -> bytes:
+        return bytes([stems.index(stem), leaves.index(leaf), types.index(dtype), len(shape), *(sizes.get(size, size) for size in shape)])
+
+    def seed(name: str, *tensors: bytes) -> None:
+        write("fp4", name, b"\0" + b"".join(tensors))
+
+    one = tensor("a.", "weight_scale_2", "F32")
+    modelopt = tensor("a.", "weight", "U8", 4, 16) + tensor("a.", "weight_scale", "F8_E4M3", 4, 2)
+    packed = tensor("a.", "weight_packed", "U8", 4, 16)
+    seed("modelopt", modelopt, one, tensor("a.", "input_scale", "F32"))
+    seed("compressed_tensors", packed, tensor("a.", "weight_scale", "F8_E4M3", 4, 2), tensor("a.", "weight_global_scale", "F32", 1),
+         tensor("a.", "input_global_scale", "F32", 1), tensor("a.", "weight_shape", "U8", 2))
+    seed("mx_packed", packed, tensor("a.", "weight_scale", "U8", 4, 1))
+    seed("deepseek", tensor("a.", "weight", "I8", 4, 16), tensor("a.", "scale", "F8_E8M0", 4, 1))
+    seed("gpt_oss", tensor("e.gate_up_proj", "_blocks", "U8", 2, 3, 2, 16), tensor("e.gate_up_proj", "_scales", "U8", 2, 3, 2),
+         tensor("e.down_proj", "_blocks", "U8", 2, 3, 1, 16), tensor("e.down_proj", "_scales", "U8", 2, 3, 1))
+    seed("openai", tensor("mlp1_weight", ".blocks", "U8", 3, 2, 16), tensor("mlp1_weight", ".scales", "U8", 3, 2))
+    seed("experts", tensor("e.gate_up_proj", "", "U8", 2, 4, 8), tensor("e.gate_up_proj", "_weight_scale", "F8_E4M3", 2, 4, 1),
+         tensor("e.gate_up_proj", "_weight_scale_2", "F32", 2), tensor("e.gate_up_proj", "_input_scale", "F32"))
+    seed("experts_down", tensor("e.down_proj", "", "U8", 2, 8, 3), tensor("e.down_proj", "_scale", "F8_E4M3", 2, 1, 3),
+         tensor("e.down_proj", "_scale_2", "F32"))
+    seed("no_global", modelopt)
+    seed("no_scale", packed)
+    seed("bare_beside", modelopt, one, tensor("a.b.", "weight", "U8", 4, 16))
+    seed("two_scales", modelopt, one, tensor("a.", "scale", "F8_E8M0", 4, 1))
+    seed("name_taken", packed, tensor("a.", "weight", "F32", 4, 32), tensor("a.", "weight_scale", "U8", 4, 1))
+    seed("orphan", modelopt, one, tensor("a.b.", "weight_scale", "F8_E4M3", 4, 2))
+    seed("other_shape", tensor("a.", "weight", "U8", 4, 16), tensor("a.", "weight_scale", "F8_E4M3", 4, 3), one)
+    seed("zero_point", modelopt, one, tensor("a.", "weight_zero_point", "U8", 1))
+    seed("too_large", tensor("e.gate_up_proj", "_blocks", "U8", 0, 0, 1 << 43, 16), tensor("e.gate_up_proj", "_scales", "U8", 0, 0, 1 << 43))
+    seed("integers", tensor("a.", "weight", "I8", 4, 16), tensor("a.", "weight_scale", "F32", 4, 1))
+
+
+def adapter_seeds() -> None:
+    """A configuration, and tensors as tests/fuzz/adapter_fuzz.cc reads them."""
+    words = ("base_model.model lora_A lora_B weight lora_embedding_A lora_embedding_B lora_magnitude_vector bias default base_layer "
+             "modules_to_save original_module q k head  lora_E ia3_l trainable_tokens_delta prompt_embeddings base_model model lora_ "
+             "weights").split(" ")
+
+    def tensor(name: str, *shape: int, dtype: int = 0) -> bytes:
+        parts = name.split(".")
+        form = next(form for form in range(128, 256) if form % 6 == len(parts) - 1)
+        kind = {2: dtype, 1: 31}[len(shape)]  # it tells the number of dimensions too
+        return bytes([form, *map(words.index, parts), kind, *shape])
+
+    def seed(name: str, config: str, *tensors: bytes) -> None:
+        write("adapter", name, f'{{"peft_type": "LORA"{config}}}'.encode() + b"\0" + b"".join(tensors))
+
+    pair = tensor("q.lora_A.weight", 2, 6) + tensor("q.lora_B.weight", 4, 2, dtype=1)
+    seed("plain", ', "r": 2, "lora_alpha": 4.5, "use_rslora": true, "target_modules": ["q"]', pair)
+    seed("training_names", "", tensor("q.lora_A.default.weight", 2, 6) + tensor("q.lora_B.default.weight", 4, 2))
+    seed("dora_bias", ', "use_dora": true, "lora_bias": true', pair, tensor("q.lora_magnitude_vector", 4), tensor("q.lora_B.bias", 4))
+    seed("embedding", "", tensor("k.lora_embedding_A", 2, 7), tensor("k.lora_embedding_B", 6, 2))
+    seed("saved", ', "modules_to_save": ["ead"], "ensure_weight_tying": true', pair, tensor("head.weight", 7, 6),
+         tensor("k.modules_to_save.default.weight", 1, 6), tensor("k.original_module.weight", 1, 6), tensor("q.base_layer.bias", 4))
+    seed("patterns", ', "rank_pattern": {"q": 2, "^k$": 65536}, "alpha_pattern": {"q": -1e30}, "base_model_name_or_path": "x/y"', pair)
+    seed("half", "", tensor("q.lora_A.weight", 2, 6))
+    seed("two_places", "", pair, tensor("q.lora_A.default.weight", 2, 6))
+    seed("other_ranks", "", tensor("q.lora_A.weight", 2, 6), tensor("q.lora_B.weight", 4, 3))
+    seed("other_method", "", pair, tensor("q.lora_E", 2, 1))
+    seed("unknown_member", ', "invented": 1, "r": 0')
+    write("adapter", "ia3", '{"peft_type": "IA3"}')
+    write("adapter", "layers", '{"peft_type": "LORA", "layer_replication": [[0, 2]]}')
+    write("adapter", "pissa", '{"peft_type": "LORA", "init_lora_weights": "pissa"}')
+
+
+def pipeline_seeds() -> None:
+    write("pipeline", "index", json.dumps(
+        {"_class_name": "FluxPipeline", "_diffusers_version": "0.35.0", "transformer": ["diffusers", "FluxTransformer2DModel"],
+         "text_encoder": ["transformers", "CLIPTextModel"], "safety_checker": [None, None], "requires_safety_checker": False,
+         "sizes": [1, 2]}))
+    write("pipeline", "own_code", '{"_class_name": ["pipeline", "Mine"], "unet": ["my_unet", "Mine"]}')
+    write("pipeline", "reserved_name", '{"aux": ["diffusers", "X"]}')
+    write("pipeline", "path", '{"../x": ["diffusers", "X"]}')
+    digest = "0123456789abcdef" * 4
+    seal = {"document": "q4-pipeline", "version": 1, "tool_version": "0.2.0", "class": "FluxPipeline",
+            "components": [{"name": "transformer", "library": "diffusers", "class": "X", "container": "transformer/model.q4",
+                            "root_sha256": digest},
+                           {"name": "vae", "library": "diffusers", "class": "Y", "container": None, "root_sha256": None}],
+            "files": [{"path": "model_index.json", "bytes": 12, "sha256": digest},
+                      {"path": "transformer/model.q4", "bytes": 8192, "sha256": digest}],
+            "left_out": [{"name": "x.py", "reason": "code"}]}
+    write("pipeline", "seal", json.dumps(seal, indent=2) + "\n")
+    write("pipeline", "seal_other_bytes", json.dumps(seal))
+    write("pipeline", "seal_newer", json.dumps({**seal, "version": 2}, indent=2) + "\n")
+
+
 if __name__ == "__main__":
     json_seeds()
     safetensors_seeds()
@@ -282,4 +379,7 @@ if __name__ == "__main__":
     torch_seeds()
     bnb_seeds()
     fp8_seeds()
+    fp4_seeds()
+    adapter_seeds()
+    pipeline_seeds()
     other_seeds()

@@ -121,4 +121,73 @@ TEST_CASE("factors that do not belong together are refused") {
   CHECK(IssueOf(config, {a, Factor("m.lora_B.weight", {4, 2}, DType::kI32)}) == kAdapterDType.number);
 }
 
+TEST_CASE("members of a configuration that are not what PEFT writes are refused by name") {
+  struct Wrong {
+    std::string members;
+    const Issue& issue;
+    std::string says;
+  };
+  const std::vector<Wrong> all = {
+      {R"("peft_type": 3)", kAdapterConfig, "peft_type"},
+      {R"("r": 4)", kAdapterConfig, "no such member"},
+      {R"("peft_type": "LOHA")", kAdapterMethod, "peft_type LOHA"},
+      {R"("peft_type": "LORA", "r": 0)", kAdapterConfig, ": r:"},
+      {R"("peft_type": "LORA", "r": 65537)", kAdapterConfig, ": r:"},
+      {R"("peft_type": "LORA", "r": 1.5)", kAdapterConfig, ": r:"},
+      {R"("peft_type": "LORA", "lora_alpha": "8")", kAdapterConfig, "lora_alpha"},
+      {R"("peft_type": "LORA", "lora_alpha": NaN)", kAdapterConfig, "lora_alpha"},
+      {R"("peft_type": "LORA", "lora_alpha": 2e30)", kAdapterConfig, "lora_alpha"},
+      {R"("peft_type": "LORA", "use_rslora": 1)", kAdapterConfig, "use_rslora"},
+      {R"("peft_type": "LORA", "use_dora": "yes")", kAdapterConfig, "use_dora"},
+      {R"("peft_type": "LORA", "lora_bias": 0)", kAdapterConfig, "lora_bias"},
+      {R"("peft_type": "LORA", "fan_in_fan_out": [])", kAdapterConfig, "fan_in_fan_out"},
+      {R"("peft_type": "LORA", "ensure_weight_tying": 1)", kAdapterConfig, "ensure_weight_tying"},
+      {R"("peft_type": "LORA", "rank_pattern": [2])", kAdapterConfig, "rank_pattern"},
+      {R"("peft_type": "LORA", "rank_pattern": {"q": 0})", kAdapterConfig, "rank_pattern.q"},
+      {R"("peft_type": "LORA", "alpha_pattern": "q")", kAdapterConfig, "alpha_pattern"},
+      {R"("peft_type": "LORA", "alpha_pattern": {"q": null})", kAdapterConfig, "alpha_pattern.q"},
+      {R"("peft_type": "LORA", "modules_to_save": "head")", kAdapterConfig, "modules_to_save"},
+      {R"("peft_type": "LORA", "modules_to_save": [3])", kAdapterConfig, "modules_to_save"},
+      {R"("peft_type": "LORA", "layer_replication": [[0, 2]])", kAdapterMethod, "layer_replication"},
+      {R"("peft_type": "LORA", "init_lora_weights": "pissa")", kAdapterMethod, "init_lora_weights pissa"},
+  };
+  for (const Wrong& wrong : all) {
+    const absl::Status status = ParseAdapterConfig("{" + wrong.members + "}", "adapter_config.json").status();
+    INFO(wrong.members << ": " << MessageOf(status));
+    CHECK(IssueNumberOf(status) == wrong.issue.number);
+    CHECK(MessageOf(status).find(wrong.says) != std::string::npos);
+  }
+  CHECK(IssueNumberOf(ParseAdapterConfig("[]", "adapter_config.json").status()) == kAdapterConfig.number);
+}
+
+TEST_CASE("what Python takes for false is not set, and harmless ways to begin are read") {
+  const AdapterConfig config = Config(
+      R"(, "layer_replication": null, "arrow_config": {}, "target_parameters": [], "use_qalora": false,
+         "use_bdlora": 0, "kasa_config": "", "init_lora_weights": "Gaussian", "rank_pattern": null, "r": 65536,
+         "lora_alpha": -1e30, "mine": null, "yours": ["x"])");
+  CHECK(config.rank == 65536);
+  CHECK(config.alpha == -1e30);
+  REQUIRE(config.notes.size() == 1);
+  CHECK(config.notes[0].text.find("'yours'") != std::string::npos);
+}
+
+TEST_CASE("tensors of an adapter that have no place, or one that is taken, are refused") {
+  const SourceTensor a = Factor("m.lora_A.weight", {2, 6}), b = Factor("m.lora_B.weight", {4, 2});
+  const AdapterConfig plain = Config(R"(, "r": 2)");
+  CHECK(IssueOf(plain, {a, b, Factor("base_model.model.m.lora_A.weight", {2, 6})}) == kAdapterParts.number);
+  CHECK(IssueOf(plain, {a, Factor("m.lora_B.other.weight", {4, 2})}) == kAdapterParts.number);
+  CHECK(IssueOf(plain, {Factor("h.weight", {2}), Factor("base_model.model.h.weight", {2})}) == kAdapterParts.number);
+  CHECK(IssueOf(plain, {Factor("h.modules_to_save", {2})}) == kAdapterTensor.number);
+  CHECK(IssueOf(plain, {Factor("m.lora_A", {2, 6}), b}) == kAdapterTensor.number);
+  CHECK(IssueOf(plain, {Factor("m.lora_A.bias", {2}), b}) == kAdapterTensor.number);
+  CHECK(IssueOf(plain, {Factor("m.lora_embedding_A.weight", {2, 6})}) == kAdapterTensor.number);
+  CHECK(IssueOf(plain, {a, b, Factor("m.lora_magnitude_vector", {4})}) == kAdapterParts.number);
+  CHECK(IssueOf(plain, {Factor("m.lora_A.weight", {12}), b}) == kAdapterShape.number);
+  const AdapterConfig dora = Config(R"(, "use_dora": true, "lora_bias": true)");
+  const SourceTensor bias = Factor("m.lora_B.bias", {4}), magnitude = Factor("m.lora_magnitude_vector", {4});
+  CHECK(IssueOf(dora, {a, b, bias, magnitude}) == 0);
+  CHECK(IssueOf(dora, {a, b, bias}) == kAdapterParts.number);
+  CHECK(IssueOf(dora, {a, b, magnitude}) == kAdapterParts.number);
+}
+
 }  // namespace q4

@@ -20,6 +20,7 @@
 #include "formats/base/status.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
+#include "tests/support/forwarding_file_system.h"
 #include "tests/support/memory_file_system.h"
 #include "tests/support/must.h"
 #include "tests/support/temp_dir.h"
@@ -116,6 +117,41 @@ TEST_CASE("X12: a file of the same size with another time has changed") {
   CHECK((*PosixFileSystem().OpenForRead(path))->version() == *(*file)->VersionNow());
   CHECK(IssueNumberOf(status) == kFileChanged.number);
   CHECK(MessageOf(status).find("input changed while reading") != std::string::npos);
+  CHECK(MessageOf(status).find("time of modification") != std::string::npos);
+}
+
+TEST_CASE("a place is a name in a folder, however that is reached") {
+  const TempDir dir;
+  dir.Write("a", "a");
+  dir.Write("b", "b");
+  dir.Write("sub/a", "a");
+  std::filesystem::create_directory_symlink("sub", dir.File("link"));
+  const auto same = [&](const std::string& one, const std::string& other) {
+    return test::Must(SamePlace(PosixFileSystem(), dir.File(one), dir.File(other)));
+  };
+  CHECK(same("a", "sub/../a"));
+  CHECK(same("sub/new", "link/new"));
+  CHECK_FALSE(same("a", "b"));
+  CHECK_FALSE(same("a", "sub/a"));
+  CHECK_FALSE(same("none/a", "none/a"));
+}
+
+TEST_CASE("a file system that goes by path holds directories, and nothing else") {
+  class ByPath final : public test::ForwardingFileSystem {
+   public:
+    absl::StatusOr<std::unique_ptr<HeldDirectory>> Hold(const std::string& path) override {
+      return FileSystem::Hold(path);
+    }
+  };
+  const TempDir dir;
+  dir.Write("file", "a");
+  dir.Write("sub/file", "a");
+  std::filesystem::create_directory_symlink("sub", dir.File("link"));
+  ByPath fs;
+  CHECK(test::Must(fs.Hold(dir.File("sub")))->identity() == test::Must(fs.Stat(dir.File("sub"))).identity);
+  for (const char* name : {"file", "link", "none"}) {
+    CHECK(IssueNumberOf(fs.Hold(dir.File(name)).status()) == kCannotStat.number);
+  }
 }
 
 TEST_CASE("a version shows what a modification time that was put back hides") {

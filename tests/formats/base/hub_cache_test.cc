@@ -68,7 +68,7 @@ TEST_CASE("any other link of a snapshot stands for nothing") {
        {"../../../secret", "../../blobs/../../secret", "../../blobs/./1234", "../../blobs//1234", "../../blobs/",
         "../../blobs/..", "../../blobs/.hidden", "../../blobs/d/1234", "../../blobs", "../blobs/1234",
         "../../../blobs/1234", "../../../models--x/blobs/1234", "../../../models--o--n/blobs/1234",
-        "./../../blobs/1234", "sub/../../../blobs/1234", "/etc/passwd"}) {
+        "./../../blobs/1234", "sub/../../../blobs/1234", "/etc/passwd", "../ab/blobs/1234", "ab/../blobs/1234"}) {
     INFO(target);
     CHECK(cache.Of(cache.Link(target)).empty());
   }

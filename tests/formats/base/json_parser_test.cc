@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "formats/base/base_issues.h"
@@ -94,6 +96,8 @@ TEST_CASE("ParseModelJson refuses what json.loads refuses, and says where") {
       {"\"\\u00g0\"", &kJsonSyntax, "four hexadecimal digits"},
       {"\"\\u12\"", &kJsonSyntax, "four hexadecimal digits"},
       {"\"\\ud800\\q\"", &kJsonSyntax, "offset 8"},
+      {"\"\\ud800\\u12\"", &kJsonSyntax, "four hexadecimal digits"},
+      {"\"" + std::string(100'000, 'a') + "\xFF" + std::string(100'000, 'b') + "\"", &kJsonSyntax, "not UTF-8"},
       {"[\"\xC3(\"]", &kJsonSyntax, "offset 1"},
       {"\"\xED\xA0\x80\"", &kJsonSyntax, "not UTF-8"},
       {"1\0"s, &kJsonSyntax, "NUL"},
@@ -145,12 +149,49 @@ TEST_CASE("ParsePlainJson has none of Python's additions") {
     Ignore handler;
     return ParsePlainJson(source, "x", {.max_depth = 4}, handler);
   };
-  for (const char* text : {"NaN", "Infinity", "-Infinity", R"("\ud800")", R"("\udc00")", R"("\ud800\u0041")"}) {
+  for (const char* text : {"NaN", "Infinity", "-Infinity", R"("\ud800")", R"("\udc00")", R"("\ud800\u0041")",
+                           R"("\ud800\n")", R"("\ud83d\ud83d\ude00")"}) {
+    INFO(text);
     CHECK(IssueNumberOf(parse(text)) == kJsonSyntax.number);
   }
   CHECK(parse(R"({"a":1,"a":2})").ok());  // the handler's business
   CHECK(parse(std::string(5000, '9')).ok());
   CHECK(parse("1e400").ok());
+}
+
+// Some of a text, and then the disk fails.
+class BrokenSource final : public JsonSource {
+ public:
+  explicit BrokenSource(std::string_view text) : text_(text) {}
+  absl::StatusOr<std::string_view> Next() override {
+    if (text_.empty()) return Fail(kCannotRead, "x", {});
+    return std::exchange(text_, {});
+  }
+
+ private:
+  std::string_view text_;
+};
+
+TEST_CASE("a text that cannot be read to its end is no malformed one, whatever it breaks off in") {
+  const std::string text = R"( {"a\u00e9\ud83d\ude00\n": [true, null, -12.5e+3, 7, {}, []], "b": "c"} )";
+  for (std::size_t size = 0; size <= text.size(); ++size) {
+    BrokenSource source(std::string_view(text).substr(0, size));
+    Ignore handler;
+    const absl::Status status = ParsePlainJson(source, "x", {.max_depth = 4}, handler);
+    INFO(size << ": " << MessageOf(status));
+    CHECK(IssueNumberOf(status) == kCannotRead.number);
+  }
+}
+
+TEST_CASE("a string that is shortened is UTF-8 as a whole") {
+  const auto parse = [](const std::string& text) {
+    JsonText source(text);
+    Ignore handler;
+    return ParsePlainJson(source, "x", {.max_depth = 4, .keep_string_bytes = 16}, handler);
+  };
+  const std::string half(100'000, 'a');
+  CHECK(parse("\"" + half + half + "\"").ok());
+  CHECK(IssueNumberOf(parse("\"" + half + "\xFF" + half + "\"")) == kJsonSyntax.number);
 }
 
 }  // namespace

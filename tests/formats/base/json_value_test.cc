@@ -52,6 +52,22 @@ TEST_CASE("a value is refused before it takes more memory than it may, whatever 
   CHECK(IssueNumberOf(ParseModelJson("[" + text + "[]]", "x.json").status()) == kJsonTooLarge.number);
 }
 
+TEST_CASE("keys count towards the memory that a value may take") {
+  const std::string text = "{\"" + std::string(8192, 'k') + "\":1}";
+  CHECK(ParseJson(text, "x.json", 4).ok());
+  CHECK(IssueNumberOf(ParseJson(text, "x.json", 4, 4096).status()) == kJsonTooLarge.number);
+}
+
+TEST_CASE("values of different types differ, and null has nothing in it") {
+  const std::vector<Json> values = {Json(nullptr), Json(false), Json(0), Json(""), Json::array(), Json::object()};
+  for (std::size_t a = 0; a < values.size(); ++a) {
+    for (std::size_t b = 0; b < values.size(); ++b) CHECK((values[a] == values[b]) == (a == b));
+  }
+  CHECK(Json(nullptr).size() == 0);
+  CHECK(Json(nullptr).empty());
+  CHECK(Json(false).size() == 1);
+}
+
 TEST_CASE("a deep value is built, copied, compared and released") {
   constexpr int kDepth = 1000;
   const std::string text = std::string(kDepth, '[') + std::string(kDepth, ']');

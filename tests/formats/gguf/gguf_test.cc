@@ -244,5 +244,27 @@ TEST_CASE("every prefix of a file is refused, but for those that lack some of th
   }
 }
 
+TEST_CASE("a head that breaks off is said to end early, whatever it breaks off in") {
+  const auto check = [](const std::string& bytes, std::size_t end) {
+    for (std::size_t size = 8; size < end; ++size) {
+      const absl::Status status = ReadGgufHeader(TextFile(bytes.substr(0, size))).status();
+      INFO(size << " of " << end << ": " << MessageOf(status));
+      CHECK(IssueNumberOf(status) == kGgufEndsEarly.number);
+    }
+  };
+  const std::string texts = Length(2) + "ab" + Length(0) + Length(1) + "c";
+  for (const GgufBuilder& last :
+       {GgufBuilder().U32("general.alignment", 64), GgufBuilder().U16("split.count", 1), GgufBuilder().U32("a", 1),
+        GgufBuilder().Text("a", "text"), GgufBuilder().Text("general.name", "text"),
+        GgufBuilder().Array("a", test::kGgufText, 3, texts), GgufBuilder().Array("a", 7, 3, std::string(3, '\1')),
+        GgufBuilder().Key("a", 7, "\1")}) {
+    const std::string bytes = last.Build();
+    check(bytes, test::Must(ReadGgufHeader(TextFile(bytes))).key_values_end);
+  }
+  const std::string bytes = SmallModel().Build();
+  // Behind the last name: dimensions, one of them, type, offset.
+  check(bytes, bytes.find("b.weight") + 8 + 4 + 8 + 4 + 8);
+}
+
 }  // namespace
 }  // namespace q4

@@ -148,5 +148,72 @@ TEST_CASE("what is missing is named, and views with gaps are no codes") {
   CHECK_FALSE(MayHoldF4({Part("a", DType::kU8, {4}), Part("b", DType::kF32, {4, 4})}));
 }
 
+TEST_CASE("each rule of 4-bit floats is broken by names, types and shapes alone") {
+  const SourceTensor weight = Part("m.weight", DType::kU8, {4, 16}),
+                     scale = Part("m.weight_scale", DType::kF8E4M3, {4, 2});
+  const SourceTensor global = Part("m.weight_scale_2", DType::kF32, {});
+  const SourceTensor packed = Part("m.weight_packed", DType::kU8, {4, 16}),
+                     exponents = Part("m.weight_scale", DType::kU8, {4, 1});
+  struct Broken {
+    std::vector<SourceTensor> stored;
+    const Issue& issue;
+    std::string says;
+  };
+  const std::vector<Broken> all = {
+      {{packed}, kF4NoScale, "m.weight_scale"},
+      {{packed, Part("m.weight_scale", DType::kF32, {4, 1})}, kF4ScaleDType, "F32"},
+      {{packed, exponents, Part("m.weight", DType::kF32, {4, 32})}, kF4NameTaken, "'m.weight'"},
+      {{packed, Part("m.weight_scale", DType::kU8, {4, 2})}, kF4ScaleShape, "[4, 2]"},
+      {{packed, exponents, Part("m.weight_global_scale", DType::kI32, {1})}, kF4ScaleDType, "I32"},
+      {{packed, exponents, Part("m.weight_global_scale", DType::kF32, {2})}, kF4ScaleShape, "[2]"},
+      {{packed, exponents, Part("m.weight_zero_point", DType::kU8, {1})}, kF4Form, "m.weight_zero_point"},
+      {{weight, scale}, kF4NoScale, "m.weight_scale_2"},
+      {{weight, scale, global, Part("m.scale", DType::kF8E8M0, {4, 1})}, kF4ScaleTwice, "'m.scale'"},
+      {{weight, scale, global, Part("v.weight", DType::kU8, {4, 16})}, kF4NoScale, "v.weight"},
+      {{weight, scale, global, Part("v.weight_scale", DType::kF8E4M3, {4, 2})}, kF4OrphanScale, "is not there"},
+      {{weight, scale, global, Part("v.weight_scale_2", DType::kF32, {})}, kF4OrphanScale, "is not there"},
+      {{weight, scale, global, Part("v.weight", DType::kF32, {1}), Part("v.weight_scale", DType::kU8, {4, 2})},
+       kF4OrphanScale,
+       "its weight is F32"},
+      {{Part("e.down_proj_blocks", DType::kU8, {2, 4, 2, 16})}, kF4NoScale, "e.down_proj_scales"},
+      {{Part("e.down_proj_blocks", DType::kU8, {2, 4, 2, 16}), Part("e.down_proj_scales", DType::kF32, {2, 4, 2})},
+       kF4ScaleDType,
+       "F32"},
+      {{Part("e.down_proj_blocks", DType::kU8, {2, 4, 2, 16}), Part("e.down_proj_scales", DType::kU8, {2, 4})},
+       kF4ScaleShape,
+       "[2, 4]"},
+      // Each dimension is one that a file may claim, and the weight has more elements than the limit.
+      {{Part("m.blocks", DType::kU8, {0, std::uint64_t{1} << 43, 16}),
+        Part("m.scales", DType::kU8, {0, std::uint64_t{1} << 43})},
+       kF4ScaleShape,
+       "[0, 8796093022208]"},
+  };
+  for (const Broken& broken : all) {
+    const ReadF4 read(broken.stored);
+    INFO(broken.says << ": " << MessageOf(read.status));
+    CHECK(IssueNumberOf(read.status) == broken.issue.number);
+    CHECK(MessageOf(read.status).find(broken.says) != std::string::npos);
+  }
+}
+
+TEST_CASE("names that only end as those of codes do are no codes") {
+  for (const char* name : {"_packed", "m._packed", "_blocks", "m._blocks"}) {
+    const ReadF4 read({Part(name, DType::kU8, {4, 16})});
+    CHECK(read.status.ok());
+    CHECK(read.tensors.size() == 1);
+  }
+}
+
+TEST_CASE("a configuration that names rotations is refused") {
+  const auto issue_of = [](const std::string& text) {
+    const auto json = ParseModelJson(text, "config.json");
+    REQUIRE(json.ok());
+    return IssueNumberOf(CheckF4Section(*json, "config.json", "quantization_config"));
+  };
+  CHECK(issue_of("{}") == 0);
+  CHECK(issue_of(R"({"transform_config": {}})") == 0);
+  CHECK(issue_of(R"({"transform_config": {"config_groups": {"a": {}}}})") == kF4Form.number);
+}
+
 }  // namespace
 }  // namespace q4

@@ -57,6 +57,15 @@ std::string ProblemBeside(const std::vector<std::string>& names) {
   return {};
 }
 
+TEST_CASE("versions of SentencePiece models are a letter and a number, once or twice") {
+  for (const char* version : {"v3", "v7m1", "v12m34"})
+    CHECK(Q4FileNameProblem("a.model." + std::string(version)).empty());
+  for (const char* version : {"x3", "v", "v3x1", "v3m", "v3m1m1", "3", "vbs"}) {
+    INFO(version);
+    CHECK_FALSE(Q4FileNameProblem("a.model." + std::string(version)).empty());
+  }
+}
+
 TEST_CASE("a file beside others may be of any kind, and leads nowhere") {
   for (const char* name : {"model.safetensors", "vae/diffusion_pytorch_model.safetensors.index.json", "a/b.q4", "x.bin",
                            "model_index.json"}) {

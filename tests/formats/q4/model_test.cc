@@ -1,12 +1,15 @@
 // Models of one file and of several (formats/q4/model.cc, formats/q4/shards.cc).
 #include <algorithm>
 #include <cstdint>
+#include <filesystem>
 #include <iostream>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/limits.h"
 #include "formats/q4/q4_issues.h"
 #include "formats/q4/shards.h"
 #include "tests/formats/q4/samples.h"
@@ -112,6 +115,24 @@ TEST_CASE("one container is a model, also when it is a shard", "[q4][model]") {
   CHECK((*model)->root() == sharded.list.parts[1].root);
   CHECK((*model)->Find("a1") != nullptr);
   CHECK((*model)->Find("a0") == nullptr);
+}
+
+TEST_CASE("a list that is too large is refused before it is read", "[q4][shards]") {
+  const test::TempDir dir;
+  const std::string path = dir.Write("m.q4.index.json", "{}");
+  std::filesystem::resize_file(path, limits::kShardIndexBytes + 1);  // what is added takes no place on the disk
+  CHECK(IssueNumberOf(Q4Model::Open(PosixFileSystem(), path).status()) == kFileTooLarge.number);
+}
+
+TEST_CASE("a model is the one that was asked for, or is not", "[q4][model]") {
+  ShardedModel sharded;
+  const auto model = sharded.Open();
+  REQUIRE(model.ok());
+  Sha256 root = (*model)->root();
+  CHECK((*model)->RequireRoot(std::nullopt).ok());
+  CHECK((*model)->RequireRoot(root).ok());
+  root[31] ^= 1;
+  CHECK(IssueNumberOf((*model)->RequireRoot(root)) == kQ4OtherRoot.number);
 }
 
 TEST_CASE("an empty file is no model", "[q4][model]") {
