@@ -1,16 +1,17 @@
-"""Runs the examples of docs/python_torch.md and docs/python_transformers.md, one after the other, as a reader would."""
+"""Runs the examples of the pages on torch, transformers and diffusers, one after the other, as a reader would."""
 
 import contextlib
 import importlib.util
 import io
 import os
+import pathlib
 import re
 import sys
 import tempfile
 
 from package_setup import ROOT, check, count
 
-for package in ("torch", "transformers", "accelerate", "bitsandbytes"):
+for package in ("torch", "transformers", "accelerate", "bitsandbytes", "diffusers"):
     if importlib.util.find_spec(package) is None:
         print(f"SKIP python_integrations (no {package}; scripts/python_env.sh installs it)")
         sys.exit(77)
@@ -19,9 +20,11 @@ import warnings  # noqa: E402
 
 warnings.simplefilter("ignore")  # theirs
 
+sys.path.insert(0, str(ROOT / "tests" / "python"))
+import pipelines  # noqa: E402
 import transformers  # noqa: E402
 
-PAGES = {"python_torch": 4, "python_transformers": 5}
+PAGES = {"python_torch": 4, "python_transformers": 5, "python_diffusers": 3}
 
 
 def llama(folder):
@@ -38,7 +41,10 @@ def main():
         namespace = {"__name__": "examples"}
         with tempfile.TemporaryDirectory(prefix="q4-docs-") as work:
             os.chdir(work)
-            llama("Llama-3.2-1B")
+            if page == "python_diffusers":
+                pipelines.flux(pathlib.Path(work)).rename("FLUX.1-dev")
+            else:
+                llama("Llama-3.2-1B")
             for number, code in enumerate(found, 1):
                 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                     exec(compile(code, f"docs/{page}.md: example {number}", "exec"), namespace)
