@@ -13,6 +13,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import transformers
 from transformers import PreTrainedModel
 
@@ -22,13 +23,18 @@ TESTED = ("5.23.",)
 """Beginnings of version numbers."""
 
 
+def may_load(tensors: list[Outlined]) -> bool:
+    """What can be told before anything is made. Of experts one conversion changes values and no name."""
+    return transformers.__version__.startswith(TESTED) and not any(tensor.expert for tensor in tensors)
+
+
 def load(
-    model_class: Any, config: Any, tensors: list[Outlined], state: LazyTensors, dtype: Any, generation: Any, attn_implementation: str | None
-) -> tuple[PreTrainedModel, dict[str, Any]] | None:
-    """The model on the CPU and what ``from_pretrained`` says of its keys; None where it needs the long way. `state` has `tensors`;
-    it may be asked for them on the long way too."""
-    # Of experts one conversion changes values and no name.
-    if not transformers.__version__.startswith(TESTED) or any(tensor.expert for tensor in tensors):
+    model_class: Any, config: Any, tensors: list[Outlined], state: LazyTensors, device: torch.device, dtype: Any, generation: Any,
+    attn_implementation: str | None,
+) -> tuple[PreTrainedModel, dict[str, Any]] | None:  # fmt: skip
+    """The model, all of it on `device`, and what ``from_pretrained`` says of its keys; None where it needs the long way. `state` has
+    `tensors`, on that device; it may be asked for them on the long way too."""
+    if not may_load(tensors):
         return None
     from transformers import initialization, modeling_utils
     from transformers.integrations import is_deepspeed_zero3_enabled
@@ -39,7 +45,7 @@ def load(
     weights: dict[str, list[Outlined]] = {}
     for tensor in tensors:
         weights.setdefault(tensor.source if tensor.in_4bit else tensor.name, []).append(tensor)
-    devices = {"": "cpu"}
+    devices = {"": "cpu" if device.type == "cpu" else device}
     config = copy.deepcopy(config)
     if attn_implementation is not None:
         config._attn_implementation = attn_implementation

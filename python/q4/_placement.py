@@ -6,6 +6,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,8 @@ def fill(
     tensors: dict[Place, torch.Tensor] = {}
     addresses: list[int] = []
     places = _mapped(plan) if mapped and target.type == "cpu" else {}
+    if target.type == "cuda":
+        _reserve(sum(-(-octets // 512) * 512 for *_, octets in parts), target)
     for number, (name, part, dtype, shape, octets) in enumerate(parts):
         as_dtype, as_shape = (shapes or {}).get((name, part), (DTYPES[dtype], shape))
         if number in places:
@@ -79,6 +82,13 @@ def fill(
     if target != device:
         tensors = {place: tensor.to(device) for place, tensor in tensors.items()}
     return tensors
+
+
+def _reserve(octets: int, device: torch.device) -> None:
+    """Lets torch's allocator have the memory of many tensors at once, in one block that it gives to them then: a call of the driver
+    for each is slow, and leaves more unused. A failure is that of the first tensor that finds no memory."""
+    with suppress(torch.cuda.OutOfMemoryError):
+        torch.empty(octets, dtype=torch.uint8, device=device)
 
 
 def _mapped(plan: _core.FillPlan) -> dict[int, tuple[mmap.mmap, int]]:
@@ -218,6 +228,12 @@ class LazyTensors(Mapping[str, Lazy]):
         for device in dict.fromkeys(self._devices.values()):
             with self._lock:
                 self._load_device(device)
+
+    def forget(self) -> None:
+        """What was loaded and nobody took yet goes, and is loaded again when it is used."""
+        with self._lock:
+            self._ready.clear()
+            self._loaded.clear()
 
     def tensor(self, name: str) -> torch.Tensor:
         device = self._devices[name]

@@ -125,12 +125,17 @@ def _loaded(
 ) -> PreTrainedModel:  # fmt: skip
     devices = _devices(device_map, config, model_class, dtype)
     state = _ReadAhead(source, tensors, _placement(devices, [tensor.name for tensor in tensors]), once=True, mapped=mapped, progress=progress)
-    on_cpu = all(settled(device).type == "cpu" for device in devices.values())
-    ahead = state.begin() if on_cpu and progress is None else nullcontext()
+    places = {settled(device) for device in devices.values()}
+    place = places.pop() if len(places) == 1 else None
+    # On the long way transformers reserves a GPU's memory for the model first, and what is there already would count twice.
+    at_once = place is not None and progress is None and (place.type == "cpu" or _direct.may_load(tensors))
+    ahead = state.begin(place) if at_once and place is not None else nullcontext()
     # Of sizes that differ the message is q4's, with the container's name; no such model comes out.
     try:
         with ahead:
-            found = _direct.load(model_class, config, tensors, state, dtype, generation, extra.get("attn_implementation")) if on_cpu else None
+            found = _direct.load(model_class, config, tensors, state, place, dtype, generation, extra.get("attn_implementation")) if place is not None else None
+            if found is None and place is not None and place.type == "cuda":
+                state.forget()
             model, info = found or model_class.from_pretrained(
                 None, config=config, state_dict=state, device_map=devices, dtype=dtype, output_loading_info=True,
                 ignore_mismatched_sizes=True, generation_config=generation, **extra,
@@ -354,17 +359,18 @@ class _ReadAhead(LazyTensors):
         return super().items()
 
     @contextmanager
-    def begin(self) -> Iterator[None]:
+    def begin(self, device: torch.device) -> Iterator[None]:
         """Loads on another thread meanwhile, while the caller's makes modules, which loads wait for. Where the caller's is
-        interrupted, or fails, that load ends too."""
+        interrupted, or fails, that load ends too. Everything is on `device`, on a GPU in order with the caller's stream."""
         stopped = threading.Event()
+        stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
 
         def stop(_: Any) -> None:
             if stopped.is_set():
                 raise InterruptedError
 
         self._progress = stop
-        worker = threading.Thread(target=self._load_quietly, name="q4 load", daemon=True)
+        worker = threading.Thread(target=self._load_quietly, args=(stream,), name="q4 load", daemon=True)
         worker.start()
         try:
             yield
@@ -377,9 +383,9 @@ class _ReadAhead(LazyTensors):
             if isinstance(self.error, InterruptedError):
                 self.error = None
 
-    def _load_quietly(self) -> None:
+    def _load_quietly(self, stream: torch.cuda.Stream | None) -> None:
         # What is wrong is kept, and raised to whoever asks for a tensor.
-        with suppress(BaseException):
+        with torch.cuda.stream(stream) if stream is not None else nullcontext(), suppress(BaseException):
             self.load()
 
 
