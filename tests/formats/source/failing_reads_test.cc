@@ -117,6 +117,14 @@ std::vector<Model> Models() {
              dir.Write("config.json", R"({"transformers_weights": "other.safetensors"})");
            },
        .opened = "model.safetensors"},
+      {.name = "a file in a folder that is no model's",
+       .prepare =
+           [](const TempDir& dir) {
+             dir.Write("w.safetensors", OneTensor("a"));
+             dir.Write("tokenizer.json", "{}");
+           },
+       .opened = "w.safetensors",
+       .unheard = "ListDirectory ."},
       {.name = "a folder whose configuration names the file",
        .prepare =
            [](const TempDir& dir) {
