@@ -331,6 +331,21 @@ TEST_CASE("number and size are limited") {
   CHECK(IssueNumberOf(Classify(dir).status()) == kTooManyCompanions.number);
 }
 
+TEST_CASE("a note says what is not carried beside a lone file, where that is a tokenizer") {
+  const TempDir dir;
+  const MainFile main{dir.Write("w.safetensors", ""), {}, false, false};
+  const auto notes = [&] {
+    const auto folder = ClassifyFolder(PosixFileSystem(), main, {}, SymbolicLinks::kRefuse);
+    REQUIRE(folder.ok());
+    CHECK(folder->companions.empty());
+    return folder->notes.size();
+  };
+  dir.Write("notes.xyz", "a");
+  CHECK(notes() == 0);
+  dir.Write("tokenizer.json", "{}");
+  CHECK(notes() == 1);
+}
+
 TEST_CASE("companions have a size that they may have together") {
   const TempDir dir;
   dir.Write("config.json", "{}");
