@@ -48,6 +48,16 @@ LINKED = ["CMakeLists.txt", "cmake", "docs", "kernels", "libconvert", "python", 
 # They count as survivors all the same. An entry for a guard that is killed is an error.
 EXPLAINED: "dict[tuple[str, str], str]" = {
     ("formats/base/digest.cc", "xxh3 == nullptr"): "malloc() in libxxhash must fail",
+    ("formats/gguf/gguf_input.cc", "!ok()"): "the first error is kept by those who ask before they believe what was read",
+    ("formats/gguf/gguf_input.cc", "!Need(1)"): "the same",
+    ("formats/posix/file_posix.cc", "::fstat(opened.fd.get(), &info) != 0"): "of what was just opened: fails with the disk or the network",
+    ("formats/q4/writer.cc", "chunk_count > limits::kQ4IndexBytes / kQ4ChunkRecordBytes"): "takes millions of chunks",
+    ("formats/source/open_checkpoint.cc", "content->files.size() + payload.files.size() > limits::kShards"):
+        "takes ten thousand open files",
+    ("formats/source/open_checkpoint.cc", "content->tensors.size() + payload.tensors.size() > limits::kTensorsPerCheckpoint"):
+        "takes folders with over a million tensors together",
+    ("formats/source/split_files.cc", "payload.tensors.size() + part.tensors.size() > limits::kTensorsPerCheckpoint"):
+        "takes parts with over a million tensors together",
     ("formats/posix/posix_files.cc", "put == 0"): "Linux never writes 0 of some bytes; if it did, the loop would not end",
     ("formats/posix/file_posix.cc", "::fstat(fd.get(), &info) != 0"): "of what was just opened: fails with the disk or the network",
     ("formats/posix/file_posix.cc", "RetryOnEintr([&] { return ::fsync(fd.get()); }) == 0 || IsUnknownHere(errno)"):

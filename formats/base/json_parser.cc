@@ -301,7 +301,7 @@ class Parser {
   }
 
   absl::Status LoneSurrogate(std::string* out) const {
-    if (!python_) return Fail(kJsonSyntax, file_, AtOffset(cursor_.offset()), "a surrogate without its other half");
+    if (!python_) return Expected("the other half of a surrogate");
     AppendCodePoint(0xFFFD, out);
     return absl::OkStatus();
   }

@@ -48,10 +48,7 @@ absl::StatusOr<std::vector<SideText>> TextsInFolder(FileSystem& fs, const Checkp
     const std::string name = name_in(file.name);
     if (name == "config.json") Q4_RETURN_IF_ERROR(add(name, file.path, SymbolicLinks::kFollow));
   }
-  for (const CompanionFile& file : content.companions) {
-    const std::string name = name_in(file.name);
-    if (name != "config.json") Q4_RETURN_IF_ERROR(add(name, file.path, SymbolicLinks::kFollow));
-  }
+  // Settings of quantizers are never carried (companion_kinds.h).
   for (const LeftOutFile& file : content.left_out) {
     Q4_RETURN_IF_ERROR(
         add(name_in(file.name), JoinPath(DirectoryOf(content.main_file.path), file.name), SymbolicLinks::kRefuse));

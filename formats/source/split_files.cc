@@ -26,8 +26,8 @@ struct PartName {
 
 constexpr std::size_t kDigits = 5;
 
+// REQUIRES: kDigits characters.
 bool TakeNumber(std::string_view text, std::uint64_t* number) {
-  if (text.size() != kDigits) return false;
   for (const char c : text) {
     if (c < '0' || c > '9') return false;
     *number = 10 * *number + static_cast<std::uint64_t>(c - '0');

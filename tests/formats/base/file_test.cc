@@ -18,6 +18,7 @@
 
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
+#include "formats/base/system_text.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/forwarding_file_system.h"
@@ -402,6 +403,22 @@ TEST_CASE("paths") {
   CHECK(JoinPath("/", "b") == "/b");
 }
 
+TEST_CASE("what cannot be asked for its target or its real path is an error") {
+  const TempDir dir;
+  const std::string file = dir.Write("file", "a");
+  for (const std::string& path : {file, dir.File("none")}) {
+    CHECK(IssueNumberOf(PosixFileSystem().ReadLink(path).status()) == kCannotStat.number);
+  }
+  CHECK(IssueNumberOf(PosixFileSystem().RealPath(dir.File("none")).status()) == kCannotStat.number);
+}
+
+TEST_CASE("a text of the system that is not there, or cannot be read, is none") {
+  const TempDir dir;
+  CHECK(ReadSystemText(dir.Write("file", "text")) == "text");
+  CHECK_FALSE(ReadSystemText(dir.File("none")));
+  CHECK_FALSE(ReadSystemText(dir.path()));
+}
+
 TEST_CASE("below a held directory nothing is reached by a link or another directory of its name") {
   const TempDir temp;
   FileSystem& fs = PosixFileSystem();
@@ -434,12 +451,24 @@ TEST_CASE("below a held directory nothing is reached by a link or another direct
   // A link on the way.
   std::filesystem::create_directory_symlink(temp.File("other"), temp.File("moved/link"));
   CHECK_FALSE(fs.CreateExclusive(temp.File("held/link/x")).ok());
-  CHECK_FALSE(fs.CreateDirectory(temp.File("held/link/x")).ok());
+  const std::string too_many = "Too many levels of symbolic links";
+  CHECK(MessageOf(fs.CreateDirectory(temp.File("held/link/x"))).find(too_many) != std::string::npos);
   CHECK_FALSE(fs.Remove(temp.File("held/link/sub/file")).ok());
   CHECK_FALSE(fs.RemoveDirectory(temp.File("held/link/sub")).ok());
-  CHECK_FALSE(fs.Rename(temp.File("held/made"), temp.File("held/link/made"), true).ok());
+  const absl::Status moved = fs.Rename(temp.File("held/made"), temp.File("held/link/made"), true);
+  CHECK(MessageOf(moved).find(too_many) != std::string::npos);
   CHECK_FALSE(fs.ListDirectory(temp.File("held/link")).ok());
   CHECK(read(temp.File("held/link/sub/file"), SymbolicLinks::kNever) != "other");
+  // Up again is another place's business, and so is what does not lie below.
+  temp.Write("deep/x", "x");
+  std::filesystem::rename(temp.File("moved"), temp.File("deep/moved"));
+  CHECK_FALSE(test::Must(fs.Stat(temp.File("held/../x"))).exists);
+  std::filesystem::rename(temp.File("deep/moved"), temp.File("moved"));
+  {
+    const auto here = test::Must(fs.Hold("."));
+    CHECK(test::Must(fs.Stat(temp.path())).is_directory);
+    CHECK(test::Must(fs.Stat(".")).is_directory);
+  }
   // Known by another path, and no longer.
   held->MovedTo(temp.File("renamed"));
   CHECK(test::Must(fs.ListDirectory(temp.File("renamed"))).size() == 3);

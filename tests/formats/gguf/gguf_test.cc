@@ -257,7 +257,7 @@ TEST_CASE("a head that breaks off is said to end early, whatever it breaks off i
        {GgufBuilder().U32("general.alignment", 64), GgufBuilder().U16("split.count", 1), GgufBuilder().U32("a", 1),
         GgufBuilder().Text("a", "text"), GgufBuilder().Text("general.name", "text"),
         GgufBuilder().Array("a", test::kGgufText, 3, texts), GgufBuilder().Array("a", 7, 3, std::string(3, '\1')),
-        GgufBuilder().Key("a", 7, "\1")}) {
+        GgufBuilder().Key("a", 7, "\1"), GgufBuilder().Text("a", std::string(40, 't')).U32("b", 1)}) {
     const std::string bytes = last.Build();
     check(bytes, test::Must(ReadGgufHeader(TextFile(bytes))).key_values_end);
   }

@@ -27,9 +27,21 @@ using test::ReadBytes;
 using test::TempDir;
 
 // What many file systems lack.
+struct Lacks {
+  bool exchanges = false, locks = false;
+  bool moves = false;    // a directory in which a file is open gets no other name
+  bool crosses = false;  // the destination is a mount point: nothing is renamed into it
+};
+
 class PoorFileSystem final : public test::ForwardingFileSystem {
  public:
-  PoorFileSystem(bool exchanges, bool locks) : exchanges_(exchanges), locks_(locks) {}
+  explicit PoorFileSystem(const Lacks& lacks) : exchanges_(!lacks.exchanges), locks_(!lacks.locks), lacks_(lacks) {}
+  absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
+    const bool moves = BaseNameOf(from) == "out.partial";
+    const bool crosses = BaseNameOf(DirectoryOf(from)) == "out.partial" && BaseNameOf(DirectoryOf(to)) == "out";
+    if ((moves && lacks_.moves) || (crosses && lacks_.crosses)) return Fail(kCannotRename, to, {}, "Device or so busy");
+    return ForwardingFileSystem::Rename(from, to, replace);
+  }
   absl::Status Exchange(const std::string& a, const std::string& b) override {
     return exchanges_ ? ForwardingFileSystem::Exchange(a, b) : Fail(kCannotRename, a, {}, "Function not implemented");
   }
@@ -50,16 +62,22 @@ class PoorFileSystem final : public test::ForwardingFileSystem {
     bool locked() const override { return false; }
   };
   const bool exchanges_, locks_;
+  const Lacks lacks_;
 };
 
 struct Way {
   std::string name = {};
-  bool exchanges = true, locks = true;
+  Lacks lacks = {};
   DirectoryUse use = {};
   std::vector<std::string> last = {};
   std::function<void(const TempDir&)> prepare = {};  // what lies there before
   std::string unheard = {};  // calls whose failure is no error, sorted, a comma between them; one for each time
 };
+
+DirectoryUse Resumed(DirectoryUse use) {
+  use.resumes = true;
+  return use;
+}
 
 DirectoryUse Use(std::vector<std::string> ours, bool keep_others, std::string kept_record = "") {
   return {
@@ -71,12 +89,16 @@ void LeaveOld(const TempDir& temp) {
   temp.Write("out/sub/old", "old");
 }
 
-void LeaveDeadRuns(const TempDir& temp) {
-  temp.Write("out.partial/.q4-lock", "");
-  temp.Write("out.partial/sub/half", "half");
+void LeaveReplaced(const TempDir& temp) {
   temp.Write("out.q4-replaced/old/file", "older");
   temp.Write("out.q4-replaced/.q4-lock", "");
   temp.Write("out.q4-replaced/.q4-replaced", std::string("old/file\0", 9));
+}
+
+void LeaveDeadRuns(const TempDir& temp) {
+  temp.Write("out.partial/.q4-lock", "");
+  temp.Write("out.partial/sub/half", "half");
+  LeaveReplaced(temp);
 }
 
 // `whole`: whether Create() found that the directory can appear in one instant; where it meets an error it goes another
@@ -110,7 +132,7 @@ std::vector<Way> Ways() {
            "Exchange out.partial, Exchange out.partial, ListDirectory ., Stat out.partial, Stat out.q4-replaced, "
            "Stat out.q4-replaced"},
       {.name = "over an old one that steps aside",
-       .exchanges = false,
+       .lacks = {.exchanges = true},
        .use = Use(ours, false),
        .prepare = LeaveOld,
        .unheard = "Exchange out.partial, Exchange out.partial, ListDirectory ., Rename out, Stat .q4-replaced, "
@@ -126,7 +148,7 @@ std::vector<Way> Ways() {
        .prepare = LeaveOld,
        .unheard = "ListDirectory ., RemoveDirectory sub, Stat .q4.partial"},
       {.name = "file by file, without locks",
-       .locks = false,
+       .lacks = {.locks = true},
        .use = Use(ours, true),
        .last = {"config.json"},
        .prepare = LeaveOld,
@@ -141,7 +163,7 @@ std::vector<Way> Ways() {
        .unheard = "Exchange out.partial, Exchange out.partial, ListDirectory ., Stat .q4-replaced, Stat .q4-replaced, "
                   "Stat out.partial, Stat out.q4-replaced"},
       {.name = "after dead runs, stepping aside",
-       .exchanges = false,
+       .lacks = {.exchanges = true},
        .use = Use(ours, false),
        .prepare =
            [](const TempDir& temp) {
@@ -151,6 +173,73 @@ std::vector<Way> Ways() {
            },
        .unheard = "Exchange out.partial, Exchange out.partial, ListDirectory ., Rename out, Stat .q4-replaced, "
                   "Stat .q4-replaced, Stat .q4-replaced, Stat out.partial, Stat out.q4-replaced, Stat out.q4-replaced"},
+      {.name = "after a dead run that stepped aside",
+       .use = Use(ours, false),
+       .prepare =
+           [](const TempDir& temp) {
+             LeaveOld(temp);
+             LeaveReplaced(temp);
+           },
+       .unheard = "Exchange out.partial, Exchange out.partial, ListDirectory ., Stat .q4-replaced, "
+                  "Stat out.partial, Stat out.q4-replaced, Stat out.q4-replaced"},
+      {.name = "new, where directories in use cannot be renamed",
+       .lacks = {.moves = true},
+       .prepare = [](const TempDir&) {},
+       .unheard = "ListDirectory ., Stat .q4.partial, Stat out.partial"},
+      // Whatever fails of the way that is tried first, the other one is taken; but not before what it made is gone.
+      {.name = "over an old one that is a mount point",
+       .lacks = {.crosses = true},
+       .use = Use(ours, false),
+       .last = {"config.json"},
+       .prepare = LeaveOld,
+       .unheard = "CheckOurs out.partial, CreateDirectory out.partial, CreateDirectory out.partial.q4-probe, "
+                  "CreateExclusive .q4-probe, Exchange out.partial, Exchange out.partial, ListDirectory ., "
+                  "ListDirectory out.partial, ListDirectory out.partial, OpenLocked .q4-lock, "
+                  "Remove .q4-probe, RemoveDirectory out.partial.q4-probe, RemoveDirectory sub, "
+                  "Rename .q4-probe, Stat .q4-probe, Stat .q4.partial, Stat out.partial, Stat out.partial, "
+                  "Stat out.partial, Stat out.partial, Stat out.partial, Stat out.partial, Stat out.partial, "
+                  "Stat out.partial.q4-probe, Stat out.q4-replaced, Sync .q4-probe, SyncDirectory ., "
+                  "SyncDirectory out.partial"},
+      {.name = "over an old one that is a mount point, with a record",
+       .lacks = {.crosses = true},
+       .use = Use(ours, false, "record"),
+       .last = {"config.json"},
+       .prepare =
+           [](const TempDir& temp) {
+             LeaveOld(temp);
+             temp.Write("out.partial/.q4-lock", "");
+             temp.Write("out.partial/half", "half");
+           },
+       .unheard = "CheckOurs out.partial, CheckOurs out.partial, CreateDirectory out.partial, "
+                  "CreateExclusive .q4-probe, ListDirectory ., ListDirectory out.partial, "
+                  "ListDirectory out.partial, ListDirectory out.partial, OpenLocked .q4-lock, "
+                  "OpenLocked .q4-lock, Remove .q4-probe, Remove half, RemoveDirectory sub, Rename .q4-probe, "
+                  "Stat .q4-left, Stat .q4-probe, Stat .q4-replaced, Stat .q4-replaced, Stat .q4.partial, "
+                  "Stat half, Stat out.partial, Stat out.partial, Stat out.partial, Stat out.partial, "
+                  "Stat out.partial, Stat out.partial, Stat out.partial, Stat out.partial, Stat out.partial, "
+                  "Stat out.partial.q4-probe, Stat record, Sync .q4-probe, SyncDirectory ., "
+                  "SyncDirectory out.partial"},
+      {.name = "by a run that resumes",
+       .use = Resumed({}),
+       .prepare =
+           [](const TempDir& temp) {
+             temp.Write("out.partial/.q4-lock", "");
+             temp.Write("out.partial/config.json", "half");
+             temp.Write("out.partial/sub/other", "half");
+             temp.Write("out.partial/more/half", "half");
+           },
+       .unheard = "ListDirectory ., Stat .q4-replaced, Stat out.partial, Stat out.q4-replaced"},
+      {.name = "file by file, by a run that resumes",
+       .use = Resumed(Use(ours, true)),
+       .last = {"config.json"},
+       .prepare =
+           [](const TempDir& temp) {
+             LeaveOld(temp);
+             temp.Write("out/.q4.partial/.q4-lock", "");
+             temp.Write("out/.q4.partial/.q4-probe", "");
+             temp.Write("out/.q4.partial/sub/half", "half");
+           },
+       .unheard = "ListDirectory ., RemoveDirectory sub, Stat .q4-replaced, Stat .q4.partial"},
       {.name = "after a run whose record is kept",
        .use = Use(ours, true, "record"),
        .last = {"config.json"},
@@ -175,14 +264,14 @@ TEST_CASE("whichever call of publishing fails, it is said, unless publishing can
     {
       const TempDir temp;
       way.prepare(temp);
-      PoorFileSystem poor(way.exchanges, way.locks);
+      PoorFileSystem poor(way.lacks);
       REQUIRE(PublishTo(poor, temp.File("out"), way, &whole_at_best).ok());
     }
     std::int64_t calls = 0;
     for (bool failed = true; failed; ++calls) {
       const TempDir temp;
       way.prepare(temp);
-      PoorFileSystem poor(way.exchanges, way.locks);
+      PoorFileSystem poor(way.lacks);
       test::FaultyFileSystem fs(calls, test::Removals::kCanFail, poor);
       bool whole = false;
       const absl::Status status = PublishTo(fs, temp.File("out"), way, &whole);
@@ -200,6 +289,61 @@ TEST_CASE("whichever call of publishing fails, it is said, unless publishing can
     INFO(way.name << ": " << calls - 1 << " calls");
     CHECK(absl::StrJoin(unheard, ", ") == way.unheard);
   }
+}
+
+TEST_CASE("whichever call fails while an old directory gets its name back, it is said, unless that is not known") {
+  std::int64_t calls = 0;
+  for (bool failed = true; failed; ++calls) {
+    const TempDir temp;
+    LeaveReplaced(temp);
+    test::FaultyFileSystem fs(calls, test::Removals::kCanFail);
+    const absl::Status status = AtomicDirectory::Restore(fs, temp.File("out"));
+    failed = fs.failed();
+    INFO(fs.failed_call() << ": " << status.message());
+    const bool is_look = fs.failed_call() == "Stat out.q4-replaced" || fs.failed_call() == "Stat .q4-replaced";
+    CHECK(status.ok() == (!failed || is_look));
+    if (!failed) CHECK(ReadBytes(temp.File("out/old/file")) == "older");
+  }
+}
+
+TEST_CASE("what is in the way of a file's probe, of a folder or of records is not ours") {
+  const auto issue_of = [](const TempDir& temp, const DirectoryUse& use) {
+    return IssueNumberOf(AtomicDirectory::Create(PosixFileSystem(), temp.File("out"), use).status());
+  };
+  {
+    const TempDir temp;
+    LeaveOld(temp);
+    temp.Write("out/.q4-probe", "somebody's");
+    CHECK(issue_of(temp, Use({"config.json"}, true)) == kForeignPartial.number);
+    CHECK(ReadBytes(temp.File("out/.q4-probe")) == "somebody's");
+  }
+  {
+    const TempDir temp;
+    temp.Write("out.partial.q4-probe", "somebody's");
+    CHECK(issue_of(temp, {}) == kForeignPartial.number);
+  }
+  {
+    const TempDir temp;
+    LeaveOld(temp);
+    temp.Write("out/.q4.partial/.q4-lock", "");
+    temp.Write("out/.q4.partial/record", "first");
+    temp.Write("out/.q4.partial/.q4-left", "no directory");
+    CHECK(issue_of(temp, Use({"config.json"}, true, "record")) == kOutputExists.number);
+  }
+  const TempDir temp;
+  const auto directory = AtomicDirectory::Create(PosixFileSystem(), temp.File("out"), {});
+  REQUIRE(directory.ok());
+  CHECK((*directory)->WriteFile("a", "a").ok());
+  CHECK(IssueNumberOf((*directory)->WriteFile("a/b", "b")) == kOutputExists.number);
+}
+
+TEST_CASE("without locks nobody can tell a run that died from one that is at work") {
+  const TempDir temp;
+  LeaveOld(temp);
+  temp.Write("out/.q4.0123.partial/.q4-lock", "");
+  PoorFileSystem poor({.locks = true});
+  CHECK(IssueNumberOf(AtomicDirectory::Create(poor, temp.File("out"), Use({"config.json"}, true)).status()) ==
+        kOutputInUse.number);
 }
 
 }  // namespace

@@ -135,6 +135,28 @@ TEST_CASE("a model is the one that was asked for, or is not", "[q4][model]") {
   CHECK(IssueNumberOf((*model)->RequireRoot(root)) == kQ4OtherRoot.number);
 }
 
+TEST_CASE("a file is read up to the size that is asked for, and no further than it is wanted", "[q4][model]") {
+  ShardedModel sharded;
+  const auto model = sharded.Open();
+  REQUIRE(model.ok());
+  CHECK(*(*model)->ReadFile("config.json", 2) == "{}");
+  CHECK(IssueNumberOf((*model)->ReadFile("config.json", 1).status()) == kFileTooLarge.number);
+  const auto reader = Q4Reader::Open(sharded.fs, Q4ShardName("dir/m.q4", 0, 2));
+  REQUIRE(reader.ok());
+  const absl::Status status = (*reader)->ReadFileChunks(
+      (*reader)->index().files.at(0),
+      [](std::uint64_t, std::span<const std::uint8_t>) { return Fail(kCannotWrite, "out", {}); });
+  CHECK(IssueNumberOf(status) == kCannotWrite.number);
+}
+
+TEST_CASE("a root is 64 hexadecimal digits", "[q4][model]") {
+  CHECK(ParseQ4Root(std::string(64, 'a')));
+  CHECK(ParseQ4Root("sha256:" + std::string(64, '0')) == Sha256{});
+  for (const std::string& text : {std::string(), std::string(63, 'a'), std::string(65, 'a'), std::string(64, 'g')}) {
+    CHECK_FALSE(ParseQ4Root(text));
+  }
+}
+
 TEST_CASE("an empty file is no model", "[q4][model]") {
   MemoryFileSystem fs;
   fs["m.q4"].clear();

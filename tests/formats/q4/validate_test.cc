@@ -110,6 +110,20 @@ TEST_CASE("embedded files stay below their folder", "[q4][validate]") {
   CheckForged(kQ4FileRecord, [](Q4Index* index) { index->files[0].raw_bytes = kHuge; });
 }
 
+TEST_CASE("embedded files can lie beside each other everywhere, and have room", "[q4][validate]") {
+  CheckForged(kQ4FileTwins, [](Q4Index* index) {
+    REQUIRE(index->files.size() >= 2);
+    index->files[0].name = index->files[1].name;
+    for (char& c : index->files[0].name) c = c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+  });
+  Q4Index index;
+  index.files.resize(5);
+  for (Q4EmbeddedFile& file : index.files) file.raw_bytes = 256u << 20;
+  const absl::Status status = ValidateQ4Index(index, kQ4HeaderBytes, "t.q4").status();
+  CheckIssue(kQ4FileRecord, status);
+  CHECK(MessageOf(status).find("1342177280 bytes of embedded files") != std::string::npos);
+}
+
 TEST_CASE("only the first shard embeds files", "[q4][validate]") {
   ForgedContainer forged(WriteSample(FullSample()));
   forged.header.shard_count = 2;

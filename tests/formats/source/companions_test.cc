@@ -331,5 +331,44 @@ TEST_CASE("number and size are limited") {
   CHECK(IssueNumberOf(Classify(dir).status()) == kTooManyCompanions.number);
 }
 
+TEST_CASE("a note says what is not carried beside a lone file, where that is a tokenizer") {
+  const TempDir dir;
+  const MainFile main{dir.Write("w.safetensors", ""), {}, false, false};
+  const auto notes = [&] {
+    const auto folder = ClassifyFolder(PosixFileSystem(), main, {}, SymbolicLinks::kRefuse);
+    REQUIRE(folder.ok());
+    CHECK(folder->companions.empty());
+    return folder->notes.size();
+  };
+  dir.Write("notes.xyz", "a");
+  CHECK(notes() == 0);
+  dir.Write("tokenizer.json", "{}");
+  CHECK(notes() == 1);
+}
+
+TEST_CASE("companions have a size that they may have together") {
+  const TempDir dir;
+  dir.Write("config.json", "{}");
+  for (const char* name : {"a.json", "b.json", "c.json", "d.json"}) {
+    std::filesystem::resize_file(dir.Write(name, ""), limits::kEmbeddedFileBytes);  // holes, which take no place
+  }
+  CHECK(IssueNumberOf(Classify(dir).status()) == kCompanionTooLarge.number);
+  std::filesystem::remove(dir.File("a.json"));
+  CHECK(Classify(dir).ok());
+}
+
+TEST_CASE("a folder that is searched may be a link only where links are followed") {
+  const TempDir dir;
+  dir.Write("model/config.json", "{}");
+  dir.Write("templates/a.jinja", "a");
+  std::filesystem::create_directory_symlink("../templates", dir.File("model/additional_chat_templates"));
+  const MainFile main{dir.File("model/model.safetensors"), {}, false, false};
+  const auto classify = [&](SymbolicLinks links) { return ClassifyFolder(PosixFileSystem(), main, {}, links); };
+  CHECK(IssueNumberOf(classify(SymbolicLinks::kRefuse).status()) == kSymbolicLink.number);
+  const auto followed = classify(SymbolicLinks::kFollow);
+  REQUIRE(followed.ok());
+  CHECK(followed->companions.size() == 2);
+}
+
 }  // namespace
 }  // namespace q4

@@ -68,6 +68,14 @@ TEST_CASE("what is wrong with weights of 8-bit floats is found in every folder, 
                                  .Add("b.weight_scale", "F32", {}, kOneAsF32)
                                  .Build();
   const std::string bad = R"({"quantization_config": {"quant_method": "fp8", "weight_block_size": [0, 1]}})";
+  const auto f4 = [](bool is_whole) {
+    test::SafetensorsBuilder builder;
+    builder.Add("a.weight", "U8", {2, 16}, std::string(32, 'w')).Add("a.weight_scale", "F8_E4M3", {2, 2}, "8888");
+    if (is_whole) builder.Add("a.weight_scale_2", "F32", {}, kOneAsF32);
+    return builder.Build();
+  };
+  const std::string rotated =
+      R"({"quantization_config": {"quant_method": "compressed-tensors", "transform_config": {"config_groups": {"a": {}}}}})";
   struct Fault {
     int issue;
     std::string own_weights, own_config, weights, config;  // of the model and of a module folder; "": no such file
@@ -77,7 +85,11 @@ TEST_CASE("what is wrong with weights of 8-bit floats is found in every folder, 
                              {3722, orphan, "{}", "", ""},
                              {3720, good, bad, "", ""},
                              {3722, good, "{}", orphan, "{}"},
-                             {3720, good, "{}", good, bad}}) {
+                             {3720, good, "{}", good, bad},
+                             Fault{0, f4(true), "{}", "", ""},
+                             {3810, f4(false), "{}", "", ""},
+                             {3810, good, "{}", f4(false), "{}"},
+                             {5811, f4(true), rotated, "", ""}}) {
     const test::TempDir dir;
     dir.Write("model.safetensors", fault.own_weights);
     dir.Write("config.json", fault.own_config);

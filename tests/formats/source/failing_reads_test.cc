@@ -85,7 +85,8 @@ std::vector<Model> Models() {
              dir.Write("optimizer.pt", "x");
              dir.Write("onnx/model.onnx", "x");
              dir.Write("additional_chat_templates/a.jinja", "x");
-           }},
+           },
+       .unheard = "ListDirectory onnx, Stat model.onnx, Stat q4_export.json"},
       {.name = "a cache of links",
        .prepare =
            [](const TempDir& dir) {
@@ -116,6 +117,14 @@ std::vector<Model> Models() {
              dir.Write("config.json", R"({"transformers_weights": "other.safetensors"})");
            },
        .opened = "model.safetensors"},
+      {.name = "a file in a folder that is no model's",
+       .prepare =
+           [](const TempDir& dir) {
+             dir.Write("w.safetensors", OneTensor("a"));
+             dir.Write("tokenizer.json", "{}");
+           },
+       .opened = "w.safetensors",
+       .unheard = "ListDirectory ."},
       {.name = "a folder whose configuration names the file",
        .prepare =
            [](const TempDir& dir) {
@@ -143,9 +152,12 @@ std::vector<Model> Models() {
              dir.Write("m-00001-of-00002.safetensors", OneTensor("a"));
            },
        .issue = kShardMissing.number},
-      {.name = "a PyTorch checkpoint", .prepare = [](const TempDir& dir) { dir.Write("m.bin", TorchModel("a")); }},
+      // Files of these names are looked into for what they are; what is chosen is opened again.
+      {.name = "a PyTorch checkpoint",
+       .prepare = [](const TempDir& dir) { dir.Write("m.bin", TorchModel("a")); },
+       .unheard = "OpenForRead m.bin, ReadAt m.bin"},
       {.name = "a bare pickle",
-       .prepare = [](const TempDir& dir) { dir.Write("m.pt", test::PickleOf(std::string(40, 'N'))); },
+       .prepare = [](const TempDir& dir) { dir.Write("m.pt", test::PickleOf(std::string(40, ']'))); },
        .opened = "m.pt",
        .issue = kTorchLegacy.number},
       {.name = "shards of PyTorch",
@@ -160,10 +172,13 @@ std::vector<Model> Models() {
            [](const TempDir& dir) {
              dir.Write("m-00001-of-00002.gguf", GgufPart(0, 2));
              dir.Write("m-00002-of-00002.gguf", GgufPart(1, 2));
-           }},
+           },
+       .unheard = "OpenForRead m-00001-of-00002.gguf, OpenForRead m-00002-of-00002.gguf, ReadAt m-00001-of-00002.gguf, "
+                  "ReadAt m-00002-of-00002.gguf"},
       {.name = "parts of which one is missing",
        .prepare = [](const TempDir& dir) { dir.Write("m-00001-of-00002.gguf", GgufPart(0, 2)); },
-       .issue = kShardMissing.number},
+       .issue = kShardMissing.number,
+       .unheard = "OpenForRead m-00001-of-00002.gguf, ReadAt m-00001-of-00002.gguf"},
       {.name = "8-bit floats",
        .prepare =
            [fp8](const TempDir& dir) {
@@ -215,7 +230,8 @@ std::vector<Model> Models() {
            [](const TempDir& dir) {
              dir.Write("adapter_model.safetensors", OneTensor("base_model.model.q.lora_A.weight"));
              dir.Write("adapter_config.json", R"({"peft_type": "LORA"})");
-           }},
+           },
+       .unheard = "OpenForRead adapter_config.json, ReadAt adapter_config.json"},
       {.name = "a pipeline",
        .prepare =
            [](const TempDir& dir) {

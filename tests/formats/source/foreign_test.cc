@@ -119,6 +119,7 @@ TEST_CASE("an adapter is one alone, or as PEFT saves it") {
   CHECK(AdapterKindOf("unet.to_q.lora.down.weight") != nullptr);
   CHECK(IsAdapterFile("adapter_model.safetensors"));
   CHECK(!IsAdapterFile("model.safetensors"));
+  CHECK(!IsAdapterFile("adapter_model.safetensorz"));
   CHECK(AdapterKindOfType("lora") == "LoRA adapter");
 }
 

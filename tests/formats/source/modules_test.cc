@@ -108,6 +108,15 @@ TEST_CASE("a module's path that is no folder is refused") {
   CHECK(IssueOf(dir) == kModulesForm.number);
 }
 
+TEST_CASE("a list that is a link into nothing is refused unless links are followed") {
+  const TempDir dir;
+  std::filesystem::create_symlink("none.json", dir.File("modules.json"));
+  const auto folders = [&](SymbolicLinks links) { return ModuleFolders(PosixFileSystem(), dir.path(), links); };
+  CHECK(IssueNumberOf(folders(SymbolicLinks::kRefuse).status()) == kSymbolicLink.number);
+  REQUIRE(folders(SymbolicLinks::kFollow).ok());
+  CHECK(folders(SymbolicLinks::kFollow)->empty());
+}
+
 TEST_CASE("links to module folders are refused unless they are followed") {
   const TempDir outside;
   MakeFolders(outside, {"m/inner"});

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <string>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "formats/base/status.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
+#include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/faulty_file_system.h"
 #include "tests/support/safetensors_builder.h"
@@ -259,6 +261,40 @@ TEST_CASE("whichever call fails while a checkpoint is found, opened and read, it
   }
   CHECK(calls > 15);
   std::cout << "open checkpoint, " << kind << ": each of " << calls - 1 << " calls failed in turn\n";
+}
+
+TEST_CASE("an empty configuration is no model's without one") {
+  const TempDir dir;
+  dir.Write("model.safetensors", Model());
+  dir.Write("config.json", "");
+  const auto checkpoint = Open(dir.path());
+  REQUIRE(checkpoint.ok());
+  CHECK(IssueNumberOf((*checkpoint)->ConfigJson(PosixFileSystem()).status()) == kJsonSyntax.number);
+}
+
+TEST_CASE("metadata of a GGUF file that no container can embed is refused") {
+  const TempDir dir;
+  const std::string path = dir.File("m.gguf");
+  constexpr std::uint64_t kText = 60u << 20;  // of each of five keys, a hole
+  std::string head = "GGUF" + std::string("\3\0\0\0", 4);
+  test::AppendU64(0, &head);
+  test::AppendU64(5, &head);
+  std::uint64_t end = 0;
+  for (int i = 0; i < 5; ++i) {
+    test::AppendU64(1, &head);
+    head += static_cast<char>('a' + i) + std::string("\x08\0\0\0", 4);
+    test::AppendU64(kText, &head);
+    std::ofstream file(path, std::ios::binary | (i == 0 ? std::ios::out : std::ios::in | std::ios::out));
+    file.seekp(static_cast<std::streamoff>(end));
+    file << head;
+    REQUIRE(file.good());
+    end += head.size() + kText;
+    head.clear();
+  }
+  std::filesystem::resize_file(path, end);
+  const auto checkpoint = Open(path, {.allow_empty = true});
+  INFO(MessageOf(checkpoint.status()));
+  CHECK(IssueNumberOf(checkpoint.status()) == kCompanionTooLarge.number);
 }
 
 }  // namespace

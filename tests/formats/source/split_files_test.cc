@@ -49,6 +49,8 @@ TEST_CASE("of a set of parts one stands for all") {
   const std::vector<std::string> others = {"a-00001-of-00002.gguf", "a-00001-of-00003.gguf", "a-0001-of-0002.gguf",
                                            "a-0000x-of-00002.gguf", "b-00001-of-00002.gguf", "c-00001-of-00002"};
   CHECK(OnePartOfEach(others) == others);
+  const std::vector<std::string> letters = {"a-0000x-of-00003.gguf", "a-0000y-of-00003.gguf"};
+  CHECK(OnePartOfEach(letters) == letters);
 }
 
 TEST_CASE("any part and the folder lead to the same checkpoint") {

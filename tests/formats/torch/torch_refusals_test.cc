@@ -3,10 +3,13 @@
 // kinds of files to the tools.
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/torch/pickle_program.h"
 #include "formats/torch/torch_checkpoint.h"
@@ -14,6 +17,7 @@
 #include "formats/torch/zip_archive.h"
 #include "tests/support/bytes_file.h"
 #include "tests/support/catch.h"
+#include "tests/support/steady_file.h"
 #include "tests/support/torch_builder.h"
 
 namespace q4 {
@@ -252,6 +256,50 @@ TEST_CASE("an archive with room for two readings is refused", "[torch]") {
   auto directory = ReadZipDirectory(file);
   REQUIRE(directory.ok());
   CheckRefused(CheckZipEntries(file, &*directory), kZipRanges, "nothing but a directory");
+}
+
+// A file with zeros between what it begins and ends with.
+class HollowFile final : public test::SteadyFile {
+ public:
+  HollowFile(std::string head, std::uint64_t zeros, std::string tail)
+      : SteadyFile("m.bin"), head_(std::move(head)), tail_(std::move(tail)), tail_begin_(head_.size() + zeros) {}
+  absl::Status ReadAt(std::uint64_t offset, std::span<std::uint8_t> out) const override {
+    for (std::size_t i = 0; i < out.size(); ++i) {
+      const std::uint64_t at = offset + i;
+      const char c = at < head_.size() ? head_[at] : at >= tail_begin_ ? tail_.at(at - tail_begin_) : '\0';
+      out[i] = static_cast<std::uint8_t>(c);
+    }
+    return absl::OkStatus();
+  }
+  std::uint64_t size() const override { return tail_begin_ + tail_.size(); }
+
+ private:
+  std::string head_, tail_;
+  std::uint64_t tail_begin_;
+};
+
+TEST_CASE("archives and pickles beyond the limits are refused before they are read", "[torch]") {
+  const std::vector<std::uint8_t> pickle(limits::kPickleBytes + 1);
+  CheckRefused(ReadPickle(pickle, "m.bin").status(), kPickleTooLarge, "got 67108865");
+  // An archive of one record, whose content of as many bytes is put in between.
+  const std::string small = Archive({{"m/data.pkl", ""}, {"m/version", "3\n"}});
+  const std::uint64_t zeros = limits::kPickleBytes + 1, begin = 30 + 10;  // behind the local header of the first
+  const std::string sizes = LittleEndian(0, 4) + LittleEndian(zeros, 4) + LittleEndian(zeros, 4);
+  std::string head = small.substr(0, begin), tail = small.substr(begin);
+  head.replace(14, 12, sizes);
+  const std::size_t first = tail.find("PK\1\2"), second = tail.rfind("PK\1\2"), end = tail.rfind("PK\5\6");
+  tail.replace(first + 16, 12, sizes);
+  tail.replace(second + 42, 4, LittleEndian(begin + zeros, 4));
+  tail.replace(end + 16, 4, LittleEndian(begin + zeros + first, 4));
+  CheckRefused(ReadTorchCheckpoint(HollowFile(head, zeros, tail)).status(), kPickleTooLarge, "data.pkl");
+  // Of zip64, whose records give more entries than the usual ones can.
+  const std::string count = LittleEndian(limits::kZipEntries + 1, 8);
+  const std::string record =
+      "PK\6\6"s + LittleEndian(44, 8) + std::string(12, '\0') + count + count + std::string(16, '\0');
+  const std::string locator = "PK\6\7"s + std::string(12, '\0') + LittleEndian(1, 4);
+  const std::string usual = "PK\5\6"s + std::string(4, '\0') + "\xff\xff\xff\xff" + std::string(10, '\0');
+  CheckRefused(ReadArchive(record + locator + usual), kZipTooMany, "got 1000001");
+  CheckRefused(ReadArchive("PK\5\6"), kZipDirectory, "too short");
 }
 
 }  // namespace q4
