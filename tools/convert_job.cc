@@ -143,12 +143,12 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     return RepackContainer(flags, compression, hooks);
   }
   Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags, container));
-  if (container && !flags.adapter.empty()) {
-    return Fail(kNotOfRepack, flags.input, "--adapter", "convert the model that the container was made of with it");
-  }
   Q4_ASSIGN_OR_RETURN(const std::string pipeline, PipelineFolder(PosixFileSystem(), flags.input));
   if (pipeline.empty() && !flags.components.empty()) return Fail(kComponentsOfPipeline, flags.input, "--components");
-  if (!pipeline.empty() && !flags.adapter.empty()) return Fail(kNotOfPipeline, flags.input, "--adapter");
+  if (!pipeline.empty() && !flags.adapter.empty()) {
+    return Fail(kNotOfPipeline, flags.input, "--adapter",
+                "merge it into its component: q4convert FOLDER_OF_THE_COMPONENT --adapter DIR");
+  }
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
   FileSystem& fs = PosixFileSystem();

@@ -28,8 +28,11 @@ absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const 
   const std::string_view single = FirstGiven({{!flags.junit.empty(), "--junit"},
                                               {!flags.markdown.empty(), "--markdown"},
                                               {!flags.html.empty(), "--html"},
-                                              {!flags.adapter.empty(), "--adapter"},
                                               {!flags.baseline.empty(), "--baseline"}});
+  if (!flags.adapter.empty()) {
+    return Fail(kNotOfPipeline, folder, "--adapter",
+                "none was merged into a pipeline; q4verify FOLDER/model.q4 verifies a component with it");
+  }
   if (!single.empty()) return Fail(kNotOfPipeline, folder, single);
   Q4_ASSIGN_OR_RETURN(const PipelineVerifyReport report,
                       VerifyPipeline(PosixFileSystem(), folder, options, hooks.Begin()));

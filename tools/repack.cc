@@ -31,7 +31,9 @@ struct Refused {
   std::string_view option, instead;
 };
 constexpr std::array<Refused, 8> kAboutCheckpoints{{
-    {"--adapter", "nothing can be merged into codes; convert the 16-bit checkpoint with it"},
+    {"--adapter",
+     "nothing can be merged into codes; convert the 16-bit checkpoint with it; where there is none, --from-quantized "
+     "decodes the container, and what is merged is quantized again"},
     {"--components", "it is about a pipeline"},
     {"--device", "nothing is computed"},
     {"--sync-every", "a run that is interrupted begins again"},

@@ -33,6 +33,11 @@ struct CheckpointFile {
   std::vector<SourceChecksum> checksums = {};
 };
 
+// What a shard index says of its model in numbers. Nothing goes by them.
+struct IndexTotals {
+  std::optional<std::uint64_t> size, parameters;  // total_size, in bytes, and total_parameters
+};
+
 // Any file that a checkpoint consists of, weights or not.
 struct InputFile {
   std::string path;
@@ -55,6 +60,7 @@ struct CheckpointContent {
   std::size_t adapter_files = 0;            // Checkpoint::adapter_files()
   std::string four_bits;                    // Checkpoint::four_bits()
   Json parent;                              // Checkpoint::parent()
+  std::optional<IndexTotals> index_totals;  // Checkpoint::index_totals()
   std::string names_format;                 // the format whose names its tensors have, where it is another; else ""
   std::uint64_t read_bytes = 0;             // Checkpoint::read_bytes()
 };
@@ -109,6 +115,8 @@ class Checkpoint {
   // All that the checkpoint consists of: shard index, weight files, companions, as they were opened or found. None of
   // them may be overwritten while the checkpoint is read. A lone file comes twice.
   std::vector<InputFile> inputs() const;
+  // Of a model with a shard index whose metadata is these numbers alone, as transformers writes it; else nullopt.
+  const std::optional<IndexTotals>& index_totals() const { return content_.index_totals; }
   // All of it, to make another checkpoint of.
   const CheckpointContent& content() const { return content_; }
   // nullptr when there is no such tensor. Names are compared as bytes. A binary search; the pointer lives as long as

@@ -227,6 +227,7 @@ absl::Status AddWeights(CheckpointPayload payload, const std::string& folder, Ch
   }
   // Of a model with a sharded part the whole is called so.
   if (content->format.empty() || payload.format.ends_with(kShardedEnding)) content->format = std::move(payload.format);
+  if (folder.empty()) content->index_totals = payload.totals;
   if (!folder.empty()) content->module_folders.push_back(folder);
   content->notes.insert(content->notes.end(), payload.notes.begin(), payload.notes.end());
   if (payload.metadata) {

@@ -50,6 +50,9 @@ class IndexHandler final : public JsonHandler {
     index_.shards = std::move(sorted);
     for (auto& entry : index_.shard_of) entry.second = new_number[entry.second];
     if (!has_metadata_) index_.oddities.push_back("it has no metadata");
+    if (has_metadata_ && metadata_is_object_ && only_totals_) {
+      index_.totals = IndexTotals{index_.total_size, total_parameters_};
+    }
     return std::move(index_);
   }
 
@@ -63,6 +66,7 @@ class IndexHandler final : public JsonHandler {
     if (depth_ == kInDocument && member_ == Member::kMetadata)
       metadata_is_object_ = container == JsonContainer::kObject;
     NoteMetadata(kind, metadata_is_object_);
+    only_totals_ = only_totals_ && !(depth_ >= kInMember && member_ == Member::kMetadata);
     ++depth_;
     return absl::OkStatus();
   }
@@ -80,6 +84,9 @@ class IndexHandler final : public JsonHandler {
       if (std::exchange(has_metadata_, true)) index_.oddities.push_back("metadata is given twice");
       member_ = Member::kMetadata;
       index_.total_size.reset();
+      total_parameters_.reset();
+      metadata_is_object_ = false;
+      only_totals_ = true;  // of two the last counts
     }
     return absl::OkStatus();
   }
@@ -95,6 +102,9 @@ class IndexHandler final : public JsonHandler {
       index_.total_size = scalar.unsigned_value;
     } else {
       NoteMetadata(JsonKindName(scalar.kind), is_total);
+      const bool is_count = key_ == "total_parameters" && scalar.kind == JsonScalar::Kind::kUnsigned;
+      if (member_ == Member::kMetadata && is_count) total_parameters_ = scalar.unsigned_value;
+      only_totals_ = only_totals_ && (member_ != Member::kMetadata || is_count);
     }
     return absl::OkStatus();
   }
@@ -154,7 +164,8 @@ class IndexHandler final : public JsonHandler {
   int depth_ = 0;
   Member member_ = Member::kOther;
   bool has_weight_map_ = false, has_metadata_ = false;
-  bool metadata_is_object_ = false;
+  bool metadata_is_object_ = false, only_totals_ = false;
+  std::optional<std::uint64_t> total_parameters_;
   std::string key_;
 };
 
@@ -297,6 +308,7 @@ absl::StatusOr<CheckpointPayload> OpenShards(FileSystem& fs, const std::string& 
     }
   }
   payload.format = format->name;
+  payload.totals = index.totals;
   std::string odd;
   for (const std::string& oddity : index.oddities) odd += (odd.empty() ? "" : "; ") + oddity;
   // No loader refuses a wrong sum: tools that merge, prune or convert leave the old one.

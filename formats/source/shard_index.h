@@ -27,6 +27,7 @@ struct ShardIndex {
   std::vector<std::string> shards;                // plain file names, bytewise sorted
   std::map<std::string, std::uint32_t> shard_of;  // tensor name -> index into shards
   std::optional<std::uint64_t> total_size;        // metadata.total_size, when it is an unsigned integer
+  std::optional<IndexTotals> totals;              // all of metadata, when it is these and nothing else
   // What is unusual about it and changes nothing: "metadata is null". Phrases for people, in document order.
   std::vector<std::string> oddities;
 };
@@ -45,6 +46,7 @@ struct CheckpointPayload {
   std::vector<Note> notes;                // what is odd, each said once
   SourceRemarks remarks;                  // what the files say beside their tensors
   std::optional<CompanionFile> metadata;  // SourceHeader::metadata, of files in parts that of the first
+  std::optional<IndexTotals> totals;      // ShardIndex::totals
   std::optional<Foreign> foreign;         // SourceHeader::foreign
 };
 

@@ -79,7 +79,9 @@ class AdapterMerge {
       return Fail(kAdapterBase, base_.path(), "--adapter",
                   base_.taken_over()->name + " weights are taken over as they are; convert the 16-bit model with it");
     }
-    if (std::string_view(base_.format()).starts_with(kGgufFormat)) {
+    // Of a container that is quantized again the source's format counts.
+    const std::string& names = base_.content().names_format;
+    if (std::string_view(names.empty() ? base_.format() : names).starts_with(kGgufFormat)) {
       return Fail(kAdapterBase, base_.path(), "--adapter",
                   "names and the order of rows are llama.cpp's; convert the model that it was made from with it");
     }

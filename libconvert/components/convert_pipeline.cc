@@ -257,7 +257,11 @@ absl::StatusOr<PipelinePlan> PlanPipeline(FileSystem& fs, const PipelineSource& 
     Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, component.checkpoint->Configs(fs));
     absl::StatusOr<ConversionPlan> planned = PlanConversion(*component.checkpoint, configs, each);
     if (!planned.ok()) return InFile(planned.status(), component.name);
-    for (const Note& note : planned->notes) plan.notes.push_back({note.warning, component.name + ": " + note.text});
+    for (const Note& note : planned->notes) {
+      // The list of the pipeline has them, with those of the other components. A warning is said once more.
+      if (!note.warning && note.text.starts_with(kLeftOutNote)) continue;
+      plan.notes.push_back({note.warning, component.name + ": " + note.text});
+    }
     plan.components.push_back({&component, *std::move(planned)});
   }
   for (const CompanionFile& file : source.files) plan.carried_bytes += file.size;

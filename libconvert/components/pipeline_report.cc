@@ -74,7 +74,15 @@ std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& p
   }
   std::vector<CarriedSum> sums;
   for (const CompanionFile& file : source.files) AddCarried(file.name, file.size, &sums);
-  text += CarriedText(sums) + LeftOutText(source.left_out);
+  // Those of a component that is quantized stand in its plan.
+  std::vector<LeftOutFile> others;
+  for (const LeftOutFile& file : source.left_out) {
+    const bool told = std::any_of(plan.components.begin(), plan.components.end(), [&file](const PlannedComponent& at) {
+      return file.name.starts_with(at.component->name + "/");
+    });
+    if (!told) others.push_back(file);
+  }
+  text += CarriedText(sums) + LeftOutText(others);
   text += fmt::format("pipeline {}: {} of {} components quantized; output {}{} bytes ({}) and q4-pipeline.json\n",
                       Printable(source.class_name), plan.components.size(), source.components.size(),
                       options.compression.zstd ? "at most " : "", plan.output_bytes(), HumanBytes(plan.output_bytes()));

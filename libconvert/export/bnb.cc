@@ -147,6 +147,16 @@ absl::Status PlanTargets(const ExportOptions& options, ExportPlan* plan) {
   return absl::OkStatus();
 }
 
+// Weights that were taken over lie in the files that they came in, as long as nothing else is asked for. Of a part of
+// them, and of some that are dequantized, there are fewer targets than the record speaks of.
+void PutIntoFilesOfSource(const ExportOptions& options, ExportPlan* plan) {
+  std::uint64_t tensors = 0;
+  for (const BnbRecord::Run& run : plan->bnb.files) tensors += run.tensors;
+  if (options.shard_bytes != 0 || tensors != plan->targets.size()) return;
+  plan->files.reserve(plan->targets.size());
+  for (const BnbRecord::Run& run : plan->bnb.files) plan->files.insert(plan->files.end(), run.tensors, run.file);
+}
+
 // No tensor may pass for a part of a weight in 4 bits: "w.absmax", or a second "w.quant_state.bitsandbytes__fp4" beside
 // the weight "w". Any beginning counts, as what loaders look for is not the same in all versions.
 absl::Status CheckNoPartOfWeight(const ExportPlan& plan) {
@@ -276,7 +286,9 @@ class Bnb final : public Exporter {
   absl::Status Plan(const ExportOptions& options, ExportPlan* plan) const override {
     Q4_RETURN_IF_ERROR(SettleExperts(options.experts, plan));
     Q4_RETURN_IF_ERROR(SettleUnloadable(options.unloadable, plan));
-    return PlanTargets(options, plan);
+    Q4_RETURN_IF_ERROR(PlanTargets(options, plan));
+    PutIntoFilesOfSource(options, plan);
+    return absl::OkStatus();
   }
 
   absl::StatusOr<std::vector<SmallFile>> SmallFiles(const std::vector<ModelPart>& parts, const ExportOptions& options,

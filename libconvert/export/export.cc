@@ -321,7 +321,8 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Model
       if (ModuleFolderOf(configs.folders, source.tensor->name) == folder) parameters += source.tensor->elems;
     }
     small_files.push_back({folder.empty() ? layout.index_name : folder + "/" + kWeightIndexName,
-                           WeightIndexText(layout, plan.targets, folder, parameters)});
+                           WeightIndexText(layout, plan.targets, folder, parameters,
+                                           !plan.files.empty() && folder.empty() ? plan.bnb.index : std::nullopt)});
   }
   const std::set<std::string> names = NamesOf(model, layout, small_files);
   Q4_RETURN_IF_ERROR(InFile(CheckNamesBeside(names), model.path()));
@@ -402,8 +403,8 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   // One file has no folders: there tensors keep their whole names.
   std::vector<std::string> folders;
   if (!single_file) folders = configs.folders;
-  Q4_ASSIGN_OR_RETURN(WeightLayout layout,
-                      LayOutWeights(plan.targets, folders, options.shard_bytes, single_file ? FileMarkMember() : ""));
+  Q4_ASSIGN_OR_RETURN(WeightLayout layout, LayOutWeights(plan.targets, folders, options.shard_bytes,
+                                                         single_file ? FileMarkMember() : "", plan.files));
   if (plan.is_component) NameAsComponent(&layout);
   report.tensor_bytes = layout.tensor_bytes;
 

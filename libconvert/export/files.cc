@@ -40,10 +40,10 @@ std::size_t GroupEnd(const std::vector<ExportTensor>& targets, const Numbers& nu
   return end;
 }
 
-// Where each file's targets end. Greedy: a group goes into the open file if it fits.
-std::vector<std::size_t> CutIntoFiles(const std::vector<ExportTensor>& targets, const Numbers& numbers,
-                                      std::uint64_t shard_bytes) {
-  std::vector<std::size_t> ends;
+// The targets of each file. Greedy: a group goes into the open file if it fits.
+std::vector<Numbers> CutIntoFiles(const std::vector<ExportTensor>& targets, const Numbers& numbers,
+                                  std::uint64_t shard_bytes) {
+  std::vector<Numbers> files(1);
   // Of the tensors in the file that is being filled.
   std::uint64_t open_bytes = 0;
   for (std::size_t first = 0; first < numbers.size();) {
@@ -52,14 +52,22 @@ std::vector<std::size_t> CutIntoFiles(const std::vector<ExportTensor>& targets, 
     for (std::size_t i = first; i < end; ++i) group_bytes += targets[numbers[i]].bytes;
     // The second condition: a group that is larger than the limit still needs a file. It has one of its own.
     if (shard_bytes != 0 && open_bytes != 0 && open_bytes + group_bytes > shard_bytes) {
-      ends.push_back(first);
+      files.emplace_back();
       open_bytes = 0;
     }
     open_bytes += group_bytes;
-    first = end;
+    for (; first < end; ++first) files.back().push_back(numbers[first]);
   }
-  ends.push_back(numbers.size());
-  return ends;
+  return files;
+}
+
+// The same where it is known in which file each target lies.
+std::vector<Numbers> PutIntoFiles(std::span<const std::uint32_t> file_of, const Numbers& numbers) {
+  std::map<std::uint32_t, Numbers> by_file;
+  for (const std::uint32_t target : numbers) by_file[file_of[target]].push_back(target);
+  std::vector<Numbers> files;
+  for (auto& [file, in_it] : by_file) files.push_back(std::move(in_it));
+  return files;
 }
 
 std::string PrefixOf(std::string_view folder) { return folder.empty() ? std::string() : std::string(folder) + "/"; }
@@ -73,7 +81,7 @@ std::string WeightFileName(std::size_t file, std::size_t count, std::string_view
 
 absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets,
                                            std::span<const std::string> folders, std::uint64_t shard_bytes,
-                                           std::string_view more_metadata) {
+                                           std::string_view more_metadata, std::span<const std::uint32_t> files) {
   Q4_RETURN_IF_ERROR(CheckNamesAreUnique(targets));
   std::map<std::string_view, Numbers> by_folder;
   for (std::uint32_t i = 0; i < targets.size(); ++i) {
@@ -85,30 +93,30 @@ absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targ
   layout.places.resize(targets.size());
   for (const auto& [folder, numbers] : by_folder) {
     const std::string prefix = PrefixOf(folder);
-    const std::vector<std::size_t> ends = CutIntoFiles(targets, numbers, shard_bytes);
-    if (layout.files.size() + ends.size() > limits::kShards) {
+    const std::vector<Numbers> parts =
+        files.empty() ? CutIntoFiles(targets, numbers, shard_bytes) : PutIntoFiles(files, numbers);
+    if (layout.files.size() + parts.size() > limits::kShards) {
       return Fail(
           kExportShards, {}, "--shard-size",
-          GotExpected(fmt::to_string(layout.files.size() + ends.size()), fmt::format("at most {}", limits::kShards)));
+          GotExpected(fmt::to_string(layout.files.size() + parts.size()), fmt::format("at most {}", limits::kShards)));
     }
-    if (ends.size() > 1) layout.indexed_folders.emplace_back(folder);
-    std::size_t first = 0;
-    for (std::size_t part = 0; part < ends.size(); ++part) {
+    if (parts.size() > 1) layout.indexed_folders.emplace_back(folder);
+    for (std::size_t part = 0; part < parts.size(); ++part) {
       std::vector<SafetensorsTensor> tensors;
-      for (std::size_t i = first; i < ends[part]; ++i) {
-        const ExportTensor& target = targets[numbers[i]];
+      for (const std::uint32_t number : parts[part]) {
+        const ExportTensor& target = targets[number];
         tensors.push_back({target.name.substr(prefix.size()), target.dtype, target.shape});
       }
       // Inside a file tensors lie in the order that save_pretrained gives them, not in that of the targets; hence a
       // place per target.
       Q4_ASSIGN_OR_RETURN(SafetensorsLayout planned, PlanSafetensors(tensors, more_metadata));
-      for (std::size_t i = first; i < ends[part]; ++i) {
-        layout.places[numbers[i]] = {static_cast<std::uint32_t>(layout.files.size()), planned.offsets[i - first]};
-        layout.tensor_bytes += targets[numbers[i]].bytes;
+      for (std::size_t i = 0; i < parts[part].size(); ++i) {
+        const std::uint32_t number = parts[part][i];
+        layout.places[number] = {static_cast<std::uint32_t>(layout.files.size()), planned.offsets[i]};
+        layout.tensor_bytes += targets[number].bytes;
       }
       layout.files.push_back(
-          {prefix + WeightFileName(part, ends.size()), std::move(planned.header), planned.file_bytes});
-      first = ends[part];
+          {prefix + WeightFileName(part, parts.size()), std::move(planned.header), planned.file_bytes});
     }
   }
   return layout;
@@ -123,7 +131,7 @@ void NameAsComponent(WeightLayout* layout) {
 }
 
 std::string WeightIndexText(const WeightLayout& layout, const std::vector<ExportTensor>& targets,
-                            std::string_view folder, std::uint64_t parameters) {
+                            std::string_view folder, std::uint64_t parameters, const std::optional<IndexTotals>& said) {
   const std::string prefix = PrefixOf(folder);
   Json json;
   Json map = Json::object();
@@ -138,7 +146,10 @@ std::string WeightIndexText(const WeightLayout& layout, const std::vector<Export
     bytes += targets[i].bytes;
   }
   // The two totals that save_pretrained writes. total_size counts tensor bytes, without headers.
-  json["metadata"] = {{"total_parameters", parameters}, {"total_size", bytes}};
+  const IndexTotals totals = said.value_or(IndexTotals{bytes, parameters});
+  Json& metadata = json["metadata"] = Json::object();
+  if (totals.parameters) metadata["total_parameters"] = *totals.parameters;
+  if (totals.size) metadata["total_size"] = *totals.size;
   json["weight_map"] = std::move(map);
   return DumpSorted(json) + "\n";
 }

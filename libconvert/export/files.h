@@ -51,11 +51,16 @@ inline constexpr char kWeightIndexName[] = "model.safetensors.index.json";
 // bytewise sorted, that has targets is laid out so on its own, after the output directory itself. `more_metadata`:
 // as in PlanSafetensors(). Pure.
 //
-// REQUIRES: groups ascend. Errors: kExportNameCollision (exit code 5) if two targets of any files have the same name;
-// kExportShards (1) if there were more than limits::kShards files; those of PlanSafetensors() (3).
+// `files`: instead of a size, the number of the file that each target lies in; those of a folder are named in the order
+// of their numbers. Empty: not given.
+//
+// REQUIRES: groups ascend; `files` is empty or as long as `targets`. Errors: kExportNameCollision (exit code 5) if two
+// targets of any files have the same name; kExportShards (1) if there were more than limits::kShards files; those of
+// PlanSafetensors() (3).
 absl::StatusOr<WeightLayout> LayOutWeights(const std::vector<ExportTensor>& targets,
                                            std::span<const std::string> folders, std::uint64_t shard_bytes,
-                                           std::string_view more_metadata = {});
+                                           std::string_view more_metadata = {},
+                                           std::span<const std::uint32_t> files = {});
 
 // Gives the files of `layout` the names of a component of a diffusers pipeline: diffusion_pytorch_model.safetensors and
 // so on.
@@ -63,9 +68,10 @@ void NameAsComponent(WeightLayout* layout);
 
 // The text of the model.safetensors.index.json of `folder`, one of layout.indexed_folders: which of its files each of
 // `targets`, those of the layout, lies in. `parameters`: logical elements of all of the folder's tensors that are
-// exported.
+// exported. `said`: totals to write instead of those that are counted here.
 std::string WeightIndexText(const WeightLayout& layout, const std::vector<ExportTensor>& targets,
-                            std::string_view folder, std::uint64_t parameters);
+                            std::string_view folder, std::uint64_t parameters,
+                            const std::optional<IndexTotals>& said = {});
 
 // Puts bytes in their places. Write() may be called by several threads at once, for the same file as well.
 class WeightWriter {

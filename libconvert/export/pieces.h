@@ -70,6 +70,7 @@ struct ExportPlan {
   bool splits_experts = false;  // loaders of quantized checkpoints do not hold the model's experts fused after all
   BnbRecord bnb;                // of weights that were taken over from bitsandbytes
   std::vector<ExportTensor> targets;
+  std::vector<std::uint32_t> files;  // of each target the number of its weight file; empty: they are cut by size
   std::vector<ExportPiece> pieces;
 };
 

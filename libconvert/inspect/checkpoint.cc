@@ -4,6 +4,7 @@
 // and a decoder refuse it.
 #include "libconvert/inspect/checkpoint.h"
 
+#include <algorithm>
 #include <map>
 #include <memory>
 #include <optional>
@@ -96,6 +97,14 @@ class CheckpointInspection {
   std::set<std::string> parts_;
 };
 
+// Whether weights are stored as 8-bit floats and read as others.
+bool StoresFp8(const Checkpoint& checkpoint) {
+  const auto is_fp8 = [](DType dtype) { return dtype == DType::kF8E4M3 || dtype == DType::kF8E5M2; };
+  return std::any_of(checkpoint.tensors().begin(), checkpoint.tensors().end(), [&](const SourceTensor& tensor) {
+    return !is_fp8(tensor.dtype) && is_fp8(StoredPartsOf(tensor).dtype);
+  });
+}
+
 }  // namespace
 
 absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const Checkpoint& checkpoint) {
@@ -116,11 +125,14 @@ absl::StatusOr<InspectReport> InspectCheckpoint(FileSystem& fs, const Checkpoint
   if (IsGgufFormat(checkpoint.format())) SetGgufNames(*checkpoint.files().front().file, &report);
   CheckpointInspection inspection(checkpoint);
   Q4_ASSIGN_OR_RETURN(report.tensors, inspection.Run());
-  // Two words: what the files are, and what is in them.
+  // What the files are, and what is in them, by the names of docs/compatibility.md.
   if (inspection.has_weights()) {
     report.format += ", bitsandbytes";
   } else if (checkpoint.foreign()) {
     report.format += ", " + checkpoint.foreign()->name;
+  } else {
+    if (StoresFp8(checkpoint)) report.format += ", FP8";
+    if (!checkpoint.four_bits().empty()) report.format += ", " + checkpoint.four_bits();
   }
   SumUpTensors(&report);
   return report;

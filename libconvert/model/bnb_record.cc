@@ -5,17 +5,21 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <iterator>
+#include <set>
 #include <span>
 #include <string_view>
 #include <utility>
 
 #include "fmt/format.h"
 #include "formats/base/digest.h"
+#include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/bnb/layout.h"
 #include "formats/bnb/quant_state.h"
 #include "formats/bnb/taken_over.h"
 #include "formats/q4/q4_issues.h"
+#include "formats/source/modules.h"
 #include "libconvert/model/model_issues.h"
 #include "libconvert/model/provenance_view.h"
 #include "libconvert/scheme/scheme.h"
@@ -26,6 +30,9 @@ namespace {
 // What a record may say of weights one by one, so that every reader has room for it. Some 20,000 weights.
 constexpr std::uint64_t kRecordBytes = 8u << 20;
 constexpr std::uint64_t kWeightBytes = 128;  // of one, beside name and text
+// Most runs of tensors that are recorded; an export makes files of its own where there were more. Tensors of a model
+// come in hundreds of runs, by the thousand if it has experts.
+constexpr std::size_t kMostRuns = 65536;
 
 std::vector<std::uint8_t> BytesOf(std::span<const float> values) {
   std::vector<std::uint8_t> bytes(values.size_bytes());
@@ -85,6 +92,77 @@ DType UsualStorage(const std::vector<SourceTensor>& tensors) {
   return first == nullptr ? DType::kU8 : first->bnb->parts.front().dtype;
 }
 
+// The files of the tensors that a weight, or a kept tensor, is stored as, in the order of the layout.
+std::vector<std::uint32_t> FilesOf(const SourceTensor& tensor) {
+  std::vector<std::uint32_t> files;
+  for (const SourceExtent& extent : tensor.extents) files.push_back(extent.file);
+  if (tensor.bnb == nullptr) return {files.front()};
+  // BnbWeight::tensors() has the text second, and the layout has it last.
+  std::rotate(files.begin() + 1, files.begin() + 2, files.end());
+  return files;
+}
+
+// The member `files`; null where there is one file, or nothing to go by.
+Json RunsJson(const Checkpoint& checkpoint) {
+  std::vector<const SourceTensor*> by_name;
+  for (const SourceTensor& tensor : checkpoint.tensors()) by_name.push_back(&tensor);
+  std::sort(by_name.begin(), by_name.end(),
+            [](const SourceTensor* a, const SourceTensor* b) { return a->name < b->name; });
+  // Files are numbered as they come, those without a tensor left out.
+  std::vector<BnbRecord::Run> runs;
+  std::set<std::uint32_t> used;
+  for (const SourceTensor* const tensor : by_name) {
+    for (const std::uint32_t file : FilesOf(*tensor)) {
+      used.insert(file);
+      if (runs.empty() || runs.back().file != file) runs.push_back({file, 0});
+      ++runs.back().tensors;
+    }
+  }
+  if (used.size() < 2 || runs.size() > kMostRuns) return {};
+  Json json = Json::array();
+  for (const BnbRecord::Run& run : runs) {
+    const auto number = static_cast<std::uint64_t>(std::distance(used.begin(), used.find(run.file)));
+    json.push_back(Json{{"file", number}, {"tensors", run.tensors}});
+  }
+  return json;
+}
+
+// The member `index`; null where an export counts the same, or nothing can be said in numbers.
+Json IndexJson(const Checkpoint& checkpoint) {
+  const std::optional<IndexTotals>& totals = checkpoint.index_totals();
+  if (!totals || (!totals->size && !totals->parameters)) return {};
+  IndexTotals usual{0, 0};
+  for (const SourceTensor& tensor : checkpoint.tensors()) {
+    if (!ModuleFolderOf(checkpoint.module_folders(), tensor.name).empty()) continue;
+    *usual.parameters += tensor.elems;
+    *usual.size += tensor.stored_bytes();
+  }
+  if (totals->size == usual.size && totals->parameters == usual.parameters) return {};
+  Json json;
+  if (totals->parameters) json["total_parameters"] = *totals->parameters;
+  if (totals->size) json["total_size"] = *totals->size;
+  return json;
+}
+
+// Reads the member `files`. `tensors`: how many they must be in all; nullopt where that is not known. Returns what is
+// wrong, or "".
+std::string ReadRuns(const Json& json, std::optional<std::uint64_t> tensors, std::vector<BnbRecord::Run>* runs) {
+  std::uint64_t left = tensors.value_or(UINT64_MAX);
+  std::set<std::uint64_t> used;
+  if (json.size() > kMostRuns) return GotExpected(fmt::to_string(json.size()), fmt::format("at most {}", kMostRuns));
+  for (const Json& run : json) {
+    const std::uint64_t file = run.at("file"), count = run.at("tensors");
+    if (file >= limits::kShards) return "no model has so many files";
+    if (count == 0 || count > left) return "they are not the tensors of the model";
+    if (!runs->empty() && runs->back().file == file) return "two runs are one";
+    left -= count;
+    used.insert(file);
+    runs->push_back({static_cast<std::uint32_t>(file), count});
+  }
+  if (tensors && left != 0) return "they are not the tensors of the model";
+  return used.size() < 2 || *used.rbegin() != used.size() - 1 ? "files are numbered from 0, and more than one" : "";
+}
+
 // The member of the record for the table of `scheme`.
 std::string MapMember(Q4Scheme scheme) { return std::string(BnbQuantTypeName(scheme)) + "_map"; }
 
@@ -137,15 +215,25 @@ absl::Status CheckTakenOver(const Checkpoint& checkpoint) {
   return absl::OkStatus();
 }
 
-Json BnbRecordJson(const std::vector<SourceTensor>& tensors) {
-  std::map<std::string, std::string> maps;  // by member
-  std::map<std::string, Json> weights;      // by name
+std::uint64_t BnbTensorCount(const Q4Tensor& tensor) {
+  return tensor.quantized() ? BnbTensorsOf(tensor, DType::kU8).size() : 1;
+}
+
+Json BnbRecordJson(const Checkpoint& checkpoint) {
+  const std::vector<SourceTensor>& tensors = checkpoint.tensors();
+  // Of a checkpoint without such weights an export is not asked to give anything back.
+  if (std::none_of(tensors.begin(), tensors.end(), [](const SourceTensor& at) { return at.bnb != nullptr; })) return {};
+  std::map<std::string, Json> members, weights;  // by name, which is the order of the document
+  if (Json files = RunsJson(checkpoint); !files.is_null()) {
+    members["files"] = std::move(files);
+    if (Json index = IndexJson(checkpoint); !index.is_null()) members["index"] = std::move(index);
+  }
   const DType usual = UsualStorage(tensors);
   for (const SourceTensor& tensor : tensors) {
     if (tensor.bnb == nullptr) continue;
     const BnbSource& bnb = *tensor.bnb;
-    if (*bnb.quant_map != BnbQuantMapBytes(bnb.scheme)) maps[MapMember(bnb.scheme)] = HexOf(*bnb.quant_map);
-    if (bnb.nested && *bnb.nested_map != BnbNestedMapBytes()) maps["nested_map"] = HexOf(*bnb.nested_map);
+    if (*bnb.quant_map != BnbQuantMapBytes(bnb.scheme)) members[MapMember(bnb.scheme)] = HexOf(*bnb.quant_map);
+    if (bnb.nested && *bnb.nested_map != BnbNestedMapBytes()) members["nested_map"] = HexOf(*bnb.nested_map);
     const bool is_usual = bnb.quant_state == UsualText(tensor);
     const DType storage = bnb.parts.front().dtype;
     if (is_usual && storage == usual) continue;
@@ -155,13 +243,14 @@ Json BnbRecordJson(const std::vector<SourceTensor>& tensors) {
     if (storage != usual) weight["storage"] = DTypeName(storage);
     weights.emplace(tensor.name, std::move(weight));
   }
+  if (usual != DType::kU8) members["storage"] = DTypeName(usual);
+  if (!weights.empty()) {
+    Json list = Json::array();
+    for (auto& [name, weight] : weights) list.push_back(std::move(weight));
+    members["weights"] = std::move(list);
+  }
   Json record;
-  for (const auto& [member, hex] : maps) record[member] = hex;
-  if (usual != DType::kU8) record["storage"] = DTypeName(usual);
-  if (weights.empty()) return record;
-  Json list = Json::array();
-  for (auto& [name, weight] : weights) list.push_back(std::move(weight));
-  record["weights"] = std::move(list);
+  for (auto& [name, member] : members) record[name] = std::move(member);
   return record;
 }
 
@@ -190,10 +279,25 @@ absl::StatusOr<BnbRecord> BnbRecordOf(const Q4Model& model, const Json& document
     return name == nullptr || ParseDTypeName(name->get_ref<const std::string&>(), storage);
   };
   if (!storage_of(*json, &record.storage)) return wrong("storage", "it is no dtype");
-  const Json* const weights = FindMember(*json, "weights");
-  if (weights == nullptr) return record;
   // A shard that was opened alone lacks the tensors of the others.
   const bool is_whole = model.shards().size() == model.shards().front()->index().shard_count;
+  if (const Json* const files = FindMember(*json, "files"); files != nullptr) {
+    std::uint64_t tensors = 0;
+    for (const Q4Model::Location& at : model.tensors()) tensors += BnbTensorCount(model.tensor(at));
+    const std::string problem = ReadRuns(*files, is_whole ? std::optional(tensors) : std::nullopt, &record.files);
+    if (!problem.empty()) return wrong("files", problem);
+  }
+  if (const Json* const index = FindMember(*json, "index"); index != nullptr) {
+    if (record.files.empty()) return wrong("index", "it is of no files");
+    record.index.emplace();
+    const auto count_of = [index](std::string_view member) -> std::optional<std::uint64_t> {
+      const Json* const value = FindMember(*index, member);
+      return value == nullptr ? std::nullopt : std::optional<std::uint64_t>(value->get<std::uint64_t>());
+    };
+    *record.index = {count_of("total_size"), count_of("total_parameters")};
+  }
+  const Json* const weights = FindMember(*json, "weights");
+  if (weights == nullptr) return record;
   for (const Json& entry : *weights) {
     const std::string& name = entry["name"].get_ref<const std::string&>();
     const Q4Model::Location* const at = model.Find(name);

@@ -32,7 +32,10 @@ absl::Status CheckTakenOver(const Checkpoint& checkpoint);
 
 // The member `bitsandbytes` of the provenance; null where there is nothing to record, as where nothing is taken over.
 // REQUIRES: CheckTakenOver() holds.
-Json BnbRecordJson(const std::vector<SourceTensor>& tensors);
+Json BnbRecordJson(const Checkpoint& checkpoint);
+
+// How many tensors of the layout of bitsandbytes (formats/bnb/layout.h) the tensor of a container is.
+std::uint64_t BnbTensorCount(const Q4Tensor& tensor);
 
 // The same as it is read back, with what is not recorded filled in.
 struct BnbRecord {
@@ -45,6 +48,15 @@ struct BnbRecord {
   std::vector<std::uint8_t> nested_map = BnbNestedMapBytes();
   DType storage = DType::kU8;  // of all others
   std::map<std::string, Weight> weights;
+  // Which weight file of the source each tensor lay in, where there were several: runs over all tensors of the layout,
+  // by name of the container's tensor and of a weight in the order of the layout. They end with the last tensor of the
+  // model. Files are numbered from 0, and none is without a tensor.
+  struct Run {
+    std::uint32_t file = 0;
+    std::uint64_t tensors = 0;
+  };
+  std::vector<Run> files;
+  std::optional<IndexTotals> index;  // that the source's index said, where it is not what an export counts
 
   std::vector<std::uint8_t> MapOf(Q4Scheme scheme) const {
     const auto found = maps.find(scheme);

@@ -62,7 +62,14 @@ constexpr ObjectForm kFileForm{kFileMembers, /*one_of=*/true};
 constexpr MemberForm kBnbWeightMembers[] = {
     {"name"}, {"quant_state", ValueForm::kText, false}, {"storage", ValueForm::kText, false}};
 constexpr ObjectForm kBnbWeightForm{kBnbWeightMembers};
-constexpr MemberForm kBnbMembers[] = {{"fp4_map", ValueForm::kTable16, false},
+constexpr MemberForm kBnbRunMembers[] = {{"file", ValueForm::kCount}, {"tensors", ValueForm::kCount}};
+constexpr ObjectForm kBnbRunForm{kBnbRunMembers};
+constexpr MemberForm kBnbIndexMembers[] = {{"total_parameters", ValueForm::kCount, false},
+                                           {"total_size", ValueForm::kCount, false}};
+constexpr ObjectForm kBnbIndexForm{kBnbIndexMembers};
+constexpr MemberForm kBnbMembers[] = {{"files", ValueForm::kArray, false, &kBnbRunForm},
+                                      {"fp4_map", ValueForm::kTable16, false},
+                                      {"index", ValueForm::kObject, false, &kBnbIndexForm},
                                       {"nested_map", ValueForm::kTable256, false},
                                       {"nf4_map", ValueForm::kTable16, false},
                                       {"storage", ValueForm::kText, false},

@@ -211,7 +211,7 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   // Json keeps this order; it is bytewise, so the document is canonical.
   Json json;
   if (!adapter.empty()) json["adapter"] = Json{{"files", std::move(adapter)}};
-  if (Json weights = BnbRecordJson(checkpoint.tensors()); !weights.empty()) json["bitsandbytes"] = std::move(weights);
+  if (Json weights = BnbRecordJson(checkpoint); !weights.empty()) json["bitsandbytes"] = std::move(weights);
   if (!left_out.empty()) json["left_out"] = std::move(left_out);
   json["numerics"] = kNumericsVersion;
   json["options"] = OptionsJson(RecordedSettings(checkpoint, options), options);

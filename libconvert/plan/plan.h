@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -33,6 +34,9 @@ struct ConvertOptions {
   // Leave to quantize what was quantized to 4 bits already (Checkpoint::four_bits()). Says nothing of other sources.
   bool from_quantized = false;
 };
+
+// How the note on what is left out, and no loader would miss, begins: for whoever tells of it otherwise.
+inline constexpr std::string_view kLeftOutNote = "left out: ";
 
 // Joins a tensor of the source, its entry in the container, and why it is treated so.
 struct PlannedTensor {

@@ -40,7 +40,7 @@ void NoteLeftOut(const Checkpoint& checkpoint, bool missed, std::vector<Note>* n
     if (++group->count <= kShownNames) group->names += (group->count == 1 ? "" : ", ") + Printable(Shown{file.name});
   }
   if (groups.empty()) return;
-  std::string text = missed ? "left out, and a loader may miss: " : "left out: ";
+  std::string text(missed ? "left out, and a loader may miss: " : kLeftOutNote);
   for (std::size_t i = 0; i < std::min(groups.size(), kShownReasons); ++i) {
     text += fmt::format("{}{}", i == 0 ? "" : "; ", groups[i].names);
     if (groups[i].count > kShownNames) text += fmt::format(" and {} more", groups[i].count - kShownNames);

@@ -199,7 +199,7 @@ absl::StatusOr<RepackPlan> PlanRepack(FileSystem& fs, const Q4Model& model, cons
   for (const RepackedShard& shard : plan.shards) {
     for (const Q4Tensor& tensor : shard.index.tensors) taken.emplace(tensor.name, &tensor);
   }
-  provenance.KeepTensors(taken);
+  provenance.KeepTensors(taken, left_out != 0 || missing_parts != 0);
 
   for (const auto& [name, file] : files) {
     CountChunk(file.bytes, &plan);

@@ -124,20 +124,25 @@ void RepackProvenance::LeftOut(std::uint64_t tensors, std::uint64_t parts) {
   AddTo("parts of the model", kPartsNotThere, parts);
 }
 
-void RepackProvenance::KeepTensors(const std::map<std::string_view, const Q4Tensor*>& taken) {
-  if (document_.contains("bitsandbytes") && document_.at("bitsandbytes").contains("weights")) {
+void RepackProvenance::KeepTensors(const std::map<std::string_view, const Q4Tensor*>& taken, bool is_part) {
+  if (document_.contains("bitsandbytes")) {
     Json& record = document_["bitsandbytes"];
-    Json weights = Json::array();
-    for (const Json& weight : record.at("weights")) {
-      if (taken.contains(weight.at("name").get_ref<const std::string&>())) weights.push_back(weight);
+    if (is_part) {
+      record.erase("files");
+      record.erase("index");
     }
-    // What is empty is absent.
-    if (weights.empty()) {
-      record.erase("weights");
-      if (record.empty()) document_.erase("bitsandbytes");
-    } else {
-      record["weights"] = std::move(weights);
+    if (record.contains("weights")) {
+      Json weights = Json::array();
+      for (const Json& weight : record.at("weights")) {
+        if (taken.contains(weight.at("name").get_ref<const std::string&>())) weights.push_back(weight);
+      }
+      // What is empty is absent.
+      if (weights.empty())
+        record.erase("weights");
+      else
+        record["weights"] = std::move(weights);
     }
+    if (record.empty()) document_.erase("bitsandbytes");
   }
   Json& options = document_["options"];
   if (options.empty() || options.at("encoder") != Json("none")) return;

@@ -38,8 +38,9 @@ class RepackProvenance {
   // `tensors` of the container are not taken; `parts` of the model were not there.
   void LeftOut(std::uint64_t tensors, std::uint64_t parts);
 
-  // What is said of single tensors (F8.3), of these alone: all that are taken, by name.
-  void KeepTensors(const std::map<std::string_view, const Q4Tensor*>& taken);
+  // What is said of single tensors (F8.3), of these alone: all that are taken, by name. `is_part`: others are not, so
+  // that nothing is said of how all lay in files.
+  void KeepTensors(const std::map<std::string_view, const Q4Tensor*>& taken, bool is_part);
 
   // The document of a shard whose tensors come from these shards of the container.
   std::string Document(const std::set<std::size_t>& from) const;

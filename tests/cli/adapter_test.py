@@ -6,6 +6,7 @@
   - a conversion that is killed goes on, and one whose adapter was exchanged since begins again;
   - a large rank keeps the bound on memory;
   - the output and reports may be none of the adapter's files, and shards name the adapter alike;
+  - a container that is decoded and quantized again, whole and in parts;
   - bases that nothing is merged into, and a folder that holds model and adapter.
 --table prints what a merge costs.
 """
@@ -149,11 +150,13 @@ class Test:
         (self.work / "x.q4").unlink()
 
     def bases(self):
-        self.run("q4convert", "plain.q4", "--adapter", "a", "-o", "x.q4", code=1, says="--adapter")
+        for says in ("[Q4-1756]", "--adapter", "--from-quantized"):
+            self.run("q4convert", "plain.q4", "--adapter", "a", "-o", "x.q4", code=1, says=says)
         self.run("q4convert", "a", "-o", "x.q4", code=5, says="--adapter")
         (self.work / "pipeline").mkdir()
         (self.work / "pipeline" / "model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline", "transformer": ["diffusers", "X"]}))
-        self.run("q4convert", "pipeline", "--adapter", "a", "-o", "x", code=1, says="--adapter")
+        for says in ("[Q4-1826]", "--adapter", "q4convert FOLDER_OF_THE_COMPONENT"):
+            self.run("q4convert", "pipeline", "--adapter", "a", "-o", "x", code=1, says=says)
         # Model and adapter in one folder: the model's alone is left out, with the adapter it is merged.
         both = self.work / "both"
         shutil.copytree(self.work / "m", both)
@@ -164,6 +167,23 @@ class Test:
         check(all(tensor["stored"]["merged"] for tensor in plan["tensors"]), "all are merged")
         told = self.run("q4convert", "both", "--adapter", "both", "-o", "x.q4", "--dry-run").stdout
         check(f"merged of BF16 '{module(0)}.weight', 'base_model.model.{module(0)}.lora_A.weight'" in told, "a dry run says of what", told)
+
+    def requantized(self):
+        """Merged into what a container decodes to: as into a checkpoint of the decoded weights."""
+        self.run("q4export", "plain.q4", "-o", "decoded", "--to", "safetensors", "-q")
+        self.run("q4convert", "decoded", "--adapter", "a", "-o", "wanted.q4", "-q", "--block-size", "128")
+        self.run("q4convert", "plain.q4", "-o", "parts.q4", "-q", "--shard-size", "3MB")
+        contents = [json.loads(self.run("q4inspect", "wanted.q4", "--content", "--json").stdout)["content_sha256"]]
+        for container in ("plain.q4", "parts.q4.index.json"):
+            self.run("q4convert", container, "--from-quantized", "--adapter", "a", "-o", "again.q4", "-q", "--force", "--block-size", "128")
+            told = json.loads(self.run("q4inspect", "again.q4", "--content", "--json").stdout)
+            contents.append(told["content_sha256"])
+            document = told["provenance"]
+            check(document["source"]["quantized"] == "NF4" and "first" in document["parent"] and len(document["adapter"]["files"]) == 2,
+                  "the provenance names container and adapter", document)
+            self.run("q4verify", "again.q4", "--against", container, "--adapter", "a", "-q")
+            self.run("q4verify", "again.q4", "--against", container, "-q", code=1, says="Q4-1830")
+        check(len(set(contents)) == 1, "the content of the decoded checkpoint with the adapter", contents)
 
     def cost(self):
         size, layers = 4096, 8
@@ -198,6 +218,7 @@ def main():
         test.killed()
         test.memory()
         test.names()
+        test.requantized()
         test.links()
         test.bases()
     return print(f"adapter_test: {checks.count()} checks")

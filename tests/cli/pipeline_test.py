@@ -127,6 +127,12 @@ def check_whole(tools, work):
     for name in ("transformer/diffusion_pytorch_model.fp16.safetensors", "text_encoder_2/pytorch_model.bin", "vae/flax_model.msgpack",
                  "onnx/", "flux1.safetensors", "pipeline.py"):
         check(name in left_out, f"{name} is named as left out", left_out)
+    # Told once: in the list, or in the plan of the component.
+    for arguments in ((), ("--dry-run",)):
+        told = pipe.tools.run("q4convert", pipe.path, "-o", work / "once", "--progress", "none", "--device", "cpu", "--force", *arguments)
+        for name in ("diffusion_pytorch_model.fp16.safetensors", "pytorch_model.bin", "flax_model.msgpack", "onnx/"):
+            check((told.stdout + told.stderr).count(name) == 1, f"{name} is told once {arguments}", told.stdout + told.stderr)
+    shutil.rmtree(work / "once")
     recorded = {file["name"] for file in seal["left_out"]}
     check(".gitattributes" not in recorded and "onnx/" in recorded, "what is on record", recorded)
     plan = json.loads(pipe.convert("--dry-run", "--json", out=work / "plan").stdout)
@@ -148,6 +154,7 @@ def check_whole(tools, work):
     pipe.verify("--root", "0" * 64, code=6, text="[Q4-6824]")
     pipe.verify("--max-nmse", "1e-9", "-q", code=6, text="transformer")
     pipe.verify("--html", "x.html", code=1, text="[Q4-1826]")
+    pipe.verify("--against", pipe.path, "--adapter", "a", code=1, text="q4verify FOLDER/model.q4")
     pipe.verify("--against", pipe.path, "--tensor", "wi", "-q")
     pipe.verify("--against", pipe.path, "--tensor", "none_such", "-q", code=1)
 

@@ -218,7 +218,7 @@ void CheckTables(const std::vector<Stored>& stored, const std::string& text) {
   if (const absl::Status status = CheckTakenOver(**checkpoint); !status.ok()) return CheckError(status);
   const SourceTensor& tensor = (*checkpoint)->tensors().front();
   Q4_FUZZ_CHECK(std::isfinite(tensor.bnb->nested_offset));
-  const Json record = BnbRecordJson((*checkpoint)->tensors());
+  const Json record = BnbRecordJson(**checkpoint);
   Q4Tensor described;
   static_cast<QuantFormat&>(described) = *tensor.bnb;
   described.dtype = tensor.dtype;

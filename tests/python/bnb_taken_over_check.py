@@ -5,7 +5,8 @@
 A tiny model of each architecture is made here, saved at 16 or 32 bits, loaded in 4 bits and saved before its first forward pass, which
 packs weights anew on some CPUs. For each case:
   - convert; q4verify finds it equal to the checkpoint, and bounded, not proven, against the original;
-  - q4export --to bnb gives the same tensors, and of one file the same model.safetensors and config.json byte for byte;
+  - q4export --to bnb gives the same files byte for byte, shards and their index included;
+  - the independent reader, tests/reference/q4ref.py, takes the container;
   - q4export --to safetensors gives what bitsandbytes' tables decode, in PyTorch (bitsandbytes_cpu.py), and what dequantize_4bit() decodes
     where it is right on every CPU: bit for bit.
 Other block sizes than transformers' 64 and 3-D experts are quantized with bitsandbytes itself.
@@ -13,6 +14,7 @@ Other block sizes than transformers' 64 and 3-D experts are quantized with bitsa
 
 import json
 import pathlib
+import shutil
 import sys
 from dataclasses import dataclass, field
 
@@ -22,8 +24,12 @@ import safetensors.torch
 import torch
 import transformers as tf
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-from cases import must, parse_arguments, run_cases  # noqa: E402  (the path above)
+TESTS = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(TESTS / "support"), str(TESTS / "reference")]
+import q4ref  # noqa: E402  (the path above)
+from cases import must, parse_arguments, run_cases  # noqa: E402
+
+NESTED_MAP = q4ref.nested_map((TESTS.parent / "docs" / "numerics.md").read_text())
 
 SIZES = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 4, "vocab_size": 256}
 GROUPED = {**SIZES, "num_key_value_heads": 2}
@@ -52,6 +58,12 @@ def cases():
     yield Case("llama_fp32", tf.LlamaConfig(**GROUPED), dtype=torch.float32, load_dtype=torch.float32, nested=True)
     yield Case("llama_fp32_as_bf16", tf.LlamaConfig(**GROUPED), dtype=torch.float32, load_dtype=torch.bfloat16)
     yield Case("llama_shards", tf.LlamaConfig(**{**GROUPED, "num_hidden_layers": 3}), nested=True, shards="60KB")
+    # Cuts come within a weight, and a tensor larger than a file has one of its own, before those that are open.
+    yield Case("llama_shards_small", tf.LlamaConfig(**{**GROUPED, "num_hidden_layers": 3}), kind="fp4", shards="5KB", convert=["--shard-size", "20KB"])
+    yield Case("llama_shards_storage", tf.LlamaConfig(**{**GROUPED, "num_hidden_layers": 11}), storage="bfloat16", shards="30KB")
+    yield Case("mixtral_shards", tf.MixtralConfig(**GROUPED, num_local_experts=2), shards="20KB")
+    yield Case("t5_shards", tf.T5Config(d_model=64, d_ff=128, num_layers=1, num_heads=4, d_kv=16, vocab_size=256), auto=tf.AutoModelForSeq2SeqLM,
+               nested=True, shards="20KB")
     yield Case("qwen3", tf.Qwen3Config(**GROUPED, head_dim=16), nested=True)
     yield Case("mistral_bf16_storage", tf.MistralConfig(**GROUPED), storage="bfloat16")
     yield Case("mistral_fp16_storage", tf.MistralConfig(**GROUPED), storage="float16", nested=True, dtype=torch.float16)
@@ -103,6 +115,15 @@ def states_of(directory):
     return found
 
 
+def require_same_files(again, saved):
+    """An export holds the files that were saved, byte for byte, and the record of the export."""
+    names = {path.name for path in saved.iterdir()}
+    got = {path.name for path in again.iterdir()} - {"q4_export.json"}
+    require(got == names, f"other files: {sorted(got ^ names)}")
+    for name in sorted(names):
+        require((again / name).read_bytes() == (saved / name).read_bytes(), f"{name} differs")
+
+
 def check_container(bin_dir, saved, work, options=()):
     """Converts the checkpoint `saved`, verifies against it, exports it both ways and compares. Returns a line of figures."""
     container, again, plain = work / "m.q4", work / "again", work / "plain"
@@ -116,10 +137,9 @@ def check_container(bin_dir, saved, work, options=()):
     require(got.keys() == expected.keys(), f"other tensors: {sorted(got.keys() ^ expected.keys())[:4]}")
     for name, tensor in expected.items():
         require(got[name] == tensor, f"{name} differs: {got[name][:2]}, {tensor[:2]}")
-    names = ["config.json"] if (saved / "model.safetensors.index.json").exists() else ["config.json", "model.safetensors"]
-    for name in names:
-        if (saved / name).exists():
-            require((again / name).read_bytes() == (saved / name).read_bytes(), f"{name} differs")
+    require_same_files(again, saved)
+    for part in sorted(work.glob("m*.q4")):
+        q4ref.Container(part.read_bytes(), NESTED_MAP).report()
     must(bin_dir / "q4export", container, "-o", plain, "--to", "safetensors", "-q")
     decoded = {}
     for path in plain.glob("*.safetensors"):
@@ -151,11 +171,36 @@ def check_case(bin_dir, case, work):
     require(case.shards is None or len(list(saved.glob("*.safetensors"))) > 2, "it has no shards")
     line = check_container(bin_dir, saved, work, case.convert)
     container = next(path for path in (work / "m.q4.index.json", work / "m.q4") if path.exists())
+    if case.shards:
+        check_shards(bin_dir, saved, work)
     if case.same_names:
         report = json.loads(must(bin_dir / "q4verify", container, "--against", source, "--json").stdout)
         quantized = [tensor for tensor in report["tensors"] if tensor["proof"] == "bounded"]
         require(quantized and all(tensor["stats"]["nmse"] < 0.02 for tensor in quantized), "no statistics against the original")
     return line
+
+
+def check_shards(bin_dir, saved, work):
+    """What else comes of a checkpoint in shards: cut by a size, a part of it, an index as older versions write it."""
+    container = next(path for path in (work / "m.q4.index.json", work / "m.q4") if path.exists())
+    must(bin_dir / "q4export", container, "-o", work / "cut", "--to", "bnb", "-q", "--shard-size", "1GB")
+    require([path.name for path in (work / "cut").glob("*.safetensors*")] == ["model.safetensors"], "a size is not heard")
+    require(tensors_of(work / "cut") == tensors_of(saved), "cut anew it has other tensors")
+    for name, options in (("packed", ("--compress", "none", "--shard-size", "0")), ("part", ("--tensor", "layers|block", "--shard-size", "0"))):
+        must(bin_dir / "q4convert", container, "-o", work / f"{name}.q4", *options, "-q")
+        must(bin_dir / "q4export", work / f"{name}.q4", "-o", work / name, "--to", "bnb", "-q")
+        must(bin_dir / "q4verify", work / f"{name}.q4", "-q")
+    require_same_files(work / "packed", saved)
+    require((work / "part" / "model.safetensors").exists(), "a part is in files of the whole")
+    index = saved / "model.safetensors.index.json"
+    written = json.loads(index.read_text())
+    for totals in ({"total_size": written["metadata"]["total_size"]}, {"total_parameters": 5, "total_size": 7}, {"total_size": 0}):
+        index.write_text(json.dumps({**written, "metadata": totals}, indent=2, sort_keys=True) + "\n")
+        must(bin_dir / "q4convert", saved, "-o", work / "i.q4", "--device", "cpu", "--force", "-q")
+        must(bin_dir / "q4verify", work / "i.q4", "--against", saved, "-q")
+        must(bin_dir / "q4export", work / "i.q4", "-o", work / "i", "--to", "bnb", "-q")
+        require_same_files(work / "i", saved)
+        shutil.rmtree(work / "i")
 
 
 def check_blocks(bin_dir, work):

@@ -99,10 +99,14 @@ FILE_RECORD = {"name": "name", "sha256|": "hex64", "size": "count", "xxh3|": "he
 OPTIONS = {"block_size": "count", "compress": "text", "double_quant": "bool", "encoder": "text", "keep_dtype": "text",
            "on_nonfinite": "text", "patterns": [{"exclude|": "text", "include|": "text"}], "recipe": "text or null",
            "shard_size": "count", "type": "text"}
-PROVENANCE = {"adapter?": {"files": [FILE_RECORD]}, "calibration?": {"files": [FILE_RECORD], "tokens": "count"},
+BNB = {"files?": [{"file": "count", "tensors": "count"}], "fp4_map?": "hex128",
+       "index?": {"total_parameters?": "count", "total_size?": "count"}, "nested_map?": "hex2048", "nf4_map?": "hex128",
+       "storage?": "text", "weights?": [{"name": "text", "quant_state?": "text", "storage?": "text"}]}
+PROVENANCE = {"adapter?": {"files": [FILE_RECORD]}, "bitsandbytes?": BNB, "calibration?": {"files": [FILE_RECORD], "tokens": "count"},
               "left_out?": [{"name": "text", "reason": "text", "warning": "bool"}], "numerics": "text", "options": OPTIONS,
-              "parent?": {"root": "hex64"}, "plan?": "hex64", "source": {"files": [FILE_RECORD], "format": "text"},
-              "tool": {"name": "text", "version": "text"}}
+              "parent?": {"root": "hex64"}, "plan?": "hex64",
+              "source": {"files": [FILE_RECORD], "format": "text", "quantized?": "text"}, "tool": {"name": "text", "version": "text"}}
+PROVENANCE["parent?"]["first?"] = PROVENANCE
 
 
 def check_member(value, form, where):
@@ -117,7 +121,7 @@ def check_member(value, form, where):
         need(not alternatives or sum(name in value for name in alternatives) == 1, f"{where}: alternatives")
         for name, member in value.items():
             spelt, row = rows[name]
-            need(not (spelt.endswith("?") and member == []), f"{where}.{name} is empty")
+            need(not (spelt.endswith("?") and member in ([], {})), f"{where}.{name} is empty")
             check_member(member, row, f"{where}.{name}")
     elif isinstance(form, list):
         need(isinstance(value, list), where)
@@ -125,7 +129,7 @@ def check_member(value, form, where):
             check_member(element, form[0], f"{where}[]")
         if form[0] is FILE_RECORD:
             need(len({file["name"] for file in value}) == len(value), f"{where}: a file twice")
-    elif form in ("hex16", "hex64"):
+    elif form.startswith("hex"):
         need(isinstance(value, str) and len(value) == int(form[3:]) and not set(value) - set("0123456789abcdef"), where)
     elif form == "count":
         need(type(value) is int and 0 <= value < 1 << 64, where)

@@ -300,6 +300,11 @@ class Lies:
         tell("bitsandbytes", "of weights that were not taken over", ALONE, put("bitsandbytes", {"storage": "BF16"}))
         tell("bitsandbytes", "nothing, written down", ALONE, put("bitsandbytes", {}))
         tell("bitsandbytes", "a table of another size", ALONE, put("bitsandbytes", {"nf4_map": "00"}))
+        tell("bitsandbytes", "an index that says nothing", ALONE, put("bitsandbytes", {"index": {}}))
+        tell("bitsandbytes", "an index in words", ALONE, put("bitsandbytes", {"index": {"total_size": "1"}}))
+        tell("bitsandbytes", "no files, written down", ALONE, put("bitsandbytes", {"files": []}))
+        for run in ({"file": 0}, {"file": 0, "tensors": -1}, {"file": 0, "tensors": 1, "name": "a"}, {"file": True, "tensors": 1}, 1):
+            tell("bitsandbytes", f"tensors of a file as {run}", ALONE, put("bitsandbytes", {"files": [run]}))
         record = {"name": "a", "size": 1, "xxh3": "0" * 16}
         for field, right, wrong in (
             ("calibration", {"files": [record], "tokens": 5}, {"files": [record]}),

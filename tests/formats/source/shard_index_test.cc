@@ -40,6 +40,28 @@ TEST_CASE("an index gives sorted shards and finds tensors") {
   CHECK_FALSE(ParseIndex(R"({"weight_map":{}})")->total_size.has_value());
 }
 
+TEST_CASE("the totals of an index are told where its metadata is nothing else") {
+  const auto totals = [](const std::string& members) {
+    return ParseIndex("{" + members + R"("weight_map":{}})")->totals;
+  };
+  const auto both = totals(R"("metadata":{"total_parameters":3,"total_size":12},)");
+  REQUIRE(both);
+  CHECK((both->size == 12u && both->parameters == 3u));
+  const auto size = totals(R"("metadata":{"total_size":12},)");
+  REQUIRE(size);
+  CHECK((size->size == 12u && !size->parameters));
+  CHECK_FALSE(totals(""));
+  for (const char* other : {R"({"total_size":12,"format":"pt"})", R"({"total_size":-1})", R"({"total_size":1.5})",
+                            R"({"total_parameters":"3"})", R"({"total_size":12,"x":[1]})", R"({"x":{"total_size":1}})",
+                            "null", "[]", "3", R"("total_parameters")"}) {
+    INFO(other);
+    CHECK_FALSE(totals(std::string("\"metadata\":") + other + ","));
+  }
+  // Of two the last counts, for Python.
+  CHECK(totals(R"("metadata":{"total_size":1,"x":2},"metadata":{"total_size":12},)")->size == 12u);
+  CHECK_FALSE(totals(R"("metadata":{"total_size":1},"metadata":null,)"));
+}
+
 TEST_CASE("IsPlainFileName") {
   for (const char* name : {"model-00001-of-00002.safetensors", "a", "...", ".hidden", "a b"})
     CHECK(IsPlainFileName(name));

@@ -56,5 +56,20 @@ TEST_CASE("targets of a folder lie in its files, under the names that they have 
   CHECK(LayOutWeights({}, folders, 0)->files.front().name == "model.safetensors");
 }
 
+TEST_CASE("targets lie in the files that are given, whatever their groups and sizes") {
+  const std::vector<std::string> folders = {"2_Dense"};
+  std::vector<ExportTensor> targets = Targets(4);
+  targets[3].name = "2_Dense/w";
+  const std::vector<std::uint32_t> files = {1, 0, 1, 7};
+  const auto layout = LayOutWeights(targets, folders, 1, {}, files);
+  REQUIRE(layout.ok());
+  std::vector<std::string> places;
+  for (const WeightLayout::Place& place : layout->places) places.push_back(layout->files[place.file].name);
+  CHECK(places == std::vector<std::string>{"model-00002-of-00002.safetensors", "model-00001-of-00002.safetensors",
+                                           "model-00002-of-00002.safetensors", "2_Dense/model.safetensors"});
+  const std::string index = WeightIndexText(*layout, targets, "", 12, IndexTotals{5, std::nullopt});
+  CHECK(index.starts_with("{\n  \"metadata\": {\n    \"total_size\": 5\n  },\n"));
+}
+
 }  // namespace
 }  // namespace q4
