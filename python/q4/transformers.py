@@ -26,6 +26,7 @@ from ._model import Model
 from ._model import open as open_model
 from ._placement import LazyTensors, ModelPath, Outline, given, open_source, outline, settled
 from ._progress import ProgressArgument
+from ._thin import resolved
 
 __all__ = ["generation_config", "load", "processor", "tokenizer"]
 
@@ -51,7 +52,7 @@ def load(
     classes, the same bits, so the same logits. It trains with PEFT, and ``save_pretrained`` writes the export's weight files.
 
     Args:
-        path: a container ``NAME.q4``, a list of shards, or a :class:`q4.Model`.
+        path: a container ``NAME.q4``, a list of shards, a directory of :func:`q4.vllm.thin_directory`, or a :class:`q4.Model`.
         cls: a class of transformers, or one of its Auto classes; None: the one that the configuration names.
         device_map: as of ``from_pretrained``; None: the current GPU, of a process of torchrun its own; without a GPU the CPU.
         dtype: of what is not in 4 bits; ``"auto"``: as the configuration says.
@@ -77,6 +78,7 @@ def load(
     """
     if memory not in ("auto", "map", "copy"):
         raise UsageError(f"memory={memory!r}: expected 'auto', 'map' or 'copy'", exit_code=1)
+    path, root = resolved(path, root)
     source = open_source(path, root)
     mapped = memory == "map" or (memory == "auto" and root is None and not (isinstance(path, Model) and path._pinned))
     kept = "keep4bit" if experts == "q4" else experts
@@ -188,6 +190,7 @@ def _extracted(path: ModelPath, root: str | None, found: Outline | None) -> Iter
 
 
 def _from_files(auto: Any, path: ModelPath, root: str | None, options: Mapping[str, Any]) -> Any:
+    path, root = resolved(path, root)
     with _extracted(path, root, None) as folder:
         made = auto.from_pretrained(str(folder), local_files_only=True, **options)
     # The folder has gone: what saves it elsewhere, or asks where it came from, learns of the container.
