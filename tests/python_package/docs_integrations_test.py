@@ -1,4 +1,4 @@
-"""Runs the examples of the pages on torch, transformers and diffusers, one after the other, as a reader would."""
+"""Runs the examples of the pages on torch, transformers, diffusers and vLLM, one after the other, as a reader would."""
 
 import contextlib
 import importlib.util
@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests" / "python"))
 import pipelines  # noqa: E402
 import transformers  # noqa: E402
 
-PAGES = {"python_torch": 4, "python_transformers": 5, "python_diffusers": 3}
+PAGES = {"python_torch": 4, "python_transformers": 5, "python_diffusers": 3, "python_vllm": 1}
 
 
 def llama(folder):

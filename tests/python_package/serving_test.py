@@ -1,4 +1,4 @@
-"""What q4.vllm and q4.sglang rest upon, without either: thin directories, and layers in 4 bits as rows and columns that may be cut and
+"""What q4.vllm rests upon, without vLLM: thin directories, and layers in 4 bits as rows and columns that may be cut and
 stacked. scripts/vllm_check.py runs the same in vLLM's own code."""
 
 import importlib.util
