@@ -29,7 +29,8 @@ absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const 
                                               {!flags.markdown.empty(), "--markdown"},
                                               {!flags.html.empty(), "--html"},
                                               {!flags.adapter.empty(), "--adapter"},
-                                              {!flags.baseline.empty(), "--baseline"}});
+                                              {!flags.baseline.empty(), "--baseline"},
+                                              {!flags.evaluation.empty(), "--evaluation"}});
   if (!single.empty()) return Fail(kNotOfPipeline, folder, single);
   Q4_ASSIGN_OR_RETURN(const PipelineVerifyReport report,
                       VerifyPipeline(PosixFileSystem(), folder, options, hooks.Begin()));
