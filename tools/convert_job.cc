@@ -158,6 +158,9 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
   if (!flags.gate.empty()) {
     Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(fs, flags.gate));
     gates.push_back(std::move(gate));
+    Q4_RETURN_IF_ERROR(CheckNeedsNoEvaluation(gates,
+                                              "a conversion computes nothing with the model: \"optional\" skips the "
+                                              "rule here, q4verify --evaluation judges it"));
   }
   if (!pipeline.empty()) return ConvertPipeline(flags, pipeline, device, options, std::move(gates), hooks);
   // Reads and validates headers; no weights yet.

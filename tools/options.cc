@@ -263,6 +263,13 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
   app.add_option("--baseline-slack", flags->baseline_slack, "By how much it may have grown")
       ->needs(baseline)
       ->capture_default_str();
+  CLI::Option* const evaluation = app.add_option("--evaluation", flags->evaluation,
+                                                 "What q4.evaluate() saved of this container (docs/evaluate.md)");
+  app.add_option("--limit", flags->limits,
+                 "Fail (6) where a number of the evaluation breaks this, such as 'kl_mean <= 0.02'; repeatable")
+      ->needs(evaluation)
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--junit", flags->junit, "Write a JUnit XML report");
   app.add_option("--markdown", flags->markdown, "Write a Markdown report");
   app.add_option("--html", flags->html, "Write an HTML report");

@@ -115,6 +115,9 @@ struct VerifyFlags {
   std::string gate;  // a gate file or "default"; "" for none
   // An earlier report, and by how much the error may have grown since, as "0.5%" or "0.005".
   std::string baseline, baseline_slack = "0.5%";
+  // A document of q4.evaluate, and limits on its numbers as they are typed.
+  std::string evaluation;
+  std::vector<std::string> limits;
   // Reports to write besides; "" for none.
   std::string junit, markdown, html;
   std::string progress = "auto";

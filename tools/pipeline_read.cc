@@ -28,7 +28,8 @@ absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const 
   const std::string_view single = FirstGiven({{!flags.junit.empty(), "--junit"},
                                               {!flags.markdown.empty(), "--markdown"},
                                               {!flags.html.empty(), "--html"},
-                                              {!flags.baseline.empty(), "--baseline"}});
+                                              {!flags.baseline.empty(), "--baseline"},
+                                              {!flags.evaluation.empty(), "--evaluation"}});
   if (!flags.adapter.empty()) {
     return Fail(kNotOfPipeline, folder, "--adapter",
                 "none was merged into a pipeline; q4verify FOLDER/model.q4 verifies a component with it");

@@ -7,6 +7,7 @@
 
 #include "fmt/format.h"
 #include "formats/q4/shards.h"
+#include "libconvert/judge/evaluation_reader.h"
 #include "tools/usage_issues.h"
 
 namespace q4 {
@@ -30,11 +31,22 @@ absl::StatusOr<double> ParseShare(const std::string& text) {
   return share;
 }
 
-// What the statistics are held against, beside the limits of single flags: a gate file, an earlier report.
+// What the statistics are held against, beside the limits of single flags: a gate file, an earlier report, an
+// evaluation.
 absl::Status LoadJudgement(const VerifyFlags& flags, VerifyOptions* options) {
   if (!flags.gate.empty()) {
     Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(PosixFileSystem(), flags.gate));
     options->gates.push_back(std::move(gate));
+  }
+  if (!flags.evaluation.empty()) {
+    Q4_ASSIGN_OR_RETURN(options->evaluation, LoadEvaluation(PosixFileSystem(), flags.evaluation));
+    for (const std::string& limit : flags.limits) {
+      Q4_ASSIGN_OR_RETURN(Gate gate, ParseEvaluationLimit(limit, "--limit"));
+      options->gates.push_back(std::move(gate));
+    }
+  } else {
+    Q4_RETURN_IF_ERROR(
+        CheckNeedsNoEvaluation(options->gates, "--evaluation FILE gives one, \"optional\" does without"));
   }
   if (!flags.baseline.empty()) {
     Q4_ASSIGN_OR_RETURN(const double slack, ParseShare(flags.baseline_slack));

@@ -8,7 +8,8 @@
 
 namespace q4 {
 
-// Reads the files that flags name: a gate, an earlier report. Errors as those of LoadGate() and LoadBaseline(), and
+// Reads the files that flags name: a gate, an earlier report, an evaluation. Errors as those of LoadGate(),
+// LoadBaseline() and LoadEvaluation(), kGateNeedsEvaluation, and
 // kBadFlag for what the parser cannot check.
 absl::StatusOr<VerifyOptions> VerifyOptionsFrom(const VerifyFlags& flags, CancelFlag* cancel);
 

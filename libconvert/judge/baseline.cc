@@ -76,6 +76,7 @@ std::string PlaceOf(const BaselineEntry& entry) {
       return "layer '" + entry.name + "'";
     case Scope::kRole:
       return "role '" + entry.name + "'";
+    case Scope::kEvaluation:  // no entry is of one
     case Scope::kModel:
       break;
   }

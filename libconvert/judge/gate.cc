@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <cmath>
 #include <utility>
 
@@ -16,6 +17,7 @@
 #include "formats/base/text.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/nearest.h"
+#include "libconvert/judge/evaluation_issues.h"
 #include "libconvert/judge/gate_issues.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/scheme/scheme.h"
@@ -49,10 +51,24 @@ constexpr std::array<GateStatistic, 15> kStatistics{{
     {"code_entropy_bits", [](const Q4Stats& s) { return CodeEntropyBits(s); }},
 }};
 
+// Numbers of an evaluation, as statistics without a function. By name, as theirs.
+const std::vector<GateStatistic>& EvaluationStatistics() {
+  static const std::vector<GateStatistic>* const statistics = [] {
+    auto* made = new std::vector<GateStatistic>;
+    for (const EvaluationNumber& number : EvaluationNumbers()) made->push_back({number.name, nullptr});
+    return made;
+  }();
+  return *statistics;
+}
+
 // Null when there is none of that name.
 const GateStatistic* FindStatistic(std::string_view name) {
-  const auto at = std::find_if(kStatistics.begin(), kStatistics.end(), [&](const auto& s) { return s.name == name; });
-  return at == kStatistics.end() ? nullptr : &*at;
+  const auto is_named = [&](const GateStatistic& statistic) { return statistic.name == name; };
+  const auto at = std::find_if(kStatistics.begin(), kStatistics.end(), is_named);
+  if (at != kStatistics.end()) return &*at;
+  const std::vector<GateStatistic>& others = EvaluationStatistics();
+  const auto other = std::find_if(others.begin(), others.end(), is_named);
+  return other == others.end() ? nullptr : &*other;
 }
 
 // One rule of the file, and how to name it in an error. Views into the document that ParseGate holds.
@@ -70,15 +86,18 @@ struct GateRuleSource {
 
 // The Read functions take a key's value into the rule, or fail with kGateValue.
 absl::Status ReadScope(const GateRuleSource& text, const Json& value, GateRule* rule) {
-  constexpr std::array<std::pair<std::string_view, Scope>, 4> kScopes{
-      {{"tensor", Scope::kTensor}, {"layer", Scope::kLayer}, {"role", Scope::kRole}, {"model", Scope::kModel}}};
+  constexpr std::array<std::pair<std::string_view, Scope>, 5> kScopes{{{"tensor", Scope::kTensor},
+                                                                       {"layer", Scope::kLayer},
+                                                                       {"role", Scope::kRole},
+                                                                       {"model", Scope::kModel},
+                                                                       {"evaluation", Scope::kEvaluation}}};
   for (const auto& [word, scope] : kScopes) {
     // Anything but a string matches no word and falls through to the message.
     if (!value.is_string() || value.get_ref<const std::string&>() != word) continue;
     rule->scope = scope;
     return absl::OkStatus();
   }
-  return text.Wrong("scope", value, "\"tensor\", \"layer\", \"role\" or \"model\"");
+  return text.Wrong("scope", value, "\"tensor\", \"layer\", \"role\", \"model\" or \"evaluation\"");
 }
 
 // The table of schemes knows the names; a scheme that is added there can be named here at once.
@@ -156,6 +175,10 @@ absl::Status GateRuleSource::Unknown(const std::string& key) const {
     for (const std::string_view prefix : {"max_", "min_"}) keys.push_back(std::string(prefix).append(statistic.name));
     list += fmt::format("{} {}", &statistic == kStatistics.data() ? "" : ",", statistic.name);
   }
+  list += ", and with the scope evaluation its numbers (docs/evaluate.md)";
+  for (const GateStatistic& statistic : EvaluationStatistics()) {
+    for (const std::string_view prefix : {"max_", "min_"}) keys.push_back(std::string(prefix).append(statistic.name));
+  }
   return Fail(kGateUnknownKey, file, where, UnknownKey(key, keys, list));
 }
 
@@ -175,7 +198,17 @@ absl::StatusOr<GateRule> ParseGateRule(const GateRuleSource& text) {
   for (const auto& [key, value] : text.json.items()) Q4_RETURN_IF_ERROR(ReadKey(text, key, value, &rule));
   // These need all keys, whose order is the JSON parser's.
   if (rule.limits.empty()) return Fail(kGateEmptyRule, text.file, text.where);
-  if (rule.scope == Scope::kModel && rule.match) return Fail(kGateScope, text.file, text.where, "match");
+  const bool of_evaluation = rule.scope == Scope::kEvaluation;
+  if ((rule.scope == Scope::kModel || of_evaluation) && rule.match) {
+    return Fail(kGateScope, text.file, text.where, "match");
+  }
+  for (const GateLimit& limit : rule.limits) {
+    if ((limit.statistic->value == nullptr) == of_evaluation) continue;
+    return Fail(
+        kGateScope, text.file, text.where,
+        fmt::format("{}_{}; {} \"scope\": \"evaluation\"", limit.is_maximum ? "max" : "min", limit.statistic->name,
+                    of_evaluation ? "no number of an evaluation, so not with" : "it needs"));
+  }
   // Layers, roles and the model may mix types and block sizes.
   if (rule.scope != Scope::kTensor && (rule.scheme || rule.block_size)) {
     return Fail(kGateScope, text.file, text.where, rule.scheme ? "type" : "block_size");
@@ -186,6 +219,44 @@ absl::StatusOr<GateRule> ParseGateRule(const GateRuleSource& text) {
 }  // namespace
 
 std::span<const GateStatistic> GateStatistics() { return kStatistics; }
+
+absl::StatusOr<Gate> ParseEvaluationLimit(std::string_view text, std::string_view flag) {
+  const auto wrong = [&](std::string_view expected) { return Fail(kBadLimit, {}, flag, GotExpected(text, expected)); };
+  constexpr std::string_view kForm = "NAME <= NUMBER or NAME >= NUMBER, such as kl_mean <= 0.02";
+  const auto trimmed = [](std::string_view part) {
+    while (part.starts_with(' ')) part.remove_prefix(1);
+    while (part.ends_with(' ')) part.remove_suffix(1);
+    return part;
+  };
+  const std::size_t at = text.find_first_of("<>");
+  if (at == std::string_view::npos || text.substr(at + 1, 1) != "=") return wrong(kForm);
+  const std::string_view name = trimmed(text.substr(0, at)), number = trimmed(text.substr(at + 2));
+  GateRule rule;
+  rule.name = flag;
+  rule.scope = Scope::kEvaluation;
+  const GateStatistic* statistic = FindStatistic(name);
+  if (statistic == nullptr || statistic->value != nullptr) {
+    std::vector<std::string> names;
+    for (const EvaluationNumber& known : EvaluationNumbers()) names.emplace_back(known.name);
+    return wrong(fmt::format("a number of an evaluation: {}; a gate file limits other statistics{}",
+                             fmt::join(names, ", "), DidYouMean(name, names)));
+  }
+  double limit = 0;
+  const auto [rest, error] = std::from_chars(number.data(), number.data() + number.size(), limit);
+  if (error != std::errc() || rest != number.data() + number.size() || !std::isfinite(limit)) return wrong(kForm);
+  rule.limits.push_back({statistic, text[at] == '<', limit});
+  return Gate{std::string(flag), {std::move(rule)}};
+}
+
+absl::Status CheckNeedsNoEvaluation(const std::vector<Gate>& gates, std::string_view way) {
+  for (const Gate& gate : gates) {
+    for (const GateRule& rule : gate.rules) {
+      if (rule.scope != Scope::kEvaluation || rule.optional) continue;
+      return Fail(kGateNeedsEvaluation, gate.file, fmt::format("gate '{}'", rule.name), way);
+    }
+  }
+  return absl::OkStatus();
+}
 
 // For names that the code itself has, as those of the flags.
 const GateStatistic& GateStatisticNamed(std::string_view name) { return *FindStatistic(name); }

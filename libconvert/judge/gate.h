@@ -3,7 +3,8 @@
 //   {"rules": [{"name": "every weight", "max_nmse": 0.012, "min_cosine": 0.99},
 //              {"match": "\\.down_proj\\.", "max_nmse": 0.02},
 //              {"scope": "role", "match": "^o_proj$", "max_bias": 1e-6},
-//              {"scope": "model", "min_sqnr_db": 20}]}
+//              {"scope": "model", "min_sqnr_db": 20},
+//              {"scope": "evaluation", "max_kl_mean": 0.02, "min_top1_agreement": 0.98}]}
 //
 // docs/schema/gate.schema.json is the schema, docs/gates.md the manual; gate_judge.h holds a model against them.
 #pragma once
@@ -28,10 +29,10 @@ namespace q4 {
 struct GateStatistic {
   std::string_view name;  // as in the JSON report: "nmse"
   // Infinite where the report says null for "infinite". `bias` is its magnitude here, `clipped_share` clipped / count.
-  // Q4Stats are those of a tensor or the added ones of a group.
+  // Q4Stats are those of a tensor or the added ones of a group. Null for a number of an evaluation (evaluation.h).
   double (*value)(const Q4Stats& stats);
 };
-// All of them, in the order of docs/gates.md. Static.
+// Those of weights, in the order of docs/gates.md. Static.
 std::span<const GateStatistic> GateStatistics();
 // REQUIRES: there is one of that name.
 const GateStatistic& GateStatisticNamed(std::string_view name);
@@ -51,7 +52,7 @@ struct GateRule {
   std::optional<NamePattern> match;         // over names of tensors, layers or roles; nullopt: all
   std::optional<Q4Scheme> scheme;           // "type": only such tensors
   std::optional<std::uint32_t> block_size;  // only such tensors
-  bool optional = false;                    // may match nothing
+  bool optional = false;                    // may match nothing; of an evaluation, numbers that it does not hold
   // At least one.
   std::vector<GateLimit> limits;
   const Issue* issue = &kGateBreached;  // what a breach is reported as
@@ -76,6 +77,13 @@ extern const std::string_view kDefaultGateJson;
 // Reads and parses the gate file `path`, or the default gate if that is kDefaultGateName. The file may have as many
 // bytes as a config.json. A file that is called "default" needs a path in front ("./default").
 absl::StatusOr<Gate> LoadGate(FileSystem& fs, const std::string& path);
+
+// One limit on a number of an evaluation, as it is typed: "kl_mean <= 0.02", "top1_agreement >= 0.98". `flag` is the
+// rule's name in verdicts and what errors name: kBadLimit (exit code 1).
+absl::StatusOr<Gate> ParseEvaluationLimit(std::string_view text, std::string_view flag);
+
+// kGateNeedsEvaluation for the first rule on numbers of an evaluation that is not optional. `way`: what to do about it.
+absl::Status CheckNeedsNoEvaluation(const std::vector<Gate>& gates, std::string_view way);
 
 // A flag: one limit for every quantized tensor and for the model. `flag` ("--max-nmse") is the rule's name in verdicts,
 // `issue` what a breach is reported as; it must be static. Matching nothing is no breach: a model without quantized

@@ -6,9 +6,11 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "fmt/format.h"
+#include "libconvert/judge/evaluation_issues.h"
 #include "libconvert/judge/verify_groups.h"
 #include "libconvert/judge/verify_issues.h"
 
@@ -21,9 +23,15 @@ using Scope = GateVerdict::Scope;
 struct Subject {
   Scope scope;
   std::string name;
-  const VerifyTensor* tensor = nullptr;  // of scope kTensor
-  const Q4Stats* stats = nullptr;        // nullptr when there are none
+  const VerifyTensor* tensor = nullptr;    // of scope kTensor
+  const Q4Stats* stats = nullptr;          // nullptr when there are none
+  const Evaluation* evaluation = nullptr;  // of scope kEvaluation
 
+  // nullopt where there is none of that name: of tensors without statistics, of an evaluation of another task.
+  std::optional<double> Value(const GateStatistic& statistic) const {
+    if (evaluation != nullptr) return evaluation->Number(statistic.name);
+    return stats == nullptr ? std::nullopt : std::optional(statistic.value(*stats));
+  }
   // As in messages: "tensor 'x'", "role 'q_proj'", "model".
   std::string Place() const {
     switch (scope) {
@@ -33,6 +41,8 @@ struct Subject {
         return "layer '" + name + "'";
       case Scope::kRole:
         return "role '" + name + "'";
+      case Scope::kEvaluation:
+        return "evaluation";
       case Scope::kModel:
         break;
     }
@@ -54,6 +64,7 @@ std::vector<Subject> SubjectsOf(const VerifyReport& report) {
   }
   // A model without statistics is no subject: its totals would be zeros that pass.
   if (report.model.tensors != 0) subjects.push_back({Scope::kModel, "", nullptr, &report.model.total});
+  if (report.evaluation) subjects.push_back({Scope::kEvaluation, "", nullptr, nullptr, &*report.evaluation});
   return subjects;
 }
 
@@ -68,6 +79,7 @@ bool Matches(const GateRule& rule, const Subject& subject) {
 // Why a rule matches nothing, as far as one can see: what has such a name and is no subject, or which names there are.
 std::string WhyNothing(const GateRule& rule, const std::vector<Subject>& subjects, const VerifyReport& report) {
   constexpr std::size_t kShown = 3;
+  if (rule.scope == Scope::kEvaluation) return "there is no evaluation";
   if (rule.scope == Scope::kTensor) {
     std::uint64_t kept = 0, other = 0;
     for (const VerifyTensor& tensor : report.tensors) {
@@ -135,6 +147,15 @@ class Judge {
 
  private:
   void HoldLimit(const GateRule& rule, const GateLimit& limit, const Subject& subject) {
+    const std::optional<double> value = subject.Value(*limit.statistic);
+    if (!value && subject.evaluation != nullptr) {
+      if (rule.optional) return;
+      std::string held;
+      for (const auto& [number, _] : subject.evaluation->numbers)
+        held += (held.empty() ? "" : ", ") + std::string(number->name);
+      findings_.Add("", kEvaluationLacks, report_.path, subject.Place(),
+                    fmt::format("gate '{}': {}; it holds {}", rule.name, limit.statistic->name, held));
+    }
     GateVerdict verdict;
     verdict.gate = rule.name;
     verdict.scope = subject.scope;
@@ -142,12 +163,11 @@ class Judge {
     verdict.statistic = limit.statistic->name;
     verdict.is_maximum = limit.is_maximum;
     verdict.limit = *limit.limit;
-    verdict.value =
-        subject.stats == nullptr ? std::numeric_limits<double>::quiet_NaN() : limit.statistic->value(*subject.stats);
+    verdict.value = value.value_or(std::numeric_limits<double>::quiet_NaN());
     // Written so that NaN breaks a limit.
     verdict.passed = limit.is_maximum ? verdict.value <= verdict.limit : verdict.value >= verdict.limit;
     // Without statistics there is one finding for the subject (kNoStatsToJudge), not one per limit.
-    if (!verdict.passed && subject.stats != nullptr) {
+    if (!verdict.passed && value) {
       const std::string what =
           GotExpected(fmt::to_string(verdict.value),
                       fmt::format("{} {}", limit.is_maximum ? "at most" : "at least", verdict.limit));
@@ -176,7 +196,7 @@ void JudgeGates(const std::vector<Gate>& gates, FindingList* findings, VerifyRep
   for (const Subject& subject : subjects) {
     bool has_limit = false;
     for (Judge& judge : judges) has_limit = judge.Hold(subject) || has_limit;
-    if (has_limit && subject.stats == nullptr) {
+    if (has_limit && subject.stats == nullptr && subject.evaluation == nullptr) {
       findings->Add(subject.name, kNoStatsToJudge, report->path, subject.Place());
     }
   }

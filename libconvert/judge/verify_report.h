@@ -6,12 +6,14 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "formats/folder/left_out.h"
 #include "formats/q4/container.h"
 #include "formats/tensor/tensor.h"
+#include "libconvert/judge/evaluation.h"
 #include "libconvert/model/scale_spread.h"
 #include "libconvert/model/stats.h"
 
@@ -95,11 +97,11 @@ struct VerifyGroup {
 // One threshold held against one subject.
 struct GateVerdict {
   // What is judged. Layers and roles as in VerifyGroup.
-  enum class Scope : std::uint8_t { kTensor, kLayer, kRole, kModel };
+  enum class Scope : std::uint8_t { kTensor, kLayer, kRole, kModel, kEvaluation };
   std::string gate;  // the rule's name in the gate file, or the flag ("--max-nmse"), or "baseline"
   Scope scope = Scope::kTensor;
-  std::string subject;     // name of the tensor, layer or role; "" for the model
-  std::string statistic;   // as in the JSON report: "nmse", "sqnr_db", ...
+  std::string subject;     // name of the tensor, layer or role; "" for the model and its evaluation
+  std::string statistic;   // as in the JSON report: "nmse", "sqnr_db", ..., or in an evaluation: "kl_mean", ...
   bool is_maximum = true;  // the value may be at most `limit`, else at least
   double limit = 0;
   double value = 0;  // NaN when the statistic does not exist, which breaks the gate
@@ -124,7 +126,8 @@ struct VerifyReport {
   std::string baseline;                  // the earlier report that was held against this one; "": none
   std::vector<VerifyTensor> tensors;     // bytewise sorted by name
   std::vector<VerifyGroup> groups;       // layers in natural order, then roles by name
-  std::vector<GateVerdict> gates;        // in the order: tensors by name, layers, roles, model
+  std::vector<GateVerdict> gates;        // in the order: tensors by name, layers, roles, model, evaluation
+  std::optional<Evaluation> evaluation;  // of what it computes; nullopt: none was given
   std::uint64_t embedded_files = 0;      // companions inside the container
   // Beside them in the source's folder, as verification found it; `recorded`: whether the container says so too.
   // Without a source, what the container says.

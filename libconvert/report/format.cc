@@ -3,6 +3,7 @@
 #include "libconvert/report/format.h"
 
 #include "fmt/format.h"
+#include "libconvert/judge/evaluation_issues.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/scheme/treatment.h"
 
@@ -33,6 +34,8 @@ std::string GateSubject(const GateVerdict& verdict) {
       return "layer '" + verdict.subject + "'";
     case GateVerdict::Scope::kRole:
       return "role '" + verdict.subject + "'";
+    case GateVerdict::Scope::kEvaluation:
+      return "evaluation";
     case GateVerdict::Scope::kModel:
       break;
   }
@@ -42,7 +45,7 @@ std::string GateSubject(const GateVerdict& verdict) {
 FindingKind KindOf(const VerifyFinding& finding) {
   // Issue numbers are given out by hundreds (docs/errors.md), so the kind needs no table; of what is held against the
   // record, some needs the source.
-  if (finding.issue / 100 == 63) return FindingKind::kGate;
+  if (finding.issue / 100 == 63 || finding.issue == kEvaluationLacks.number) return FindingKind::kGate;
   for (const Issue& issue : {kOptionsNotRecorded, kCodesNotNearest, kAboveProofBound, kUnproven}) {
     if (finding.issue == issue.number) return FindingKind::kComparison;
   }

@@ -18,11 +18,11 @@ std::string TreatmentOf(const VerifyTensor& tensor);
 // back. Names are not escaped.
 std::string GateRuleText(const GateVerdict& verdict);
 
-// What a gate was held against: "tensor 'x'", "layer 'x'", "role 'x'", "model". Names are not escaped.
+// What a gate was held against: "tensor 'x'", "layer 'x'", "role 'x'", "model", "evaluation". Names are not escaped.
 std::string GateSubject(const GateVerdict& verdict);
 
-// Which part of the verification a finding came from. Issues 62xx compare with the source, 63xx are gates, and
-// all others concern the container alone.
+// Which part of the verification a finding came from. Issues 62xx compare with the source, 63xx are gates (and
+// one on evaluations), and all others concern the container alone.
 enum class FindingKind : std::uint8_t { kIntegrity, kComparison, kGate };
 FindingKind KindOf(const VerifyFinding& finding);
 

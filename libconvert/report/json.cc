@@ -35,6 +35,8 @@ const char* ScopeName(GateVerdict::Scope scope) {
       return "layer";
     case GateVerdict::Scope::kRole:
       return "role";
+    case GateVerdict::Scope::kEvaluation:
+      return "evaluation";
     case GateVerdict::Scope::kModel:
       break;
   }
@@ -52,6 +54,29 @@ Json VerdictJson(const GateVerdict& verdict) {
   json["limit"] = verdict.limit;
   json["value"] = verdict.value;
   json["passed"] = verdict.passed;
+  return json;
+}
+
+// Without the settings of the evaluation, which its own document has.
+Json EvaluationJson(const Evaluation& evaluation) {
+  Json json;
+  json["path"] = evaluation.path;
+  json["name"] = evaluation.name;
+  json["task"] = evaluation.task;
+  json["original"] = TextOrNull(evaluation.original);
+  json["original_is_source"] = evaluation.original_is_source ? Json(*evaluation.original_is_source) : Json(nullptr);
+  json["inputs"] = Json::object({{"kind", evaluation.inputs_kind},
+                                 {"sha256", evaluation.inputs_sha256},
+                                 {"sequences", evaluation.sequences},
+                                 {"tokens", evaluation.tokens},
+                                 {"truncated", evaluation.truncated},
+                                 {"compared", evaluation.compared}});
+  json["numbers"] = Json::object();
+  for (const auto& [number, value] : evaluation.numbers) json["numbers"][number->name] = value;
+  json["layers"] = Json::array();
+  for (const EvaluatedLayer& layer : evaluation.layers) {
+    json["layers"].push_back({{"name", layer.name}, {"rows", layer.rows}, {"relative_error", layer.error}});
+  }
   return json;
 }
 
@@ -152,6 +177,7 @@ std::string VerifyReportJson(const VerifyReport& report) {
   }
   json["gates"] = Json::array();
   for (const GateVerdict& verdict : report.gates) json["gates"].push_back(VerdictJson(verdict));
+  json["evaluation"] = report.evaluation ? EvaluationJson(*report.evaluation) : Json(nullptr);
   // Without any tensor that has statistics there is no total either; zeros would read as a model without error.
   json["model"] = report.model.tensors == 0 ? Json(nullptr) : ModelStatsJson(report.model);
   json["scales"] = SpreadJson(report.scales);

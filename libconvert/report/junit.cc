@@ -161,6 +161,19 @@ Suite ComparisonSuite(const VerifyReport& report, Failures failures) {
   return suite;
 }
 
+// That there is one, and of what; its limits are gates. An evaluation of another container is an error, and no report.
+Suite EvaluationSuite(const Evaluation& evaluation) {
+  Suite suite("evaluation");
+  suite.Pass("the evaluation is of this container");
+  const std::string_view original = "the original is what the container was made from";
+  if (evaluation.original_is_source == true) {
+    suite.Pass(original);
+  } else {
+    suite.Skip(original, EvaluatedAgainstText(evaluation));
+  }
+  return suite;
+}
+
 // A case for each verdict; its name has the rule and the subject. The remaining failures are about rules, not verdicts:
 // a rule that matched nothing, a statistic that was not recorded.
 Suite GateSuite(const VerifyReport& report, const Failures& failures) {
@@ -203,6 +216,7 @@ std::string VerifyReportJunit(const VerifyReport& report) {
   // like one in which everything passed.
   std::vector<Suite> suites{CheckSuite(report), IntegritySuite(report, integrity, unlisted)};
   if (!report.source.empty()) suites.push_back(ComparisonSuite(report, std::move(comparison)));
+  if (report.evaluation) suites.push_back(EvaluationSuite(*report.evaluation));
   if (!report.gates.empty() || !gates.empty()) suites.push_back(GateSuite(report, gates));
 
   std::uint64_t tests = 0, failed = 0, skipped = 0;

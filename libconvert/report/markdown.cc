@@ -1,5 +1,5 @@
 // A comment on a pull request is cut off or refused when it is too long, so the length is bounded by construction. Each
-// section has a budget in bytes and drops whole rows when it is used up. Budgets together are 56,000 bytes: that of the
+// section has a budget in bytes and drops whole rows when it is used up. Budgets together are 59,000 bytes: that of the
 // gates counts twice. The summary, about ten short rows, has what is left of kMarkdownBytes.
 //
 // Sections are functions from the report to text, "" when there is nothing to show, in the order in which a reviewer
@@ -28,6 +28,7 @@ constexpr std::size_t kGatesBudget = 12'000;  // of the rules, and of the broken
 constexpr std::size_t kProblemsBudget = 14'000;
 constexpr std::size_t kWorstBudget = 6'000;
 constexpr std::size_t kRolesBudget = 6'000;
+constexpr std::size_t kEvaluationBudget = 3'000;
 constexpr std::size_t kProvenanceBudget = 6'000;
 // More than ten tensors are a task for the HTML report.
 constexpr std::size_t kWorstShown = 10;
@@ -130,6 +131,8 @@ std::string SubjectText(const GateVerdict& verdict) {
       return "layer " + Code(verdict.subject);
     case GateVerdict::Scope::kRole:
       return "role " + Code(verdict.subject);
+    case GateVerdict::Scope::kEvaluation:
+      return "evaluation";
     case GateVerdict::Scope::kModel:
       break;
   }
@@ -210,6 +213,22 @@ std::string RolesTable(const VerifyReport& report) {
   return any ? rows.Text() : std::string();
 }
 
+// Fifteen numbers at most; the document and the HTML report have the layers.
+std::string EvaluationSection(const VerifyReport& report) {
+  if (!report.evaluation) return {};
+  const Evaluation& evaluation = *report.evaluation;
+  Rows rows(fmt::format("### Evaluation\n\n{}, against {}\n\n| number | value |\n|---|---:|\n",
+                        EvaluatedText(evaluation), Code(EvaluatedAgainstText(evaluation), kMessageBytes)),
+            kEvaluationBudget);
+  for (const auto& [number, value] : evaluation.numbers) {
+    rows.Add(fmt::format("| {} | {} |", number->what, EvaluationNumberText(value)));
+  }
+  for (const EvaluatedLayer* layer : evaluation.WorstLayers(3)) {
+    rows.Add(fmt::format("| {} | {} |", Code(layer->name), EvaluationNumberText(layer->error)));
+  }
+  return rows.Text();
+}
+
 // Folded away: reviewers rarely need it, but it makes the comment sufficient to find the files again. If the record
 // cannot be read, the seal, which was computed and not read, still stands.
 std::string Provenance(const VerifyReport& report) {
@@ -233,8 +252,8 @@ std::string Provenance(const VerifyReport& report) {
 }  // namespace
 
 std::string VerifyReportMarkdown(const VerifyReport& report) {
-  return Summary(report) + BrokenGatesTable(report) + Problems(report) + GateRules(report) + WorstTable(report) +
-         RolesTable(report) + Provenance(report);
+  return Summary(report) + BrokenGatesTable(report) + Problems(report) + GateRules(report) + EvaluationSection(report) +
+         WorstTable(report) + RolesTable(report) + Provenance(report);
 }
 
 }  // namespace q4

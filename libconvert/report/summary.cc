@@ -115,6 +115,22 @@ std::string SampleText(const VerifyReport& report) {
   return fmt::format("a sample of {} %, --sample-seed {}", report.sample_percent, report.sample_seed);
 }
 
+std::string EvaluatedText(const Evaluation& evaluation) {
+  return fmt::format("{} {} of {} sequences", Grouped(evaluation.compared),
+                     evaluation.task == "embedding" ? "embeddings" : "predictions", Grouped(evaluation.sequences));
+}
+
+std::string EvaluatedAgainstText(const Evaluation& evaluation) {
+  std::string text = evaluation.original.empty() ? "a model in memory" : evaluation.original;
+  if (evaluation.original_is_source) {
+    text += *evaluation.original_is_source ? ", which the container was made from"
+                                           : ", which is not what the container was made from";
+  }
+  return text;
+}
+
+std::string EvaluationNumberText(double value) { return std::isnan(value) ? "none" : fmt::format("{:.6f}", value); }
+
 std::vector<GateSummary> SummarizeGates(const VerifyReport& report) {
   std::vector<GateSummary> summaries;
   // A rule of a gate file may set several limits, and hold for tensors and layers at once; each of these is a group of

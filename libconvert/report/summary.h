@@ -29,6 +29,13 @@ std::string_view ProofName(TensorProof proof);
 // "a sample of 5 %, --sample-seed 123": how much was compared, and how to compare the same again.
 std::string SampleText(const VerifyReport& report);
 
+// "496 predictions of 16 sequences": what the numbers of an evaluation are about.
+std::string EvaluatedText(const Evaluation& evaluation);
+// Whether the original is what the container was made from; "" where nobody can tell. Not escaped.
+std::string EvaluatedAgainstText(const Evaluation& evaluation);
+// As the documents print it: six decimals, or "none" of NaN.
+std::string EvaluationNumberText(double value);
+
 // All verdicts of one rule on subjects of one kind.
 struct GateSummary {
   const GateVerdict* closest = nullptr;  // the worst broken one, else the one nearest to its limit; never null

@@ -84,6 +84,24 @@ std::string WorstTensorTable(const VerifyReport& report) {
   return "\n" + table.Text();
 }
 
+// What the model computes, by q4.evaluate.
+std::string EvaluationTable(const VerifyReport& report) {
+  if (!report.evaluation) return {};
+  constexpr std::size_t kShownLayers = 5;
+  const Evaluation& evaluation = *report.evaluation;
+  Table table({"value", "<evaluation"});
+  for (const auto& [number, value] : evaluation.numbers) {
+    table.Add({EvaluationNumberText(value), std::string(number->what) + " (" + std::string(number->name) + ")"});
+  }
+  std::string text = "\n" + table.Text();
+  if (evaluation.layers.empty()) return text;
+  Table layers({"error", "<layers whose outputs are farthest off"});
+  for (const EvaluatedLayer* layer : evaluation.WorstLayers(kShownLayers)) {
+    layers.Add({EvaluationNumberText(layer->error), Printable(layer->name)});
+  }
+  return text + "\n" + layers.Text();
+}
+
 }  // namespace
 
 // Also used by q4convert for its gates, whose findings are of the same kind.
@@ -148,6 +166,11 @@ std::string VerifyReportText(const VerifyReport& report) {
   if (report.model.tensors != 0) {
     text += Field("error", ErrorSummary(report.model) + (report.stats_recomputed ? " (recomputed)" : " (as recorded)"));
   }
+  if (report.evaluation) {
+    text += Field("evaluation", fmt::format("{}, '{}': {}", Printable(report.evaluation->path, 4096),
+                                            Printable(report.evaluation->name), EvaluatedText(*report.evaluation)));
+    text += Field("original", Printable(EvaluatedAgainstText(*report.evaluation), 4096));
+  }
   if (!report.gates.empty()) {
     const auto broken =
         std::count_if(report.gates.begin(), report.gates.end(), [](const auto& g) { return !g.passed; });
@@ -159,7 +182,7 @@ std::string VerifyReportText(const VerifyReport& report) {
   if (!report.passed()) {
     text += Field("problems", fmt::format("{}, in {} tensors", Grouped(report.finding_count), Grouped(failed)));
   }
-  return text + RoleTable(report) + WorstTensorTable(report);
+  return text + RoleTable(report) + WorstTensorTable(report) + EvaluationTable(report);
 }
 
 }  // namespace q4

@@ -113,6 +113,11 @@ class Verification {
     absl::StatusOr<ProvenanceView> provenance = ReadProvenance(model_);
     if (!provenance.ok() && ExitCodeOf(provenance.status()) != ExitCode::kCheckFailed) return provenance.status();
     if (provenance.ok()) report_.left_out = provenance->left_out;
+    if (options_.evaluation) {
+      Q4_ASSIGN_OR_RETURN(report_.evaluation,
+                          EvaluationOf(*options_.evaluation, model_, context_.threads, options_.cancel));
+      if (provenance.ok()) report_.evaluation->original_is_source = IsSource(*report_.evaluation, *provenance);
+    }
     // Every merged tensor would differ and none of the findings would say why.
     if (source != nullptr && provenance.ok() && !provenance->adapter.empty() && source->adapter_files() == 0) {
       return Fail(kAdapterNotGiven, model_.path(), "--against", "add --adapter and the folder of the adapter");
@@ -163,6 +168,25 @@ class Verification {
     OpenOptions open = options_.source_options;
     open.take_over = true;
     return OpenCheckpoint(fs_, options_.against, open);
+  }
+
+  // Whether the original of the evaluation has the weights that the container was made from, by their digests.
+  static std::optional<bool> IsSource(const Evaluation& evaluation, const ProvenanceView& provenance) {
+    // Files that were merged with an adapter are no model that anyone evaluates.
+    if (evaluation.original_files.empty() || !provenance.adapter.empty()) return std::nullopt;
+    std::size_t found = 0;
+    for (const SourceFileRecord& record : provenance.sources) {
+      // Of modules in folders of their own the evaluation lists nothing.
+      if (record.digest_kind != "sha256" || record.name.find('/') != std::string::npos) return std::nullopt;
+      // Lists of shards are files of the source too, and hold no weights.
+      if (record.name.ends_with(".json")) continue;
+      const auto same = [&](const EvaluatedFile& file) {
+        return file.name == record.name && HexOf(file.sha256) == record.digest;
+      };
+      if (std::none_of(evaluation.original_files.begin(), evaluation.original_files.end(), same)) return false;
+      ++found;
+    }
+    return found != 0;
   }
 
   // What the report says of the container before anything was checked, from index and config.json.

@@ -19,6 +19,7 @@
 #include "libconvert/base/name_pattern.h"
 #include "libconvert/base/progress.h"
 #include "libconvert/judge/baseline.h"
+#include "libconvert/judge/evaluation_reader.h"
 #include "libconvert/judge/gate.h"
 #include "libconvert/judge/verify_report.h"
 
@@ -59,6 +60,8 @@ struct VerifyOptions {
   std::vector<Gate> gates;
   // An earlier report that this one is held against; nullopt: none.
   std::optional<Baseline> baseline;
+  // What the model computes, measured by q4.evaluate; its numbers are under the gates too. nullopt: none.
+  std::optional<EvaluationDocument> evaluation;
   // What computes codes and statistics again. All backends give the same bits, so the report does not depend on it.
   const KernelTable* kernels = &BestCpuKernels();
   // May be nullptr. Set from another thread or a signal handler, it ends the run with kVerifyInterrupted.
@@ -67,9 +70,9 @@ struct VerifyOptions {
 
 // Verifies the container `path` (a file, a shard, or NAME.q4.index.json) and blocks until it is done. What is wrong
 // with the container is in the report. A status is returned only if it cannot be opened or read, if the source cannot
-// be, changed meanwhile, or has no tensor that `only` selects (kNothingSelected), or if `options.cancel` was set. The
-// report is the same for any number of threads. `progress` is called by one thread at a time, with bytes and tensors
-// done and in all.
+// be, changed meanwhile, or has no tensor that `only` selects (kNothingSelected), if the evaluation is of another
+// container (kEvaluationOther), or if `options.cancel` was set. The report is the same for any number of threads.
+// `progress` is called by one thread at a time, with bytes and tensors done and in all.
 absl::StatusOr<VerifyReport> VerifyModel(FileSystem& fs, const std::string& path, const VerifyOptions& options,
                                          const ProgressCallback& progress = {});
 

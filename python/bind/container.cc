@@ -17,11 +17,13 @@
 #include "formats/base/file.h"
 #include "formats/base/status.h"
 #include "formats/q4/shards.h"
+#include "libconvert/base/machine.h"
 #include "libconvert/engine/device.h"
 #include "libconvert/inspect/inspect.h"
 #include "libconvert/inspect/json.h"
 #include "libconvert/load/load.h"
 #include "libconvert/load/load_issues.h"
+#include "libconvert/model/content_identity.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/model/provenance_view.h"
 #include "python/bind/loaded.h"
@@ -122,6 +124,16 @@ nb::bytes ReadEmbedded(const Container& container, const std::string& name) {
   return nb::bytes(content.data(), content.size());
 }
 
+// As q4inspect --content: of what is compressed the payload is read. nullopt of one shard alone.
+std::optional<std::string> ContentOf(const Container& container) {
+  const Q4Model& model = container.model();
+  if (model.shards().size() != model.shards().front()->index().shard_count) return std::nullopt;
+  const Sha256 content = RunWatched<Sha256>(nb::none(), [&](const ProgressCallback&, CancelFlag* cancel) {
+    return ContentIdentity(model, DefaultThreads(), cancel);
+  });
+  return "sha256:" + HexOf(content);
+}
+
 // Option texts of load(), each with what it stands for.
 template <typename T>
 struct Choice {
@@ -198,6 +210,8 @@ void BindContainer(nb::module_& module) {
                      for (const auto& shard : container.model().shards()) bytes += shard->seal().file_bytes;
                      return bytes;
                    })
+      .def("content_identity", &ContentOf,
+           "\"sha256:...\" of tensors, settings and files; None of one shard of several.")
       .def("names", &Names, "Of all tensors, bytewise sorted.")
       .def("facts", &Facts, nb::arg("name"), nb::sig("def facts(self, name: str) -> tuple[Any, ...] | None"),
            "(shape, dtype, scheme, block size, nested, elements, bytes) of a tensor; None where there is none.")

@@ -12,6 +12,8 @@ from . import _core
 from ._arrays import Array
 from ._build_info import BuildInfo, build_info
 from ._errors import DamagedError, DeviceError, Error, Finding, FormatError, GateError, InputError, UnsupportedError, UsageError
+from ._evaluate import evaluate
+from ._evaluation import Evaluation, LayerError
 from ._jobs import convert, export, plan, verify
 from ._loaded import Loaded, Parts
 from ._model import Model, Tensor, open
@@ -27,11 +29,13 @@ __all__ = [
     "DeviceError",
     "Document",
     "Error",
+    "Evaluation",
     "ExportReport",
     "Finding",
     "FormatError",
     "GateError",
     "InputError",
+    "LayerError",
     "Loaded",
     "Model",
     "OutputFile",
@@ -49,6 +53,7 @@ __all__ = [
     "__version__",
     "build_info",
     "convert",
+    "evaluate",
     "export",
     "open",
     "plan",

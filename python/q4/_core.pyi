@@ -80,6 +80,11 @@ class Container:
     @property
     def file_bytes(self) -> int: ...
 
+    def content_identity(self) -> str | None:
+        """
+        "sha256:..." of tensors, settings and files; None of one shard of several.
+        """
+
     def names(self) -> list[str]:
         """Of all tensors, bytewise sorted."""
 

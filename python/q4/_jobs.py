@@ -236,6 +236,8 @@ def verify(
     gate: StrPath | None = None,
     baseline: StrPath | None = None,
     baseline_slack: str | None = None,
+    evaluation: StrPath | None = None,
+    limit: Sequence[str] = (),
     follow_symlinks: bool = False,
     threads: int = 0,
     max_memory: Size = None,
@@ -253,6 +255,8 @@ def verify(
         max_nmse, min_sqnr, max_abs_error: limits on the error; SQNR in dB, the error in units of the weights.
         gate: a gate file (docs/gates.md), or ``"default"``.
         baseline, baseline_slack: an earlier report, and by how much the error may have grown since, such as ``"0.5%"``.
+        evaluation: what :func:`q4.evaluate` saved of this container; it joins the report, and gates can limit its numbers.
+        limit: limits on these, such as ``"kl_mean <= 0.02"``.
         follow_symlinks: read shards of the source through symbolic links.
         threads, max_memory, progress: as in :func:`convert`.
 
@@ -278,6 +282,8 @@ def verify(
         gate=gate,
         baseline=baseline,
         baseline_slack=baseline_slack,
+        evaluation=evaluation,
+        limit=[limit] if isinstance(limit, str) else limit,
         follow_symlinks=follow_symlinks,
         threads=_threads(threads),
         max_memory=max_memory,

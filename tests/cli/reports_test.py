@@ -284,7 +284,7 @@ def check_samples(sample: pathlib.Path, work: pathlib.Path) -> None:
         subprocess.run([sample, "3", kind, work / kind], check=True)
         root = check_junit(work / f"{kind}.xml")
         check(failures is None or int(root.get("failures")) == failures, f"{kind}: {failures} failures", root.get("failures"))
-        check({suite.get("name") for suite in root} == {"checks", "integrity", "comparison", "gates"}, f"{kind}: four suites")
+        check({suite.get("name") for suite in root} == {"checks", "integrity", "comparison", "evaluation", "gates"}, f"{kind}: all suites")
 
 
 def main() -> int:

@@ -76,6 +76,20 @@ def json_seeds() -> None:
          "tensors": [{"name": "model.layers.0.mlp.up_proj.weight", "scheme": "nf4", "stats": stats},
                      {"name": "gone", "scheme": "raw", "stats": None}]}))
     write("baseline", "other_document", '{"document":"q4inspect-diff"}')
+    model = {"name": "nf4", "kind": "container", "path": "a.q4", "root_sha256": "12" * 32, "content_sha256": "34" * 32, "sha256": None, "files": [],
+             "numbers": {"kl_mean": 0.01, "kl_max": None, "top1_agreement": 0.97, "perplexity_ratio": 1.02, "layer_error_max": 0.02},
+             "layers": [{"name": "h.0", "rows": 512, "relative_error": 0.02}, {"name": "h.1", "rows": 3, "relative_error": None}]}
+    evaluation = {
+        "document": "q4-evaluation", "version": 1, "tool_version": "0.1.0", "task": "causal_lm",
+        "settings": {"max_length": 512, "max_tokens": None, "batch_size": 8, "layer_rows": 512, "bootstrap": 1000, "seed": 0, "dtype": "auto"},
+        "inputs": {"kind": "texts", "sha256": "ab" * 32, "sequences": 16, "tokens": 512, "truncated": 1, "compared": 496},
+        "original": {"name": "original", "kind": "directory", "path": "llama", "root_sha256": None, "content_sha256": None, "sha256": "cd" * 32,
+                     "files": [{"name": "model.safetensors", "sha256": "ef" * 32}]},
+        "models": [model]}
+    write("evaluation", "language_model", json.dumps(evaluation))
+    encoder = {**model, "numbers": {"cosine_mean": 0.999, "cosine_min": -0.5}, "layers": []}
+    write("evaluation", "two_encoders", json.dumps({**evaluation, "task": "embedding", "models": [encoder, {**encoder, "root_sha256": None}]}))
+    write("evaluation", "another_version", '{"document":"q4-evaluation","version":2}')
     write("shard_index", "two_shards", json.dumps(
         {"metadata": {"total_size": 3, "note": [1]},
          "weight_map": {"a.weight": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors",

@@ -3,7 +3,7 @@
 
     hostile_test.py --tools DIR [--row ID ...] [--list] [--sanitized] [--jobs N]
 
---tools holds q4convert, q4inspect, q4verify and q4export. A row is S, X, Z, K, G, Q, V, E, F, M, A, B or P and a number, or only its letter;
+--tools holds q4convert, q4inspect, q4verify and q4export. A row is S, X, Z, K, G, Q, V, E, F, M, A, B, P or J and a number, or only its letter;
 without --row all rows run, and then every number of docs/errors.md must have been met (exemptions.py lists the others, with the
 reason). --sanitized: the tools are built with AddressSanitizer and UndefinedBehaviorSanitizer: every report fails its row, memory is not
 limited, limits of time are multiplied, and of rows that loop over many inputs a part is tried, which each row says. --slow adds
@@ -33,6 +33,7 @@ import rows_adapter  # noqa: E402
 import rows_bnb  # noqa: E402
 import rows_container  # noqa: E402
 import rows_environment  # noqa: E402
+import rows_evaluation  # noqa: E402
 import rows_fp4  # noqa: E402
 import rows_fp8  # noqa: E402
 import rows_gguf  # noqa: E402
@@ -57,9 +58,10 @@ MODULES = (
     rows_adapter,
     rows_bnb,
     rows_pipeline,
+    rows_evaluation,
 )
 # How many rows each subject has; a row that is lost from the table is an error.
-EXPECTED = {"S": 34, "X": 12, "Z": 19, "K": 24, "G": 15, "Q": 18, "V": 9, "E": 14, "F": 10, "M": 9, "A": 9, "B": 8, "P": 5}
+EXPECTED = {"S": 34, "X": 12, "Z": 19, "K": 24, "G": 15, "Q": 18, "V": 9, "E": 14, "F": 10, "M": 9, "A": 9, "B": 8, "P": 5, "J": 5}
 
 
 def all_rows():

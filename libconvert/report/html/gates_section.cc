@@ -24,6 +24,8 @@ std::string Subject(const VerifyReport& report, const GateVerdict& verdict) {
       return "layer " + Name(verdict.subject);
     case GateVerdict::Scope::kRole:
       return "role " + Name(verdict.subject);
+    case GateVerdict::Scope::kEvaluation:
+      return "evaluation";
     case GateVerdict::Scope::kModel:
       break;
   }

@@ -24,6 +24,8 @@ std::string TensorData(const VerifyReport& report);
 std::string ProblemsSection(const VerifyReport& report);
 // Broken gates, then a line per rule with the subject nearest to its limit.
 std::string GatesSection(const VerifyReport& report);
+// What the model computes, by q4.evaluate, and the layers whose outputs are farthest off.
+std::string EvaluationSection(const VerifyReport& report);
 // SQNR by layer, a series per role, as a plot and as a table. "" for models whose names have no layers.
 std::string LayersSection(const VerifyReport& report);
 // Error figures of what a tensor does in its layer, all layers together.
@@ -51,13 +53,14 @@ struct SectionRow {
 inline constexpr SectionRow kSections[] = {
     {"problems", "Problems", 1, ProblemsSection},
     {"gates", "Gates", 2, GatesSection},
-    {"layers", "Layers", 3, LayersSection},
-    {"roles", "Roles", 4, RolesSection},
-    {"worst", "Worst", 5, WorstSection},
-    {"tensors", "Tensors", 8, TensorsSection},
-    {"codes", "Codes", 6, CodesSection},
-    {"scales", "Scales", 7, ScalesSection},
-    {"provenance", "Provenance", 9, ProvenanceSection},
+    {"evaluation", "Evaluation", 3, EvaluationSection},
+    {"layers", "Layers", 4, LayersSection},
+    {"roles", "Roles", 5, RolesSection},
+    {"worst", "Worst", 6, WorstSection},
+    {"tensors", "Tensors", 9, TensorsSection},
+    {"codes", "Codes", 7, CodesSection},
+    {"scales", "Scales", 8, ScalesSection},
+    {"provenance", "Provenance", 10, ProvenanceSection},
 };
 
 }  // namespace q4::html

@@ -17,17 +17,19 @@ TEST_CASE("JUnit: a suite per kind, a case per tensor and gate") {
   const std::string xml = VerifyReportJunit(report);
   CHECK_THAT(xml,
              ContainsSubstring(
-                 "tests=\"57\" failures=\"0\" errors=\"0\" skipped=\"0\">\n  <testsuite name=\"checks\" tests=\"4\""));
+                 "tests=\"59\" failures=\"0\" errors=\"0\" skipped=\"0\">\n  <testsuite name=\"checks\" tests=\"4\""));
   CHECK_THAT(xml, ContainsSubstring("<testsuite name=\"integrity\" tests=\"19\""));
   CHECK_THAT(xml, ContainsSubstring("<testsuite name=\"comparison\" tests=\"19\""));
+  CHECK_THAT(xml, ContainsSubstring("<testsuite name=\"evaluation\" tests=\"2\""));
   CHECK_THAT(xml, ContainsSubstring("<testsuite name=\"gates\" tests=\"15\""));
   CHECK_THAT(xml,
              ContainsSubstring("name=\"weights: nmse at most 0.05, tensor 'model.layers.0.mlp.down_proj.weight'\"/>"));
   CHECK(xml == VerifyReportJunit(report));
 
   report.source.clear();
-  CHECK(Count(VerifyReportJunit(report), "<testsuite ") == 3);
+  CHECK(Count(VerifyReportJunit(report), "<testsuite ") == 4);
   report.gates.clear();
+  report.evaluation.reset();
   CHECK(Count(VerifyReportJunit(report), "<testsuite ") == 2);
 }
 
@@ -36,7 +38,7 @@ TEST_CASE("JUnit: every problem fails the case it belongs to") {
   test::AddGates(3, &report);
   test::AddProblems(&report);
   const std::string xml = VerifyReportJunit(report);
-  CHECK_THAT(xml, ContainsSubstring("tests=\"58\" failures=\"8\""));
+  CHECK_THAT(xml, ContainsSubstring("tests=\"60\" failures=\"8\""));
   CHECK_THAT(xml, ContainsSubstring("classname=\"q4.integrity\" name=\"container\">\n      <failure type=\"Q4-7041\""));
   CHECK_THAT(xml,
              ContainsSubstring("classname=\"q4.comparison\" name=\"lost.weight\">\n      <failure type=\"Q4-6201\""));

@@ -116,6 +116,30 @@ std::string SampleProvenance() {
   return test::ProvenanceOf(test::RecordedOptionsFor({}), Json::array({file}));
 }
 
+Evaluation SampleEvaluation(const std::vector<VerifyTensor>& tensors) {
+  Evaluation evaluation;
+  evaluation.path = "out/evaluation.json";
+  evaluation.name = "nf4";
+  evaluation.task = "causal_lm";
+  evaluation.original = "models/sample";
+  evaluation.original_is_source = true;
+  evaluation.inputs_kind = "texts";
+  evaluation.inputs_sha256 = std::string(64, '6');
+  evaluation.sequences = 64;
+  evaluation.tokens = 4096;
+  evaluation.compared = 4032;
+  const std::pair<const char*, double> kNumbers[] = {{"kl_mean", 0.0123},          {"kl_p99", 0.0811},
+                                                     {"kl_max", std::nan("")},     {"top1_agreement", 0.9712},
+                                                     {"perplexity_ratio", 1.0142}, {"layer_error_max", 0.0194}};
+  for (const auto& [name, value] : kNumbers) evaluation.numbers.emplace_back(FindEvaluationNumber(name), value);
+  for (const VerifyTensor& tensor : tensors) {
+    if (!tensor.has_stats) continue;
+    const std::string module = tensor.name.substr(0, tensor.name.size() - std::string(".weight").size());
+    evaluation.layers.push_back({module, 512, Derive(tensor.stats).nmse});
+  }
+  return evaluation;
+}
+
 }  // namespace
 
 VerifyReport SampleReport(std::size_t layers) {
@@ -158,6 +182,7 @@ VerifyReport SampleReport(std::size_t layers) {
   }
   report.groups = std::move(layer_groups);
   for (const auto& [role, stats] : roles) report.groups.push_back({VerifyGroup::Kind::kRole, role, stats});
+  report.evaluation = SampleEvaluation(report.tensors);
   return report;
 }
 
