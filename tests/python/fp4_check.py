@@ -236,6 +236,8 @@ def check(case, tools, work, failures):
     for flags in ([], ["--lint"], ["--tensors"]):
         done = run(tools / "q4inspect", work / "f4", *flags)
         failures.require(case, done.returncode in (0, 6 if flags == ["--lint"] else 0), f"q4inspect {flags}: {done.returncode} {done.stderr}")
+    told = json.loads(must(tools / "q4inspect", work / "f4", "--json").stdout)["format"]
+    failures.require(case, case.says in told.split(", ")[1:], f"q4inspect calls it {told}")
     if not case.finite:
         return
     write(work / "plain", config, {"model.safetensors": plain | case.expected})
