@@ -143,12 +143,14 @@ def columns_for(columns: int, whole: int, block_size: int, names: Collection[str
     )  # fmt: skip
 
 
-def multiply(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, block_size: int, quant_type: str) -> torch.Tensor:
-    """``x @ weight.T`` by bitsandbytes. x: [..., columns]; codes and scales: as above."""
+def multiply(
+    x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, block_size: int, quant_type: str, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """``x @ weight.T + bias`` by bitsandbytes. x: [..., columns]; codes and scales: as above; bias: [rows]."""
     import bitsandbytes
 
     state = _state(codes, scales, block_size, quant_type, x.dtype)
-    return bitsandbytes.matmul_4bit(x, codes.view(-1, 1).t(), state)
+    return bitsandbytes.matmul_4bit(x, codes.view(-1, 1).t(), state, bias=bias)
 
 
 def dequantize(codes: torch.Tensor, scales: torch.Tensor, block_size: int, quant_type: str, dtype: torch.dtype) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Optional  # torch reads the types of operators, and knows this one
 
 import torch
 from vllm.model_executor.layers.linear import LinearBase, LinearMethodBase, UnquantizedLinearMethod, register_weight_loader_v2_supported_method
@@ -108,20 +108,19 @@ class Q4LinearMethod(LinearMethodBase):  # type: ignore[misc]
             setattr(layer, name, torch.nn.Parameter(getattr(layer, name).data, requires_grad=False))
 
     def apply(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        out = torch.ops.vllm.q4_linear(x.reshape(-1, x.shape[-1]), layer.qweight, layer.scales, self.block_size, self.scheme)
-        out = out.view(*x.shape[:-1], out.shape[-1])
-        return out if bias is None else out + bias
+        out = torch.ops.vllm.q4_linear(x.reshape(-1, x.shape[-1]), layer.qweight, layer.scales, self.block_size, self.scheme, bias)
+        return out.view(*x.shape[:-1], out.shape[-1])
 
     def dequantize_weight(self, layer: torch.nn.Module) -> torch.Tensor:
         """[rows, columns] of this device, in the dtype of the layer."""
         return _serving.dequantize(layer.qweight, layer.scales, self.block_size, self.scheme, layer.params_dtype)
 
 
-def _linear(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, block_size: int, scheme: str) -> torch.Tensor:
-    return _serving.multiply(x, codes, scales, block_size, scheme)
+def _linear(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, block_size: int, scheme: str, bias: Optional[torch.Tensor]) -> torch.Tensor:
+    return _serving.multiply(x, codes, scales, block_size, scheme, bias)
 
 
-def _linear_fake(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, block_size: int, scheme: str) -> torch.Tensor:
+def _linear_fake(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, block_size: int, scheme: str, bias: Optional[torch.Tensor]) -> torch.Tensor:
     return x.new_empty((x.shape[0], codes.shape[0]))
 
 

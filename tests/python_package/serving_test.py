@@ -136,6 +136,9 @@ def test_layers(work, path, thin):
     x = torch.randn(3, one.columns, dtype=torch.bfloat16)
     product = _serving.multiply(x, *stacked, one.block_size, one.scheme)
     check(torch.equal(product, torch.nn.functional.linear(x, decoded(*stacked, one))), "the product")
+    bias = torch.randn(product.shape[-1], dtype=torch.bfloat16)
+    product = _serving.multiply(x, *stacked, one.block_size, one.scheme, bias)
+    check(torch.equal(product, torch.nn.functional.linear(x, decoded(*stacked, one), bias)), "the product and a bias, rounded once")
 
 
 def test_rules(work, thin):
