@@ -217,7 +217,8 @@ def _config_and_class(folder: Path, cls: Any, code: str | os.PathLike[str] | Non
     if code is not None:
         return _class_of_code(folder, text, cls, os.fspath(code))
     try:
-        config = AutoConfig.from_pretrained(str(folder), local_files_only=True)
+        # Without a word about it transformers would ask on the terminal whether to run the code that the configuration names.
+        config = AutoConfig.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
     except ValueError as error:
         raise UnsupportedError(
             f"transformers {transformers.__version__} has no model of type {text.get('model_type')!r}; a model with code of its own needs "
