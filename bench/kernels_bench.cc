@@ -99,6 +99,12 @@ void QuantizeWithStats(const Work& w, const Slab& s) {
   }
 }
 
+// The encoder mse at its default effort.
+void Search(const Work& w, const Slab& s) {
+  w.kernels->search_scales(w.type, w.book, s.x, s.n, kBlockSize, kDefaultEffort, s.scales, nullptr);
+  w.kernels->codes_under(w.type, w.book, s.x, s.n, kBlockSize, s.scales, s.codes);
+}
+
 // Codes and double-quantized scales: the scales' mean is needed first.
 void QuantizeNested(const Work& w, const Slab& s) {
   const std::uint64_t blocks = BlockCount(s.n, kBlockSize);
@@ -215,6 +221,7 @@ void RegisterAll() {
         const Work work{kernels, type, book};
         Register("quantize", work, Quantize, type);
         Register("quantize+stats", work, QuantizeWithStats, type);
+        Register("search", work, Search, type);
         Register("quantize+nested", work, QuantizeNested, type);
         Register("error_stats", work, ErrorStats, type);
         Register("dequantize", work, Dequantize, FloatType::kBF16);

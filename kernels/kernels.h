@@ -59,6 +59,9 @@ struct SlabStats {
   std::uint64_t worst_block = 0;  // smallest index with that sum
 };
 
+// How hard the encoder mse searches (Q9.4, Q9.7).
+inline constexpr int kLeastEffort = 1, kDefaultEffort = 2, kMostEffort = 3;
+
 // One backend. Elements (`void*`) and codes may have any alignment, typed pointers have that of their type; outputs
 // never overlap inputs. All functions are thread-safe and want the canonical float environment (below). Functions that
 // read elements do not check for NaN or infinity, except `absmax` and `quantize`; scales may be negative or zero, and
@@ -74,6 +77,21 @@ struct KernelTable {
   // n (only in a tensor's last slab) is padded as Q3.2 says.
   std::uint64_t (*quantize)(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
                             std::uint8_t* codes, float* scales);
+
+  // Q9.4 to Q9.6, the encoder mse: scales[BlockCount(n)], signed, before they are nested. `effort` is one of
+  // kLeastEffort .. kMostEffort. Unless nullptr, `floors`[BlockCount(n)] get what absmax loses at least in each block,
+  // however its scale is stored (Q9.9). Returns as absmax; outputs are then unspecified.
+  std::uint64_t (*search_scales)(FloatType type, CodeBook book, const void* x, std::uint64_t n,
+                                 std::uint32_t block_size, int effort, float* scales, double* floors);
+
+  // Q9.2: codes[PackedBytes(n)], the nearest under scales of any sign, padded as Q3.2 says. Under the scales of absmax
+  // they are the codes of `quantize`. Elements must be finite.
+  void (*codes_under)(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
+                      const float* scales, std::uint8_t* codes);
+
+  // Q9.3: errors[BlockCount(n)], the sum of squared errors of each block with the codes of `codes_under`.
+  void (*block_errors)(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
+                       const float* scales, double* errors);
 
   // Q6: out[n] of `out_type` from codes and (decoded) scales. More than 16 MiB at a multiple of 64 bytes may be written
   // past the caches.
@@ -135,6 +153,10 @@ class Sum256 {
 // Q5.1: fl(SUM256(scales) / blocks). `scale_sum` is Sum256::total() over all scales of the tensor, `blocks` their
 // number, at least 1.
 float NestedOffset(double scale_sum, std::uint64_t blocks);
+
+// Q9.8: the codes of signed scales under group scales that are there already, with the offset 0: codes[blocks] for
+// `blocks` scales that begin at a multiple of 256. Scalar by definition.
+void CodesUnderGroups(const float* scales, std::uint64_t blocks, const float* absmax2, std::uint8_t* codes);
 
 // The fp32 words of the tables of docs/numerics.md, for exporters: 16 code values and the 256-entry map of the nested
 // scales.

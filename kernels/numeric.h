@@ -150,6 +150,11 @@ Q4_HOST_DEVICE inline float ClampTiny(float a) { return a > kTiny ? a : kTiny; }
 // divide (Q4.8).
 Q4_HOST_DEVICE inline float Reciprocal(float m) { return 1.0f / m; }
 
+// Q9.2: the same for a scale of either sign. Of absmax' scales it is ClampTiny().
+Q4_HOST_DEVICE inline float SignedDivisor(float s) {
+  return FloatOf(MagnitudeBits(s) > BitsOf(kTiny) ? BitsOf(s) : (BitsOf(s) & kF32SignBit) | BitsOf(kTiny));
+}
+
 // Q2.3, Q5.4: how many of the ascending `bounds` are strictly below t. Every bound is compared, without a branch: this
 // is the definition that each faster search must reproduce for every t (Q10.4). A NaN has no bound below it.
 Q4_HOST_DEVICE inline int CountBelow(const float* bounds, int size, float t) {

@@ -140,10 +140,10 @@ HWY_INLINE hn::Vec<PackedTag> CodesOfCounts(hn::Vec<PackedTag> counts) {
 
 // Q4.3, Q4.6, Q3.1 for a full block.
 template <FloatType kType, CodeBook kBook>
-HWY_INLINE void EncodeBlock(const BoundSearch<kBook>& search, const std::uint8_t* x, std::uint32_t block_size, float a,
-                            std::uint8_t* codes) {
-  // Q4.3: divided once, as a scalar; exact division and no approximation (Q10.3).
-  const F32Vec r = hn::Set(F32Tag(), Reciprocal(ClampTiny(a)));
+HWY_INLINE void EncodeBlock(const BoundSearch<kBook>& search, const std::uint8_t* x, std::uint32_t block_size,
+                            float scale, std::uint8_t* codes) {
+  // Q4.3 and, for scales of either sign, Q9.2: divided once, as a scalar; exact division and no approximation (Q10.3).
+  const F32Vec r = hn::Set(F32Tag(), Reciprocal(SignedDivisor(scale)));
   constexpr std::size_t kVectorBytes = kLanes * FloatSize(kType);
   for (std::uint32_t i = 0; i < block_size; i += 4 * kLanes) {
     // fl(x * r), then CountBelow. Four vectors at once fill the packing.
@@ -202,6 +202,30 @@ std::uint64_t QuantizeOf(const std::uint8_t* x, std::uint64_t n, std::uint32_t b
   return bad == kAllFinite ? bad : done + bad;
 }
 
+// Q9.2: the same codes under scales that are given.
+template <FloatType kType, CodeBook kBook>
+void CodesUnderOf(const std::uint8_t* x, std::uint64_t n, std::uint32_t block_size, const float* scales,
+                  std::uint8_t* codes) {
+  const BoundSearch<kBook> search;
+  const std::uint64_t block_bytes = block_size * FloatSize(kType);
+  const std::uint64_t full_blocks = n / block_size, done = full_blocks * block_size;
+  for (std::uint64_t k = 0; k < full_blocks; ++k) {
+    EncodeBlock<kType, kBook>(search, x + k * block_bytes, block_size, scales[k], codes + k * (block_size / 2));
+  }
+  scalar::CodesUnder(kType, kBook, x + full_blocks * block_bytes, n - done, block_size, scales + full_blocks,
+                     codes + done / 2);
+}
+
+template <FloatType kType, std::size_t kFirst = 0>
+void CodesUnderBook(CodeBook book, const std::uint8_t* x, std::uint64_t n, std::uint32_t block_size,
+                    const float* scales, std::uint8_t* codes) {
+  constexpr auto kBook = static_cast<CodeBook>(kFirst);
+  if constexpr (kFirst + 1 < kCodeBookCount) {
+    if (book != kBook) return CodesUnderBook<kType, kFirst + 1>(book, x, n, block_size, scales, codes);
+  }
+  CodesUnderOf<kType, kBook>(x, n, block_size, scales, codes);
+}
+
 // Finds `book` among those from number kFirst on.
 template <FloatType kType, std::size_t kFirst = 0>
 std::uint64_t QuantizeBook(CodeBook book, const std::uint8_t* x, std::uint64_t n, std::uint32_t block_size,
@@ -228,6 +252,14 @@ std::uint64_t Quantize(FloatType type, CodeBook book, const void* x, std::uint64
   if (type == FloatType::kF32) return QuantizeBook<FloatType::kF32>(book, bytes, n, block_size, codes, scales);
   if (type == FloatType::kF16) return QuantizeBook<FloatType::kF16>(book, bytes, n, block_size, codes, scales);
   return QuantizeBook<FloatType::kBF16>(book, bytes, n, block_size, codes, scales);
+}
+
+void CodesUnder(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
+                const float* scales, std::uint8_t* codes) {
+  const auto* bytes = static_cast<const std::uint8_t*>(x);
+  if (type == FloatType::kF32) return CodesUnderBook<FloatType::kF32>(book, bytes, n, block_size, scales, codes);
+  if (type == FloatType::kF16) return CodesUnderBook<FloatType::kF16>(book, bytes, n, block_size, scales, codes);
+  CodesUnderBook<FloatType::kBF16>(book, bytes, n, block_size, scales, codes);
 }
 
 }  // namespace q4::HWY_NAMESPACE

@@ -81,6 +81,9 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
                         ReadWholeFile(PosixFileSystem(), flags.recipe, limits::kConfigJsonBytes));
     Q4_ASSIGN_OR_RETURN(options.policy.recipe, ParseRecipe(text, flags.recipe));
   }
+  options.effort = flags.effort;
+  const bool gives_effort = std::find(flags.given.begin(), flags.given.end(), "--effort") != flags.given.end();
+  if (gives_effort && !UsesEffort(options)) return Fail(kEffortUnused, {}, "--effort " + std::to_string(flags.effort));
   if (flags.keep_dtype == "bf16") options.keep_dtype = DType::kBF16;
   if (flags.keep_dtype == "fp16") options.keep_dtype = DType::kF16;
   if (flags.keep_dtype == "fp32") options.keep_dtype = DType::kF32;
@@ -128,6 +131,15 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenSource(FileSystem& fs, const Con
 }
 
 }  // namespace
+
+absl::StatusOr<ChosenEngine> OpenDevicesFor(std::string_view encoder, const DeviceChoice& device) {
+  if (encoder.empty()) return OpenDevices(device);
+  ChosenEngine cores;
+  if (device.kind == DeviceChoice::Kind::kCuda) {
+    cores.note = fmt::format("converted on this machine's cores: no GPU runs the encoder {} (same bytes)", encoder);
+  }
+  return cores;
+}
 
 // Errors that the user can mend come as early as they can be known: a gate file with a mistake
 // must not cost an hour of converting.
@@ -199,7 +211,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
   // Starting a GPU takes seconds, which --verbose shows apart.
   const auto begin = std::chrono::steady_clock::now();
-  Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevices(device));
+  Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevicesFor(EncoderOfCoresAlone(plan), device));
   const std::chrono::duration<double> opening = std::chrono::steady_clock::now() - begin;
   const auto converting = std::chrono::steady_clock::now();
   RunOptions run;

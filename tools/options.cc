@@ -112,6 +112,9 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->transform(OneOf(EncoderNames()))
       ->each(notes(&flags->asked.encoder))
       ->capture_default_str();
+  app.add_option("--effort", flags->effort, "How hard mse searches: 1, 2 or 3 (a few scales, thirty-two, all)")
+      ->transform(Count(kLeastEffort, kMostEffort))
+      ->capture_default_str();
   // --include and --exclude share one list: their order among each other decides. trigger_on_parse() calls the function
   // as each flag is met; expected(1) keeps an INPUT behind it from being taken for another pattern.
   app.add_option_function<std::vector<std::string>>(

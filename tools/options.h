@@ -33,6 +33,7 @@ struct ConvertFlags {
   // Whether scales are nested.
   bool double_quant = true;
   std::string encoder = "absmax";     // absmax or mse
+  int effort = kDefaultEffort;        // of an encoder that searches: 1 to 3
   AskedSettings asked;                // which of these four were typed
   std::vector<PatternRule> patterns;  // --include and --exclude in command-line order
   std::string components;             // of a pipeline, separated by commas; "" for those of OpenPipeline()

@@ -12,6 +12,7 @@
 #include "libconvert/components/convert_pipeline.h"
 #include "libconvert/components/pipeline_report.h"
 #include "libconvert/report/text.h"
+#include "tools/convert_job.h"
 #include "tools/pipeline.h"
 #include "tools/report_files.h"
 #include "tools/usage_issues.h"
@@ -99,7 +100,11 @@ absl::StatusOr<ToolResult> ConvertPipeline(const ConvertFlags& flags, const std:
   Q4_RETURN_IF_ERROR(CheckPipelineReport(fs, asked, source));
   if (flags.dry_run) return PipelineDryRun(fs, asked, source, plan, options, gates, hooks.cancel);
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
-  Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevices(device));
+  std::string_view cores_alone;
+  for (const PlannedComponent& component : plan.components) {
+    if (cores_alone.empty()) cores_alone = EncoderOfCoresAlone(component.plan);
+  }
+  Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevicesFor(cores_alone, device));
   const auto begin = std::chrono::steady_clock::now();
   RunOptions run;
   run.threads = flags.threads;

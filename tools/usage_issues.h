@@ -29,6 +29,11 @@ inline constexpr Issue kNotRequantized{1755, ExitCode::kUsage,
 inline constexpr Issue kNotOfRepack{1756, ExitCode::kUsage, "no option of packing a .q4 container anew"};
 inline constexpr Issue kOfRepackOnly{1757, ExitCode::kUsage, "goes with a .q4 container as input"};
 
+// q4convert: no tensor could be treated differently.
+inline constexpr Issue kEffortUnused{1960, ExitCode::kUsage,
+                                     "--effort is about encoders that search; give --encoder mse, or a recipe that "
+                                     "names it, or leave --effort out"};
+
 // stdout is closed, full or a broken pipe: the results are lost although the work was done.
 inline constexpr Issue kCannotPrint{2090, ExitCode::kIo, "cannot write the results"};
 // An allocation or a thread was refused.

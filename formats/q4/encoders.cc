@@ -16,8 +16,8 @@ constexpr std::array<Q4EncoderRow, 3> kRows = {{
     // releases and devices that were not measured.
     {Q4Encoder::kNone, "none", false, true, {false, true, 1.001, false}},
     {Q4Encoder::kAbsmax, "absmax", true, true, {true, true, 1.0, false}},
-    // Never worse than absmax, by tensor at least (numerics Q9.2); room for sums of another order.
-    {Q4Encoder::kMse, "mse", false, false, {false, true, 1.0 + 1e-9, true}},
+    // Never worse than absmax, by tensor at least (numerics Q9.9); room for sums of another order.
+    {Q4Encoder::kMse, "mse", false, false, {true, true, 1.0 + 1e-9, true}},
 }};
 
 template <typename Matches>

@@ -25,7 +25,7 @@ struct EncoderProof {
   // The most that the tensor's sum of squared errors may be, in units of what absmax makes of the same source with the
   // same type, block size and nesting. Where codes are not unique, this is what keeps other weights out.
   double most_error;
-  // A tensor with nested scales of which it would make nothing better is absmax's, and says so (numerics Q9.2).
+  // A tensor with nested scales of which it would make nothing better is absmax's, and says so (numerics Q9.9).
   bool nested_gives_way;
 };
 

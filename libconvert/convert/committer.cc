@@ -29,6 +29,8 @@ JournalOwner JournaledTensor(const Q4Tensor& planned, const Q4Tensor& settled, c
     done.treatment = JournalOwner::Treatment::kKept;
   } else if (settled.nested != planned.nested) {
     done.treatment = JournalOwner::Treatment::kPlainScales;
+  } else if (settled.encoder != planned.encoder) {
+    done.treatment = JournalOwner::Treatment::kLeftToAbsmax;
   }
   done.nested_offset = result.nested_offset;
   if (result.has_stats) done.stats = *result.stats;

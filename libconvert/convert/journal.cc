@@ -67,7 +67,7 @@ bool DecodeOwner(ByteReader in, JournalOwner* owner) {
   const std::uint8_t treatment = in.U8();
   owner->nested_offset = in.F32();
   const std::uint8_t has_stats = in.U8();
-  if (!in.ok() || treatment > 2 || has_stats > 1) return false;
+  if (!in.ok() || treatment > 3 || has_stats > 1) return false;
   owner->treatment = static_cast<JournalOwner::Treatment>(treatment);
   if (has_stats == 1) {
     if (in.remaining() < kQ4StatsRecordBytes) return false;

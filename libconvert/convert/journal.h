@@ -37,8 +37,8 @@ namespace q4 {
 // again. It takes the bytes of its statistics and of a record for each chunk.
 struct JournalOwner {
   // How a tensor ended up, which only its data could tell. kPlainScales: fp32 scales where nested ones were planned.
-  // The values are stored.
-  enum class Treatment : std::uint8_t { kAsPlanned = 0, kKept = 1, kPlainScales = 2 };
+  // kLeftToAbsmax: nested ones of another encoder (numerics Q9.9). The values are stored.
+  enum class Treatment : std::uint8_t { kAsPlanned = 0, kKept = 1, kPlainScales = 2, kLeftToAbsmax = 3 };
 
   std::uint32_t shard = 0;   // index into ConversionPlan::shards
   std::uint64_t number = 0;  // in the shard's order of writing: embedded files first, then tensors

@@ -16,6 +16,7 @@
 #include "formats/base/byte_writer.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/q4/encoders.h"
 #include "formats/q4/layout.h"
 #include "formats/q4/parts.h"
 #include "formats/q4/validate.h"
@@ -78,6 +79,9 @@ bool FollowsPlan(const JournalOwner& got, const PlannedOwner& owner, const Check
     const Q4Tensor& planned = PlannedEntry(owner, plan);
     // Data changes the treatment of tensors that were to be quantized, never of others.
     if (!planned.quantized() && got.treatment != JournalOwner::Treatment::kAsPlanned) return false;
+    if (got.treatment == JournalOwner::Treatment::kLeftToAbsmax && !ProofOf(planned.encoder).nested_gives_way) {
+      return false;
+    }
     settled = SettledTensor(planned, checkpoint.tensors()[owner.tensor->source], got, options);
     if (!ValidateQ4Tensor(settled, {}).ok() || settled.has_stats != got.stats.has_value()) return false;
   }
@@ -232,6 +236,7 @@ Q4Tensor SettledTensor(const Q4Tensor& planned, const SourceTensor& source, cons
   if (owner.treatment == JournalOwner::Treatment::kKept) return PlanTensor(source, Decision{}, options);
   Q4Tensor tensor = planned;
   if (owner.treatment == JournalOwner::Treatment::kPlainScales) tensor.nested = false;
+  if (owner.treatment == JournalOwner::Treatment::kLeftToAbsmax) tensor.encoder = Q4Encoder::kAbsmax;
   if (tensor.nested) tensor.nested_offset = owner.nested_offset;
   return tensor;
 }

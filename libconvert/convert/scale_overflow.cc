@@ -56,9 +56,15 @@ absl::StatusOr<bool> Overflows(const KernelTable& kernels, const SourceReader& r
     scales.resize(blocks);
     groups.resize(GroupCount(blocks));
     const SlabShape shape = SlabShapeOf(tensor, n);
-    // Chosen under the scales before nesting, as in the last pass. Elements are finite: the first pass has seen them.
+    // Chosen as in the last pass: under the scales before nesting, or under the decoded ones by an encoder that
+    // searches. Elements are finite: the first pass has seen them.
     SlabStats stats;
-    (void)EncoderOf(tensor.encoder).ChooseCodes(kernels, shape, x.data(), scales.data(), codes.data());
+    const Encoder& encoder = EncoderOf(tensor.encoder);
+    if (encoder.searching() != nullptr) {
+      SearchingEncoder::CodesUnder(kernels, shape, x.data(), decoded.data(), codes.data());
+    } else {
+      (void)encoder.ChooseCodes(kernels, shape, x.data(), scales.data(), codes.data());
+    }
     kernels.error_stats(shape.type, shape.book(), x.data(), codes.data(), decoded.data(), n, shape.block_size,
                         groups.data(), &stats);
     if (stats.overflow != 0) return true;

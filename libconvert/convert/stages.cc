@@ -20,7 +20,7 @@ namespace q4 {
 Stages::Stages(const Conversion& conversion, const PipelineStart& start)
     : conversion_(conversion),
       kernels_(conversion.run.kernels != nullptr ? *conversion.run.kernels : BestCpuKernels()),
-      cpu_engine_(MakeCpuSlabEngine(kernels_)),
+      cpu_engine_(MakeCpuSlabEngine(kernels_, conversion.options.effort)),
       engine_(conversion.run.engine != nullptr ? *conversion.run.engine : *cpu_engine_),
       threads_(ThreadsOrDefault(conversion.run.threads)),
       ring_(engine_.RingBytes(conversion.run.max_memory)),

@@ -19,6 +19,7 @@
 #include "kernels/kernels.h"
 #include "libconvert/base/budget.h"
 #include "libconvert/convert/chunk_mailbox.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/engine/slab_engine.h"
 
 namespace q4 {
@@ -70,6 +71,7 @@ struct QuantizedJob : TensorJob {
   std::vector<float> scales;                          // of all blocks, as the encoder chose them
   std::vector<std::uint8_t> scale_codes;              // nested: a scale code for each block,
   std::vector<float> scales2;                         // and a group scale for each group
+  std::vector<NestedLoss> losses;                     // and of an encoder that searches what each group loses
   std::vector<std::shared_ptr<SlabWork>> kept_slabs;  // by slab, between the passes; with kTwoKeepingSlabs
 
   std::mutex mutex;                      // guards the next two

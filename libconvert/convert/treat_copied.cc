@@ -20,13 +20,14 @@
 namespace q4 {
 namespace {
 
-// `from`: the tensor of the file that `bytes` are of, from its scale number `first` on.
-absl::Status CheckScales(const Checkpoint& checkpoint, const SourceTensor& from, std::span<const std::uint8_t> bytes,
-                         std::uint64_t first) {
+// `from`: the tensor of the file that `bytes` are of, from its scale number `first` on. Scales of blocks may have
+// either sign, as encoders that search give them; group scales have none.
+absl::Status CheckScales(const Checkpoint& checkpoint, const SourceTensor& from, Q4Part kind,
+                         std::span<const std::uint8_t> bytes, std::uint64_t first) {
   for (std::uint64_t i = 0; i < bytes.size() / sizeof(float); ++i) {
     float scale = 0;
     std::memcpy(&scale, bytes.data() + i * sizeof(float), sizeof(float));
-    if (std::isfinite(scale) && !std::signbit(scale)) continue;
+    if (std::isfinite(scale) && (kind == Q4Part::kScales || !std::signbit(scale))) continue;
     return Fail(kBnbScale, checkpoint.FileOf(from).path(), fmt::format("tensor '{}', element {}", from.name, first + i),
                 fmt::format("got {}", scale));
   }
@@ -54,7 +55,8 @@ void TreatCopied(Stages& stages, const std::shared_ptr<TensorJob>& job) {
           [&stages, &from, job, kind, chunk, number, at](const std::shared_ptr<Buffer>& x) {
             const std::span<const std::uint8_t> read(x->data(), x->size());
             if (kind == Q4Part::kScales || kind == Q4Part::kScales2) {
-              const absl::Status status = CheckScales(stages.conversion().checkpoint, from, read, at / sizeof(float));
+              const absl::Status status =
+                  CheckScales(stages.conversion().checkpoint, from, kind, read, at / sizeof(float));
               if (!status.ok()) return job->chunks.Fail(number, status);
             }
             FinishedChunk finished;

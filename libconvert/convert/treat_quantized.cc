@@ -22,6 +22,7 @@
 #include "libconvert/convert/scale_overflow.h"
 #include "libconvert/convert/slab_cut.h"
 #include "libconvert/convert/treat.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {
@@ -46,6 +47,8 @@ class Quantizing {
   // Between the passes, once.
   void SettleScales() const;
   void NestScales() const;
+  absl::StatusOr<bool> NestedScalesOverflow() const;
+  absl::Status SettleSearched() const;
   // The last pass, of a slab.
   void MakeCodes(std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) const;
   void FinishKept(std::uint64_t slab, SlabWork& work) const;
@@ -54,6 +57,7 @@ class Quantizing {
   // After it, once.
   void EncodeScales() const;
 
+  const SearchingEncoder* searching() const { return EncoderOf(job_->tensor.encoder).searching(); }
   std::uint64_t first_block(std::uint64_t slab) const { return cut_.first(slab) / job_->tensor.block_size; }
   std::vector<float> DecodedScales(std::uint64_t slab) const;
   absl::Status NonFinite(std::uint64_t elem) const;
@@ -84,6 +88,11 @@ QuantizedJob::Passes Quantizing::ChoosePasses() const {
 void Quantizing::Admit() const {
   job_->scale_memory = stages_->Reserve(ScaleMemory(job_->tensor, stages_->options().compression));
   job_->scales.resize(job_->tensor.blocks());
+  if (job_->tensor.nested && searching() != nullptr) {
+    job_->scale_codes.resize(job_->tensor.blocks());
+    job_->scales2.resize(GroupCount(job_->tensor.blocks()));
+    job_->losses.resize(job_->scales2.size());
+  }
   job_->passes = ChoosePasses();
   switch (job_->passes) {
     case QuantizedJob::Passes::kOne:
@@ -148,9 +157,16 @@ void Quantizing::ReadForCodes(Stages::Reading reading) const {
 
 void Quantizing::MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) const {
   float* const scales = job_->scales.data() + first_block(slab);
-  const SlabWork::FirstBad bad = job_->passes == QuantizedJob::Passes::kTwoKeepingSlabs
-                                     ? work.QuantizeAndKeep(std::move(x), scales)
-                                     : work.ChooseScales(std::move(x), scales);
+  const bool keep = job_->passes == QuantizedJob::Passes::kTwoKeepingSlabs;
+  SlabWork::FirstBad bad = kAllFinite;
+  if (!job_->losses.empty()) {
+    const std::uint64_t group = first_block(slab) / kScaleGroup;
+    bad =
+        work.ChooseNested(std::move(x), keep,
+                          {scales, &job_->scale_codes[first_block(slab)], &job_->scales2[group], &job_->losses[group]});
+  } else {
+    bad = keep ? work.QuantizeAndKeep(std::move(x), scales) : work.ChooseScales(std::move(x), scales);
+  }
   if (!bad.ok()) return job_->settlement.Settle(bad.status());
   // The lock also makes what other steps wrote visible to the last one.
   bool last = false;
@@ -164,6 +180,7 @@ void Quantizing::MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<
 
 // ---- between the passes
 
+// Fills in all that is stored of the tensor's nested scales, from job_->scales.
 void Quantizing::NestScales() const {
   Q4Tensor& tensor = job_->tensor;
   const std::uint64_t blocks = tensor.blocks();
@@ -177,6 +194,49 @@ void Quantizing::NestScales() const {
                                      job_->scales2.data());
 }
 
+absl::StatusOr<bool> Quantizing::NestedScalesOverflow() const {
+  return Overflows(stages_->kernels(), stages_->source(), *job_->source, job_->tensor, job_->scale_codes,
+                   job_->scales2);
+}
+
+// Numerics Q9.9, of an encoder that has nested its scales group by group in the first pass. It gives way so rarely that
+// the elements are read once more for the scales of absmax, on this thread.
+absl::Status Quantizing::SettleSearched() const {
+  if (!GivesWay(job_->losses)) return absl::OkStatus();
+  Q4Tensor& tensor = job_->tensor;
+  const Q4Tensor searched = tensor;
+  std::vector<float> scales(tensor.blocks());
+  std::vector<std::uint8_t> scale_codes, x;
+  std::vector<float> scales2;
+  const Encoder& absmax = EncoderOf(Q4Encoder::kAbsmax);
+  for (std::uint64_t first = 0; first < tensor.elems; first += kOverflowPieceElems) {
+    const std::uint64_t n = std::min(kOverflowPieceElems, tensor.elems - first);
+    x.resize(n * ItemSize(tensor.dtype));
+    Q4_RETURN_IF_ERROR(stages_->source().Read(*job_->source, first, x));
+    (void)absmax.ChooseScales(stages_->kernels(), SlabShapeOf(tensor, n), x.data(), &scales[first / tensor.block_size]);
+  }
+  const auto exchange = [&] {
+    job_->scales.swap(scales);
+    job_->scale_codes.swap(scale_codes);
+    job_->scales2.swap(scales2);
+  };
+  exchange();
+  tensor.encoder = absmax.id();
+  NestScales();
+  const absl::StatusOr<bool> overflows = NestedScalesOverflow();
+  if (!overflows.ok()) return overflows.status();
+  if (*overflows) {
+    // Absmax could not have nested scales at all.
+    exchange();
+    tensor = searched;
+    return absl::OkStatus();
+  }
+  for (const std::shared_ptr<SlabWork>& work : job_->kept_slabs) work->GiveWayTo(absmax);
+  job_->note = fmt::format("tensor '{}' is left to absmax: with double-quantized scales {} makes nothing better of it",
+                           Printable(tensor.name), Q4EncoderName(searched.encoder));
+  return absl::OkStatus();
+}
+
 // What only the scales of the whole tensor can tell: whether all elements are finite, and how scales are stored.
 void Quantizing::SettleScales() const {
   Q4Tensor& tensor = job_->tensor;
@@ -186,10 +246,11 @@ void Quantizing::SettleScales() const {
     job_->note = fmt::format("tensor '{}' is kept unquantized: element {} is NaN or infinite", Printable(tensor.name),
                              job_->first_bad);
     tensor = PlanTensor(*job_->source, Decision{}, stages_->options());
+  } else if (!job_->losses.empty()) {
+    if (const absl::Status status = SettleSearched(); !status.ok()) return job_->settlement.Settle(status);
   } else if (tensor.nested) {
     NestScales();
-    const absl::StatusOr<bool> overflows =
-        Overflows(stages_->kernels(), stages_->source(), *job_->source, tensor, job_->scale_codes, job_->scales2);
+    const absl::StatusOr<bool> overflows = NestedScalesOverflow();
     if (!overflows.ok()) return job_->settlement.Settle(overflows.status());
     if (*overflows) {
       job_->note = fmt::format("tensor '{}' keeps fp32 scales: with double-quantized ones elements would overflow {}",
@@ -225,12 +286,15 @@ std::vector<float> Quantizing::DecodedScales(std::uint64_t slab) const {
 }
 
 void Quantizing::MakeCodes(std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) const {
-  const std::vector<float> decoded = DecodedScales(slab);
+  const std::vector<float> nested = DecodedScales(slab);
   std::vector<std::uint8_t> codes;
   TiledStats statistics;
-  // After a first reading, the scales come out as they were and are written over themselves.
-  const SlabWork::FirstBad bad = work.Quantize(std::move(x), job_->tensor.nested ? decoded.data() : nullptr, &codes,
-                                               job_->scales.data() + first_block(slab), &statistics);
+  float* const scales = job_->scales.data() + first_block(slab);
+  const float* decoded = job_->tensor.nested ? nested.data() : nullptr;
+  // After a first reading, the scales come out as they were and are written over themselves; but nothing is searched
+  // twice.
+  if (job_->passes != QuantizedJob::Passes::kOne && searching() != nullptr && decoded == nullptr) decoded = scales;
+  const SlabWork::FirstBad bad = work.Quantize(std::move(x), decoded, &codes, scales, &statistics);
   EndSlab(slab, bad, std::move(codes), std::move(statistics));
 }
 

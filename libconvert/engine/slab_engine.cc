@@ -5,25 +5,31 @@
 
 #include <utility>
 
-#include "libconvert/encode/encoder.h"
+#include "libconvert/engine/device_issues.h"
 
 namespace q4 {
+
+SlabWork::FirstBad SlabWork::ChooseNested(std::shared_ptr<Buffer> /*x*/, bool /*keep*/, const NestedSlab& /*out*/) {
+  return Fail(kDeviceEncoder, {}, "nested scales", "an encoder that searches");
+}
+void SlabWork::GiveWayTo(const Encoder& /*encoder*/) {}
+
 namespace {
 
 class CpuSlabWork : public SlabWork {
  public:
   CpuSlabWork(const KernelTable& kernels, const Encoder& encoder, SpareVectors* spare_codes, const SlabShape& shape)
-      : kernels_(kernels), encoder_(encoder), spare_codes_(*spare_codes), shape_(shape) {}
+      : kernels_(kernels), encoder_(&encoder), spare_codes_(*spare_codes), shape_(shape) {}
 
   FirstBad ChooseScales(std::shared_ptr<Buffer> x, float* scales) override {
-    return encoder_.ChooseScales(kernels_, shape_, x->data(), scales);
+    return encoder_->ChooseScales(kernels_, shape_, x->data(), scales);
   }
 
   FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
                     TiledStats* statistics) override {
     *codes = spare_codes_.Take();
     codes->resize(PackedBytes(shape_.elems));
-    return EncodeSlab(encoder_, kernels_, shape_, x->data(), codes->data(), scales, decoded, statistics);
+    return EncodeSlab(*encoder_, kernels_, shape_, x->data(), codes->data(), scales, decoded, statistics);
   }
 
   // Statistics have to wait: they are about the decoded scales, which depend on all slabs of the tensor (Q5.1). So the
@@ -32,10 +38,26 @@ class CpuSlabWork : public SlabWork {
     x_ = std::move(x);
     codes_ = spare_codes_.Take();
     codes_.resize(PackedBytes(shape_.elems));
-    return encoder_.ChooseCodes(kernels_, shape_, x_->data(), scales, codes_.data());
+    return encoder_->ChooseCodes(kernels_, shape_, x_->data(), scales, codes_.data());
   }
 
+  FirstBad ChooseNested(std::shared_ptr<Buffer> x, bool keep, const NestedSlab& out) override {
+    const FirstBad bad = encoder_->searching()->ChooseNested(kernels_, shape_, x->data(), out);
+    if (keep) x_ = std::move(x);
+    return bad;
+  }
+  void GiveWayTo(const Encoder& encoder) override { encoder_ = &encoder; }
+
   absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, TiledStats* statistics) override {
+    if (codes_.empty()) {
+      // ChooseNested() came before: the codes are made now, tile by tile with the statistics.
+      *codes = spare_codes_.Take();
+      codes->resize(PackedBytes(shape_.elems));
+      std::vector<float> scales(BlockCount(shape_.elems, shape_.block_size));
+      (void)EncodeSlab(*encoder_, kernels_, shape_, x_->data(), codes->data(), scales.data(), decoded, statistics);
+      x_.reset();
+      return absl::OkStatus();
+    }
     *codes = std::move(codes_);
     TakeSlabStats(kernels_, shape_, x_->data(), codes->data(), decoded, statistics);
     x_.reset();  // its bytes go back to the budget now, not with the last owner of this object
@@ -44,7 +66,7 @@ class CpuSlabWork : public SlabWork {
 
  private:
   const KernelTable& kernels_;
-  const Encoder& encoder_;
+  const Encoder* encoder_;
   SpareVectors& spare_codes_;
   const SlabShape shape_;
   // Between QuantizeAndKeep() and Finish() only.
@@ -54,12 +76,12 @@ class CpuSlabWork : public SlabWork {
 
 class CpuSlabEngine : public SlabEngine {
  public:
-  explicit CpuSlabEngine(const KernelTable& kernels) : kernels_(kernels) {}
+  CpuSlabEngine(const KernelTable& kernels, int effort) : kernels_(kernels), effort_(effort) {}
 
   // Takes no memory and never waits: the pipeline has reserved what a slab on the cores needs (memory_needs.h).
   absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
     return std::make_unique<CpuSlabWork>(kernels_, EncoderOf(tensor.encoder), &spare_codes_,
-                                         SlabShapeOf(tensor, elems));
+                                         SlabShapeOf(tensor, elems, effort_));
   }
   void Recycle(std::vector<std::uint8_t> codes) override { spare_codes_.Give(std::move(codes)); }
   bool keeps_on_host() const override { return true; }
@@ -70,6 +92,7 @@ class CpuSlabEngine : public SlabEngine {
 
  private:
   const KernelTable& kernels_;
+  const int effort_;
   // Ordinary memory of the process: cores need nothing special.
   BufferMemory memory_;
   SpareVectors spare_codes_{kSpareCodes};
@@ -77,8 +100,8 @@ class CpuSlabEngine : public SlabEngine {
 
 }  // namespace
 
-std::unique_ptr<SlabEngine> MakeCpuSlabEngine(const KernelTable& kernels) {
-  return std::make_unique<CpuSlabEngine>(kernels);
+std::unique_ptr<SlabEngine> MakeCpuSlabEngine(const KernelTable& kernels, int effort) {
+  return std::make_unique<CpuSlabEngine>(kernels, effort);
 }
 
 }  // namespace q4

@@ -11,13 +11,15 @@
 #include "formats/q4/container.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/budget.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
 
 // One slab of a tensor on its way through an engine, used by one worker thread at a time. Takes one of three ways, each
 // call once: ChooseScales() alone; Quantize() alone; or QuantizeAndKeep(), and Finish() when the tensor's scales are
-// settled. Scales and codes are those that the tensor's encoder chooses.
+// settled. Scales and codes are those that the tensor's encoder chooses; ChooseNested() stands in for ChooseScales()
+// and QuantizeAndKeep() where scales are nested by an encoder that searches.
 //
 // All pointers are to host memory of the caller. `x`: the slab's elements in the source's type, in a buffer from
 // buffer_memory(); it is shared only as long as it is needed. `scales`: BlockCount(n) of them, as chosen, before they
@@ -44,6 +46,12 @@ class SlabWork {
   // stay with this object, on the device that it works on, until Finish() or its destruction.
   virtual FirstBad QuantizeAndKeep(std::shared_ptr<Buffer> x, float* scales) = 0;
   virtual absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, TiledStats* statistics) = 0;
+
+  // The first pass of a searching encoder with nested scales. With `keep` the elements stay until Finish(). An engine
+  // without such an encoder refuses it (kDeviceEncoder).
+  virtual FirstBad ChooseNested(std::shared_ptr<Buffer> x, bool keep, const NestedSlab& out);
+  // After ChooseNested(): Finish() makes the codes that this encoder chooses instead.
+  virtual void GiveWayTo(const Encoder& encoder);
 };
 
 // Makes SlabWork, and says how much memory that takes and where. One object serves a whole conversion; it outlives its
@@ -85,7 +93,7 @@ inline constexpr std::size_t kSpareCodes = 8;
 inline constexpr std::uint64_t kCpuSlabScratchBytes = kSlabElems / 32 * sizeof(float);
 
 // The engine over this machine's cores: every call does its work on the calling thread. Begin() never waits and never
-// fails. The table must outlive the engine.
-std::unique_ptr<SlabEngine> MakeCpuSlabEngine(const KernelTable& kernels);
+// fails. The table must outlive the engine. `effort`: of encoders that search.
+std::unique_ptr<SlabEngine> MakeCpuSlabEngine(const KernelTable& kernels, int effort = kDefaultEffort);
 
 }  // namespace q4

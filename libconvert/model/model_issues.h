@@ -16,7 +16,7 @@ inline constexpr Issue kBnbOtherType{3742, ExitCode::kInvalidInput,
                                      "names; save the model again with the library that quantized it"};
 inline constexpr Issue kBnbScale{
     3743, ExitCode::kInvalidInput,
-    "scale of a bitsandbytes weight is negative, infinite or NaN; quantize the model again"};
+    "scale of a bitsandbytes weight is infinite or NaN, or one of a group negative; quantize the model again"};
 // Well-formed, but a container has no place for it: readers decode with the tables of docs/numerics.md.
 inline constexpr Issue kBnbTable{5740, ExitCode::kUnsupported,
                                  "table of a bitsandbytes weight holds other values than the library's; dequantize the "

@@ -92,6 +92,7 @@ constexpr ObjectForm kPatternForm{kPatternMembers, /*one_of=*/true};
 constexpr MemberForm kOptionMembers[] = {{"block_size", ValueForm::kCount},
                                          {"compress"},
                                          {"double_quant", ValueForm::kBool},
+                                         {"effort", ValueForm::kCount, false},
                                          {"encoder"},
                                          {"keep_dtype"},
                                          {"on_nonfinite"},

@@ -43,6 +43,11 @@ absl::StatusOr<RecordedOptions> OptionsOf(const Json& json, std::string_view pat
   if (encoder == rows.end()) return wrong("encoder", "an encoder of format.md section 5");
   options.defaults =
       QuantSettings({scheme->id, static_cast<std::uint32_t>(block_size), json["double_quant"]}, encoder->encoder);
+  if (json.contains("effort")) {
+    const std::uint64_t effort = json["effort"];
+    if (effort < kLeastEffort || effort > kMostEffort) return wrong("effort", "1 to 3");
+    options.effort = static_cast<int>(effort);
+  }
   if (const std::string keep = json["keep_dtype"]; keep != "same") {
     DType dtype;
     if (!ParseDTypeName(keep, &dtype) || !IsQuantizable(dtype)) return wrong("keep_dtype", "same, F16, BF16 or F32");

@@ -38,6 +38,8 @@ struct SourceFileRecord {
 // here: libconvert/policy does.
 struct RecordedOptions {
   QuantSettings defaults;
+  // Of encoders that search (--effort). The default where the document has none.
+  int effort = kDefaultEffort;
   // The dtype that kept float tensors were converted to (--keep-dtype); nullopt if each has its own dtype of the
   // source.
   std::optional<DType> keep_dtype;

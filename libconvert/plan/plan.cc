@@ -52,6 +52,8 @@ Json OptionsJson(const QuantSettings& defaults, const ConvertOptions& options) {
   json["block_size"] = defaults.block_size;
   json["compress"] = options.compression.zstd ? fmt::format("zstd:{}", options.compression.level) : "none";
   json["double_quant"] = defaults.nested;
+  // Where no encoder has one, documents are those of versions that knew none.
+  if (UsesEffort(options)) json["effort"] = options.effort;
   json["encoder"] = Q4EncoderName(defaults.encoder);
   json["keep_dtype"] = options.keep_dtype ? std::string(DTypeName(*options.keep_dtype)) : "same";
   json["on_nonfinite"] = options.keep_nonfinite ? "keep" : "error";
@@ -155,6 +157,27 @@ absl::Status CheckConfig(const std::string& config_json) {
 }
 
 }  // namespace
+
+bool UsesEffort(const ConvertOptions& options) {
+  const auto has_efforts = [](Q4Encoder id) {
+    const Encoder* const encoder = FindEncoder(id);
+    return encoder != nullptr && HasEfforts(*encoder);
+  };
+  if (has_efforts(options.policy.defaults.encoder)) return true;
+  if (!options.policy.recipe) return false;
+  return std::any_of(options.policy.recipe->rules.begin(), options.policy.recipe->rules.end(),
+                     [&](const RecipeRule& rule) { return rule.encoder && has_efforts(*rule.encoder); });
+}
+
+std::string_view EncoderOfCoresAlone(const ConversionPlan& plan) {
+  for (const PlannedShard& shard : plan.shards) {
+    for (const Q4Tensor& tensor : shard.index.tensors) {
+      const Encoder* const encoder = tensor.quantized() ? FindEncoder(tensor.encoder) : nullptr;
+      if (encoder != nullptr && !encoder->has_cuda_kernels()) return encoder->name();
+    }
+  }
+  return {};
+}
 
 std::uint64_t SourceBytes(const SourceTensor& source) {
   if (source.bnb == nullptr) return source.bytes;

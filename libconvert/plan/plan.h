@@ -33,6 +33,7 @@ struct ConvertOptions {
   SourceDigest source_digest = SourceDigest::kSha256;  // what identifies the source files in the provenance
   // Leave to quantize what was quantized to 4 bits already (Checkpoint::four_bits()). Says nothing of other sources.
   bool from_quantized = false;
+  int effort = kDefaultEffort;  // of encoders that search: kLeastEffort .. kMostEffort
 };
 
 // How the note on what is left out, and no loader would miss, begins: for whoever tells of it otherwise.
@@ -78,6 +79,11 @@ struct ConversionPlan {
 // DecideTensors(), CheckPatterns() and ComputeQ4Layout().
 absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                               const ConvertOptions& options);
+
+// Whether an encoder that the options name searches, so that their effort means something.
+bool UsesEffort(const ConvertOptions& options);
+// The name of an encoder of the plan that GPUs have no kernels for, or "".
+std::string_view EncoderOfCoresAlone(const ConversionPlan& plan);
 
 // What is read of a tensor: its elements, or the codes and scales that are taken over.
 std::uint64_t SourceBytes(const SourceTensor& source);

@@ -25,7 +25,7 @@ struct RecipeRule {
   std::optional<Q4Scheme> scheme;           // "type": "nf4", "fp4"
   std::optional<std::uint32_t> block_size;  // 32, 64, ... 4096
   std::optional<bool> double_quant;
-  std::optional<Q4Encoder> encoder;  // "absmax"; "mse" is reserved
+  std::optional<Q4Encoder> encoder;  // "absmax", "mse"
   std::optional<bool> keep;          // true: do not quantize; false: quantize, whatever the default says
 };
 

@@ -18,8 +18,8 @@ std::uint64_t TileElems(std::uint32_t block_size) {
 }
 
 // The format's part of the tensor, sliced off on purpose.
-SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems) {
-  return {tensor, FloatTypeOf(tensor.dtype), elems};
+SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems, int effort) {
+  return {tensor, FloatTypeOf(tensor.dtype), elems, effort};
 }
 
 std::vector<Tile> CutIntoTiles(const SlabShape& shape, TiledStats* stats) {

@@ -37,11 +37,13 @@ struct SlabShape : QuantFormat {
   // Of the source's elements, and how many of them the slab has.
   FloatType type = FloatType::kF32;
   std::uint64_t elems = 0;
+  // How hard an encoder that searches does it.
+  int effort = kDefaultEffort;
   // What the kernels call the scheme.
   CodeBook book() const { return CodeBookOf(*this); }
 };
 // REQUIRES: the tensor is to be quantized.
-SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems);
+SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems, int effort = kDefaultEffort);
 
 // One tile of a slab: where it begins in the slab, and which of the slab's statistics are its own.
 struct Tile {

@@ -34,6 +34,8 @@ struct TensorPair {
 struct PieceTools {
   const KernelTable& kernels;
   const Checkpoint& source;
+  // The effort that the container records, of encoders that search.
+  int effort;
   // Of chunks of scales, each of which serves several slabs; codes and data do not go through it.
   ChunkCache* cache;
 };

@@ -79,7 +79,8 @@ class SlabComparer {
         source_tensor_(*pair.source),
         source_(tools.source),
         pieces_(pair, tools),
-        absmax_offset_(absmax_offset) {}
+        absmax_offset_(absmax_offset),
+        effort_(tools.effort) {}
 
   SlabResult SumScalesOf(std::uint64_t slab) {
     result_.status = SumPieces(slab);
@@ -233,7 +234,7 @@ class SlabComparer {
     // Of what cannot be computed again, absmax is the measure.
     const Q4Encoder encoder = proof.recompute ? stored_.encoder : Q4Encoder::kAbsmax;
     if (!EncodeAgain(EncoderOf(encoder), first_elem, n)) return absl::OkStatus();
-    // Codes are chosen under the scales of the source, nested or not, so that no stored scale is needed yet.
+    // Codes follow from the source, whether scales are nested or not, so that no stored scale is needed yet.
     if (proof.recompute) result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
     Q4_ASSIGN_OR_RETURN(const BlockScales scales, pieces_.ReadScales(first_block, blocks));
     if (proof.recompute) CompareScales(first_block, blocks, scales);
@@ -285,16 +286,35 @@ class SlabComparer {
   // finite, which ends the slab.
   bool EncodeAgain(const Encoder& encoder, std::uint64_t first_elem, std::uint64_t n) {
     const std::uint64_t blocks = BlockCount(n, stored_.block_size);
+    const SlabShape shape = SlabShapeOf(stored_, n, effort_);
     expected_codes_.resize(PackedBytes(n));
     expected_scales_.resize(blocks);
-    const std::uint64_t nonfinite = encoder.ChooseCodes(kernels_, SlabShapeOf(stored_, n), source_bytes_.data(),
-                                                        expected_scales_.data(), expected_codes_.data());
+    const bool nests = stored_.nested && encoder.searching() != nullptr;
+    const std::uint64_t nonfinite = nests ? NestAgain(*encoder.searching(), shape)
+                                          : encoder.ChooseCodes(kernels_, shape, source_bytes_.data(),
+                                                                expected_scales_.data(), expected_codes_.data());
     if (nonfinite != kAllFinite) {
       result_.nonfinite = first_elem + nonfinite;
       return false;
     }
     SumScales(blocks);
     return true;
+  }
+
+  // Nested scales of an encoder that searches, and the codes under them as they decode.
+  std::uint64_t NestAgain(const SearchingEncoder& encoder, const SlabShape& shape) {
+    const std::uint64_t blocks = expected_scales_.size();
+    expected_scale_codes_.resize(blocks);
+    expected_group_scales_.resize(GroupCount(blocks));
+    losses_.resize(expected_group_scales_.size());
+    const std::uint64_t bad = encoder.ChooseNested(
+        kernels_, shape, source_bytes_.data(),
+        {expected_scales_.data(), expected_scale_codes_.data(), expected_group_scales_.data(), losses_.data()});
+    if (bad != kAllFinite) return bad;
+    std::vector<float> decoded(blocks);
+    kernels_.dequantize_scales(expected_scale_codes_.data(), expected_group_scales_.data(), blocks, 0, decoded.data());
+    SearchingEncoder::CodesUnder(kernels_, shape, source_bytes_.data(), decoded.data(), expected_codes_.data());
+    return kAllFinite;
   }
 
   // Sums expected_scales_ by groups, which the caller adds in order: slabs are compared in any order (Q7.3).
@@ -313,6 +333,9 @@ class SlabComparer {
     if (!stored_.nested) {
       result_.scales.Append(CompareFloats("block", first_block, scales.decoded, expected_scales_.data()));
       return;
+    }
+    if (EncoderOf(stored_.encoder).searching() != nullptr) {
+      return CompareNested(first_block, scales, expected_scale_codes_, expected_group_scales_);
     }
     std::vector<std::uint8_t> expected_codes(blocks);
     std::vector<float> expected_groups(scales.group_scales.size());
@@ -340,10 +363,15 @@ class SlabComparer {
   const SourceReader source_;
   const PieceReader pieces_;
   const float absmax_offset_;
+  const int effort_;
   SlabResult result_;
   Xxh3Stream source_digest_{0}, stored_digest_{0};
   std::vector<std::uint8_t> source_bytes_, expected_codes_;
   std::vector<float> expected_scales_;
+  // Of an encoder that nests its scales by itself.
+  std::vector<std::uint8_t> expected_scale_codes_;
+  std::vector<float> expected_group_scales_;
+  std::vector<NestedLoss> losses_;
   std::vector<GroupSums> groups_;
 };
 

@@ -21,6 +21,7 @@
 #include "formats/source/companions.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/parallel.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/verify/digests.h"
@@ -155,7 +156,9 @@ class TensorComparison {
     const Q4Tensor& stored = *pair_.stored;
     // The offset is the mean of all scales, which a sample does not know.
     if (is_whole_ && stored.nested && ProofOf(stored.encoder).recompute) {
-      const float offset = NestedOffset(scale_sum_.total(), stored.blocks());
+      // Signed scales have none (Q9.8).
+      const bool has_offset = EncoderOf(stored.encoder).searching() == nullptr;
+      const float offset = has_offset ? NestedOffset(scale_sum_.total(), stored.blocks()) : 0.0f;
       if (std::bit_cast<std::uint32_t>(offset) != std::bit_cast<std::uint32_t>(stored.nested_offset)) {
         Report(kOffsetDiffers, GotExpected(fmt::to_string(stored.nested_offset), fmt::to_string(offset)));
       }
@@ -321,7 +324,7 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
   // By pair, of tensors that have any error.
   std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;
   ChunkCache cache;
-  const PieceTools tools{*context.kernels, comparison.source, &cache};
+  const PieceTools tools{*context.kernels, comparison.source, comparison.effort, &cache};
   Q4_ASSIGN_OR_RETURN(const std::vector<float> offsets, AbsmaxOffsets(pairs, jobs, tools, context));
   // The tensor whose slabs are being merged. One at a time is enough, since results come in order.
   std::optional<TensorComparison> current;

@@ -34,6 +34,8 @@ struct Comparison {
   const SlabSample& sample;
   // As the configuration says (model/names.h).
   bool embeddings_are_tied = false;
+  // As recorded: of encoders that search.
+  int effort = kDefaultEffort;
 };
 
 // Reads the sampled slabs of every pair once, front to back, and compares them bit for bit: codes, scales and

@@ -19,7 +19,7 @@ namespace q4 {
 // that lost its statistics, and kOptionContradicted for what the options say of the container as a whole. `source` may
 // be nullptr: then the container's own tensors are decided. Three differences are excused by the data, and two of them
 // looked for there: a tensor that holds NaN or infinity is kept with --on-nonfinite keep, one whose nested scales would
-// overflow keeps fp32 scales (numerics Q5.12), and nested mse gives way to absmax where that is as good (Q9.2).
+// overflow keeps fp32 scales (numerics Q5.12), and nested mse gives way to absmax where that is as good (Q9.9).
 //
 // Which tensors are quantized is judged where that can be known: the container was written by this version of
 // q4convert, whose policy is the one here, and all tensors of the model are there. Type, block size, nesting and

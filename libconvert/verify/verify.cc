@@ -295,7 +295,9 @@ class Verification {
       return absl::OkStatus();
     });
     // On an error the future's destructor waits for the digests to end.
-    Q4_RETURN_IF_ERROR(CompareTensors({source, pairs_, sample_, embeddings_are_tied_}, context_,
+    const bool knows_effort = provenance != nullptr && provenance->options;
+    const int effort = knows_effort ? provenance->options->effort : kDefaultEffort;
+    Q4_RETURN_IF_ERROR(CompareTensors({source, pairs_, sample_, embeddings_are_tied_, effort}, context_,
                                       [this](std::uint64_t bytes, bool ends_tensor) {
                                         progress_state_.done_tensors += ends_tensor;
                                         Advance(bytes);

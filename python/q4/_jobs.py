@@ -56,7 +56,7 @@ def convert(
     block_size: int | None = None,
     double_quant: bool | None = None,
     encoder: str | None = None,
-    effort: str | None = None,
+    effort: int | None = None,
     calibration: StrPath | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
@@ -96,8 +96,8 @@ def convert(
         type: the code book, ``"nf4"`` (default) or ``"fp4"``.
         block_size: elements per scale, a power of two from 32 to 4096; 64 by default.
         double_quant: whether scales are quantized to 8 bits; True by default.
-        encoder: how scales and codes are chosen; ``"absmax"`` by default.
-        effort: how much time the encoder may take, where it has a choice. No encoder of this version has one.
+        encoder: how scales and codes are chosen; ``"absmax"`` by default. ``"mse"`` searches, and loses less (docs/quality.md).
+        effort: how hard ``"mse"`` searches: 1, 2 (default) or 3.
         calibration: inputs that the encoder weighs errors by, where it does. No encoder of this version does.
         include: regular expressions; tensors whose name matches are quantized.
         exclude: regular expressions; tensors whose name matches are kept as they are, also where ``include`` matches. A
@@ -147,7 +147,7 @@ def plan(
     block_size: int | None = None,
     double_quant: bool | None = None,
     encoder: str | None = None,
-    effort: str | None = None,
+    effort: int | None = None,
     calibration: StrPath | None = None,
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),

@@ -389,7 +389,7 @@ def refused_cases(case, inputs) -> None:
             f"{CONVERT} {IN}/sharded -o m.bin",
             f"{CONVERT} {IN}/sharded -o .",
             f"{CONVERT} {IN}/mixed.safetensors -o {IN}/mixed.safetensors",
-            f"{CONVERT} {IN}/sharded -o m.q4 --encoder mse",
+            f"{CONVERT} {IN}/sharded -o m.q4 --encoder mse --effort 0",
             f"{CONVERT} {IN}/sharded -o m.q4 --encoder best",
             f"{CONVERT} {IN}/sharded -o m.q4 --type int4",
             f"{CONVERT} {IN}/sharded -o m.q4 --block-size 48",

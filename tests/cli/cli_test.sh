@@ -174,11 +174,9 @@ CUDA_VISIBLE_DEVICES='' expect 0 'converting on the CPU: ' q4convert "$src" -o a
 expect 0 '' q4convert "$src" -o cpu.q4 --device cpu --progress none -q
 expect 0 '' cmp auto.q4 cpu.q4
 
-# ---- not in this version (5)
-expect 5 'encoder mse' q4convert "$src" -o x.q4 --encoder mse
-absent x.q4
-printf '{"rules":[{"match":"down_proj","encoder":"mse"}]}' > unbuilt.json
-expect 5 'unbuilt.json: rule 1, encoder mse: ' q4convert "$src" -o x.q4 --recipe unbuilt.json
+# ---- effort without an encoder that has any
+expect 1 'Q4-1960' q4convert "$src" -o x.q4 --effort 2
+expect 1 'effort' q4convert "$src" -o x.q4 --encoder mse --effort 4
 absent x.q4
 
 # ---- a check failed (6)

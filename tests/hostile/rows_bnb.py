@@ -160,7 +160,10 @@ def b05():
             scales = [1.0] * 4
             scales[block] = value
             bad = ("F32", (4,), floats(*scales))
-            yield Case(file(weight(absmax=bad)), issue=3743, text=f"{NAME}.absmax', element {block}")
+            if value != value or abs(value) == INF:
+                yield Case(file(weight(absmax=bad)), issue=3743, text=f"{NAME}.absmax', element {block}")
+            else:  # as encoders that search scales give them
+                yield accept(file(weight(absmax=bad)))
         yield Case(file(weight(nested=True, nested_absmax=("F32", (1,), floats(value)))), issue=3743, text="nested_absmax', element 0")
     for offset in ("1e999", "-1e999", "3.5e38"):
         text = state_text(True).replace("0.5}", offset + "}")

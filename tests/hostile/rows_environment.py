@@ -488,7 +488,8 @@ def usage():
         command=convert("--shard-size", "1B"),
         seconds=3,
     )
-    yield wrong(convert("--encoder", "mse"), 5, 5901)
+    yield wrong(convert("--encoder", "absmax", "--effort", "3"), 1, 1960)
+    yield wrong(convert("--encoder", "mse", "--effort", "0"), 1, 1001)
     yield wrong(convert("--gate", "x"), 2, 2001)
     for text, issue in (
         (b"{}", 4001),
@@ -497,14 +498,14 @@ def usage():
         (b'{"rules":[{"match":"a","type":"q8"}]}', 4003),
         (b'{"rules":[{"match":"a"}]}', 4004),
         (b"{", 3001),
-        (b'{"rules":[{"match":"a","encoder":"mse"}]}', 5901),
+        (b'{"rules":[{"match":"a","encoder":"none"}]}', 4003),
         (b'{"rules":[{"match":"a","block_size":18446744073709551616}]}', 3005),
         (b'{"rules":[{"match":"a","keep":true,"keep":true}]}', 3002),
         (b'{"rules":[{"match":"a","block_size":NaN}]}', 3001),
         (b'{"rules":[{"match":"prjo","keep":true}]}', 1580),
         (b'{"rules":[{"match":"","keep":true}]}', 1581),
     ):
-        code = 5 if issue == 5901 else 1 if issue < 2000 else 3
+        code = 1 if issue < 2000 else 3
         yield Case({IN: MODEL, "recipe.json": text}, code=code, issue=issue, command=convert("--recipe", "recipe.json"))
     yield wrong(("q4inspect", "m.q4", "--tensor", "none"), 1, 6401)
     for dump in ("x", "0:1000000", "-1:2", "99999999999999999999:1"):

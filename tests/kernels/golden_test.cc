@@ -112,6 +112,57 @@ TEST_CASE("nested scales: every part by bytes") {
   CHECK(configurations == 48 * static_cast<int>(AllBackends().size()));
 }
 
+TEST_CASE("the encoder mse: scales, codes, nested choice and floors by bytes") {
+  const GoldenFile file("q4_mse.safetensors");
+  const auto same = [](const std::vector<double>& a, const std::vector<std::uint8_t>& b) {
+    return a.size() * sizeof(double) == b.size() && std::memcmp(a.data(), b.data(), b.size()) == 0;
+  };
+  int configurations = 0;
+  for (const std::string& name : file.Names()) {
+    const std::string suffix = ".nested.codes";
+    if (!name.ends_with(suffix)) continue;
+    const std::string key = name.substr(0, name.size() - suffix.size());  // <type>.<book>.b<block size>.e<effort>
+    const FloatType type = key.starts_with("f32")   ? FloatType::kF32
+                           : key.starts_with("f16") ? FloatType::kF16
+                                                    : FloatType::kBF16;
+    const CodeBook book = key.find(".nf4.") != std::string::npos ? CodeBook::kNf4 : CodeBook::kFp4;
+    const auto block_size = static_cast<std::uint32_t>(std::stoul(key.substr(key.find(".b", 4) + 2)));
+    const int effort = key.back() - '0';
+    const auto x = file.Bytes(std::string(NameOf(type)) + ".input");
+    const std::uint64_t n = x.size() / FloatSize(type), blocks = BlockCount(n, block_size);
+    for (const KernelTable* kernels : AllBackends()) {
+      INFO(kernels->name << " " << key);
+      std::vector<float> scales(blocks), decoded(blocks), absmax(blocks);
+      std::vector<double> floors(blocks), errors(blocks);
+      std::vector<std::uint8_t> codes(PackedBytes(n));
+      REQUIRE(kernels->search_scales(type, book, x.data(), n, block_size, effort, scales.data(), floors.data()) ==
+              kAllFinite);
+      CHECK(SameFloats(scales, file.Floats(key + ".scales")));
+      CHECK(same(floors, file.Bytes(key + ".nested.floors")));
+      kernels->codes_under(type, book, x.data(), n, block_size, scales.data(), codes.data());
+      CHECK(codes == file.Bytes(key + ".codes"));
+      // The nested form: group scales, and codes and errors under what is stored.
+      std::vector<std::uint8_t> own(blocks);
+      std::vector<float> absmax2(GroupCount(blocks));
+      kernels->quantize_scales(scales.data(), blocks, 0, own.data(), absmax2.data());
+      CHECK(SameFloats(absmax2, file.Floats(key + ".nested.absmax2")));
+      const auto stored = file.Bytes(key + ".nested.scale_codes");
+      kernels->dequantize_scales(stored.data(), absmax2.data(), blocks, 0, decoded.data());
+      kernels->codes_under(type, book, x.data(), n, block_size, decoded.data(), codes.data());
+      CHECK(codes == file.Bytes(key + ".nested.codes"));
+      kernels->block_errors(type, book, x.data(), n, block_size, decoded.data(), errors.data());
+      CHECK(same(errors, file.Bytes(key + ".nested.errors")));
+      // Each block has its own scale's code or that of absmax.
+      std::vector<std::uint8_t> rival(blocks);
+      kernels->absmax(type, x.data(), n, block_size, absmax.data());
+      CodesUnderGroups(absmax.data(), blocks, absmax2.data(), rival.data());
+      for (std::uint64_t k = 0; k < blocks; ++k) CHECK((stored[k] == own[k] || stored[k] == rival[k]));
+      ++configurations;
+    }
+  }
+  CHECK(configurations == 36 * static_cast<int>(AllBackends().size()));
+}
+
 TEST_CASE("bitsandbytes on CUDA: equal but for the recorded FP4 differences") {
   // FP4 nibbles that differ, and those of them that change the decoded value; at block sizes 64 and 128.
   struct Expected {

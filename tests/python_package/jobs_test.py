@@ -18,7 +18,7 @@ import q4
 NOT_ARGUMENTS = {"help", "version", "quiet", "json", "verbose", "progress", "dry-run", "junit", "markdown", "html", "double-quant"}
 NOT_OPTIONS = {"source", "path", "progress", "double_quant"}
 # Signatures have them from the start; no encoder of this version takes them.
-TO_COME = {"effort", "calibration"}
+TO_COME = {"calibration"}
 
 
 def options_of(tool):
@@ -52,6 +52,7 @@ RUNS = [
     ({"include": ["lm_head"], "exclude": ["q_proj", "k_proj"]}, ["--include", "lm_head", "--exclude", "q_proj", "--exclude", "k_proj"]),
     ({"compress": "zstd:3", "keep_dtype": "fp32"}, ["--compress", "zstd:3", "--keep-dtype", "fp32"]),
     ({"max_nmse": 0.5, "gate": "default", "source_digest": "xxh3"}, ["--max-nmse", "0.5", "--gate", "default", "--source-digest", "xxh3"]),
+    ({"encoder": "mse", "effort": 1}, ["--encoder", "mse", "--effort", "1"]),
     ({"encoder": "absmax", "device": "cpu", "on_nonfinite": "keep"}, ["--encoder", "absmax", "--device", "cpu", "--on-nonfinite", "keep"]),
     ({"exclude": ["-x"], "allow_unmatched": True, "sync_every": 1, "resume": False},
      ["--exclude=-x", "--allow-unmatched", "--sync-every", "1", "--no-resume"]),
@@ -222,14 +223,14 @@ def test_errors(tools):
          ["q4convert", SOURCE, "-o", work / "x.q4", "--max-memory=2 apples"]),
         (q4.UsageError, lambda: q4.convert(SOURCE, work / "x.q4", device="tpu"), ["q4convert", SOURCE, "-o", work / "x.q4", "--device=tpu"]),
         (q4.UsageError, lambda: q4.convert(SOURCE, work / "x.q4", include=["("]), ["q4convert", SOURCE, "-o", work / "x.q4", "--include=("]),
-        (q4.UsageError, lambda: q4.convert(SOURCE, work / "x.q4", effort="high"), ["q4convert", SOURCE, "-o", work / "x.q4", "--effort=high"]),
+        (q4.UsageError, lambda: q4.convert(SOURCE, work / "x.q4", encoder="mse", effort=4), ["q4convert", SOURCE, "-o", work / "x.q4", "--encoder=mse", "--effort=4"]),
         (q4.UsageError, lambda: q4.convert(SOURCE, work / "x.q4", max_nmse=float("nan")), ["q4convert", SOURCE, "-o", work / "x.q4", "--max-nmse=nan"]),
         (q4.UsageError, lambda: q4.convert("", work / "x.q4"), ["q4convert", "", f"--output={work / 'x.q4'}"]),
         (q4.InputError, lambda: q4.convert(work / "none", work / "x.q4"), ["q4convert", work / "none", "-o", work / "x.q4"]),
         (q4.InputError, lambda: q4.convert(SOURCE, work / "no" / "x.q4"), ["q4convert", SOURCE, "-o", work / "no" / "x.q4"]),
         (q4.FormatError, lambda: q4.verify(text), ["q4verify", text]),
         (q4.FormatError, lambda: q4.export(text, work / "e"), ["q4export", text, "-o", work / "e", "--to", "bnb"]),
-        (q4.UnsupportedError, lambda: q4.convert(SOURCE, work / "x.q4", encoder="mse"), ["q4convert", SOURCE, "-o", work / "x.q4", "--encoder=mse"]),
+        (q4.UsageError, lambda: q4.convert(SOURCE, work / "x.q4", effort=3), ["q4convert", SOURCE, "-o", work / "x.q4", "--effort=3"]),
         (q4.GateError, lambda: q4.convert(SOURCE, work / "x.q4", max_nmse=1e-9), ["q4convert", SOURCE, "-o", work / "x.q4", "--max-nmse=1e-9"]),
         (q4.DamagedError, lambda: q4.export(damaged, work / "e"), ["q4export", damaged, "-o", work / "e", "--to", "bnb"]),
         (q4.DamagedError, lambda: q4.verify(good, root="sha256:" + "0" * 64), ["q4verify", good, "--root", "sha256:" + "0" * 64]),

@@ -96,8 +96,8 @@ def lie_side_by_side(names):
 
 # Section 8: the members of each object. "?" marks one that may be absent, "|" alternatives of which there is one.
 FILE_RECORD = {"name": "name", "sha256|": "hex64", "size": "count", "xxh3|": "hex16"}
-OPTIONS = {"block_size": "count", "compress": "text", "double_quant": "bool", "encoder": "text", "keep_dtype": "text",
-           "on_nonfinite": "text", "patterns": [{"exclude|": "text", "include|": "text"}], "recipe": "text or null",
+OPTIONS = {"block_size": "count", "compress": "text", "double_quant": "bool", "effort?": "count", "encoder": "text",
+           "keep_dtype": "text", "on_nonfinite": "text", "patterns": [{"exclude|": "text", "include|": "text"}], "recipe": "text or null",
            "shard_size": "count", "type": "text"}
 BNB = {"files?": [{"file": "count", "tensors": "count"}], "fp4_map?": "hex128",
        "index?": {"total_parameters?": "count", "total_size?": "count"}, "nested_map?": "hex2048", "nf4_map?": "hex128",

@@ -330,6 +330,8 @@ class Lies:
         option("compress", "no such way", ALONE, "lzma")
         option("double_quant", "false", ALONE, False)
         option("encoder", "mse", ALONE, "mse")
+        option("effort", "where no encoder searches", NOBODY, 2)
+        option("effort", "4", ALONE, 4)
         option("encoder", "none", ALONE, "none")
         option("keep_dtype", "F32", ALONE, "F32")
         option("keep_dtype", "I8", ALONE, "I8")

@@ -254,7 +254,7 @@ TEST_CASE("non-finite weights fail by name and leave nothing, or are kept") {
 
 TEST_CASE("no plan names an encoder that is not built") {
   Setup setup;
-  setup.options.policy.defaults.encoder = Q4Encoder::kMse;
+  setup.options.policy.defaults.encoder = Q4Encoder::kNone;  // at present no other is without an object
   const absl::Status status = PlanConversion(*setup.checkpoint, setup.config, setup.options).status();
   CHECK(IssueNumberOf(status) == kEncoderNotBuilt.number);
   CHECK(ExitCodeOf(status) == ExitCode::kUnsupported);

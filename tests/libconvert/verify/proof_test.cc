@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "formats/q4/encoders.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/report/json.h"
 #include "libconvert/verify/verify.h"
@@ -54,6 +55,25 @@ class Claimed {
     }
     return scales;
   }
+  // Makes it what the encoder mse makes of the source.
+  void Search(int effort = kDefaultEffort) {
+    const SearchingEncoder& encoder = *EncoderOf(Q4Encoder::kMse).searching();
+    const SlabShape shape = SlabShapeOf(tensor().entry, kClaimedElems, effort);
+    const std::uint64_t blocks = tensor().entry.blocks();
+    std::vector<float> scales(blocks);
+    std::uint8_t* const codes = tensor().parts[Q4Part::kCodes].data();
+    if (!tensor().entry.nested) {
+      REQUIRE(encoder.ChooseCodes(ScalarKernels(), shape, bytes_.data(), scales.data(), codes) == kAllFinite);
+      std::copy(scales.begin(), scales.end(), tensor().Floats(Q4Part::kScales));
+      return;
+    }
+    std::vector<NestedLoss> losses(GroupCount(blocks));
+    REQUIRE(encoder.ChooseNested(ScalarKernels(), shape, bytes_.data(),
+                                 {scales.data(), tensor().parts[Q4Part::kScaleCodes].data(),
+                                  tensor().Floats(Q4Part::kScales2), losses.data()}) == kAllFinite);
+    tensor().entry.nested_offset = 0;
+    encoder.CodesUnder(ScalarKernels(), shape, bytes_.data(), Scales().data(), codes);
+  }
   // Gives every element the nearest code under these scales.
   void Nearest(const std::vector<float>& scales) {
     const auto book = CodeValues(CodeBookOf(tensor().entry));
@@ -64,17 +84,6 @@ class Claimed {
           std::min_element(book.begin(), book.end(), [&](float a, float b) { return error(a) < error(b); });
       test::SetCode(&tensor().parts[Q4Part::kCodes], i, static_cast<std::uint8_t>(best - book.begin()));
     }
-  }
-  double BlockError(std::uint64_t block, float scale) const {
-    const auto book = CodeValues(CodeBook::kNf4);
-    double sum = 0;
-    for (std::uint64_t i = block * kClaimedBlock; i < std::min(kClaimedElems, (block + 1) * kClaimedBlock); ++i) {
-      double best = 1e300;
-      for (const float value : book)
-        best = std::min(best, std::fabs(double{values_[i]} - double{value} * double{scale}));
-      sum += best * best;
-    }
-    return sum;
   }
 
   VerifyReport Verify(bool require_proof = false, bool against = true) {
@@ -108,23 +117,17 @@ std::vector<int> Issues(const VerifyReport& report) {
   return issues;
 }
 
-void CheckBounded(Claimed& claimed) {
-  const VerifyReport report = claimed.Verify();
-  INFO(VerifyReportJson(report));
-  CHECK(report.passed());
-  CHECK(report.tensors[0].proof == TensorProof::kBounded);
-  CHECK(Issues(claimed.Verify(/*require_proof=*/true)) == std::vector<int>{kUnproven.number});
-}
-
-TEST_CASE("what absmax made is proven under its own name, and bounded under another one") {
+TEST_CASE("what absmax made is proven under its own name, and bounded under that of nobody") {
   for (const bool nested : {false, true}) {
     for (const Q4Scheme scheme : {Q4Scheme::kNf4, Q4Scheme::kFp4}) {
       Claimed absmax(Q4Encoder::kAbsmax, nested, scheme);
       const VerifyReport report = absmax.Verify(/*require_proof=*/true);
       CHECK(report.passed());
       CHECK(report.tensors[0].proof == TensorProof::kRecomputed);
+      // Under the name of an encoder that makes something else of it.
       Claimed mse(Q4Encoder::kMse, nested, scheme);
-      CheckBounded(mse);
+      CHECK_FALSE(mse.Verify().passed());
+      CHECK(mse.Verify().tensors[0].proof == TensorProof::kFailed);
       // No options ask for codes of nobody: a container that has them must be the work of a version that records them.
       Claimed none(Q4Encoder::kNone, nested, scheme);
       CHECK(Issues(none.Verify()) == std::vector<int>{kTreatmentDiffers.number});
@@ -143,89 +146,90 @@ TEST_CASE("nested mse may give way to absmax, and only nested") {
   }
 }
 
-TEST_CASE("an encoder that searches scales, cuts extremes off and turns blocks around is within its bounds") {
-  Claimed claimed(Q4Encoder::kMse, false);
-  std::vector<float> scales = claimed.Scales();
-  std::uint64_t negative = 0, smaller = 0;
-  for (std::uint64_t block = 0; block < scales.size(); ++block) {
-    float best = scales[block];
-    for (const float factor : {0.88f, 0.92f, -0.92f, -1.0f, 1.05f}) {
-      const float scale = scales[block] * factor;
-      if (claimed.BlockError(block, scale) < claimed.BlockError(block, best)) best = scale;
+TEST_CASE("what mse makes is proven bit for bit, by the effort on record") {
+  for (const bool nested : {false, true}) {
+    for (const Q4Scheme scheme : {Q4Scheme::kNf4, Q4Scheme::kFp4}) {
+      Claimed claimed(Q4Encoder::kMse, nested, scheme);
+      claimed.Search();
+      const VerifyReport report = claimed.Verify(/*require_proof=*/true);
+      INFO(VerifyReportJson(report));
+      CHECK(report.passed());
+      CHECK(report.tensors[0].proof == TensorProof::kRecomputed);
+      if (scheme == Q4Scheme::kNf4) CHECK(report.tensors[0].scales.min < 0);
     }
-    negative += best < 0;
-    smaller += std::fabs(best) < scales[block];
-    scales[block] = best;
-  }
-  REQUIRE((negative > 10 && smaller > 10));
-  std::copy(scales.begin(), scales.end(), claimed.tensor().Floats(Q4Part::kScales));
-  claimed.Nearest(scales);
-  CheckBounded(claimed);
-
-  SECTION("but an element beyond its scale must have the outermost code") {
-    for (std::uint64_t i = 0; i < kClaimedElems; ++i) {
-      const float scale = scales[i / kClaimedBlock];
-      if (std::fabs(claimed.values()[i]) <= std::fabs(scale)) continue;
-      Bytes& codes = claimed.tensor().parts[Q4Part::kCodes];
-      test::SetCode(&codes, i, test::GetCode(codes, i) == 0 ? 1 : 14);
-      break;
-    }
-    CHECK(Issues(claimed.Verify()) == std::vector<int>{kCodesNotNearest.number});
+    const auto found = [nested](const std::function<void(Claimed&)>& forge, int issue) {
+      Claimed claimed(Q4Encoder::kMse, nested);
+      claimed.Search();
+      forge(claimed);
+      const std::vector<int> issues = Issues(claimed.Verify());
+      CHECK(std::count(issues.begin(), issues.end(), issue) == 1);
+    };
+    found([](Claimed& c) { c.Search(/*effort=*/1); }, (nested ? kScaleCodesDiffer : kScalesDiffer).number);
+    found([](Claimed& c) { test::SetCode(&c.tensor().parts[Q4Part::kCodes], 70, 3); }, kCodesDiffer.number);
+    // Nearest under scales that lose as little, but are not those.
+    found(
+        [nested](Claimed& c) {
+          if (nested) {
+            ++c.tensor().parts[Q4Part::kScaleCodes][5];
+          } else {
+            c.tensor().Floats(Q4Part::kScales)[5] *= 1.01f;
+          }
+          c.Nearest(c.Scales());
+        },
+        (nested ? kScaleCodesDiffer : kScalesDiffer).number);
+    if (nested) found([](Claimed& c) { c.tensor().entry.nested_offset = 1e-30f; }, kOffsetDiffers.number);
   }
 }
 
-TEST_CASE("codes made again under decoded scales are the nearest too") {
-  Claimed claimed(Q4Encoder::kMse, true);
+TEST_CASE("codes made again under decoded scales are within the bounds of what nobody of ours made") {
+  Claimed claimed(Q4Encoder::kNone, true);
   claimed.Nearest(claimed.Scales());
-  CheckBounded(claimed);
+  CHECK(Issues(claimed.Verify()) == std::vector<int>{kTreatmentDiffers.number});
+  CHECK(claimed.Verify().tensors[0].proof == TensorProof::kBounded);
 }
 
 TEST_CASE("whoever claims an encoder that cannot be computed again is held to its bounds") {
-  for (const Q4Encoder encoder : {Q4Encoder::kMse, Q4Encoder::kNone}) {
-    for (const bool nested : {false, true}) {
-      INFO(Q4EncoderName(encoder) << (nested ? " nested" : ""));
-      Claimed claimed(encoder, nested);
-      std::vector<int> expected;
-      if (encoder == Q4Encoder::kNone) expected.push_back(kTreatmentDiffers.number);
-      Bytes& codes = claimed.tensor().parts[Q4Part::kCodes];
-      SECTION("random codes") {
-        std::mt19937 random(1);
-        for (std::uint64_t i = 0; i < kClaimedElems; ++i)
-          test::SetCode(&codes, i, static_cast<std::uint8_t>(random() % 16));
-        expected.insert(expected.end(), {kCodesNotNearest.number, kAboveProofBound.number});
-        CHECK(Issues(claimed.Verify()) == expected);
+  for (const bool nested : {false, true}) {
+    INFO((nested ? "nested" : "plain"));
+    Claimed claimed(Q4Encoder::kNone, nested);
+    std::vector<int> expected = {kTreatmentDiffers.number};
+    Bytes& codes = claimed.tensor().parts[Q4Part::kCodes];
+    SECTION("random codes") {
+      std::mt19937 random(1);
+      for (std::uint64_t i = 0; i < kClaimedElems; ++i)
+        test::SetCode(&codes, i, static_cast<std::uint8_t>(random() % 16));
+      expected.insert(expected.end(), {kCodesNotNearest.number, kAboveProofBound.number});
+      CHECK(Issues(claimed.Verify()) == expected);
+    }
+    SECTION("a chosen code") {
+      test::SetCode(&codes, 5000, static_cast<std::uint8_t>((test::GetCode(codes, 5000) + 1) % 16));
+      const VerifyReport report = claimed.Verify();
+      expected.push_back(kCodesNotNearest.number);
+      // One step of this element is more than the bound leaves to bitsandbytes.
+      expected.push_back(kAboveProofBound.number);
+      CHECK(Issues(report) == expected);
+      CHECK(report.tensors[0].proof == TensorProof::kFailed);
+      CHECK(report.findings[1].message.find("element 5000") != std::string::npos);
+    }
+    SECTION("scales of one's own, with the nearest codes") {
+      if (nested) {
+        claimed.tensor().entry.nested_offset *= 1.5f;
+      } else {
+        for (std::uint64_t block = 0; block < 100; ++block) claimed.tensor().Floats(Q4Part::kScales)[block] *= 1.5f;
       }
-      SECTION("a chosen code") {
-        test::SetCode(&codes, 5000, static_cast<std::uint8_t>((test::GetCode(codes, 5000) + 1) % 16));
-        const VerifyReport report = claimed.Verify();
-        expected.push_back(kCodesNotNearest.number);
-        // One step is less than the bound leaves to bitsandbytes, and more than mse may lose.
-        if (encoder == Q4Encoder::kMse) expected.push_back(kAboveProofBound.number);
-        CHECK(Issues(report) == expected);
-        CHECK(report.tensors[0].proof == TensorProof::kFailed);
-        CHECK(report.findings[expected.size() - (encoder == Q4Encoder::kMse ? 2 : 1)].message.find("element 5000") !=
-              std::string::npos);
+      claimed.Nearest(claimed.Scales());
+      expected.push_back(kAboveProofBound.number);
+      CHECK(Issues(claimed.Verify()) == expected);
+    }
+    SECTION("no scales") {
+      if (nested) {
+        std::fill_n(claimed.tensor().Floats(Q4Part::kScales2), 1, 0.0f);
+        claimed.tensor().entry.nested_offset = 0;
+      } else {
+        std::fill_n(claimed.tensor().Floats(Q4Part::kScales), 50, 0.0f);
       }
-      SECTION("scales of one's own, with the nearest codes") {
-        if (nested) {
-          claimed.tensor().entry.nested_offset *= 1.5f;
-        } else {
-          for (std::uint64_t block = 0; block < 100; ++block) claimed.tensor().Floats(Q4Part::kScales)[block] *= 1.5f;
-        }
-        claimed.Nearest(claimed.Scales());
-        expected.push_back(kAboveProofBound.number);
-        CHECK(Issues(claimed.Verify()) == expected);
-      }
-      SECTION("no scales") {
-        if (nested) {
-          std::fill_n(claimed.tensor().Floats(Q4Part::kScales2), 1, 0.0f);
-          claimed.tensor().entry.nested_offset = 0;
-        } else {
-          std::fill_n(claimed.tensor().Floats(Q4Part::kScales), 50, 0.0f);
-        }
-        const std::vector<int> got = Issues(claimed.Verify());
-        CHECK(std::count(got.begin(), got.end(), kAboveProofBound.number) == 1);
-      }
+      const std::vector<int> got = Issues(claimed.Verify());
+      CHECK(std::count(got.begin(), got.end(), kAboveProofBound.number) == 1);
     }
   }
 }

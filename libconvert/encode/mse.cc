@@ -1,0 +1,93 @@
+// The search is a kernel. What stands here is how nested scales are chosen (Q9.8), from kernels: by groups of 256
+// blocks, which need nothing of the rest of the tensor because their offset is 0.
+#include "libconvert/encode/mse.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace q4 {
+namespace {
+
+class Mse : public SearchingEncoder {
+ public:
+  Q4Encoder id() const override { return Q4Encoder::kMse; }
+
+  std::uint64_t ChooseScales(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
+                             float* scales) const override {
+    return kernels.search_scales(shape.type, shape.book(), x, shape.elems, shape.block_size, shape.effort, scales,
+                                 nullptr);
+  }
+
+  std::uint64_t ChooseNested(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
+                             const NestedSlab& out) const override {
+    TileScratch scratch;
+    const std::uint64_t tile_elems = TileElems(shape.block_size);
+    for (std::uint64_t first = 0; first < shape.elems; first += tile_elems) {
+      SlabShape tile = shape;
+      tile.elems = std::min(tile_elems, shape.elems - first);
+      const std::uint64_t block = first / shape.block_size, group = block / kScaleGroup;
+      const std::uint64_t bad =
+          NestTile(kernels, tile, x + first * FloatSize(shape.type), &scratch,
+                   {out.scales + block, out.scale_codes + block, out.group_scales + group, out.losses + group});
+      if (bad != kAllFinite) return first + bad;
+    }
+    return kAllFinite;
+  }
+
+ private:
+  // One entry a block.
+  struct TileScratch {
+    std::vector<double> floors, errors, absmax_errors;
+    std::vector<float> absmax, decoded;
+    std::vector<std::uint8_t> absmax_codes;
+  };
+
+  // A tile is whole groups, unless it is the tensor's last.
+  static std::uint64_t NestTile(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
+                                TileScratch* scratch, const NestedSlab& out) {
+    const std::uint64_t blocks = BlockCount(shape.elems, shape.block_size);
+    auto& [floors, errors, absmax_errors, absmax, decoded, absmax_codes] = *scratch;
+    for (std::vector<double>* per_block : {&floors, &errors, &absmax_errors}) per_block->resize(blocks);
+    absmax.resize(blocks);
+    decoded.resize(blocks);
+    absmax_codes.resize(blocks);
+    const std::uint64_t bad = kernels.search_scales(shape.type, shape.book(), x, shape.elems, shape.block_size,
+                                                    shape.effort, out.scales, floors.data());
+    if (bad != kAllFinite) return bad;
+
+    // What each block loses under its own scale as it decodes, and under that of absmax in the same grid.
+    const auto errors_under = [&](const std::uint8_t* codes, std::vector<double>* per_block) {
+      kernels.dequantize_scales(codes, out.group_scales, blocks, /*offset=*/0, decoded.data());
+      kernels.block_errors(shape.type, shape.book(), x, shape.elems, shape.block_size, decoded.data(),
+                           per_block->data());
+    };
+    kernels.quantize_scales(out.scales, blocks, /*offset=*/0, out.scale_codes, out.group_scales);
+    errors_under(out.scale_codes, &errors);
+    (void)kernels.absmax(shape.type, x, shape.elems, shape.block_size, absmax.data());  // finite, as was seen above
+    CodesUnderGroups(absmax.data(), blocks, out.group_scales, absmax_codes.data());
+    errors_under(absmax_codes.data(), &absmax_errors);
+
+    for (std::uint64_t begin = 0; begin < blocks; begin += kScaleGroup) {
+      NestedLoss loss;
+      for (std::uint64_t k = begin; k < std::min(begin + kScaleGroup, blocks); ++k) {
+        if (absmax_errors[k] < errors[k]) {
+          out.scale_codes[k] = absmax_codes[k];
+          errors[k] = absmax_errors[k];
+        }
+        loss.error += errors[k];
+        loss.absmax_floor += floors[k];
+      }
+      out.losses[begin / kScaleGroup] = loss;
+    }
+    return kAllFinite;
+  }
+};
+
+}  // namespace
+
+const Encoder& MseEncoder() {
+  static const Mse encoder;
+  return encoder;
+}
+
+}  // namespace q4

