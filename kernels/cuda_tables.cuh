@@ -61,7 +61,8 @@ constexpr int CountAtMost(const std::array<float, 15>& bounds, float limit) {
 // exceed them, which makes the count of Q2.3 at least that many. A bound that equals the upper end is not inside: no t
 // of the cell exceeds it. Cells without a bound inside compare with infinity, which no t exceeds.
 constexpr CodeCells CellsOf(CodeBook book) {
-  const auto& [values, bounds, order] = TablesOf(book);
+  const auto& bounds = TablesOf(book).bounds;
+  const auto& order = TablesOf(book).order;
   CodeCells result{};
   for (int c = kFirstCell; c <= kLastCell; ++c) {
     const float below = static_cast<float>(c - 1) / 16, above = static_cast<float>(c) / 16;

@@ -51,10 +51,12 @@ def fill(
     check: str = "xxh3",
     progress: ProgressArgument = None,
     mapped: bool = False,
+    reserve: bool = False,
 ) -> dict[Place, torch.Tensor]:
     """Every part of these tensors, each a tensor with a storage of its own, from torch's allocator. What torch's current stream
     of the GPU still does with that memory is waited for. `shapes`: dtype and shape that a part shall have instead of its own,
-    of as many bytes. `mapped`, on the CPU: what the files hold as it is loaded is mapped from them, and checked there."""
+    of as many bytes. `mapped`, on the CPU: what the files hold as it is loaded is mapped from them, and checked there. `reserve`,
+    on a GPU: nobody has reserved the memory yet."""
     # Devices that q4 does not write to get a copy.
     target = device if device.type in ("cpu", "cuda") else torch.device("cpu")
     plan = source.plan(list(names), form)
@@ -62,7 +64,7 @@ def fill(
     tensors: dict[Place, torch.Tensor] = {}
     addresses: list[int] = []
     places = _mapped(plan) if mapped and target.type == "cpu" else {}
-    if target.type == "cuda":
+    if reserve and target.type == "cuda":
         _reserve(sum(-(-octets // 512) * 512 for *_, octets in parts), target)
     for number, (name, part, dtype, shape, octets) in enumerate(parts):
         as_dtype, as_shape = (shapes or {}).get((name, part), (DTYPES[dtype], shape))
@@ -203,6 +205,7 @@ class LazyTensors(Mapping[str, Lazy]):
         progress: ProgressArgument = None,
     ) -> None:
         self._source, self._check, self._once, self._mapped, self._progress = source, check, once, mapped, progress
+        self._reserve = False
         self._outlined = {tensor.name: tensor for tensor in tensors}
         self._devices = {name: device_of(name) for name in self._outlined}
         self._ready: dict[str, torch.Tensor] = {}
@@ -234,6 +237,7 @@ class LazyTensors(Mapping[str, Lazy]):
         with self._lock:
             self._ready.clear()
             self._loaded.clear()
+            self._reserve = False
 
     def tensor(self, name: str) -> torch.Tensor:
         device = self._devices[name]
@@ -263,7 +267,7 @@ class LazyTensors(Mapping[str, Lazy]):
         for names, form in ((stored, "quantized"), (decoded, "source")):
             if not names:
                 continue
-            parts = fill(self._source, names, form, device, shapes=shapes, check=self._check, progress=self._progress, mapped=self._mapped)
+            parts = fill(self._source, names, form, device, shapes=shapes, check=self._check, progress=self._progress, mapped=self._mapped, reserve=self._reserve)
             for tensor in tensors:
                 place = (tensor.source, "values" if tensor.how == "decoded" else tensor.how)
                 if tensor.how != "given" and (tensor.how == "decoded") == (form == "source") and place in parts:

@@ -137,7 +137,7 @@ def _loaded(
         with ahead:
             found = _direct.load(model_class, config, tensors, state, place, dtype, generation, extra.get("attn_implementation")) if place is not None else None
             if found is None and place is not None and place.type == "cuda":
-                state.forget()
+                state.forget()  # and what was reserved is transformers' then
             model, info = found or model_class.from_pretrained(
                 None, config=config, state_dict=state, device_map=devices, dtype=dtype, output_loading_info=True,
                 ignore_mismatched_sizes=True, generation_config=generation, **extra,
@@ -368,6 +368,7 @@ class _ReadAhead(LazyTensors):
         interrupted, or fails, that load ends too. Everything is on `device`, on a GPU in order with the caller's stream."""
         stopped = threading.Event()
         stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+        self._reserve = True
 
         def stop(_: Any) -> None:
             if stopped.is_set():
