@@ -208,8 +208,8 @@ def stages_of(out: pathlib.Path, skip_failing: bool) -> "list[Stage]":
     tools, tests = str(built / "tools"), ROOT / "tests"
     stages = catch_stages(built / "tests" / "formats" / "formats_test", out, skip_failing)
     stages += catch_stages(built / "tests" / "libconvert" / "libconvert_export_test", out, skip_failing)
-    stages += [Stage(f"hostile, rows {row}", [sys.executable, str(tests / "hostile" / "hostile_test.py"), "--tools", tools, "--jobs", "1",
-                                              "--row", row]) for row in HOSTILE_ROWS]
+    stages += [Stage(f"hostile, rows {row}", ["env", "Q4_EXHAUSTIVE=1", sys.executable, str(tests / "hostile" / "hostile_test.py"),
+                                              "--tools", tools, "--jobs", "1", "--row", row]) for row in HOSTILE_ROWS]
     shim = built / "tests" / "cli" / "libfault_shim.so"
     stages.append(Stage("publish", [sys.executable, str(tests / "cli" / "publish_test.py"), tools, str(shim)]))
     return stages

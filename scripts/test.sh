@@ -5,6 +5,7 @@
 #   test.sh asan      under AddressSanitizer and UndefinedBehaviorSanitizer: what does not need Python packages or a browser
 #   test.sh tsan      under ThreadSanitizer: what runs several threads
 # Under sanitizers, loops over alike runs take longer steps; Q4_EXHAUSTIVE=1 in the environment takes all of them (.ci/nightly).
+# Temporary files go into memory where that has room, but for those of the entries that are about a disk; TMPDIR says otherwise.
 # CUDA code is compiled where nvcc is found; tests on a GPU are skipped, and say so, where there is none.
 set -eu
 cd "$(dirname "$0")/.."
@@ -28,6 +29,11 @@ release() {  # the Python of the peers, or nothing
   cmake --build --preset release
 }
 
+run_tests() {  # arguments of ctest
+  use_memory_for_files
+  ctest --no-tests=error "$@"
+}
+
 case "${1:-}" in
   '')
     mkdir -p build
@@ -37,10 +43,10 @@ case "${1:-}" in
     release "$PWD/build/python-env/bin/python"
     wait "$beside" || { tail -n 60 build/python-env.log; exit 1; }
     beside=
-    ctest --preset release --no-tests=error ;;
+    run_tests --preset release ;;
   --quick)
     release ''
-    ctest --preset release --no-tests=error ;;
+    run_tests --preset release ;;
   asan)
     sanitized asan all
     # An exit code of no tool: no report passes for a refusal that a test expects.
@@ -49,9 +55,10 @@ case "${1:-}" in
     Q4_FUZZ_SEED=$(git rev-list --count HEAD 2>/dev/null || echo 1)
     export Q4_FUZZ_SEED Q4_FUZZ_SECONDS=3
     echo "fuzz targets: $Q4_FUZZ_SECONDS seconds each, seed $Q4_FUZZ_SEED"
-    ctest --preset asan -LE '^(python|browser|tree|files)$' --no-tests=error ;;
+    run_tests --preset asan -LE '^(python|browser|tree|files)$' ;;
   tsan)
     sanitized tsan libconvert_convert_test libconvert_engine_test load_test
+    use_memory_for_files
     build/tsan/tests/libconvert/load/load_test >build/tsan/load_test.log 2>&1 &
     beside=$!
     build/tsan/tests/libconvert/libconvert_engine_test '[threads]'

@@ -26,7 +26,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 import checks  # noqa: E402  (the path above)
 import safetensors_bytes as st  # noqa: E402
 from checks import check  # noqa: E402
-from interrupted import interrupt  # noqa: E402
+from interrupted import check_resumes, interrupt  # noqa: E402
 
 LAYERS, SIZE = 12, 1024
 
@@ -76,15 +76,10 @@ class Test:
     def killed(self):
         command = [self.folder / "q4convert", "m", "--adapter", "a", "-o", "out.q4", "-q", "--sync-every", "256KiB", "--threads", "1"]
         subprocess.run(command, cwd=self.work, check=True)
-        expected, stopped = self.bytes(), 0
+        expected = self.bytes()
         self.run("q4convert", "m", "-o", "plain.q4", "-q")
         check(self.bytes("plain.q4") != expected, "an adapter changes the model")
-        for _ in range(6):
-            (self.work / "out.q4").unlink(missing_ok=True)
-            stopped += interrupt(command, self.work, 1500)
-            subprocess.run(command, cwd=self.work, check=True)
-            check(self.bytes() == expected, "the bytes of an undisturbed run")
-        check(stopped != 0, "a run was stopped while it worked")
+        check_resumes(command, self.work, expected, 6, 1500)
         # Exchanged between two runs: other factors of the same size, or another scale.
         for exchange in (lambda: lay_adapter(self.work / "a", 3), lambda: lay_adapter(self.work / "a", 3, lora_alpha=32)):
             (self.work / "out.q4").unlink()

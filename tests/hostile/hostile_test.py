@@ -5,9 +5,9 @@
 
 --tools holds q4convert, q4inspect, q4verify and q4export. A row is S, X, Z, K, G, Q, V, E, F, M, A, B, P or J and a number, or only its letter;
 without --row all rows run, and then every number of docs/errors.md must have been met (exemptions.py lists the others, with the
-reason). --sanitized: the tools are built with AddressSanitizer and UndefinedBehaviorSanitizer: every report fails its row, memory is not
-limited, limits of time are multiplied, and of rows that loop over many inputs a part is tried, which each row says. --slow adds
-what takes minutes or gigabytes.
+reason). Of rows that loop over many inputs a part is tried, which each row says; Q4_EXHAUSTIVE=1 tries all. --sanitized: the tools are built
+with AddressSanitizer and UndefinedBehaviorSanitizer: every report fails its row, memory is not limited, limits of time are multiplied, and
+the part is smaller. --slow adds what takes minutes or gigabytes.
 
 Prints the state of every row and a summary; exit status 1 when a row does not hold. Needs Python 3 alone; rows that inject
 faults also a C compiler (--cc), and are skipped, saying so, without.

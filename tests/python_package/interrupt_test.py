@@ -49,7 +49,7 @@ def test_ctrl_c(work, checkpoint):
     seconds = time.monotonic() - begin
     check(child.returncode == 3 and rest.endswith("interrupted\n"), "KeyboardInterrupt is raised", child.returncode, rest)
     # What follows is the end of an interpreter; a machine that runs other tests beside gets some time too.
-    check(seconds < 5, "Ctrl-C is answered at once", seconds)
+    check(seconds < 20, "Ctrl-C is answered at once", seconds)
     check(not output.exists(), "no output")
 
 
