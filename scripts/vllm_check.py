@@ -47,7 +47,7 @@ CASES = {
     "qwen2": ("Qwen2Config", "Qwen2ForCausalLM", {}, {}, (1, 2), ()),
     "qwen3": ("Qwen3Config", "Qwen3ForCausalLM", {"head_dim": 32}, {"block_size": 128}, (1, 2), ()),
     "phi3": ("Phi3Config", "Phi3ForCausalLM", {}, {}, (1, 2), ()),
-    "gpt_neox": ("GPTNeoXConfig", "GPTNeoXForCausalLM", {"num_key_value_heads": None}, {}, (1, 2), ()),
+    "gpt_neox": ("GPTNeoXConfig", "GPTNeoXForCausalLM", {"num_key_value_heads": 8}, {}, (1, 2), ()),
     "gemma2": ("Gemma2Config", "Gemma2ForCausalLM", {"head_dim": 32}, {}, (1, 2), ()),
 }  # fmt: skip
 REFUSED = {("llama_not_cut", 2): "no multiple of the block size"}
