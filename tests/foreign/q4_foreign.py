@@ -45,7 +45,7 @@ def quantized(weight, *, blocksize, compress_statistics, quant_type, quant_stora
         source = pathlib.Path(folder) / "source"
         source.mkdir()
         safetensors.torch.save_file({NAME: weight.detach().cpu().contiguous()}, source / "model.safetensors")
-        path = q4.convert(source, pathlib.Path(folder) / "w.q4", type=quant_type, block_size=blocksize, double_quant=compress_statistics, include=["."]).path
+        path = q4.convert(source, pathlib.Path(folder) / "w.q4", type=quant_type, block_size=blocksize, double_quant=bool(compress_statistics), include=["."]).path
         made = q4.torch.params4bit(path, NAME, weight.device, quant_storage=quant_storage)
     counts["weights"] += 1
     return made.data, made.quant_state
