@@ -62,7 +62,7 @@ std::string TwoShards(const std::string& ending) {
          ending + "\"}}";
 }
 
-std::string WithScale(const std::string& scale) {
+std::string FileWithScale(const std::string& scale) {
   return SafetensorsBuilder()
       .Add("a.weight", "F8_E4M3", {2, 2}, "8888")
       .Add(scale, "F32", {}, std::string("\0\0\x80\x3f", 4))
@@ -182,7 +182,7 @@ std::vector<Model> Models() {
       {.name = "8-bit floats",
        .prepare =
            [fp8](const TempDir& dir) {
-             dir.Write("model.safetensors", WithScale("a.weight_scale"));
+             dir.Write("model.safetensors", FileWithScale("a.weight_scale"));
              dir.Write("config.json", fp8);
              dir.Write("params.json", R"({"quantization": {"qformat_weight": "fp8_e4m3"}})");
              dir.Write("hf_quant_config.json", "{}");
@@ -192,7 +192,7 @@ std::vector<Model> Models() {
            [fp8](const TempDir& dir) {
              dir.Write("modules.json", kModules);
              dir.Write("config.json", "{}");
-             dir.Write("1_Dense/model.safetensors", WithScale("a.weight_scale"));
+             dir.Write("1_Dense/model.safetensors", FileWithScale("a.weight_scale"));
              dir.Write("1_Dense/config.json", fp8);
            }},
       {.name = "a model of modules",
