@@ -129,13 +129,15 @@ def _loaded(
     state = _ReadAhead(source, tensors, _placement(devices, [tensor.name for tensor in tensors]), once=True, mapped=mapped, progress=progress)
     places = {settled(device) for device in devices.values()}
     place = places.pop() if len(places) == 1 else None
+    # Whose experts are held in another way is for from_pretrained to know.
+    may_be_short = "experts_implementation" not in extra and _direct.may_load(tensors)
     # On the long way transformers reserves a GPU's memory for the model first, and what is there already would count twice.
-    at_once = place is not None and progress is None and (place.type == "cpu" or _direct.may_load(tensors))
+    at_once = place is not None and progress is None and (place.type == "cpu" or may_be_short)
     ahead = state.begin(place) if at_once and place is not None else nullcontext()
     # Of sizes that differ the message is q4's, with the container's name; no such model comes out.
     try:
         with ahead:
-            found = _direct.load(model_class, config, tensors, state, place, dtype, generation, extra.get("attn_implementation")) if place is not None else None
+            found = _direct.load(model_class, config, tensors, state, place, dtype, generation, extra.get("attn_implementation")) if place is not None and may_be_short else None
             if found is None and place is not None and place.type == "cuda":
                 state.forget()  # and what was reserved is transformers' then
             model, info = found or model_class.from_pretrained(
