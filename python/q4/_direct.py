@@ -33,9 +33,7 @@ def load(
     attn_implementation: str | None,
 ) -> tuple[PreTrainedModel, dict[str, Any]] | None:  # fmt: skip
     """The model, all of it on `device`, and what ``from_pretrained`` says of its keys; None where it needs the long way. `state` has
-    `tensors`, on that device; it may be asked for them on the long way too."""
-    if not may_load(tensors):
-        return None
+    `tensors`, on that device, and may_load() says yes of them; it may be asked for them on the long way too."""
     from transformers import initialization, modeling_utils
     from transformers.integrations import is_deepspeed_zero3_enabled
     from transformers.utils.generic import ContextManagers

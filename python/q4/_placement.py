@@ -205,7 +205,8 @@ class LazyTensors(Mapping[str, Lazy]):
         progress: ProgressArgument = None,
     ) -> None:
         self._source, self._check, self._once, self._mapped, self._progress = source, check, once, mapped, progress
-        self._reserve = False
+        self.reserve = False
+        """Whether a GPU's memory is reserved before tensors take it."""
         self._outlined = {tensor.name: tensor for tensor in tensors}
         self._devices = {name: device_of(name) for name in self._outlined}
         self._ready: dict[str, torch.Tensor] = {}
@@ -237,7 +238,7 @@ class LazyTensors(Mapping[str, Lazy]):
         with self._lock:
             self._ready.clear()
             self._loaded.clear()
-            self._reserve = False
+            self.reserve = False
 
     def tensor(self, name: str) -> torch.Tensor:
         device = self._devices[name]
@@ -267,7 +268,7 @@ class LazyTensors(Mapping[str, Lazy]):
         for names, form in ((stored, "quantized"), (decoded, "source")):
             if not names:
                 continue
-            parts = fill(self._source, names, form, device, shapes=shapes, check=self._check, progress=self._progress, mapped=self._mapped, reserve=self._reserve)
+            parts = fill(self._source, names, form, device, shapes=shapes, check=self._check, progress=self._progress, mapped=self._mapped, reserve=self.reserve)
             for tensor in tensors:
                 place = (tensor.source, "values" if tensor.how == "decoded" else tensor.how)
                 if tensor.how != "given" and (tensor.how == "decoded") == (form == "source") and place in parts:

@@ -132,12 +132,15 @@ def _loaded(
     # Whose experts are held in another way is for from_pretrained to know.
     may_be_short = "experts_implementation" not in extra and _direct.may_load(tensors)
     # On the long way transformers reserves a GPU's memory for the model first, and what is there already would count twice.
+    state.reserve = place is not None and may_be_short
     at_once = place is not None and progress is None and (place.type == "cpu" or may_be_short)
     ahead = state.begin(place) if at_once and place is not None else nullcontext()
     # Of sizes that differ the message is q4's, with the container's name; no such model comes out.
     try:
         with ahead:
-            found = _direct.load(model_class, config, tensors, state, place, dtype, generation, extra.get("attn_implementation")) if place is not None and may_be_short else None
+            found = None
+            if place is not None and may_be_short:
+                found = _direct.load(model_class, config, tensors, state, place, dtype, generation, extra.get("attn_implementation"))
             if found is None and place is not None and place.type == "cuda":
                 state.forget()  # and what was reserved is transformers' then
             model, info = found or model_class.from_pretrained(
@@ -155,14 +158,18 @@ def _loaded(
     return _finished(model, path)
 
 
+# A container holds no code, so that there is none to ask the user about on the terminal.
+NO_CODE = {"trust_remote_code": False}
+
+
 def tokenizer(path: ModelPath, *, root: str | None = None, **options: Any) -> Any:
-    """``AutoTokenizer.from_pretrained`` of the embedded files. `options` are its."""
-    return _from_files(transformers.AutoTokenizer, path, root, options)
+    """``AutoTokenizer.from_pretrained`` of the embedded files. `options` are its. One with code of its own is its ValueError."""
+    return _from_files(transformers.AutoTokenizer, path, root, {**NO_CODE, **options})
 
 
 def processor(path: ModelPath, *, root: str | None = None, **options: Any) -> Any:
     """``AutoProcessor.from_pretrained`` of the embedded files. `options` are its."""
-    return _from_files(transformers.AutoProcessor, path, root, options)
+    return _from_files(transformers.AutoProcessor, path, root, {**NO_CODE, **options})
 
 
 def generation_config(path: ModelPath, *, root: str | None = None, **options: Any) -> GenerationConfig:
@@ -370,7 +377,6 @@ class _ReadAhead(LazyTensors):
         interrupted, or fails, that load ends too. Everything is on `device`, on a GPU in order with the caller's stream."""
         stopped = threading.Event()
         stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
-        self._reserve = True
 
         def stop(_: Any) -> None:
             if stopped.is_set():
