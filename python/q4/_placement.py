@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from . import _core
-from ._errors import UsageError
+from ._errors import UnsupportedError, UsageError
 from ._model import Model
 from ._progress import ProgressArgument, listening
 from ._words import StrPath, Word, words
@@ -117,6 +117,30 @@ def settled(device: Any) -> torch.device:
     if found.type == "cuda" and found.index is None:
         found = torch.device("cuda", torch.cuda.current_device())
     return found
+
+
+def default_device() -> int | str:
+    """The current GPU, without one the CPU. A process of torchrun that has not chosen its GPU yet would share the first one with all
+    others: it gets its own."""
+    if not torch.cuda.is_available():
+        return "cpu"
+    rank = int(os.environ.get("LOCAL_RANK", "-1"))
+    return rank if 0 <= rank < torch.cuda.device_count() else torch.cuda.current_device()
+
+
+def of_one_kind(devices: dict[str, Any], whole: str, way: str) -> dict[str, Any]:
+    """`devices`, by module, of weights in 4 bits. `whole`: what is loaded; `way`: what to do where it is refused.
+
+    Raises:
+        UnsupportedError: a disk is among them, or the CPU beside GPUs.
+    """
+    kinds = {"disk" if str(device) == "disk" else settled(device).type for device in devices.values()}
+    if "disk" in kinds or len(kinds) > 1:
+        raise UnsupportedError(
+            f"device_map puts modules on {' and '.join(sorted(kinds))}: weights in 4 bits stay on GPUs, or all of the {whole} on the CPU; {way}",
+            exit_code=5,
+        )
+    return devices
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from diffusers.quantizers import DiffusersAutoQuantizer
 from ._errors import FormatError, UnsupportedError, UsageError
 from ._model import Model
 from ._model import open as open_model
-from ._placement import LazyTensors, ModelPath, Outlined, open_source, outline, settled
+from ._placement import LazyTensors, ModelPath, Outlined, default_device, of_one_kind, open_source, outline, settled
 from ._progress import ProgressArgument
 from ._seal import SEAL, read_seal
 from ._words import StrPath
@@ -54,7 +54,7 @@ def load_component(
         path: a container ``NAME.q4`` or ``PIPELINE/COMPONENT/model.q4``, the folder of such a component, a list of shards, or a
             :class:`q4.Model`.
         cls: a class of diffusers (or of transformers, for a text encoder); None: the one that the configuration names.
-        device_map: as of ``from_pretrained``; None: what is in 4 bits goes to the current GPU, or to the CPU where there is none;
+        device_map: as of ``from_pretrained``; None: what is in 4 bits goes to the current GPU, of a process of torchrun its own, else to the CPU;
             a component without 4-bit weights stays on the CPU, as diffusers does it.
         dtype: of what is not in 4 bits; None: as diffusers does it, float16 for components with 4-bit weights, else float32. The
             ``torch_dtype`` of ``from_pretrained``.
@@ -144,7 +144,7 @@ def load_pipeline(
     known = {name for name, value in json.loads((folder / "model_index.json").read_bytes()).items() if isinstance(value, list)}
     if not set(given) <= known:
         raise UsageError(f"{folder} has no component {', '.join(sorted(set(given) - known))}; it has {', '.join(sorted(known))}", exit_code=1)
-    where = settled(device if device is not None else _default_device())
+    where = settled(device if device is not None else default_device())
     for component in seal.components:
         if component.container is not None and component.name not in given:
             given[component.name] = load_component(
@@ -165,10 +165,6 @@ def _word(dtype: str | torch.dtype | None) -> str | None:
 
 def _name_of(path: ModelPath) -> str:
     return str(path.path if isinstance(path, Model) else os.fspath(path))
-
-
-def _default_device() -> Any:
-    return torch.cuda.current_device() if torch.cuda.is_available() else "cpu"
 
 
 def _container(path: ModelPath) -> ModelPath:
@@ -250,20 +246,14 @@ def _skeleton(model_class: Any, config: Mapping[str, Any], unused: Mapping[str, 
 def _devices(device_map: Any, quantized: bool) -> Any:
     """By module; the name of a strategy; or None for the CPU without hooks."""
     if device_map is None:
-        return {"": _default_device()} if quantized else None
+        return {"": default_device()} if quantized else None
     if isinstance(device_map, str) and device_map in _STRATEGIES:
         return device_map if torch.cuda.is_available() else {"": "cpu"}
     return _checked(dict(device_map) if isinstance(device_map, Mapping) else {"": settled(device_map)})
 
 
 def _checked(devices: dict[str, Any]) -> dict[str, Any]:
-    kinds = {"disk" if str(device) == "disk" else settled(device).type for device in devices.values()}
-    if "disk" in kinds or len(kinds) > 1:
-        raise UnsupportedError(
-            "device_map puts modules on " + " and ".join(sorted(kinds)) + ": weights in 4 bits stay on GPUs, or all of the component on the CPU; "
-            "enable_model_cpu_offload() of the pipeline moves whole components", exit_code=5,
-        )  # fmt: skip
-    return devices
+    return of_one_kind(devices, "component", "enable_model_cpu_offload() of the pipeline moves whole components")
 
 
 def _fill(

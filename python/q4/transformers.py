@@ -24,7 +24,7 @@ from . import _direct
 from ._errors import FormatError, UnsupportedError, UsageError
 from ._model import Model
 from ._model import open as open_model
-from ._placement import LazyTensors, ModelPath, Outline, given, open_source, outline, settled
+from ._placement import LazyTensors, ModelPath, Outline, default_device, given, of_one_kind, open_source, outline, settled
 from ._progress import ProgressArgument
 from ._thin import resolved
 
@@ -297,25 +297,14 @@ def _generation_config(folder: Path, model_class: Any) -> GenerationConfig | Non
 def _devices(device_map: Any, config: Any, model_class: Any, dtype: Any) -> dict[str, Any]:
     """By module: settled before anything is loaded, since values are loaded to their device."""
     if device_map is None:
-        if not torch.cuda.is_available():
-            return {"": "cpu"}
-        # A process of torchrun that has not chosen its GPU yet would share the first one with all others.
-        rank = int(os.environ.get("LOCAL_RANK", "-1"))
-        return {"": rank if 0 <= rank < torch.cuda.device_count() else torch.cuda.current_device()}
+        return {"": default_device()}
     if isinstance(device_map, str) and device_map not in ("auto", "balanced", "balanced_low_0", "sequential"):
         device_map = {"": settled(device_map)}
     elif isinstance(device_map, (int, torch.device)):
         device_map = {"": settled(device_map)}
     elif isinstance(device_map, str):
         device_map = _inferred(device_map, config, model_class, dtype)
-    devices = dict(device_map)
-    kinds = {"disk" if str(device) == "disk" else settled(device).type for device in devices.values()}
-    if "disk" in kinds or len(kinds) > 1:
-        raise UnsupportedError(
-            "device_map puts modules on " + " and ".join(sorted(kinds)) + ": weights in 4 bits stay on GPUs, or all of the model on the CPU; "
-            "give it more GPUs or more of their memory", exit_code=5,
-        )  # fmt: skip
-    return devices
+    return of_one_kind(dict(device_map), "model", "give it more GPUs or more of their memory")
 
 
 def _inferred(device_map: str, config: Any, model_class: Any, dtype: Any) -> dict[str, Any]:
