@@ -1,7 +1,7 @@
 // Speed of the CUDA kernels: CUDA events, median of N runs on one large tensor after a warm-up. Before anything is
 // timed its output is compared by bytes with the scalar reference on parts of the tensor; a benchmark that differs
 // prints no time.
-//   cuda_kernels_bench [runs [rows columns]]
+//   cuda_kernels_bench [runs [rows columns [mse]]]      with "mse": the rows of that encoder alone
 // Bytes are those that must cross the memory bus: each input read once, each output written once.
 #include <cuda_runtime.h>
 
@@ -303,6 +303,101 @@ void MeasureTensor(const Bench& bench, FloatType type, CodeBook book, std::uint3
   }
 }
 
+// The encoder mse: what a slab takes with plain scales, and with nested ones, to the codes and to the statistics.
+struct MseTensor : Tensor {
+  MseTensor(FloatType type_in, CodeBook book_in, std::uint64_t n_in, std::uint32_t block_size_in, int effort_in)
+      : Tensor(type_in, book_in, n_in, block_size_in), effort(effort_in) {
+    Check(absmax.Allocate(4 * blocks));
+    Check(floors.Allocate(8 * blocks));
+    Check(losses.Allocate(sizeof(NestedLoss) * GroupCount(blocks)));
+    Check(cuda::Fill(offset.data(), 0, 4, nullptr));
+  }
+  cuda::SearchScalesArgs SearchArgs(bool with_floors) const {
+    return {type,
+            book,
+            x.data(),
+            n,
+            block_size,
+            effort,
+            scales.as<float>(),
+            absmax.as<float>(),
+            with_floors ? floors.as<double>() : nullptr,
+            first_bad.as<std::uint64_t>()};
+  }
+  cuda::KernelError CodesUnder(const float* used) const {
+    return cuda::CodesUnder({type, book, x.data(), n, block_size, used, codes.as<std::uint8_t>()}, nullptr);
+  }
+  cuda::KernelError Search() const { return cuda::SearchScales(SearchArgs(false), nullptr); }
+  cuda::KernelError Encode() const {
+    const cuda::KernelError error = Search();
+    return error.ok() ? CodesUnder(scales.as<float>()) : error;
+  }
+  cuda::KernelError EncodeNested() const {
+    cuda::KernelError error = cuda::SearchScales(SearchArgs(true), nullptr);
+    if (error.ok()) {
+      error = cuda::NestSearchedScales({SearchArgs(true), scale_codes.as<std::uint8_t>(), absmax2.as<float>(),
+                                        losses.as<NestedLoss>(), offset.as<float>()},
+                                       nullptr);
+    }
+    if (error.ok()) error = cuda::DequantizeScales({Nested(), blocks, decoded.as<float>()}, nullptr);
+    return error.ok() ? CodesUnder(decoded.as<float>()) : error;
+  }
+
+  int effort;
+  cuda::DeviceBuffer absmax, floors, losses;
+};
+
+// Scales, and codes under them or, `nested`, under the decoded ones, against the kernels of the cores.
+bool MseIsEqual(const MseTensor& t, bool nested) {
+  const KernelTable& cores = BestCpuKernels();
+  return EveryPart(t, [&](std::uint64_t begin, std::uint64_t size) {
+    const auto x = Download<std::uint8_t>(t.x.data(), begin * FloatSize(t.type), size * FloatSize(t.type));
+    std::vector<float> scales(BlockCount(size, t.block_size));
+    std::vector<std::uint8_t> codes(PackedBytes(size));
+    cores.search_scales(t.type, t.book, x.data(), size, t.block_size, t.effort, scales.data(), nullptr);
+    bool equal = SameBytes(scales, Download<float>(t.scales.data(), begin / t.block_size, scales.size()));
+    if (nested) scales = Download<float>(t.decoded.data(), begin / t.block_size, scales.size());
+    cores.codes_under(t.type, t.book, x.data(), size, t.block_size, scales.data(), codes.data());
+    return equal && SameBytes(codes, Download<std::uint8_t>(t.codes.data(), begin / 2, codes.size()));
+  });
+}
+
+void MeasureMse(Bench bench, FloatType type, CodeBook book, std::uint32_t block_size, int effort) {
+  if (effort == kMostEffort) {
+    // The exact sweep is many times slower: less of it.
+    bench.n /= 16;
+    bench.runs = std::min(bench.runs, 5);
+  }
+  const MseTensor t(type, book, bench.n, block_size, effort);
+  const std::string shape = std::string(NameOf(book)) + " " + NameOf(type) + " b" + std::to_string(block_size) +
+                            " effort " + std::to_string(effort);
+  const auto n = static_cast<double>(bench.n), blocks = static_cast<double>(t.blocks);
+  const double in = n * static_cast<double>(FloatSize(type)), packed = n / 2;
+  Check(t.Encode());
+  const bool equal = MseIsEqual(t, false);
+  bench.Report(("mse, scales alone " + shape).c_str(), in + 4 * blocks, equal, [&] { return t.Search(); });
+  bench.Report(("mse " + shape).c_str(), in + packed + 4 * blocks, equal, [&] { return t.Encode(); });
+  Check(t.EncodeNested());
+  const bool nested_equal = MseIsEqual(t, true);
+  bench.Report(("mse, double quantization " + shape).c_str(), in + packed + blocks * (1 + 4.0 / 256), nested_equal,
+               [&] { return t.EncodeNested(); });
+  if (effort != kDefaultEffort) return;
+  bench.Report(("mse, double quantization, statistics " + shape).c_str(), in + packed + blocks * (1 + 4.0 / 256),
+               nested_equal, [&] {
+                 const cuda::KernelError error = t.EncodeNested();
+                 return error.ok() ? t.ErrorStats(t.decoded.as<float>()) : error;
+               });
+}
+
+void MeasureAllMse(const Bench& bench) {
+  for (const int effort : {2, 1, 3}) MeasureMse(bench, FloatType::kBF16, CodeBook::kNf4, 64, effort);
+  MeasureMse(bench, FloatType::kBF16, CodeBook::kFp4, 64, kDefaultEffort);
+  MeasureMse(bench, FloatType::kF32, CodeBook::kNf4, 64, kDefaultEffort);
+  for (const std::uint32_t block_size : {32u, 128u, 256u, 4096u}) {
+    MeasureMse(bench, FloatType::kBF16, CodeBook::kNf4, block_size, kDefaultEffort);
+  }
+}
+
 int Run(int argc, char** argv) {
   Bench bench;
   if (argc > 1) bench.runs = std::atoi(argv[1]);
@@ -317,6 +412,10 @@ int Run(int argc, char** argv) {
   std::printf("%s, %d multiprocessors, driver CUDA %d, runtime CUDA %d; %llu elements, median of %d\n", info.name,
               info.multiprocessors, info.driver, info.runtime, static_cast<unsigned long long>(bench.n), bench.runs);
   MeasureCopy(&bench);
+  if (argc > 4 && std::string(argv[4]) == "mse") {
+    MeasureAllMse(bench);
+    return failures == 0 ? 0 : 1;
+  }
   MeasureTensor(bench, FloatType::kBF16, CodeBook::kNf4, 64, true);
   MeasureTensor(bench, FloatType::kBF16, CodeBook::kFp4, 64, false);
   MeasureTensor(bench, FloatType::kF16, CodeBook::kNf4, 64, false);
@@ -324,6 +423,7 @@ int Run(int argc, char** argv) {
   for (const std::uint32_t block_size : {32u, 128u, 256u, 512u, 1024u, 2048u, 4096u}) {
     MeasureTensor(bench, FloatType::kBF16, CodeBook::kNf4, block_size, false);
   }
+  MeasureAllMse(bench);
   return failures == 0 ? 0 : 1;
 }
 

@@ -15,6 +15,7 @@
 #include <cstdint>
 
 #include "kernels/kernels.h"
+#include "kernels/nested_loss.h"
 
 namespace q4::cuda {
 
@@ -131,6 +132,50 @@ struct DequantizeScalesArgs {
 };
 // Q5.5. Fails with cudaErrorInvalidValue for a misaligned pointer.
 KernelError DequantizeScales(const DequantizeScalesArgs& args, StreamHandle stream);
+
+// ---- Encoder mse (Q9)
+
+// Arguments are those of KernelTable::search_scales, and a place for the scales of absmax, which the search begins
+// with and NestSearchedScales needs.
+struct SearchScalesArgs {
+  FloatType type = FloatType::kF32;
+  CodeBook book = CodeBook::kNf4;
+  const void* x = nullptr;
+  std::uint64_t n = 0;
+  std::uint32_t block_size = 0;
+  int effort = kDefaultEffort;
+  float* scales = nullptr;             // [BlockCount(n)]
+  float* absmax = nullptr;             // [BlockCount(n)]: Q4's
+  double* floors = nullptr;            // [BlockCount(n)], or null: nobody wants them (Q9.9)
+  std::uint64_t* first_bad = nullptr;  // as in QuantizeArgs; if it names an element, all outputs are unspecified
+};
+// Q9.1 to Q9.7. Fails with cudaErrorInvalidValue for a block size or an effort that is none, a misaligned pointer, or a
+// place that is missing.
+KernelError SearchScales(const SearchScalesArgs& args, StreamHandle stream);
+
+// What SearchScales has made of a slab, nested.
+struct NestSearchedArgs {
+  SearchScalesArgs searched;            // with floors
+  std::uint8_t* scale_codes = nullptr;  // [BlockCount(n)]
+  float* absmax2 = nullptr;             // [GroupCount(BlockCount(n))]
+  NestedLoss* losses = nullptr;         // as many
+  float* zero = nullptr;                // one word of scratch memory: the offset
+};
+// Q9.8 and the sums of Q9.9, with the offset 0: after SearchScales on the same stream. Fails as it does.
+KernelError NestSearchedScales(const NestSearchedArgs& args, StreamHandle stream);
+
+// Arguments are those of KernelTable::codes_under.
+struct CodesUnderArgs {
+  FloatType type = FloatType::kF32;
+  CodeBook book = CodeBook::kNf4;
+  const void* x = nullptr;
+  std::uint64_t n = 0;
+  std::uint32_t block_size = 0;
+  const float* scales = nullptr;  // [BlockCount(n)], finite
+  std::uint8_t* codes = nullptr;  // [PackedBytes(n)]
+};
+// Q9.2. Fails with cudaErrorInvalidValue for a block size that is none or a misaligned pointer.
+KernelError CodesUnder(const CodesUnderArgs& args, StreamHandle stream);
 
 // ---- Dequantize (Q6)
 

@@ -7,6 +7,7 @@
 
 #include <cuda_runtime.h>
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda_kernels.h"
@@ -40,20 +41,28 @@ inline unsigned GridSize(std::uint64_t wanted) {
   return static_cast<unsigned>(wanted < kLargest ? wanted : kLargest);
 }
 
+// Lets a kernel be launched with this much shared memory: above 48 KiB it has to be asked for, on each device.
+template <typename Kernel>
+KernelError AllowSharedMemory(Kernel kernel, std::size_t bytes) {
+  return Check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)),
+               "reserve shared memory");
+}
+
 // Blocks of a grid-stride kernel: as many as run at once, or fewer if there is less work. For kernels that have
 // something to set up per thread block, such as a table in shared memory: more thread blocks than run at once would
 // only set it up again. `threads` per thread block; `work_items` is the number of thread blocks that would have
-// something to do, and 0 makes the grid 0, which cannot be launched. Fails with the runtime's error when the device
-// cannot be queried.
+// something to do, and 0 makes the grid 0, which cannot be launched. `shared_bytes`: what the launch asks for besides
+// what the kernel declares. Fails with the runtime's error when the device cannot be queried.
 template <typename Kernel>
-KernelError ResidentGrid(Kernel kernel, int threads, std::uint64_t work_items, unsigned* grid) {
+KernelError ResidentGrid(Kernel kernel, int threads, std::uint64_t work_items, unsigned* grid,
+                         std::size_t shared_bytes = 0) {
   int device = 0, multiprocessors = 0, per_multiprocessor = 0;
   KernelError error = Check(cudaGetDevice(&device), "find the current device");
   if (error.ok()) {
     error = Check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "query the device");
   }
   if (error.ok()) {
-    error = Check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads, 0),
+    error = Check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&per_multiprocessor, kernel, threads, shared_bytes),
                   "query the occupancy");
   }
   if (!error.ok()) return error;

@@ -47,10 +47,10 @@ struct PatternSums {
 };
 
 // Q9.5: the scale for codes with these sums, q = uc / cc in units of `a`: rounded to bf16.
-inline float SnappedScale(float a, float q) { return WidenBf16(NarrowBf16(a * q)); }
+Q4_HOST_DEVICE inline float SnappedScale(float a, float q) { return WidenBf16(NarrowBf16(a * q)); }
 
 // Q9.6: the largest magnitude that a scale may have: no element can overflow then, since no code value is above 1.
-inline float LargestScale(FloatType type) {
+Q4_HOST_DEVICE inline float LargestScale(FloatType type) {
   switch (type) {
     case FloatType::kF16:
       return 65504.0f;
@@ -61,14 +61,14 @@ inline float LargestScale(FloatType type) {
   }
 }
 // Q9.6: whether a scale may be taken at all.
-inline bool IsUsableScale(FloatType type, float s) {
+Q4_HOST_DEVICE inline bool IsUsableScale(FloatType type, float s) {
   return MagnitudeBits(s) >= BitsOf(kTiny) && MagnitudeBits(s) <= BitsOf(LargestScale(type));
 }
 
 // Q9.9: what the codes of absmax lose at least under whatever scale. `error`: under their own scale a; `sums`: of the
 // candidate 1, which has the same codes in a full block. Under the best scale the error is less by cc * (a - best)^2;
 // 2^-17 is more than what fp32 may have changed.
-inline double AbsmaxFloor(float a, double error, PatternSums sums) {
+Q4_HOST_DEVICE inline double AbsmaxFloor(float a, double error, PatternSums sums) {
   const double off = std::fabs(1.0 - static_cast<double>(sums.uc) / static_cast<double>(sums.cc)) + 0x1p-17;
   const double step = static_cast<double>(a) * off;
   const double floor = error - step * step * static_cast<double>(sums.cc);

@@ -12,7 +12,8 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 compared=0
 for model in "$@"; do
-  for options in '--type nf4 --double-quant' '--type nf4 --no-double-quant' '--type fp4 --double-quant' '--type fp4 --no-double-quant --block-size 128'; do
+  for options in '--type nf4 --double-quant' '--type nf4 --no-double-quant' '--type fp4 --double-quant' '--type fp4 --no-double-quant --block-size 128' \
+    '--encoder mse --type nf4 --double-quant' '--encoder mse --type nf4 --no-double-quant --effort 1' '--encoder mse --type fp4 --double-quant'; do
     for device in cpu cuda; do
       # shellcheck disable=SC2086  # a list of options
       "$tools/q4convert" "$model" -o "$work/$device.q4" --force --device "$device" $options -q

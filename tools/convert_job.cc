@@ -132,8 +132,8 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> OpenSource(FileSystem& fs, const Con
 
 }  // namespace
 
-absl::StatusOr<ChosenEngine> OpenDevicesFor(std::string_view encoder, const DeviceChoice& device) {
-  if (encoder.empty()) return OpenDevices(device);
+absl::StatusOr<ChosenEngine> OpenDevicesFor(std::string_view encoder, const DeviceChoice& device, int effort) {
+  if (encoder.empty()) return OpenDevices(device, effort);
   ChosenEngine cores;
   if (device.kind == DeviceChoice::Kind::kCuda) {
     cores.note = fmt::format("converted on this machine's cores: no GPU runs the encoder {} (same bytes)", encoder);
@@ -211,7 +211,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
   // Starting a GPU takes seconds, which --verbose shows apart.
   const auto begin = std::chrono::steady_clock::now();
-  Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevicesFor(EncoderOfCoresAlone(plan), device));
+  Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevicesFor(EncoderOfCoresAlone(plan), device, options.effort));
   const std::chrono::duration<double> opening = std::chrono::steady_clock::now() - begin;
   const auto converting = std::chrono::steady_clock::now();
   RunOptions run;

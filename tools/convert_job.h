@@ -12,7 +12,7 @@ namespace q4 {
 
 // OpenDevices(), unless an encoder of the plan is one that GPUs do not run: `encoder` is its name, else "". Then the
 // cores do the work, and a note says so to who has asked for a GPU.
-absl::StatusOr<ChosenEngine> OpenDevicesFor(std::string_view encoder, const DeviceChoice& device);
+absl::StatusOr<ChosenEngine> OpenDevicesFor(std::string_view encoder, const DeviceChoice& device, int effort);
 
 // Everything that q4convert does with parsed flags: device, gates and report included. `flags.progress` is the
 // caller's, who gives `hooks`.

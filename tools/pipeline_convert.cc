@@ -104,7 +104,7 @@ absl::StatusOr<ToolResult> ConvertPipeline(const ConvertFlags& flags, const std:
   for (const PlannedComponent& component : plan.components) {
     if (cores_alone.empty()) cores_alone = EncoderOfCoresAlone(component.plan);
   }
-  Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevicesFor(cores_alone, device));
+  Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevicesFor(cores_alone, device, options.effort));
   const auto begin = std::chrono::steady_clock::now();
   RunOptions run;
   run.threads = flags.threads;

@@ -14,6 +14,7 @@
 
 #include "formats/q4/encoders.h"
 #include "kernels/kernels.h"
+#include "kernels/nested_loss.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -49,13 +50,6 @@ class Encoder {
   // Returns as ChooseScales().
   virtual std::uint64_t ChooseCodes(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
                                     float* scales, std::uint8_t* codes) const = 0;
-};
-
-// What a group of 256 blocks loses with nested scales, as sums of squared errors (Q9.8, Q9.9).
-struct NestedLoss {
-  double error = 0;
-  // What absmax loses at least, whatever its scales decode to.
-  double absmax_floor = 0;
 };
 
 // Where a slab's nested scales go: [blocks] as chosen before nesting and as codes, [groups] the others.

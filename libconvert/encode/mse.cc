@@ -1,5 +1,6 @@
 // The search is a kernel. What stands here is how nested scales are chosen (Q9.8), from kernels: by groups of 256
-// blocks, which need nothing of the rest of the tensor because their offset is 0.
+// blocks, which need nothing of the rest of the tensor because their offset is 0. The CUDA engine does not use this
+// object: kernels/search_nested_cuda.cu nests what kernels/search_cuda.cu has found.
 #include "libconvert/encode/mse.h"
 
 #include <algorithm>
@@ -11,6 +12,7 @@ namespace {
 class Mse : public SearchingEncoder {
  public:
   Q4Encoder id() const override { return Q4Encoder::kMse; }
+  bool has_cuda_kernels() const override { return true; }
 
   std::uint64_t ChooseScales(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x,
                              float* scales) const override {

@@ -68,6 +68,13 @@ class DeviceMemory : public BufferMemory {
 constexpr std::uint64_t kMaxBlocks = kSlabElems / 32;
 constexpr std::uint64_t kMaxGroups = kMaxBlocks / kScaleGroup;
 
+// Of an encoder that searches, with nested scales.
+struct NestedResults {
+  alignas(256) std::uint8_t scale_codes[kMaxBlocks];
+  alignas(256) float group_scales[kMaxGroups];
+  alignas(256) NestedLoss losses[kMaxGroups];
+};
+
 // Results as they arrive on the host. HandOver() copies them on to the caller's vectors.
 struct HostStation {
   alignas(256) std::uint8_t codes[kSlabElems / 2];
@@ -75,6 +82,7 @@ struct HostStation {
   alignas(256) GroupSums groups[kMaxGroups];
   alignas(256) SlabStats stats;
   alignas(256) std::uint64_t first_bad;
+  NestedResults nested;
 };
 
 // Results as the kernels write them. Codes are missing: they lie with the slab, which can need them in a later step.
@@ -84,6 +92,11 @@ struct DeviceStation {
   alignas(256) GroupSums groups[kMaxGroups];
   alignas(256) SlabStats stats;
   alignas(256) std::uint64_t first_bad;
+  NestedResults nested;
+  // What a search leaves for what follows it.
+  alignas(256) float absmax[kMaxBlocks];
+  alignas(256) double floors[kMaxBlocks];
+  alignas(256) float zero;
 };
 
 // Made when a step finds none idle, and used again by later steps; so there are as many on a device as there were steps
@@ -176,14 +189,15 @@ class HeldStation {
 
 // ---- slabs
 
-// The kernels are those of the encoder absmax. Another one needs its own here.
+// Has kernels of absmax and of the one encoder that searches. Another one needs its own here.
 class CudaSlabWork : public SlabWork {
  public:
   // Waits for the device's memory; throws std::bad_alloc when the device has less than it promised.
-  CudaSlabWork(Device& device, SpareVectors* spare_codes, const SlabShape& shape)
+  CudaSlabWork(Device& device, SpareVectors* spare_codes, const Encoder& encoder, const SlabShape& shape)
       : device_(device),
         spare_codes_(*spare_codes),
         shape_(shape),
+        searches_(encoder.searching() != nullptr),
         x_(device.pool.Get(shape.elems * FloatSize(shape.type))),
         codes_(device.pool.Get(PackedBytes(shape.elems))) {}
 
@@ -193,11 +207,44 @@ class CudaSlabWork : public SlabWork {
     return MakeScales(*x, codes_->data(), scales);
   }
 
+  // The elements stay in x_ as long as this object is kept.
+  FirstBad ChooseNested(std::shared_ptr<Buffer> x, bool /*keep*/, const NestedSlab& out) override {
+    Q4_ASSIGN_OR_RETURN(HeldStation station, HeldStation::Take(device_));
+    DeviceStation& there = station->device();
+    HostStation& here = station->host();
+    station.ToDevice(x_->data(), x->data(), x->size());
+    cuda::SearchScalesArgs search = SearchArgsFor(there);
+    search.floors = there.floors;
+    station.Do(cuda::SearchScales(search, station.stream()));
+    station.Do(cuda::NestSearchedScales(
+        {search, there.nested.scale_codes, there.nested.group_scales, there.nested.losses, &there.zero},
+        station.stream()));
+    const std::uint64_t groups = GroupCount(blocks());
+    station.ToHost(&here.first_bad, &there.first_bad, sizeof(there.first_bad));
+    station.ToHost(here.scales, there.scales, blocks() * sizeof(float));
+    station.ToHost(here.nested.scale_codes, there.nested.scale_codes, blocks());
+    station.ToHost(here.nested.group_scales, there.nested.group_scales, groups * sizeof(float));
+    station.ToHost(here.nested.losses, there.nested.losses, groups * sizeof(NestedLoss));
+    Q4_RETURN_IF_ERROR(station.Finish());
+    if (here.first_bad != kAllFinite) return here.first_bad;
+    std::copy_n(here.scales, blocks(), out.scales);
+    std::copy_n(here.nested.scale_codes, blocks(), out.scale_codes);
+    std::copy_n(here.nested.group_scales, groups, out.group_scales);
+    std::copy_n(here.nested.losses, groups, out.losses);
+    return kAllFinite;
+  }
+
+  void GiveWayTo(const Encoder& encoder) override {
+    searches_ = encoder.searching() != nullptr;
+    gave_way_ = true;
+  }
+
   FirstBad Quantize(std::shared_ptr<Buffer> x, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
                     TiledStats* statistics) override {
     Q4_ASSIGN_OR_RETURN(HeldStation station, HeldStation::Take(device_));
     DeviceStation& there = station->device();
     station.ToDevice(x_->data(), x->data(), x->size());
+    if (searches_) return QuantizeSearched(station, decoded, codes, scales, statistics);
     cuda::QuantizeArgs quantize = QuantizeArgsFor(there, codes_->data());
     if (decoded == nullptr) {
       // The scales of this step are those that a reader gets: codes and statistics come of one pass over the elements.
@@ -220,6 +267,9 @@ class CudaSlabWork : public SlabWork {
 
   absl::Status Finish(const float* decoded, std::vector<std::uint8_t>* codes, TiledStats* statistics) override {
     Q4_ASSIGN_OR_RETURN(HeldStation station, HeldStation::Take(device_));
+    if (gave_way_) {
+      station.Do(cuda::Quantize(QuantizeArgsFor(station->device(), codes_->data()), station.stream()));
+    }
     TakeStatistics(station, decoded);
     CopyResults(station);
     Q4_RETURN_IF_ERROR(station.Finish());
@@ -235,14 +285,42 @@ class CudaSlabWork : public SlabWork {
             shape_.block_size, codes,         there.scales, &there.first_bad};
   }
 
-  // With `codes` nullptr the kernel makes the scales alone. The elements stay in x_ in either case, and Finish() finds
-  // them there.
+  cuda::SearchScalesArgs SearchArgsFor(DeviceStation& there) const {
+    return {shape_.type,   shape_.book(), x_->data(),   shape_.elems, shape_.block_size,
+            shape_.effort, there.scales,  there.absmax, nullptr,      &there.first_bad};
+  }
+
+  // Quantize() of an encoder that searches: what is given was found by an earlier search and is not looked for again.
+  FirstBad QuantizeSearched(HeldStation& station, const float* decoded, std::vector<std::uint8_t>* codes, float* scales,
+                            TiledStats* statistics) {
+    DeviceStation& there = station->device();
+    HostStation& here = station->host();
+    here.first_bad = kAllFinite;
+    if (decoded == nullptr) {
+      station.Do(cuda::SearchScales(SearchArgsFor(there), station.stream()));
+      TakeStatisticsUnder(station, there.scales);
+      station.ToHost(&here.first_bad, &there.first_bad, sizeof(there.first_bad));
+      station.ToHost(here.scales, there.scales, blocks() * sizeof(float));
+    } else {
+      TakeStatistics(station, decoded);
+    }
+    CopyResults(station);
+    Q4_RETURN_IF_ERROR(station.Finish());
+    if (here.first_bad != kAllFinite) return here.first_bad;
+    if (decoded == nullptr) std::memcpy(scales, here.scales, blocks() * sizeof(float));
+    HandOver(here, codes, statistics);
+    return kAllFinite;
+  }
+
+  // With `codes` nullptr the kernel makes the scales alone, as a search always does: Finish() makes its codes. The
+  // elements stay in x_ in either case, and Finish() finds them there.
   FirstBad MakeScales(const Buffer& x, std::uint8_t* codes, float* scales) {
     Q4_ASSIGN_OR_RETURN(HeldStation station, HeldStation::Take(device_));
     DeviceStation& there = station->device();
     HostStation& here = station->host();
     station.ToDevice(x_->data(), x.data(), x.size());
-    station.Do(cuda::Quantize(QuantizeArgsFor(there, codes), station.stream()));
+    station.Do(searches_ ? cuda::SearchScales(SearchArgsFor(there), station.stream())
+                         : cuda::Quantize(QuantizeArgsFor(there, codes), station.stream()));
     station.ToHost(&here.first_bad, &there.first_bad, sizeof(there.first_bad));
     station.ToHost(here.scales, there.scales, blocks() * sizeof(float));
     Q4_RETURN_IF_ERROR(station.Finish());
@@ -256,7 +334,18 @@ class CudaSlabWork : public SlabWork {
     DeviceStation& there = station->device();
     std::memcpy(station->host().scales, decoded, blocks() * sizeof(float));
     station.ToDevice(there.decoded, station->host().scales, blocks() * sizeof(float));
-    station.Do(cuda::ErrorStats({shape_.type, shape_.book(), x_->data(), codes_->data(), there.decoded, shape_.elems,
+    TakeStatisticsUnder(station, there.decoded);
+  }
+
+  // With scales on the device. An encoder that searches makes its codes under them first.
+  void TakeStatisticsUnder(HeldStation& station, const float* scales) {
+    DeviceStation& there = station->device();
+    if (searches_) {
+      station.Do(cuda::CodesUnder(
+          {shape_.type, shape_.book(), x_->data(), shape_.elems, shape_.block_size, scales, codes_->data()},
+          station.stream()));
+    }
+    station.Do(cuda::ErrorStats({shape_.type, shape_.book(), x_->data(), codes_->data(), scales, shape_.elems,
                                  shape_.block_size, there.groups, &there.stats, station->workspace.data()},
                                 station.stream()));
   }
@@ -284,16 +373,19 @@ class CudaSlabWork : public SlabWork {
   Device& device_;
   SpareVectors& spare_codes_;
   const SlabShape shape_;
+  bool searches_;  // whether the encoder does
+  bool gave_way_ = false;
   std::shared_ptr<Buffer> x_, codes_;  // on the device
 };
 
 class CudaSlabEngine : public SlabEngine {
  public:
-  explicit CudaSlabEngine(std::vector<std::unique_ptr<Device>> devices) : devices_(std::move(devices)) {}
+  CudaSlabEngine(std::vector<std::unique_ptr<Device>> devices, int effort)
+      : devices_(std::move(devices)), effort_(effort) {}
 
   // Only the admitting thread calls this. So memory that is free here can only grow until CudaSlabWork takes it.
   absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
-    // Before anything else: CudaSlabWork would run the kernels of absmax whatever the tensor names.
+    // Before anything else: CudaSlabWork would run kernels of its own whatever the tensor names.
     const Encoder* encoder = FindEncoder(tensor.encoder);
     if (encoder == nullptr || !encoder->has_cuda_kernels()) {
       return Fail(kDeviceEncoder, {}, "tensor '" + tensor.name + "'", Q4EncoderName(tensor.encoder));
@@ -304,7 +396,7 @@ class CudaSlabEngine : public SlabEngine {
     Device& device = **std::max_element(devices_.begin(), devices_.end(),
                                         [&](const auto& a, const auto& b) { return free_bytes(a) < free_bytes(b); });
     try {
-      return std::make_unique<CudaSlabWork>(device, &spare_codes_, SlabShapeOf(tensor, elems));
+      return std::make_unique<CudaSlabWork>(device, &spare_codes_, *encoder, SlabShapeOf(tensor, elems, effort_));
     } catch (const std::bad_alloc&) {
       return Fail(kDeviceMemory, {}, fmt::format("cuda:{}", device.ordinal),
                   fmt::format("{} bytes in use by this run of {} that were free at its start", device.budget.held(),
@@ -333,6 +425,7 @@ class CudaSlabEngine : public SlabEngine {
 
  private:
   std::vector<std::unique_ptr<Device>> devices_;
+  const int effort_;
   PinnedMemory pinned_;
   SpareVectors spare_codes_{kSpareCodes};
 };
@@ -356,7 +449,7 @@ absl::StatusOr<std::unique_ptr<Device>> StartDevice(int ordinal) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector<int>& devices) {
+absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector<int>& devices, int effort) {
   int count = 0;
   const cuda::KernelError counted = cuda::DeviceCount(&count);
   if (!counted.ok() || count == 0) {
@@ -380,7 +473,7 @@ absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector
     started.push_back(std::move(device));
   }
   if (started.empty()) return failure;
-  return std::make_unique<CudaSlabEngine>(std::move(started));
+  return std::make_unique<CudaSlabEngine>(std::move(started), effort);
 }
 
 }  // namespace q4

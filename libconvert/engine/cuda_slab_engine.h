@@ -14,10 +14,11 @@ namespace q4 {
 
 // Starts the devices, which are CUDA ordinals without repetition; with an empty list, all that the machine has. Each of
 // those named must work; of all, those that do not are left out, and one must work. Uses up to four fifths of the
-// memory that is free on each at this moment.
+// memory that is free on each at this moment. `effort`: of encoders that search.
 //
 // Errors: kNoCuda, kNoDevice, kDeviceFailed with CUDA's text, and kDeviceMemory where less than
 // 320 MiB are free (device_issues.h).
-absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector<int>& devices);
+absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector<int>& devices,
+                                                               int effort = kDefaultEffort);
 
 }  // namespace q4

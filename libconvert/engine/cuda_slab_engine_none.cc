@@ -5,7 +5,7 @@
 
 namespace q4 {
 
-absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector<int>& /*devices*/) {
+absl::StatusOr<std::unique_ptr<SlabEngine>> MakeCudaSlabEngine(const std::vector<int>& /*devices*/, int /*effort*/) {
   return Fail(kNoCuda, {}, {});
 }
 

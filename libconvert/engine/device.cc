@@ -40,10 +40,10 @@ absl::StatusOr<DeviceChoice> ParseDevice(std::string_view text) {
   }
 }
 
-absl::StatusOr<ChosenEngine> OpenDevices(const DeviceChoice& choice) {
+absl::StatusOr<ChosenEngine> OpenDevices(const DeviceChoice& choice, int effort) {
   ChosenEngine chosen;
   if (choice.kind == DeviceChoice::Kind::kCpu) return chosen;
-  absl::StatusOr<std::unique_ptr<SlabEngine>> engine = MakeCudaSlabEngine(choice.cuda);
+  absl::StatusOr<std::unique_ptr<SlabEngine>> engine = MakeCudaSlabEngine(choice.cuda, effort);
   if (engine.ok()) {
     chosen.engine = *std::move(engine);
   } else if (choice.kind == DeviceChoice::Kind::kAuto) {

@@ -32,8 +32,8 @@ struct ChosenEngine {
 
 // Starts the devices that `choice` asks for. With kAuto a failure is no error but a note. With kCuda it is an error:
 // who asks for GPUs does not want to learn hours later that the cores did the work. Errors: those of
-// MakeCudaSlabEngine().
-absl::StatusOr<ChosenEngine> OpenDevices(const DeviceChoice& choice);
+// MakeCudaSlabEngine(). `effort`: of encoders that search.
+absl::StatusOr<ChosenEngine> OpenDevices(const DeviceChoice& choice, int effort = kDefaultEffort);
 
 // Whether `status`, which ended some work, says that a device broke down or had too little memory (kDeviceFailed,
 // kDeviceMemory): the same work can succeed on other devices. --device auto then converts again on the cores.
