@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
 from . import _core
-from ._errors import UnsupportedError
+from ._errors import FormatError, UnsupportedError
 from ._model import open as open_model
 from ._placement import DTYPES, fill, outline
 from ._thin import thin_container
@@ -120,6 +120,33 @@ class Weights:
                 yield module + SCALES, parts[(name, "scales")]
             else:
                 yield name, parts[(name, "values")]
+
+
+def layer_tensors(parts: Sequence[Packed], rows: int, columns: int, whole: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Room for codes and scales of a device's `rows` and `columns` of a layer whose weights have `whole` columns. Scales are NaN until
+    they are loaded, so that what was not is noticed.
+
+    Raises:
+        FormatError: the weights have other columns.
+        UnsupportedError: as :func:`columns_for`.
+    """
+    names, block_size = [part.name for part in parts], parts[0].block_size
+    if whole != parts[0].columns:
+        raise FormatError(f"{names[0]}: got {parts[0].columns} columns, expected {whole} of the layer", exit_code=3, tensor=names[0])
+    columns_for(columns, whole, block_size, names)
+    codes = torch.empty(rows, columns // 2, dtype=torch.uint8)
+    return codes, torch.full((rows, columns // block_size), math.nan, dtype=torch.float32)
+
+
+def check_loaded(scales: torch.Tensor, parts: Sequence[Packed]) -> None:
+    """That all of what :func:`layer_tensors` made room for was loaded.
+
+    Raises:
+        FormatError: it was not.
+    """
+    if bool(torch.isnan(scales).any()):
+        names = ", ".join(part.name for part in parts)
+        raise FormatError(f"{names}: not all of it was loaded into its layer, or a scale is NaN", exit_code=3, tensor=parts[0].name)
 
 
 def columns_for(columns: int, whole: int, block_size: int, names: Collection[str]) -> None:

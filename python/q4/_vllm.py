@@ -80,8 +80,8 @@ class Q4LinearMethod(LinearMethodBase):  # type: ignore[misc]
     """A linear layer in 4 bits: codes [rows, columns / 2] and scales [rows, columns / block size], of this device."""
 
     def __init__(self, parts: list[Packed]) -> None:
-        self.names = [part.name for part in parts]
-        self.columns, self.scheme, self.block_size = parts[0].columns, parts[0].scheme, parts[0].block_size
+        self.parts, self.names = parts, [part.name for part in parts]
+        self.scheme, self.block_size = parts[0].scheme, parts[0].block_size
 
     def create_weights(
         self,
@@ -93,17 +93,13 @@ class Q4LinearMethod(LinearMethodBase):  # type: ignore[misc]
         params_dtype: torch.dtype,
         **extra_weight_attrs: Any,
     ) -> None:
-        if input_size != self.columns:
-            raise FormatError(f"{self.names[0]}: got {self.columns} columns, expected {input_size} of vLLM's layer", exit_code=3, tensor=self.names[0])
-        _serving.columns_for(input_size_per_partition, input_size, self.block_size, self.names)
-        rows = sum(output_partition_sizes)
+        codes, scales = _serving.layer_tensors(self.parts, sum(output_partition_sizes), input_size_per_partition, input_size)
         loader = extra_weight_attrs["weight_loader"]
-        codes = torch.empty(rows, input_size_per_partition // 2, dtype=torch.uint8)
-        scales = torch.empty(rows, input_size_per_partition // self.block_size, dtype=torch.float32)
         layer.register_parameter(_serving.CODES, ModelWeightParameter(data=codes, input_dim=1, output_dim=0, weight_loader=loader))
         layer.register_parameter(_serving.SCALES, GroupQuantScaleParameter(data=scales, input_dim=1, output_dim=0, weight_loader=loader))
 
     def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
+        _serving.check_loaded(layer.scales, self.parts)
         for name in (_serving.CODES, _serving.SCALES):
             setattr(layer, name, torch.nn.Parameter(getattr(layer, name).data, requires_grad=False))
 

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "tests" / "python"))
 import pipelines  # noqa: E402
 import transformers  # noqa: E402
 
-PAGES = {"python_torch": 4, "python_transformers": 5, "python_diffusers": 3, "python_vllm": 1}
+PAGES = {"python_torch": 4, "python_transformers": 5, "python_diffusers": 3, "python_vllm": 1, "python_sglang": 1}
 
 
 def llama(folder):

@@ -1,5 +1,5 @@
-"""What q4.vllm rests upon, without vLLM: thin directories, and layers in 4 bits as rows and columns that may be cut and
-stacked. scripts/vllm_check.py runs the same in vLLM's own code."""
+"""What q4.vllm and q4.sglang rest upon, without either: thin directories, and layers in 4 bits as rows and columns that may be cut and
+stacked. scripts/vllm_check.py and sglang_check.py run the same in their own code."""
 
 import importlib.util
 import json
@@ -41,8 +41,8 @@ def llama(work):
 
 
 def test_light():
-    done = python("import q4.vllm, sys\nassert not {'vllm', 'torch', 'numpy', 'transformers'} & set(sys.modules)")
-    check(done.returncode == 0, "import q4.vllm is light", done.stderr)
+    done = python("import q4.vllm, q4.sglang, sys\nassert not {'vllm', 'sglang', 'torch', 'numpy', 'transformers'} & set(sys.modules)")
+    check(done.returncode == 0, "importing q4.vllm and q4.sglang is light", done.stderr)
 
 
 def test_thin_directory(work, path):
@@ -141,6 +141,25 @@ def test_layers(work, path, thin):
     check(torch.equal(product, torch.nn.functional.linear(x, decoded(*stacked, one), bias)), "the product and a bias, rounded once")
 
 
+def test_not_loaded(thin):
+    """A part of a fused layer that nothing came for is noticed, and columns of another model."""
+    weights = _serving.Weights(thin)
+    parts = [weights.packed[f"{LAYER}self_attn.{part}_proj.weight"] for part in "qk"]
+    loaded = dict(weights.load([part.name for part in parts], CPU))
+    rows, columns = sum(part.rows for part in parts), parts[0].columns
+    codes, scales = _serving.layer_tensors(parts, rows, columns, columns)
+    check(codes.shape == (rows, columns // 2) and scales.shape == (rows, columns // parts[0].block_size), "room for codes and scales")
+    raises(q4.FormatError, lambda: _serving.check_loaded(scales, parts), "nothing was loaded")
+    begin = 0
+    for part in parts:
+        check(bool(scales.isnan().any()), "before the last part")
+        raises(q4.FormatError, lambda: _serving.check_loaded(scales, parts), "not all was loaded")
+        scales[begin : begin + part.rows] = loaded[part.name.removesuffix("weight") + "scales"]
+        begin += part.rows
+    _serving.check_loaded(scales, parts)
+    raises(q4.FormatError, lambda: _serving.layer_tensors(parts, rows, columns, 2 * columns), "columns of another model")
+
+
 def test_rules(work, thin):
     packed = _serving.Weights(thin).packed
     fused = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"], "o_proj": ["o_proj"]}
@@ -194,6 +213,7 @@ def main():
         test_light()
         test_thin_directory(work, path)
         test_layers(work, path, work / "thin")
+        test_not_loaded(work / "thin")
         test_rules(work, work / "thin")
         test_odd_rows(work)
         test_refused(work)
