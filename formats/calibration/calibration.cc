@@ -167,6 +167,8 @@ class PayloadCheck {
     return absl::OkStatus();
   }
 
+  std::uint64_t most_tokens() const { return most_tokens_; }
+
   // After all of them.
   absl::Status End() {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
@@ -197,6 +199,7 @@ class PayloadCheck {
                    fmt::format("a number of tokens from {} to 2^48", least));
     }
     input.tokens += tokens;
+    most_tokens_ = std::max(most_tokens_, tokens);
     seen_[place.input].counted[matrix] = tokens > 0;
     return absl::OkStatus();
   }
@@ -204,6 +207,7 @@ class PayloadCheck {
   const std::string& file_;
   std::vector<InputStatistics>& inputs_;
   std::vector<Seen> seen_;
+  std::uint64_t most_tokens_ = 0;
 };
 
 // Reads [begin, end) of the file in pieces, digests them and hands them on.
@@ -266,6 +270,7 @@ absl::StatusOr<std::shared_ptr<const Calibration>> Calibration::Open(FileSystem&
   Q4_RETURN_IF_ERROR(check.End());
   Q4_RETURN_IF_ERROR(file.CheckUnchanged());
   calibration->digest_ = HexOf(digest.Finish());
+  calibration->tokens_ = check.most_tokens();
   return calibration;
 }
 

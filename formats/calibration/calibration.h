@@ -52,6 +52,10 @@ class Calibration {
   const std::string& path() const { return file_->path(); }
   // SHA-256 of the file, in hexadecimal: what sha256sum prints.
   const std::string& digest() const { return digest_; }
+  // In bytes.
+  std::uint64_t file_bytes() const { return file_->size(); }
+  // The most that any input has seen; of an expert its own.
+  std::uint64_t tokens() const { return tokens_; }
   // The text of `provenance`, as its maker wrote it: for people, not relied upon. "" if there is none.
   const std::string& provenance() const { return provenance_; }
   // Names of weights that it has an input for.
@@ -97,6 +101,7 @@ class Calibration {
 
   std::unique_ptr<RandomAccessFile> file_;
   std::string digest_, provenance_;
+  std::uint64_t tokens_ = 0;
   std::vector<InputStatistics> inputs_;
   std::vector<NamedWeight> weights_;  // by name
   std::vector<Tail> tails_;           // in order
