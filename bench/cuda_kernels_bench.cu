@@ -354,7 +354,7 @@ bool MseIsEqual(const MseTensor& t, bool nested) {
     const auto x = Download<std::uint8_t>(t.x.data(), begin * FloatSize(t.type), size * FloatSize(t.type));
     std::vector<float> scales(BlockCount(size, t.block_size));
     std::vector<std::uint8_t> codes(PackedBytes(size));
-    cores.search_scales(t.type, t.book, x.data(), size, t.block_size, t.effort, scales.data(), nullptr);
+    cores.search_scales(t.type, t.book, x.data(), nullptr, size, t.block_size, t.effort, scales.data(), nullptr);
     bool equal = SameBytes(scales, Download<float>(t.scales.data(), begin / t.block_size, scales.size()));
     if (nested) scales = Download<float>(t.decoded.data(), begin / t.block_size, scales.size());
     cores.codes_under(t.type, t.book, x.data(), size, t.block_size, scales.data(), codes.data());

@@ -101,7 +101,7 @@ void QuantizeWithStats(const Work& w, const Slab& s) {
 
 // The encoder mse at its default effort.
 void Search(const Work& w, const Slab& s) {
-  w.kernels->search_scales(w.type, w.book, s.x, s.n, kBlockSize, kDefaultEffort, s.scales, nullptr);
+  w.kernels->search_scales(w.type, w.book, s.x, nullptr, s.n, kBlockSize, kDefaultEffort, s.scales, nullptr);
   w.kernels->codes_under(w.type, w.book, s.x, s.n, kBlockSize, s.scales, s.codes);
 }
 

@@ -135,8 +135,8 @@ KernelError DequantizeScales(const DequantizeScalesArgs& args, StreamHandle stre
 
 // ---- Encoder mse (Q9)
 
-// Arguments are those of KernelTable::search_scales, and a place for the scales of absmax, which the search begins
-// with and NestSearchedScales needs.
+// Arguments are those of KernelTable::search_scales but for weights, and a place for the scales of absmax, which the
+// search begins with and NestSearchedScales needs.
 struct SearchScalesArgs {
   FloatType type = FloatType::kF32;
   CodeBook book = CodeBook::kNf4;

@@ -78,10 +78,11 @@ struct KernelTable {
   std::uint64_t (*quantize)(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
                             std::uint8_t* codes, float* scales);
 
-  // Q9.4 to Q9.6, the encoder mse: scales[BlockCount(n)], signed, before they are nested. `effort` is one of
-  // kLeastEffort .. kMostEffort. Unless nullptr, `floors`[BlockCount(n)] get what absmax loses at least in each block,
-  // however its scale is stored (Q9.9). Returns as absmax; outputs are then unspecified.
-  std::uint64_t (*search_scales)(FloatType type, CodeBook book, const void* x, std::uint64_t n,
+  // Q9.4 to Q9.6, the encoders mse and weighted: scales[BlockCount(n)], signed, before they are nested. `weights`[n] is
+  // what a squared error counts in each element, from 2^-20 to 2^48 (Q16); nullptr for 1 everywhere, which gives the
+  // same bits. `effort` is one of kLeastEffort .. kMostEffort. Unless nullptr, `floors`[BlockCount(n)] get what absmax
+  // loses at least in each block, however its scale is stored (Q9.9). Returns as absmax; outputs are then unspecified.
+  std::uint64_t (*search_scales)(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,
                                  std::uint32_t block_size, int effort, float* scales, double* floors);
 
   // Q9.2: codes[PackedBytes(n)], the nearest under scales of any sign, padded as Q3.2 says. Under the scales of absmax
@@ -89,9 +90,10 @@ struct KernelTable {
   void (*codes_under)(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
                       const float* scales, std::uint8_t* codes);
 
-  // Q9.3: errors[BlockCount(n)], the sum of squared errors of each block with the codes of `codes_under`.
-  void (*block_errors)(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
-                       const float* scales, double* errors);
+  // Q9.3: errors[BlockCount(n)], the sum of squared errors of each block with the codes of `codes_under`; `weights` as
+  // above.
+  void (*block_errors)(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,
+                       std::uint32_t block_size, const float* scales, double* errors);
 
   // Q6: out[n] of `out_type` from codes and (decoded) scales. More than 16 MiB at a multiple of 64 bytes may be written
   // past the caches.

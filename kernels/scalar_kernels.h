@@ -18,12 +18,12 @@ std::uint64_t Absmax(FloatType type, const void* x, std::uint64_t n, std::uint32
 std::uint64_t Quantize(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
                        std::uint8_t* codes, float* scales);
 // search_scalar.cc: Q9.2 to Q9.7.
-std::uint64_t SearchScales(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
-                           int effort, float* scales, double* floors);
+std::uint64_t SearchScales(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,
+                           std::uint32_t block_size, int effort, float* scales, double* floors);
 void CodesUnder(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
                 const float* scales, std::uint8_t* codes);
-void BlockErrors(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
-                 const float* scales, double* errors);
+void BlockErrors(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,
+                 std::uint32_t block_size, const float* scales, double* errors);
 // dequantize_scalar.cc: Q6.
 void Dequantize(CodeBook book, const std::uint8_t* codes, const float* scales, std::uint64_t n,
                 std::uint32_t block_size, FloatType out_type, void* out);

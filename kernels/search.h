@@ -1,5 +1,5 @@
-// What the files of the encoder mse share (docs/numerics.md Q9): the candidates, the last step of a search, which is
-// the same whatever found the scale, and the exact sweep.
+// What the files of the encoders mse and weighted share (docs/numerics.md Q9, Q16): the candidates, the last step of a
+// search, which is the same whatever found the scale, and the exact sweep.
 #pragma once
 
 #include <array>
@@ -41,7 +41,7 @@ inline const Candidates& CandidatesFor(CodeBook book, int effort) {
   return (effort == kLeastEffort ? kFewCandidates : kAllCandidates).of[static_cast<std::size_t>(book)];
 }
 
-// The sums that judge a candidate (Q9.4): of u * c and of c * c, c being the code values.
+// The sums that judge a candidate (Q9.4): of u * c and of c * c, c being the code values; weighted ones as Q16.2 says.
 struct PatternSums {
   float uc = 0, cc = 0;
 };
@@ -76,7 +76,7 @@ Q4_HOST_DEVICE inline double AbsmaxFloor(float a, double error, PatternSums sums
 }
 
 // Q9.7, the exact sweep: the q of the code pattern of largest uc^2 / cc among all that any scale between .5 and 1.6
-// times `a` makes. u[size]: elements over a. At most 4096 of them.
-float SweptQuotient(CodeBook book, const float* u, std::uint32_t size);
+// times `a` makes. u[size]: elements over a; weights[size] what their errors count, or nullptr for 1. At most 4096.
+float SweptQuotient(CodeBook book, const float* u, const float* weights, std::uint32_t size);
 
 }  // namespace q4

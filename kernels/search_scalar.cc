@@ -1,4 +1,4 @@
-// The reference of the encoder mse (docs/numerics.md Q9): read quantize_scalar.cc first.
+// The reference of the encoders mse and weighted (docs/numerics.md Q9, Q16): read quantize_scalar.cc first.
 // Per block: elements over the largest magnitude -> for each candidate the codes that its scale gives, and how well
 // they could fit -> the best one's scale -> kept if its error is smaller than that of absmax.
 #include <algorithm>
@@ -18,10 +18,13 @@ constexpr std::uint32_t kMostElems = 4096;  // of a block
 struct WidenedBlock {
   std::uint32_t size;
   bool is_tail;
+  const float* weights;  // of its elements; nullptr for 1
   float x[kMostElems];
 
-  WidenedBlock(FloatType type, const void* elements, std::uint64_t k, std::uint64_t n, std::uint32_t block_size) {
+  WidenedBlock(FloatType type, const void* elements, const float* all_weights, std::uint64_t k, std::uint64_t n,
+               std::uint32_t block_size) {
     const std::uint64_t begin = k * block_size;
+    weights = all_weights == nullptr ? nullptr : all_weights + begin;
     size = static_cast<std::uint32_t>(std::min<std::uint64_t>(block_size, n - begin));
     is_tail = size < block_size;
     for (std::uint32_t i = 0; i < size; ++i) x[i] = LoadElement(type, elements, begin + i);
@@ -41,7 +44,7 @@ double ErrorUnder(CodeBook book, const WidenedBlock& block, float scale) {
   for (std::uint32_t i = 0; i < block.size; ++i) {
     const float y = CodeValue(book, CodeOf(book, block.Scaled(i, m, r))) * scale;
     const double e = static_cast<double>(block.x[i]) - static_cast<double>(y);
-    lanes[i % 16] += e * e;
+    lanes[i % 16] += block.weights == nullptr ? e * e : e * e * static_cast<double>(block.weights[i]);
   }
   return FoldLanes(lanes);
 }
@@ -79,11 +82,12 @@ class RunSums {
 };
 
 // Q9.4.
-PatternSums SumsOf(CodeBook book, const float* u, std::uint32_t size, float factor) {
+PatternSums SumsOf(CodeBook book, const float* u, const float* weights, std::uint32_t size, float factor) {
   RunSums sums;
   for (std::uint32_t i = 0; i < size; ++i) {
     const float c = CodeValue(book, CodeOf(book, u[i] * factor));
-    sums.Add(i, u[i] * c, c * c);
+    const float hc = weights == nullptr ? c : weights[i] * c;
+    sums.Add(i, u[i] * hc, c * hc);
   }
   return sums.Finish();
 }
@@ -105,7 +109,7 @@ float SearchBlock(FloatType type, CodeBook book, const WidenedBlock& block, floa
   float best_score = -1, q = 1;
   PatternSums first;
   for (std::size_t k = 0; k < candidates.count; ++k) {
-    const PatternSums sums = SumsOf(book, u, block.size, candidates.factors[k]);
+    const PatternSums sums = SumsOf(book, u, block.weights, block.size, candidates.factors[k]);
     if (k == 0) first = sums;
     const float score = sums.uc * sums.uc / sums.cc;
     if (score > best_score) {
@@ -126,19 +130,19 @@ float SearchBlock(FloatType type, CodeBook book, const WidenedBlock& block, floa
     best_error = error;
   };
   consider(SnappedScale(a, q));
-  if (effort == kMostEffort) consider(SnappedScale(a, SweptQuotient(book, u, block.size)));
+  if (effort == kMostEffort) consider(SnappedScale(a, SweptQuotient(book, u, block.weights, block.size)));
   if (floor != nullptr && !block.is_tail) *floor = AbsmaxFloor(a, absmax_error, first);
   return best;
 }
 
 }  // namespace
 
-std::uint64_t SearchScales(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
-                           int effort, float* scales, double* floors) {
+std::uint64_t SearchScales(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,
+                           std::uint32_t block_size, int effort, float* scales, double* floors) {
   const std::uint64_t first_bad = Absmax(type, x, n, block_size, scales);
   if (first_bad != kAllFinite) return first_bad;
   for (std::uint64_t k = 0; k < BlockCount(n, block_size); ++k) {
-    const WidenedBlock block(type, x, k, n, block_size);
+    const WidenedBlock block(type, x, weights, k, n, block_size);
     scales[k] = SearchBlock(type, book, block, scales[k], effort, floors == nullptr ? nullptr : floors + k);
   }
   return kAllFinite;
@@ -147,7 +151,7 @@ std::uint64_t SearchScales(FloatType type, CodeBook book, const void* x, std::ui
 void CodesUnder(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
                 const float* scales, std::uint8_t* codes) {
   for (std::uint64_t k = 0; k < BlockCount(n, block_size); ++k) {
-    const WidenedBlock block(type, x, k, n, block_size);
+    const WidenedBlock block(type, x, nullptr, k, n, block_size);
     const float m = SignedDivisor(scales[k]);
     const float r = Reciprocal(m);
     std::uint8_t* const out = codes + k * block_size / 2;
@@ -159,10 +163,10 @@ void CodesUnder(FloatType type, CodeBook book, const void* x, std::uint64_t n, s
   }
 }
 
-void BlockErrors(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
-                 const float* scales, double* errors) {
+void BlockErrors(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,
+                 std::uint32_t block_size, const float* scales, double* errors) {
   for (std::uint64_t k = 0; k < BlockCount(n, block_size); ++k) {
-    errors[k] = ErrorUnder(book, WidenedBlock(type, x, k, n, block_size), scales[k]);
+    errors[k] = ErrorUnder(book, WidenedBlock(type, x, weights, k, n, block_size), scales[k]);
   }
 }
 

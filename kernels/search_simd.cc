@@ -104,9 +104,9 @@ HWY_INLINE TrialVec FoldLanes(TrialVec lanes[16]) {
   return lanes[0];
 }
 
-template <CodeBook kBook>
-void SumTrials(const ValueSearch<kBook, TrialTag>& search, const float* u, std::uint32_t size, const float* factors,
-               float* uc, float* cc, float* score) {
+template <CodeBook kBook, bool kWeighted>
+void SumTrials(const ValueSearch<kBook, TrialTag>& search, const float* u, const float* weights, std::uint32_t size,
+               const float* factors, float* uc, float* cc, float* score) {
   const TrialTag d;
   const TrialVec factor = hn::Load(d, factors);
   // Of several runs (blocks above 256) the fp64 sums.
@@ -120,8 +120,9 @@ void SumTrials(const ValueSearch<kBook, TrialTag>& search, const float* u, std::
       for (std::uint32_t i = begin + static_cast<std::uint32_t>(lane); i < begin + run; i += 16) {
         const TrialVec element = hn::Set(d, u[i]);
         const TrialVec c = search.ValueOf(hn::Mul(element, factor));
-        uc_lane = hn::Add(uc_lane, hn::Mul(element, c));
-        cc_lane = hn::Add(cc_lane, hn::Mul(c, c));
+        const TrialVec hc = kWeighted ? hn::Mul(hn::Set(d, weights[i]), c) : c;
+        uc_lane = hn::Add(uc_lane, hn::Mul(element, hc));
+        cc_lane = hn::Add(cc_lane, hn::Mul(c, hc));
       }
       uc_lanes[lane] = uc_lane;
       cc_lanes[lane] = cc_lane;
@@ -158,9 +159,9 @@ using F64Vec = hn::Vec<F64Tag>;
 constexpr std::size_t kDoubles = hn::MaxLanes(F64Tag());
 
 // ErrorUnder() of a full block.
-template <CodeBook kBook>
-HWY_INLINE double ErrorUnder(const ValueSearch<kBook, F32Tag>& search, const float* x, std::uint32_t size,
-                             float scale) {
+template <CodeBook kBook, bool kWeighted>
+HWY_INLINE double ErrorUnder(const ValueSearch<kBook, F32Tag>& search, const float* x, const float* weights,
+                             std::uint32_t size, float scale) {
   const F32Tag d;
   const hn::Half<F32Tag> half;
   const F64Tag dd;
@@ -173,8 +174,14 @@ HWY_INLINE double ErrorUnder(const ValueSearch<kBook, F32Tag>& search, const flo
       const F32Vec y = hn::Mul(search.ValueOf(hn::Mul(v, r)), s);
       const F64Vec low = hn::Sub(hn::PromoteTo(dd, hn::LowerHalf(half, v)), hn::PromoteTo(dd, hn::LowerHalf(half, y)));
       const F64Vec high = hn::Sub(hn::PromoteTo(dd, hn::UpperHalf(half, v)), hn::PromoteTo(dd, hn::UpperHalf(half, y)));
-      lanes[2 * part] = hn::Add(lanes[2 * part], hn::Mul(low, low));
-      lanes[2 * part + 1] = hn::Add(lanes[2 * part + 1], hn::Mul(high, high));
+      F64Vec low_e2 = hn::Mul(low, low), high_e2 = hn::Mul(high, high);
+      if constexpr (kWeighted) {
+        const F32Vec h = hn::LoadU(d, weights + i + part * kLanes);
+        low_e2 = hn::Mul(low_e2, hn::PromoteTo(dd, hn::LowerHalf(half, h)));
+        high_e2 = hn::Mul(high_e2, hn::PromoteTo(dd, hn::UpperHalf(half, h)));
+      }
+      lanes[2 * part] = hn::Add(lanes[2 * part], low_e2);
+      lanes[2 * part + 1] = hn::Add(lanes[2 * part + 1], high_e2);
     }
   }
   alignas(64) double words[16];
@@ -196,9 +203,10 @@ HWY_INLINE void WidenBlock(FloatType type, const std::uint8_t* elements, std::ui
 }
 
 // SearchBlock() of a full block.
-template <CodeBook kBook>
+template <CodeBook kBook, bool kWeighted>
 float SearchBlock(const ValueSearch<kBook, TrialTag>& trial_search, const ValueSearch<kBook, F32Tag>& search,
-                  FloatType type, const float* x, std::uint32_t size, float a, int effort, double* floor) {
+                  FloatType type, const float* x, const float* weights, std::uint32_t size, float a, int effort,
+                  double* floor) {
   if (floor != nullptr) *floor = 0;
   if (a < kTiny) return a;
   const F32Tag d;
@@ -209,7 +217,8 @@ float SearchBlock(const ValueSearch<kBook, TrialTag>& trial_search, const ValueS
   const Candidates& candidates = CandidatesFor(kBook, effort);
   Trials trials;
   for (std::size_t k = 0; k < candidates.count; k += kTrialLanes) {
-    SumTrials<kBook>(trial_search, u, size, candidates.factors + k, trials.uc + k, trials.cc + k, trials.score + k);
+    SumTrials<kBook, kWeighted>(trial_search, u, weights, size, candidates.factors + k, trials.uc + k, trials.cc + k,
+                                trials.score + k);
   }
   std::size_t best_trial = 0;
   for (std::size_t k = 1; k < candidates.count; ++k) {
@@ -217,25 +226,31 @@ float SearchBlock(const ValueSearch<kBook, TrialTag>& trial_search, const ValueS
   }
   const float q = trials.uc[best_trial] / trials.cc[best_trial];
 
-  const double absmax_error = ErrorUnder<kBook>(search, x, size, a);
+  const double absmax_error = ErrorUnder<kBook, kWeighted>(search, x, weights, size, a);
   float best = a;
   double best_error = absmax_error;
   const auto consider = [&](float s) HWY_ATTR {
     if (!IsUsableScale(type, s)) return;
-    const double error = ErrorUnder<kBook>(search, x, size, s);
+    const double error = ErrorUnder<kBook, kWeighted>(search, x, weights, size, s);
     if (!(error < best_error)) return;
     best = s;
     best_error = error;
   };
   consider(SnappedScale(a, q));
-  if (effort == kMostEffort) consider(SnappedScale(a, SweptQuotient(kBook, u, size)));
+  if (effort == kMostEffort) consider(SnappedScale(a, SweptQuotient(kBook, u, weights, size)));
   if (floor != nullptr) *floor = AbsmaxFloor(a, absmax_error, {trials.uc[0], trials.cc[0]});
   return best;
 }
 
-template <CodeBook kBook>
-std::uint64_t SearchBook(FloatType type, const std::uint8_t* x, std::uint64_t n, std::uint32_t block_size, int effort,
-                         float* scales, double* floors) {
+// The weights of a block of a tensor, or nullptr where there are none.
+template <bool kWeighted>
+HWY_INLINE const float* WeightsAt(const float* weights, std::uint64_t first) {
+  return kWeighted ? weights + first : nullptr;
+}
+
+template <CodeBook kBook, bool kWeighted>
+std::uint64_t SearchBook(FloatType type, const std::uint8_t* x, const float* weights, std::uint64_t n,
+                         std::uint32_t block_size, int effort, float* scales, double* floors) {
   const std::uint64_t bad = Absmax(type, x, n, block_size, scales);
   if (bad != kAllFinite) return bad;
   const ValueSearch<kBook, TrialTag> trial_search;
@@ -244,25 +259,28 @@ std::uint64_t SearchBook(FloatType type, const std::uint8_t* x, std::uint64_t n,
   alignas(64) float widened[kMostElems];
   for (std::uint64_t k = 0; k < full; ++k) {
     WidenBlock(type, x + k * block_bytes, block_size, widened);
-    scales[k] = SearchBlock<kBook>(trial_search, search, type, widened, block_size, scales[k], effort,
-                                   floors == nullptr ? nullptr : floors + k);
+    scales[k] = SearchBlock<kBook, kWeighted>(trial_search, search, type, widened,
+                                              WeightsAt<kWeighted>(weights, k * block_size), block_size, scales[k],
+                                              effort, floors == nullptr ? nullptr : floors + k);
   }
-  return scalar::SearchScales(type, kBook, x + full * block_bytes, n - full * block_size, block_size, effort,
-                              scales + full, floors == nullptr ? nullptr : floors + full);
+  return scalar::SearchScales(type, kBook, x + full * block_bytes, WeightsAt<kWeighted>(weights, full * block_size),
+                              n - full * block_size, block_size, effort, scales + full,
+                              floors == nullptr ? nullptr : floors + full);
 }
 
-template <CodeBook kBook>
-void ErrorsOfBook(FloatType type, const std::uint8_t* x, std::uint64_t n, std::uint32_t block_size, const float* scales,
-                  double* errors) {
+template <CodeBook kBook, bool kWeighted>
+void ErrorsOfBook(FloatType type, const std::uint8_t* x, const float* weights, std::uint64_t n,
+                  std::uint32_t block_size, const float* scales, double* errors) {
   const ValueSearch<kBook, F32Tag> search;
   const std::uint64_t full = n / block_size, block_bytes = block_size * FloatSize(type);
   alignas(64) float widened[kMostElems];
   for (std::uint64_t k = 0; k < full; ++k) {
     WidenBlock(type, x + k * block_bytes, block_size, widened);
-    errors[k] = ErrorUnder<kBook>(search, widened, block_size, scales[k]);
+    errors[k] = ErrorUnder<kBook, kWeighted>(search, widened, WeightsAt<kWeighted>(weights, k * block_size), block_size,
+                                             scales[k]);
   }
-  scalar::BlockErrors(type, kBook, x + full * block_bytes, n - full * block_size, block_size, scales + full,
-                      errors + full);
+  scalar::BlockErrors(type, kBook, x + full * block_bytes, WeightsAt<kWeighted>(weights, full * block_size),
+                      n - full * block_size, block_size, scales + full, errors + full);
 }
 
 // Calls `call` with the constant that `book` is, among those from number kFirst on.
@@ -276,18 +294,23 @@ auto WithBook(CodeBook book, const Call& call) {
 
 }  // namespace
 
-std::uint64_t SearchScales(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
-                           int effort, float* scales, double* floors) {
+std::uint64_t SearchScales(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,
+                           std::uint32_t block_size, int effort, float* scales, double* floors) {
   return WithBook(book, [&](auto constant) HWY_ATTR {
-    return SearchBook<decltype(constant)::value>(type, static_cast<const std::uint8_t*>(x), n, block_size, effort,
-                                                 scales, floors);
+    constexpr CodeBook kBook = decltype(constant)::value;
+    const auto* const bytes = static_cast<const std::uint8_t*>(x);
+    return weights == nullptr ? SearchBook<kBook, false>(type, bytes, weights, n, block_size, effort, scales, floors)
+                              : SearchBook<kBook, true>(type, bytes, weights, n, block_size, effort, scales, floors);
   });
 }
 
-void BlockErrors(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
-                 const float* scales, double* errors) {
+void BlockErrors(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,
+                 std::uint32_t block_size, const float* scales, double* errors) {
   WithBook(book, [&](auto constant) HWY_ATTR {
-    ErrorsOfBook<decltype(constant)::value>(type, static_cast<const std::uint8_t*>(x), n, block_size, scales, errors);
+    constexpr CodeBook kBook = decltype(constant)::value;
+    const auto* const bytes = static_cast<const std::uint8_t*>(x);
+    weights == nullptr ? ErrorsOfBook<kBook, false>(type, bytes, weights, n, block_size, scales, errors)
+                       : ErrorsOfBook<kBook, true>(type, bytes, weights, n, block_size, scales, errors);
   });
 }
 

@@ -1,4 +1,4 @@
-// The exact sweep of the encoder mse (docs/numerics.md Q9.7). As a scale shrinks, elements pass decision bounds one
+// The exact sweep (docs/numerics.md Q9.7). As a scale shrinks, elements pass decision bounds one
 // after the other, and between two passages no code changes. So all patterns of codes come by in order of the passages,
 // and two running sums tell which of them is the best. Plain C++ for every backend: a sort sets its pace.
 #include <algorithm>
@@ -35,7 +35,8 @@ struct Sweep {
   }
 };
 
-void SweepSign(CodeBook book, const float* u, std::uint32_t size, float sign, Sweep* sweep) {
+void SweepSign(CodeBook book, const float* u, const float* weights, std::uint32_t size, float sign, Sweep* sweep) {
+  const auto weight = [weights](std::size_t i) { return weights == nullptr ? 1.0 : static_cast<double>(weights[i]); };
   const CodeBookTables& tables = TablesOf(book);
   // Values by count, in fp64: products with elements are exact.
   std::array<double, 16> values;
@@ -72,8 +73,8 @@ void SweepSign(CodeBook book, const float* u, std::uint32_t size, float sign, Sw
       }
     }
     const double value = values[static_cast<std::size_t>(count)];
-    sweep->uc += static_cast<double>(v) * value;
-    sweep->cc += value * value;
+    sweep->uc += static_cast<double>(v) * weight(i) * value;
+    sweep->cc += value * value * weight(i);
   }
   // A total order: two elements may pass at the same scale, one element never does so twice.
   std::sort(passages.begin(), passages.begin() + static_cast<std::ptrdiff_t>(passed),
@@ -82,18 +83,19 @@ void SweepSign(CodeBook book, const float* u, std::uint32_t size, float sign, Sw
   for (std::size_t p = 0; p < passed; ++p) {
     const double v = static_cast<double>(sign * u[passages[p].element]);
     const double from = values[passages[p].from], to = values[passages[p].to];
-    sweep->uc += v * (to - from);
-    sweep->cc += to * to - from * from;
+    const double h = weight(passages[p].element);
+    sweep->uc += v * h * (to - from);
+    sweep->cc += (to * to - from * from) * h;
     sweep->Judge(static_cast<double>(sign));
   }
 }
 
 }  // namespace
 
-float SweptQuotient(CodeBook book, const float* u, std::uint32_t size) {
+float SweptQuotient(CodeBook book, const float* u, const float* weights, std::uint32_t size) {
   Sweep sweep;
-  SweepSign(book, u, size, 1, &sweep);
-  if (!CodesCarrySign(book)) SweepSign(book, u, size, -1, &sweep);
+  SweepSign(book, u, weights, size, 1, &sweep);
+  if (!CodesCarrySign(book)) SweepSign(book, u, weights, size, -1, &sweep);
   return static_cast<float>(sweep.quotient);
 }
 

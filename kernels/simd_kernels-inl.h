@@ -25,10 +25,10 @@ std::uint64_t Quantize(FloatType type, CodeBook book, const void* x, std::uint64
 void CodesUnder(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
                 const float* scales, std::uint8_t* codes);
 // search_simd.cc
-std::uint64_t SearchScales(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
-                           int effort, float* scales, double* floors);
-void BlockErrors(FloatType type, CodeBook book, const void* x, std::uint64_t n, std::uint32_t block_size,
-                 const float* scales, double* errors);
+std::uint64_t SearchScales(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,
+                           std::uint32_t block_size, int effort, float* scales, double* floors);
+void BlockErrors(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,
+                 std::uint32_t block_size, const float* scales, double* errors);
 // dequantize_simd.cc
 void Dequantize(CodeBook book, const std::uint8_t* codes, const float* scales, std::uint64_t n,
                 std::uint32_t block_size, FloatType out_type, void* out);

@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Each wing sees those to the left, never a neighbour of its level.
 LEVELS = {
     "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["adapter", "bnb", "logical"], ["source"],
-                ["exchange"]],
+                ["calibration", "exchange"]],
     "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge", "requantize"],
                    ["adapter", "plan", "output"],
                    ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"], ["components"]],

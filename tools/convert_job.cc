@@ -81,6 +81,9 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
                         ReadWholeFile(PosixFileSystem(), flags.recipe, limits::kConfigJsonBytes));
     Q4_ASSIGN_OR_RETURN(options.policy.recipe, ParseRecipe(text, flags.recipe));
   }
+  if (!flags.calibration.empty()) {
+    Q4_ASSIGN_OR_RETURN(options.calibration, Calibration::Open(PosixFileSystem(), flags.calibration));
+  }
   options.effort = flags.effort;
   const bool gives_effort = std::find(flags.given.begin(), flags.given.end(), "--effort") != flags.given.end();
   if (gives_effort && !UsesEffort(options)) return Fail(kEffortUnused, {}, "--effort " + std::to_string(flags.effort));
@@ -104,6 +107,7 @@ absl::Status CheckReport(FileSystem& fs, const ConvertFlags& flags, const Checkp
   rules.AddSource(checkpoint);
   rules.AddInput(flags.recipe);
   rules.AddInput(flags.gate);
+  rules.AddInput(flags.calibration);
   for (std::string& path : OutputNames(plan, flags.output)) rules.AddOutput(std::move(path));
   return rules.Check(flags.report);
 }
@@ -114,6 +118,7 @@ absl::Status CheckOutputIsNoFlagFile(FileSystem& fs, const ConvertFlags& flags, 
   InputFiles inputs;
   inputs.Add(fs, flags.recipe);
   inputs.Add(fs, flags.gate);
+  inputs.Add(fs, flags.calibration);
   return inputs.CheckNames(fs, OutputNames(plan, flags.output), kOutputIsInput);
 }
 
@@ -160,6 +165,10 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
   if (!pipeline.empty() && !flags.adapter.empty()) {
     return Fail(kNotOfPipeline, flags.input, "--adapter",
                 "merge it into its component: q4convert FOLDER_OF_THE_COMPONENT --adapter DIR");
+  }
+  if (!pipeline.empty() && !flags.calibration.empty()) {
+    return Fail(kNotOfPipeline, flags.input, "--calibration",
+                "it is of one component: q4convert FOLDER_OF_THE_COMPONENT --calibration FILE");
   }
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
   Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));

@@ -112,9 +112,12 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->transform(OneOf(EncoderNames()))
       ->each(notes(&flags->asked.encoder))
       ->capture_default_str();
-  app.add_option("--effort", flags->effort, "How hard mse searches: 1, 2 or 3 (a few scales, thirty-two, all)")
+  app.add_option("--effort", flags->effort,
+                 "How hard mse and weighted search: 1, 2 or 3 (a few scales, thirty-two, all)")
       ->transform(Count(kLeastEffort, kMostEffort))
       ->capture_default_str();
+  app.add_option("--calibration", flags->calibration,
+                 "Calibration file: what the inputs of layers look like, for --encoder weighted");
   // --include and --exclude share one list: their order among each other decides. trigger_on_parse() calls the function
   // as each flag is met; expected(1) keeps an INPUT behind it from being taken for another pattern.
   app.add_option_function<std::vector<std::string>>(
@@ -241,6 +244,8 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
   app.add_option("FILE", flags->file, "A .q4 file, NAME.q4.index.json, or a converted pipeline")->required();
   auto* against = app.add_option("--against", flags->against, "The original checkpoint: recompute everything from it");
   app.add_option("--adapter", flags->adapter, "The adapter that was merged into it: the folder that --adapter named")
+      ->needs(against);
+  app.add_option("--calibration", flags->calibration, "The calibration file that was used: recompute with it")
       ->needs(against);
   AddRoot(app, flags->root);
   app.add_option("--tensor", flags->tensor, "Compare only tensors whose name matches this regular expression")

@@ -32,13 +32,14 @@ struct ConvertFlags {
   std::uint32_t block_size = 64;
   // Whether scales are nested.
   bool double_quant = true;
-  std::string encoder = "absmax";     // absmax or mse
+  std::string encoder = "absmax";     // one of EncoderNames()
   int effort = kDefaultEffort;        // of an encoder that searches: 1 to 3
   AskedSettings asked;                // which of these four were typed
   std::vector<PatternRule> patterns;  // --include and --exclude in command-line order
   std::string components;             // of a pipeline, separated by commas; "" for those of OpenPipeline()
   std::string recipe;                 // path of a JSON file; "" for none
   bool allow_unmatched = false;       // of these patterns and the recipe's
+  std::string calibration;            // a calibration file, for an encoder that uses it; "" for none
   std::string adapter;                // folder of a LoRA of PEFT that is merged; "" for none
   bool from_quantized = false;        // leave to quantize what has 4 bits already
   // Dtype of kept float tensors: same, bf16, fp16 or fp32.
@@ -97,8 +98,9 @@ struct VerifyFlags {
   std::string file;
   // The checkpoint that the container was made of; "" checks the container alone.
   std::string against;
-  std::string adapter;  // folder of the adapter that was merged; "" for none
-  std::string root;     // as for q4inspect
+  std::string adapter;      // folder of the adapter that was merged; "" for none
+  std::string calibration;  // the calibration file that was used; "" for none
+  std::string root;         // as for q4inspect
   // Workers and the bound on host memory; 0: what the machine allows.
   unsigned threads = 0;
   std::uint64_t max_memory = 0;

@@ -29,7 +29,8 @@ absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const 
                                               {!flags.markdown.empty(), "--markdown"},
                                               {!flags.html.empty(), "--html"},
                                               {!flags.baseline.empty(), "--baseline"},
-                                              {!flags.evaluation.empty(), "--evaluation"}});
+                                              {!flags.evaluation.empty(), "--evaluation"},
+                                              {!flags.calibration.empty(), "--calibration"}});
   if (!flags.adapter.empty()) {
     return Fail(kNotOfPipeline, folder, "--adapter",
                 "none was merged into a pipeline; q4verify FOLDER/model.q4 verifies a component with it");

@@ -23,8 +23,8 @@ namespace q4 {
 namespace {
 
 // They would change codes, scales or types, or decide what is quantized.
-constexpr std::array<std::string_view, 12> kAboutQuantizing{
-    "--type",    "--block-size", "--double-quant",    "--encoder",    "--effort",       "--include",
+constexpr std::array<std::string_view, 13> kAboutQuantizing{
+    "--type",    "--block-size", "--double-quant",    "--encoder",    "--effort",       "--calibration",  "--include",
     "--exclude", "--recipe",     "--allow-unmatched", "--keep-dtype", "--on-nonfinite", "--source-digest"};
 // They are about the weights of a checkpoint, or about the work of quantizing.
 struct Refused {

@@ -63,6 +63,7 @@ ReportRules RulesOf(FileSystem& fs, const VerifyFlags& flags) {
   rules.AddInput(flags.gate);
   rules.AddInput(flags.baseline);
   rules.AddInput(flags.evaluation);
+  rules.AddInput(flags.calibration);
   // Opening reads every shard's index, since a list of shards names files that no flag does.
   if (const auto model = Q4Model::Open(fs, flags.file); model.ok()) {
     for (const auto& shard : (*model)->shards()) rules.AddInput(shard->path(), shard->file().identity());

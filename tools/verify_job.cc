@@ -61,6 +61,9 @@ absl::StatusOr<VerifyOptions> VerifyOptionsFrom(const VerifyFlags& flags, Cancel
   VerifyOptions options;
   options.against = flags.against;
   options.adapter = flags.adapter;
+  if (!flags.calibration.empty()) {
+    Q4_ASSIGN_OR_RETURN(options.calibration, Calibration::Open(PosixFileSystem(), flags.calibration));
+  }
   options.root = ParseQ4Root(flags.root);
   options.source_options.follow_symlinks = flags.follow_symlinks;
   options.threads = flags.threads;

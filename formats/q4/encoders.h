@@ -10,13 +10,14 @@ namespace q4 {
 
 // Values are stored in files and never change. kNone: nobody of ours, as in an unquantized tensor or one that was taken
 // over with its codes.
-enum class Q4Encoder : std::uint8_t { kNone = 0, kAbsmax = 1, kMse = 2 };
+enum class Q4Encoder : std::uint8_t { kNone = 0, kAbsmax = 1, kMse = 2, kWeighted = 3, kFeedback = 4 };
 
 // What q4verify may demand of a tensor's scales and codes when it has the source, whether this version can run the
 // encoder or not. A container is judged by the encoder that it names, so a forger who names another one than was used
 // gets that one's demands.
 struct EncoderProof {
-  // Scales and codes are what the encoder chooses again, bit for bit; nothing else is asked then.
+  // Scales and codes are what the encoder chooses again, bit for bit; nothing else is asked then. Of a calibrated one
+  // only with its calibration file.
   bool recompute;
   // Each code is the nearest one under the scale that is stored or under the block's largest magnitude, up to ties: of
   // a bitsandbytes checkpoint with nested scales the latter holds. An encoder that moves codes to make up for errors
@@ -39,6 +40,9 @@ struct Q4EncoderRow {
   bool absmax_scales;
   // Whether the name of a treatment means this encoder when it names none: what everybody expects, and nobody.
   bool implied;
+  // Whether it looks at a calibration file beside the weights (formats/calibration). What the file does not name is
+  // left to `mse`; and whoever has not got the file cannot compute it again.
+  bool calibrated;
   EncoderProof proof;
 };
 

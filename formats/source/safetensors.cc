@@ -41,7 +41,7 @@ bool IsUnsupportedDType(std::string_view name) {
 // containers are well nested and that a value follows each key; so an end always closes what the state stands for.
 class HeaderHandler final : public JsonHandler {
  public:
-  explicit HeaderHandler(std::string_view file) : file_(file) {}
+  HeaderHandler(std::string_view file, const MetadataKept& kept) : file_(file), kept_(kept) {}
 
   // After a parse without error. Leaves payload_offset to the caller.
   SafetensorsHeader TakeHeader() { return std::move(header_); }
@@ -82,7 +82,7 @@ class HeaderHandler final : public JsonHandler {
         // Counted before it is kept. Of a key that comes twice readers take the last, and nothing hangs on it.
         ++header_.metadata_entries;
         kept_metadata_bytes_ += key.size();
-        keeps_entry_ = kept_metadata_bytes_ <= limits::kMetadataTotalBytes;
+        keeps_entry_ = kept_metadata_bytes_ <= kept_.total_bytes;
         if (keeps_entry_) header_.metadata.emplace_back(std::move(key), std::string());
         return absl::OkStatus();
       default:
@@ -115,7 +115,7 @@ class HeaderHandler final : public JsonHandler {
       case State::kMetadataMembers:
         if (scalar.kind != JsonScalar::Kind::kString) return Fail(kStMetadata, file_, kMetadataKey, GotKind(kind));
         header_.metadata_bytes += scalar.text_bytes;
-        if (keeps_entry_ && kept_metadata_bytes_ + scalar.text.size() <= limits::kMetadataTotalBytes) {
+        if (keeps_entry_ && kept_metadata_bytes_ + scalar.text.size() <= kept_.total_bytes) {
           kept_metadata_bytes_ += scalar.text.size();
           header_.metadata.back().second = std::move(scalar.text);
         }
@@ -264,6 +264,7 @@ class HeaderHandler final : public JsonHandler {
   }
 
   std::string_view file_;
+  const MetadataKept kept_;
   SafetensorsHeader header_;
   State state_ = State::kDocument;
   bool has_metadata_ = false;
@@ -361,12 +362,13 @@ absl::StatusOr<std::uint64_t> CheckLength(std::span<const std::uint8_t> head, st
 // The common way of both readers, from the JSON on. `source` delivers exactly the header; what follows the JSON object
 // in it may only be white space, as the format pads with.
 absl::StatusOr<SafetensorsHeader> ParseHeader(JsonSource& source, std::uint64_t payload_offset,
-                                              std::uint64_t file_bytes, std::string_view file) {
+                                              std::uint64_t file_bytes, std::string_view file,
+                                              const MetadataKept& kept) {
   const StrictJsonOptions options{.max_depth = limits::kSafetensorsJsonDepth,
                                   .max_token_bytes = limits::kSafetensorsHeaderBytes,
-                                  .keep_string_bytes = limits::kMetadataValueBytes,
+                                  .keep_string_bytes = kept.value_bytes,
                                   .base_offset = kLengthBytes};
-  HeaderHandler handler(file);
+  HeaderHandler handler(file, kept);
   Q4_RETURN_IF_ERROR(ParsePlainJson(source, file, options, handler));
   SafetensorsHeader header = handler.TakeHeader();
   header.payload_offset = payload_offset;
@@ -383,15 +385,15 @@ absl::StatusOr<SafetensorsHeader> ParseSafetensors(std::span<const std::uint8_t>
   // CheckLength() has made sure that the header lies inside.
   const auto json = bytes.subspan(kLengthBytes, static_cast<std::size_t>(payload_offset - kLengthBytes));
   JsonText source({reinterpret_cast<const char*>(json.data()), json.size()});
-  return ParseHeader(source, payload_offset, bytes.size(), file);
+  return ParseHeader(source, payload_offset, bytes.size(), file, {});
 }
 
-absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const RandomAccessFile& file) {
+absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const RandomAccessFile& file, const MetadataKept& kept) {
   std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kSniffBytes)));
   Q4_RETURN_IF_ERROR(file.ReadAt(0, head));
   Q4_ASSIGN_OR_RETURN(const std::uint64_t payload_offset, CheckLength(head, file.size(), file.path()));
   JsonFile source(file, kLengthBytes, payload_offset);
-  return ParseHeader(source, payload_offset, file.size(), file.path());
+  return ParseHeader(source, payload_offset, file.size(), file.path(), kept);
 }
 
 }  // namespace q4

@@ -22,6 +22,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
+#include "formats/base/limits.h"
 #include "formats/tensor/source_tensor.h"
 
 namespace q4 {
@@ -38,11 +39,17 @@ struct SafetensorsHeader {
   std::uint64_t metadata_bytes = 0;  // of all values, as they are unescaped
 };
 
+// How much is kept of one key or value of __metadata__, and of all together.
+struct MetadataKept {
+  std::uint64_t value_bytes = limits::kMetadataValueBytes;
+  std::uint64_t total_bytes = limits::kMetadataTotalBytes;
+};
+
 // A whole file that lies in memory. Pure; nothing of the result points into `bytes`. `file` is named in errors.
 absl::StatusOr<SafetensorsHeader> ParseSafetensors(std::span<const std::uint8_t> bytes, std::string_view file);
 
 // The header of an open file, read in pieces of 1 MiB; the payload is not touched. A file without tensors is accepted;
 // whether that is of use is for the caller to say. The size that the payload is compared with is that at open.
-absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const RandomAccessFile& file);
+absl::StatusOr<SafetensorsHeader> ReadSafetensorsHeader(const RandomAccessFile& file, const MetadataKept& kept = {});
 
 }  // namespace q4

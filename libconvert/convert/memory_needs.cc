@@ -12,6 +12,7 @@
 #include "libconvert/convert/scale_overflow.h"
 #include "libconvert/convert/slab_cut.h"
 #include "libconvert/convert/tensor_job.h"
+#include "libconvert/encode/calibrated.h"
 #include "libconvert/encode/encoder.h"
 
 namespace q4 {
@@ -86,7 +87,8 @@ std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compressi
   // What each group loses; and where it is left to absmax, the scales of both stand side by side for a while.
   const std::uint64_t losses = searches ? GroupCount(blocks) * sizeof(NestedLoss) + nested : 0;
   // A tensor with nested scales may end up with fp32 scales: the copies of either must fit.
-  return plain + ChunkMemory(std::max(plain, nested), compression) + nested + losses;
+  const std::uint64_t weights = FindQ4Encoder(tensor.encoder)->calibrated ? ColumnWeightsMemory(tensor.shape) : 0;
+  return plain + ChunkMemory(std::max(plain, nested), compression) + nested + losses + weights;
 }
 
 bool SlabsFitBetweenPasses(const SourceTensor& source, const Q4Tensor& tensor, const ConvertOptions& options,

@@ -35,7 +35,8 @@ std::uint64_t CodeMemory(const Q4Tensor& tensor, std::uint64_t elems, const Q4Co
 // The data chunks that a slab becomes when it is kept and stored as `stored`.
 std::uint64_t KeptMemory(std::uint64_t elems, DType stored, const Q4Compression& compression);
 
-// All scales of a quantized tensor in every form that they take, and the copies that are cut into chunks.
+// All scales of a quantized tensor in every form that they take, and the copies that are cut into chunks; and what a
+// calibrated encoder knows of its inputs.
 std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compression);
 
 // Whether all slabs of a tensor may stay where `engine` works on them between two passes: they fit half of the memory

@@ -89,6 +89,7 @@ void Admission::AdmitTensor(std::size_t shard, std::uint64_t number, const Plann
     const auto job = NewJob<QuantizedJob>(shard, number, planned.tensor);
     job->source = &source;
     job->tensor = tensor;
+    job->calibrated = planned.calibrated;
     Treat(job, TreatQuantized);
   }
 }

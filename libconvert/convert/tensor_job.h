@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "formats/calibration/calibration.h"
 #include "formats/q4/chunk.h"
 #include "formats/q4/container.h"
 #include "formats/tensor/source_tensor.h"
@@ -67,7 +68,9 @@ struct QuantizedJob : TensorJob {
   enum class Passes { kOne, kTwoKeepingSlabs, kTwoReadings };
   Passes passes = Passes::kOne;
 
-  std::shared_ptr<Reservation> scale_memory;          // pays for the next three
+  WeightInput calibrated;                             // of an encoder that weighs errors: as planned,
+  std::shared_ptr<const ColumnWeights> weights;       // and as the encoder takes it
+  std::shared_ptr<Reservation> scale_memory;          // pays for these and the next three
   std::vector<float> scales;                          // of all blocks, as the encoder chose them
   std::vector<std::uint8_t> scale_codes;              // nested: a scale code for each block,
   std::vector<float> scales2;                         // and a group scale for each group

@@ -22,6 +22,7 @@
 #include "libconvert/convert/scale_overflow.h"
 #include "libconvert/convert/slab_cut.h"
 #include "libconvert/convert/treat.h"
+#include "libconvert/encode/calibrated.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/scheme/stored_scales.h"
 
@@ -58,6 +59,7 @@ class Quantizing {
   void EncodeScales() const;
 
   const SearchingEncoder* searching() const { return EncoderOf(job_->tensor.encoder).searching(); }
+  SlabPlace PlaceOf(std::uint64_t slab) const { return {cut_.first(slab), cut_.size(slab), job_->weights}; }
   std::uint64_t first_block(std::uint64_t slab) const { return cut_.first(slab) / job_->tensor.block_size; }
   std::vector<float> DecodedScales(std::uint64_t slab) const;
   absl::Status NonFinite(std::uint64_t elem) const;
@@ -93,6 +95,11 @@ void Quantizing::Admit() const {
     job_->scales2.resize(GroupCount(job_->tensor.blocks()));
     job_->losses.resize(job_->scales2.size());
   }
+  if (job_->calibrated.input != nullptr) {
+    auto weights = LoadColumnWeights(*stages_->options().calibration, job_->calibrated, job_->tensor.shape);
+    if (!weights.ok()) return job_->settlement.Settle(weights.status());
+    job_->weights = *std::move(weights);
+  }
   job_->passes = ChoosePasses();
   switch (job_->passes) {
     case QuantizedJob::Passes::kOne:
@@ -119,7 +126,7 @@ void Quantizing::ReadForScales() const {
     job_->output_memory.resize(cut_.slabs());
   }
   for (std::uint64_t slab = 0; slab < cut_.slabs(); ++slab) {
-    absl::StatusOr<std::shared_ptr<SlabWork>> work = stages_->engine().Begin(job_->tensor, cut_.size(slab));
+    absl::StatusOr<std::shared_ptr<SlabWork>> work = stages_->engine().Begin(job_->tensor, PlaceOf(slab));
     if (!work.ok()) return job_->settlement.Settle(work.status());
     if (keep) {
       // What the second pass needs is reserved now: once it begins, the admitting thread is at later tensors.
@@ -140,7 +147,7 @@ void Quantizing::ReadForCodes(Stages::Reading reading) const {
   job_->slabs_left = cut_.slabs();
   job_->output_memory.resize(cut_.slabs());
   for (std::uint64_t slab = 0; slab < cut_.slabs(); ++slab) {
-    absl::StatusOr<std::shared_ptr<SlabWork>> work = stages_->engine().Begin(job_->tensor, cut_.size(slab));
+    absl::StatusOr<std::shared_ptr<SlabWork>> work = stages_->engine().Begin(job_->tensor, PlaceOf(slab));
     if (!work.ok()) return job_->chunks.Fail(slab, work.status());
     job_->output_memory[slab] =
         stages_->Reserve(CodeMemory(job_->tensor, cut_.size(slab), stages_->options().compression));

@@ -11,7 +11,7 @@ namespace q4 {
 
 std::span<const Encoder* const> Encoders() {
   // Made at the first call, so that it is there for whoever asks before main() begins.
-  static const std::array<const Encoder*, 2> encoders = {&AbsmaxEncoder(), &MseEncoder()};
+  static const std::array<const Encoder*, 3> encoders = {&AbsmaxEncoder(), &MseEncoder(), &WeightedEncoder()};
   return encoders;
 }
 
@@ -56,8 +56,7 @@ std::uint64_t EncodeSlab(const Encoder& encoder, const KernelTable& kernels, con
                          const std::uint8_t* x, std::uint8_t* codes, float* scales, const float* decoded,
                          TiledStats* stats) {
   for (const Tile& tile : CutIntoTiles(shape, stats)) {
-    SlabShape tile_shape = shape;
-    tile_shape.elems = tile.elems;
+    const SlabShape tile_shape = PartOf(shape, tile.first, tile.elems);
     const std::uint8_t* const tile_x = x + tile.first * FloatSize(shape.type);
     std::uint64_t bad = kAllFinite;
     if (decoded != nullptr && encoder.searching() != nullptr) {

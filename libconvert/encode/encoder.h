@@ -24,7 +24,8 @@ class SearchingEncoder;
 // One way to choose scales and codes. Has no state: one object per encoder, for all threads, as long as the process
 // lives. All functions see whole blocks, but for a tensor's last; what they choose depends on the block alone, never on
 // how a tensor was cut.
-// Arguments that they share: `shape` has the elements, their type, the block size and the scheme; `x` points to
+// Arguments that they share: `shape` has the elements, their type, the block size and the scheme, and for an encoder
+// that weighs errors where they lie in the tensor and what they count; `x` points to
 // shape.elems elements of shape.type in row-major order, of any alignment. All memory belongs to the caller, and
 // outputs do not overlap inputs. The calling thread has the canonical float environment (Q10.2).
 class Encoder {

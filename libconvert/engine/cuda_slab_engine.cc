@@ -384,7 +384,7 @@ class CudaSlabEngine : public SlabEngine {
       : devices_(std::move(devices)), effort_(effort) {}
 
   // Only the admitting thread calls this. So memory that is free here can only grow until CudaSlabWork takes it.
-  absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
+  absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, const SlabPlace& slab) override {
     // Before anything else: CudaSlabWork would run kernels of its own whatever the tensor names.
     const Encoder* encoder = FindEncoder(tensor.encoder);
     if (encoder == nullptr || !encoder->has_cuda_kernels()) {
@@ -396,7 +396,7 @@ class CudaSlabEngine : public SlabEngine {
     Device& device = **std::max_element(devices_.begin(), devices_.end(),
                                         [&](const auto& a, const auto& b) { return free_bytes(a) < free_bytes(b); });
     try {
-      return std::make_unique<CudaSlabWork>(device, &spare_codes_, *encoder, SlabShapeOf(tensor, elems, effort_));
+      return std::make_unique<CudaSlabWork>(device, &spare_codes_, *encoder, SlabShapeOf(tensor, slab.elems, effort_));
     } catch (const std::bad_alloc&) {
       return Fail(kDeviceMemory, {}, fmt::format("cuda:{}", device.ordinal),
                   fmt::format("{} bytes in use by this run of {} that were free at its start", device.budget.held(),

@@ -18,8 +18,12 @@ namespace {
 
 class CpuSlabWork : public SlabWork {
  public:
-  CpuSlabWork(const KernelTable& kernels, const Encoder& encoder, SpareVectors* spare_codes, const SlabShape& shape)
-      : kernels_(kernels), encoder_(&encoder), spare_codes_(*spare_codes), shape_(shape) {}
+  CpuSlabWork(const KernelTable& kernels, const Encoder& encoder, SpareVectors* spare_codes, const SlabShape& shape,
+              const SlabPlace& place)
+      : kernels_(kernels), encoder_(&encoder), spare_codes_(*spare_codes), weights_(place.weights), shape_(shape) {
+    shape_.first = place.first;
+    shape_.weights = weights_.get();
+  }
 
   FirstBad ChooseScales(std::shared_ptr<Buffer> x, float* scales) override {
     return encoder_->ChooseScales(kernels_, shape_, x->data(), scales);
@@ -68,7 +72,8 @@ class CpuSlabWork : public SlabWork {
   const KernelTable& kernels_;
   const Encoder* encoder_;
   SpareVectors& spare_codes_;
-  const SlabShape shape_;
+  const std::shared_ptr<const ColumnWeights> weights_;
+  SlabShape shape_;
   // Between QuantizeAndKeep() and Finish() only.
   std::shared_ptr<Buffer> x_;
   std::vector<std::uint8_t> codes_;
@@ -79,9 +84,9 @@ class CpuSlabEngine : public SlabEngine {
   CpuSlabEngine(const KernelTable& kernels, int effort) : kernels_(kernels), effort_(effort) {}
 
   // Takes no memory and never waits: the pipeline has reserved what a slab on the cores needs (memory_needs.h).
-  absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
+  absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, const SlabPlace& slab) override {
     return std::make_unique<CpuSlabWork>(kernels_, EncoderOf(tensor.encoder), &spare_codes_,
-                                         SlabShapeOf(tensor, elems, effort_));
+                                         SlabShapeOf(tensor, slab.elems, effort_), slab);
   }
   void Recycle(std::vector<std::uint8_t> codes) override { spare_codes_.Give(std::move(codes)); }
   bool keeps_on_host() const override { return true; }

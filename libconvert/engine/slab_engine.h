@@ -54,16 +54,23 @@ class SlabWork {
   virtual void GiveWayTo(const Encoder& encoder);
 };
 
+// Which part of a tensor a slab is.
+struct SlabPlace {
+  std::uint64_t first = 0, elems = 0;  // `first` begins a slab of kSlabElems
+  // Of an encoder that weighs errors, those of the whole tensor; nullptr for others.
+  std::shared_ptr<const ColumnWeights> weights;
+};
+
 // Makes SlabWork, and says how much memory that takes and where. One object serves a whole conversion; it outlives its
 // SlabWork. Thread-safe but for Begin().
 class SlabEngine {
  public:
   virtual ~SlabEngine() = default;
 
-  // Starts work on a slab of `elems` elements of a tensor that is treated like `tensor`: its format, dtype and encoder
-  // matter, nothing else. Waits until the device has the memory. One thread calls this, in plan order (budget.h says
-  // why). Error: kDeviceMemory. REQUIRES: the encoder is one of Encoders(), elems is 1 .. kSlabElems.
-  virtual absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) = 0;
+  // Starts work on a slab of a tensor that is treated like `tensor`: its format, dtype and encoder matter, nothing
+  // else. Waits until the device has the memory. One thread calls this, in plan order (budget.h says why). Error:
+  // kDeviceMemory. REQUIRES: the encoder is one of Encoders(), slab.elems is 1 .. kSlabElems.
+  virtual absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, const SlabPlace& slab) = 0;
 
   // Takes back a vector of codes that have been written, to be filled with those of a later slab: to get fresh pages
   // from the system costs as much as quantizing. Any vector of bytes will do.

@@ -52,6 +52,7 @@ std::string ProvenanceText(const InspectReport& report, const TextStyle& style) 
   for (std::size_t i = 0; i < view->adapter.size() && i < kShownSources; ++i) {
     text += Field(i == 0 ? "adapter" : "", SourceText(view->adapter[i]));
   }
+  for (const SourceFileRecord& file : view->calibration) text += Field("calibration", SourceText(file));
   return text;
 }
 

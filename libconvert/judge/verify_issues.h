@@ -64,6 +64,11 @@ inline constexpr Issue kAboveProofBound{6634, ExitCode::kCheckFailed,
                                         "the error is above what the encoder that is named can make"};
 inline constexpr Issue kUnproven{6635, ExitCode::kCheckFailed,
                                  "bounded, not proven: the named encoder leaves no unique answer (--require-proof)"};
+// A calibration that was given, beside the record of the one that was used.
+inline constexpr Issue kCalibrationNotRecorded{
+    1622, ExitCode::kUsage, "the container was made without a calibration; leave --calibration away"};
+inline constexpr Issue kCalibrationDiffers{6620, ExitCode::kCheckFailed,
+                                           "the calibration file is not the one that the container was made with"};
 inline constexpr Issue kStatsRefuted{6636, ExitCode::kCheckFailed,
                                      "recorded statistics are not those of the codes and scales"};
 

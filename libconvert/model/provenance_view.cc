@@ -94,6 +94,9 @@ absl::StatusOr<ProvenanceView> ParseProvenance(std::string_view text, std::strin
   if (document.contains("adapter")) {
     for (const Json& file : document["adapter"]["files"]) view.adapter.push_back(RecordOf(file));
   }
+  if (document.contains("calibration")) {
+    for (const Json& file : document["calibration"]["files"]) view.calibration.push_back(RecordOf(file));
+  }
   if (document.contains("left_out")) {
     for (const Json& file : document["left_out"]) {
       view.left_out.push_back({file["name"], file["reason"], file["warning"], /*recorded=*/true});

@@ -67,6 +67,8 @@ struct ProvenanceView {
   std::vector<SourceFileRecord> sources;
   // Likewise of the adapter that was merged into them; empty where there was none.
   std::vector<SourceFileRecord> adapter;
+  // Likewise of the calibration that encoders weighed errors by.
+  std::vector<SourceFileRecord> calibration;
   // What lay in the source's folder and was not carried, as the conversion saw it. Untrusted: escaped before it is
   // printed.
   std::vector<LeftOutFile> left_out;

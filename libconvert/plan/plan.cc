@@ -24,6 +24,7 @@
 #include "libconvert/plan/plan_issues.h"
 #include "libconvert/plan/plan_notes.h"
 #include "libconvert/plan/shard_cut.h"
+#include "libconvert/policy/calibrated.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/policy/unmatched.h"
 #include "libconvert/scheme/quant_settings.h"
@@ -149,6 +150,17 @@ void SortIndex(PlannedShard* shard) {
   for (std::size_t i = 0; i < places.size(); ++i) shard->tensors[i].tensor = places[i];
 }
 
+// A calibration without an encoder that uses it, or the other way round, is a mistake.
+absl::Status CheckCalibration(const ConvertOptions& options) {
+  const bool is_named = NamesCalibratedEncoder(options.policy);
+  if (options.calibration == nullptr) {
+    return !is_named ? absl::OkStatus() : Fail(kCalibrationMissing, {}, "--encoder");
+  }
+  if (!is_named) return Fail(kCalibrationUnused, options.calibration->path(), "--calibration");
+  if (!IsUtf8(options.calibration->path())) return Fail(kSourceName, options.calibration->path(), {});
+  return absl::OkStatus();
+}
+
 // No loader goes on with a configuration that is no object, and no export could.
 absl::Status CheckConfig(const std::string& config_json) {
   if (config_json.empty()) return absl::OkStatus();
@@ -227,6 +239,15 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   for (const std::uint32_t i : source_files) files.push_back(record(i));
   const std::size_t count = checkpoint.files().size();
   for (std::size_t i = count - checkpoint.adapter_files(); i < count; ++i) adapter.push_back(record(i));
+  Json calibration;
+  if (options.calibration != nullptr) {
+    Json file;
+    file["name"] = BaseNameOf(options.calibration->path());
+    file["sha256"] = options.calibration->digest();
+    file["size"] = options.calibration->file_bytes();
+    calibration["files"] = Json::array({std::move(file)});
+    calibration["tokens"] = options.calibration->tokens();
+  }
   Json left_out = Json::array();
   for (const LeftOutFile& file : checkpoint.left_out()) {
     if (file.recorded) left_out.push_back({{"name", file.name}, {"reason", file.reason}, {"warning", file.warning}});
@@ -235,6 +256,7 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   Json json;
   if (!adapter.empty()) json["adapter"] = Json{{"files", std::move(adapter)}};
   if (Json weights = BnbRecordJson(checkpoint); !weights.empty()) json["bitsandbytes"] = std::move(weights);
+  if (!calibration.is_null()) json["calibration"] = std::move(calibration);
   if (!left_out.empty()) json["left_out"] = std::move(left_out);
   json["numerics"] = kNumericsVersion;
   json["options"] = OptionsJson(RecordedSettings(checkpoint, options), options);
@@ -262,9 +284,14 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
   Q4_RETURN_IF_ERROR(CheckConfig(configs.root));
   for (const std::string& text : configs.texts) Q4_RETURN_IF_ERROR(CheckConfig(text));
   Q4_RETURN_IF_ERROR(CheckTakenOver(checkpoint));
-  Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decisions,
-                      DecideTensors(checkpoint.tensors(), configs, options.policy));
+  Q4_RETURN_IF_ERROR(CheckCalibration(options));
+  Q4_ASSIGN_OR_RETURN(std::vector<Decision> decisions, DecideTensors(checkpoint.tensors(), configs, options.policy));
   Q4_ASSIGN_OR_RETURN(std::vector<Note> pattern_notes, CheckPatterns(checkpoint.tensors(), decisions, options.policy));
+  CalibratedDecisions calibrated;
+  if (options.calibration != nullptr) {
+    Q4_ASSIGN_OR_RETURN(calibrated, ApplyCalibration(*options.calibration, checkpoint.tensors(), &decisions));
+  }
+  calibrated.inputs.resize(decisions.size());
   ConversionPlan plan;
   plan.read_bytes = checkpoint.read_bytes();
   plan.shards.emplace_back();
@@ -288,7 +315,8 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     }
     PlannedShard& shard = plan.shards.back();
     // Its place in the index is a preliminary one: SortIndex() moves it.
-    shard.tensors.push_back({static_cast<std::uint32_t>(i), shard.index.tensors.size(), decisions[i]});
+    shard.tensors.push_back(
+        {static_cast<std::uint32_t>(i), shard.index.tensors.size(), decisions[i], calibrated.inputs[i]});
     shard.index.tensors.push_back(std::move(tensor));
   }
   // Only now, so that the message can say how many there would be.
@@ -320,6 +348,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     plan.output_bytes += size.file_bytes;
   }
   plan.notes = PlanNotes(checkpoint, configs, plan);
+  NoteCalibration(checkpoint, calibrated, &plan.notes);
   plan.notes.insert(plan.notes.end(), pattern_notes.begin(), pattern_notes.end());
   return plan;
 }

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -14,6 +15,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/note.h"
+#include "formats/calibration/calibration.h"
 #include "formats/q4/container.h"
 #include "formats/q4/writer.h"
 #include "formats/source/checkpoint.h"
@@ -34,6 +36,8 @@ struct ConvertOptions {
   // Leave to quantize what was quantized to 4 bits already (Checkpoint::four_bits()). Says nothing of other sources.
   bool from_quantized = false;
   int effort = kDefaultEffort;  // of encoders that search: kLeastEffort .. kMostEffort
+  // What is known of the inputs of layers; for encoders that weigh errors by it. Outlives what is made with it.
+  std::shared_ptr<const Calibration> calibration;
 };
 
 // How the note on what is left out, and no loader would miss, begins: for whoever tells of it otherwise.
@@ -44,6 +48,7 @@ struct PlannedTensor {
   std::uint32_t source = 0;  // index into Checkpoint::tensors()
   std::size_t tensor = 0;    // index into the shard's Q4Index::tensors
   Decision decision;
+  WeightInput calibrated;  // set where the encoder is a calibrated one
 };
 
 // What one file will hold: embedded files first, then tensors. Indices into `index` are those of a writer.
@@ -75,8 +80,8 @@ struct ConversionPlan {
 //
 // Errors: kAlreadyQuantized or kIsAdapter for a checkpoint that is foreign(), kFromQuantized for one of 4 bits without
 // ConvertOptions::from_quantized, kEncoderNotBuilt for an encoder that this
-// version cannot run (exit code 5), kTooManyParts for more shards than limits::kShards (1), and those of
-// DecideTensors(), CheckPatterns() and ComputeQ4Layout().
+// version cannot run (exit code 5), kTooManyParts for more shards than limits::kShards, kCalibrationMissing and
+// kCalibrationUnused (1), and those of DecideTensors(), ApplyCalibration(), CheckPatterns() and ComputeQ4Layout().
 absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                               const ConvertOptions& options);
 

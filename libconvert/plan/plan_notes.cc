@@ -151,6 +151,26 @@ void NoteLoaders(const Checkpoint& checkpoint, const std::string& config_json, c
 
 }  // namespace
 
+void NoteCalibration(const Checkpoint& checkpoint, const CalibratedDecisions& calibrated, std::vector<Note>* notes) {
+  constexpr std::size_t kShown = 4;
+  if (const std::size_t count = calibrated.left_to_mse.size(); count != 0) {
+    std::string names;
+    for (std::size_t i = 0; i < std::min(count, kShown); ++i) {
+      names +=
+          fmt::format("{}'{}'", i == 0 ? "" : ", ", Printable(checkpoint.tensors()[calibrated.left_to_mse[i]].name));
+    }
+    if (count > kShown) names += fmt::format(" and {} more", count - kShown);
+    notes->push_back({false, fmt::format("{} tensor{} no input in the calibration and {} left to the encoder mse: {}",
+                                         count, count == 1 ? " has" : "s have", count == 1 ? "is" : "are", names)});
+  }
+  if (calibrated.idle_experts != 0) {
+    notes->push_back(
+        {false, fmt::format("no token of the calibration came to {} expert{}, whose errors all count alike: "
+                            "more text may reach them",
+                            calibrated.idle_experts, calibrated.idle_experts == 1 ? "" : "s")});
+  }
+}
+
 std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const ModelConfigs& configs, const ConversionPlan& plan) {
   std::vector<Note> notes = checkpoint.notes();
   NoteLeftOut(checkpoint, /*missed=*/true, &notes);

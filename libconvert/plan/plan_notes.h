@@ -8,6 +8,7 @@
 #include "formats/base/note.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/plan/plan.h"
+#include "libconvert/policy/calibrated.h"
 
 namespace q4 {
 
@@ -15,5 +16,8 @@ namespace q4 {
 // that are left out although a loader would miss them, then one function's notes after the other. Each says its matter
 // once, with a count and an example, however many tensors are concerned. `config_json`: the text of config.json or "".
 std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const ModelConfigs& configs, const ConversionPlan& plan);
+
+// Notes on what a calibration decided: which tensors have no input in it, and experts that it says nothing of.
+void NoteCalibration(const Checkpoint& checkpoint, const CalibratedDecisions& calibrated, std::vector<Note>* notes);
 
 }  // namespace q4

@@ -1,5 +1,6 @@
 // Rules of the policy: what can be wrong with a recipe (400x, exit code 3: the file is not a valid recipe) or with what
-// one asks for (5901, exit code 5: valid, but not in this version), and with what an export can say of it (5550). A
+// one asks for (5901, exit code 5: valid, but not in this version), with a calibration (162x, 362x), and with what an
+// export can say of it (5550). A
 // config.json that is no JSON is reported by ParseModelJson. What is wrong with a pattern is in
 // libconvert/base/pattern_issues.h.
 #pragma once
@@ -28,6 +29,17 @@ inline constexpr Issue kTakenOverRules{
     "the weights are in 4 bits already and are taken over as they are, so no pattern "
     "or recipe can choose among them; leave the option away, or convert the "
     "unquantized checkpoint"};
+// A calibration file beside a checkpoint and options (policy/calibrated.h).
+inline constexpr Issue kCalibrationMissing{1620, ExitCode::kUsage,
+                                           "the encoder weighs errors by the inputs of layers; give --calibration FILE "
+                                           "(docs/calibration.md), or use --encoder mse"};
+inline constexpr Issue kCalibrationUnused{
+    1621, ExitCode::kUsage,
+    "neither --encoder nor the recipe names an encoder that uses a calibration; use --encoder weighted"};
+inline constexpr Issue kCalibrationFit{3624, ExitCode::kInvalidInput,
+                                       "an input of the calibration is not of this tensor's shape"};
+inline constexpr Issue kCalibrationOther{3625, ExitCode::kInvalidInput,
+                                         "the calibration is of another model: it names no weight of this one"};
 inline constexpr Issue kEncoderNotBuilt{5901, ExitCode::kUnsupported,
                                         "the encoder is specified (docs/numerics.md Q9) but not part of this version"};
 

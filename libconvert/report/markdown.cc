@@ -7,6 +7,7 @@
 #include "libconvert/report/markdown.h"
 
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "fmt/format.h"
@@ -239,10 +240,11 @@ std::string Provenance(const VerifyReport& report) {
     rows.Add(fmt::format("| made by | {}, arithmetic {} |", Code(view->tool()), Code(view->numerics)));
     const std::string options = ConversionOptions(*view);
     if (!options.empty()) rows.Add(fmt::format("| options | {} |", Code(options, kMessageBytes)));
-    for (const auto* records : {&view->sources, &view->adapter}) {
+    for (const auto& [role, records] : {std::pair("source", &view->sources), std::pair("adapter", &view->adapter),
+                                        std::pair("calibration", &view->calibration)}) {
       for (const SourceFileRecord& file : *records) {
-        rows.Add(fmt::format("| {} | {}, {}, {} |", records == &view->adapter ? "adapter" : "source", Code(file.name),
-                             HumanBytes(file.size), Code(file.digest_kind + ":" + file.digest)));
+        rows.Add(fmt::format("| {} | {}, {}, {} |", role, Code(file.name), HumanBytes(file.size),
+                             Code(file.digest_kind + ":" + file.digest)));
       }
     }
   }

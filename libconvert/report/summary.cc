@@ -14,6 +14,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/text.h"
+#include "formats/q4/encoders.h"
 #include "libconvert/base/text_table.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
@@ -51,7 +52,9 @@ std::string ComparisonDetail(const VerifyReport& report) {
   std::map<TensorProof, std::uint64_t> count;
   std::string names;
   constexpr std::uint64_t kShown = 3;
+  bool is_calibrated = false;
   for (const VerifyTensor& tensor : report.tensors) {
+    is_calibrated |= tensor.proof == TensorProof::kBounded && FindQ4Encoder(tensor.encoder)->calibrated;
     if (++count[tensor.proof] > kShown || tensor.proof != TensorProof::kBounded) continue;
     names += (names.empty() ? ": " : ", ") + Printable(tensor.name);
   }
@@ -66,6 +69,7 @@ std::string ComparisonDetail(const VerifyReport& report) {
   add(TensorProof::kNotCompared, "not compared");
   add(TensorProof::kFailed, "wrong");
   add(TensorProof::kBounded, "bounded, not proven" + names);
+  if (is_calibrated) text += "; --calibration with the file that is recorded computes them again";
   if (report.against_original) text += "; with the original of the weights that were taken over, not with their files";
   return text.empty() ? "no tensors" : text;
 }

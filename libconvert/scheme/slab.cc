@@ -19,7 +19,14 @@ std::uint64_t TileElems(std::uint32_t block_size) {
 
 // The format's part of the tensor, sliced off on purpose.
 SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems, int effort) {
-  return {tensor, FloatTypeOf(tensor.dtype), elems, effort};
+  return {tensor, FloatTypeOf(tensor.dtype), elems, effort, 0, nullptr};
+}
+
+SlabShape PartOf(const SlabShape& slab, std::uint64_t first, std::uint64_t elems) {
+  SlabShape part = slab;
+  part.first += first;
+  part.elems = elems;
+  return part;
 }
 
 std::vector<Tile> CutIntoTiles(const SlabShape& shape, TiledStats* stats) {

@@ -12,6 +12,7 @@
 #include "formats/q4/container.h"
 #include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
+#include "libconvert/scheme/column_weights.h"
 #include "libconvert/scheme/dtype_bridge.h"
 #include "libconvert/scheme/scheme.h"
 
@@ -39,11 +40,17 @@ struct SlabShape : QuantFormat {
   std::uint64_t elems = 0;
   // How hard an encoder that searches does it.
   int effort = kDefaultEffort;
+  // Where the slab begins in its tensor, in elements: with a group of 256 blocks.
+  std::uint64_t first = 0;
+  // What errors count, of an encoder that weighs them; nullptr for others. Outlives the call.
+  const ColumnWeights* weights = nullptr;
   // What the kernels call the scheme.
   CodeBook book() const { return CodeBookOf(*this); }
 };
 // REQUIRES: the tensor is to be quantized.
 SlabShape SlabShapeOf(const Q4Tensor& tensor, std::uint64_t elems, int effort = kDefaultEffort);
+// `elems` elements of a slab, from its element `first` on, which begins a group of 256 blocks.
+SlabShape PartOf(const SlabShape& slab, std::uint64_t first, std::uint64_t elems);
 
 // One tile of a slab: where it begins in the slab, and which of the slab's statistics are its own.
 struct Tile {

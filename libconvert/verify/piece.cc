@@ -6,10 +6,30 @@
 #include <algorithm>
 #include <cmath>
 
+#include "formats/q4/encoders.h"
 #include "formats/q4/q4_issues.h"
+#include "libconvert/encode/calibrated.h"
+#include "libconvert/encode/encoder.h"
 #include "libconvert/judge/verify_findings.h"
 
 namespace q4 {
+
+bool CanRecompute(const TensorPair& pair) {
+  const Q4EncoderRow& row = *FindQ4Encoder(pair.stored->encoder);
+  if (!row.proof.recompute || FindEncoder(row.encoder) == nullptr) return false;
+  return !row.calibrated || pair.calibrated.input != nullptr;
+}
+
+absl::StatusOr<std::shared_ptr<const ColumnWeights>> PairWeights::Of(const TensorPair& pair) {
+  if (pair.calibrated.input == nullptr || !FindQ4Encoder(pair.stored->encoder)->calibrated) return nullptr;
+  const std::lock_guard lock(mutex_);
+  if (last_ == &pair) return weights_;
+  weights_.reset();
+  last_ = nullptr;
+  Q4_ASSIGN_OR_RETURN(weights_, LoadColumnWeights(*calibration_, pair.calibrated, pair.stored->shape));
+  last_ = &pair;
+  return weights_;
+}
 
 absl::Status PieceReader::ReadSource(std::uint64_t first, std::uint64_t count, std::vector<std::uint8_t>* bytes) const {
   const DType from = pair_.source->dtype, to = pair_.stored->dtype;

@@ -4,16 +4,20 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <mutex>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "formats/calibration/calibration.h"
 #include "formats/q4/reader.h"
 #include "formats/source/checkpoint.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/chunk_cache.h"
 #include "libconvert/model/decoder.h"
 #include "libconvert/model/stored_tensor.h"
+#include "libconvert/scheme/column_weights.h"
 #include "libconvert/source/source_reader.h"
 
 namespace q4 {
@@ -27,6 +31,28 @@ struct TensorPair {
   const SourceTensor* source = nullptr;
   // Index into VerifyReport::tensors.
   std::size_t report = 0;
+  // What the calibration says of it, where one is given.
+  WeightInput calibrated = {};
+};
+
+// Whether scales and codes can be computed again from what is there (EncoderProof::recompute).
+bool CanRecompute(const TensorPair& pair);
+
+// The weights of the pairs that have an input in the calibration. Thread-safe.
+class PairWeights {
+ public:
+  // `calibration` may be nullptr if no pair has one.
+  explicit PairWeights(const Calibration* calibration) : calibration_(calibration) {}
+
+  // nullptr for a pair without an input, or whose encoder looks at none. The last one is kept, as slabs of a tensor
+  // come one after the other. Errors: those of reading.
+  absl::StatusOr<std::shared_ptr<const ColumnWeights>> Of(const TensorPair& pair);
+
+ private:
+  const Calibration* const calibration_;
+  std::mutex mutex_;
+  const TensorPair* last_ = nullptr;
+  std::shared_ptr<const ColumnWeights> weights_;
 };
 
 // What pieces of any pair are read and worked on with. One for a whole comparison. Thread-safe, as source and cache
@@ -38,6 +64,7 @@ struct PieceTools {
   int effort;
   // Of chunks of scales, each of which serves several slabs; codes and data do not go through it.
   ChunkCache* cache;
+  PairWeights* weights;
 };
 
 // Reads pieces of one pair, from both sides. Thread-safe. `pair` and `tools` must outlive it. Cheap to make: nothing is

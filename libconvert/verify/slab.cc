@@ -79,6 +79,9 @@ class SlabComparer {
         source_tensor_(*pair.source),
         source_(tools.source),
         pieces_(pair, tools),
+        recompute_(CanRecompute(pair)),
+        tools_(tools),
+        pair_(pair),
         absmax_offset_(absmax_offset),
         effort_(tools.effort) {}
 
@@ -211,6 +214,7 @@ class SlabComparer {
 
   absl::Status CompareQuantized(std::uint64_t slab) {
     if (source_tensor_.bnb != nullptr) return CompareTakenOver(slab);
+    Q4_ASSIGN_OR_RETURN(weights_, tools_.weights->Of(pair_));
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes,
                         reader_.ReadChunk(stored_.Part(Q4Part::kCodes)->first_chunk + slab));
     const std::uint64_t slab_first = slab * kQ4ChunkElems;
@@ -230,14 +234,13 @@ class SlabComparer {
     Q4_RETURN_IF_ERROR(ReadSource(first_elem, n));
     const std::uint64_t first_block = first_elem / stored_.block_size;
     const std::uint64_t blocks = BlockCount(n, stored_.block_size);
-    const EncoderProof& proof = ProofOf(stored_.encoder);
     // Of what cannot be computed again, absmax is the measure.
-    const Q4Encoder encoder = proof.recompute ? stored_.encoder : Q4Encoder::kAbsmax;
+    const Q4Encoder encoder = recompute_ ? stored_.encoder : Q4Encoder::kAbsmax;
     if (!EncodeAgain(EncoderOf(encoder), first_elem, n)) return absl::OkStatus();
     // Codes follow from the source, whether scales are nested or not, so that no stored scale is needed yet.
-    if (proof.recompute) result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
+    if (recompute_) result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
     Q4_ASSIGN_OR_RETURN(const BlockScales scales, pieces_.ReadScales(first_block, blocks));
-    if (proof.recompute) CompareScales(first_block, blocks, scales);
+    if (recompute_) CompareScales(first_block, blocks, scales);
     // Decoded scales, not stored ones: two tensors that decode alike are equal, though one has nested scales.
     stored_digest_.Update({codes, PackedBytes(n)});
     stored_digest_.Update({reinterpret_cast<const std::uint8_t*>(scales.decoded.data()), blocks * sizeof(float)});
@@ -245,8 +248,8 @@ class SlabComparer {
     piece.first_elem = first_elem;
     piece.elems = n;
     piece.stats = StatsUnder(codes, scales.decoded, n, &piece.groups);
-    if (!proof.recompute) result_.absmax_e2 += AbsmaxError(n);
-    if (!proof.recompute && proof.nearest) {
+    if (!recompute_) result_.absmax_e2 += AbsmaxError(n);
+    if (!recompute_ && ProofOf(stored_.encoder).nearest) {
       const NearestCodes check(kernels_, stored_, first_elem, source_bytes_, codes);
       if (!check.AllUnder(scales.decoded, expected_scales_, piece.stats) &&
           !check.AllUnder(expected_scales_, expected_scales_, StatsUnder(codes, expected_scales_, n, &groups_))) {
@@ -286,7 +289,9 @@ class SlabComparer {
   // finite, which ends the slab.
   bool EncodeAgain(const Encoder& encoder, std::uint64_t first_elem, std::uint64_t n) {
     const std::uint64_t blocks = BlockCount(n, stored_.block_size);
-    const SlabShape shape = SlabShapeOf(stored_, n, effort_);
+    SlabShape shape = SlabShapeOf(stored_, n, effort_);
+    shape.first = first_elem;
+    shape.weights = weights_.get();
     expected_codes_.resize(PackedBytes(n));
     expected_scales_.resize(blocks);
     const bool nests = stored_.nested && encoder.searching() != nullptr;
@@ -362,6 +367,10 @@ class SlabComparer {
   const SourceTensor& source_tensor_;
   const SourceReader source_;
   const PieceReader pieces_;
+  const bool recompute_;
+  const PieceTools& tools_;
+  const TensorPair& pair_;
+  std::shared_ptr<const ColumnWeights> weights_;
   const float absmax_offset_;
   const int effort_;
   SlabResult result_;

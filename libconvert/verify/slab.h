@@ -52,7 +52,7 @@ struct SlabResult {
   // `data` of a kept tensor. Of a quantized one `codes`, and either `scales` (fp32) or scale codes and group scales
   // (nested).
   Difference data, codes, scales, scale_codes, group_scales;
-  // Of an encoder that cannot be computed again: codes that are not the nearest (EncoderProof::nearest), and the sum of
+  // Of a tensor that cannot be computed again: codes that are not the nearest (EncoderProof::nearest), and the sum of
   // squared errors that absmax makes of the same elements.
   Difference not_nearest;
   double absmax_e2 = 0;
@@ -72,8 +72,8 @@ std::uint64_t SlabCount(const Q4Tensor& tensor);
 // one, none in that of an empty tensor. REQUIRES: slab < SlabCount(tensor).
 std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab);
 
-// Compares slab `slab` of the pair and reads it once from either side. Codes and scales are computed again where the
-// encoder can be (EncoderProof); of another encoder's slab the statistics are, and what absmax would have made of it. A
+// Compares slab `slab` of the pair and reads it once from either side. Codes and scales are computed again where that
+// can be done (CanRecompute()); of another slab the statistics are, and what absmax would have made of it. A
 // nested tensor's scales are quantized with the recorded offset, so that one pass over the source is enough: the caller
 // compares the offset itself with the sum of all `scale_sums` (Q5.1). Only `absmax_e2` needs the offset beforehand:
 // `absmax_offset` is the mean of the scales that absmax gives the tensor, and counts for nested tensors of other

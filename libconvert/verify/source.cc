@@ -21,6 +21,7 @@
 #include "formats/source/companions.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/parallel.h"
+#include "libconvert/encode/calibrated.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
@@ -155,7 +156,7 @@ class TensorComparison {
     ReportDifference(kScalesDiffer, scales_);
     const Q4Tensor& stored = *pair_.stored;
     // The offset is the mean of all scales, which a sample does not know.
-    if (is_whole_ && stored.nested && ProofOf(stored.encoder).recompute) {
+    if (is_whole_ && stored.nested && CanRecompute(pair_)) {
       // Signed scales have none (Q9.8).
       const bool has_offset = EncoderOf(stored.encoder).searching() == nullptr;
       const float offset = has_offset ? NestedOffset(scale_sum_.total(), stored.blocks()) : 0.0f;
@@ -183,7 +184,7 @@ class TensorComparison {
   TensorProof Proven() const {
     if (!is_whole_) return TensorProof::kSample;
     if (!pair_.stored->quantized() || pair_.source->bnb != nullptr) return TensorProof::kEqual;
-    return ProofOf(pair_.stored->encoder).recompute ? TensorProof::kRecomputed : TensorProof::kBounded;
+    return CanRecompute(pair_) ? TensorProof::kRecomputed : TensorProof::kBounded;
   }
 
   // Recomputed statistics against the recorded ones, and against the bounds of the encoder.
@@ -201,11 +202,12 @@ class TensorComparison {
     // An encoder may promise its bound for the tensor only, of which a sample can be the worse part.
     const double most = proof.most_error * (is_whole_ ? 1 : 1.05);
     // Negated, and what absmax cannot code has no multiple: neither a NaN nor an infinity passes.
-    if (!proof.recompute && !(std::isfinite(absmax_e2_) && stats.sum_e2 <= most * absmax_e2_)) {
+    if (!CanRecompute(pair_) && !(std::isfinite(absmax_e2_) && stats.sum_e2 <= most * absmax_e2_)) {
       Report(kAboveProofBound,
-             fmt::format("encoder {}: sum of squared errors {}", Q4EncoderName(stored.encoder),
+             fmt::format("encoder {}: sum of squared errors {}{}", Q4EncoderName(stored.encoder),
                          GotExpected(fmt::to_string(stats.sum_e2),
-                                     fmt::format("at most {} times the {} of absmax", most, absmax_e2_))));
+                                     fmt::format("at most {} times the {} of absmax", most, absmax_e2_)),
+                         FindQ4Encoder(stored.encoder)->calibrated ? "; --calibration FILE computes it again" : ""));
     }
     if (!is_whole_) return;  // the recorded ones stay
     report->has_stats = true;
@@ -266,7 +268,7 @@ absl::StatusOr<std::vector<float>> AbsmaxOffsets(const std::vector<TensorPair>& 
   for (const SlabJob& job : jobs) {
     const Q4Tensor& stored = *pairs[job.pair].stored;
     const bool is_taken_over = pairs[job.pair].source->bnb != nullptr;
-    if (stored.nested && !ProofOf(stored.encoder).recompute && !is_taken_over) wanted.push_back(job);
+    if (stored.nested && !CanRecompute(pairs[job.pair]) && !is_taken_over) wanted.push_back(job);
   }
   Sum256 sum;
   std::uint64_t blocks = 0;
@@ -307,6 +309,16 @@ std::string FilePlace(const std::string& name) { return "file '" + name + "'"; }
 
 }  // namespace
 
+void FindInputs(const Calibration& calibration, const Checkpoint& source, std::vector<TensorPair>* pairs) {
+  std::vector<std::string_view> names;
+  for (const SourceTensor& tensor : source.tensors()) names.emplace_back(tensor.name);
+  const std::vector<WeightInput> inputs = calibration.Match(names);
+  for (TensorPair& pair : *pairs) {
+    const WeightInput& input = inputs[static_cast<std::size_t>(pair.source - source.tensors().data())];
+    if (input.input != nullptr && CalibrationMisfit(input, pair.stored->shape).empty()) pair.calibrated = input;
+  }
+}
+
 std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample) {
   std::uint64_t bytes = 0;
   for (const SlabJob& job : JobsOf(pairs, sample)) {
@@ -324,7 +336,8 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
   // By pair, of tensors that have any error.
   std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;
   ChunkCache cache;
-  const PieceTools tools{*context.kernels, comparison.source, comparison.effort, &cache};
+  PairWeights weights(comparison.calibration);
+  const PieceTools tools{*context.kernels, comparison.source, comparison.effort, &cache, &weights};
   Q4_ASSIGN_OR_RETURN(const std::vector<float> offsets, AbsmaxOffsets(pairs, jobs, tools, context));
   // The tensor whose slabs are being merged. One at a time is enough, since results come in order.
   std::optional<TensorComparison> current;

@@ -18,6 +18,9 @@
 
 namespace q4 {
 
+// Sets `calibrated` of the pairs whose source has an input in the calibration, if it fits.
+void FindInputs(const Calibration& calibration, const Checkpoint& source, std::vector<TensorPair>* pairs);
+
 // Bytes of the source that CompareTensors() compares, for progress.
 std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample);
 
@@ -32,6 +35,8 @@ struct Comparison {
   const std::vector<TensorPair>& pairs;
   // Which slabs of each pair are compared.
   const SlabSample& sample;
+  // That of the pairs whose `calibrated` is set; may be nullptr where it is not.
+  const Calibration* calibration = nullptr;
   // As the configuration says (model/names.h).
   bool embeddings_are_tied = false;
   // As recorded: of encoders that search.

@@ -21,6 +21,7 @@
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/bnb_record.h"
 #include "libconvert/model/model_configs.h"
+#include "libconvert/policy/calibrated.h"
 #include "libconvert/policy/policy.h"
 #include "libconvert/scheme/treatment.h"
 
@@ -82,8 +83,13 @@ std::string DescribeTreatment(const Q4Tensor& tensor) {
 
 class Treatments {
  public:
-  Treatments(const Q4Model& model, const RecordedOptions& options, bool knows_policy, const VerifyContext& context)
-      : model_(model), options_(options), knows_policy_(knows_policy), context_(context) {}
+  Treatments(const Q4Model& model, const RecordedOptions& options, bool knows_policy, bool knows_calibration,
+             const VerifyContext& context)
+      : model_(model),
+        options_(options),
+        knows_policy_(knows_policy),
+        knows_calibration_(knows_calibration),
+        context_(context) {}
 
   absl::Status Check(std::size_t number, const Decision& decision) {
     const Q4Model::Location& at = model_.tensors()[number];
@@ -124,6 +130,11 @@ class Treatments {
 
   absl::StatusOr<bool> IsExcused(std::size_t number, const Q4Tensor& stored, const Q4Tensor& expected) const {
     if (stored.quantized()) {
+      // What a calibration does not name is left to mse.
+      Q4Tensor uncalibrated = expected;
+      uncalibrated.encoder = Q4Encoder::kMse;
+      const bool may_be_unnamed = !knows_calibration_ && FindQ4Encoder(expected.encoder)->calibrated;
+      if (may_be_unnamed && Equal(stored, uncalibrated)) return true;
       // Where the encoder gave way to absmax, that is proven then.
       Q4Tensor absmax = expected;
       absmax.encoder = Q4Encoder::kAbsmax;
@@ -153,7 +164,7 @@ class Treatments {
 
   const Q4Model& model_;
   const RecordedOptions& options_;
-  const bool knows_policy_;
+  const bool knows_policy_, knows_calibration_;
   const VerifyContext& context_;
 };
 
@@ -203,6 +214,15 @@ void CheckWhole(const Q4Model& model, const RecordedOptions& options, FindingLis
       add("shard_size", fmt::format("{}, but the next shard's first tensor had room", options.shard_bytes));
     }
   }
+}
+
+// A calibration is recorded where an encoder uses one, and nowhere else.
+void CheckCalibrationRecord(const PolicyOptions& options, const ProvenanceView& provenance, const std::string& path,
+                            FindingList* findings) {
+  const std::size_t expected = NamesCalibratedEncoder(options) ? 1 : 0, got = provenance.calibration.size();
+  if (got == expected) return;
+  findings->Add("", kOptionContradicted, path, "provenance, calibration",
+                fmt::format("{} files, and the encoders use {}", got, expected));
 }
 
 // Whether the source has its weights in the files, by name, that the container was made from.
@@ -270,7 +290,8 @@ absl::Status JudgeTakenOver(const Q4Model& model, const Checkpoint* source, cons
 }  // namespace
 
 absl::Status CheckTreatments(FileSystem& fs, const Q4Model& model, const Checkpoint* source,
-                             const ProvenanceView& provenance, const VerifyContext& context) {
+                             const Calibration* calibration, const ProvenanceView& provenance,
+                             const VerifyContext& context) {
   if (!provenance.options) {
     if (source != nullptr) context.findings->Add("", kOptionsNotRecorded, model.path(), "provenance, options");
     return absl::OkStatus();
@@ -289,9 +310,14 @@ absl::Status CheckTreatments(FileSystem& fs, const Q4Model& model, const Checkpo
   // What is not right about a record is a finding; that it cannot be read is an error.
   const auto decide = [&]() -> absl::StatusOr<std::vector<Decision>> {
     Q4_ASSIGN_OR_RETURN(const PolicyOptions options, PolicyOptionsOf(recorded, model.path()));
+    CheckCalibrationRecord(options, provenance, model.path(), context.findings);
     absl::StatusOr<ModelConfigs> configs = source == nullptr ? ReadModelConfigs(model) : source->Configs(fs);
     if (!configs.ok()) return configs.status();
-    return DecideTensors(tensors, *configs, options);
+    Q4_ASSIGN_OR_RETURN(std::vector<Decision> decisions, DecideTensors(tensors, *configs, options));
+    if (calibration != nullptr && NamesCalibratedEncoder(options)) {
+      Q4_RETURN_IF_ERROR(ApplyCalibration(*calibration, tensors, &decisions).status());
+    }
+    return decisions;
   };
   const absl::StatusOr<std::vector<Decision>> decisions = decide();
   if (!decisions.ok()) {
@@ -304,7 +330,7 @@ absl::Status CheckTreatments(FileSystem& fs, const Q4Model& model, const Checkpo
   context.report->strength.policy = knows_policy ? VerifyStrength::Policy::kWhole : VerifyStrength::Policy::kSettings;
   std::unordered_map<std::string_view, std::size_t> numbers;
   for (std::size_t i = 0; i < tensors.size(); ++i) numbers.emplace(tensors[i].name, i);
-  Treatments treatments(model, recorded, knows_policy, context);
+  Treatments treatments(model, recorded, knows_policy, /*knows_calibration=*/calibration != nullptr, context);
   for (std::size_t i = 0; i < model.tensors().size(); ++i) {
     const auto at = numbers.find(model.tensor(model.tensors()[i]).name);
     // A tensor that the source lacks has a finding of its own.

@@ -8,6 +8,7 @@
 
 #include "absl/status/status.h"
 #include "formats/base/file.h"
+#include "formats/calibration/calibration.h"
 #include "formats/q4/reader.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/model/provenance_view.h"
@@ -17,9 +18,11 @@ namespace q4 {
 
 // Decides every tensor again and adds kTreatmentDiffers for each that is treated otherwise, kStatsNotRecorded for each
 // that lost its statistics, and kOptionContradicted for what the options say of the container as a whole. `source` may
-// be nullptr: then the container's own tensors are decided. Three differences are excused by the data, and two of them
-// looked for there: a tensor that holds NaN or infinity is kept with --on-nonfinite keep, one whose nested scales would
-// overflow keeps fp32 scales (numerics Q5.12), and nested mse gives way to absmax where that is as good (Q9.9).
+// be nullptr: then the container's own tensors are decided. `calibration`: the recorded one, or nullptr; without it a
+// tensor of mse where a calibrated encoder was asked for may be one that the calibration does not name. Three
+// differences are excused by the data, and two of them looked for there: a tensor that holds NaN or infinity is kept
+// with --on-nonfinite keep, one whose nested scales would overflow keeps fp32 scales (numerics Q5.12), and nested mse
+// gives way to absmax where that is as good (Q9.9).
 //
 // Which tensors are quantized is judged where that can be known: the container was written by this version of
 // q4convert, whose policy is the one here, and all tensors of the model are there. Type, block size, nesting and
@@ -29,6 +32,7 @@ namespace q4 {
 // the container or the source cannot be read, or with kVerifyInterrupted. REQUIRES: CheckChunks() has been here, for
 // the spread of scales.
 absl::Status CheckTreatments(FileSystem& fs, const Q4Model& model, const Checkpoint* source,
-                             const ProvenanceView& provenance, const VerifyContext& context);
+                             const Calibration* calibration, const ProvenanceView& provenance,
+                             const VerifyContext& context);
 
 }  // namespace q4

@@ -122,6 +122,9 @@ class Verification {
     if (source != nullptr && provenance.ok() && !provenance->adapter.empty() && source->adapter_files() == 0) {
       return Fail(kAdapterNotGiven, model_.path(), "--against", "add --adapter and the folder of the adapter");
     }
+    if (options_.calibration != nullptr && provenance.ok()) {
+      Q4_RETURN_IF_ERROR(CheckCalibration(*options_.calibration, *provenance));
+    }
     // Pairing comes first because it tells how much there is to compare. Its findings come after those of the container
     // alone.
     FindingList pair_findings;
@@ -133,6 +136,7 @@ class Verification {
       }
       report_.against_original = rules.is_original;
       pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, rules, &pair_findings);
+      if (options_.calibration != nullptr) FindInputs(*options_.calibration, *source, &pairs_);
       progress_state_.total_bytes += BytesToCompare(pairs_, sample_);
       progress_state_.total_tensors = pairs_.size();
     }
@@ -141,7 +145,7 @@ class Verification {
         model_, context_, [this](std::uint64_t bytes) { Advance(bytes); }, &facts_));
     CheckCodes();
     if (provenance.ok()) {
-      Q4_RETURN_IF_ERROR(CheckTreatments(fs_, model_, source.get(), *provenance, context_));
+      Q4_RETURN_IF_ERROR(CheckTreatments(fs_, model_, source.get(), options_.calibration.get(), *provenance, context_));
     } else {
       findings_.Add("", provenance.status());
     }
@@ -168,6 +172,16 @@ class Verification {
     OpenOptions open = options_.source_options;
     open.take_over = true;
     return OpenCheckpoint(fs_, options_.against, open);
+  }
+
+  // With another file than the recorded one every code would differ, and none of the findings would say why.
+  absl::Status CheckCalibration(const Calibration& calibration, const ProvenanceView& provenance) const {
+    if (provenance.calibration.empty()) return Fail(kCalibrationNotRecorded, model_.path(), "--calibration");
+    const SourceFileRecord& record = provenance.calibration.front();
+    if (record.digest == calibration.digest()) return absl::OkStatus();
+    return Fail(
+        kCalibrationDiffers, calibration.path(), {},
+        fmt::format("{} {}; '{}'", record.digest_kind, GotExpected(calibration.digest(), record.digest), record.name));
   }
 
   // Whether the original of the evaluation has the weights that the container was made from, by their digests.
@@ -297,11 +311,12 @@ class Verification {
     // On an error the future's destructor waits for the digests to end.
     const bool knows_effort = provenance != nullptr && provenance->options;
     const int effort = knows_effort ? provenance->options->effort : kDefaultEffort;
-    Q4_RETURN_IF_ERROR(CompareTensors({source, pairs_, sample_, embeddings_are_tied_, effort}, context_,
-                                      [this](std::uint64_t bytes, bool ends_tensor) {
-                                        progress_state_.done_tensors += ends_tensor;
-                                        Advance(bytes);
-                                      }));
+    Q4_RETURN_IF_ERROR(
+        CompareTensors({source, pairs_, sample_, options_.calibration.get(), embeddings_are_tied_, effort}, context_,
+                       [this](std::uint64_t bytes, bool ends_tensor) {
+                         progress_state_.done_tensors += ends_tensor;
+                         Advance(bytes);
+                       }));
     if (!report_.against_original) {
       Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
       report_.left_out =
@@ -340,7 +355,10 @@ class Verification {
       if (report_.tensors[i].proof != TensorProof::kBounded) continue;
       const Q4Model::Location& at = model_.tensors()[i];
       findings_.Add(report_.tensors[i].name, kUnproven, model_.reader(at).path(), TensorPlace(report_.tensors[i].name),
-                    "encoder " + std::string(Q4EncoderName(report_.tensors[i].encoder)));
+                    fmt::format("encoder {}{}", Q4EncoderName(report_.tensors[i].encoder),
+                                FindQ4Encoder(report_.tensors[i].encoder)->calibrated && options_.calibration == nullptr
+                                    ? "; --calibration FILE computes it again"
+                                    : ""));
     }
   }
 

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -14,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/digest.h"
 #include "formats/base/file.h"
+#include "formats/calibration/calibration.h"
 #include "formats/source/checkpoint.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/name_pattern.h"
@@ -31,6 +33,9 @@ struct VerifyOptions {
   std::string against;
   // The folder of the adapter that was merged into it (MergeAdapter()); "" for none.
   std::string adapter;
+  // The calibration file that was used, with `against`: tensors of calibrated encoders are then computed again.
+  // nullptr: they are held to their bounds.
+  std::shared_ptr<const Calibration> calibration;
   // How the checkpoint is opened: whether links are followed.
   OpenOptions source_options;
   // Compare only tensors with such names with the source. Integrity is checked whole in any case.
@@ -71,7 +76,8 @@ struct VerifyOptions {
 // Verifies the container `path` (a file, a shard, or NAME.q4.index.json) and blocks until it is done. What is wrong
 // with the container is in the report. A status is returned only if it cannot be opened or read, if the source cannot
 // be, changed meanwhile, or has no tensor that `only` selects (kNothingSelected), if the evaluation is of another
-// container (kEvaluationOther), or if `options.cancel` was set. The report is the same for any number of threads.
+// container (kEvaluationOther) or the calibration not the recorded one (kCalibrationNotRecorded, kCalibrationDiffers),
+// or if `options.cancel` was set. The report is the same for any number of threads.
 // `progress` is called by one thread at a time, with bytes and tensors done and in all.
 absl::StatusOr<VerifyReport> VerifyModel(FileSystem& fs, const std::string& path, const VerifyOptions& options,
                                          const ProgressCallback& progress = {});

@@ -11,7 +11,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tests" / "support"))
-from safetensors_bytes import frame, header_text  # noqa: E402
+from calibration_bytes import metadata_of, tensors_of  # noqa: E402
+from safetensors_bytes import floats, frame, header_text  # noqa: E402
 import torch_bytes as pt  # noqa: E402
 
 OUT = ROOT / "testdata" / "fuzz"
@@ -361,6 +362,28 @@ def adapter_seeds() -> None:
     write("adapter", "pissa", '{"peft_type": "LORA", "init_lora_weights": "pissa"}')
 
 
+def calibration_seeds() -> None:
+    """A header, NUL, the payload: as tests/fuzz/calibration_fuzz.cc reads it."""
+    def seed(name: str, tensors: dict, *weights: dict, **metadata: "str | None") -> None:
+        header = header_text({key: (dtype, shape, len(data)) for key, (dtype, shape, data) in tensors.items()}, metadata_of(*weights, **metadata))
+        write("calibration", name, header.encode() + b"\0" + b"".join(data for _, _, data in tensors.values()))
+
+    pair, own = {"a.weight": [1.0, 2.0], "m.b": [0.5]}, {"a.weight": "a.weight", "m.b": "m.b"}
+    seed("plain", tensors_of(pair), own, provenance='{"tool": "x"}')
+    seed("shared", tensors_of({"s": [1.0, 0.0, 3.0]}), {"a.weight": "s", "m.a.weight": "s", "b": "s"})
+    seed("turned", tensors_of(pair), {"m.b": "m.b"}, {"a.weight": "a.weight"})
+    seed("stack", tensors_of({"b": [[1.0, 2.0], [0.0, 0.0]]}), {"b": "b"})
+    hessian = {"a.weight.hessian": ("F32", (2, 2), floats(1.0, 0.5, 0.5, 2.0))}
+    seed("hessian", tensors_of({"a.weight": [1.0, 2.0]}) | hessian, {"a.weight": "a.weight"})
+    seed("asymmetric", tensors_of({"a.weight": [1.0, 2.0]}) | {"a.weight.hessian": ("F32", (2, 2), floats(1.0, 0.5, -0.5, 2.0))},
+         {"a.weight": "a.weight"})
+    seed("negative", tensors_of({"b": [-1.0]}), {"b": "b"})
+    seed("nobodys", tensors_of(pair), {"a.weight": "a.weight"})
+    seed("newer", tensors_of(pair), own, q4_calibration="2")
+    seed("both", tensors_of(pair), own, own)
+    seed("no_names", tensors_of(pair), own, weights=None)
+
+
 def pipeline_seeds() -> None:
     write("pipeline", "index", json.dumps(
         {"_class_name": "FluxPipeline", "_diffusers_version": "0.35.0", "transformer": ["diffusers", "FluxTransformer2DModel"],
@@ -395,5 +418,6 @@ if __name__ == "__main__":
     fp8_seeds()
     fp4_seeds()
     adapter_seeds()
+    calibration_seeds()
     pipeline_seeds()
     other_seeds()

@@ -62,7 +62,8 @@ struct OnCores {
         scale_codes(c.blocks()),
         nested_codes(PackedBytes(c.n)),
         losses(c.groups()) {
-    first_bad = cores.search_scales(c.type, c.book, x, c.n, c.block_size, c.effort, scales.data(), floors.data());
+    first_bad =
+        cores.search_scales(c.type, c.book, x, nullptr, c.n, c.block_size, c.effort, scales.data(), floors.data());
     if (first_bad != kAllFinite) return;
     cores.codes_under(c.type, c.book, x, c.n, c.block_size, scales.data(), codes.data());
     cores.absmax(c.type, x, c.n, c.block_size, absmax.data());
@@ -80,7 +81,7 @@ struct OnCores {
     const auto errors_of = [&](const std::vector<std::uint8_t>& chosen) {
       std::vector<double> errors(c.blocks());
       cores.dequantize_scales(chosen.data(), absmax2.data(), c.blocks(), 0, decoded.data());
-      cores.block_errors(c.type, c.book, x, c.n, c.block_size, decoded.data(), errors.data());
+      cores.block_errors(c.type, c.book, x, nullptr, c.n, c.block_size, decoded.data(), errors.data());
       return errors;
     };
     const std::vector<double> own = errors_of(scale_codes), other = errors_of(rivals);

@@ -112,8 +112,22 @@ TEST_CASE("nested scales: every part by bytes") {
   CHECK(configurations == 48 * static_cast<int>(AllBackends().size()));
 }
 
-TEST_CASE("the encoder mse: scales, codes, nested choice and floors by bytes") {
-  const GoldenFile file("q4_mse.safetensors");
+// What errors count in a matrix of rows as long as `moments` (Q16.1).
+std::vector<float> ElementWeights(const std::vector<float>& moments, std::uint64_t n) {
+  Sum256 sum;
+  sum.Add(moments);
+  const double mean = sum.total() / static_cast<double>(moments.size());
+  std::vector<float> weights(n);
+  for (std::uint64_t i = 0; i < n; ++i) {
+    weights[i] = std::max(static_cast<float>(double{moments[i % moments.size()]} / mean), 0x1p-20f);
+  }
+  return weights;
+}
+
+TEST_CASE("the encoders mse and weighted: scales, codes, nested choice and floors by bytes") {
+  const std::string name_of_file = GENERATE("q4_mse.safetensors", "q4_weighted.safetensors");
+  const GoldenFile file(name_of_file);
+  const bool is_weighted = name_of_file != "q4_mse.safetensors";
   const auto same = [](const std::vector<double>& a, const std::vector<std::uint8_t>& b) {
     return a.size() * sizeof(double) == b.size() && std::memcmp(a.data(), b.data(), b.size()) == 0;
   };
@@ -130,13 +144,16 @@ TEST_CASE("the encoder mse: scales, codes, nested choice and floors by bytes") {
     const int effort = key.back() - '0';
     const auto x = file.Bytes(std::string(NameOf(type)) + ".input");
     const std::uint64_t n = x.size() / FloatSize(type), blocks = BlockCount(n, block_size);
+    std::vector<float> element_weights;
+    if (is_weighted) element_weights = ElementWeights(file.Floats("moments"), n);
+    const float* const weights = is_weighted ? element_weights.data() : nullptr;
     for (const KernelTable* kernels : AllBackends()) {
       INFO(kernels->name << " " << key);
       std::vector<float> scales(blocks), decoded(blocks), absmax(blocks);
       std::vector<double> floors(blocks), errors(blocks);
       std::vector<std::uint8_t> codes(PackedBytes(n));
-      REQUIRE(kernels->search_scales(type, book, x.data(), n, block_size, effort, scales.data(), floors.data()) ==
-              kAllFinite);
+      REQUIRE(kernels->search_scales(type, book, x.data(), weights, n, block_size, effort, scales.data(),
+                                     floors.data()) == kAllFinite);
       CHECK(SameFloats(scales, file.Floats(key + ".scales")));
       CHECK(same(floors, file.Bytes(key + ".nested.floors")));
       kernels->codes_under(type, book, x.data(), n, block_size, scales.data(), codes.data());
@@ -150,7 +167,7 @@ TEST_CASE("the encoder mse: scales, codes, nested choice and floors by bytes") {
       kernels->dequantize_scales(stored.data(), absmax2.data(), blocks, 0, decoded.data());
       kernels->codes_under(type, book, x.data(), n, block_size, decoded.data(), codes.data());
       CHECK(codes == file.Bytes(key + ".nested.codes"));
-      kernels->block_errors(type, book, x.data(), n, block_size, decoded.data(), errors.data());
+      kernels->block_errors(type, book, x.data(), weights, n, block_size, decoded.data(), errors.data());
       CHECK(same(errors, file.Bytes(key + ".nested.errors")));
       // Each block has its own scale's code or that of absmax.
       std::vector<std::uint8_t> rival(blocks);

@@ -1,5 +1,5 @@
-// The encoder mse (docs/numerics.md Q9): every backend against the scalar reference by memcmp, and what the section
-// promises of any block.
+// The encoders mse and weighted (docs/numerics.md Q9, Q16): every backend against the scalar reference by memcmp, and
+// what the section promises of any block.
 #include "kernels/search.h"
 
 #include <algorithm>
@@ -20,16 +20,16 @@ struct Searched {
 };
 
 Searched Search(const KernelTable& backend, FloatType type, CodeBook book, const void* x, std::uint64_t n,
-                std::uint32_t block_size, int effort) {
+                std::uint32_t block_size, int effort, const float* weights = nullptr) {
   Searched out;
   const std::uint64_t blocks = BlockCount(n, block_size);
   out.scales.assign(blocks, -7);
   out.floors.assign(blocks, -7);
   out.errors.assign(blocks, -7);
   GuardedBytes codes(PackedBytes(n));
-  out.bad = backend.search_scales(type, book, x, n, block_size, effort, out.scales.data(), out.floors.data());
+  out.bad = backend.search_scales(type, book, x, weights, n, block_size, effort, out.scales.data(), out.floors.data());
   backend.codes_under(type, book, x, n, block_size, out.scales.data(), codes.data());
-  backend.block_errors(type, book, x, n, block_size, out.scales.data(), out.errors.data());
+  backend.block_errors(type, book, x, weights, n, block_size, out.scales.data(), out.errors.data());
   CHECK(codes.CanariesIntact());
   out.codes.assign(codes.data(), codes.data() + codes.size());
   return out;
@@ -48,12 +48,12 @@ bool Same(const Searched& a, const Searched& b) {
 // Error of each block as the decoder and plain fp64 see it: not by the kernels' own sums.
 std::vector<double> DecodedErrors(FloatType type, CodeBook book, const void* x, std::uint64_t n,
                                   std::uint32_t block_size, const std::vector<std::uint8_t>& codes,
-                                  const std::vector<float>& scales) {
+                                  const std::vector<float>& scales, const float* weights = nullptr) {
   std::vector<double> errors(scales.size());
   for (std::uint64_t i = 0; i < n; ++i) {
     const double y = Decode(book, UnpackCode(codes.data(), i), scales[i / block_size]);
     const double e = double{LoadElement(type, x, i)} - y;
-    errors[i / block_size] += e * e;
+    errors[i / block_size] += e * e * (weights == nullptr ? 1.0 : double{weights[i]});
   }
   return errors;
 }
@@ -96,16 +96,89 @@ TEST_CASE("every backend finds the scales, codes and errors of the scalar search
   });
 }
 
+// Weights as they occur: of columns, most within a few powers of two and some far out, down to the least.
+std::vector<float> ColumnWeights(std::uint64_t n, std::uint64_t columns, Random* random) {
+  std::vector<float> of_columns(columns), weights(n);
+  for (float& h : of_columns) h = std::exp2(2 * random->Normal());
+  for (std::uint64_t k = 0; k < columns / 8; ++k) of_columns[random->Below(columns)] = 0x1p-20f;
+  of_columns[random->Below(columns)] = 3000;
+  for (std::uint64_t i = 0; i < n; ++i) weights[i] = of_columns[i % columns];
+  return weights;
+}
+
+TEST_CASE("every backend weighs errors as the scalar search does") {
+  Random random(59);
+  ForInputs(2000, [&](FloatType type, CodeBook book, std::uint32_t block_size, std::uint64_t n, const std::uint8_t* x) {
+    // Rows that do not end with blocks, short and long ones.
+    const std::vector<float> weights = ColumnWeights(n, 7 + random.Below(3000), &random);
+    for (int effort = kLeastEffort; effort <= kMostEffort; ++effort) {
+      const Searched expected = Search(ScalarKernels(), type, book, x, n, block_size, effort, weights.data());
+      for (const KernelTable* backend : SimdBackends()) {
+        INFO(backend->name << " effort " << effort);
+        CHECK(Same(Search(*backend, type, book, x, n, block_size, effort, weights.data()), expected));
+      }
+    }
+  });
+}
+
+TEST_CASE("equal weights are none") {
+  ForInputs(1000, [](FloatType type, CodeBook book, std::uint32_t block_size, std::uint64_t n, const std::uint8_t* x) {
+    const std::vector<float> ones(n, 1.0f);
+    for (const KernelTable* backend : {&ScalarKernels(), &BestCpuKernels()}) {
+      for (int effort = kLeastEffort; effort <= kMostEffort; ++effort) {
+        CHECK(Same(Search(*backend, type, book, x, n, block_size, effort, ones.data()),
+                   Search(*backend, type, book, x, n, block_size, effort)));
+      }
+    }
+  });
+}
+
+TEST_CASE("by their weights, no block is worse than absmax, and weights pay") {
+  Random random(61);
+  double unweighted = 0, weighted = 0;
+  ForInputs(1000, [&](FloatType type, CodeBook book, std::uint32_t block_size, std::uint64_t n, const std::uint8_t* x) {
+    const std::vector<float> weights = ColumnWeights(n, 100 + random.Below(400), &random);
+    const Quantized absmax = Absmax(type, book, x, n, block_size);
+    const std::vector<double> bound =
+        DecodedErrors(type, book, x, n, block_size, absmax.codes, absmax.scales, weights.data());
+    std::vector<double> default_errors;
+    for (const int effort : {1, 2, 3}) {
+      const Searched found = Search(BestCpuKernels(), type, book, x, n, block_size, effort, weights.data());
+      const Searched mse = Search(BestCpuKernels(), type, book, x, n, block_size, effort);
+      const std::vector<double> errors =
+          DecodedErrors(type, book, x, n, block_size, found.codes, found.scales, weights.data());
+      const std::vector<double> of_mse =
+          DecodedErrors(type, book, x, n, block_size, mse.codes, mse.scales, weights.data());
+      for (std::uint64_t k = 0; k < errors.size(); ++k) {
+        CHECK(errors[k] <= bound[k] * (1 + 1e-12));
+        CHECK(std::fabs(errors[k] - found.errors[k]) <= 1e-12 * errors[k]);
+        CHECK(found.floors[k] <= bound[k]);
+        if (effort == 3) CHECK(found.errors[k] <= default_errors[k]);
+        CHECK((BitsOf(found.scales[k]) == BitsOf(absmax.scales[k]) || IsUsableScale(type, found.scales[k])));
+        if (bound[k] == 0 || !std::isfinite(bound[k])) continue;
+        weighted += errors[k] / bound[k];
+        unweighted += of_mse[k] / bound[k];
+      }
+      if (effort == 2) default_errors = found.errors;
+    }
+  });
+  INFO(weighted / unweighted);
+  CHECK(weighted < 0.9 * unweighted);
+}
+
 TEST_CASE("every size gives the scalar bits") {
   Random random(31);
   for (const FloatType type : kTypes) {
     for (const std::uint32_t block_size : {32u, 64u}) {
       GuardedBytes x(4 * 400, 1);
       FillElements(type, Content::kNormal, block_size, 400, &random, x.data());
+      const std::vector<float> weights = ColumnWeights(400, 37, &random);
       for (std::uint64_t n = 0; n <= 400; ++n) {
-        const Searched expected = Search(ScalarKernels(), type, CodeBook::kNf4, x.data(), n, block_size, 2);
-        for (const KernelTable* backend : SimdBackends()) {
-          CHECK(Same(Search(*backend, type, CodeBook::kNf4, x.data(), n, block_size, 2), expected));
+        for (const float* const h : {static_cast<const float*>(nullptr), weights.data()}) {
+          const Searched expected = Search(ScalarKernels(), type, CodeBook::kNf4, x.data(), n, block_size, 2, h);
+          for (const KernelTable* backend : SimdBackends()) {
+            CHECK(Same(Search(*backend, type, CodeBook::kNf4, x.data(), n, block_size, 2, h), expected));
+          }
         }
       }
     }
@@ -121,10 +194,10 @@ TEST_CASE("codes under strange scales are the scalar ones") {
     std::vector<std::uint8_t> expected(PackedBytes(n)), codes(expected);
     std::vector<double> expected_errors(scales.size()), errors(scales.size());
     ScalarKernels().codes_under(type, book, x, n, block_size, scales.data(), expected.data());
-    ScalarKernels().block_errors(type, book, x, n, block_size, scales.data(), expected_errors.data());
+    ScalarKernels().block_errors(type, book, x, nullptr, n, block_size, scales.data(), expected_errors.data());
     for (const KernelTable* backend : SimdBackends()) {
       backend->codes_under(type, book, x, n, block_size, scales.data(), codes.data());
-      backend->block_errors(type, book, x, n, block_size, scales.data(), errors.data());
+      backend->block_errors(type, book, x, nullptr, n, block_size, scales.data(), errors.data());
       CHECK(codes == expected);
       CHECK(SameBits(errors, expected_errors));
     }
@@ -249,13 +322,16 @@ TEST_CASE("the exact sweep finds what brute force finds, and the default comes w
 
 // What absmax' codes lose under the best of many scales.
 TEST_CASE("the floor of absmax is below what its codes lose under any scale") {
-  ForInputs(600, [](FloatType type, CodeBook book, std::uint32_t block_size, std::uint64_t n, const std::uint8_t* x) {
+  Random random(67);
+  ForInputs(600, [&](FloatType type, CodeBook book, std::uint32_t block_size, std::uint64_t n, const std::uint8_t* x) {
     const Quantized absmax = Absmax(type, book, x, n, block_size);
-    const Searched mse = Search(BestCpuKernels(), type, book, x, n, block_size, 2);
+    const std::vector<float> of_columns = ColumnWeights(n, 100 + random.Below(400), &random);
+    const float* const weights = random.Below(2) == 0 ? nullptr : of_columns.data();
+    const Searched mse = Search(BestCpuKernels(), type, book, x, n, block_size, 2, weights);
     for (int step = -40; step <= 40; ++step) {
       std::vector<float> scales = absmax.scales;
       for (float& s : scales) s *= 1 + 0.005f * static_cast<float>(step);
-      const std::vector<double> errors = DecodedErrors(type, book, x, n, block_size, absmax.codes, scales);
+      const std::vector<double> errors = DecodedErrors(type, book, x, n, block_size, absmax.codes, scales, weights);
       for (std::uint64_t k = 0; k < errors.size(); ++k) {
         if (std::isfinite(errors[k])) CHECK(mse.floors[k] <= errors[k] * (1 + 1e-12));
       }
@@ -281,8 +357,8 @@ TEST_CASE("the first element that is not finite stops the search") {
   x[444] = NAN;
   std::vector<float> scales(8);
   for (const KernelTable* backend : AllBackends()) {
-    CHECK(backend->search_scales(FloatType::kF32, CodeBook::kNf4, x.data(), x.size(), 64, 2, scales.data(), nullptr) ==
-          333);
+    CHECK(backend->search_scales(FloatType::kF32, CodeBook::kNf4, x.data(), nullptr, x.size(), 64, 2, scales.data(),
+                                 nullptr) == 333);
   }
 }
 

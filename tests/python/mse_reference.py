@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The encoder mse (docs/numerics.md Q9) in numpy, from the page alone: an evaluation that shares no code with the kernels.
+"""The encoders mse and weighted (docs/numerics.md Q9, Q16) in numpy, from the page alone: an evaluation that shares no code with the kernels.
 
-Usage: mse_reference.py --golden testdata/golden/q4_mse.safetensors     writes the file that golden_test reads
+Usage: mse_reference.py --golden testdata/golden     writes the files q4_mse and q4_weighted, which golden_test reads
 """
 import re
 import sys
@@ -84,13 +84,25 @@ def codes_under(book, x, s, tail):
     return codes_of(book, x / m if tail else x * (F32(1) / m))
 
 
-def errors_under(book, x, s, tail):
+def weights_of(moments):
+    """Q16.1 of one matrix: h by feature."""
+    total = 0.0
+    for begin in range(0, len(moments), 256):
+        group = 0.0
+        for moment in moments[begin : begin + 256]:
+            group += float(moment)
+        total += group
+    mean = total / len(moments)
+    return np.ones(len(moments), F32) if mean == 0 else np.maximum((moments.astype(F64) / mean).astype(F32), F32(2.0**-20))
+
+
+def errors_under(book, x, h, s, tail):
     y = BOOKS[book]["values"][codes_under(book, x, s, tail)] * np.asarray(s, F32)[..., None]
     e = x.astype(F64) - y.astype(F64)
-    return lane_sum(e * e, F64)
+    return lane_sum(e * e * h.astype(F64), F64)
 
 
-def sweep(book, u):
+def sweep(book, u, h):
     """Q9.7 of one block: q'."""
     tables = BOOKS[book]
     by_count = tables["values"][tables["order"]].astype(F64)
@@ -110,19 +122,19 @@ def sweep(book, u):
                     count = new
                 elif w > F32(0.5):
                     passages.append((-w, i, by_count[k if element > 0 else k + 1], by_count[new]))
-            uc += float(element) * by_count[count]
-            cc += by_count[count] * by_count[count]
+            uc += float(element) * float(h[i]) * by_count[count]
+            cc += by_count[count] * by_count[count] * float(h[i])
         for _, i, old, new in [(0, -1, 0, 0)] + sorted(passages, key=lambda passage: passage[:2]):
             if i >= 0:
-                uc += float(v[i]) * (new - old)
-                cc += new * new - old * old
+                uc += float(v[i]) * float(h[i]) * (new - old)
+                cc += (new * new - old * old) * float(h[i])
             if cc > 0 and uc * uc / cc > best:
                 best, quotient = uc * uc / cc, sign * (uc / cc)
     return F32(quotient)
 
 
-def search(book, x, effort, dtype, tail):
-    """Q9.1 to Q9.7 of blocks x[n, size], and their floors of Q9.9."""
+def search(book, x, h, effort, dtype, tail):
+    """Q9.1 to Q9.7 of blocks x[n, size] with weights h[n, size], and their floors of Q9.9."""
     a = np.abs(x).max(axis=1)
     scale = np.maximum(a, TINY) if tail else a.copy()
     searched = (scale >= TINY) & (a > 0)
@@ -130,18 +142,21 @@ def search(book, x, effort, dtype, tail):
     u = x * (F32(1) / np.where(searched, scale, F32(1)))[:, None]
     factors = BOOKS[book]["factors"][effort]
     c = BOOKS[book]["values"][codes_of(book, u[:, None, :] * factors[None, :, None])]
-    uc, cc = s32(u[:, None, :] * c), s32(c * c)
+    hc = h[:, None, :] * c
+    uc, cc = s32(u[:, None, :] * hc), s32(c * hc)
     score = uc * uc / np.where(cc > 0, cc, F32(1))
     winner = score.argmax(axis=1)
     rows = np.arange(len(x))
     q = uc[rows, winner] / np.where(searched, cc[rows, winner], F32(1))
-    best, error = scale.copy(), errors_under(book, x, scale, tail)
+    best, error = scale.copy(), errors_under(book, x, h, scale, tail)
     first = error.copy()
-    swept = [np.array([sweep(book, block) if is_searched else F32(0) for block, is_searched in zip(u, searched)], F32)]
-    for quotient in [q] + (swept if effort == 3 else []):
+    for sweeps in (False, True)[: 2 if effort == 3 else 1]:
+        quotient = q
+        if sweeps:
+            quotient = np.array([sweep(book, *block) if is_searched else F32(0) for *block, is_searched in zip(u, h, searched)], F32)
         s = bf16(scale * quotient)
         usable = searched & (np.abs(s) >= TINY) & (np.abs(s) <= LARGEST[dtype])
-        e = errors_under(book, x, np.where(usable, s, F32(1)), tail)
+        e = errors_under(book, x, h, np.where(usable, s, F32(1)), tail)
         better = usable & (e < error)
         best, error = np.where(better, s, best), np.where(better, e, error)
     if not tail:
@@ -156,13 +171,14 @@ def pack(codes, padding):
     return (codes[0::2] << 4 | codes[1::2]).astype(np.uint8)
 
 
-def encode(x, book, block_size, effort=2, dtype="f32", nested=False):
-    """{"codes", "scales"} of the flat fp32 x; nested also "scale_codes", "absmax2", "floors", "errors"."""
+def encode(x, book, block_size, effort=2, dtype="f32", nested=False, h=None):
+    """{"codes", "scales"} of the flat fp32 x, whose errors weigh h; nested also "scale_codes", "absmax2", "floors", "errors"."""
+    h = np.ones(len(x), F32) if h is None else h
     with np.errstate(all="ignore"):
         full = len(x) // block_size * block_size
-        parts = [(x[:full].reshape(-1, block_size), False)] if full else []
-        parts += [(x[full:][None], True)] if full < len(x) else []
-        searched = [search(book, part, effort, dtype, tail) for part, tail in parts]
+        parts = [(x[:full].reshape(-1, block_size), h[:full].reshape(-1, block_size), False)] if full else []
+        parts += [(x[full:][None], h[full:][None], True)] if full < len(x) else []
+        searched = [search(book, part, weights, effort, dtype, tail) for part, weights, tail in parts]
         out = {"scales": np.concatenate([scales for scales, _ in searched])}
         decoded = out["scales"]
         if nested:
@@ -178,9 +194,9 @@ def encode(x, book, block_size, effort=2, dtype="f32", nested=False):
 
             def errors(scales):
                 split = np.split(scales, [len(parts[0][0])])
-                return np.concatenate([errors_under(book, p, s, tail) for (p, tail), s in zip(parts, split)])
+                return np.concatenate([errors_under(book, p, w, s, tail) for (p, w, tail), s in zip(parts, split)])
 
-            absmax = np.concatenate([np.maximum(np.abs(p).max(axis=1), TINY if tail else F32(0)) for p, tail in parts])
+            absmax = np.concatenate([np.maximum(np.abs(p).max(axis=1), TINY if tail else F32(0)) for p, _, tail in parts])
             (own, decoded), (rival, rival_decoded) = grid(decoded), grid(absmax)
             e, rival_e = errors(decoded), errors(rival_decoded)
             taken = rival_e < e
@@ -189,7 +205,7 @@ def encode(x, book, block_size, effort=2, dtype="f32", nested=False):
             decoded = np.where(taken, rival_decoded, decoded)
             out["errors"] = np.where(taken, rival_e, e)
         split = np.split(decoded, [len(parts[0][0])])
-        codes = [codes_under(book, p, s, tail).ravel() for (p, tail), s in zip(parts, split)]
+        codes = [codes_under(book, p, s, tail).ravel() for (p, _, tail), s in zip(parts, split)]
         out["codes"] = pack(np.concatenate(codes), codes_of(book, F32(0)))
         return out
 
@@ -213,24 +229,36 @@ def inputs():
     return {"f32": x, "bf16": bf16(x), "f16": half.astype(np.float16).astype(F32)}
 
 
-def write_golden(path):
+def moments(columns):
+    """Second moments as inputs of layers have them: within a few powers of two, some dead, one that outweighs all others."""
+    random = np.random.default_rng(columns)
+    moments = (2.0 ** (2 * random.standard_normal(columns))).astype(F32)
+    moments[random.integers(0, columns, columns // 8)] = 0
+    moments[columns // 3] = 1e4
+    return moments
+
+
+def write_golden(folder, weighted):
+    """Of the encoder weighted the input lies in rows of 149, a column of which has the moment of the file."""
     from safetensors.numpy import save_file
 
-    tensors = {}
+    tensors = {"moments": moments(149)} if weighted else {}
     for dtype, x in inputs().items():
         stored = {"f32": x, "bf16": (x.view(np.uint32) >> 16).astype(np.uint16), "f16": x.astype(np.float16).view(np.uint16)}
         tensors[f"{dtype}.input"] = stored[dtype].view(np.uint8)
+        h = np.resize(weights_of(tensors["moments"]), len(x)) if weighted else None
         for book in BOOKS:
             for block_size, efforts in [(64, (1, 2, 3)), (32, (2,)), (512, (2, 3))]:
                 for effort in efforts:
                     key = f"{dtype}.{book}.b{block_size}.e{effort}"
-                    plain, nested = (encode(x, book, block_size, effort, dtype, is_nested) for is_nested in (False, True))
+                    plain, nested = (encode(x, book, block_size, effort, dtype, is_nested, h) for is_nested in (False, True))
                     tensors.update({f"{key}.{part}": plain[part] for part in ("scales", "codes")})
                     tensors.update({f"{key}.nested.{part}": array for part, array in nested.items() if part != "scales"})
-    save_file(tensors, path)
+    save_file(tensors, Path(folder) / ("q4_weighted.safetensors" if weighted else "q4_mse.safetensors"))
 
 
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] != "--golden":
         sys.exit(__doc__)
-    write_golden(sys.argv[2])
+    for weighted in (False, True):
+        write_golden(sys.argv[2], weighted)

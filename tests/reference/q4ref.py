@@ -251,7 +251,7 @@ class Container:
         check_provenance(self.provenance)
 
     def check_tensor(self, t):
-        need(t["dtype"] in ITEM_SIZE and t["scheme"] <= 2 and t["encoder"] <= 2, "tensor record")
+        need(t["dtype"] in ITEM_SIZE and t["scheme"] <= 2 and t["encoder"] <= 4, "tensor record")
         n = 1
         for dim in t["shape"]:
             need(dim < 1 << 48, "dimension")

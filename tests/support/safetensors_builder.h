@@ -42,7 +42,10 @@ class SafetensorsBuilder {
     return *this;
   }
 
-  std::string Build() const { return SafetensorsBytes("{" + members_ + "}", payload_); }
+  // `first`: a member of the header before all others.
+  std::string Build(const std::string& first = "") const {
+    return SafetensorsBytes("{" + first + (first.empty() || members_.empty() ? "" : ",") + members_ + "}", payload_);
+  }
   // The bytes of all tensors.
   std::size_t payload_bytes() const { return payload_.size(); }
 

@@ -189,7 +189,7 @@ TEST_CASE("a GPU refuses an encoder that it has no kernels for, and the cores ta
   static_cast<QuantFormat&>(tensor) = {Q4Scheme::kNf4, 64, false};
   tensor.name = "t";
   tensor.encoder = static_cast<Q4Encoder>(200);  // of a later version
-  const absl::Status status = Engine({0})->Begin(tensor, 64).status();
+  const absl::Status status = Engine({0})->Begin(tensor, {0, 64, nullptr}).status();
   CHECK(IssueNumberOf(status) == kDeviceEncoder.number);
   CHECK(ExitCodeOf(status) == ExitCode::kUnsupported);
   CHECK(MessageOf(status).find("tensor 't'") != std::string::npos);

@@ -68,9 +68,9 @@ class FaultyEngine : public SlabEngine {
  public:
   explicit FaultyEngine(Fault* fault) : engine_(MakeCpuSlabEngine(BestCpuKernels())), fault_(*fault) {}
 
-  absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, std::uint64_t elems) override {
+  absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, const SlabPlace& slab) override {
     Q4_RETURN_IF_ERROR(fault_.Meet(Step::kBegin));
-    Q4_ASSIGN_OR_RETURN(std::unique_ptr<SlabWork> work, engine_->Begin(tensor, elems));
+    Q4_ASSIGN_OR_RETURN(std::unique_ptr<SlabWork> work, engine_->Begin(tensor, slab));
     return std::make_unique<FaultyWork>(std::move(work), &fault_);
   }
   void Recycle(std::vector<std::uint8_t> codes) override { engine_->Recycle(std::move(codes)); }

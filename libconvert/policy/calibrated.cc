@@ -1,0 +1,64 @@
+#include "libconvert/policy/calibrated.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "fmt/format.h"
+#include "formats/base/status.h"
+#include "formats/q4/encoders.h"
+#include "libconvert/encode/calibrated.h"
+#include "libconvert/policy/policy_issues.h"
+
+namespace q4 {
+namespace {
+
+bool IsCalibrated(Q4Encoder encoder) { return FindQ4Encoder(encoder)->calibrated; }
+
+}  // namespace
+
+bool NamesCalibratedEncoder(const PolicyOptions& options) {
+  if (IsCalibrated(options.defaults.encoder)) return true;
+  if (!options.recipe) return false;
+  return std::any_of(options.recipe->rules.begin(), options.recipe->rules.end(),
+                     [](const RecipeRule& rule) { return rule.encoder && IsCalibrated(*rule.encoder); });
+}
+
+absl::StatusOr<CalibratedDecisions> ApplyCalibration(const Calibration& calibration,
+                                                     const std::vector<SourceTensor>& tensors,
+                                                     std::vector<Decision>* decisions) {
+  std::vector<std::string_view> names;
+  names.reserve(tensors.size());
+  for (const SourceTensor& tensor : tensors) names.emplace_back(tensor.name);
+  CalibratedDecisions result;
+  // All names of the checkpoint, quantized or not: which tensor a name of the file means must not depend on options.
+  result.inputs = calibration.Match(names);
+  bool any = false, wanted = false;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    Decision& decision = (*decisions)[i];
+    WeightInput& input = result.inputs[i];
+    any = any || input.input != nullptr;
+    if (!decision.quantize || !IsCalibrated(decision.settings.encoder)) {
+      input = {};
+      continue;
+    }
+    wanted = true;
+    if (input.input == nullptr) {
+      decision.settings.encoder = Q4Encoder::kMse;
+      result.left_to_mse.push_back(i);
+      continue;
+    }
+    if (const std::string misfit = CalibrationMisfit(input, tensors[i].shape); !misfit.empty()) {
+      return Fail(kCalibrationFit, calibration.path(),
+                  fmt::format("input '{}' of tensor '{}'", input.input->name, tensors[i].name), misfit);
+    }
+    result.idle_experts += input.input->idle;
+  }
+  if (!any && wanted) {
+    return Fail(kCalibrationOther, calibration.path(), {},
+                fmt::format("its {} weights have other names than '{}'; make the file with this checkpoint",
+                            calibration.weights(), tensors[result.left_to_mse.front()].name));
+  }
+  return result;
+}
+
+}  // namespace q4

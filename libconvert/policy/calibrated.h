@@ -1,0 +1,32 @@
+// What a calibration file changes about decisions: which tensors have an input in it, and which are left to the encoder
+// `mse`. The plan asks it, and q4verify again.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/calibration/calibration.h"
+#include "formats/tensor/source_tensor.h"
+#include "libconvert/policy/policy.h"
+
+namespace q4 {
+
+struct CalibratedDecisions {
+  std::vector<WeightInput> inputs;       // by tensor; set where the decision names a calibrated encoder
+  std::vector<std::size_t> left_to_mse;  // tensors, in their order: a calibrated encoder was asked for
+  std::uint64_t idle_experts = 0;        // matrices of these inputs that no token came to
+};
+
+// Whether the options or their recipe name an encoder that needs a calibration file.
+bool NamesCalibratedEncoder(const PolicyOptions& options);
+
+// Finds the inputs of the tensors that a calibrated encoder is decided for, and gives those that the file does not name
+// the encoder `mse`. Errors: kCalibrationFit where an input is not of the tensor's shape, kCalibrationOther where the
+// file names none of the tensors (exit code 3).
+absl::StatusOr<CalibratedDecisions> ApplyCalibration(const Calibration& calibration,
+                                                     const std::vector<SourceTensor>& tensors,
+                                                     std::vector<Decision>* decisions);
+
+}  // namespace q4

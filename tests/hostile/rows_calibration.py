@@ -1,0 +1,117 @@
+"""Calibration files whose structure, names, shapes or numbers lie, or that fit another checkpoint."""
+
+import json
+import struct
+
+from calibration_bytes import calibration_file, metadata_of, tensors_of
+from harness import CONVERT, Case, Row, accept
+from safetensors_bytes import floats, frame, tensor_file
+
+WEIGHT, OTHER = "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight"
+MODEL = tensor_file({WEIGHT: ("F32", (4, 6), floats(*[0.5] * 24)), OTHER: ("F32", (6, 4), floats(*[0.25] * 24))})
+MOMENTS = {WEIGHT: [1.0, 2.0, 0.5, 1.0, 4.0, 1.0], OTHER: [1.0, 0.0, 2.0, 3.0]}
+COMMAND = ("q4convert", "in.safetensors", "--encoder", "weighted", "--calibration", "c.safetensors", *CONVERT[2:])
+NAN, INF = float("nan"), float("inf")
+
+
+def given(data):
+    return {"in.safetensors": MODEL, "c.safetensors": data}
+
+
+def bad(issue, data, text="", code=3):
+    yield Case(given(data), issue=issue, text=text, code=code, command=COMMAND)
+
+
+def good(data):
+    yield accept(given(data), command=COMMAND)
+
+
+def file(tensors=None, metadata=None, **rest):
+    """A right file but for tensors instead of the usual ones (None: absent), or members of __metadata__."""
+    tensors = {name: t for name, t in (tensors_of(MOMENTS) | (tensors or {})).items() if t is not None}
+    return tensor_file(tensors, metadata_of({name: name for name in MOMENTS}, **rest) if metadata is None else metadata)
+
+
+def h01():
+    yield from good(file())
+    # A checkpoint, a container, nothing, a file that ends early, a header that is no JSON.
+    yield from bad(3620, MODEL, "q4_calibration")
+    yield from bad(None, b"Q4" + bytes(5000))
+    yield from bad(None, b"")
+    whole = file()
+    for size in (7, 8, 40, len(whole) // 2, len(whole) - 1):
+        yield from bad(None, whole[:size])
+    yield from bad(None, whole + b"\0")
+    yield from bad(None, frame("{"))
+    yield from bad(None, frame('{"a":' * 1000))
+
+
+def h02():
+    for version in ("2", "", "1.0", "x\x1b[31m"):
+        yield from bad(5620, file(q4_calibration=version), code=5)
+    yield from bad(3620, file(q4_calibration=None))
+    yield from bad(3620, file(weights=None))
+    for text in ("", "{", "[]", "3", '"a"', '{"a": 1}', '{"a": {"b": "c"}}', '{"a": null}', "{}", "[" * 100000, '{"a": "a"} {}', "\ud800"):
+        yield from bad(None, file(weights=text))
+    yield from bad(None, file(weights=json.dumps({WEIGHT: WEIGHT})[:-1] + f', "{WEIGHT}": "{OTHER}"}}'), "key")
+    yield from bad(3620, file(provenance="[]"))
+    yield from bad(None, file(provenance="{"))
+    yield from bad(3620, file(transposed_weights=json.dumps({WEIGHT: WEIGHT})), WEIGHT)
+    yield from bad(3620, file(filler="x" * (9 << 20)), "bytes")
+    yield from good(file(provenance=json.dumps({"tool": "\x1b[31m", "texts": ["\u202e"] * 9}), anything="else"))
+
+
+def h03():
+    one = {f"{WEIGHT}.second_moments": None}
+    yield from bad(3621, file(one), "second_moments")
+    yield from bad(3621, file({f"{WEIGHT}.count": None}), "count")
+    six = floats(*[1.0] * 6)
+    for dtype, shape, data in (("F64", (6,), six * 2), ("BF16", (6,), six[:12]), ("I32", (6,), six), ("F32", (), six[:4]), ("F32", (1, 6), six),
+                               ("F32", (6, 1), six), ("F32", (1, 1, 6), six), ("F32", (0,), b"")):  # fmt: skip
+        yield from bad(3624 if shape == (1, 6) else 3621, file({f"{WEIGHT}.second_moments": (dtype, shape, data)}), WEIGHT)
+    for dtype, shape, data in (("I32", (1,), bytes(4)), ("I64", (), bytes(8)), ("I64", (2,), bytes(16)), ("F32", (1,), bytes(4)), ("U64", (1,), bytes(8))):
+        yield from bad(3621, file({f"{WEIGHT}.count": (dtype, shape, data)}), "count")
+    for shape in ((6,), (6, 5), (36,), (1, 6, 6)):
+        count = 1
+        for side in shape:
+            count *= side
+        yield from bad(3621, file({f"{WEIGHT}.hessian": ("F32", shape, floats(*[0.0] * count))}), "hessian")
+    for name in ("x.second_moments", f"{WEIGHT}.mean", WEIGHT, "second_moments", ".count", "x\x1b.hessian"):
+        yield from bad(3620, file({name: ("F32", (1,), floats(1.0))}))
+
+
+def h04():
+    for value in (NAN, INF, -INF, -1.0, -1e-45):
+        for at in range(0, 6, 5):
+            moments = [1.0] * 6
+            moments[at] = value
+            yield from bad(3622, calibration_file(MOMENTS | {WEIGHT: moments}), f"element {at}")
+    for count in (0, -1, 2**63 - 1, -(2**63)):
+        yield from bad(3622, file({f"{WEIGHT}.count": ("I64", (1,), struct.pack("<q", count))}), "count")
+    for value in (NAN, INF):
+        hessian = [0.0] * 36
+        hessian[35] = value
+        yield from bad(3622, file({f"{WEIGHT}.hessian": ("F32", (6, 6), floats(*hessian))}), "element 35")
+    # What looks odd and is right: no input at all, one feature alone, numbers at the ends of the range.
+    for moments in ([0.0] * 6, [0.0] * 5 + [3e38], [1e-45] * 6, [3.4e38] * 6, [1e-45] + [3.4e38] * 5):
+        yield from good(calibration_file(MOMENTS | {WEIGHT: moments}))
+
+
+def h05():
+    yield from bad(3624, calibration_file(MOMENTS | {WEIGHT: [1.0] * 5}), "expected a matrix of 5 inputs")
+    yield from bad(3624, calibration_file({OTHER: MOMENTS[OTHER]}, {WEIGHT: [1.0] * 6}), "stored transposed")
+    yield from bad(3624, calibration_file(MOMENTS | {WEIGHT: [[1.0] * 6] * 4}), "4 experts")
+    yield from bad(3625, calibration_file({"h.0.mlp.c_fc.weight": [1.0] * 6}), "other names")
+    yield from good(calibration_file({OTHER: MOMENTS[OTHER]}))
+    yield from good(calibration_file({WEIGHT.removeprefix("model."): MOMENTS[WEIGHT], "x.y.weight": [1.0]}))
+    yield Case(given(file()), issue=1620, code=1, command=("q4convert", "in.safetensors", "--encoder", "weighted", *CONVERT[2:]))
+    yield Case(given(file()), issue=1621, code=1, command=("q4convert", "in.safetensors", "--calibration", "c.safetensors", *CONVERT[2:]))
+
+
+ROWS = [
+    Row("H01", "files of something else, and cut ones", h01),
+    Row("H02", "metadata that is not what it says", h02),
+    Row("H03", "tensors that are missing, strange or of another shape", h03),
+    Row("H04", "numbers that no input has", h04),
+    Row("H05", "a calibration beside another checkpoint", h05),
+]
