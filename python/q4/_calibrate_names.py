@@ -71,9 +71,9 @@ def stored_names(module: Any, checkpoint: Checkpoint | None) -> tuple[dict[str, 
     from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key, revert_weight_conversion
 
     if checkpoint is None:
-        # Of tied weights one is stored, under the name that they are tied to.
+        # Of tied weights one is stored, under the name that they are tied to; an adapter is none of the model's.
         tied = getattr(module, "all_tied_weights_keys", None) or {}
-        empty = {name: torch.empty_like(value, device="meta") for name, value in module.state_dict().items() if name not in tied}
+        empty = {name: torch.empty_like(value, device="meta") for name, value in module.state_dict().items() if name not in tied and ".lora_" not in name}
         shapes = {name: tuple(value.shape) for name, value in revert_weight_conversion(module, {_bare(k): v for k, v in empty.items()}).items()}
     else:
         shapes = dict(checkpoint.shapes)

@@ -68,8 +68,10 @@ class _Runner:
 
     def __init__(self, side: Side, module: torch.nn.Module, inputs: CalibrationInputs, options: Options) -> None:
         self.side, self.inputs, self._options = side, inputs, options
-        # torch.compile, SentenceTransformer and PEFT have a model of transformers within, whose names are those of the checkpoint.
+        # What wraps a model knows it by other names than the checkpoint does.
         self.whole = getattr(module, "_orig_mod", module)
+        if type(self.whole).__name__ in ("DataParallel", "DistributedDataParallel"):
+            self.whole = self.whole.module
         self.module = _inner(self.whole)
         self.passes = 0
         self.saw_padding = False
@@ -85,7 +87,8 @@ class _Runner:
     def pass_over(self, watch: Watch, what: str) -> None:
         self.passes += 1
         decodes = bool(getattr(getattr(self.module, "config", None), "is_encoder_decoder", False))
-        with watch.watching(), torch.no_grad():
+        # A graph that was compiled before would not see that it is watched.
+        with watch.watching(), torch.no_grad(), torch.compiler.set_stance("force_eager"):
             for number, batch in enumerate(self.inputs, 1):
                 masks = [batch[key] for key in ("attention_mask", "decoder_attention_mask") if key in batch]
                 if decodes and "labels" in batch and "decoder_attention_mask" not in batch:
@@ -317,6 +320,7 @@ def _cached(name: str) -> Path:
 
 
 def _inner(module: Any) -> Any:
+    """The model of transformers in one of PEFT or sentence-transformers."""
     if callable(getattr(module, "get_base_model", None)):
         return module.get_base_model()
     if is_sentence_transformer(module):

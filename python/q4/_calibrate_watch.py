@@ -179,6 +179,8 @@ class Watch:
             return
         if real is not None:
             rows = rows[real.to(rows.device)]
+        if not len(rows):
+            return
         columns = rows.shape[1]
         sums = self.sums.get(key)
         if sums is None:

@@ -1,4 +1,4 @@
-"""q4.calibrate against plain sums in float64, llama.cpp's imatrix, and the tool q4calibrate: names, padding, passes, experts, errors."""
+"""q4.calibrate against plain sums in float64, and the tool q4calibrate: names, padding, passes, experts, errors."""
 
 import contextlib
 import importlib.util
@@ -21,29 +21,18 @@ for package in ("torch", "transformers", "safetensors"):
 import warnings
 
 warnings.simplefilter("ignore")  # theirs
-import safetensors  # noqa: E402
 import tokenizers  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
+from calibrations import EXPERTS, SIZES, File, imatrix, llama, model_of  # noqa: E402
 
 import q4  # noqa: E402
 from q4 import _calibrate_tool  # noqa: E402
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
-SIZES = dict(vocab_size=128, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
-EXPERTS = dict(SIZES, num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2)
 WORDS = [f"w{i}" for i in range(120)]
 IDS = [torch.arange(n * 7, n * 7 + length) % 120 + 8 for n, length in enumerate((11, 5, 11, 9))]
-
-
-def model_of(name, config):
-    torch.manual_seed(0)
-    return getattr(transformers, name)(config)
-
-
-def llama():
-    return model_of("LlamaForCausalLM", transformers.LlamaConfig(**SIZES, num_key_value_heads=2))
 
 
 def tokenizer(folder):
@@ -53,23 +42,6 @@ def tokenizer(folder):
     model.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     model.post_processor = tokenizers.processors.TemplateProcessing(single="<1> $A", special_tokens=[("<1>", 1)])
     transformers.PreTrainedTokenizerFast(tokenizer_object=model, pad_token="<0>", unk_token="<3>", model_max_length=24).save_pretrained(folder)
-
-
-class File:
-    """A calibration file as the format's own library reads it."""
-
-    def __init__(self, path):
-        with safetensors.safe_open(path, "pt") as file:
-            metadata = file.metadata()
-            self.tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
-        check(metadata["q4_calibration"] == "1", "version of the file")
-        self.weights, self.transposed = json.loads(metadata["weights"]), json.loads(metadata.get("transposed_weights", "{}"))
-        self.provenance = json.loads(metadata["provenance"])
-
-    def __getitem__(self, weight):
-        """(count, second moments, Hessian) of a weight's input."""
-        name = {**self.weights, **self.transposed}[weight]
-        return self.tensors[f"{name}.count"], self.tensors[f"{name}.second_moments"], self.tensors.get(f"{name}.hessian")
 
 
 def inputs_of(model, run):
@@ -152,6 +124,24 @@ def test_padding(work):
         for one, other in zip(alone[name], padded[name]):
             check(torch.allclose(one, other, rtol=1e-4, atol=1e-6), f"padding is not counted: {name}")
     check(padded.provenance["model"] == "bert" and str(work) not in json.dumps(padded.provenance), "no path is stored", padded.provenance)
+
+
+def test_encoder_decoder(work):
+    """The decoder's padding is told by the labels."""
+    sizes = dict(vocab_size=128, d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, decoder_start_token_id=0)
+    model = model_of("T5ForConditionalGeneration", transformers.T5Config(**sizes)).eval()
+    batch = {"input_ids": torch.tensor([[5, 6, 7, 1], [8, 9, 1, 0]]), "attention_mask": torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]])}
+    batch["labels"] = torch.tensor([[5, 6, 1], [7, 1, -100]])
+    alone = [{"input_ids": torch.tensor([ids]), "labels": torch.tensor([labels])} for ids, labels in (([5, 6, 7, 1], [5, 6, 1]), ([8, 9, 1], [7, 1]))]
+    result = q4.calibrate(model, [batch], output=work / "padded")
+    q4.calibrate(torch.nn.DataParallel(model), alone, output=work / "alone")
+    check({each.counts for each in result.inputs.values()} == {(7,), (5,)}, "tokens of encoder and decoder", result.inputs)
+    one, other = File(work / "alone"), File(work / "padded")
+    check(one.weights == other.weights and "decoder.block.0.layer.1.EncDecAttention.k.weight" in one.weights, "names", one.weights)
+    check(all(torch.allclose(a, b, rtol=1e-3, atol=1e-5) for name in one.weights for a, b in zip(one[name], other[name])), "padding is not counted")
+    batch["labels"] = torch.tensor([[5, 6, 8, 1], [7, 1, -100, -100]])
+    error = raises(q4.UsageError, lambda: q4.calibrate(model, [batch], output=work / "bad"), "masks of one shape")
+    check("another length" in str(error) and not (work / "bad").exists(), "the way out", error)
 
 
 def test_conv1d(work):
@@ -338,93 +328,6 @@ def test_memory(work):
     check((work / str(limits[0])).read_bytes() == (work / str(limits[1])).read_bytes(), "the same file")
 
 
-def imatrix(path, sums, kind="imatrix", dtype=None):
-    """`sums`: {llama.cpp's name: (sums of squares, counts)}."""
-    import gguf
-    import numpy
-
-    writer = gguf.GGUFWriter(path, "")
-    writer.add_type(kind)
-    writer.add_uint32("imatrix.chunk_count", 3)
-    writer.add_uint32("imatrix.chunk_size", 12)
-    for name, (squares, counts) in sums.items():
-        writer.add_tensor(f"{name}.in_sum2", numpy.asarray(squares, dtype or "float32"))
-        if counts is not None:
-            writer.add_tensor(f"{name}.counts", numpy.asarray(counts, "float32").reshape(-1, 1))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
-def test_imatrix(work):
-    if importlib.util.find_spec("gguf") is None:
-        print("SKIP imatrix: no gguf")
-        return
-    llama().save_pretrained(work / "llama")
-    random = torch.Generator().manual_seed(1)
-    values = lambda *shape: torch.rand(shape, generator=random).numpy() * 100  # noqa: E731
-    attention, ffn, down = values(1, 64), values(1, 64), values(1, 128)
-    sums = {f"blk.0.attn_{kind}.weight": (attention, [36]) for kind in "qkv"} | {"blk.0.ffn_gate.weight": (ffn, [36]), "blk.0.ffn_down.weight": (down, [36])}
-    sums["blk.1.ffn_down.weight"] = (values(1, 128), [0])
-    path = imatrix(work / "i.gguf", sums)
-    result = q4.calibration_from_imatrix(path, work / "llama", output=work / "out")
-    file = File(work / "out")
-    layer = "model.layers.0."
-    names = [f"{layer}self_attn.{kind}_proj.weight" for kind in "qkv"] + [f"{layer}mlp.{kind}_proj.weight" for kind in ("gate", "up", "down")]
-    check(sorted(file.weights) == sorted(names), "names are those of the checkpoint; up shares gate's input", file.weights)
-    for name, squares in ((names[1], attention), (names[4], ffn), (names[5], down)):
-        tokens, moments, hessian = file[name]
-        check(hessian is None and tokens.tolist() == [36] and torch.allclose(moments, torch.tensor(squares[0] / 36), rtol=1e-6), f"values: {name}")
-    check(len(result.inputs) == 3 and result.tokens == 36 and result.covered == 6 and result.to_quantize == 14, "the result", result)
-    reasons = {each.weight: each.reason for each in result.skipped}
-    check(len(reasons) == 8 and "no token" in reasons["model.layers.1.mlp.down_proj.weight"] and "no sums" in reasons[f"{layer}self_attn.o_proj.weight"], "the rest is told", reasons)
-
-    model_of("MixtralForCausalLM", transformers.MixtralConfig(**EXPERTS)).save_pretrained(work / "mixtral")
-    model_of("GptOssForCausalLM", transformers.GptOssConfig(**EXPERTS, head_dim=16)).save_pretrained(work / "gpt-oss")
-    model_of("GPT2LMHeadModel", transformers.GPT2Config(vocab_size=128, n_embd=64, n_layer=1, n_head=4, n_positions=32)).save_pretrained(work / "gpt2")
-    experts, inner, counts = values(8, 64), values(8, 128), [9, 0, 1, 2, 3, 4, 5, 6]
-    path = imatrix(work / "e.gguf", {"blk.0.ffn_gate_exps.weight": (experts, counts), "blk.0.ffn_down_exps.weight": (inner, counts)})
-    result = q4.calibration_from_imatrix(path, work / "mixtral", output=work / "mixtral.out")
-    file, name = File(work / "mixtral.out"), "model.layers.0.block_sparse_moe.experts.{}.{}.weight".format
-    check(len(result.weights) == 21 and name(1, "w1") not in file.weights and file.weights[name(3, "w3")] == name(3, "w1"), "an expert each", file.weights)
-    check(torch.allclose(file[name(4, "w2")][1], torch.tensor(inner[4] / 3), rtol=1e-6), "sums of an expert")
-    q4.calibration_from_imatrix(path, work / "gpt-oss", output=work / "gpt-oss.out")
-    file = File(work / "gpt-oss.out")
-    counted, moments, _ = file["model.layers.0.mlp.experts.gate_up_proj"]
-    check(set(file.transposed) == {f"model.layers.0.mlp.experts.{each}" for each in ("gate_up_proj", "down_proj")}, "a stack as (in, out)", file.transposed)
-    check(counted.tolist() == counts and not moments[1].any() and torch.allclose(moments[7], torch.tensor(experts[7] / 6), rtol=1e-6), "a stack's sums")
-    path = imatrix(work / "g.gguf", {"blk.0.attn_qkv.weight": (attention, [36]), "blk.0.attn_output.weight": (ffn, [36])})
-    q4.calibration_from_imatrix(path, work / "gpt2", output=work / "gpt2.out")
-    check(set(File(work / "gpt2.out").transposed) == {"transformer.h.0.attn.c_attn.weight", "transformer.h.0.attn.c_proj.weight"}, "a square Conv1D too")
-
-    good = {"blk.0.ffn_down.weight": (down, [36])}
-    nan = down.copy()
-    nan[0, 3] = float("nan")
-    hostile = {
-        "NaN": lambda at: imatrix(at, {"blk.0.ffn_down.weight": (nan, [36])}),
-        "a negative sum": lambda at: imatrix(at, {"blk.0.ffn_down.weight": (-down, [36])}),
-        "a negative count": lambda at: imatrix(at, {"blk.0.ffn_down.weight": (down, [-1])}),
-        "no counts": lambda at: imatrix(at, {"blk.0.ffn_down.weight": (down, None)}),
-        "counts of other sizes": lambda at: imatrix(at, {"blk.0.ffn_down.weight": (down, [1, 2, 3])}),
-        "float64": lambda at: imatrix(at, good, dtype="float64"),
-        "no sums": lambda at: imatrix(at, {}),
-        "another model's": lambda at: imatrix(at, {"blk.7.ffn_down.weight": (down, [36])}),
-        "other sizes": lambda at: imatrix(at, {"blk.0.ffn_down.weight": (attention, [36])}),
-        "a model": lambda at: imatrix(at, good, kind="model"),
-        "cut off": lambda at: at.write_bytes(path.read_bytes()[:200]),
-    }
-    for what, make in hostile.items():
-        make(work / "bad.gguf")
-        error = raises(q4.FormatError, lambda: q4.calibration_from_imatrix(work / "bad.gguf", work / "llama", output=work / "bad"), what)
-        check("bad.gguf" in str(error) and not (work / "bad").exists() and not (work / "bad.partial").exists(), f"{what}: nothing is left", error)
-    (work / "old.dat").write_bytes(b"\x05\0\0\0")
-    error = raises(q4.UnsupportedError, lambda: q4.calibration_from_imatrix(work / "old.dat", work / "llama", output=work / "bad"), "the older format")
-    check("--in-file" in str(error), "the way out", error)
-    raises(q4.InputError, lambda: q4.calibration_from_imatrix(work / "none.gguf", work / "llama", output=work / "bad"), "no such file")
-
-
 def test_tool(work):
     llama().bfloat16().save_pretrained(work / "llama")
     tokenizer(work / "llama")
@@ -494,7 +397,7 @@ def test_page(work):
 
 def main():
     torch.set_num_threads(1)
-    for test in (test_llama, test_padding, test_conv1d, test_experts, test_stacks, test_plain_module, test_failures, test_output, test_memory, test_imatrix, test_tool, test_page):
+    for test in (test_llama, test_padding, test_encoder_decoder, test_conv1d, test_experts, test_stacks, test_plain_module, test_failures, test_output, test_memory, test_tool, test_page):
         with tempfile.TemporaryDirectory(prefix="q4-calibrate-") as work, contextlib.chdir(work) if sys.version_info >= (3, 11) else contextlib.nullcontext():
             test(pathlib.Path(work))
     print(f"python_calibrate: {count()} checks")
