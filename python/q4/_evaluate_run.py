@@ -23,6 +23,7 @@ from ._words import StrPath
 
 log = logging.getLogger("q4")
 
+
 @dataclass(frozen=True)
 class Options:
     """The arguments of q4.evaluate of the same names."""
