@@ -369,6 +369,9 @@ def test_tool(work):
     ):
         tool(*words, code=code)
     check(not any(path.name.startswith("x") for path in work.iterdir()), "failures leave nothing", os.listdir(work))
+    bare = [sys.executable, "-c", "import sys; sys.modules['torch'] = None; " + entry, "llama", "--texts", "a.txt", "-o", "x"]
+    done = subprocess.run(bare, cwd=work, capture_output=True, text=True, check=False)
+    check(done.returncode == 5 and done.stderr.startswith("q4calibrate: needs the package torch"), "without torch it says so", done.returncode, done.stderr)
     help_text = tool("--help").stdout
     check("exit status" in help_text and "--imatrix" in help_text and q4.__version__ in tool("--version").stdout, "--help and --version")
 
