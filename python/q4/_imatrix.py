@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from . import _gguf
 from ._calibration import Calibration, Input, Skipped, Writer
-from ._errors import FormatError, InputError, UnsupportedError
+from ._errors import FormatError, UnsupportedError
 from ._jobs import plan
 from ._reports import TensorReport
 from ._words import StrPath
@@ -92,28 +93,10 @@ def run(imatrix: StrPath, model: StrPath, output: StrPath, force: bool) -> Calib
 
 def _read(path: Path) -> tuple[dict[str, _Sums], int | None]:
     """By llama.cpp's name of the weight; and the tokens that it was made of, where it says so."""
-    try:
-        with open(path, "rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}", exit_code=2, path=str(path)) from error
-    if magic != b"GGUF":
-        raise UnsupportedError(
-            f"{path}: is no GGUF file; an imatrix in the older format (.dat) becomes one by `llama-imatrix --in-file OLD.dat -o NEW.gguf`", exit_code=5, path=str(path)
-        )
-    try:
-        import gguf
-    except ImportError as error:
-        raise UnsupportedError("an imatrix is read with the package gguf (pip install gguf)", exit_code=5) from error
     import numpy
 
-    try:
-        reader = gguf.GGUFReader(path)
-        kind = _field(reader, "general.type")
-        tensors = {tensor.name: tensor for tensor in reader.tensors}
-    # Its errors for a file that is damaged are of every kind.
-    except Exception as error:
-        raise FormatError(f"{path}: is no GGUF file that the package gguf can read: {error}", exit_code=3, path=str(path)) from error
+    file = _gguf.File(path)
+    tensors, kind = file.tensors, file.metadata.get("general.type")
     if kind != "imatrix":
         raise FormatError(f"{path}: is a GGUF file of the type {kind!r}, expected 'imatrix', as llama-imatrix writes it", exit_code=3, path=str(path))
     sums: dict[str, _Sums] = {}
@@ -122,10 +105,10 @@ def _read(path: Path) -> tuple[dict[str, _Sums], int | None]:
             continue
         weight = name.removesuffix(_SQUARES)
         other = tensors.get(weight + _COUNTS)
-        if other is None or any(each.tensor_type != gguf.GGMLQuantizationType.F32 for each in (tensor, other)):
+        if other is None or tensor.content is None or other.content is None:
             raise FormatError(f"{path}: {name!r} has no {_COUNTS!r} beside it, or they are not F32", exit_code=3, path=str(path))
-        counts = numpy.array(other.data, dtype="<f8").reshape(-1)
-        squares = numpy.array(tensor.data, dtype="<f4")
+        counts = numpy.frombuffer(other.content, "<f4").astype("<f8")
+        squares = numpy.frombuffer(tensor.content, "<f4")
         if not len(counts) or squares.size % len(counts) or not squares.size:
             raise FormatError(f"{path}: {name!r} has {squares.size} elements for {len(counts)} counts", exit_code=3, path=str(path))
         if not (numpy.isfinite(squares).all() and (squares >= 0).all() and numpy.isfinite(counts).all() and (counts >= 0).all() and (counts < 2**53).all()):
@@ -135,20 +118,17 @@ def _read(path: Path) -> tuple[dict[str, _Sums], int | None]:
         sums[weight] = _Sums(squares, tuple(int(count) for count in counts))
     if not sums:
         raise FormatError(f"{path}: holds no sums (tensors NAME{_SQUARES})", exit_code=3, path=str(path))
-    chunks, size = _field(reader, "imatrix.chunk_count"), _field(reader, "imatrix.chunk_size")
+    chunks, size = file.metadata.get("imatrix.chunk_count"), file.metadata.get("imatrix.chunk_size")
     return sums, chunks * size if isinstance(chunks, int) and isinstance(size, int) else None
-
-
-def _field(reader: Any, name: str) -> Any:
-    field = reader.get_field(name)
-    return None if field is None else field.contents()
 
 
 def _formats() -> Mapping[str, frozenset[str]]:
     """By name of a module in a checkpoint, with {bid} for the number of its block, how llama.cpp may call it: whatever the architecture, as
     an imatrix does not say which it is of."""
-    import gguf
-
+    try:
+        import gguf
+    except ImportError as error:
+        raise UnsupportedError("llama.cpp's names become the checkpoint's by the package gguf (pip install gguf)", exit_code=5) from error
     found: dict[str, set[str]] = {}
     tables = [gguf.TensorNameMap.block_mappings_cfg, *gguf.TensorNameMap.arch_block_mappings_cfg.values(), gguf.TensorNameMap.mappings_cfg]
     for table in tables:

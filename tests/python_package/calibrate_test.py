@@ -364,7 +364,6 @@ def test_tool(work):
         (("llama", "--texts", "none.txt", "-o", "x"), 2),
         (("llama", "--texts", "llama/model.safetensors", "-o", "x"), 3),
         (("llama", "--texts", "b.jsonl", "--field", "body", "-o", "x"), 3),
-        (("none", "--texts", "a.txt", "-o", "x"), 1),
         (("llama", "--imatrix", "a.txt", "-o", "x"), 5),
     ):
         tool(*words, code=code)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import pathlib
+import struct
 import sys
 import tempfile
 
@@ -89,11 +90,23 @@ def test_hostile(work):
         "a model": lambda at: imatrix(at, good, kind="model"),
         "cut off": lambda at: at.write_bytes(path.read_bytes()[:200]),
     }
+    octets = path.read_bytes()
+    members = octets.index(b"imatrix.chunk_count") - 8
+    array = struct.pack("<Q3sIIQ", 3, b"any", 9, 0, 1 << 60)  # an array of 2^60 bytes
+    for what, content in (
+        ("an endless array", octets[:16] + struct.pack("<Q", 4) + octets[24:members] + array + octets[members:]),
+        ("an endless text", octets[:members] + struct.pack("<Q", 1 << 62) + octets[members + 8 :]),
+        ("endless tensors", octets[:8] + struct.pack("<Q", 1 << 60) + octets[16:]),
+        ("a tensor beyond the end", octets[:-64]),
+    ):
+        hostile[what] = lambda at, content=content: at.write_bytes(content)
     for what, make in hostile.items():
         make(work / "bad.gguf")
         error = raises(q4.FormatError, lambda: q4.calibration_from_imatrix(work / "bad.gguf", work / "llama", output=work / "bad"), what)
         check("bad.gguf" in str(error) and not (work / "bad").exists() and not (work / "bad.partial").exists(), f"{what}: nothing is left", error)
     (work / "old.dat").write_bytes(b"\x05\0\0\0")
+    (work / "new.gguf").write_bytes(octets[:4] + struct.pack(">I", 3) + octets[8:])
+    raises(q4.UnsupportedError, lambda: q4.calibration_from_imatrix(work / "new.gguf", work / "llama", output=work / "bad"), "big-endian")
     error = raises(q4.UnsupportedError, lambda: q4.calibration_from_imatrix(work / "old.dat", work / "llama", output=work / "bad"), "the older format")
     check("--in-file" in str(error), "the way out", error)
     raises(q4.InputError, lambda: q4.calibration_from_imatrix(work / "none.gguf", work / "llama", output=work / "bad"), "no such file")
