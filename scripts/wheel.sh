@@ -73,6 +73,9 @@ with tempfile.TemporaryDirectory() as work:
     assert tool.read_bytes() == path.read_bytes()
     subprocess.run(["q4verify", tool, "--against", source, "-q"], check=True)
     assert subprocess.run(["q4inspect", work + "/none"], capture_output=True).returncode == 2
+    # Running a model needs torch, which is not here.
+    done = subprocess.run(["q4calibrate", source, "--texts", sys.argv[0], "-o", work + "/c"], capture_output=True, text=True)
+    assert done.returncode == 5 and "needs the package torch" in done.stderr, done
 cuda = " ".join(q4.build_info(gpu=False).cuda_architectures)
 print(f"wheel: q4 {q4.__version__} works on Python {sys.version.split()[0]}, " + (f"CUDA for {cuda}" if cuda else "without CUDA"))
 PYTHON

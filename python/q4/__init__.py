@@ -11,6 +11,8 @@ Importing this starts no CUDA and imports neither NumPy nor torch. What is worth
 from . import _core
 from ._arrays import Array
 from ._build_info import BuildInfo, build_info
+from ._calibrate import calibrate, calibration_from_imatrix
+from ._calibration import Calibration
 from ._errors import DamagedError, DeviceError, Error, Finding, FormatError, GateError, InputError, UnsupportedError, UsageError
 from ._evaluate import evaluate
 from ._evaluation import Evaluation, LayerError
@@ -25,6 +27,7 @@ __version__: str = _core.version
 __all__ = [
     "Array",
     "BuildInfo",
+    "Calibration",
     "DamagedError",
     "DeviceError",
     "Document",
@@ -52,6 +55,8 @@ __all__ = [
     "VerifyReport",
     "__version__",
     "build_info",
+    "calibrate",
+    "calibration_from_imatrix",
     "convert",
     "evaluate",
     "export",

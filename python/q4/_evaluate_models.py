@@ -20,6 +20,7 @@ from ._model import Model
 from ._model import open as open_model
 
 _WEIGHTS = (".safetensors", ".bin")
+_DEFAULT_LENGTH = 512
 _WHAT = "a model is a directory, a container NAME.q4, a q4.Model, or a torch.nn.Module"
 
 
@@ -72,6 +73,11 @@ class Side:
         else:
             found["sha256"] = _module_digest(self._given)
         return found
+
+    @property
+    def folder(self) -> Path | None:
+        """Of a model that was given as a directory."""
+        return self._folder
 
     @contextmanager
     def loaded(self) -> Iterator[Any]:
@@ -153,16 +159,16 @@ class Side:
     def predicts_next(self) -> bool:
         """Whether it is a causal language model."""
         can = getattr(self.module, "can_generate", None)
-        return bool(callable(can) and can()) and not getattr(self.module.config, "is_encoder_decoder", False) and not _is_sentence_transformer(self.module)
+        return bool(callable(can) and can()) and not getattr(self.module.config, "is_encoder_decoder", False) and not is_sentence_transformer(self.module)
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> Observed:
         """One pass, without gradients. Of labels only an encoder-decoder learns, which makes its decoder's inputs of them."""
         module = self.module
-        device = _device_of(module)
+        device = device_of(module)
         config = getattr(module, "config", None)
         given = {key: value.to(device) for key, value in batch.items() if key != "labels" or getattr(config, "is_encoder_decoder", False)}
         with torch.no_grad():
-            if _is_sentence_transformer(module):
+            if is_sentence_transformer(module):
                 return Observed("embedding", module(given)["sentence_embedding"])
             if "use_cache" in inspect.signature(module.forward).parameters:
                 given["use_cache"] = False
@@ -178,6 +184,21 @@ class Side:
         raise UnsupportedError(f"{self.name}: gives neither logits nor last_hidden_state, but {names}; cls= names another class", exit_code=5)
 
 
+def prepared(side: Side, tokenizer: Any, asked: int | None) -> tuple[Any, int]:
+    """What texts are given to a model with: its tokenizer, unless there is another, and the length of its sequences."""
+    config = getattr(side.module, "config", None)
+    if getattr(config, "is_encoder_decoder", False):
+        raise UsageError("an encoder-decoder is run on batches with input_ids and labels, not on texts", exit_code=1)
+    tokenizer = tokenizer if tokenizer is not None else side.tokenizer()
+    if tokenizer is None:
+        raise UsageError("texts need tokenizer=, as the model has none beside it", exit_code=1)
+    limits = [getattr(tokenizer, "model_max_length", None), getattr(config, "max_position_embeddings", None), None if side.predicts_next else side.longest()]
+    known = [limit for limit in limits if isinstance(limit, int) and 1 < limit < 1 << 31]
+    if asked is not None and known and asked > min(known):
+        raise UsageError(f"max_length={asked}: the model and its tokenizer take {min(known)} tokens at most", exit_code=1)
+    return tokenizer, asked if asked is not None else min([_DEFAULT_LENGTH, *known])
+
+
 @dataclass(frozen=True)
 class Observed:
     """What a forward pass gave. `kind`: "logits", (sequences, tokens, classes) or (sequences, classes); "embedding",
@@ -191,7 +212,7 @@ def _member(output: Any, name: str) -> Any:
     return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
 
 
-def _device_of(module: Any) -> torch.device:
+def device_of(module: Any) -> torch.device:
     own = getattr(module, "device", None)
     if isinstance(own, torch.device) and own.type != "meta":
         return own
@@ -199,7 +220,7 @@ def _device_of(module: Any) -> torch.device:
     return parameter.device if parameter is not None else torch.device("cpu")
 
 
-def _is_sentence_transformer(module: Any) -> bool:
+def is_sentence_transformer(module: Any) -> bool:
     return any(each.__name__ == "SentenceTransformer" for each in type(module).__mro__)
 
 

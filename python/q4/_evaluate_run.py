@@ -15,15 +15,13 @@ from . import _core
 from ._errors import FormatError, UnsupportedError, UsageError
 from ._evaluate_inputs import Inputs
 from ._evaluate_layers import LayerErrors, Place, Probe, Store, linear_layers, numbers_of
-from ._evaluate_models import LoadOptions, Observed, Side
+from ._evaluate_models import LoadOptions, Observed, Side, prepared
 from ._evaluate_numbers import EmbeddingNumbers, PredictionNumbers
 from ._evaluation import DOCUMENT, VERSION, Evaluation
 from ._model import Model
 from ._words import StrPath
 
 log = logging.getLogger("q4")
-
-_DEFAULT_LENGTH = 512
 
 
 @dataclass(frozen=True)
@@ -182,22 +180,7 @@ class _Pass:
         self._predicts_next = self._first.predicts_next
         if not self._inputs.are_texts:
             return
-        if getattr(getattr(self._first.module, "config", None), "is_encoder_decoder", False):
-            raise UsageError("an encoder-decoder is evaluated on batches with input_ids and labels, not on texts", exit_code=1)
-        tokenizer = self._options.tokenizer if self._options.tokenizer is not None else self._first.tokenizer()
-        if tokenizer is None:
-            raise UsageError("texts need tokenizer=, as the original has none beside it", exit_code=1)
-        asked = self._options.max_length
-        limits = [
-            getattr(tokenizer, "model_max_length", None),
-            getattr(getattr(self._first.module, "config", None), "max_position_embeddings", None),
-            None if self._predicts_next else self._first.longest(),
-        ]
-        known = [limit for limit in limits if isinstance(limit, int) and 1 < limit < 1 << 31]
-        most = min(known) if known else None
-        if asked is not None and most is not None and asked > most:
-            raise UsageError(f"max_length={asked}: the model and its tokenizer take {most} tokens at most", exit_code=1)
-        self.max_length = asked if asked is not None else min([_DEFAULT_LENGTH, *known])
+        tokenizer, self.max_length = prepared(self._first, self._options.tokenizer, self._options.max_length)
         self._inputs.tokenize(tokenizer, self._predicts_next, self.max_length, self._options.max_tokens)
 
 

@@ -103,6 +103,24 @@ def test_damage(path, work):
     check(torch.cuda.memory_allocated() == begin, "memory of the GPU after errors", torch.cuda.memory_allocated() - begin)
 
 
+def test_calibrate(work):
+    """A GPU's sums are the cores' within rounding, in one pass or in several."""
+    from calibrations import EXPERTS, llama, model_of
+    from safetensors.torch import load_file
+
+    model, ids = llama().eval(), [torch.arange(begin, begin + 16) for begin in range(0, 112, 16)]
+    cores = q4.calibrate(model, ids, output=work / "cores.safetensors")
+    gpu = q4.calibrate(model.cuda(), ids, output=work / "gpu.safetensors")
+    passes = q4.calibrate(model, ids, output=work / "passes.safetensors", memory_limit=20 * 128 * 128)
+    check((work / "passes.safetensors").read_bytes() == (work / "gpu.safetensors").read_bytes() and passes.passes > gpu.passes, "calibrate: passes")
+    one, other = load_file(work / "cores.safetensors"), load_file(work / "gpu.safetensors")
+    check(one.keys() == other.keys() and all(torch.allclose(one[name], other[name], rtol=1e-3, atol=1e-5) for name in one), "calibrate: sums")
+    experts = model_of("MixtralForCausalLM", transformers.MixtralConfig(**EXPERTS)).cuda().eval()
+    found = q4.calibrate(experts, ids, output=work / "experts.safetensors")
+    reached = [each.counts[0] for name, each in found.inputs.items() if ".layers.0." in name and name.endswith("w1.weight")]
+    check(sum(reached) == 2 * 112, "calibrate: each token reaches two experts", reached)
+
+
 def test_several(path):
     one = logits(q4.transformers.load(path, device_map="cuda:0"))
     for device_map in ("auto", "balanced"):
@@ -134,6 +152,7 @@ def main():
         work = pathlib.Path(work)
         path = test_equal(work)
         test_experts(work)
+        test_calibrate(work)
         test_damage(path, work)
         test_torchrun(path, work)
         several = torch.cuda.device_count() > 1
