@@ -246,8 +246,11 @@ def picture(results, path):
             rows.sort(key=lambda row: row["bits"])
             axis.plot([row["bits"] for row in rows], [1000 * row[key] for row in rows], "o-", ms=4, lw=1.2, label=name)
         axis.plot([row["bits"] for row in others], [1000 * row[key] for row in others], "x", color="0.35", ms=5, label="others")
-        for row in others:
-            axis.annotate(row["name"], (row["bits"], 1000 * row[key]), (3, 3), textcoords="offset points", color="0.35", fontsize=7)
+        # Names to the right and to the left in turns, so that those of neighbours at the same bits keep apart.
+        for number, row in enumerate(sorted(others, key=lambda row: (row["bits"], row[key]))):
+            side = "right" if number % 2 or row["bits"] >= 5 else "left"
+            place = (-4 if side == "right" else 4, -2)
+            axis.annotate(row["name"], (row["bits"], 1000 * row[key]), place, textcoords="offset points", ha=side, color="0.35", fontsize=7)
         axis.set(title=title, xlabel="bits per weight")
         axis.set_ylim(bottom=0)
         axis.grid(alpha=0.25, lw=0.5)
