@@ -10,7 +10,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXT = r"((?:\"(?:[^\"\\]|\\.)*\"\s*)+)"  # of one or more literals
 ISSUE_FIELDS = r"\{\s*(\d+),\s*ExitCode::k(\w+),\s*" + TEXT + r"\}"
 ISSUE = re.compile(r"inline constexpr Issue (k\w+)" + ISSUE_FIELDS)
-LINT_RULE = re.compile(r"constexpr LintRule (k\w+)\{\s*" + ISSUE_FIELDS + rf",\s*{TEXT},\s*{TEXT},\s*{TEXT},?\s*\}};")
+LINT_RULE = re.compile(r"constexpr LintRule (k\w+)\{\s*" + ISSUE_FIELDS + rf",\s*{TEXT},\s*{TEXT},\s*{TEXT},?\s*(/\*is_info=\*/true,\s*)?\}};")
 CODES = {"Ok": 0, "Usage": 1, "Io": 2, "InvalidInput": 3, "Internal": 4, "Unsupported": 5, "CheckFailed": 6, "Interrupted": 7}
 RANGES = {1: "Usage", 2: "Files and output", 3: "Checkpoint readers", 4: "Policy, plan and conversion", 5: "Not supported",
           6: "Verification", 7: "The `.q4` container", 8: "Export", 9: "Internal"}
@@ -35,17 +35,18 @@ def find_all(paths, pattern, mark: str) -> list:
 
 
 def lint_rules() -> list:
-    """[(path, constant, number, exit code, rule, name, meaning, advice)] by number."""
+    """[(path, constant, number, severity, exit code, rule, name, meaning, advice)] by number."""
     rules = find_all((ROOT / "libconvert/lint").glob("*.cc"), LINT_RULE, "constexpr LintRule ")
-    return sorted(((path, constant, int(number), CODES[code], *map(literal, texts)) for path, constant, number, code, *texts in rules),
-                  key=lambda rule: rule[2])
+    severity = lambda code, info: "error" if CODES[code] else "info" if info else "warning"  # noqa: E731
+    return sorted(((path, constant, int(number), severity(code, info), CODES[code], *map(literal, texts))
+                   for path, constant, number, code, *texts, info in rules), key=lambda rule: rule[2])
 
 
 def main() -> int:
     headers = [path for path in ROOT.glob("*/**/*_issues.h") if "build" not in path.parts]
     issues = [(int(number), CODES[code], literal(rule), constant, name)
               for name, constant, number, code, rule in find_all(headers, ISSUE, "inline constexpr Issue ")]
-    issues += [(number, code, rule, constant, name) for name, constant, number, code, rule, *_ in lint_rules()]
+    issues += [(number, code, rule, constant, name) for name, constant, number, _, code, rule, *_ in lint_rules()]
     issues.sort()
     twice = [f"Q4-{a[0]}: {a[3]} ({a[4]}) and {b[3]} ({b[4]})" for a, b in zip(issues, issues[1:]) if a[0] == b[0]]
     if twice:

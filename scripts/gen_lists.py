@@ -23,8 +23,8 @@ def table(head: list, rows: list) -> str:
 
 def lint_table() -> str:
     return table(["rule", "severity", "number", "found", "what it means, what to do"],
-                 [[f"`{name}`", "error" if code else "warning", f"Q4-{number}", rule, f"{meaning} {advice}"]
-                  for _, _, number, code, rule, name, meaning, advice in lint_rules()])
+                 [[f"`{name}`", severity, f"Q4-{number}", rule, f"{meaning} {advice}"]
+                  for _, _, number, severity, _, rule, name, meaning, advice in lint_rules()])
 
 
 def exporters() -> list:
@@ -80,6 +80,10 @@ def places() -> list:
         ("docs/schema/recipe.schema.json", r'(?<=\n          "encoder": \{"enum": \[)[^\]]*(?=\],)',
          enum_of([name for name, built in encoders() if built])),
         ("docs/schema/gate.schema.json", r'(?<=\n        "type": \{\n          "enum": \[)[^\]]*(?=\],\n)', enum_of(schemes()[1:])),
+        ("docs/schema/gate.schema.json", r'(?<=\n        "encoder": \{\n          "enum": \[)[^\]]*(?=\],\n)',
+         enum_of([name for name, _ in encoders()][1:])),
+        ("docs/schema/export_record.schema.json", r'(?<=\n      "items": \{"enum": \[)[^\]]*(?=\]\},\n)',
+         enum_of([name for name, _ in encoders()])),
         ("docs/schema/verify.schema.json", r'(?<=\n          "scheme": \{"enum": \[)[^\]]*(?=\]\},\n)', enum_of(schemes())),
         ("docs/schema/verify.schema.json", r'(?<=\n          "encoder": \{"enum": \[)[^\]]*(?=\]\},\n)',
          enum_of([name for name, _ in encoders()])),

@@ -182,6 +182,9 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     Q4_RETURN_IF_ERROR(CheckNeedsNoEvaluation(gates,
                                               "a conversion computes nothing with the model: \"optional\" skips the "
                                               "rule here, q4verify --evaluation judges it"));
+    Q4_RETURN_IF_ERROR(CheckNeedsNoAbsmax(gates,
+                                          "a conversion does not run absmax beside another encoder: \"optional\" skips "
+                                          "the rule here, q4verify --against judges it"));
   }
   if (!pipeline.empty()) return ConvertPipeline(flags, pipeline, device, options, std::move(gates), hooks);
   // Reads and validates headers; no weights yet.

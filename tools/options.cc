@@ -210,6 +210,7 @@ std::string_view Describe(CLI::App& app, InspectFlags* flags) {
   app.add_option("--dump", flags->dump, "START:COUNT, decoded values of --tensor")->needs(tensor);
   app.add_flag("--stats", flags->stats, "Error statistics per tensor");
   app.add_flag("--hist", flags->hist, "How often each code is used");
+  app.add_flag("--scales", flags->scales, "Who chose the scales of each tensor, their signs and sizes; reads them all");
   app.add_flag("--files", flags->files, "The embedded files");
   app.add_flag("--content", flags->content,
                "The content identity of a compressed container, too, which is read for it");
@@ -226,8 +227,8 @@ std::string_view Describe(CLI::App& app, InspectFlags* flags) {
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards through symbolic links");
   // A comparison and lint look at everything: a selection beside them would be left unheard.
   for (CLI::Option* const whole : {diff, lint}) {
-    for (const char* const part :
-         {"--tensors", "--tree", "--tensor", "--stats", "--hist", "--files", "--content", "--sort", "--filter"}) {
+    for (const char* const part : {"--tensors", "--tree", "--tensor", "--stats", "--hist", "--scales", "--files",
+                                   "--content", "--sort", "--filter"}) {
       whole->excludes(app.get_option(part));
     }
   }
@@ -258,6 +259,9 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
       ->needs(against);
   app.add_flag("--require-proof", flags->require_proof,
                "Fail (6) on a tensor whose encoder leaves no unique answer, also within its bounds")
+      ->needs(against);
+  app.add_flag("--compare-absmax", flags->compare_absmax,
+               "Say how large the error is beside what the encoder absmax makes of the same weights")
       ->needs(against);
   AddLimits(app, flags->threads, flags->max_memory);
   // Limits: each is exit code 6 where it is exceeded.

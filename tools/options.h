@@ -80,6 +80,7 @@ struct InspectFlags {
   std::string file;
   // What to print; see docs/q4inspect.md for how they combine.
   bool tensors = false, stats = false, hist = false, files = false, lint = false, tree = false, content = false;
+  bool scales = false;
   std::string tensor;  // --tensor NAME, in depth; "" for all
   std::string dump;    // --dump START:COUNT, with --tensor
   // Of tables: name, size, elems, nmse or sqnr; a regular expression on names; what to compare with. "" for none.
@@ -115,6 +116,8 @@ struct VerifyFlags {
   std::optional<std::uint64_t> sample_seed;
   // With --against: fail also where the source allows more than one answer.
   bool require_proof = false;
+  // With --against: measure the error beside that of absmax too.
+  bool compare_absmax = false;
   std::string gate;  // a gate file or "default"; "" for none
   // An earlier report, and by how much the error may have grown since, as "0.5%" or "0.005".
   std::string baseline, baseline_slack = "0.5%";

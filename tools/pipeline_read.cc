@@ -60,6 +60,7 @@ absl::StatusOr<ToolResult> InspectPipelineFolder(const InspectFlags& flags, cons
   const std::string_view single = FirstGiven({{!flags.tensor.empty(), "--tensor"},
                                               {!flags.diff.empty(), "--diff"},
                                               {flags.lint, "--lint"},
+                                              {flags.scales, "--scales"},
                                               {flags.content, "--content"}});
   if (!single.empty()) return Fail(kNotOfPipeline, folder, single);
   PipelineDetail detail;

@@ -2,7 +2,8 @@
 // docs/q4inspect.md.
 //
 // Several jobs share the command line: a summary or tables (Inspect), one tensor in depth, a comparison (Diff,
-// DiffWithSource) and lint. --diff and --lint come first and take no selection. Only they and --dump may read weights.
+// DiffWithSource) and lint. --diff and --lint come first and take no selection. Only they, --dump and --scales may read
+// weights.
 #include "formats/q4/shards.h"
 #include "formats/source/pipeline.h"
 #include "libconvert/base/machine.h"
@@ -104,6 +105,9 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
   InspectDetail detail;
   detail.tensors = {tensor};
   detail.list_tensors = detail.stats = true;
+  if (flags.scales) {
+    Q4_ASSIGN_OR_RETURN(detail.scales, ReadScales(model, detail.tensors));
+  }
   if (!flags.dump.empty()) {
     Q4_ASSIGN_OR_RETURN(const DumpRange range, ParseDumpRange(flags.dump));
     Q4_ASSIGN_OR_RETURN(detail.dump, DumpTensor(model, flags.tensor, range.start, range.count));
@@ -112,7 +116,8 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
   if (flags.json) {
     result.output = InspectReportJson(report, detail);
   } else {
-    result.output = flags.dump.empty() ? InspectTensorText(*tensor, StyleOfStdout(flags.color)) : DumpText(detail.dump);
+    const TextStyle style = StyleOfStdout(flags.color);
+    result.output = flags.dump.empty() ? InspectTensorText(*tensor, detail, style) : DumpText(detail.dump);
   }
   return result;
 }
@@ -144,7 +149,7 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
   if (flags.lint) return Lint(flags);
   // A selection alone asks for the table it selects from; in JSON statistics and tree stand with the tensors.
   const bool selects = !flags.filter.empty() || !flags.sort.empty();
-  const bool wants_values = flags.stats || flags.hist;
+  const bool wants_values = flags.stats || flags.hist || flags.scales;
   InspectDetail detail;
   detail.stats = flags.stats;
   detail.hist = flags.hist;
@@ -161,6 +166,9 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
   if (flags.content) Q4_RETURN_IF_ERROR(ReadContent(flags, model, &report));
   if (!flags.tensor.empty()) return InspectTensorInDepth(flags, model, report);
   Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort, flags.allow_unmatched}));
+  if (flags.scales) {
+    Q4_ASSIGN_OR_RETURN(detail.scales, ReadScales(model, detail.tensors));
+  }
   ToolResult result;
   result.output =
       flags.json ? InspectReportJson(report, detail) : InspectReportText(report, detail, StyleOfStdout(flags.color));

@@ -48,6 +48,12 @@ absl::Status LoadJudgement(const VerifyFlags& flags, VerifyOptions* options) {
     Q4_RETURN_IF_ERROR(
         CheckNeedsNoEvaluation(options->gates, "--evaluation FILE gives one, \"optional\" does without"));
   }
+  // Whoever writes such a rule wants it measured.
+  if (flags.against.empty()) {
+    Q4_RETURN_IF_ERROR(CheckNeedsNoAbsmax(options->gates, "--against SOURCE gives it, \"optional\" does without"));
+  } else if (NeedsAbsmaxComparison(options->gates)) {
+    options->compare_absmax = true;
+  }
   if (!flags.baseline.empty()) {
     Q4_ASSIGN_OR_RETURN(const double slack, ParseShare(flags.baseline_slack));
     Q4_ASSIGN_OR_RETURN(options->baseline, LoadBaseline(PosixFileSystem(), flags.baseline, slack));
@@ -82,6 +88,7 @@ absl::StatusOr<VerifyOptions> VerifyOptionsFrom(const VerifyFlags& flags, Cancel
   }
   options.sample_seed = flags.sample_seed;
   options.require_proof = flags.require_proof;
+  options.compare_absmax = flags.compare_absmax;
   // Of a sample nothing is proven.
   if (flags.require_proof && flags.sample < 100) {
     return Fail(kBadFlag, {}, "--require-proof", "not with --sample");

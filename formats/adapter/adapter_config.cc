@@ -68,11 +68,10 @@ bool IsAmong(const std::array<std::string_view, kSize>& names, std::string_view 
 
 // Not null, false, 0 or empty: what Python takes for true.
 bool IsSet(const Json& value) {
-  if (value.is_null()) return false;
   if (value.is_boolean()) return value.get<bool>();
   if (value.is_number()) return value.get<double>() != 0;
   if (value.is_string()) return !value.text().empty();
-  return !value.empty();
+  return !value.empty();  // null is
 }
 
 class ConfigReading {

@@ -135,7 +135,6 @@ const FileNameKind& KindOfFile(std::string_view name) { return FirstMatch(kFiles
 const FolderNameKind& KindOfFolder(std::string_view name) { return FirstMatch(kFolders, name); }
 
 bool IsCompanionName(std::string_view name) {
-  if (name.empty()) return false;
   const FileFate fate = KindOfFile(name).fate;
   return fate == FileFate::kCarried || fate == FileFate::kDocument;
 }

@@ -6,6 +6,7 @@
 
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
+#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
 #include "formats/folder/pipeline_issues.h"
 
@@ -26,7 +27,8 @@ bool IsPair(const Json& value) {
 bool IsComponentName(std::string_view name) {
   const auto is_letter = [](char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; };
   return !name.empty() && name.size() <= kLongestName && is_letter(name.front()) &&
-         std::all_of(name.begin(), name.end(), [&](char c) { return is_letter(c) || (c >= '0' && c <= '9'); });
+         std::all_of(name.begin(), name.end(), [&](char c) { return is_letter(c) || (c >= '0' && c <= '9'); }) &&
+         FolderNameProblem(name).empty();
 }
 
 absl::StatusOr<PipelineIndex> ParsePipelineIndex(std::string_view text, std::string_view path) {
@@ -42,7 +44,7 @@ absl::StatusOr<PipelineIndex> ParsePipelineIndex(std::string_view text, std::str
       continue;
     }
     if (key.starts_with("_") || !IsPair(value)) continue;
-    if (!IsComponentName(key)) return Fail(kPipelineForm, path, key, GotExpected(key, "an identifier"));
+    if (!IsComponentName(key)) return Fail(kPipelineForm, path, key, GotExpected(key, "an identifier, and no device"));
     if (value.front().is_null() || value.back().is_null()) {
       index.absent.push_back(key);
       continue;
@@ -56,6 +58,13 @@ absl::StatusOr<PipelineIndex> ParsePipelineIndex(std::string_view text, std::str
   std::sort(index.members.begin(), index.members.end(),
             [](const PipelineMember& a, const PipelineMember& b) { return a.name < b.name; });
   std::sort(index.absent.begin(), index.absent.end());
+  // "vae" and "VAE" are one folder on some systems.
+  PortableNames together;
+  for (const PipelineMember& member : index.members) {
+    if (const std::string problem = together.Add(member.name); !problem.empty()) {
+      return Fail(kPipelineForm, path, member.name, problem);
+    }
+  }
   return index;
 }
 

@@ -29,13 +29,14 @@ struct PipelineIndex {
 };
 
 // Whether a component can have this name: diffusers passes it to a constructor, so it is a Python identifier of ASCII
-// letters, of at most 64 bytes. Such a name leads nowhere but into the folder.
+// letters, of at most 64 bytes; and a folder that every system can have ("aux" is none: FolderNameProblem()). Such a
+// name leads nowhere but into the folder.
 bool IsComponentName(std::string_view name);
 
 // What the text says. As diffusers does, a list of two texts names a component, a list with null one that is not there,
 // and any other value is an option of the pipeline. `path` is for messages. Errors (exit code 3): those of
-// ParseModelJson(); kPipelineForm for what is no object, names no component, or names one that IsComponentName() does
-// not hold for; kTooManyComponents.
+// ParseModelJson(); kPipelineForm for what is no object, names no component, names one that IsComponentName() does
+// not hold for, or two that differ only in case; kTooManyComponents.
 absl::StatusOr<PipelineIndex> ParsePipelineIndex(std::string_view text, std::string_view path);
 
 }  // namespace q4

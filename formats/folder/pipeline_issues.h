@@ -5,7 +5,7 @@
 
 namespace q4 {
 
-// For what is no object, and for a name that could lead out of the folder.
+// For what is no object, and for a name that could lead out of the folder or is none on some systems.
 inline constexpr Issue kPipelineForm{3820, ExitCode::kInvalidInput,
                                      "model_index.json must name components, each by a Python identifier that is also "
                                      "the name of its folder"};

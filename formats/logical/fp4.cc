@@ -53,9 +53,11 @@ class Fp4Reading {
     for (std::uint32_t i = 0; i < tensors_.size(); ++i) {
       if (!IsPackedByte(tensors_[i].dtype) || tensors_[i].shape.size() < 2) continue;
       bool is_bare = false;
-      Q4_RETURN_IF_ERROR(Look(i, result, &is_bare));
+      Q4_RETURN_IF_ERROR(Look(i, &is_bare));
       if (is_bare && bare == kNone) bare = i;
     }
+    Q4_RETURN_IF_ERROR(CheckPartsOnce());
+    for (const Parts& parts : found_) Q4_RETURN_IF_ERROR(Pair(parts, result));
     if (result->nvfp4 + result->mxfp4 == 0) return absl::OkStatus();
     if (bare != kNone) return NoScale(tensors_[bare], tensors_[bare].name + "_scale");
     for (std::uint32_t i = 0; i < tensors_.size(); ++i) {
@@ -85,8 +87,31 @@ class Fp4Reading {
                               Printable(scale)));
   }
 
-  // Reads tensor `i` if it is codes. `bare`: it may be, and has no scale.
-  absl::Status Look(std::uint32_t i, Fp4Result* result, bool* bare) {
+  // Codes are read when all are known: a tensor that became a weight would no longer be the scale that another needs.
+  absl::Status Keep(const Parts& parts) {
+    found_.push_back(parts);
+    return absl::OkStatus();
+  }
+
+  // "a" and "a_weight" both look for "a_weight_scale"; and what is codes to one may be a scale to another.
+  absl::Status CheckPartsOnce() const {
+    std::vector<std::uint32_t> used_by(tensors_.size(), kNone);
+    for (const Parts& parts : found_) {
+      for (const std::uint32_t part : {parts.codes, parts.scale, parts.global}) {
+        if (part == kNone) continue;
+        if (used_by[part] != kNone) {
+          return Refuse(kF4PartTwice, tensors_[part],
+                        fmt::format("of '{}' and of '{}'; compare the names with the original",
+                                    Printable(tensors_[used_by[part]].name), Printable(tensors_[parts.codes].name)));
+        }
+        used_by[part] = parts.codes;
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  // Keeps tensor `i` if it is codes. `bare`: it may be, and has no scale.
+  absl::Status Look(std::uint32_t i, bool* bare) {
     const SourceTensor& tensor = tensors_[i];
     const std::string& name = tensor.name;
     Parts parts;
@@ -102,27 +127,27 @@ class Fp4Reading {
       if (parts.scale == kNone) return NoScale(tensor, parts.weight + "_scale");
       if (!IsScale(parts.scale)) return WrongType(tensors_[parts.scale]);
       parts.global = pairing_.Find(parts.weight, parts.weight.size(), "_global_scale");
-      return Pair(parts, result);
+      return Keep(parts);
     }
     if (is_called(kBlocks) && IsTransposed(parts.weight)) {
       parts.form = F4Form::kTransposed;
       parts.scale = pairing_.Find(parts.weight, parts.weight.size(), "_scales");
       if (parts.scale == kNone) return NoScale(tensor, parts.weight + "_scales");
       if (!IsExponent(tensors_[parts.scale].dtype)) return WrongType(tensors_[parts.scale]);
-      return Pair(parts, result);
+      return Keep(parts);
     }
     if (name.ends_with(kDotBlocks)) {
       parts.form = F4Form::kBlocks;
       parts.weight = name.substr(0, name.size() - kDotBlocks.size());
       parts.scale = pairing_.Find(parts.weight, parts.weight.size(), ".scales");
-      return parts.scale != kNone && IsExponent(tensors_[parts.scale].dtype) ? Pair(parts, result) : absl::OkStatus();
+      return parts.scale != kNone && IsExponent(tensors_[parts.scale].dtype) ? Keep(parts) : absl::OkStatus();
     }
     parts.weight = name;
-    return LookAtBytes(std::move(parts), result, bare);
+    return LookAtBytes(std::move(parts), bare);
   }
 
   // A tensor that bears the name of its weight.
-  absl::Status LookAtBytes(Parts parts, Fp4Result* result, bool* bare) {
+  absl::Status LookAtBytes(Parts parts, bool* bare) {
     const SourceTensor& tensor = tensors_[parts.codes];
     const std::string& name = tensor.name;
     const std::size_t leaf = LeafOf(name);
@@ -153,7 +178,7 @@ class Fp4Reading {
     if (scale.dtype == DType::kU8 && !FitF4(parts.form, tensor.shape, scale.shape, kMxBlock, &shape, &packed)) {
       return absl::OkStatus();
     }
-    return Pair(parts, result);
+    return Keep(parts);
   }
 
   bool IsScale(std::uint32_t i) const { return tensors_[i].dtype == DType::kF8E4M3 || IsExponent(tensors_[i].dtype); }
@@ -279,6 +304,7 @@ class Fp4Reading {
   const DType dtype_;
   const std::function<std::string(const SourceTensor&)>& path_of_;
   std::vector<SourceTensor>& tensors_;
+  std::vector<Parts> found_;
   Pairing pairing_;
 };
 

@@ -27,6 +27,9 @@ inline constexpr Issue kF4ScaleDType{3813, ExitCode::kInvalidInput, "dtype of a 
 inline constexpr Issue kF4ScaleTwice{3814, ExitCode::kInvalidInput, "a weight of 4-bit floats has two scales"};
 // Both would be called the same.
 inline constexpr Issue kF4NameTaken{3815, ExitCode::kInvalidInput, "a weight is there as 4-bit codes and as a tensor"};
+// Both cannot be right, and nobody knows which is.
+inline constexpr Issue kF4PartTwice{3670, ExitCode::kInvalidInput,
+                                    "a tensor would be a part of two weights of 4-bit floats"};
 // Zero points, rotated weights, factors of the inputs, views with gaps.
 inline constexpr Issue kF4Form{5811, ExitCode::kUnsupported, "4-bit floats stored in a form that has no reader"};
 

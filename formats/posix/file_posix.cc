@@ -181,12 +181,12 @@ class PosixFileSystemImpl final : public FileSystem {
   absl::Status Rename(const std::string& from, const std::string& to, bool replace) override {
     const Place source = held_.Find(from), target = held_.Find(to);
     const std::optional<struct stat> moved = source.Look();
-    if (!moved) return Fail(kCannotRename, to, {}, ErrorText(errno));
-    if (target.error() != 0) return Fail(kCannotRename, to, {}, ErrorText(target.error()));
-    int error = replace ? ErrorOf(::renameat(source.directory(), source.name(), target.directory(), target.name()))
-                        : RenameToFreeName(source, target, *moved);
+    const int unseen = moved ? target.error() : errno;
+    int error = unseen != 0 ? unseen
+                : replace   ? ErrorOf(::renameat(source.directory(), source.name(), target.directory(), target.name()))
+                            : RenameToFreeName(source, target, *moved);
     // A network file system may report an error although the server did it: the old name is gone, the new one is ours.
-    if (error != 0 && !source.Look() && errno == ENOENT && IsAt(target, *moved)) error = 0;
+    if (error != 0 && unseen == 0 && !source.Look() && errno == ENOENT && IsAt(target, *moved)) error = 0;
     if (error == 0) return absl::OkStatus();
     if (error == EEXIST && !replace) return Fail(kOutputExists, to, {});
     return Fail(kCannotRename, to, {}, ErrorText(error));

@@ -1,11 +1,10 @@
-// Everything is an allow list: characters, endings, names without an ending. Only names that are of an allowed kind and
-// mean something else all the same, to a loader or to a system, are listed as refused.
+// An allow list of endings, and of names without one. Only names that are of an allowed kind and mean something else
+// all the same, to a loader or to a system, are listed as refused.
 #include "formats/q4/file_names.h"
 
 #include <algorithm>
 
-#include "fmt/format.h"
-#include "formats/base/limits.h"
+#include "formats/base/portable_names.h"
 #include "formats/base/text.h"
 
 namespace q4 {
@@ -34,24 +33,7 @@ constexpr Refused kRefused[] = {
     {"desktop.ini", "is read by systems that show the folder"},
 };
 
-// F5.4: device names of Windows, which no ending makes into files.
-constexpr std::string_view kDevices = " con prn aux nul ";
-
-char LowerOf(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
-
-std::string LowerCase(std::string_view text) {
-  std::string lower(text);
-  std::transform(lower.begin(), lower.end(), lower.begin(), LowerOf);
-  return lower;
-}
-
 bool IsDigit(char c) { return c >= '0' && c <= '9'; }
-
-bool IsNameCharacter(char c) {
-  const char lower = LowerOf(c);
-  return (lower >= 'a' && lower <= 'z') || IsDigit(c) ||
-         std::string_view(" ()+,-.=@_").find(c) != std::string_view::npos;
-}
 
 bool IsWordOf(std::string_view words, std::string_view word) {
   return words.find(" " + std::string(word) + " ") != std::string_view::npos;
@@ -59,28 +41,6 @@ bool IsWordOf(std::string_view words, std::string_view word) {
 
 bool MatchesAny(std::string_view patterns, std::string_view lower) {
   return AnyItem(patterns, " ", [lower](std::string_view pattern) { return MatchesWildcards(pattern, lower); });
-}
-
-// COM0 to COM9, LPT0 to LPT9 and the others, by what stands before the first dot.
-bool IsDevice(std::string_view lower) {
-  std::string_view stem = lower.substr(0, lower.find('.'));
-  while (stem.ends_with(' ')) stem.remove_suffix(1);
-  if (IsWordOf(kDevices, stem)) return true;
-  return stem.size() == 4 && (stem.starts_with("com") || stem.starts_with("lpt")) && IsDigit(stem[3]);
-}
-
-// What file and folder have in common.
-std::string_view ComponentProblem(std::string_view component) {
-  if (component.empty()) return "a component is empty";
-  if (component.size() > limits::kFileNameBytes) return "a component is too long";
-  if (!std::all_of(component.begin(), component.end(), IsNameCharacter)) {
-    return "a character is not one of letters, digits, space and ( ) + , - . = @ _";
-  }
-  if (component.front() == '.') return "a component begins with a dot";
-  if (component.front() == '-' || component.front() == ' ') return "a component begins with a hyphen or space";
-  if (component.back() == '.' || component.back() == ' ') return "a component ends in a dot or space";
-  if (IsDevice(LowerCase(component))) return "a component is a device on some systems";
-  return {};
 }
 
 // Of a SentencePiece model as its makers number it: "v3", "v7m1". Not "vbs".
@@ -100,7 +60,7 @@ bool IsModelVersion(std::string_view ending) {
 }
 
 std::string_view KindProblem(std::string_view component) {
-  const std::string lower = LowerCase(component);
+  const std::string lower = LowerCaseName(component);
   for (const Refused& refused : kRefused) {
     if (MatchesAny(refused.patterns, lower)) return refused.why;
   }
@@ -117,55 +77,9 @@ std::string_view KindProblem(std::string_view component) {
 
 }  // namespace
 
-std::string_view Q4FolderNameProblem(std::string_view name) {
-  if (name.size() > limits::kFilePathBytes) return "it is too long";
-  if (std::count(name.begin(), name.end(), '/') + 2 > limits::kFilePathDepth) return "it is too deep";
-  std::string_view problem;
-  std::string_view rest = name;
-  while (true) {
-    const std::size_t slash = rest.find('/');
-    const std::string_view component = rest.substr(0, slash);
-    problem = ComponentProblem(component);
-    // What is named as files are would stand in the way of one: a folder "config.json" or "model.safetensors".
-    if (problem.empty() && component.find('.') != std::string_view::npos) problem = "a folder has a dot in its name";
-    if (!problem.empty() || slash == std::string_view::npos) return problem;
-    rest.remove_prefix(slash + 1);
-  }
-}
-
-std::string_view Q4FilePathProblem(std::string_view name) {
-  if (name.size() > limits::kFilePathBytes) return "it is too long";
-  const std::size_t slash = name.rfind('/');
-  std::string_view problem;
-  if (slash != std::string_view::npos) problem = Q4FolderNameProblem(name.substr(0, slash));
-  return problem.empty() ? ComponentProblem(name.substr(slash + 1)) : problem;  // npos + 1 is 0
-}
-
 std::string_view Q4FileNameProblem(std::string_view name) {
-  const std::string_view problem = Q4FilePathProblem(name);
+  const std::string_view problem = FilePathProblem(name);
   return problem.empty() ? KindProblem(name.substr(name.rfind('/') + 1)) : problem;
-}
-
-std::string Q4FileNames::Add(std::string_view name) {
-  const std::string lower = LowerCase(name);
-  for (std::size_t end = lower.find('/'); end != std::string::npos; end = lower.find('/', end + 1)) {
-    const auto at = entries_.find(std::string_view(lower).substr(0, end));
-    if (at == entries_.end()) continue;
-    if (at->second.is_file) return fmt::format("'{}' is a file", at->second.spelling);
-    if (at->second.spelling != name.substr(0, end)) {
-      return fmt::format("'{}' differs only in case", at->second.spelling);
-    }
-  }
-  if (const auto at = entries_.find(lower); at != entries_.end()) {
-    if (!at->second.is_file) return fmt::format("'{}' is a folder", at->second.spelling);
-    if (at->second.spelling == name) return "it comes twice";
-    return fmt::format("'{}' differs only in case", at->second.spelling);
-  }
-  for (std::size_t end = lower.find('/'); end != std::string::npos; end = lower.find('/', end + 1)) {
-    entries_.try_emplace(lower.substr(0, end), Entry{std::string(name.substr(0, end)), false});
-  }
-  entries_.emplace(lower, Entry{std::string(name), true});
-  return {};
 }
 
 }  // namespace q4

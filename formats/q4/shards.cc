@@ -93,8 +93,7 @@ class ListHandler final : public JsonHandler {
 
   absl::Status OnKey(std::string key) override {
     if (depth_ == 1) {
-      // Four members and four names, no name twice: no room for an unknown one.
-      if (key != "format" && key != "parts" && key != "root" && key != "tensors") return Bad(path_, {}, kNotAList);
+      // Whatever an unknown one holds is refused: a scalar, a list, an object.
       top_ = std::move(key);
       ++members_;
     } else {

@@ -12,6 +12,7 @@
 #include "fmt/format.h"
 #include "formats/base/checked_math.h"
 #include "formats/base/limits.h"
+#include "formats/base/portable_names.h"
 #include "formats/base/text.h"
 #include "formats/q4/chunk.h"
 #include "formats/q4/file_names.h"
@@ -247,7 +248,7 @@ absl::StatusOr<Q4ChunkOwners> ValidateQ4Index(const Q4Index& index, std::uint64_
     return Fail(kQ4Provenance, path, "index");
   Q4_RETURN_IF_ERROR(ValidateOrder(index.tensors, kQ4TensorOrder, path));
   Q4_RETURN_IF_ERROR(ValidateOrder(index.files, kQ4FileOrder, path));
-  Q4FileNames names;
+  PortableNames names;
   for (const Q4EmbeddedFile& file : index.files) {
     if (const std::string problem = names.Add(file.name); !problem.empty()) {
       return Fail(kQ4FileTwins, path, "file '" + file.name + "'", problem);

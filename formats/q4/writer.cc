@@ -303,10 +303,10 @@ absl::StatusOr<Q4LayoutSize> ComputeQ4Layout(const Q4Index& index, std::span<con
     layout.segment_offsets[i] = end;
     for (const Q4Part part : Q4PartKindsOf(tensor)) end = AlignUp(end, kQ4PartAlignment) + Q4PartRawBytes(tensor, part);
     chunk_count += Q4ChunkCountOf(tensor);
-    // Bounds the sum as well: each tensor adds less than 2^52.
-    if (chunk_count > limits::kQ4IndexBytes / kQ4ChunkRecordBytes) return Fail(kQ4IndexTooLarge, {}, {});
   }
   if (payload_order.size() != index.tensors.size()) return Misuse({}, "payload order lacks a tensor");
+  // A million tensors have less than 2^50 chunks (limits::kTensorElements), so that this product does not wrap; and
+  // where `end` has, there are more chunks than an index can list.
   layout.index_bytes = Q4IndexBytes(index, chunk_count, provenance_bytes);
   if (layout.index_bytes > limits::kQ4IndexBytes) {
     return Fail(kQ4IndexTooLarge, {}, {}, fmt::format("{} bytes", layout.index_bytes));

@@ -9,6 +9,7 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/hub_cache.h"
 #include "formats/base/limits.h"
+#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
 #include "formats/folder/custom_code.h"
 #include "formats/q4/file_names.h"
@@ -236,7 +237,7 @@ class FolderSearch {
   const SymbolicLinks links_;
   std::vector<std::string> modules_;
   std::vector<CompanionFile> companions_;
-  Q4FileNames names_;                  // of companions_
+  PortableNames names_;                // of companions_
   std::uint64_t companion_bytes_ = 0;  // of all of them
   LeftOutList left_out_;
   std::vector<std::pair<std::string, std::string>> code_;  // folder and name

@@ -66,7 +66,7 @@ struct ModelFolder {
 absl::StatusOr<bool> IsModelDirectory(FileSystem& fs, const MainFile& main);
 
 // Classifies every file of the folder of `main`: by its name (KindOfFile()), and whether it is a regular file, has a
-// name that a container can hold (Q4FileNameProblem(), Q4FileNames), and is small enough. `weights`: names of the
+// name that a container can hold (Q4FileNameProblem(), PortableNames), and is small enough. `weights`: names of the
 // weight files and further indices that are read, relative to the folder; they and `main` are neither companions nor
 // left out.
 //

@@ -11,8 +11,8 @@
 #include "formats/base/hub_cache.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
+#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
-#include "formats/q4/file_names.h"
 #include "formats/source/checkpoint_issues.h"
 
 namespace q4 {
@@ -38,7 +38,7 @@ std::string_view NormalizeFolder(std::string_view path, std::string* folder) {
     if (!folder->empty()) folder->push_back('/');
     folder->append(part);
   }
-  return folder->empty() ? std::string_view() : Q4FolderNameProblem(*folder);
+  return folder->empty() ? std::string_view() : FolderNameProblem(*folder);
 }
 
 // The text of a list of folders, parsed; a null value where there is no such file.

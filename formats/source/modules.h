@@ -36,7 +36,7 @@ absl::StatusOr<std::vector<std::string>> ModuleFolders(FileSystem& fs, const std
                                                        SymbolicLinks links);
 
 // Whether `path` has the form of ModuleFolders()'s: relative, a folder that a container can name
-// (Q4FolderNameProblem()), without anything that could be left out.
+// (FolderNameProblem()), without anything that could be left out.
 bool IsModuleFolder(std::string_view path);
 
 // The one of `folders`, bytewise sorted, that a tensor or file of this name belongs to: the longest that it begins

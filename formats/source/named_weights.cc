@@ -81,7 +81,6 @@ absl::StatusOr<std::string> NamedWeightsIn(FileSystem& fs, const std::string& di
 }
 
 bool DropRedirects(Json* config) {
-  if (!config->is_structured()) return false;
   bool dropped = false;
   if (config->is_object()) {
     std::vector<std::string> redirects;
@@ -91,6 +90,7 @@ bool DropRedirects(Json* config) {
     for (const std::string& key : redirects) config->erase(key);
     dropped = !redirects.empty();
   }
+  // Of a scalar there are none.
   for (Json& value : *config) dropped = DropRedirects(&value) || dropped;
   return dropped;
 }

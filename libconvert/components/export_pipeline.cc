@@ -54,7 +54,8 @@ class PipelineExport {
     for (const SealedFile& file : read_.seal.files) {
       if (!IsOfContainer(file.path)) Q4_RETURN_IF_ERROR(Carry(file));
     }
-    Q4_RETURN_IF_ERROR(directory_->WriteFile(kExportRecordName, ExportRecordText(options_.to, read_.root, recorded_)));
+    Q4_RETURN_IF_ERROR(directory_->WriteFile(
+        kExportRecordName, ExportRecordText(options_.to, read_.root, /*encoders=*/std::nullopt, recorded_)));
     // It may be another folder by now.
     Q4_ASSIGN_OR_RETURN(const DirectoryUse use, Place());
     Q4_RETURN_IF_ERROR(directory_->Publish(use, {kPipelineIndexName, kExportRecordName}));

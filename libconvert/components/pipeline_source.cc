@@ -11,11 +11,11 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/hub_cache.h"
 #include "formats/base/limits.h"
+#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/folder/companion_kinds.h"
 #include "formats/folder/pipeline_issues.h"
-#include "formats/q4/file_names.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/pipeline.h"
 #include "libconvert/components/components_issues.h"
@@ -131,7 +131,7 @@ class PipelineReader {
   }
 
   absl::Status AddFile(CompanionFile file) {
-    if (const std::string_view problem = Q4FilePathProblem(file.name); !problem.empty()) {
+    if (const std::string_view problem = FilePathProblem(file.name); !problem.empty()) {
       left_out_.push_back(
           {Printable(file.name), "a name that cannot be written everywhere: " + std::string(problem), true});
       return absl::OkStatus();
@@ -300,7 +300,7 @@ class PipelineReader {
   PipelineSource source_;
   std::set<std::string> of_code_;  // components whose class is code of the pipeline's own
   std::vector<LeftOutFile> left_out_;
-  Q4FileNames names_;  // of source_.files
+  PortableNames names_;  // of source_.files
 };
 
 }  // namespace

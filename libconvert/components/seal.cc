@@ -7,10 +7,10 @@
 #include "fmt/format.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
+#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/folder/pipeline_index.h"
-#include "formats/q4/file_names.h"
 #include "formats/q4/shards.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/components/components_issues.h"
@@ -52,7 +52,7 @@ const SealedFile* FindFile(const PipelineSeal& seal, const std::string& path) {
 
 absl::Status CheckComponent(const PipelineSeal& seal, const SealedComponent& component, std::string_view path) {
   if (!IsComponentName(component.name)) {
-    return Fail(kPipelineSealForm, path, component.name, "a component's name must be an identifier");
+    return Fail(kPipelineSealForm, path, component.name, "a component's name must be an identifier, and no device");
   }
   if (component.container.empty() && component.root.empty()) return absl::OkStatus();
   const std::string container = component.name + "/model.q4";
@@ -104,12 +104,13 @@ absl::StatusOr<PipelineSeal> ParsePipelineSeal(std::string_view text, std::strin
   Q4_RETURN_IF_ERROR(Take(json, "tool_version", path, &seal.tool_version));
   Q4_RETURN_IF_ERROR(Take(json, "class", path, &seal.class_name));
   Q4_ASSIGN_OR_RETURN(const Json* const files, List(json, "files", limits::kPipelineFiles, path));
+  PortableNames together;
   for (const Json& entry : *files) {
     SealedFile& file = seal.files.emplace_back();
     Q4_RETURN_IF_ERROR(Take(entry, "path", path, &file.path));
     Q4_RETURN_IF_ERROR(Take(entry, "bytes", path, &file.bytes));
     Q4_RETURN_IF_ERROR(Take(entry, "sha256", path, &file.sha256));
-    if (const std::string_view problem = Q4FilePathProblem(file.path); !problem.empty()) {
+    if (const std::string_view problem = FilePathProblem(file.path); !problem.empty()) {
       return Fail(kPipelineSealForm, path, file.path, problem);
     }
     if (!ParseQ4Root(file.sha256) || file.path == kPipelineSealName) {
@@ -117,6 +118,9 @@ absl::StatusOr<PipelineSeal> ParsePipelineSeal(std::string_view text, std::strin
     }
     if (seal.files.size() > 1 && seal.files[seal.files.size() - 2].path >= file.path) {
       return Fail(kPipelineSealForm, path, file.path, "files must be sorted, each once");
+    }
+    if (const std::string problem = together.Add(file.path); !problem.empty()) {
+      return Fail(kPipelineSealForm, path, file.path, problem);
     }
   }
   Q4_ASSIGN_OR_RETURN(const Json* const components, List(json, "components", limits::kComponents, path));

@@ -9,8 +9,8 @@
 #include "formats/base/json_edit.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
+#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
-#include "formats/q4/file_names.h"
 #include "formats/source/named_weights.h"
 #include "libconvert/export/export_issues.h"
 
@@ -42,7 +42,7 @@ absl::Status DropRedirectsOf(const std::string& name, std::string* content) {
 }
 
 absl::Status CheckNamesBeside(const std::set<std::string>& names) {
-  Q4FileNames beside;
+  PortableNames beside;
   for (const std::string& name : names) {
     if (const std::string problem = beside.Add(name); !problem.empty()) {
       return Fail(kExportNameTaken, {}, name, problem);

@@ -256,7 +256,7 @@ absl::Status WriteRecord(const Q4Model& model, const ExportOptions& options, std
     return absl::OkStatus();
   };
   Q4_RETURN_IF_ERROR(ParallelInOrder(weights.size(), ThreadsOrDefault(options.threads), work, commit));
-  const std::string text = ExportRecordText(report->to, model.root(), std::move(small));
+  const std::string text = ExportRecordText(report->to, model.root(), EncodersOf(model), std::move(small));
   report->files.push_back({kExportRecordName, text.size()});
   return directory->WriteFile(kExportRecordName, text);
 }

@@ -8,6 +8,7 @@
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/q4/encoders.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/source/file_digest.h"
@@ -29,11 +30,23 @@ bool IsDigest(const Json& value) {
 
 }  // namespace
 
-std::string ExportRecordText(std::string_view to, const Sha256& root, std::vector<ExportRecordFile> files) {
+std::set<std::string_view> EncodersOf(const Q4Model& model) {
+  std::set<std::string_view> encoders;
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& tensor = model.tensor(at);
+    if (tensor.quantized()) encoders.insert(Q4EncoderName(tensor.encoder));
+  }
+  return encoders;
+}
+
+std::string ExportRecordText(std::string_view to, const Sha256& root,
+                             const std::optional<std::set<std::string_view>>& encoders,
+                             std::vector<ExportRecordFile> files) {
   std::sort(files.begin(), files.end(), [](const auto& a, const auto& b) { return a.name < b.name; });
   Json json = NewDocument(kDocument);
   json["to"] = to;
   json["container_root_sha256"] = HexOf(root);
+  if (encoders) json["encoders"] = *encoders;
   json["files"] = Json::array();
   for (const ExportRecordFile& file : files) {
     json["files"].push_back({{"name", file.name}, {"bytes", file.bytes}, {"sha256", file.sha256}});

@@ -6,6 +6,8 @@
 #include <cstdint>
 #include <map>
 #include <mutex>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -14,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/digest.h"
 #include "formats/base/file.h"
+#include "formats/q4/reader.h"
 #include "libconvert/base/progress.h"
 
 namespace q4 {
@@ -27,9 +30,14 @@ struct ExportRecordFile {
   std::string sha256;  // lower-case hexadecimal
 };
 
-// The text of q4_export.json, with a final newline: the exporter `to`, the root of the container, and `files`, all but
-// itself, in any order. The same export gives the same bytes.
-std::string ExportRecordText(std::string_view to, const Sha256& root, std::vector<ExportRecordFile> files);
+// The encoders of the quantized tensors, by name.
+std::set<std::string_view> EncodersOf(const Q4Model& model);
+// The text of q4_export.json, with a final newline: the exporter `to`, the root of the container, its encoders (of a
+// pipeline nullopt: its components have records of their own), and `files`, all but itself, in any order. The same
+// export gives the same bytes.
+std::string ExportRecordText(std::string_view to, const Sha256& root,
+                             const std::optional<std::set<std::string_view>>& encoders,
+                             std::vector<ExportRecordFile> files);
 // The files of the record in `directory`; none where there is no such regular file, or where it is no record: whatever
 // it says then, nothing agrees with it. Errors: I/O (exit code 2).
 absl::StatusOr<std::vector<ExportRecordFile>> ReadExportRecord(FileSystem& fs, const std::string& directory);

@@ -106,6 +106,7 @@ absl::Status DiffTensors(const Q4Model& left, const Q4Model& right, const Kernel
       ++report->equal_tensors;
       continue;
     }
+    if (a.quantized() && b.quantized() && a.encoder != b.encoder) ++report->encoders[{a.encoder, b.encoder}];
     if (a.has_stats) change.nmse_before = Derive(*a.stats).nmse;
     if (b.has_stats) change.nmse_after = Derive(*b.stats).nmse;
     // Also if it is stored differently: the change of values is what matters then.

@@ -2,8 +2,10 @@
 // much. Two conversions with different options are compared this way, or an export with what it was made of.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -47,6 +49,8 @@ struct DiffReport {
   std::vector<TensorRename> renamed;
   std::vector<TensorChange> changed;
   std::uint64_t equal_tensors = 0;
+  // How many of the changed tensors have another encoder, by those before and after. Of two containers.
+  std::map<std::pair<Q4Encoder, Q4Encoder>, std::uint64_t> encoders;
   std::vector<std::string> files_removed, files_added, files_changed;
   // False for a container and a checkpoint: a container carries the files of its source, not those of an export.
   bool files_compared = true;

@@ -71,6 +71,26 @@ TreatmentKey TreatmentKeyOf(const Q4Tensor& tensor) {
   return {tensor.scheme, dtype, EncoderInName(tensor), tensor.block_size, tensor.nested};
 }
 
+// Quantized tensors by encoder.
+class EncoderCounts {
+ public:
+  void Add(bool quantized, Q4Encoder encoder, std::uint64_t elems) {
+    if (!quantized) return;
+    InspectEncoder& row = rows_[encoder];
+    row.encoder = encoder;
+    ++row.tensors;
+    row.elems += elems;
+  }
+  std::vector<InspectEncoder> List() const {
+    std::vector<InspectEncoder> list;
+    for (const auto& [encoder, row] : rows_) list.push_back(row);
+    return list;
+  }
+
+ private:
+  std::map<Q4Encoder, InspectEncoder> rows_;
+};
+
 // Bytes of all chunks of a tensor, as Describe() adds them up.
 std::uint64_t StoredBytes(const Q4Reader& reader, const Q4Tensor& tensor) {
   std::uint64_t bytes = 0;
@@ -85,8 +105,10 @@ std::uint64_t StoredBytes(const Q4Reader& reader, const Q4Tensor& tensor) {
 // Totals straight from the index, without a description of each tensor.
 void SumUpContainer(const Q4Model& model, InspectReport* report) {
   std::map<TreatmentKey, InspectTreatment> treatments;
+  EncoderCounts encoders;
   for (const Q4Model::Location& at : model.tensors()) {
     const Q4Tensor& tensor = model.tensor(at);
+    encoders.Add(tensor.quantized(), tensor.encoder, tensor.elems);
     // One look-up a tensor; the text is made for the first tensor of a treatment only.
     InspectTreatment& row = treatments[TreatmentKeyOf(tensor)];
     if (row.tensors == 0) row.treatment = TreatmentName(tensor);
@@ -97,6 +119,7 @@ void SumUpContainer(const Q4Model& model, InspectReport* report) {
     // Tensors come sorted by name over all shards, as AddTensor() requires.
     if (tensor.has_stats) AddTensor(tensor.name, *tensor.stats, &report->model);
   }
+  report->encoders = encoders.List();
   // The map is in the order of keys; the report wants names.
   for (auto& [key, row] : treatments) {
     report->tensor_count += row.tensors;
@@ -176,6 +199,7 @@ void SumUpTensors(InspectReport* report) {
             [](const auto& a, const auto& b) { return a.name < b.name; });
   // The key puts quantized ones first and then goes by name, which is the order of the report.
   std::map<std::pair<bool, std::string>, InspectTreatment> treatments;
+  EncoderCounts encoders;
   report->tensor_count = report->tensors.size();
   for (const InspectTensor& tensor : report->tensors) {
     InspectTreatment& row = treatments[{!tensor.quantized(), tensor.treatment}];
@@ -185,11 +209,13 @@ void SumUpTensors(InspectReport* report) {
     row.elems += tensor.elems;
     row.stored_bytes += tensor.stored_bytes;
     report->elems += tensor.elems;
+    encoders.Add(tensor.quantized(), tensor.encoder, tensor.elems);
     if (tensor.quantized()) {
       report->quantized_elems += tensor.elems;
       report->quantized_bytes += tensor.stored_bytes;
     }
   }
+  report->encoders = encoders.List();
   for (auto& [key, row] : treatments) report->treatments.push_back(std::move(row));
 }
 

@@ -16,6 +16,7 @@
 #include "formats/source/checkpoint.h"
 #include "kernels/kernels.h"
 #include "libconvert/model/open_model.h"
+#include "libconvert/model/scale_spread.h"
 #include "libconvert/model/stats.h"
 
 namespace q4 {
@@ -83,6 +84,12 @@ struct InspectTreatment {
   std::uint64_t tensors = 0, elems = 0, stored_bytes = 0;
 };
 
+// What chose the scales and codes of some tensors.
+struct InspectEncoder {
+  Q4Encoder encoder = Q4Encoder::kNone;
+  std::uint64_t tensors = 0, elems = 0;
+};
+
 // What is in a model. Everything that a report shows is made of this; nothing points into the opened model.
 struct InspectReport {
   // As the user gave it.
@@ -100,6 +107,8 @@ struct InspectReport {
   std::uint64_t quantized_bytes = 0;
   // Quantized ones first, then by name.
   std::vector<InspectTreatment> treatments;
+  // Of quantized tensors, in the order of the encoders' numbers; kNone where nobody is known.
+  std::vector<InspectEncoder> encoders;
   std::vector<InspectShard> shards;
   // Files that the model has: more than shards.size() when one shard was given alone.
   std::uint32_t shard_count = 0;
@@ -177,6 +186,18 @@ absl::StatusOr<std::vector<DumpValue>> DumpTensor(const OpenedModel& model, cons
 // In elements.
 inline constexpr std::uint64_t kMaxDump = 1'000'000;
 
+// The scales of a tensor as they decode.
+struct InspectScales {
+  ScaleSpread spread;            // of the finite ones
+  std::uint64_t not_finite = 0;  // of a container, or a checkpoint, that is damaged
+};
+
+// Reads all scales of `tensors`, which are of the report of `model`; nothing of kept ones. In their order. Errors: a
+// damaged chunk; those of TensorsOf(); I/O. Sets the float environment for itself.
+absl::StatusOr<std::vector<InspectScales>> ReadScales(const OpenedModel& model,
+                                                      const std::vector<const InspectTensor*>& tensors,
+                                                      const KernelTable& kernels = BestCpuKernels());
+
 // What a report shows. Without anything set it is the summary.
 struct InspectDetail {
   // The listed tensors in this order; what tree, statistics and code usage are about too.
@@ -186,6 +207,8 @@ struct InspectDetail {
   bool stats = false;  // error statistics: of the model, and of each listed tensor
   bool hist = false;   // code usage
   bool files = false;
+  // Of each of `tensors`, where scales are shown.
+  std::optional<std::vector<InspectScales>> scales;
   // Elements of the one listed tensor; JSON only, text has DumpText().
   std::vector<DumpValue> dump;
 };

@@ -6,6 +6,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
+#include "formats/q4/encoders.h"
 #include "formats/q4/parts.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/model/stats_json.h"
@@ -13,9 +14,15 @@
 namespace q4 {
 namespace {
 
+Json ScalesJson(const InspectScales& scales) {
+  Json json = ScaleSpreadJson(scales.spread);
+  json["not_finite"] = scales.not_finite;
+  return json;
+}
+
 // A tensor of the list. Statistics are many numbers, so they are there only on request, and then null where none are
 // recorded.
-Json TensorJson(const InspectTensor& tensor, bool with_stats) {
+Json TensorJson(const InspectTensor& tensor, bool with_stats, const InspectScales* scales) {
   Json json;
   json["name"] = tensor.name;
   json["treatment"] = tensor.treatment;
@@ -48,6 +55,7 @@ Json TensorJson(const InspectTensor& tensor, bool with_stats) {
   }
   json["parts"] = std::move(parts);
   if (with_stats) json["stats"] = tensor.has_stats ? StatsJson(tensor.stats) : Json(nullptr);
+  if (scales != nullptr) json["scales"] = tensor.quantized() ? ScalesJson(*scales) : Json(nullptr);
   return json;
 }
 
@@ -110,6 +118,11 @@ std::string InspectReportJson(const InspectReport& report, const InspectDetail& 
                                   {"elems", row.elems},
                                   {"stored_bytes", row.stored_bytes}});
   }
+  json["encoders"] = Json::array();
+  for (const InspectEncoder& row : report.encoders) {
+    json["encoders"].push_back(
+        {{"encoder", Q4EncoderName(row.encoder)}, {"tensors", row.tensors}, {"elems", row.elems}});
+  }
   // A checkpoint has no root, and neither do its files.
   json["root_sha256"] = report.root ? Json(HexOf(*report.root)) : Json(nullptr);
   json["content_sha256"] = report.content ? Json(HexOf(*report.content)) : Json(nullptr);
@@ -137,9 +150,19 @@ std::string InspectReportJson(const InspectReport& report, const InspectDetail& 
   // Statistics come with --hist too, since the counts of codes are among them.
   if (detail.list_tensors) {
     json["tensors"] = Json::array();
-    for (const InspectTensor* tensor : detail.tensors) {
-      json["tensors"].push_back(TensorJson(*tensor, detail.stats || detail.hist));
+    for (std::size_t i = 0; i < detail.tensors.size(); ++i) {
+      json["tensors"].push_back(
+          TensorJson(*detail.tensors[i], detail.stats || detail.hist, detail.scales ? &(*detail.scales)[i] : nullptr));
     }
+  }
+  // Of the listed tensors together.
+  if (detail.scales) {
+    InspectScales total;
+    for (const InspectScales& scales : *detail.scales) {
+      AddSpread(scales.spread, &total.spread);
+      total.not_finite += scales.not_finite;
+    }
+    json["scales"] = ScalesJson(total);
   }
   if (!detail.dump.empty()) json["dump"] = DumpJson(detail.dump);
   return JsonReportText(json);
@@ -167,6 +190,11 @@ std::string DiffReportJson(const DiffReport& report) {
                                {"nmse_before", NmseJson(change.nmse_before)},
                                {"nmse_after", NmseJson(change.nmse_after)},
                                {"delta", DeltaJson(change.delta)}});
+  }
+  json["encoders"] = Json::array();
+  for (const auto& [encoders, tensors] : report.encoders) {
+    json["encoders"].push_back(
+        {{"before", Q4EncoderName(encoders.first)}, {"after", Q4EncoderName(encoders.second)}, {"tensors", tensors}});
   }
   json["renamed"] = Json::array();
   for (const TensorRename& rename : report.renamed) {

@@ -5,11 +5,14 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <utility>
 
 #include "fmt/format.h"
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "formats/q4/encoders.h"
 #include "formats/q4/parts.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/text_table.h"
@@ -101,6 +104,15 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
   text += Field("bits/element", fmt::format("{} of quantized weights, {} of the whole model",
                                             BitsPer(report.quantized_bytes, report.quantized_elems),
                                             BitsPer(report.file_bytes, report.elems)));
+  // Of a checkpoint nobody is known, and absmax is what everybody expects.
+  std::string encoders;
+  bool others = false;
+  for (const InspectEncoder& row : report.encoders) {
+    others = others || !FindQ4Encoder(row.encoder)->implied;
+    encoders += fmt::format("{}{} {} {}", encoders.empty() ? "" : ", ", Q4EncoderName(row.encoder),
+                            Grouped(row.tensors), row.tensors == 1 ? "tensor" : "tensors");
+  }
+  if (others) text += Field("encoders", encoders + " (--scales)");
   // A checkpoint has neither this nor recorded statistics nor a root.
   if (!report.provenance.empty()) text += ProvenanceText(report, style);
   if (report.model.tensors != 0) text += Field("error", Fit(style, ErrorSummary(report.model)));
@@ -209,6 +221,38 @@ std::string HistogramsText(const std::vector<const InspectTensor*>& tensors, con
   return text.empty() ? "no tensor has recorded code counts\n" : text;
 }
 
+// "0.00123 to 0.0456": of the magnitudes that are not 0.
+std::string SizesText(const ScaleSpread& spread) {
+  return fmt::format("{:.4g} to {:.4g}", spread.least_size, spread.greatest_size);
+}
+
+// Scales of the listed tensors, then of all of them by encoder.
+std::string ScalesTable(const std::vector<const InspectTensor*>& tensors, const std::vector<InspectScales>& scales,
+                        const TextStyle& style) {
+  Table table({"<encoder", "scales", "negative", "|scale|", "zero", "<~name"});
+  std::uint64_t not_finite = 0;
+  const auto add = [&](Q4Encoder encoder, const ScaleSpread& spread, const std::string& name) {
+    table.Add({std::string(Q4EncoderName(encoder)), Grouped(spread.count), Percent(spread.negative, spread.count),
+               SizesText(spread), Grouped(spread.zeros), name});
+  };
+  std::map<Q4Encoder, std::pair<std::uint64_t, ScaleSpread>> totals;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (!tensors[i]->quantized()) continue;
+    not_finite += scales[i].not_finite;
+    add(tensors[i]->encoder, scales[i].spread, Printable(tensors[i]->name, kWholeName));
+    auto& [count, total] = totals[tensors[i]->encoder];
+    ++count;
+    AddSpread(scales[i].spread, &total);
+  }
+  if (totals.empty()) return "no tensor has scales\n";
+  for (const auto& [encoder, total] : totals) {
+    add(encoder, total.second, fmt::format("({} {})", Grouped(total.first), total.first == 1 ? "tensor" : "tensors"));
+  }
+  std::string text = table.Text(style);
+  if (not_finite != 0) text += fmt::format("  {} scales are NaN or infinite and left out\n", Grouped(not_finite));
+  return text;
+}
+
 // Embedded files, or those beside a checkpoint.
 std::string FilesTable(const InspectReport& report, const TextStyle& style) {
   Table table({"bytes", "<~file"});
@@ -234,12 +278,13 @@ std::string InspectReportText(const InspectReport& report, const InspectDetail& 
   if (detail.list_tensors) text += TensorTable(detail.tensors, style);
   if (detail.stats) text += StatsTable(detail.tensors, report.model, style);
   if (detail.hist) text += HistogramsText(detail.tensors, style);
+  if (detail.scales) text += ScalesTable(detail.tensors, *detail.scales, style);
   if (detail.files) text += FilesTable(report, style);
   // Without any detail the summary is what is asked for.
   return text.empty() ? SummaryText(report, style) : text;
 }
 
-std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& style) {
+std::string InspectTensorText(const InspectTensor& tensor, const InspectDetail& detail, const TextStyle& style) {
   std::string text = Paint(style, Tone::kHeading, Printable(tensor.name, kWholeName)) + "\n";
   text += Field("shape", fmt::format("{} {}, {} elements", ShapeString(tensor.shape), DTypeName(tensor.dtype),
                                      Grouped(tensor.elems)));
@@ -249,6 +294,13 @@ std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& styl
   // Only containers report it; a checkpoint's tensors have no parts here.
   for (const std::string& name : tensor.stored_names) text += Field("made of", Printable(name));
   if (tensor.nested && !tensor.parts.empty()) text += Field("offset", fmt::to_string(tensor.nested_offset));
+  if (detail.scales && tensor.quantized()) {
+    const InspectScales& scales = detail.scales->front();
+    text += Field("scales", fmt::format("{}, {} negative, magnitudes {}, {} zero", Grouped(scales.spread.count),
+                                        Percent(scales.spread.negative, scales.spread.count), SizesText(scales.spread),
+                                        Grouped(scales.spread.zeros)));
+    if (scales.not_finite != 0) text += Field("", fmt::format("{} are NaN or infinite", Grouped(scales.not_finite)));
+  }
   // Of a container: the parts with their chunks.
   if (!tensor.parts.empty()) {
     Table table({"<part", "bytes", "stored", "chunks", "compressed"});
@@ -323,6 +375,10 @@ std::string DiffReportText(const DiffReport& report) {
       }
     }
     text += "\n";
+  }
+  for (const auto& [encoders, tensors] : report.encoders) {
+    text += fmt::format("~ encoder {} -> {}: {} {}\n", Q4EncoderName(encoders.first), Q4EncoderName(encoders.second),
+                        Grouped(tensors), tensors == 1 ? "tensor" : "tensors");
   }
   for (const std::string& name : report.files_removed) text += "- file " + Printable(name) + "\n";
   for (const std::string& name : report.files_added) text += "+ file " + Printable(name) + "\n";

@@ -11,13 +11,14 @@
 
 namespace q4 {
 
-// The summary in one screen, or what `detail` asks for instead of it: tree, tensors, statistics, code usage, files, in
-// this order.
+// The summary in one screen, or what `detail` asks for instead of it: tree, tensors, statistics, code usage, scales,
+// files, in this order.
 std::string InspectReportText(const InspectReport& report, const InspectDetail& detail, const TextStyle& style = {});
 
-// `tensor` in depth: how it is stored, where it lies and, if statistics are recorded, how large its error is and which
-// codes it uses.
-std::string InspectTensorText(const InspectTensor& tensor, const TextStyle& style = {});
+// `tensor` in depth: how it is stored, where it lies, its scales if `detail` has them and, if statistics are recorded,
+// how large its error is and which codes it uses.
+std::string InspectTensorText(const InspectTensor& tensor, const InspectDetail& detail = {},
+                              const TextStyle& style = {});
 // A table of dumped elements, with code and scale if the tensor is quantized. `dump` is what DumpTensor() returned.
 std::string DumpText(const std::vector<DumpValue>& dump);
 // The differences, one line or two each, with "-", "+" and "~" for what went, came and changed; then the counts. Names

@@ -11,6 +11,7 @@
 #include "fmt/format.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
+#include "formats/q4/encoders.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
 
@@ -92,20 +93,22 @@ absl::StatusOr<Baseline> ParseBaseline(std::string_view json, const std::string&
   bool is_report = IsText(FindMember(document, "document"), "q4verify-report");
   // A baseline without any would pass everything, so it is none.
   bool has_nmse = false;
-  const auto add = [&](Scope scope, const std::string& name, std::optional<double> nmse) {
+  const auto add = [&](Scope scope, const std::string& name, std::optional<double> nmse, std::string encoder = {}) {
     has_nmse = has_nmse || nmse;
-    baseline.entries.push_back({scope, name, nmse});
+    baseline.entries.push_back({scope, name, nmse, std::move(encoder)});
   };
   is_report =
       is_report && ForEachNamed(FindMember(document, "tensors"), [&](const Json& tensor, const std::string& name) {
         const Json* stats = FindMember(tensor, "stats");
         // Statistics, or unquantized and so without error, or quantized without statistics.
         if (stats != nullptr && stats->is_object()) {
-          add(Scope::kTensor, name, NmseOf(*stats));
+          const Json* encoder = FindMember(tensor, "encoder");
+          add(Scope::kTensor, name, NmseOf(*stats),
+              encoder != nullptr && encoder->is_string() ? encoder->text() : std::string());
         } else if (IsText(FindMember(tensor, "scheme"), "raw")) {
-          baseline.entries.push_back({Scope::kTensor, name, 0});
+          baseline.entries.push_back({Scope::kTensor, name, 0, {}});
         } else {
-          baseline.entries.push_back({Scope::kTensor, name, std::nullopt});
+          baseline.entries.push_back({Scope::kTensor, name, std::nullopt, {}});
         }
       });
   // Reports from before groups existed lack the list; then only tensors and the model are judged.
@@ -129,6 +132,11 @@ absl::StatusOr<Baseline> LoadBaseline(FileSystem& fs, const std::string& path, d
 void JudgeBaseline(const Baseline& baseline, FindingList* findings, VerifyReport* report) {
   report->baseline = baseline.path;
   const auto nmse_by_subject = NmseBySubject(*report);
+  std::map<std::string, std::string_view> encoders;
+  for (const VerifyTensor& tensor : report->tensors) {
+    if (tensor.quantized()) encoders.emplace(tensor.name, Q4EncoderName(tensor.encoder));
+  }
+  std::map<std::pair<std::string, std::string>, std::uint64_t> changes;
   for (const BaselineEntry& entry : baseline.entries) {
     const auto at = nmse_by_subject.find({entry.scope, entry.name});
     const std::string& tensor = entry.scope == Scope::kTensor ? entry.name : std::string();
@@ -139,6 +147,9 @@ void JudgeBaseline(const Baseline& baseline, FindingList* findings, VerifyReport
       }
       continue;
     }
+    const auto encoder = encoders.find(tensor);
+    const bool is_other = !entry.encoder.empty() && encoder != encoders.end() && encoder->second != entry.encoder;
+    if (is_other) ++changes[{entry.encoder, std::string(encoder->second)}];
     // After the look-up: a tensor must still be there even if nothing is demanded of its error.
     if (!entry.nmse) continue;
     GateVerdict verdict;
@@ -152,9 +163,14 @@ void JudgeBaseline(const Baseline& baseline, FindingList* findings, VerifyReport
     verdict.passed = verdict.value <= verdict.limit;  // false for NaN
     if (!verdict.passed) {
       findings->Add(tensor, kWorseThanBaseline, report->path, PlaceOf(entry),
-                    "nmse: " + GotExpected(fmt::to_string(verdict.value), fmt::format("at most {}", verdict.limit)));
+                    "nmse: " + GotExpected(fmt::to_string(verdict.value), fmt::format("at most {}", verdict.limit)) +
+                        (is_other ? fmt::format("; the encoder was {}, now it is {}", entry.encoder, encoder->second)
+                                  : std::string()));
     }
     report->gates.push_back(std::move(verdict));
+  }
+  for (const auto& [names, tensors] : changes) {
+    report->baseline_encoders.push_back({names.first, names.second, tensors});
   }
 }
 

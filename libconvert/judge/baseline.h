@@ -23,6 +23,7 @@ struct BaselineEntry {
   GateVerdict::Scope scope = GateVerdict::Scope::kTensor;
   std::string name;  // "" for the model
   std::optional<double> nmse;
+  std::string encoder;  // of a quantized tensor, as the report names it; "" where it does not
 };
 
 struct Baseline {
@@ -45,7 +46,8 @@ absl::StatusOr<Baseline> LoadBaseline(FileSystem& fs, const std::string& path, d
 // Appends a verdict named "baseline" for every entry, and a finding for every breach: NMSE that rose by more than the
 // slack, a tensor that is gone, or that has no statistics any more. Tensors and groups that the baseline lacks are not
 // judged. Layers and roles that are gone are not missed, since their tensors are. REQUIRES: `report` has tensors,
-// groups and model. Sets report->baseline.
+// groups and model. Sets report->baseline and, of tensors that are quantized in both, report->baseline_encoders; a
+// breach of such a tensor names both encoders.
 void JudgeBaseline(const Baseline& baseline, FindingList* findings, VerifyReport* report);
 
 }  // namespace q4

@@ -15,6 +15,7 @@
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
+#include "formats/q4/encoders.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/nearest.h"
 #include "libconvert/judge/evaluation_issues.h"
@@ -33,7 +34,7 @@ constexpr int kGateJsonDepth = 3;  // document, "rules", rule
 double Of(std::uint64_t count) { return static_cast<double>(count); }
 
 // The order of docs/gates.md. A new statistic is a row here, a row there and a property of the schema.
-constexpr std::array<GateStatistic, 15> kStatistics{{
+constexpr std::array<GateStatistic, 16> kStatistics{{
     {"nmse", [](const Q4Stats& s) { return Derive(s).nmse; }},
     {"sqnr_db", [](const Q4Stats& s) { return Derive(s).sqnr_db; }},
     {"mse", [](const Q4Stats& s) { return Derive(s).mse; }},
@@ -49,6 +50,7 @@ constexpr std::array<GateStatistic, 15> kStatistics{{
     {"overflow", [](const Q4Stats& s) { return Of(s.overflow); }},
     {"zero_blocks", [](const Q4Stats& s) { return Of(s.zero_blocks); }},
     {"code_entropy_bits", [](const Q4Stats& s) { return CodeEntropyBits(s); }},
+    {"absmax_ratio", nullptr, [](const AbsmaxComparison& a) { return a.Ratio(); }},
 }};
 
 // Numbers of an evaluation, as statistics without a function. By name, as theirs.
@@ -108,6 +110,18 @@ absl::Status ReadType(const GateRuleSource& text, const Json& value, GateRule* r
   return absl::OkStatus();
 }
 
+// Such as can be asked for: what was taken over names none.
+absl::Status ReadEncoder(const GateRuleSource& text, const Json& value, GateRule* rule) {
+  const Q4EncoderRow* encoder = value.is_string() ? FindQ4Encoder(value.get_ref<const std::string&>()) : nullptr;
+  if (encoder == nullptr) {
+    std::vector<std::string> names;
+    for (const Q4EncoderRow& row : Q4NamedEncoders()) names.emplace_back(row.name);
+    return text.Wrong("encoder", value, QuotedChoice(names));
+  }
+  rule->encoder = encoder->encoder;
+  return absl::OkStatus();
+}
+
 // An integer: 64.0 is refused as -64 is.
 absl::Status ReadBlockSize(const GateRuleSource& text, const Json& value, GateRule* rule) {
   if (!value.is_number_unsigned() || !IsBlockSize(value.get<std::uint64_t>())) {
@@ -159,8 +173,8 @@ struct KeyReader {
   absl::Status (*read)(const GateRuleSource& text, const Json& value, GateRule* rule);
 };
 constexpr KeyReader kKeys[] = {
-    {"scope", ReadScope},          {"match", ReadMatch}, {"type", ReadType},
-    {"block_size", ReadBlockSize}, {"name", ReadName},   {"optional", ReadOptional},
+    {"scope", ReadScope}, {"match", ReadMatch},       {"type", ReadType},       {"block_size", ReadBlockSize},
+    {"name", ReadName},   {"optional", ReadOptional}, {"encoder", ReadEncoder},
 };
 
 absl::Status GateRuleSource::Unknown(const std::string& key) const {
@@ -203,15 +217,15 @@ absl::StatusOr<GateRule> ParseGateRule(const GateRuleSource& text) {
     return Fail(kGateScope, text.file, text.where, "match");
   }
   for (const GateLimit& limit : rule.limits) {
-    if ((limit.statistic->value == nullptr) == of_evaluation) continue;
+    if (limit.statistic->of_evaluation() == of_evaluation) continue;
     return Fail(
         kGateScope, text.file, text.where,
         fmt::format("{}_{}; {} \"scope\": \"evaluation\"", limit.is_maximum ? "max" : "min", limit.statistic->name,
                     of_evaluation ? "no number of an evaluation, so not with" : "it needs"));
   }
-  // Layers, roles and the model may mix types and block sizes.
-  if (rule.scope != Scope::kTensor && (rule.scheme || rule.block_size)) {
-    return Fail(kGateScope, text.file, text.where, rule.scheme ? "type" : "block_size");
+  // Layers, roles and the model may mix types, block sizes and encoders.
+  if (rule.scope != Scope::kTensor && (rule.scheme || rule.block_size || rule.encoder)) {
+    return Fail(kGateScope, text.file, text.where, rule.scheme ? "type" : rule.block_size ? "block_size" : "encoder");
   }
   return rule;
 }
@@ -235,7 +249,7 @@ absl::StatusOr<Gate> ParseEvaluationLimit(std::string_view text, std::string_vie
   rule.name = flag;
   rule.scope = Scope::kEvaluation;
   const GateStatistic* statistic = FindStatistic(name);
-  if (statistic == nullptr || statistic->value != nullptr) {
+  if (statistic == nullptr || !statistic->of_evaluation()) {
     std::vector<std::string> names;
     for (const EvaluationNumber& known : EvaluationNumbers()) names.emplace_back(known.name);
     return wrong(fmt::format("a number of an evaluation: {}; a gate file limits other statistics{}",
@@ -246,6 +260,33 @@ absl::StatusOr<Gate> ParseEvaluationLimit(std::string_view text, std::string_vie
   if (error != std::errc() || rest != number.data() + number.size() || !std::isfinite(limit)) return wrong(kForm);
   rule.limits.push_back({statistic, text[at] == '<', limit});
   return Gate{std::string(flag), {std::move(rule)}};
+}
+
+namespace {
+
+// The first rule that is not optional and limits such a number, as a place in messages; "" if none does.
+std::string RuleBesideAbsmax(const Gate& gate) {
+  for (const GateRule& rule : gate.rules) {
+    const bool limits = std::any_of(rule.limits.begin(), rule.limits.end(), [](const GateLimit& limit) {
+      return limit.limit && limit.statistic->of_absmax != nullptr;
+    });
+    if (limits && !rule.optional) return fmt::format("gate '{}'", rule.name);
+  }
+  return {};
+}
+
+}  // namespace
+
+bool NeedsAbsmaxComparison(const std::vector<Gate>& gates) {
+  return std::any_of(gates.begin(), gates.end(), [](const Gate& gate) { return !RuleBesideAbsmax(gate).empty(); });
+}
+
+absl::Status CheckNeedsNoAbsmax(const std::vector<Gate>& gates, std::string_view way) {
+  for (const Gate& gate : gates) {
+    const std::string rule = RuleBesideAbsmax(gate);
+    if (!rule.empty()) return Fail(kGateNeedsAbsmax, gate.file, rule, way);
+  }
+  return absl::OkStatus();
 }
 
 absl::Status CheckNeedsNoEvaluation(const std::vector<Gate>& gates, std::string_view way) {

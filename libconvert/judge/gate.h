@@ -29,8 +29,13 @@ namespace q4 {
 struct GateStatistic {
   std::string_view name;  // as in the JSON report: "nmse"
   // Infinite where the report says null for "infinite". `bias` is its magnitude here, `clipped_share` clipped / count.
-  // Q4Stats are those of a tensor or the added ones of a group. Null for a number of an evaluation (evaluation.h).
+  // Q4Stats are those of a tensor or the added ones of a group. Null for what is not computed of them.
   double (*value)(const Q4Stats& stats);
+  // Of errors beside absmax', which are measured on request; else null.
+  double (*of_absmax)(const AbsmaxComparison& absmax) = nullptr;
+
+  // Whether it is a number of an evaluation (evaluation.h).
+  bool of_evaluation() const { return value == nullptr && of_absmax == nullptr; }
 };
 // Those of weights, in the order of docs/gates.md. Static.
 std::span<const GateStatistic> GateStatistics();
@@ -51,8 +56,9 @@ struct GateRule {
   GateVerdict::Scope scope = GateVerdict::Scope::kTensor;
   std::optional<NamePattern> match;         // over names of tensors, layers or roles; nullopt: all
   std::optional<Q4Scheme> scheme;           // "type": only such tensors
+  std::optional<Q4Encoder> encoder;         // only such tensors
   std::optional<std::uint32_t> block_size;  // only such tensors
-  bool optional = false;                    // may match nothing; of an evaluation, numbers that it does not hold
+  bool optional = false;                    // may match nothing, and what was not measured
   // At least one.
   std::vector<GateLimit> limits;
   const Issue* issue = &kGateBreached;  // what a breach is reported as
@@ -81,6 +87,11 @@ absl::StatusOr<Gate> LoadGate(FileSystem& fs, const std::string& path);
 // One limit on a number of an evaluation, as it is typed: "kl_mean <= 0.02", "top1_agreement >= 0.98". `flag` is the
 // rule's name in verdicts and what errors name: kBadLimit (exit code 1).
 absl::StatusOr<Gate> ParseEvaluationLimit(std::string_view text, std::string_view flag);
+
+// Whether a rule that is not optional limits an error beside absmax'.
+bool NeedsAbsmaxComparison(const std::vector<Gate>& gates);
+// kGateNeedsAbsmax if so. `way`: what to do about it.
+absl::Status CheckNeedsNoAbsmax(const std::vector<Gate>& gates, std::string_view way);
 
 // kGateNeedsEvaluation for the first rule on numbers of an evaluation that is not optional. `way`: what to do about it.
 absl::Status CheckNeedsNoEvaluation(const std::vector<Gate>& gates, std::string_view way);

@@ -13,6 +13,9 @@ inline constexpr Issue kGateValue{4203, ExitCode::kInvalidInput, "value not allo
 inline constexpr Issue kGateEmptyRule{4204, ExitCode::kInvalidInput, "a gate's rule limits nothing"};
 // "match" with the model, which has no name; "type" and "block_size" with anything but tensors.
 inline constexpr Issue kGateScope{4205, ExitCode::kInvalidInput, "this key does not go with the rule's scope"};
+// A limit that nothing is held against would pass every model.
+inline constexpr Issue kGateNeedsAbsmax{1670, ExitCode::kUsage,
+                                        "limits the error beside that of absmax, which is not measured here"};
 inline constexpr Issue kNoBaseline{4206, ExitCode::kInvalidInput,
                                    "a baseline is what q4verify --json wrote about a model with error statistics"};
 

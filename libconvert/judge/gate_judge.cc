@@ -23,14 +23,18 @@ using Scope = GateVerdict::Scope;
 struct Subject {
   Scope scope;
   std::string name;
-  const VerifyTensor* tensor = nullptr;    // of scope kTensor
-  const Q4Stats* stats = nullptr;          // nullptr when there are none
-  const Evaluation* evaluation = nullptr;  // of scope kEvaluation
+  const VerifyTensor* tensor = nullptr;      // of scope kTensor
+  const Q4Stats* stats = nullptr;            // nullptr when there are none
+  const AbsmaxComparison* absmax = nullptr;  // where stats are
+  const Evaluation* evaluation = nullptr;    // of scope kEvaluation
 
-  // nullopt where there is none of that name: of tensors without statistics, of an evaluation of another task.
+  // nullopt where there is none of that name: of tensors without statistics, of what was not measured, of an
+  // evaluation of another task.
   std::optional<double> Value(const GateStatistic& statistic) const {
     if (evaluation != nullptr) return evaluation->Number(statistic.name);
-    return stats == nullptr ? std::nullopt : std::optional(statistic.value(*stats));
+    if (stats == nullptr) return std::nullopt;
+    if (statistic.of_absmax == nullptr) return statistic.value(*stats);
+    return absmax->tensors == 0 ? std::nullopt : std::optional(statistic.of_absmax(*absmax));
   }
   // As in messages: "tensor 'x'", "role 'q_proj'", "model".
   std::string Place() const {
@@ -56,23 +60,27 @@ std::vector<Subject> SubjectsOf(const VerifyReport& report) {
   for (const VerifyTensor& tensor : report.tensors) {
     // What was kept has no error to limit.
     if (!tensor.quantized()) continue;
-    subjects.push_back({Scope::kTensor, tensor.name, &tensor, tensor.has_stats ? &tensor.stats : nullptr});
+    const Q4Stats* const stats = tensor.has_stats ? &tensor.stats : nullptr;
+    subjects.push_back({Scope::kTensor, tensor.name, &tensor, stats, &tensor.absmax});
   }
   for (const VerifyGroup& group : report.groups) {
     const Scope scope = group.kind == VerifyGroup::Kind::kLayer ? Scope::kLayer : Scope::kRole;
-    subjects.push_back({scope, group.name, nullptr, &group.stats.total});
+    subjects.push_back({scope, group.name, nullptr, &group.stats.total, &group.absmax});
   }
   // A model without statistics is no subject: its totals would be zeros that pass.
-  if (report.model.tensors != 0) subjects.push_back({Scope::kModel, "", nullptr, &report.model.total});
-  if (report.evaluation) subjects.push_back({Scope::kEvaluation, "", nullptr, nullptr, &*report.evaluation});
+  if (report.model.tensors != 0) {
+    subjects.push_back({Scope::kModel, "", nullptr, &report.model.total, &report.absmax});
+  }
+  if (report.evaluation) subjects.push_back({Scope::kEvaluation, "", nullptr, nullptr, nullptr, &*report.evaluation});
   return subjects;
 }
 
 bool Matches(const GateRule& rule, const Subject& subject) {
   if (rule.scope != subject.scope) return false;
-  // subject.tensor is there: ParseGate allows type and block size with scope "tensor" only.
+  // subject.tensor is there: ParseGate allows type, block size and encoder with scope "tensor" only.
   if (rule.scheme && *rule.scheme != subject.tensor->scheme) return false;
   if (rule.block_size && *rule.block_size != subject.tensor->block_size) return false;
+  if (rule.encoder && *rule.encoder != subject.tensor->encoder) return false;
   return !rule.match || rule.match->Matches(subject.name);
 }
 
@@ -86,7 +94,7 @@ std::string WhyNothing(const GateRule& rule, const std::vector<Subject>& subject
       if (rule.match && !rule.match->Matches(tensor.name)) continue;
       ++(tensor.quantized() ? other : kept);
     }
-    if (other != 0) return fmt::format("{} tensors of such a name are of another type or block size", other);
+    if (other != 0) return fmt::format("{} tensors of such a name are of another type, block size or encoder", other);
     if (kept != 0) return fmt::format("{} tensors of such a name are not quantized, so that they have no error", kept);
   }
   std::string names;
@@ -155,6 +163,15 @@ class Judge {
         held += (held.empty() ? "" : ", ") + std::string(number->name);
       findings_.Add("", kEvaluationLacks, report_.path, subject.Place(),
                     fmt::format("gate '{}': {}; it holds {}", rule.name, limit.statistic->name, held));
+    }
+    const bool beside_absmax = limit.statistic->of_absmax != nullptr && subject.stats != nullptr;
+    if (!value && beside_absmax) {
+      if (rule.optional) return;
+      // A tensor that failed has said why.
+      const std::string_view tensor = subject.scope == Scope::kTensor ? std::string_view(subject.name) : "";
+      if (tensor.empty() || !findings_.Failed(subject.name)) {
+        findings_.Add(tensor, kNotBesideAbsmax, report_.path, subject.Place(), fmt::format("gate '{}'", rule.name));
+      }
     }
     GateVerdict verdict;
     verdict.gate = rule.name;

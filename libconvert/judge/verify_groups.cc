@@ -46,19 +46,29 @@ void AssignGroups(std::vector<VerifyTensor>* tensors) {
 // Tensors that were kept, or of which nothing is recorded, belong to no total.
 void SumUpStats(VerifyReport* report) {
   // Natural order, so that layer 10 follows layer 9.
-  std::map<std::string, ModelStats, bool (*)(std::string_view, std::string_view)> layers(NaturalLess);
-  std::map<std::string, ModelStats> roles;
+  std::map<std::string, VerifyGroup, bool (*)(std::string_view, std::string_view)> layers(NaturalLess);
+  std::map<std::string, VerifyGroup> roles;
+  const auto add = [](const VerifyTensor& tensor, VerifyGroup* group) {
+    AddTensor(tensor.name, tensor.stats, &group->stats);
+    group->absmax.Add(tensor.absmax);
+  };
   for (const VerifyTensor& tensor : report->tensors) {
     if (!tensor.quantized() || !tensor.has_stats) continue;
     // Q8.11 adds in bytewise order of names, which is the order of the tensors.
     AddTensor(tensor.name, tensor.stats, &report->model);
-    if (!tensor.layer.empty()) AddTensor(tensor.name, tensor.stats, &layers[tensor.layer]);
-    if (!tensor.role.empty()) AddTensor(tensor.name, tensor.stats, &roles[tensor.role]);
+    report->absmax.Add(tensor.absmax);
+    if (!tensor.layer.empty()) add(tensor, &layers[tensor.layer]);
+    if (!tensor.role.empty()) add(tensor, &roles[tensor.role]);
   }
   std::vector<VerifyGroup>& groups = report->groups;
   groups.reserve(layers.size() + roles.size());
-  for (auto& [name, stats] : layers) groups.push_back({VerifyGroup::Kind::kLayer, name, std::move(stats)});
-  for (auto& [name, stats] : roles) groups.push_back({VerifyGroup::Kind::kRole, name, std::move(stats)});
+  const auto append = [&groups](VerifyGroup::Kind kind, const std::string& name, VerifyGroup& group) {
+    group.kind = kind;
+    group.name = name;
+    groups.push_back(std::move(group));
+  };
+  for (auto& [name, group] : layers) append(VerifyGroup::Kind::kLayer, name, group);
+  for (auto& [name, group] : roles) append(VerifyGroup::Kind::kRole, name, group);
 }
 
 }  // namespace q4

@@ -57,7 +57,8 @@ inline constexpr Issue kOptionContradicted{6632, ExitCode::kCheckFailed,
 inline constexpr Issue kStatsNotRecorded{6637, ExitCode::kCheckFailed,
                                          "the recorded encoder records statistics, and this tensor has none"};
 // Of the container alone: no source makes the named encoder choose so.
-inline constexpr Issue kCodesImpossible{6638, ExitCode::kCheckFailed, "codes that the named encoder never chooses"};
+inline constexpr Issue kCodesImpossible{6638, ExitCode::kCheckFailed,
+                                        "codes or scales that the named encoder never chooses"};
 // Of encoders whose work cannot be computed again (libconvert/encode/encoder.h).
 inline constexpr Issue kCodesNotNearest{6633, ExitCode::kCheckFailed, "codes are not the nearest under their scales"};
 inline constexpr Issue kAboveProofBound{6634, ExitCode::kCheckFailed,
@@ -84,6 +85,10 @@ inline constexpr Issue kGateMatchesNothing{6306, ExitCode::kCheckFailed,
                                            "a gate's rule matches nothing, so it tests nothing"};
 inline constexpr Issue kWorseThanBaseline{6307, ExitCode::kCheckFailed, "the error is worse than in the baseline"};
 inline constexpr Issue kBaselineTensorGone{6308, ExitCode::kCheckFailed, "tensor of the baseline is missing"};
+
+// Of a tensor that was not compared with the source, or whose source has no elements.
+inline constexpr Issue kNotBesideAbsmax{6670, ExitCode::kCheckFailed,
+                                        "a gate limits the error beside absmax', which was not measured"};
 
 // Of what is given: the provenance says that an adapter was merged.
 inline constexpr Issue kAdapterNotGiven{1830, ExitCode::kUsage,

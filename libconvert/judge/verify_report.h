@@ -54,6 +54,27 @@ enum class TensorProof : std::uint8_t {
   kFailed,       // compared, and wrong
 };
 
+// The error of what is stored beside that of absmax: what that encoder makes of the same source with the same type,
+// block size and nesting. Measured on request (VerifyOptions::compare_absmax), of tensors that hold what they should.
+struct AbsmaxComparison {
+  // Tensors that were measured; none: the rest says nothing.
+  std::uint64_t tensors = 0;
+  // Sums of squared errors, of the elements that were compared.
+  double e2 = 0, absmax_e2 = 0;
+
+  // In units of absmax' error: 0.82, or 1 where neither has any. Infinite where absmax alone has none.
+  double Ratio() const {
+    if (e2 == absmax_e2) return 1;
+    return e2 / absmax_e2;
+  }
+  // REQUIRES: tensors come in bytewise order of their names, as those of sums do (Q8.11).
+  void Add(const AbsmaxComparison& other) {
+    tensors += other.tensors;
+    e2 += other.e2;
+    absmax_e2 += other.absmax_e2;
+  }
+};
+
 // What the verdict rests on beside the comparison, which VerifyTensor::proof tells of. Integrity (digests, structure)
 // and self-consistency (what the container's parts say of each other) are always checked.
 struct VerifyStrength {
@@ -81,6 +102,7 @@ struct VerifyTensor : QuantFormat {
   std::uint64_t compared_elems = 0;  // `elems` when compared whole, less for a sample
   bool has_stats = false;            // recorded, or recomputed when `compared`
   Q4Stats stats;
+  AbsmaxComparison absmax;               // of this tensor alone
   ScaleSpread scales;                    // of quantized tensors
   std::vector<WorstBlock> worst_blocks;  // worst first; only with a source
 };
@@ -92,6 +114,7 @@ struct VerifyGroup {
   Kind kind = Kind::kLayer;
   std::string name;  // "model.layers.7", "down_proj"
   ModelStats stats;
+  AbsmaxComparison absmax;
 };
 
 // One threshold held against one subject.
@@ -108,27 +131,34 @@ struct GateVerdict {
   bool passed = true;
 };
 
+// Tensors that have another encoder than in the report that is held against this one.
+struct EncoderChange {
+  std::string before, after;  // names; `before` is a text of the earlier report
+  std::uint64_t tensors = 0;
+};
+
 // Everything that was looked at. Complete even when findings are many: only their listing is capped.
 struct VerifyReport {
   // As given on the command line; `source` is "" without --against.
   std::string path, source;
-  Sha256 root{};                         // the artifact's identity
-  std::uint32_t shards = 0;              // files verified
-  std::uint32_t shard_count = 0;         // files the model has; more than `shards` when one was given alone
-  std::uint64_t file_bytes = 0;          // of these shards
-  std::uint64_t chunks = 0;              // that were read and checked
-  std::uint64_t source_bytes = 0;        // tensor bytes of the source that were compared
-  std::string architecture, model_type;  // from the embedded config.json; "" when not stated
-  std::string provenance;                // the JSON document as stored
-  double sample_percent = 100;           // of the slabs that were compared with the source
-  std::uint64_t sample_seed = 0;         // of the choice of slabs; means something only for a sample
-  std::string only;                      // the regular expression of the tensors that were compared; "": all
-  std::string baseline;                  // the earlier report that was held against this one; "": none
-  std::vector<VerifyTensor> tensors;     // bytewise sorted by name
-  std::vector<VerifyGroup> groups;       // layers in natural order, then roles by name
-  std::vector<GateVerdict> gates;        // in the order: tensors by name, layers, roles, model, evaluation
-  std::optional<Evaluation> evaluation;  // of what it computes; nullopt: none was given
-  std::uint64_t embedded_files = 0;      // companions inside the container
+  Sha256 root{};                                 // the artifact's identity
+  std::uint32_t shards = 0;                      // files verified
+  std::uint32_t shard_count = 0;                 // files the model has; more than `shards` when one was given alone
+  std::uint64_t file_bytes = 0;                  // of these shards
+  std::uint64_t chunks = 0;                      // that were read and checked
+  std::uint64_t source_bytes = 0;                // tensor bytes of the source that were compared
+  std::string architecture, model_type;          // from the embedded config.json; "" when not stated
+  std::string provenance;                        // the JSON document as stored
+  double sample_percent = 100;                   // of the slabs that were compared with the source
+  std::uint64_t sample_seed = 0;                 // of the choice of slabs; means something only for a sample
+  std::string only;                              // the regular expression of the tensors that were compared; "": all
+  std::string baseline;                          // the earlier report that was held against this one; "": none
+  std::vector<EncoderChange> baseline_encoders;  // sorted; errors of different encoders are no sign of damage
+  std::vector<VerifyTensor> tensors;             // bytewise sorted by name
+  std::vector<VerifyGroup> groups;               // layers in natural order, then roles by name
+  std::vector<GateVerdict> gates;                // in the order: tensors by name, layers, roles, model, evaluation
+  std::optional<Evaluation> evaluation;          // of what it computes; nullopt: none was given
+  std::uint64_t embedded_files = 0;              // companions inside the container
   // Beside them in the source's folder, as verification found it; `recorded`: whether the container says so too.
   // Without a source, what the container says.
   std::vector<LeftOutFile> left_out;
@@ -137,6 +167,8 @@ struct VerifyReport {
   bool against_original = false;
   VerifyStrength strength;
   ModelStats model;                     // of the tensors that have statistics
+  bool compared_absmax = false;         // whether it was asked for
+  AbsmaxComparison absmax;              // of the tensors that were measured
   ScaleSpread scales;                   // of all quantized tensors
   std::vector<VerifyFinding> findings;  // the first kMaxFindings: other source files, then in file order, name order
   std::uint64_t finding_count = 0;      // all of them

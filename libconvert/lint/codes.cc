@@ -5,6 +5,7 @@
 #include "libconvert/lint/codes.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 
 namespace q4 {
@@ -140,6 +141,41 @@ bool LooksSwapped(const CodeEvidence& evidence) {
   // less. The factors 0.75 and 0.25 say "less" and "about" for correlations that fall off slowly, as in smooth weights.
   return outer - next > noise && next < 0.75 * outer && within > noise && std::fabs(within - outer) < 0.25 * within &&
          std::signbit(evidence.within_byte) == std::signbit(evidence.outer);
+}
+
+// The encoder mse turns about half of the blocks of symmetric weights around, of weights of one sign 0.4 to 2 %. Its
+// negative scales have the upper 16 bits alone (numerics Q9.5), and some blocks no extreme code, but of the most even
+// weights, which are seldom of one sign; codes under a scale of absmax whose sign was flipped have one in every block.
+bool LooksLikeSearchedScales(const Scheme& scheme, const CodeEvidence& evidence, std::span<const float> scales) {
+  std::uint64_t negative = 0;
+  for (const float scale : scales) {
+    if (!(scale < 0)) continue;
+    ++negative;
+    if ((std::bit_cast<std::uint32_t>(scale) & 0xFFFF) != 0) return false;
+  }
+  // A code book with a mirror image for every value has nothing to gain.
+  if (scheme.is_symmetric() || negative == 0) return false;
+  const std::uint64_t few = scales.size() / 8;
+  return evidence.blocks_without_extreme != 0 || (negative >= few && negative <= scales.size() - few);
+}
+
+// Distances from a mean lie around 0: of normal ones, 40 % are below a fifth of the largest of 256. Scales of blocks
+// lie around their typical size with either sign, but of weights with heavy tails; of these mse leaves 0.2 % of the
+// blocks at least without an extreme code (Student's t with 2 to 4 degrees of freedom), absmax none.
+bool LooksLikeLostOffset(const CodeEvidence& evidence, std::span<const float> scales) {
+  if (evidence.blocks < 4096 || evidence.blocks_without_extreme != 0) return false;
+  std::uint64_t small = 0, positive = 0, negative = 0;
+  for (std::size_t group = 0; group < scales.size(); group += kScaleGroup) {
+    const std::span<const float> of_group = scales.subspan(group, std::min(kScaleGroup, scales.size() - group));
+    float largest = 0;
+    for (const float scale : of_group) largest = std::max(largest, std::fabs(scale));
+    for (const float scale : of_group) {
+      small += std::fabs(scale) < 0.2f * largest;
+      positive += scale > 0;
+      negative += scale < 0;
+    }
+  }
+  return small * 10 > scales.size() && positive * 8 > scales.size() && negative * 8 > scales.size();
 }
 
 }  // namespace q4

@@ -40,4 +40,11 @@ bool LooksLikeSmallerBlocks(const CodeEvidence& evidence, std::uint32_t block_si
 // Neighbours correlate, but across bytes only in the order of swapped codes.
 bool LooksSwapped(const CodeEvidence& evidence);
 
+// Stored scales of both signs, as an encoder that searches gives them to a code book that is not its own mirror image:
+// either a fair share of each, or over codes that absmax does not choose.
+bool LooksLikeSearchedScales(const Scheme& scheme, const CodeEvidence& evidence, std::span<const float> scales);
+// Nested scales that decode with the offset 0, while codes and scales are as if each block's largest magnitude had been
+// stored as its distance from a mean: the offset was lost. `scales` as they decode.
+bool LooksLikeLostOffset(const CodeEvidence& evidence, std::span<const float> scales);
+
 }  // namespace q4

@@ -16,7 +16,8 @@ void LintFindings::Add(const LintRule& rule, std::string_view where, std::string
 
 void LintFindings::MoveTo(LintReport* report) {
   for (auto& [number, of_rule] : by_number_) {
-    (of_rule.kept.front().rule->is_error() ? report->errors : report->warnings) += of_rule.count;
+    const LintRule& rule = *of_rule.kept.front().rule;
+    (rule.is_error() ? report->errors : rule.is_info ? report->infos : report->warnings) += of_rule.count;
     for (LintFinding& finding : of_rule.kept) report->findings.push_back(std::move(finding));
   }
 }

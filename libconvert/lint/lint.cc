@@ -77,7 +77,10 @@ absl::Status LintContainerTensor(const KernelTable& kernels, const Q4Reader& rea
   }
   LintCodes weight;
   static_cast<QuantFormat&>(weight) = tensor;
-  weight.absmax_encoder = FindQ4Encoder(tensor.encoder)->absmax_scales;
+  weight.scale_name = "scale";
+  if (tensor.encoder != Q4Encoder::kNone) {
+    weight.encoder = FindQ4Encoder(tensor.encoder)->absmax_scales ? LintEncoder::kAbsmax : LintEncoder::kSearching;
+  }
   std::vector<float> scales;
   if (tensor.nested) {
     Q4_ASSIGN_OR_RETURN(const auto codes, ReadFirstChunk(reader, tensor, Q4Part::kScaleCodes, bytes_read));
@@ -86,12 +89,11 @@ absl::Status LintContainerTensor(const KernelTable& kernels, const Q4Reader& rea
     // Only group scales are looked at, before they are decoded. Decoded scales are NaN only if these or the offset are,
     // and rounding may carry the smallest ones below zero, which is no fault.
     LintScaleValues(tensor.name, "scale of scales", group_scales, true, findings);
-    DecodedScales(kernels, {true, nullptr, codes.data(), group_scales.data(), tensor.nested_offset}, codes.size(),
-                  &scales);
+    weight.offset = tensor.nested_offset;
+    DecodedScales(kernels, {true, nullptr, codes.data(), group_scales.data(), weight.offset}, codes.size(), &scales);
   } else {
     Q4_ASSIGN_OR_RETURN(const auto bytes, ReadFirstChunk(reader, tensor, Q4Part::kScales, bytes_read));
     scales = Floats(bytes);
-    LintScaleValues(tensor.name, "scale", scales, weight.absmax_encoder, findings);
   }
   Q4_ASSIGN_OR_RETURN(const auto codes, ReadFirstChunk(reader, tensor, Q4Part::kCodes, bytes_read));
   weight.codes = codes;
@@ -143,11 +145,28 @@ absl::Status LintContainer(FileSystem& fs, const std::string& path, const LintOp
   return absl::OkStatus();
 }
 
+// Whether the record of q4export in the directory (docs/schema/export_record.schema.json) names an encoder that
+// searches. It is believed: what depends on it are warnings. Anything that is no such record names none.
+absl::StatusOr<bool> SearchedOnRecord(FileSystem& fs, const std::string& directory) {
+  const std::string path = JoinPath(directory, "q4_export.json");
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  if (info.is_symlink || !info.is_regular || info.size > limits::kConfigJsonBytes) return false;
+  Q4_ASSIGN_OR_RETURN(const std::string text, ReadWholeFile(fs, path, limits::kConfigJsonBytes));
+  const absl::StatusOr<Json> record = ParseModelJson(text, path);
+  const Json* const encoders = record.ok() ? FindMember(*record, "encoders") : nullptr;
+  if (encoders == nullptr || !encoders->is_array()) return false;
+  return std::any_of(encoders->begin(), encoders->end(), [](const Json& name) {
+    const Q4EncoderRow* const row = name.is_string() ? FindQ4Encoder(name.text()) : nullptr;
+    return row != nullptr && !row->absmax_scales;
+  });
+}
+
 // What lies in one folder of a checkpoint, or a lone file.
 absl::Status LintFolder(FileSystem& fs, const std::string& path, const LintOptions& options, SymbolicLinks links,
-                        LintFindings* findings, LintReport* report) {
+                        bool searched, LintFindings* findings, LintReport* report) {
   Q4_ASSIGN_OR_RETURN(LintFiles files, LintFiles::Open(fs, path, links, findings));
-  Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights, LintCheckpointWeights(*options.kernels, &files, findings));
+  Q4_ASSIGN_OR_RETURN(const std::vector<LintWeight> weights,
+                      LintCheckpointWeights(*options.kernels, searched, &files, findings));
   const std::uint64_t quantized = static_cast<std::uint64_t>(
       std::count_if(weights.begin(), weights.end(), [](const LintWeight& weight) { return weight.quantized(); }));
   report->format = files.format();
@@ -166,10 +185,12 @@ absl::Status LintCheckpoint(FileSystem& fs, const std::string& path, const LintO
                             LintReport* report) {
   const SymbolicLinks links = options.follow_symlinks ? SymbolicLinks::kFollow : SymbolicLinks::kRefuse;
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> folders, LintFiles::Folders(fs, path, links, findings));
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
+  Q4_ASSIGN_OR_RETURN(const bool searched, SearchedOnRecord(fs, info.is_directory ? path : DirectoryOf(path)));
   for (const std::string& folder : folders) {
     findings->Enter(folder);
     Q4_RETURN_IF_ERROR(
-        LintFolder(fs, folder.empty() ? path : JoinPath(path, folder), options, links, findings, report));
+        LintFolder(fs, folder.empty() ? path : JoinPath(path, folder), options, links, searched, findings, report));
   }
   // A directory counts as bitsandbytes by what its weights are, not by what config.json says: that is one of the
   // questions.
@@ -201,10 +222,10 @@ std::string LintReportText(const LintReport& report, const TextStyle& style) {
     const LintRule& rule = *finding.rule;
     // Findings of a rule stand together, so its heading and advice are printed once.
     if (finding.rule != last) {
-      text += fmt::format(
-          "{} {} [Q4-{}]: {}\n    {} {}\n",
-          rule.is_error() ? Paint(style, Tone::kError, "error") : Paint(style, Tone::kWarning, "warning"),
-          Paint(style, Tone::kHeading, rule.name), rule.issue.number, rule.issue.rule, rule.meaning, rule.advice);
+      const Tone tone = rule.is_error() ? Tone::kError : rule.is_info ? Tone::kFaint : Tone::kWarning;
+      text += fmt::format("{} {} [Q4-{}]: {}\n    {} {}\n", Paint(style, tone, rule.severity()),
+                          Paint(style, Tone::kHeading, rule.name), rule.issue.number, rule.issue.rule, rule.meaning,
+                          rule.advice);
       last = finding.rule;
     }
     // `where` and `detail` have names out of the checkpoint: escaped for the terminal.
@@ -212,9 +233,10 @@ std::string LintReportText(const LintReport& report, const TextStyle& style) {
     if (!finding.detail.empty()) text += ": " + Printable(finding.detail, 400);
     text += "\n";
   }
-  text += fmt::format("{}: {}, {}; {} with {} quantized, {} of payload read\n", Printable(report.path, 4096),
-                      Count(report.errors, "error"), Count(report.warnings, "warning"), Count(report.tensors, "tensor"),
-                      Grouped(report.quantized), HumanBytes(report.bytes_read));
+  text += fmt::format("{}: {}, {}{}; {} with {} quantized, {} of payload read\n", Printable(report.path, 4096),
+                      Count(report.errors, "error"), Count(report.warnings, "warning"),
+                      report.infos == 0 ? "" : fmt::format(", {} for information", Grouped(report.infos)),
+                      Count(report.tensors, "tensor"), Grouped(report.quantized), HumanBytes(report.bytes_read));
   return text;
 }
 
@@ -225,6 +247,7 @@ std::string LintReportJson(const LintReport& report) {
   json["passed"] = report.passed();
   json["errors"] = report.errors;
   json["warnings"] = report.warnings;
+  json["infos"] = report.infos;
   json["tensors"] = report.tensors;
   json["quantized"] = report.quantized;
   json["bytes_read"] = report.bytes_read;
@@ -233,7 +256,7 @@ std::string LintReportJson(const LintReport& report) {
     const LintRule& rule = *finding.rule;
     json["findings"].push_back({{"rule", rule.name},
                                 {"issue", rule.issue.number},
-                                {"severity", rule.is_error() ? "error" : "warning"},
+                                {"severity", rule.severity()},
                                 {"where", TextOrNull(finding.where)},
                                 {"detail", TextOrNull(finding.detail)},
                                 {"meaning", rule.meaning},

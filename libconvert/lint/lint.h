@@ -36,14 +36,17 @@ inline constexpr std::uint64_t kLintValueBytes = std::uint64_t{2} << 20;  // of 
 //
 // A rule is an error when loading fails, or gives a model that answers nonsense. It is a warning when a right
 // checkpoint of some tool may look the same, when the usual loaders ignore the fault, or when the judgement is a
-// statistical one.
+// statistical one. What is no fault and may surprise whoever looks at the tensors is told as info.
 struct LintRule {
   Issue issue;            // 65xx; exit code 6: the checkpoint cannot be loaded, or loads as another model; 0: a warning
   std::string_view name;  // "scale-not-finite"
   std::string_view meaning;  // what it means for the model; one or two sentences
   std::string_view advice;   // what to do; one or two sentences
+  bool is_info = false;      // no fault; exit code 0
 
   constexpr bool is_error() const { return issue.exit_code != ExitCode::kOk; }
+  // "error", "warning", "info": in reports.
+  constexpr std::string_view severity() const { return is_error() ? "error" : is_info ? "info" : "warning"; }
 };
 
 // One fault at one place.
@@ -59,13 +62,14 @@ inline constexpr std::size_t kMaxLintFindingsPerRule = 100;
 
 // What LintModel() found. Plain data.
 struct LintReport {
-  std::string path;                          // as it was given
-  std::string format;                        // "q4", "safetensors", "bitsandbytes"
-  std::vector<LintFinding> findings;         // in the order of the rules' numbers, then as found
-  std::uint64_t errors = 0, warnings = 0;    // all, listed or not
+  std::string path;                        // as it was given
+  std::string format;                      // "q4", "safetensors", "bitsandbytes"
+  std::vector<LintFinding> findings;       // in the order of the rules' numbers, then as found
+  std::uint64_t errors = 0, warnings = 0;  // all, listed or not
+  std::uint64_t infos = 0;
   std::uint64_t tensors = 0, quantized = 0;  // examined; a quantized weight counts once
   std::uint64_t bytes_read = 0;              // of payload
-  // Whether the exit code is 0; warnings do not count.
+  // Whether the exit code is 0; others than errors do not count.
   bool passed() const { return errors == 0; }
 };
 

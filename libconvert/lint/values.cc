@@ -39,12 +39,29 @@ constexpr LintRule kLintScaleZero{
     "A block that was not zero decodes to zero.",
     "Compare with the original.",
 };
-// Encoders that search scales, ours among them, may turn a block around; their negative scales are right.
+// Whoever reads signs as faults is not told of those that an encoder wrote on purpose: kLintScalesSearched.
 constexpr LintRule kLintScaleNegative{
     {6534, ExitCode::kOk, "negative scale"},
     "scale-negative",
-    "The absmax encoder never writes one; some kernels drop the sign.",
-    "Fine if an encoder that searches scales wrote it; else compare with the original.",
+    "The absmax encoder never writes one, and those that search write many; some kernels drop the sign.",
+    "Compare with the original.",
+};
+// No fault: the decoder multiplies, so that any sign is right (numerics Q9).
+constexpr LintRule kLintScalesSearched{
+    {6564, ExitCode::kOk,
+     "scales of both signs, or nested ones without an offset: written by an encoder that searches"},
+    "scales-searched",
+    "Legal: every reader of this layout multiplies a code's value by the scale.",
+    "Nothing; a kernel that drops the sign would show in the outputs.",
+    /*is_info=*/true,
+};
+// A converter that knows no offset, or wrote another mean. An error although it is a statistic: no encoder writes such
+// scales, and what they decode to is no weight.
+constexpr LintRule kLintOffsetLost{
+    {6565, ExitCode::kCheckFailed, "nested_offset is 0, but scales are stored as distances from a mean"},
+    "nested-offset-lost",
+    "Scales decode to what they differ by, and the model answers nonsense.",
+    "Look for the offset in quant_state of another copy; else quantize again.",
 };
 // A warning, since masks and buffers that some models store hold infinities on purpose.
 constexpr LintRule kLintValueNotFinite{
@@ -132,8 +149,31 @@ void LintZeroScales(std::string_view name, const LintCodes& weight, LintFindings
 }  // namespace
 
 void LintCodesOf(std::string_view name, const LintCodes& weight, LintFindings* findings) {
-  LintZeroScales(name, weight, findings);
   const CodeEvidence evidence = GatherCodeEvidence(SchemeOf(weight), weight.codes, weight.block_size);
+  LintEncoder encoder = weight.encoder;
+  if (encoder == LintEncoder::kUnknown && weight.nested && weight.offset == 0) {
+    // The mean of magnitudes is 0 for zeros alone.
+    const bool any = std::any_of(weight.scales.begin(), weight.scales.end(), [](float scale) { return scale != 0; });
+    if (any && LooksLikeLostOffset(evidence, weight.scales)) {
+      findings->Add(kLintOffsetLost, name, fmt::format("{} scales judged", weight.scales.size()));
+    } else if (any) {
+      encoder = LintEncoder::kSearching;
+      findings->Add(kLintScalesSearched, name, "nested_offset is 0");
+    }
+  } else if (encoder == LintEncoder::kUnknown && !weight.nested &&
+             LooksLikeSearchedScales(SchemeOf(weight), evidence, weight.scales)) {
+    encoder = LintEncoder::kSearching;
+    const auto negative = std::count_if(weight.scales.begin(), weight.scales.end(), [](float s) { return s < 0; });
+    findings->Add(kLintScalesSearched, name, fmt::format("{} of {} negative", negative, weight.scales.size()));
+  } else if (encoder == LintEncoder::kUnknown && weight.searched_on_record && !weight.nested) {
+    // Nested ones with an offset are absmax' whatever others are.
+    encoder = LintEncoder::kSearching;
+    findings->Add(kLintScalesSearched, name, "by the record of the export");
+  }
+  if (!weight.nested) {
+    LintScaleValues(name, weight.scale_name, weight.scales, encoder != LintEncoder::kSearching, findings);
+  }
+  LintZeroScales(name, weight, findings);
   if (LooksLikeOtherScheme(SchemeOf(weight), evidence)) {
     findings->Add(kLintCodeType, name,
                   fmt::format("declared {}, {} codes judged", Q4SchemeName(weight.scheme), evidence.elems));
@@ -144,7 +184,7 @@ void LintCodesOf(std::string_view name, const LintCodes& weight, LintFindings* f
                   fmt::format("correlation {:.3f} inside a byte, {:.3f} to the next, {:.3f} if swapped",
                               evidence.within_byte, evidence.next_byte, evidence.outer));
   }
-  if (!weight.absmax_encoder) return;
+  if (encoder == LintEncoder::kSearching) return;
   // A block without an extreme code proves that the blocks are not smaller than declared, hence the else.
   if (evidence.blocks_without_extreme != 0) {
     findings->Add(

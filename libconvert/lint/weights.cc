@@ -187,8 +187,8 @@ constexpr PartnerRule kPartnerRules[] = {
 // One pass over the tensors of a checkpoint. References live as long as the call of LintCheckpointWeights().
 class WeightLint {
  public:
-  WeightLint(const KernelTable& kernels, LintFiles* files, LintFindings* findings)
-      : kernels_(kernels), files_(*files), findings_(*findings) {}
+  WeightLint(const KernelTable& kernels, bool searched, LintFiles* files, LintFindings* findings)
+      : kernels_(kernels), searched_(searched), files_(*files), findings_(*findings) {}
 
   absl::StatusOr<std::vector<LintWeight>> Run() {
     // by_name_ is sorted, so findings and weights come in the order of names.
@@ -373,15 +373,18 @@ class WeightLint {
   }
 
   absl::Status CheckNumbers(const std::string& name, const Parts& parts, const BnbQuantState& state) {
-    // Taken for absmax: the library has no other encoder, and a checkpoint does not tell. Rules that rely on it are
-    // warnings.
-    LintCodes weight{state, true, {}, {}};
+    // The library has no encoder but absmax, but others write its layout too, and a checkpoint does not tell. Rules
+    // that rely on absmax are warnings.
+    LintCodes weight;
+    static_cast<QuantFormat&>(weight) = state;
+    weight.searched_on_record = searched_;
+    weight.scale_name = "absmax";
     std::vector<float> scales;
     if (parts.absmax != nullptr && !state.nested) {
       Q4_ASSIGN_OR_RETURN(scales, ReadFloats(*parts.absmax));
-      LintScaleValues(name, "absmax", scales, true, &findings_);
     } else if (parts.absmax != nullptr && parts.nested_absmax != nullptr) {
       Q4_ASSIGN_OR_RETURN(scales, DecodeNested(name, parts, state));
+      weight.offset = static_cast<float>(state.nested_offset);
     }
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> bytes, files_.ReadStart(*parts.codes, kLintCodeBytes));
     weight.codes = bytes;
@@ -415,6 +418,7 @@ class WeightLint {
   }
 
   const KernelTable& kernels_;
+  const bool searched_;
   LintFiles& files_;
   LintFindings& findings_;
   std::map<std::string, Parts> by_name_;
@@ -423,9 +427,9 @@ class WeightLint {
 
 }  // namespace
 
-absl::StatusOr<std::vector<LintWeight>> LintCheckpointWeights(const KernelTable& kernels, LintFiles* files,
-                                                              LintFindings* findings) {
-  return WeightLint(kernels, files, findings).Run();
+absl::StatusOr<std::vector<LintWeight>> LintCheckpointWeights(const KernelTable& kernels, bool searched,
+                                                              LintFiles* files, LintFindings* findings) {
+  return WeightLint(kernels, searched, files, findings).Run();
 }
 
 }  // namespace q4

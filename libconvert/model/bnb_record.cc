@@ -166,6 +166,11 @@ std::string ReadRuns(const Json& json, std::optional<std::uint64_t> tensors, std
 // The member of the record for the table of `scheme`.
 std::string MapMember(Q4Scheme scheme) { return std::string(BnbQuantTypeName(scheme)) + "_map"; }
 
+// How many tensors of the layout of bitsandbytes (formats/bnb/layout.h) the tensor of a container is.
+std::uint64_t BnbTensorCount(const Q4Tensor& tensor) {
+  return tensor.quantized() ? BnbTensorsOf(tensor, DType::kU8).size() : 1;
+}
+
 }  // namespace
 
 std::vector<std::uint8_t> BnbQuantMapBytes(Q4Scheme scheme) {
@@ -213,10 +218,6 @@ absl::Status CheckTakenOver(const Checkpoint& checkpoint) {
     if (!std::isfinite(bnb.nested_offset)) return wrong(kBnbScale, "", "nested_offset is not finite");
   }
   return absl::OkStatus();
-}
-
-std::uint64_t BnbTensorCount(const Q4Tensor& tensor) {
-  return tensor.quantized() ? BnbTensorsOf(tensor, DType::kU8).size() : 1;
 }
 
 Json BnbRecordJson(const Checkpoint& checkpoint) {

@@ -34,9 +34,6 @@ absl::Status CheckTakenOver(const Checkpoint& checkpoint);
 // REQUIRES: CheckTakenOver() holds.
 Json BnbRecordJson(const Checkpoint& checkpoint);
 
-// How many tensors of the layout of bitsandbytes (formats/bnb/layout.h) the tensor of a container is.
-std::uint64_t BnbTensorCount(const Q4Tensor& tensor);
-
 // The same as it is read back, with what is not recorded filled in.
 struct BnbRecord {
   // Of a weight that differs; what is not set is usual.

@@ -7,6 +7,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <limits>
 
 namespace q4 {
 namespace {
@@ -15,17 +16,27 @@ namespace {
 constexpr std::size_t kExponents = 256;
 constexpr int kExponentBias = 127;
 
+// `least` is infinite where all are zero.
+void AddSizes(float least, float greatest, ScaleSpread* spread) {
+  if (greatest == 0) return;
+  spread->least_size = spread->greatest_size == 0 ? least : std::min(spread->least_size, least);
+  spread->greatest_size = std::max(spread->greatest_size, greatest);
+}
+
 }  // namespace
 
 void AddScales(std::span<const float> scales, ScaleSpread* spread) {
   if (scales.empty()) return;
   std::array<std::uint64_t, kExponents> counts{};
-  float least = scales.front(), greatest = scales.front();
+  float least = scales.front(), greatest = scales.front(), least_size = std::numeric_limits<float>::infinity();
   for (const float scale : scales) {
     ++counts[std::bit_cast<std::uint32_t>(scale) >> 23 & 0xFF];
     least = std::min(least, scale);
     greatest = std::max(greatest, scale);
+    if (scale != 0) least_size = std::min(least_size, std::fabs(scale));
+    spread->negative += scale < 0;
   }
+  AddSizes(least_size, std::max(-least, greatest), spread);
   // Zeros and subnormals share one entry, so that a chunk with any of them is gone through again. They are rare: a
   // block of zeros has one, and subnormal scales hardly occur.
   if (counts[0] != 0) {
@@ -52,6 +63,8 @@ void AddSpread(const ScaleSpread& from, ScaleSpread* to) {
   to->max = to->count == 0 ? from.max : std::max(to->max, from.max);
   to->count += from.count;
   to->zeros += from.zeros;
+  to->negative += from.negative;
+  AddSizes(from.least_size, from.greatest_size, to);
   for (const auto& [exponent, count] : from.by_exponent) to->by_exponent[exponent] += count;
 }
 

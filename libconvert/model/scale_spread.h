@@ -15,6 +15,10 @@ struct ScaleSpread {
   std::uint64_t count = 0;
   // Of the scales themselves, not of their magnitudes; both 0 when there are none.
   float min = 0, max = 0;
+  // Scales below zero: of encoders that search, which turn a block around where that fits better.
+  std::uint64_t negative = 0;
+  // The smallest magnitude that is not 0, and the largest; both 0 when all are zero.
+  float least_size = 0, greatest_size = 0;
   // The exponent e, and how many scales have 2^e <= |scale| < 2^(e+1). Zeros have no exponent and are counted apart.
   std::map<int, std::uint64_t> by_exponent;
   std::uint64_t zeros = 0;

@@ -46,6 +46,23 @@ Json ModelStatsJson(const ModelStats& model) {
   return json;
 }
 
+Json ScaleSpreadJson(const ScaleSpread& spread) {
+  Json json;
+  json["count"] = spread.count;
+  json["zeros"] = spread.zeros;
+  json["min"] = spread.min;
+  json["max"] = spread.max;
+  json["negative"] = spread.negative;
+  json["least_magnitude"] = spread.least_size;
+  json["largest_magnitude"] = spread.greatest_size;
+  // An array of pairs, not an object with exponents for keys: keys would be text, sorted "-1", "-10", "-2".
+  json["by_exponent"] = Json::array();
+  for (const auto& [exponent, count] : spread.by_exponent) {
+    json["by_exponent"].push_back({{"exponent", exponent}, {"count", count}});
+  }
+  return json;
+}
+
 std::string JsonReportText(const Json& report) {
   return report.dump(2, ' ', true, Json::error_handler_t::replace) + "\n";
 }

@@ -15,6 +15,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
+#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/q4/file_names.h"
@@ -106,7 +107,7 @@ absl::StatusOr<std::map<std::string, PlannedFile>> PlanFiles(FileSystem& fs, con
     plan->added.push_back(std::move(opened));
   }
   // All together, for a file may not be a folder too.
-  Q4FileNames together;
+  PortableNames together;
   std::uint64_t bytes = 0;
   for (const auto& [name, file] : files) {
     if (const std::string problem = together.Add(name); !problem.empty()) {

@@ -45,7 +45,10 @@ std::string GateSubject(const GateVerdict& verdict) {
 FindingKind KindOf(const VerifyFinding& finding) {
   // Issue numbers are given out by hundreds (docs/errors.md), so the kind needs no table; of what is held against the
   // record, some needs the source.
-  if (finding.issue / 100 == 63 || finding.issue == kEvaluationLacks.number) return FindingKind::kGate;
+  if (finding.issue / 100 == 63 || finding.issue == kEvaluationLacks.number ||
+      finding.issue == kNotBesideAbsmax.number) {
+    return FindingKind::kGate;
+  }
   for (const Issue& issue : {kOptionsNotRecorded, kCodesNotNearest, kAboveProofBound, kUnproven}) {
     if (finding.issue == issue.number) return FindingKind::kComparison;
   }

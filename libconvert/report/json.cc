@@ -80,20 +80,6 @@ Json EvaluationJson(const Evaluation& evaluation) {
   return json;
 }
 
-Json SpreadJson(const ScaleSpread& spread) {
-  Json json;
-  json["count"] = spread.count;
-  json["zeros"] = spread.zeros;
-  json["min"] = spread.min;
-  json["max"] = spread.max;
-  // An array of pairs, not an object with exponents for keys: keys would be text, sorted "-1", "-10", "-2".
-  json["by_exponent"] = Json::array();
-  for (const auto& [exponent, count] : spread.by_exponent) {
-    json["by_exponent"].push_back({{"exponent", exponent}, {"count", count}});
-  }
-  return json;
-}
-
 Json WorstBlockJson(const WorstBlock& block) {
   Json json;
   json["block"] = block.block;
@@ -105,6 +91,15 @@ Json WorstBlockJson(const WorstBlock& block) {
     json["elements"].push_back({{"index", element.index}, {"source", element.source}, {"decoded", element.decoded}});
   }
   return json;
+}
+
+// Null where it was not measured.
+Json AbsmaxJson(const AbsmaxComparison& absmax) {
+  if (absmax.tensors == 0) return nullptr;
+  return {{"tensors", absmax.tensors},
+          {"sum_e2", absmax.e2},
+          {"absmax_sum_e2", absmax.absmax_e2},
+          {"ratio", absmax.Ratio()}};
 }
 
 // Every tensor has the same members, whatever its scheme: block_size 0 and encoder "none" of a kept one are facts, null
@@ -127,8 +122,9 @@ Json VerifyTensorJson(const VerifyTensor& tensor) {
   json["compared_elems"] = tensor.compared_elems;
   json["proof"] = ProofName(tensor.proof);
   json["stats"] = tensor.has_stats ? StatsJson(tensor.stats) : Json(nullptr);
+  json["absmax"] = AbsmaxJson(tensor.absmax);
   // A kept tensor has no scales, which is not the same as none that were counted.
-  json["scales"] = !tensor.quantized() ? Json(nullptr) : SpreadJson(tensor.scales);
+  json["scales"] = !tensor.quantized() ? Json(nullptr) : ScaleSpreadJson(tensor.scales);
   json["worst_blocks"] = Json::array();
   for (const WorstBlock& block : tensor.worst_blocks) json["worst_blocks"].push_back(WorstBlockJson(block));
   return json;
@@ -167,6 +163,11 @@ std::string VerifyReportJson(const VerifyReport& report) {
   json["sample_seed"] = report.sample_percent < 100 ? Json(report.sample_seed) : Json(nullptr);
   json["only"] = TextOrNull(report.only);
   json["baseline"] = TextOrNull(report.baseline);
+  json["baseline_encoders"] = Json::array();
+  for (const EncoderChange& change : report.baseline_encoders) {
+    json["baseline_encoders"].push_back(
+        {{"before", change.before}, {"after", change.after}, {"tensors", change.tensors}});
+  }
   json["stats_recomputed"] = report.stats_recomputed;
   // At most kMaxFindings are listed below; this counts all, so that a reader can tell.
   json["finding_count"] = report.finding_count;
@@ -180,12 +181,14 @@ std::string VerifyReportJson(const VerifyReport& report) {
   json["evaluation"] = report.evaluation ? EvaluationJson(*report.evaluation) : Json(nullptr);
   // Without any tensor that has statistics there is no total either; zeros would read as a model without error.
   json["model"] = report.model.tensors == 0 ? Json(nullptr) : ModelStatsJson(report.model);
-  json["scales"] = SpreadJson(report.scales);
+  json["absmax"] = AbsmaxJson(report.absmax);
+  json["scales"] = ScaleSpreadJson(report.scales);
   json["groups"] = Json::array();
   for (const VerifyGroup& group : report.groups) {
     json["groups"].push_back({{"kind", group.kind == VerifyGroup::Kind::kLayer ? "layer" : "role"},
                               {"name", group.name},
-                              {"stats", ModelStatsJson(group.stats)}});
+                              {"stats", ModelStatsJson(group.stats)},
+                              {"absmax", AbsmaxJson(group.absmax)}});
   }
   json["tensors"] = Json::array();
   for (const VerifyTensor& tensor : report.tensors) json["tensors"].push_back(VerifyTensorJson(tensor));

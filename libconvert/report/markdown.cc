@@ -109,6 +109,7 @@ std::string Summary(const VerifyReport& report) {
         fmt::format("{}: {}", ExtentName(check.extent), Code(check.detail, kMessageBytes)));
   }
   if (!report.baseline.empty()) row("baseline", Code(report.baseline, kMessageBytes));
+  if (!report.baseline_encoders.empty()) row("encoders", Code(Shown{BaselineEncodersText(report)}, kMessageBytes));
   if (report.model.tensors != 0) {
     const DerivedStats derived = Derive(report.model.total);
     const char* origin = report.stats_recomputed ? "recomputed" : "as recorded";
@@ -117,6 +118,7 @@ std::string Summary(const VerifyReport& report) {
     row("largest error",
         fmt::format("{:.6g} in {}", report.model.total.max_abs_err, Code(report.model.max_abs_err_tensor)));
   }
+  if (report.compared_absmax) row("beside absmax", Code(Shown{AbsmaxText(report)}, kMessageBytes));
   if (!report.gates.empty()) {
     row("gates", fmt::format("{} of {} hold", Grouped(report.gates.size() - BrokenGates(report).size()),
                              Grouped(report.gates.size())));
@@ -180,36 +182,44 @@ std::string GateRules(const VerifyReport& report) {
   return rows.Text();
 }
 
-std::string StatisticsCells(const Q4Stats& stats) {
+// The last column is there where errors were measured beside absmax'.
+std::string StatisticsCells(const VerifyReport& report, const Q4Stats& stats, const AbsmaxComparison& absmax) {
   const DerivedStats derived = Derive(stats);
-  return fmt::format("{:.3f} | {:.4g} | {:.4g} | {:.7f}", derived.sqnr_db, derived.nmse, stats.max_abs_err,
-                     derived.cosine);
+  std::string cells = fmt::format("{:.3f} | {:.4g} | {:.4g} | {:.7f}", derived.sqnr_db, derived.nmse, stats.max_abs_err,
+                                  derived.cosine);
+  if (report.absmax.tensors != 0) cells += " | " + RatioText(absmax);
+  return cells;
+}
+
+// "### Roles", and the head of a table whose last columns are StatisticsCells().
+std::string StatisticsHead(const VerifyReport& report, std::string_view title, std::string_view columns,
+                           std::string_view marks) {
+  const bool beside = report.absmax.tensors != 0;
+  return fmt::format("### {}\n\n| {} | SQNR dB | NMSE | max \\|e\\| | cosine |{}\n|{}|---:|---:|---:|---:|{}\n", title,
+                     columns, beside ? " of absmax |" : "", marks, beside ? "---:|" : "");
 }
 
 // The same tensors in the same order as in the HTML report, which shows a few more.
 std::string WorstTable(const VerifyReport& report) {
   const std::vector<const VerifyTensor*> worst = WorstTensors(report, kWorstShown);
   if (worst.empty()) return {};
-  Rows rows(
-      "### Worst tensors\n\n| tensor | treatment | SQNR dB | NMSE | max \\|e\\| | cosine "
-      "|\n|---|---|---:|---:|---:|---:|\n",
-      kWorstBudget);
+  Rows rows(StatisticsHead(report, "Worst tensors", "tensor | treatment", "---|---"), kWorstBudget);
   for (const VerifyTensor* tensor : worst) {
-    rows.Add(fmt::format("| {} | {} | {} |", Code(tensor->name), TreatmentOf(*tensor), StatisticsCells(tensor->stats)));
+    rows.Add(fmt::format("| {} | {} | {} |", Code(tensor->name), TreatmentOf(*tensor),
+                         StatisticsCells(report, tensor->stats, tensor->absmax)));
   }
   return rows.Text();
 }
 
 // Roles whose tensors have no statistics are left out: the row would be full of zeros that look like perfect quality.
 std::string RolesTable(const VerifyReport& report) {
-  Rows rows("### Roles\n\n| role | tensors | SQNR dB | NMSE | max \\|e\\| | cosine |\n|---|---:|---:|---:|---:|---:|\n",
-            kRolesBudget);
+  Rows rows(StatisticsHead(report, "Roles", "role | tensors", "---|---:"), kRolesBudget);
   bool any = false;
   for (const VerifyGroup& group : report.groups) {
     if (group.kind != VerifyGroup::Kind::kRole || group.stats.tensors == 0) continue;
     any = true;
     rows.Add(fmt::format("| {} | {} | {} |", Code(group.name), Grouped(group.stats.tensors),
-                         StatisticsCells(group.stats.total)));
+                         StatisticsCells(report, group.stats.total, group.absmax)));
   }
   return any ? rows.Text() : std::string();
 }

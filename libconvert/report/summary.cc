@@ -135,6 +135,43 @@ std::string EvaluatedAgainstText(const Evaluation& evaluation) {
 
 std::string EvaluationNumberText(double value) { return std::isnan(value) ? "none" : fmt::format("{:.6f}", value); }
 
+std::string RatioText(const AbsmaxComparison& absmax) {
+  if (absmax.tensors == 0) return {};
+  const double ratio = absmax.Ratio();
+  return std::isfinite(ratio) ? fmt::format("{:.4f}", ratio) : "infinite";
+}
+
+std::string AbsmaxText(const VerifyReport& report) {
+  if (!report.compared_absmax) return {};
+  if (report.absmax.tensors == 0) {
+    const bool has_passed = std::any_of(report.tensors.begin(), report.tensors.end(), [](const VerifyTensor& tensor) {
+      return tensor.quantized() && tensor.proof == TensorProof::kEqual;
+    });
+    return has_passed ? "not measured: the source has 4 bits too; --against the original of it tells"
+                      : "not measured: no quantized tensor was compared and found right";
+  }
+  const VerifyTensor* worst = nullptr;
+  for (const VerifyTensor& tensor : report.tensors) {
+    if (tensor.absmax.tensors == 0) continue;
+    if (worst == nullptr || tensor.absmax.Ratio() > worst->absmax.Ratio()) worst = &tensor;
+  }
+  const bool is_one = report.absmax.tensors == 1;
+  std::string text = fmt::format("{} of absmax' squared error over {} {}", RatioText(report.absmax),
+                                 Grouped(report.absmax.tensors), is_one ? "tensor" : "tensors");
+  if (!is_one) text += fmt::format(", at most {}, in '{}'", RatioText(worst->absmax), Printable(worst->name));
+  return text;
+}
+
+std::string BaselineEncodersText(const VerifyReport& report) {
+  std::string text;
+  for (const EncoderChange& change : report.baseline_encoders) {
+    text += fmt::format("{}{} {} had the encoder {} in the baseline and {} {}", text.empty() ? "" : ", ",
+                        Grouped(change.tensors), change.tensors == 1 ? "tensor" : "tensors", Printable(change.before),
+                        change.tensors == 1 ? "has" : "have", Printable(change.after));
+  }
+  return text;
+}
+
 std::vector<GateSummary> SummarizeGates(const VerifyReport& report) {
   std::vector<GateSummary> summaries;
   // A rule of a gate file may set several limits, and hold for tensors and layers at once; each of these is a group of

@@ -36,6 +36,15 @@ std::string EvaluatedAgainstText(const Evaluation& evaluation);
 // As the documents print it: six decimals, or "none" of NaN.
 std::string EvaluationNumberText(double value);
 
+// "0.8190": the squared error in units of absmax'; "infinite"; "" where it was not measured.
+std::string RatioText(const AbsmaxComparison& absmax);
+// "0.8190 of absmax' squared error over 36 tensors, at most 0.8390, in 'x'": of the whole report, or why nothing was
+// measured; "" where nobody asked. Fit for a terminal.
+std::string AbsmaxText(const VerifyReport& report);
+
+// "36 tensors had the encoder absmax in the baseline and have mse": "" where none has another. Fit for a terminal.
+std::string BaselineEncodersText(const VerifyReport& report);
+
 // All verdicts of one rule on subjects of one kind.
 struct GateSummary {
   const GateVerdict* closest = nullptr;  // the worst broken one, else the one nearest to its limit; never null

@@ -45,6 +45,20 @@ std::vector<std::string> ErrorCells(const Q4Stats& stats) {
           fmt::format("{:.3g}", derived.bias), fmt::format("{:.4g}", stats.max_abs_err)};
 }
 
+// The headings over ErrorCells(), what follows them, and before that "absmax" where errors were measured beside its.
+std::vector<std::string> Headings(const VerifyReport& report, std::vector<std::string> others) {
+  std::vector<std::string> headings = {"SQNR dB", "NMSE", "bias", "max |e|"};
+  if (report.absmax.tensors != 0) headings.emplace_back("of absmax");
+  headings.insert(headings.end(), others.begin(), others.end());
+  return headings;
+}
+
+std::vector<std::string> Cells(const VerifyReport& report, const Q4Stats& stats, const AbsmaxComparison& absmax) {
+  std::vector<std::string> cells = ErrorCells(stats);
+  if (report.absmax.tensors != 0) cells.push_back(RatioText(absmax));
+  return cells;
+}
+
 // Names of roles are parts of tensor names and go through Printable() as these do.
 std::string RoleTable(const VerifyReport& report) {
   std::vector<const VerifyGroup*> roles;
@@ -55,9 +69,9 @@ std::string RoleTable(const VerifyReport& report) {
   const std::size_t all = roles.size();
   KeepWorst<VerifyGroup>(
       kShownRoles, [](const VerifyGroup* group) -> const Q4Stats& { return group->stats.total; }, &roles);
-  Table table({"SQNR dB", "NMSE", "bias", "max |e|", "tensors", all == roles.size() ? "<role" : "<role (the worst)"});
+  Table table(Headings(report, {"tensors", all == roles.size() ? "<role" : "<role (the worst)"}));
   for (const VerifyGroup* role : roles) {
-    std::vector<std::string> cells = ErrorCells(role->stats.total);
+    std::vector<std::string> cells = Cells(report, role->stats.total, role->absmax);
     cells.push_back(Grouped(role->stats.tensors));
     cells.push_back(Printable(role->name));
     table.Add(std::move(cells));
@@ -74,9 +88,9 @@ std::string WorstTensorTable(const VerifyReport& report) {
   if (tensors.empty()) return {};
   KeepWorst<VerifyTensor>(
       kShownTensors, [](const VerifyTensor* tensor) -> const Q4Stats& { return tensor->stats; }, &tensors);
-  Table table({"SQNR dB", "NMSE", "bias", "max |e|", "clipped", "<worst tensors"});
+  Table table(Headings(report, {"clipped", "<worst tensors"}));
   for (const VerifyTensor* tensor : tensors) {
-    std::vector<std::string> cells = ErrorCells(tensor->stats);
+    std::vector<std::string> cells = Cells(report, tensor->stats, tensor->absmax);
     cells.push_back(Grouped(tensor->stats.clipped));
     cells.push_back(Printable(tensor->name));
     table.Add(std::move(cells));
@@ -166,11 +180,13 @@ std::string VerifyReportText(const VerifyReport& report) {
   if (report.model.tensors != 0) {
     text += Field("error", ErrorSummary(report.model) + (report.stats_recomputed ? " (recomputed)" : " (as recorded)"));
   }
+  if (report.compared_absmax) text += Field("of absmax", AbsmaxText(report));
   if (report.evaluation) {
     text += Field("evaluation", fmt::format("{}, '{}': {}", Printable(report.evaluation->path, 4096),
                                             Printable(report.evaluation->name), EvaluatedText(*report.evaluation)));
     text += Field("original", Printable(EvaluatedAgainstText(*report.evaluation), 4096));
   }
+  if (!report.baseline_encoders.empty()) text += Field("encoders", BaselineEncodersText(report));
   if (!report.gates.empty()) {
     const auto broken =
         std::count_if(report.gates.begin(), report.gates.end(), [](const auto& g) { return !g.passed; });

@@ -30,6 +30,14 @@ std::uint8_t Scheme::highest_code() const {
   return static_cast<std::uint8_t>(std::max_element(values.begin(), values.end()) - values.begin());
 }
 
+bool Scheme::is_symmetric() const {
+  const auto values = code_values();
+  for (std::uint8_t code = 0; code < values.size(); ++code) {
+    if (values[mirror(code)] != -values[code]) return false;
+  }
+  return true;
+}
+
 std::span<const Scheme> Schemes() { return kSchemes; }
 
 const Scheme& SchemeOf(Q4Scheme scheme) {

@@ -30,6 +30,9 @@ struct Scheme {
   // Computed by looking through the code book, 16 comparisons.
   std::uint8_t lowest_code() const;
   std::uint8_t highest_code() const;
+  // Whether each value has its negative among them, so that no encoder gains anything by a negative scale (numerics
+  // Q9).
+  bool is_symmetric() const;
 };
 
 // In the order of their numbers in a container. All that can be quantized to; kRaw is none. At present NF4 and FP4.

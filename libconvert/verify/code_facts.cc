@@ -7,6 +7,7 @@
 #include "libconvert/verify/code_facts.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -54,6 +55,38 @@ double InfiniteFrom(DType dtype) {
   return dtype == DType::kBF16 ? 0x1.FFp+127 : std::numeric_limits<double>::infinity();
 }
 
+// The largest finite value.
+float LargestOf(DType dtype) {
+  if (dtype == DType::kF16) return 65504.0f;
+  return dtype == DType::kBF16 ? 0x1.FEp+127f : std::numeric_limits<float>::max();
+}
+
+// How many of the lower bits of an element of this type are 0 when it is widened.
+std::uint32_t EmptyBits(DType dtype) {
+  if (dtype == DType::kF16) return 0x1FFF;
+  return dtype == DType::kBF16 ? 0xFFFF : 0;
+}
+
+// Why an encoder that searches never gives a block this scale; "" if it may. It chooses 16 bits, or keeps the largest
+// magnitude as absmax does, which is an element and has an outermost code, unless the encoder moves codes afterwards.
+std::string_view NeverSearched(const Q4Tensor& tensor, float scale, bool has_extreme, bool all_zero) {
+  if (scale < 0 && SchemeOf(tensor).is_symmetric()) return "a negative scale, which gains nothing with this code book";
+  // A decoded one may be anything up to its group's.
+  if (tensor.nested) return {};
+  const float size = std::fabs(scale);
+  if (size > LargestOf(tensor.dtype)) return "a scale beyond the tensor's type";
+  const std::uint32_t bits = std::bit_cast<std::uint32_t>(size);
+  if (scale < 0 && size < TinyScale()) return "a negative scale of next to nothing";
+  if ((bits & 0xFFFF) == 0) return {};
+  if (scale < 0) return "a negative scale of more than 16 bits";
+  if (size == TinyScale() && all_zero) return {};
+  if ((bits & EmptyBits(tensor.dtype)) != 0) return "a scale that is neither of 16 bits nor of the tensor's type";
+  if (ProofOf(tensor.encoder).nearest && !has_extreme && size >= TinyScale()) {
+    return "a scale of more than 16 bits over codes that are not those of the largest magnitude";
+  }
+  return {};
+}
+
 std::uint8_t CodeIn(std::span<const std::uint8_t> codes, std::uint64_t elem) {
   return codes[elem / 2] >> (elem % 2 == 0 ? 4 : 0) & 15;
 }
@@ -85,6 +118,11 @@ void CodeFacts::Add(const CodeFacts& later) {
   zero_decoded += later.zero_decoded;
   if (no_extreme == 0) first_no_extreme = later.first_no_extreme;
   no_extreme += later.no_extreme;
+  if (never_searched == 0) {
+    first_never_searched = later.first_never_searched;
+    why_never = later.why_never;
+  }
+  never_searched += later.never_searched;
 }
 
 CodeFacts FactsOf(const Q4Tensor& tensor, std::uint64_t first_block, std::span<const std::uint8_t> codes,
@@ -95,6 +133,7 @@ CodeFacts FactsOf(const Q4Tensor& tensor, std::uint64_t first_block, std::span<c
   facts.elems = std::min<std::uint64_t>(codes.size() * 2, tensor.elems - first_elem);
   const double infinite_from = InfiniteFrom(tensor.dtype), tiny = TinyScale();
   const bool is_absmax = FindQ4Encoder(tensor.encoder)->absmax_scales;
+  const bool is_searching = !is_absmax && tensor.encoder != Q4Encoder::kNone;
   // Four, so that equal bytes in a row do not wait for each other.
   std::array<std::array<std::uint32_t, 256>, 4> pairs{};
   for (std::uint64_t block = 0; block < scales.decoded.size(); ++block) {
@@ -151,6 +190,14 @@ CodeFacts FactsOf(const Q4Tensor& tensor, std::uint64_t first_block, std::span<c
     if (is_absmax && !may_be_tiny && (flags & PairTables::kExtreme) == 0) {
       if (facts.no_extreme++ == 0) facts.first_no_extreme = first_block + block;
     }
+    if (is_searching) {
+      const std::string_view why =
+          NeverSearched(tensor, scales.decoded[block], (flags & PairTables::kExtreme) != 0, all_zero);
+      if (!why.empty() && facts.never_searched++ == 0) {
+        facts.first_never_searched = first_block + block;
+        facts.why_never = why;
+      }
+    }
   }
   for (const auto& table : pairs) {
     for (std::size_t pair = 0; pair < table.size(); ++pair) {
@@ -204,6 +251,20 @@ std::string RefutedBy(const Q4Tensor& tensor, const CodeFacts& facts) {
 }
 
 std::string ImpossibleFor(const Q4Tensor& tensor, const CodeFacts& facts) {
+  const Q4EncoderRow& encoder = *FindQ4Encoder(tensor.encoder);
+  const bool is_searching = !encoder.absmax_scales && tensor.encoder != Q4Encoder::kNone;
+  if (is_searching && tensor.nested && std::bit_cast<std::uint32_t>(tensor.nested_offset) != 0) {
+    return fmt::format("nested_offset: {}, as signed scales have no mean",
+                       GotExpected(fmt::to_string(tensor.nested_offset), "0"));
+  }
+  // The mean of magnitudes is 0 for zeros alone.
+  if (encoder.absmax_scales && tensor.nested && !(tensor.nested_offset > 0) && facts.below_tiny != tensor.blocks()) {
+    return fmt::format("nested_offset: {}",
+                       GotExpected(fmt::to_string(tensor.nested_offset), "the mean of magnitudes that are not all 0"));
+  }
+  if (facts.never_searched != 0) {
+    return fmt::format("block {}: {}; {} in all", facts.first_never_searched, facts.why_never, facts.never_searched);
+  }
   if (facts.no_extreme == 0) return {};
   return fmt::format("block {}: no code is an outermost one, as {} gives it to the largest element; {} in all",
                      facts.first_no_extreme, Q4EncoderName(tensor.encoder), facts.no_extreme);

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 
 #include "formats/q4/container.h"
 #include "libconvert/model/decoder.h"
@@ -33,6 +34,10 @@ struct CodeFacts {
   // Blocks that the absmax encoder cannot have made: it gives the largest element of each block an outermost code. The
   // first of them, by number in the tensor; only of tensors that name this encoder.
   std::uint64_t no_extreme = 0, first_no_extreme = 0;
+  // Blocks whose scale an encoder that searches never writes (numerics Q9.5, Q9.6), the first of them, and why; only of
+  // tensors that name such an encoder.
+  std::uint64_t never_searched = 0, first_never_searched = 0;
+  std::string_view why_never;
 
   void Add(const CodeFacts& later);
 };
@@ -49,7 +54,7 @@ CodeFacts FactsOf(const Q4Tensor& tensor, std::uint64_t first_block, std::span<c
 // REQUIRES: facts.elems == tensor.elems, tensor.has_stats.
 std::string RefutedBy(const Q4Tensor& tensor, const CodeFacts& facts);
 
-// What in the codes contradicts the encoder that the tensor names, or "". Needs no statistics.
+// What in codes, scales and offset contradicts the encoder that the tensor names, or "". Needs no statistics.
 std::string ImpossibleFor(const Q4Tensor& tensor, const CodeFacts& facts);
 
 }  // namespace q4

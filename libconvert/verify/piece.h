@@ -62,6 +62,8 @@ struct PieceTools {
   const Checkpoint& source;
   // The effort that the container records, of encoders that search.
   int effort;
+  // Whether SlabResult::absmax_groups is wanted of every tensor.
+  bool compare_absmax;
   // Of chunks of scales, each of which serves several slabs; codes and data do not go through it.
   ChunkCache* cache;
   PairWeights* weights;

@@ -83,7 +83,8 @@ class SlabComparer {
         tools_(tools),
         pair_(pair),
         absmax_offset_(absmax_offset),
-        effort_(tools.effort) {}
+        effort_(tools.effort),
+        compare_absmax_(tools.compare_absmax) {}
 
   SlabResult SumScalesOf(std::uint64_t slab) {
     result_.status = SumPieces(slab);
@@ -248,7 +249,12 @@ class SlabComparer {
     piece.first_elem = first_elem;
     piece.elems = n;
     piece.stats = StatsUnder(codes, scales.decoded, n, &piece.groups);
-    if (!recompute_) result_.absmax_e2 += AbsmaxError(n);
+    if (stored_.encoder == Q4Encoder::kAbsmax) {
+      // Where these codes and scales are not absmax', the tensor fails and nobody asks.
+      if (compare_absmax_) AddAbsmaxGroups(piece.groups);
+    } else if (!recompute_ || compare_absmax_) {
+      MeasureAbsmax(encoder, n);
+    }
     if (!recompute_ && ProofOf(stored_.encoder).nearest) {
       const NearestCodes check(kernels_, stored_, first_elem, source_bytes_, codes);
       if (!check.AllUnder(scales.decoded, expected_scales_, piece.stats) &&
@@ -269,8 +275,14 @@ class SlabComparer {
     return stats;
   }
 
-  // Sum of squared errors of the piece as absmax codes it. REQUIRES: EncodeAgain() with absmax.
-  double AbsmaxError(std::uint64_t n) {
+  // The squared errors of the piece as absmax codes it. expected_ members are what `made_by` makes of it, and absmax'
+  // afterwards. REQUIRES: EncodeAgain().
+  void MeasureAbsmax(Q4Encoder made_by, std::uint64_t n) {
+    if (made_by != Q4Encoder::kAbsmax) {
+      EncoderOf(Q4Encoder::kAbsmax)
+          .ChooseCodes(kernels_, SlabShapeOf(stored_, n), source_bytes_.data(), expected_scales_.data(),
+                       expected_codes_.data());
+    }
     std::vector<float> decoded = expected_scales_;
     if (stored_.nested) {
       std::vector<std::uint8_t> scale_codes(decoded.size());
@@ -280,9 +292,11 @@ class SlabComparer {
       kernels_.dequantize_scales(scale_codes.data(), groups.data(), decoded.size(), absmax_offset_, decoded.data());
     }
     StatsUnder(expected_codes_.data(), decoded, n, &groups_);
-    double sum = 0;
-    for (const GroupSums& group : groups_) sum += group.e2;
-    return sum;
+    AddAbsmaxGroups(groups_);
+  }
+
+  void AddAbsmaxGroups(std::span<const GroupSums> groups) {
+    for (const GroupSums& group : groups) result_.absmax_groups.push_back(group.e2);
   }
 
   // Puts what the encoder makes of the piece in source_bytes_ into the expected_ members. False if an element is not
@@ -373,6 +387,7 @@ class SlabComparer {
   std::shared_ptr<const ColumnWeights> weights_;
   const float absmax_offset_;
   const int effort_;
+  const bool compare_absmax_;
   SlabResult result_;
   Xxh3Stream source_digest_{0}, stored_digest_{0};
   std::vector<std::uint8_t> source_bytes_, expected_codes_;

@@ -52,10 +52,11 @@ struct SlabResult {
   // `data` of a kept tensor. Of a quantized one `codes`, and either `scales` (fp32) or scale codes and group scales
   // (nested).
   Difference data, codes, scales, scale_codes, group_scales;
-  // Of a tensor that cannot be computed again: codes that are not the nearest (EncoderProof::nearest), and the sum of
-  // squared errors that absmax makes of the same elements.
+  // Of a tensor that cannot be computed again: codes that are not the nearest (EncoderProof::nearest).
   Difference not_nearest;
-  double absmax_e2 = 0;
+  // Of the same, and of all where PieceTools::compare_absmax is set: what absmax makes of the same elements, as sums of
+  // squared errors by groups of 256 blocks, to be added one by one (Q7.3).
+  std::vector<double> absmax_groups;
   // In element order; empty for a tensor that is kept.
   std::vector<PieceStats> pieces;
   // Of the source's fp32 scales, one sum per group of 256 (Q7.3), for the offset of nested scales.
@@ -75,7 +76,7 @@ std::uint64_t SlabElems(const Q4Tensor& tensor, std::uint64_t slab);
 // Compares slab `slab` of the pair and reads it once from either side. Codes and scales are computed again where that
 // can be done (CanRecompute()); of another slab the statistics are, and what absmax would have made of it. A
 // nested tensor's scales are quantized with the recorded offset, so that one pass over the source is enough: the caller
-// compares the offset itself with the sum of all `scale_sums` (Q5.1). Only `absmax_e2` needs the offset beforehand:
+// compares the offset itself with the sum of all `scale_sums` (Q5.1). Only `absmax_groups` need the offset beforehand:
 // `absmax_offset` is the mean of the scales that absmax gives the tensor, and counts for nested tensors of other
 // encoders alone. Errors are in the result's status. Thread-safe; sets the float environment for itself. Holds about 12
 // MiB at a time beside the cache.

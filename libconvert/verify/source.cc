@@ -111,7 +111,8 @@ void AddDigest(std::uint64_t digest, Xxh3Stream* stream) {
 // ParallelInOrder(), so by one thread at a time.
 class TensorComparison {
  public:
-  TensorComparison(const TensorPair& pair, bool is_whole) : pair_(pair), is_whole_(is_whole) {}
+  TensorComparison(const TensorPair& pair, bool is_whole, bool compare_absmax)
+      : pair_(pair), is_whole_(is_whole), compare_absmax_(compare_absmax) {}
 
   void Add(const SlabResult& slab) {
     damaged_ = damaged_ || !slab.status.ok();
@@ -123,7 +124,7 @@ class TensorComparison {
     scale_codes_.Append(slab.scale_codes);
     group_scales_.Append(slab.group_scales);
     not_nearest_.Append(slab.not_nearest);
-    absmax_e2_ += slab.absmax_e2;
+    for (const double group : slab.absmax_groups) absmax_e2_ += group;
     for (const PieceStats& piece : slab.pieces) {
       stats_.AddSlab(piece.first_elem, pair_.stored->block_size, piece.stats, piece.groups);
       worst_.Add(piece, pair_.stored->block_size);
@@ -140,6 +141,10 @@ class TensorComparison {
     findings_ = findings;
     Judge(report);
     report->proof = failed_ ? TensorProof::kFailed : Proven();
+    // Of a taken over checkpoint the source's elements are not known.
+    if (compare_absmax_ && !failed_ && pair_.stored->quantized() && pair_.source->bnb == nullptr) {
+      report->absmax = {1, stats_.Finish().sum_e2, absmax_e2_};
+    }
   }
 
   // Of a tensor that was compared whole; of a sample they could not be held against those of other tensors.
@@ -225,7 +230,7 @@ class TensorComparison {
   }
 
   const TensorPair& pair_;
-  const bool is_whole_;
+  const bool is_whole_, compare_absmax_;
   FindingList* findings_ = nullptr;
   bool damaged_ = false, failed_ = false;
   std::uint64_t elems_ = 0;
@@ -259,16 +264,23 @@ std::vector<SlabJob> JobsOf(const std::vector<TensorPair>& pairs, const SlabSamp
   return jobs;
 }
 
-// The offset that absmax gives each nested pair whose encoder cannot be computed again, of the slabs that are compared;
-// 0 for others. Such tensors are read once more for it.
+// Whether the offset that absmax gives the pair's scales is needed before it is compared: for its error, which a proof
+// or the user asks for.
+bool NeedsAbsmaxOffset(const TensorPair& pair, bool compare_absmax) {
+  const Q4Tensor& stored = *pair.stored;
+  return stored.nested && stored.encoder != Q4Encoder::kAbsmax && pair.source->bnb == nullptr &&
+         (compare_absmax || !CanRecompute(pair));
+}
+
+// That offset of each pair that needs it, of the slabs that are compared; 0 for others. Such tensors are read once more
+// for it.
 absl::StatusOr<std::vector<float>> AbsmaxOffsets(const std::vector<TensorPair>& pairs, const std::vector<SlabJob>& jobs,
-                                                 const PieceTools& tools, const VerifyContext& context) {
+                                                 const PieceTools& tools, const VerifyContext& context,
+                                                 const SlabDone& done) {
   std::vector<float> offsets(pairs.size());
   std::vector<SlabJob> wanted;
   for (const SlabJob& job : jobs) {
-    const Q4Tensor& stored = *pairs[job.pair].stored;
-    const bool is_taken_over = pairs[job.pair].source->bnb != nullptr;
-    if (stored.nested && !CanRecompute(pairs[job.pair]) && !is_taken_over) wanted.push_back(job);
+    if (NeedsAbsmaxOffset(pairs[job.pair], tools.compare_absmax)) wanted.push_back(job);
   }
   Sum256 sum;
   std::uint64_t blocks = 0;
@@ -286,6 +298,7 @@ absl::StatusOr<std::vector<float>> AbsmaxOffsets(const std::vector<TensorPair>& 
         if (!result.status.ok()) return result.status;
         for (const double group : result.scale_sums) sum.AddGroup(group);
         blocks += BlockCount(result.elems, pairs[wanted[i].pair].stored->block_size);
+        done(result.source_bytes, /*ends_tensor=*/false);
         if (!wanted[i].is_last) return absl::OkStatus();
         offsets[wanted[i].pair] = NestedOffset(sum.total(), blocks);
         sum = Sum256();
@@ -319,11 +332,11 @@ void FindInputs(const Calibration& calibration, const Checkpoint& source, std::v
   }
 }
 
-std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample) {
+std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample, bool compare_absmax) {
   std::uint64_t bytes = 0;
   for (const SlabJob& job : JobsOf(pairs, sample)) {
     const TensorPair& pair = pairs[job.pair];
-    bytes += BytesOfSlab(pair, job.slab);
+    bytes += BytesOfSlab(pair, job.slab) * (NeedsAbsmaxOffset(pair, compare_absmax) ? 2 : 1);
   }
   return bytes;
 }
@@ -337,8 +350,9 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
   std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;
   ChunkCache cache;
   PairWeights weights(comparison.calibration);
-  const PieceTools tools{*context.kernels, comparison.source, comparison.effort, &cache, &weights};
-  Q4_ASSIGN_OR_RETURN(const std::vector<float> offsets, AbsmaxOffsets(pairs, jobs, tools, context));
+  const PieceTools tools{*context.kernels, comparison.source, comparison.effort, comparison.compare_absmax,
+                         &cache,           &weights};
+  Q4_ASSIGN_OR_RETURN(const std::vector<float> offsets, AbsmaxOffsets(pairs, jobs, tools, context, done));
   // The tensor whose slabs are being merged. One at a time is enough, since results come in order.
   std::optional<TensorComparison> current;
   const auto interrupted = [&](const TensorPair& pair) -> absl::Status {
@@ -355,7 +369,7 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
         // Damage of the container was found by CheckChunks(); anything else ends the comparison.
         if (!result.status.ok() && ExitCodeOf(result.status) != ExitCode::kCheckFailed) return result.status;
         const SlabJob& job = jobs[i];
-        if (!current) current.emplace(pairs[job.pair], job.is_whole);
+        if (!current) current.emplace(pairs[job.pair], job.is_whole, comparison.compare_absmax);
         current->Add(result);
         if (job.is_last) {
           VerifyTensor& entry = context.report->tensors[pairs[job.pair].report];

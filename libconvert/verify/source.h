@@ -21,11 +21,11 @@ namespace q4 {
 // Sets `calibrated` of the pairs whose source has an input in the calibration, if it fits.
 void FindInputs(const Calibration& calibration, const Checkpoint& source, std::vector<TensorPair>* pairs);
 
-// Bytes of the source that CompareTensors() compares, for progress.
-std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample);
+// Bytes of the source that CompareTensors() reads, for progress.
+std::uint64_t BytesToCompare(const std::vector<TensorPair>& pairs, const SlabSample& sample, bool compare_absmax);
 
-// Called by one thread at a time with the source bytes that were compared since the last call, and whether a tensor
-// ended with them.
+// Called by one thread at a time with the source bytes that were read since the last call, and whether the comparison
+// of a tensor ended with them.
 using SlabDone = std::function<void(std::uint64_t bytes, bool ends_tensor)>;
 
 // What is compared with what. Holds references; all must outlive the comparison.
@@ -41,6 +41,8 @@ struct Comparison {
   bool embeddings_are_tied = false;
   // As recorded: of encoders that search.
   int effort = kDefaultEffort;
+  // Whether each quantized tensor's error is measured beside that of absmax (VerifyTensor::absmax).
+  bool compare_absmax = false;
 };
 
 // Reads the sampled slabs of every pair once, front to back, and compares them bit for bit: codes, scales and

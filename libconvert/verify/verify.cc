@@ -137,7 +137,7 @@ class Verification {
       report_.against_original = rules.is_original;
       pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, rules, &pair_findings);
       if (options_.calibration != nullptr) FindInputs(*options_.calibration, *source, &pairs_);
-      progress_state_.total_bytes += BytesToCompare(pairs_, sample_);
+      progress_state_.total_bytes += BytesToCompare(pairs_, sample_, options_.compare_absmax);
       progress_state_.total_tensors = pairs_.size();
     }
 
@@ -277,6 +277,7 @@ class Verification {
   // finding of its own: then source files have no records to be held against.
   absl::Status CompareWith(const Checkpoint& source, const ProvenanceView* provenance) {
     report_.sample_percent = options_.sample_percent;
+    report_.compared_absmax = options_.compare_absmax;
     if (options_.only) report_.only = options_.only->text();
     // The digest of a file is computed front to back by one thread, so the files' digests run side by side and beside
     // the comparison, which uses all threads. For a sample they would cost more than all else: then only sizes are
@@ -311,12 +312,12 @@ class Verification {
     // On an error the future's destructor waits for the digests to end.
     const bool knows_effort = provenance != nullptr && provenance->options;
     const int effort = knows_effort ? provenance->options->effort : kDefaultEffort;
-    Q4_RETURN_IF_ERROR(
-        CompareTensors({source, pairs_, sample_, options_.calibration.get(), embeddings_are_tied_, effort}, context_,
-                       [this](std::uint64_t bytes, bool ends_tensor) {
-                         progress_state_.done_tensors += ends_tensor;
-                         Advance(bytes);
-                       }));
+    const Comparison comparison{
+        source, pairs_, sample_, options_.calibration.get(), embeddings_are_tied_, effort, options_.compare_absmax};
+    Q4_RETURN_IF_ERROR(CompareTensors(comparison, context_, [this](std::uint64_t bytes, bool ends_tensor) {
+      progress_state_.done_tensors += ends_tensor;
+      Advance(bytes);
+    }));
     if (!report_.against_original) {
       Q4_RETURN_IF_ERROR(CompareFiles(fs_, model_, source, &findings_));
       report_.left_out =

@@ -50,6 +50,9 @@ struct VerifyOptions {
   std::optional<std::uint64_t> sample_seed;
   // Whether a tensor whose encoder cannot be computed again fails although its codes and error are within their bounds.
   bool require_proof = false;
+  // Whether the error of each tensor is also measured beside what absmax makes of the same source (AbsmaxComparison).
+  // Costs as much as converting with absmax; of nested scales the source is read once more.
+  bool compare_absmax = false;
   // 0: what this process may use of the machine (machine.h).
   unsigned threads = 0;
   // In bytes. Fewer threads work when it is small, but at least one does: this is a wish and no budget.

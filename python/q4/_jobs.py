@@ -230,6 +230,7 @@ def verify(
     sample: float | None = None,
     sample_seed: int | None = None,
     require_proof: bool = False,
+    compare_absmax: bool = False,
     max_nmse: float | None = None,
     min_sqnr: float | None = None,
     max_abs_error: float | None = None,
@@ -252,6 +253,7 @@ def verify(
         root: ``"sha256:..."``, which the container must have.
         tensor, sample, sample_seed: compare a part: names that match a regular expression, a percentage, which one.
         require_proof: fail also where the encoder leaves more than one answer.
+        compare_absmax: measure the error in units of what the encoder absmax makes of the same weights, too.
         max_nmse, min_sqnr, max_abs_error: limits on the error; SQNR in dB, the error in units of the weights.
         gate: a gate file (docs/gates.md), or ``"default"``.
         baseline, baseline_slack: an earlier report, and by how much the error may have grown since, such as ``"0.5%"``.
@@ -276,6 +278,7 @@ def verify(
         sample=sample,
         sample_seed=sample_seed,
         require_proof=require_proof,
+        compare_absmax=compare_absmax,
         max_nmse=max_nmse,
         min_sqnr=min_sqnr,
         max_abs_error=max_abs_error,

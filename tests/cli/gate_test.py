@@ -42,8 +42,8 @@ def converting(run: Run, work: pathlib.Path, source: pathlib.Path) -> None:
     nothing = (
         ({"match": "nothing", "max_nmse": 1}, "no name matches; there are 'model.layers.0.mlp.down_proj.weight', "),
         ({"match": "norm", "max_nmse": 1}, " tensors of such a name are not quantized, so that they have no error"),
-        ({"match": "q_proj", "type": "fp4", "max_nmse": 1}, " tensors of such a name are of another type or block size"),
-        ({"block_size": 128, "max_nmse": 1}, " tensors of such a name are of another type or block size"),
+        ({"match": "q_proj", "type": "fp4", "max_nmse": 1}, " tensors of such a name are of another type, block size or encoder"),
+        ({"block_size": 128, "max_nmse": 1}, " tensors of such a name are of another type, block size or encoder"),
         ({"scope": "role", "match": "^x_proj$", "max_nmse": 1}, "no name matches; there are 'down_proj', "),
         ({"scope": "layer", "match": "layers.99", "max_nmse": 1}, "no name matches; there are 'model.layers.0', "),
     )

@@ -14,6 +14,7 @@
 #include "formats/folder/left_out.h"
 #include "formats/logical/fp4.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/fuzz/named_tensors.h"
 
 namespace q4::fuzz {
 namespace {
@@ -51,40 +52,14 @@ constexpr std::array<std::string_view, 32> kFp4Leaves = {"weight",
                                                          "_input_scale",
                                                          "k_scale",
                                                          "comfy_quant",
-                                                         "bias"};
+                                                         "_weight"};
 
-std::uint64_t Fp4Dimension(FuzzInput& input) {
-  const std::uint8_t byte = input.Byte();
-  // Small ones, blocks and halves of them, and those that only products make too large.
-  constexpr std::array<std::uint64_t, 12> kSizes = {
-      8, 16, 24, 32, 48, 64, 128, 15, 17, std::uint64_t{1} << 24, std::uint64_t{1} << 43, (std::uint64_t{1} << 48) - 1};
-  return byte < 128 ? byte % 5 : kSizes[byte % kSizes.size()];
-}
-
-std::vector<SourceTensor> Fp4TensorsOf(FuzzInput& input) {
-  std::vector<SourceTensor> tensors;
-  std::set<std::string> names;
-  std::uint64_t end = 0;
-  while (input.remaining() != 0 && tensors.size() < 32) {
-    SourceTensor tensor;
-    const std::uint8_t stem = input.Byte();
-    tensor.name =
-        std::string(kFp4Stems[stem % kFp4Stems.size()]) + std::string(kFp4Leaves[input.Below(kFp4Leaves.size())]);
-    constexpr std::array<DType, 8> kTypes = {DType::kU8,  DType::kI8,  DType::kF8E4M3, DType::kF8E8M0,
-                                             DType::kF32, DType::kF16, DType::kBF16,   DType::kU8};
-    const std::uint8_t type = input.Byte();
-    tensor.dtype = type < 240 ? kTypes[type % kTypes.size()] : static_cast<DType>(1 + type % kMaxDType);
-    for (std::uint64_t rank = input.Below(6); rank > 0; --rank) tensor.shape.push_back(Fp4Dimension(input));
-    if (tensor.name.empty() || !CountElements(tensor.shape, &tensor.elems) || !names.insert(tensor.name).second)
-      continue;
-    tensor.bytes = tensor.elems * ItemSize(tensor.dtype);
-    if (stem == 255) tensor.recipe = SourceRecipe::kStrided;
-    tensor.extents.push_back({stem >= 128u ? 1u : 0u, end, tensor.bytes});
-    end += tensor.bytes;
-    tensors.push_back(std::move(tensor));
-  }
-  return tensors;
-}
+constexpr std::array<DType, 8> kFp4Types = {DType::kU8,  DType::kI8,  DType::kF8E4M3, DType::kF8E8M0,
+                                            DType::kF32, DType::kF16, DType::kBF16,   DType::kU8};
+// Blocks and halves of them, and those that only products make too large.
+constexpr std::array<std::uint64_t, 12> kFp4Sizes = {
+    8, 16, 24, 32, 48, 64, 128, 15, 17, std::uint64_t{1} << 24, std::uint64_t{1} << 43, (std::uint64_t{1} << 48) - 1};
+constexpr TensorWords kFp4Words = {kFp4Stems, kFp4Leaves, kFp4Types, kFp4Sizes, 128, 5};
 
 using Fp4ByName = std::map<std::string, const SourceTensor*, std::less<>>;
 
@@ -144,7 +119,7 @@ Q4_FUZZ_TARGET(fp4) {
   fuzz::FuzzInput input(data, size);
   constexpr std::array<DType, 3> kModelTypes = {DType::kBF16, DType::kF16, DType::kF32};
   const DType dtype = kModelTypes[input.Below(kModelTypes.size())];
-  const std::vector<SourceTensor> before = fuzz::Fp4TensorsOf(input);
+  const std::vector<SourceTensor> before = fuzz::NamedTensorsOf(input, fuzz::kFp4Words);
   const auto path_of = [](const SourceTensor&) { return std::string("f.safetensors"); };
 
   std::vector<SourceTensor> tensors = before;
@@ -186,13 +161,6 @@ Q4_FUZZ_TARGET(fp4) {
   Q4_FUZZ_CHECK(read == result.nvfp4 + result.mxfp4);
   Q4_FUZZ_CHECK(result.nvfp4 == result_reversed.nvfp4 && result.mxfp4 == result_reversed.mxfp4);
   Q4_FUZZ_CHECK(read == 0 || MayHoldF4(before));
-  // A list of what is alike ends with a number.
-  std::set<std::string> named;
-  bool is_cut = false;
-  for (const LeftOutFile& file : left_out.Take()) {
-    is_cut = is_cut || file.name.ends_with(" more");
-    named.insert(file.name);
-  }
-  if (!is_cut) Q4_FUZZ_CHECK(named == unused);
+  fuzz::CheckLeftOut(&left_out, unused);
   return 0;
 }

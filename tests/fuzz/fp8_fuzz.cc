@@ -14,6 +14,7 @@
 #include "formats/logical/fp8.h"
 #include "formats/logical/fp8_section.h"
 #include "tests/fuzz/fuzz_target.h"
+#include "tests/fuzz/named_tensors.h"
 
 namespace q4::fuzz {
 namespace {
@@ -42,36 +43,12 @@ constexpr std::array<std::string_view, 22> kLeaves = {"weight",
                                                       "x_scale_inv",
                                                       "weight_scale_inv_scale"};
 
-std::uint64_t Dimension(FuzzInput& input) {
-  const std::uint8_t byte = input.Byte();
-  // Small ones, those around the usual blocks, and two that only products make too large.
-  constexpr std::array<std::uint64_t, 8> kSizes = {
-      127, 128, 129, 255, 256, 384, std::uint64_t{1} << 24, std::uint64_t{1} << 40};
-  return byte < 200 ? byte % 9 : kSizes[byte % kSizes.size()];
-}
-
-std::vector<SourceTensor> TensorsOf(FuzzInput& input) {
-  std::vector<SourceTensor> tensors;
-  std::set<std::string> names;
-  std::uint64_t end = 0;
-  while (input.remaining() != 0 && tensors.size() < 32) {
-    SourceTensor tensor;
-    const std::uint8_t stem = input.Byte();
-    tensor.name = std::string(kStems[stem % kStems.size()]) + std::string(kLeaves[input.Below(kLeaves.size())]);
-    constexpr std::array<DType, 8> kTypes = {DType::kF8E4M3, DType::kF8E4M3, DType::kF8E5M2, DType::kF32,
-                                             DType::kF32,    DType::kBF16,   DType::kF8E8M0, DType::kU8};
-    const std::uint8_t type = input.Byte();
-    tensor.dtype = type < 240 ? kTypes[type % kTypes.size()] : static_cast<DType>(1 + type % kMaxDType);
-    for (std::uint64_t rank = input.Below(6); rank > 0; --rank) tensor.shape.push_back(Dimension(input));
-    if (!CountElements(tensor.shape, &tensor.elems) || !names.insert(tensor.name).second) continue;
-    tensor.bytes = tensor.elems * ItemSize(tensor.dtype);
-    if (stem == 255) tensor.recipe = SourceRecipe::kStrided;
-    tensor.extents.push_back({stem >= 128u ? 1u : 0u, end, tensor.bytes});
-    end += tensor.bytes;
-    tensors.push_back(std::move(tensor));
-  }
-  return tensors;
-}
+constexpr std::array<DType, 8> kFp8Types = {DType::kF8E4M3, DType::kF8E4M3, DType::kF8E5M2, DType::kF32,
+                                            DType::kF32,    DType::kBF16,   DType::kF8E8M0, DType::kU8};
+// Those around the usual blocks, and two that only products make too large.
+constexpr std::array<std::uint64_t, 8> kFp8Sizes = {
+    127, 128, 129, 255, 256, 384, std::uint64_t{1} << 24, std::uint64_t{1} << 40};
+constexpr TensorWords kFp8Words = {kStems, kLeaves, kFp8Types, kFp8Sizes, 200, 9};
 
 void CheckScaled(const SourceTensor& read, const SourceTensor& codes, const std::vector<SourceTensor>& before,
                  const Fp8Section& section, std::set<std::string>* scales) {
@@ -120,7 +97,7 @@ Q4_FUZZ_TARGET(fp8) {
     section.claimed = input.Bool();
   }
   section.rounds_to_scale = input.Bool();
-  const std::vector<SourceTensor> before = fuzz::TensorsOf(input);
+  const std::vector<SourceTensor> before = fuzz::NamedTensorsOf(input, fuzz::kFp8Words);
   std::vector<SourceTensor> tensors = before;
   LeftOutList left_out;
   Fp8Result result;
@@ -148,13 +125,6 @@ Q4_FUZZ_TARGET(fp8) {
   for (; place != before.end(); ++place) gone.insert(place->name);
   Q4_FUZZ_CHECK(read == result.scaled + result.unscaled && scales.size() == result.scaled);
   for (const std::string& scale : scales) Q4_FUZZ_CHECK(gone.erase(scale) == 1);
-  // A list of what is alike ends with a number.
-  std::set<std::string> named;
-  bool is_cut = false;
-  for (const LeftOutFile& file : left_out.Take()) {
-    is_cut = is_cut || file.name.ends_with(" more");
-    named.insert(file.name);
-  }
-  if (!is_cut) Q4_FUZZ_CHECK(named == gone);
+  fuzz::CheckLeftOut(&left_out, gone);
   return 0;
 }

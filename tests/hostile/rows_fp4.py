@@ -161,6 +161,14 @@ def m07():
         yield from bad(CT_NV | {name: e4m3(4, 2)}, 3811, CT, text="its weight is not there", commands=COMMANDS[:1])
     yield from bad(CT_NV | {"b.weight_global_scale": f32(1)}, 3811, CT, commands=COMMANDS[:1])
     yield from bad(MO_NV | {"b.weight": f32(4, 32), "b.weight_scale_2": f32()}, 3811, MODELOPT, text="its weight is F32", commands=COMMANDS[:1])
+    # One scale that two weights find, and one that is codes to another scale.
+    for order in (lambda items: items, reversed):
+        for named in (
+            {"a": u8(4, 16), "a_weight": u8(4, 16), "a_weight_scale": u8(4, 1, fill=127)},
+            {"a": e4m3(4, 2), "b": u8(4, 16), "b_weight_packed": u8(4, 16), "b_weight_scale": e4m3(4, 2), "b_weight_scale_2": f32(1), "b_weight_global_scale": f32(1)},
+            {"a": u8(4, 256), "a_scale": u8(4, 16, fill=127), "a_scale_scale": u8(4, 1, fill=127)},
+        ):
+            yield from bad(dict(order(list(named.items()))), 3670, commands=COMMANDS[:1])
 
 
 def m08():

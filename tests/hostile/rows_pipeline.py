@@ -26,7 +26,9 @@ def bad(index, issue, code=3, commands=COMMANDS, text="", **more):
 
 def p01():
     names = ("../secret", "..", ".", "/etc", "a/b", "a\\b", "C:\\x", "", " ", "a\0b", "\x1b[2J", "va\u00e9", "\u202evae", "vae.", "-rf", "n" * 65,
-             "transformer/../../secret", "%2e%2e")
+             "transformer/../../secret", "%2e%2e",
+             # Identifiers, and no folders on some systems; one folder with another there.
+             "aux", "con", "NUL", "Prn", "com7", "LPT0", "Transformer")
     for name in names:
         yield from bad({"transformer": FLUX, name: FLUX}, 3820, secret__model=b"x")
 

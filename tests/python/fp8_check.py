@@ -227,6 +227,9 @@ def check(case, tools, work, failures):
     failures.require(case, same(tensors[case.weight], expected), f"{(tensors[case.weight] != expected).sum()} values differ")
     failures.require(case, carried == config, f"config.json is {carried}")
 
+    # The inspector says what the files are and what is in them.
+    shown = json.loads(must(tools / "q4inspect", work / "fp8", "--json").stdout)["format"]
+    failures.require(case, shown == ("safetensors-sharded" if case.shards else "safetensors") + ", FP8", f"q4inspect: {shown}")
     plan = json.loads(must(tools / "q4convert", work / "fp8", "-o", work / "x.q4", "--dry-run", "--json").stdout)
     stored = {tensor["name"]: tensor.get("stored") for tensor in plan["tensors"]}
     made_of = [case.weight] + ([neighbour(case.weight, case.suffix)] if case.suffix else [])

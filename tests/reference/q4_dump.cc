@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "formats/base/json_value.h"
+#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
 #include "formats/q4/file_names.h"
 #include "formats/q4/reader.h"
@@ -81,7 +82,7 @@ int JudgeNames() {
   for (std::string line; std::getline(std::cin, line);) {
     const auto names = ParseModelJson(line, "stdin");
     if (!names.ok()) return 1;
-    Q4FileNames beside;
+    PortableNames beside;
     bool good = true;
     for (const Json& item : *names) {
       const auto& name = item.get_ref<const std::string&>();

@@ -80,8 +80,10 @@ std::string GatesSection(const VerifyReport& report) {
             NumberCell(fmt::format("{} of {}", Grouped(summary.subjects - summary.broken), Grouped(summary.subjects))) +
             NumberCell(fmt::format("{:.6g}", closest.value)) + TextCell(Subject(report, closest)) + "</tr>\n";
   }
+  std::string lead = report.baseline.empty() ? "" : "Baseline: " + Name(report.baseline);
+  if (!report.baseline_encoders.empty()) lead += "; " + Text(Shown{BaselineEncodersText(report)});
   return Section(
-      "gates", "Gates", report.baseline.empty() ? "" : "Baseline: " + Name(report.baseline),
+      "gates", "Gates", lead,
       BrokenTable(report) +
           ScrollTable("Gates by rule",
                       "<th scope=\"col\">state<th scope=\"col\">gate<th scope=\"col\">statistic<th scope=\"col\" "

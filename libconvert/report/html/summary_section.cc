@@ -78,6 +78,13 @@ std::string ErrorTiles(const VerifyReport& report) {
               TensorLink(report, report.model.max_abs_err_tensor));
 }
 
+// Where it was asked for.
+std::string AbsmaxTile(const VerifyReport& report) {
+  if (!report.compared_absmax) return {};
+  const std::string ratio = RatioText(report.absmax);
+  return Tile("Error beside absmax", ratio.empty() ? "not measured" : ratio, Text(Shown{AbsmaxText(report)}));
+}
+
 // The tile stands there without a source as well, to say that nothing was compared.
 std::string ComparisonTile(const VerifyReport& report, const Counts& counts) {
   if (report.source.empty()) return Tile("Compared", "no source", "integrity and recorded statistics");
@@ -120,7 +127,7 @@ std::string SummarySection(const VerifyReport& report) {
   text += Tile("Size", HumanBytes(report.file_bytes), ShardsText(report.shards, report.shard_count));
   text += Tile("Bits per weight", BitsPer(counts.quantized_bytes, counts.quantized_elems), "of quantized tensors");
   text += Tile("Tensors", Grouped(report.tensors.size()), Grouped(counts.quantized) + " quantized");
-  text += ComparisonTile(report, counts) + GatesTile(report);
+  text += ComparisonTile(report, counts) + AbsmaxTile(report) + GatesTile(report);
   return text + "</dl>\n" + Checks(report);
 }
 

@@ -24,13 +24,14 @@ namespace {
 constexpr std::size_t kTensorsWithBlocks = 1000;
 
 // The order of the values in each tensor's array: first what TensorData() writes, then the fourteen of Statistics(),
-// then scales and blocks. page.js takes the names from here; only this text and those functions must agree.
+// then the error beside absmax', scales and blocks. page.js takes the names from here; only this text and those
+// functions must agree.
 constexpr const char* kFields =
     "[\"name\",\"passed\",\"layer\",\"role\",\"treatment\",\"shape\",\"book\",\"elems\",\"bits\",\"sqnr_db\",\"nmse\","
     "\"rmse\","
     "\"bias\",\"cosine\",\"max_abs_err\",\"max_at\",\"max_gap_ratio\",\"clipped\",\"overflow\",\"zero_blocks\",\"tiny_"
     "blocks\","
-    "\"entropy\",\"hist\",\"scales\",\"blocks\"]";
+    "\"entropy\",\"hist\",\"absmax\",\"scales\",\"blocks\"]";
 
 // {"nf4":[...],"fp4":[...]}: the values by code.
 std::string Books() {
@@ -105,11 +106,12 @@ std::string TensorData(const VerifyReport& report) {
     const double bits = tensor.elems == 0
                             ? std::numeric_limits<double>::quiet_NaN()
                             : 8 * static_cast<double>(tensor.stored_bytes) / static_cast<double>(tensor.elems);
-    data += fmt::format("{}[{},{},{},{},{},{},{},{},{},{},{},{}]", separator, JsonText(tensor.name), tensor.passed,
+    data += fmt::format("{}[{},{},{},{},{},{},{},{},{},{},{},{},{}]", separator, JsonText(tensor.name), tensor.passed,
                         JsonText(tensor.layer), JsonText(tensor.role), JsonText(TreatmentOf(tensor)),
                         JsonText(ShapeString(tensor.shape)),
                         tensor.quantized() ? fmt::format("\"{}\"", Q4SchemeName(tensor.scheme)) : "null", tensor.elems,
-                        JsonNumber(bits), Statistics(tensor), Scales(tensor.scales),
+                        JsonNumber(bits), Statistics(tensor),
+                        tensor.absmax.tensors == 0 ? "null" : JsonNumber(tensor.absmax.Ratio()), Scales(tensor.scales),
                         with_blocks.contains(&tensor) ? Blocks(tensor) : "null");
     separator = ",\n";
   }

@@ -10,6 +10,7 @@
 #include "libconvert/report/format.h"
 #include "libconvert/report/html/markup.h"
 #include "libconvert/report/html/sections.h"
+#include "libconvert/report/summary.h"
 
 namespace q4::html {
 namespace {
@@ -32,19 +33,23 @@ constexpr std::array<Column, 11> kColumns{{{"name", "tensor"},
                                            {"max_gap_ratio", "half steps"},
                                            {"clipped", "clipped"}}};
 
+// There where errors were measured beside absmax'.
+constexpr Column kAbsmaxColumn{"absmax", "of absmax"};
+
 // End tags that HTML lets one leave out are left out: a model may have tens of thousands of rows.
-std::string TensorRow(const VerifyTensor& tensor, std::size_t index) {
+std::string TensorRow(const VerifyTensor& tensor, std::size_t index, bool beside_absmax) {
   std::string row =
       fmt::format("<tr id=\"t{}\"><th scope=\"row\">{}<td{}<td>{}<td>{}<td>{}<td>{}", index, Name(tensor.name),
                   tensor.passed ? ">✓" : " class=\"failed\">✕ failed", TreatmentOf(tensor), ShapeString(tensor.shape),
                   Grouped(tensor.elems), BitsPer(tensor.stored_bytes, tensor.elems));
+  const std::string absmax = beside_absmax ? "<td>" + RatioText(tensor.absmax) : std::string();
   // Five empty cells for the columns of errors; a zero would look like a measured one.
-  if (!tensor.quantized() || !tensor.has_stats) return row + "<td><td><td><td><td>\n";
+  if (!tensor.quantized() || !tensor.has_stats) return row + "<td><td><td><td><td>" + absmax + "\n";
   // Half steps have four decimals, because the limit of a right code is 1 and values just above it tell most.
   const DerivedStats derived = Derive(tensor.stats);
-  return row + fmt::format("<td>{}<td>{}<td>{}<td>{:.4f}<td>{}\n", SqnrText(derived.sqnr_db), ShortText(derived.nmse),
+  return row + fmt::format("<td>{}<td>{}<td>{}<td>{:.4f}<td>{}{}\n", SqnrText(derived.sqnr_db), ShortText(derived.nmse),
                            ShortText(tensor.stats.max_abs_err), tensor.stats.max_gap_ratio,
-                           Grouped(tensor.stats.clipped));
+                           Grouped(tensor.stats.clipped), absmax);
 }
 
 }  // namespace
@@ -52,10 +57,13 @@ std::string TensorRow(const VerifyTensor& tensor, std::size_t index) {
 // Never "": page.js relies on the table, even for a container without tensors.
 std::string TensorsSection(const VerifyReport& report) {
   std::string head, rows;
-  for (const Column& column : kColumns) {
+  const bool beside_absmax = report.absmax.tensors != 0;
+  const auto add = [&head](const Column& column) {
     head += fmt::format("<th scope=\"col\" data-field=\"{}\">{}", column.field, column.heading);
-  }
-  for (std::size_t i = 0; i < report.tensors.size(); ++i) rows += TensorRow(report.tensors[i], i);
+  };
+  for (const Column& column : kColumns) add(column);
+  if (beside_absmax) add(kAbsmaxColumn);
+  for (std::size_t i = 0; i < report.tensors.size(); ++i) rows += TensorRow(report.tensors[i], i, beside_absmax);
   // page.js shows the controls, which do nothing without it.
   return Section(
       "tensors", "Tensors", "",

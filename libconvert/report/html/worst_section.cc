@@ -22,23 +22,29 @@ constexpr std::size_t kTensorsShown = 12;
 constexpr std::size_t kBlocksShown = 10;
 constexpr std::size_t kElementsShown = 2;  // of each block; an opened row has all
 
-// The cells under kErrorHeadings, in the same order.
-std::string ErrorCells(const Q4Stats& stats) {
+// The cells under ErrorHeadings(), in the same order.
+std::string ErrorCells(const VerifyReport& report, const Q4Stats& stats, const AbsmaxComparison& absmax) {
   const DerivedStats derived = Derive(stats);
   return NumberCell(SqnrText(derived.sqnr_db)) + NumberCell(ShortText(derived.nmse)) +
          NumberCell(ShortText(stats.max_abs_err)) + NumberCell(fmt::format("{:.4f}", stats.max_gap_ratio)) +
-         NumberCell(Grouped(stats.clipped)) + NumberCell(fmt::format("{:.7f}", derived.cosine));
+         NumberCell(Grouped(stats.clipped)) + NumberCell(fmt::format("{:.7f}", derived.cosine)) +
+         (report.absmax.tensors == 0 ? "" : NumberCell(RatioText(absmax)));
 }
 
-constexpr const char* kErrorHeadings =
-    "<th scope=\"col\" class=\"n\">SQNR dB<th scope=\"col\" class=\"n\">NMSE<th scope=\"col\" class=\"n\">max |e|"
-    "<th scope=\"col\" class=\"n\">half steps<th scope=\"col\" class=\"n\">clipped<th scope=\"col\" class=\"n\">cosine";
+std::string ErrorHeadings(const VerifyReport& report) {
+  const std::string headings =
+      "<th scope=\"col\" class=\"n\">SQNR dB<th scope=\"col\" class=\"n\">NMSE<th scope=\"col\" class=\"n\">max |e|"
+      "<th scope=\"col\" class=\"n\">half steps<th scope=\"col\" class=\"n\">clipped"
+      "<th scope=\"col\" class=\"n\">cosine";
+  return report.absmax.tensors == 0 ? headings : headings + "<th scope=\"col\" class=\"n\">of absmax";
+}
 
 std::string TensorRows(const VerifyReport& report) {
   std::string rows;
   // Tensors with statistics alone; if there is none, the section is left out, blocks included.
   for (const VerifyTensor* tensor : WorstTensors(report, kTensorsShown)) {
-    rows += "<tr>" + TextCell(TensorLink(report, tensor->name)) + ErrorCells(tensor->stats) + "</tr>\n";
+    rows += "<tr>" + TextCell(TensorLink(report, tensor->name)) + ErrorCells(report, tensor->stats, tensor->absmax) +
+            "</tr>\n";
   }
   return rows;
 }
@@ -78,7 +84,8 @@ std::string WorstSection(const VerifyReport& report) {
   if (tensors.empty()) return {};
   return Section(
       "worst", "Worst tensors and blocks", "",
-      ScrollTable("Tensors with the largest NMSE", std::string("<th scope=\"col\">tensor") + kErrorHeadings, tensors) +
+      ScrollTable("Tensors with the largest NMSE", std::string("<th scope=\"col\">tensor") + ErrorHeadings(report),
+                  tensors) +
           "<h3>Blocks with the largest sum of squared errors</h3>\n" +
           ScrollTable("Worst blocks",
                       "<th scope=\"col\">tensor<th scope=\"col\" class=\"n\">block<th scope=\"col\" class=\"n\">"
@@ -93,13 +100,14 @@ std::string RolesSection(const VerifyReport& report) {
   for (const VerifyGroup& group : report.groups) {
     if (group.kind != VerifyGroup::Kind::kRole || group.stats.tensors == 0) continue;
     rows += "<tr>" + TextCell(Name(group.name)) + NumberCell(Grouped(group.stats.tensors)) +
-            ErrorCells(group.stats.total) + "</tr>\n";
+            ErrorCells(report, group.stats.total, group.absmax) + "</tr>\n";
   }
   if (rows.empty()) return {};
   return Section(
       "roles", "Roles", "What tensors do in their layer, all layers together.",
       ScrollTable("Error by role",
-                  std::string("<th scope=\"col\">role<th scope=\"col\" class=\"n\">tensors") + kErrorHeadings, rows));
+                  std::string("<th scope=\"col\">role<th scope=\"col\" class=\"n\">tensors") + ErrorHeadings(report),
+                  rows));
 }
 
 }  // namespace q4::html

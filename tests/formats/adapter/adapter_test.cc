@@ -157,7 +157,9 @@ TEST_CASE("members of a configuration that are not what PEFT writes are refused 
     CHECK(IssueNumberOf(status) == wrong.issue.number);
     CHECK(MessageOf(status).find(wrong.says) != std::string::npos);
   }
-  CHECK(IssueNumberOf(ParseAdapterConfig("[]", "adapter_config.json").status()) == kAdapterConfig.number);
+  const absl::Status list = ParseAdapterConfig("[]", "adapter_config.json").status();
+  CHECK(IssueNumberOf(list) == kAdapterConfig.number);
+  CHECK(MessageOf(list).find("the document: got no object") != std::string::npos);
 }
 
 TEST_CASE("what Python takes for false is not set, and harmless ways to begin are read") {

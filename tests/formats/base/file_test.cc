@@ -19,6 +19,7 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
 #include "formats/base/system_text.h"
+#include "formats/posix/path_hints.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/forwarding_file_system.h"
@@ -210,6 +211,21 @@ TEST_CASE("X03: only regular files open, and nothing hangs") {
     CHECK(IssueOf(PosixFileSystem().OpenLocked(path)) == kOutputNotARegularFile.number);
   }
   ::close(sock);
+}
+
+TEST_CASE("what looks like the name of a model on a hub is told from a path") {
+  const TempDir dir;
+  std::filesystem::create_directory(dir.File("here"));
+  const std::filesystem::path before = std::filesystem::current_path();
+  std::filesystem::current_path(dir.File(""));
+  CHECK(WhyMissing("organisation/model").find("Hugging Face Hub") != std::string::npos);
+  CHECK(WhyMissing("https://huggingface.co/organisation/model").find("a URL is not read") != std::string::npos);
+  for (const char* path : {"here/model", "./organisation/model", "/organisation/model", "~/model", "model",
+                           "organisation/", "a/b/c", ""}) {
+    INFO(path);
+    CHECK(WhyMissing(path).empty());
+  }
+  std::filesystem::current_path(before);
 }
 
 TEST_CASE("missing files and directories") {

@@ -183,6 +183,31 @@ TEST_CASE("a text that cannot be read to its end is no malformed one, whatever i
   }
 }
 
+TEST_CASE("a number that breaks off is handed to nobody") {
+  class NoScalar final : public JsonHandler {
+   public:
+    absl::Status OnScalar(JsonScalar) override {
+      ++scalars;
+      return absl::OkStatus();
+    }
+    absl::Status OnStart(JsonContainer) override { return absl::OkStatus(); }
+    absl::Status OnKey(std::string) override { return absl::OkStatus(); }
+    absl::Status OnEnd(JsonContainer) override { return absl::OkStatus(); }
+    int scalars = 0;
+  };
+  for (const char* text : {"[12", "[-0.5", "[1e10"}) {
+    BrokenSource source(text);
+    NoScalar handler;
+    CHECK(IssueNumberOf(ParsePlainJson(source, "x", {.max_depth = 1}, handler)) == kCannotRead.number);
+    CHECK(handler.scalars == 0);
+  }
+  NoScalar handler;
+  JsonText source("[1234567890123]");
+  CHECK(IssueNumberOf(ParsePlainJson(source, "x", {.max_depth = 1, .max_token_bytes = 8}, handler)) ==
+        kJsonTooLarge.number);
+  CHECK(handler.scalars == 0);
+}
+
 TEST_CASE("a string that is shortened is UTF-8 as a whole") {
   const auto parse = [](const std::string& text) {
     JsonText source(text);

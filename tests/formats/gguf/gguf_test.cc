@@ -9,8 +9,10 @@
 
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
+#include "formats/gguf/gguf_input.h"
 #include "formats/gguf/gguf_issues.h"
 #include "tests/support/bytes.h"
+#include "tests/support/bytes_file.h"
 #include "tests/support/catch.h"
 #include "tests/support/gguf_builder.h"
 #include "tests/support/must.h"
@@ -233,6 +235,26 @@ TEST_CASE("a file that cannot be read is an error of its own") {
   LargeFile file(SmallModel().Build(), 4096);
   file.Break();
   CHECK(IssueNumberOf(ReadGgufHeader(file).status()) == kCannotRead.number);
+}
+
+TEST_CASE("an input that has failed gives zeros and nothing, and stays where it is") {
+  const std::vector<std::uint8_t> bytes(12, 0x55);
+  const test::BytesFile file(bytes);
+  GgufInput input(file);
+  CHECK(input.U64() == 0x5555555555555555);
+  CHECK(input.U64() == 0);  // four bytes are left
+  CHECK(IssueNumberOf(input.status()) == kGgufEndsEarly.number);
+  CHECK(input.U8() == 0);
+  CHECK(input.U32() == 0);
+  CHECK(input.Some(4).empty());
+  CHECK(input.Text(2).empty());
+  CHECK(input.offset() == 8);
+  LargeFile broken(SmallModel().Build(), 4096);
+  broken.Break();
+  GgufInput unread(broken);
+  CHECK(unread.Some(8).empty());
+  CHECK(unread.U32() == 0);
+  CHECK(unread.offset() == 0);
 }
 
 TEST_CASE("every prefix of a file is refused, but for those that lack some of the last padding") {

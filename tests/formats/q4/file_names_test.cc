@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "formats/base/portable_names.h"
 #include "formats/folder/companion_kinds.h"
 #include "tests/support/catch.h"
 
@@ -50,7 +51,7 @@ std::vector<NameLine> NameLines() {
 
 // What keeps the names from lying beside each other.
 std::string ProblemBeside(const std::vector<std::string>& names) {
-  Q4FileNames beside;
+  PortableNames beside;
   for (const std::string& name : names) {
     if (std::string problem = beside.Add(name); !problem.empty()) return problem;
   }
@@ -70,11 +71,11 @@ TEST_CASE("a file beside others may be of any kind, and leads nowhere") {
   for (const char* name : {"model.safetensors", "vae/diffusion_pytorch_model.safetensors.index.json", "a/b.q4", "x.bin",
                            "model_index.json"}) {
     INFO(name);
-    CHECK(Q4FilePathProblem(name).empty());
+    CHECK(FilePathProblem(name).empty());
   }
   for (const char* name : {"", "../x", "/x", "a/../x", "a//x", "a/", ".x", "a.b/x", "con/x", "nul.txt", "a\\b"}) {
     INFO(name);
-    CHECK_FALSE(Q4FilePathProblem(name).empty());
+    CHECK_FALSE(FilePathProblem(name).empty());
   }
 }
 
@@ -96,7 +97,7 @@ TEST_CASE("names of embedded files are those of the table", "[q4][names]") {
 }
 
 TEST_CASE("a name that was refused leaves nothing behind", "[q4][names]") {
-  Q4FileNames names;
+  PortableNames names;
   CHECK(names.Add("a.json").empty());
   CHECK(names.Add("A.json") == "'a.json' differs only in case");
   CHECK(names.Add("A.JSON/b.json") == "'a.json' is a file");
@@ -109,12 +110,12 @@ TEST_CASE("a name that was refused leaves nothing behind", "[q4][names]") {
 TEST_CASE("folders of modules have no names of files", "[q4][names]") {
   for (const char* name : {"2_Dense", "a/b", "0_Transformer (old)"}) {
     INFO(name);
-    CHECK(Q4FolderNameProblem(name).empty());
+    CHECK(FolderNameProblem(name).empty());
   }
   for (const char* name :
        {"", "a/", "/a", "a.partial", "model.safetensors", "NUL", "a/..", ".git", "a/b/c/d/e/f/g/h"}) {
     INFO(name);
-    CHECK_FALSE(Q4FolderNameProblem(name).empty());
+    CHECK_FALSE(FolderNameProblem(name).empty());
   }
 }
 

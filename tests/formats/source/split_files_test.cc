@@ -11,6 +11,7 @@
 #include "formats/gguf/gguf.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
+#include "formats/source/source_formats.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/gguf_builder.h"
@@ -51,6 +52,16 @@ TEST_CASE("of a set of parts one stands for all") {
   CHECK(OnePartOfEach(others) == others);
   const std::vector<std::string> letters = {"a-0000x-of-00003.gguf", "a-0000y-of-00003.gguf"};
   CHECK(OnePartOfEach(letters) == letters);
+}
+
+TEST_CASE("an ending counts with what is asked to stand behind it, and nothing else") {
+  const SourceFormat& safetensors = SourceFormats().front();
+  CHECK(HasEnding(safetensors, "model.safetensors"));
+  CHECK(HasEnding(safetensors, "model.safetensors.index.json", ".index.json"));
+  CHECK_FALSE(HasEnding(safetensors, "model.safetensors", ".index.json"));
+  // As long as the ending that is asked for.
+  CHECK_FALSE(HasEnding(safetensors, "model.safetensors.index.yaml", ".index.json"));
+  CHECK_FALSE(HasEnding(safetensors, "m", ".index.json"));
 }
 
 TEST_CASE("any part and the folder lead to the same checkpoint") {

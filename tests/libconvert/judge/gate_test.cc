@@ -72,9 +72,12 @@ int IssueOf(const std::string& json) { return IssueNumberOf(ParseGate(json, "gat
 int IssueOfRule(const std::string& rule) { return IssueOf("{\"rules\":[" + rule + "]}"); }
 
 TEST_CASE("each statistic is limited from above and from below, NaN breaks both") {
-  const VerifyReport report = ReportOf({JudgedTensor("a", 0.25)});
+  VerifyTensor measured = JudgedTensor("a", 0.25);
+  measured.absmax = {1, 4, 5};
+  const VerifyReport report = ReportOf({measured});
   for (const GateStatistic& statistic : GateStatistics()) {
-    const double value = statistic.value(report.tensors[0].stats);
+    const double value = statistic.of_absmax != nullptr ? statistic.of_absmax(report.tensors[0].absmax)
+                                                        : statistic.value(report.tensors[0].stats);
     INFO(statistic.name << " " << value);
     REQUIRE(std::isfinite(value));
     for (const bool is_maximum : {true, false}) {
@@ -93,6 +96,54 @@ TEST_CASE("each statistic is limited from above and from below, NaN breaks both"
   CHECK(Broken({GateOf(R"({"max_nmse": 1e9})")}, &odd) == "a nmse; ");
   odd.gates.clear();
   CHECK(Broken({GateOf(R"({"min_nmse": 0})")}, &odd) == "a nmse; ");
+}
+
+TEST_CASE("errors beside absmax': what is measured is judged, what is not is a breach unless that is allowed") {
+  CHECK(AbsmaxComparison{1, 0, 0}.Ratio() == 1);
+  CHECK(std::isinf(AbsmaxComparison{1, 1e-300, 0}.Ratio()));
+  CHECK(AbsmaxComparison{1, 0, 2}.Ratio() == 0);
+  VerifyTensor measured = JudgedTensor("h.0.up.weight", 0.25), none = JudgedTensor("h.1.up.weight", 0.25);
+  measured.absmax = {1, 4, 5};
+  measured.encoder = Q4Encoder::kMse;
+  none.encoder = Q4Encoder::kAbsmax;
+  VerifyReport report = ReportOf({measured, none});
+  CHECK(report.absmax.tensors == 1);
+  CHECK(Broken({GateOf(R"({"scope": "model", "max_absmax_ratio": 0.79})")}, &report) == " absmax_ratio; ");
+  report.gates.clear();
+  CHECK(Broken({GateOf(R"({"encoder": "mse", "max_absmax_ratio": 0.8, "max_nmse": 1})")}, &report).empty());
+  CHECK(report.gates.size() == 2);
+  report.gates.clear(), report.findings.clear();
+  CHECK(Broken({GateOf(R"({"max_absmax_ratio": 9})")}, &report) == "h.1.up.weight absmax_ratio; ");
+  REQUIRE(report.findings.size() == 1);
+  CHECK(report.findings[0].issue == kNotBesideAbsmax.number);
+  CHECK(report.findings[0].tensor == "h.1.up.weight");
+  report.gates.clear(), report.findings.clear();
+  CHECK(Broken({GateOf(R"({"max_absmax_ratio": 0.1, "optional": true})")}, &report) == "h.0.up.weight absmax_ratio; ");
+  report.gates.clear();
+  CHECK(NeedsAbsmaxComparison({GateOf(R"({"max_absmax_ratio": 1})")}));
+  for (const char* rule :
+       {R"({"max_absmax_ratio": 1, "optional": true})", R"({"max_absmax_ratio": null})", R"({"max_nmse": 1})"}) {
+    CHECK_FALSE(NeedsAbsmaxComparison({GateOf(rule)}));
+    CHECK(CheckNeedsNoAbsmax({GateOf(rule)}, "way").ok());
+  }
+  CHECK(IssueNumberOf(CheckNeedsNoAbsmax({GateOf(R"({"max_absmax_ratio": 1})")}, "way")) == kGateNeedsAbsmax.number);
+  CHECK(IssueOfRule(R"({"encoder": "best", "max_nmse": 1})") == kGateValue.number);
+  CHECK(IssueOfRule(R"({"encoder": "none", "max_nmse": 1})") == kGateValue.number);
+  CHECK(IssueOfRule(R"({"scope": "role", "encoder": "mse", "max_nmse": 1})") == kGateScope.number);
+  CHECK(IssueOfRule(R"({"scope": "evaluation", "max_absmax_ratio": 1})") == kGateScope.number);
+  // Beside a baseline of another encoder.
+  VerifyReport before = report;
+  before.tensors[0].encoder = Q4Encoder::kAbsmax;
+  before.tensors[0].stats.sum_e2 /= 2;
+  const Baseline baseline = test::Must(ParseBaseline(VerifyReportJson(before), "before.json", 0));
+  FindingList findings;
+  JudgeBaseline(baseline, &findings, &report);
+  REQUIRE(report.baseline_encoders.size() == 1);
+  CHECK(report.baseline_encoders[0].before == "absmax");
+  CHECK(report.baseline_encoders[0].after == "mse");
+  CHECK(report.baseline_encoders[0].tensors == 1);
+  findings.MoveTo(&report);
+  CHECK(report.findings.front().message.find("the encoder was absmax, now it is mse") != std::string::npos);
 }
 
 TEST_CASE("rules judge tensors, layers, roles and the model, in that order") {

@@ -181,6 +181,60 @@ TEST_CASE("what mse makes is proven bit for bit, by the effort on record") {
   }
 }
 
+TEST_CASE("whoever changes the name of the encoder is found by the source, and mostly without it") {
+  const auto contains = [](const VerifyReport& report, int issue) {
+    const std::vector<int> issues = Issues(report);
+    return std::count(issues.begin(), issues.end(), issue) == 1;
+  };
+  for (const bool nested : {false, true}) {
+    for (const Q4Scheme scheme : {Q4Scheme::kNf4, Q4Scheme::kFp4}) {
+      INFO((nested ? "nested " : "plain ") << static_cast<int>(scheme));
+      // mse's work as that of absmax: codes cannot be absmax'.
+      Claimed as_absmax(Q4Encoder::kAbsmax, nested, scheme);
+      as_absmax.Search();
+      CHECK(contains(as_absmax.Verify(), nested ? kScales2Differ.number : kScalesDiffer.number) ==
+            (nested || scheme == Q4Scheme::kFp4));
+      CHECK_FALSE(as_absmax.Verify().passed());
+      CHECK_FALSE(as_absmax.Verify(false, /*against=*/false).passed());
+      // absmax' work as mse's: an offset tells; without one, so might mse have kept every scale.
+      Claimed as_mse(Q4Encoder::kMse, nested, scheme);
+      CHECK(contains(as_mse.Verify(), kCodesDiffer.number));
+      CHECK(contains(as_mse.Verify(false, /*against=*/false), kCodesImpossible.number) == nested);
+    }
+  }
+}
+
+TEST_CASE("scales that no search chooses are found without the source") {
+  const auto found = [](bool nested, Q4Scheme scheme, const std::function<void(Claimed&)>& forge) {
+    Claimed claimed(Q4Encoder::kMse, nested, scheme);
+    claimed.Search();
+    CHECK(claimed.Verify(false, /*against=*/false).passed());
+    forge(claimed);
+    claimed.Nearest(claimed.Scales());
+    const VerifyReport report = claimed.Verify(false, /*against=*/false);
+    REQUIRE(Issues(report) == std::vector<int>{kCodesImpossible.number});
+    return report.findings[0].message;
+  };
+  const auto scales = [](Claimed& c) { return c.tensor().Floats(Q4Part::kScales); };
+  CHECK(found(false, Q4Scheme::kNf4, [&](Claimed& c) {
+          scales(c)[5] = -0.0123456f;
+        }).find("block 5: a negative scale of") != std::string::npos);
+  CHECK(found(false, Q4Scheme::kNf4, [&](Claimed& c) { scales(c)[5] = -1e-39f; }).find("next to nothing") !=
+        std::string::npos);
+  CHECK(found(false, Q4Scheme::kFp4, [&](Claimed& c) { scales(c)[7] *= -1; }).find("gains nothing") !=
+        std::string::npos);
+  // Twice the largest magnitude, in more than 16 bits: no code is an outermost one.
+  CHECK(found(false, Q4Scheme::kNf4, [&](Claimed& c) {
+          scales(c)[9] = std::nextafter(std::fabs(scales(c)[9]) * 4, 1e9f);
+        }).find("not those of the largest") != std::string::npos);
+  CHECK(found(true, Q4Scheme::kNf4, [](Claimed& c) {
+          c.tensor().entry.nested_offset = 1e-30f;
+        }).find("nested_offset") != std::string::npos);
+  CHECK(found(true, Q4Scheme::kFp4, [](Claimed& c) {
+          c.tensor().parts[Q4Part::kScaleCodes][3] = 10;
+        }).find("gains nothing") != std::string::npos);
+}
+
 TEST_CASE("codes made again under decoded scales are within the bounds of what nobody of ours made") {
   Claimed claimed(Q4Encoder::kNone, true);
   claimed.Nearest(claimed.Scales());
