@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import input_moments  # noqa: E402
-from decoder_bench import FORMS, encoders_of, part_of, run  # noqa: E402
+from decoder_bench import FORMS, NotBuilt, encoders_of, part_of, run  # noqa: E402
 
 REFERENCES = ("normal.weight", "student.weight")
 
@@ -75,7 +75,11 @@ def q4_formats(arguments, folder, work, calibration):
                 for form, option in FORMS.items():
                     container, plain = work / "m.q4", work / "plain"
                     settings = ("--type", book, "--block-size", block_size, option, *words, *extra)
-                    run(arguments.tools / "q4convert", folder, "-o", container, "--force", "--progress", "none", *settings)
+                    try:
+                        run(arguments.tools / "q4convert", folder, "-o", container, "--force", "--progress", "none", *settings)
+                    except NotBuilt as refused:
+                        print(f"{encoder}: left out: {refused}", file=sys.stderr)
+                        continue
                     run(arguments.tools / "q4verify", container, "--against", folder, "--require-proof", "--progress", "none", *extra)
                     shutil.rmtree(plain, ignore_errors=True)
                     run(arguments.tools / "q4export", container, "-o", plain, "--to", "safetensors", "--progress", "none")
