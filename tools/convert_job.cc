@@ -34,6 +34,7 @@
 #include "libconvert/report/text.h"
 #include "libconvert/requantize/container_source.h"
 #include "libconvert/scheme/scheme.h"
+#include "tools/budget_job.h"
 #include "tools/pipeline.h"
 #include "tools/repack.h"
 #include "tools/report_files.h"
@@ -171,7 +172,12 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
                 "it is of one component: q4convert FOLDER_OF_THE_COMPONENT --calibration FILE");
   }
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
-  Q4_ASSIGN_OR_RETURN(const ConvertOptions options, OptionsFrom(flags));
+  Q4_ASSIGN_OR_RETURN(ConvertOptions options, OptionsFrom(flags));
+  Q4_RETURN_IF_ERROR(CheckBudgetFlags(flags));
+  if (!pipeline.empty() && ChoosesByBudget(flags)) {
+    return Fail(kNotOfPipeline, flags.input, "--target-bpw, --target-nmse, --keep-most-sensitive",
+                "choose for its component: q4convert FOLDER_OF_THE_COMPONENT --target-bpw X");
+  }
   FileSystem& fs = PosixFileSystem();
   std::vector<Gate> gates;
   if (flags.max_nmse)
@@ -195,11 +201,25 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     Q4_ASSIGN_OR_RETURN(checkpoint, MergeAdapter(fs, *checkpoint, flags.adapter, open));
   }
   Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, checkpoint->Configs(fs));
-  Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(*checkpoint, configs, options));
+  Q4_ASSIGN_OR_RETURN(ConversionPlan plan, PlanConversion(*checkpoint, configs, options));
   // Needs the plan: how many shards there are decides which names are written.
-  Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *checkpoint, plan));
-  Q4_RETURN_IF_ERROR(CheckOutputIsNoFlagFile(fs, flags, plan));
+  const auto check_files = [&]() -> absl::Status {
+    Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *checkpoint, plan));
+    return CheckOutputIsNoFlagFile(fs, flags, plan);
+  };
+  Q4_RETURN_IF_ERROR(check_files());
   ToolResult result;
+  ProgressCallback progress;
+  if (ChoosesByBudget(flags)) {
+    // Measuring takes as long as a conversion: what can be refused is refused before, and again when shards are known.
+    Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
+    Q4_RETURN_IF_ERROR(CheckRecipeFile(fs, flags, *checkpoint, plan));
+    progress = hooks.Begin();
+    MeasureProgress measure(progress, flags.dry_run ? 0 : plan.source_bytes);
+    Q4_ASSIGN_OR_RETURN(plan, PlanByBudget(*checkpoint, configs, flags, measure.Measuring(), hooks.cancel, &options));
+    Q4_RETURN_IF_ERROR(check_files());
+    progress = measure.Converting();
+  }
   // The same check of the output as a real run makes, so that a dry run fails where the run would.
   if (flags.dry_run) {
     Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
@@ -218,6 +238,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     if (flags.verbose > 0) {
       for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
     }
+    Q4_RETURN_IF_ERROR(GiveRecipe(fs, flags, options));
     return result;
   }
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
@@ -233,7 +254,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
   run.resume = !flags.no_resume;
   run.pace.bytes = flags.sync_every;
   run.gates = std::move(gates);
-  run.progress = hooks.Begin();
+  run.progress = ChoosesByBudget(flags) ? progress : hooks.Begin();
   run.cancel = hooks.cancel;
   run.engine = chosen.engine.get();
   // With "auto" a device that fails in the middle is no reason to fail: bytes do not depend on the device, so the cores
@@ -266,6 +287,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     result.notes.insert(result.notes.end(), report.limits.begin(), report.limits.end());
   }
   Q4_RETURN_IF_ERROR(GiveConvertReport(fs, flags, report, seconds, &result.output));
+  Q4_RETURN_IF_ERROR(GiveRecipe(fs, flags, options));
   return result;
 }
 

@@ -143,6 +143,16 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   app.add_flag("--allow-unmatched", flags->allow_unmatched,
                "A pattern or recipe rule that matches no tensor is a note, no error");
   app.add_option("--recipe", flags->recipe, "JSON file with ordered rules (docs/policy.md)");
+  // What --type, --block-size and --double-quant leave open is chosen.
+  AddLimit(app, "--target-bpw", flags->target_bpw, 0,
+           "Choose for least error within these bits per weight; --type, --block-size, --double-quant restrict");
+  AddLimit(app, "--target-nmse", flags->target_nmse, 0, "Choose for fewest bits within this error of all tensors")
+      ->excludes(app.get_option("--target-bpw"));
+  app.add_option("--keep-most-sensitive", flags->keep_most_sensitive,
+                 "Keep tensors that lose most by weight, PERCENT of the weights at most")
+      ->check(Number(0, 100));
+  app.add_flag("--fused-alike", flags->fused_alike, "Choose alike what vLLM joins: q, k, v; gate, up");
+  app.add_option("--write-recipe", flags->write_recipe, "Write what was chosen to this file, for --recipe");
   app.add_flag("--from-quantized", flags->from_quantized,
                "Quantize again what has 4 bits already (MXFP4, NVFP4, .q4): its error comes on top");
   app.add_option("--keep-dtype", flags->keep_dtype, "Type of float tensors that stay unquantized")

@@ -40,8 +40,13 @@ struct ConvertFlags {
   std::string recipe;                 // path of a JSON file; "" for none
   bool allow_unmatched = false;       // of these patterns and the recipe's
   std::string calibration;            // a calibration file, for an encoder that uses it; "" for none
-  std::string adapter;                // folder of a LoRA of PEFT that is merged; "" for none
-  bool from_quantized = false;        // leave to quantize what has 4 bits already
+  // Types and block sizes by a budget (libconvert/budget): bits per weight or an error, percent of the weights that are
+  // kept, layers that are joined alike; where the recipe that comes of it is written, "" for nowhere.
+  std::optional<double> target_bpw, target_nmse, keep_most_sensitive;
+  bool fused_alike = false;
+  std::string write_recipe;
+  std::string adapter;          // folder of a LoRA of PEFT that is merged; "" for none
+  bool from_quantized = false;  // leave to quantize what has 4 bits already
   // Dtype of kept float tensors: same, bf16, fp16 or fp32.
   std::string keep_dtype = "same";
   std::string device = "auto";  // auto, cpu, cuda or cuda:N[,M...]

@@ -88,6 +88,17 @@ void ReportRules::AddSource(const Checkpoint& source) {
 
 // The partial file is written first and must be none of these either.
 absl::Status ReportRules::Check(const std::string& path) const {
+  Q4_RETURN_IF_ERROR(CheckNames(path));
+  Q4_RETURN_IF_ERROR(CheckIsReport(fs_, path));
+  return CheckNoCompanion(path);
+}
+
+absl::Status ReportRules::CheckPlace(const std::string& path) const {
+  Q4_RETURN_IF_ERROR(CheckNames(path));
+  return CheckNoCompanion(path);
+}
+
+absl::Status ReportRules::CheckNames(const std::string& path) const {
   Q4_RETURN_IF_ERROR(inputs_.CheckNames(fs_, AtomicFile::Names(path), kReportIsInput));
   for (const std::string& name : AtomicFile::Names(path)) {
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs_.Stat(name));
@@ -101,7 +112,10 @@ absl::Status ReportRules::Check(const std::string& path) const {
       }
     }
   }
-  Q4_RETURN_IF_ERROR(CheckIsReport(fs_, path));
+  return absl::OkStatus();
+}
+
+absl::Status ReportRules::CheckNoCompanion(const std::string& path) const {
   // A new file config.json beside the source would be embedded by the next conversion, so not even a free name is
   // allowed.
   if (!source_) return absl::OkStatus();

@@ -39,8 +39,13 @@ class ReportRules {
   // or kReportIsCompanion; or whether `path` is a file that is no report: kReportNotOurs (exit code 1); errors of the
   // file system (2).
   absl::Status Check(const std::string& path) const;
+  // All of it but kReportNotOurs: for a file that is no report, of which the caller knows what it may replace.
+  absl::Status CheckPlace(const std::string& path) const;
 
  private:
+  absl::Status CheckNames(const std::string& path) const;
+  absl::Status CheckNoCompanion(const std::string& path) const;
+
   FileSystem& fs_;
   InputFiles inputs_;
   // Names, for outputs need not exist yet.

@@ -34,6 +34,14 @@ inline constexpr Issue kEffortUnused{1960, ExitCode::kUsage,
                                      "--effort is about encoders that search; give --encoder mse, or a recipe that "
                                      "names it, or leave --effort out"};
 
+// q4convert: choosing by a budget.
+inline constexpr Issue kBudgetUnused{1653, ExitCode::kUsage,
+                                     "says how to choose types and block sizes, and goes with --target-bpw, "
+                                     "--target-nmse or --keep-most-sensitive"};
+inline constexpr Issue kRecipeExists{1654, ExitCode::kUsage,
+                                     "--write-recipe would replace a file; remove it or choose another name (--force "
+                                     "replaces a recipe, and nothing else)"};
+
 // stdout is closed, full or a broken pipe: the results are lost although the work was done.
 inline constexpr Issue kCannotPrint{2090, ExitCode::kIo, "cannot write the results"};
 // An allocation or a thread was refused.

@@ -39,6 +39,8 @@ absl::StatusOr<NamePattern> NamePattern::Parse(std::string_view regex, std::stri
   return NamePattern(std::move(text), std::move(compiled));
 }
 
+std::string NamePattern::Quoted(std::string_view text) { return re2::RE2::QuoteMeta(PieceOf(text)); }
+
 bool NamePattern::Matches(std::string_view name) const {
   // No groups are asked for (0), which lets RE2 stop at the first match it finds.
   return regex_->Match(PieceOf(name), 0, name.size(), re2::RE2::UNANCHORED, nullptr, 0);

@@ -24,6 +24,9 @@ class NamePattern {
   // compiled; kPatternNotUtf8; kPatternEmpty.
   static absl::StatusOr<NamePattern> Parse(std::string_view regex, std::string_view where);
 
+  // `text` as an expression that matches it and nothing else.
+  static std::string Quoted(std::string_view text);
+
   // Whether the expression is found in `name`, UTF-8.
   bool Matches(std::string_view name) const;
 

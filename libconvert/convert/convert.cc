@@ -44,6 +44,8 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
   // What was found first, then what happened.
   for (const Note& note : conversion.plan.notes) (note.warning ? report.warnings : report.notes).push_back(note.text);
   report.left_out = conversion.checkpoint.left_out();
+  report.choice_text = conversion.plan.choice_text;
+  report.choice = conversion.plan.choice;
   report.notes.insert(report.notes.end(), output.notes().begin(), output.notes().end());
   report.warnings.insert(report.warnings.end(), output.warnings().begin(), output.warnings().end());
   report.notes.insert(report.notes.end(), result.notes.begin(), result.notes.end());

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -65,6 +66,8 @@ struct ConvertReport {
   std::vector<std::string> notes;
   std::vector<std::string> warnings;  // those of the plan, and what the output's file system cannot do
   std::vector<LeftOutFile> left_out;  // those of the checkpoint
+  std::string choice_text;            // those of the plan
+  std::shared_ptr<const Json> choice;
   // Not empty if a gate was broken: then there is no output, and this says why (all of it: `gate_finding_count`).
   std::vector<VerifyFinding> gate_findings;
   std::uint64_t gate_finding_count = 0;

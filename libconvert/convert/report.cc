@@ -117,6 +117,7 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   text += "\n" + TreatmentTable(all);
   text +=
       fmt::format("{} of {} tensors quantized\n", plan.quantized_tensors, plan.quantized_tensors + plan.kept_tensors);
+  if (!plan.choice_text.empty()) text += "\n" + plan.choice_table + "\n" + plan.choice_text;
   text += fmt::format("source  {} bytes of tensors ({})\n", plan.stored_bytes, HumanBytes(plan.stored_bytes));
   text += fmt::format("output  {}{} bytes ({})\n", options.compression.zstd ? "at most " : "", plan.output_bytes,
                       HumanBytes(plan.output_bytes));
@@ -170,6 +171,7 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   json["notes"] = std::move(notes);
   json["left_out"] = LeftOutJson(checkpoint.left_out());
   json["tensors"] = std::move(tensors);
+  if (plan.choice != nullptr) json["choice"] = *plan.choice;
   return JsonReportText(json);
 }
 
@@ -181,7 +183,7 @@ std::string ConvertReportText(const ConvertReport& report, double seconds) {
   // A model without a quantized tensor has no error to speak of: the line is left out.
   const ModelStats totals = TotalsOf(report);
   const DerivedStats derived = Derive(totals.total);
-  std::string text = TreatmentTable(all);
+  std::string text = TreatmentTable(all) + report.choice_text;
   if (totals.tensors != 0) {
     text += fmt::format("error   SQNR {:.3f} dB, NMSE {:.6g}, largest error {:.6g} in '{}'\n", derived.sqnr_db,
                         derived.nmse, totals.total.max_abs_err, Printable(totals.max_abs_err_tensor));
@@ -232,6 +234,7 @@ std::string ConvertReportJson(const ConvertReport& report, double seconds) {
   json["left_out"] = LeftOutJson(report.left_out);
   json["totals"] = ModelStatsJson(TotalsOf(report));
   json["tensors"] = std::move(tensors);
+  if (report.choice != nullptr) json["choice"] = *report.choice;
   return JsonReportText(json);
 }
 

@@ -22,6 +22,7 @@
 #include "formats/bnb/layout.h"
 #include "libconvert/lint/skip_list.h"
 #include "libconvert/policy/experts.h"
+#include "libconvert/policy/fused_layers.h"
 #include "libconvert/policy/module_names.h"
 #include "libconvert/scheme/quant_settings.h"
 #include "libconvert/scheme/scheme.h"
@@ -93,6 +94,14 @@ constexpr LintRule kLintSkipButQuantized{
     "skip-but-quantized",
     "The loader makes a plain module, and the packed weight does not fit.",
     "Remove the entry from llm_int8_skip_modules.",
+};
+// transformers loads them as they are. Left by writers that keep single layers for their error; q4convert warns of it
+// and has --fused-alike.
+constexpr LintRule kLintFusedMixed{
+    {6650, ExitCode::kOk, "layers that vLLM joins are quantized in part"},
+    "fused-mixed",
+    "vLLM makes one layer of q, k and v, and of gate and up, and cannot mix 4 and 16 bits in it; transformers can.",
+    "For vLLM, quantize or keep all parts.",
 };
 // transformers saves tied tensors once. If config.json later loses the flag that ties them, the loader initializes a
 // new output embedding.
@@ -203,6 +212,7 @@ class ConfigLint {
     // Only here do tensors and config.json agree that this is a 4-bit bitsandbytes model.
     Settings(*at);
     Experts();
+    Fused();
     const auto skipped = at->find("llm_int8_skip_modules");
     SkippedModules(SkipList(skipped == at->end() ? Json(nullptr) : *skipped));
   }
@@ -287,6 +297,21 @@ class ConfigLint {
   void Experts() {
     for (std::size_t i = 0; i < weights_.size(); ++i) {
       if (experts_[i] && weights_[i].quantized()) findings_.Add(kLintExpertsQuantized, weights_[i].name);
+    }
+  }
+
+  void Fused() {
+    std::vector<std::string> modules;
+    std::vector<bool> quantized;
+    for (const LintWeight& weight : weights_) {
+      if (!weight.quantized() && weight.shape.size() != 2) continue;
+      modules.emplace_back(ModuleOf(weight.name));
+      quantized.push_back(weight.quantized());
+    }
+    for (const FusedLayer& layer : FusedLayers(modules, quantized)) {
+      if (layer.kept.empty() || layer.quantized.empty()) continue;
+      findings_.Add(kLintFusedMixed, layer.parent,
+                    fmt::format("{} of {} parts kept", layer.kept.size(), layer.kept.size() + layer.quantized.size()));
     }
   }
 

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/base/json_value.h"
 #include "formats/base/note.h"
 #include "formats/calibration/calibration.h"
 #include "formats/q4/container.h"
@@ -74,6 +75,10 @@ struct ConversionPlan {
   // What is worth knowing before the work: the checkpoint's notes, then a warning for what it leaves out and a loader
   // would miss, then what was decided. Warnings and notes are mixed, in this order.
   std::vector<Note> notes;
+  // Where the options' recipe was chosen by a budget (libconvert/budget): what was chosen and why, for people and for
+  // JSON, if anybody wants that. Set by who chose; "" and nullptr for all others.
+  std::string choice_text, choice_table;
+  std::shared_ptr<const Json> choice;
 };
 
 // Decides every tensor and lays out every shard. `configs`: those of the checkpoint. Reads nothing.

@@ -63,6 +63,11 @@ def convert(
     components: Sequence[str] = (),
     allow_unmatched: bool = False,
     recipe: StrPath | None = None,
+    target_bpw: float | None = None,
+    target_nmse: float | None = None,
+    keep_most_sensitive: float | None = None,
+    fused_alike: bool = False,
+    write_recipe: StrPath | None = None,
     adapter: StrPath | None = None,
     from_quantized: bool = False,
     keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
@@ -105,6 +110,12 @@ def convert(
         components: of a pipeline of diffusers (docs/pipelines.md): which components are quantized.
         allow_unmatched: a pattern that matches no tensor is a note, no error.
         recipe: a JSON file with ordered rules (docs/policy.md).
+        target_bpw: bits per weight, scales included, within which type and block size of each tensor are chosen for the least
+            error; what ``type``, ``block_size`` and ``double_quant`` say is not chosen.
+        target_nmse: the same the other way round: the fewest bits within this error.
+        keep_most_sensitive: percent of the weights; tensors that lose most by weight are kept.
+        fused_alike: layers that vLLM joins are chosen alike.
+        write_recipe: where what was chosen is written, for ``recipe``.
         adapter: the folder of a LoRA of PEFT, which is merged while the model is read, as ``merge_and_unload()`` does.
         from_quantized: leave to quantize what has 4 bits already (MXFP4, NVFP4, a container): its error comes on top.
         keep_dtype: type of float tensors that stay unquantized.
@@ -154,6 +165,11 @@ def plan(
     components: Sequence[str] = (),
     allow_unmatched: bool = False,
     recipe: StrPath | None = None,
+    target_bpw: float | None = None,
+    target_nmse: float | None = None,
+    keep_most_sensitive: float | None = None,
+    fused_alike: bool = False,
+    write_recipe: StrPath | None = None,
     adapter: StrPath | None = None,
     from_quantized: bool = False,
     keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,

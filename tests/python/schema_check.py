@@ -49,6 +49,9 @@ def main():
                 sys.exit(f"gate.schema.json accepts {rule}")
             checked += 1
         check("q4convert", "convert.schema.json", source, "-o", model, "--dry-run")
+        check("q4convert", "convert.schema.json", source, "-o", model, "--dry-run", "--target-bpw", "5", "--keep-most-sensitive", "10")
+        check("q4convert", "convert.schema.json", source, "-o", model, *quiet, "--target-nmse", "0.005")
+        model.unlink()
         check("q4convert", "convert.schema.json", source, "-o", model, *quiet)
         check("q4convert", "convert.schema.json", source, "-o", parts, "--shard-size", "200KB", "--no-double-quant", *quiet)
         for words in ((), ("--tensors",), ("--stats",), ("--hist",), ("--files",), ("--diff", model), ("--lint",),

@@ -53,6 +53,8 @@ RUNS = [
     ({"compress": "zstd:3", "keep_dtype": "fp32"}, ["--compress", "zstd:3", "--keep-dtype", "fp32"]),
     ({"max_nmse": 0.5, "gate": "default", "source_digest": "xxh3"}, ["--max-nmse", "0.5", "--gate", "default", "--source-digest", "xxh3"]),
     ({"encoder": "mse", "effort": 1}, ["--encoder", "mse", "--effort", "1"]),
+    ({"target_bpw": 5.5, "fused_alike": True, "type": "nf4"}, ["--target-bpw", "5.5", "--fused-alike", "--type", "nf4"]),
+    ({"keep_most_sensitive": 30}, ["--keep-most-sensitive", "30"]),
     ({"encoder": "absmax", "device": "cpu", "on_nonfinite": "keep"}, ["--encoder", "absmax", "--device", "cpu", "--on-nonfinite", "keep"]),
     ({"exclude": ["-x"], "allow_unmatched": True, "sync_every": 1, "resume": False},
      ["--exclude=-x", "--allow-unmatched", "--sync-every", "1", "--no-resume"]),

@@ -1,0 +1,55 @@
+// The measuring pass: what each way to store a tensor would lose, as the sum of its squared errors. Whole tensors, by
+// the encoder that will convert them and the kernels that take a container's statistics: a tensor that is then
+// converted so has this error in its statistics, but for the last digits of a sum.
+//
+// The source is read once, in pieces, on all threads; an encoder whose nested scales depend on all scales of a tensor
+// (absmax, numerics Q5.1) looks at a tensor twice, and reads one that does not fit half of the memory twice. Where
+// scales are searched, one search serves plain and nested scales.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "formats/source/checkpoint.h"
+#include "formats/tensor/source_tensor.h"
+#include "kernels/kernels.h"
+#include "libconvert/base/progress.h"
+#include "libconvert/scheme/quant_settings.h"
+
+namespace q4 {
+
+// How the work is done; none of it changes a result.
+struct MeasureRun {
+  unsigned threads = 1;
+  std::uint64_t max_memory = std::uint64_t{2} << 30;
+  const KernelTable* kernels = nullptr;  // nullptr: BestCpuKernels()
+  ProgressCallback progress;             // in bytes of elements, one thread at a time
+  CancelFlag* cancel = nullptr;
+};
+
+// What is asked of one tensor: F32, F16 or BF16, with at least one element.
+struct MeasureTask {
+  const SourceTensor* source = nullptr;  // of the checkpoint
+  Q4Encoder encoder = Q4Encoder::kAbsmax;
+  std::vector<QuantFormat> formats;
+  std::optional<DType> kept_as;  // measure what this dtype loses, too: one of the three
+};
+
+struct TensorErrors {
+  // The smallest index of a NaN or infinite element. Then nothing else is known.
+  std::optional<std::uint64_t> bad;
+  double squares = 0;  // of all elements
+  // The sums of squared errors, by format; nullopt where the format cannot hold the tensor (numerics Q5.12).
+  std::vector<std::optional<double>> formats;
+  std::optional<double> kept;  // of kept_as; nullopt where an element would become infinite, or nobody asked
+};
+
+// One result for each task, in the same order. `effort`: of encoders that search. The same for any number of threads,
+// any bound and any backend. Errors: those of SourceReader::Read(), and kInterruptedRun.
+absl::StatusOr<std::vector<TensorErrors>> MeasureTensors(const Checkpoint& checkpoint,
+                                                         const std::vector<MeasureTask>& tasks, int effort,
+                                                         const MeasureRun& run);
+
+}  // namespace q4

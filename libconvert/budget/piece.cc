@@ -1,0 +1,171 @@
+// Two kinds of encoders, as encode/encoder.h has them. One that searches nests its scales by groups, and gives plain
+// and nested scales in one go; the kernels then say what each block loses. Of others, codes are chosen under plain
+// scales, and the statistics of a container tell what they lose under either form of scales.
+#include "libconvert/budget/piece.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+namespace q4 {
+namespace {
+
+double ErrorOf(const TiledStats& stats) {
+  double sum = 0;
+  for (const GroupSums& group : stats.groups) sum += group.e2;
+  return sum;
+}
+
+std::uint64_t OverflowOf(const TiledStats& stats) {
+  std::uint64_t sum = 0;
+  for (const SlabStats& tile : stats.tiles) sum += tile.overflow;
+  return sum;
+}
+
+// What the blocks of a piece lose under these scales, as a reader decodes them.
+double ErrorUnder(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x, const float* scales) {
+  std::vector<double> blocks(BlockCount(shape.elems, shape.block_size));
+  kernels.block_errors(shape.type, shape.book(), x, nullptr, shape.elems, shape.block_size, scales, blocks.data());
+  return std::accumulate(blocks.begin(), blocks.end(), 0.0);
+}
+
+}  // namespace
+
+void FormatSum::Add(const FormatError& piece) {
+  error_ += piece.error;
+  overflow_ += piece.overflow;
+  losses_.insert(losses_.end(), piece.losses.begin(), piece.losses.end());
+}
+
+std::optional<double> FormatSum::error() const {
+  if (overflow_ != 0 || !std::isfinite(error_)) return std::nullopt;
+  return error_;
+}
+
+PieceMeasure::PieceMeasure(Q4Encoder encoder, const std::vector<QuantFormat>& formats, FloatType type, int effort,
+                           std::optional<DType> kept_as)
+    : encoder_(&EncoderOf(encoder)), type_(type), effort_(effort), kept_as_(kept_as), formats_(formats.size()) {
+  for (std::size_t f = 0; f < formats.size(); ++f) {
+    const QuantFormat& format = formats[f];
+    auto search = std::find_if(searches_.begin(), searches_.end(), [&](const Search& other) {
+      return other.format.scheme == format.scheme && other.format.block_size == format.block_size;
+    });
+    if (search == searches_.end()) search = searches_.insert(search, Search{format, {}, {}});
+    (format.nested ? search->nested : search->plain) = f;
+  }
+}
+
+bool PieceMeasure::looks_twice() const {
+  return encoder_->searching() == nullptr && std::any_of(searches_.begin(), searches_.end(), [](const Search& search) {
+           return search.nested.has_value();
+         });
+}
+
+SlabShape PieceMeasure::ShapeOf(const Search& search, std::uint64_t elems) const {
+  return {search.format, type_, elems, effort_};
+}
+
+PieceScales PieceMeasure::Scales(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems) const {
+  PieceScales result;
+  std::vector<float> scales;
+  for (const Search& search : searches_) {
+    std::vector<double>& sums = result.group_sums.emplace_back();
+    const SlabShape shape = ShapeOf(search, elems);
+    scales.resize(BlockCount(elems, shape.block_size));
+    result.bad = encoder_->ChooseScales(kernels, shape, x, scales.data());
+    if (result.bad != kAllFinite) return result;
+    for (std::size_t begin = 0; begin < scales.size(); begin += kScaleGroup) {
+      Sum256 group;
+      group.Add(std::span(scales).subspan(begin, std::min<std::size_t>(kScaleGroup, scales.size() - begin)));
+      sums.push_back(group.total());
+    }
+  }
+  return result;
+}
+
+PieceErrors PieceMeasure::Errors(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems,
+                                 const std::vector<float>& offsets) const {
+  PieceErrors result;
+  result.formats.resize(formats_);
+  for (std::size_t s = 0; s < searches_.size(); ++s) {
+    const Search& search = searches_[s];
+    result.bad = encoder_->searching() != nullptr
+                     ? Searched(kernels, search, x, elems, &result)
+                     : Encoded(kernels, search, x, elems, s < offsets.size() ? offsets[s] : 0, &result);
+    if (result.bad != kAllFinite) return result;
+  }
+  // Under scales of 0 every element decodes to 0, and its error is itself.
+  const SlabShape squares{{Q4Scheme::kNf4, 64, false}, type_, elems, effort_};
+  result.squares = ErrorUnder(kernels, squares, x, std::vector<float>(BlockCount(elems, 64)).data());
+  if (kept_as_) result.kept = Kept(kernels, x, elems);
+  return result;
+}
+
+std::uint64_t PieceMeasure::Searched(const KernelTable& kernels, const Search& search, const std::uint8_t* x,
+                                     std::uint64_t elems, PieceErrors* out) const {
+  const SlabShape shape = ShapeOf(search, elems);
+  const std::uint64_t blocks = BlockCount(elems, shape.block_size);
+  std::vector<float> scales(blocks);
+  if (search.nested) {
+    std::vector<std::uint8_t> scale_codes(blocks);
+    std::vector<float> group_scales(GroupCount(blocks));
+    FormatError& nested = out->formats[*search.nested];
+    nested.losses.resize(group_scales.size());
+    const std::uint64_t bad = encoder_->searching()->ChooseNested(
+        kernels, shape, x, {scales.data(), scale_codes.data(), group_scales.data(), nested.losses.data()});
+    if (bad != kAllFinite) return bad;
+    for (const NestedLoss& loss : nested.losses) nested.error += loss.error;
+  } else if (const std::uint64_t bad = encoder_->ChooseScales(kernels, shape, x, scales.data()); bad != kAllFinite) {
+    return bad;
+  }
+  // What was chosen before nesting are the plain scales.
+  if (search.plain) out->formats[*search.plain].error = ErrorUnder(kernels, shape, x, scales.data());
+  return kAllFinite;
+}
+
+std::uint64_t PieceMeasure::Encoded(const KernelTable& kernels, const Search& search, const std::uint8_t* x,
+                                    std::uint64_t elems, float offset, PieceErrors* out) const {
+  const SlabShape shape = ShapeOf(search, elems);
+  const std::uint64_t blocks = BlockCount(elems, shape.block_size);
+  std::vector<float> scales(blocks);
+  std::vector<std::uint8_t> codes(PackedBytes(elems));
+  TiledStats stats;
+  const std::uint64_t bad = search.plain
+                                ? EncodeSlab(*encoder_, kernels, shape, x, codes.data(), scales.data(), nullptr, &stats)
+                                : encoder_->ChooseCodes(kernels, shape, x, scales.data(), codes.data());
+  if (bad != kAllFinite) return bad;
+  if (search.plain) out->formats[*search.plain].error = ErrorOf(stats);
+  if (!search.nested) return kAllFinite;
+  std::vector<std::uint8_t> scale_codes(blocks);
+  std::vector<float> group_scales(GroupCount(blocks));
+  kernels.quantize_scales(scales.data(), blocks, offset, scale_codes.data(), group_scales.data());
+  kernels.dequantize_scales(scale_codes.data(), group_scales.data(), blocks, offset, scales.data());
+  TakeSlabStats(kernels, shape, x, codes.data(), scales.data(), &stats);
+  out->formats[*search.nested].error = ErrorOf(stats);
+  out->formats[*search.nested].overflow = OverflowOf(stats);
+  return kAllFinite;
+}
+
+// Conversions are the kernels'; the difference of two finite numbers is exact in fp64, and so is its order here.
+std::optional<double> PieceMeasure::Kept(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems) const {
+  if (FloatTypeOf(*kept_as_) == type_) return 0;
+  constexpr std::uint64_t kAtOnce = 4096;
+  std::vector<float> before(kAtOnce), after(kAtOnce);
+  std::vector<std::uint8_t> stored(kAtOnce * sizeof(float));
+  double sum = 0;
+  for (std::uint64_t first = 0; first < elems; first += kAtOnce) {
+    const std::uint64_t n = std::min(kAtOnce, elems - first);
+    const std::uint8_t* const from = x + first * FloatSize(type_);
+    if (kernels.convert(type_, from, n, FloatTypeOf(*kept_as_), stored.data()) != 0) return std::nullopt;
+    (void)kernels.convert(type_, from, n, FloatType::kF32, before.data());
+    (void)kernels.convert(FloatTypeOf(*kept_as_), stored.data(), n, FloatType::kF32, after.data());
+    for (std::uint64_t k = 0; k < n; ++k) {
+      const double error = static_cast<double>(before[k]) - static_cast<double>(after[k]);
+      sum += error * error;
+    }
+  }
+  return sum;
+}
+
+}  // namespace q4

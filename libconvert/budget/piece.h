@@ -1,0 +1,103 @@
+// One piece of a tensor through an encoder, in every format that is asked for. Everything is computed by the encoder
+// and the kernels; what stands here is which of them are asked, and what can be shared. Internal to measure.cc.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "formats/tensor/tensor.h"
+#include "kernels/kernels.h"
+#include "libconvert/encode/encoder.h"
+#include "libconvert/scheme/dtype_bridge.h"
+#include "libconvert/scheme/quant_settings.h"
+#include "libconvert/scheme/slab.h"
+
+namespace q4 {
+
+// Whole groups of 256 blocks of each size that there is: 2^18 elements, up to 2^20 where blocks are that large. Small
+// enough that the slowest search is soon interrupted.
+inline std::uint64_t PieceElems(const std::vector<QuantFormat>& formats) {
+  std::uint64_t elems = std::uint64_t{1} << 18;
+  for (const QuantFormat& format : formats) elems = std::max(elems, kScaleGroup * format.block_size);
+  return elems;
+}
+// What a thread takes at most while it works on one: elements, codes, scales in several forms, and results that wait.
+inline constexpr std::uint64_t kPieceMemory = std::uint64_t{8} << 20;
+
+// What the first look finds: of each search the sums of its scales by group (Sum256::AddGroup()).
+struct PieceScales {
+  std::uint64_t bad = kAllFinite;  // index in the piece
+  std::vector<std::vector<double>> group_sums;
+};
+
+// What one format loses of a piece.
+struct FormatError {
+  double error = 0;
+  std::uint64_t overflow = 0;      // elements that decode to infinity
+  std::vector<NestedLoss> losses;  // of nested scales that were searched
+};
+
+// What the other look finds.
+struct PieceErrors {
+  std::uint64_t bad = kAllFinite;
+  double squares = 0;
+  std::vector<FormatError> formats;
+  std::optional<double> kept;  // nullopt where a finite element became infinite
+};
+
+// What one format loses of a tensor: its pieces, in order.
+class FormatSum {
+ public:
+  void Add(const FormatError& piece);
+  // nullopt where the format cannot hold the tensor: it is never chosen.
+  std::optional<double> error() const;
+  // Whether a conversion leaves it to absmax.
+  bool gives_way() const { return !losses_.empty() && GivesWay(losses_); }
+
+ private:
+  double error_ = 0;
+  std::uint64_t overflow_ = 0;
+  std::vector<NestedLoss> losses_;
+};
+
+// What is asked of the pieces of one tensor. Immutable, thread-safe.
+class PieceMeasure {
+ public:
+  PieceMeasure(Q4Encoder encoder, const std::vector<QuantFormat>& formats, FloatType type, int effort,
+               std::optional<DType> kept_as);
+
+  // Whether nested scales depend on all scales of the tensor, so that Scales() must have seen all pieces before
+  // Errors().
+  bool looks_twice() const;
+  // Of search `s`, a code book with a block size: the order of PieceScales::group_sums and of `offsets` below.
+  std::uint32_t block_size(std::size_t s) const { return searches_[s].format.block_size; }
+
+  PieceScales Scales(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems) const;
+  // `offsets`: of nested scales, by search; unused unless looks_twice().
+  PieceErrors Errors(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems,
+                     const std::vector<float>& offsets) const;
+
+ private:
+  // Formats that share their search: a code book and a block size, with plain scales, nested ones or both.
+  struct Search {
+    QuantFormat format;                        // `nested` does not count
+    std::optional<std::size_t> plain, nested;  // places among the formats
+  };
+  SlabShape ShapeOf(const Search& search, std::uint64_t elems) const;
+  std::uint64_t Searched(const KernelTable& kernels, const Search& search, const std::uint8_t* x, std::uint64_t elems,
+                         PieceErrors* out) const;
+  std::uint64_t Encoded(const KernelTable& kernels, const Search& search, const std::uint8_t* x, std::uint64_t elems,
+                        float offset, PieceErrors* out) const;
+  std::optional<double> Kept(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems) const;
+
+  const Encoder* encoder_;
+  FloatType type_;
+  int effort_;
+  std::optional<DType> kept_as_;
+  std::size_t formats_;
+  std::vector<Search> searches_;
+};
+
+}  // namespace q4
