@@ -101,9 +101,10 @@ def convert(
         type: the code book, ``"nf4"`` (default) or ``"fp4"``.
         block_size: elements per scale, a power of two from 32 to 4096; 64 by default.
         double_quant: whether scales are quantized to 8 bits; True by default.
-        encoder: how scales and codes are chosen; ``"absmax"`` by default. ``"mse"`` searches, and loses less (docs/quality.md).
-        effort: how hard ``"mse"`` searches: 1, 2 (default) or 3.
-        calibration: inputs that the encoder weighs errors by, where it does. No encoder of this version does.
+        encoder: how scales and codes are chosen; ``"absmax"`` by default. ``"mse"`` searches, and loses less; ``"weighted"`` does
+            so by what a calibration file says of the inputs of layers (docs/quality.md).
+        effort: how hard these two search: 1, 2 (default) or 3.
+        calibration: that file (docs/calibration.md).
         include: regular expressions; tensors whose name matches are quantized.
         exclude: regular expressions; tensors whose name matches are kept as they are, also where ``include`` matches. A
             recipe can say it in another order.
@@ -241,6 +242,7 @@ def verify(
     *,
     against: StrPath | None = None,
     adapter: StrPath | None = None,
+    calibration: StrPath | None = None,
     root: str | None = None,
     tensor: str | None = None,
     sample: float | None = None,
@@ -266,6 +268,7 @@ def verify(
         path: a container, the list of a sharded one, or a converted pipeline.
         against: the original checkpoint; everything is computed again from it.
         adapter: the adapter that was merged into it, if one was.
+        calibration: the calibration file that was used, if one was: what it decided is computed again too.
         root: ``"sha256:..."``, which the container must have.
         tensor, sample, sample_seed: compare a part: names that match a regular expression, a percentage, which one.
         require_proof: fail also where the encoder leaves more than one answer.
@@ -289,6 +292,7 @@ def verify(
         path,
         against=against,
         adapter=adapter,
+        calibration=calibration,
         root=root,
         tensor=tensor,
         sample=sample,
