@@ -96,9 +96,10 @@ def convert(
         type: the code book, ``"nf4"`` (default) or ``"fp4"``.
         block_size: elements per scale, a power of two from 32 to 4096; 64 by default.
         double_quant: whether scales are quantized to 8 bits; True by default.
-        encoder: how scales and codes are chosen; ``"absmax"`` by default. ``"mse"`` searches, and loses less (docs/quality.md).
-        effort: how hard ``"mse"`` searches: 1, 2 (default) or 3.
-        calibration: inputs that the encoder weighs errors by, where it does. No encoder of this version does.
+        encoder: how scales and codes are chosen; ``"absmax"`` by default. ``"mse"`` searches, and loses less (docs/quality.md);
+            ``"weighted"`` does so by a calibration file.
+        effort: how hard these search: 1, 2 (default) or 3.
+        calibration: a file that says what the inputs of layers look like (docs/calibration.md), for encoders that weigh errors by it.
         include: regular expressions; tensors whose name matches are quantized.
         exclude: regular expressions; tensors whose name matches are kept as they are, also where ``include`` matches. A
             recipe can say it in another order.
@@ -238,6 +239,7 @@ def verify(
     baseline_slack: str | None = None,
     evaluation: StrPath | None = None,
     limit: Sequence[str] = (),
+    calibration: StrPath | None = None,
     follow_symlinks: bool = False,
     threads: int = 0,
     max_memory: Size = None,
@@ -257,6 +259,7 @@ def verify(
         baseline, baseline_slack: an earlier report, and by how much the error may have grown since, such as ``"0.5%"``.
         evaluation: what :func:`q4.evaluate` saved of this container; it joins the report, and gates can limit its numbers.
         limit: limits on these, such as ``"kl_mean <= 0.02"``.
+        calibration: the file that the conversion was given, with which the encoder's choice is computed again.
         follow_symlinks: read shards of the source through symbolic links.
         threads, max_memory, progress: as in :func:`convert`.
 
@@ -284,6 +287,7 @@ def verify(
         baseline_slack=baseline_slack,
         evaluation=evaluation,
         limit=[limit] if isinstance(limit, str) else limit,
+        calibration=calibration,
         follow_symlinks=follow_symlinks,
         threads=_threads(threads),
         max_memory=max_memory,

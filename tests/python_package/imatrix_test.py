@@ -18,7 +18,7 @@ import warnings
 warnings.simplefilter("ignore")  # theirs
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from calibrations import EXPERTS, File, imatrix, llama, model_of  # noqa: E402
+from calibrations import EXPERTS, File, imatrix, is_used, llama, model_of  # noqa: E402
 
 import q4  # noqa: E402
 
@@ -46,6 +46,7 @@ def test_names(work):
         tokens, moments, hessian = file[name]
         check(hessian is None and tokens.tolist() == [36] and torch.allclose(moments, torch.tensor(squares[0] / 36), rtol=1e-6), f"values: {name}")
     check(len(result.inputs) == 3 and result.tokens == 36 and result.covered == 6 and result.to_quantize == 14, "the result", result)
+    is_used(work, work / "llama", work / "out")
     reasons = {each.weight: each.reason for each in result.skipped}
     check(len(reasons) == 8 and "no token" in reasons["model.layers.1.mlp.down_proj.weight"] and "no sums" in reasons[f"{layer}self_attn.o_proj.weight"], "the rest is told", reasons)
 

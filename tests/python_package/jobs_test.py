@@ -17,8 +17,6 @@ import q4
 # Of each tool, what says how it prints, and what another function does.
 NOT_ARGUMENTS = {"help", "version", "quiet", "json", "verbose", "progress", "dry-run", "junit", "markdown", "html", "double-quant"}
 NOT_OPTIONS = {"source", "path", "progress", "double_quant"}
-# Signatures have them from the start; no encoder of this version takes them.
-TO_COME = {"calibration"}
 
 
 def options_of(tool):
@@ -32,7 +30,7 @@ def test_every_option_is_an_argument():
     for tool, function in (("q4convert", q4.convert), ("q4verify", q4.verify), ("q4export", q4.export)):
         names = {"no_resume": "resume", "add_file": "add_files", "drop_file": "drop_files"}
         wanted = {names.get(o, o) for o in (option.replace("-", "_") for option in options_of(tool) - NOT_ARGUMENTS) if o != "no_double_quant"}
-        has = set(inspect.signature(function).parameters) - NOT_OPTIONS - TO_COME
+        has = set(inspect.signature(function).parameters) - NOT_OPTIONS
         check(has == wanted, f"arguments of {function.__name__} are the options of {tool}", has ^ wanted)
     plan = set(inspect.signature(q4.plan).parameters)
     check(set(inspect.signature(q4.convert).parameters) - plan == {"progress", "report"}, "plan takes what convert takes")
