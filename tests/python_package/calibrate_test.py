@@ -24,7 +24,7 @@ warnings.simplefilter("ignore")  # theirs
 import tokenizers  # noqa: E402
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from calibrations import EXPERTS, SIZES, File, imatrix, llama, model_of  # noqa: E402
+from calibrations import EXPERTS, SIZES, File, imatrix, is_used, llama, model_of  # noqa: E402
 
 import q4  # noqa: E402
 from q4 import _calibrate_tool  # noqa: E402
@@ -101,6 +101,8 @@ def test_llama(work):
     plain = q4.calibrate(model, IDS, output=work / "plain", hessian=False)
     check(plain.passes == 1 and all(not name.endswith(".hessian") for name in File(work / "plain").tensors), "second moments alone take one pass")
     is_right(File(work / "plain")["lm_head.weight"], rows["lm_head"], "without Hessians", hessian=False)
+    model.save_pretrained(work / "llama")
+    is_used(work, work / "llama", work / "a")
     check(q4.calibrate(model, IDS, output=work / "some", samples=2, hessian=False).tokens == 16, "two sequences")
 
 
@@ -188,6 +190,8 @@ def test_experts(work):
             check(file.weights[name(expert, "w3")] == name(expert, "w1") != file.weights[name(expert, "w2")], "gate and up share an input")
             gate, up = (given.float() @ stack.gate_up_proj[expert].detach().T).chunk(2, -1)
             is_right(file[name(expert, "w2")], (torch.nn.functional.silu(gate) * up).double(), name(expert, "w2"), rounding=1e-4)
+    model.save_pretrained(work / "model")
+    is_used(work, work / "model", work / "mixtral")
     # Padding is routed as well, and would reach experts.
     width = max(map(len, IDS))
     batch = {
@@ -217,6 +221,8 @@ def test_stacks(work):
             is_right(each, given, f"expert {expert} of a stack")
         else:
             check(not any(part.any() for part in each), "an expert that no token reached has zeros")
+    model.save_pretrained(work / "model")
+    is_used(work, work / "model", work / "few")
     model = model_of("Llama4ForCausalLM", transformers.Llama4TextConfig(**EXPERTS, head_dim=16, intermediate_size_mlp=64)).eval()
     q4.calibrate(model, IDS, output=work / "llama4")
     counts = File(work / "llama4")["model.layers.0.feed_forward.experts.down_proj"][0]

@@ -5,7 +5,9 @@ import json
 import safetensors
 import torch
 import transformers
-from package_setup import check
+from package_setup import TOOLS, Tools, check
+
+import q4
 
 SIZES = dict(vocab_size=128, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4)
 EXPERTS = dict(SIZES, num_key_value_heads=2, num_local_experts=8, num_experts_per_tok=2)
@@ -55,3 +57,13 @@ def imatrix(path, sums, kind="imatrix", dtype=None):
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def is_used(work, source, calibration):
+    """q4convert's own reader takes the file: a conversion with it is proven, and weighs the errors of all that is named in it."""
+    tools, file = Tools(TOOLS, work), File(calibration)
+    tools.run("q4convert", source, "-o", "weighted.q4", "--force", "--encoder", "weighted", "--calibration", calibration, "-q")
+    tools.run("q4verify", "weighted.q4", "--against", source, "--calibration", calibration, "--require-proof", "-q")
+    named = set(q4.plan(source).quantized) & {*file.weights, *file.transposed}
+    found = json.loads(tools.run("q4inspect", "weighted.q4", "--tensors", "--json").stdout)["tensors"]
+    check(named and all(each["encoder"] == "weighted" for each in found if each["name"] in named), "what the file names is weighed", named)

@@ -18,7 +18,7 @@ import warnings
 warnings.simplefilter("ignore")  # theirs
 import torch  # noqa: E402
 import transformers  # noqa: E402
-from calibrations import EXPERTS, File, imatrix, llama, model_of  # noqa: E402
+from calibrations import EXPERTS, File, imatrix, is_used, llama, model_of  # noqa: E402
 
 import q4  # noqa: E402
 
@@ -46,6 +46,7 @@ def test_names(work):
         tokens, moments, hessian = file[name]
         check(hessian is None and tokens.tolist() == [36] and torch.allclose(moments, torch.tensor(squares[0] / 36), rtol=1e-6), f"values: {name}")
     check(len(result.inputs) == 3 and result.tokens == 36 and result.covered == 6 and result.to_quantize == 14, "the result", result)
+    is_used(work, work / "llama", work / "out")
     reasons = {each.weight: each.reason for each in result.skipped}
     check(len(reasons) == 8 and "no token" in reasons["model.layers.1.mlp.down_proj.weight"] and "no sums" in reasons[f"{layer}self_attn.o_proj.weight"], "the rest is told", reasons)
 
@@ -65,6 +66,10 @@ def test_experts_and_conv1d(work):
     counted, moments, _ = file["model.layers.0.mlp.experts.gate_up_proj"]
     check(set(file.transposed) == {f"model.layers.0.mlp.experts.{each}" for each in ("gate_up_proj", "down_proj")}, "a stack as (in, out)", file.transposed)
     check(counted.tolist() == counts and not moments[1].any() and torch.allclose(moments[7], torch.tensor(experts[7] / 6), rtol=1e-6), "a stack's sums")
+    model_of("GraniteMoeForCausalLM", transformers.GraniteMoeConfig(**EXPERTS)).save_pretrained(work / "granite")
+    q4.calibration_from_imatrix(path, work / "granite", output=work / "granite.out")
+    names = {f"model.layers.0.block_sparse_moe.{each}_linear.weight" for each in ("input", "output")}
+    check(set(File(work / "granite.out").weights) == names, "stacks under other names", File(work / "granite.out").weights)
     path = imatrix(work / "g.gguf", {"blk.0.attn_qkv.weight": (values(1, 64), [36]), "blk.0.attn_output.weight": (values(1, 64), [36])})
     q4.calibration_from_imatrix(path, work / "gpt2", output=work / "gpt2.out")
     check(set(File(work / "gpt2.out").transposed) == {"transformer.h.0.attn.c_attn.weight", "transformer.h.0.attn.c_proj.weight"}, "a square Conv1D too")
