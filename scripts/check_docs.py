@@ -363,14 +363,17 @@ def check_tables():
             yield f"{folder}/README.md", 1, f"wing {name} is {'not listed' if name in wings else 'listed, but there is none'}"
 
     gate = {
-        (rule["type"], str(rule["block_size"])): rule["max_nmse"]
+        (rule.get("encoder", "absmax"), rule["type"], str(rule["block_size"])): rule["max_nmse"]
         for rule in json.loads(default_gate().read_text())["rules"]
         if "type" in rule
     }
-    shown = {
-        (row[0], row[1]): float(row[2])
-        for row in re.findall(r"^\| ((?:nf|fp)4) \| (\d+) \|.*\| ([\d.]+) \|$", read("docs/gates.md"), re.MULTILINE)
-    }
+    # A table for each encoder; that of feedback follows from absmax'.
+    shown, encoders = {}, ("absmax", "mse", "weighted")
+    for kind, block, limit in re.findall(r"^\| ((?:nf|fp)4) \| (\d+) \|.*\| ([\d.]+) \|$", read("docs/gates.md"), re.MULTILINE):
+        encoder = next((name for name in encoders if (name, kind, block) not in shown), "another table")
+        shown[encoder, kind, block] = float(limit)
+        if encoder == "absmax":
+            shown["feedback", kind, block] = 2 * float(limit)
     for key in sorted(gate.keys() | shown.keys()):
         if gate.get(key) != shown.get(key):
             yield "docs/gates.md", 1, f"says {shown.get(key)} for {' '.join(key)}, the default gate has {gate.get(key)}"

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 
-#include "absl/strings/ascii.h"
 #include "fmt/format.h"
 #include "formats/base/limits.h"
 
@@ -15,9 +14,11 @@ constexpr std::string_view kDevices = " con prn aux nul ";
 
 char LowerOf(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
 
+bool IsNameDigit(char c) { return c >= '0' && c <= '9'; }
+
 bool IsNameCharacter(char c) {
   const char lower = LowerOf(c);
-  return (lower >= 'a' && lower <= 'z') || absl::ascii_isdigit(static_cast<unsigned char>(c)) ||
+  return (lower >= 'a' && lower <= 'z') || IsNameDigit(c) ||
          std::string_view(" ()+,-.=@_").find(c) != std::string_view::npos;
 }
 
@@ -26,8 +27,7 @@ bool IsDevice(std::string_view lower) {
   std::string_view stem = lower.substr(0, lower.find('.'));
   while (stem.ends_with(' ')) stem.remove_suffix(1);
   if (kDevices.find(" " + std::string(stem) + " ") != std::string_view::npos) return true;
-  return stem.size() == 4 && (stem.starts_with("com") || stem.starts_with("lpt")) &&
-         absl::ascii_isdigit(static_cast<unsigned char>(stem[3]));
+  return stem.size() == 4 && (stem.starts_with("com") || stem.starts_with("lpt")) && IsNameDigit(stem[3]);
 }
 
 // What file and folder have in common.
