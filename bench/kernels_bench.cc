@@ -129,6 +129,11 @@ void ErrorStats(const Work& w, const Slab& s) {
   w.kernels->error_stats(w.type, w.book, s.x, s.codes, s.scales, s.n, kBlockSize, s.groups, s.stats);
 }
 
+void SearchWithStats(const Work& w, const Slab& s) {
+  Search(w, s);
+  ErrorStats(w, s);
+}
+
 void Dequantize(const Work& w, const Slab& s) {
   w.kernels->dequantize(w.book, s.codes, s.scales, s.n, kBlockSize, w.type, s.out);
 }
@@ -222,6 +227,7 @@ void RegisterAll() {
         Register("quantize", work, Quantize, type);
         Register("quantize+stats", work, QuantizeWithStats, type);
         Register("search", work, Search, type);
+        Register("search+stats", work, SearchWithStats, type);
         Register("quantize+nested", work, QuantizeNested, type);
         Register("error_stats", work, ErrorStats, type);
         Register("dequantize", work, Dequantize, FloatType::kBF16);

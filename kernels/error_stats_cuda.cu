@@ -11,8 +11,8 @@
 // Same bits: see error_stats_cuda.cuh. What is left to prove is which blocks need not be looked at again:
 //
 // A lane's gap ratio estimate r is the largest fl(fl(e) fl(1 / h)) of its elements, h being the half gap next to the
-// code's value on the side that the sign of e tells. Let the scale s be ordinary. Let g be the maximum so far, G,
-// or 1.99 if that is less, less 2^-18 of it. If r <= fl(g s) and G is at least 2^-10, no gap ratio exceeds G:
+// code's value on the side that the sign of e tells. Let the scale s be ordinary and positive. Let g be the maximum so
+// far, G, or 1.99 if that is less, less 2^-18 of it. If r <= fl(g s) and G is at least 2^-10, no gap ratio exceeds G:
 // - fl(e), fl(1 / h), both products and the limit err by at most 2^-24 of themselves each, the reference by a few
 //   2^-53: 2^-18 covers all of them. A product that underflows errs by 2^-150, far less than 2^-20 of the limit, which
 //   is at least 2^-111.
@@ -20,6 +20,8 @@
 //   2^-24 |v s|, less than 0.001 of any interval. So u = x / s is in that interval and h is right; or x lies between y
 //   and v s, which makes the true ratio smaller than 2^-24 / 0.0026, below 2^-10 <= G.
 // - Next to the outermost values there is no interval; what lies there is clipped.
+// A negative scale mirrors the block: of -x and -s the u, |e| and ratios are those of x and s, y and e change their
+// signs without rounding. So the same holds with |s|, once r is taken of -e: by factors that are negated.
 #include <cstddef>
 #include <cstdint>
 
@@ -43,6 +45,9 @@ struct alignas(16) DecodeEntry {
   float value;
   float above, below;  // the reciprocal half gap above the value; the negated one below it
   float unused;
+
+  // Under a negative scale.
+  __device__ DecodeEntry Mirrored() const { return {value, -above, -below, unused}; }
 };
 
 struct DecodeTable {
@@ -71,18 +76,18 @@ static __constant__ constexpr TablePerBook<DecodeTable> kDecodeTables = ForEachB
 
 // The decode table begins at a multiple of its size, and a row of it is 128 bytes: so one "and" and one "or" make an
 // address from an element's code. A row holds 8 copies of the entry: 128-bit accesses are served 8 lanes at a time, and
-// no two of those meet in a bank.
+// no two of those meet in a bank. Behind it lies the table for negative scales.
 constexpr std::uint32_t kCodeRow = 128, kCodeTable = 16 * kCodeRow;
 
 struct DecodeRows {
-  DecodeEntry entries[16][kCodeRow / sizeof(DecodeEntry)];
+  DecodeEntry entries[2 * 16][kCodeRow / sizeof(DecodeEntry)];
 };
-static_assert(sizeof(DecodeRows) == kCodeTable);
+static_assert(sizeof(DecodeRows) == 2 * kCodeTable);
 
 struct GeneralShared : StatsShared {
   // The table lies at the first multiple of kCodeTable in here: the toolkit does not honour an alignment above 1024 in
   // shared memory.
-  unsigned char table_bytes[2 * kCodeTable];
+  unsigned char table_bytes[3 * kCodeTable];
   uint4 pieces[kStatsWarps][kSetBlocks][kPieceVectors + 1];  // padded: the 8 lanes of an access meet no bank twice
 
   __device__ DecodeRows& Rows() {
@@ -114,7 +119,7 @@ __device__ void LoadRow(const uint4* row, std::uint32_t q, float x[4]) {
 class PartSums {
  public:
   __device__ PartSums(float scale, GeneralShared* shared) : scale_(scale) {
-    DecodeEntry* column = &shared->Rows().entries[0][threadIdx.x % (kCodeRow / sizeof(DecodeEntry))];
+    DecodeEntry* column = &shared->Rows().entries[scale < 0 ? 16 : 0][threadIdx.x % (kCodeRow / sizeof(DecodeEntry))];
     decode_ = static_cast<std::uint32_t>(__cvta_generic_to_shared(column));
     // Q8.7: with |scale| below TINY, and with a NaN, nothing counts as clipped.
     clip_limit_ = fabsf(scale) >= kTiny ? fabsf(scale) : FloatOf(kF32Infinity);
@@ -260,7 +265,7 @@ __device__ std::uint32_t AddTile(const ErrorStatsArgs& args, std::uint64_t first
     }
     NoteExtremesWhere<kBlockLanes>(args, first + set, folded[2], folded[3], shared, [&](const Limits& limits) {
       const float gap = __fmul_rd(fminf(limits.gap, 1.99f), 1 - 0x1p-18f);
-      return is_active && !(limits.gap >= 0x1p-10f && sums.ratio() <= __fmul_rn(gap, scale) &&
+      return is_active && !(limits.gap >= 0x1p-10f && sums.ratio() <= __fmul_rn(gap, fabsf(scale)) &&
                             limits.Cover(sums.max_error(), folded[2], folded[3]) && IsOrdinary<kType>(scale));
     });
   }
@@ -318,8 +323,10 @@ __global__ void __launch_bounds__(kStatsThreads, 4)
   auto* workspace = static_cast<StatsWorkspace*>(args.workspace);
   shared.Prepare(workspace);
   constexpr std::uint32_t kCopies = kCodeRow / sizeof(DecodeEntry);
-  for (std::uint32_t i = threadIdx.x; i < 16 * kCopies; i += kStatsThreads) {
-    shared.Rows().entries[i / kCopies][i % kCopies] = kDecodeTables.of[BookIndex(args.book)].entries[i / kCopies];
+  for (std::uint32_t i = threadIdx.x; i < 2 * 16 * kCopies; i += kStatsThreads) {
+    const std::uint32_t row = i / kCopies;
+    const DecodeEntry entry = kDecodeTables.of[BookIndex(args.book)].entries[row % 16];
+    shared.Rows().entries[row][i % kCopies] = row < 16 ? entry : entry.Mirrored();
   }
   before.Prepare(args.book);
   __syncthreads();

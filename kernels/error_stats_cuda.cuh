@@ -109,13 +109,13 @@ __device__ inline float MaxHighWord(float max, double e) {
   return fmaxf(max, fabsf(__int_as_float(__double2hiint(e))));
 }
 
-// Whether a scale is small enough for no output to overflow, and large enough for the estimates to hold. Others are
-// looked at again as a whole: negative, tiny, infinite and NaN scales, and those whose outputs could overflow.
+// Whether a scale of either sign is small enough for no output to overflow, and large enough for the estimates to hold.
+// Others are looked at again as a whole: tiny, infinite and NaN scales, and those whose outputs could overflow.
 template <FloatType kType>
 __device__ bool IsOrdinary(float scale) {
   constexpr float kLowest = 0x1p-100f;
   constexpr float kHighest = kType == FloatType::kF16 ? 65504.0f : 0x1p+126f;
-  return scale >= kLowest && scale <= kHighest;
+  return fabsf(scale) >= kLowest && fabsf(scale) <= kHighest;
 }
 
 // ---- Code counts

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -80,12 +81,15 @@ class MaximaFilter {
   //   y = s are exact.
   // - While M < 2^-10 the limit is 0: ratio~ = 0 means x = y, whose ratio is 0, or a clipped element.
   //
+  // A negative scale mirrors the block: of -x and -s the u, |e| and ratios are those of x and s, y and e change their
+  // signs without rounding. So all of this holds with |s|, for the side that the sign of y - x tells.
+  //
   // The limit applies to scales from 2^-100 on, where a product that underflows is far below the limit (first point);
-  // negative scales and NaN do not qualify.
-  static bool GapLimitApplies(float scale) { return scale >= 0x1p-100f; }
+  // a NaN does not qualify.
+  static bool GapLimitApplies(float scale) { return std::fabs(scale) >= 0x1p-100f; }
   // REQUIRES: GapLimitApplies(scale).
   float GapLimit(float scale) const {
-    return static_cast<float>(std::min(gap_factor_ * static_cast<double>(scale), kLargestFloat));
+    return static_cast<float>(std::min(gap_factor_ * std::fabs(static_cast<double>(scale)), kLargestFloat));
   }
 
  private:

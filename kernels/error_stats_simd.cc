@@ -127,11 +127,15 @@ HWY_INLINE Bytes NegativeBytes(const FourVectors& e) {
   return hn::BitCast(d8, hn::VecFromMask(di8, hn::Lt(hn::BitCast(di8, signs), hn::Zero(di8))));
 }
 
-// fl(1/h) of the interval next to each code's value on the side that the sign of e tells.
+// Turns the signs that NegativeBytes tells into those of a mirrored block (MaximaFilter): all ones under a negative
+// scale.
+HWY_INLINE Bytes MirrorOf(float scale) { return hn::Set(BytesTag(), scale < 0 ? 0xFF : 0); }
+
+// fl(1/h) of the interval next to each code's value on the side that the sign of e, mirrored or not, tells.
 template <CodeBook kBook>
-HWY_INLINE FourVectors InverseHalfGaps(Bytes codes, const FourVectors& e) {
+HWY_INLINE FourVectors InverseHalfGaps(Bytes codes, const FourVectors& e, Bytes mirror) {
   const BytesTag d8;
-  const Bytes negative = NegativeBytes(e);
+  const Bytes negative = hn::Xor(NegativeBytes(e), mirror);
   if constexpr (CodesAreRanks(kBook)) {
     return Lookup(kGapPlanes<kBook>, hn::Add(codes, negative));  // the interval below has the number before
   } else {
@@ -194,11 +198,11 @@ struct Approximations {
 };
 
 template <CodeBook kBook>
-HWY_INLINE Approximations Approximate(Bytes codes, const FourVectors& x, const FourVectors& y) {
+HWY_INLINE Approximations Approximate(Bytes codes, const FourVectors& x, const FourVectors& y, Bytes mirror) {
   const F32Tag d;
   FourVectors e;
   for (std::size_t k = 0; k < 4; ++k) e.v[k] = hn::Sub(x.v[k], y.v[k]);
-  const FourVectors inverses = InverseHalfGaps<kBook>(codes, e);
+  const FourVectors inverses = InverseHalfGaps<kBook>(codes, e, mirror);
   Approximations result;
   for (std::size_t k = 0; k < 4; ++k) {
     result.error.v[k] = hn::BitCast(d, MagnitudeBits(e.v[k]));
@@ -248,6 +252,7 @@ HWY_INLINE BlockMaxima ReadBlock(const std::uint8_t* x, const std::uint8_t* pack
   const FloatPlanes& values = kValuePlanes<kBook>;
   const F32Vec scales = hn::Set(d, scale);
   const auto scale_bits = hn::BitCast(di, hn::Set(du, q4::MagnitudeBits(scale)));
+  const Bytes mirror = MirrorOf(scale);
   BlockMaxima result;
   for (std::size_t i = 0; i < size; i += kStep, ++steps) {
     for (std::size_t half = 0; half < kStep / kVectorElems; ++half) {
@@ -263,7 +268,7 @@ HWY_INLINE BlockMaxima ReadBlock(const std::uint8_t* x, const std::uint8_t* pack
         const auto is_clipped = hn::Gt(hn::BitCast(di, MagnitudeBits(xs.v[k])), scale_bits);
         result.clipped = hn::Sub(result.clipped, hn::BitCast(du, hn::VecFromMask(di, is_clipped)));
       }
-      result.maxima.Add(Approximate<kBook>(codes, xs, ys));
+      result.maxima.Add(Approximate<kBook>(codes, xs, ys, mirror));
     }
   }
   return result;
@@ -342,6 +347,7 @@ template <CodeBook kBook>
 void NoteMaxima(const StatsBlock& block, const Step* steps, float error_limit, float gap_limit, SlabStats* stats) {
   const F32Tag d;
   alignas(64) float error[kStep], ratio[kStep];
+  const Bytes mirror = MirrorOf(block.scale);
   const std::uint64_t clipped = stats->clipped;
   for (std::uint64_t begin = block.begin; begin < block.end; begin += kStep, ++steps) {
     Maxima maxima;
@@ -351,7 +357,7 @@ void NoteMaxima(const StatsBlock& block, const Step* steps, float error_limit, f
         x.v[k] = hn::Load(d, steps->x + 8 * k + 4 * half);
         y.v[k] = hn::Load(d, steps->y + 8 * k + 4 * half);
       }
-      const Approximations approximations = Approximate<kBook>(LoadCodes(block.codes + begin / 2, half), x, y);
+      const Approximations approximations = Approximate<kBook>(LoadCodes(block.codes + begin / 2, half), x, y, mirror);
       maxima.Add(approximations);
       for (std::size_t k = 0; k < 4; ++k) {
         hn::Store(approximations.error.v[k], d, error + 8 * k + 4 * half);

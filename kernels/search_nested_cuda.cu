@@ -25,8 +25,16 @@ constexpr std::uint32_t kNestBlocks = kNestThreads / kBlockLanes;  // blocks tha
 
 struct NestShared {
   SharedTrials trials;
-  double errors[kScaleGroup];
+  double errors[kScaleGroup], floors[kScaleGroup];  // of a group's blocks
 };
+
+// Q7.3: one after the other. Values are read ahead of the additions, 16 at a time.
+__device__ inline double SumInOrder(const double* values, std::uint32_t size) {
+  double sum = 0;
+#pragma unroll 16
+  for (std::uint32_t k = 0; k < size; ++k) sum = __dadd_rn(sum, values[k]);
+  return sum;
+}
 
 static __device__ const NestedSearch kSearchOfNested = kNestedSearch;
 
@@ -53,6 +61,8 @@ __global__ void __launch_bounds__(kNestThreads, 2) NestKernel(const NestSearched
     const std::uint64_t begin = group * kScaleGroup;
     const std::uint32_t size = blocks - begin < kScaleGroup ? static_cast<std::uint32_t>(blocks - begin) : kScaleGroup;
     const float absmax2 = args.absmax2[group];
+    // By all threads: one alone would wait for each of them.
+    for (std::uint32_t k = threadIdx.x; k < size; k += kNestThreads) shared.floors[k] = search.floors[begin + k];
     // Both halves of a warp come along while one of them has a block. Where one has the tail block, both work on it:
     // whether blocks are full is the same for a warp.
     for (std::uint32_t at = threadIdx.x / kWarp * 2; at < size; at += kNestBlocks) {
@@ -81,17 +91,8 @@ __global__ void __launch_bounds__(kNestThreads, 2) NestKernel(const NestSearched
       }
     }
     __syncthreads();
-    if (threadIdx.x == 0) {
-      double sum = 0;
-      for (std::uint32_t k = 0; k < size; ++k) sum = __dadd_rn(sum, shared.errors[k]);
-      args.losses[group].error = sum;
-    }
-    if (threadIdx.x == kWarp) {
-      double sum = 0;
-#pragma unroll 8
-      for (std::uint32_t k = 0; k < size; ++k) sum = __dadd_rn(sum, search.floors[begin + k]);
-      args.losses[group].absmax_floor = sum;
-    }
+    if (threadIdx.x == 0) args.losses[group].error = SumInOrder(shared.errors, size);
+    if (threadIdx.x == kWarp) args.losses[group].absmax_floor = SumInOrder(shared.floors, size);
     __syncthreads();
   }
 }

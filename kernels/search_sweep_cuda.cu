@@ -67,6 +67,7 @@ struct SweepBest {
 
 __device__ void SweepSign(const SweptBlock& block, float sign, SweepBest* best) {
   const std::uint32_t lane = threadIdx.x % kWarp;
+  __syncwarp();  // all have read the other sign's counts, which need not have changed since
   for (std::uint32_t i = lane; i < block.size; i += kWarp) {
     const float v = sign * block.u[i];
     int count = block.table->negative_bounds + (v > 0 ? block.table->zero_bounds : 0);

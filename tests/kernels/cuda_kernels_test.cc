@@ -209,6 +209,14 @@ int CompareAll(const Case& c, Random* random) {
   }
   differing += CompareStats(c, host_x, x, strange_codes.data(), expected.scales.data());
   differing += CompareStats(c, host_x, x, expected.codes.data(), strange_scales.data());
+
+  // Scales as a search makes them, of either sign, with codes chosen under them.
+  std::vector<float> searched_scales = expected.scales;
+  for (float& s : searched_scales)
+    s *= static_cast<float>(0.7 + 0.6 * random->Uniform()) * (random->Below(2) == 0 ? -1.0f : 1.0f);
+  BestCpuKernels().codes_under(c.type, c.book, host_x.data(), c.n, c.block_size, searched_scales.data(),
+                               strange_codes.data());
+  differing += CompareStats(c, host_x, x, strange_codes.data(), searched_scales.data());
   return differing;
 }
 

@@ -156,6 +156,29 @@ TEST_CASE("statistics equal an independent evaluation") {
   }
 }
 
+// Of either sign, with codes chosen under them: nearly all elements lie below the maxima, which the kernels make use
+// of.
+TEST_CASE("statistics under scales that a search makes") {
+  Random random(4);
+  for (const FloatType type : kTypes) {
+    for (const CodeBook book : kBooks) {
+      for (const std::uint32_t block_size : {32u, 64u, 256u, 4096u}) {
+        for (const bool strange : {false, true}) {
+          Input in = MakeInput(type, book, block_size, 70 * block_size + 23, Content::kNormal, &random);
+          for (float& s : in.scales) {
+            s *= static_cast<float>(0.7 + 0.6 * random.Uniform()) * (random.Below(2) == 0 ? -1.0f : 1.0f);
+            // Around the limits of the estimates: 2^-100, and what overflows 16-bit types and fp32.
+            if (strange && random.Below(5) == 0)
+              s = std::copysign(std::ldexp(1.0f, random.Below(2) == 0 ? -100 : 126), s);
+          }
+          ScalarKernels().codes_under(type, book, in.x.data(), in.n, block_size, in.scales.data(), in.codes.data());
+          CheckAll(in);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("encoder absmax with its own scales: nothing clipped, gap ratio at most 1") {
   Random random(2);
   for (const FloatType type : kTypes) {
