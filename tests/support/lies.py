@@ -128,7 +128,8 @@ class Lies:
         self.field("tensor", at, "Scheme", 3)
         self.field("tensor", at, "Encoder", 0, ALONE, "codes of nobody")
         self.field("tensor", at, "Encoder", 2, ALONE, "an encoder that was not asked for")
-        self.field("tensor", at, "Encoder", 3)
+        self.field("tensor", at, "Encoder", 3, ALONE, "one that weighs errors, by nothing on record")
+        self.field("tensor", at, "Encoder", 5)
         self.field("tensor", at, "Flags", 2, READER, "not nested")
         self.field("tensor", plain, "Flags", 3, READER, "nested")
         self.field("tensor", at, "Flags", 7)
@@ -307,12 +308,13 @@ class Lies:
             tell("bitsandbytes", f"tensors of a file as {run}", ALONE, put("bitsandbytes", {"files": [run]}))
         record = {"name": "a", "size": 1, "xxh3": "0" * 16}
         for field, right, wrong in (
-            ("calibration", {"files": [record], "tokens": 5}, {"files": [record]}),
             ("parent", {"root": "ab" * 32}, {"root": "AB" * 32}),
             ("plan", "ab" * 32, "ab"),
         ):
             tell(field, "a statement that nothing here can check", NOBODY, put(field, right))
             tell(field, "in another form", ALONE, put(field, wrong))
+        tell("calibration", "one that no encoder uses", ALONE, put("calibration", {"files": [record], "tokens": 5}))
+        tell("calibration", "in another form", ALONE, put("calibration", {"files": [record]}))
         # In its right form it makes q4verify ask for the adapter.
         tell("adapter", "in another form", ALONE, put("adapter", {"files": [record, record]}))
         self.change("provenance", "(text)", "white space", ALONE, lambda f: setattr(f, "provenance", f.provenance + b"\n"))
