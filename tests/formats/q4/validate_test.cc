@@ -72,7 +72,7 @@ TEST_CASE("a lying tensor record is refused", "[q4][validate]") {
   tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.nested = true; });
   tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.has_stats = true, t.stats = std::make_shared<const Q4Stats>(); });
   tensor(kQ4TensorRecord, "bias", [](Q4Tensor& t) { t.nested_offset = 1; });
-  tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.encoder = static_cast<Q4Encoder>(3); });
+  tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.encoder = static_cast<Q4Encoder>(5); });
   tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.scheme = static_cast<Q4Scheme>(3); });
   tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.shape = {0}, t.first_chunk = 0; });
   tensor(kQ4TensorRecord, "fp4.plain", [](Q4Tensor& t) { t.dtype = DType::kF64; });
