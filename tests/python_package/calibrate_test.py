@@ -329,8 +329,8 @@ def test_memory(work):
     check(done.returncode == 0, "it runs", done.stderr)
     (many, least), (few, most) = (map(int, line.split()) for line in done.stdout.splitlines())
     check(many > 6 and few == 2, "passes", many, few)
-    # Beside the limit: a tile that is being written, and what the allocator keeps.
-    check(least < (24 << 20) + (24 << 20) < 90 << 20 < most, "the limit is kept", least, most)
+    # Beside the limit: a tile that is being written, and what the allocator keeps, which the second run finds there.
+    check(least < (24 << 20) + (24 << 20) < 64 << 20 < most, "the limit is kept", least, most)
     check((work / str(limits[0])).read_bytes() == (work / str(limits[1])).read_bytes(), "the same file")
 
 
@@ -406,8 +406,10 @@ def test_page(work):
 def main():
     torch.set_num_threads(1)
     for test in (test_llama, test_padding, test_encoder_decoder, test_conv1d, test_experts, test_stacks, test_plain_module, test_failures, test_output, test_memory, test_tool, test_page):
-        with tempfile.TemporaryDirectory(prefix="q4-calibrate-") as work, contextlib.chdir(work) if sys.version_info >= (3, 11) else contextlib.nullcontext():
+        with tempfile.TemporaryDirectory(prefix="q4-calibrate-") as work:
+            os.chdir(work)
             test(pathlib.Path(work))
+            os.chdir("/")
     print(f"python_calibrate: {count()} checks")
 
 
