@@ -10,6 +10,7 @@
 
 #include "formats/base/status.h"
 #include "libconvert/budget/budget_issues.h"
+#include "libconvert/policy/calibrated.h"
 #include "libconvert/policy/fused_layers.h"
 #include "libconvert/policy/module_names.h"
 
@@ -93,7 +94,8 @@ std::vector<Way> OpenWays(const PolicyOptions& options, std::uint64_t columns) {
 }
 
 absl::StatusOr<std::vector<Candidate>> FindCandidates(const Checkpoint& checkpoint, const ModelConfigs& configs,
-                                                      const PolicyOptions& options) {
+                                                      const ConvertOptions& convert) {
+  const PolicyOptions& options = convert.policy;
   if (checkpoint.taken_over()) return Fail(kNothingToChoose, checkpoint.path(), {});
   const std::vector<SourceTensor>& tensors = checkpoint.tensors();
   PolicyOptions bare = options, keeping = options;
@@ -104,12 +106,20 @@ absl::StatusOr<std::vector<Candidate>> FindCandidates(const Checkpoint& checkpoi
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> decided, DecideTensors(tensors, configs, options));
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> without, DecideTensors(tensors, configs, bare));
   Q4_ASSIGN_OR_RETURN(const std::vector<Decision> kept, DecideTensors(tensors, configs, keeping));
+  std::vector<Decision> done = decided;
+  CalibratedDecisions calibrated;
+  if (convert.calibration != nullptr) {
+    Q4_ASSIGN_OR_RETURN(calibrated, ApplyCalibration(*convert.calibration, tensors, &done));
+  }
+  calibrated.inputs.resize(tensors.size());
   std::vector<Candidate> candidates;
   for (std::uint32_t i = 0; i < tensors.size(); ++i) {
     if (!decided[i].quantize && !without[i].quantize) continue;
     Candidate& candidate = candidates.emplace_back();
     candidate.source = i;
     candidate.settings = decided[i].settings;
+    candidate.encoder = done[i].settings.encoder;
+    candidate.input = calibrated.inputs[i];
     candidate.fixed = !decided[i].quantize || IsFixed(options.recipe, tensors[i].name);
     if (decided[i].quantize) candidate.usual = decided[i].settings;
     if (candidate.fixed) {
@@ -130,7 +140,7 @@ Q4Tensor StoredAs(const SourceTensor& source, const Candidate& candidate, const 
                   const ConvertOptions& options) {
   Decision decision;
   decision.quantize = way.quantized();
-  decision.settings = QuantSettings(way, candidate.settings.encoder);
+  decision.settings = QuantSettings(way, candidate.encoder);
   return PlanTensor(source, decision, options);
 }
 

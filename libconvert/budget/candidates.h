@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/calibration/calibration.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/plan/plan.h"
 #include "libconvert/policy/policy.h"
@@ -23,6 +24,9 @@ using Way = QuantFormat;
 struct Candidate {
   std::uint32_t source = 0;  // index into Checkpoint::tensors()
   QuantSettings settings;    // of the policy's decision; the encoder is that of every way
+  // The encoder that does it: another one where a calibration file does not name the tensor; and what that file says.
+  Q4Encoder encoder = Q4Encoder::kAbsmax;
+  WeightInput input;
   std::vector<Way> ways;
   // What the tensor is without any choice: one of the ways, and what a choice is compared with.
   Way usual;
@@ -35,9 +39,9 @@ struct Candidate {
 // it, all.
 std::vector<Way> OpenWays(const PolicyOptions& options, std::uint64_t columns);
 
-// In the order of the source. Errors: those of DecideTensors(), and kNothingToChoose.
+// In the order of the source. Errors: those of DecideTensors() and ApplyCalibration(), and kNothingToChoose.
 absl::StatusOr<std::vector<Candidate>> FindCandidates(const Checkpoint& checkpoint, const ModelConfigs& configs,
-                                                      const PolicyOptions& options);
+                                                      const ConvertOptions& options);
 
 // How a container holds the tensor so: bits, or the dtype that it is kept as.
 Q4Tensor StoredAs(const SourceTensor& source, const Candidate& candidate, const Way& way,

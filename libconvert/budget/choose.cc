@@ -95,7 +95,7 @@ absl::StatusOr<Allocation> Allocate(const std::vector<AllocatorItem>& items, std
 absl::StatusOr<BudgetChoice> ChooseByBudget(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                             const ConvertOptions& options, const BudgetRequest& request,
                                             const MeasureRun& run) {
-  Q4_ASSIGN_OR_RETURN(std::vector<Candidate> candidates, FindCandidates(checkpoint, configs, options.policy));
+  Q4_ASSIGN_OR_RETURN(std::vector<Candidate> candidates, FindCandidates(checkpoint, configs, options));
   const bool target = request.bits_per_weight || request.nmse;
   if (!target) {
     // Nothing else is measured than what can become of a tensor.

@@ -7,6 +7,7 @@
 #include "libconvert/budget/measure.h"
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "formats/base/status.h"
@@ -14,6 +15,7 @@
 #include "libconvert/base/parallel.h"
 #include "libconvert/budget/piece.h"
 #include "libconvert/convert/convert_issues.h"
+#include "libconvert/encode/calibrated.h"
 #include "libconvert/source/source_reader.h"
 
 namespace q4 {
@@ -66,7 +68,8 @@ class Measuring {
       std::uint64_t bytes = 0;
       std::size_t end = begin;
       while (end < tasks_.size()) {
-        const std::uint64_t more = measures_[end].looks_twice() ? tasks_[end].source->bytes : 0;
+        std::uint64_t more = measures_[end].looks_twice() ? tasks_[end].source->bytes : 0;
+        if (tasks_[end].calibration != nullptr) more += ColumnWeightsMemory(tasks_[end].source->shape);
         if (end > begin && bytes + more > half_) break;
         bytes += more;
         ++end;
@@ -80,8 +83,12 @@ class Measuring {
  private:
   absl::Status RunBatch(std::size_t begin, std::size_t end, bool keep) {
     std::vector<PlacedPiece> twice, once;
+    weights_.assign(tasks_.size(), nullptr);
     for (std::size_t i = begin; i < end; ++i) {
       sums_[i].sums.resize(tasks_[i].formats.size());
+      if (const MeasureTask& task = tasks_[i]; task.calibration != nullptr) {
+        Q4_ASSIGN_OR_RETURN(weights_[i], LoadColumnWeights(*task.calibration, task.input, task.source->shape));
+      }
       std::vector<PlacedPiece>& pieces = measures_[i].looks_twice() ? twice : once;
       const std::uint64_t elems = tasks_[i].source->elems, step = PieceElems(tasks_[i].formats);
       for (std::uint64_t first = 0; first < elems; first += step) {
@@ -118,6 +125,10 @@ class Measuring {
     return x;
   }
 
+  PieceElements ElemsOf(const PlacedPiece& piece, const std::vector<std::uint8_t>& x) const {
+    return {x.data(), piece.first, piece.elems, weights_[piece.task].get()};
+  }
+
   void NoteBad(const PlacedPiece& piece, std::uint64_t bad) {
     std::optional<std::uint64_t>& first = results_[piece.task].bad;
     // Pieces of a tensor come in order: the first one found is the first there is.
@@ -129,7 +140,7 @@ class Measuring {
       const ScopedFloatEnvironment environment;
       PlacedPiece& piece = (*pieces)[i];
       Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> x, Read(&piece));
-      PieceScales scales = measures_[piece.task].Scales(kernels_, x.data(), piece.elems);
+      PieceScales scales = measures_[piece.task].Scales(kernels_, ElemsOf(piece, x));
       if (keep) piece.x = std::move(x);
       return scales;
     };
@@ -154,7 +165,7 @@ class Measuring {
       // Of a first look; nobody writes it any more.
       if (measures_[piece.task].looks_twice() && results_[piece.task].bad) return PieceErrors{};
       Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> x, Read(&piece));
-      return measures_[piece.task].Errors(kernels_, x.data(), piece.elems, sums_[piece.task].offsets);
+      return measures_[piece.task].Errors(kernels_, ElemsOf(piece, x), sums_[piece.task].offsets);
     };
     const auto commit = [&](std::uint64_t i, const absl::StatusOr<PieceErrors>& errors) {
       if (!errors.ok()) return errors.status();
@@ -179,6 +190,8 @@ class Measuring {
   }
 
   absl::Status GiveWay(std::size_t i) {
+    // What absmax' own codes lose is not known with weights; the search, which loses no less, stands for it.
+    if (tasks_[i].calibration != nullptr) return absl::OkStatus();
     MeasureTask again = tasks_[i];
     again.encoder = Q4Encoder::kAbsmax;
     again.formats.clear();
@@ -208,7 +221,8 @@ class Measuring {
   const KernelTable& kernels_;
   const std::uint64_t half_;  // of the memory: one for elements that stay, one for pieces that are worked on
   const unsigned threads_;
-  std::vector<PieceMeasure> measures_;  // by task, as the next two
+  std::vector<PieceMeasure> measures_;                         // by task, as the next two
+  std::vector<std::shared_ptr<const ColumnWeights>> weights_;  // of the batch; nullptr where all errors count alike
   std::vector<TensorSums> sums_;
   std::vector<TensorErrors> results_;
   std::uint64_t total_bytes_ = 0, done_bytes_ = 0, done_tensors_ = 0;

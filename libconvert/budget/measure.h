@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "formats/calibration/calibration.h"
 #include "formats/source/checkpoint.h"
 #include "formats/tensor/source_tensor.h"
 #include "kernels/kernels.h"
@@ -35,8 +36,12 @@ struct MeasureTask {
   Q4Encoder encoder = Q4Encoder::kAbsmax;
   std::vector<QuantFormat> formats;
   std::optional<DType> kept_as;  // measure what this dtype loses, too: one of the three
+  // What the tensor's errors count, from a calibration file; nullptr: all of them 1.
+  const Calibration* calibration = nullptr;
+  WeightInput input;
 };
 
+// With a calibration, squares are weighed as it says: these are errors of the layer's output.
 struct TensorErrors {
   // The smallest index of a NaN or infinite element. Then nothing else is known.
   std::optional<std::uint64_t> bad;

@@ -32,7 +32,9 @@ std::vector<MeasureTask> TasksFor(const Checkpoint& checkpoint, const std::vecto
   for (const Candidate& candidate : candidates) {
     MeasureTask& task = tasks.emplace_back();
     task.source = &checkpoint.tensors()[candidate.source];
-    task.encoder = candidate.settings.encoder;
+    task.encoder = candidate.encoder;
+    if (candidate.input.input != nullptr) task.calibration = options.calibration.get();
+    task.input = candidate.input;
     const auto add = [&](const Way& way) {
       if (std::find(task.formats.begin(), task.formats.end(), way) == task.formats.end()) task.formats.push_back(way);
     };

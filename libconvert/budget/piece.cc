@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <numeric>
+#include <span>
 
 namespace q4 {
 namespace {
@@ -23,10 +24,22 @@ std::uint64_t OverflowOf(const TiledStats& stats) {
   return sum;
 }
 
-// What the blocks of a piece lose under these scales, as a reader decodes them.
+// What the blocks of a piece lose under these scales, as a reader decodes them. Weights are written out for a part of
+// it at a time.
 double ErrorUnder(const KernelTable& kernels, const SlabShape& shape, const std::uint8_t* x, const float* scales) {
+  constexpr std::uint64_t kAtOnce = std::uint64_t{1} << 16;  // whole blocks
   std::vector<double> blocks(BlockCount(shape.elems, shape.block_size));
-  kernels.block_errors(shape.type, shape.book(), x, nullptr, shape.elems, shape.block_size, scales, blocks.data());
+  std::vector<float> weights;
+  for (std::uint64_t first = 0; first < shape.elems; first += kAtOnce) {
+    const std::uint64_t n = std::min(kAtOnce, shape.elems - first), block = first / shape.block_size;
+    if (shape.weights != nullptr) {
+      weights.resize(n);
+      shape.weights->Expand(shape.first + first, weights);
+    }
+    kernels.block_errors(shape.type, shape.book(), x + first * FloatSize(shape.type),
+                         weights.empty() ? nullptr : weights.data(), n, shape.block_size, scales + block,
+                         blocks.data() + block);
+  }
   return std::accumulate(blocks.begin(), blocks.end(), 0.0);
 }
 
@@ -62,18 +75,18 @@ bool PieceMeasure::looks_twice() const {
          });
 }
 
-SlabShape PieceMeasure::ShapeOf(const Search& search, std::uint64_t elems) const {
-  return {search.format, type_, elems, effort_};
+SlabShape PieceMeasure::ShapeOf(const Search& search, const PieceElements& piece) const {
+  return {search.format, type_, piece.elems, effort_, piece.first, piece.weights};
 }
 
-PieceScales PieceMeasure::Scales(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems) const {
+PieceScales PieceMeasure::Scales(const KernelTable& kernels, const PieceElements& piece) const {
   PieceScales result;
   std::vector<float> scales;
   for (const Search& search : searches_) {
     std::vector<double>& sums = result.group_sums.emplace_back();
-    const SlabShape shape = ShapeOf(search, elems);
-    scales.resize(BlockCount(elems, shape.block_size));
-    result.bad = encoder_->ChooseScales(kernels, shape, x, scales.data());
+    const SlabShape shape = ShapeOf(search, piece);
+    scales.resize(BlockCount(piece.elems, shape.block_size));
+    result.bad = encoder_->ChooseScales(kernels, shape, piece.x, scales.data());
     if (result.bad != kAllFinite) return result;
     for (std::size_t begin = 0; begin < scales.size(); begin += kScaleGroup) {
       Sum256 group;
@@ -84,28 +97,28 @@ PieceScales PieceMeasure::Scales(const KernelTable& kernels, const std::uint8_t*
   return result;
 }
 
-PieceErrors PieceMeasure::Errors(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems,
+PieceErrors PieceMeasure::Errors(const KernelTable& kernels, const PieceElements& piece,
                                  const std::vector<float>& offsets) const {
   PieceErrors result;
   result.formats.resize(formats_);
   for (std::size_t s = 0; s < searches_.size(); ++s) {
     const Search& search = searches_[s];
     result.bad = encoder_->searching() != nullptr
-                     ? Searched(kernels, search, x, elems, &result)
-                     : Encoded(kernels, search, x, elems, s < offsets.size() ? offsets[s] : 0, &result);
+                     ? Searched(kernels, search, piece, &result)
+                     : Encoded(kernels, search, piece, s < offsets.size() ? offsets[s] : 0, &result);
     if (result.bad != kAllFinite) return result;
   }
   // Under scales of 0 every element decodes to 0, and its error is itself.
-  const SlabShape squares{{Q4Scheme::kNf4, 64, false}, type_, elems, effort_};
-  result.squares = ErrorUnder(kernels, squares, x, std::vector<float>(BlockCount(elems, 64)).data());
-  if (kept_as_) result.kept = Kept(kernels, x, elems);
+  const SlabShape squares{{Q4Scheme::kNf4, 64, false}, type_, piece.elems, effort_, piece.first, piece.weights};
+  result.squares = ErrorUnder(kernels, squares, piece.x, std::vector<float>(BlockCount(piece.elems, 64)).data());
+  if (kept_as_) result.kept = Kept(kernels, piece);
   return result;
 }
 
-std::uint64_t PieceMeasure::Searched(const KernelTable& kernels, const Search& search, const std::uint8_t* x,
-                                     std::uint64_t elems, PieceErrors* out) const {
-  const SlabShape shape = ShapeOf(search, elems);
-  const std::uint64_t blocks = BlockCount(elems, shape.block_size);
+std::uint64_t PieceMeasure::Searched(const KernelTable& kernels, const Search& search, const PieceElements& piece,
+                                     PieceErrors* out) const {
+  const SlabShape shape = ShapeOf(search, piece);
+  const std::uint64_t blocks = BlockCount(piece.elems, shape.block_size);
   std::vector<float> scales(blocks);
   if (search.nested) {
     std::vector<std::uint8_t> scale_codes(blocks);
@@ -113,27 +126,28 @@ std::uint64_t PieceMeasure::Searched(const KernelTable& kernels, const Search& s
     FormatError& nested = out->formats[*search.nested];
     nested.losses.resize(group_scales.size());
     const std::uint64_t bad = encoder_->searching()->ChooseNested(
-        kernels, shape, x, {scales.data(), scale_codes.data(), group_scales.data(), nested.losses.data()});
+        kernels, shape, piece.x, {scales.data(), scale_codes.data(), group_scales.data(), nested.losses.data()});
     if (bad != kAllFinite) return bad;
     for (const NestedLoss& loss : nested.losses) nested.error += loss.error;
-  } else if (const std::uint64_t bad = encoder_->ChooseScales(kernels, shape, x, scales.data()); bad != kAllFinite) {
+  } else if (const std::uint64_t bad = encoder_->ChooseScales(kernels, shape, piece.x, scales.data());
+             bad != kAllFinite) {
     return bad;
   }
   // What was chosen before nesting are the plain scales.
-  if (search.plain) out->formats[*search.plain].error = ErrorUnder(kernels, shape, x, scales.data());
+  if (search.plain) out->formats[*search.plain].error = ErrorUnder(kernels, shape, piece.x, scales.data());
   return kAllFinite;
 }
 
-std::uint64_t PieceMeasure::Encoded(const KernelTable& kernels, const Search& search, const std::uint8_t* x,
-                                    std::uint64_t elems, float offset, PieceErrors* out) const {
-  const SlabShape shape = ShapeOf(search, elems);
-  const std::uint64_t blocks = BlockCount(elems, shape.block_size);
+std::uint64_t PieceMeasure::Encoded(const KernelTable& kernels, const Search& search, const PieceElements& piece,
+                                    float offset, PieceErrors* out) const {
+  const SlabShape shape = ShapeOf(search, piece);
+  const std::uint64_t blocks = BlockCount(piece.elems, shape.block_size);
   std::vector<float> scales(blocks);
-  std::vector<std::uint8_t> codes(PackedBytes(elems));
+  std::vector<std::uint8_t> codes(PackedBytes(piece.elems));
   TiledStats stats;
-  const std::uint64_t bad = search.plain
-                                ? EncodeSlab(*encoder_, kernels, shape, x, codes.data(), scales.data(), nullptr, &stats)
-                                : encoder_->ChooseCodes(kernels, shape, x, scales.data(), codes.data());
+  const std::uint64_t bad =
+      search.plain ? EncodeSlab(*encoder_, kernels, shape, piece.x, codes.data(), scales.data(), nullptr, &stats)
+                   : encoder_->ChooseCodes(kernels, shape, piece.x, scales.data(), codes.data());
   if (bad != kAllFinite) return bad;
   if (search.plain) out->formats[*search.plain].error = ErrorOf(stats);
   if (!search.nested) return kAllFinite;
@@ -141,28 +155,30 @@ std::uint64_t PieceMeasure::Encoded(const KernelTable& kernels, const Search& se
   std::vector<float> group_scales(GroupCount(blocks));
   kernels.quantize_scales(scales.data(), blocks, offset, scale_codes.data(), group_scales.data());
   kernels.dequantize_scales(scale_codes.data(), group_scales.data(), blocks, offset, scales.data());
-  TakeSlabStats(kernels, shape, x, codes.data(), scales.data(), &stats);
+  TakeSlabStats(kernels, shape, piece.x, codes.data(), scales.data(), &stats);
   out->formats[*search.nested].error = ErrorOf(stats);
   out->formats[*search.nested].overflow = OverflowOf(stats);
   return kAllFinite;
 }
 
 // Conversions are the kernels'; the difference of two finite numbers is exact in fp64, and so is its order here.
-std::optional<double> PieceMeasure::Kept(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems) const {
+std::optional<double> PieceMeasure::Kept(const KernelTable& kernels, const PieceElements& piece) const {
   if (FloatTypeOf(*kept_as_) == type_) return 0;
   constexpr std::uint64_t kAtOnce = 4096;
   std::vector<float> before(kAtOnce), after(kAtOnce);
   std::vector<std::uint8_t> stored(kAtOnce * sizeof(float));
+  std::vector<float> weights(kAtOnce, 1.0F);
   double sum = 0;
-  for (std::uint64_t first = 0; first < elems; first += kAtOnce) {
-    const std::uint64_t n = std::min(kAtOnce, elems - first);
-    const std::uint8_t* const from = x + first * FloatSize(type_);
+  for (std::uint64_t first = 0; first < piece.elems; first += kAtOnce) {
+    const std::uint64_t n = std::min(kAtOnce, piece.elems - first);
+    const std::uint8_t* const from = piece.x + first * FloatSize(type_);
     if (kernels.convert(type_, from, n, FloatTypeOf(*kept_as_), stored.data()) != 0) return std::nullopt;
     (void)kernels.convert(type_, from, n, FloatType::kF32, before.data());
     (void)kernels.convert(FloatTypeOf(*kept_as_), stored.data(), n, FloatType::kF32, after.data());
+    if (piece.weights != nullptr) piece.weights->Expand(piece.first + first, std::span(weights).first(n));
     for (std::uint64_t k = 0; k < n; ++k) {
       const double error = static_cast<double>(before[k]) - static_cast<double>(after[k]);
-      sum += error * error;
+      sum += static_cast<double>(weights[k]) * (error * error);
     }
   }
   return sum;

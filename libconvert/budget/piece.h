@@ -10,6 +10,7 @@
 #include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/scheme/column_weights.h"
 #include "libconvert/scheme/dtype_bridge.h"
 #include "libconvert/scheme/quant_settings.h"
 #include "libconvert/scheme/slab.h"
@@ -25,6 +26,13 @@ inline std::uint64_t PieceElems(const std::vector<QuantFormat>& formats) {
 }
 // What a thread takes at most while it works on one: elements, codes, scales in several forms, and results that wait.
 inline constexpr std::uint64_t kPieceMemory = std::uint64_t{8} << 20;
+
+// The elements of a piece, in a buffer of the caller: where they begin in the tensor, and what their errors count.
+struct PieceElements {
+  const std::uint8_t* x;
+  std::uint64_t first, elems;
+  const ColumnWeights* weights;  // nullptr: 1
+};
 
 // What the first look finds: of each search the sums of its scales by group (Sum256::AddGroup()).
 struct PieceScales {
@@ -74,10 +82,9 @@ class PieceMeasure {
   // Of search `s`, a code book with a block size: the order of PieceScales::group_sums and of `offsets` below.
   std::uint32_t block_size(std::size_t s) const { return searches_[s].format.block_size; }
 
-  PieceScales Scales(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems) const;
+  PieceScales Scales(const KernelTable& kernels, const PieceElements& piece) const;
   // `offsets`: of nested scales, by search; unused unless looks_twice().
-  PieceErrors Errors(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems,
-                     const std::vector<float>& offsets) const;
+  PieceErrors Errors(const KernelTable& kernels, const PieceElements& piece, const std::vector<float>& offsets) const;
 
  private:
   // Formats that share their search: a code book and a block size, with plain scales, nested ones or both.
@@ -85,12 +92,12 @@ class PieceMeasure {
     QuantFormat format;                        // `nested` does not count
     std::optional<std::size_t> plain, nested;  // places among the formats
   };
-  SlabShape ShapeOf(const Search& search, std::uint64_t elems) const;
-  std::uint64_t Searched(const KernelTable& kernels, const Search& search, const std::uint8_t* x, std::uint64_t elems,
+  SlabShape ShapeOf(const Search& search, const PieceElements& piece) const;
+  std::uint64_t Searched(const KernelTable& kernels, const Search& search, const PieceElements& piece,
                          PieceErrors* out) const;
-  std::uint64_t Encoded(const KernelTable& kernels, const Search& search, const std::uint8_t* x, std::uint64_t elems,
-                        float offset, PieceErrors* out) const;
-  std::optional<double> Kept(const KernelTable& kernels, const std::uint8_t* x, std::uint64_t elems) const;
+  std::uint64_t Encoded(const KernelTable& kernels, const Search& search, const PieceElements& piece, float offset,
+                        PieceErrors* out) const;
+  std::optional<double> Kept(const KernelTable& kernels, const PieceElements& piece) const;
 
   const Encoder* encoder_;
   FloatType type_;

@@ -1,4 +1,5 @@
-// What an error counts for: the one function to exchange where something better than the weights themselves is known.
+// What an error counts for: the one function to exchange for another sensitivity of layers. That an error within a layer
+// counts as its input does, where a calibration file says so, is in the sums already (measure.h).
 #pragma once
 
 #include <cstdint>

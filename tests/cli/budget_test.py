@@ -19,6 +19,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import safetensors_bytes  # noqa: E402
 import checks  # noqa: E402
+from calibration_bytes import calibration_file  # noqa: E402
 from checks import check  # noqa: E402
 from tools import Tools  # noqa: E402
 
@@ -318,6 +319,31 @@ def test_odd_weights(tools):
     check(plain in treatments, "counted as the conversion makes it", plain, treatments)
 
 
+def test_calibrated(tools):
+    """With a calibration file what is weighed is the error of a layer's output: squared errors times the moments of their columns."""
+    rng = random.Random(3)
+    moments = [2 ** rng.gauss(0, 2) for _ in range(128)]
+    up, down = "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight"
+    numbers = struct.unpack("<6144f", struct.pack("<6144f", *values(6144, 21, 5)))
+    write(tools, "inputs", {up: ("F32", (48, 128), struct.pack("<6144f", *numbers)), down: ("F32", (48, 128), struct.pack("<6144f", *values(6144, 22, 5)))})
+    (tools.work / "c.safetensors").write_bytes(calibration_file({up: moments}, {}))
+    asked = ("--encoder", "weighted", "--calibration", "c.safetensors")
+    report = convert(tools, "inputs", "chosen.q4", "--target-bpw", "4.5", "--write-recipe", "weighted.json", *asked)
+    rows = rows_of(report["choice"])
+    check(all(o["treatment"].endswith("weighted") for o in rows[up]["options"][:-1]), "by the file", rows[up]["options"])
+    check(all(o["treatment"].endswith("mse") for o in rows[down]["options"][:-1]), "what it does not name is left to mse", rows[down]["options"])
+    for settings, treatment in ((("--double-quant",), "nf4 b64 dq weighted"), (("--no-double-quant", "--block-size", "32", "--type", "fp4"), "fp4 b32 weighted")):
+        convert(tools, "inputs", "uniform.q4", *asked, *settings)
+        tools.run("q4export", "uniform.q4", "-o", "plain", "--to", "safetensors", "--force")
+        decoded = struct.unpack("<6144f", safetensors_bytes.read(tools.work / "plain/model.safetensors")[up][2])
+        error = sum(moments[i % 128] * (x - y) ** 2 for i, (x, y) in enumerate(zip(numbers, decoded)))
+        expected = error / sum(moments[i % 128] * x * x for i, x in enumerate(numbers))
+        measured = next(o["nmse"] for o in rows[up]["options"] if o["treatment"] == treatment)
+        check(close(measured, expected, 1e-5), "measured as the output has it", treatment, measured, expected)
+    convert(tools, "inputs", "again.q4", "--recipe", "weighted.json", *asked)
+    check((tools.work / "chosen.q4").read_bytes() == (tools.work / "again.q4").read_bytes(), "the recipe makes the same bytes")
+
+
 def test_refused(tools):
     for options, code, issue in [
         (("--target-bpw", "4.25", "--target-nmse", "0.01"), 1, "Q4-1001"), (("--target-bpw", "nan"), 1, "Q4-1001"), (("--target-bpw", "-1"), 1, "Q4-1001"),
@@ -371,7 +397,7 @@ def main():
         tools = Tools(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
         write(tools, "model", layers_of(LAYERS))
         for test in (test_measured_is_recorded, test_targets, test_a_choice_is_a_recipe, test_however_it_runs, test_options_restrict, test_user_recipe,
-                     test_alike, test_experts_and_ties, test_names, test_most_sensitive, test_odd_weights, test_refused, test_interrupted):  # fmt: skip
+                     test_alike, test_experts_and_ties, test_names, test_most_sensitive, test_odd_weights, test_calibrated, test_refused, test_interrupted):  # fmt: skip
             test(tools)
     print(f"budget_test: {checks.count()} checks")
 
