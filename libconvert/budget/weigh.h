@@ -1,5 +1,5 @@
-// What an error counts for: the one function to exchange for another sensitivity of layers. That an error within a layer
-// counts as its input does, where a calibration file says so, is in the sums already (measure.h).
+// What an error counts for: the one function to exchange for another sensitivity of layers. That an error within a
+// layer counts as its input does, where a calibration file says so, is in the sums already (measure.h).
 #pragma once
 
 #include <cstdint>
