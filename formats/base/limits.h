@@ -39,6 +39,9 @@ inline constexpr std::uint64_t kReportValueBytes = 1u << 30;
 // and shortened.
 inline constexpr std::uint64_t kMetadataValueBytes = 64u << 10;
 inline constexpr std::uint64_t kMetadataTotalBytes = 1u << 20;
+// The same of a calibration file, in which the names of all weights stand, and refused beyond it: 45,000 experts take 5
+// MiB.
+inline constexpr std::uint64_t kCalibrationMetadataBytes = 8u << 20;
 // Of a PyTorch archive: one for each storage, and a few more.
 inline constexpr std::uint64_t kZipEntries = 1'000'000;
 // The pickle of a PyTorch archive, which is held whole: 200 bytes for each tensor of a model or optimizer.

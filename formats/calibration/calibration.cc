@@ -32,9 +32,6 @@ enum class Part { kMoments, kCount, kHessian };
 constexpr std::array<std::pair<std::string_view, Part>, 3> kParts = {
     {{".second_moments", Part::kMoments}, {".count", Part::kCount}, {".hessian", Part::kHessian}}};
 
-// Of __metadata__ altogether, in which the names of all weights stand: 45,000 experts take 5 MiB.
-constexpr std::uint64_t kMetadataBytes = 8u << 20;
-
 // The payload is read in pieces: a multiple of every item size.
 constexpr std::uint64_t kPieceBytes = 1 << 20;
 
@@ -229,7 +226,8 @@ absl::StatusOr<std::shared_ptr<const Calibration>> Calibration::Open(FileSystem&
   std::shared_ptr<Calibration> calibration(new Calibration);
   Q4_ASSIGN_OR_RETURN(calibration->file_, fs.OpenForRead(path));
   const RandomAccessFile& file = *calibration->file_;
-  Q4_ASSIGN_OR_RETURN(const SafetensorsHeader header, ReadSafetensorsHeader(file, {kMetadataBytes, kMetadataBytes}));
+  Q4_ASSIGN_OR_RETURN(const SafetensorsHeader header, ReadSafetensorsHeader(file, {limits::kCalibrationMetadataBytes,
+                                                                                   limits::kCalibrationMetadataBytes}));
 
   const std::string* const version = FindText(header, kVersionKey);
   if (version == nullptr) {
@@ -241,11 +239,11 @@ absl::StatusOr<std::shared_ptr<const Calibration>> Calibration::Open(FileSystem&
     calibration->provenance_ = *provenance;
   }
   const std::string* const weights = FindText(header, kWeightsKey);
-  if (weights == nullptr || header.metadata_bytes > kMetadataBytes) {
+  if (weights == nullptr || header.metadata_bytes > limits::kCalibrationMetadataBytes) {
     return Fail(kCalibrationLayout, path, "__metadata__",
                 weights == nullptr ? fmt::format("'{}' is missing; {}", kWeightsKey, kCure)
                                    : GotExpected(fmt::format("{} bytes", header.metadata_bytes),
-                                                 fmt::format("at most {}", kMetadataBytes)));
+                                                 fmt::format("at most {}", limits::kCalibrationMetadataBytes)));
   }
   Q4_RETURN_IF_ERROR(calibration->NameWeights(*weights, false));
   if (const std::string* const transposed = FindText(header, kTransposedKey)) {
