@@ -196,6 +196,20 @@ TEST_CASE("each rule of 4-bit floats is broken by names, types and shapes alone"
   }
 }
 
+TEST_CASE("no tensor is a part of two weights, in whichever order they come") {
+  const SourceTensor a = Part("a", DType::kU8, {4, 16}), b = Part("a_weight", DType::kU8, {4, 16});
+  const SourceTensor shared = Part("a_weight_scale", DType::kU8, {4, 1});
+  const SourceTensor wide = Part("a", DType::kU8, {4, 256}), scale = Part("a_scale", DType::kU8, {4, 16});
+  const SourceTensor of_scale = Part("a_scale_scale", DType::kU8, {4, 1});
+  CHECK(ReadF4({a, shared}).status.ok());
+  CHECK(ReadF4({wide, scale}).status.ok());
+  for (const std::vector<SourceTensor>& stored :
+       {std::vector{a, b, shared}, std::vector{shared, b, a}, std::vector{wide, scale, of_scale},
+        std::vector{of_scale, scale, wide}}) {
+    CHECK(IssueNumberOf(ReadF4(stored).status) == kF4PartTwice.number);
+  }
+}
+
 TEST_CASE("names that only end as those of codes do are no codes") {
   for (const char* name : {"_packed", "m._packed", "_blocks", "m._blocks"}) {
     const ReadF4 read({Part(name, DType::kU8, {4, 16})});
