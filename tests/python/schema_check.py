@@ -49,7 +49,7 @@ def main():
                 sys.exit(f"gate.schema.json accepts {rule}")
             checked += 1
         check("q4convert", "convert.schema.json", source, "-o", model, "--dry-run")
-        check("q4convert", "convert.schema.json", source, "-o", model, "--dry-run", "--target-bpw", "5", "--keep-most-sensitive", "10")
+        check("q4convert", "convert.schema.json", source, "-o", model, "--dry-run", "--target-bpw", "7", "--keep-most-sensitive", "10")
         check("q4convert", "convert.schema.json", source, "-o", model, *quiet, "--target-nmse", "0.005")
         model.unlink()
         check("q4convert", "convert.schema.json", source, "-o", model, *quiet)
