@@ -55,6 +55,9 @@ constexpr KernelTable kTable = {
     .error_stats = ErrorStats,
     .convert = Convert,
     .add_product = AddProduct,
+    .add_products = AddProducts,
+    .subtract_products = SubtractProducts,
+    .feedback_panel = FeedbackPanel,
 };
 
 }  // namespace q4::HWY_NAMESPACE
@@ -87,6 +90,9 @@ constexpr KernelTable kScalarTable = {
     .error_stats = scalar::ErrorStats,
     .convert = scalar::Convert,
     .add_product = scalar::AddProduct,
+    .add_products = scalar::AddProducts,
+    .subtract_products = scalar::SubtractProducts,
+    .feedback_panel = scalar::FeedbackPanel,
 };
 
 // A target that was compiled in. `bit` is its HWY_* constant.

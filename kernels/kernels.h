@@ -123,6 +123,20 @@ struct KernelTable {
   // `rank` terms. A NaN that comes of it may be any.
   void (*add_product)(float* values, const float* left, const float* right, std::uint64_t stride, std::uint64_t rank,
                       float scale, std::uint64_t n);
+
+  // Q17.4 to Q17.6, the loops of the encoder feedback; rows, panels and their layouts are those of kernels/feedback.h.
+  // sums[c][r] += left[0][r] * right[0][c] + ..., one product after the other: sums[kFeedbackPanel][kFeedbackRows],
+  // left[terms][kFeedbackRows], right[terms][kFeedbackPanel].
+  void (*add_products)(float* sums, const float* left, const float* right, std::uint64_t terms);
+  // sums[c][r] -= left[0][r] * right[0][c] + ..., in the same way, for `columns` by `rows` sums; rows of all three are
+  // `stride` apart.
+  void (*subtract_products)(double* sums, const double* left, const double* right, std::uint64_t stride,
+                            std::uint64_t terms, std::uint64_t rows, std::uint64_t columns);
+  // The codes of a panel's first `columns` columns, one after the other, from `sums` of the errors of the others:
+  // x, scales, sums, errors and codes are [column][kFeedbackRows], `matrix` [column][kFeedbackPanel]. Errors go in as
+  // they are and come out as the new codes make them; sums are used up.
+  void (*feedback_panel)(CodeBook book, const float* x, const float* scales, const float* matrix, std::uint64_t columns,
+                         float* sums, float* errors, std::uint8_t* codes);
 };
 
 // The reference: kernels/*_scalar.cc. Read it first.

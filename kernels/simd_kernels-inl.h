@@ -42,6 +42,12 @@ std::uint64_t Convert(FloatType in_type, const void* x, std::uint64_t n, FloatTy
 // product_simd.cc
 void AddProduct(float* values, const float* left, const float* right, std::uint64_t stride, std::uint64_t rank,
                 float scale, std::uint64_t n);
+// feedback_simd.cc
+void AddProducts(float* sums, const float* left, const float* right, std::uint64_t terms);
+void SubtractProducts(double* sums, const double* left, const double* right, std::uint64_t stride, std::uint64_t terms,
+                      std::uint64_t rows, std::uint64_t columns);
+void FeedbackPanel(CodeBook book, const float* x, const float* scales, const float* matrix, std::uint64_t columns,
+                   float* sums, float* errors, std::uint8_t* codes);
 
 }  // namespace q4::HWY_NAMESPACE
 #endif  // Q4_IS_SIMD_TARGET

@@ -1,0 +1,319 @@
+// What of the encoder feedback (docs/numerics.md Q17) is the same for every backend: order, damping, the factor panel
+// by panel, and a tile's way through its panels. The loops that take the time are kernels.
+#include "kernels/feedback.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/numeric.h"
+
+namespace q4 {
+namespace {
+
+// Products are added this many at a time, so that both factors stay in the cache. Sums go on where they were: it
+// changes no bit.
+constexpr std::uint64_t kTermsAtOnce = 128;
+// The same in the factor, and how many of its columns.
+constexpr std::uint64_t kFactorTermsAtOnce = 64, kFactorColumnsAtOnce = 256;
+
+struct Span {
+  std::uint64_t begin, end;
+  std::uint64_t size() const { return end - begin; }
+};
+Span PanelOf(std::uint64_t columns, std::uint64_t panel) {
+  const std::uint64_t begin = panel * kFeedbackPanel;
+  return {begin, std::min(begin + kFeedbackPanel, columns)};
+}
+
+// Sums of products of a whole panel with `terms` columns, from zero.
+void SumsOf(const KernelTable& kernels, const float* left, const float* right, std::uint64_t terms,
+            std::vector<float>* sums) {
+  std::fill(sums->begin(), sums->end(), 0.0f);
+  for (std::uint64_t j = 0; j < terms; j += kTermsAtOnce) {
+    kernels.add_products(sums->data(), left + j * kFeedbackRows, right + j * kFeedbackPanel,
+                         std::min(kTermsAtOnce, terms - j));
+  }
+}
+
+// Q17.2.
+std::vector<std::uint32_t> OrderOf(std::span<const float> diagonal) {
+  std::vector<std::uint32_t> order(diagonal.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::uint32_t a, std::uint32_t b) { return diagonal[a] > diagonal[b]; });
+  return order;
+}
+
+// Q17.3, before it is raised.
+double DampingOf(std::span<const float> diagonal) {
+  double sum = 0;
+  for (const float entry : diagonal) sum = sum + static_cast<double>(entry);
+  const double mean = sum / static_cast<double>(diagonal.size());
+  return mean > 0 ? mean * 0.01 : 1.0;
+}
+
+// Of the two halves the one above the diagonal counts.
+void MirrorHessian(std::uint64_t columns, std::span<float> hessian) {
+  // By squares, of which a row and a column fit the cache.
+  for (std::uint64_t top = 0; top < columns; top += kFeedbackPanel) {
+    for (std::uint64_t left = 0; left <= top; left += kFeedbackPanel) {
+      for (std::uint64_t row = top; row < std::min(top + kFeedbackPanel, columns); ++row) {
+        const std::uint64_t end = std::min(left + kFeedbackPanel, row);
+        for (std::uint64_t column = left; column < end; ++column) {
+          hessian[row * columns + column] = hessian[column * columns + row];
+        }
+      }
+    }
+  }
+}
+
+// `work`[columns * columns]: row k and column i, in the reverse of the order of work, hold R[i][k] of Q17.4 for i >= k
+// in the end; what lies below the diagonal is not looked at. First it is the damped Hessian, row by row.
+void LoadHessian(std::span<const float> hessian, const FeedbackFactor& factor, std::uint64_t k, double* work) {
+  const std::uint64_t n = factor.columns;
+  const float* const row = hessian.data() + std::uint64_t{factor.order[n - 1 - k]} * n;
+  for (std::uint64_t i = k; i < n; ++i) work[k * n + i] = static_cast<double>(row[factor.order[n - 1 - i]]);
+  work[k * n + k] = work[k * n + k] + factor.damping;
+}
+
+// From columns `piece` of a panel's rows, what the rows above the panel take away.
+void SubtractAbove(const KernelTable& kernels, std::uint64_t n, Span panel, Span piece, double* work) {
+  for (std::uint64_t m = 0; m < panel.begin; m += kFactorTermsAtOnce) {
+    kernels.subtract_products(work + panel.begin * n + piece.begin, work + m * n + piece.begin,
+                              work + m * n + panel.begin, n, std::min(kFactorTermsAtOnce, panel.begin - m),
+                              piece.size(), panel.size());
+  }
+}
+
+// The same, and then what the panel's own rows take away, each from those after it. A row is divided by the root of its
+// pivot before that.
+void FactorPiece(const KernelTable& kernels, std::uint64_t n, Span panel, Span piece, double* work) {
+  SubtractAbove(kernels, n, panel, piece, work);
+  for (std::uint64_t k = panel.begin; k < panel.end; ++k) {
+    double* const row = work + k * n;
+    kernels.subtract_products(row + piece.begin, work + panel.begin * n + piece.begin, work + panel.begin * n + k, n,
+                              k - panel.begin, piece.size(), 1);
+    const double root = row[k];
+    for (std::uint64_t i = piece.begin; i < piece.end; ++i) row[i] = row[i] / root;
+  }
+}
+
+// The square of a panel that lies on the diagonal. Returns whether all pivots are good (Q17.3).
+bool FactorDiagonal(const KernelTable& kernels, std::uint64_t n, Span panel, double least, double* work) {
+  // Of the square the half below the diagonal is worked on for nothing.
+  SubtractAbove(kernels, n, panel, panel, work);
+  for (std::uint64_t i = panel.begin; i < panel.end; ++i) {
+    for (std::uint64_t k = panel.begin; k <= i; ++k) {
+      double entry = work[k * n + i];
+      for (std::uint64_t m = panel.begin; m < k; ++m) entry = entry - work[m * n + i] * work[m * n + k];
+      if (k < i) {
+        work[k * n + i] = entry / work[k * n + k];
+      } else {
+        if (!(entry >= least) || !std::isfinite(entry)) return false;
+        work[k * n + k] = std::sqrt(entry);
+      }
+    }
+  }
+  return true;
+}
+
+// Q17.4, panel by panel: first the square, then the columns behind it in pieces.
+bool Factor(const KernelTable& kernels, std::uint64_t n, double least, const SpreadWork& spread, double* work) {
+  for (std::uint64_t p = 0; p < FeedbackPanels(n); ++p) {
+    const Span panel = PanelOf(n, p);
+    if (!FactorDiagonal(kernels, n, panel, least, work)) return false;
+    spread((n - panel.end + kFactorColumnsAtOnce - 1) / kFactorColumnsAtOnce, [&](std::uint64_t piece) {
+      const std::uint64_t begin = panel.end + piece * kFactorColumnsAtOnce;
+      FactorPiece(kernels, n, panel, {begin, std::min(begin + kFactorColumnsAtOnce, n)}, work);
+    });
+  }
+  return true;
+}
+
+// One panel of the factor, with its pivots.
+void StoreFactor(const double* work, std::uint64_t panel, FeedbackFactor* factor) {
+  const std::uint64_t n = factor->columns;
+  const Span span = PanelOf(n, panel);
+  float* const out = factor->factor.data() + FeedbackFactor::FactorAt(panel);
+  for (std::uint64_t k = span.begin; k < span.end; ++k) {
+    const double* const row = work + (n - 1 - k) * n;  // the reverse of the order of work
+    const double root = row[n - 1 - k];
+    factor->pivots[k] = root * root;
+    for (std::uint64_t j = 0; j < k; ++j) {
+      out[j * kFeedbackPanel + k - span.begin] = static_cast<float>(row[n - 1 - j] / root);
+    }
+  }
+}
+
+// One panel of the couplings.
+void StoreCouplings(std::span<const float> hessian, std::uint64_t panel, FeedbackFactor* factor) {
+  const std::uint64_t n = factor->columns;
+  const Span span = PanelOf(n, panel);
+  float* const out = factor->couplings.data() + panel * n * kFeedbackPanel;
+  for (std::uint64_t k = span.begin; k < span.end; ++k) {
+    const float* const row = hessian.data() + std::uint64_t{factor->order[k]} * n;
+    const double diagonal = static_cast<double>(row[factor->order[k]]) + factor->damping;
+    for (std::uint64_t j = 0; j < n; ++j) {
+      if (j == k) continue;
+      out[j * kFeedbackPanel + k - span.begin] =
+          static_cast<float>(static_cast<double>(row[factor->order[j]]) / diagonal);
+    }
+  }
+}
+
+}  // namespace
+
+bool MakeFeedbackFactor(const KernelTable& kernels, std::uint64_t columns, std::span<float> hessian,
+                        const SpreadWork& spread, FeedbackFactor* factor) {
+  MirrorHessian(columns, hessian);
+  std::vector<float> diagonal(columns);
+  for (std::uint64_t k = 0; k < columns; ++k) diagonal[k] = hessian[k * columns + k];
+  *factor = {};
+  factor->columns = columns;
+  factor->order = OrderOf(diagonal);
+  factor->damping = DampingOf(diagonal);
+  const std::uint64_t panels = FeedbackPanels(columns);
+  {
+    std::vector<double> work(columns * columns);
+    while (true) {
+      spread(panels, [&](std::uint64_t panel) {
+        const Span rows = PanelOf(columns, panel);
+        for (std::uint64_t k = rows.begin; k < rows.end; ++k) LoadHessian(hessian, *factor, k, work.data());
+      });
+      if (Factor(kernels, columns, factor->damping * 0.5, spread, work.data())) break;
+      if (factor->raises == kMostFeedbackRaises) return false;
+      factor->damping = factor->damping * 10;
+      ++factor->raises;
+    }
+    factor->factor.resize(FeedbackFactor::FactorAt(panels));
+    factor->pivots.resize(columns);
+    spread(panels, [&](std::uint64_t panel) { StoreFactor(work.data(), panel, factor); });
+  }
+  factor->couplings.resize(panels * columns * kFeedbackPanel);
+  spread(panels, [&](std::uint64_t panel) { StoreCouplings(hessian, panel, factor); });
+  return true;
+}
+
+std::uint64_t FeedbackFactorBytes(std::uint64_t columns) {
+  const std::uint64_t panels = FeedbackPanels(columns);
+  return (FeedbackFactor::FactorAt(panels) + panels * columns * kFeedbackPanel) * sizeof(float) +
+         columns * (sizeof(double) + sizeof(std::uint32_t));
+}
+
+std::uint64_t FeedbackPeakBytes(std::uint64_t columns) {
+  // The Hessian all the time; beside it first `work` and the factor, then the factor and the couplings, which are less.
+  return columns * columns * (sizeof(float) + sizeof(double)) +
+         FeedbackFactor::FactorAt(FeedbackPanels(columns)) * sizeof(float) +
+         columns * (sizeof(double) + sizeof(std::uint32_t) + sizeof(float));
+}
+
+// ---- a tile
+
+namespace {
+
+// The other code of the byte may be another tile's, which writes it at the same time.
+std::uint8_t CodeAt(const FeedbackMatrix& matrix, std::uint64_t elem) {
+  const std::uint8_t byte = std::atomic_ref(matrix.codes[elem / 2]).load(std::memory_order_relaxed);
+  return elem % 2 == 0 ? byte >> 4 : byte & 0x0F;
+}
+
+void SetCode(const FeedbackMatrix& matrix, std::uint64_t elem, std::uint8_t code) {
+  const int change = CodeAt(matrix, elem) ^ code;
+  if (change == 0) return;
+  std::atomic_ref(matrix.codes[elem / 2])
+      .fetch_xor(static_cast<std::uint8_t>(elem % 2 == 0 ? change << 4 : change), std::memory_order_relaxed);
+}
+
+}  // namespace
+
+FeedbackTile::FeedbackTile(std::uint64_t columns)
+    : columns_(columns),
+      x_(columns * kFeedbackRows),
+      scales_(columns * kFeedbackRows),
+      errors_(columns * kFeedbackRows),
+      old_errors_(columns * kFeedbackRows),
+      codes_(columns * kFeedbackRows),
+      sums_(kFeedbackPanel * kFeedbackRows) {}
+
+std::uint64_t FeedbackTile::Bytes(std::uint64_t columns) {
+  return columns * kFeedbackRows * (4 * sizeof(float) + 1) + kFeedbackPanel * kFeedbackRows * sizeof(float);
+}
+
+// Rows past the last one are zeros with the scale 0: their codes go nowhere.
+void FeedbackTile::Load(const FeedbackFactor& factor, const FeedbackMatrix& matrix, std::uint64_t first,
+                        std::uint64_t rows) {
+  if (rows < kFeedbackRows) {
+    std::fill(x_.begin(), x_.end(), 0.0f);
+    std::fill(scales_.begin(), scales_.end(), 0.0f);
+    std::fill(old_errors_.begin(), old_errors_.end(), 0.0f);
+  }
+  std::fill(errors_.begin(), errors_.end(), 0.0f);
+  for (std::uint64_t r = 0; r < rows; ++r) {
+    for (std::uint64_t k = 0; k < columns_; ++k) {
+      const std::uint64_t at = k * kFeedbackRows + r, elem = matrix.ElementAt(first + r, factor.order[k]);
+      const float x = LoadElement(matrix.type, matrix.x, elem), scale = matrix.scales[elem / matrix.block_size];
+      x_[at] = x;
+      scales_[at] = scale;
+      old_errors_[at] = x - CodeValue(matrix.book, CodeAt(matrix, elem)) * scale;
+    }
+  }
+}
+
+// Q17.5: once over all columns, with the factor or in descent.
+void FeedbackTile::Pass(const KernelTable& kernels, CodeBook book, const FeedbackFactor& factor, bool descend) {
+  for (std::uint64_t panel = 0; panel < FeedbackPanels(columns_); ++panel) {
+    const auto [begin, end] = PanelOf(columns_, panel);
+    const float* const coefficients = descend ? factor.CouplingsPanel(panel) : factor.FactorPanel(panel);
+    // With the factor, columns from this panel on have neither errors nor coefficients.
+    SumsOf(kernels, errors_.data(), coefficients, descend ? columns_ : begin, &sums_);
+    const std::uint64_t at = begin * kFeedbackRows;
+    kernels.feedback_panel(book, &x_[at], &scales_[at], coefficients + begin * kFeedbackPanel, end - begin,
+                           sums_.data(), &errors_[at], &codes_[at]);
+  }
+}
+
+// Q17.7: the error of each row in the damped Hessian.
+void FeedbackTile::RowErrors(const KernelTable& kernels, const FeedbackFactor& factor, const std::vector<float>& errors,
+                             double* row_errors) {
+  std::fill_n(row_errors, kFeedbackRows, 0.0);
+  for (std::uint64_t panel = 0; panel < FeedbackPanels(columns_); ++panel) {
+    const auto [begin, end] = PanelOf(columns_, panel);
+    SumsOf(kernels, errors.data(), factor.FactorPanel(panel), end, &sums_);
+    for (std::uint64_t k = begin; k < end; ++k) {
+      for (std::uint64_t r = 0; r < kFeedbackRows; ++r) {
+        const float sum = errors[k * kFeedbackRows + r] + sums_[(k - begin) * kFeedbackRows + r];
+        const double wide = static_cast<double>(sum);
+        const double square = wide * wide;
+        row_errors[r] = row_errors[r] + square * factor.pivots[k];
+      }
+    }
+  }
+}
+
+std::uint64_t FeedbackTile::ChooseCodes(const KernelTable& kernels, const FeedbackFactor& factor, int passes,
+                                        std::uint64_t tile, const FeedbackMatrix& matrix) {
+  const std::uint64_t first = tile * kFeedbackRows, rows = std::min(kFeedbackRows, matrix.rows - first);
+  Load(factor, matrix, first, rows);
+  Pass(kernels, matrix.book, factor, false);
+  for (int pass = 0; pass < passes; ++pass) Pass(kernels, matrix.book, factor, true);
+  double old_row_errors[kFeedbackRows], row_errors[kFeedbackRows];
+  RowErrors(kernels, factor, old_errors_, old_row_errors);
+  RowErrors(kernels, factor, errors_, row_errors);
+
+  std::uint64_t kept = 0;
+  for (std::uint64_t r = 0; r < rows; ++r) {
+    // Of a NaN, after an overflow, nothing is better.
+    if (!(row_errors[r] < old_row_errors[r])) {
+      ++kept;
+      continue;
+    }
+    for (std::uint64_t k = 0; k < columns_; ++k) {
+      SetCode(matrix, matrix.ElementAt(first + r, factor.order[k]), codes_[k * kFeedbackRows + r]);
+    }
+  }
+  return kept;
+}
+
+}  // namespace q4
