@@ -102,7 +102,7 @@ def convert(
         block_size: elements per scale, a power of two from 32 to 4096; 64 by default.
         double_quant: whether scales are quantized to 8 bits; True by default.
         encoder: how scales and codes are chosen; ``"absmax"`` by default. ``"mse"`` searches, and loses less (docs/quality.md);
-            ``"weighted"`` does so by a calibration file.
+            ``"weighted"`` does so by a calibration file, and ``"feedback"`` makes up for errors by its Hessians.
         effort: how hard these search: 1, 2 (default) or 3.
         calibration: a file that says what the inputs of layers look like (docs/calibration.md), for encoders that weigh errors by it.
         include: regular expressions; tensors whose name matches are quantized.
