@@ -113,11 +113,11 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->each(notes(&flags->asked.encoder))
       ->capture_default_str();
   app.add_option("--effort", flags->effort,
-                 "How hard mse and weighted search: 1, 2 or 3 (a few scales, thirty-two, all)")
+                 "How hard mse, weighted and feedback search: 1, 2 or 3 (a few scales, thirty-two, all)")
       ->transform(Count(kLeastEffort, kMostEffort))
       ->capture_default_str();
   app.add_option("--calibration", flags->calibration,
-                 "Calibration file: what the inputs of layers look like, for --encoder weighted");
+                 "Calibration file: what the inputs of layers look like, for --encoder weighted or feedback");
   // --include and --exclude share one list: their order among each other decides. trigger_on_parse() calls the function
   // as each flag is met; expected(1) keeps an INPUT behind it from being taken for another pattern.
   app.add_option_function<std::vector<std::string>>(

@@ -17,6 +17,9 @@ inline constexpr Issue kCalibrationValue{3622, ExitCode::kInvalidInput,
 // Not symmetric, or a diagonal that is not the second moments.
 inline constexpr Issue kCalibrationHessian{3623, ExitCode::kInvalidInput,
                                            "Hessian of a calibration contradicts itself"};
+// However much is added to its diagonal (numerics Q17.3): no mean of products is like that.
+inline constexpr Issue kHessianNotPositive{3630, ExitCode::kInvalidInput,
+                                           "Hessian of a calibration is not positive definite"};
 inline constexpr Issue kCalibrationVersion{5620, ExitCode::kUnsupported, "version of a calibration file is not known"};
 
 }  // namespace q4

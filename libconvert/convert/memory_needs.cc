@@ -14,6 +14,7 @@
 #include "libconvert/convert/tensor_job.h"
 #include "libconvert/encode/calibrated.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/encode/feedback.h"
 
 namespace q4 {
 namespace {
@@ -31,13 +32,16 @@ constexpr std::uint64_t kIndexTensorBytes = 1536, kIndexChunkBytes = 160;
 constexpr std::uint64_t kLeastBudget = 3 * kQ4ChunkBytes;
 
 // What a tensor that is to be quantized takes with one slab in flight: its scales all the time, and the slab.
-std::uint64_t QuantizedNeed(const SourceTensor& source, const Q4Tensor& tensor, const Q4Compression& compression) {
+std::uint64_t QuantizedNeed(const SourceTensor& source, const Q4Tensor& tensor, const WeightInput& calibrated,
+                            unsigned threads, const Q4Compression& compression) {
   const std::uint64_t coded = CutToQuantize(source.elems).largest();
   const std::uint64_t kept = CutToKeep(source).largest();
   const std::uint64_t slab = SourceMemory(source, coded) + CodeMemory(tensor, coded, compression);
   // With --on-nonfinite keep the tensor may be kept after all, beside its scales and as any type.
   const std::uint64_t kept_slab = SourceMemory(source, kept) + KeptMemory(kept, DType::kF32, compression);
-  return ScaleMemory(tensor, compression) + std::max(slab, kept_slab);
+  const std::uint64_t slabs = ScaleMemory(tensor, compression) + std::max(slab, kept_slab);
+  if (!CodesNeedWholeTensor(tensor.encoder)) return slabs;
+  return slabs + WholeTensorMemory(source, tensor) + FeedbackMemory(calibrated, threads);
 }
 
 // The same for a tensor that is kept: one slab, as it is read and as it is stored.
@@ -91,6 +95,10 @@ std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compressi
   return plain + ChunkMemory(std::max(plain, nested), compression) + nested + losses + weights;
 }
 
+std::uint64_t WholeTensorMemory(const SourceTensor& source, const Q4Tensor& tensor) {
+  return source.bytes + PackedBytes(tensor.elems) + tensor.blocks() * sizeof(float);
+}
+
 bool SlabsFitBetweenPasses(const SourceTensor& source, const Q4Tensor& tensor, const ConvertOptions& options,
                            const SlabEngine& engine, std::uint64_t budget_limit) {
   if (options.keep_nonfinite) return false;
@@ -140,9 +148,10 @@ std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const Conversi
     for (const PlannedTensor& planned : shard.tensors) {
       const SourceTensor& source = checkpoint.tensors()[planned.source];
       const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
-      most = std::max(most, source.bnb != nullptr ? CopiedNeed(source, tensor, compression)
-                            : tensor.quantized()  ? QuantizedNeed(source, tensor, compression)
-                                                  : KeptNeed(source, tensor.dtype, compression));
+      most =
+          std::max(most, source.bnb != nullptr ? CopiedNeed(source, tensor, compression)
+                         : tensor.quantized()  ? QuantizedNeed(source, tensor, planned.calibrated, threads, compression)
+                                               : KeptNeed(source, tensor.dtype, compression));
     }
   }
   return most + kJobBytes + IndexMemory(plan) + ReadMemory(plan, threads) + FixedMemory(engine, threads, max_memory);

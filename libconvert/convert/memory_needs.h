@@ -39,6 +39,10 @@ std::uint64_t KeptMemory(std::uint64_t elems, DType stored, const Q4Compression&
 // calibrated encoder knows of its inputs.
 std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compression);
 
+// What a tensor whose codes are chosen as a whole takes beside its scales: elements, codes, decoded scales. While they
+// are chosen, FeedbackMemory() comes to it.
+std::uint64_t WholeTensorMemory(const SourceTensor& source, const Q4Tensor& tensor);
+
 // Whether all slabs of a tensor may stay where `engine` works on them between two passes: they fit half of the memory
 // there, so that the next tensor can begin meanwhile. Never with --on-nonfinite keep: then the tensor may turn out to
 // be kept, and its data chunks would need more memory than the codes that were reserved for it. `budget_limit`: bytes

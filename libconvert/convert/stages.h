@@ -40,6 +40,8 @@ class Stages {
   FileHasher& hasher() { return hasher_; }
   const SourceReader& source() const { return source_; }
   const MemoryBudget& budget() const { return budget_; }
+  unsigned threads() const { return threads_; }
+  bool Interrupted() const;
 
   // ---- for the admitting thread
 
@@ -88,7 +90,6 @@ class Stages {
                         const std::shared_ptr<Buffer>& buffer);
   // Has `pool` take the step, and catches what it throws.
   void Submit(ThreadPool& pool, const std::shared_ptr<Job>& job, std::function<void()> step);
-  bool Interrupted() const;
 
   const Conversion& conversion_;
   const KernelTable& kernels_;  // for what is done on this machine's cores whatever the engine

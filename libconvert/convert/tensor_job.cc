@@ -12,6 +12,11 @@ void TensorJob::Abort(const absl::Status& status) {
   Job::Abort(status);
 }
 
+void QuantizedJob::Abort(const absl::Status& status) {
+  scales_settled.Settle(status);
+  TensorJob::Abort(status);
+}
+
 std::uint64_t ChunksOfPart(const Q4Tensor& tensor, Q4Part part) {
   const std::uint64_t bytes = Q4PartRawBytes(tensor, part), size = Q4ChunkRawSize(part);
   return bytes / size + (bytes % size != 0);

@@ -59,13 +59,16 @@ struct TensorJob : Job {
 
 // A tensor that is to be quantized. (It may be kept in the end: treat_quantized.cc.)
 struct QuantizedJob : TensorJob {
+  void Abort(const absl::Status& status) override;
+
   // Codes do not depend on how scales are stored, statistics do: they are about what a reader will decode. Where that
   // depends on all scales of the tensor, there is a first pass for them, and between the passes its slabs either stay
   // where the engine works on them or are dropped and read once more.
   //
   // kOne: fp32 scales, unless --on-nonfinite keep asks for a look at all elements first. kTwoKeepingSlabs: the slabs
-  // fit where they are worked on. kTwoReadings: they do not.
-  enum class Passes { kOne, kTwoKeepingSlabs, kTwoReadings };
+  // fit where they are worked on. kTwoReadings: they do not. kWholeTensor: codes are chosen of the tensor as a whole,
+  // whose elements stay in host memory.
+  enum class Passes { kOne, kTwoKeepingSlabs, kTwoReadings, kWholeTensor };
   Passes passes = Passes::kOne;
 
   WeightInput calibrated;                             // of an encoder that weighs errors: as planned,
@@ -76,6 +79,10 @@ struct QuantizedJob : TensorJob {
   std::vector<float> scales2;                         // and a group scale for each group
   std::vector<NestedLoss> losses;                     // and of an encoder that searches what each group loses
   std::vector<std::shared_ptr<SlabWork>> kept_slabs;  // by slab, between the passes; with kTwoKeepingSlabs
+
+  Settlement scales_settled;  // with kWholeTensor, the treatment as scales decide it; then all elements and codes
+  std::shared_ptr<Reservation> whole_memory;
+  std::vector<std::uint8_t> elements, codes;
 
   std::mutex mutex;                      // guards the next two
   std::uint64_t slabs_left = 0;          // of the running pass

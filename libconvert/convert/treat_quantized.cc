@@ -3,6 +3,8 @@
 // One pass:      read ─▶ codes, scales, statistics.
 // Two passes:    read ─▶ scales (and codes, where slabs wait) of all slabs ─▶ what they decide together
 //                     ─▶ codes and statistics, of the waiting slabs or of a second reading.
+// Whole tensor:  read ─▶ scales of all slabs ─▶ what they decide together ─▶ codes, on the admitting thread and others
+//                    ─▶ statistics.
 // Then in each case the scales themselves are cut into chunks.
 //
 // The step of a slab that ends a pass last, whichever that is, goes on with what comes once for the tensor: it settles
@@ -24,6 +26,7 @@
 #include "libconvert/convert/treat.h"
 #include "libconvert/encode/calibrated.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/encode/feedback.h"
 #include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {
@@ -42,11 +45,15 @@ class Quantizing {
   QuantizedJob::Passes ChoosePasses() const;
   void ReadForScales() const;
   void ReadForCodes(Stages::Reading reading) const;
+  void AdmitWhole() const;
+  absl::Status CodeWhole() const;
+  void CutWhole() const;
 
   // First pass, of a slab.
   void MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<Buffer> x) const;
   // Between the passes, once.
   void SettleScales() const;
+  void SettlePass(absl::StatusOr<Q4Tensor> tensor) const;
   void NestScales() const;
   absl::StatusOr<bool> NestedScalesOverflow() const;
   absl::Status SettleSearched() const;
@@ -61,7 +68,10 @@ class Quantizing {
   const SearchingEncoder* searching() const { return EncoderOf(job_->tensor.encoder).searching(); }
   SlabPlace PlaceOf(std::uint64_t slab) const { return {cut_.first(slab), cut_.size(slab), job_->weights}; }
   std::uint64_t first_block(std::uint64_t slab) const { return cut_.first(slab) / job_->tensor.block_size; }
-  std::vector<float> DecodedScales(std::uint64_t slab) const;
+  std::vector<float> DecodedScales(std::uint64_t first, std::uint64_t blocks) const;
+  std::vector<float> DecodedScales(std::uint64_t slab) const {
+    return DecodedScales(first_block(slab), BlockCount(cut_.size(slab), job_->tensor.block_size));
+  }
   absl::Status NonFinite(std::uint64_t elem) const;
 
   Stages* stages_;
@@ -81,6 +91,7 @@ absl::Status Quantizing::NonFinite(std::uint64_t elem) const {
 // chunk is written.
 QuantizedJob::Passes Quantizing::ChoosePasses() const {
   const ConvertOptions& options = stages_->options();
+  if (CodesNeedWholeTensor(job_->tensor.encoder)) return QuantizedJob::Passes::kWholeTensor;
   if (!job_->tensor.nested && !options.keep_nonfinite) return QuantizedJob::Passes::kOne;
   return SlabsFitBetweenPasses(*job_->source, job_->tensor, options, stages_->engine(), stages_->budget().limit())
              ? QuantizedJob::Passes::kTwoKeepingSlabs
@@ -114,6 +125,60 @@ void Quantizing::Admit() const {
       if (const absl::StatusOr<Q4Tensor>& settled = job_->settlement.Wait(); settled.ok()) {
         settled->quantized() ? ReadForCodes(Stages::Reading::kAgain) : KeepAfterAll(*stages_, job_);
       }
+      return;
+    case QuantizedJob::Passes::kWholeTensor:
+      return AdmitWhole();
+  }
+}
+
+void Quantizing::AdmitWhole() const {
+  job_->whole_memory = stages_->Reserve(WholeTensorMemory(*job_->source, job_->tensor));
+  job_->elements.resize(job_->source->bytes);
+  ReadForScales();
+  const absl::StatusOr<Q4Tensor>& tensor = job_->scales_settled.Wait();
+  const bool is_whole = tensor.ok() && CodesNeedWholeTensor(tensor->encoder);
+  const absl::Status coded = is_whole ? CodeWhole() : tensor.status();
+  if (!coded.ok()) return job_->Abort(coded);
+  job_->settlement.Settle(*tensor);
+  if (is_whole) return CutWhole();
+  job_->elements = {};
+  job_->whole_memory.reset();
+  tensor->quantized() ? ReadForCodes(Stages::Reading::kAgain) : KeepAfterAll(*stages_, job_);
+}
+
+absl::Status Quantizing::CodeWhole() const {
+  const Q4Tensor& tensor = job_->tensor;
+  const std::shared_ptr<Reservation> memory = stages_->Reserve(FeedbackMemory(job_->calibrated, stages_->threads()));
+  const std::vector<float> nested = tensor.nested ? DecodedScales(0, tensor.blocks()) : std::vector<float>();
+  job_->codes.resize(PackedBytes(tensor.elems));
+  const FeedbackRun run{stages_->kernels(), *stages_->options().calibration, stages_->threads(),
+                        [this] { return stages_->Interrupted(); }};
+  Q4_ASSIGN_OR_RETURN(const FeedbackResult result,
+                      ChooseFeedbackCodes(run, tensor, job_->calibrated, job_->elements.data(),
+                                          tensor.nested ? nested.data() : job_->scales.data(), job_->codes.data()));
+  if (result.interrupted) return Fail(kInterruptedRun, {}, {});
+  job_->note = FeedbackNote(tensor, result);
+  return absl::OkStatus();
+}
+
+void Quantizing::CutWhole() const {
+  job_->slabs_left = cut_.slabs();
+  job_->output_memory.resize(cut_.slabs());
+  for (std::uint64_t slab = 0; slab < cut_.slabs(); ++slab) {
+    job_->output_memory[slab] =
+        stages_->Reserve(CodeMemory(job_->tensor, cut_.size(slab), stages_->options().compression));
+    stages_->Work(job_, [self = *this, slab] {
+      const Q4Tensor& tensor = self.job_->tensor;
+      const std::uint64_t first = self.cut_.first(slab), elems = self.cut_.size(slab);
+      const std::uint8_t* const begin = self.job_->codes.data() + first / 2;
+      std::vector<std::uint8_t> codes(begin, begin + PackedBytes(elems));
+      const std::vector<float> nested = self.DecodedScales(slab);
+      TiledStats statistics;
+      TakeSlabStats(self.stages_->kernels(), SlabShapeOf(tensor, elems),
+                    self.job_->elements.data() + first * ItemSize(tensor.dtype), codes.data(),
+                    tensor.nested ? nested.data() : self.job_->scales.data() + self.first_block(slab), &statistics);
+      self.EndSlab(slab, kAllFinite, std::move(codes), std::move(statistics));
+    });
   }
 }
 
@@ -127,7 +192,7 @@ void Quantizing::ReadForScales() const {
   }
   for (std::uint64_t slab = 0; slab < cut_.slabs(); ++slab) {
     absl::StatusOr<std::shared_ptr<SlabWork>> work = stages_->engine().Begin(job_->tensor, PlaceOf(slab));
-    if (!work.ok()) return job_->settlement.Settle(work.status());
+    if (!work.ok()) return SettlePass(work.status());
     if (keep) {
       // What the second pass needs is reserved now: once it begins, the admitting thread is at later tensors.
       job_->kept_slabs[slab] = *work;
@@ -136,7 +201,7 @@ void Quantizing::ReadForScales() const {
     }
     stages_->Read(
         job_, *job_->source, cut_.first(slab), cut_.size(slab), Stages::Reading::kFirst,
-        [job = job_](const absl::Status& status) { job->settlement.Settle(status); },
+        [self = *this](const absl::Status& status) { self.SettlePass(status); },
         [self = *this, slab, work = *std::move(work)](std::shared_ptr<Buffer> x) {
           self.MakeScales(slab, *work, std::move(x));
         });
@@ -166,6 +231,9 @@ void Quantizing::MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<
   float* const scales = job_->scales.data() + first_block(slab);
   const bool keep = job_->passes == QuantizedJob::Passes::kTwoKeepingSlabs;
   SlabWork::FirstBad bad = kAllFinite;
+  if (!job_->elements.empty()) {
+    std::copy_n(x->data(), x->size(), &job_->elements[cut_.first(slab) * ItemSize(job_->source->dtype)]);
+  }
   if (!job_->losses.empty()) {
     const std::uint64_t group = first_block(slab) / kScaleGroup;
     bad =
@@ -174,7 +242,7 @@ void Quantizing::MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<
   } else {
     bad = keep ? work.QuantizeAndKeep(std::move(x), scales) : work.ChooseScales(std::move(x), scales);
   }
-  if (!bad.ok()) return job_->settlement.Settle(bad.status());
+  if (!bad.ok()) return SettlePass(bad.status());
   // The lock also makes what other steps wrote visible to the last one.
   bool last = false;
   {
@@ -186,6 +254,12 @@ void Quantizing::MakeScales(std::uint64_t slab, SlabWork& work, std::shared_ptr<
 }
 
 // ---- between the passes
+
+// What scales decide is the tensor's treatment, unless its codes are still to be chosen as a whole.
+void Quantizing::SettlePass(absl::StatusOr<Q4Tensor> tensor) const {
+  (job_->passes == QuantizedJob::Passes::kWholeTensor ? job_->scales_settled : job_->settlement)
+      .Settle(std::move(tensor));
+}
 
 // Fills in all that is stored of the tensor's nested scales, from job_->scales.
 void Quantizing::NestScales() const {
@@ -248,17 +322,17 @@ absl::Status Quantizing::SettleSearched() const {
 void Quantizing::SettleScales() const {
   Q4Tensor& tensor = job_->tensor;
   if (job_->first_bad != kAllFinite) {
-    if (!stages_->options().keep_nonfinite) return job_->settlement.Settle(NonFinite(job_->first_bad));
+    if (!stages_->options().keep_nonfinite) return SettlePass(NonFinite(job_->first_bad));
     // As if it had been planned so. An empty decision is to keep it.
     job_->note = fmt::format("tensor '{}' is kept unquantized: element {} is NaN or infinite", Printable(tensor.name),
                              job_->first_bad);
     tensor = PlanTensor(*job_->source, Decision{}, stages_->options());
   } else if (!job_->losses.empty()) {
-    if (const absl::Status status = SettleSearched(); !status.ok()) return job_->settlement.Settle(status);
+    if (const absl::Status status = SettleSearched(); !status.ok()) return SettlePass(status);
   } else if (tensor.nested) {
     NestScales();
     const absl::StatusOr<bool> overflows = NestedScalesOverflow();
-    if (!overflows.ok()) return job_->settlement.Settle(overflows.status());
+    if (!overflows.ok()) return SettlePass(overflows.status());
     if (*overflows) {
       job_->note = fmt::format("tensor '{}' keeps fp32 scales: with double-quantized ones elements would overflow {}",
                                Printable(tensor.name), DTypeName(tensor.dtype));
@@ -275,20 +349,18 @@ void Quantizing::SettleScales() const {
   }
   // With two readings, Admit() starts the second one when this is settled.
   // Last, because the admitting and the committing thread go on from here and read what was written above.
-  job_->settlement.Settle(tensor);
+  SettlePass(tensor);
 }
 
 // ---- last pass
 
-// The slab's scales as a reader will decode them (Q5.5); empty where these are the scales themselves. A slab begins
-// with a group, so that no group scale is shared by two slabs.
-std::vector<float> Quantizing::DecodedScales(std::uint64_t slab) const {
+// Scales as a reader will decode them (Q5.5), from a group's first on; empty where these are the scales themselves.
+std::vector<float> Quantizing::DecodedScales(std::uint64_t first, std::uint64_t blocks) const {
   const Q4Tensor& tensor = job_->tensor;
   if (!tensor.nested) return {};
   const StoredScales stored{true, nullptr, job_->scale_codes.data(), job_->scales2.data(), tensor.nested_offset};
   std::vector<float> decoded;
-  q4::DecodedScales(stages_->kernels(), stored.Skip(first_block(slab)), BlockCount(cut_.size(slab), tensor.block_size),
-                    &decoded);
+  q4::DecodedScales(stages_->kernels(), stored.Skip(first), blocks, &decoded);
   return decoded;
 }
 

@@ -11,7 +11,8 @@ namespace q4 {
 
 std::span<const Encoder* const> Encoders() {
   // Made at the first call, so that it is there for whoever asks before main() begins.
-  static const std::array<const Encoder*, 3> encoders = {&AbsmaxEncoder(), &MseEncoder(), &WeightedEncoder()};
+  static const std::array<const Encoder*, 4> encoders = {&AbsmaxEncoder(), &MseEncoder(), &WeightedEncoder(),
+                                                         &FeedbackEncoder()};
   return encoders;
 }
 

@@ -130,4 +130,9 @@ const Encoder& WeightedEncoder() {
   return encoder;
 }
 
+const Encoder& FeedbackEncoder() {
+  static const Mse encoder(Q4Encoder::kFeedback);
+  return encoder;
+}
+
 }  // namespace q4

@@ -11,5 +11,7 @@ namespace q4 {
 // The one object of each encoder; they live as long as the process. Callers reach them by number through FindEncoder().
 const Encoder& MseEncoder();
 const Encoder& WeightedEncoder();
+// The scales of `weighted` and their nearest codes, as what `feedback` begins with (feedback.h).
+const Encoder& FeedbackEncoder();
 
 }  // namespace q4

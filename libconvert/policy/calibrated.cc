@@ -7,6 +7,7 @@
 #include "formats/base/status.h"
 #include "formats/q4/encoders.h"
 #include "libconvert/encode/calibrated.h"
+#include "libconvert/encode/feedback.h"
 #include "libconvert/policy/policy_issues.h"
 
 namespace q4 {
@@ -32,7 +33,7 @@ absl::StatusOr<CalibratedDecisions> ApplyCalibration(const Calibration& calibrat
   CalibratedDecisions result;
   // All names of the checkpoint, quantized or not: which tensor a name of the file means must not depend on options.
   result.inputs = calibration.Match(names);
-  bool any = false, wanted = false;
+  bool any = false, wanted = false, any_whole = false, any_hessian = false;
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     Decision& decision = (*decisions)[i];
     WeightInput& input = result.inputs[i];
@@ -52,12 +53,21 @@ absl::StatusOr<CalibratedDecisions> ApplyCalibration(const Calibration& calibrat
                   fmt::format("input '{}' of tensor '{}'", input.input->name, tensors[i].name), misfit);
     }
     result.idle_experts += input.input->idle;
+    if (!CodesNeedWholeTensor(decision.settings.encoder)) continue;
+    any_whole = true;
+    if (input.input->has_hessian) {
+      any_hessian = true;
+    } else {
+      decision.settings.encoder = Q4Encoder::kWeighted;
+      result.left_to_weighted.push_back(i);
+    }
   }
   if (!any && wanted) {
     return Fail(kCalibrationOther, calibration.path(), {},
                 fmt::format("its {} weights have other names than '{}'; make the file with this checkpoint",
                             calibration.weights(), tensors[result.left_to_mse.front()].name));
   }
+  if (any_whole && !any_hessian) return Fail(kCalibrationNoHessians, calibration.path(), {});
   return result;
 }
 

@@ -40,6 +40,10 @@ inline constexpr Issue kCalibrationFit{3624, ExitCode::kInvalidInput,
                                        "an input of the calibration is not of this tensor's shape"};
 inline constexpr Issue kCalibrationOther{3625, ExitCode::kInvalidInput,
                                          "the calibration is of another model: it names no weight of this one"};
+inline constexpr Issue kCalibrationNoHessians{
+    3631, ExitCode::kInvalidInput,
+    "the calibration has second moments alone, and feedback needs Hessians; make it without --no-hessian, or use "
+    "--encoder weighted"};
 inline constexpr Issue kEncoderNotBuilt{5901, ExitCode::kUnsupported,
                                         "the encoder is specified (docs/numerics.md Q9) but not part of this version"};
 

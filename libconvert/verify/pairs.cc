@@ -89,7 +89,7 @@ std::vector<TensorPair> PairTensors(const Q4Model& model, const Checkpoint& sour
         static_cast<const QuantFormat&>(*found->bnb) != static_cast<const QuantFormat&>(stored)) {
       continue;
     }
-    pairs.push_back({&model.reader(at), &stored, found, i});
+    pairs.push_back({&model.reader(at), &stored, found, i, {}});
   }
 
   // A shard that was opened alone does not tell which tensors the others have.

@@ -10,7 +10,10 @@
 #include "formats/q4/q4_issues.h"
 #include "libconvert/encode/calibrated.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/encode/feedback.h"
 #include "libconvert/judge/verify_findings.h"
+#include "libconvert/judge/verify_issues.h"
+#include "libconvert/scheme/dtype_bridge.h"
 
 namespace q4 {
 
@@ -29,6 +32,42 @@ absl::StatusOr<std::shared_ptr<const ColumnWeights>> PairWeights::Of(const Tenso
   Q4_ASSIGN_OR_RETURN(weights_, LoadColumnWeights(*calibration_, pair.calibrated, pair.stored->shape));
   last_ = &pair;
   return weights_;
+}
+
+absl::StatusOr<std::shared_ptr<const std::vector<std::uint8_t>>> WholeCodes::Of(const TensorPair& pair,
+                                                                                const PieceTools& tools) {
+  const std::lock_guard lock(mutex_);
+  if (last_ == &pair) return codes_;
+  codes_.reset();
+  last_ = nullptr;
+  const Q4Tensor& stored = *pair.stored;
+  const PieceReader pieces(pair, tools);
+  auto codes = std::make_shared<std::vector<std::uint8_t>>();
+  std::vector<std::uint8_t> x;
+  Q4_RETURN_IF_ERROR(pieces.ReadSource(0, stored.elems, &x));
+  Q4_ASSIGN_OR_RETURN(const BlockScales scales, pieces.ReadScales(0, stored.blocks()));
+  std::vector<float> absmax(stored.blocks());
+  const std::uint64_t bad =
+      tools.kernels.absmax(FloatTypeOf(stored.dtype), x.data(), stored.elems, stored.block_size, absmax.data());
+  if (bad == kAllFinite) {
+    codes->resize(PackedBytes(stored.elems));
+    const FeedbackRun run{tools.kernels, *calibration_, threads_,
+                          [this] { return cancel_ != nullptr && cancel_->load(); }};
+    Q4_ASSIGN_OR_RETURN(const FeedbackResult result, ChooseFeedbackCodes(run, stored, pair.calibrated, x.data(),
+                                                                         scales.decoded.data(), codes->data()));
+    if (result.interrupted) return Fail(kVerifyInterrupted, pair.reader->path(), {});
+  }
+  codes_ = std::move(codes);
+  last_ = &pair;
+  return codes_;
+}
+
+std::uint64_t WholeCodesMemory(const TensorPair& pair, unsigned threads) {
+  if (!CanRecompute(pair) || !CodesNeedWholeTensor(pair.stored->encoder)) return 0;
+  // Elements, codes, and scales as they are stored, as they decode and once more.
+  const Q4Tensor& stored = *pair.stored;
+  return stored.elems * ItemSize(pair.source->dtype) * 2 + PackedBytes(stored.elems) +
+         4 * stored.blocks() * sizeof(float) + FeedbackMemory(pair.calibrated, threads);
 }
 
 absl::Status PieceReader::ReadSource(std::uint64_t first, std::uint64_t count, std::vector<std::uint8_t>* bytes) const {

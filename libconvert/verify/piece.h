@@ -15,6 +15,7 @@
 #include "formats/source/checkpoint.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/chunk_cache.h"
+#include "libconvert/base/progress.h"
 #include "libconvert/model/decoder.h"
 #include "libconvert/model/stored_tensor.h"
 #include "libconvert/scheme/column_weights.h"
@@ -34,6 +35,8 @@ struct TensorPair {
   // What the calibration says of it, where one is given.
   WeightInput calibrated = {};
 };
+
+struct PieceTools;
 
 // Whether scales and codes can be computed again from what is there (EncoderProof::recompute).
 bool CanRecompute(const TensorPair& pair);
@@ -55,6 +58,30 @@ class PairWeights {
   std::shared_ptr<const ColumnWeights> weights_;
 };
 
+// The codes of tensors whose encoder chooses them as a whole (CodesNeedWholeTensor()). Thread-safe.
+class WholeCodes {
+ public:
+  // `calibration` may be nullptr if no pair has an input in it. `threads`: to choose them with.
+  WholeCodes(const Calibration* calibration, unsigned threads, CancelFlag* cancel)
+      : calibration_(calibration), threads_(threads), cancel_(cancel) {}
+
+  // Those of a pair that CanRecompute() and whose codes are chosen so, under the scales that are stored; empty where an
+  // element is NaN or infinite. The last tensor's are kept, as its slabs come one after the other. Errors: those of
+  // reading, kHessianNotPositive, kVerifyInterrupted.
+  absl::StatusOr<std::shared_ptr<const std::vector<std::uint8_t>>> Of(const TensorPair& pair, const PieceTools& tools);
+
+ private:
+  const Calibration* const calibration_;
+  const unsigned threads_;
+  CancelFlag* const cancel_;
+  std::mutex mutex_;
+  const TensorPair* last_ = nullptr;
+  std::shared_ptr<const std::vector<std::uint8_t>> codes_;
+};
+
+// What WholeCodes::Of() takes at its worst moment; 0 of a pair that it is not asked for.
+std::uint64_t WholeCodesMemory(const TensorPair& pair, unsigned threads);
+
 // What pieces of any pair are read and worked on with. One for a whole comparison. Thread-safe, as source and cache
 // are.
 struct PieceTools {
@@ -67,6 +94,7 @@ struct PieceTools {
   // Of chunks of scales, each of which serves several slabs; codes and data do not go through it.
   ChunkCache* cache;
   PairWeights* weights;
+  WholeCodes* whole_codes;
 };
 
 // Reads pieces of one pair, from both sides. Thread-safe. `pair` and `tools` must outlive it. Cheap to make: nothing is

@@ -18,6 +18,7 @@
 #include "formats/q4/encoders.h"
 #include "formats/q4/parts.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/encode/feedback.h"
 #include "libconvert/scheme/slab.h"
 #include "libconvert/source/source_reader.h"
 #include "libconvert/verify/nearest_codes.h"
@@ -216,6 +217,9 @@ class SlabComparer {
   absl::Status CompareQuantized(std::uint64_t slab) {
     if (source_tensor_.bnb != nullptr) return CompareTakenOver(slab);
     Q4_ASSIGN_OR_RETURN(weights_, tools_.weights->Of(pair_));
+    if (recompute_ && CodesNeedWholeTensor(stored_.encoder)) {
+      Q4_ASSIGN_OR_RETURN(whole_codes_, tools_.whole_codes->Of(pair_, tools_));
+    }
     Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> codes,
                         reader_.ReadChunk(stored_.Part(Q4Part::kCodes)->first_chunk + slab));
     const std::uint64_t slab_first = slab * kQ4ChunkElems;
@@ -239,7 +243,11 @@ class SlabComparer {
     const Q4Encoder encoder = recompute_ ? stored_.encoder : Q4Encoder::kAbsmax;
     if (!EncodeAgain(EncoderOf(encoder), first_elem, n)) return absl::OkStatus();
     // Codes follow from the source, whether scales are nested or not, so that no stored scale is needed yet.
-    if (recompute_) result_.codes.Append(CompareCodes(first_elem, n, codes, expected_codes_.data()));
+    if (recompute_) {
+      const bool is_whole = whole_codes_ != nullptr && !whole_codes_->empty();
+      const std::uint8_t* const expected = is_whole ? whole_codes_->data() + first_elem / 2 : expected_codes_.data();
+      result_.codes.Append(CompareCodes(first_elem, n, codes, expected));
+    }
     Q4_ASSIGN_OR_RETURN(const BlockScales scales, pieces_.ReadScales(first_block, blocks));
     if (recompute_) CompareScales(first_block, blocks, scales);
     // Decoded scales, not stored ones: two tensors that decode alike are equal, though one has nested scales.
@@ -385,6 +393,7 @@ class SlabComparer {
   const PieceTools& tools_;
   const TensorPair& pair_;
   std::shared_ptr<const ColumnWeights> weights_;
+  std::shared_ptr<const std::vector<std::uint8_t>> whole_codes_;
   const float absmax_offset_;
   const int effort_;
   const bool compare_absmax_;

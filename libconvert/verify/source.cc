@@ -350,8 +350,9 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
   std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;
   ChunkCache cache;
   PairWeights weights(comparison.calibration);
+  WholeCodes whole_codes(comparison.calibration, context.threads, context.cancel);
   const PieceTools tools{*context.kernels, comparison.source, comparison.effort, comparison.compare_absmax,
-                         &cache,           &weights};
+                         &cache,           &weights,          &whole_codes};
   Q4_ASSIGN_OR_RETURN(const std::vector<float> offsets, AbsmaxOffsets(pairs, jobs, tools, context, done));
   // The tensor whose slabs are being merged. One at a time is enough, since results come in order.
   std::optional<TensorComparison> current;

@@ -17,6 +17,7 @@
 #include "formats/bnb/taken_over.h"
 #include "formats/q4/q4_issues.h"
 #include "libconvert/base/version.h"
+#include "libconvert/encode/feedback.h"
 #include "libconvert/judge/verify_findings.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/bnb_record.h"
@@ -130,11 +131,14 @@ class Treatments {
 
   absl::StatusOr<bool> IsExcused(std::size_t number, const Q4Tensor& stored, const Q4Tensor& expected) const {
     if (stored.quantized()) {
-      // What a calibration does not name is left to mse.
-      Q4Tensor uncalibrated = expected;
-      uncalibrated.encoder = Q4Encoder::kMse;
-      const bool may_be_unnamed = !knows_calibration_ && FindQ4Encoder(expected.encoder)->calibrated;
-      if (may_be_unnamed && Equal(stored, uncalibrated)) return true;
+      // What a calibration does not name is left to mse, and feedback without a Hessian to weighted.
+      if (!knows_calibration_ && FindQ4Encoder(expected.encoder)->calibrated) {
+        Q4Tensor left = expected;
+        left.encoder = Q4Encoder::kMse;
+        if (Equal(stored, left)) return true;
+        left.encoder = Q4Encoder::kWeighted;
+        if (CodesNeedWholeTensor(expected.encoder) && Equal(stored, left)) return true;
+      }
       // Where the encoder gave way to absmax, that is proven then.
       Q4Tensor absmax = expected;
       absmax.encoder = Q4Encoder::kAbsmax;

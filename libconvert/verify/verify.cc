@@ -136,7 +136,10 @@ class Verification {
       }
       report_.against_original = rules.is_original;
       pairs_ = PairTensors(model_, *source, options_.only ? &*options_.only : nullptr, rules, &pair_findings);
-      if (options_.calibration != nullptr) FindInputs(*options_.calibration, *source, &pairs_);
+      if (options_.calibration != nullptr) {
+        FindInputs(*options_.calibration, *source, &pairs_);
+        Q4_RETURN_IF_ERROR(CheckWholeCodes());
+      }
       progress_state_.total_bytes += BytesToCompare(pairs_, sample_, options_.compare_absmax);
       progress_state_.total_tensors = pairs_.size();
     }
@@ -172,6 +175,22 @@ class Verification {
     OpenOptions open = options_.source_options;
     open.take_over = true;
     return OpenCheckpoint(fs_, options_.against, open);
+  }
+
+  // Codes that are chosen of whole tensors take memory beside that of the threads.
+  absl::Status CheckWholeCodes() const {
+    std::uint64_t most = 0;
+    for (const TensorPair& pair : pairs_) most = std::max(most, WholeCodesMemory(pair, context_.threads));
+    if (most == 0) return absl::OkStatus();
+    RunLimits limits = LimitsOfRun(options_.threads, options_.max_memory);
+    const std::uint64_t needed = most + kFixedBytes + context_.threads * kBytesPerThread;
+    if (RaiseMemoryTo(needed, &limits)) return absl::OkStatus();
+    return Fail(
+        limits.memory_by_default ? kLimitOfMachine : kVerifyMemory, model_.path(), "--max-memory",
+        GotExpected(fmt::format("{} bytes", limits.max_memory),
+                    fmt::format("at least {} bytes to compute feedback again on {} threads; take fewer of them, "
+                                "or leave --calibration away, and it is held to its bounds",
+                                needed, context_.threads)));
   }
 
   // With another file than the recorded one every code would differ, and none of the findings would say why.

@@ -108,10 +108,32 @@ def h05():
     yield Case(given(file()), issue=1621, code=1, command=("q4convert", "in.safetensors", "--calibration", "c.safetensors", *CONVERT[2:]))
 
 
+def h06():
+    def feedback(data):
+        words = tuple("feedback" if word == "weighted" else word for word in COMMAND)
+        return {"files": given(data), "command": (*words, "--no-double-quant")}  # with which weights that are all alike stay feedback's
+
+    def with_hessian(rows):
+        return file({f"{OTHER}.hessian": ("F32", (4, 4), floats(*[value for row in rows for value in row])), f"{OTHER}.second_moments":
+                     ("F32", (4,), floats(*[rows[j][j] for j in range(4)]))})  # fmt: skip
+
+    def square(off, diagonal=(1.0, 1.0, 1.0, 1.0)):
+        return [[diagonal[a] if a == b else off for b in range(4)] for a in range(4)]
+
+    yield Case(issue=3631, code=3, text="--no-hessian", **feedback(file()))
+    for off in (150.0, -150.0, 3e38, -3e38):
+        yield Case(issue=3630, code=3, text=OTHER, **feedback(with_hessian(square(off))))
+    # Damped or not: singular, nothing at all, barely no Hessian, the ends of the range.
+    for rows in (square(1.0), square(0.0), square(0.0, (0.0,) * 4), square(1.02), square(-0.9), square(3e38, (3e38,) * 4), square(1e-45, (1e-45,) * 4),
+                 square(0.0, (3e38, 1e-45, 0.0, 1.0))):  # fmt: skip
+        yield accept(**feedback(with_hessian(rows)))
+
+
 ROWS = [
     Row("H01", "files of something else, and cut ones", h01),
     Row("H02", "metadata that is not what it says", h02),
     Row("H03", "tensors that are missing, strange or of another shape", h03),
     Row("H04", "numbers that no input has", h04),
     Row("H05", "a calibration beside another checkpoint", h05),
+    Row("H06", "Hessians that are none, for the encoder feedback", h06),
 ]

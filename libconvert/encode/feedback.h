@@ -1,0 +1,50 @@
+// The encoder `feedback` (docs/numerics.md Q17): the scales of `weighted`, and codes that make up for each other's
+// errors in what a layer puts out. Scales are chosen slab by slab, as those of any encoder that searches; codes depend
+// on a whole row and on the Hessian of the inputs, so they are chosen of a whole tensor, when all scales are settled.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "formats/calibration/calibration.h"
+#include "formats/q4/container.h"
+#include "kernels/kernels.h"
+#include "libconvert/encode/encoder.h"
+
+namespace q4 {
+
+// Whether the codes of a tensor of this encoder come from ChooseFeedbackCodes(). What its Encoder object chooses are
+// the nearest ones, which a row keeps that nothing better is found for.
+inline bool CodesNeedWholeTensor(Q4Encoder encoder) { return encoder == Q4Encoder::kFeedback; }
+
+// How one tensor is worked on.
+struct FeedbackRun {
+  const KernelTable& kernels;
+  const Calibration& calibration;
+  unsigned threads = 1;
+  std::function<bool()> interrupted;  // asked often; what was begun is then dropped
+};
+
+struct FeedbackResult {
+  bool interrupted = false;               // nothing else counts then
+  std::uint64_t rows = 0, kept_rows = 0;  // of all, and those with the nearest codes
+  std::uint64_t raised = 0;               // matrices whose damping was raised (Q17.3),
+  int most_raises = 0;                    // and how often at the most
+};
+
+// Chooses the codes of a whole tensor: codes[PackedBytes(tensor.elems)]. `x`: its elements, all finite; `decoded`: its
+// scales as a reader will get them, one a block. The same for any number of threads. Errors: those of
+// Calibration::ReadHessian(), and kHessianNotPositive. REQUIRES: the input fits the tensor and has Hessians.
+absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const Q4Tensor& tensor,
+                                                   const WeightInput& calibrated, const std::uint8_t* x,
+                                                   const float* decoded, std::uint8_t* codes);
+
+// What to tell people of it: "" where there is nothing.
+std::string FeedbackNote(const Q4Tensor& tensor, const FeedbackResult& result);
+
+// Bytes that ChooseFeedbackCodes() takes beside what it is given.
+std::uint64_t FeedbackMemory(const WeightInput& calibrated, unsigned threads);
+
+}  // namespace q4

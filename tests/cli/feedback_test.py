@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""`q4convert --encoder feedback --calibration FILE` as it is used: what it gains in the output of layers of every kind, as an exported directory decodes,
+proof with and without the file, the same bytes however it runs, memory, what is left to other encoders, Hessians that are none, a run that is gone on with.
+
+Usage: feedback_test.py DIR [--sanitized]     the folder of the tools
+"""
+
+import json
+import pathlib
+import random
+import struct
+import sys
+import tempfile
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+import safetensors_bytes as st  # noqa: E402
+import checks  # noqa: E402
+from calibration_bytes import metadata_of, tensors_of  # noqa: E402
+from checks import check  # noqa: E402
+from interrupted import interrupt  # noqa: E402
+from tools import Tools  # noqa: E402
+
+SANITIZED = "--sanitized" in sys.argv
+# Two slabs, the second of which begins in a row.
+ROWS, COLUMNS = (70, 1021) if SANITIZED else (4120, 1021)
+UP, DOWN = "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight"
+TURNED, EXPERTS = "model.h.0.attn.c_attn.weight", "model.layers.1.mlp.experts.gate_up_proj"
+BARE, UNNAMED = "model.layers.2.mlp.down_proj.weight", "model.layers.2.mlp.up_proj.weight"
+# Rows that are no whole blocks; one weight stored as (in, out), with an odd number of outputs; a stack of matrices of odd size, an expert of which no
+# token came to; one without a Hessian, one without anything.
+SHAPES = {UP: (ROWS, COLUMNS), DOWN: (77, 129), TURNED: (70, 67), EXPERTS: (3, 21, 33), BARE: (40, 64), UNNAMED: (32, 96)}
+COMMON = ("in.safetensors", "--include", "c_attn|experts", "--force")
+ENCODERS = {UP: "feedback", DOWN: "feedback", TURNED: "feedback", EXPERTS: "feedback", BARE: "weighted", UNNAMED: "mse"}
+
+
+def normal(elems, seed):
+    """fp32 bytes; a short sequence again and again, because Python is slow."""
+    rng = random.Random(seed)
+    piece = st.floats(*[rng.gauss(0, 0.02) for _ in range(min(elems, 40009))])
+    return (piece * (4 * elems // len(piece) + 1))[: 4 * elems]
+
+
+def hessian_of(features, seed):
+    """Rows of the mean of x x^T for inputs that go together: a little of each feature's own and two common parts. One feature in eleven is nothing."""
+    rng = random.Random(seed)
+    size = [0.0 if j % 11 == 5 else 2 ** rng.gauss(0, 1) for j in range(features)]
+    common = [[s * rng.gauss(0, 1) for s in size] for _ in range(2)]
+    own = [0.3 * s * s for s in size]
+    rows = []
+    for a in range(features):
+        row = [common[0][a] * p + common[1][a] * q for p, q in zip(*common)]
+        row[a] += own[a]
+        rows.append(row)
+    return rows
+
+
+def hessians(seed):
+    return {UP: hessian_of(COLUMNS, seed), DOWN: hessian_of(129, seed + 1), TURNED: hessian_of(70, seed + 2),
+            EXPERTS: [hessian_of(33, seed + 3), [[0.0] * 33] * 33, hessian_of(33, seed + 4)]}  # fmt: skip
+
+
+def diagonal(rows):
+    return [row[j] for j, row in enumerate(rows)]
+
+
+def calibration(matrices, bare=True):
+    stacked = lambda rows: isinstance(rows[0][0], list)  # noqa: E731
+    inputs = {name: [diagonal(m) for m in rows] if stacked(rows) else diagonal(rows) for name, rows in matrices.items()}
+    if bare:
+        inputs[BARE] = [1.0 + j for j in range(64)]
+    tensors = tensors_of(inputs)
+    for name, rows in matrices.items():
+        flat = [value for matrix in (rows if stacked(rows) else [rows]) for row in matrix for value in row]
+        n = len(diagonal(rows[0] if stacked(rows) else rows))
+        tensors[f"{name}.hessian"] = ("F32", ((len(rows),) if stacked(rows) else ()) + (n, n), st.floats(*flat))
+    own = {name: name for name in inputs if name != TURNED}
+    return st.tensor_file(tensors, metadata_of(own, {TURNED: TURNED} if TURNED in inputs else None))
+
+
+def lay(work):
+    sizes = {name: shape[-1] * shape[-2] * (shape[0] if len(shape) == 3 else 1) for name, shape in SHAPES.items()}
+    (work / "in.safetensors").write_bytes(st.tensor_file({name: ("F32", SHAPES[name], normal(sizes[name], i)) for i, name in enumerate(SHAPES)}))
+    (work / "c.safetensors").write_bytes(calibration(hessians(5)))
+    (work / "other.safetensors").write_bytes(calibration(hessians(6)))
+
+
+def convert(tools, *options, out="out.q4", encoder="feedback", file="c.safetensors", **rest):
+    given = ("--encoder", encoder) + (("--calibration", file) if encoder in ("weighted", "feedback") else ())
+    return tools.run("q4convert", *COMMON, "-o", out, *given, *options, **rest)
+
+
+def proof(tools, container="out.q4", *options, **rest):
+    return tools.run("q4verify", container, "--against", "in.safetensors", "--calibration", "c.safetensors", "--require-proof", *options, **rest)
+
+
+def tensors_in(tools, container):
+    text = tools.run("q4inspect", container, "--json", "--tensors", "--stats").stdout
+    return {tensor["name"]: tensor for tensor in json.loads(text)["tensors"]}
+
+
+def matrices_of(name):
+    """(Hessian, elements of its rows) of each matrix of a small tensor, an output's errors being a row."""
+    shape, of = SHAPES[name], hessians(5)[name]
+    if name == TURNED:
+        return [(of, [[i * shape[1] + o for i in range(shape[0])] for o in range(shape[1])])]
+    if name == EXPERTS:
+        n = shape[1] * shape[2]
+        return [(h, [range(e * n + r * shape[2], e * n + (r + 1) * shape[2]) for r in range(shape[1])]) for e, h in enumerate(of) if any(map(any, h))]
+    return [(of, [range(r * shape[1], (r + 1) * shape[1]) for r in range(shape[0])])]
+
+
+def output_errors(tools, container, names):
+    """tr(E H E^T) of tensors as the plain export has them."""
+    tools.run("q4export", container, "-o", "plain", "--to", "safetensors", "--force")
+    decoded, stored = st.read(tools.work / "plain/model.safetensors"), st.read(tools.work / "in.safetensors")
+    errors = {}
+    for name in names:
+        e = [x - y for (x,), (y,) in zip(struct.iter_unpack("<f", stored[name][2]), struct.iter_unpack("<f", decoded[name][2]))]
+        errors[name] = sum(
+            a * sum(h * b for h, b in zip(line, row)) for hessian, rows in matrices_of(name) for row in [[e[i] for i in r] for r in rows] for a, line in zip(row, hessian)
+        )  # fmt: skip
+    return errors
+
+
+def test_error(tools):
+    """Far better in the output than what only weighs errors, whatever the kind of tensor; and proven."""
+    names = (DOWN, TURNED, EXPERTS)
+    for book in ("nf4", "fp4"):
+        for form in ("--double-quant", "--no-double-quant"):
+            errors = {}
+            for encoder in ("absmax", "weighted", "feedback"):
+                convert(tools, "--type", book, form, encoder=encoder)
+                errors[encoder] = output_errors(tools, "out.q4", names)
+            for name in names:
+                of = {encoder: errors[encoder][name] / errors["absmax"][name] for encoder in errors}
+                check(of["feedback"] < 0.75 * of["weighted"] < 0.75, f"{name}, {book} {form}: of absmax' output error", of)
+            proof(tools)
+    encoders = {name: tensor["encoder"] for name, tensor in tensors_in(tools, "out.q4").items()}
+    check(encoders == ENCODERS, "by tensor", encoders)
+
+
+def test_proof(tools):
+    text = proof(tools).stdout
+    check("6 recomputed bit for bit" in text, "all are computed again", text)
+    text = tools.run("q4verify", "out.q4", "--against", "in.safetensors").stdout
+    check("5 bounded, not proven" in text, "without the file there are bounds", text)
+    text = tools.run("q4verify", "out.q4", "--against", "in.safetensors", "--require-proof", code=6).stderr
+    check("Q4-6635" in text and "--calibration FILE computes it again" in text, "no proof without the file", text)
+    text = tools.run("q4verify", "out.q4", "--against", "in.safetensors", "--calibration", "other.safetensors", code=6).stderr
+    check("Q4-6620" in text, "another file", text)
+    tools.run("q4export", "out.q4", "-o", "bnb", "--to", "bnb", "--experts", "dequantize", "--force")
+    check((tools.work / "bnb").is_dir(), "it is exported for bitsandbytes")
+
+
+def test_one_result(tools):
+    """Threads, memory and shards change no byte of a tensor."""
+    for form in ("--double-quant", "--no-double-quant"):
+        convert(tools, form)
+        expected = (tools.work / "out.q4").read_bytes()
+        for other in (("--threads", "1"), ("--threads", "5", "--max-memory", "128MiB")):
+            convert(tools, form, *other)
+            check((tools.work / "out.q4").read_bytes() == expected, f"the same bytes with {form} {other}")
+    stats = {name: tensor["stats"] for name, tensor in tensors_in(tools, "out.q4").items()}
+    convert(tools, "--no-double-quant", "--shard-size", "2MiB", out="s.q4")
+    index = tools.work / "s.q4.index.json"
+    sharded = {name: tensor["stats"] for name, tensor in tensors_in(tools, index.name).items()}
+    check(stats == sharded, "the same tensors in shards")
+    proof(tools, index.name)
+
+
+def test_memory(tools):
+    """A bound that is too small is refused before anything is read, and names what is enough; that is enough."""
+    text = convert(tools, "--threads", "2", "--max-memory", "12MiB", code=1, out="x.q4").stderr
+    check("--max-memory" in text and not (tools.work / "x.q4").exists(), "too small", text)
+    least = next(int(word) for word in text.replace(",", " ").split() if word.isdigit() and int(word) > 12 << 20)
+    convert(tools, "--no-double-quant", "--threads", "2", "--max-memory", str(least), out="least.q4")
+    convert(tools, "--no-double-quant")
+    check((tools.work / "least.q4").read_bytes() == (tools.work / "out.q4").read_bytes(), "it is enough")
+    text = proof(tools, "out.q4", "--max-memory", "12MiB", code=1).stderr
+    check("to compute feedback again" in text and "leave --calibration away" in text, "q4verify too", text)
+
+
+def test_notes(tools):
+    done = convert(tools, "--dry-run")
+    text = done.stdout + done.stderr
+    check(f"1 tensor has no input in the calibration and is left to the encoder mse: '{UNNAMED}'" in text, "what is left to mse", text)
+    check(f"1 tensor has no Hessian in the calibration and is left to the encoder weighted: '{BARE}'" in text, "what is left to weighted", text)
+    moments = tensors_of({DOWN: [1.0] * 129, UNNAMED: [1.0] * 96})
+    (tools.work / "moments.safetensors").write_bytes(st.tensor_file(moments, metadata_of({DOWN: DOWN, UNNAMED: UNNAMED})))
+    text = convert(tools, file="moments.safetensors", out="x.q4", code=3).stderr
+    check("Q4-3631" in text and not (tools.work / "x.q4").exists(), "no Hessian at all", text)
+
+
+def test_damping(tools):
+    """What is not quite a Hessian gets more damping and a note; what is none is refused, by name."""
+    matrix = [[float(a == b) for b in range(129)] for a in range(129)]
+    for off, raises in ((1.05, True), (200.0, False)):
+        matrix[3][4] = matrix[4][3] = off
+        (tools.work / "odd.safetensors").write_bytes(calibration({DOWN: matrix}, bare=False))
+        done = convert(tools, file="odd.safetensors", out="odd.q4", code=0 if raises else 3)
+        text = done.stdout + done.stderr
+        if raises:
+            check(f"'{DOWN}': its Hessian is not positive definite" in text and "raised to 0.1" in text, "raised", text)
+            tools.run("q4verify", "odd.q4", "--against", "in.safetensors", "--calibration", "odd.safetensors", "--require-proof")
+            (tools.work / "odd.q4").unlink()
+        else:
+            check("Q4-3630" in text and DOWN in text and not (tools.work / "odd.q4").exists(), "refused", text)
+
+
+def test_odd_elements(tools):
+    """A NaN keeps the tensor where that is asked for, and is an error otherwise; the largest elements make no NaN; a forged code is found."""
+    values = [3.4e38 if i % 3 else -3.4e38 for i in range(77 * 129)]
+    (tools.work / "in2.safetensors").write_bytes(st.tensor_file({DOWN: ("F32", (77, 129), st.floats(*values))}))
+    command = ("q4convert", "in2.safetensors", "-o", "odd.q4", "--force", "--encoder", "feedback", "--calibration", "c.safetensors")
+    tools.run(*command)
+    verify = ("q4verify", "odd.q4", "--against", "in2.safetensors", "--calibration", "c.safetensors")
+    tools.run(*verify, "--require-proof")
+    values[5000] = float("nan")
+    (tools.work / "in2.safetensors").write_bytes(st.tensor_file({DOWN: ("F32", (77, 129), st.floats(*values))}))
+    text = tools.run(*command, code=3).stderr
+    check("element 5000" in text, "a NaN", text)
+    done = tools.run(*command, "--on-nonfinite", "keep")
+    check("kept unquantized" in done.stdout + done.stderr, "kept", done.stderr)
+    tools.run(*verify)
+
+
+def test_resume(tools):
+    """A run that was killed is gone on with."""
+    if SANITIZED:
+        return
+    command = [tools.folder / "q4convert", *COMMON, "-o", "out.q4", "--encoder", "feedback", "--calibration", "c.safetensors", "--sync-every", "1", "--threads", "1", "--quiet"]
+    tools.run("q4convert", *[str(word) for word in command[1:]])
+    expected = (tools.work / "out.q4").read_bytes()
+    (tools.work / "out.q4").unlink()
+    interrupt(command, tools.work, 0)
+    tools.run("q4convert", *[str(word) for word in command[1:]])
+    check((tools.work / "out.q4").read_bytes() == expected, "the same bytes")
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        tools = Tools(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
+        lay(tools.work)
+        for test in (test_error, test_proof, test_one_result, test_memory, test_notes, test_damping, test_odd_elements, test_resume):
+            test(tools)
+    print(f"feedback_test: {checks.count()} checks")
+
+
+if __name__ == "__main__":
+    main()
