@@ -51,7 +51,7 @@ class OneTensor {
     ChunkCache cache;
     std::vector<std::string> bounds;
     for (const KernelTable* kernels : test::AllCpuKernels()) {
-      const PieceTools tools{*kernels, **source, kDefaultEffort, /*compare_absmax=*/false, &cache, nullptr};
+      const PieceTools tools{*kernels, **source, kDefaultEffort, /*compare_absmax=*/false, &cache, nullptr, nullptr};
       const absl::StatusOr<WorstBlocks> found = FindWorstBlocks(pair, tools, {{0, kElems, 0, 1}});
       REQUIRE(found.ok());
       bounds.push_back(found->broken_bound);
