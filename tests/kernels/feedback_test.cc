@@ -212,11 +212,6 @@ FeedbackFactor FactorOf(const KernelTable& kernels, Count columns, std::vector<f
   return factor;
 }
 
-template <typename T>
-bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
-
 }  // namespace
 
 TEST_CASE("the loops of feedback are the same on every backend") {

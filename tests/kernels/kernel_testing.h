@@ -108,6 +108,11 @@ class Random {
   std::mt19937_64 engine_;
 };
 
+template <typename T>
+bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
+  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
+}
+
 // v moved by `steps` floats toward larger (or smaller) values.
 inline float Nudge(float v, int steps) {
   for (; steps > 0; --steps) v = std::nextafter(v, INFINITY);

@@ -35,11 +35,6 @@ Searched Search(const KernelTable& backend, FloatType type, CodeBook book, const
   return out;
 }
 
-template <typename T>
-bool SameBits(const std::vector<T>& a, const std::vector<T>& b) {
-  return a.size() == b.size() && (a.empty() || std::memcmp(a.data(), b.data(), a.size() * sizeof(T)) == 0);
-}
-
 bool Same(const Searched& a, const Searched& b) {
   return a.bad == b.bad && SameBits(a.scales, b.scales) && SameBits(a.floors, b.floors) &&
          SameBits(a.errors, b.errors) && SameBits(a.codes, b.codes);

@@ -120,7 +120,7 @@ def test_minilm(tools):
     held, _, held_tokens = measure(model, tokenizer, other)
     save_calibration(tools.work / "c.safetensors", {name: h.numpy() for name, h in hessians.items()}, weights, tokens)
     source = load_torch(MINILM / "model.safetensors")
-    for book, limit in (("nf4", 0.36), ("fp4", 0.36)):
+    for book, limit in (("nf4", 0.40), ("fp4", 0.40)):  # 0.35 with the packages of scripts/python_env.sh; other packages, other texts
         for option, nested in FORMS:
             convert(tools, MINILM, "--type", book, option)
             ours = theirs = 0.0

@@ -10,6 +10,7 @@ docs/quality.md says of it.
 
 import argparse
 import pathlib
+import shutil
 import sys
 import tempfile
 
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
+from safetensors.torch import save_file as save_torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import checks  # noqa: E402
@@ -67,49 +69,68 @@ def test_reference(tools):
                         check((stored[f"{name}.absmax"] == expected["scales"]).all(), f"scales of {name}")
 
 
-def test_bitsandbytes(tools):
-    for option, _ in FORMS:
-        for block_size in ("64", "4096"):
-            convert(tools, MINILM, option, "--block-size", block_size)
-            ours = load_torch(tools.work / "plain/model.safetensors")
-            negative = blocks = 0
-            for name, codes, state in bnb_export.quantized(tools.work / "bnb"):
-                decoded = bnb.dequantize_4bit(codes, state)
-                check(torch.equal(decoded, ours[name]), f"{name} as bitsandbytes decodes it, {option} {block_size}")
-                scales = bnb.dequantize_blockwise(state.absmax, state.state2) + state.offset if state.nested else state.absmax
-                negative += int((scales < 0).sum())
-                blocks += scales.numel()
-            check(0.4 < negative / blocks < 0.6, "half of the scales are negative", negative / blocks)
-    # And back: a container takes signed scales over, and exports the same files again.
-    for option, _ in FORMS:
-        convert(tools, MINILM, option)
-        tools.run("q4convert", "bnb", "-o", "taken.q4", "--force")
-        tools.run("q4verify", "taken.q4", "--against", "bnb", "--require-proof")
-        tools.run("q4export", "taken.q4", "-o", "again", "--to", "bnb", "--force")
-        again, first = ((tools.work / folder / "model.safetensors").read_bytes() for folder in ("again", "bnb"))
-        check(again == first, f"taken over and exported again, {option}")
-        tools.run("q4inspect", "--lint", "bnb")
+def layers(tools):
+    """MiniLM without its embeddings, which are half of it and no linear layers."""
+    folder = tools.work / "layers"
+    folder.mkdir()
+    shutil.copy(MINILM / "config.json", folder)
+    source = {name: tensor for name, tensor in load_torch(MINILM / "model.safetensors").items() if "encoder.layer" in name}
+    save_torch(source, folder / "model.safetensors", {"format": "pt"})
+    return folder, source
+
+
+def decoded_by_bitsandbytes(tools, what):
+    """Of each weight what bitsandbytes decodes, which is what q4 decodes; and how many of the scales are negative."""
+    ours = load_torch(tools.work / "plain/model.safetensors")
+    decoded, negative, blocks = {}, 0, 0
+    for name, codes, state in bnb_export.quantized(tools.work / "bnb"):
+        decoded[name] = bnb.dequantize_4bit(codes, state)
+        check(torch.equal(decoded[name], ours[name]), f"{name} as bitsandbytes decodes it, {what}")
+        scales = bnb.dequantize_blockwise(state.absmax, state.state2) + state.offset if state.nested else state.absmax
+        negative += int((scales < 0).sum())
+        blocks += scales.numel()
+    return decoded, negative / blocks
+
+
+def check_products(folder, decoded):
+    name, codes, state = next(bnb_export.quantized(folder))
     for rows in (1, 4, 33):
-        x = torch.randn(rows, ours[name].shape[1])
-        product, expected = bitsandbytes.matmul_4bit(x, codes.t(), quant_state=state), x @ ours[name].t()
+        x = torch.randn(rows, decoded[name].shape[1])
+        product, expected = bitsandbytes.matmul_4bit(x, codes.t(), quant_state=state), x @ decoded[name].t()
         check(torch.allclose(product, expected, rtol=1e-4, atol=1e-5), f"a product with {rows} rows", (product - expected).abs().max())
 
 
-def test_error(tools):
-    """Against bitsandbytes' own encoder with scales of the same form."""
-    source = load_torch(MINILM / "model.safetensors")
+def check_taken_over(tools, what):
+    """A container takes signed scales over, and exports the same files again."""
+    tools.run("q4convert", "bnb", "-o", "taken.q4", "--force")
+    tools.run("q4verify", "taken.q4", "--against", "bnb", "--require-proof")
+    tools.run("q4export", "taken.q4", "-o", "again", "--to", "bnb", "--force")
+    again, first = ((tools.work / folder / "model.safetensors").read_bytes() for folder in ("again", "bnb"))
+    check(again == first, f"taken over and exported again, {what}")
+    tools.run("q4inspect", "--lint", "bnb")
+
+
+def test_model(tools):
+    """As bitsandbytes decodes it, and the error in units of its own encoder's with scales of the same form."""
+    folder, source = layers(tools)
     for book, limits in (("nf4", (0.815, 0.825)), ("fp4", (0.857, 0.865))):
         for (option, nested), limit in zip(FORMS, limits):
-            convert(tools, MINILM, "--type", book, option)
+            what = f"{book} {option}"
+            convert(tools, folder, "--type", book, option)
+            decoded, negative = decoded_by_bitsandbytes(tools, what)
+            if book == "nf4":
+                check(0.4 < negative < 0.6, "half of the scales are negative", negative)
+                check_taken_over(tools, what)
+                check_products(tools.work / "bnb", decoded)
             ours = theirs = 0.0
-            for name, decoded in bnb_export.decoded(tools.work / "bnb").items():
-                if "encoder.layer" not in name:
-                    continue
-                weight = source[name].float()
-                ours += bnb_export.squares(weight - decoded.float())
-                theirs += bnb_export.squares(weight - bnb_export.encoded(weight, book, 64, nested))
-            check(ours / theirs <= limit, f"{book} {option}: of the squared error of bitsandbytes", ours / theirs)
-            print(f"MiniLM, {book} {option}: {ours / theirs:.4f} of the squared error of bitsandbytes' encoder")
+            for name, weight in decoded.items():
+                ours += bnb_export.squares(source[name].float() - weight.float())
+                theirs += bnb_export.squares(source[name].float() - bnb_export.encoded(source[name].float(), book, 64, nested))
+            check(ours / theirs <= limit, f"{what}: of the squared error of bitsandbytes", ours / theirs)
+            print(f"MiniLM, {what}: {ours / theirs:.4f} of the squared error of bitsandbytes' encoder")
+    for option, _ in FORMS:
+        convert(tools, folder, option, "--block-size", "4096")
+        decoded_by_bitsandbytes(tools, f"{option} 4096")
 
 
 def main():
@@ -119,7 +140,7 @@ def main():
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         tools = Tools(arguments.bin.resolve(), pathlib.Path(folder))
-        for test in (test_reference, test_bitsandbytes, test_error):
+        for test in (test_reference, test_model):
             test(tools)
     print(f"mse_check: {checks.count()} checks")
 
