@@ -21,6 +21,15 @@ BudgetRequest RequestOf(const ConvertFlags& flags) {
           flags.json || !flags.report.empty()};
 }
 
+bool UsesEncoder(const ConversionPlan& plan, Q4Encoder encoder) {
+  for (const PlannedShard& shard : plan.shards) {
+    for (const Q4Tensor& tensor : shard.index.tensors) {
+      if (tensor.encoder == encoder) return true;
+    }
+  }
+  return false;
+}
+
 }  // namespace
 
 bool ChoosesByBudget(const ConvertFlags& flags) { return RequestOf(flags).asked(); }
@@ -63,6 +72,12 @@ absl::StatusOr<ConversionPlan> PlanByBudget(const Checkpoint& checkpoint, const 
   Q4_ASSIGN_OR_RETURN(BudgetChoice choice, ChooseByBudget(checkpoint, configs, *options, RequestOf(flags), run));
   options->policy.recipe = std::move(choice.recipe);
   Q4_ASSIGN_OR_RETURN(ConversionPlan plan, PlanConversion(checkpoint, configs, *options));
+  if (UsesEncoder(plan, Q4Encoder::kFeedback)) {
+    // Its codes are chosen of a whole tensor and its Hessian, after what is measured here.
+    plan.notes.push_back({false,
+                          "chosen by the errors that weighted makes: those of feedback are known when its codes are, "
+                          "and its plain errors are larger"});
+  }
   plan.choice_text = std::move(choice.text);
   plan.choice_table = std::move(choice.table);
   plan.choice = std::move(choice.json);

@@ -114,7 +114,7 @@ struct VerifyGroup {
   Kind kind = Kind::kLayer;
   std::string name;  // "model.layers.7", "down_proj"
   ModelStats stats;
-  AbsmaxComparison absmax;
+  AbsmaxComparison absmax = {};  // where it was asked for
 };
 
 // One threshold held against one subject.

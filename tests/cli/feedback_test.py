@@ -191,6 +191,22 @@ def test_notes(tools):
     check("Q4-3631" in text and not (tools.work / "x.q4").exists(), "no Hessian at all", text)
 
 
+def test_budget(tools):
+    """Types and block sizes by a budget are chosen by the errors of weighted, and a note says so; feedback's codes are made under them."""
+    if SANITIZED:
+        return
+    words = (*COMMON, "-o", "out.q4", "--calibration", "c.safetensors", "--target-bpw", "4.3", "--threads", "2")
+    done = tools.run("q4convert", *words, "--encoder", "feedback", "--write-recipe", "r.json")
+    check("chosen by the errors that weighted makes" in done.stderr, "it says by what it chose", done.stderr)
+    first = (tools.work / "out.q4").read_bytes()
+    tools.run("q4verify", "out.q4", "--against", "in.safetensors", "--calibration", "c.safetensors", "--require-proof")
+    done = tools.run("q4convert", *words, "--encoder", "weighted")
+    check("chosen by the errors" not in done.stderr, "nothing to say of weighted", done.stderr)
+    words = (*COMMON, "-o", "out.q4", "--calibration", "c.safetensors", "--recipe", "r.json")
+    tools.run("q4convert", *words, "--encoder", "feedback")
+    check((tools.work / "out.q4").read_bytes() == first, "the recipe makes the same bytes")
+
+
 def test_damping(tools):
     """What is not quite a Hessian gets more damping and a note; what is none is refused, by name."""
     matrix = [[float(a == b) for b in range(129)] for a in range(129)]
@@ -241,7 +257,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         tools = Tools(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
         lay(tools.work)
-        for test in (test_error, test_proof, test_one_result, test_memory, test_notes, test_damping, test_odd_elements, test_resume):
+        for test in (test_error, test_proof, test_one_result, test_memory, test_notes, test_budget, test_damping, test_odd_elements, test_resume):
             test(tools)
     print(f"feedback_test: {checks.count()} checks")
 
