@@ -153,8 +153,9 @@ void SubtractProducts(double* sums, const double* left, const double* right, std
 
 void FeedbackPanel(CodeBook book, const float* x, const float* scales, const float* matrix, std::uint64_t columns,
                    float* sums, float* errors, std::uint8_t* codes) {
-  const auto panel = book == CodeBook::kNf4 ? FeedbackPanelOf<CodeBook::kNf4> : FeedbackPanelOf<CodeBook::kFp4>;
-  panel(x, scales, matrix, columns, sums, errors, codes);
+  WithBook(book, [&](auto constant) HWY_ATTR {
+    FeedbackPanelOf<decltype(constant)::value>(x, scales, matrix, columns, sums, errors, codes);
+  });
 }
 
 }  // namespace q4::HWY_NAMESPACE

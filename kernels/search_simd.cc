@@ -283,15 +283,6 @@ void ErrorsOfBook(FloatType type, const std::uint8_t* x, const float* weights, s
                       n - full * block_size, block_size, scales + full, errors + full);
 }
 
-// Calls `call` with the constant that `book` is, among those from number kFirst on.
-template <std::size_t kFirst = 0, class Call>
-auto WithBook(CodeBook book, const Call& call) {
-  if constexpr (kFirst + 1 < kCodeBookCount) {
-    if (book != static_cast<CodeBook>(kFirst)) return WithBook<kFirst + 1>(book, call);
-  }
-  return call(std::integral_constant<CodeBook, static_cast<CodeBook>(kFirst)>());
-}
-
 }  // namespace
 
 std::uint64_t SearchScales(FloatType type, CodeBook book, const void* x, const float* weights, std::uint64_t n,

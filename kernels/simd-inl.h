@@ -5,8 +5,10 @@
 // Avoided on purpose, because their results are not exactly specified or differ between targets: MulAdd where the
 // product is not exact, Approximate*, Min and Max and sums over lanes of floats.
 #include <cstdint>
+#include <type_traits>
 
 #include "hwy/highway.h"
+#include "kernels/codebook.h"
 #include "kernels/kernels.h"
 #include "kernels/numeric.h"
 
@@ -22,6 +24,15 @@ HWY_BEFORE_NAMESPACE();
 namespace q4::HWY_NAMESPACE {
 
 namespace hn = hwy::HWY_NAMESPACE;
+
+// Calls `call` with the constant that `book` is, among those from number kFirst on.
+template <std::size_t kFirst = 0, class Call>
+auto WithBook(CodeBook book, const Call& call) {
+  if constexpr (kFirst + 1 < kCodeBookCount) {
+    if (book != static_cast<CodeBook>(kFirst)) return WithBook<kFirst + 1>(book, call);
+  }
+  return call(std::integral_constant<CodeBook, static_cast<CodeBook>(kFirst)>());
+}
 
 // Four lanes, or eight where the machine has them. Blocks are multiples of 32 elements, so whole vectors cover whole
 // blocks.

@@ -12,17 +12,17 @@ constexpr std::array<Q4EncoderRow, 5> kRows = {{
     // are not the nearest on its CPU. On 48 tensors of its CPU and 12 of its CUDA kernels the error was at most
     // 1.000011 times ours, and no code farther off than the nearest by more than 1.3e-7 of its scale; with room for
     // releases and devices that were not measured.
-    {Q4Encoder::kNone, "none", false, true, false, {false, true, 1.001, false}},
-    {Q4Encoder::kAbsmax, "absmax", true, true, false, {true, true, 1.0, false}},
+    {Q4Encoder::kNone, "none", false, true, false, false, Q4Encoder::kNone, {false, true, 1.001, false}},
+    {Q4Encoder::kAbsmax, "absmax", true, true, false, false, Q4Encoder::kNone, {true, true, 1.0, false}},
     // Never worse than absmax, by tensor at least (numerics Q9.9); room for sums of another order.
-    {Q4Encoder::kMse, "mse", false, false, false, {true, true, 1.0 + 1e-9, true}},
+    {Q4Encoder::kMse, "mse", false, false, false, false, Q4Encoder::kNone, {true, true, 1.0 + 1e-9, true}},
     // Nearest codes, whatever counted; never worse than absmax by its weights, which the plain error knows nothing of.
     // Measured: 0.82 to 0.96 of absmax' with moments spread as those of real inputs, at most 1.52 with 16 times the
     // spread; more only where nearly all inputs are 0.
-    {Q4Encoder::kWeighted, "weighted", false, false, true, {true, true, 2.0, true}},
+    {Q4Encoder::kWeighted, "weighted", false, false, true, false, Q4Encoder::kMse, {true, true, 2.0, true}},
     // Moves codes to make up for errors elsewhere. Honest errors in the weights of a tensor were measured at up to 2.43
     // times those of absmax (MiniLM, FP4, few texts); twice that.
-    {Q4Encoder::kFeedback, "feedback", false, false, true, {true, false, 5.0, true}},
+    {Q4Encoder::kFeedback, "feedback", false, false, true, true, Q4Encoder::kWeighted, {true, false, 5.0, true}},
 }};
 
 template <typename Matches>

@@ -43,6 +43,10 @@ struct Q4EncoderRow {
   // Whether it looks at a calibration file beside the weights (formats/calibration). What the file does not name is
   // left to `mse`; and whoever has not got the file cannot compute it again.
   bool calibrated;
+  // Of one that is: whether its codes follow from a whole tensor and the Hessian of its inputs, and who takes a tensor
+  // of which the calibration has not what this one needs (kNone of the others).
+  bool needs_hessian;
+  Q4Encoder otherwise;
   EncoderProof proof;
 };
 

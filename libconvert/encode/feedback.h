@@ -17,7 +17,7 @@ namespace q4 {
 
 // Whether the codes of a tensor of this encoder come from ChooseFeedbackCodes(). What its Encoder object chooses are
 // the nearest ones, which a row keeps that nothing better is found for.
-inline bool CodesNeedWholeTensor(Q4Encoder encoder) { return encoder == Q4Encoder::kFeedback; }
+inline bool CodesNeedWholeTensor(Q4Encoder encoder) { return FindQ4Encoder(encoder)->needs_hessian; }
 
 // How one tensor is worked on.
 struct FeedbackRun {

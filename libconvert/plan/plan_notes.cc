@@ -152,21 +152,21 @@ void NoteLoaders(const Checkpoint& checkpoint, const std::string& config_json, c
 }  // namespace
 
 void NoteCalibration(const Checkpoint& checkpoint, const CalibratedDecisions& calibrated, std::vector<Note>* notes) {
-  const auto left_to = [&](const std::vector<std::size_t>& tensors, std::string_view lacks, std::string_view encoder) {
+  const auto left_to = [&](const CalibratedDecisions::Left& left, std::string_view lacks) {
     constexpr std::size_t kShown = 4;
-    const std::size_t count = tensors.size();
+    const std::size_t count = left.tensors.size();
     if (count == 0) return;
     std::string names;
     for (std::size_t i = 0; i < std::min(count, kShown); ++i) {
-      names += fmt::format("{}'{}'", i == 0 ? "" : ", ", Printable(checkpoint.tensors()[tensors[i]].name));
+      names += fmt::format("{}'{}'", i == 0 ? "" : ", ", Printable(checkpoint.tensors()[left.tensors[i]].name));
     }
     if (count > kShown) names += fmt::format(" and {} more", count - kShown);
-    notes->push_back(
-        {false, fmt::format("{} tensor{} no {} in the calibration and {} left to the encoder {}: {}", count,
-                            count == 1 ? " has" : "s have", lacks, count == 1 ? "is" : "are", encoder, names)});
+    notes->push_back({false, fmt::format("{} tensor{} no {} in the calibration and {} left to the encoder {}: {}",
+                                         count, count == 1 ? " has" : "s have", lacks, count == 1 ? "is" : "are",
+                                         Q4EncoderName(left.to), names)});
   };
-  left_to(calibrated.left_to_mse, "input", "mse");
-  left_to(calibrated.left_to_weighted, "Hessian", "weighted");
+  left_to(calibrated.without_input, "input");
+  left_to(calibrated.without_hessian, "Hessian");
   if (calibrated.idle_experts != 0) {
     notes->push_back(
         {false, fmt::format("no token of the calibration came to {} expert{}, whose errors all count alike: "

@@ -14,6 +14,7 @@ namespace q4 {
 namespace {
 
 bool IsCalibrated(Q4Encoder encoder) { return FindQ4Encoder(encoder)->calibrated; }
+Q4Encoder Otherwise(Q4Encoder encoder) { return FindQ4Encoder(encoder)->otherwise; }
 
 }  // namespace
 
@@ -44,8 +45,9 @@ absl::StatusOr<CalibratedDecisions> ApplyCalibration(const Calibration& calibrat
     }
     wanted = true;
     if (input.input == nullptr) {
-      decision.settings.encoder = Q4Encoder::kMse;
-      result.left_to_mse.push_back(i);
+      while (IsCalibrated(decision.settings.encoder)) decision.settings.encoder = Otherwise(decision.settings.encoder);
+      result.without_input.to = decision.settings.encoder;
+      result.without_input.tensors.push_back(i);
       continue;
     }
     if (const std::string misfit = CalibrationMisfit(input, tensors[i].shape); !misfit.empty()) {
@@ -58,14 +60,15 @@ absl::StatusOr<CalibratedDecisions> ApplyCalibration(const Calibration& calibrat
     if (input.input->has_hessian) {
       any_hessian = true;
     } else {
-      decision.settings.encoder = Q4Encoder::kWeighted;
-      result.left_to_weighted.push_back(i);
+      decision.settings.encoder = Otherwise(decision.settings.encoder);
+      result.without_hessian.to = decision.settings.encoder;
+      result.without_hessian.tensors.push_back(i);
     }
   }
   if (!any && wanted) {
     return Fail(kCalibrationOther, calibration.path(), {},
                 fmt::format("its {} weights have other names than '{}'; make the file with this checkpoint",
-                            calibration.weights(), tensors[result.left_to_mse.front()].name));
+                            calibration.weights(), tensors[result.without_input.tensors.front()].name));
   }
   if (any_whole && !any_hessian) return Fail(kCalibrationNoHessians, calibration.path(), {});
   return result;

@@ -257,7 +257,7 @@ class SlabComparer {
     piece.first_elem = first_elem;
     piece.elems = n;
     piece.stats = StatsUnder(codes, scales.decoded, n, &piece.groups);
-    if (stored_.encoder == Q4Encoder::kAbsmax) {
+    if (FindQ4Encoder(stored_.encoder)->absmax_scales) {
       // Where these codes and scales are not absmax', the tensor fails and nobody asks.
       if (compare_absmax_) AddAbsmaxGroups(piece.groups);
     } else if (!recompute_ || compare_absmax_) {
@@ -286,7 +286,7 @@ class SlabComparer {
   // The squared errors of the piece as absmax codes it. expected_ members are what `made_by` makes of it, and absmax'
   // afterwards. REQUIRES: EncodeAgain().
   void MeasureAbsmax(Q4Encoder made_by, std::uint64_t n) {
-    if (made_by != Q4Encoder::kAbsmax) {
+    if (!FindQ4Encoder(made_by)->absmax_scales) {
       EncoderOf(Q4Encoder::kAbsmax)
           .ChooseCodes(kernels_, SlabShapeOf(stored_, n), source_bytes_.data(), expected_scales_.data(),
                        expected_codes_.data());

@@ -268,7 +268,7 @@ std::vector<SlabJob> JobsOf(const std::vector<TensorPair>& pairs, const SlabSamp
 // or the user asks for.
 bool NeedsAbsmaxOffset(const TensorPair& pair, bool compare_absmax) {
   const Q4Tensor& stored = *pair.stored;
-  return stored.nested && stored.encoder != Q4Encoder::kAbsmax && pair.source->bnb == nullptr &&
+  return stored.nested && !FindQ4Encoder(stored.encoder)->absmax_scales && pair.source->bnb == nullptr &&
          (compare_absmax || !CanRecompute(pair));
 }
 

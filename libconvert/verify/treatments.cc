@@ -131,13 +131,11 @@ class Treatments {
 
   absl::StatusOr<bool> IsExcused(std::size_t number, const Q4Tensor& stored, const Q4Tensor& expected) const {
     if (stored.quantized()) {
-      // What a calibration does not name is left to mse, and feedback without a Hessian to weighted.
-      if (!knows_calibration_ && FindQ4Encoder(expected.encoder)->calibrated) {
-        Q4Tensor left = expected;
-        left.encoder = Q4Encoder::kMse;
+      // What the calibration has nothing for, or no Hessian, is left to others.
+      Q4Tensor left = expected;
+      while (!knows_calibration_ && FindQ4Encoder(left.encoder)->calibrated) {
+        left.encoder = FindQ4Encoder(left.encoder)->otherwise;
         if (Equal(stored, left)) return true;
-        left.encoder = Q4Encoder::kWeighted;
-        if (CodesNeedWholeTensor(expected.encoder) && Equal(stored, left)) return true;
       }
       // Where the encoder gave way to absmax, that is proven then.
       Q4Tensor absmax = expected;

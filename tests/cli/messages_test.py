@@ -74,8 +74,8 @@ MISTAKES = [
     ("q4inspect cut_header.safetensors", 3, "header length exceeds the file (got 2184, expected at most 992; the file was cut off: copy or download it again)"),
     ("q4verify m.q4 --against cut.safetensors", 3, "the file was cut off"),
     # Keys and names of gates and recipes.
-    ("q4verify m.q4 --gate key.gate", 3, "rule 1: unknown key in a gate file ('max_nsme'; did you mean 'max_nmse'? there are scope, match, type, block_size, name, optional, and max_ or min_ before nmse, sqnr_db, "),
-    ("q4convert src -o x.q4 --gate foreign.gate", 3, "rule 1: unknown key in a gate file ('encoder'; there are scope, "),
+    ("q4verify m.q4 --gate key.gate", 3, "rule 1: unknown key in a gate file ('max_nsme'; did you mean 'max_nmse'? there are scope, match, type, block_size, name, optional, encoder, and max_ or min_ before nmse, sqnr_db, "),
+    ("q4convert src -o x.q4 --gate foreign.gate", 3, "rule 1: unknown key in a gate file ('double_quant'; there are scope, "),
     ("q4verify m.q4 --gate outside.gate", 3, "unknown key in a gate file ('rule'; did you mean 'rules'? there are rules, and nothing else)"),
     ("q4convert src -o x.q4 --recipe key.recipe", 3, "rule 1: unknown key in a recipe ('blocksize'; did you mean 'block_size'? there are match, type, block_size, double_quant, encoder, keep)"),
     ("q4convert src -o x.q4 --gate defualt", 2, "there is no such file; did you mean 'default'?"),
@@ -167,7 +167,7 @@ def main() -> None:
         (work / "cut.safetensors").write_bytes(whole[:400_000])
         (work / "cut_header.safetensors").write_bytes(whole[:1000])
         (work / "key.gate").write_text('{"rules": [{"max_nsme": 1}]}')
-        (work / "foreign.gate").write_text('{"rules": [{"match": "x", "encoder": "absmax"}]}')
+        (work / "foreign.gate").write_text('{"rules": [{"match": "x", "double_quant": true}]}')
         (work / "outside.gate").write_text('{"rules": [{"max_nmse": 1}], "rule": []}')
         (work / "key.recipe").write_text('{"rules": [{"match": "x", "blocksize": 64}]}')
         for name in ("folder", "folder.q4", "readonly", "locked", "alone", "renamed", "sharded"):

@@ -112,18 +112,6 @@ def test_components(work):
             shutil.rmtree(folder)
 
 
-def test_calibrate(work):
-    """A component in memory is calibrated on batches, under the checkpoint's names (docs/calibration.md)."""
-    folder = work / "flux" / "transformer"
-    model = diffusers.FluxTransformer2DModel.from_pretrained(folder, torch_dtype=torch.float32)
-    batch = {
-        "hidden_states": torch.randn(1, 6, 4), "encoder_hidden_states": torch.randn(1, 5, 32), "pooled_projections": torch.randn(1, 32),
-        "timestep": torch.tensor([0.5]), "img_ids": torch.zeros(6, 3), "txt_ids": torch.zeros(5, 3),
-    }  # fmt: skip
-    result = q4.calibrate(model, [batch], output=work / "flux.calibration", hessian=False)
-    check(set(q4.plan(folder).quantized) <= set(result.weights), "calibrate: every weight of a transformer", result.skipped)
-
-
 def outputs(pipeline, seed):
     """Latents of one step of a pipeline. In train(), in which bitsandbytes does not pack weights anew (docs/export_bnb.md)."""
     for part in pipeline.components.values():
@@ -163,6 +151,18 @@ def test_pipelines(work):
             alone = q4.diffusers.load_component(folder / part, dtype=DTYPES[name], device_map="cpu")
             wrong = differs(alone.train(), getattr(ours, part))
             check(wrong is None and type(alone).__name__ == index[part][1], f"{name}.{part} alone", wrong)
+
+
+def test_calibrate(work):
+    """A component in memory is calibrated on batches, under the checkpoint's names (docs/calibration.md)."""
+    folder = work / "flux" / "transformer"
+    model = diffusers.FluxTransformer2DModel.from_pretrained(folder, torch_dtype=torch.float32)
+    batch = {
+        "hidden_states": torch.randn(1, 6, 4), "encoder_hidden_states": torch.randn(1, 5, 32), "pooled_projections": torch.randn(1, 32),
+        "timestep": torch.tensor([0.5]), "img_ids": torch.zeros(6, 3), "txt_ids": torch.zeros(5, 3),
+    }  # fmt: skip
+    result = q4.calibrate(model, [batch], output=work / "flux.calibration", hessian=False)
+    check(set(q4.plan(folder).quantized) <= set(result.weights), "calibrate: every weight of a transformer", result.skipped)
 
 
 def test_devices(work):
@@ -291,7 +291,7 @@ def main():
     peers.answer_for_the_gpu()
     with tempfile.TemporaryDirectory(prefix="q4-python-diffusers-") as name:
         work = pathlib.Path(name)
-        for test in (test_components, test_calibrate, test_pipelines, test_seals, test_devices, test_errors):
+        for test in (test_components, test_pipelines, test_calibrate, test_seals, test_devices, test_errors):
             test(work)
     print(f"python_diffusers: {count()} checks")
 
