@@ -79,6 +79,12 @@ class Calibration:
             + (f", {self.passes} passes" if self.passes > 1 else "")
             + (f"; the rarest input was seen for {least} tokens" if least != self.tokens else "")
         ]
+        scarce = [each for each in self.inputs.values() if any(0 < count < each.columns for count in each.counts)]
+        if self.hessian and scarce:
+            lines.append(
+                f"{len(scarce)} of the inputs {'was' if len(scarce) == 1 else 'were'} seen for fewer tokens than they have elements, such as that of "
+                f"{scarce[0].name}: the encoder feedback needs several times as many; more text, or the encoder weighted"
+            )
         if self.to_quantize is not None:
             lines.append(f"of {self.to_quantize} weights that q4convert quantizes by default, {self.covered} are recorded")
         reasons: dict[str, list[str]] = {}

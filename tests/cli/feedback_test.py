@@ -240,6 +240,22 @@ def test_odd_elements(tools):
     tools.run(*verify)
 
 
+def test_few_tokens(tools):
+    """Features of very different sizes and fewer tokens than features, where codes go farthest from the weights: what was made so is not called damaged."""
+    for seed in range(3):
+        rng = random.Random(seed)
+        size = [2 ** rng.gauss(0, 1.5) for _ in range(64)]
+        tokens = [[each * rng.gauss(0, 1) for each in size] for _ in range(32)]
+        columns = list(zip(*tokens))
+        rows = [[sum(x * y for x, y in zip(a, b)) / len(tokens) for b in columns] for a in columns]
+        (tools.work / "few.safetensors").write_bytes(calibration({DOWN: rows}, bare=False))
+        (tools.work / "in3.safetensors").write_bytes(st.tensor_file({DOWN: ("F32", (32, 64), normal(32 * 64, seed))}))
+        for book in ("nf4", "fp4"):
+            tools.run("q4convert", "in3.safetensors", "-o", "few.q4", "--type", book, "--encoder", "feedback", "--calibration", "few.safetensors", "--force")
+            tools.run("q4verify", "few.q4", "--against", "in3.safetensors", "--calibration", "few.safetensors", "--require-proof")
+            tools.run("q4verify", "few.q4", "--against", "in3.safetensors")
+
+
 def test_resume(tools):
     """A run that was killed is gone on with."""
     if SANITIZED:
@@ -257,7 +273,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         tools = Tools(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
         lay(tools.work)
-        for test in (test_error, test_proof, test_one_result, test_memory, test_notes, test_budget, test_damping, test_odd_elements, test_resume):
+        for test in (test_error, test_proof, test_one_result, test_memory, test_notes, test_budget, test_damping, test_odd_elements, test_few_tokens, test_resume):
             test(tools)
     print(f"feedback_test: {checks.count()} checks")
 

@@ -85,6 +85,7 @@ def test_llama(work):
         check({file.weights[name] for name in names} == {names[0]}, "an input is stored once, under its first weight", names)
     check(len(result.inputs) == 9 and len(result.weights) == 15 and not result.skipped and result.tokens == 36, "the result", result)
     check("9 inputs" in str(result) and "15 weights" in repr(result), "what is printed", str(result), repr(result))
+    check("9 of the inputs were seen for fewer tokens than they have elements" in str(result), "36 tokens are few for a Hessian", str(result))
     check([module.training for module in model.modules()] == modes and not any(module._forward_pre_hooks for module in model.modules()), "the model is left as it was")
     size = 12 * 128 * 128
     for name, given, options in (
