@@ -167,6 +167,15 @@ void NoteCalibration(const Checkpoint& checkpoint, const CalibratedDecisions& ca
   };
   left_to(calibrated.without_input, "input");
   left_to(calibrated.without_hessian, "Hessian");
+  if (!calibrated.of_few_tokens.empty()) {
+    const std::size_t count = calibrated.of_few_tokens.size();
+    notes->push_back(
+        {true,
+         fmt::format("{} tensor{} a Hessian of fewer tokens than features, such as '{}': what makes up for errors "
+                     "there may add to them on other texts; calibrate with more text",
+                     count, count == 1 ? " has" : "s have",
+                     Printable(checkpoint.tensors()[calibrated.of_few_tokens.front()].name))});
+  }
   if (calibrated.idle_experts != 0) {
     notes->push_back(
         {false, fmt::format("no token of the calibration came to {} expert{}, whose errors all count alike: "

@@ -59,6 +59,8 @@ absl::StatusOr<CalibratedDecisions> ApplyCalibration(const Calibration& calibrat
     any_whole = true;
     if (input.input->has_hessian) {
       any_hessian = true;
+      const InputStatistics& seen = *input.input;
+      if (seen.tokens < seen.columns * (seen.matrices - seen.idle)) result.of_few_tokens.push_back(i);
     } else {
       decision.settings.encoder = Otherwise(decision.settings.encoder);
       result.without_hessian.to = decision.settings.encoder;

@@ -20,10 +20,11 @@ struct CalibratedDecisions {
     Q4Encoder to = Q4Encoder::kNone;
   };
 
-  std::vector<WeightInput> inputs;  // by tensor; set where the decision names a calibrated encoder
-  Left without_input;               // the file does not name them
-  Left without_hessian;             // their input has none, which the encoder needs
-  std::uint64_t idle_experts = 0;   // matrices of these inputs that no token came to
+  std::vector<WeightInput> inputs;         // by tensor; set where the decision names a calibrated encoder
+  Left without_input;                      // the file does not name them
+  Left without_hessian;                    // their input has none, which the encoder needs
+  std::vector<std::size_t> of_few_tokens;  // their Hessians are of fewer tokens than there are features
+  std::uint64_t idle_experts = 0;          // matrices of these inputs that no token came to
 };
 
 // Whether the options or their recipe name an encoder that needs a calibration file.

@@ -63,12 +63,12 @@ def diagonal(rows):
     return [row[j] for j, row in enumerate(rows)]
 
 
-def calibration(matrices, bare=True):
+def calibration(matrices, bare=True, tokens=1000):
     stacked = lambda rows: isinstance(rows[0][0], list)  # noqa: E731
     inputs = {name: [diagonal(m) for m in rows] if stacked(rows) else diagonal(rows) for name, rows in matrices.items()}
     if bare:
         inputs[BARE] = [1.0 + j for j in range(64)]
-    tensors = tensors_of(inputs)
+    tensors = tensors_of(inputs, tokens)
     for name, rows in matrices.items():
         flat = [value for matrix in (rows if stacked(rows) else [rows]) for row in matrix for value in row]
         n = len(diagonal(rows[0] if stacked(rows) else rows))
@@ -248,10 +248,11 @@ def test_few_tokens(tools):
         tokens = [[each * rng.gauss(0, 1) for each in size] for _ in range(32)]
         columns = list(zip(*tokens))
         rows = [[sum(x * y for x, y in zip(a, b)) / len(tokens) for b in columns] for a in columns]
-        (tools.work / "few.safetensors").write_bytes(calibration({DOWN: rows}, bare=False))
+        (tools.work / "few.safetensors").write_bytes(calibration({DOWN: rows}, bare=False, tokens=32))
         (tools.work / "in3.safetensors").write_bytes(st.tensor_file({DOWN: ("F32", (32, 64), normal(32 * 64, seed))}))
         for book in ("nf4", "fp4"):
-            tools.run("q4convert", "in3.safetensors", "-o", "few.q4", "--type", book, "--encoder", "feedback", "--calibration", "few.safetensors", "--force")
+            done = tools.run("q4convert", "in3.safetensors", "-o", "few.q4", "--type", book, "--encoder", "feedback", "--calibration", "few.safetensors", "--force")
+            check("has a Hessian of fewer tokens than features" in done.stderr, "few tokens are told", done.stderr)
             tools.run("q4verify", "few.q4", "--against", "in3.safetensors", "--calibration", "few.safetensors", "--require-proof")
             tools.run("q4verify", "few.q4", "--against", "in3.safetensors")
 
