@@ -196,13 +196,14 @@ def test_user_recipe(tools):
         {"match": r"layers\.0\.mlp\.up", "block_size": 512, "double_quant": False}, {"match": r"layers\.1\.mlp\.up", "keep": True},
         {"match": "k_proj", "encoder": "mse"},
     ]}))  # fmt: skip
-    report = convert(tools, "model", "mine.q4", "--target-bpw", "5.5", "--recipe", "mine.json", "--effort", "1")
+    target = "6" if SANITIZED else "5.5"  # of fewer layers the kept one is more
+    report = convert(tools, "model", "mine.q4", "--target-bpw", target, "--recipe", "mine.json", "--effort", "1")
     rows = rows_of(report["choice"])
     check(rows["model.layers.0.mlp.up_proj.weight"]["chosen"] == "nf4 b512" and rows["model.layers.0.mlp.up_proj.weight"]["reason"] == "recipe", "fixed")
     check(rows["model.layers.1.mlp.up_proj.weight"]["chosen"] == "BF16", "kept, and counted")
     check(all(("mse" in o["treatment"]) == ("k_proj" in name) for name, row in rows.items() for o in row["options"] if o["treatment"][0] != "B"),
           "an encoder is of the rule, the rest is chosen")  # fmt: skip
-    check(report["choice"]["bits_per_weight"] <= 5.5, "they count")
+    check(report["choice"]["bits_per_weight"] <= float(target), "they count")
     rules = json.loads(recipe_of(tools, "mine.q4"))["rules"]
     check([rule["match"] for rule in rules[:3]] == [r"layers\.0\.mlp\.up", r"layers\.1\.mlp\.up", "k_proj"], "the user's rules come first", rules)
     out = choose(tools, "model", "--target-bpw", "4.5", "--exclude", r"layers\.0\.")
@@ -230,7 +231,9 @@ def test_alike(tools):
     rows = rows_of(choose(tools, "model", "--target-bpw", "6", "--fused-alike", "--recipe", "apart.json"))
     check(len({rows[f"model.layers.0.self_attn.{p}_proj.weight"]["group"] for p in "qkv"}) == 3, "contradicting rules")
     check({rows[f"model.layers.1.self_attn.{p}_proj.weight"]["chosen"] for p in "qkv"} == {"BF16"}, "the others follow a rule")
-    # A choice that vLLM cannot join is told as any other is.
+    # A choice that vLLM cannot join is told as any other is. Two layers have none within 40 %.
+    if SANITIZED:
+        return
     for options, mixed in (((), True), (("--fused-alike",), False)):
         done = tools.run("q4convert", "model", "-o", "none.q4", "--dry-run", "--exclude", "mlp", "--keep-most-sensitive", "40", *options)
         kept = [line.split()[2] for line in done.stdout.splitlines() if line.startswith("BF16") and "most sensitive" not in line and "self_attn" in line]
