@@ -48,14 +48,20 @@ std::string OtherWeights(const std::string& path, std::size_t from) {
 // Behind the header.
 constexpr std::size_t kAnyWeights = 3000;
 
-// Writes over the file, or puts another inode in its place; its modification time is put back.
+// Writes over the file, or puts another inode in its place; its modification time is put back. Writing over never makes
+// the file shorter in between: a run that reads meanwhile would meet its end there.
 enum class By { kWritingOver, kAnotherInode };
 void Replace(const std::string& path, const std::string& bytes, By by) {
   LetTheClockTick();
   const auto time = std::filesystem::last_write_time(path);
-  const std::string to = by == By::kWritingOver ? path : path + ".new";
-  WriteBytes(to, bytes);
-  if (to != path) std::filesystem::rename(to, path);
+  if (by == By::kWritingOver) {
+    REQUIRE(bytes.size() >= std::filesystem::file_size(path));
+    std::fstream over(path, std::ios::binary | std::ios::in | std::ios::out);
+    REQUIRE(over.write(bytes.data(), static_cast<std::streamsize>(bytes.size())).flush());
+  } else {
+    WriteBytes(path + ".new", bytes);
+    std::filesystem::rename(path + ".new", path);
+  }
   std::filesystem::last_write_time(path, time);
 }
 
