@@ -6,12 +6,10 @@
 // lacks only search, sorting and what opens on demand.
 #include "libconvert/report/html.h"
 
-#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "absl/strings/escaping.h"
@@ -35,6 +33,8 @@ std::string PolicyDigest(std::string_view text) {
 }
 
 std::string Head(const VerifyReport& report) {
+  const std::string style = std::string(html::kPageCss) + html::TensorColumnsStyle(report);
+  // The title tells reports apart in tabs, histories and on paper, and two models of one file name by their seals.
   return fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta name=\"generator\" content=\"q4verify\">\n"  // known by this
       "<meta charset=\"utf-8\">\n"
@@ -44,15 +44,13 @@ std::string Head(const VerifyReport& report) {
       "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<meta name=\"color-scheme\" content=\"light dark\">\n<meta name=\"referrer\" content=\"no-referrer\">\n"
       "<link rel=\"icon\" href=\"data:,\">\n"  // or browsers ask the server for one
-      "<title>{}: {}</title>\n<style>{}</style>\n</head>\n",
-      PolicyDigest(html::kPageCss), PolicyDigest(html::kPageJs), html::Text(report.path),
-      report.passed() ? "passed" : "failed", html::kPageCss);
+      "<title>{} {}: {}</title>\n<style>{}</style>\n</head>\n",
+      PolicyDigest(style), PolicyDigest(html::kPageJs), html::Text(report.path), html::ShortSeal(report),
+      report.passed() ? "passed" : "failed", style);
 }
 
-// Links to those of the sections that the page has, in the order of SectionRow::link, which is not that of the page.
-std::string Navigation(std::vector<const html::SectionRow*> shown) {
-  std::sort(shown.begin(), shown.end(),
-            [](const html::SectionRow* a, const html::SectionRow* b) { return a->link < b->link; });
+// Links to those of the sections that the page has, in its order.
+std::string Navigation(const std::vector<const html::SectionRow*>& shown) {
   std::string links;
   for (const html::SectionRow* row : shown) links += fmt::format("<a href=\"#{}\">{}</a>\n", row->id, row->title);
   return "<nav aria-label=\"Sections\">\n" + links + "</nav>\n";
@@ -69,9 +67,9 @@ std::string VerifyReportHtml(const VerifyReport& report) {
     content += markup;
   }
   // TensorData() escapes '<', so no name in it can end the block of JSON.
-  return Head(report) + "<body>\n<main>\n" + html::SummarySection(report) + Navigation(std::move(shown)) + content +
-         "</main>\n" + "<script type=\"application/json\" id=\"data\">" + html::TensorData(report) +
-         "</script>\n<script>" + std::string(html::kPageJs) + "</script>\n</body>\n</html>\n";
+  return Head(report) + "<body>\n<main>\n" + html::SummarySection(report) + Navigation(shown) + content + "</main>\n" +
+         "<script type=\"application/json\" id=\"data\">" + html::TensorData(report) + "</script>\n<script>" +
+         std::string(html::kPageJs) + "</script>\n</body>\n</html>\n";
 }
 
 }  // namespace q4

@@ -201,6 +201,12 @@ std::vector<const GateVerdict*> BrokenGates(const VerifyReport& report) {
   return broken;
 }
 
+std::vector<const GateVerdict*> BrokenGatesWorstFirst(const VerifyReport& report) {
+  std::vector<const GateVerdict*> broken = BrokenGates(report);
+  KeepLargest(&broken, broken.size(), [](const GateVerdict* verdict) { return Excess(*verdict); });
+  return broken;
+}
+
 std::vector<const VerifyFinding*> ProblemsBesideGates(const VerifyReport& report) {
   // A finding of a broken gate names the tensor; those of groups and of the model name none. A finding is dropped only
   // if both agree, its issue number and its tensor: the same issue on another tensor tells of something that no verdict

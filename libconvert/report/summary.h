@@ -59,6 +59,9 @@ std::vector<GateSummary> SummarizeGates(const VerifyReport& report);
 // The broken ones among report.gates, in their order.
 std::vector<const GateVerdict*> BrokenGates(const VerifyReport& report);
 
+// The same, farthest beyond its limit first, in units of the limit; a value that is not a number is farthest.
+std::vector<const GateVerdict*> BrokenGatesWorstFirst(const VerifyReport& report);
+
 // The listed findings without those that only repeat a broken gate, so that a report that shows both does not show one
 // fault twice.
 std::vector<const VerifyFinding*> ProblemsBesideGates(const VerifyReport& report);

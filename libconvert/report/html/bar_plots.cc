@@ -44,9 +44,8 @@ std::string BarPlot(std::string_view title, std::string_view axis, const std::ve
   const double room = kBarsHeight - kBarsTop - kBarsBottom;
   // At most 20 labels fit side by side. Shares above the bars are left out as soon as some labels are.
   const std::size_t label_every = bars.size() / 20 + 1;
-  std::string svg =
-      fmt::format("<div class=\"scroll\"><svg class=\"bars\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n",
-                  kBarsWidth, kBarsHeight, title);
+  std::string svg = fmt::format("<svg class=\"bars\" viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n",
+                                kBarsWidth, kBarsHeight, title);
   for (std::size_t i = 0; i < bars.size(); ++i) {
     // Heights are relative to the longest bar, so that a flat distribution does not end up as a row of dots.
     const double height = room * static_cast<double>(bars[i].count) / static_cast<double>(most);
@@ -54,8 +53,10 @@ std::string BarPlot(std::string_view title, std::string_view axis, const std::ve
     svg += fmt::format("<g><title>{}</title><rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.1f}\"/>",
                        bars[i].title, middle - 0.38 * pitch, kBarsTop + room - height, 0.76 * pitch, height);
     if (i % label_every == 0) {
-      svg += fmt::format("<text x=\"{:.1f}\" y=\"{:.1f}\">{}</text>", middle, kBarsHeight - kBarsBottom + 14,
-                         bars[i].label);
+      // On a telephone every second one is left out, so that the others can be larger.
+      svg +=
+          fmt::format("<text{} x=\"{:.1f}\" y=\"{:.1f}\">{}</text>", i / label_every % 2 == 0 ? "" : " class=\"minor\"",
+                      middle, kBarsHeight - kBarsBottom + 14, bars[i].label);
     }
     if (label_every == 1 && total != 0) {
       svg += fmt::format("<text class=\"share\" x=\"{:.1f}\" y=\"{:.1f}\">{:.1f}%</text>", middle,
@@ -66,7 +67,7 @@ std::string BarPlot(std::string_view title, std::string_view axis, const std::ve
   }
   return svg + fmt::format(
                    "<line x1=\"0\" x2=\"{}\" y1=\"{}\" y2=\"{}\"/><text class=\"axis\" x=\"{}\" "
-                   "y=\"{}\">{}</text></svg></div>\n",
+                   "y=\"{}\">{}</text></svg>\n",
                    kBarsWidth, kBarsTop + room, kBarsTop + room, kBarsWidth / 2, kBarsHeight - 8, axis);
 }
 

@@ -2,8 +2,10 @@
 // layer whose weight is in the container leads to the row of that tensor.
 #include <algorithm>
 #include <string>
+#include <vector>
 
 #include "fmt/format.h"
+#include "libconvert/base/text_table.h"
 #include "libconvert/report/html/markup.h"
 #include "libconvert/report/html/sections.h"
 #include "libconvert/report/summary.h"
@@ -18,22 +20,20 @@ std::string LayerCell(const VerifyReport& report, const EvaluatedLayer& layer) {
   const std::string tensor = layer.name + ".weight";
   const bool is_there = std::any_of(report.tensors.begin(), report.tensors.end(),
                                     [&](const VerifyTensor& known) { return known.name == tensor; });
-  return TextCell(is_there ? TensorLink(report, tensor) : Name(layer.name));
+  return is_there ? TensorLink(report, tensor) : Name(layer.name);
 }
 
 std::string LayerTable(const VerifyReport& report) {
   const Evaluation& evaluation = *report.evaluation;
   if (evaluation.layers.empty()) return {};
-  std::string rows;
+  std::vector<std::vector<std::string>> rows;
   for (const EvaluatedLayer* layer : evaluation.WorstLayers(kLayersShown)) {
-    rows += "<tr>" + LayerCell(report, *layer) + NumberCell(EvaluationNumberText(layer->error)) +
-            NumberCell(fmt::format("{}", layer->rows)) + "</tr>\n";
+    rows.push_back({LayerCell(report, *layer), EvaluationNumberText(layer->error), Grouped(layer->rows)});
   }
+  using enum TableColumn::Kind;
   return "<h3>Layers whose outputs are farthest off</h3>\n" +
-         ScrollTable("Layers by the error of their outputs",
-                     "<th scope=\"col\">layer<th scope=\"col\" class=\"n\">relative squared error"
-                     "<th scope=\"col\" class=\"n\">inputs",
-                     rows);
+         CardTable("Layers by the error of their outputs",
+                   {{"layer"}, {"relative squared error", kNumber}, {"inputs", kNumber}}, rows);
 }
 
 }  // namespace
@@ -41,17 +41,16 @@ std::string LayerTable(const VerifyReport& report) {
 std::string EvaluationSection(const VerifyReport& report) {
   if (!report.evaluation) return {};
   const Evaluation& evaluation = *report.evaluation;
-  std::string rows;
+  std::vector<std::vector<std::string>> rows;
   for (const auto& [number, value] : evaluation.numbers) {
-    rows += "<tr>" + TextCell(std::string(number->what)) + TextCell(Name(number->name)) +
-            NumberCell(EvaluationNumberText(value)) + "</tr>\n";
+    rows.push_back({std::string(number->what), Name(number->name), EvaluationNumberText(value)});
   }
-  return Section("evaluation", "Evaluation",
-                 fmt::format("{} against {}, from {}", EvaluatedText(evaluation),
-                             Text(EvaluatedAgainstText(evaluation), kPathBytes), Name(evaluation.path, kPathBytes)),
-                 ScrollTable("Numbers of the evaluation",
-                             "<th scope=\"col\">what<th scope=\"col\">name<th scope=\"col\" class=\"n\">value", rows) +
-                     LayerTable(report));
+  return Section(
+      "evaluation", "Evaluation",
+      fmt::format("{} against {}, from {}", EvaluatedText(evaluation),
+                  Text(EvaluatedAgainstText(evaluation), kPathBytes), Name(evaluation.path, kPathBytes)),
+      CardTable("Numbers of the evaluation", {{"what"}, {"name"}, {"value", TableColumn::Kind::kNumber}}, rows) +
+          LayerTable(report));
 }
 
 }  // namespace q4::html

@@ -47,7 +47,17 @@ std::string Entities(std::string_view printable) {
 std::string Text(std::string_view text, std::size_t max_bytes) { return Entities(Printable(text, max_bytes)); }
 std::string Text(Shown shown, std::size_t max_bytes) { return Entities(Printable(shown, max_bytes)); }
 
-std::string Name(std::string_view name, std::size_t max_bytes) { return "<code>" + Text(name, max_bytes) + "</code>"; }
+std::string Name(std::string_view name, std::size_t max_bytes) {
+  // Entities have neither '.' nor '/', so no tag lands in one.
+  const std::string text = Text(name, max_bytes);
+  std::string broken;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    broken.push_back(text[i]);
+    const bool is_end = i + 1 == text.size() || text[i + 1] == '.' || text[i + 1] == '/';
+    if ((text[i] == '.' || text[i] == '/') && i != 0 && !is_end) broken += "<wbr>";
+  }
+  return "<code>" + broken + "</code>";
+}
 
 std::string TensorLink(const VerifyReport& report, std::string_view name) {
   // Sorted bytewise by name, as verify_report.h promises.
@@ -59,22 +69,62 @@ std::string TensorLink(const VerifyReport& report, std::string_view name) {
   return fmt::format("<a href=\"#t{}\">{}</a>", at - report.tensors.begin(), Name(name));
 }
 
+// Only tensors have a row in the page that a link could lead to.
+std::string SubjectLink(const VerifyReport& report, const GateVerdict& verdict) {
+  switch (verdict.scope) {
+    case GateVerdict::Scope::kTensor:
+      return TensorLink(report, verdict.subject);
+    case GateVerdict::Scope::kLayer:
+      return "layer " + Name(verdict.subject);
+    case GateVerdict::Scope::kRole:
+      return "role " + Name(verdict.subject);
+    case GateVerdict::Scope::kEvaluation:
+      return "evaluation";
+    case GateVerdict::Scope::kModel:
+      break;
+  }
+  return "model";
+}
+
+// Six digits: a limit that comes from a baseline has as many as a double can hold.
+std::string LimitText(const GateVerdict& verdict) {
+  return fmt::format("{} {:.6g}", verdict.is_maximum ? "≤" : "≥", verdict.limit);
+}
+
 std::string Section(std::string_view id, std::string_view title, std::string_view lead, std::string_view body) {
   return fmt::format(
       "<section id=\"{0}\" aria-labelledby=\"{0}-title\">\n<h2 id=\"{0}-title\">{1}</h2>\n{2}{3}</section>\n", id,
       title, lead.empty() ? "" : fmt::format("<p class=\"lead\">{}</p>\n", lead), body);
 }
 
-// tabindex lets the keyboard scroll the container; a region needs a label then.
-std::string ScrollTable(std::string_view label, std::string_view head, std::string_view body) {
+// The container scrolls when a single word of a hostile name is wider than the window; tabindex lets the keyboard do
+// that, and a region needs a label then.
+std::string TableBox(std::string_view label, std::string_view id, std::string_view head, std::string_view body) {
   return fmt::format(
-      "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table>\n<thead><tr>{}</tr></thead>\n"
+      "<div class=\"scroll\" role=\"region\" aria-label=\"{}\" tabindex=\"0\"><table{}>\n<thead><tr>{}</tr></thead>\n"
       "<tbody>\n{}</tbody></table></div>\n",
-      label, head, body);
+      label, id.empty() ? "" : fmt::format(" id=\"{}\"", id), head, body);
 }
 
-std::string NumberCell(std::string_view markup) { return fmt::format("<td class=\"n\">{}</td>", markup); }
-std::string TextCell(std::string_view markup) { return fmt::format("<td>{}</td>", markup); }
+std::string CardTable(std::string_view label, const std::vector<TableColumn>& columns,
+                      const std::vector<std::vector<std::string>>& rows) {
+  constexpr std::string_view kClasses[] = {"", " class=\"n\"", " class=\"wide\""};
+  std::string head, body;
+  for (const TableColumn& column : columns) {
+    head += fmt::format("<th scope=\"col\"{}>{}", kClasses[static_cast<std::size_t>(column.kind)], column.heading);
+  }
+  for (const std::vector<std::string>& row : rows) {
+    body += "<tr>";
+    for (std::size_t i = 0; i < columns.size(); ++i) {
+      const std::string_view style = kClasses[static_cast<std::size_t>(columns[i].kind)];
+      // page.css shows the attribute in cards alone.
+      body += i == 0 ? fmt::format("<td{}>{}</td>", style, row[i])
+                     : fmt::format("<td{} data-label=\"{}\">{}</td>", style, columns[i].heading, row[i]);
+    }
+    body += "</tr>\n";
+  }
+  return TableBox(label, "", head, body);
+}
 
 std::string JsonText(std::string_view text) {
   std::string escaped;

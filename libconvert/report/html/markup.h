@@ -6,8 +6,10 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "formats/base/text.h"
 #include "libconvert/judge/verify_report.h"
@@ -24,23 +26,35 @@ std::string Text(std::string_view text, std::size_t max_bytes = 400);
 // Of what was escaped before, as the message of a finding.
 std::string Text(Shown shown, std::size_t max_bytes = 400);
 
-// The same in a <code>: names, paths, patterns.
+// The same in a <code>: names, paths, patterns. They may be broken behind a '.' or a '/', and elsewhere only if one
+// part alone is too long.
 std::string Name(std::string_view name, std::size_t max_bytes = 400);
 
 // A link to the row of the tensor called `name`, showing its name. For one that is not in the report, such as a tensor
 // that the container lacks, only the name. Finds it by bisection: report.tensors is sorted.
 std::string TensorLink(const VerifyReport& report, std::string_view name);
 
+// What a gate judges, with a link if it is a tensor; and "≤ 0.01".
+std::string SubjectLink(const VerifyReport& report, const GateVerdict& verdict);
+std::string LimitText(const GateVerdict& verdict);
+
 // A section with a heading that the page's navigation leads to. `lead` is markup under the heading; may be empty.
 std::string Section(std::string_view id, std::string_view title, std::string_view lead, std::string_view body);
 
-// A table in a container that scrolls when it is too wide for a telephone. `head` are the cells of the heading, `body`
-// whole rows. `label` is read out by a screen reader.
-std::string ScrollTable(std::string_view label, std::string_view head, std::string_view body);
+// A column of a table: its heading, markup, and what is in it.
+struct TableColumn {
+  enum class Kind : std::uint8_t { kText, kNumber, kWide };  // kWide: of more than one line
+  std::string_view heading;
+  Kind kind = Kind::kText;
+};
 
-// "<td class=n>", a number in a column of its own, and a cell of text; both take markup.
-std::string NumberCell(std::string_view markup);
-std::string TextCell(std::string_view markup);
+// A table; of markup, a cell for each column. Where the window is too narrow for it each row is a card: the first cell
+// its title, each other one beside its heading, empty ones left out. `label` is read out by a screen reader.
+std::string CardTable(std::string_view label, const std::vector<TableColumn>& columns,
+                      const std::vector<std::vector<std::string>>& rows);
+
+// What CardTable() puts around a table: no name, however long, makes the page wider than the window. `id` may be "".
+std::string TableBox(std::string_view label, std::string_view id, std::string_view head, std::string_view body);
 
 // Values inside the JSON block: ASCII only, and nothing in it can end the block. Numbers that do not exist are null.
 std::string JsonText(std::string_view text);

@@ -1,25 +1,33 @@
 // What q4verify's HTML report does beyond showing: sorts, searches and opens the rows of the tensor table. The rows stand
-// in the page; this script only moves them. Row i belongs to tensor i of the JSON block. All text goes in as text nodes.
+// in the page, worst first; this script only moves them. The row of id "t7" belongs to tensor 7 of the JSON block. All text
+// goes in as text nodes.
 "use strict";
 (() => {
-  const SHOWN_AT_FIRST = 250;
+  // Rows are cards in a narrow window (page.css), and many of those are a long way to what follows.
+  const isNarrow = (rem) => matchMedia(`(max-width: ${rem}rem)`).matches;
+  const SHOWN_AT_FIRST = isNarrow(44) ? 12 : isNarrow(62) ? 30 : 250;
   const data = JSON.parse(document.getElementById("data").textContent);
   const table = document.getElementById("tensor-table");
   const body = table.tBodies[0];
   const rows = Array.from(body.rows);
   const tensors = data.tensors.map((values, index) => {
-    const tensor = { index, row: rows[index], details: null };
+    const row = document.getElementById(`t${index}`);
+    const tensor = { index, row, details: null, kept: row.classList.contains("kept") };
+    row.classList.remove("kept");
     data.fields.forEach((field, i) => { tensor[field] = values[i]; });
     tensor.lowerName = tensor.name.toLowerCase();
     return tensor;
   });
   const search = document.getElementById("search");
   const roleSelect = document.getElementById("role");
+  const sortSelect = document.getElementById("sort");
+  const showKept = document.getElementById("show-kept");
   const onlyFailed = document.getElementById("only-failed");
   const shown = document.getElementById("shown");
   const more = document.getElementById("more");
   const headings = Array.from(table.tHead.rows[0].cells);
-  let order = tensors.slice();
+  const worstFirst = rows.map((row) => tensors[Number(row.id.slice(1))]);
+  let order = worstFirst.slice();
   let limit = SHOWN_AT_FIRST;
 
   // Elements and numbers.
@@ -58,7 +66,10 @@
 
   function matching() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+    // What is searched for is shown, folded away or not.
+    const fold = showKept && !showKept.checked && words.length === 0 && roleSelect.value === "" && !onlyFailed.checked;
     return order.filter((tensor) =>
+      !(fold && tensor.kept) &&
       (!onlyFailed.checked || !tensor.passed) &&
       (roleSelect.value === "" || tensor.role === roleSelect.value) &&
       words.every((word) => tensor.lowerName.includes(word)));
@@ -66,6 +77,7 @@
 
   function render() {
     const matches = matching();
+    const whole = tensors.length - (showKept && !showKept.checked ? tensors.filter((tensor) => tensor.kept).length : 0);
     const placed = [];
     for (const tensor of matches.slice(0, limit)) {
       prepare(tensor);
@@ -75,7 +87,7 @@
     body.replaceChildren(...placed);
     const now = Math.min(matches.length, limit);
     shown.textContent = `${grouped(now)} of ${grouped(tensors.length)} tensors` +
-      (matches.length > now && matches.length < tensors.length ? `, ${grouped(matches.length)} match` : "");
+      (matches.length > now && matches.length < whole ? `, ${grouped(matches.length)} match` : "");
     more.hidden = matches.length <= limit;
     more.textContent = `Show all ${grouped(matches.length)}`;
   }
@@ -102,10 +114,24 @@
     for (const other of headings) other.removeAttribute("aria-sort");
     heading.setAttribute("aria-sort", descending ? "descending" : "ascending");
     order.sort(compare(key, descending));
+    sortSelect.value = field;
     render();
   }
 
+  // Cards have no headings to press.
+  function sortByChoice() {
+    const heading = headings.find((one) => one.dataset.field === sortSelect.value);
+    for (const other of headings) other.removeAttribute("aria-sort");
+    if (heading) {
+      sortBy(heading);
+    } else {
+      order = worstFirst.slice();
+      render();
+    }
+  }
+
   for (const heading of headings) {
+    sortSelect.append(element("option", { value: heading.dataset.field }, heading.textContent));
     const button = element("button", { type: "button" }, ...heading.childNodes);
     button.addEventListener("click", () => sortBy(heading));
     heading.append(button);
@@ -179,7 +205,8 @@
         x: (middle - 0.38 * pitch).toFixed(1), y: (top + room - size).toFixed(1),
         width: (0.76 * pitch).toFixed(1), height: size.toFixed(1) }));
       if (i % labelEvery === 0) {
-        group.append(svgElement("text", { x: middle.toFixed(1), y: height - bottom + 14 }, bar.label));
+        const minor = (i / labelEvery) % 2 === 1 ? { class: "minor" } : {};
+        group.append(svgElement("text", { x: middle.toFixed(1), y: height - bottom + 14, ...minor }, bar.label));
       }
       svg.append(group);
     });
@@ -227,6 +254,7 @@
     search.value = "";
     roleSelect.value = "";
     onlyFailed.checked = false;
+    if (showKept && tensor.kept) showKept.checked = true;
     if (order.indexOf(tensor) >= limit) limit = Infinity;
     render();
     if (!tensor.details) toggle(tensor);
@@ -240,6 +268,8 @@
   search.addEventListener("input", restart);
   roleSelect.addEventListener("change", restart);
   onlyFailed.addEventListener("change", restart);
+  sortSelect.addEventListener("change", sortByChoice);
+  if (showKept) showKept.addEventListener("change", restart);
   more.addEventListener("click", () => { limit = Infinity; render(); });
   window.addEventListener("hashchange", followHash);
   document.getElementById("controls").hidden = false;

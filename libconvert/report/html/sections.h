@@ -5,7 +5,6 @@
 // gives the same bytes.
 #pragma once
 
-#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -13,27 +12,34 @@
 
 namespace q4::html {
 
-// Verdict, key figures, what was compared. Always there, and above the navigation, hence no row of kSections.
+// What the model is, what was saved, whether it may be deployed, key figures. Always there, and above the navigation,
+// hence no row of kSections.
 std::string SummarySection(const VerifyReport& report);
+// The first twelve digits of the seal, by which people tell two reports apart; provenance has all.
+std::string ShortSeal(const VerifyReport& report);
 // The tensors of TensorsSection for page.js, as one JSON document: {"books": values by code, "fields": names,
 // "tensors": an array per tensor, its values in the order of "fields"}. Tensors are in the order of the report. '<' is
 // escaped in it.
 std::string TensorData(const VerifyReport& report);
 
-// What is wrong and is no broken gate.
+// All that is wrong, worst first: damage, then what is not the source's, then broken gates.
 std::string ProblemsSection(const VerifyReport& report);
-// Broken gates, then a line per rule with the subject nearest to its limit.
+// A line per rule with the subject nearest to its limit.
 std::string GatesSection(const VerifyReport& report);
+// What the verdict rests on, check by check.
+std::string ChecksSection(const VerifyReport& report);
 // What the model computes, by q4.evaluate, and the layers whose outputs are farthest off.
 std::string EvaluationSection(const VerifyReport& report);
 // SQNR by layer, a series per role, as a plot and as a table. "" for models whose names have no layers.
 std::string LayersSection(const VerifyReport& report);
-// Error figures of what a tensor does in its layer, all layers together.
+// Error figures of what a tensor does in its layer, all layers together, worst first.
 std::string RolesSection(const VerifyReport& report);
-// The tensors and the blocks that lost most.
-std::string WorstSection(const VerifyReport& report);
-// A row per tensor, which page.js makes sortable and searchable.
+// A row per tensor, worst first, which page.js makes sortable and searchable.
 std::string TensorsSection(const VerifyReport& report);
+// The headings of its columns as a style, for windows where its rows are cards: attributes would be most of the bytes.
+std::string TensorColumnsStyle(const VerifyReport& report);
+// The blocks that lost most.
+std::string BlocksSection(const VerifyReport& report);
 // How often each code is used, a plot for each code book that the model has.
 std::string CodesSection(const VerifyReport& report);
 // How the scales are spread.
@@ -45,22 +51,22 @@ std::string ProvenanceSection(const VerifyReport& report);
 struct SectionRow {
   std::string_view id;     // of the <section> that `markup` returns
   std::string_view title;  // of the link to it
-  std::uint8_t link;       // its link's place in the navigation; each number once
   std::string (*markup)(const VerifyReport& report);
 };
 
-// In the order of the page. The link to the long table of tensors comes behind those to the plots that follow it.
+// In the order of the page and of its navigation.
 inline constexpr SectionRow kSections[] = {
-    {"problems", "Problems", 1, ProblemsSection},
-    {"gates", "Gates", 2, GatesSection},
-    {"evaluation", "Evaluation", 3, EvaluationSection},
-    {"layers", "Layers", 4, LayersSection},
-    {"roles", "Roles", 5, RolesSection},
-    {"worst", "Worst", 6, WorstSection},
-    {"tensors", "Tensors", 9, TensorsSection},
-    {"codes", "Codes", 7, CodesSection},
-    {"scales", "Scales", 8, ScalesSection},
-    {"provenance", "Provenance", 10, ProvenanceSection},
+    {"problems", "Broken", ProblemsSection},
+    {"gates", "Gates", GatesSection},
+    {"checks", "Checks", ChecksSection},
+    {"evaluation", "Evaluation", EvaluationSection},
+    {"layers", "Layers", LayersSection},
+    {"roles", "Roles", RolesSection},
+    {"tensors", "Tensors", TensorsSection},
+    {"blocks", "Blocks", BlocksSection},
+    {"codes", "Codes", CodesSection},
+    {"scales", "Scales", ScalesSection},
+    {"provenance", "Provenance", ProvenanceSection},
 };
 
 }  // namespace q4::html

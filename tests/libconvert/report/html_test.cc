@@ -1,10 +1,15 @@
 // What the markup must and must not hold; tests/python/html_report_check.py opens it in a browser.
 #include "libconvert/report/html.h"
 
+#include <algorithm>
 #include <limits>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "formats/base/json_value.h"
+#include "libconvert/model/stats.h"
+#include "libconvert/report/html/markup.h"
 #include "libconvert/report/html/sections.h"
 #include "tests/libconvert/report/sample.h"
 #include "tests/support/catch.h"
@@ -42,18 +47,172 @@ TEST_CASE("HTML: a section for everything there is to show, and none for what th
     CHECK(page.find(row.markup(report)) != std::string::npos);
   }
   CHECK(Count(page, "<tr id=\"t") == report.tensors.size());
-  CHECK(Count(page, "class=\"series s") == 2 * 7);  // a line and its name, of seven roles
+  CHECK(Count(page, "class=\"series s") == 4 * 7);  // a line and its name, of seven roles, drawn wide and narrow
   CHECK(page == VerifyReportHtml(report));
 
   page = VerifyReportHtml(VerifyReport());
   for (const html::SectionRow& row : html::kSections) {
-    if (row.id == "tensors" || row.id == "provenance") continue;  // there is always something to show
+    if (row.id == "tensors" || row.id == "checks" || row.id == "provenance")
+      continue;  // there is always something to show
     const std::string id(row.id);
     CAPTURE(id);
     CHECK(page.find("#" + id + "\"") == std::string::npos);
     CHECK(page.find("<section id=\"" + id + "\"") == std::string::npos);
   }
   CHECK_THAT(page, ContainsSubstring("<section id=\"tensors\""));
+}
+
+TEST_CASE("HTML: the head tells what the model is, what was saved and whether to deploy it") {
+  VerifyReport report = test::SampleReport(3);
+  report.root[0] = 0xab;
+  test::AddGates(0, &report);
+  const auto head = [&report] { return Between(VerifyReportHtml(report), "<header>", "</header>"); };
+  CHECK_THAT(head(),
+             ContainsSubstring("LlamaForCausalLM, llama, 33.8 million parameters, compared with <code>sample</code>"));
+  CHECK_THAT(head(), ContainsSubstring("<b>67.6 MB → 17.4 MB</b>, 74.21 % saved"));
+  CHECK_THAT(head(),
+             ContainsSubstring("<b>NF4, blocks of 64, double quantization, encoder absmax</b> in 21 tensors, 6 kept"));
+  CHECK_THAT(head(),
+             ContainsSubstring("Passed: may be deployed</b> Intact, true to its source, and all 22 gates hold"));
+  CHECK_THAT(VerifyReportHtml(report), ContainsSubstring("<title>out/sample.q4 ab0000000000: passed</title>"));
+
+  report.tensors[1].block_size = 128;
+  CHECK_THAT(head(), ContainsSubstring("in 20 tensors, 1 other treatment in 1, 6 kept"));
+  report.gates.clear();
+  CHECK_THAT(head(),
+             ContainsSubstring(
+                 "Passed, as far as it was checked</b> What was checked holds; <a href=\"#checks\">no gate set"));
+  report.tensors[1].proof = TensorProof::kBounded;
+  CHECK_THAT(head(), ContainsSubstring("1 tensor bounded, not proven"));
+  report.source.clear();
+  CHECK_THAT(head(), ContainsSubstring("Every byte is intact; <a href=\"#checks\">comparison not made"));
+
+  report = test::SampleReport(3);
+  test::AddGates(9, &report);
+  report.findings.resize(2);  // the listing was cut, the count was not
+  CHECK_THAT(head(),
+             ContainsSubstring("Failed: do not deploy</b> <a href=\"#problems\">9 broken gates</a> in 9 tensors"));
+  test::AddProblems(&report);
+  CHECK_THAT(head(), ContainsSubstring("<a href=\"#problems\">5 problems and 9 broken gates</a>"));
+}
+
+TEST_CASE("HTML: what is worst comes first") {
+  VerifyReport report = test::SampleReport(4);
+  test::AddGates(3, &report);
+  report.gates[1].limit = report.gates[1].value / 100;  // the second is farthest beyond its limit
+  report.findings.push_back({6201, "lost.weight", "a tensor is missing [Q4-6201]"});
+  report.findings.push_back({7044, "", "a chunk is damaged [Q4-7044]"});
+  report.finding_count += 2;
+  const std::string page = VerifyReportHtml(report);
+  const std::string broken = Between(page, "<section id=\"problems\"", "</section>");
+  CHECK(broken.find("Q4-7044") < broken.find("Q4-6201"));
+  const std::string gates = broken.substr(broken.find("3 broken gates"));
+  CHECK(gates.find(html::TensorLink(report, report.gates[1].subject)) <
+        gates.find(html::TensorLink(report, report.gates[0].subject)));
+
+  const auto errors_in = [](const std::string& section, const std::string& begin) {
+    std::vector<double> errors;
+    for (std::size_t at = section.find(begin); at != std::string::npos; at = section.find(begin, at + 1)) {
+      errors.push_back(std::stod(section.substr(at + begin.size())));
+    }
+    return errors;
+  };
+  const std::vector<double> roles =
+      errors_in(Between(page, "<section id=\"roles\"", "</section>"), "data-label=\"NMSE\">");
+  CHECK(roles.size() == 7);
+  CHECK(std::is_sorted(roles.rbegin(), roles.rend()));
+
+  // Rows: failed ones, then the others by NMSE, then those that were kept, folded away.
+  const std::string rows = Between(page, "<table id=\"tensor-table\">", "</table>");
+  std::vector<std::size_t> order;
+  for (std::size_t at = rows.find("<tr id=\"t"); at != std::string::npos; at = rows.find("<tr id=\"t", at + 1)) {
+    order.push_back(std::stoul(rows.substr(at + 9)));
+  }
+  REQUIRE(order.size() == report.tensors.size());
+  const auto rank = [&report](std::size_t index) {
+    const VerifyTensor& tensor = report.tensors[index];
+    return std::pair(tensor.passed ? tensor.has_stats ? 1 : 2 : 0, tensor.has_stats ? -Derive(tensor.stats).nmse : 0.0);
+  };
+  CHECK(std::is_sorted(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return rank(a) < rank(b); }));
+  CHECK(Count(rows, "class=\"kept\"") == 8);
+  for (VerifyTensor& tensor : report.tensors) {
+    tensor.scheme = Q4Scheme::kRaw;
+    tensor.passed = true;
+  }
+  CHECK(Count(VerifyReportHtml(report), "class=\"kept\"") == 0);  // nothing else would be left
+}
+
+TEST_CASE("HTML: the plot says where its axis begins, which limits there are and what it leaves out") {
+  VerifyReport report = test::SampleReport(4);
+  const auto layers = [&report] { return Between(VerifyReportHtml(report), "<section id=\"layers\"", "</section>"); };
+  // Values of 20.3 to 20.9 dB: three decibels at least.
+  CHECK_THAT(layers(), ContainsSubstring("The axis covers 19 to 22.5 dB and does not begin at 0"));
+  CHECK(Count(layers(), "class=\"limit\"") == 0);
+  const auto add = [&report](const char* gate, GateVerdict::Scope scope, const char* subject, const char* statistic,
+                             bool is_maximum, double limit) {
+    report.gates.push_back({gate, scope, subject, statistic, is_maximum, limit, 0, true});
+  };
+  using Scope = GateVerdict::Scope;
+  add("error", Scope::kTensor, "x", "nmse", true, 0.016);
+  add("error", Scope::kTensor, "y", "nmse", true, 0.016);
+  CHECK_THAT(layers(), ContainsSubstring("error ≥ 17.96"));
+  CHECK(Count(layers(), "class=\"limit\"") == 4);  // one line, named, drawn wide and narrow
+  add("far", Scope::kRole, "q_proj", "sqnr_db", false, 3);
+  CHECK_THAT(layers(), ContainsSubstring("The limit far ≥ 3 lies below it."));
+  add("bias", Scope::kTensor, "x", "bias", true, 1);
+  add("whole", Scope::kModel, "", "sqnr_db", false, 18);
+  CHECK(Count(layers(), "class=\"limit\"") == 4);  // neither is a limit on what is drawn
+  report.baseline = "old.json";
+  add("baseline", Scope::kLayer, "model.layers.0", "nmse", true, 0.01);
+  add("baseline", Scope::kLayer, "model.layers.1", "nmse", true, 0.011);
+  add("baseline", Scope::kTensor, "x", "nmse", true, 0.5);
+  CHECK_THAT(layers(), ContainsSubstring(">baseline</text>"));
+  CHECK(Count(layers(), "class=\"limit\"") == 8);
+  for (int i = 0; i < 5; ++i)
+    add(("rule " + std::to_string(i)).c_str(), Scope::kTensor, "x", "sqnr_db", false, 15.0 + i);
+  CHECK_THAT(layers(), ContainsSubstring("the 4 strictest are drawn, 4 others are not"));
+
+  report.tensors.back().layer.clear();
+  CHECK_THAT(layers(), ContainsSubstring("because in no layer: " + html::Name(report.tensors.back().name)));
+  for (VerifyTensor& tensor : report.tensors) {
+    if (tensor.layer == "model.layers.2") tensor.scheme = Q4Scheme::kRaw;
+  }
+  CHECK_THAT(layers(), ContainsSubstring("Nothing is quantized in 1 of 4 layers."));
+}
+
+TEST_CASE("HTML: every word of error is explained, by an element that the keyboard opens") {
+  const std::string page = VerifyReportHtml(test::SampleReport(2));
+  for (const char* word : {"SQNR", "NMSE", "half steps", "clipped", "Σe²", "role", "treatment", "scale", "cosine"}) {
+    CAPTURE(word);
+    CHECK_THAT(page, ContainsSubstring("<dt>" + std::string(word) + "</dt><dd>"));
+  }
+  for (const char* word : {"SQNR", "NMSE", "Largest error", "Bits per weight", "seal"}) {
+    CAPTURE(word);
+    CHECK_THAT(page, ContainsSubstring("<details class=\"term\"><summary>" + std::string(word) + "</summary><p>"));
+  }
+}
+
+TEST_CASE("HTML: no word is without sense") {
+  VerifyReport report = test::SampleReport(2);
+  test::AddGates(1, &report);
+  report.compared_absmax = true;
+  report.absmax.tensors = 1;
+  const std::string page = VerifyReportHtml(report);
+  CHECK(page.find("<dd></dd>") == std::string::npos);
+  CHECK(page.find("</summary><p></p>") == std::string::npos);
+}
+
+TEST_CASE("HTML: cards leave no hole, however many there are") {
+  VerifyReport report = test::SampleReport(2);
+  const auto columns = [&report] { return Between(VerifyReportHtml(report), "<dl class=\"tiles c", "\""); };
+  CHECK(columns() == "4");  // 7
+  test::AddGates(0, &report);
+  CHECK(columns() == "4");  // 8
+  report.compared_absmax = true;
+  CHECK(columns() == "3");  // 9
+  report.model = {};
+  CHECK(columns() == "3");  // 6
+  CHECK(Between(VerifyReportHtml(VerifyReport()), "<dl class=\"tiles c", "\"") == "4");
 }
 
 TEST_CASE("HTML: nothing comes from outside, and the policy says so") {
