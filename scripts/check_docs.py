@@ -162,8 +162,8 @@ STATEMENTS = (
     ("docs/testing.md", "| guards of formats/ that the mutation script finds | {guards} |"),
     ("docs/testing.md", "| model classes whose tensors were compared with transformers | {classes} of {model types} model types |"),
     ("docs/testing.md", "| distinct cases among them, which the test replays | {cases}, with {tensors} tensors |"),
-    ("docs/policy.md", "Result for transformers {transformers}: {classes} classes of {model types} model types"),
-    ("docs/policy.md", "| **all** | **{classes}** |"),
+    ("docs/policy_coverage.md", "Result for transformers {transformers}: {classes} classes of {model types} model types"),
+    ("docs/policy_coverage.md", "| **all** | **{classes}** |"),
     (
         "testdata/README.md",
         "what transformers {transformers} would quantize with `load_in_4bit`, for the distinct cases among {classes} model classes",

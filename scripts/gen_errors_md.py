@@ -6,6 +6,8 @@ import pathlib
 import re
 import sys
 
+import remedies
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 TEXT = r"((?:\"(?:[^\"\\]|\\.)*\"\s*)+)"  # of one or more literals
 ISSUE_FIELDS = r"\{\s*(\d+),\s*ExitCode::k(\w+),\s*" + TEXT + r"\}"
@@ -46,7 +48,9 @@ def main() -> int:
     headers = [path for path in ROOT.glob("*/**/*_issues.h") if "build" not in path.parts]
     issues = [(int(number), CODES[code], literal(rule), constant, name)
               for name, constant, number, code, rule in find_all(headers, ISSUE, "inline constexpr Issue ")]
-    issues += [(number, code, rule, constant, name) for name, constant, number, _, code, rule, *_ in lint_rules()]
+    rules = lint_rules()
+    issues += [(number, code, rule, constant, name) for name, constant, number, _, code, rule, *_ in rules]
+    advice = {number: text for _, _, number, *_, text in rules}
     issues.sort()
     twice = [f"Q4-{a[0]}: {a[3]} ({a[4]}) and {b[3]} ({b[4]})" for a, b in zip(issues, issues[1:]) if a[0] == b[0]]
     if twice:
@@ -56,16 +60,22 @@ def main() -> int:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         print("issue names used twice: " + ", ".join(twice))
         return 1
+    if unknown := sorted(remedies.NUMBERS.keys() - {issue[0] for issue in issues}):
+        print(f"scripts/remedies.py: no such issue: {unknown}")
+        return 1
     lines = ["# Errors", "",
-             "Every error line ends in a number in brackets. This page lists them; `scripts/gen_errors_md.py` writes it from the",
-             "code.", ""]
+             "Every error line ends in a number in brackets. This page lists them, with what to do; `scripts/gen_errors_md.py` writes it",
+             "from the code and from `scripts/remedies.py`. The messages that people meet most are in [troubleshooting](troubleshooting.md),",
+             "the exit codes in the [README](../README.md#exit-codes).", ""]
     thousand = 0
     for number, code, rule, _, where in issues:
         if number // 1000 != thousand:
             thousand = number // 1000
-            lines += ["", f"## {thousand}xxx {RANGES[thousand]}", "", "| number | exit code | rule broken | checked in |",
-                      "|---|---|---|---|"]
-        lines.append(f"| Q4-{number} | {code} | {rule.replace('|', chr(92) + '|')} | {where.rsplit('/', 1)[0]} |")
+            lines += ["", f"## {thousand}xxx {RANGES[thousand]}", "", "| number | exit code | rule broken | what to do | checked in |",
+                      "|---|---|---|---|---|"]
+        folder = where.rsplit("/", 1)[0]
+        todo = remedies.remedy(number, code, rule, folder, advice.get(number, ""))
+        lines.append(" | ".join([f"| Q4-{number}", str(code), rule.replace("|", "\\|"), todo.replace("|", "\\|"), f"{folder} |"]))
     page = "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
     target = ROOT / "docs/errors.md"
     if "--check" in sys.argv[1:]:

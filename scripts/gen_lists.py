@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes the lists that pages and schemas take from the code, each at its place in a page that is otherwise written by hand:
 
-  docs/lint.md                     the table of rules, from the LintRule constants of libconvert/lint
+  docs/lint.md                     the tables of rules, from the LintRule constants of libconvert/lint
   docs/q4export.md                 the table of exporters, from the rows of libconvert/export/exporter.cc
   docs/schema/*.schema.json        the names of exporters; of schemes and encoders, from the rows of formats/q4/scheme_layout.cc and
                                    encoders.cc; a recipe may name the encoders that have a row in libconvert/encode/encoder.cc
@@ -21,10 +21,21 @@ def table(head: list, rows: list) -> str:
         " --- |", "---|")
 
 
-def lint_table() -> str:
-    return table(["rule", "severity", "number", "found", "what it means, what to do"],
-                 [[f"`{name}`", severity, f"Q4-{number}", rule, f"{meaning} {advice}"]
-                  for _, _, number, severity, _, rule, name, meaning, advice in lint_rules()])
+# What the rules of files of libconvert/lint are about, in the order of the page.
+LINT_SUBJECTS = {"Files and index": {"files"}, "Parts of a quantized weight": {"weights"}, "Scales, values and codes": {"values", "codes"},
+                 "config.json": {"config", "lint", "skip_list"}}
+
+
+def lint_tables() -> str:
+    """A table for each subject, by number."""
+    tables, rules = "", [(path.rsplit("/", 1)[1].removesuffix(".cc"), *rest) for path, *rest in lint_rules()]
+    if missing := {file for file, *_ in rules} - set().union(*LINT_SUBJECTS.values()):
+        sys.exit(f"scripts/gen_lists.py: LINT_SUBJECTS lacks {sorted(missing)}")
+    for subject, files in LINT_SUBJECTS.items():
+        tables += f"\n### {subject}\n" + table(["rule", "severity", "number", "found", "what it means, what to do"],
+                                               [[f"`{name}`", severity, f"Q4-{number}", rule, f"{meaning} {advice}"]
+                                                for file, _, number, severity, _, rule, name, meaning, advice in rules if file in files])
+    return tables
 
 
 def exporters() -> list:
@@ -73,7 +84,7 @@ def enum_of(names: list) -> str:
 def places() -> list:
     """[(page, what its list matches, the list)]; a page may have several."""
     return [
-        ("docs/lint.md", r"(?<=\n## Rules\n)(\|.*\n)+", lint_table()),
+        ("docs/lint.md", r"(?<=\n## Rules\n)[\s\S]*?(?=\n## What the rules go by\n)", lint_tables()),
         ("docs/q4export.md", r"(?<=\n## Exporters\n)(\|.*\n)+", exporter_table()),
         ("docs/schema/export.schema.json", r'(?<=\n    "to": \{"enum": \[)[^\]]*(?=\]\},\n)', enum_of([name for name, _, _ in exporters()])),
         ("docs/schema/recipe.schema.json", r'(?<=\n          "type": \{"enum": \[)[^\]]*(?=\]\},\n)', enum_of(schemes()[1:])),

@@ -22,9 +22,12 @@ warnings.simplefilter("ignore")  # theirs
 
 sys.path.insert(0, str(ROOT / "tests" / "python"))
 import pipelines  # noqa: E402
+import q4  # noqa: E402
 import transformers  # noqa: E402
 
 PAGES = {"python_torch": 4, "python_transformers": 5, "python_diffusers": 3, "python_vllm": 1, "python_sglang": 1}
+# Single examples of other pages, by their first line, and what must be there.
+OTHERS = {"jobs": "import q4.transformers", "q4export": "from transformers import"}
 
 
 def llama(folder):
@@ -51,6 +54,20 @@ def main():
                 check(True, f"example {number} of {page} runs")
             if page == "python_transformers":
                 check(os.path.isfile("saved/model.safetensors") and namespace["tokens"].shape[1] > 3, "what the examples leave")
+            os.chdir("/")
+    for page, begin in OTHERS.items():
+        blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"), re.S)
+        code = next((block for block in blocks if block.startswith(begin)), None)
+        check(code is not None, f"docs/{page}.md has an example that begins with {begin}")
+        with tempfile.TemporaryDirectory(prefix="q4-docs-") as work:
+            os.chdir(work)
+            llama("model")
+            q4.convert("model", "model.q4")
+            q4.export("model.q4", "model-bnb", to="bnb")
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                namespace = {"__name__": "examples"}
+                exec(compile(code, f"docs/{page}.md", "exec"), namespace)
+            check(namespace["model"].config.model_type == "llama", f"the example of {page} loads the model")
             os.chdir("/")
     print(f"python_integrations: {count()} checks")
 
