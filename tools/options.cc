@@ -93,8 +93,7 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
          "INPUT", flags->input,
          "A .safetensors or PyTorch file, an index (*.index.json), a model or pipeline directory, or a .q4 to repack")
       ->required();
-  app.add_option("-o,--output", flags->output, "The container to write, NAME.q4; of a pipeline a directory")
-      ->required();
+  app.add_option("-o,--output", flags->output, "The container to write, NAME.q4; of a pipeline a directory");
   app.add_option("--adapter", flags->adapter, "Folder of a PEFT LoRA to merge, as merge_and_unload() would");
   const auto notes = [](bool* asked) { return [asked](const std::string&) { *asked = true; }; };
   // The treatment of tensors. The schemes come from their table, so that a new one is offered here at once.
@@ -182,6 +181,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
                  "Gate file (docs/gates.md), or 'default'; fail (6), leaving no output, on a breach");
   app.add_option("--on-nonfinite", flags->on_nonfinite, "A tensor with NaN or infinity: fail, or keep it unquantized")
       ->transform(OneOf({"error", "keep"}))
+  CLI::Option* const compare = app.add_flag("--compare", flags->compare,
+                                            "Print what each type, block size and encoder would make; write nothing");
       ->capture_default_str();
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards and companion files through symbolic links");
   app.add_flag("--allow-empty", flags->allow_empty, "Accept a checkpoint without tensors");
@@ -193,6 +194,12 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--drop-file", flags->drop_files, "Of a .q4: leave this embedded file out; repeatable")
       ->expected(1)
+  // They judge or choose a conversion, or are about its output. --type and the like restrict what is compared.
+  for (const char* const other :
+       {"--target-bpw", "--target-nmse", "--keep-most-sensitive", "--fused-alike", "--write-recipe", "--force",
+        "--no-resume", "--sync-every", "--dry-run", "--report", "--max-nmse", "--gate"}) {
+    compare->excludes(app.get_option(other));
+  }
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.final_callback([&app, flags] {
     for (const CLI::Option* option : app.get_options()) {
@@ -205,6 +212,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
   return "to name the output, put -o before it";
 }
+    // A comparison writes nothing.
+    if (flags->output.empty() && !flags->compare) throw CLI::RequiredError("--output");
 
 // One option for each thing to show; they combine, but for --diff and --lint (docs/q4inspect.md).
 std::string_view Describe(CLI::App& app, InspectFlags* flags) {

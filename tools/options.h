@@ -58,6 +58,7 @@ struct ConvertFlags {
   std::uint64_t shard_size = 0;
   // Replace an existing output; ignore what an interrupted run left; print the plan and write nothing.
   bool force = false, no_resume = false, dry_run = false;
+  bool compare = false;  // print what each setting would make, and write nothing
   // Bytes of output that an interruption may cost: after each so many the output is synced and the journal extended.
   std::uint64_t sync_every = std::uint64_t{256} << 20;
   // What identifies source files in the provenance: sha256 or xxh3.
