@@ -267,7 +267,6 @@ std::string_view Describe(CLI::App& app, InspectFlags* flags) {
   lint->excludes(card);
   tensor->excludes(app.get_option("--filter"));
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
-  card->excludes(app.get_option("--json"));
   return "to compare two, put --diff before the second";
 }
 

@@ -92,6 +92,7 @@ absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
 }
 
 absl::StatusOr<ToolResult> Card(const InspectFlags& flags) {
+  if (flags.json) return Fail(kBadFlag, {}, "--card", "a card is Markdown; without --json");
   FileSystem& fs = PosixFileSystem();
   Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, flags.file));
   if (!is_container) return Fail(kBadFlag, flags.file, "--card", "it is about a container, and this is none");
