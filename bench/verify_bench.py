@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Measures q4verify beside plain reading of the same files: integrity alone, and --against the source.
 
-  python3 bench/verify_bench.py --build BUILD --work DIR [--gigabytes 2] [--repeats 5]
+  python3 bench/verify_bench.py --build BUILD --work DIR [--gigabytes 2] [--files 1] [--digest sha256 xxh3] [--repeats 5]
 
 Needs numpy. Each run of q4verify is compared with a plain read (8 MiB at a time, one thread) and with sha256sum right before it,
 because a machine's speed drifts. From the page cache unless --cold. Prints one JSON document: medians of seconds, CPU seconds, peak
-RSS, and "share", the median over the pairs of read seconds / q4verify's seconds.
+RSS, and "share", the median over the pairs of read seconds / q4verify's seconds. --files cuts the checkpoint into so many files, whose
+digests run side by side.
 """
 import argparse
 import json
@@ -19,26 +20,66 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 from pipeline_bench import bench_arguments, drop_cache, read_seconds, run, write_checkpoint  # noqa: E402
 
 
+def cut(source, count):
+    """The checkpoint in `count` files of about the same size, with their index. Returns them."""
+    folder = source.parent.with_name(f"{source.parent.name}-{count}-files")
+    names = [folder / f"model-{i + 1:05}-of-{count:05}.safetensors" for i in range(count)]
+    if (folder / "model.safetensors.index.json").exists():
+        return names
+    folder.mkdir(exist_ok=True)
+    with open(source, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        tensors = json.loads(file.read(length))
+        tensors.pop("__metadata__", None)
+        ordered = sorted(tensors, key=lambda name: tensors[name]["data_offsets"])
+        total = tensors[ordered[-1]]["data_offsets"][1]
+        parts = [[] for _ in names]
+        for name in ordered:
+            parts[min(tensors[name]["data_offsets"][0] * count // total, count - 1)].append(name)
+        for path, part in zip(names, parts):
+            at, head = 0, {}
+            for name in part:
+                size = tensors[name]["data_offsets"][1] - tensors[name]["data_offsets"][0]
+                head[name] = {**tensors[name], "data_offsets": [at, at + size]}
+                at += size
+            text = json.dumps(head).encode()
+            text += b" " * (-len(text) % 8)
+            with open(path, "wb") as out:
+                out.write(len(text).to_bytes(8, "little") + text)
+                for name in part:
+                    file.seek(8 + length + tensors[name]["data_offsets"][0])
+                    out.write(file.read(tensors[name]["data_offsets"][1] - tensors[name]["data_offsets"][0]))
+    places = {name: path.name for path, part in zip(names, parts) for name in part}
+    (folder / "config.json").write_text((source.parent / "config.json").read_text())
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {"total_size": total}, "weight_map": places}))
+    return names
+
+
 def main():
     parser = bench_arguments(__doc__, repeats=5)
     parser.add_argument("--gigabytes", type=float, default=2)
     parser.add_argument("--cold", action="store_true", help="drop the files from the page cache before each read and run")
+    parser.add_argument("--files", type=int, default=1, help="of the checkpoint")
+    parser.add_argument("--digest", nargs="+", default=["sha256"], choices=["sha256", "xxh3"], help="of the source's files")
     parser.add_argument("--convert", nargs=argparse.REMAINDER, default=[], help="further options of q4convert")
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     source = write_checkpoint(arguments.work, arguments.gigabytes)
-    container = arguments.work / "verify.q4"
+    sources = [source] if arguments.files == 1 else cut(source, arguments.files)
+    folder = sources[0].parent
     tools = arguments.build / "tools"
-    subprocess.run([tools / "q4convert", source.parent, "-o", container, "--force", "-q", *arguments.convert], check=True)
-    result = {"container_bytes": container.stat().st_size, "source_bytes": source.stat().st_size,
-              "threads": os.cpu_count(), "cold": arguments.cold, "repeats": arguments.repeats, "runs": {}}
-    whole = [container, source]
-    kinds = {
-        "integrity": ([container], []),
-        "against": (whole, ["--against", source.parent]),
-        "against, a sample of 5 %": (whole, ["--against", source.parent, "--sample", "5"]),
-    }
-    for kind, (files, words) in kinds.items():
+    result = {"source_bytes": sum(path.stat().st_size for path in sources), "files": arguments.files, "threads": os.cpu_count(),
+              "cold": arguments.cold, "repeats": arguments.repeats, "runs": {}}  # fmt: skip
+    kinds = {}
+    for digest in arguments.digest:
+        container = arguments.work / f"verify-{arguments.files}-{digest}.q4"
+        words = ["--source-digest", digest, "--force", "-q", *arguments.convert]
+        subprocess.run([tools / "q4convert", folder, "-o", container, *words], check=True)
+        kinds[f"against, {digest}"] = (container, [container, *sources], ["--against", folder])
+    result["container_bytes"] = container.stat().st_size
+    kinds["integrity"] = (container, [container], [])
+    kinds["against, a sample of 5 %"] = (container, [container, *sources], ["--against", folder, "--sample", "5"])
+    for kind, (container, files, words) in kinds.items():
         samples = []
         for _ in range(arguments.repeats):
             read = sum(read_seconds(path, arguments.cold) for path in files)

@@ -15,7 +15,7 @@ LEVELS = {
     "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["adapter", "bnb", "logical"], ["source"],
                 ["calibration", "exchange"]],
     "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge", "requantize"],
-                   ["adapter", "plan", "output"],
+                   ["adapter", "card", "plan", "output"],
                    ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"], ["budget", "components"]],
 }
 # Folders without wings -> the folders they may include beside their own.

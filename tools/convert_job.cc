@@ -35,6 +35,7 @@
 #include "libconvert/requantize/container_source.h"
 #include "libconvert/scheme/scheme.h"
 #include "tools/budget_job.h"
+#include "tools/compare_job.h"
 #include "tools/pipeline.h"
 #include "tools/repack.h"
 #include "tools/report_files.h"
@@ -87,7 +88,9 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
   }
   options.effort = flags.effort;
   const bool gives_effort = std::find(flags.given.begin(), flags.given.end(), "--effort") != flags.given.end();
-  if (gives_effort && !UsesEffort(options)) return Fail(kEffortUnused, {}, "--effort " + std::to_string(flags.effort));
+  // A comparison has rows that search, unless an encoder was asked for.
+  const bool searches = UsesEffort(options) || (flags.compare && !flags.asked.encoder);
+  if (gives_effort && !searches) return Fail(kEffortUnused, {}, "--effort " + std::to_string(flags.effort));
   if (flags.keep_dtype == "bf16") options.keep_dtype = DType::kBF16;
   if (flags.keep_dtype == "fp16") options.keep_dtype = DType::kF16;
   if (flags.keep_dtype == "fp32") options.keep_dtype = DType::kF32;
@@ -178,6 +181,10 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     return Fail(kNotOfPipeline, flags.input, "--target-bpw, --target-nmse, --keep-most-sensitive",
                 "choose for its component: q4convert FOLDER_OF_THE_COMPONENT --target-bpw X");
   }
+  if (!pipeline.empty() && flags.compare) {
+    return Fail(kNotOfPipeline, flags.input, "--compare",
+                "compare for its component: q4convert FOLDER_OF_THE_COMPONENT --compare");
+  }
   FileSystem& fs = PosixFileSystem();
   std::vector<Gate> gates;
   if (flags.max_nmse)
@@ -201,6 +208,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     Q4_ASSIGN_OR_RETURN(checkpoint, MergeAdapter(fs, *checkpoint, flags.adapter, open));
   }
   Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, checkpoint->Configs(fs));
+  if (flags.compare) return CompareJob(flags, *checkpoint, configs, options, device, hooks);
   Q4_ASSIGN_OR_RETURN(ConversionPlan plan, PlanConversion(*checkpoint, configs, options));
   // Needs the plan: how many shards there are decides which names are written.
   const auto check_files = [&]() -> absl::Status {

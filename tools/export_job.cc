@@ -38,6 +38,10 @@ ExportOptions ExportOptionsFrom(const ExportFlags& flags) {
   options.shard_bytes = flags.shard_size;
   options.force = flags.force;
   options.into = flags.into;
+  options.base_model = flags.base_model;
+  // Whoever names the original wants the card that does.
+  const bool asked = flags.card_asked || !flags.base_model.empty();
+  options.card = !flags.card ? ModelCardUse::kNever : asked ? ModelCardUse::kAlways : ModelCardUse::kUsual;
   if (flags.quant_storage_asked) options.quant_storage = ParseDType(flags.quant_storage);
   options.compute_dtype = ParseDType(flags.compute_dtype);
   options.experts = ExpertWeightsFrom(flags.experts);

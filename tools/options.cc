@@ -8,6 +8,7 @@
 
 #include "fmt/format.h"
 #include "formats/q4/shards.h"
+#include "libconvert/card/card.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/export/export.h"
 #include "libconvert/scheme/scheme.h"
@@ -83,6 +84,15 @@ void AddRoot(CLI::App& app, std::string& root) {
       ->check(CLI::Validator(problem, ""));
 }
 
+// For tools that write model cards.
+CLI::Option* AddBaseModel(CLI::App& app, std::string& name) {
+  const auto problem = [](const std::string& text) {
+    return IsModelName(text) ? std::string() : "no name of a model: " + text + " (OWNER/NAME)";
+  };
+  return app.add_option("--base-model", name, "OWNER/NAME of the original, for the model card")
+      ->check(CLI::Validator(problem, ""));
+}
+
 // The functions below describe the command line of a tool, and return what it takes a second name for, for messages.
 // The order is the order in --help: input and output, the treatment of tensors, how the work is done, what is done
 // with the result.
@@ -93,8 +103,7 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
          "INPUT", flags->input,
          "A .safetensors or PyTorch file, an index (*.index.json), a model or pipeline directory, or a .q4 to repack")
       ->required();
-  app.add_option("-o,--output", flags->output, "The container to write, NAME.q4; of a pipeline a directory")
-      ->required();
+  app.add_option("-o,--output", flags->output, "The container to write, NAME.q4; of a pipeline a directory");
   app.add_option("--adapter", flags->adapter, "Folder of a PEFT LoRA to merge, as merge_and_unload() would");
   const auto notes = [](bool* asked) { return [asked](const std::string&) { *asked = true; }; };
   // The treatment of tensors. The schemes come from their table, so that a new one is offered here at once.
@@ -172,6 +181,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->transform(SizeText(0));
   CLI::Option* const dry_run =
       app.add_flag("--dry-run", flags->dry_run, "Print the plan and the exact output size; write nothing");
+  CLI::Option* const compare = app.add_flag("--compare", flags->compare,
+                                            "Print what each type, block size and encoder would make; write nothing");
   app.add_option("--source-digest", flags->source_digest, "What identifies each source file in the provenance")
       ->transform(OneOf({"sha256", "xxh3"}))
       ->capture_default_str();
@@ -183,6 +194,12 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   app.add_option("--on-nonfinite", flags->on_nonfinite, "A tensor with NaN or infinity: fail, or keep it unquantized")
       ->transform(OneOf({"error", "keep"}))
       ->capture_default_str();
+  // They judge or choose a conversion, or are about its output. --type and the like restrict what is compared.
+  for (const char* const other :
+       {"--target-bpw", "--target-nmse", "--keep-most-sensitive", "--fused-alike", "--write-recipe", "--force",
+        "--no-resume", "--sync-every", "--dry-run", "--report", "--max-nmse", "--gate"}) {
+    compare->excludes(app.get_option(other));
+  }
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards and companion files through symbolic links");
   app.add_flag("--allow-empty", flags->allow_empty, "Accept a checkpoint without tensors");
   // A container as input.
@@ -195,6 +212,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.final_callback([&app, flags] {
+    // A comparison writes nothing.
+    if (flags->output.empty() && !flags->compare) throw CLI::RequiredError("--output");
     for (const CLI::Option* option : app.get_options()) {
       if (option->count() != 0 && !option->get_lnames().empty()) {
         flags->given.push_back("--" + option->get_lnames().front());
@@ -222,6 +241,8 @@ std::string_view Describe(CLI::App& app, InspectFlags* flags) {
   app.add_flag("--hist", flags->hist, "How often each code is used");
   app.add_flag("--scales", flags->scales, "Who chose the scales of each tensor, their signs and sizes; reads them all");
   app.add_flag("--files", flags->files, "The embedded files");
+  CLI::Option* const card = app.add_flag("--card", flags->card, "A model card for the container, as README.md");
+  AddBaseModel(app, flags->base_model)->needs(card);
   app.add_flag("--content", flags->content,
                "The content identity of a compressed container, too, which is read for it");
   app.add_option("--sort", flags->sort, "Sort tables by name, size, elems, nmse or sqnr")
@@ -236,13 +257,14 @@ std::string_view Describe(CLI::App& app, InspectFlags* flags) {
   auto* const lint = app.add_flag("--lint", flags->lint, "Look for known faults of 4-bit checkpoints");
   app.add_flag("--follow-symlinks", flags->follow_symlinks, "Read shards through symbolic links");
   // A comparison and lint look at everything: a selection beside them would be left unheard.
-  for (CLI::Option* const whole : {diff, lint}) {
+  for (CLI::Option* const whole : {diff, lint, card}) {
     for (const char* const part : {"--tensors", "--tree", "--tensor", "--stats", "--hist", "--scales", "--files",
                                    "--content", "--sort", "--filter"}) {
       whole->excludes(app.get_option(part));
     }
   }
-  diff->excludes(lint);
+  diff->excludes(lint)->excludes(card);
+  lint->excludes(card);
   tensor->excludes(app.get_option("--filter"));
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
   return "to compare two, put --diff before the second";
@@ -346,7 +368,13 @@ std::string_view Describe(CLI::App& app, ExportFlags* flags) {
         throw CLI::ValidationError(name, fmt::format("goes with --to {}, not with --to {}", exporter, flags->to));
       }
     }
+    if (!flags->card && !flags->base_model.empty()) {
+      throw CLI::ValidationError("--base-model", "stands in the card that --no-card leaves out");
+    }
   });
+  app.add_flag("--card,!--no-card", flags->card, "Write a model card, README.md (default: with --to bnb)")
+      ->each([flags](const std::string&) { flags->card_asked = true; });
+  AddBaseModel(app, flags->base_model);
   app.add_flag("--into", flags->into, "Write into a directory that holds other files, which stay");
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);

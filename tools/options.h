@@ -58,6 +58,7 @@ struct ConvertFlags {
   std::uint64_t shard_size = 0;
   // Replace an existing output; ignore what an interrupted run left; print the plan and write nothing.
   bool force = false, no_resume = false, dry_run = false;
+  bool compare = false;  // print what each setting would make, and write nothing
   // Bytes of output that an interruption may cost: after each so many the output is synced and the journal extended.
   std::uint64_t sync_every = std::uint64_t{256} << 20;
   // What identifies source files in the provenance: sha256 or xxh3.
@@ -86,6 +87,8 @@ struct InspectFlags {
   // What to print; see docs/q4inspect.md for how they combine.
   bool tensors = false, stats = false, hist = false, files = false, lint = false, tree = false, content = false;
   bool scales = false;
+  bool card = false;  // a model card instead, which names this model, "" for none
+  std::string base_model;
   std::string tensor;  // --tensor NAME, in depth; "" for all
   std::string dump;    // --dump START:COUNT, with --tensor
   // Of tables: name, size, elems, nmse or sqnr; a regular expression on names; what to compare with. "" for none.
@@ -161,6 +164,9 @@ struct ExportFlags {
   std::uint64_t max_memory = 0;
   // Replace an existing output (docs/q4export.md says which).
   bool force = false, into = false;
+  // The model card: as usual, asked for, or asked not to be; the model that it names, "" for none.
+  bool card = true, card_asked = false;
+  std::string base_model;
   std::string progress = "auto";
   bool quiet = false, json = false;
   int verbose = 0;

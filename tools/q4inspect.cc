@@ -8,6 +8,7 @@
 #include "formats/source/pipeline.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/base/nearest_parts.h"
+#include "libconvert/card/card.h"
 #include "libconvert/components/seal.h"
 #include "libconvert/inspect/diff.h"
 #include "libconvert/inspect/inspect.h"
@@ -17,6 +18,7 @@
 #include "libconvert/lint/lint.h"
 #include "libconvert/model/bnb_weights.h"
 #include "libconvert/model/content_identity.h"
+#include "libconvert/model/model_configs.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
@@ -89,6 +91,23 @@ absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
   return result;
 }
 
+absl::StatusOr<ToolResult> Card(const InspectFlags& flags) {
+  if (flags.json) return Fail(kBadFlag, {}, "--card", "a card is Markdown; without --json");
+  FileSystem& fs = PosixFileSystem();
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, flags.file));
+  if (!is_container) return Fail(kBadFlag, flags.file, "--card", "it is about a container, and this is none");
+  Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs, flags.file, ParseQ4Root(flags.root)));
+  if (model->shards().size() != model->shards().front()->index().shard_count) {
+    return Fail(kBadFlag, flags.file, "--card", "one shard of several; give NAME.q4.index.json");
+  }
+  Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, ReadModelConfigs(*model));
+  CardRequest request;
+  request.base_model = flags.base_model;
+  ToolResult result;
+  Q4_ASSIGN_OR_RETURN(result.output, ModelCard(*model, configs, request));
+  return result;
+}
+
 // The error names what was probably meant.
 absl::Status NoSuchTensor(const std::string& file, const std::string& name, const InspectReport& report) {
   const auto name_of = [](const InspectTensor& tensor) { return std::string_view(tensor.name); };
@@ -145,6 +164,7 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
     Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(PosixFileSystem(), flags.file));
     if (!is_container) return Fail(kBadFlag, flags.file, "--root", "only containers have a root, and this is none");
   }
+  if (flags.card) return Card(flags);
   if (!flags.diff.empty()) return Diff(flags);
   if (flags.lint) return Lint(flags);
   // A selection alone asks for the table it selects from; in JSON statistics and tree stand with the tensors.

@@ -23,10 +23,11 @@ namespace q4 {
 namespace {
 
 // They would change codes, scales or types, or decide what is quantized.
-constexpr std::array<std::string_view, 18> kAboutQuantizing{
-    "--type",        "--block-size",   "--double-quant",    "--encoder",    "--effort",       "--calibration",
-    "--include",     "--exclude",      "--recipe",          "--target-bpw", "--target-nmse",  "--keep-most-sensitive",
-    "--fused-alike", "--write-recipe", "--allow-unmatched", "--keep-dtype", "--on-nonfinite", "--source-digest"};
+constexpr std::array<std::string_view, 19> kAboutQuantizing{
+    "--type",         "--block-size",  "--double-quant", "--encoder",         "--effort",      "--calibration",
+    "--include",      "--exclude",     "--recipe",       "--target-bpw",      "--target-nmse", "--keep-most-sensitive",
+    "--compare",      "--fused-alike", "--write-recipe", "--allow-unmatched", "--keep-dtype",  "--on-nonfinite",
+    "--source-digest"};
 // They are about the weights of a checkpoint, or about the work of quantizing.
 struct Refused {
   std::string_view option, instead;

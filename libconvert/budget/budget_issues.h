@@ -12,5 +12,10 @@ inline constexpr Issue kTargetOutOfReach{1651, ExitCode::kUsage,
 inline constexpr Issue kNothingToChoose{1652, ExitCode::kUsage,
                                         "there is no tensor to choose a type and block size for: none is to be "
                                         "quantized, or they are in 4 bits already and taken over as they are"};
+// Of a comparison: its codes follow from whole tensors and their Hessians, which is the conversion itself.
+inline constexpr Issue kCompareFeedback{5350, ExitCode::kUnsupported,
+                                        "feedback is not compared: its errors are known when a conversion has chosen "
+                                        "all codes; convert with --report, and compare without it (--encoder "
+                                        "weighted with the same calibration is nearest to it)"};
 
 }  // namespace q4

@@ -21,9 +21,14 @@
 namespace q4 {
 namespace {
 
+// Consecutive tasks of one tensor, which look at the same pieces: [begin, end).
+struct Reading {
+  std::size_t begin, end;
+};
+
 // A piece, and whose it is.
 struct PlacedPiece {
-  std::size_t task;
+  std::size_t reading;
   std::uint64_t first, elems;
   std::vector<std::uint8_t> x;  // between two looks, where it stays in memory
 };
@@ -56,20 +61,26 @@ class Measuring {
             std::clamp<std::uint64_t>(half_ / (kPieceMemory + checkpoint.read_bytes()), 1, run.threads))),
         sums_(tasks.size()),
         results_(tasks.size()) {
-    for (const MeasureTask& task : tasks) {
-      measures_.emplace_back(task.encoder, task.formats, FloatTypeOf(task.source->dtype), effort, task.kept_as);
-      total_bytes_ += task.source->bytes;
+    for (std::size_t i = 0; i < tasks.size(); ++i) {
+      const MeasureTask& task = tasks[i];
+      measures_.emplace_back(task.encoder, task.formats, FloatTypeOf(task.source->dtype), effort, task.kept_as,
+                             task.record);
+      if (i == 0 || task.source != tasks[i - 1].source) {
+        readings_.push_back({i, i});
+        total_bytes_ += task.source->bytes;
+      }
+      readings_.back().end = i + 1;
     }
   }
 
   absl::StatusOr<std::vector<TensorErrors>> Run() {
-    for (std::size_t begin = 0; begin < tasks_.size();) {
+    for (std::size_t begin = 0; begin < readings_.size();) {
       // Of the pieces in memory, at least one tensor's.
       std::uint64_t bytes = 0;
       std::size_t end = begin;
-      while (end < tasks_.size()) {
-        std::uint64_t more = measures_[end].looks_twice() ? tasks_[end].source->bytes : 0;
-        if (tasks_[end].calibration != nullptr) more += ColumnWeightsMemory(tasks_[end].source->shape);
+      while (end < readings_.size()) {
+        std::uint64_t more = LooksTwice(end) ? SourceOf(end).bytes : 0;
+        if (CalibratedTask(end) != nullptr) more += ColumnWeightsMemory(SourceOf(end).shape);
         if (end > begin && bytes + more > half_) break;
         bytes += more;
         ++end;
@@ -81,18 +92,40 @@ class Measuring {
   }
 
  private:
-  absl::Status RunBatch(std::size_t begin, std::size_t end, bool keep) {
+  const SourceTensor& SourceOf(std::size_t reading) const { return *tasks_[readings_[reading].begin].source; }
+
+  bool LooksTwice(std::size_t reading) const {
+    return std::any_of(measures_.begin() + static_cast<std::ptrdiff_t>(readings_[reading].begin),
+                       measures_.begin() + static_cast<std::ptrdiff_t>(readings_[reading].end),
+                       [](const PieceMeasure& measure) { return measure.looks_twice(); });
+  }
+
+  // What a calibration says of a tensor, it says for all of its tasks.
+  const MeasureTask* CalibratedTask(std::size_t reading) const {
+    for (std::size_t i = readings_[reading].begin; i < readings_[reading].end; ++i) {
+      if (tasks_[i].calibration != nullptr) return &tasks_[i];
+    }
+    return nullptr;
+  }
+
+  // Of readings [first, last).
+  absl::Status RunBatch(std::size_t first_reading, std::size_t last_reading, bool keep) {
     std::vector<PlacedPiece> twice, once;
-    weights_.assign(tasks_.size(), nullptr);
-    for (std::size_t i = begin; i < end; ++i) {
-      sums_[i].sums.resize(tasks_[i].formats.size());
-      if (const MeasureTask& task = tasks_[i]; task.calibration != nullptr) {
-        Q4_ASSIGN_OR_RETURN(weights_[i], LoadColumnWeights(*task.calibration, task.input, task.source->shape));
+    weights_.assign(readings_.size(), nullptr);
+    const std::size_t begin = readings_[first_reading].begin, end = readings_[last_reading - 1].end;
+    for (std::size_t r = first_reading; r < last_reading; ++r) {
+      if (const MeasureTask* const task = CalibratedTask(r); task != nullptr) {
+        Q4_ASSIGN_OR_RETURN(weights_[r], LoadColumnWeights(*task->calibration, task->input, task->source->shape));
       }
-      std::vector<PlacedPiece>& pieces = measures_[i].looks_twice() ? twice : once;
-      const std::uint64_t elems = tasks_[i].source->elems, step = PieceElems(tasks_[i].formats);
+      std::uint64_t step = 0;
+      for (std::size_t i = readings_[r].begin; i < readings_[r].end; ++i) {
+        sums_[i].sums.resize(tasks_[i].formats.size());
+        step = std::max(step, PieceElems(tasks_[i].formats));
+      }
+      std::vector<PlacedPiece>& pieces = LooksTwice(r) ? twice : once;
+      const std::uint64_t elems = SourceOf(r).elems;
       for (std::uint64_t first = 0; first < elems; first += step) {
-        pieces.push_back({i, first, std::min(step, elems - first), {}});
+        pieces.push_back({r, first, std::min(step, elems - first), {}});
       }
     }
     Q4_RETURN_IF_ERROR(LookForScales(&twice, keep));
@@ -107,9 +140,13 @@ class Measuring {
     for (std::size_t i = begin; i < end; ++i) {
       TensorErrors& result = results_[i];
       if (result.bad) continue;
-      for (const FormatSum& sum : sums_[i].sums) result.formats.push_back(sum.error());
+      for (const FormatSum& sum : sums_[i].sums) {
+        result.formats.push_back(sum.error());
+        if (tasks_[i].record) result.records.push_back(sum.record());
+      }
       // Rarely: what is searched gives way to absmax (numerics Q9.9), which is then what such a format loses.
       Q4_RETURN_IF_ERROR(GiveWay(i));
+      sums_[i] = {};
     }
     return absl::OkStatus();
   }
@@ -118,40 +155,55 @@ class Measuring {
   absl::StatusOr<std::vector<std::uint8_t>> Read(PlacedPiece* piece) const {
     if (run_.cancel != nullptr && run_.cancel->load()) return Fail(kInterruptedRun, {}, {});
     if (!piece->x.empty()) return std::move(piece->x);
-    const SourceTensor& source = *tasks_[piece->task].source;
+    const SourceTensor& source = SourceOf(piece->reading);
     source_.Prefetch(source, piece->first + piece->elems, 4 * piece->elems);
     std::vector<std::uint8_t> x(piece->elems * ItemSize(source.dtype));
     Q4_RETURN_IF_ERROR(source_.Read(source, piece->first, x));
     return x;
   }
 
-  PieceElements ElemsOf(const PlacedPiece& piece, const std::vector<std::uint8_t>& x) const {
-    return {x.data(), piece.first, piece.elems, weights_[piece.task].get()};
+  // As the task sees it.
+  PieceElements ElemsOf(const PlacedPiece& piece, const std::vector<std::uint8_t>& x, std::size_t task) const {
+    const ColumnWeights* const weights = weights_[piece.reading].get();
+    const bool looks = tasks_[task].calibration != nullptr && !tasks_[task].blind;
+    return {x.data(), piece.first, piece.elems, looks ? weights : nullptr, weights};
   }
 
+  // For all tasks of the tensor.
   void NoteBad(const PlacedPiece& piece, std::uint64_t bad) {
-    std::optional<std::uint64_t>& first = results_[piece.task].bad;
-    // Pieces of a tensor come in order: the first one found is the first there is.
-    if (bad != kAllFinite && !first) first = piece.first + bad;
+    for (std::size_t i = readings_[piece.reading].begin; i < readings_[piece.reading].end; ++i) {
+      std::optional<std::uint64_t>& first = results_[i].bad;
+      // Pieces of a tensor come in order: the first one found is the first there is.
+      if (bad != kAllFinite && !first) first = piece.first + bad;
+    }
   }
 
   absl::Status LookForScales(std::vector<PlacedPiece>* pieces, bool keep) {
-    const auto work = [&](std::uint64_t i) -> absl::StatusOr<PieceScales> {
+    // By task of the piece's reading.
+    using Found = std::vector<PieceScales>;
+    const auto work = [&](std::uint64_t i) -> absl::StatusOr<Found> {
       const ScopedFloatEnvironment environment;
       PlacedPiece& piece = (*pieces)[i];
       Q4_ASSIGN_OR_RETURN(std::vector<std::uint8_t> x, Read(&piece));
-      PieceScales scales = measures_[piece.task].Scales(kernels_, ElemsOf(piece, x));
+      Found found;
+      for (std::size_t task = readings_[piece.reading].begin; task < readings_[piece.reading].end; ++task) {
+        PieceScales& scales = found.emplace_back();
+        if (measures_[task].looks_twice()) scales = measures_[task].Scales(kernels_, ElemsOf(piece, x, task));
+      }
       if (keep) piece.x = std::move(x);
-      return scales;
+      return found;
     };
-    const auto commit = [&](std::uint64_t i, const absl::StatusOr<PieceScales>& scales) {
-      if (!scales.ok()) return scales.status();
+    const auto commit = [&](std::uint64_t i, const absl::StatusOr<Found>& found) {
+      if (!found.ok()) return found.status();
       const PlacedPiece& piece = (*pieces)[i];
-      NoteBad(piece, scales->bad);
-      std::vector<Sum256>& sums = sums_[piece.task].scales;
-      sums.resize(scales->group_sums.size());
-      for (std::size_t s = 0; s < sums.size(); ++s) {
-        for (const double group : scales->group_sums[s]) sums[s].AddGroup(group);
+      for (std::size_t task = readings_[piece.reading].begin; task < readings_[piece.reading].end; ++task) {
+        const PieceScales& scales = (*found)[task - readings_[piece.reading].begin];
+        NoteBad(piece, scales.bad);
+        std::vector<Sum256>& sums = sums_[task].scales;
+        sums.resize(scales.group_sums.size());
+        for (std::size_t s = 0; s < sums.size(); ++s) {
+          for (const double group : scales.group_sums[s]) sums[s].AddGroup(group);
+        }
       }
       return absl::OkStatus();
     };
@@ -159,43 +211,56 @@ class Measuring {
   }
 
   absl::Status LookForErrors(std::vector<PlacedPiece>* pieces) {
-    const auto work = [&](std::uint64_t i) -> absl::StatusOr<PieceErrors> {
+    // By task of the piece's reading; none of a tensor whose first look found an element that is not finite.
+    using Found = std::vector<PieceErrors>;
+    const auto work = [&](std::uint64_t i) -> absl::StatusOr<Found> {
       const ScopedFloatEnvironment environment;
       PlacedPiece& piece = (*pieces)[i];
+      Found found;
       // Of a first look; nobody writes it any more.
-      if (measures_[piece.task].looks_twice() && results_[piece.task].bad) return PieceErrors{};
+      if (LooksTwice(piece.reading) && results_[readings_[piece.reading].begin].bad) return found;
       Q4_ASSIGN_OR_RETURN(const std::vector<std::uint8_t> x, Read(&piece));
-      return measures_[piece.task].Errors(kernels_, ElemsOf(piece, x), sums_[piece.task].offsets);
+      for (std::size_t task = readings_[piece.reading].begin; task < readings_[piece.reading].end; ++task) {
+        found.push_back(measures_[task].Errors(kernels_, ElemsOf(piece, x, task), sums_[task].offsets));
+      }
+      return found;
     };
-    const auto commit = [&](std::uint64_t i, const absl::StatusOr<PieceErrors>& errors) {
-      if (!errors.ok()) return errors.status();
+    const auto commit = [&](std::uint64_t i, const absl::StatusOr<Found>& found) {
+      if (!found.ok()) return found.status();
       const PlacedPiece& piece = (*pieces)[i];
-      NoteBad(piece, errors->bad);
-      TensorErrors& result = results_[piece.task];
-      result.squares += errors->squares;
-      for (std::size_t f = 0; f < errors->formats.size(); ++f) sums_[piece.task].sums[f].Add(errors->formats[f]);
-      if (tasks_[piece.task].kept_as) {
-        if (piece.first == 0) result.kept = 0;
-        if (!errors->kept) result.kept.reset();
-        if (result.kept) *result.kept += *errors->kept;
-      }
-      done_bytes_ += piece.elems * ItemSize(tasks_[piece.task].source->dtype);
-      done_tensors_ += piece.first + piece.elems == tasks_[piece.task].source->elems;
-      if (run_.progress) {
-        run_.progress({done_bytes_, total_bytes_, done_tensors_, tasks_.size(), tasks_[piece.task].source->name});
-      }
+      for (std::size_t f = 0; f < found->size(); ++f) Add(piece, readings_[piece.reading].begin + f, (*found)[f]);
+      const SourceTensor& source = SourceOf(piece.reading);
+      done_bytes_ += piece.elems * ItemSize(source.dtype);
+      done_tensors_ += piece.first + piece.elems == source.elems;
+      if (run_.progress) run_.progress({done_bytes_, total_bytes_, done_tensors_, readings_.size(), source.name});
       return absl::OkStatus();
     };
     return ParallelInOrder(pieces->size(), threads_, work, commit);
   }
 
+  void Add(const PlacedPiece& piece, std::size_t task, const PieceErrors& errors) {
+    NoteBad(piece, errors.bad);
+    TensorErrors& result = results_[task];
+    result.squares += errors.squares;
+    result.weighted_squares += errors.weighted_squares;
+    for (std::size_t f = 0; f < errors.formats.size(); ++f) {
+      sums_[task].sums[f].Add(piece.first, tasks_[task].formats[f].block_size, errors.formats[f]);
+    }
+    if (!tasks_[task].kept_as) return;
+    if (piece.first == 0) result.kept = 0;
+    if (!errors.kept) result.kept.reset();
+    if (result.kept) *result.kept += *errors.kept;
+  }
+
   absl::Status GiveWay(std::size_t i) {
-    // What absmax' own codes lose is not known with weights; the search, which loses no less, stands for it.
-    if (tasks_[i].calibration != nullptr) return absl::OkStatus();
+    // What absmax' own codes lose is known with weights where it is recorded alone; else the search, which loses no
+    // less, stands for it.
+    if (tasks_[i].calibration != nullptr && !tasks_[i].record) return absl::OkStatus();
     MeasureTask again = tasks_[i];
     again.encoder = Q4Encoder::kAbsmax;
     again.formats.clear();
     again.kept_as.reset();
+    again.blind = true;
     std::vector<std::size_t> places;
     for (std::size_t f = 0; f < tasks_[i].formats.size(); ++f) {
       if (!sums_[i].sums[f].gives_way()) continue;
@@ -209,7 +274,14 @@ class Measuring {
                         MeasureTensors(checkpoint_, {again}, kDefaultEffort, quiet));
     for (std::size_t p = 0; p < places.size(); ++p) {
       // Where absmax could not have nested scales at all, the search stands.
-      if (errors.front().formats[p]) results_[i].formats[places[p]] = errors.front().formats[p];
+      if (!errors.front().formats[p]) continue;
+      results_[i].formats[places[p]] = errors.front().formats[p];
+      if (!again.record) continue;
+      MeasuredRecord& record = results_[i].records[places[p]];
+      const double searched = record.seconds;
+      record = errors.front().records[p];
+      record.seconds += searched;
+      record.absmax = true;
     }
     return absl::OkStatus();
   }
@@ -221,8 +293,9 @@ class Measuring {
   const KernelTable& kernels_;
   const std::uint64_t half_;  // of the memory: one for elements that stay, one for pieces that are worked on
   const unsigned threads_;
+  std::vector<Reading> readings_;
+  std::vector<std::shared_ptr<const ColumnWeights>> weights_;  // by reading, of the batch; nullptr: all count alike
   std::vector<PieceMeasure> measures_;                         // by task, as the next two
-  std::vector<std::shared_ptr<const ColumnWeights>> weights_;  // of the batch; nullptr where all errors count alike
   std::vector<TensorSums> sums_;
   std::vector<TensorErrors> results_;
   std::uint64_t total_bytes_ = 0, done_bytes_ = 0, done_tensors_ = 0;

@@ -2,9 +2,9 @@
 // the encoder that will convert them and the kernels that take a container's statistics: a tensor that is then
 // converted so has this error in its statistics, but for the last digits of a sum.
 //
-// The source is read once, in pieces, on all threads; an encoder whose nested scales depend on all scales of a tensor
-// (absmax, numerics Q5.1) looks at a tensor twice, and reads one that does not fit half of the memory twice. Where
-// scales are searched, one search serves plain and nested scales.
+// The source is read once, in pieces, on all threads, however many tasks one tensor has; an encoder whose nested scales
+// depend on all scales of a tensor (absmax, numerics Q5.1) looks at a tensor twice, and reads one that does not fit
+// half of the memory twice. Where scales are searched, one search serves plain and nested scales.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +39,19 @@ struct MeasureTask {
   // What the tensor's errors count, from a calibration file; nullptr: all of them 1.
   const Calibration* calibration = nullptr;
   WeightInput input;
+  // Whether the encoder does not look at that, so that `records` alone are weighed by it.
+  bool blind = false;
+  bool record = false;  // wants TensorErrors::records
+};
+
+// What a container records of a tensor in one format, to the bit, and what else is known of it.
+struct MeasuredRecord {
+  double e2 = 0, x2 = 0;  // the sums of Q8 of squared errors and of squares
+  double weighted = 0;    // squared errors weighed as MeasureTask::calibration says; without one 0
+  // Of the cores: what choosing scales and codes and taking statistics took. Formats that differ in nested scales alone
+  // share most of it, and each has the whole.
+  double seconds = 0;
+  bool absmax = false;  // left to absmax (numerics Q9.9)
 };
 
 // With a calibration, squares are weighed as it says: these are errors of the layer's output.
@@ -49,10 +62,14 @@ struct TensorErrors {
   // The sums of squared errors, by format; nullopt where the format cannot hold the tensor (numerics Q5.12).
   std::vector<std::optional<double>> formats;
   std::optional<double> kept;  // of kept_as; nullopt where an element would become infinite, or nobody asked
+  // By format, if they were asked for; meaningless where `formats` has nullopt.
+  std::vector<MeasuredRecord> records;
+  double weighted_squares = 0;  // the squares of the elements, weighed; 0 without a calibration or records
 };
 
-// One result for each task, in the same order. `effort`: of encoders that search. The same for any number of threads,
-// any bound and any backend. Errors: those of SourceReader::Read(), and kInterruptedRun.
+// One result for each task, in the same order. Tasks of one tensor that follow each other share its pieces. `effort`:
+// of encoders that search. The same for any number of threads, any bound and any backend. Errors: those of
+// SourceReader::Read(), and kInterruptedRun.
 absl::StatusOr<std::vector<TensorErrors>> MeasureTensors(const Checkpoint& checkpoint,
                                                          const std::vector<MeasureTask>& tasks, int effort,
                                                          const MeasureRun& run);

@@ -9,7 +9,9 @@
 
 #include "formats/tensor/tensor.h"
 #include "kernels/kernels.h"
+#include "libconvert/budget/measure.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/model/stats.h"
 #include "libconvert/scheme/column_weights.h"
 #include "libconvert/scheme/dtype_bridge.h"
 #include "libconvert/scheme/quant_settings.h"
@@ -31,7 +33,8 @@ inline constexpr std::uint64_t kPieceMemory = std::uint64_t{8} << 20;
 struct PieceElements {
   const std::uint8_t* x;
   std::uint64_t first, elems;
-  const ColumnWeights* weights;  // nullptr: 1
+  const ColumnWeights* weights;          // nullptr: 1
+  const ColumnWeights* judge = nullptr;  // the same for what is recorded, which an encoder need not know
 };
 
 // What the first look finds: of each search the sums of its scales by group (Sum256::AddGroup()).
@@ -45,12 +48,15 @@ struct FormatError {
   double error = 0;
   std::uint64_t overflow = 0;      // elements that decode to infinity
   std::vector<NestedLoss> losses;  // of nested scales that were searched
+  // Of a measure that records.
+  TiledStats stats;
+  double weighted = 0, seconds = 0;
 };
 
 // What the other look finds.
 struct PieceErrors {
   std::uint64_t bad = kAllFinite;
-  double squares = 0;
+  double squares = 0, weighted_squares = 0;
   std::vector<FormatError> formats;
   std::optional<double> kept;  // nullopt where a finite element became infinite
 };
@@ -58,29 +64,34 @@ struct PieceErrors {
 // What one format loses of a tensor: its pieces, in order.
 class FormatSum {
  public:
-  void Add(const FormatError& piece);
+  // `first`: where the piece begins in the tensor, in elements. Pieces come in order.
+  void Add(std::uint64_t first, std::uint32_t block_size, const FormatError& piece);
   // nullopt where the format cannot hold the tensor: it is never chosen.
   std::optional<double> error() const;
   // Whether a conversion leaves it to absmax.
   bool gives_way() const { return !losses_.empty() && GivesWay(losses_); }
+  MeasuredRecord record() const;
 
  private:
   double error_ = 0;
   std::uint64_t overflow_ = 0;
   std::vector<NestedLoss> losses_;
+  TensorStatsAccumulator stats_;
+  double weighted_ = 0, seconds_ = 0;
 };
 
 // What is asked of the pieces of one tensor. Immutable, thread-safe.
 class PieceMeasure {
  public:
   PieceMeasure(Q4Encoder encoder, const std::vector<QuantFormat>& formats, FloatType type, int effort,
-               std::optional<DType> kept_as);
+               std::optional<DType> kept_as, bool record);
 
   // Whether nested scales depend on all scales of the tensor, so that Scales() must have seen all pieces before
   // Errors().
   bool looks_twice() const;
   // Of search `s`, a code book with a block size: the order of PieceScales::group_sums and of `offsets` below.
   std::uint32_t block_size(std::size_t s) const { return searches_[s].format.block_size; }
+  bool records() const { return record_; }
 
   PieceScales Scales(const KernelTable& kernels, const PieceElements& piece) const;
   // `offsets`: of nested scales, by search; unused unless looks_twice().
@@ -98,11 +109,16 @@ class PieceMeasure {
   std::uint64_t Encoded(const KernelTable& kernels, const Search& search, const PieceElements& piece, float offset,
                         PieceErrors* out) const;
   std::optional<double> Kept(const KernelTable& kernels, const PieceElements& piece) const;
+  // What a container says of the piece: its codes under `scales` as they decode. `codes`: as they were chosen, or
+  // nullptr where they are chosen now.
+  void Record(const KernelTable& kernels, const SlabShape& shape, const PieceElements& piece, const std::uint8_t* codes,
+              const float* scales, FormatError* out) const;
 
   const Encoder* encoder_;
   FloatType type_;
   int effort_;
   std::optional<DType> kept_as_;
+  bool record_;
   std::size_t formats_;
   std::vector<Search> searches_;
 };

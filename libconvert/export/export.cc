@@ -21,6 +21,7 @@
 #include "libconvert/base/machine.h"
 #include "libconvert/base/parallel.h"
 #include "libconvert/base/run_issues.h"
+#include "libconvert/export/card_file.h"
 #include "libconvert/export/embedded.h"
 #include "libconvert/export/export_issues.h"
 #include "libconvert/export/exporter.h"
@@ -51,6 +52,9 @@ absl::Status CheckOptions(const Exporter& exporter, const ExportOptions& options
   }
   if (single_file && options.into) {
     return Fail(kExportFlag, {}, "--into", "the output must be a directory, not a .safetensors file");
+  }
+  if (single_file && options.card == ModelCardUse::kAlways) {
+    return Fail(kExportFlag, {}, "--card", "the output must be a directory, not a .safetensors file");
   }
   return absl::OkStatus();
 }
@@ -265,16 +269,24 @@ std::string TextDigest(const std::string& text) {
   return HexOf(Sha256Of({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}));
 }
 
+// The name that an embedded file is copied under; "" for an older card, which is not.
+const std::string& NameOf(const Q4EmbeddedFile& file, const CardFile& card) {
+  return file.name == card.replaced ? card.copied_as : file.name;
+}
+
 // Copies the embedded files whose names are not taken.
-absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken, AtomicDirectory* directory,
-                               std::vector<ExportRecordFile>* written, ExportReport* report) {
+absl::Status CopyEmbeddedFiles(const Q4Model& model, const CardFile& card, std::set<std::string> taken,
+                               AtomicDirectory* directory, std::vector<ExportRecordFile>* written,
+                               ExportReport* report) {
   for (const auto& shard : model.shards()) {
     for (const Q4EmbeddedFile& file : shard->index().files) {
+      const std::string& name = NameOf(file, card);
+      if (name.empty()) continue;
       // The exporter's config.json stands for it.
       if (BaseNameOf(file.name) == kConfigName && taken.contains(file.name)) continue;
       // Overwriting either of the two would lose something without a word. The reader has checked that names do not
       // leave the directory.
-      if (!taken.insert(file.name).second) return Fail(kExportNameTaken, model.path(), file.name);
+      if (!taken.insert(name).second) return Fail(kExportNameTaken, model.path(), file.name);
       if (MayRedirect(file.name)) {
         Q4_ASSIGN_OR_RETURN(std::string content, shard->ReadFile(file, limits::kConfigJsonBytes));
         Q4_RETURN_IF_ERROR(InFile(DropRedirectsOf(file.name, &content), model.path()));
@@ -283,7 +295,7 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
         written->push_back({file.name, content.size(), TextDigest(content)});
         continue;
       }
-      Q4_ASSIGN_OR_RETURN(const auto out, directory->CreateFile(file.name));
+      Q4_ASSIGN_OR_RETURN(const auto out, directory->CreateFile(name));
       Sha256Stream digest;
       Q4_RETURN_IF_ERROR(shard->ReadFileChunks(file, [&](std::uint64_t at, std::span<const std::uint8_t> bytes) {
         digest.Update(bytes);
@@ -291,29 +303,30 @@ absl::Status CopyEmbeddedFiles(const Q4Model& model, std::set<std::string> taken
       }));
       Q4_RETURN_IF_ERROR(out->Sync());
       Q4_RETURN_IF_ERROR(out->Close());
-      report->files.push_back({file.name, file.raw_bytes});
-      written->push_back({file.name, file.raw_bytes, HexOf(digest.Finish())});
+      report->files.push_back({name, file.raw_bytes});
+      written->push_back({name, file.raw_bytes, HexOf(digest.Finish())});
     }
   }
   return absl::OkStatus();
 }
 
 // All that will be written.
-std::set<std::string> NamesOf(const Q4Model& model, const WeightLayout& layout,
+std::set<std::string> NamesOf(const Q4Model& model, const CardFile& card, const WeightLayout& layout,
                               const std::vector<SmallFile>& small_files) {
   std::set<std::string> names{kExportRecordName};
   for (const SmallFile& file : small_files) names.insert(file.name);
   for (const WeightFile& file : layout.files) names.insert(file.name);
   for (const auto& shard : model.shards()) {
-    for (const Q4EmbeddedFile& file : shard->index().files) names.insert(file.name);
+    for (const Q4EmbeddedFile& file : shard->index().files) names.insert(NameOf(file, card));
   }
+  names.erase("");
   return names;
 }
 
 // The small files come first and the weights last: a name that is taken or a full disk is noticed before the long work.
 absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const ModelConfigs& configs,
                                const ExportPlan& plan, const ExportOptions& options, unsigned threads,
-                               const WeightLayout& layout, std::vector<SmallFile> small_files,
+                               const WeightLayout& layout, std::vector<SmallFile> small_files, const CardFile& card,
                                const ReplaceOptions& replacing, const DirectoryUse& found, ExportReport* report) {
   for (const std::string& folder : layout.indexed_folders) {
     std::uint64_t parameters = 0;
@@ -324,7 +337,8 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Model
                            WeightIndexText(layout, plan.targets, folder, parameters,
                                            !plan.files.empty() && folder.empty() ? plan.bnb.index : std::nullopt)});
   }
-  const std::set<std::string> names = NamesOf(model, layout, small_files);
+  if (card.card) small_files.push_back(*card.card);
+  const std::set<std::string> names = NamesOf(model, card, layout, small_files);
   Q4_RETURN_IF_ERROR(InFile(CheckNamesBeside(names), model.path()));
   Q4_RETURN_IF_ERROR(CheckPlaces(fs, report->output, found, names));
   Q4_ASSIGN_OR_RETURN(const auto directory, AtomicDirectory::Create(fs, report->output, found));
@@ -348,7 +362,7 @@ absl::Status ExportToDirectory(FileSystem& fs, const Q4Model& model, const Model
     open_files.push_back(files.back().get());
     report->files.push_back({file.name, file.bytes});
   }
-  Q4_RETURN_IF_ERROR(CopyEmbeddedFiles(model, std::move(taken), directory.get(), &written, report));
+  Q4_RETURN_IF_ERROR(CopyEmbeddedFiles(model, card, std::move(taken), directory.get(), &written, report));
   Q4_RETURN_IF_ERROR(WriteWeights(plan, options, threads, layout, open_files, report));
   // AtomicDirectory syncs directories only; a rename must not become durable before the data.
   for (const auto& file : files) {
@@ -417,8 +431,9 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
     }
     Q4_RETURN_IF_ERROR(ExportToFile(fs, *model, plan, options, threads, layout, replacing, found.may_exist, &report));
   } else {
+    Q4_ASSIGN_OR_RETURN(const CardFile card, PlanCard(*model, configs, *row, options, layout.tensor_bytes));
     Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, configs, plan, options, threads, layout,
-                                         std::move(planned.small_files), replacing, found, &report));
+                                         std::move(planned.small_files), card, replacing, found, &report));
   }
   // Known only now that every element was decoded, unlike the exporter's warnings.
   if (report.overflowed != 0) {

@@ -49,6 +49,13 @@ enum class ExpertWeights : std::uint8_t {
   kKeep4bit,    // write them as 4-bit weights like all others, for loaders that take them
 };
 
+// Whether a directory gets a model card, README.md (libconvert/card/card.h).
+enum class ModelCardUse : std::uint8_t {
+  kNever,
+  kUsual,   // with weights in 4 bits, unless they were taken over, a part is exported, or others' files stay
+  kAlways,  // in every directory
+};
+
 // What the user asked for. Options of one exporter are ignored by others, or refused by its Check().
 struct ExportOptions {
   std::string to = "bnb";         // the name of an exporter
@@ -57,6 +64,8 @@ struct ExportOptions {
   std::uint64_t shard_bytes = 0;  // most tensor bytes per weight file; 0: one file
   bool force = false;             // replace what an earlier export wrote and nobody changed since
   bool into = false;              // write into a directory that holds other files, which stay
+  ModelCardUse card = ModelCardUse::kNever;
+  std::string base_model;  // that the card names; "" for none
 
   // "bnb": the dtype that packed codes pose as (U8, BF16, F16, F32); nullopt: U8, or of weights that were taken over
   // from bitsandbytes the one that they had. And the one that config.json asks to compute in; nullopt: that of the

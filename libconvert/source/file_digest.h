@@ -12,7 +12,8 @@
 
 namespace q4 {
 
-// Reads all of `file`, from the first byte to the last, 1 MiB at a time, on the calling thread; nothing else is held.
+// Reads all of `file`, from the first byte to the last, 1 MiB at a time, one piece ahead on a thread of its own where
+// the file is large; nothing else is held.
 // `kind`: "sha256", or "xxh3" with seed 0, as SourceFileRecord::digest_kind. Returns lower-case hexadecimal, 64 digits
 // or 16. Thread-safe.
 //

@@ -144,6 +144,17 @@ class Verification {
       progress_state_.total_tensors = pairs_.size();
     }
 
+    // A digest is computed front to back, by one thread a file: of all steps the one that takes longest where there are
+    // many cores. So the files' digests run side by side and beside all else that is done here. A list of their own,
+    // because another thread fills it; it is read when that thread has ended.
+    FindingList digest_findings;
+    std::future<absl::Status> digests;
+    if (source != nullptr) {
+      const ProvenanceView* const recorded = provenance.ok() ? &*provenance : nullptr;
+      digests =
+          std::async(std::launch::async, [&, recorded] { return CompareDigests(*source, recorded, &digest_findings); });
+    }
+    // On an error the future's destructor waits for the digests to end.
     Q4_RETURN_IF_ERROR(CheckChunks(
         model_, context_, [this](std::uint64_t bytes) { Advance(bytes); }, &facts_));
     CheckCodes();
@@ -154,7 +165,14 @@ class Verification {
     }
     // From here on the list also says which tensors have no partner.
     findings_.Append(std::move(pair_findings));
-    if (source != nullptr) Q4_RETURN_IF_ERROR(CompareWith(*source, provenance.ok() ? &*provenance : nullptr));
+    if (source != nullptr) {
+      Q4_RETURN_IF_ERROR(CompareWith(*source, provenance.ok() ? &*provenance : nullptr));
+      Q4_RETURN_IF_ERROR(digests.get());
+      // That it is another source is why hundreds of values differ.
+      findings_.Prepend(std::move(digest_findings));
+      // A source that changed while it was read proves nothing.
+      Q4_RETURN_IF_ERROR(source->CheckUnchanged());
+    }
     if (options_.require_proof) RequireProof();
     SumAndJudge();
     // After all steps: the last of them, the limits, adds findings too.
@@ -292,43 +310,41 @@ class Verification {
                     DidYouMeanByParts(options_.only->text(), source.tensors(), name_of));
   }
 
-  // Everything for which the source is needed. `provenance` is nullptr where the container's is broken, which is a
-  // finding of its own: then source files have no records to be held against.
+  // The source files and what the container records of them. For a sample the digests would cost more than all else:
+  // then only sizes are compared. `provenance` is nullptr where the container's is broken, which is a finding of its
+  // own: then source files have no records to be held against. Runs beside the other steps, and looks at nothing that
+  // they change.
+  absl::Status CompareDigests(const Checkpoint& source, const ProvenanceView* provenance, FindingList* findings) const {
+    // Of the original of what was taken over nothing is recorded.
+    if (provenance == nullptr || report_.against_original) return absl::OkStatus();
+    VerifyContext context = context_;
+    context.findings = findings;
+    // If the files are others, that says all.
+    const bool same_files =
+        std::all_of(provenance->sources.begin(), provenance->sources.end(), [&](const SourceFileRecord& record) {
+          return std::any_of(source.files().begin(), source.files().end(),
+                             [&](const CheckpointFile& file) { return file.name == record.name; });
+        });
+    const Json& format = provenance->document["source"]["format"];
+    if (same_files && format != source.format()) {
+      findings->Add("", kSourceFileDiffers, model_.path(), "source, format",
+                    GotExpected(source.format(), format.get<std::string>()));
+    }
+    const bool is_whole = options_.sample_percent >= 100 && !options_.only;
+    for (const bool of_adapter : {false, true}) {
+      const std::vector<SourceFileRecord>& records = of_adapter ? provenance->adapter : provenance->sources;
+      Q4_RETURN_IF_ERROR(
+          CompareSourceFiles(SourceFiles(source, of_adapter), records, /*digests=*/is_whole, model_.path(), context));
+      FindUnrecordedSourceFiles(RecordedFiles(source, of_adapter), records, model_.path(), findings);
+    }
+    return absl::OkStatus();
+  }
+
+  // All else for which the source is needed. `provenance`: as above.
   absl::Status CompareWith(const Checkpoint& source, const ProvenanceView* provenance) {
     report_.sample_percent = options_.sample_percent;
     report_.compared_absmax = options_.compare_absmax;
     if (options_.only) report_.only = options_.only->text();
-    // The digest of a file is computed front to back by one thread, so the files' digests run side by side and beside
-    // the comparison, which uses all threads. For a sample they would cost more than all else: then only sizes are
-    // compared.
-    const bool is_whole = options_.sample_percent >= 100 && !options_.only;
-    // A list of its own, because another thread fills it; it is appended when that thread has ended.
-    FindingList digest_findings;
-    VerifyContext digest_context = context_;
-    digest_context.findings = &digest_findings;
-    std::future<absl::Status> digests = std::async(std::launch::async, [&]() -> absl::Status {
-      // Of the original of what was taken over nothing is recorded.
-      if (provenance == nullptr || report_.against_original) return absl::OkStatus();
-      // If the files are others, that says all.
-      const bool same_files =
-          std::all_of(provenance->sources.begin(), provenance->sources.end(), [&](const SourceFileRecord& record) {
-            return std::any_of(source.files().begin(), source.files().end(),
-                               [&](const CheckpointFile& file) { return file.name == record.name; });
-          });
-      const Json& format = provenance->document["source"]["format"];
-      if (same_files && format != source.format()) {
-        digest_findings.Add("", kSourceFileDiffers, model_.path(), "source, format",
-                            GotExpected(source.format(), format.get<std::string>()));
-      }
-      for (const bool of_adapter : {false, true}) {
-        const std::vector<SourceFileRecord>& records = of_adapter ? provenance->adapter : provenance->sources;
-        Q4_RETURN_IF_ERROR(CompareSourceFiles(SourceFiles(source, of_adapter), records, /*digests=*/is_whole,
-                                              model_.path(), digest_context));
-        FindUnrecordedSourceFiles(RecordedFiles(source, of_adapter), records, model_.path(), &digest_findings);
-      }
-      return absl::OkStatus();
-    });
-    // On an error the future's destructor waits for the digests to end.
     const bool knows_effort = provenance != nullptr && provenance->options;
     const int effort = knows_effort ? provenance->options->effort : kDefaultEffort;
     const Comparison comparison{
@@ -342,14 +358,10 @@ class Verification {
       report_.left_out =
           CompareLeftOut(source.left_out(), std::exchange(report_.left_out, {}), model_.path(), &findings_);
     }
-    Q4_RETURN_IF_ERROR(digests.get());
-    // That it is another source is why hundreds of values differ.
-    findings_.Prepend(std::move(digest_findings));
     report_.stats_recomputed = std::all_of(
         report_.tensors.begin(), report_.tensors.end(),
         [](const VerifyTensor& tensor) { return (tensor.compared && tensor.has_stats) || !tensor.quantized(); });
-    // A source that changed while it was read proves nothing.
-    return source.CheckUnchanged();
+    return absl::OkStatus();
   }
 
   // The source files that the container must record: of a whole model all, of a shard that was opened alone those that

@@ -14,7 +14,7 @@ roundtrip() {
   # shellcheck disable=SC2086  # flags are words
   "$tools/q4convert" "$checkpoints/${name}_src" -o "$name.q4" -q $2 || fail "$name: q4convert exit code $?"
   # shellcheck disable=SC2086
-  "$tools/q4export" "$name.q4" -o "$name" --to bnb -q $3 || fail "$name: q4export exit code $?"
+  "$tools/q4export" "$name.q4" -o "$name" --to bnb --no-card -q $3 || fail "$name: q4export exit code $?"
   for file in $4; do
     files=$((files + 1))
     cmp "$name/$file" "$checkpoints/$name/$file" || fail "$name/$file"

@@ -57,7 +57,7 @@ class Folder:
 
     def export(self) -> tuple[pathlib.Path, str]:
         out = self.path.parent / (self.path.name + "-export")
-        done = self.tools.run("q4export", self.q4, "--to", "bnb", "-o", out, "--progress", "none")
+        done = self.tools.run("q4export", self.q4, "--to", "bnb", "--no-card", "-o", out, "--progress", "none")
         return out, done.stderr
 
 
@@ -255,7 +255,7 @@ def check_named_weights(tools: pathlib.Path, work: pathlib.Path) -> None:
     check(folder.verify()["passed"], "and compared")
     for to in ("bnb", "safetensors"):
         out = folder.path.parent / f"named-{to}"
-        folder.tools.run("q4export", folder.q4, "--to", to, "-o", out, "--progress", "none")
+        folder.tools.run("q4export", folder.q4, "--to", to, "--no-card", "-o", out, "--progress", "none")
         config = json.loads((out / "config.json").read_text())
         check("transformers_weights" not in config and config["model_type"] == "llama", to, config)
         lint = json.loads(folder.tools.run("q4inspect", out, "--lint", "--json").stdout)

@@ -36,6 +36,7 @@ ISSUES = {
     6620: ("asked of a right container", "tests/cli/calibrated_test.py"),
     3623: ("a Hessian, which encoders that use one look at", "tests/formats/calibration/calibration_test.cc"),
     **{number: ("what a budget asks of a right checkpoint", "tests/cli/budget_test.py") for number in range(1651, 1655)},
+    5350: ("what a comparison asks of a right checkpoint", "tests/cli/compare_test.py"),
     1002: ("where a report goes", "tests/cli/reports_test.py"),
     1003: ("where a report goes", "tests/cli/reports_test.py"),
     1004: ("where a report goes", "tests/cli/reports_test.py"),

@@ -49,6 +49,7 @@ def main():
                 sys.exit(f"gate.schema.json accepts {rule}")
             checked += 1
         check("q4convert", "convert.schema.json", source, "-o", model, "--dry-run")
+        check("q4convert", "comparison.schema.json", source, "--compare", "--type", "nf4", "--encoder", "absmax")
         check("q4convert", "convert.schema.json", source, "-o", model, "--dry-run", "--target-bpw", "7", "--keep-most-sensitive", "10")
         check("q4convert", "convert.schema.json", source, "-o", model, *quiet, "--target-nmse", "0.005")
         model.unlink()

@@ -15,7 +15,7 @@ from package_setup import CHECKPOINTS, KEPT, QUANTIZED, SOURCE, TOOLS, Tools, ch
 import q4
 
 # Of each tool, what says how it prints, and what another function does.
-NOT_ARGUMENTS = {"help", "version", "quiet", "json", "verbose", "progress", "dry-run", "junit", "markdown", "html", "double-quant"}
+NOT_ARGUMENTS = {"help", "version", "quiet", "json", "verbose", "progress", "dry-run", "compare", "card", "base-model", "junit", "markdown", "html", "double-quant"}
 NOT_OPTIONS = {"source", "path", "progress", "double_quant"}
 
 

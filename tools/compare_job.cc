@@ -1,0 +1,124 @@
+// The command that carries a row out is made of what was typed: all that decides the bytes, with the row's settings in
+// place of those that were left open. How the work was done here (threads, memory, device) is no part of it.
+#include "tools/compare_job.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "formats/base/text.h"
+#include "libconvert/base/machine.h"
+#include "libconvert/budget/compare_report.h"
+
+namespace q4 {
+namespace {
+
+// For a shell, and fit for a terminal.
+std::string ShellWord(const std::string& word) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
+  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
+  std::string quoted = "'";
+  // What may not be shown as it is needs the escapes of $'...', which bash, zsh and ksh know.
+  const bool shown = Printable(Shown{word}, 4 * word.size() + 4) == word;
+  if (!shown) quoted = "$'";
+  for (const char c : word) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (shown) {
+      quoted += c == '\'' ? "'\\''" : std::string(1, c);
+    } else if (byte < 0x20 || byte >= 0x7f || c == '\'' || c == '\\') {
+      quoted += fmt::format("\\x{:02x}", byte);
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + "'";
+}
+
+// "model.q4" of "./model", "model.safetensors", "model.safetensors.index.json" and "../model/".
+std::string UsualOutput(std::string input) {
+  while (input.size() > 1 && input.back() == '/') input.pop_back();
+  std::string name = input.substr(input.rfind('/') + 1);
+  for (const std::string_view end : {".index.json", ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".q4"}) {
+    if (name.size() > end.size() && name.ends_with(end)) name.resize(name.size() - end.size());
+  }
+  if (name.empty() || name == "." || name == "..") name = "model";
+  // Beside the original the name of a container stays free.
+  return name + (input.ends_with(".q4") ? "-again.q4" : ".q4");
+}
+
+bool IsGiven(const ConvertFlags& flags, std::string_view option) {
+  return std::find(flags.given.begin(), flags.given.end(), option) != flags.given.end();
+}
+
+ComparisonCommand CommandFor(const ConvertFlags& flags, const ConvertOptions& options, const QuantSettings& settings) {
+  ConvertOptions own = options;
+  own.policy.defaults = settings;
+  const bool calibrated =
+      FindQ4Encoder(settings.encoder)->calibrated ||
+      (own.policy.recipe &&
+       std::any_of(own.policy.recipe->rules.begin(), own.policy.recipe->rules.end(),
+                   [](const RecipeRule& rule) { return rule.encoder && FindQ4Encoder(*rule.encoder)->calibrated; }));
+  ComparisonCommand command;
+  std::vector<std::string>& words = command.words;
+  // "--name=value": a value may begin with a dash.
+  const auto value = [&words](std::string_view name, const std::string& text) {
+    words.push_back(fmt::format("{}={}", name, text));
+  };
+  words = {"q4convert", flags.input.starts_with('-') ? "./" + flags.input : flags.input, "-o",
+           flags.output.empty() ? UsualOutput(flags.input) : flags.output};
+  if (words[3].starts_with('-')) words[3].insert(0, "./");
+  value("--type", std::string(Q4SchemeName(settings.scheme)));
+  value("--block-size", std::to_string(settings.block_size));
+  words.emplace_back(settings.nested ? "--double-quant" : "--no-double-quant");
+  value("--encoder", std::string(Q4EncoderName(settings.encoder)));
+  if (IsGiven(flags, "--effort") && UsesEffort(own)) value("--effort", std::to_string(flags.effort));
+  if (calibrated && !flags.calibration.empty()) value("--calibration", flags.calibration);
+  if (!flags.adapter.empty()) value("--adapter", flags.adapter);
+  for (const PatternRule& rule : flags.patterns) value(rule.include ? "--include" : "--exclude", rule.regex);
+  if (!flags.recipe.empty()) value("--recipe", flags.recipe);
+  if (flags.keep_dtype != "same") value("--keep-dtype", flags.keep_dtype);
+  if (flags.on_nonfinite != "error") value("--on-nonfinite", flags.on_nonfinite);
+  if (flags.compress != "none") value("--compress", flags.compress);
+  if (flags.shard_size != 0) value("--shard-size", std::to_string(flags.shard_size));
+  if (flags.source_digest != "sha256") value("--source-digest", flags.source_digest);
+  if (!flags.root.empty()) value("--root", flags.root);
+  if (flags.from_quantized) words.emplace_back("--from-quantized");
+  if (flags.allow_unmatched) words.emplace_back("--allow-unmatched");
+  if (flags.follow_symlinks) words.emplace_back("--follow-symlinks");
+  for (const std::string& word : words) command.line += (command.line.empty() ? "" : " ") + ShellWord(word);
+  return command;
+}
+
+}  // namespace
+
+absl::StatusOr<ToolResult> CompareJob(const ConvertFlags& flags, const Checkpoint& checkpoint,
+                                      const ModelConfigs& configs, const ConvertOptions& options,
+                                      const DeviceChoice& device, const JobHooks& hooks) {
+  const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
+  MeasureRun run;
+  run.threads = limits.threads;
+  run.max_memory = limits.max_memory;
+  run.progress = hooks.Begin();
+  run.cancel = hooks.cancel;
+  Q4_ASSIGN_OR_RETURN(const Comparison comparison, CompareSettings(checkpoint, configs, options, run));
+  ToolResult result;
+  if (device.kind == DeviceChoice::Kind::kCuda) {
+    result.notes.emplace_back("compared on this machine's cores (a GPU makes the same bytes, so the same figures)");
+  }
+  if (flags.verbose > 0) {
+    for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
+  }
+  const ComparisonCommand command = CommandFor(flags, options, comparison.rows[comparison.chosen].settings);
+  if (flags.json) {
+    result.output = ComparisonJson(comparison, command);
+  } else if (!flags.quiet) {
+    result.output = ComparisonText(comparison, command);
+  }
+  return result;
+}
+
+}  // namespace q4
