@@ -10,6 +10,7 @@
 #include "formats/q4/shards.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/export/export.h"
+#include "libconvert/parts/part_number.h"
 #include "libconvert/scheme/scheme.h"
 #include "tools/option_parser.h"
 
@@ -93,8 +94,7 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
          "INPUT", flags->input,
          "A .safetensors or PyTorch file, an index (*.index.json), a model or pipeline directory, or a .q4 to repack")
       ->required();
-  app.add_option("-o,--output", flags->output, "The container to write, NAME.q4; of a pipeline a directory")
-      ->required();
+  app.add_option("-o,--output", flags->output, "The container to write, NAME.q4; of a pipeline a directory");
   app.add_option("--adapter", flags->adapter, "Folder of a PEFT LoRA to merge, as merge_and_unload() would");
   const auto notes = [](bool* asked) { return [asked](const std::string&) { *asked = true; }; };
   // The treatment of tensors. The schemes come from their table, so that a new one is offered here at once.
@@ -165,6 +165,22 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   app.add_option("--compress", flags->compress, "none|zstd[:LEVEL], lossless, per chunk")->capture_default_str();
   app.add_option("--shard-size", flags->shard_size, "Split the output into parts of about this size")
       ->transform(SizeText(0));
+  app.add_option("--shard-by", flags->shard_by, "source: split where source files end; without --shard-size at each")
+      ->transform(OneOf({"size", "source"}))
+      ->capture_default_str();
+  // On many machines: docs/scale_out.md.
+  CLI::Option* const part = app.add_option("--part", flags->part, "I/N, from 0: convert this part of the shards only");
+  CLI::Option* const part_from_env =
+      app.add_flag("--part-from-env", flags->part_from_env, "The same, I as the job's scheduler says")->excludes(part);
+  CLI::Option* const merge = app.add_flag("--merge", flags->merge, "INPUT is the -o of parts: make the model of them");
+  CLI::Option* const status =
+      app.add_flag("--status", flags->status, "INPUT is the -o of parts: print which are missing");
+  app.add_option("--parts", flags->parts, "N, with --part-from-env or --status")
+      ->transform(Count(1, kMostParts))
+      ->excludes(part)
+      ->excludes(merge);
+  for (CLI::Option* const one : {part, part_from_env}) one->excludes(merge)->excludes(status);
+  merge->excludes(status);
   app.add_flag("--force", flags->force, "Replace an existing container, atomically");
   app.add_flag("--no-resume", flags->no_resume, "Ignore what an interrupted run left");
   app.add_option("--sync-every", flags->sync_every,
@@ -200,6 +216,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
         flags->given.push_back("--" + option->get_lnames().front());
       }
     }
+    // Parts have their output for INPUT.
+    if (flags->output.empty() && !flags->merge && !flags->status) throw CLI::RequiredError("--output");
   });
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
