@@ -16,7 +16,7 @@ LEVELS = {
                 ["calibration", "exchange"]],
     "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge", "requantize"],
                    ["adapter", "card", "plan", "output"],
-                   ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"], ["budget", "components"]],
+                   ["convert", "repack", "verify", "inspect", "lint", "report", "export", "load"], ["budget", "components", "parts"]],
 }
 # Folders without wings -> the folders they may include beside their own.
 FOLDERS = {"kernels": set(), "tools": {"kernels", "formats", "libconvert"}, "python": {"kernels", "formats", "libconvert", "tools"}}

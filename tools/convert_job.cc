@@ -30,12 +30,14 @@
 #include "libconvert/engine/device.h"
 #include "libconvert/model/open_model.h"
 #include "libconvert/output/output_issues.h"
+#include "libconvert/parts/convert_part.h"
 #include "libconvert/policy/policy_issues.h"
 #include "libconvert/report/text.h"
 #include "libconvert/requantize/container_source.h"
 #include "libconvert/scheme/scheme.h"
 #include "tools/budget_job.h"
 #include "tools/compare_job.h"
+#include "tools/parts_job.h"
 #include "tools/pipeline.h"
 #include "tools/repack.h"
 #include "tools/report_files.h"
@@ -126,6 +128,24 @@ absl::Status CheckOutputIsNoFlagFile(FileSystem& fs, const ConvertFlags& flags, 
   return inputs.CheckNames(fs, OutputNames(plan, flags.output), kOutputIsInput);
 }
 
+// --max-nmse and --gate.
+absl::StatusOr<std::vector<Gate>> GatesFrom(FileSystem& fs, const ConvertFlags& flags) {
+  std::vector<Gate> gates;
+  if (flags.max_nmse) {
+    gates.push_back(FlagGate("--max-nmse", "nmse", /*is_maximum=*/true, *flags.max_nmse, kNmseTooHigh));
+  }
+  if (flags.gate.empty()) return gates;
+  Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(fs, flags.gate));
+  gates.push_back(std::move(gate));
+  Q4_RETURN_IF_ERROR(CheckNeedsNoEvaluation(gates,
+                                            "a conversion computes nothing with the model: \"optional\" skips the "
+                                            "rule here, q4verify --evaluation judges it"));
+  Q4_RETURN_IF_ERROR(CheckNeedsNoAbsmax(gates,
+                                        "a conversion does not run absmax beside another encoder: \"optional\" skips "
+                                        "the rule here, q4verify --against judges it"));
+  return gates;
+}
+
 // What is converted: a checkpoint, or a container as one.
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenSource(FileSystem& fs, const ConvertFlags& flags, bool container) {
   if (container) {
@@ -153,6 +173,10 @@ absl::StatusOr<ChosenEngine> OpenDevicesFor(std::string_view encoder, const Devi
 // Errors that the user can mend come as early as they can be known: a gate file with a mistake
 // must not cost an hour of converting.
 absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks& hooks) {
+  if (flags.merge || flags.status) {
+    Q4_ASSIGN_OR_RETURN(const std::vector<Gate> gates, GatesFrom(PosixFileSystem(), flags));
+    return JoinPartsJob(flags, gates);
+  }
   // A container has its codes already. What cannot be looked at is left to the readers of checkpoints, which say why.
   const absl::StatusOr<bool> looked = IsQ4Container(PosixFileSystem(), flags.input);
   const bool container = looked.ok() && *looked;
@@ -164,8 +188,13 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     return RepackContainer(flags, compression, hooks);
   }
   Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags, container));
+  Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartOf(flags));
   Q4_ASSIGN_OR_RETURN(const std::string pipeline, PipelineFolder(PosixFileSystem(), flags.input));
   if (pipeline.empty() && !flags.components.empty()) return Fail(kComponentsOfPipeline, flags.input, "--components");
+  if (!pipeline.empty() && part) {
+    return Fail(kNotOfPipeline, flags.input, "--part",
+                "convert its components in parts: q4convert FOLDER_OF_THE_COMPONENT --part I/N");
+  }
   if (!pipeline.empty() && !flags.adapter.empty()) {
     return Fail(kNotOfPipeline, flags.input, "--adapter",
                 "merge it into its component: q4convert FOLDER_OF_THE_COMPONENT --adapter DIR");
@@ -176,6 +205,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
   }
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
   Q4_ASSIGN_OR_RETURN(ConvertOptions options, OptionsFrom(flags));
+  options.shard_by_source = part || flags.shard_by == "source";
   Q4_RETURN_IF_ERROR(CheckBudgetFlags(flags));
   if (!pipeline.empty() && ChoosesByBudget(flags)) {
     return Fail(kNotOfPipeline, flags.input, "--target-bpw, --target-nmse, --keep-most-sensitive",
@@ -186,19 +216,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
                 "compare for its component: q4convert FOLDER_OF_THE_COMPONENT --compare");
   }
   FileSystem& fs = PosixFileSystem();
-  std::vector<Gate> gates;
-  if (flags.max_nmse)
-    gates.push_back(FlagGate("--max-nmse", "nmse", /*is_maximum=*/true, *flags.max_nmse, kNmseTooHigh));
-  if (!flags.gate.empty()) {
-    Q4_ASSIGN_OR_RETURN(Gate gate, LoadGate(fs, flags.gate));
-    gates.push_back(std::move(gate));
-    Q4_RETURN_IF_ERROR(CheckNeedsNoEvaluation(gates,
-                                              "a conversion computes nothing with the model: \"optional\" skips the "
-                                              "rule here, q4verify --evaluation judges it"));
-    Q4_RETURN_IF_ERROR(CheckNeedsNoAbsmax(gates,
-                                          "a conversion does not run absmax beside another encoder: \"optional\" skips "
-                                          "the rule here, q4verify --against judges it"));
-  }
+  Q4_ASSIGN_OR_RETURN(std::vector<Gate> gates, GatesFrom(fs, flags));
   if (!pipeline.empty()) return ConvertPipeline(flags, pipeline, device, options, std::move(gates), hooks);
   // Reads and validates headers; no weights yet.
   Q4_ASSIGN_OR_RETURN(auto checkpoint, OpenSource(fs, flags, container));
@@ -230,7 +248,9 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
   }
   // The same check of the output as a real run makes, so that a dry run fails where the run would.
   if (flags.dry_run) {
-    Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
+    if (part) Q4_RETURN_IF_ERROR(CheckPart(fs, *checkpoint, plan, flags.output, part->part, flags.force));
+    if (part) NotePart(*checkpoint, plan, *part, &result.notes);
+    if (!part) Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
     const ConvertReport gated = CheckGates(plan, gates, flags.output);
     if (!gated.gate_findings.empty()) {
       result.errors = FindingLines(gated.gate_findings, gated.gate_finding_count);
@@ -265,10 +285,16 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
   run.progress = ChoosesByBudget(flags) ? progress : hooks.Begin();
   run.cancel = hooks.cancel;
   run.engine = chosen.engine.get();
+  const bool auto_device = device.kind == DeviceChoice::Kind::kAuto;
+  if (part) {
+    std::vector<std::string> notes;
+    if (!chosen.note.empty()) notes.push_back(chosen.note);
+    return ConvertPartJob(fs, flags, *checkpoint, plan, options, run, *part, auto_device, std::move(notes));
+  }
   // With "auto" a device that fails in the middle is no reason to fail: bytes do not depend on the device, so the cores
   // begin again, or resume what was durable. A device that was asked for by name fails the run.
   absl::StatusOr<ConvertReport> converted = RunConversion(fs, *checkpoint, plan, options, run, flags.output);
-  if (device.kind == DeviceChoice::Kind::kAuto && IsDeviceFailure(converted.status())) {
+  if (auto_device && IsDeviceFailure(converted.status())) {
     chosen.note = "converting again on the CPU: " + MessageOf(converted.status());
     run.engine = nullptr;
     converted = RunConversion(fs, *checkpoint, plan, options, run, flags.output);

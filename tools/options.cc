@@ -11,6 +11,7 @@
 #include "libconvert/card/card.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/export/export.h"
+#include "libconvert/parts/part_number.h"
 #include "libconvert/scheme/scheme.h"
 #include "tools/option_parser.h"
 
@@ -174,6 +175,22 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   app.add_option("--compress", flags->compress, "none|zstd[:LEVEL], lossless, per chunk")->capture_default_str();
   app.add_option("--shard-size", flags->shard_size, "Split the output into parts of about this size")
       ->transform(SizeText(0));
+  app.add_option("--shard-by", flags->shard_by, "source: split where source files end; without --shard-size at each")
+      ->transform(OneOf({"size", "source"}))
+      ->capture_default_str();
+  // On many machines: docs/scale_out.md.
+  CLI::Option* const part = app.add_option("--part", flags->part, "I/N, from 0: convert this part of the shards only");
+  CLI::Option* const part_from_env =
+      app.add_flag("--part-from-env", flags->part_from_env, "The same, I as the job's scheduler says")->excludes(part);
+  CLI::Option* const merge = app.add_flag("--merge", flags->merge, "INPUT is the -o of parts: make the model of them");
+  CLI::Option* const status =
+      app.add_flag("--status", flags->status, "INPUT is the -o of parts: print which are missing");
+  app.add_option("--parts", flags->parts, "N, with --part-from-env or --status")
+      ->transform(Count(1, kMostParts))
+      ->excludes(part)
+      ->excludes(merge);
+  for (CLI::Option* const one : {part, part_from_env}) one->excludes(merge)->excludes(status);
+  merge->excludes(status);
   app.add_flag("--force", flags->force, "Replace an existing container, atomically");
   app.add_flag("--no-resume", flags->no_resume, "Ignore what an interrupted run left");
   app.add_option("--sync-every", flags->sync_every,
@@ -219,6 +236,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
         flags->given.push_back("--" + option->get_lnames().front());
       }
     }
+    // Parts have their output for INPUT.
+    if (flags->output.empty() && !flags->merge && !flags->status) throw CLI::RequiredError("--output");
   });
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);

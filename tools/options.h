@@ -54,8 +54,15 @@ struct ConvertFlags {
   // Bound on host memory (docs/safety.md, promise 6). 0: 2 GiB, or less where the machine has less.
   std::uint64_t max_memory = 0;
   std::string compress = "none";  // none, zstd or zstd:LEVEL
-  // About the size of a shard; 0: one file.
+  // About the size of a shard; 0: one file. Whether shards end where tensors do or where source files do: size, source.
   std::uint64_t shard_size = 0;
+  std::string shard_by = "size";
+  // One part of a conversion on many machines: "3/64", "" for all; N; whether the environment says which one it is.
+  std::string part;
+  std::uint64_t parts = 0;
+  bool part_from_env = false;
+  // INPUT is the OUTPUT of parts: make the model of them; say what is missing.
+  bool merge = false, status = false;
   // Replace an existing output; ignore what an interrupted run left; print the plan and write nothing.
   bool force = false, no_resume = false, dry_run = false;
   bool compare = false;  // print what each setting would make, and write nothing

@@ -32,12 +32,16 @@ constexpr std::array<std::string_view, 19> kAboutQuantizing{
 struct Refused {
   std::string_view option, instead;
 };
-constexpr std::array<Refused, 8> kAboutCheckpoints{{
+constexpr std::array<Refused, 12> kAboutCheckpoints{{
     {"--adapter",
      "nothing can be merged into codes; convert the 16-bit checkpoint with it; where there is none, --from-quantized "
      "decodes the container, and what is merged is quantized again"},
     {"--components", "it is about a pipeline"},
     {"--device", "nothing is computed"},
+    {"--shard-by", "its source files are not here; --shard-size splits it"},
+    {"--part", "it is one run"},
+    {"--part-from-env", "it is one run"},
+    {"--parts", "it is one run"},
     {"--sync-every", "a run that is interrupted begins again"},
     {"--max-nmse", "q4verify --max-nmse judges a container"},
     {"--gate", "q4verify --gate judges a container"},

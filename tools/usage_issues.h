@@ -42,6 +42,11 @@ inline constexpr Issue kRecipeExists{1654, ExitCode::kUsage,
                                      "--write-recipe would replace a file; remove it or choose another name (--force "
                                      "replaces a recipe, and nothing else)"};
 
+// q4convert: parts of a conversion. What is about the whole model goes with its merge, or with no part.
+inline constexpr Issue kNotOfPart{1313, ExitCode::kUsage, "does not go with a part"};
+inline constexpr Issue kNotOfMerge{1314, ExitCode::kUsage, "does not go with --merge or --status"};
+inline constexpr Issue kPartsAlone{1315, ExitCode::kUsage, "--parts goes with --part-from-env or --status"};
+
 // stdout is closed, full or a broken pipe: the results are lost although the work was done.
 inline constexpr Issue kCannotPrint{2090, ExitCode::kIo, "cannot write the results"};
 // An allocation or a thread was refused.

@@ -15,6 +15,9 @@
 namespace q4 {
 namespace {
 
+// Of names that no other writer has.
+constexpr std::size_t kRandomDigits = 16;
+
 // Removes what a killed run left at the name of a probe.
 absl::Status ClearProbe(FileSystem& fs, const std::string& probe) {
   Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(probe));
@@ -81,6 +84,13 @@ absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::Create(FileSystem& fs, c
   return file;
 }
 
+absl::StatusOr<std::unique_ptr<AtomicFile>> AtomicFile::CreateUnique(FileSystem& fs, const std::string& path) {
+  std::unique_ptr<AtomicFile> file(new AtomicFile(fs, path, /*replace=*/false));
+  file->partial_path_ = JoinPath(DirectoryOf(path), "." + BaseNameOf(UniquePartialPath(path)));
+  Q4_ASSIGN_OR_RETURN(file->file_, fs.CreateExclusive(file->partial_path_));
+  return file;
+}
+
 AtomicFile::~AtomicFile() {
   // Without file_ the partial file belongs to somebody else. A partial file that cannot be removed is truncated by the
   // next run.
@@ -110,9 +120,9 @@ absl::Status AtomicFile::TryPublishing() const {
   return fs_.SyncDirectory(DirectoryOf(path_));
 }
 
-absl::Status AtomicFile::Publish() {
+absl::Status AtomicFile::Publish(bool replace) {
   Q4_RETURN_IF_ERROR(file_->Sync());
-  Q4_RETURN_IF_ERROR(fs_.Rename(partial_path_, path_, replace_));
+  Q4_RETURN_IF_ERROR(fs_.Rename(partial_path_, path_, replace));
   // The name is taken: from here on the destructor removes nothing, whatever fails.
   published_ = true;
   Q4_RETURN_IF_ERROR(fs_.SyncDirectory(DirectoryOf(path_)));
@@ -124,6 +134,24 @@ absl::Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::s
   Q4_RETURN_IF_ERROR(
       output->file().WriteAt(0, {reinterpret_cast<const std::uint8_t*>(content.data()), content.size()}));
   return output->Publish();
+}
+
+absl::Status WriteFileUniquely(FileSystem& fs, const std::string& path, std::string_view content, bool replace) {
+  Q4_ASSIGN_OR_RETURN(const auto output, AtomicFile::CreateUnique(fs, path));
+  Q4_RETURN_IF_ERROR(
+      output->file().WriteAt(0, {reinterpret_cast<const std::uint8_t*>(content.data()), content.size()}));
+  return output->Publish(replace);
+}
+
+bool IsUniquePartial(std::string_view name, std::string_view of) {
+  const std::string begin = "." + std::string(of) + ".";
+  if (!name.starts_with(begin)) return false;
+  name.remove_prefix(begin.size());
+  const std::size_t digits = name.find_first_not_of("0123456789abcdef");
+  if (digits != kRandomDigits) return false;
+  name.remove_prefix(digits);
+  return name == ".partial" || name == AtomicFile::ProbePath(".partial") ||
+         name == AtomicFile::ProbePath(".partial") + "2";
 }
 
 }  // namespace q4

@@ -34,6 +34,10 @@ class AtomicFile {
   // FileSystem::OpenLocked().
   static absl::StatusOr<std::unique_ptr<AtomicFile>> Create(FileSystem& fs, const std::string& path, bool replace,
                                                             Leftover leftover = Leftover::kTruncate);
+  // For writers that must not share a partial file nor wait for each other, on several machines: opens a new one in the
+  // same directory, `.NAME.XXXXXXXX.partial` with random digits, hidden and never taken over. What lies at `path` does
+  // not matter before Publish(`replace`). Errors: those of FileSystem::CreateExclusive().
+  static absl::StatusOr<std::unique_ptr<AtomicFile>> CreateUnique(FileSystem& fs, const std::string& path);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -62,8 +66,9 @@ class AtomicFile {
   // sync -> rename -> sync of the directory -> close. The file is synced before it gets its name: after a power loss a
   // rename may be on the disk and the data behind it not. After an error nothing is retried (a second fsync may report
   // success although the data is gone): destroy the object. kOutputExists if `replace` is false and somebody made
-  // `path` in the meantime.
-  absl::Status Publish();
+  // `path` in the meantime. May be called again then, with another answer: what was written is as it was.
+  absl::Status Publish() { return Publish(replace_); }
+  absl::Status Publish(bool replace);
 
  private:
   AtomicFile(FileSystem& fs, std::string path, bool replace);
@@ -74,10 +79,15 @@ class AtomicFile {
   std::unique_ptr<WritableFile> file_;
 };
 
+// Whether `name` is one that CreateUnique() gives the partial file of a file `of`, or the probe beside it. Plain names.
+bool IsUniquePartial(std::string_view name, std::string_view of);
+
 // "path.XXXXXXXX.partial" with random digits, for file systems without locks.
 std::string UniquePartialPath(const std::string& path);
 
 // Writes `content` to `path` atomically: Create(), one write, Publish(), with their errors.
 absl::Status WriteFileAtomically(FileSystem& fs, const std::string& path, std::string_view content, bool replace);
+// The same by CreateUnique(): several writers may do so at a time.
+absl::Status WriteFileUniquely(FileSystem& fs, const std::string& path, std::string_view content, bool replace);
 
 }  // namespace q4

@@ -120,9 +120,15 @@ std::vector<float> AsFloats(const std::vector<std::uint8_t>& bytes) {
 // Section 9: magic, header (digest, version, features), then footer, then index. Each step reads only what the one
 // before has shown to be there.
 absl::StatusOr<std::unique_ptr<Q4Reader>> Q4Reader::Open(FileSystem& fs, const std::string& path) {
+  Q4_ASSIGN_OR_RETURN(std::unique_ptr<RandomAccessFile> file, fs.OpenForRead(path));
+  return Open(std::move(file));
+}
+
+absl::StatusOr<std::unique_ptr<Q4Reader>> Q4Reader::Open(std::unique_ptr<RandomAccessFile> opened) {
   std::unique_ptr<Q4Reader> reader(new Q4Reader);
-  Q4_ASSIGN_OR_RETURN(reader->file_, fs.OpenForRead(path));
+  reader->file_ = std::move(opened);
   const RandomAccessFile& file = *reader->file_;
+  const std::string& path = file.path();
   std::array<std::uint8_t, kQ4HeaderBytes> header_bytes{};
   Q4_RETURN_IF_ERROR(ReadHeader(file, header_bytes));
   Q4_ASSIGN_OR_RETURN(const Q4Header header, Q4Header::DecodeFrom(header_bytes, path));

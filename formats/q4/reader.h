@@ -35,6 +35,8 @@ class Q4Reader {
   // payload is read. Memory: the index, at most 256 MiB, and a small multiple of its tensors. A large index takes a
   // second thread while it is opened. `fs` must outlive the reader.
   static absl::StatusOr<std::unique_ptr<Q4Reader>> Open(FileSystem& fs, const std::string& path);
+  // The same of a file that is open, and not null.
+  static absl::StatusOr<std::unique_ptr<Q4Reader>> Open(std::unique_ptr<RandomAccessFile> file);
 
   const Q4Index& index() const { return index_; }
   const Q4Seal& seal() const { return seal_; }

@@ -137,7 +137,7 @@ absl::Status Committer::CommitAll() {
   absl::Status status;
   // Progress counts the whole model; what an earlier run has done is done.
   progress_.total_bytes = conversion.plan.source_bytes;
-  progress_.total_tensors = conversion.checkpoint.tensors().size();
+  progress_.total_tensors = conversion.plan.quantized_tensors + conversion.plan.kept_tensors;
   progress_.done_tensors = TensorsDone(conversion.plan, start_);
   for (std::size_t i = 0; i < progress_.done_tensors; ++i) {
     progress_.done_bytes += SourceBytes(conversion.checkpoint.tensors()[i]);

@@ -12,6 +12,7 @@
 #include <memory>
 #include <utility>
 
+#include "formats/base/digest.h"
 #include "formats/q4/shards.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/base/run_issues.h"
@@ -36,8 +37,8 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
   ConvertReport report;
   std::vector<std::string> provenance;
   for (const PlannedShard& shard : conversion.plan.shards) {
-    provenance.push_back(
-        ProvenanceJson(conversion.checkpoint, conversion.options, shard.source_files, result.source_digests));
+    provenance.push_back(ProvenanceJson(conversion.checkpoint, conversion.options, shard.source_files,
+                                        result.source_digests, HexOf(output.run_id())));
   }
   report.source_bytes = conversion.plan.stored_bytes;
   report.peak_budget_bytes = result.peak_budget_bytes;
@@ -68,8 +69,8 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
   return report;
 }
 
-// Sets threads and bound of `run`: those that were asked for, else what the machine allows. Default threads give way
-// where their scratch memory is all that does not fit. Returns what decided, for -v.
+}  // namespace
+
 absl::StatusOr<std::vector<std::string>> SetLimits(const Checkpoint& checkpoint, const ConversionPlan& plan,
                                                    const ConvertOptions& options, RunOptions* run) {
   RunLimits limits = LimitsOfRun(run->threads, run->max_memory);
@@ -96,8 +97,6 @@ absl::StatusOr<std::vector<std::string>> SetLimits(const Checkpoint& checkpoint,
   run->max_memory = limits.max_memory;
   return limits.Reasons();
 }
-
-}  // namespace
 
 ConvertReport CheckGates(const ConversionPlan& plan, const std::vector<Gate>& gates, const std::string& output) {
   ConvertReport report;

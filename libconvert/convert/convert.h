@@ -89,6 +89,11 @@ absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const Con
 // report has nothing else. RunConversion() asks first, and ends with such a report; a dry run asks by itself.
 ConvertReport CheckGates(const ConversionPlan& plan, const std::vector<Gate>& gates, const std::string& output);
 
+// Sets threads and bound of `run`: those that were asked for, else what the machine allows. Default threads give way
+// where their scratch memory is all that does not fit. Returns what decided, for -v. kMemoryTooSmall, kLimitOfMachine.
+absl::StatusOr<std::vector<std::string>> SetLimits(const Checkpoint& checkpoint, const ConversionPlan& plan,
+                                                   const ConvertOptions& options, RunOptions* run);
+
 // Runs the plan and returns when the output is on the disk. Takes the calling thread for writing, and starts others.
 // All arguments must stay as they are until it returns. `output`: the path NAME.q4, from which shards, shard list,
 // partial files and journal have their names. `options`: those that `plan` was made with.

@@ -10,11 +10,11 @@
 #include "formats/q4/parts.h"
 #include "libconvert/base/budget.h"
 #include "libconvert/convert/scale_overflow.h"
-#include "libconvert/convert/slab_cut.h"
 #include "libconvert/convert/tensor_job.h"
 #include "libconvert/encode/calibrated.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/encode/feedback.h"
+#include "libconvert/scheme/slab_cut.h"
 
 namespace q4 {
 namespace {

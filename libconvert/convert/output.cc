@@ -84,9 +84,9 @@ absl::Status ConversionOutput::Find() {
   found_journal_ = found.exists || found.is_symlink;  // a link that leads nowhere must go too
   // Believed, written to and removed only if it is ours: it lies where others may write, perhaps.
   if (found_journal_) Q4_RETURN_IF_ERROR(fs_.CheckOurs(journal_path, /*shared=*/false));
-  Q4_ASSIGN_OR_RETURN(const Sha256 run_id, RunIdOf(fs_, plan_));
-  journal_ = std::make_unique<JournalWriter>(fs_, journal_path, run_id, run_.pace);
-  if (found_journal_ && run_.resume) leftover_ = ReadJournal(fs_, journal_path, run_id, checkpoint_, plan_, options_);
+  Q4_ASSIGN_OR_RETURN(run_id_, RunIdOf(fs_, plan_));
+  journal_ = std::make_unique<JournalWriter>(fs_, journal_path, run_id_, run_.pace);
+  if (found_journal_ && run_.resume) leftover_ = ReadJournal(fs_, journal_path, run_id_, checkpoint_, plan_, options_);
   if (leftover_.sealed) {
     // The earlier run was publishing. A file with the root that it recorded is its work, complete; any other file of
     // that name is somebody else's, and needs `force` like any output that exists.

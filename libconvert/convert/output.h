@@ -42,6 +42,8 @@ class ConversionOutput {
   // process writes the same output, and others of the file system (exit code 2).
   absl::Status Open(unsigned threads);
 
+  // RunIdOf() of the plan. From Find() on.
+  const Sha256& run_id() const { return run_id_; }
   // What is left to do. From Open() on; all of it belongs to this object.
   const PipelineStart& start() const { return start_; }
   std::vector<Q4Writer*> writers() const;  // by shard; null once published
@@ -86,6 +88,7 @@ class ConversionOutput {
   const RunOptions& run_;
   const std::string output_;   // its path
   std::vector<Shard> shards_;  // as many as in the plan
+  Sha256 run_id_{};
   std::unique_ptr<JournalWriter> journal_;
   bool found_journal_ = false;  // of whichever run
   bool sealed_ = false;         // the journal: publishing has begun, and what is left of it can be done by another run

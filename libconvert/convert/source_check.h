@@ -32,8 +32,8 @@ struct SourceCheck {
 absl::StatusOr<SourceCheck> ConfirmSources(const Conversion& conversion, unsigned threads, Journal* journal);
 
 // Asked after the last byte was read, before anything is published: kFileChanged where a source file no longer holds
-// what was converted. `digests`: of the bytes that were, by file. One of another version but the same size is digested
-// again. Appends to `notes` which were.
+// what was converted. `digests`: of the bytes that were, by file; "" of one that is not asked about. One of another
+// version but the same size is digested again. Appends to `notes` which were.
 absl::Status ConfirmUnchanged(const Conversion& conversion, const std::vector<std::string>& digests,
                               std::vector<std::string>* notes);
 

@@ -31,7 +31,8 @@ Stages::Stages(const Conversion& conversion, const PipelineStart& start)
       source_(conversion.checkpoint),
       buffers_(ring_.limit() != 0 ? &ring_ : &budget_, &engine_.buffer_memory()),
       hasher_(conversion.checkpoint, conversion.options.source_digest, threads_, start.digests,
-              TensorsDone(conversion.plan, start)),
+              TensorsOf(conversion.plan).first + TensorsDone(conversion.plan, start), TensorsOf(conversion.plan).second,
+              FilesOf(conversion.checkpoint, conversion.plan)),
       workers_(threads_),
       readers_(ReaderThreads(threads_)) {}
 

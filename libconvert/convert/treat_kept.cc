@@ -11,8 +11,8 @@
 
 #include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/memory_needs.h"
-#include "libconvert/convert/slab_cut.h"
 #include "libconvert/convert/treat.h"
+#include "libconvert/scheme/slab_cut.h"
 
 namespace q4 {
 namespace {

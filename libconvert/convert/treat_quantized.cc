@@ -22,11 +22,11 @@
 #include "libconvert/convert/convert_issues.h"
 #include "libconvert/convert/memory_needs.h"
 #include "libconvert/convert/scale_overflow.h"
-#include "libconvert/convert/slab_cut.h"
 #include "libconvert/convert/treat.h"
 #include "libconvert/encode/calibrated.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/encode/feedback.h"
+#include "libconvert/scheme/slab_cut.h"
 #include "libconvert/scheme/stored_scales.h"
 
 namespace q4 {

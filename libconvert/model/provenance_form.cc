@@ -98,6 +98,7 @@ constexpr MemberForm kOptionMembers[] = {{"block_size", ValueForm::kCount},
                                          {"on_nonfinite"},
                                          {"patterns", ValueForm::kArray, true, &kPatternForm},
                                          {"recipe", ValueForm::kTextOrNull},
+                                         {"shard_by", ValueForm::kText, false},
                                          {"shard_size", ValueForm::kCount},
                                          {"type"}};
 constexpr ObjectForm kOptionsForm{kOptionMembers, false, /*may_be_empty=*/true};

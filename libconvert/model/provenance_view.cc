@@ -69,6 +69,8 @@ absl::StatusOr<RecordedOptions> OptionsOf(const Json& json, std::string_view pat
   }
   if (json["recipe"].is_string()) options.recipe = json["recipe"].get<std::string>();
   options.shard_bytes = json["shard_size"];
+  options.shard_by_source = json.contains("shard_by");
+  if (options.shard_by_source && json["shard_by"] != "source") return wrong("shard_by", "source");
   return options;
 }
 

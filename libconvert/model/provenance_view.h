@@ -52,6 +52,7 @@ struct RecordedOptions {
   std::vector<Pattern> patterns;
   std::optional<std::string> recipe;
   std::uint64_t shard_bytes = 0;
+  bool shard_by_source = false;  // ConvertOptions::shard_by_source
 };
 
 struct ProvenanceView {

@@ -52,8 +52,7 @@ absl::Status CheckContainerNames(FileSystem& fs, const InputFiles& inputs, const
   return inputs.CheckNames(fs, names, kOutputIsInput);
 }
 
-absl::Status PublishShardList(FileSystem& fs, const std::string& path, const std::vector<ConvertedShard>& shards,
-                              bool replace) {
+std::string ShardListText(const std::vector<ConvertedShard>& shards) {
   Q4ShardList list;
   for (const ConvertedShard& shard : shards) {
     for (const Q4Tensor& tensor : shard.index.tensors) {
@@ -61,7 +60,12 @@ absl::Status PublishShardList(FileSystem& fs, const std::string& path, const std
     }
     list.parts.push_back({BaseNameOf(shard.path), shard.seal.file_bytes, shard.seal.root});
   }
-  return WriteFileAtomically(fs, path, EncodeQ4ShardList(list), replace);
+  return EncodeQ4ShardList(list);
+}
+
+absl::Status PublishShardList(FileSystem& fs, const std::string& path, const std::vector<ConvertedShard>& shards,
+                              bool replace) {
+  return WriteFileAtomically(fs, path, ShardListText(shards), replace);
 }
 
 }  // namespace q4

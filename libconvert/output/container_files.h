@@ -32,6 +32,9 @@ std::vector<std::string> ContainerNames(const std::string& output, std::size_t s
 absl::Status CheckContainerNames(FileSystem& fs, const InputFiles& inputs, const std::string& output,
                                  std::size_t shards, const std::vector<std::string>& names);
 
+// The list of the shards, as text.
+std::string ShardListText(const std::vector<ConvertedShard>& shards);
+
 // Writes the list of the shards, which is last, because the model exists once it does. Errors: those of
 // WriteFileAtomically().
 absl::Status PublishShardList(FileSystem& fs, const std::string& path, const std::vector<ConvertedShard>& shards,

@@ -60,6 +60,7 @@ Json OptionsJson(const QuantSettings& defaults, const ConvertOptions& options) {
   json["on_nonfinite"] = options.keep_nonfinite ? "keep" : "error";
   json["patterns"] = std::move(patterns);
   json["recipe"] = options.policy.recipe ? Json(RecipeText(*options.policy.recipe)) : Json(nullptr);
+  if (options.shard_by_source) json["shard_by"] = "source";
   json["shard_size"] = options.shard_bytes;
   json["type"] = Q4SchemeName(defaults.scheme);
   return json;
@@ -102,7 +103,7 @@ Sha256 DeriveFileId(const Checkpoint& checkpoint, const ConvertOptions& options,
     digest.Update({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()});
   };
   const std::string head = Json::array({"q4 file id", kNumericsVersion, number, count,
-                                        ProvenanceJson(checkpoint, options, shard.source_files, {})})
+                                        ProvenanceJson(checkpoint, options, shard.source_files, {}, {})})
                                .dump();
   add(head.substr(0, head.size() - 1) + ",[");
   // In payload order, so that the order of writing is part of the identity too.
@@ -143,6 +144,20 @@ std::vector<std::uint32_t> SourceFilesOf(const Checkpoint& checkpoint, const Pla
   return {files.begin(), files.end()};
 }
 
+// With shard_by_source: of the first tensor of each source file the bytes that all of them take in the output, for a
+// shard takes the file or leaves it; 0 for the others. Empty without.
+std::vector<std::uint64_t> RunsOfFiles(const Checkpoint& checkpoint, const std::vector<Decision>& decisions,
+                                       const ConvertOptions& options) {
+  if (!options.shard_by_source) return {};
+  std::vector<std::uint64_t> runs(decisions.size());
+  for (std::size_t i = 0, first = 0; i < decisions.size(); ++i) {
+    const SourceTensor& source = checkpoint.tensors()[i];
+    if (source.place().file != checkpoint.tensors()[first].place().file) first = i;
+    runs[first] += StoredBytes(PlanTensor(source, decisions[i], options));
+  }
+  return runs;
+}
+
 // Sorts the shard's entries by name, as the format asks, keeping `tensors` in payload order.
 void SortIndex(PlannedShard* shard) {
   // `tensors` and entries are still in the same order here.
@@ -169,6 +184,37 @@ absl::Status CheckConfig(const std::string& config_json) {
 }
 
 }  // namespace
+
+ConversionPlan PlanOfShard(const Checkpoint& checkpoint, const ConversionPlan& plan, std::size_t shard) {
+  ConversionPlan own;
+  own.shards.push_back(plan.shards[shard]);
+  const PlannedShard& planned = own.shards.front();
+  for (const PlannedTensor& tensor : planned.tensors) {
+    own.source_bytes += SourceBytes(checkpoint.tensors()[tensor.source]);
+    own.stored_bytes += checkpoint.tensors()[tensor.source].stored_bytes();
+    ++(planned.index.tensors[tensor.tensor].quantized() ? own.quantized_tensors : own.kept_tensors);
+  }
+  own.output_bytes = planned.file_bytes;
+  own.read_bytes = plan.read_bytes;
+  return own;
+}
+
+std::pair<std::size_t, std::size_t> TensorsOf(const ConversionPlan& plan) {
+  // Shards but a lone one have tensors.
+  if (plan.shards.front().tensors.empty()) return {0, 0};
+  return {plan.shards.front().tensors.front().source, plan.shards.back().tensors.back().source + std::size_t{1}};
+}
+
+std::vector<bool> FilesOf(const Checkpoint& checkpoint, const ConversionPlan& plan) {
+  const std::size_t count = checkpoint.files().size();
+  std::vector<bool> of_plan(count);
+  for (const PlannedShard& shard : plan.shards) {
+    for (const std::uint32_t file : shard.source_files) of_plan[file] = true;
+  }
+  // An adapter's stand in every document.
+  std::fill(of_plan.end() - static_cast<std::ptrdiff_t>(checkpoint.adapter_files()), of_plan.end(), true);
+  return of_plan;
+}
 
 bool UsesEffort(const ConvertOptions& options) {
   const auto has_efforts = [](Q4Encoder id) {
@@ -221,7 +267,8 @@ Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const 
 }
 
 std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& options,
-                           const std::vector<std::uint32_t>& source_files, const std::vector<std::string>& digests) {
+                           const std::vector<std::uint32_t>& source_files, const std::vector<std::string>& digests,
+                           const std::string& plan_id) {
   const bool sha256 = options.source_digest == SourceDigest::kSha256;
   // As long as a digest of this kind, so that the planned size of the document is the final one.
   const std::string placeholder(sha256 ? 64 : 16, '0');
@@ -261,6 +308,8 @@ std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& o
   json["numerics"] = kNumericsVersion;
   json["options"] = OptionsJson(RecordedSettings(checkpoint, options), options);
   if (!checkpoint.parent().is_null()) json["parent"] = checkpoint.parent();
+  // The one thing that shards which were made apart can be known by to belong together.
+  if (options.shard_by_source) json["plan"] = plan_id.empty() ? std::string(64, '0') : plan_id;
   Json source = Json{{"files", std::move(files)}, {"format", checkpoint.format()}};
   if (!checkpoint.four_bits().empty()) source["quantized"] = checkpoint.four_bits();
   json["source"] = std::move(source);
@@ -295,7 +344,9 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
   ConversionPlan plan;
   plan.read_bytes = checkpoint.read_bytes();
   plan.shards.emplace_back();
-  ShardCut cut(options.shard_bytes);
+  const std::vector<std::uint64_t> runs = RunsOfFiles(checkpoint, decisions, options);
+  // Without a size no file fits beside another.
+  ShardCut cut(options.shard_by_source ? std::max<std::uint64_t>(options.shard_bytes, 1) : options.shard_bytes);
   for (std::size_t i = 0; i < decisions.size(); ++i) {
     const SourceTensor& source = checkpoint.tensors()[i];
     // The encoder of --encoder; those that a recipe names were checked when it was read.
@@ -305,7 +356,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     }
     Q4Tensor tensor = PlanTensor(source, decisions[i], options);
     // In the source's order.
-    if (cut.Begins(tensor)) plan.shards.emplace_back();
+    if (runs.empty() ? cut.Begins(tensor) : runs[i] != 0 && cut.Begins(runs[i])) plan.shards.emplace_back();
     plan.source_bytes += SourceBytes(source);
     plan.stored_bytes += source.stored_bytes();
     if (decisions[i].quantize) {
@@ -342,7 +393,7 @@ absl::StatusOr<ConversionPlan> PlanConversion(const Checkpoint& checkpoint, cons
     // The order of writing, which is the source's and not that of the index: offsets follow from it.
     std::vector<std::size_t> order;
     for (const PlannedTensor& tensor : shard.tensors) order.push_back(tensor.tensor);
-    const std::uint64_t provenance_bytes = ProvenanceJson(checkpoint, options, shard.source_files, {}).size();
+    const std::uint64_t provenance_bytes = ProvenanceJson(checkpoint, options, shard.source_files, {}, {}).size();
     Q4_ASSIGN_OR_RETURN(const Q4LayoutSize size, ComputeQ4Layout(shard.index, order, provenance_bytes));
     shard.file_bytes = size.file_bytes;
     plan.output_bytes += size.file_bytes;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -33,6 +34,9 @@ struct ConvertOptions {
   Q4Compression compression;
   // Most payload bytes of a shard before compression; a single larger tensor has a shard of its own. 0: one file.
   std::uint64_t shard_bytes = 0;
+  // Shards end where source files do: each is a run of whole files, of at most `shard_bytes` unless it is a single one.
+  // 0 then means a shard for each source file.
+  bool shard_by_source = false;
   SourceDigest source_digest = SourceDigest::kSha256;  // what identifies the source files in the provenance
   // Leave to quantize what was quantized to 4 bits already (Checkpoint::four_bits()). Says nothing of other sources.
   bool from_quantized = false;
@@ -95,6 +99,17 @@ bool UsesEffort(const ConvertOptions& options);
 // The name of an encoder of the plan that GPUs have no kernels for, or "".
 std::string_view EncoderOfCoresAlone(const ConversionPlan& plan);
 
+// The plan of shard `shard` alone, all of whose numbers are those of the whole: what a run needs that writes only this
+// one. Notes and choice are left out. It can be made into the same file without the other shards.
+ConversionPlan PlanOfShard(const Checkpoint& checkpoint, const ConversionPlan& plan, std::size_t shard);
+
+// The first of the source's tensors that the shards of `plan` hold, and the one behind the last: they are a run.
+std::pair<std::size_t, std::size_t> TensorsOf(const ConversionPlan& plan);
+
+// Which of Checkpoint::files() the shards of `plan` are made from, by index: all of a whole plan. Their digests stand
+// in the provenance.
+std::vector<bool> FilesOf(const Checkpoint& checkpoint, const ConversionPlan& plan);
+
 // What is read of a tensor: its elements, or the codes and scales that are taken over.
 std::uint64_t SourceBytes(const SourceTensor& source);
 
@@ -103,9 +118,12 @@ std::uint64_t SourceBytes(const SourceTensor& source);
 Q4Tensor PlanTensor(const SourceTensor& source, const Decision& decision, const ConvertOptions& options);
 
 // The provenance document of a shard (docs/format.md section 8): canonical JSON. `source_files`: those that it lists,
-// the shard's own. `digests` holds one lower-case hexadecimal digest per file of the checkpoint; it may be empty while
-// planning: the length of the document does not depend on their values.
+// the shard's own. `digests` holds one lower-case hexadecimal digest per file of the checkpoint, or "" for one that is
+// not listed; it may be empty while planning: the length of the document does not depend on their values. `plan_id`: of
+// options with shard_by_source what RunIdOf() (convert/resume.h) says, in hexadecimal, or "" while planning; ignored
+// for all others.
 std::string ProvenanceJson(const Checkpoint& checkpoint, const ConvertOptions& options,
-                           const std::vector<std::uint32_t>& source_files, const std::vector<std::string>& digests);
+                           const std::vector<std::uint32_t>& source_files, const std::vector<std::string>& digests,
+                           const std::string& plan_id);
 
 }  // namespace q4

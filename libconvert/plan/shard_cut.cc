@@ -14,8 +14,7 @@ std::uint64_t StoredBytes(const Q4Tensor& tensor) {
   return bytes;
 }
 
-bool ShardCut::Begins(const Q4Tensor& tensor) {
-  const std::uint64_t bytes = StoredBytes(tensor);
+bool ShardCut::Begins(std::uint64_t bytes) {
   const bool begins = shard_bytes_ != 0 && payload_ != 0 && payload_ + bytes > shard_bytes_;
   payload_ = begins ? bytes : payload_ + bytes;
   return begins;

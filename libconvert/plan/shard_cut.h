@@ -21,7 +21,9 @@ class ShardCut {
   explicit ShardCut(std::uint64_t shard_bytes) : shard_bytes_(shard_bytes) {}
 
   // Takes the next tensor. Whether it begins another shard; the first tensor of a shard is taken whatever its size.
-  bool Begins(const Q4Tensor& tensor);
+  bool Begins(const Q4Tensor& tensor) { return Begins(StoredBytes(tensor)); }
+  // The same of what is not cut at all: `bytes` of tensors that stay together.
+  bool Begins(std::uint64_t bytes);
 
  private:
   const std::uint64_t shard_bytes_;

@@ -73,6 +73,7 @@ void RepackProvenance::SetPacking(const Q4Compression& compression, std::uint64_
   if (options.empty()) return;
   options["compress"] = compression.zstd ? fmt::format("zstd:{}", compression.level) : "none";
   options["shard_size"] = shard_bytes;
+  options.erase("shard_by");  // a container has no files to go by
 }
 
 std::string RepackProvenance::Forget(const std::string& name) {

@@ -108,10 +108,13 @@ class FileHasher::RunningDigest {
 };
 
 FileHasher::FileHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads,
-                       const std::vector<SourceDigestState>& done, std::size_t first_tensor)
+                       const std::vector<SourceDigestState>& done, std::size_t first_tensor, std::size_t end_tensor,
+                       std::vector<bool> wanted)
     : checkpoint_(checkpoint),
       kind_(kind),
       first_tensor_(first_tensor),
+      end_tensor_(end_tensor),
+      wanted_(std::move(wanted)),
       done_(ByFile(done, checkpoint.files().size())),
       side_by_side_(FilesSideBySide(checkpoint, kind, threads)),
       ahead_limit_(threads >= kManyThreads && side_by_side_ > 1 ? AheadLimit() : 0),
@@ -326,6 +329,7 @@ bool FileHasher::Fetch(std::uint32_t number, std::uint64_t end, const RunningDig
 }
 
 absl::StatusOr<std::string> FileHasher::HashFile(std::uint32_t number) {
+  if (!wanted_.empty() && !wanted_[number]) return std::string();
   RunningDigest digest = Begin(number);
   Q4_RETURN_IF_ERROR(digest.Start());
   // Tensors before the first one were converted by an earlier run and are not brought: what its digest did not cover of
@@ -333,8 +337,9 @@ absl::StatusOr<std::string> FileHasher::HashFile(std::uint32_t number) {
   const std::vector<SourceTensor>& tensors = checkpoint_.tensors();
   const auto in_file = [&](const SourceTensor& tensor, std::uint32_t file) { return tensor.place().file < file; };
   const auto begin = tensors.begin() + static_cast<std::ptrdiff_t>(std::min(first_tensor_, tensors.size()));
-  for (auto tensor = std::lower_bound(begin, tensors.end(), number, in_file);
-       tensor != tensors.end() && tensor->place().file == number; ++tensor) {
+  const auto end = tensors.begin() + static_cast<std::ptrdiff_t>(std::min(end_tensor_, tensors.size()));
+  for (auto tensor = std::lower_bound(begin, end, number, in_file); tensor < end && tensor->place().file == number;
+       ++tensor) {
     if (!tensor->is_stored()) continue;
     const SourceExtent& brought = tensor->place();
     Q4_RETURN_IF_ERROR(ReadUntil(number, brought.offset, &digest));

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -41,8 +42,12 @@ class FileHasher {
   // order, as a checkpoint's tensors are: the conversion brings them about in the order in which they are digested, so
   // that the memory of those that wait here is never what the next one waits for. `checkpoint` is not owned and must
   // outlive this.
+  //
+  // Of a conversion of a part of the tensors: `end_tensor` is the first that Add() will not bring any more, and
+  // `wanted` says by file which are digested; empty: all. The others are not touched, and their digest is "".
   FileHasher(const Checkpoint& checkpoint, SourceDigest kind, unsigned threads,
-             const std::vector<SourceDigestState>& done, std::size_t first_tensor);
+             const std::vector<SourceDigestState>& done, std::size_t first_tensor,
+             std::size_t end_tensor = std::numeric_limits<std::size_t>::max(), std::vector<bool> wanted = {});
   // Gives up what is not done: nothing more is read from the files, and a read that has begun is waited for.
   ~FileHasher();
   FileHasher(const FileHasher&) = delete;
@@ -98,7 +103,8 @@ class FileHasher {
   // Not owned, as the files in it.
   const Checkpoint& checkpoint_;
   const SourceDigest kind_;
-  const std::size_t first_tensor_;
+  const std::size_t first_tensor_, end_tensor_;
+  const std::vector<bool> wanted_;             // by file, or empty
   const std::vector<SourceDigestState> done_;  // by file
   const unsigned side_by_side_;                // files digested at the same time, each by its own thread
   const std::uint64_t ahead_limit_;  // bytes that may be fetched before the conversion comes to them; 0: never ahead

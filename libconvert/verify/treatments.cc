@@ -192,6 +192,8 @@ void CheckWhole(const Q4Model& model, const RecordedOptions& options, FindingLis
     const bool any = std::any_of(index.chunks.begin(), index.chunks.end(),
                                  [](const Q4Chunk& chunk) { return chunk.codec != Q4Codec::kStored; });
     if (any && !options.compressed) add("compress", "none, but chunks are compressed");
+    // Shards end where source files do, whose sizes are not known here.
+    if (options.shard_by_source) continue;
     if (options.shard_bytes == 0) {
       if (index.shard_count != 1) add("shard_size", "0, but the model has shards");
       continue;

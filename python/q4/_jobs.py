@@ -73,6 +73,7 @@ def convert(
     keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
     compress: str | None = None,
     shard_size: Size = None,
+    shard_by: Literal["size", "source"] | None = None,
     source_digest: Literal["sha256", "xxh3"] | None = None,
     gate: StrPath | None = None,
     max_nmse: float | None = None,
@@ -122,6 +123,7 @@ def convert(
         keep_dtype: type of float tensors that stay unquantized.
         compress: ``"none"``, ``"zstd"`` or ``"zstd:LEVEL"``: lossless, by chunk.
         shard_size: about the size of a shard, in bytes or as ``"5GB"``; one file by default.
+        shard_by: ``"source"``: shards end where source files do, as parts of a conversion need it (:mod:`q4.parts`).
         source_digest: what identifies the files of the source in the provenance.
         gate: a gate file (docs/gates.md), or ``"default"``: limits on the error.
         max_nmse: a limit on the error of each tensor.
@@ -176,6 +178,7 @@ def plan(
     keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
     compress: str | None = None,
     shard_size: Size = None,
+    shard_by: Literal["size", "source"] | None = None,
     source_digest: Literal["sha256", "xxh3"] | None = None,
     gate: StrPath | None = None,
     max_nmse: float | None = None,

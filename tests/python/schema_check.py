@@ -55,6 +55,15 @@ def main():
         model.unlink()
         check("q4convert", "convert.schema.json", source, "-o", model, *quiet)
         check("q4convert", "convert.schema.json", source, "-o", parts, "--shard-size", "200KB", "--no-double-quant", *quiet)
+        shared = work / "shared.q4"
+        check("q4convert", "part.schema.json", source, "-o", shared, "--part", "1/2", *quiet)
+        check("q4convert", "parts.schema.json", "--status", shared)
+        check("q4convert", "part.schema.json", source, "-o", shared, "--part", "0/2", *quiet)
+        check("q4convert", "part.schema.json", source, "-o", shared, "--part", "0/2", *quiet)
+        check("q4convert", "parts.schema.json", "--status", shared, "--parts", "3")
+        check("q4convert", "convert.schema.json", "--merge", shared)
+        check("q4convert", "convert.schema.json", "--merge", shared)
+        check("q4convert", "parts.schema.json", "--status", shared)
         for words in ((), ("--tensors",), ("--stats",), ("--hist",), ("--files",), ("--diff", model), ("--lint",),
                       ("--tensor", "model.layers.0.mlp.up_proj.weight", "--dump", "0:4")):
             check("q4inspect", "inspect.schema.json", model, *words)

@@ -15,7 +15,7 @@ from package_setup import CHECKPOINTS, KEPT, QUANTIZED, SOURCE, TOOLS, Tools, ch
 import q4
 
 # Of each tool, what says how it prints, and what another function does.
-NOT_ARGUMENTS = {"help", "version", "quiet", "json", "verbose", "progress", "dry-run", "compare", "card", "base-model", "junit", "markdown", "html", "double-quant"}
+NOT_ARGUMENTS = {"help", "version", "quiet", "json", "verbose", "progress", "dry-run", "compare", "card", "base-model", "part", "parts", "part-from-env", "merge", "status", "junit", "markdown", "html", "double-quant"}
 NOT_OPTIONS = {"source", "path", "progress", "double_quant"}
 
 
@@ -262,6 +262,28 @@ def test_strange_paths(tools):
         path = tools.work / name
         report = q4.convert(SOURCE, path)
         check(q4.verify(path).ok and q4.open(path).root == report.outputs[0].root, "a strange path", ascii(name))
+
+
+def test_parts(tools):
+    import q4.parts
+
+    whole, output = tools.work / "whole" / "m.q4", tools.work / "parts" / "m.q4"
+    for path in (whole, output):
+        path.parent.mkdir()
+    q4.convert(SOURCE, whole, shard_by="source", type="fp4")
+    check(not q4.parts.status(output, parts=3).ready and q4.parts.status(output, parts=3).missing == (0, 1, 2), "nothing is done")
+    raises(q4.DamagedError, lambda: q4.parts.merge(output), "nothing to merge")
+    done = q4.parts.convert(SOURCE, output, (0, 2), type="fp4")
+    check(done.shards == done.written and len(done.shards) > 0 and not q4.parts.status(output).complete, "a part")
+    q4.parts.convert(SOURCE, output, "1/2", type="fp4")
+    check(q4.parts.convert(SOURCE, output, "0/2", type="fp4").written == () and q4.parts.status(output).ready, "it is there")
+    raises(q4.GateError, lambda: q4.parts.merge(output, max_nmse=1e-9), "a gate over the whole")
+    report = q4.parts.merge(output, gate="default")
+    names = {path.name: path.read_bytes() for path in output.parent.iterdir()}
+    check(names == {path.name: path.read_bytes() for path in whole.parent.iterdir()} and report.path.name in names, "the same bytes", list(names))
+    check(q4.parts.status(output).complete, "complete")
+    raises(q4.UsageError, lambda: q4.parts.convert(SOURCE, output, (0, 2), type="fp4"), "a complete model")
+    raises(q4.UsageError, lambda: q4.parts.convert(SOURCE, output, (0, 2), gate="default"), "gates are the merge's")
 
 
 def test_logging(tools):
