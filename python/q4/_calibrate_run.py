@@ -14,12 +14,14 @@ from typing import Any
 
 import torch
 
+from ._batches import batch_is_named, inner_model, is_sentence_transformer
 from ._calibrate_inputs import CalibrationInputs
 from ._calibrate_names import Checkpoint, Stored, checkpoint_beside, checkpoint_of, stored_names
+from ._calibrate_quantized import refuse_quantized_folder, refuse_quantized_module
 from ._calibrate_watch import Key, Mask, Sums, Watch
 from ._calibration import Calibration, Input, Skipped, Writer
 from ._errors import FormatError, UsageError
-from ._evaluate_models import LoadOptions, Side, device_of, is_sentence_transformer, prepared
+from ._evaluate_models import LoadOptions, Side, device_of, prepared
 from ._words import StrPath
 
 log = logging.getLogger("q4")
@@ -72,7 +74,7 @@ class _Runner:
         self.whole = getattr(module, "_orig_mod", module)
         if type(self.whole).__name__ in ("DataParallel", "DistributedDataParallel"):
             self.whole = self.whole.module
-        self.module = _inner(self.whole)
+        self.module = inner_model(self.whole)
         self.passes = 0
         self.saw_padding = False
         self._parameters = inspect.signature(self.whole.forward).parameters
@@ -94,7 +96,8 @@ class _Runner:
                 if decodes and "labels" in batch and "decoder_attention_mask" not in batch:
                     masks.append(batch["labels"] != -100)
                 watch.mask = Mask(masks)
-                self._forward(batch, decodes)
+                with batch_is_named(self.whole, batch, number):
+                    self._forward(batch, decodes)
                 watch.check(number)
                 log.debug("calibrate: pass %d (%s), batch %d", self.passes, what, number)
                 if watch.mask.unmatched and self.passes == 1:
@@ -299,6 +302,7 @@ def _side(model: Any, options: Options) -> tuple[Side, str | None]:
     """The model, and what the file calls it: no path, which may say more than is meant."""
     load = LoadOptions(options.device, options.dtype, options.cls, options.code)
     if isinstance(model, torch.nn.Module):
+        refuse_quantized_module(model)
         name = getattr(model, "name_or_path", None)
         return Side(model, "model", load), Path(name).name if isinstance(name, str) and name else None
     if not isinstance(model, (str, os.PathLike)):
@@ -306,7 +310,9 @@ def _side(model: Any, options: Options) -> tuple[Side, str | None]:
     path = Path(model)
     if path.is_file():
         raise UsageError(f"{path}: is a file; a calibration runs the model in 16 or 32 bits: give its directory", exit_code=1, path=str(path))
-    return Side(path if path.exists() else _cached(os.fspath(model)), "model", load), path.name
+    found = path if path.exists() else _cached(os.fspath(model))
+    refuse_quantized_folder(found)
+    return Side(found, "model", load), path.name
 
 
 def _cached(name: str) -> Path:
@@ -317,15 +323,6 @@ def _cached(name: str) -> Path:
         return Path(snapshot_download(name, local_files_only=True))
     except (HFValidationError, LocalEntryNotFoundError) as error:
         raise UsageError(f"{name!r} is no directory, and no model of this name is in the cache of Hugging Face; nothing is fetched from anywhere", exit_code=1) from error
-
-
-def _inner(module: Any) -> Any:
-    """The model of transformers in one of PEFT or sentence-transformers."""
-    if callable(getattr(module, "get_base_model", None)):
-        return module.get_base_model()
-    if is_sentence_transformer(module):
-        return next((each for each in module.modules() if any(kind.__name__ == "PreTrainedModel" for kind in type(each).__mro__)), module)
-    return module
 
 
 def _free_memory(device: torch.device) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
@@ -209,7 +210,9 @@ class Writer:
         return UsageError(f"{self.path}: exists; force (--force) replaces a calibration file, or choose another name", exit_code=1, path=str(self.path))
 
     def _failed(self, error: OSError) -> InputError:
-        return InputError(f"{self._partial}: cannot be written: {error.strerror}", exit_code=2, path=str(self._partial))
+        name = len(os.fsencode(self._partial.name))
+        hint = f"; a name of {name} bytes, and file systems take 255: choose a shorter one for the file" if error.errno == errno.ENAMETOOLONG else ""
+        return InputError(f"{self._partial}: cannot be written: {error.strerror}{hint}", exit_code=2, path=str(self._partial))
 
 
 def _json(value: Any) -> str:

@@ -156,6 +156,8 @@ def _checked(batch: Any, number: int, counts: Counts) -> dict[str, torch.Tensor]
     mask = tensors.get("attention_mask")
     if mask is not None and "input_ids" in tensors and mask.ndim == 2 and mask.shape != tensors["input_ids"].shape:
         raise UsageError(f"attention_mask of batch {number} has the shape {tuple(mask.shape)}, expected that of input_ids", exit_code=1)
+    if mask is not None and mask.ndim == 2 and not bool(mask.any()):
+        raise UsageError(f"attention_mask of batch {number} is zero everywhere: none of its {mask.numel()} tokens would count; leave the batch out, or mark real tokens with 1", exit_code=1)
     counts.sequences += first.shape[0]
     if "input_ids" in tensors:
         counts.tokens += int(mask.sum()) if mask is not None and mask.ndim == 2 else tensors["input_ids"].numel()

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from . import _core
+from ._batches import batch_is_named, is_sentence_transformer
 from ._errors import FormatError, UnsupportedError, UsageError
 from ._model import Model
 from ._model import open as open_model
@@ -161,13 +162,14 @@ class Side:
         can = getattr(self.module, "can_generate", None)
         return bool(callable(can) and can()) and not getattr(self.module.config, "is_encoder_decoder", False) and not is_sentence_transformer(self.module)
 
-    def forward(self, batch: Mapping[str, torch.Tensor]) -> Observed:
-        """One pass, without gradients. Of labels only an encoder-decoder learns, which makes its decoder's inputs of them."""
+    def forward(self, batch: Mapping[str, torch.Tensor], number: int) -> Observed:
+        """One pass, without gradients. Of labels only an encoder-decoder learns, which makes its decoder's inputs of them. `number`: of the
+        batch, for messages."""
         module = self.module
         device = device_of(module)
         config = getattr(module, "config", None)
         given = {key: value.to(device) for key, value in batch.items() if key != "labels" or getattr(config, "is_encoder_decoder", False)}
-        with torch.no_grad():
+        with torch.no_grad(), batch_is_named(module, batch, number):
             if is_sentence_transformer(module):
                 return Observed("embedding", module(given)["sentence_embedding"])
             if "use_cache" in inspect.signature(module.forward).parameters:
@@ -218,10 +220,6 @@ def device_of(module: Any) -> torch.device:
         return own
     parameter = next(module.parameters(), None)
     return parameter.device if parameter is not None else torch.device("cpu")
-
-
-def is_sentence_transformer(module: Any) -> bool:
-    return any(each.__name__ == "SentenceTransformer" for each in type(module).__mro__)
 
 
 def _pooling(read: Any) -> str | None:

@@ -96,7 +96,7 @@ class _Result:
 
     def add(self, number: int, rows: _Rows, batch: Mapping[str, torch.Tensor], predicts_next: bool) -> None:
         """One batch: `rows` are the original's."""
-        mine = _rows_of(self.side, self.side.forward(batch), batch, number, predicts_next)
+        mine = _rows_of(self.side, self.side.forward(batch, number), batch, number, predicts_next)
         if mine.kind != rows.kind or mine.values.shape != rows.values.shape:
             raise FormatError(
                 f"{self.side.name}: gives {mine.kind} of the shape {tuple(mine.values.shape)}, the original {rows.kind} of {tuple(rows.values.shape)}: "
@@ -169,7 +169,7 @@ class _Pass:
         for number, batch in enumerate(self._inputs, 1):
             probe.begin(batch.get("attention_mask"))
             with probe.watching():
-                observed = self._first.forward(batch)
+                observed = self._first.forward(batch, number)
             rows = _rows_of(self._first, observed, batch, number, self._predicts_next)
             del observed
             self.task = "embedding" if rows.kind == "embedding" else "causal_lm" if self._predicts_next else "logits"

@@ -27,7 +27,7 @@ import transformers  # noqa: E402
 from calibrations import EXPERTS, SIZES, File, imatrix, is_used, llama, model_of  # noqa: E402
 
 import q4  # noqa: E402
-from q4 import _calibrate_tool  # noqa: E402
+from q4 import _batches, _calibrate_tool  # noqa: E402
 
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -287,7 +287,76 @@ def test_failures(work):
         raises(q4.UsageError, lambda given=given: q4.calibrate(Plain(), given, output=work / "bad"), what)
     raises(q4.UsageError, lambda: q4.calibrate("no/such", ["w1"], output=work / "bad"), "no such model")
     raises(q4.InputError, lambda: q4.calibrate(Plain(), [{"x": x}], output=work / "no" / "such"), "no such folder")
+    for length in (248, 300):
+        error = raises(q4.InputError, lambda length=length: q4.calibrate(Plain(), [{"x": x}], output=work / ("n" * length)), "a name that is too long")
+        check(f"a name of {length + 8} bytes" in str(error) and "255" in str(error), "the way out", error)
     check(os.listdir(work) == [], "nothing is left", os.listdir(work))
+
+
+def test_quantized(work):
+    """A model that is quantized already is refused by its method, as a directory and in memory; dequantized it is taken."""
+    model = llama().bfloat16()
+    model.save_pretrained(work / "llama")
+    config = json.loads((work / "llama" / "config.json").read_text(encoding="utf-8"))
+    methods = [("quantization_config", {"quant_method": name}, name) for name in ("gptq", "awq", "fp8", "mxfp4", "compressed-tensors", "a-new-one")]
+    methods += [
+        ("quantization_config", {"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes in 4 bits"),
+        ("quantization_config", {"quant_method": "bitsandbytes", "load_in_8bit": True}, "bitsandbytes in 8 bits"),
+        ("text_config", {"quantization_config": {"quant_method": "torchao"}}, "torchao"),
+        ("compression_config", {"format": "pack-quantized"}, "pack-quantized"),
+        ("quantization", {"bits": 4}, "without a name"),
+    ]
+    for key, section, name in methods:
+        (work / "llama" / "config.json").write_text(json.dumps({**config, key: section}), encoding="utf-8")
+        error = raises(q4.UnsupportedError, lambda: q4.calibrate(work / "llama", IDS, output=work / "no", device="cpu"), name)
+        check(name in str(error) and "16 or 32 bits" in str(error) and error.exit_code == 5 and error.path, "the method is named", error)
+    (work / "llama" / "config.json").write_text(json.dumps({**config, "quantization_config": None}), encoding="utf-8")
+    q4.calibrate(work / "llama", IDS, output=work / "plain", device="cpu", hessian=False)
+    model.model.layers[0].mlp.up_proj.weight = torch.nn.Parameter(torch.zeros(128, 64, dtype=torch.float8_e4m3fn), requires_grad=False)
+    error = raises(q4.UnsupportedError, lambda: q4.calibrate(model, IDS, output=work / "no"), "a weight of 8 bits")
+    check("model.layers.0.mlp.up_proj" in str(error) and "float8" in str(error), "the layer is named", error)
+    check(not (work / "no").exists() and not (work / "no.partial").exists(), "nothing is left")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        print("SKIP bitsandbytes in memory: it is not installed")
+        return
+    settings = transformers.BitsAndBytesConfig(load_in_4bit=True)
+    (work / "llama" / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    model = transformers.AutoModelForCausalLM.from_pretrained(work / "llama", quantization_config=settings, device_map="cpu")
+    error = raises(q4.UnsupportedError, lambda: q4.calibrate(model, IDS, output=work / "no"), "bitsandbytes in memory")
+    check("bitsandbytes in 4 bits" in str(error) and "model.dequantize()" in str(error), "the way out", error)
+    check(len(q4.calibrate(model.dequantize(), IDS, output=work / "dequantized", hessian=False).weights) == 15, "the way out is one")
+
+
+def test_batches(work):
+    """What a model does not take is told by batch, row and token, as a mistake of the caller's."""
+    sizes = dict(vocab_size=128, d_model=64, d_kv=16, d_ff=128, num_layers=1, num_heads=4, decoder_start_token_id=0)
+    t5 = model_of("T5ForConditionalGeneration", transformers.T5Config(**sizes)).eval()
+    gpt = model_of("GPT2LMHeadModel", transformers.GPT2Config(vocab_size=128, n_embd=64, n_layer=1, n_head=4, n_positions=8)).eval()
+    ids, good, wrong = torch.arange(8).reshape(2, 4), torch.ones(2, 4, dtype=torch.int64), torch.arange(8).reshape(2, 4)
+    wrong[1, 2] = 128
+    for what, model, batch, said in (
+        ("an id behind the vocabulary", llama(), {"input_ids": wrong}, "the id 128 in row 1, token 2, and 0 more like it: the model knows ids from 0 to 127"),
+        ("a negative id", llama(), {"input_ids": ids - 1}, "the id -1 in row 0, token 0"),
+        ("a label", t5, {"input_ids": ids, "labels": wrong}, "labels of batch 2 have the id 128 in row 1, token 2"),
+        ("a decoder's id", t5, {"input_ids": ids, "decoder_input_ids": wrong}, "decoder_input_ids of batch 2"),
+        ("no labels", t5, {"input_ids": ids}, "takes input_ids and labels"),
+        ("more tokens than places", gpt, {"input_ids": torch.ones(1, 9, dtype=torch.int64)}, "input_ids (1, 9)"),
+        ("an argument that there is not", llama(), {"input_idx": ids}, "input_idx (2, 4)"),
+        ("a mask of zeros", llama(), {"input_ids": ids, "attention_mask": good * 0}, "attention_mask of batch 2 is zero everywhere"),
+        ("no token in the list", llama(), {"input_ids": ids[:, :0]}, "input_ids of batch 2"),
+    ):
+        first = {"input_ids": ids, **({"labels": good} if model is t5 else {})}
+        for call in (lambda: q4.calibrate(model, [first, batch], output=work / "no"), lambda: q4.evaluate(model, model, [first, batch])):
+            error = raises(q4.UsageError, call, what)
+            check(said in str(error) and "batch 2" in str(error) and error.exit_code == 1, f"{what}: what is said", error)
+    check(os.listdir(work) == [], "nothing is left", os.listdir(work))
+    # -100 is no token, and neither is a row that is padding alone, or what stands for an image.
+    labels = wrong.masked_fill(wrong == 128, -100)
+    q4.calibrate(t5, [{"input_ids": ids, "labels": labels}], output=work / "t5", hessian=False)
+    q4.calibrate(llama(), [{"input_ids": ids, "attention_mask": good * torch.tensor([[1], [0]])}], output=work / "row", hessian=False)
+    config = type("Config", (), {})()
+    config.text_config = type("Config", (), {"__init__": lambda self: setattr(self, "image_token_id", 128)})()
+    _batches._check_tokens({"input_ids": wrong}, 1, "input_ids", 128, config)
 
 
 def test_output(work):
@@ -406,7 +475,7 @@ def test_page(work):
 
 def main():
     torch.set_num_threads(1)
-    for test in (test_llama, test_padding, test_encoder_decoder, test_conv1d, test_experts, test_stacks, test_plain_module, test_failures, test_output, test_memory, test_tool, test_page):
+    for test in (test_llama, test_padding, test_encoder_decoder, test_conv1d, test_experts, test_stacks, test_plain_module, test_failures, test_quantized, test_batches, test_output, test_memory, test_tool, test_page):
         with tempfile.TemporaryDirectory(prefix="q4-calibrate-") as work:
             os.chdir(work)
             test(pathlib.Path(work))
