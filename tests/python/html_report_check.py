@@ -286,6 +286,19 @@ def check_real_model(browser, report: pathlib.Path) -> None:
     quiet(page, report, "a real model")
 
 
+def check_print(browser, report: pathlib.Path) -> None:
+    page = browser.page()
+    page.viewport(718, 1000)  # A4 without its margins
+    page.media(prefers_color_scheme="dark")
+    page.open(report)
+    page.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    check(page.evaluate(OVERFLOWING) == [], "on paper nothing is cut", page.evaluate(OVERFLOWING))
+    check(page.evaluate("document.querySelector('#tensor-table').tHead.checkVisibility()"), "rows are rows there")
+    check(page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", "and paper is white in the dark as well")
+    hidden = page.evaluate("['nav', '#controls', '#more', '.terms'].filter(one => document.querySelector(one)?.checkVisibility())")
+    check(hidden == [], "what nobody can press is not printed", hidden)
+
+
 def check_links(browser, report: pathlib.Path) -> None:
     page = browser.page()
     page.open(report)
@@ -382,6 +395,7 @@ def main() -> int:
         with chromium.Chromium() as browser:
             check_real_model(browser, work / "tiny.html")
             check_links(browser, work / "failed.html")
+            check_print(browser, work / "failed.html")
             check_without_script(browser, work / "failed.html")
             check_hostile_names(browser, work / "hostile.html")
             seconds = check_large(browser, work / "sound.html")

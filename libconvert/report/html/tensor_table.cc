@@ -95,7 +95,7 @@ std::vector<std::size_t> RowOrder(const VerifyReport& report) {
 
 // The state's column has no heading in cards: its sign says all.
 std::string TensorColumnsStyle(const VerifyReport& report) {
-  std::string style = "@media (max-width: 62rem) {\n";
+  std::string style = "@media screen and (max-width: 62rem) {\n";
   const std::vector<Column> columns = ColumnsOf(report);
   for (std::size_t i = 1; i < columns.size(); ++i) {
     style += fmt::format("#tensor-table td:nth-child({})::before {{ content: \"{}\"; }}\n", i + 1, columns[i].heading);
