@@ -80,3 +80,14 @@ def check(prefix: pathlib.Path, page: str, model: pathlib.Path, tensor: str, scr
     for program in (c / "build/example", c / "linked"):
         said = run([program], env=env)
         assert said.split()[0] == "1" and said.split()[-1] == "64", said
+
+
+# In a root where this was installed (packages.sh): examples.py PREFIX PAGE MODEL TENSOR CMAKE CXX
+if __name__ == "__main__":
+    import sys
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as name:
+        prefix, page, model = map(pathlib.Path, sys.argv[1:4])
+        check(prefix, page.read_text(encoding="utf-8"), model, sys.argv[4], pathlib.Path(name), sys.argv[5], sys.argv[6])
+    print("packages: the loader's examples, by find_package and pkg-config")
