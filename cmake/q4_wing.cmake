@@ -13,6 +13,7 @@ function(q4_wing folder)
   list(TRANSFORM wing_SOURCES PREPEND "${folder}/")
   add_library(${target} STATIC ${wing_SOURCES})
   target_include_directories(${target} PUBLIC ${PROJECT_SOURCE_DIR})
+  target_compile_features(${target} PUBLIC cxx_std_20)  # of whoever includes its headers
   set(uses)
   foreach(name IN LISTS wing_USES)
     if(name STREQUAL "kernels")

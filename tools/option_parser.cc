@@ -8,7 +8,8 @@
 
 #include "fmt/format.h"
 #include "libconvert/base/nearest.h"
-#include "libconvert/base/version.h"
+#include "tools/build_info.h"
+#include "tools/completion.h"
 #include "tools/usage_issues.h"
 
 namespace q4 {
@@ -126,7 +127,7 @@ std::string Unexpected(const CLI::App& app, std::string_view second) {
 }
 
 void AddVersion(CLI::App& app) {
-  app.set_version_flag("--version", std::string(app.get_name()) + " " + std::string(kQ4Version));
+  app.set_version_flag("--version", [name = std::string(app.get_name())] { return VersionText(name); });
 }
 
 }  // namespace
@@ -135,6 +136,10 @@ absl::StatusOr<std::optional<std::string>> ParseWords(CLI::App& app, int argc, c
   app.footer(kExitCodes);
   AddVersion(app);
   app.option_defaults()->always_capture_default();
+  // For scripts that install completion, and not among the options: --help and completion are of the daily ones.
+  if (argc == 3 && argv[1] == std::string_view("--completion")) {
+    return CompletionScript(app.get_name(), ListOptions(app), argv[2]);
+  }
   if (const std::string wrong = Malformed(app, argc, argv); !wrong.empty()) return Fail(kBadFlag, {}, {}, wrong);
   try {
     app.parse(argc, argv);
@@ -143,7 +148,7 @@ absl::StatusOr<std::optional<std::string>> ParseWords(CLI::App& app, int argc, c
   } catch (const CLI::CallForAllHelp&) {
     return app.help("", CLI::AppFormatMode::All);
   } catch (const CLI::CallForVersion& version) {
-    return std::string(version.what()) + "\n";
+    return std::string(version.what());
   } catch (const CLI::ParseError& error) {
     if (argc == 1) return Fail(kBadFlag, {}, {}, fmt::format("no arguments; {} --help lists them", app.get_name()));
     // A word that nothing took explains more than what is then missing: `q4convert model x.q4` lacks its -o.
@@ -165,8 +170,8 @@ std::vector<OptionInfo> ListOptions(CLI::App& app) {
   AddVersion(app);
   std::vector<OptionInfo> list;
   for (const CLI::Option* option : app.get_options()) {
-    list.push_back(
-        {NamesOf(*option), option->get_positional(), !IsFlag(*option), IsRepeatable(*option), option->get_type_name()});
+    list.push_back({NamesOf(*option), option->get_positional(), !IsFlag(*option), IsRepeatable(*option),
+                    option->get_type_name(), option->get_description()});
   }
   return list;
 }

@@ -188,11 +188,12 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Ins
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, VerifyFlags* flags);
 absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, ExportFlags* flags);
 
-// One option or argument of a tool, as its parser has it. For tests.
+// One option or argument of a tool, as its parser has it. For completion.h and tests.
 struct OptionInfo {
   std::vector<std::string> names;  // as they are typed: "--output", "-o"; of an argument its name in --help: "INPUT"
   bool is_argument, takes_value, is_repeatable;
-  std::string kind;  // what the value is: begins with or contains COUNT, SIZE or NUMBER for these
+  std::string kind;   // what the value is: begins with or contains COUNT, SIZE or NUMBER for these
+  std::string about;  // its line of --help
 };
 // All of a tool, --help and --version among them. The argument only chooses the tool.
 std::vector<OptionInfo> OptionsOf(const ConvertFlags&);

@@ -1,4 +1,6 @@
 // What this build can do on this machine.
+#include "tools/build_info.h"
+
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/string.h>
 
@@ -30,7 +32,7 @@ std::string NoGpuReason() {
 void BindBuildInfo(nb::module_& module) {
   module.attr("version") = std::string(kQ4Version);
   module.attr("numerics") = std::string(kNumericsVersion);
-  module.attr("cuda_architectures") = Q4_CUDA_ARCHITECTURES_TEXT;
+  module.attr("cuda_architectures") = std::string(CudaArchitectures());
   module.def(
       "cpu_kernels", [] { return std::string(BestCpuKernels().name); }, "The SIMD target of this machine's CPU.");
   module.def("no_gpu_reason", &NoGpuReason, "Why no GPU is used; '' where one is. Starts CUDA.");

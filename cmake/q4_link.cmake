@@ -1,0 +1,85 @@
+# How third-party libraries come into the programs, after cmake/dependencies.cmake has found them. Compiler flags are the same in each way,
+# so that what one compiled serves the others.
+#   Q4_LINK=SHARED    as the distribution's packages say: shared libraries, 36 of them. For building and testing.
+#   Q4_LINK=ARCHIVES  as archives, with the C++ runtime: of shared libraries only those of glibc are left
+#   Q4_LINK=PACKAGE   the same with the C++ runtime shared, for packages of the distribution
+#   Q4_LINK=STATIC    everything, glibc too: programs that run on any Linux of this processor. No CUDA.
+# But for SHARED, the programs alone are built: the distribution's archives are not made for shared libraries, such as the loader.
+# An archive is looked for in the folder Q4_ARCHIVES (scripts/static_archives.sh makes those that Debian and Ubuntu lack), then beside the
+# shared library.
+set(Q4_LINK SHARED CACHE STRING "SHARED, ARCHIVES, PACKAGE or STATIC: cmake/q4_link.cmake")
+set(Q4_ARCHIVES "" CACHE PATH "Folder of archives that the distribution lacks (scripts/static_archives.sh)")
+set_property(CACHE Q4_LINK PROPERTY STRINGS SHARED ARCHIVES PACKAGE STATIC)
+if(NOT Q4_LINK MATCHES "^(SHARED|ARCHIVES|PACKAGE|STATIC)$")
+  message(FATAL_ERROR "Q4_LINK is SHARED, ARCHIVES, PACKAGE or STATIC, got '${Q4_LINK}'")
+endif()
+
+# The archive of a shared library, or that library where there is none.
+function(q4_archive_of shared result)
+  string(REGEX REPLACE "\\.so(\\.[0-9.]+)?$" ".a" archive "${shared}")
+  cmake_path(GET archive FILENAME name)
+  if(Q4_ARCHIVES AND EXISTS "${Q4_ARCHIVES}/${name}")
+    set(${result} "${Q4_ARCHIVES}/${name}" PARENT_SCOPE)
+  elseif(EXISTS "${archive}")
+    set(${result} "${archive}" PARENT_SCOPE)
+  else()
+    set(${result} "${shared}" PARENT_SCOPE)
+  endif()
+endfunction()
+
+# Imported targets keep their names and what they depend on; where they lie is another file. A target without an archive stays shared:
+# what the build links is checked below, and there are targets that it does not link.
+function(q4_link_archives)
+  get_property(targets DIRECTORY PROPERTY IMPORTED_TARGETS)
+  foreach(target IN LISTS targets)
+    get_target_property(type ${target} TYPE)
+    if(type MATCHES "EXECUTABLE")
+      continue()
+    endif()
+    get_target_property(links ${target} INTERFACE_LINK_LIBRARIES)
+    if(links MATCHES "\\.so")
+      set(archives)
+      foreach(link IN LISTS links)
+        q4_archive_of("${link}" link)
+        list(APPEND archives "${link}")
+      endforeach()
+      set_property(TARGET ${target} PROPERTY INTERFACE_LINK_LIBRARIES "${archives}")
+    endif()
+    if(type STREQUAL "INTERFACE_LIBRARY")
+      continue()
+    endif()
+    get_target_property(configurations ${target} IMPORTED_CONFIGURATIONS)
+    set(properties IMPORTED_LOCATION)
+    if(configurations)
+      list(TRANSFORM configurations PREPEND IMPORTED_LOCATION_ OUTPUT_VARIABLE more)
+      list(APPEND properties ${more})
+    endif()
+    foreach(property IN LISTS properties)
+      get_target_property(location ${target} ${property})
+      if(location MATCHES "\\.so")
+        q4_archive_of("${location}" location)
+        set_property(TARGET ${target} PROPERTY ${property} "${location}")
+      endif()
+    endforeach()
+  endforeach()
+  foreach(needed IN ITEMS fmt hwy)
+    if(NOT (EXISTS "${Q4_ARCHIVES}/lib${needed}.a"))
+      message(FATAL_ERROR "Q4_LINK=${Q4_LINK} needs lib${needed}.a in Q4_ARCHIVES, '${Q4_ARCHIVES}': sh scripts/static_archives.sh FOLDER makes it")
+    endif()
+  endforeach()
+endfunction()
+
+if(NOT Q4_LINK STREQUAL "SHARED")
+  q4_link_archives()
+  # Programs hold of these libraries what they use, and name none of it to others.
+  set(CMAKE_SKIP_RPATH ON)
+  add_link_options(-Wl,--gc-sections -Wl,--exclude-libs,ALL)
+endif()
+if(Q4_LINK STREQUAL "ARCHIVES")
+  add_link_options(-static-libstdc++ -static-libgcc)
+elseif(Q4_LINK STREQUAL "STATIC")
+  if(Q4_HAS_CUDA)
+    message(FATAL_ERROR "Q4_LINK=STATIC goes with Q4_ENABLE_CUDA=OFF: the driver's library is loaded while a program runs")
+  endif()
+  set(CMAKE_EXE_LINKER_FLAGS "${CMAKE_EXE_LINKER_FLAGS} -static")
+endif()
