@@ -54,8 +54,11 @@ bool RecipeIsCalibrated(const ConvertOptions& options) {
 }
 
 std::vector<QuantSettings> SettingsToCompare(const ConvertOptions& options) {
-  std::vector<Q4Encoder> encoders = {Q4Encoder::kAbsmax, Q4Encoder::kMse};
-  if (options.calibration != nullptr) encoders.push_back(Q4Encoder::kWeighted);
+  std::vector<Q4Encoder> encoders;
+  for (const Q4EncoderRow& row : Q4NamedEncoders()) {
+    // Codes that follow from a whole tensor are no sums of its pieces.
+    if (!row.needs_hessian && (!row.calibrated || options.calibration != nullptr)) encoders.push_back(row.encoder);
+  }
   if (options.policy.asked.encoder) encoders = {options.policy.defaults.encoder};
   PolicyOptions policy = options.policy;
   std::vector<QuantSettings> settings;

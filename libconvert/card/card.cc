@@ -20,6 +20,7 @@
 #include "libconvert/model/provenance_view.h"
 #include "libconvert/model/stats.h"
 #include "libconvert/policy/diffusers.h"
+#include "libconvert/scheme/scheme.h"
 #include "libconvert/scheme/treatment.h"
 
 namespace q4 {
@@ -126,10 +127,10 @@ std::string HeadText(const CardRequest& request, const Library& library, const C
   std::vector<std::string> tags = {"q4"};
   if (request.of != CardRequest::Of::kDequantized) tags.emplace_back("4-bit");
   if (request.of == CardRequest::Of::kBitsandbytes) tags.emplace_back("bitsandbytes");
-  for (const char* const type : {"fp4", "nf4"}) {
+  for (const std::string& type : SchemeNames()) {
     const bool used = std::any_of(content.treatments.begin(), content.treatments.end(),
-                                  [type](const auto& each) { return each.first.starts_with(type); });
-    if (used) tags.emplace_back(type);
+                                  [&](const auto& each) { return each.first.starts_with(type); });
+    if (used) tags.push_back(type);
   }
   std::sort(tags.begin(), tags.end());
   return text + fmt::format("tags:\n- {}\n---\n\n{}\n", fmt::join(tags, "\n- "), kMark);
