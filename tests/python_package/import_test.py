@@ -86,7 +86,7 @@ def test_types():
         examples.write_text("\n".join(blocks), encoding="utf-8")
         settings = pathlib.Path(work) / "mypy.ini"
         # Others' packages are not what is checked here, and take minutes.
-        settings.write_text("[mypy]\nstrict = True\n[mypy-torch.*,numpy.*,transformers.*,bitsandbytes.*,accelerate.*,peft.*,diffusers.*,vllm.*,sglang.*,gguf.*,huggingface_hub.*]\nfollow_imports = skip\nignore_missing_imports = True\n")
+        settings.write_text("[mypy]\nstrict = True\n[mypy-torch.*,numpy.*,transformers.*,bitsandbytes.*,accelerate.*,peft.*,diffusers.*,vllm.*,sglang.*,ray.*,gguf.*,huggingface_hub.*]\nfollow_imports = skip\nignore_missing_imports = True\n")
         for what in (["-p", "q4"], [str(examples)]):
             done = subprocess.run([sys.executable, "-m", "mypy", "--config-file", settings, *what], env=environment, capture_output=True, text=True,
                                   check=False)  # fmt: skip
