@@ -42,7 +42,7 @@ std::string NumbersText(const std::vector<std::uint64_t>& numbers) {
 
 absl::Status Mixed(const PartRecord& a, const PartRecord& b, std::string_view where, std::string_view what) {
   return Fail(kPartsMixed, b.shard->path(), where,
-              fmt::format("{} than in {}; convert one of them again", what, Printable(a.shard->path())));
+              fmt::format("{} than in {}; convert one of them again", what, a.shard->path()));
 }
 
 // What all documents of a model have in common (F8.1), as text.

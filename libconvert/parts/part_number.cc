@@ -9,7 +9,6 @@
 #include <charconv>
 
 #include "formats/base/status.h"
-#include "formats/base/text.h"
 #include "libconvert/parts/parts_issues.h"
 
 namespace q4 {
@@ -67,7 +66,7 @@ absl::StatusOr<std::optional<std::uint64_t>> ValueOf(const Environment& environm
   if (text == nullptr || *text == '\0') return std::nullopt;
   std::uint64_t value = 0;
   if (!ParseCount(text, &value)) {
-    return Fail(kPartFromEnvironment, {}, name, GotExpected(Printable(text), "a number"));
+    return Fail(kPartFromEnvironment, {}, name, GotExpected(text, "a number"));
   }
   return std::optional(value);
 }
@@ -84,7 +83,7 @@ absl::StatusOr<std::optional<Source>> FromFlyte(const Environment& environment) 
   if (name == nullptr || *name == '\0') return std::nullopt;
   Q4_ASSIGN_OR_RETURN(const std::optional<std::uint64_t> index, ValueOf(environment, name));
   if (!index) {
-    return Fail(kPartFromEnvironment, {}, kFlyteName, fmt::format("it names {}, which is not set", Printable(name)));
+    return Fail(kPartFromEnvironment, {}, kFlyteName, fmt::format("it names {}, which is not set", name));
   }
   Q4_ASSIGN_OR_RETURN(const std::optional<std::uint64_t> offset, ValueOf(environment, kFlyteOffset));
   return std::optional(Source{name, *index + offset.value_or(0), std::nullopt, {}});
@@ -139,7 +138,7 @@ absl::StatusOr<PartFound> FromOwnVariable(const char* text, std::optional<std::u
   if (whole.find('/') == std::string::npos && parts) whole += "/" + std::to_string(*parts);
   Q4_ASSIGN_OR_RETURN(const PartNumber part, ParsePart(whole, kName));
   if (parts && part.count != *parts) {
-    return Fail(kPartFromEnvironment, {}, kName, GotExpected(Printable(text), fmt::format("of {} parts", *parts)));
+    return Fail(kPartFromEnvironment, {}, kName, GotExpected(text, fmt::format("of {} parts", *parts)));
   }
   return PartFound{part, {fmt::format("part {} of {} by {}", part.index, part.count, kName)}};
 }
@@ -152,7 +151,7 @@ absl::StatusOr<PartNumber> ParsePart(std::string_view text, std::string_view whe
   if (slash == std::string_view::npos || !ParseCount(text.substr(0, slash), &part.index) ||
       !ParseCount(text.substr(slash + 1), &part.count) || part.count == 0 || part.count > kMostParts ||
       part.index >= part.count) {
-    return Fail(kBadPart, {}, where, GotExpected(Printable(text), "such as 3/64, and 63/64 for the last"));
+    return Fail(kBadPart, {}, where, GotExpected(text, "such as 3/64, and 63/64 for the last"));
   }
   return part;
 }

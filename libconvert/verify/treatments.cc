@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -235,6 +236,26 @@ bool HasFilesOf(const ProvenanceView& provenance, const Checkpoint& source) {
                     [](const SourceFileRecord& a, const CheckpointFile& b) { return a.name == b.name; });
 }
 
+// Shards that end where source files do: they name their plan, and no source file has tensors in two of them.
+void CheckShardsBySource(const Q4Model& model, const Checkpoint* source, const ProvenanceView& provenance,
+                         FindingList* findings) {
+  if (!provenance.options->shard_by_source) return;
+  const auto add = [&](const std::string& what) {
+    findings->Add("", kOptionContradicted, model.path(), "provenance, options.shard_by", "source, but " + what);
+  };
+  if (!provenance.document.contains("plan")) add("no plan is named");
+  if (source == nullptr || !HasFilesOf(provenance, *source)) return;
+  std::map<std::uint32_t, std::size_t> shard_of;  // by source file
+  for (const Q4Model::Location& at : model.tensors()) {
+    const SourceTensor* const tensor = source->Find(model.tensor(at).name);
+    if (tensor == nullptr) continue;  // told elsewhere
+    const auto [known, is_new] = shard_of.emplace(tensor->place().file, at.shard);
+    if (is_new || known->second == at.shard) continue;
+    return add(fmt::format("tensors of {} lie in shards {} and {}", source->files()[known->first].name,
+                           known->second + 1, at.shard + 1));
+  }
+}
+
 // Of a container whose weights were taken over: the source has decided all, and the options name the settings of the
 // first of them. What is kept is kept in the source. Without that source only the encoder can be judged.
 absl::Status JudgeTakenOver(const Q4Model& model, const Checkpoint* source, const ProvenanceView& provenance,
@@ -302,6 +323,7 @@ absl::Status CheckTreatments(FileSystem& fs, const Q4Model& model, const Checkpo
   }
   const RecordedOptions& recorded = *provenance.options;
   CheckWhole(model, recorded, context.findings);
+  CheckShardsBySource(model, source, provenance, context.findings);
   if (recorded.defaults.encoder == Q4Encoder::kNone) return JudgeTakenOver(model, source, provenance, context);
   if (provenance.document.contains("bitsandbytes")) {
     context.findings->Add("", kOptionContradicted, model.path(), "provenance, bitsandbytes", "nothing was taken over");

@@ -10,6 +10,7 @@ Then what is refused: missing parts, another conversion, a fine-tune of equal sh
 
 import argparse
 import errno
+import hashlib
 import json
 import os
 import pathlib
@@ -399,6 +400,29 @@ def fine_tune(bench, model):
     check(tree(output.parent) == expected, "the fine-tune, and nothing of its base")
 
 
+def lie(bench, model):
+    """Shards that were cut anywhere and say that they end where source files do."""
+    output = bench.place("lie")
+    bench.run(model, "-o", output, "--shard-size", "5KB")
+    index = json.loads((output.parent / "m.q4.index.json").read_text())
+    roots = []
+    for part in index["parts"]:
+        shard = output.parent / part["name"]
+        forged = Forged(shard.read_bytes())
+        document = forged.document
+        document["options"]["shard_by"], document["plan"] = "source", "ab" * 32
+        forged.document = document
+        shard.write_bytes(forged.write())
+        roots.append(shard.read_bytes()[-88:-56])
+        part["bytes"], part["root"] = shard.stat().st_size, roots[-1].hex()
+    index["root"] = hashlib.sha256(b"".join(roots)).hexdigest()
+    (output.parent / "m.q4.index.json").write_text(json.dumps(index))
+    verify = [bench.tools / "q4verify", output.parent / "m.q4.index.json", "--against", model]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    check(done.returncode == 6 and "shard_by: " in done.stdout + done.stderr and "lie in shards" in done.stdout + done.stderr,
+          "told against the source", done.stdout[-500:], done.stderr[-500:])
+
+
 def disagreement(bench, model):
     """Two machines that compute different bytes of the same input: the second says so and replaces nothing."""
     output = bench.place("parts")
@@ -431,6 +455,7 @@ def main():
         refusals(bench, model)
         fine_tune(bench, model)
         disagreement(bench, model)
+        lie(bench, model)
         at_once(bench, model)
         if arguments.libraries:
             killed(bench, model)

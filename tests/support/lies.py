@@ -347,6 +347,8 @@ class Lies:
         option("recipe", "another", ALONE, '{"rules":[{"block_size":32,"match":"layers"}]}')
         option("recipe", "no recipe", ALONE, "{}")
         option("recipe", "white space", ALONE, self.right.document["options"]["recipe"] + " ")
+        option("shard_by", "source files, without a plan", ALONE, "source")
+        option("shard_by", "tensors", ALONE, "tensors")
         option("shard_size", "one that would cut", ALONE, 500)
         option("shard_size", "one that would not", NOBODY, 1 << 40)
         option("type", "fp4", ALONE, "fp4")
