@@ -1,6 +1,6 @@
 """What to do about each number of docs/errors.md, for those whose message does not say it: gen_errors_md.py puts it beside them.
 
-A number without an entry of its own gets that of its folder in WINGS; one whose message names the way out behind a ';' gets
+A number without an entry of its own gets that of its folder in WINGS, else of its exit code; one whose message names the way out behind a ';' gets
 "as the message says", and a rule of lint its own advice. So a new number needs nothing here, and may have a line."""
 
 AS_IT_SAYS = "as the message says"
@@ -45,6 +45,15 @@ WINGS = {
     "libconvert/engine 5": "`--device cpu` gives the same bytes",
 }
 
+# Of a folder that WINGS does not have.
+CODES = {
+    1: "change the option that the message names; `--help` lists all, with examples",
+    2: WINGS["formats/base 2"],
+    3: "get the file again, or make it again with the program that wrote it",
+    5: "docs/compatibility.md says what is read and written, and what is not",
+    6: "what was checked is not as it should be: get it again, or make it again",
+    7: "run the same command again",
+}
 DOWNLOAD = "download the file again and compare its size with the publisher's"
 BUG = "report it with the whole line, the command and the version"
 MEMORY = "raise `--max-memory` to what the message names, or leave the option out"
@@ -63,6 +72,11 @@ NUMBERS = {
     1201: "the message shows the place; RE2's syntax, without look-around and back-references; quote the pattern for the shell",
     1202: "the shell or editor writes another encoding: save the recipe as UTF-8",
     1301: "`q4inspect FILE` lists the names",
+    1310: "`--part 0/8` is the first of eight (docs/scale_out.md)",
+    1311: "give `--part I/N`; `--part-from-env` reads what Slurm, Kubernetes and others set (docs/scale_out.md)",
+    1313: "leave the option away; docs/scale_out.md shows the commands",
+    1314: "leave the option away; docs/scale_out.md shows the commands",
+    1315: "docs/scale_out.md shows the commands",
     1560: "remove it yourself, or choose another `-o`",
     1580: "the message names the nearest names; `q4inspect FILE` lists all. A '.' in a pattern is any character",
     1650: MEMORY,
@@ -159,6 +173,9 @@ NUMBERS = {
     6306: "correct the rule's pattern: the message names the nearest names",
     6307: "`q4inspect NEW --diff OLD` shows what changed; accept it by making the baseline again",
     6308: "a renamed or dropped tensor: convert again, or make the baseline again",
+    6310: "run the parts that the message names, then `--merge` again",
+    6311: "remove the parts of the other conversion, or convert all parts with one command",
+    6312: "convert that part again",
     6401: "`q4inspect FILE` lists the names",
     6402: "START and COUNT in elements, from 0",
     6520: "convert again, or name the file with `q4convert FILE.q4 --add-file`",
@@ -198,6 +215,7 @@ NUMBERS = {
     7061: BUG,
     8004: "docs/q4export.md says which go together",
     9302: "`nvidia-smi -L` lists the devices; `--device cpu` gives the same bytes without one",
+    9310: "one machine computes or reads wrongly: compare the parts' machines, and report it",
     9101: "run it again; if it fails again, report it",
     9303: "`--device cpu`, or lower `--max-memory`; another program may hold the GPU's memory (`nvidia-smi`)",
 }
@@ -211,4 +229,4 @@ def remedy(number: int, code: int, rule: str, folder: str, advice: str = "") -> 
         return advice
     if "; " in rule:
         return AS_IT_SAYS
-    return WINGS.get(f"{folder} {code}", BUG)
+    return WINGS.get(f"{folder} {code}") or CODES.get(code, BUG)

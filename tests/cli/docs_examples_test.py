@@ -99,7 +99,7 @@ SETUP = {
     "docs/lint.md": {"model.q4": ()},
     "docs/q4export.md": {"model.q4": (), "mixtral.q4": ()},
     "docs/q4inspect.md": {"model.q4": (), "old.q4": (), "new.q4": ("--block-size", "128"), "searched.q4": ("--encoder", "mse")},
-    "docs/q4verify.md": {"model.q4": (), "mine.q4": ()},
+    "docs/q4verify.md": {"model.q4": (), "mine.q4": (), "searched.q4": ("--encoder", "mse")},
     "docs/evaluate.md": {"nf4.q4": ()},
     "docs/gates.md": {"model.q4": ()},
     "docs/policy.md": {},
