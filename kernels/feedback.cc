@@ -14,9 +14,9 @@ namespace {
 
 // Products are added this many at a time, so that both factors stay in the cache. Sums go on where they were: it
 // changes no bit.
-constexpr std::uint64_t kTermsAtOnce = 128;
-// The same in the factor, and how many of its columns.
-constexpr std::uint64_t kFactorTermsAtOnce = 64, kFactorColumnsAtOnce = 256;
+constexpr std::uint64_t kTermsAtOnce = 32;
+// The same in the factor.
+constexpr std::uint64_t kFactorTermsAtOnce = 32;
 
 struct Span {
   std::uint64_t begin, end;
@@ -69,80 +69,108 @@ void MirrorHessian(std::uint64_t columns, std::span<float> hessian) {
   }
 }
 
-// `work`[columns * columns]: row k and column i, in the reverse of the order of work, hold R[i][k] of Q17.4 for i >= k
-// in the end; what lies below the diagonal is not looked at. First it is the damped Hessian, row by row.
-void LoadHessian(std::span<const float> hessian, const FeedbackFactor& factor, std::uint64_t k, double* work) {
-  const std::uint64_t n = factor.columns;
-  const float* const row = hessian.data() + std::uint64_t{factor.order[n - 1 - k]} * n;
-  for (std::uint64_t i = k; i < n; ++i) work[k * n + i] = static_cast<double>(row[factor.order[n - 1 - i]]);
-  work[k * n + k] = work[k * n + k] + factor.damping;
-}
+// The factor in the making, R of Q17.4, in the reverse of the order of work: there R_ik is below the diagonal and rows
+// are made from the first to the last. Like FeedbackFactor::factor, panel by panel of columns i, of each the rows k
+// before its end: neighbours lie together, half as much as a square would have is kept, and products have the form that
+// the kernels take. What lies past the diagonal or the last column is worked on for nothing.
+class Work {
+ public:
+  explicit Work(std::uint64_t columns)
+      : columns_(columns), entries_(FeedbackFactor::FactorAt(FeedbackPanels(columns))) {}
+  static std::uint64_t Bytes(std::uint64_t columns) {
+    return FeedbackFactor::FactorAt(FeedbackPanels(columns)) * sizeof(double);
+  }
+  std::uint64_t columns() const { return columns_; }
+  // Row k of a panel, kFeedbackPanel elements; the next row lies behind it.
+  double* Row(std::uint64_t panel, std::uint64_t k) {
+    return entries_.data() + FeedbackFactor::FactorAt(panel) + k * kFeedbackPanel;
+  }
+  double& At(std::uint64_t k, std::uint64_t i) { return Row(i / kFeedbackPanel, k)[i % kFeedbackPanel]; }
 
-// From columns `piece` of a panel's rows, what the rows above the panel take away.
-void SubtractAbove(const KernelTable& kernels, std::uint64_t n, Span panel, Span piece, double* work) {
-  for (std::uint64_t m = 0; m < panel.begin; m += kFactorTermsAtOnce) {
-    kernels.subtract_products(work + panel.begin * n + piece.begin, work + m * n + piece.begin,
-                              work + m * n + panel.begin, n, std::min(kFactorTermsAtOnce, panel.begin - m),
-                              piece.size(), panel.size());
+ private:
+  std::uint64_t columns_;
+  std::vector<double> entries_;
+};
+
+// Rows of a panel of columns as they are before the work: of the damped Hessian.
+void LoadHessian(std::span<const float> hessian, const FeedbackFactor& factor, std::uint64_t panel, Work* work) {
+  const std::uint64_t n = factor.columns;
+  const Span span = PanelOf(n, panel);
+  for (std::uint64_t k = 0; k < span.end; ++k) {
+    const float* const row = hessian.data() + std::uint64_t{factor.order[n - 1 - k]} * n;
+    double* const out = work->Row(panel, k);
+    for (std::uint64_t i = std::max(k, span.begin); i < span.end; ++i) {
+      out[i - span.begin] = static_cast<double>(row[factor.order[n - 1 - i]]);
+    }
+    if (k >= span.begin) out[k - span.begin] = out[k - span.begin] + factor.damping;
   }
 }
 
-// The same, and then what the panel's own rows take away, each from those after it. A row is divided by the root of its
-// pivot before that.
-void FactorPiece(const KernelTable& kernels, std::uint64_t n, Span panel, Span piece, double* work) {
-  SubtractAbove(kernels, n, panel, piece, work);
-  for (std::uint64_t k = panel.begin; k < panel.end; ++k) {
-    double* const row = work + k * n;
-    kernels.subtract_products(row + piece.begin, work + panel.begin * n + piece.begin, work + panel.begin * n + k, n,
-                              k - panel.begin, piece.size(), 1);
-    const double root = row[k];
-    for (std::uint64_t i = piece.begin; i < piece.end; ++i) row[i] = row[i] / root;
+// From the rows `rows` of a panel of columns, what the rows above them take away. `rows`: another panel's, or its own.
+void SubtractAbove(const KernelTable& kernels, std::uint64_t of, Span rows, std::uint64_t panel, Work* work) {
+  for (std::uint64_t m = 0; m < rows.begin; m += kFactorTermsAtOnce) {
+    kernels.subtract_products(work->Row(panel, rows.begin), work->Row(panel, m), work->Row(of, m),
+                              std::min(kFactorTermsAtOnce, rows.begin - m), rows.size());
+  }
+}
+
+// The same, and then what these rows themselves take away, each from those after it. A row is divided by the root of
+// its pivot before that.
+void FactorPanel(const KernelTable& kernels, std::uint64_t of, std::uint64_t panel, Work* work) {
+  const Span rows = PanelOf(work->columns(), of);
+  SubtractAbove(kernels, of, rows, panel, work);
+  for (std::uint64_t k = rows.begin; k < rows.end; ++k) {
+    double* const row = work->Row(panel, k);
+    const double* const above = work->Row(of, rows.begin);
+    kernels.subtract_products(row, work->Row(panel, rows.begin), above + (k - rows.begin), k - rows.begin, 1);
+    const double root = work->At(k, k);
+    for (std::uint64_t i = 0; i < kFeedbackPanel; ++i) row[i] = row[i] / root;
   }
 }
 
 // The square of a panel that lies on the diagonal. Returns whether all pivots are good (Q17.3).
-bool FactorDiagonal(const KernelTable& kernels, std::uint64_t n, Span panel, double least, double* work) {
-  // Of the square the half below the diagonal is worked on for nothing.
-  SubtractAbove(kernels, n, panel, panel, work);
-  for (std::uint64_t i = panel.begin; i < panel.end; ++i) {
-    for (std::uint64_t k = panel.begin; k <= i; ++k) {
-      double entry = work[k * n + i];
-      for (std::uint64_t m = panel.begin; m < k; ++m) entry = entry - work[m * n + i] * work[m * n + k];
+bool FactorDiagonal(const KernelTable& kernels, std::uint64_t panel, double least, Work* work) {
+  const Span rows = PanelOf(work->columns(), panel);
+  SubtractAbove(kernels, panel, rows, panel, work);
+  double* const square = work->Row(panel, rows.begin);
+  for (std::uint64_t i = 0; i < rows.size(); ++i) {
+    for (std::uint64_t k = 0; k <= i; ++k) {
+      double entry = square[k * kFeedbackPanel + i];
+      for (std::uint64_t m = 0; m < k; ++m) {
+        entry = entry - square[m * kFeedbackPanel + i] * square[m * kFeedbackPanel + k];
+      }
       if (k < i) {
-        work[k * n + i] = entry / work[k * n + k];
+        square[k * kFeedbackPanel + i] = entry / square[k * kFeedbackPanel + k];
       } else {
         if (!(entry >= least) || !std::isfinite(entry)) return false;
-        work[k * n + k] = std::sqrt(entry);
+        square[k * kFeedbackPanel + k] = std::sqrt(entry);
       }
     }
   }
   return true;
 }
 
-// Q17.4, panel by panel: first the square, then the columns behind it in pieces.
-bool Factor(const KernelTable& kernels, std::uint64_t n, double least, const SpreadWork& spread, double* work) {
-  for (std::uint64_t p = 0; p < FeedbackPanels(n); ++p) {
-    const Span panel = PanelOf(n, p);
-    if (!FactorDiagonal(kernels, n, panel, least, work)) return false;
-    spread((n - panel.end + kFactorColumnsAtOnce - 1) / kFactorColumnsAtOnce, [&](std::uint64_t piece) {
-      const std::uint64_t begin = panel.end + piece * kFactorColumnsAtOnce;
-      FactorPiece(kernels, n, panel, {begin, std::min(begin + kFactorColumnsAtOnce, n)}, work);
-    });
+// Q17.4, by panels of rows: first the square on the diagonal, then the panels of columns behind it.
+bool Factor(const KernelTable& kernels, double least, const SpreadWork& spread, Work* work) {
+  const std::uint64_t panels = FeedbackPanels(work->columns());
+  for (std::uint64_t p = 0; p < panels; ++p) {
+    if (!FactorDiagonal(kernels, p, least, work)) return false;
+    spread(panels - p - 1, [&](std::uint64_t behind) { FactorPanel(kernels, p, p + 1 + behind, work); });
   }
   return true;
 }
 
 // One panel of the factor, with its pivots.
-void StoreFactor(const double* work, std::uint64_t panel, FeedbackFactor* factor) {
+void StoreFactor(Work* work, std::uint64_t panel, FeedbackFactor* factor) {
   const std::uint64_t n = factor->columns;
   const Span span = PanelOf(n, panel);
   float* const out = factor->factor.data() + FeedbackFactor::FactorAt(panel);
   for (std::uint64_t k = span.begin; k < span.end; ++k) {
-    const double* const row = work + (n - 1 - k) * n;  // the reverse of the order of work
-    const double root = row[n - 1 - k];
+    const std::uint64_t row = n - 1 - k;  // the reverse of the order of work
+    const double root = work->At(row, row);
     factor->pivots[k] = root * root;
     for (std::uint64_t j = 0; j < k; ++j) {
-      out[j * kFeedbackPanel + k - span.begin] = static_cast<float>(row[n - 1 - j] / root);
+      out[j * kFeedbackPanel + k - span.begin] = static_cast<float>(work->At(row, n - 1 - j) / root);
     }
   }
 }
@@ -176,20 +204,18 @@ bool MakeFeedbackFactor(const KernelTable& kernels, std::uint64_t columns, std::
   factor->damping = DampingOf(diagonal);
   const std::uint64_t panels = FeedbackPanels(columns);
   {
-    std::vector<double> work(columns * columns);
+    Work work(columns);
     while (true) {
-      spread(panels, [&](std::uint64_t panel) {
-        const Span rows = PanelOf(columns, panel);
-        for (std::uint64_t k = rows.begin; k < rows.end; ++k) LoadHessian(hessian, *factor, k, work.data());
-      });
-      if (Factor(kernels, columns, factor->damping * 0.5, spread, work.data())) break;
+      spread(panels, [&](std::uint64_t panel) { LoadHessian(hessian, *factor, panel, &work); });
+      if (Factor(kernels, factor->damping * 0.5, spread, &work)) break;
       if (factor->raises == kMostFeedbackRaises) return false;
       factor->damping = factor->damping * 10;
       ++factor->raises;
     }
     factor->factor.resize(FeedbackFactor::FactorAt(panels));
     factor->pivots.resize(columns);
-    spread(panels, [&](std::uint64_t panel) { StoreFactor(work.data(), panel, factor); });
+    spread(panels, [&](std::uint64_t panel) { StoreFactor(&work, panel, factor); });
+    for (const float entry : factor->factor) factor->largest = std::max(factor->largest, std::abs(entry));
   }
   factor->couplings.resize(panels * columns * kFeedbackPanel);
   spread(panels, [&](std::uint64_t panel) { StoreCouplings(hessian, panel, factor); });
@@ -203,9 +229,10 @@ std::uint64_t FeedbackFactorBytes(std::uint64_t columns) {
 }
 
 std::uint64_t FeedbackPeakBytes(std::uint64_t columns) {
-  // The Hessian all the time; beside it first `work` and the factor, then the factor and the couplings, which are less.
-  return columns * columns * (sizeof(float) + sizeof(double)) +
-         FeedbackFactor::FactorAt(FeedbackPanels(columns)) * sizeof(float) +
+  // The Hessian all the time; beside it the factor, first with the one in the making, then with the couplings.
+  const std::uint64_t panels = FeedbackPanels(columns);
+  return columns * columns * sizeof(float) + FeedbackFactor::FactorAt(panels) * sizeof(float) +
+         std::max(Work::Bytes(columns), panels * columns * kFeedbackPanel * sizeof(float)) +
          columns * (sizeof(double) + sizeof(std::uint32_t) + sizeof(float));
 }
 
@@ -279,16 +306,40 @@ void FeedbackTile::RowErrors(const KernelTable& kernels, const FeedbackFactor& f
                              double* row_errors) {
   std::fill_n(row_errors, kFeedbackRows, 0.0);
   for (std::uint64_t panel = 0; panel < FeedbackPanels(columns_); ++panel) {
-    const auto [begin, end] = PanelOf(columns_, panel);
-    SumsOf(kernels, errors.data(), factor.FactorPanel(panel), end, &sums_);
-    for (std::uint64_t k = begin; k < end; ++k) {
-      for (std::uint64_t r = 0; r < kFeedbackRows; ++r) {
-        const float sum = errors[k * kFeedbackRows + r] + sums_[(k - begin) * kFeedbackRows + r];
-        const double wide = static_cast<double>(sum);
-        const double square = wide * wide;
-        row_errors[r] = row_errors[r] + square * factor.pivots[k];
-      }
+    AddRowErrors(kernels, factor, errors, panel, row_errors);
+  }
+}
+
+// What the columns of one panel add to it.
+void FeedbackTile::AddRowErrors(const KernelTable& kernels, const FeedbackFactor& factor,
+                                const std::vector<float>& errors, std::uint64_t panel, double* row_errors) {
+  const auto [begin, end] = PanelOf(columns_, panel);
+  SumsOf(kernels, errors.data(), factor.FactorPanel(panel), end, &sums_);
+  for (std::uint64_t k = begin; k < end; ++k) {
+    for (std::uint64_t r = 0; r < kFeedbackRows; ++r) {
+      const float sum = errors[k * kFeedbackRows + r] + sums_[(k - begin) * kFeedbackRows + r];
+      const double wide = static_cast<double>(sum);
+      const double square = wide * wide;
+      row_errors[r] = row_errors[r] + square * factor.pivots[k];
     }
+  }
+}
+
+// Of the old codes, as far as it takes to know that all `rows` errors are greater than `enough`: what is added is never
+// negative, so that they stay so. Mostly the first columns tell, of which sums are short. Where a sum might overflow,
+// and the error become a NaN in the end, it is made whole.
+void FeedbackTile::OldRowErrors(const KernelTable& kernels, const FeedbackFactor& factor, const double* enough,
+                                std::uint64_t rows, double* row_errors) {
+  float largest = 0;
+  for (const float error : old_errors_) largest = std::max(largest, std::abs(error));
+  constexpr double kFarFromOverflow = 1e37;
+  const bool is_safe =
+      static_cast<double>(largest) * (1 + static_cast<double>(columns_) * static_cast<double>(factor.largest)) <
+      kFarFromOverflow;
+  std::fill_n(row_errors, kFeedbackRows, 0.0);
+  for (std::uint64_t panel = 0; panel < FeedbackPanels(columns_); ++panel) {
+    AddRowErrors(kernels, factor, old_errors_, panel, row_errors);
+    if (is_safe && std::equal(enough, enough + rows, row_errors, std::less<>())) return;
   }
 }
 
@@ -299,8 +350,8 @@ std::uint64_t FeedbackTile::ChooseCodes(const KernelTable& kernels, const Feedba
   Pass(kernels, matrix.book, factor, false);
   for (int pass = 0; pass < passes; ++pass) Pass(kernels, matrix.book, factor, true);
   double old_row_errors[kFeedbackRows], row_errors[kFeedbackRows];
-  RowErrors(kernels, factor, old_errors_, old_row_errors);
   RowErrors(kernels, factor, errors_, row_errors);
+  OldRowErrors(kernels, factor, row_errors, rows, old_row_errors);
 
   std::uint64_t kept = 0;
   for (std::uint64_t r = 0; r < rows; ++r) {

@@ -43,6 +43,7 @@ struct FeedbackFactor {
   std::vector<float> factor;     // U; of panel p the rows before its end, panels one after the other
   std::vector<float> couplings;  // N; all rows of every panel
   std::vector<double> pivots;    // D, by column
+  float largest = 0;             // magnitude in `factor`
 
   const float* FactorPanel(std::uint64_t panel) const { return factor.data() + FactorAt(panel); }
   const float* CouplingsPanel(std::uint64_t panel) const { return couplings.data() + panel * columns * kFeedbackPanel; }
@@ -99,6 +100,10 @@ class FeedbackTile {
   void Pass(const KernelTable& kernels, CodeBook book, const FeedbackFactor& factor, bool descend);
   void RowErrors(const KernelTable& kernels, const FeedbackFactor& factor, const std::vector<float>& errors,
                  double* row_errors);
+  void OldRowErrors(const KernelTable& kernels, const FeedbackFactor& factor, const double* enough, std::uint64_t rows,
+                    double* row_errors);
+  void AddRowErrors(const KernelTable& kernels, const FeedbackFactor& factor, const std::vector<float>& errors,
+                    std::uint64_t panel, double* row_errors);
 
   std::uint64_t columns_;
   // [column][kFeedbackRows]: elements, scales, element less decoded under the codes as they are and as they were.

@@ -21,13 +21,14 @@ void AddProducts(float* sums, const float* left, const float* right, std::uint64
   }
 }
 
-void SubtractProducts(double* sums, const double* left, const double* right, std::uint64_t stride, std::uint64_t terms,
-                      std::uint64_t rows, std::uint64_t columns) {
+void SubtractProducts(double* sums, const double* left, const double* right, std::uint64_t terms,
+                      std::uint64_t columns) {
   for (std::uint64_t c = 0; c < columns; ++c) {
-    for (std::uint64_t r = 0; r < rows; ++r) {
-      double sum = sums[c * stride + r];
-      for (std::uint64_t j = 0; j < terms; ++j) sum = sum - left[j * stride + r] * right[j * stride + c];
-      sums[c * stride + r] = sum;
+    for (std::uint64_t r = 0; r < kFeedbackPanel; ++r) {
+      double sum = sums[c * kFeedbackPanel + r];
+      for (std::uint64_t j = 0; j < terms; ++j)
+        sum = sum - left[j * kFeedbackPanel + r] * right[j * kFeedbackPanel + c];
+      sums[c * kFeedbackPanel + r] = sum;
     }
   }
 }

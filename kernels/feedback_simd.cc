@@ -1,11 +1,12 @@
 // feedback_scalar.cc with a row in each lane (docs/numerics.md Q17), so that every sum keeps its order. Sums are
-// carried in registers, eight vectors at once: one alone would wait for its own additions.
+// carried in registers, many vectors at once: one alone would wait for its own additions.
 #include <cstdint>
 
 #include "kernels/simd_targets.h"
 // Highway compiles this file once per target; the targets' list must be known by now.
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/feedback_simd.cc"
+#include "hwy/cache_control.h"
 #include "hwy/foreach_target.h"
 #include "hwy/highway.h"
 #include "kernels/feedback.h"
@@ -24,52 +25,63 @@ using RowVec = hn::Vec<RowTag>;
 using WideTag = hn::CappedTag<double, 8>;
 using WideVec = hn::Vec<WideTag>;
 
-// Two vectors of rows by four columns.
-HWY_INLINE void AddProductsOfFour(float* sums, const float* left, const float* right, std::uint64_t terms) {
+// Sums of so many vectors of rows and columns are carried at once: as many as there are registers for, beside a row of
+// `left` and a factor.
+#if HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64
+constexpr std::uint64_t kVectors = 4;
+#else
+constexpr std::uint64_t kVectors = 2;
+#endif
+constexpr std::uint64_t kColumns = 4;
+
+HWY_INLINE void AddProductsOf(float* sums, const float* left, const float* right, std::uint64_t terms) {
   const RowTag d;
   const std::uint64_t lanes = hn::Lanes(d);
-  RowVec sum[4][2];
-  for (std::uint64_t c = 0; c < 4; ++c) {
-    sum[c][0] = hn::LoadU(d, sums + c * kFeedbackRows);
-    sum[c][1] = hn::LoadU(d, sums + c * kFeedbackRows + lanes);
+  RowVec sum[kColumns][kVectors];
+  for (std::uint64_t c = 0; c < kColumns; ++c) {
+    for (std::uint64_t v = 0; v < kVectors; ++v) sum[c][v] = hn::LoadU(d, sums + c * kFeedbackRows + v * lanes);
   }
   for (std::uint64_t j = 0; j < terms; ++j, left += kFeedbackRows, right += kFeedbackPanel) {
-    const RowVec left0 = hn::LoadU(d, left), left1 = hn::LoadU(d, left + lanes);
-    for (std::uint64_t c = 0; c < 4; ++c) {
+    RowVec row[kVectors];
+    for (std::uint64_t v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, left + v * lanes);
+    for (std::uint64_t c = 0; c < kColumns; ++c) {
       const RowVec factor = hn::Set(d, right[c]);
-      sum[c][0] = hn::Add(sum[c][0], hn::Mul(left0, factor));
-      sum[c][1] = hn::Add(sum[c][1], hn::Mul(left1, factor));
+      for (std::uint64_t v = 0; v < kVectors; ++v) sum[c][v] = hn::Add(sum[c][v], hn::Mul(row[v], factor));
     }
   }
-  for (std::uint64_t c = 0; c < 4; ++c) {
-    hn::StoreU(sum[c][0], d, sums + c * kFeedbackRows);
-    hn::StoreU(sum[c][1], d, sums + c * kFeedbackRows + lanes);
+  for (std::uint64_t c = 0; c < kColumns; ++c) {
+    for (std::uint64_t v = 0; v < kVectors; ++v) hn::StoreU(sum[c][v], d, sums + c * kFeedbackRows + v * lanes);
   }
 }
 
-// The same in fp64, subtracting, `kColumns` at once.
-template <std::uint64_t kColumns>
-HWY_INLINE void SubtractProductsOf(double* sums, const double* left, const double* right, std::uint64_t stride,
-                                   std::uint64_t terms) {
+// The same in fp64, subtracting.
+template <std::uint64_t kBy>
+HWY_INLINE void SubtractProductsOf(double* sums, const double* left, const double* right, std::uint64_t terms) {
   const WideTag d;
   const std::uint64_t lanes = hn::Lanes(d);
-  WideVec sum[kColumns][2];
-  for (std::uint64_t c = 0; c < kColumns; ++c) {
-    sum[c][0] = hn::LoadU(d, sums + c * stride);
-    sum[c][1] = hn::LoadU(d, sums + c * stride + lanes);
+  WideVec sum[kBy][kVectors];
+  for (std::uint64_t c = 0; c < kBy; ++c) {
+    for (std::uint64_t v = 0; v < kVectors; ++v) sum[c][v] = hn::LoadU(d, sums + c * kFeedbackPanel + v * lanes);
   }
-  for (std::uint64_t j = 0; j < terms; ++j, left += stride, right += stride) {
-    const WideVec left0 = hn::LoadU(d, left), left1 = hn::LoadU(d, left + lanes);
-    for (std::uint64_t c = 0; c < kColumns; ++c) {
+  for (std::uint64_t j = 0; j < terms; ++j, left += kFeedbackPanel, right += kFeedbackPanel) {
+    WideVec row[kVectors];
+    for (std::uint64_t v = 0; v < kVectors; ++v) row[v] = hn::LoadU(d, left + v * lanes);
+    for (std::uint64_t c = 0; c < kBy; ++c) {
       const WideVec factor = hn::Set(d, right[c]);
-      sum[c][0] = hn::Sub(sum[c][0], hn::Mul(left0, factor));
-      sum[c][1] = hn::Sub(sum[c][1], hn::Mul(left1, factor));
+      for (std::uint64_t v = 0; v < kVectors; ++v) sum[c][v] = hn::Sub(sum[c][v], hn::Mul(row[v], factor));
     }
   }
-  for (std::uint64_t c = 0; c < kColumns; ++c) {
-    hn::StoreU(sum[c][0], d, sums + c * stride);
-    hn::StoreU(sum[c][1], d, sums + c * stride + lanes);
+  for (std::uint64_t c = 0; c < kBy; ++c) {
+    for (std::uint64_t v = 0; v < kVectors; ++v) hn::StoreU(sum[c][v], d, sums + c * kFeedbackPanel + v * lanes);
   }
+}
+
+// Elements that are needed next: the `part`-th of so many equal ones of a block of `terms` rows of 64.
+template <typename T>
+HWY_INLINE void PrefetchPart(const T* block, std::uint64_t terms, std::uint64_t part, std::uint64_t parts) {
+  constexpr std::uint64_t kLine = 64 / sizeof(T);  // of a cache
+  const std::uint64_t size = terms * 64 / parts;
+  for (std::uint64_t i = 0; i < size; i += kLine) hwy::Prefetch(block + part * size + i);
 }
 
 // Value and code of Q2.3 in each lane: every bound is compared, as the definition has it.
@@ -128,27 +140,39 @@ void FeedbackPanelOf(const float* x, const float* scales, const float* matrix, s
 
 }  // namespace
 
+// The terms after these are mostly what is worked on next. The caches do not see it coming in time: only a column in
+// sixteen waits, and that one for every line.
 void AddProducts(float* sums, const float* left, const float* right, std::uint64_t terms) {
-  const std::uint64_t lanes = hn::Lanes(RowTag());
-  for (std::uint64_t r = 0; r < kFeedbackRows; r += 2 * lanes) {
-    for (std::uint64_t c = 0; c < kFeedbackPanel; c += 4) {
-      AddProductsOfFour(sums + c * kFeedbackRows + r, left + r, right + c, terms);
+  static_assert(kFeedbackRows == 64 && kFeedbackPanel == 64);
+  constexpr std::uint64_t kGroups = kFeedbackPanel / kColumns;
+  const std::uint64_t step = kVectors * hn::Lanes(RowTag());
+  for (std::uint64_t r = 0; r < kFeedbackRows; r += step) {
+    for (std::uint64_t group = 0; group < kGroups; ++group) {
+      if (r == 0) {
+        PrefetchPart(right + terms * kFeedbackPanel, terms, group, kGroups);
+        PrefetchPart(left + terms * kFeedbackRows, terms, group, kGroups);
+      }
+      const std::uint64_t c = group * kColumns;
+      AddProductsOf(sums + c * kFeedbackRows + r, left + r, right + c, terms);
     }
   }
 }
 
-void SubtractProducts(double* sums, const double* left, const double* right, std::uint64_t stride, std::uint64_t terms,
-                      std::uint64_t rows, std::uint64_t columns) {
-  const std::uint64_t step = 2 * hn::Lanes(WideTag());
-  std::uint64_t r = 0;
-  for (; r + step <= rows; r += step) {
+void SubtractProducts(double* sums, const double* left, const double* right, std::uint64_t terms,
+                      std::uint64_t columns) {
+  constexpr std::uint64_t kGroups = kFeedbackPanel / kColumns;
+  const std::uint64_t step = kVectors * hn::Lanes(WideTag());
+  for (std::uint64_t r = 0; r < kFeedbackPanel; r += step) {
     std::uint64_t c = 0;
-    for (; c + 4 <= columns; c += 4) {
-      SubtractProductsOf<4>(sums + c * stride + r, left + r, right + c, stride, terms);
+    for (; c + kColumns <= columns; c += kColumns) {
+      if (r == 0) {
+        PrefetchPart(right + terms * kFeedbackPanel, terms, c / kColumns, kGroups);
+        PrefetchPart(left + terms * kFeedbackPanel, terms, c / kColumns, kGroups);
+      }
+      SubtractProductsOf<kColumns>(sums + c * kFeedbackPanel + r, left + r, right + c, terms);
     }
-    for (; c < columns; ++c) SubtractProductsOf<1>(sums + c * stride + r, left + r, right + c, stride, terms);
+    for (; c < columns; ++c) SubtractProductsOf<1>(sums + c * kFeedbackPanel + r, left + r, right + c, terms);
   }
-  scalar::SubtractProducts(sums + r, left + r, right, stride, terms, rows - r, columns);
 }
 
 void FeedbackPanel(CodeBook book, const float* x, const float* scales, const float* matrix, std::uint64_t columns,

@@ -128,10 +128,10 @@ struct KernelTable {
   // sums[c][r] += left[0][r] * right[0][c] + ..., one product after the other: sums[kFeedbackPanel][kFeedbackRows],
   // left[terms][kFeedbackRows], right[terms][kFeedbackPanel].
   void (*add_products)(float* sums, const float* left, const float* right, std::uint64_t terms);
-  // sums[c][r] -= left[0][r] * right[0][c] + ..., in the same way, for `columns` by `rows` sums; rows of all three are
-  // `stride` apart.
-  void (*subtract_products)(double* sums, const double* left, const double* right, std::uint64_t stride,
-                            std::uint64_t terms, std::uint64_t rows, std::uint64_t columns);
+  // sums[c][r] -= left[0][r] * right[0][c] + ..., in the same way, for the first `columns` columns: sums[columns],
+  // left[terms] and right[terms] have rows of kFeedbackPanel.
+  void (*subtract_products)(double* sums, const double* left, const double* right, std::uint64_t terms,
+                            std::uint64_t columns);
   // The codes of a panel's first `columns` columns, one after the other, from `sums` of the errors of the others:
   // x, scales, sums, errors and codes are [column][kFeedbackRows], `matrix` [column][kFeedbackPanel]. Errors go in as
   // they are and come out as the new codes make them; sums are used up.

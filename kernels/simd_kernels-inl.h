@@ -44,8 +44,8 @@ void AddProduct(float* values, const float* left, const float* right, std::uint6
                 float scale, std::uint64_t n);
 // feedback_simd.cc
 void AddProducts(float* sums, const float* left, const float* right, std::uint64_t terms);
-void SubtractProducts(double* sums, const double* left, const double* right, std::uint64_t stride, std::uint64_t terms,
-                      std::uint64_t rows, std::uint64_t columns);
+void SubtractProducts(double* sums, const double* left, const double* right, std::uint64_t terms,
+                      std::uint64_t columns);
 void FeedbackPanel(CodeBook book, const float* x, const float* scales, const float* matrix, std::uint64_t columns,
                    float* sums, float* errors, std::uint8_t* codes);
 

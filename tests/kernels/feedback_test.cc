@@ -233,19 +233,18 @@ TEST_CASE("the loops of feedback are the same on every backend") {
       }
     }
   }
-  for (const Count rows : {1, 2, 7, 8, 16, 33, 64}) {
+  for (const Count terms : {0, 1, 9, 64}) {
     for (const Count columns : {1, 3, 4, 6, 64}) {
-      const Count stride = 70, terms = 9;
-      std::vector<double> left(terms * stride), right(terms * stride), sums(columns * stride);
+      std::vector<double> left(terms * kFeedbackPanel), right(terms * kFeedbackPanel), sums(columns * kFeedbackPanel);
       for (std::vector<double>* v : {&left, &right, &sums}) {
         for (double& d : *v) d = static_cast<double>(random.Normal()) * (random.Below(5) == 0 ? 1e9 : 1.0);
       }
       std::vector<double> expected = sums;
-      ScalarKernels().subtract_products(expected.data(), left.data(), right.data(), stride, terms, rows, columns);
+      ScalarKernels().subtract_products(expected.data(), left.data(), right.data(), terms, columns);
       for (const KernelTable* kernels : SimdBackends()) {
-        INFO(kernels->name << " rows " << rows << " columns " << columns);
+        INFO(kernels->name << " terms " << terms << " columns " << columns);
         std::vector<double> got = sums;
-        kernels->subtract_products(got.data(), left.data(), right.data(), stride, terms, rows, columns);
+        kernels->subtract_products(got.data(), left.data(), right.data(), terms, columns);
         CHECK(SameBits(got, expected));
       }
     }
@@ -458,7 +457,8 @@ TEST_CASE("feedback counts its memory") {
     const FeedbackFactor factor = FactorOf(BestCpuKernels(), columns, hessian);
     CHECK(FeedbackFactorBytes(columns) ==
           (factor.factor.size() + factor.couplings.size() + factor.order.size()) * 4 + factor.pivots.size() * 8);
-    CHECK(FeedbackPeakBytes(columns) >= columns * columns * 12 + factor.factor.size() * 4);
+    const Count other = std::max(factor.factor.size() * sizeof(double), factor.couplings.size() * sizeof(float));
+    CHECK(FeedbackPeakBytes(columns) >= columns * columns * 4 + factor.factor.size() * 4 + other);
   }
 }
 

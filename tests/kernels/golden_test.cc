@@ -1,8 +1,12 @@
-// Recorded outputs of bitsandbytes, and of an independent evaluation of the nested scales, against every backend.
-// testdata/README.md says where they come from; numerics.md Q12.1 to Q12.3 say what must agree.
+// Recorded outputs of bitsandbytes, and of independent evaluations of the nested scales and of the encoders that
+// search, against every backend. testdata/README.md says where they come from; numerics.md Q12.1 to Q12.3 say what must
+// agree.
+#include <algorithm>
 #include <cstdio>
+#include <functional>
 #include <string>
 
+#include "kernels/feedback.h"
 #include "tests/kernels/golden_file.h"
 #include "tests/kernels/kernel_testing.h"
 #include "tests/support/catch.h"
@@ -178,6 +182,71 @@ TEST_CASE("the encoders mse and weighted: scales, codes, nested choice and floor
     }
   }
   CHECK(configurations == 36 * static_cast<int>(AllBackends().size()));
+}
+
+// One after the other.
+void Alone(std::uint64_t count, const std::function<void(std::uint64_t)>& work) {
+  for (std::uint64_t i = 0; i < count; ++i) work(i);
+}
+
+// Panels of coefficients (kernels/feedback.h) as the square that the file has; `triangle`: rows before a panel's end.
+std::vector<float> Unpanelled(const FeedbackFactor& factor, bool triangle) {
+  const std::uint64_t n = factor.columns;
+  std::vector<float> square(n * n);
+  for (std::uint64_t k = 0; k < n; ++k) {
+    const std::uint64_t panel = k / kFeedbackPanel;
+    const float* const from = triangle ? factor.FactorPanel(panel) : factor.CouplingsPanel(panel);
+    const std::uint64_t rows = triangle ? std::min((panel + 1) * kFeedbackPanel, n) : n;
+    for (std::uint64_t j = 0; j < rows; ++j) square[j * n + k] = from[j * kFeedbackPanel + k % kFeedbackPanel];
+  }
+  return square;
+}
+
+TEST_CASE("the encoder feedback: order, factor, couplings and codes by bytes") {
+  const GoldenFile file("q4_feedback.safetensors");
+  int configurations = 0;
+  for (const std::string& name : file.Names()) {
+    const std::string suffix = ".input";
+    if (!name.ends_with(suffix)) continue;
+    const std::string key = name.substr(0, name.size() - suffix.size());  // <case>.<type>.<book>.b<block size>.<form>
+    const FloatType type = key.find(".f32.") != std::string::npos   ? FloatType::kF32
+                           : key.find(".f16.") != std::string::npos ? FloatType::kF16
+                                                                    : FloatType::kBF16;
+    const CodeBook book = key.find(".nf4.") != std::string::npos ? CodeBook::kNf4 : CodeBook::kFp4;
+    const auto block_size = static_cast<std::uint32_t>(std::stoul(key.substr(key.find("4.b") + 3)));
+    const auto x = file.Bytes(name);
+    const auto scales = file.Floats(key + ".scales");
+    const auto order = test::ValuesOf<std::uint32_t>(file.Bytes(key + ".order"));
+    const std::uint64_t n = order.size(), elems = x.size() / FloatSize(type);
+    const bool raised = key.starts_with("raised");
+    for (const KernelTable* kernels : AllBackends()) {
+      INFO(kernels->name << " " << key);
+      std::vector<float> hessian = file.Floats(key + ".hessian");
+      FeedbackFactor factor;
+      REQUIRE(MakeFeedbackFactor(*kernels, n, hessian, Alone, &factor));
+      CHECK(factor.order == order);
+      CHECK(factor.damping == test::ValuesOf<double>(file.Bytes(key + ".damping"))[0]);
+      CHECK((factor.raises != 0) == raised);
+      CHECK(factor.pivots == test::ValuesOf<double>(file.Bytes(key + ".pivots")));
+      CHECK(SameFloats(Unpanelled(factor, true), file.Floats(key + ".factor")));
+      CHECK(SameFloats(Unpanelled(factor, false), file.Floats(key + ".couplings")));
+
+      std::vector<std::uint8_t> codes(PackedBytes(elems));
+      kernels->codes_under(type, book, x.data(), elems, block_size, scales.data(), codes.data());
+      CHECK(codes == file.Bytes(key + ".nearest"));
+      const FeedbackMatrix matrix{type,     book,          block_size,  elems / n, n, 0, key.ends_with(".transposed"),
+                                  x.data(), scales.data(), codes.data()};
+      FeedbackTile tile(n);
+      std::uint64_t kept = 0;
+      for (std::uint64_t t = 0; t * kFeedbackRows < matrix.rows; ++t) {
+        kept += tile.ChooseCodes(*kernels, factor, 2, t, matrix);
+      }
+      CHECK(codes == file.Bytes(key + ".codes"));
+      CHECK(kept == test::ValuesOf<std::uint32_t>(file.Bytes(key + ".kept"))[0]);
+      ++configurations;
+    }
+  }
+  CHECK(configurations == 7 * static_cast<int>(AllBackends().size()));
 }
 
 TEST_CASE("bitsandbytes on CUDA: equal but for the recorded FP4 differences") {
