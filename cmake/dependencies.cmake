@@ -10,6 +10,8 @@ find_package(zstd REQUIRED)            # formats/base/zstd_codec                
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash>=0.8.0)  # digest          BSD-2-Clause
 pkg_check_modules(RE2 REQUIRED IMPORTED_TARGET re2)  # libconvert/base/name_pattern        BSD-3-Clause
+# Its header only, and optional: formats/net/http.cc loads the library when a URL is read         curl (MIT-like)
+# pkg_check_modules(CURL libcurl>=7.85) stands in formats/CMakeLists.txt.
 if(Q4_BUILD_TOOLS OR Q4_BUILD_FUZZERS)
   find_package(CLI11 REQUIRED)         # tools/options                                 BSD-3-Clause
 endif()

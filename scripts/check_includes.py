@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Each wing sees those to the left, never a neighbour of its level.
 LEVELS = {
-    "formats": [["base"], ["posix", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["adapter", "bnb", "logical"], ["source"],
+    "formats": [["base"], ["posix", "net", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["adapter", "bnb", "logical"], ["source"],
                 ["calibration", "exchange"]],
     "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge", "requantize"],
                    ["adapter", "card", "plan", "output"],
@@ -31,6 +31,7 @@ MOST_LINES_OF_A_WING = 4000
 ONLY_IN = {
     r"<CLI/": r"tools/option(s\.cc|_parser\.h)",
     r"<zstd\.h>": r"formats/base/zstd_codec\.cc",
+    r"<curl/": r"formats/net/http\.cc",
     r"<re2/": r"libconvert/base/name_pattern\.cc",
     r"<xxhash\.h>": r"formats/base/digest\.cc",
     r"<openssl/": r"formats/base/digest\.cc",

@@ -90,6 +90,7 @@ IF = {
         "formats/folder/companion_kinds.cc": "one whose ending is not yet among those that never travel as companions",
         "formats/folder/adapters.cc": "one in which adapters are published; foreign_files.cc knows where they lie",
         "formats/source/foreign_files.cc": "the same",
+        "formats/net/web.cc": "one whose files have usual names: they are asked for where no folder is listed",
         "libconvert/lint/files.cc": "one in which 4-bit models are published: --lint looks for faults of published ones; lint.cc names it",
         "libconvert/lint/lint.cc": "the same",
     },

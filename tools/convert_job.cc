@@ -17,6 +17,8 @@
 #include <utility>
 
 #include "formats/base/limits.h"
+#include "formats/net/net_issues.h"
+#include "formats/net/url.h"
 #include "formats/publish/input_files.h"
 #include "formats/q4/shards.h"
 #include "formats/source/checkpoint.h"
@@ -37,6 +39,7 @@
 #include "libconvert/scheme/scheme.h"
 #include "tools/budget_job.h"
 #include "tools/compare_job.h"
+#include "tools/job_files.h"
 #include "tools/parts_job.h"
 #include "tools/pipeline.h"
 #include "tools/repack.h"
@@ -172,24 +175,30 @@ absl::StatusOr<ChosenEngine> OpenDevicesFor(std::string_view encoder, const Devi
 
 // Errors that the user can mend come as early as they can be known: a gate file with a mistake
 // must not cost an hour of converting.
-absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks& hooks) {
-  if (flags.merge || flags.status) {
-    Q4_ASSIGN_OR_RETURN(const std::vector<Gate> gates, GatesFrom(PosixFileSystem(), flags));
-    return JoinPartsJob(flags, gates);
+absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks& hooks) {
+  if (given.merge || given.status) {
+    Q4_ASSIGN_OR_RETURN(const std::vector<Gate> gates, GatesFrom(PosixFileSystem(), given));
+    return JoinPartsJob(given, gates);
   }
+  JobFiles files(given.max_memory, hooks.cancel);
+  FileSystem& fs = files.fs();
+  ConvertFlags flags = given;
+  Q4_RETURN_IF_ERROR(files.Adopt(&flags.input));
+  if (IsUrl(flags.output)) return Fail(kOutputIsUrl, flags.output, "-o");
+  flags.max_memory = files.MemoryForWork();
   // A container has its codes already. What cannot be looked at is left to the readers of checkpoints, which say why.
-  const absl::StatusOr<bool> looked = IsQ4Container(PosixFileSystem(), flags.input);
+  const absl::StatusOr<bool> looked = IsQ4Container(fs, flags.input);
   const bool container = looked.ok() && *looked;
   if (container && !flags.from_quantized) {
     std::optional<Q4Compression> compression;
     if (std::find(flags.given.begin(), flags.given.end(), "--compress") != flags.given.end()) {
       Q4_ASSIGN_OR_RETURN(compression, ParseCompression(flags.compress));
     }
-    return RepackContainer(flags, compression, hooks);
+    return RepackContainer(fs, flags, compression, hooks);
   }
   Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags, container));
   Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartOf(flags));
-  Q4_ASSIGN_OR_RETURN(const std::string pipeline, PipelineFolder(PosixFileSystem(), flags.input));
+  Q4_ASSIGN_OR_RETURN(const std::string pipeline, PipelineFolder(fs, flags.input));
   if (pipeline.empty() && !flags.components.empty()) return Fail(kComponentsOfPipeline, flags.input, "--components");
   if (!pipeline.empty() && part) {
     return Fail(kNotOfPipeline, flags.input, "--part",
@@ -215,9 +224,8 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     return Fail(kNotOfPipeline, flags.input, "--compare",
                 "compare for its component: q4convert FOLDER_OF_THE_COMPONENT --compare");
   }
-  FileSystem& fs = PosixFileSystem();
   Q4_ASSIGN_OR_RETURN(std::vector<Gate> gates, GatesFrom(fs, flags));
-  if (!pipeline.empty()) return ConvertPipeline(flags, pipeline, device, options, std::move(gates), hooks);
+  if (!pipeline.empty()) return ConvertPipeline(files, flags, pipeline, device, options, std::move(gates), hooks);
   // Reads and validates headers; no weights yet.
   Q4_ASSIGN_OR_RETURN(auto checkpoint, OpenSource(fs, flags, container));
   if (!flags.adapter.empty()) {
@@ -260,6 +268,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     }
     const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
     const unsigned threads = limits.threads;
+    for (std::string& note : files.Notes()) result.notes.push_back(std::move(note));
     for (const Note& note : plan.notes) result.notes.push_back(note.warning ? "warning: " + note.text : note.text);
     result.output =
         flags.json ? PlanJson(*checkpoint, plan, options, threads) : PlanText(*checkpoint, plan, options, threads);
@@ -287,7 +296,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
   run.engine = chosen.engine.get();
   const bool auto_device = device.kind == DeviceChoice::Kind::kAuto;
   if (part) {
-    std::vector<std::string> notes;
+    std::vector<std::string> notes = files.Notes();
     if (!chosen.note.empty()) notes.push_back(chosen.note);
     return ConvertPartJob(fs, flags, *checkpoint, plan, options, run, *part, auto_device, std::move(notes));
   }
@@ -310,7 +319,8 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& flags, const JobHooks&
     result.exit_code = ExitCode::kCheckFailed;
     return result;
   }
-  result.notes = report.notes;
+  result.notes = files.Notes();
+  result.notes.insert(result.notes.end(), report.notes.begin(), report.notes.end());
   for (const std::string& warning : report.warnings) result.notes.push_back("warning: " + warning);
   if (!chosen.note.empty()) result.notes.insert(result.notes.begin(), chosen.note);
   if (flags.verbose > 0) {

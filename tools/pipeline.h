@@ -12,21 +12,22 @@
 #include "libconvert/plan/plan.h"
 #include "libconvert/verify/verify.h"
 #include "tools/job.h"
+#include "tools/job_files.h"
 #include "tools/options.h"
 
 namespace q4 {
 
 // q4convert, with what it has made of the flags.
-absl::StatusOr<ToolResult> ConvertPipeline(const ConvertFlags& flags, const std::string& folder,
+absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& flags, const std::string& folder,
                                            const DeviceChoice& device, const ConvertOptions& options,
                                            std::vector<Gate> gates, const JobHooks& hooks);
 
 // q4verify of a converted pipeline.
-absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const std::string& folder,
+absl::StatusOr<ToolResult> VerifyPipelineFolder(FileSystem& fs, const VerifyFlags& flags, const std::string& folder,
                                                 const VerifyOptions& options, const JobHooks& hooks);
 
 // q4inspect of a pipeline, converted or not.
-absl::StatusOr<ToolResult> InspectPipelineFolder(const InspectFlags& flags, const std::string& folder,
+absl::StatusOr<ToolResult> InspectPipelineFolder(FileSystem& fs, const InspectFlags& flags, const std::string& folder,
                                                  const OpenOptions& open);
 
 // q4export of a converted pipeline.

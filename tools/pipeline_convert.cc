@@ -82,10 +82,10 @@ absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& fl
 
 }  // namespace
 
-absl::StatusOr<ToolResult> ConvertPipeline(const ConvertFlags& flags, const std::string& folder,
+absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& flags, const std::string& folder,
                                            const DeviceChoice& device, const ConvertOptions& options,
                                            std::vector<Gate> gates, const JobHooks& hooks) {
-  FileSystem& fs = PosixFileSystem();
+  FileSystem& fs = files.fs();
   std::string output = flags.output;
   // The partial folder lies beside the output, not in it.
   while (output.size() > 1 && output.back() == '/') output.pop_back();
@@ -129,6 +129,7 @@ absl::StatusOr<ToolResult> ConvertPipeline(const ConvertFlags& flags, const std:
     return GateResult(report.gate_findings, report.gate_finding_count, flags.verbose > 0);
   }
   ToolResult result;
+  result.notes = files.Notes();
   if (!chosen.note.empty()) result.notes.push_back(chosen.note);
   result.notes.insert(result.notes.end(), report.notes.begin(), report.notes.end());
   for (const std::string& warning : report.warnings) result.notes.push_back("warning: " + warning);

@@ -23,7 +23,7 @@ std::string_view FirstGiven(std::initializer_list<std::pair<bool, std::string_vi
 
 }  // namespace
 
-absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const std::string& folder,
+absl::StatusOr<ToolResult> VerifyPipelineFolder(FileSystem& fs, const VerifyFlags& flags, const std::string& folder,
                                                 const VerifyOptions& options, const JobHooks& hooks) {
   const std::string_view single = FirstGiven({{!flags.junit.empty(), "--junit"},
                                               {!flags.markdown.empty(), "--markdown"},
@@ -36,8 +36,7 @@ absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const 
                 "none was merged into a pipeline; q4verify FOLDER/model.q4 verifies a component with it");
   }
   if (!single.empty()) return Fail(kNotOfPipeline, folder, single);
-  Q4_ASSIGN_OR_RETURN(const PipelineVerifyReport report,
-                      VerifyPipeline(PosixFileSystem(), folder, options, hooks.Begin()));
+  Q4_ASSIGN_OR_RETURN(const PipelineVerifyReport report, VerifyPipeline(fs, folder, options, hooks.Begin()));
   ToolResult result;
   const bool all = flags.verbose > 0;
   result.errors = FindingLines(report.findings, report.finding_count, all);
@@ -55,7 +54,7 @@ absl::StatusOr<ToolResult> VerifyPipelineFolder(const VerifyFlags& flags, const 
   return result;
 }
 
-absl::StatusOr<ToolResult> InspectPipelineFolder(const InspectFlags& flags, const std::string& folder,
+absl::StatusOr<ToolResult> InspectPipelineFolder(FileSystem& fs, const InspectFlags& flags, const std::string& folder,
                                                  const OpenOptions& open) {
   const std::string_view single = FirstGiven({{!flags.tensor.empty(), "--tensor"},
                                               {!flags.diff.empty(), "--diff"},
@@ -75,9 +74,8 @@ absl::StatusOr<ToolResult> InspectPipelineFolder(const InspectFlags& flags, cons
       flags.tensors || (selects && !wants_values && !flags.tree) || (flags.json && (wants_values || flags.tree));
   detail.components = detail.each.list_tensors || wants_values || flags.tree || flags.files;
   const bool summary = !detail.each.list_tensors && !wants_values && !flags.tree;
-  Q4_ASSIGN_OR_RETURN(
-      const PipelineInspectReport report,
-      InspectPipeline(PosixFileSystem(), folder, open, summary ? InspectScope::kSummary : InspectScope::kTensors));
+  Q4_ASSIGN_OR_RETURN(const PipelineInspectReport report,
+                      InspectPipeline(fs, folder, open, summary ? InspectScope::kSummary : InspectScope::kTensors));
   if (const auto root = ParseQ4Root(flags.root); root && root != report.root) {
     return report.root ? Fail(kPipelinePinned, folder, {},
                               GotExpected("sha256:" + HexOf(*report.root), "sha256:" + HexOf(*root)))

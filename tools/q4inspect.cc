@@ -23,6 +23,7 @@
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
 #include "libconvert/verify/verify.h"
+#include "tools/job_files.h"
 #include "tools/mains.h"
 #include "tools/options.h"
 #include "tools/pipeline.h"
@@ -35,14 +36,14 @@ namespace {
 
 // A container beside a checkpoint: what the checkpoint asks for and the container does not have, and by how much its
 // decoded weights are off. That is the comparison of q4verify --against, so it is that, with its report.
-absl::StatusOr<ToolResult> DiffWithSource(const std::string& container, const std::string& source,
+absl::StatusOr<ToolResult> DiffWithSource(FileSystem& fs, const std::string& container, const std::string& source,
                                           const InspectFlags& flags) {
   VerifyOptions options;
   options.against = source;
   options.root = ParseQ4Root(flags.root);
   options.source_options.follow_symlinks = flags.follow_symlinks;
   options.cancel = &InterruptRequested();
-  Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(PosixFileSystem(), container, options));
+  Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(fs, container, options));
   ToolResult result;
   result.errors = FindingLines(report.findings, report.finding_count, /*all=*/flags.verbose > 0);
   result.output = flags.json ? VerifyReportJson(report) : VerifyReportText(report);
@@ -60,18 +61,18 @@ OpenOptions OpenOptionsFrom(const InspectFlags& flags) {
 
 // Which comparison depends on what the two files are. A checkpoint with weights in the layout of bitsandbytes is
 // quantized already, so codes are compared with codes; any other one beside a container is a possible source.
-absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
-  Q4_ASSIGN_OR_RETURN(const bool left_is_container, IsQ4Container(PosixFileSystem(), flags.file));
-  Q4_ASSIGN_OR_RETURN(const bool right_is_container, IsQ4Container(PosixFileSystem(), flags.diff));
+absl::StatusOr<ToolResult> Diff(FileSystem& fs, const InspectFlags& flags) {
+  Q4_ASSIGN_OR_RETURN(const bool left_is_container, IsQ4Container(fs, flags.file));
+  Q4_ASSIGN_OR_RETURN(const bool right_is_container, IsQ4Container(fs, flags.diff));
   const DiffOptions options{.open = OpenOptionsFrom(flags), .root = ParseQ4Root(flags.root)};
   if (left_is_container != right_is_container) {
     const std::string& container = left_is_container ? flags.file : flags.diff;
     const std::string& checkpoint = left_is_container ? flags.diff : flags.file;
-    Q4_ASSIGN_OR_RETURN(const auto opened, OpenCheckpoint(PosixFileSystem(), checkpoint, options.open));
+    Q4_ASSIGN_OR_RETURN(const auto opened, OpenCheckpoint(fs, checkpoint, options.open));
     Q4_ASSIGN_OR_RETURN(const bool is_quantized, HoldsBnbWeights(*opened));
-    if (!is_quantized) return DiffWithSource(container, checkpoint, flags);
+    if (!is_quantized) return DiffWithSource(fs, container, checkpoint, flags);
   }
-  Q4_ASSIGN_OR_RETURN(const DiffReport report, DiffModels(PosixFileSystem(), flags.file, flags.diff, options));
+  Q4_ASSIGN_OR_RETURN(const DiffReport report, DiffModels(fs, flags.file, flags.diff, options));
   ToolResult result;
   result.output = flags.json ? DiffReportJson(report) : DiffReportText(report);
   // As diff and cmp do: other content is an exit code of its own (6), no error line.
@@ -80,20 +81,19 @@ absl::StatusOr<ToolResult> Diff(const InspectFlags& flags) {
 }
 
 // Exit code 6 where a rule is broken, so that a script can ask.
-absl::StatusOr<ToolResult> Lint(const InspectFlags& flags) {
+absl::StatusOr<ToolResult> Lint(FileSystem& fs, const InspectFlags& flags) {
   LintOptions options;
   options.follow_symlinks = flags.follow_symlinks;
   options.root = ParseQ4Root(flags.root);
-  Q4_ASSIGN_OR_RETURN(const LintReport report, LintModel(PosixFileSystem(), flags.file, options));
+  Q4_ASSIGN_OR_RETURN(const LintReport report, LintModel(fs, flags.file, options));
   ToolResult result;
   result.output = flags.json ? LintReportJson(report) : LintReportText(report, StyleOfStdout(flags.color));
   if (!report.passed()) result.exit_code = ExitCode::kCheckFailed;
   return result;
 }
 
-absl::StatusOr<ToolResult> Card(const InspectFlags& flags) {
+absl::StatusOr<ToolResult> Card(FileSystem& fs, const InspectFlags& flags) {
   if (flags.json) return Fail(kBadFlag, {}, "--card", "a card is Markdown; without --json");
-  FileSystem& fs = PosixFileSystem();
   Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, flags.file));
   if (!is_container) return Fail(kBadFlag, flags.file, "--card", "it is about a container, and this is none");
   Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs, flags.file, ParseQ4Root(flags.root)));
@@ -154,19 +154,24 @@ absl::Status ReadContent(const InspectFlags& flags, const OpenedModel& model, In
 
 // Turns flags into what the report shows. A summary of 100,000 tensors costs less than their descriptions, hence the
 // scope.
-absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
-  Q4_ASSIGN_OR_RETURN(std::string pipeline, SealedPipelineFolder(PosixFileSystem(), flags.file));
+absl::StatusOr<ToolResult> Inspect(const InspectFlags& given) {
+  JobFiles files(0, &InterruptRequested());
+  FileSystem& fs = files.fs();
+  InspectFlags flags = given;
+  Q4_RETURN_IF_ERROR(files.Adopt(&flags.file));
+  Q4_RETURN_IF_ERROR(files.Adopt(&flags.diff));
+  Q4_ASSIGN_OR_RETURN(std::string pipeline, SealedPipelineFolder(fs, flags.file));
   if (pipeline.empty()) {
-    Q4_ASSIGN_OR_RETURN(pipeline, PipelineFolder(PosixFileSystem(), flags.file));
+    Q4_ASSIGN_OR_RETURN(pipeline, PipelineFolder(fs, flags.file));
   }
-  if (!pipeline.empty()) return InspectPipelineFolder(flags, pipeline, OpenOptionsFrom(flags));
+  if (!pipeline.empty()) return InspectPipelineFolder(fs, flags, pipeline, OpenOptionsFrom(flags));
   if (!flags.root.empty()) {
-    Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(PosixFileSystem(), flags.file));
+    Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, flags.file));
     if (!is_container) return Fail(kBadFlag, flags.file, "--root", "only containers have a root, and this is none");
   }
-  if (flags.card) return Card(flags);
-  if (!flags.diff.empty()) return Diff(flags);
-  if (flags.lint) return Lint(flags);
+  if (flags.card) return Card(fs, flags);
+  if (!flags.diff.empty()) return Diff(fs, flags);
+  if (flags.lint) return Lint(fs, flags);
   // A selection alone asks for the table it selects from; in JSON statistics and tree stand with the tensors.
   const bool selects = !flags.filter.empty() || !flags.sort.empty();
   const bool wants_values = flags.stats || flags.hist || flags.scales;
@@ -179,10 +184,10 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& flags) {
       flags.tensors || (selects && !wants_values && !flags.tree) || (flags.json && (wants_values || flags.tree));
   // Nothing was asked for: one screen.
   const bool summary = !detail.list_tensors && !wants_values && !flags.tree && flags.tensor.empty();
-  Q4_ASSIGN_OR_RETURN(const OpenedModel model, OpenModel(PosixFileSystem(), flags.file, OpenOptionsFrom(flags)));
+  Q4_ASSIGN_OR_RETURN(const OpenedModel model, OpenModel(fs, flags.file, OpenOptionsFrom(flags)));
   if (model.container != nullptr) Q4_RETURN_IF_ERROR(model.container->RequireRoot(ParseQ4Root(flags.root)));
-  Q4_ASSIGN_OR_RETURN(InspectReport report, InspectModel(PosixFileSystem(), model,
-                                                         summary ? InspectScope::kSummary : InspectScope::kTensors));
+  Q4_ASSIGN_OR_RETURN(InspectReport report,
+                      InspectModel(fs, model, summary ? InspectScope::kSummary : InspectScope::kTensors));
   if (flags.content) Q4_RETURN_IF_ERROR(ReadContent(flags, model, &report));
   if (!flags.tensor.empty()) return InspectTensorInDepth(flags, model, report);
   Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort, flags.allow_unmatched}));

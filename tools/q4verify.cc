@@ -5,12 +5,14 @@
 // too: a run of an hour must not end in a directory that cannot be written.
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "libconvert/base/machine.h"
 #include "libconvert/components/seal.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
 #include "libconvert/verify/verify.h"
+#include "tools/job_files.h"
 #include "tools/mains.h"
 #include "tools/options.h"
 #include "tools/pipeline.h"
@@ -24,17 +26,28 @@ namespace {
 
 // Findings are results and not errors of the run: they are printed as error lines, but the reports are written all the
 // same.
-absl::StatusOr<ToolResult> Verify(const VerifyFlags& flags) {
+absl::StatusOr<ToolResult> Verify(const VerifyFlags& given) {
+  JobFiles files(given.max_memory, &InterruptRequested());
+  FileSystem& fs = files.fs();
+  VerifyFlags flags = given;
+  Q4_RETURN_IF_ERROR(files.Adopt(&flags.file));
+  Q4_RETURN_IF_ERROR(files.Adopt(&flags.against));
+  flags.max_memory = files.MemoryForWork();
   Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, &InterruptRequested()));
   std::optional<ProgressPrinter> printer;
   const JobHooks hooks = PrintingHooks("q4verify", flags.progress, flags.quiet, &printer);
-  Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(PosixFileSystem(), flags.file));
-  if (!pipeline.empty()) return VerifyPipelineFolder(flags, pipeline, options, hooks);
+  Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(fs, flags.file));
+  if (!pipeline.empty()) return VerifyPipelineFolder(fs, flags, pipeline, options, hooks);
   ReportFiles reports;
-  Q4_RETURN_IF_ERROR(reports.Open(PosixFileSystem(), flags));
-  Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(PosixFileSystem(), flags.file, options, hooks.Begin()));
+  Q4_RETURN_IF_ERROR(reports.Open(fs, flags));
+  Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(fs, flags.file, options, hooks.Begin()));
   ToolResult result;
-  if (flags.verbose > 0) result.notes = LimitsOfRun(flags.threads, flags.max_memory).Reasons();
+  result.notes = files.Notes();
+  if (flags.verbose > 0) {
+    for (std::string& reason : LimitsOfRun(flags.threads, flags.max_memory).Reasons()) {
+      result.notes.push_back(std::move(reason));
+    }
+  }
   result.errors = FindingLines(report.findings, report.finding_count, /*all=*/flags.verbose > 0);
   // A broken check is the weightier news; a report that is missing fails the run nonetheless.
   for (const absl::Status& status : reports.Write(report)) {

@@ -108,11 +108,10 @@ absl::Status CheckNoRepackFlags(const ConvertFlags& flags, bool container) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ToolResult> RepackContainer(const ConvertFlags& flags, const std::optional<Q4Compression>& compression,
-                                           const JobHooks& hooks) {
+absl::StatusOr<ToolResult> RepackContainer(FileSystem& fs, const ConvertFlags& flags,
+                                           const std::optional<Q4Compression>& compression, const JobHooks& hooks) {
   Q4_RETURN_IF_ERROR(CheckFlags(flags));
   Q4_ASSIGN_OR_RETURN(const RepackOptions options, OptionsFrom(flags, compression));
-  FileSystem& fs = PosixFileSystem();
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, OpenContainer(fs, flags.input, ParseQ4Root(flags.root)));
   Q4_ASSIGN_OR_RETURN(const RepackPlan plan, PlanRepack(fs, *model, options));
   Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *model, plan));

@@ -11,14 +11,17 @@
 namespace q4 {
 
 std::string WhyMissing(const std::string& path) {
-  constexpr char kDownload[] = "download the model first, such as with hf download ORGANISATION/MODEL --local-dir DIR";
-  if (path.find("://") != std::string::npos) return fmt::format("; a URL is not read: {}", kDownload);
+  constexpr char kDownload[] = "hf download ORGANISATION/MODEL --local-dir DIR";
+  if (path.find("://") != std::string::npos) {
+    return fmt::format("; no URL is read here: download it first, such as with {}", kDownload);
+  }
   const std::size_t slash = path.find('/');
   const bool may_be_id = slash != std::string::npos && slash != 0 && path.front() != '.' && path.front() != '~' &&
                          slash + 1 < path.size() && path.find('/', slash + 1) == std::string::npos;
   struct stat info {};
   if (!may_be_id || ::stat(path.substr(0, slash).c_str(), &info) == 0) return {};
-  return fmt::format("; if this is a model of the Hugging Face Hub: {}", kDownload);
+  return fmt::format("; if this is a model of the Hugging Face Hub: hf://{}, or download it first, such as with {}",
+                     path, kDownload);
 }
 
 std::string WhyNot(const std::string& path, int error) {

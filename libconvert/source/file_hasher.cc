@@ -24,6 +24,8 @@
 #include <system_error>
 #include <utility>
 
+#include "formats/base/content_issues.h"
+#include "formats/base/content_tag.h"
 #include "formats/base/digest.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/base/parallel.h"
@@ -348,7 +350,13 @@ absl::StatusOr<std::string> FileHasher::HashFile(std::uint32_t number) {
   // What lies behind the last tensor, or all of a file without tensors.
   Q4_RETURN_IF_ERROR(ReadUntil(number, checkpoint_.files()[number].file->size(), &digest));
   Q4_RETURN_IF_ERROR(digest.status());
-  return digest.Finish();
+  std::string text = digest.Finish();
+  const RandomAccessFile& file = *checkpoint_.files()[number].file;
+  const std::string published = PublishedSha256(file.version());
+  if (kind_ == SourceDigest::kSha256 && !published.empty() && text != published && !given_up_.load()) {
+    return Fail(kNotAsPublished, file.path(), {}, GotExpected(text, published));
+  }
+  return text;
 }
 
 // What is thrown for lack of memory ends the file like any error: other threads must hear of it.

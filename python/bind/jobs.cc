@@ -24,6 +24,7 @@
 #include "python/bind/watched_run.h"
 #include "tools/convert_job.h"
 #include "tools/export_job.h"
+#include "tools/job_files.h"
 #include "tools/options.h"
 #include "tools/pipeline.h"
 #include "tools/usage_issues.h"
@@ -86,21 +87,25 @@ struct Verification {
 };
 
 Verification Verify(const nb::sequence& words, const nb::object& progress) {
-  const auto flags = FlagsOf<VerifyFlags>(words);
+  auto flags = FlagsOf<VerifyFlags>(words);
   return RunWatched<Verification>(
       progress, [&](const ProgressCallback& callback, CancelFlag* cancel) -> absl::StatusOr<Verification> {
         Verification out;
+        JobFiles files(flags.max_memory, cancel);
+        Q4_RETURN_IF_ERROR(files.Adopt(&flags.file));
+        Q4_RETURN_IF_ERROR(files.Adopt(&flags.against));
+        flags.max_memory = files.MemoryForWork();
         Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, cancel));
-        Q4_ASSIGN_OR_RETURN(out.folder, SealedPipelineFolder(PosixFileSystem(), flags.file));
+        Q4_ASSIGN_OR_RETURN(out.folder, SealedPipelineFolder(files.fs(), flags.file));
         if (!out.folder.empty()) {
           Q4_ASSIGN_OR_RETURN(
               const ToolResult result,
-              VerifyPipelineFolder(flags, out.folder, options, {[&callback] { return callback; }, cancel}));
+              VerifyPipelineFolder(files.fs(), flags, out.folder, options, {[&callback] { return callback; }, cancel}));
           out.json = result.output;
           out.passed = result.exit_code == ExitCode::kOk;
           return out;
         }
-        Q4_ASSIGN_OR_RETURN(out.report, VerifyModel(PosixFileSystem(), flags.file, options, callback));
+        Q4_ASSIGN_OR_RETURN(out.report, VerifyModel(files.fs(), flags.file, options, callback));
         out.json = VerifyReportJson(out.report);
         out.passed = out.report.passed();
         return out;

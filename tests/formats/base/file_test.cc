@@ -219,7 +219,7 @@ TEST_CASE("what looks like the name of a model on a hub is told from a path") {
   const std::filesystem::path before = std::filesystem::current_path();
   std::filesystem::current_path(dir.File(""));
   CHECK(WhyMissing("organisation/model").find("Hugging Face Hub") != std::string::npos);
-  CHECK(WhyMissing("https://huggingface.co/organisation/model").find("a URL is not read") != std::string::npos);
+  CHECK(WhyMissing("https://huggingface.co/organisation/model").find("no URL is read here") != std::string::npos);
   for (const char* path : {"here/model", "./organisation/model", "/organisation/model", "~/model", "model",
                            "organisation/", "a/b/c", ""}) {
     INFO(path);
