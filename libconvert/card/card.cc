@@ -138,7 +138,7 @@ std::string HeadText(const CardRequest& request, const Library& library, const C
 
 std::string DecibelText(double sqnr) { return fmt::format("{:.3f} dB", sqnr); }
 
-std::string WeightsText(const Content& content) {
+std::string WeightsText(const CardRequest& request, const Content& content) {
   std::string text =
       "## Weights\n\n| stored as | tensors | weights | size | NMSE | SQNR |\n|---|---|---|---|---|---|\n";
   for (const auto& [name, sum] : content.treatments) {
@@ -158,6 +158,9 @@ std::string WeightsText(const Content& content) {
   if (!content.worst_tensor.empty()) {
     text += fmt::format("The tensor that lost most for its size: {}, NMSE {:.6f}.\n", CodeSpan(content.worst_tensor),
                         content.worst_nmse);
+  }
+  if (request.decoded != 0) {
+    text += fmt::format("{} of the quantized tensors are written decoded here, in 16 or 32 bits.\n", request.decoded);
   }
   return text + "NMSE is the sum of squared errors over the sum of squared weights, SQNR the same in decibels.\n\n";
 }
@@ -296,7 +299,7 @@ absl::StatusOr<std::string> ModelCard(const Q4Model& model, const ModelConfigs& 
   if (request.of == CardRequest::Of::kContainer && FindCard(model) != nullptr) {
     text += "The card of the original is inside; an export writes it out beside the model.\n\n";
   }
-  text += WeightsText(content) + SizeText(model, provenance, request) + LoadText(request, library) +
+  text += WeightsText(request, content) + SizeText(model, provenance, request) + LoadText(request, library) +
           SealText(model, provenance, request);
   while (text.ends_with("\n\n")) text.pop_back();
   return text;

@@ -21,6 +21,7 @@ struct CardRequest {
   Of of = Of::kContainer;
   std::string base_model;          // "owner/name", IsModelName(); "" where nobody said
   std::uint64_t output_bytes = 0;  // of the weights as they are written; of a container that is not looked at
+  std::uint64_t decoded = 0;       // quantized tensors that are written in 16 or 32 bits, of kBitsandbytes
   std::string original;            // the name that the original's card has beside it; "" without
 };
 

@@ -42,15 +42,16 @@ bool IsEmbedded(const Q4Model& model, std::string_view name) {
 }  // namespace
 
 absl::StatusOr<CardFile> PlanCard(const Q4Model& model, const ModelConfigs& configs, const ExporterRow& row,
-                                  const ExportOptions& options, std::uint64_t output_bytes) {
+                                  const ExportOptions& options, const ExportReport& report) {
   CardFile planned;
   if (options.card == ModelCardUse::kNever) return planned;
-  if (options.card == ModelCardUse::kUsual && !IsUsual(model, row, options)) return planned;
+  const bool in_4bit = report.quantized_tensors != 0;
+  if (options.card == ModelCardUse::kUsual && !(in_4bit && IsUsual(model, row, options))) return planned;
   CardRequest request;
-  request.of =
-      row.weights == ExporterRow::Weights::kQuantized ? CardRequest::Of::kBitsandbytes : CardRequest::Of::kDequantized;
+  request.of = in_4bit ? CardRequest::Of::kBitsandbytes : CardRequest::Of::kDequantized;
+  if (in_4bit) request.decoded = report.dequantized_tensors;
   request.base_model = options.base_model;
-  request.output_bytes = output_bytes;
+  request.output_bytes = report.tensor_bytes;
   if (const Q4EmbeddedFile* const original = FindCard(model); original != nullptr) {
     Q4_ASSIGN_OR_RETURN(const std::string head, ReadCardHead(model, *original));
     planned.replaced = original->name;

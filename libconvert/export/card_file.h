@@ -19,8 +19,9 @@ struct CardFile {
   std::string replaced, copied_as;
 };
 
-// Decides by ExportOptions::card. `output_bytes`: of the weights as they are written. Errors: those of ModelCard().
+// Decides by ExportOptions::card. `report`: what was planned, the bytes of tensors among it. Errors: those of
+// ModelCard().
 absl::StatusOr<CardFile> PlanCard(const Q4Model& model, const ModelConfigs& configs, const ExporterRow& row,
-                                  const ExportOptions& options, std::uint64_t output_bytes);
+                                  const ExportOptions& options, const ExportReport& report);
 
 }  // namespace q4

@@ -431,7 +431,7 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
     }
     Q4_RETURN_IF_ERROR(ExportToFile(fs, *model, plan, options, threads, layout, replacing, found.may_exist, &report));
   } else {
-    Q4_ASSIGN_OR_RETURN(const CardFile card, PlanCard(*model, configs, *row, options, layout.tensor_bytes));
+    Q4_ASSIGN_OR_RETURN(const CardFile card, PlanCard(*model, configs, *row, options, report));
     Q4_RETURN_IF_ERROR(ExportToDirectory(fs, *model, configs, plan, options, threads, layout,
                                          std::move(planned.small_files), card, replacing, found, &report));
   }

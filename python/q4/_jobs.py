@@ -331,6 +331,8 @@ def export(
     experts: Literal["error", "dequantize", "keep4bit"] | None = None,
     unloadable: Literal["error", "dequantize", "keep4bit"] | None = None,
     shard_size: Size = None,
+    card: bool | None = None,
+    base_model: str | None = None,
     force: bool = False,
     into: bool = False,
     threads: int = 0,
@@ -347,6 +349,8 @@ def export(
         dtype: of dequantized tensors (``to="safetensors"``).
         quant_storage, compute_dtype, experts, unloadable: of ``to="bnb"``, docs/export_bnb.md.
         shard_size: the largest size of a file of weights; one file by default.
+        card: whether a model card, README.md, is written; None: as q4export does, of ``to="bnb"``.
+        base_model: ``"owner/name"`` of the original, which the card names.
         force, into: replace what an earlier export wrote; write into a directory that holds other files.
         threads, max_memory, progress: as in :func:`convert`.
 
@@ -369,6 +373,9 @@ def export(
         experts=experts,
         unloadable=unloadable,
         shard_size=shard_size,
+        card=card is True,
+        no_card=card is False,
+        base_model=base_model,
         force=force,
         into=into,
         threads=_threads(threads),
