@@ -17,6 +17,7 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import safetensors_bytes  # noqa: E402
+import torch_bytes  # noqa: E402
 import checks  # noqa: E402
 from calibration_bytes import calibration_file, metadata_of, tensors_of  # noqa: E402
 from checks import check  # noqa: E402
@@ -217,6 +218,59 @@ def test_calibrated(tools):
     check(len(compare(tools, "weighed", "--calibration", "h.safetensors", "--type", "nf4", "--effort", "1")["rows"]) == 24, "the others are compared")
 
 
+def gguf(name, rows, columns, numbers):
+    """A GGUF file of a Llama with one F16 tensor."""
+    text = lambda value: struct.pack("<Q", len(value)) + value  # noqa: E731
+    out = b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + text(b"general.architecture") + struct.pack("<I", 8) + text(b"llama")
+    out += text(name) + struct.pack("<IQQIQ", 2, columns, rows, 1, 0)
+    return out + bytes(-len(out) % 32) + struct.pack(f"<{len(numbers)}e", *numbers)
+
+
+def test_every_kind_of_source(tools):
+    """What is not stored as it is read is compared as it is read."""
+    rng = random.Random(9)
+    scales = struct.pack("<4f", *[rng.random() for _ in range(4)])
+    codes = bytes(rng.choices(range(0x10, 0x70), k=256 * 256))
+    write(tools, "fp8", {UP: ("F8_E4M3", (256, 256), codes), f"{UP}_scale_inv": ("F32", (2, 2), scales)})
+    section = {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}
+    (tools.work / "fp8/config.json").write_text(json.dumps(CONFIG | section))
+    # Transposed in its storage, so that it is no run of bytes.
+    numbers = values(96 * 64, 11, 5)
+    (tools.work / "torch").mkdir()
+    pickle = torch_bytes.state((UP, torch_bytes.tensor((64, 96), strides=(1, 64), elements=6144)))
+    (tools.work / "torch/pytorch_model.bin").write_bytes(torch_bytes.checkpoint(pickle, [struct.pack("<6144f", *numbers)]))
+    (tools.work / "torch/config.json").write_text(json.dumps(CONFIG))
+    (tools.work / "llama.gguf").write_bytes(gguf(b"blk.0.ffn_up.weight", 64, 96, numbers))
+    (tools.work / "adapter").mkdir()
+    (tools.work / "adapter/adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 16, "target_modules": ["up_proj"]}))
+    lora = {f"base_model.model.{UP[:-7]}.lora_A.weight": ("F32", (4, 256), struct.pack("<1024f", *values(1024, 12))),
+            f"base_model.model.{UP[:-7]}.lora_B.weight": ("F32", (60, 4), struct.pack("<240f", *values(240, 13)))}  # fmt: skip
+    (tools.work / "adapter/adapter_model.safetensors").write_bytes(safetensors_bytes.tensor_file(lora))
+    (tools.work / "parts").mkdir()
+    weights = {UP: ("BF16", (64, 96), bf16(numbers)), DOWN: ("BF16", (96, 64), bf16(values(6144, 14)))}
+    for i, (name, tensor) in enumerate(weights.items()):
+        (tools.work / f"parts/model-{i + 1:05}-of-00002.safetensors").write_bytes(safetensors_bytes.tensor_file({name: tensor}))
+    places = {name: f"model-{i + 1:05}-of-00002.safetensors" for i, name in enumerate(weights)}
+    (tools.work / "parts/model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    (tools.work / "parts/config.json").write_text(json.dumps(CONFIG))
+    for source, *options in (("fp8",), ("torch",), ("llama.gguf",), ("model", "--adapter", "adapter"), ("parts",), ("parts/model.safetensors.index.json",)):
+        document = compare(tools, source, "--effort", "1", *options)
+        by_settings = {row["settings"]: row for row in document["rows"]}
+        for settings in ("nf4 b64 dq", "fp4 b32 mse", "nf4 b128 dq mse"):
+            row = by_settings[settings]
+            check_row(tools, source, row, *options, *(("--effort", "1") if row["encoder"] == "mse" else ()))
+    check("Q4-5" in compare(tools, "adapter", code=5), "an adapter alone is none")
+    (tools.work / "pipeline").mkdir()
+    (tools.work / "pipeline/model_index.json").write_text(json.dumps({"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}))
+    (tools.work / "pipeline/transformer").mkdir()
+    (tools.work / "pipeline/transformer/config.json").write_text(json.dumps({"_class_name": "FluxTransformer2DModel"}))
+    file = safetensors_bytes.tensor_file({"proj_mlp.weight": ("BF16", (64, 96), bf16(numbers))})
+    (tools.work / "pipeline/transformer/diffusion_pytorch_model.safetensors").write_bytes(file)
+    refused = compare(tools, "pipeline", code=1)
+    check("FOLDER_OF_THE_COMPONENT --compare" in refused, "a pipeline says the way", refused)
+    check(compare(tools, "pipeline/transformer", "--encoder", "absmax")["rows"][0]["quantized_tensors"] == 1, "by its component")
+
+
 def test_refused(tools):
     for option in (("--report", "r.json"), ("--dry-run",), ("--force",), ("--target-bpw", "4.2"), ("--gate", "default"), ("--max-nmse", "1"), ("--write-recipe", "x")):
         refused = compare(tools, "model", *option, code=1)
@@ -247,7 +301,7 @@ def main():
                 tensors[f"model.layers.{i}.{name}.weight"] = ("BF16", (rows, columns), bf16(values(rows * columns, 10 * i + j, outliers)))
         tensors["model.norm.weight"] = ("BF16", (96,), bf16([1.0] * 96))
         write(tools, "model", tensors)
-        for test in (test_rows_are_conversions, test_options_count, test_however_it_runs, test_odd_weights, test_calibrated, test_refused):
+        for test in (test_rows_are_conversions, test_options_count, test_however_it_runs, test_odd_weights, test_calibrated, test_every_kind_of_source, test_refused):
             test(tools)
         print(f"compare: {checks.count()} checks hold")
 
