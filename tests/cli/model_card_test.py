@@ -181,6 +181,19 @@ def test_others(bench):
     files = bench.export(component, "component-bnb", "--unloadable", "keep4bit")
     head, text = head_of(files["README.md"])
     check(head["library_name"] == "diffusers" and "from diffusers import FluxTransformer2DModel" in text, "a component's", head, text)
+    # Of a pipeline each component that was converted gets one, and the pipeline's own stays.
+    (bench.work / "pipeline").mkdir()
+    (bench.work / "component").rename(bench.work / "pipeline/transformer")
+    (bench.work / "pipeline/transformer/model.safetensors").rename(bench.work / "pipeline/transformer/diffusion_pytorch_model.safetensors")
+    index = {"_class_name": "FluxPipeline", "transformer": ["diffusers", "FluxTransformer2DModel"]}
+    (bench.work / "pipeline/model_index.json").write_text(json.dumps(index))
+    (bench.work / "pipeline/README.md").write_bytes(b"the pipeline's")
+    bench.run("q4convert", "pipeline", "-o", "pipeline-q4", "--include", "proj", "-q")
+    files = bench.export("pipeline-q4", "pipeline-bnb", "--unloadable", "keep4bit", "--base-model", "a/b")
+    head, text = head_of(files["transformer/README.md"])
+    check(head["base_model"] == "a/b" and files["README.md"] == b"the pipeline's", "of a pipeline", sorted(files))
+    bench.export("pipeline-q4", "no-cards", "--unloadable", "keep4bit", "--no-card")
+    check(not (bench.work / "no-cards/transformer/README.md").exists(), "and none with --no-card")
 
 
 def main():
