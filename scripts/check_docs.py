@@ -53,7 +53,7 @@ def sources(*folders: str) -> dict[str, str]:
 
 def tool_flags(tool: str) -> set[str]:
     """What Describe() of the tool declares, itself and through the helpers that it calls, with what all tools have."""
-    text = read("tools/options.cc")
+    text = read("tools/options.cc") + read("tools/option_parts.cc")
 
     def declared(code: str) -> set[str]:
         names = re.findall(r'(?:add_(?:option|flag|option_function<[^(]*>)\(|AddLimit\(app,)\s*"([^"]+)"', code)

@@ -19,6 +19,7 @@
 #include "formats/base/limits.h"
 #include "formats/net/net_issues.h"
 #include "formats/net/url.h"
+#include "formats/publish/atomic_file.h"
 #include "formats/publish/input_files.h"
 #include "formats/q4/shards.h"
 #include "formats/source/checkpoint.h"
@@ -27,7 +28,7 @@
 #include "libconvert/base/machine.h"
 #include "libconvert/components/components_issues.h"
 #include "libconvert/convert/convert.h"
-#include "libconvert/convert/report.h"
+#include "libconvert/convert_report/convert_report.h"
 #include "libconvert/encode/encoder.h"
 #include "libconvert/engine/device.h"
 #include "libconvert/model/open_model.h"
@@ -40,6 +41,7 @@
 #include "tools/budget_job.h"
 #include "tools/compare_job.h"
 #include "tools/job_files.h"
+#include "tools/output_name.h"
 #include "tools/parts_job.h"
 #include "tools/pipeline.h"
 #include "tools/repack.h"
@@ -149,6 +151,26 @@ absl::StatusOr<std::vector<Gate>> GatesFrom(FileSystem& fs, const ConvertFlags& 
   return gates;
 }
 
+// For a dry run, which writes nothing: what a run would refuse, but that something lies there already. That is a note.
+absl::Status CheckPlannedOutput(FileSystem& fs, const ConvertFlags& flags, const Checkpoint& checkpoint,
+                                const ConversionPlan& plan, std::vector<std::string>* notes) {
+  const absl::Status checked = CheckOutput(fs, checkpoint, plan, flags.output, flags.force);
+  if (!IsInTheWay(checked)) return checked;
+  notes->push_back("warning: a run would fail: " + MessageOf(checked));
+  return absl::OkStatus();
+}
+
+// A report of a run whose gates are broken, for --report and --json; the lines for stderr.
+absl::StatusOr<ToolResult> GatesBroken(FileSystem& fs, const ConvertFlags& flags, const ConvertReport& report,
+                                       double seconds) {
+  ToolResult result;
+  result.errors = FindingLines(report.gate_findings, report.gate_finding_count, /*all=*/flags.verbose > 0);
+  result.findings = report.gate_findings;
+  result.exit_code = ExitCode::kCheckFailed;
+  Q4_RETURN_IF_ERROR(GiveConvertReport(fs, flags, report, seconds, &result.output));
+  return result;
+}
+
 // What is converted: a checkpoint, or a container as one.
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenSource(FileSystem& fs, const ConvertFlags& flags, bool container) {
   if (container) {
@@ -190,6 +212,11 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   const absl::StatusOr<bool> looked = IsQ4Container(fs, flags.input);
   const bool container = looked.ok() && *looked;
   if (container && !flags.from_quantized) {
+    // Of what is packed anew neither type nor name says how it differs. A plan is none of a file.
+    if (flags.output.empty() && flags.dry_run) flags.output = NameOutput(flags.input, "packed.q4");
+    if (flags.output.empty() && !flags.compare) {
+      return Fail(kNoOutputName, flags.input, {}, "such as -o smaller.q4");
+    }
     std::optional<Q4Compression> compression;
     if (std::find(flags.given.begin(), flags.given.end(), "--compress") != flags.given.end()) {
       Q4_ASSIGN_OR_RETURN(compression, ParseCompression(flags.compress));
@@ -199,6 +226,11 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags, container));
   Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartOf(flags));
   Q4_ASSIGN_OR_RETURN(const std::string pipeline, PipelineFolder(fs, flags.input));
+  if (flags.output.empty() && !flags.compare) {
+    // A pipeline becomes a folder.
+    flags.output = NameOutput(given.input, pipeline.empty() ? flags.type + ".q4" : flags.type);
+    if (flags.output.empty()) return Fail(kNoOutputName, flags.input, {});
+  }
   if (pipeline.empty() && !flags.components.empty()) return Fail(kComponentsOfPipeline, flags.input, "--components");
   if (!pipeline.empty() && part) {
     return Fail(kNotOfPipeline, flags.input, "--part",
@@ -246,7 +278,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   ProgressCallback progress;
   if (ChoosesByBudget(flags)) {
     // Measuring takes as long as a conversion: what can be refused is refused before, and again when shards are known.
-    Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
+    if (!flags.dry_run) Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
     Q4_RETURN_IF_ERROR(CheckRecipeFile(fs, flags, *checkpoint, plan));
     progress = hooks.Begin();
     MeasureProgress measure(progress, flags.dry_run ? 0 : plan.source_bytes);
@@ -254,31 +286,31 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
     Q4_RETURN_IF_ERROR(check_files());
     progress = measure.Converting();
   }
-  // The same check of the output as a real run makes, so that a dry run fails where the run would.
+  // Of a report that is asked for it must be known that it can be written, too.
+  if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
   if (flags.dry_run) {
     if (part) Q4_RETURN_IF_ERROR(CheckPart(fs, *checkpoint, plan, flags.output, part->part, flags.force));
     if (part) NotePart(*checkpoint, plan, *part, &result.notes);
-    if (!part) Q4_RETURN_IF_ERROR(CheckOutput(fs, *checkpoint, plan, flags.output, flags.force));
-    const ConvertReport gated = CheckGates(plan, gates, flags.output);
-    if (!gated.gate_findings.empty()) {
-      result.errors = FindingLines(gated.gate_findings, gated.gate_finding_count);
-      result.findings = gated.gate_findings;
-      result.exit_code = ExitCode::kCheckFailed;
-      return result;
+    // Of a plan alone nobody asks what lies where.
+    if (!part && !given.output.empty()) {
+      Q4_RETURN_IF_ERROR(CheckPlannedOutput(fs, flags, *checkpoint, plan, &result.notes));
     }
+    const ConvertReport gated = CheckGates(*checkpoint, plan, options, gates, flags.output);
+    if (!gated.gate_findings.empty()) return GatesBroken(fs, flags, gated, 0);
     const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
     const unsigned threads = limits.threads;
     for (std::string& note : files.Notes()) result.notes.push_back(std::move(note));
     for (const Note& note : plan.notes) result.notes.push_back(note.warning ? "warning: " + note.text : note.text);
-    result.output =
-        flags.json ? PlanJson(*checkpoint, plan, options, threads) : PlanText(*checkpoint, plan, options, threads);
+    const std::string document =
+        flags.json || !flags.report.empty() ? PlanJson(*checkpoint, plan, options, threads) : std::string();
+    result.output = flags.json ? document : PlanText(*checkpoint, plan, options, threads, flags.verbose > 0);
+    if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
     if (flags.verbose > 0) {
       for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
     }
     Q4_RETURN_IF_ERROR(GiveRecipe(fs, flags, options));
     return result;
   }
-  if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
   // Starting a GPU takes seconds, which --verbose shows apart.
   const auto begin = std::chrono::steady_clock::now();
   Q4_ASSIGN_OR_RETURN(ChosenEngine chosen, OpenDevicesFor(EncoderOfCoresAlone(plan), device, options.effort));
@@ -293,6 +325,13 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   run.gates = std::move(gates);
   run.progress = ChoosesByBudget(flags) ? progress : hooks.Begin();
   run.cancel = hooks.cancel;
+  std::vector<std::string> told;
+  if (hooks.tell) {
+    run.tell = [&](const std::string& note) {
+      told.push_back(note);
+      hooks.tell(note);
+    };
+  }
   run.engine = chosen.engine.get();
   const bool auto_device = device.kind == DeviceChoice::Kind::kAuto;
   if (part) {
@@ -312,18 +351,17 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   // Of converting, publishing included, before the report below is written.
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - converting;
   const double seconds = took.count();
-  // A broken gate leaves no output, so there is nothing to report but the findings.
-  if (!report.gate_findings.empty()) {
-    result.errors = FindingLines(report.gate_findings, report.gate_finding_count, /*all=*/flags.verbose > 0);
-    result.findings = report.gate_findings;
-    result.exit_code = ExitCode::kCheckFailed;
-    return result;
-  }
+  if (!report.gate_findings.empty()) return GatesBroken(fs, flags, report, seconds);
   result.notes = files.Notes();
-  result.notes.insert(result.notes.end(), report.notes.begin(), report.notes.end());
+  for (const std::string& note : report.notes) {
+    if (std::count(told.begin(), told.end(), note) == 0) result.notes.push_back(note);
+  }
   for (const std::string& warning : report.warnings) result.notes.push_back("warning: " + warning);
   if (!chosen.note.empty()) result.notes.insert(result.notes.begin(), chosen.note);
   if (flags.verbose > 0) {
+    if (!chosen.reason.empty() && chosen.note.find(chosen.reason) == std::string::npos) {
+      result.notes.push_back(chosen.reason);
+    }
     result.notes.push_back(
         fmt::format("{} threads, {}; {:.3f} s to start devices, {:.3f} s to convert, {:.3f} s to sync; {} MiB held",
                     report.threads, chosen.engine != nullptr ? "GPU" : "CPU", opening.count(), report.convert_seconds,

@@ -8,7 +8,9 @@
 #include "formats/q4/shards.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/components/seal.h"
+#include "tools/output_name.h"
 #include "tools/pipeline.h"
+#include "tools/usage_issues.h"
 
 namespace q4 {
 namespace {
@@ -52,7 +54,12 @@ ExportOptions ExportOptionsFrom(const ExportFlags& flags) {
   return options;
 }
 
-absl::StatusOr<ToolResult> ExportJob(const ExportFlags& flags, const JobHooks& hooks) {
+absl::StatusOr<ToolResult> ExportJob(const ExportFlags& asked, const JobHooks& hooks) {
+  ExportFlags flags = asked;
+  if (flags.output.empty()) {
+    flags.output = NameOutput(flags.file, flags.to);
+    if (flags.output.empty()) return Fail(kNoOutputName, flags.file, {});
+  }
   ExportOptions options = ExportOptionsFrom(flags);
   options.progress = hooks.Begin();
   options.cancel = hooks.cancel;

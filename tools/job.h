@@ -29,6 +29,8 @@ struct JobHooks {
   // nothing is.
   std::function<ProgressCallback()> progress;
   CancelFlag* cancel = nullptr;
+  // Says a note at once that ToolResult::notes does not repeat. Empty: it stands there.
+  std::function<void(const std::string&)> tell;
 
   ProgressCallback Begin() const { return progress ? progress() : ProgressCallback(); }
 };

@@ -10,28 +10,11 @@
 #include "libconvert/base/nearest.h"
 #include "tools/build_info.h"
 #include "tools/completion.h"
+#include "tools/option_help.h"
 #include "tools/usage_issues.h"
 
 namespace q4 {
 namespace {
-
-// The footer of every --help; ExitCode in formats/base/status.h is what it describes.
-constexpr char kExitCodes[] =
-    "Exit codes: 0 done; 1 usage; 2 I/O; 3 invalid input; 4 internal or device; 5 unsupported; 6 a check failed;\n"
-    "7 interrupted.\n";
-
-// All names of an option, as they are typed.
-std::vector<std::string> NamesOf(const CLI::Option& option) {
-  std::vector<std::string> names;
-  for (const std::string& name : option.get_lnames()) names.push_back("--" + name);
-  for (const std::string& name : option.get_snames()) names.push_back("-" + name);
-  // The spellings that say no are not among them: --no-double-quant.
-  for (const std::string& name : option.get_fnames()) names.push_back((name.size() == 1 ? "-" : "--") + name);
-  if (names.empty()) names.push_back(option.get_name(/*positional=*/true));
-  return names;
-}
-
-bool IsFlag(const CLI::Option& option) { return option.get_items_expected_max() == 0; }
 
 bool IsRepeatable(const CLI::Option& option) {
   return option.get_multi_option_policy() == CLI::MultiOptionPolicy::TakeAll;
@@ -88,7 +71,12 @@ std::string Malformed(const CLI::App& app, int argc, char** argv) {
     }
     awaits = awaits.empty() ? AwaitsValue(app, word) : std::string();
     const std::size_t equals = word.find('=');
-    if (!is_option || equals == std::string::npos) continue;
+    if (!is_option) continue;
+    // CLI11 would take -output as -o with the value "utput".
+    if (word[1] != '-' && word.size() > 2 && Find(app, "-" + word.substr(0, equals)) != nullptr) {
+      return fmt::format("'{0}': write '-{0}'", word);
+    }
+    if (equals == std::string::npos) continue;
     const std::string name = word.substr(0, equals), value = word.substr(equals + 1);
     if (word[1] != '-' && equals == 2) return fmt::format("'{}': write '{} {}'", word, name, value);
     if (value.empty()) return fmt::format("'{}' has an empty value", word);
@@ -126,16 +114,30 @@ std::string Unexpected(const CLI::App& app, std::string_view second) {
   return left.empty() ? std::string() : fmt::format("'{}' is one argument too many; {}", left.back(), second);
 }
 
-void AddVersion(CLI::App& app) {
-  app.set_version_flag("--version", [name = std::string(app.get_name())] { return VersionText(name); });
+// Under the heading of what was added last.
+void AddOwn(CLI::App& app) {
+  const std::string heading = app.option_defaults()->get_group();
+  app.get_help_ptr()->group(heading)->description("This text");
+  app.set_version_flag(
+         "--version", [name = std::string(app.get_name())] { return VersionText(name); },
+         "The version, and of what build")
+      ->group(heading);
+}
+
+// What a required option is for, where it is missing: "--to is required: bnb: ...; safetensors: ...".
+std::string Missing(const CLI::App& app) {
+  for (const CLI::Option* option : app.get_options()) {
+    if (!option->get_required() || option->count() != 0) continue;
+    const std::string value = option->get_positional() ? std::string() : " " + ValueOf(*option);
+    return fmt::format("{}{} is required: {}", NamesOf(*option).front(), value, option->get_description());
+  }
+  return {};
 }
 
 }  // namespace
 
 absl::StatusOr<std::optional<std::string>> ParseWords(CLI::App& app, int argc, char** argv, std::string_view second) {
-  app.footer(kExitCodes);
-  AddVersion(app);
-  app.option_defaults()->always_capture_default();
+  AddOwn(app);
   // For scripts that install completion, and not among the options: --help and completion are of the daily ones.
   if (argc == 3 && argv[1] == std::string_view("--completion")) {
     return CompletionScript(app.get_name(), ListOptions(app), argv[2]);
@@ -144,22 +146,22 @@ absl::StatusOr<std::optional<std::string>> ParseWords(CLI::App& app, int argc, c
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    return app.help();
-  } catch (const CLI::CallForAllHelp&) {
-    return app.help("", CLI::AppFormatMode::All);
+    return HelpText(app);
   } catch (const CLI::CallForVersion& version) {
     return std::string(version.what());
   } catch (const CLI::ParseError& error) {
     if (argc == 1) return Fail(kBadFlag, {}, {}, fmt::format("no arguments; {} --help lists them", app.get_name()));
     // A word that nothing took explains more than what is then missing: `q4convert model x.q4` lacks its -o.
-    const bool left_over = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr ||
-                           dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+    const bool required = dynamic_cast<const CLI::RequiredError*>(&error) != nullptr;
+    const bool left_over = dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr || required;
     const std::string unexpected = left_over ? Unexpected(app, second) : std::string();
     const std::string twice = GivenTwice(app);
+    const std::string missing = required ? Missing(app) : std::string();
     // CLI11's message names the flag and what was expected; Fail() escapes what it quotes.
     return Fail(kBadFlag, {}, {},
                 !twice.empty()        ? twice
                 : !unexpected.empty() ? unexpected
+                : !missing.empty()    ? missing
                                       : std::string(error.what()));
   }
   if (const std::string twice = GivenTwice(app); !twice.empty()) return Fail(kBadFlag, {}, {}, twice);
@@ -167,11 +169,11 @@ absl::StatusOr<std::optional<std::string>> ParseWords(CLI::App& app, int argc, c
 }
 
 std::vector<OptionInfo> ListOptions(CLI::App& app) {
-  AddVersion(app);
+  AddOwn(app);
   std::vector<OptionInfo> list;
   for (const CLI::Option* option : app.get_options()) {
     list.push_back({NamesOf(*option), option->get_positional(), !IsFlag(*option), IsRepeatable(*option),
-                    option->get_type_name(), option->get_description()});
+                    option->get_type_name(), option->get_group(), option->get_description()});
   }
   return list;
 }

@@ -17,7 +17,8 @@ namespace q4 {
 
 // q4convert INPUT -o OUTPUT.
 struct ConvertFlags {
-  // A .safetensors file, a *.safetensors.index.json, a model directory or a container; the container to write.
+  // A .safetensors file, a *.safetensors.index.json, a model directory or a container; the container to write, "" for
+  // the name of NameOutput() (output_name.h).
   std::string input, output;
   // The long names of all options that were given, in the order of --help: a container takes other ones than a
   // checkpoint.
@@ -93,13 +94,15 @@ struct InspectFlags {
   std::string file;
   // What to print; see docs/q4inspect.md for how they combine.
   bool tensors = false, stats = false, hist = false, files = false, lint = false, tree = false, content = false;
-  bool scales = false;
+  bool scales = false, command = false;
   bool card = false;  // a model card instead, which names this model, "" for none
   std::string base_model;
   std::string tensor;  // --tensor NAME, in depth; "" for all
   std::string dump;    // --dump START:COUNT, with --tensor
   // Of tables: name, size, elems, nmse or sqnr; a regular expression on names; what to compare with. "" for none.
   std::string sort, filter, diff;
+  std::uint32_t top = 0;         // of tables the first so many rows; 0 for all
+  bool all = false;              // of --diff: every tensor that differs
   std::string root;              // of the container FILE, as ParseQ4Root() takes it; "" for any
   bool allow_unmatched = false;  // of --filter
   std::string color = "auto";    // auto, always or never (terminal.h)
@@ -149,7 +152,7 @@ struct VerifyFlags {
 
 // q4export FILE -o OUTPUT --to FORMAT.
 struct ExportFlags {
-  // A container or a list of shards; a directory or .safetensors file to write.
+  // A container or a list of shards; a directory or .safetensors file to write, "" for the name of NameOutput().
   std::string file, output;
   std::string to;    // the name of one of Exporters()
   std::string root;  // as for q4inspect
@@ -192,8 +195,8 @@ absl::StatusOr<std::optional<std::string>> ParseFlags(int argc, char** argv, Exp
 struct OptionInfo {
   std::vector<std::string> names;  // as they are typed: "--output", "-o"; of an argument its name in --help: "INPUT"
   bool is_argument, takes_value, is_repeatable;
-  std::string kind;   // what the value is: begins with or contains COUNT, SIZE or NUMBER for these
-  std::string about;  // its line of --help
+  std::string kind;          // what the value is: begins with or contains COUNT, SIZE or NUMBER for these
+  std::string group, about;  // the heading above it in --help, and what stands beside it
 };
 // All of a tool, --help and --version among them. The argument only chooses the tool.
 std::vector<OptionInfo> OptionsOf(const ConvertFlags&);

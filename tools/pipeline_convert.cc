@@ -64,19 +64,30 @@ ToolResult GateResult(const std::vector<VerifyFinding>& findings, std::uint64_t 
 absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& flags, const PipelineSource& source,
                                           const PipelinePlan& plan, const ConvertOptions& options,
                                           const std::vector<Gate>& gates, CancelFlag* cancel) {
-  Q4_RETURN_IF_ERROR(CheckPipelineOutput(fs, source, flags.output, flags.force, cancel).status());
+  ToolResult result;
+  // Of a plan alone nobody asks what lies where.
+  const bool named = std::find(flags.given.begin(), flags.given.end(), "--output") != flags.given.end();
+  const absl::Status checked =
+      named ? CheckPipelineOutput(fs, source, flags.output, flags.force, cancel).status() : absl::OkStatus();
+  if (IsInTheWay(checked)) {
+    result.notes.push_back("warning: a run would fail: " + MessageOf(checked));
+  } else {
+    Q4_RETURN_IF_ERROR(checked);
+  }
   for (const PlannedComponent& planned : plan.components) {
-    const ConvertReport gated = CheckGates(planned.plan, gates, planned.component->name);
+    const ConvertReport gated =
+        CheckGates(*planned.component->checkpoint, planned.plan, options, gates, planned.component->name);
     if (!gated.gate_findings.empty()) return GateResult(gated.gate_findings, gated.gate_finding_count, false);
   }
   const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
-  ToolResult result;
   for (const Note& note : plan.notes) result.notes.push_back(note.warning ? "warning: " + note.text : note.text);
   if (flags.verbose > 0) {
     for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
   }
-  result.output = flags.json ? PipelinePlanJson(source, plan, options, limits.threads)
-                             : PipelinePlanText(source, plan, options, limits.threads);
+  const std::string document =
+      flags.json || !flags.report.empty() ? PipelinePlanJson(source, plan, options, limits.threads) : std::string();
+  result.output = flags.json ? document : PipelinePlanText(source, plan, options, limits.threads, flags.verbose > 0);
+  if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
   return result;
 }
 
@@ -98,8 +109,8 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
   Q4_ASSIGN_OR_RETURN(const PipelineSource source, OpenPipeline(fs, folder, open, ChosenComponents(flags.components)));
   Q4_ASSIGN_OR_RETURN(const PipelinePlan plan, PlanPipeline(fs, source, options));
   Q4_RETURN_IF_ERROR(CheckPipelineReport(fs, asked, source));
-  if (flags.dry_run) return PipelineDryRun(fs, asked, source, plan, options, gates, hooks.cancel);
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
+  if (flags.dry_run) return PipelineDryRun(fs, asked, source, plan, options, gates, hooks.cancel);
   std::string_view cores_alone;
   for (const PlannedComponent& component : plan.components) {
     if (cores_alone.empty()) cores_alone = EncoderOfCoresAlone(component.plan);

@@ -88,6 +88,11 @@ double ProgressPrinter::Seconds() const {
 
 void ProgressPrinter::Show(const Progress& progress) {
   const auto now = std::chrono::steady_clock::now();
+  // "stopping..." stands below the bar and stays the last line until the tool's end.
+  if (InterruptRequested()) {
+    bar_shown_ = false;
+    return;
+  }
   const bool finished = progress.done_bytes >= progress.total_bytes;
   if (mode_ == Mode::kBar) {
     // The end is always drawn: a bar that stops at 97 % looks like a failure.
@@ -110,7 +115,11 @@ void ProgressPrinter::Show(const Progress& progress) {
 JobHooks PrintingHooks(std::string_view tool, std::string_view mode, bool quiet,
                        std::optional<ProgressPrinter>* printer) {
   const auto begin = [tool, mode, quiet, printer] { return printer->emplace(tool, mode, quiet).Callback(); };
-  return {begin, &InterruptRequested()};
+  // Before the bar is first drawn.
+  const auto tell = [tool, quiet](const std::string& note) {
+    if (!quiet) PrintNote(tool, note);
+  };
+  return {begin, &InterruptRequested(), tell};
 }
 
 }  // namespace q4

@@ -17,6 +17,8 @@ absl::StatusOr<ToolResult> Convert(const ConvertFlags& flags) {
 
 }  // namespace
 
-int ConvertMain(int argc, char** argv) { return RunTool<ConvertFlags>("q4convert", argc, argv, Convert); }
+int ConvertMain(int argc, char** argv) {
+  return RunTool<ConvertFlags>("q4convert", argc, argv, Convert, OnInterrupt::kEnd);
+}
 
 }  // namespace q4

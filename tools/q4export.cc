@@ -17,6 +17,8 @@ absl::StatusOr<ToolResult> Export(const ExportFlags& flags) {
 
 }  // namespace
 
-int ExportMain(int argc, char** argv) { return RunTool<ExportFlags>("q4export", argc, argv, Export); }
+int ExportMain(int argc, char** argv) {
+  return RunTool<ExportFlags>("q4export", argc, argv, Export, OnInterrupt::kWait);
+}
 
 }  // namespace q4

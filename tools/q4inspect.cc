@@ -10,6 +10,7 @@
 #include "libconvert/base/nearest_parts.h"
 #include "libconvert/card/card.h"
 #include "libconvert/components/seal.h"
+#include "libconvert/inspect/command.h"
 #include "libconvert/inspect/diff.h"
 #include "libconvert/inspect/inspect.h"
 #include "libconvert/inspect/inspect_issues.h"
@@ -46,7 +47,7 @@ absl::StatusOr<ToolResult> DiffWithSource(FileSystem& fs, const std::string& con
   Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(fs, container, options));
   ToolResult result;
   result.errors = FindingLines(report.findings, report.finding_count, /*all=*/flags.verbose > 0);
-  result.output = flags.json ? VerifyReportJson(report) : VerifyReportText(report);
+  result.output = flags.json ? VerifyReportJson(report) : VerifyReportText(report, StyleOfStdout("never"));
   if (!report.passed()) result.exit_code = ExitCode::kCheckFailed;
   return result;
 }
@@ -74,7 +75,7 @@ absl::StatusOr<ToolResult> Diff(FileSystem& fs, const InspectFlags& flags) {
   }
   Q4_ASSIGN_OR_RETURN(const DiffReport report, DiffModels(fs, flags.file, flags.diff, options));
   ToolResult result;
-  result.output = flags.json ? DiffReportJson(report) : DiffReportText(report);
+  result.output = flags.json ? DiffReportJson(report) : DiffReportText(report, flags.all);
   // As diff and cmp do: other content is an exit code of its own (6), no error line.
   if (!report.SameContent()) result.exit_code = ExitCode::kCheckFailed;
   return result;
@@ -152,6 +153,14 @@ absl::Status ReadContent(const InspectFlags& flags, const OpenedModel& model, In
   return absl::OkStatus();
 }
 
+// --command.
+absl::StatusOr<ToolResult> Command(FileSystem& fs, const InspectFlags& flags) {
+  Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs, flags.file, ParseQ4Root(flags.root)));
+  ToolResult result;
+  Q4_ASSIGN_OR_RETURN(result.output, RebuildCommand(*model, flags.file));
+  return result;
+}
+
 // Turns flags into what the report shows. A summary of 100,000 tensors costs less than their descriptions, hence the
 // scope.
 absl::StatusOr<ToolResult> Inspect(const InspectFlags& given) {
@@ -172,13 +181,15 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& given) {
   if (flags.card) return Card(fs, flags);
   if (!flags.diff.empty()) return Diff(fs, flags);
   if (flags.lint) return Lint(fs, flags);
+  if (flags.command) return Command(fs, flags);
   // A selection alone asks for the table it selects from; in JSON statistics and tree stand with the tensors.
-  const bool selects = !flags.filter.empty() || !flags.sort.empty();
+  const bool selects = !flags.filter.empty() || !flags.sort.empty() || flags.top != 0;
   const bool wants_values = flags.stats || flags.hist || flags.scales;
   InspectDetail detail;
   detail.stats = flags.stats;
   detail.hist = flags.hist;
   detail.files = flags.files;
+  detail.errors = flags.sort == "nmse" || flags.sort == "sqnr";
   detail.tree = flags.tree;
   detail.list_tensors =
       flags.tensors || (selects && !wants_values && !flags.tree) || (flags.json && (wants_values || flags.tree));
@@ -190,7 +201,8 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& given) {
                       InspectModel(fs, model, summary ? InspectScope::kSummary : InspectScope::kTensors));
   if (flags.content) Q4_RETURN_IF_ERROR(ReadContent(flags, model, &report));
   if (!flags.tensor.empty()) return InspectTensorInDepth(flags, model, report);
-  Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort, flags.allow_unmatched}));
+  Q4_ASSIGN_OR_RETURN(detail.tensors,
+                      SelectTensors(report, {flags.filter, flags.sort, flags.allow_unmatched, flags.top}));
   if (flags.scales) {
     Q4_ASSIGN_OR_RETURN(detail.scales, ReadScales(model, detail.tensors));
   }
@@ -202,6 +214,8 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& given) {
 
 }  // namespace
 
-int InspectMain(int argc, char** argv) { return RunTool<InspectFlags>("q4inspect", argc, argv, Inspect); }
+int InspectMain(int argc, char** argv) {
+  return RunTool<InspectFlags>("q4inspect", argc, argv, Inspect, OnInterrupt::kEnd);
+}
 
 }  // namespace q4

@@ -18,6 +18,7 @@
 #include "tools/pipeline.h"
 #include "tools/progress_printer.h"
 #include "tools/report_files.h"
+#include "tools/terminal.h"
 #include "tools/tool_main.h"
 #include "tools/verify_job.h"
 
@@ -58,13 +59,15 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& given) {
   if (flags.json) {
     result.output = VerifyReportJson(report);
   } else if (!flags.quiet) {
-    result.output = VerifyReportText(report);
+    result.output = VerifyReportText(report, StyleOfStdout("never"));
   }
   return result;
 }
 
 }  // namespace
 
-int VerifyMain(int argc, char** argv) { return RunTool<VerifyFlags>("q4verify", argc, argv, Verify); }
+int VerifyMain(int argc, char** argv) {
+  return RunTool<VerifyFlags>("q4verify", argc, argv, Verify, OnInterrupt::kEnd);
+}
 
 }  // namespace q4

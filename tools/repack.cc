@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "formats/publish/atomic_file.h"
 #include "formats/q4/shards.h"
 #include "libconvert/convert/convert.h"
 #include "libconvert/model/open_model.h"
@@ -118,8 +119,17 @@ absl::StatusOr<ToolResult> RepackContainer(FileSystem& fs, const ConvertFlags& f
   ToolResult result;
   result.notes = plan.notes;
   if (flags.dry_run) {
-    Q4_RETURN_IF_ERROR(CheckRepackOutput(fs, *model, plan, flags.output, flags.force));
-    result.output = flags.json ? RepackPlanJson(*model, plan) : RepackPlanText(*model, plan);
+    const bool named = std::find(flags.given.begin(), flags.given.end(), "--output") != flags.given.end();
+    const absl::Status checked =
+        named ? CheckRepackOutput(fs, *model, plan, flags.output, flags.force) : absl::OkStatus();
+    if (IsInTheWay(checked)) {
+      result.notes.push_back("warning: a run would fail: " + MessageOf(checked));
+    } else {
+      Q4_RETURN_IF_ERROR(checked);
+    }
+    const std::string document = flags.json || !flags.report.empty() ? RepackPlanJson(*model, plan) : std::string();
+    result.output = flags.json ? document : RepackPlanText(*model, plan);
+    if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
     return result;
   }
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
@@ -136,6 +146,7 @@ absl::StatusOr<ToolResult> RepackContainer(FileSystem& fs, const ConvertFlags& f
   // The same report as that of a conversion: its reader asks what was written.
   ConvertReport report;
   report.shards = std::move(repacked.shards);
+  for (const ConvertedShard& shard : report.shards) report.provenance.push_back(shard.index.provenance);
   report.index_path = repacked.index_path;
   report.source_bytes = plan.source_bytes;
   report.output_bytes = repacked.output_bytes;

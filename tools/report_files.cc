@@ -10,7 +10,9 @@
 #include "formats/source/checkpoint.h"
 #include "formats/source/companions.h"
 #include "libconvert/adapter/merge_adapter.h"
-#include "libconvert/convert/report.h"
+#include "libconvert/components/components_issues.h"
+#include "libconvert/convert_report/convert_report.h"
+#include "libconvert/output/output_issues.h"
 #include "libconvert/report/html.h"
 #include "libconvert/report/junit.h"
 #include "libconvert/report/markdown.h"
@@ -128,6 +130,12 @@ absl::Status TryReport(FileSystem& fs, const std::string& path) {
   return file->TryPublishing();
 }
 
+bool IsInTheWay(const absl::Status& status) {
+  const int issue = IssueNumberOf(status);
+  return issue == kWouldReplace.number || issue == kNotOurs.number || issue == kPipelineExists.number ||
+         issue == kPipelineNotOurs.number;
+}
+
 absl::Status GiveConvertReport(FileSystem& fs, const ConvertFlags& flags, const ConvertReport& report, double seconds,
                                std::string* output) {
   if (!flags.report.empty()) {
@@ -135,7 +143,7 @@ absl::Status GiveConvertReport(FileSystem& fs, const ConvertFlags& flags, const 
   }
   if (flags.json) {
     *output = ConvertReportJson(report, seconds);
-  } else if (!flags.quiet) {
+  } else if (!flags.quiet && report.gate_findings.empty()) {
     *output = ConvertReportText(report, seconds);
   }
   return absl::OkStatus();

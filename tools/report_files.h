@@ -57,9 +57,14 @@ class ReportRules {
 // Errors as AtomicFile::Create() and TryPublishing().
 absl::Status TryReport(FileSystem& fs, const std::string& path);
 
-// What q4convert says of a container that it has published: writes --report and sets *output to what goes to stdout:
-// JSON with --json, nothing with -q, else text. The container stays, even if the report cannot be written. REQUIRES:
-// ReportRules::Check() of --report, which makes replacing it safe. Errors of the file system (exit code 2).
+// Whether `status` says that something lies where the output is to go, which a run would replace with --force, or not
+// at all: for a dry run a remark. See CheckOutput().
+bool IsInTheWay(const absl::Status& status);
+
+// What q4convert says of a container that it has published, or of one that broke a gate: writes --report and sets
+// *output to what goes to stdout: JSON with --json, nothing with -q, else text, which a broken gate has none of. The
+// container stays, even if the report cannot be written. REQUIRES: ReportRules::Check() of --report, which makes
+// replacing it safe. Errors of the file system (exit code 2).
 absl::Status GiveConvertReport(FileSystem& fs, const ConvertFlags& flags, const ConvertReport& report, double seconds,
                                std::string* output);
 

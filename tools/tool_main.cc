@@ -4,13 +4,19 @@
 
 #include <malloc.h>
 #include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <exception>
 #include <limits>
 #include <new>
+#include <optional>
+#include <string>
 #include <system_error>
 #include <utility>
 
@@ -21,22 +27,67 @@
 namespace q4 {
 namespace {
 
-// The only state of the process that a signal handler touches.
+// From the first signal to the end of a tool that may be ended anywhere. Less than a second.
+constexpr std::chrono::nanoseconds kStopWithin = std::chrono::milliseconds(800);
+
+// All that signal handlers touch of the process.
 std::atomic<bool> interrupted{false};
 static_assert(std::atomic<bool>::is_always_lock_free, "set from a signal handler");
+// What they say, and whether that is silenced: set before they are installed. The deadline exists where they arm it.
+struct Interruption {
+  std::string stopping, ended;
+  const bool* quiet = nullptr;
+  std::optional<timer_t> deadline;
+};
+Interruption interruption;
 
-// The first signal asks the job to stop at the next chunk; a second one ends the process as usual. Both calls are
-// allowed in a handler (POSIX: async-signal-safe).
-void OnSignal(int signal) {
-  interrupted.store(true);
-  std::signal(signal, SIG_DFL);
+void SayFromHandler(const std::string& text) {
+  const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
+  (void)written;
 }
 
-void InstallSignalHandlers() {
-  std::signal(SIGINT, OnSignal);
-  std::signal(SIGTERM, OnSignal);
-  std::signal(SIGHUP, OnSignal);
-  // A closed stdout is a write error with exit code 2, not a silent death.
+// The first signal is answered at once and asks the job to stop; a second one ends the process as usual. All that is
+// called here may be called in a handler (POSIX: async-signal-safe).
+void OnSignal(int signal) {
+  const int error = errno;
+  std::signal(signal, SIG_DFL);
+  if (!interrupted.exchange(true)) {
+    if (!*interruption.quiet) SayFromHandler(interruption.stopping);
+    if (interruption.deadline) {
+      itimerspec wait{};
+      wait.it_value.tv_nsec = kStopWithin.count();
+      ::timer_settime(*interruption.deadline, 0, &wait, nullptr);
+    }
+  }
+  errno = error;
+}
+
+// The job did not stop in time: a chunk at zstd:19, or a slab of an encoder that searches, takes as long as it takes.
+// What is on the disk is what a kill leaves, and a conversion resumes from there.
+void OnDeadline(int) {
+  SayFromHandler(interruption.ended);
+  ::_exit(static_cast<int>(ExitCode::kInterrupted));
+}
+
+void InstallSignalHandlers(std::string_view tool, const bool& quiet, OnInterrupt on_interrupt) {
+  const std::string line = std::string(tool) + ": ";
+  // A terminal shows ^C on the line of the bar.
+  interruption.stopping = (::isatty(STDERR_FILENO) != 0 ? "\n" : "") + line + "stopping... (once more ends at once)\n";
+  interruption.ended = line + MessageOf(Fail(kStopped, {}, {})) + "\n";
+  interruption.quiet = &quiet;
+  sigevent event{};
+  event.sigev_notify = SIGEV_SIGNAL;
+  event.sigev_signo = SIGALRM;
+  timer_t timer{};
+  if (on_interrupt == OnInterrupt::kEnd && ::timer_create(CLOCK_MONOTONIC, &event, &timer) == 0) {
+    interruption.deadline = timer;
+    std::signal(SIGALRM, OnDeadline);
+  }
+  // Who started the tool may have asked for a signal to be ignored, as nohup does of SIGHUP.
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    if (std::signal(signal, OnSignal) == SIG_IGN) std::signal(signal, SIG_IGN);
+  }
+  // A reader that has left is a write error, which Print() tells from others.
   std::signal(SIGPIPE, SIG_IGN);
 #ifdef SIGXFSZ
   // A file size limit is a write error (EFBIG) too.
@@ -71,6 +122,14 @@ void PrintLine(std::string_view tool, std::string_view text) {
 
 int Exit(ExitCode code) { return static_cast<int>(code); }
 
+// Who read the output has seen enough (`q4inspect ... | head`): no word about it, and the end that shells know from
+// other programs, death by SIGPIPE. Where that signal cannot kill (process 1 of a container), the number they show.
+int EndWithoutReader() {
+  std::signal(SIGPIPE, SIG_DFL);
+  std::raise(SIGPIPE);
+  return 128 + SIGPIPE;
+}
+
 // Prints the error line and returns the exit code that goes with it.
 int PrintError(std::string_view tool, const absl::Status& error) {
   PrintLine(tool, MessageOf(error));
@@ -80,6 +139,8 @@ int PrintError(std::string_view tool, const absl::Status& error) {
 }  // namespace
 
 const std::atomic<bool>& InterruptRequested() { return interrupted; }
+
+void PrintNote(std::string_view tool, std::string_view note) { PrintLine(tool, note); }
 
 absl::Status StatusOfException() {
   try {
@@ -121,8 +182,8 @@ std::string Harmless(std::string text) {
 }
 
 // Notes come before errors and both before the output, so that the last lines of a terminal are the result.
-int Run(std::string_view tool, const bool& quiet, const Body& body) {
-  InstallSignalHandlers();
+int Run(std::string_view tool, const bool& quiet, const Body& body, OnInterrupt on_interrupt) {
+  InstallSignalHandlers(tool, quiet, on_interrupt);
   ReturnLargeBlocks();
   AllowManyFiles();
   try {
@@ -142,7 +203,9 @@ int Run(std::string_view tool, const bool& quiet, const Body& body) {
     // fclose() too: a full disk may show only when the last buffer is written.
     const bool written = std::fwrite(output.data(), 1, output.size(), stdout) == output.size();
     if (!written || std::fflush(stdout) != 0 || std::fclose(stdout) != 0) {
-      return PrintError(tool, Fail(kCannotPrint, "stdout", {}));
+      if (errno != EPIPE) return PrintError(tool, Fail(kCannotPrint, "stdout", {}));
+      // A verdict is worth more than how much of it was read.
+      if (result->exit_code == ExitCode::kOk) return EndWithoutReader();
     }
     return Exit(result->exit_code);
   } catch (...) {

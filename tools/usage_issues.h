@@ -29,6 +29,9 @@ inline constexpr Issue kNotRequantized{1755, ExitCode::kUsage,
 inline constexpr Issue kNotOfRepack{1756, ExitCode::kUsage, "no option of packing a .q4 container anew"};
 inline constexpr Issue kOfRepackOnly{1757, ExitCode::kUsage, "goes with a .q4 container as input"};
 
+// The input has no name of which one could be made, or would be taken for the output.
+inline constexpr Issue kNoOutputName{1340, ExitCode::kUsage, "the output has no name; give one by -o"};
+
 // q4convert: no tensor could be treated differently.
 inline constexpr Issue kEffortUnused{1960, ExitCode::kUsage,
                                      "--effort is about encoders that search; give --encoder mse, or a recipe that "
@@ -47,7 +50,7 @@ inline constexpr Issue kNotOfPart{1313, ExitCode::kUsage, "does not go with a pa
 inline constexpr Issue kNotOfMerge{1314, ExitCode::kUsage, "does not go with --merge or --status"};
 inline constexpr Issue kPartsAlone{1315, ExitCode::kUsage, "--parts goes with --part-from-env or --status"};
 
-// stdout is closed, full or a broken pipe: the results are lost although the work was done.
+// stdout is closed or full: the results are lost although the work was done.
 inline constexpr Issue kCannotPrint{2090, ExitCode::kIo, "cannot write the results"};
 // An allocation or a thread was refused.
 inline constexpr Issue kToolOutOfMemory{2091, ExitCode::kIo,
@@ -56,6 +59,8 @@ inline constexpr Issue kToolOutOfMemory{2091, ExitCode::kIo,
 inline constexpr Issue kFloatEnvironment{9001, ExitCode::kInternal,
                                          "the floating-point environment flushes subnormals or does not round to "
                                          "nearest, so results would differ (a preloaded library set it?)"};
+// The job was at work on something that takes long when it was to stop (tool_main.h).
+inline constexpr Issue kStopped{4340, ExitCode::kInterrupted, "interrupted; run the same command again"};
 // An exception that no code expected.
 inline constexpr Issue kInternalError{9002, ExitCode::kInternal, "internal error"};
 

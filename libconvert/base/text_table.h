@@ -29,12 +29,16 @@ std::string ShardsText(std::size_t present, std::uint32_t count);
 // A line of a report: its name in a column of its own, then the value. Two spaces, the name padded to 12 columns, the
 // value, a line feed.
 std::string Field(std::string_view name, const std::string& value);
+// The same for a terminal: a value that is too long for it goes on below itself, broken at blanks. What has none and is
+// too long for its column, as a digest is, begins further left.
+std::string Field(std::string_view name, const std::string& value, const TextStyle& style);
 
-// Columns as wide as their widest cell; numbers to the right.
+// Columns as wide as their widest cell; numbers to the right. On a terminal that is too narrow, columns are left out,
+// and a last line names them: names and numbers are shown whole or not at all.
 class Table {
  public:
-  // A heading that begins with '<' is left-aligned; one that then begins with '~' holds names, which may be shortened
-  // so that the table fits a terminal.
+  // A heading that begins with '?' and a digit may be left out, those of the smallest digit first; one that (then)
+  // begins with '<' is left-aligned.
   explicit Table(std::vector<std::string> headings);
   // A cell for each heading.
   void Add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
@@ -42,9 +46,10 @@ class Table {
   std::string Text(const TextStyle& style = {}) const;
 
  private:
-  // By column; then the column that may be shortened, and all rows, the headings being the first.
+  // By column: whether it is left-aligned; when it is left out, 0 for never. Then all rows, the headings being the
+  // first.
   std::vector<bool> left_;
-  std::size_t names_ = static_cast<std::size_t>(-1);  // the column that may be shortened
+  std::vector<int> optional_;
   std::vector<std::vector<std::string>> rows_;
 };
 

@@ -90,7 +90,7 @@ void ReportChoice(const MadeChoice& made, BudgetChoice* choice) {
     for (const std::size_t t : made.items[i].tensors) order.emplace_back(t, i);
   }
   std::sort(order.begin(), order.end());
-  Table table({"<~tensor", "<chosen", "bits/weight", "NMSE", "part of the error", "<"});
+  Table table({"<tensor", "<chosen", "bits/weight", "NMSE", "part of the error", "<"});
   Json rows = Json::array();
   for (const auto& [t, i] : order) {
     const MeasuredTensor& tensor = made.tensors[t];

@@ -68,7 +68,8 @@ class PipelineConversion {
   // A gate that can match nothing in a component is known before the work.
   ConvertReport CheckAllGates() const {
     for (const PlannedComponent& planned : plan_.components) {
-      ConvertReport checked = CheckGates(planned.plan, run_.gates, planned.component->name);
+      ConvertReport checked =
+          CheckGates(*planned.component->checkpoint, planned.plan, options_, run_.gates, planned.component->name);
       if (!checked.gate_findings.empty()) return checked;
     }
     return {};

@@ -8,7 +8,7 @@
 #include "formats/base/text.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/components/pipeline_json.h"
-#include "libconvert/convert/report.h"
+#include "libconvert/convert_report/convert_report.h"
 #include "libconvert/model/stats_json.h"
 
 namespace q4 {
@@ -66,11 +66,11 @@ std::string LeftOutText(const std::vector<LeftOutFile>& files) {
 }  // namespace
 
 std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
-                             unsigned threads) {
+                             unsigned threads, bool all) {
   std::string text;
   for (const PlannedComponent& planned : plan.components) {
     text += fmt::format("component {} ({})\n", planned.component->name, Printable(planned.component->class_name));
-    text += PlanText(*planned.component->checkpoint, planned.plan, options, threads) + "\n";
+    text += PlanText(*planned.component->checkpoint, planned.plan, options, threads, all) + "\n";
   }
   std::vector<CarriedSum> sums;
   for (const CompanionFile& file : source.files) AddCarried(file.name, file.size, &sums);

@@ -10,7 +10,7 @@ namespace q4 {
 
 // --dry-run. `options` and `threads`: as PlanText() takes them.
 std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
-                             unsigned threads);
+                             unsigned threads, bool all);
 std::string PipelinePlanJson(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
                              unsigned threads);
 

@@ -110,6 +110,7 @@ absl::Status Committer::Commit(TensorJob& job) {
   }
   // The note was written before the tensor was settled (Settlement).
   ++progress_.done_tensors;
+  if (const ProgressCallback& tell = stages_.conversion().run.progress) tell(progress_);
   std::string note = job.note;
   if (note.empty() && nans != 0) {
     note =

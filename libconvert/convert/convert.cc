@@ -30,15 +30,17 @@ namespace {
 absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conversion& conversion, unsigned threads,
                                           const std::string& path) {
   Q4_RETURN_IF_ERROR(output.Open(threads));
+  for (const std::string& note : output.notes()) {
+    if (conversion.run.tell) conversion.run.tell(note);
+  }
   // Opening is not part of the time: it can mean to read what an earlier run has written.
   const auto begin = std::chrono::steady_clock::now();
   Q4_ASSIGN_OR_RETURN(PipelineResult result,
                       RunPipeline(conversion, output.start(), output.writers(), output.journal()));
   ConvertReport report;
-  std::vector<std::string> provenance;
   for (const PlannedShard& shard : conversion.plan.shards) {
-    provenance.push_back(ProvenanceJson(conversion.checkpoint, conversion.options, shard.source_files,
-                                        result.source_digests, HexOf(output.run_id())));
+    report.provenance.push_back(ProvenanceJson(conversion.checkpoint, conversion.options, shard.source_files,
+                                               result.source_digests, HexOf(output.run_id())));
   }
   report.source_bytes = conversion.plan.stored_bytes;
   report.peak_budget_bytes = result.peak_budget_bytes;
@@ -50,7 +52,7 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
   report.notes.insert(report.notes.end(), output.notes().begin(), output.notes().end());
   report.warnings.insert(report.warnings.end(), output.warnings().begin(), output.warnings().end());
   report.notes.insert(report.notes.end(), result.notes.begin(), result.notes.end());
-  Q4_ASSIGN_OR_RETURN(report.shards, output.Finish(provenance));
+  Q4_ASSIGN_OR_RETURN(report.shards, output.Finish(report.provenance));
   for (const ConvertedShard& shard : report.shards) report.output_bytes += shard.seal.file_bytes;
   if (report.shards.size() > 1) report.index_path = Q4ShardIndexName(path);
   if (!conversion.run.gates.empty()) {
@@ -58,6 +60,7 @@ absl::StatusOr<ConvertReport> ConvertInto(ConversionOutput& output, const Conver
     std::vector<const Q4Index*> indexes;
     for (const ConvertedShard& shard : report.shards) indexes.push_back(&shard.index);
     VerifyReport judged = JudgeConversion(conversion.run.gates, indexes, path);
+    report.gates = std::move(judged.gates);
     report.gate_findings = std::move(judged.findings);
     report.gate_finding_count = judged.finding_count;
     if (!report.gate_findings.empty()) return report;  // the caller destroys `output`, and with it what was written
@@ -98,10 +101,15 @@ absl::StatusOr<std::vector<std::string>> SetLimits(const Checkpoint& checkpoint,
   return limits.Reasons();
 }
 
-ConvertReport CheckGates(const ConversionPlan& plan, const std::vector<Gate>& gates, const std::string& output) {
+ConvertReport CheckGates(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
+                         const std::vector<Gate>& gates, const std::string& output) {
   ConvertReport report;
+  report.source_bytes = plan.stored_bytes;
   std::vector<const Q4Index*> indexes;
-  for (const PlannedShard& shard : plan.shards) indexes.push_back(&shard.index);
+  for (const PlannedShard& shard : plan.shards) {
+    indexes.push_back(&shard.index);
+    report.provenance.push_back(ProvenanceJson(checkpoint, options, shard.source_files, {}, {}));
+  }
   VerifyReport judged = JudgePlan(gates, indexes, output);
   report.gate_findings = std::move(judged.findings);
   report.gate_finding_count = judged.finding_count;
@@ -116,7 +124,8 @@ absl::StatusOr<ConvertReport> RunConversion(FileSystem& fs, const Checkpoint& ch
   ConversionOutput files(conversion, output);
   Q4_RETURN_IF_ERROR(files.Find());
   // After Find(), so that a wrong output is named first, and before Open(), which creates files.
-  if (ConvertReport report = CheckGates(plan, run.gates, output); !report.gate_findings.empty()) return report;
+  if (ConvertReport report = CheckGates(checkpoint, plan, options, run.gates, output); !report.gate_findings.empty())
+    return report;
   Q4_ASSIGN_OR_RETURN(std::vector<std::string> limits, SetLimits(checkpoint, plan, options, &run));
   absl::StatusOr<ConvertReport> report = ConvertInto(files, conversion, run.threads, output);
   if (!report.ok()) return files.Abandon(report.status());

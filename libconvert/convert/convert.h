@@ -45,13 +45,16 @@ struct RunOptions {
   bool resume = true;       // go on with what an interrupted run left; else begin from the start
   JournalPace pace;         // how much an interruption may cost
   std::vector<Gate> gates;  // held against the whole model before it is published; empty: none
-  // Called from the thread that called RunConversion(), for each chunk of a tensor that is written.
+  // Called from the thread that called RunConversion(), for each chunk of a tensor that is written, and each tensor.
   ProgressCallback progress;
+  // Called from that thread before anything is converted, with what is said of an interrupted run that is gone on with.
+  // May be empty; ConvertReport::notes has it too.
+  std::function<void(const std::string&)> tell;
   // Looked at before each slab is read.
   CancelFlag* cancel = nullptr;
 };
 
-// What came of a conversion. Text and JSON are made of it in report.h.
+// What came of a conversion. Text and JSON are made of it by libconvert/convert_report.
 struct ConvertReport {
   std::vector<ConvertedShard> shards;  // in order, those that an earlier run has published included
   std::string index_path;              // NAME.q4.index.json when sharded, else ""
@@ -68,6 +71,9 @@ struct ConvertReport {
   std::vector<LeftOutFile> left_out;  // those of the checkpoint
   std::string choice_text;            // those of the plan
   std::shared_ptr<const Json> choice;
+  // Of each shard, in their order: the document of docs/format.md section 8.
+  std::vector<std::string> provenance;
+  std::vector<GateVerdict> gates;  // what every limit said
   // Not empty if a gate was broken: then there is no output, and this says why (all of it: `gate_finding_count`).
   std::vector<VerifyFinding> gate_findings;
   std::uint64_t gate_finding_count = 0;
@@ -85,9 +91,11 @@ std::vector<std::string> OutputNames(const ConversionPlan& plan, const std::stri
 absl::Status CheckOutput(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan,
                          const std::string& output, bool force);
 
-// What the plan shows of the gates before anything is read: gate_findings name the rules that can match nothing. The
-// report has nothing else. RunConversion() asks first, and ends with such a report; a dry run asks by itself.
-ConvertReport CheckGates(const ConversionPlan& plan, const std::vector<Gate>& gates, const std::string& output);
+// What the plan shows of the gates before anything is read: gate_findings name the rules that can match nothing. Of the
+// rest the report has the provenance, with placeholders for digests, and no shards. RunConversion() asks first, and
+// ends with such a report; a dry run asks by itself.
+ConvertReport CheckGates(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
+                         const std::vector<Gate>& gates, const std::string& output);
 
 // Sets threads and bound of `run`: those that were asked for, else what the machine allows. Default threads give way
 // where their scratch memory is all that does not fit. Returns what decided, for -v. kMemoryTooSmall, kLimitOfMachine.

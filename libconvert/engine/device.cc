@@ -9,10 +9,24 @@
 #include <charconv>
 #include <utility>
 
+#include "formats/base/file.h"
 #include "libconvert/engine/cuda_slab_engine.h"
 #include "libconvert/engine/device_issues.h"
 
 namespace q4 {
+namespace {
+
+// Whether the machine has a driver of NVIDIA, which is what GPUs are used through (the second under WSL). A machine
+// without one is nothing to worry about, though what CUDA says of it would sound so.
+bool HasGpuDriver() {
+  for (const char* const path : {"/dev/nvidiactl", "/dev/dxg"}) {
+    const absl::StatusOr<PathInfo> info = PosixFileSystem().Stat(path);
+    if (info.ok() && info->exists) return true;
+  }
+  return false;
+}
+
+}  // namespace
 
 absl::StatusOr<DeviceChoice> ParseDevice(std::string_view text) {
   using Kind = DeviceChoice::Kind;
@@ -47,8 +61,9 @@ absl::StatusOr<ChosenEngine> OpenDevices(const DeviceChoice& choice, int effort)
   if (engine.ok()) {
     chosen.engine = *std::move(engine);
   } else if (choice.kind == DeviceChoice::Kind::kAuto) {
-    // Every reason counts alike here, a build without CUDA included; the note has the message of the error.
-    chosen.note = fmt::format("converting on the CPU: {}", MessageOf(engine.status()));
+    // Every reason counts alike here, a build without CUDA included.
+    chosen.reason = MessageOf(engine.status());
+    chosen.note = HasGpuDriver() ? "using the CPU: " + chosen.reason : "no GPU: using the CPU";
   } else {
     return engine.status();
   }

@@ -27,7 +27,9 @@ absl::StatusOr<DeviceChoice> ParseDevice(std::string_view text);
 
 struct ChosenEngine {
   std::unique_ptr<SlabEngine> engine;  // null: this machine's cores
-  std::string note;                    // for people: why "auto" does not use a GPU; "" when it does, or need not
+  // For people: that "auto" does not use a GPU, and why, unless there is none. "" when it does, or need not.
+  std::string note;
+  std::string reason;  // always the reason: the message of the error
 };
 
 // Starts the devices that `choice` asks for. With kAuto a failure is no error but a note. With kCuda it is an error:

@@ -178,7 +178,10 @@ absl::Status WritePieces(const ExportPlan& plan, const ExportOptions& options, u
     if (options.progress) options.progress(progress);
     return absl::OkStatus();
   };
-  return ParallelInOrder(plan.pieces.size(), threads, work, commit);
+  Q4_RETURN_IF_ERROR(ParallelInOrder(plan.pieces.size(), threads, work, commit));
+  progress.done_tensors = progress.total_tensors;
+  if (options.progress) options.progress(progress);
+  return absl::OkStatus();
 }
 
 absl::Status WriteWeights(const ExportPlan& plan, const ExportOptions& options, unsigned threads,

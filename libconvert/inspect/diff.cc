@@ -306,6 +306,28 @@ absl::Status DiffCompanions(FileSystem& fs, const Checkpoint& left, const Checkp
   return absl::OkStatus();
 }
 
+ModelStats RecordedError(const Q4Model& model) {
+  ModelStats error;
+  for (const Q4Model::Location& at : model.tensors()) {
+    const Q4Tensor& tensor = model.tensor(at);
+    if (tensor.has_stats) AddTensor(tensor.name, *tensor.stats, &error);
+  }
+  return error;
+}
+
+std::uint64_t BytesOf(const Q4Model& model) {
+  std::uint64_t bytes = 0;
+  for (const auto& shard : model.shards()) bytes += shard->seal().file_bytes;
+  return bytes;
+}
+
+std::uint64_t BytesOf(const OpenedModel& model) {
+  if (model.container != nullptr) return BytesOf(*model.container);
+  std::uint64_t bytes = 0;
+  for (const CheckpointFile& file : model.checkpoint->files()) bytes += file.file->size();
+  return bytes;
+}
+
 // Two containers. Renames are looked for after all tensors were compared by name.
 absl::Status DiffContainers(FileSystem& fs, const DiffOptions& options, DiffReport* report) {
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> left, OpenContainer(fs, report->left, options.root));
@@ -314,6 +336,10 @@ absl::Status DiffContainers(FileSystem& fs, const DiffOptions& options, DiffRepo
   report->same_root = left->root() == right->root();
   report->left_content = ContentIdentityOfIndex(*left);
   report->right_content = ContentIdentityOfIndex(*right);
+  report->left_bytes = BytesOf(*left);
+  report->right_bytes = BytesOf(*right);
+  report->left_error = RecordedError(*left);
+  report->right_error = RecordedError(*right);
   report->provenance_differs = ModelProvenance(*left) != ModelProvenance(*right);
   Q4_RETURN_IF_ERROR(DiffTensors(*left, *right, *options.kernels, report));
   Q4_RETURN_IF_ERROR(FindRenames(*left, *right, report));
@@ -326,6 +352,8 @@ absl::Status DiffByReading(FileSystem& fs, const DiffOptions& options, DiffRepor
   Q4_ASSIGN_OR_RETURN(const Side left, OpenSide(fs, report->left, options.open));
   Q4_ASSIGN_OR_RETURN(const Side right, OpenSide(fs, report->right, options.open));
   if (left.model.container != nullptr) Q4_RETURN_IF_ERROR(left.model.container->RequireRoot(options.root));
+  report->left_bytes = BytesOf(left.model);
+  report->right_bytes = BytesOf(right.model);
   Q4_RETURN_IF_ERROR(DiffReadable(left, right, *options.kernels, report));
   // An export writes files of its own, and the embedded ones of a container are those of its source.
   report->files_compared = left.model.checkpoint != nullptr && right.model.checkpoint != nullptr;

@@ -14,6 +14,7 @@
 #include "formats/source/checkpoint.h"
 #include "kernels/kernels.h"
 #include "libconvert/inspect/delta.h"
+#include "libconvert/model/stats.h"
 
 namespace q4 {
 
@@ -39,6 +40,9 @@ struct TensorRename {
 struct DiffReport {
   // The two paths as they were given.
   std::string left, right;
+  // Of all files of each; of containers the error of all quantized tensors against the source, as it was recorded.
+  std::uint64_t left_bytes = 0, right_bytes = 0;
+  ModelStats left_error, right_error;
   // Two containers with the same root: the same artifact, if each holds what its index says. The payload was not read.
   bool same_root = false;
   // Of two containers, where the indices tell it: the identities of what they hold (content_identity.h).

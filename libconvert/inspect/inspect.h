@@ -159,6 +159,7 @@ struct TensorSelection {
   // "name".
   std::string sort;
   bool allow_unmatched = false;  // a filter that matches no tensor gives an empty table, no error
+  std::uint64_t top = 0;         // the first so many in that order; 0: all
 };
 // The selected tensors, which point into `report`. Errors: `filter` is no regular expression that NamePattern
 // takes; kPatternUnmatched.
@@ -203,9 +204,10 @@ struct InspectDetail {
   // The listed tensors in this order; what tree, statistics and code usage are about too.
   std::vector<const InspectTensor*> tensors;
   bool list_tensors = false;
-  bool tree = false;   // the module tree of `tensors`; text only
-  bool stats = false;  // error statistics: of the model, and of each listed tensor
-  bool hist = false;   // code usage
+  bool errors = false;  // the list has the error of each tensor, too
+  bool tree = false;    // the module tree of `tensors`; text only
+  bool stats = false;   // error statistics: of the model, and of each listed tensor
+  bool hist = false;    // code usage
   bool files = false;
   // Of each of `tensors`, where scales are shown.
   std::optional<std::vector<InspectScales>> scales;

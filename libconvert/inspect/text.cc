@@ -23,14 +23,6 @@
 namespace q4 {
 namespace {
 
-// `value` short enough for its field on a terminal.
-std::string Fit(const TextStyle& style, const std::string& value) {
-  // What Field() puts before the value: two blanks, 12 columns and one more blank. A terminal that is hardly wider gets
-  // the whole value.
-  constexpr std::size_t kFieldColumns = 15;
-  return style.shorten && style.width > 2 * kFieldColumns ? ShortenMiddle(value, style.width - kFieldColumns) : value;
-}
-
 std::string SourceText(const SourceFileRecord& source) {
   return fmt::format("{}, {}, {}:{}", Printable(source.name), HumanBytes(source.size), source.digest_kind,
                      Printable(source.digest));
@@ -40,22 +32,22 @@ std::string SourceText(const SourceFileRecord& source) {
 std::string ProvenanceText(const InspectReport& report, const TextStyle& style) {
   const absl::StatusOr<ProvenanceView> view = ParseProvenance(report.provenance, report.path);
   // The rest of the summary is shown in any case.
-  if (!view.ok()) return Field("made by", "unknown: " + Fit(style, MessageOf(view.status())));
-  std::string text = Field("made by", Printable(fmt::format("{}, arithmetic {}", view->tool(), view->numerics)));
-  text += Field("options", Fit(style, Printable(ConversionOptions(*view), 400)));
+  if (!view.ok()) return Field("made by", "unknown: " + MessageOf(view.status()), style);
+  std::string text = Field("made by", Printable(fmt::format("{}, arithmetic {}", view->tool(), view->numerics)), style);
+  text += Field("options", Printable(ConversionOptions(*view), 400), style);
   // Large models have dozens of source files, and the summary is to fit one screen.
   constexpr std::size_t kShownSources = 3;
   for (std::size_t i = 0; i < view->sources.size() && i < kShownSources; ++i) {
     // Only the first line bears the name.
-    text += Field(i == 0 ? "source" : "", SourceText(view->sources[i]));
+    text += Field(i == 0 ? "source" : "", SourceText(view->sources[i]), style);
   }
   if (view->sources.size() > kShownSources) {
     text += Field("", fmt::format("and {} more files", view->sources.size() - kShownSources));
   }
   for (std::size_t i = 0; i < view->adapter.size() && i < kShownSources; ++i) {
-    text += Field(i == 0 ? "adapter" : "", SourceText(view->adapter[i]));
+    text += Field(i == 0 ? "adapter" : "", SourceText(view->adapter[i]), style);
   }
-  for (const SourceFileRecord& file : view->calibration) text += Field("calibration", SourceText(file));
+  for (const SourceFileRecord& file : view->calibration) text += Field("calibration", SourceText(file), style);
   return text;
 }
 
@@ -64,7 +56,7 @@ constexpr std::size_t kShownTreatments = 12;
 
 // How the tensors are stored, a line for each treatment. What does not fit is added up in the last line.
 std::string TreatmentTable(const InspectReport& report, const TextStyle& style) {
-  Table table({"<~treatment", "tensors", "elements", "stored", "bits/element"});
+  Table table({"<treatment", "tensors", "elements", "stored", "bits/element"});
   // Adds up the treatments that are not listed.
   InspectTreatment rest;
   for (std::size_t i = 0; i < report.treatments.size(); ++i) {
@@ -95,15 +87,20 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
                                (report.model_name.empty() ? "" : ", '" + Printable(report.model_name) + "'"));
   }
   // A shard that was given alone is shown as one of several.
-  text += Field("format", fmt::format("{}, {}, {} ({} bytes)", report.format,
-                                      ShardsText(report.shards.size(), report.shard_count),
-                                      HumanBytes(report.file_bytes), report.file_bytes));
+  text +=
+      Field("format",
+            fmt::format("{}, {}, {} ({} bytes)", report.format, ShardsText(report.shards.size(), report.shard_count),
+                        HumanBytes(report.file_bytes), Grouped(report.file_bytes)),
+            style);
   text += Field("elements",
                 fmt::format("{} in {} tensors, {} quantized ({})", Grouped(report.elems), Grouped(report.tensor_count),
-                            Grouped(report.quantized_elems), Percent(report.quantized_elems, report.elems)));
-  text += Field("bits/element", fmt::format("{} of quantized weights, {} of the whole model",
-                                            BitsPer(report.quantized_bytes, report.quantized_elems),
-                                            BitsPer(report.file_bytes, report.elems)));
+                            Grouped(report.quantized_elems), Percent(report.quantized_elems, report.elems)),
+                style);
+  text += Field(
+      "bits/element",
+      fmt::format("{} of quantized weights, {} of the whole model",
+                  BitsPer(report.quantized_bytes, report.quantized_elems), BitsPer(report.file_bytes, report.elems)),
+      style);
   // Of a checkpoint nobody is known, and absmax is what everybody expects.
   std::string encoders;
   bool others = false;
@@ -112,24 +109,27 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
     encoders += fmt::format("{}{} {} {}", encoders.empty() ? "" : ", ", Q4EncoderName(row.encoder),
                             Grouped(row.tensors), row.tensors == 1 ? "tensor" : "tensors");
   }
-  if (others) text += Field("encoders", encoders + " (--scales)");
+  if (others) text += Field("encoders", encoders + " (--scales)", style);
   // A checkpoint has neither this nor recorded statistics nor a root.
   if (!report.provenance.empty()) text += ProvenanceText(report, style);
-  if (report.model.tensors != 0) text += Field("error", Fit(style, ErrorSummary(report.model)));
+  if (report.model.tensors != 0) text += Field("error", ErrorSummary(report.model), style);
   // Opening a container checks header and index. The report says so, and that this is not all.
   if (report.root) {
-    text += Field("seal", "sha256:" + HexOf(*report.root));
+    text += Field("seal", "sha256:" + HexOf(*report.root), style);
     text += Field("", "header and index are intact; q4verify checks the rest");
     const bool whole = report.shards.size() == report.shard_count;
-    text += Field("content", report.content ? "sha256:" + HexOf(*report.content)
-                             : whole        ? "compressed; --content reads it and tells its identity"
-                                            : "of one shard; that of the model is told of all");
+    text += Field("content",
+                  report.content ? "sha256:" + HexOf(*report.content)
+                  : whole        ? "compressed; --content reads it and tells its identity"
+                                 : "of one shard; that of the model is told of all",
+                  style);
   }
   // Files are only counted here; --files lists them.
   std::uint64_t file_bytes = 0;
   for (const InspectFile& file : report.files) file_bytes += file.bytes;
   text += Field(report.root ? "embedded" : "beside it",
-                fmt::format("{} files, {} (--files)", report.files.size(), HumanBytes(file_bytes)));
+                fmt::format("{} {}, {} (--files)", report.files.size(), report.files.size() == 1 ? "file" : "files",
+                            HumanBytes(file_bytes)));
   const auto missed = std::count_if(report.left_out.begin(), report.left_out.end(),
                                     [](const LeftOutFile& file) { return file.warning; });
   if (!report.left_out.empty()) {
@@ -139,21 +139,32 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
   return text + "\n" + TreatmentTable(report, style);
 }
 
-// Names come last, since they are the longest column and may be shortened.
-std::string TensorTable(const std::vector<const InspectTensor*>& tensors, const TextStyle& style) {
-  Table table({"<treatment", "elements", "stored", "bits/element", "<shape", "<~name"});
+// Names come last, since they are the longest column.
+// `errors`: with the error of each.
+std::string TensorTable(const std::vector<const InspectTensor*>& tensors, bool errors, const TextStyle& style) {
+  std::vector<std::string> headings = {"<treatment", "?2elements", "stored", "?1bits/element"};
+  if (errors) headings.insert(headings.end(), {"SQNR dB", "NMSE"});
+  headings.insert(headings.end(), {"?3<shape", "<name"});
+  Table table(std::move(headings));
   for (const InspectTensor* tensor : tensors) {
-    table.Add({Printable(tensor->treatment), Grouped(tensor->elems), Grouped(tensor->stored_bytes),
-               BitsPer(tensor->stored_bytes, tensor->elems), ShapeString(tensor->shape),
-               Printable(tensor->name, kWholeName)});
+    std::vector<std::string> row = {Printable(tensor->treatment), Grouped(tensor->elems), Grouped(tensor->stored_bytes),
+                                    BitsPer(tensor->stored_bytes, tensor->elems)};
+    if (errors && tensor->has_stats) {
+      const DerivedStats derived = Derive(tensor->stats);
+      row.insert(row.end(), {fmt::format("{:.3f}", derived.sqnr_db), fmt::format("{:.4g}", derived.nmse)});
+    } else if (errors) {
+      row.insert(row.end(), {"-", "-"});
+    }
+    row.insert(row.end(), {ShapeString(tensor->shape), Printable(tensor->name, kWholeName)});
+    table.Add(std::move(row));
   }
   return table.Text(style);
 }
 
-// Error statistics of the listed tensors, and of the model in the last line.
-std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const ModelStats& model,
+// Error statistics of the listed tensors, and of the model in the last line; where not all are listed, of those before.
+std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const InspectReport& report,
                        const TextStyle& style) {
-  Table table({"SQNR dB", "NMSE", "RMSE", "bias", "cosine", "max |e|", "half steps", "clipped", "<~name"});
+  Table table({"SQNR dB", "NMSE", "?3RMSE", "?1bias", "?2cosine", "?6max |e|", "?5half steps", "?4clipped", "<name"});
   // One line, of a tensor or of the model.
   const auto add = [&table](const Q4Stats& stats, const std::string& name) {
     const DerivedStats derived = Derive(stats);
@@ -164,17 +175,24 @@ std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const M
   };
   // Quantized tensors without statistics are counted instead of listed; kept ones have none by nature.
   std::size_t without = 0;
+  std::map<std::string_view, const Q4Stats*> listed;  // by name, as their sums are defined (Q8.11)
   for (const InspectTensor* tensor : tensors) {
     if (tensor->has_stats) {
       add(tensor->stats, Printable(tensor->name, kWholeName));
+      listed.emplace(tensor->name, &tensor->stats);
     } else if (tensor->quantized()) {
       ++without;
     }
   }
-  // Of the whole model: a filter on the tensors does not change this line.
-  if (model.tensors != 0) add(model.total, fmt::format("(model: {} tensors)", model.tensors));
+  const ModelStats& model = report.model;
+  if (!listed.empty() && listed.size() < model.tensors) {
+    ModelStats sum;
+    for (const auto& [name, stats] : listed) AddTensor(name, *stats, &sum);
+    add(sum.total, fmt::format("(these {} {})", Grouped(sum.tensors), sum.tensors == 1 ? "tensor" : "tensors"));
+  }
+  if (model.tensors != 0) add(model.total, fmt::format("(model: {} tensors)", Grouped(model.tensors)));
   std::string text = table.Text(style);
-  if (without != 0) text += fmt::format("  {} quantized tensors have no recorded statistics\n", without);
+  if (without != 0) text += fmt::format("  {} quantized tensors have no recorded statistics\n", Grouped(without));
   return text;
 }
 
@@ -229,7 +247,7 @@ std::string SizesText(const ScaleSpread& spread) {
 // Scales of the listed tensors, then of all of them by encoder.
 std::string ScalesTable(const std::vector<const InspectTensor*>& tensors, const std::vector<InspectScales>& scales,
                         const TextStyle& style) {
-  Table table({"<encoder", "scales", "negative", "|scale|", "zero", "<~name"});
+  Table table({"<encoder", "?3scales", "negative", "?2|scale|", "?1zero", "<name"});
   std::uint64_t not_finite = 0;
   const auto add = [&](Q4Encoder encoder, const ScaleSpread& spread, const std::string& name) {
     table.Add({std::string(Q4EncoderName(encoder)), Grouped(spread.count), Percent(spread.negative, spread.count),
@@ -255,12 +273,12 @@ std::string ScalesTable(const std::vector<const InspectTensor*>& tensors, const 
 
 // Embedded files, or those beside a checkpoint.
 std::string FilesTable(const InspectReport& report, const TextStyle& style) {
-  Table table({"bytes", "<~file"});
+  Table table({"bytes", "<file"});
   for (const InspectFile& file : report.files) table.Add({Grouped(file.bytes), Printable(file.name, kWholeName)});
   std::string text = table.Text(style);
   if (report.left_out.empty()) return text;
   // Names are those of a folder or of a provenance, which anybody may have written.
-  Table left_out({"<left out", "<~why"});
+  Table left_out({"<left out", "<why"});
   for (const LeftOutFile& file : report.left_out) {
     left_out.Add({Printable(Shown{file.name}, kWholeName),
                   Printable(Shown{file.reason}) + (file.warning ? "; a loader may miss it" : "")});
@@ -268,15 +286,13 @@ std::string FilesTable(const InspectReport& report, const TextStyle& style) {
   return text + "\n" + left_out.Text(style);
 }
 
-std::string NmseText(const std::optional<double>& nmse) { return nmse ? fmt::format("{:.6g}", *nmse) : "not recorded"; }
-
 }  // namespace
 
 std::string InspectReportText(const InspectReport& report, const InspectDetail& detail, const TextStyle& style) {
   std::string text;
   if (detail.tree) text += ModuleTreeText(detail.tensors, style);
-  if (detail.list_tensors) text += TensorTable(detail.tensors, style);
-  if (detail.stats) text += StatsTable(detail.tensors, report.model, style);
+  if (detail.list_tensors) text += TensorTable(detail.tensors, detail.errors, style);
+  if (detail.stats) text += StatsTable(detail.tensors, report, style);
   if (detail.hist) text += HistogramsText(detail.tensors, style);
   if (detail.scales) text += ScalesTable(detail.tensors, *detail.scales, style);
   if (detail.files) text += FilesTable(report, style);
@@ -290,10 +306,10 @@ std::string InspectTensorText(const InspectTensor& tensor, const InspectDetail& 
                                      Grouped(tensor.elems)));
   text += Field("treatment", Printable(tensor.treatment));
   text += Field("stored", fmt::format("{} bytes from offset {}, {} bits/element", Grouped(tensor.stored_bytes),
-                                      tensor.offset, BitsPer(tensor.stored_bytes, tensor.elems)));
+                                      Grouped(tensor.offset), BitsPer(tensor.stored_bytes, tensor.elems)));
   // Only containers report it; a checkpoint's tensors have no parts here.
   for (const std::string& name : tensor.stored_names) text += Field("made of", Printable(name));
-  if (tensor.nested && !tensor.parts.empty()) text += Field("offset", fmt::to_string(tensor.nested_offset));
+  if (tensor.nested && !tensor.parts.empty()) text += Field("offset", fmt::format("{:.6g}", tensor.nested_offset));
   if (detail.scales && tensor.quantized()) {
     const InspectScales& scales = detail.scales->front();
     text += Field("scales", fmt::format("{}, {} negative, magnitudes {}, {} zero", Grouped(scales.spread.count),
@@ -316,16 +332,17 @@ std::string InspectTensorText(const InspectTensor& tensor, const InspectDetail& 
   const DerivedStats derived = Derive(stats);
   text += "\n";
   text += Field("SQNR", fmt::format("{:.4f} dB", derived.sqnr_db));
-  text += Field("NMSE", fmt::format("{:.9g}", derived.nmse));
-  text += Field("RMSE", fmt::format("{:.9g}", derived.rmse));
-  text += Field("mean |e|", fmt::format("{:.9g}", derived.mae));
-  text += Field("bias", fmt::format("{:.9g}", derived.bias));
+  text += Field("NMSE", fmt::format("{:.6g}", derived.nmse));
+  text += Field("RMSE", fmt::format("{:.6g}", derived.rmse));
+  text += Field("mean |e|", fmt::format("{:.6g}", derived.mae));
+  text += Field("bias", fmt::format("{:.6g}", derived.bias));
   text += Field("cosine", fmt::format("{:.9f}", derived.cosine));
-  text += Field("max |e|", fmt::format("{:.9g} at element {}", stats.max_abs_err, stats.max_abs_err_index));
+  text += Field("max |e|", fmt::format("{:.6g} at element {}", stats.max_abs_err, Grouped(stats.max_abs_err_index)));
   // 1 is the most that the nearest code can be off (Q8.7). More tells of nested scales, of another encoder, or of a
   // fault.
-  text += Field("half steps", fmt::format("{:.7f} at most", stats.max_gap_ratio));
-  text += Field("worst block", fmt::format("{}, sum of squares {:.9g}", stats.worst_block, stats.worst_block_e2));
+  text += Field("half steps", fmt::format("{:.6g} at most", stats.max_gap_ratio));
+  text +=
+      Field("worst block", fmt::format("{}, sum of squares {:.6g}", Grouped(stats.worst_block), stats.worst_block_e2));
   text += Field("blocks", fmt::format("{} zero, {} tiny", Grouped(stats.zero_blocks), Grouped(stats.tiny_blocks)));
   text += Field("elements", fmt::format("{} clipped, {} overflowing", Grouped(stats.clipped), Grouped(stats.overflow)));
   text += Field("entropy", fmt::format("{:.4f} bits per code", CodeEntropyBits(stats)));
@@ -346,54 +363,6 @@ std::string DumpText(const std::vector<DumpValue>& dump) {
     }
   }
   return table.Text();
-}
-
-std::string DiffReportText(const DiffReport& report) {
-  std::string text;
-  for (const std::string& name : report.removed) text += "- tensor " + Printable(name, kWholeName) + "\n";
-  for (const std::string& name : report.added) text += "+ tensor " + Printable(name, kWholeName) + "\n";
-  for (const TensorRename& rename : report.renamed) {
-    text += fmt::format("~ tensor {}: renamed to {}\n", Printable(rename.before, kWholeName),
-                        Printable(rename.after, kWholeName));
-  }
-  for (const TensorChange& change : report.changed) {
-    text += fmt::format("~ tensor {}: ", Printable(change.name, kWholeName));
-    // If it is stored alike there is nothing to show of either side.
-    text += change.content_differs ? "content differs" : fmt::format("{} -> {}", change.before, change.after);
-    // Which of the two is nearer to its source, as far as that was recorded.
-    if (change.nmse_before || change.nmse_after) {
-      text += fmt::format(", NMSE {} -> {}", NmseText(change.nmse_before), NmseText(change.nmse_after));
-    }
-    // On a line of its own, by how much.
-    if (change.delta) {
-      const TensorDelta& delta = *change.delta;
-      text += fmt::format("\n    {} elements differ, by {:.6g} at most (element {}), NMSE between them {:.6g}",
-                          Grouped(delta.differing_elems), delta.max_abs, delta.max_abs_index, delta.nmse);
-      if (delta.differing_codes) {
-        text +=
-            fmt::format("; {} codes and {} scales", Grouped(*delta.differing_codes), Grouped(*delta.differing_scales));
-      }
-    }
-    text += "\n";
-  }
-  for (const auto& [encoders, tensors] : report.encoders) {
-    text += fmt::format("~ encoder {} -> {}: {} {}\n", Q4EncoderName(encoders.first), Q4EncoderName(encoders.second),
-                        Grouped(tensors), tensors == 1 ? "tensor" : "tensors");
-  }
-  for (const std::string& name : report.files_removed) text += "- file " + Printable(name) + "\n";
-  for (const std::string& name : report.files_added) text += "+ file " + Printable(name) + "\n";
-  for (const std::string& name : report.files_changed) text += "~ file " + Printable(name) + "\n";
-  // Without this line equal models would seem to have equal files.
-  if (!report.files_compared) text += "files were not compared: a checkpoint in 4 bits has its own\n";
-  if (report.provenance_differs) text += "~ provenance\n";
-  // The verdict, the strongest that holds.
-  text += fmt::format("{} tensors equal, {} renamed, {} changed, {} removed, {} added: {}\n",
-                      Grouped(report.equal_tensors), Grouped(report.renamed.size()), Grouped(report.changed.size()),
-                      Grouped(report.removed.size()), Grouped(report.added.size()),
-                      report.same_root       ? "the same artifact by header and index (q4verify checks the payload)"
-                      : report.SameContent() ? "the same content, another artifact"
-                                             : "different");
-  return text;
 }
 
 }  // namespace q4

@@ -21,8 +21,9 @@ std::string InspectTensorText(const InspectTensor& tensor, const InspectDetail& 
                               const TextStyle& style = {});
 // A table of dumped elements, with code and scale if the tensor is quantized. `dump` is what DumpTensor() returned.
 std::string DumpText(const std::vector<DumpValue>& dump);
-// The differences, one line or two each, with "-", "+" and "~" for what went, came and changed; then the counts. Names
-// of tensors are never shortened: the lines are meant to be searched.
-std::string DiffReportText(const DiffReport& report);
+// What differs in all: counts with the verdict, sizes, the errors against the source, what changed how often. Then the
+// differences, one line or two each, with "-", "+" and "~" for what went, came and changed: `all`, or of changed
+// tensors the five whose values are furthest apart and of others the first five.
+std::string DiffReportText(const DiffReport& report, bool all = true);
 
 }  // namespace q4

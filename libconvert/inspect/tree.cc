@@ -180,7 +180,7 @@ std::vector<TreeLine> ModuleTree(const std::vector<const InspectTensor*>& tensor
 }
 
 std::string ModuleTreeText(const std::vector<const InspectTensor*>& tensors, const TextStyle& style) {
-  Table table({"<~module", "tensors", "elements", "stored", "bits/element", "<stored as"});
+  Table table({"<module", "?2tensors", "?3elements", "stored", "?1bits/element", "?4<stored as"});
   for (const TreeLine& line : ModuleTree(tensors)) {
     table.Add({Branches(style, line) + Printable(line.name, kWholeName), Grouped(line.tensors), Grouped(line.elems),
                HumanBytes(line.stored_bytes), BitsPer(line.stored_bytes, line.elems), Printable(line.treatment)});

@@ -12,6 +12,7 @@
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/q4/encoders.h"
+#include "libconvert/judge/six_digits.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
 
@@ -163,7 +164,9 @@ void JudgeBaseline(const Baseline& baseline, FindingList* findings, VerifyReport
     verdict.passed = verdict.value <= verdict.limit;  // false for NaN
     if (!verdict.passed) {
       findings->Add(tensor, kWorseThanBaseline, report->path, PlaceOf(entry),
-                    "nmse: " + GotExpected(fmt::to_string(verdict.value), fmt::format("at most {}", verdict.limit)) +
+                    "nmse: " +
+                        GotExpected(SixDigits(verdict.value, verdict.limit),
+                                    "at most " + SixDigits(verdict.limit, verdict.value)) +
                         (is_other ? fmt::format("; the encoder was {}, now it is {}", entry.encoder, encoder->second)
                                   : std::string()));
     }

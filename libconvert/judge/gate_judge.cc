@@ -11,6 +11,7 @@
 
 #include "fmt/format.h"
 #include "libconvert/judge/evaluation_issues.h"
+#include "libconvert/judge/six_digits.h"
 #include "libconvert/judge/verify_groups.h"
 #include "libconvert/judge/verify_issues.h"
 
@@ -186,7 +187,7 @@ class Judge {
     // Without statistics there is one finding for the subject (kNoStatsToJudge), not one per limit.
     if (!verdict.passed && value) {
       const std::string what =
-          GotExpected(fmt::to_string(verdict.value),
+          GotExpected(SixDigits(verdict.value, verdict.limit),
                       fmt::format("{} {}", limit.is_maximum ? "at most" : "at least", verdict.limit));
       const bool is_flag = gate_.file.empty();  // then the issue says which statistic
       findings_.Add(subject.scope == Scope::kTensor ? subject.name : "", *rule.issue, report_.path, subject.Place(),

@@ -43,20 +43,6 @@ const char* ScopeName(GateVerdict::Scope scope) {
   return "model";
 }
 
-// `value` is NaN when the statistic does not exist; it becomes null, and `passed` says that this breaks the gate.
-Json VerdictJson(const GateVerdict& verdict) {
-  Json json;
-  json["gate"] = verdict.gate;
-  json["scope"] = ScopeName(verdict.scope);
-  json["subject"] = TextOrNull(verdict.subject);
-  json["statistic"] = verdict.statistic;
-  json["limit_is"] = verdict.is_maximum ? "maximum" : "minimum";
-  json["limit"] = verdict.limit;
-  json["value"] = verdict.value;
-  json["passed"] = verdict.passed;
-  return json;
-}
-
 // Without the settings of the evaluation, which its own document has.
 Json EvaluationJson(const Evaluation& evaluation) {
   Json json;
@@ -132,6 +118,24 @@ Json VerifyTensorJson(const VerifyTensor& tensor) {
 
 }  // namespace
 
+// `value` is NaN when the statistic does not exist; it becomes null, and `passed` says that this breaks the gate.
+Json VerdictJson(const GateVerdict& verdict) {
+  Json json;
+  json["gate"] = verdict.gate;
+  json["scope"] = ScopeName(verdict.scope);
+  json["subject"] = TextOrNull(verdict.subject);
+  json["statistic"] = verdict.statistic;
+  json["limit_is"] = verdict.is_maximum ? "maximum" : "minimum";
+  json["limit"] = verdict.limit;
+  json["value"] = verdict.value;
+  json["passed"] = verdict.passed;
+  return json;
+}
+
+Json FindingJson(const VerifyFinding& finding) {
+  return {{"issue", finding.issue}, {"tensor", TextOrNull(finding.tensor)}, {"message", finding.message}};
+}
+
 // Names go in as the container has them, without Printable(): the JSON writer has its own escapes.
 std::string VerifyReportJson(const VerifyReport& report) {
   Json json = NewDocument("q4verify-report", kReportVersion);
@@ -173,8 +177,7 @@ std::string VerifyReportJson(const VerifyReport& report) {
   json["finding_count"] = report.finding_count;
   json["findings"] = Json::array();
   for (const VerifyFinding& finding : report.findings) {
-    json["findings"].push_back(
-        {{"issue", finding.issue}, {"tensor", TextOrNull(finding.tensor)}, {"message", finding.message}});
+    json["findings"].push_back(FindingJson(finding));
   }
   json["gates"] = Json::array();
   for (const GateVerdict& verdict : report.gates) json["gates"].push_back(VerdictJson(verdict));

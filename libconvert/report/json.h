@@ -4,9 +4,14 @@
 
 #include <string>
 
+#include "formats/base/json_value.h"
 #include "libconvert/judge/verify_report.h"
 
 namespace q4 {
+
+// A verdict and a finding, as every report of a tool has them.
+Json VerdictJson(const GateVerdict& verdict);
+Json FindingJson(const VerifyFinding& finding);
 
 // The whole document, with a final line feed. Numbers that JSON cannot hold (infinity, NaN) are null, and so are texts
 // that nobody stated. The provenance of the container is a part of the document, or null if it is no JSON. The same

@@ -47,7 +47,7 @@ std::vector<std::string> ErrorCells(const Q4Stats& stats) {
 
 // The headings over ErrorCells(), what follows them, and before that "absmax" where errors were measured beside its.
 std::vector<std::string> Headings(const VerifyReport& report, std::vector<std::string> others) {
-  std::vector<std::string> headings = {"SQNR dB", "NMSE", "bias", "max |e|"};
+  std::vector<std::string> headings = {"SQNR dB", "NMSE", "?1bias", "?3max |e|"};
   if (report.absmax.tensors != 0) headings.emplace_back("of absmax");
   headings.insert(headings.end(), others.begin(), others.end());
   return headings;
@@ -60,7 +60,7 @@ std::vector<std::string> Cells(const VerifyReport& report, const Q4Stats& stats,
 }
 
 // Names of roles are parts of tensor names and go through Printable() as these do.
-std::string RoleTable(const VerifyReport& report) {
+std::string RoleTable(const VerifyReport& report, const TextStyle& style) {
   std::vector<const VerifyGroup*> roles;
   for (const VerifyGroup& group : report.groups) {
     if (group.kind == VerifyGroup::Kind::kRole) roles.push_back(&group);
@@ -69,18 +69,18 @@ std::string RoleTable(const VerifyReport& report) {
   const std::size_t all = roles.size();
   KeepWorst<VerifyGroup>(
       kShownRoles, [](const VerifyGroup* group) -> const Q4Stats& { return group->stats.total; }, &roles);
-  Table table(Headings(report, {"tensors", all == roles.size() ? "<role" : "<role (the worst)"}));
+  Table table(Headings(report, {"?2tensors", all == roles.size() ? "<role" : "<role (the worst)"}));
   for (const VerifyGroup* role : roles) {
     std::vector<std::string> cells = Cells(report, role->stats.total, role->absmax);
     cells.push_back(Grouped(role->stats.tensors));
     cells.push_back(Printable(role->name));
     table.Add(std::move(cells));
   }
-  return "\n" + table.Text();
+  return "\n" + table.Text(style);
 }
 
 // Kept tensors have no error, and those whose statistics nobody recorded cannot be ranked; both stay out.
-std::string WorstTensorTable(const VerifyReport& report) {
+std::string WorstTensorTable(const VerifyReport& report, const TextStyle& style) {
   std::vector<const VerifyTensor*> tensors;
   for (const VerifyTensor& tensor : report.tensors) {
     if (tensor.quantized() && tensor.has_stats) tensors.push_back(&tensor);
@@ -88,18 +88,18 @@ std::string WorstTensorTable(const VerifyReport& report) {
   if (tensors.empty()) return {};
   KeepWorst<VerifyTensor>(
       kShownTensors, [](const VerifyTensor* tensor) -> const Q4Stats& { return tensor->stats; }, &tensors);
-  Table table(Headings(report, {"clipped", "<worst tensors"}));
+  Table table(Headings(report, {"?2clipped", "<worst tensors"}));
   for (const VerifyTensor* tensor : tensors) {
     std::vector<std::string> cells = Cells(report, tensor->stats, tensor->absmax);
     cells.push_back(Grouped(tensor->stats.clipped));
     cells.push_back(Printable(tensor->name));
     table.Add(std::move(cells));
   }
-  return "\n" + table.Text();
+  return "\n" + table.Text(style);
 }
 
 // What the model computes, by q4.evaluate.
-std::string EvaluationTable(const VerifyReport& report) {
+std::string EvaluationTable(const VerifyReport& report, const TextStyle& style) {
   if (!report.evaluation) return {};
   constexpr std::size_t kShownLayers = 5;
   const Evaluation& evaluation = *report.evaluation;
@@ -107,13 +107,13 @@ std::string EvaluationTable(const VerifyReport& report) {
   for (const auto& [number, value] : evaluation.numbers) {
     table.Add({EvaluationNumberText(value), std::string(number->what) + " (" + std::string(number->name) + ")"});
   }
-  std::string text = "\n" + table.Text();
+  std::string text = "\n" + table.Text(style);
   if (evaluation.layers.empty()) return text;
   Table layers({"error", "<layers whose outputs are farthest off"});
   for (const EvaluatedLayer* layer : evaluation.WorstLayers(kShownLayers)) {
     layers.Add({EvaluationNumberText(layer->error), Printable(layer->name)});
   }
-  return text + "\n" + layers.Text();
+  return text + "\n" + layers.Text(style);
 }
 
 }  // namespace
@@ -130,7 +130,8 @@ std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings
   return lines;
 }
 
-std::string VerifyReportText(const VerifyReport& report) {
+std::string VerifyReportText(const VerifyReport& report, const TextStyle& style) {
+  const auto line = [&style](std::string_view name, const std::string& value) { return Field(name, value, style); };
   // A tensor of which a sample was compared counts as compared; the line "against" then tells the size of the sample.
   std::uint64_t quantized = 0, compared = 0, failed = 0;
   for (const VerifyTensor& tensor : report.tensors) {
@@ -140,17 +141,17 @@ std::string VerifyReportText(const VerifyReport& report) {
   }
   std::string text = fmt::format("{}: {}\n", Printable(report.path, 4096), report.passed() ? "passed" : "FAILED");
   text += ModelField(report.architecture, report.model_type);
-  text += Field("integrity", fmt::format("{} in {} chunks, {}", HumanBytes(report.file_bytes), Grouped(report.chunks),
-                                         ShardsText(report.shards, report.shard_count)));
-  text += Field("seal", "sha256:" + HexOf(report.root));
-  text += Field("tensors", fmt::format("{}, {} of them quantized", Grouped(report.tensors.size()), Grouped(quantized)));
+  text += line("integrity", fmt::format("{} in {} chunks, {}", HumanBytes(report.file_bytes), Grouped(report.chunks),
+                                        ShardsText(report.shards, report.shard_count)));
+  text += line("seal", "sha256:" + HexOf(report.root));
+  text += line("tensors", fmt::format("{}, {} of them quantized", Grouped(report.tensors.size()), Grouped(quantized)));
   // What the verdict rests on: "passed" without this line says nothing about the source.
   if (!report.source.empty()) {
     std::string against = fmt::format("{}: {} tensors, {}", Printable(report.source, 4096), Grouped(compared),
                                       HumanBytes(report.source_bytes));
     if (!report.only.empty()) against += fmt::format(", only '{}'", Printable(report.only));
     if (report.sample_percent < 100) against += ", " + SampleText(report);
-    text += Field("against", against);
+    text += line("against", against);
   }
   std::string checked;
   for (const CheckMade& check : ChecksMade(report)) {
@@ -158,12 +159,12 @@ std::string VerifyReportText(const VerifyReport& report) {
     checked += (checked.empty() ? "" : ", ") + std::string(check.name);
     if (check.extent == CheckMade::Extent::kPart) checked += " (in part)";
   }
-  text += Field("checked", checked);
+  text += line("checked", checked);
   for (const CheckMade& check : ChecksMade(report)) {
     const bool is_none = check.extent == CheckMade::Extent::kNone;
-    if (is_none) text += Field("not checked", fmt::format("{}: {}", check.name, check.detail));
+    if (is_none) text += line("not checked", fmt::format("{}: {}", check.name, check.detail));
     // A part, and what is bounded in a whole.
-    if (!is_none && check.name == "comparison") text += Field("comparison", check.detail);
+    if (!is_none && check.name == "comparison") text += line("comparison", check.detail);
   }
   std::size_t missed = 0;
   std::string names;
@@ -173,32 +174,32 @@ std::string VerifyReportText(const VerifyReport& report) {
     if (++missed <= kShownNames) names += (missed == 1 ? "" : ", ") + Printable(Shown{file.name});
   }
   if (missed != 0) {
-    text += Field("left out", fmt::format("{} that a loader may miss: {}{}", missed, names, missed > 3 ? ", ..." : ""));
+    text += line("left out", fmt::format("{} that a loader may miss: {}{}", missed, names, missed > 3 ? ", ..." : ""));
   }
   // "as recorded": the container's own statistics, which say what the encoder lost when it ran. Only "recomputed" ones
   // prove that this is still so.
   if (report.model.tensors != 0) {
-    text += Field("error", ErrorSummary(report.model) + (report.stats_recomputed ? " (recomputed)" : " (as recorded)"));
+    text += line("error", ErrorSummary(report.model) + (report.stats_recomputed ? " (recomputed)" : " (as recorded)"));
   }
-  if (report.compared_absmax) text += Field("of absmax", AbsmaxText(report));
+  if (report.compared_absmax) text += line("of absmax", AbsmaxText(report));
   if (report.evaluation) {
-    text += Field("evaluation", fmt::format("{}, '{}': {}", Printable(report.evaluation->path, 4096),
-                                            Printable(report.evaluation->name), EvaluatedText(*report.evaluation)));
-    text += Field("original", Printable(EvaluatedAgainstText(*report.evaluation), 4096));
+    text += line("evaluation", fmt::format("{}, '{}': {}", Printable(report.evaluation->path, 4096),
+                                           Printable(report.evaluation->name), EvaluatedText(*report.evaluation)));
+    text += line("original", Printable(EvaluatedAgainstText(*report.evaluation), 4096));
   }
-  if (!report.baseline_encoders.empty()) text += Field("encoders", BaselineEncodersText(report));
+  if (!report.baseline_encoders.empty()) text += line("encoders", BaselineEncodersText(report));
   if (!report.gates.empty()) {
     const auto broken =
         std::count_if(report.gates.begin(), report.gates.end(), [](const auto& g) { return !g.passed; });
-    text += Field("gates", fmt::format("{} limits held, {} broken",
-                                       Grouped(report.gates.size() - static_cast<std::size_t>(broken)),
-                                       Grouped(static_cast<std::uint64_t>(broken))));
+    text += line("gates", fmt::format("{} limits held, {} broken",
+                                      Grouped(report.gates.size() - static_cast<std::size_t>(broken)),
+                                      Grouped(static_cast<std::uint64_t>(broken))));
   }
   // Failed tensors are counted apart from findings, since one tensor may have several and some findings concern none.
   if (!report.passed()) {
-    text += Field("problems", fmt::format("{}, in {} tensors", Grouped(report.finding_count), Grouped(failed)));
+    text += line("problems", fmt::format("{}, in {} tensors", Grouped(report.finding_count), Grouped(failed)));
   }
-  return text + RoleTable(report) + WorstTensorTable(report) + EvaluationTable(report);
+  return text + RoleTable(report, style) + WorstTensorTable(report, style) + EvaluationTable(report, style);
 }
 
 }  // namespace q4

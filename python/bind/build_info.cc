@@ -22,7 +22,7 @@ std::string NoGpuReason() {
   const auto chosen =
       RunWatched<std::string>(nb::none(), [](const ProgressCallback&, CancelFlag*) -> absl::StatusOr<std::string> {
         Q4_ASSIGN_OR_RETURN(const ChosenEngine engine, OpenDevices({}));
-        return engine.note;
+        return engine.reason;
       });
   return chosen;
 }

@@ -33,5 +33,5 @@ def build_info(*, gpu: bool = True) -> BuildInfo:
         _core.numerics,
         _core.cpu_kernels(),
         tuple(_core.cuda_architectures.split()),
-        (_core.no_gpu_reason().removeprefix("converting on the CPU: ") or None) if gpu else None,
+        (_core.no_gpu_reason() or None) if gpu else None,
     )

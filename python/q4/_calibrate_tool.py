@@ -29,6 +29,12 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(1, f"{self.prog}: {message}; see {self.prog} --help\n")
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:  # --help and --version
+            _print(message, end="")
+        else:
+            super()._print_message(message, file)
+
 
 def main(words: Sequence[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, _interrupt)
@@ -178,8 +184,11 @@ def _size(word: str) -> int:
     return int(found[1]) * unit
 
 
-def _print(result: Calibration) -> None:
-    print(result)
+def _print(text: object, end: str = "\n") -> None:
+    """A reader that has left (`q4calibrate ... | head`) ends the tool as it ends others, without a word."""
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    print(text, end=end, flush=True)
+    signal.signal(signal.SIGPIPE, before)
 
 
 def _fail(message: str, code: int) -> int:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Literal
 
 from . import _core
-from ._errors import Finding, GateError, UsageError, issue_text
+from ._errors import Finding, GateError, issue_text
 from ._progress import ProgressArgument, listening
 from ._reports import ExportReport, Plan, Report, VerifyReport
 from ._words import StrPath, Word, words
@@ -41,8 +39,8 @@ def _run_convert(line: list[bytes], progress: ProgressArgument, description: str
     return document
 
 
-def _convert_words(source: StrPath, output: StrPath, options: Mapping[str, Word], add_files: Mapping[str, StrPath] | None) -> list[bytes]:
-    line = words("q4convert", source, output=os.fspath(output), **options)
+def _convert_words(source: StrPath, output: StrPath | None, options: Mapping[str, Word], add_files: Mapping[str, StrPath] | None) -> list[bytes]:
+    line = words("q4convert", source, output=None if output is None else os.fspath(output), **options)
     for name, path in (add_files or {}).items():
         line.append(b"--add-file=" + os.fsencode(name) + b"=" + os.fsencode(path))
     return line
@@ -199,7 +197,7 @@ def plan(
     """What :func:`convert` would do with the same arguments: q4convert --dry-run. Reads headers only and writes nothing.
 
     Args:
-        output: whether this can be written is checked, as convert() would; None: it is not.
+        output: whether this can be written is checked, as convert() would, but that something is there is a warning; None: it is not.
 
     Returns:
         Every tensor with its treatment and the reason, the size of the output to the byte, the least memory.
@@ -209,16 +207,7 @@ def plan(
     """
     options = _options(locals())
     options["dry_run"] = True
-    if output is not None:
-        return Plan(_run_convert(_convert_words(source, output, options, add_files), None, "plan"))
-    with tempfile.TemporaryDirectory(prefix="q4-plan-") as folder:
-        try:
-            return Plan(_run_convert(_convert_words(source, Path(folder) / "plan.q4", options, add_files), None, "plan"))
-        except UsageError as error:
-            if error.issue != "Q4-1822":
-                raise
-        # The source is a pipeline, which becomes a folder.
-        return Plan(_run_convert(_convert_words(source, Path(folder) / "plan", options, add_files), None, "plan"))
+    return Plan(_run_convert(_convert_words(source, output, options, add_files), None, "plan"))
 
 
 def _options(arguments: Mapping[str, object]) -> dict[str, Word]:

@@ -160,7 +160,7 @@ class Test:
         plan = json.loads(self.run("q4convert", "both", "--adapter", "both", "-o", "x.q4", "--dry-run", "--json").stdout)
         check(plan["left_out"] == [], "what is merged is not left out", plan["left_out"])
         check(all(tensor["stored"]["merged"] for tensor in plan["tensors"]), "all are merged")
-        told = self.run("q4convert", "both", "--adapter", "both", "-o", "x.q4", "--dry-run").stdout
+        told = self.run("q4convert", "both", "--adapter", "both", "-o", "x.q4", "--dry-run", "-v").stdout
         check(f"merged of BF16 '{module(0)}.weight', 'base_model.model.{module(0)}.lora_A.weight'" in told, "a dry run says of what", told)
 
     def requantized(self):

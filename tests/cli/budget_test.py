@@ -235,7 +235,7 @@ def test_alike(tools):
     if SANITIZED:
         return
     for options, mixed in (((), True), (("--fused-alike",), False)):
-        done = tools.run("q4convert", "model", "-o", "none.q4", "--dry-run", "--exclude", "mlp", "--keep-most-sensitive", "40", *options)
+        done = tools.run("q4convert", "model", "-o", "none.q4", "--dry-run", "-v", "--exclude", "mlp", "--keep-most-sensitive", "40", *options)
         kept = [line.split()[2] for line in done.stdout.splitlines() if line.startswith("BF16") and "most sensitive" not in line and "self_attn" in line]
         of_layers = [sum(f"layers.{layer}." in name for name in kept) for layer in range(LAYERS)]
         check(any(of_layers) and any(0 < count < 3 for count in of_layers) == mixed == ("vLLM joins" in done.stderr), "a warning", done.stderr, kept)

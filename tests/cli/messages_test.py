@@ -32,7 +32,29 @@ MISTAKES = [
     ("q4convert src -o x.q4 --block_size=64", 1, "did you mean '--block-size'?"),
     ("q4verify m.q4 --agianst src", 1, "did you mean '--against'?"),
     ("q4export m.q4 -o out --to bnb --frobnicate", 1, "no option '--frobnicate')"),
-    ("q4convert src -o x.q4 --type nf3", 1, "nf3 not in {nf4,fp4}"),
+    ("q4convert src -o x.q4 --type nf3", 1, "--type: 'nf3' is none of nf4, fp4; did you mean 'nf4'?"),
+    ("q4convert src -o x.q4 --encoder msee", 1, "'msee' is none of absmax, mse, weighted, feedback; did you mean 'mse'?"),
+    ("q4convert src -o x.q4 --block-size 50", 1, "'50' is none of 32, 64, 128, 256"),
+    ("q4convert src -o x.q4 --device gpu", 1, "got gpu, expected auto, cpu, cuda or cuda:N[,M...]"),
+    ("q4convert src -o x.q4 --on-nonfinite skip", 1, "'skip' is none of error, keep"),
+    ("q4convert src -o x.q4 --exclude [", 1, "not a valid regular expression"),
+    ("q4convert src -output x.q4", 1, "'-output': write '--output'"),
+    ("q4inspect m.q4 -tensors", 1, "'-tensors': write '--tensors'"),
+    ("q4inspect m.q4 --sort nsme", 1, "'nsme' is none of name, size, elems, nmse, sqnr; did you mean 'name' or 'nmse'?"),
+    ("q4inspect m.q4 --filter zzz", 1, "matches no tensor (use --allow-unmatched if that is meant)"),
+    ("q4inspect m.q4 --dump 0:4", 1, "--dump requires --tensor"),
+    ("q4inspect m.q4 --top 0", 1, "--top: a number from 1 to"),
+    ("q4inspect m.q4 --all", 1, "--all requires --diff"),
+    ("q4export m.q4 -o out --to bnbb", 1, "'bnbb' is none of bnb, safetensors; did you mean 'bnb'?"),
+    ("q4export m.q4 -o out", 1, "--to bnb|safetensors is required: bnb: "),
+    ("q4export -o out --to bnb", 1, "FILE is required: A .q4 file"),
+    ("q4convert m.q4", 1, "the output has no name; give one by -o (such as -o smaller.q4)"),
+    ("q4verify m.q4 --sample 5", 1, "--sample requires --against"),
+    ("q4verify m.q4 --junit r.x --html r.x", 1, "two reports cannot be one file"),
+    ("q4verify m.q4 --baseline-slack 5%", 1, "--baseline-slack requires --baseline"),
+    ("q4verify m.q4 --baseline src/config.json --baseline-slack 15", 1, "got 15, expected 15% or 0.15"),
+    ("q4verify m.q4 --baseline src/config.json --baseline-slack -1", 1, "a share such as 0.5% or 0.005, at most 10000%"),
+    ("q4convert src -o m.q4", 1, "the output exists; use --force to replace it"),
     ("q4convert src -o x.q4 --max-memory 2xb", 1, "not a size: 2xb (such as 256MiB or 2GB)"),
     ("q4convert src -o x.q4 --max-memory 1MB", 1, "--max-memory: less memory than this checkpoint needs (got 1000000 bytes, expected at least"),
     # Names that do not exist.
@@ -46,6 +68,9 @@ MISTAKES = [
     ("q4inspect m.q4 --tensor q_proj.weight", 1, "did you mean 'model.layers.0.self_attn.q_proj.weight'"),
     ("q4inspect m.q4 --tensor nothing_like_it", 1, "--tensors lists the names"),
     # Files of another kind.
+    ("q4convert lfs.safetensors -o x.q4", 3, "looks like a Git LFS pointer, not weights; fetch the file with git lfs pull"),
+    ("q4verify lfs.safetensors", 3, "git lfs pull"),
+    ("q4convert locks -o x.q4", 3, "no checkpoint in the directory (got no such file, expected model.safetensors or its index)"),
     ("q4verify src", 3, "a directory; name the .q4 file. A model directory is for q4convert and q4inspect"),
     ("q4export src -o out --to bnb", 3, "a directory; name the .q4 file"),
     ("q4verify src/model.safetensors", 3, "looks like a safetensors file; q4inspect reads it, q4convert converts it"),
@@ -161,6 +186,8 @@ def main() -> None:
         (work / "model.bin").write_bytes(b"PK\3\4" + bytes(22) + b"\x10\0\0\0" + b"archive/data.pkl" + bytes(64))
         (work / "pickle.bin").write_bytes(b"\x80\2\x8a\x0a" + bytes(64))
         (work / "empty").write_bytes(b"")
+        (work / "lfs.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 5\n")
+        (work / "locks").mkdir()
         (work / "config").write_text('{"model_type": "llama"}')
         (work / "text.safetensors").write_text("Access to this model is restricted.\n")
         (work / "text.bin").write_text("- a list\n- in YAML, d\u00e9j\u00e0 vu\n" * 40)

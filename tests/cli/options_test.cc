@@ -130,7 +130,7 @@ TEST_CASE("numbers are decimal, and say what they seem to") {
 TEST_CASE("options that contradict each other are refused") {
   CHECK(Has(Said<ConvertFlags>({"--double-quant", "--no-double-quant"}), "contradict each other"));
   CHECK(Said<ConvertFlags>({"--double-quant", "--double-quant"}).empty());
-  CHECK(Has(Said<ConvertFlags>({"--dry-run", "--report", "r.json"}), "--dry-run"));
+  CHECK(Said<ConvertFlags>({"--dry-run", "--report", "r.json"}).empty());
   CHECK(Has(Said<ConvertFlags>({"-q", "-v"}), "excludes"));
   CHECK(Has(Said<VerifyFlags>({"--verbose", "--quiet"}), "excludes"));
   for (const char* const part : {"--tensors", "--tree", "--tensor=x", "--stats", "--hist", "--files", "--content",

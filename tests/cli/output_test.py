@@ -204,7 +204,7 @@ class World:
 def flags_of(tools: pathlib.Path, tool: str) -> list:
     """Flags without a value, from the tool's own help."""
     text = subprocess.run([tools / tool, "--help"], capture_output=True, text=True, check=True).stdout
-    flags = re.findall(r"^  (?:-\w,)?(--[\w-]+)(?:\{\w+\})?(?:,--[\w-]+(?:\{\w+\})?)* {2,}", text, re.MULTILINE)
+    flags = re.findall(r"^  (?:-\w, )?(--[\w-]+)(?:, --[\w-]+)*(?: {2,}|$)", text, re.MULTILINE)
     check(len(flags) > 4, f"{tool} --help lists its flags", flags)
     return [flag for flag in flags if flag not in ("--help", "--version")]
 

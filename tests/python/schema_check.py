@@ -64,6 +64,11 @@ def main():
         check("q4convert", "convert.schema.json", "--merge", shared)
         check("q4convert", "convert.schema.json", "--merge", shared)
         check("q4convert", "parts.schema.json", "--status", shared)
+        check("q4convert", "convert.schema.json", source, "-o", work / "b.q4", "--gate", "default", "--max-nmse", "1e-9", *quiet, code=6)
+        (work / "nothing.gate").write_text('{"rules": [{"match": "no such tensor", "max_nmse": 1}]}')
+        for words in ((), ("--dry-run",)):
+            check("q4convert", "convert.schema.json", source, "-o", work / "b.q4", "--gate", work / "nothing.gate", *words, *quiet, code=6)
+        check("q4convert", "convert.schema.json", model, "-o", work / "packed.q4", "--compress", "zstd", *quiet)
         for words in ((), ("--tensors",), ("--stats",), ("--hist",), ("--files",), ("--diff", model), ("--lint",),
                       ("--tensor", "model.layers.0.mlp.up_proj.weight", "--dump", "0:4")):
             check("q4inspect", "inspect.schema.json", model, *words)

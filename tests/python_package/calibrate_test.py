@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -449,6 +450,11 @@ def test_tool(work):
     check(done.returncode == 5 and done.stderr.startswith("q4calibrate: needs the package torch"), "without torch it says so", done.returncode, done.stderr)
     help_text = tool("--help").stdout
     check("exit status" in help_text and "--imatrix" in help_text and q4.__version__ in tool("--version").stdout, "--help and --version")
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-c", entry, "--help"], cwd=work, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    check(done.returncode == -signal.SIGPIPE and done.stderr == "", "a reader that has left ends it as it ends others", done.returncode, done.stderr)
 
 
 def test_page(work):

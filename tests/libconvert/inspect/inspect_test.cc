@@ -11,6 +11,7 @@
 #include "formats/base/json_value.h"
 #include "formats/q4/layout.h"
 #include "formats/q4/reader.h"
+#include "libconvert/base/text_table.h"
 #include "libconvert/inspect/diff.h"
 #include "libconvert/inspect/inspect_issues.h"
 #include "libconvert/inspect/json.h"
@@ -289,7 +290,7 @@ TEST_CASE("two containers are compared by content") {
     CHECK(delta.max_abs > 0);
     CHECK(delta.nmse > 0);
     CHECK(delta.nmse < 1e-3);
-    CHECK(DiffReportText(report).find("1 elements differ") != std::string::npos);
+    CHECK(DiffReportText(report).find("1 element differs") != std::string::npos);
   }
   SECTION("one scale: the elements of its block that are not zero") {
     Q4Builder builder = SmallModel();
@@ -459,16 +460,18 @@ TEST_CASE("hostile names make no deep tree") {
   CHECK(deepest <= 32);
 }
 
-TEST_CASE("names are shortened on a terminal and whole in a pipe") {
-  const std::string name = "model." + std::string(150, 'x') + ".weight";
+TEST_CASE("on a terminal columns are left out, and names and numbers are whole") {
+  const std::string name = "model.layers.10.self_attn." + std::string(20, 'x') + ".weight",
+                    longer = std::string(150, 'y');
   const InspectReport report = ReportOf({{name, "nf4 b64"}, {"short", "nf4 b64"}});
   InspectDetail detail;
   detail.tensors = *SelectTensors(report, {});
-  detail.list_tensors = true;
-  CHECK(InspectReportText(report, detail).find(name) != std::string::npos);
+  detail.list_tensors = detail.errors = true;
+  CHECK(InspectReportText(report, detail).find("bits/element") != std::string::npos);
   TextStyle terminal;
   terminal.shorten = true;
-  for (const std::size_t width : {70u, 80u, 120u}) {
+  for (const std::size_t width : {80u, 90u, 100u, 300u}) {
+    INFO(width);
     terminal.width = width;
     const std::string text = InspectReportText(report, detail, terminal);
     std::size_t line_start = 0;
@@ -476,8 +479,33 @@ TEST_CASE("names are shortened on a terminal and whole in a pipe") {
       CHECK(DisplayWidth(text.substr(line_start, end - line_start)) <= width);
       line_start = end + 1;
     }
-    CHECK(text.find("...") != std::string::npos);
+    CHECK(text.find(name) != std::string::npos);
+    CHECK(text.find("...") == std::string::npos);
+    CHECK((text.find("(a wider terminal shows") != std::string::npos) == (width < 300));
   }
+  // One that is longer than the terminal is whole nevertheless.
+  const InspectReport wide = ReportOf({{longer, "nf4 b64"}});
+  detail.tensors = *SelectTensors(wide, {});
+  terminal.width = 80;
+  CHECK(InspectReportText(wide, detail, terminal).find(longer) != std::string::npos);
+}
+
+TEST_CASE("a field goes on below itself on a terminal, and breaks at blanks") {
+  TextStyle terminal;
+  terminal.shorten = true;
+  terminal.width = 40;
+  CHECK(Field("a", "b", terminal) == Field("a", "b"));
+  CHECK(Field("options", "block_size 64, compress none, type nf4", terminal) ==
+        "  options      block_size 64, compress\n               none, type nf4\n");
+  // What is longer than its column begins further left.
+  CHECK(Field("seal", "of sha256:0123456789012345678901234567", terminal) ==
+        "  seal         of\n      sha256:0123456789012345678901234567\n");
+  CHECK(Field("seal", std::string(60, 'x'), terminal) == "  seal         " + std::string(60, 'x') + "\n");
+  CHECK(Field("options", "block_size 64, compress none, type nf4") ==
+        "  options      block_size 64, compress none, type nf4\n");
+}
+
+TEST_CASE("strings and bars are cut to a width") {
   CHECK(ShortenMiddle("abcdefghijkl", 12) == "abcdefghijkl");
   CHECK(ShortenMiddle("abcdefghijklm", 12) == "abcde...jklm");
   CHECK(ShortenMiddle("ääääääääääääää", 9) == "äää...äää");

@@ -1,0 +1,28 @@
+// What q4convert says about a plan and about a conversion: text for people, JSON by docs/schema. Pure functions that
+// return whole documents; the tool prints them. JSON documents call a shard "part" (docs/glossary.md).
+#pragma once
+
+#include <string>
+
+#include "libconvert/convert/convert.h"
+#include "libconvert/plan/plan.h"
+
+namespace q4 {
+
+// --dry-run: how many tensors are treated how, why others are kept, exact output bytes, least memory on `threads`
+// threads of this machine's cores (memory_needs.h), and what would make the output smaller. `all`: a line for every
+// tensor and file before it. `plan` and `options` belong together, and to `checkpoint`.
+std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
+                     unsigned threads, bool all);
+// All of it as JSON, every tensor with its treatment and reason, without embedded files; "least_memory_bytes" is the
+// least memory.
+std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
+                     unsigned threads);
+
+// After a conversion: error, sizes and seals; in JSON every tensor with its statistics too, options, source files and
+// what every limit said. `seconds` is wall time and appears here only, never in the container.
+std::string ConvertReportText(const ConvertReport& report, double seconds);
+// Also of a conversion that broke a gate: "passed" is false then, and there are no outputs.
+std::string ConvertReportJson(const ConvertReport& report, double seconds);
+
+}  // namespace q4
