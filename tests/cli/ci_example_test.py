@@ -1,14 +1,17 @@
 #!/usr/bin/env python3
-"""scripts/convert_and_judge.sh on a small model: gates that hold, then one that breaks.
+"""scripts/convert_and_judge.sh on a small model: gates that hold, then one that breaks; options of both tools. scripts/get_q4.sh.
 
     ci_example_test.py TOOLS CHECKPOINTS
 """
 
+import hashlib
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import xml.etree.ElementTree as ElementTree
 
@@ -18,6 +21,62 @@ REPORTS = {"convert.json", "verify.json", "junit.xml", "comment.md", "report.htm
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import checks  # noqa: E402  (the path above)
 from checks import check  # noqa: E402
+
+
+def options(run, work: pathlib.Path) -> None:
+    """Options of both tools, in any order, each to the tool that has it; all checked before anything is converted."""
+    (work / "recipe.json").write_text('{"rules": [{"match": "it\'s no name|down_proj", "keep": true}]}')
+    done = run("--block-size", "128", "--min-sqnr", "18", "--exclude", "o_proj|it's a 'name'", "--recipe=recipe.json", "--threads", "1", "--sample-seed", "5",
+               "--sample", "50", "--no-double-quant", "--gate", "default", "--tensor", "mlp", "--allow-unmatched")
+    check(done.returncode == 0, "options of both tools", done.stderr)
+    last = done.stdout.splitlines()[-1]
+    size = (work / "out/model.q4").stat().st_size
+    check(last.startswith(f"convert_and_judge.sh: passed: out/model.q4, {size} bytes, published; limits that hold: "), "the last line is the verdict", last)
+    made = json.loads((work / "reports/convert.json").read_text())
+    recorded = made["provenance"]["options"]
+    check(recorded["block_size"] == 128 and recorded["double_quant"] is False and "down_proj" in recorded["recipe"], "as they were given", recorded)
+    check(recorded["patterns"] == [{"exclude": "o_proj|it's a 'name'"}], "a pattern with quotes", recorded["patterns"])
+    judged = json.loads((work / "reports/verify.json").read_text())
+    check(judged["sample_percent"] == 50 and judged["sample_seed"] == 5 and judged["only"] == "mlp", "and the judge's own", judged["sample_seed"])
+    published = (work / "out/model.q4").read_bytes()
+    wrong = [
+        (("--block-size", "100"), 1, "'100' is none of 32, 64"), (("--blocksize", "64"), 1, "has an option '--blocksize'"),
+        (("--min-sqnr", "much"), 1, "--min-sqnr: a number"), (("--recipe", "none.json"), 2, "none.json"), (("--gate", "none.gate"), 2, "none.gate"),
+        (("--exclude", "["), 1, "--exclude"), (("--include", "nothing_like_it"), 1, "matches no tensor"), (("--output", "x.q4"), 1, "is given by this script"),
+        (("--baseline", "none.json"), 2, "none.json"), (("--sample", "0"), 1, "--sample"), (("--compress", "zstd:99"), 1, "--compress"),
+    ]
+    for words, code, why in wrong:
+        done = run("--min-sqnr", "1", *words) if words[0] != "--min-sqnr" else run(*words)
+        check(done.returncode == code and why in done.stderr, f"{words}", done.returncode, done.stderr)
+        check("%" not in done.stderr and not (work / "reports/convert.json").exists() or "given by" in why or "has an option" in why, f"{words}: before converting", done.stderr)
+        check((work / "out/model.q4").read_bytes() == published and [path.name for path in (work / "out").iterdir()] == ["model.q4"], f"{words}: nothing changed")
+    done = run("--max-nmse", "0.001")
+    check(done.stderr.splitlines()[-1] == "convert_and_judge.sh: FAILED (6): out/model.q4 is as it was before", "the verdict of a failure", done.stderr)
+
+
+def tarballs(tools: pathlib.Path, work: pathlib.Path) -> None:
+    """scripts/get_q4.sh: out of a tarball with a folder in it, or without one; kept; never of another digest."""
+    script = SCRIPT.parent / "get_q4.sh"
+    for number, prefix in enumerate(("q4-1.0/", "")):
+        packed = work / f"{number}.tar.gz"
+        with tarfile.open(packed, "w:gz", compresslevel=1) as tar:
+            tar.add(tools / "q4convert", f"{prefix}bin/q4convert")
+        digest = hashlib.sha256(packed.read_bytes()).hexdigest()
+        folder = work / f"got{number}"
+
+        def get(*words) -> subprocess.CompletedProcess:
+            return subprocess.run(["sh", script, *words], cwd=work, capture_output=True, text=True)
+
+        for where in (packed, f"file://{packed}") if shutil.which("curl") else (packed,):
+            shutil.rmtree(folder, ignore_errors=True)
+            done = get(where, digest, folder)
+            check(done.returncode == 0 and done.stdout.startswith("get_q4.sh: q4convert ") and (folder / "bin/q4convert").is_file(), f"{where}", done.stderr)
+        check("kept" in get("/no/such.tar.gz", digest, folder).stdout, "what is there is kept")
+        other = "0" * 64
+        done = get(packed, other, folder)
+        check(done.returncode == 1 and "expected 000" in done.stderr and (folder / "bin/q4convert").is_file(), "another digest changes nothing", done.stderr)
+        for words in ((packed, "", folder), ("", digest, folder), (packed, digest, ""), (packed, digest)):
+            check(get(*words).returncode == 1, f"an empty argument is refused {words}")
 
 
 def main() -> int:
@@ -81,6 +140,9 @@ def main() -> int:
         check(done.returncode == 1 and "no limit" in done.stderr, "with other options too", done.stderr)
         done = run("--no-limits", "--sample", "50")
         check(done.returncode == 0, "unless that is said", done.stderr)
+
+        options(run, work)
+        tarballs(tools, work)
 
         # A source that cannot be read: no report of an earlier run is left to be mistaken for this one's.
         source = work / "no-such-model"
