@@ -150,6 +150,7 @@ NUMBERS = {
     5101: "README.md, \"What it reads\"; save the model as safetensors with the library that made it",
     5102: "convert the tensor with the library that made it, or `--exclude` it",
     5301: "`--device cpu` gives the same bytes; a build with CUDA: README.md, \"Building by hand\"",
+    5340: "ask the container that the message names, or look at `q4inspect FILE` and type the command",
     5511: "give the base model as input and the adapter by `--adapter`",
     5550: "make the patterns or the recipe treat both modules alike",
     5620: "make the calibration again with this version",

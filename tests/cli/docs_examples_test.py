@@ -57,6 +57,7 @@ OTHERS = {
     ("docs/calibration.md", "from safetensors import"): "a sketch of the format, which the page describes",
     ("docs/calibration.md", "1 {"): PROSE,
     ("docs/ci.md", "name: q4\n"): "run: ci_yaml",
+    ("docs/ci.md", "convert:\n"): "run: ci_yaml",
     ("docs/evaluate.md", "import q4"): "needs a model with a tokenizer; python_evaluate runs q4.evaluate",
     ("docs/evaluate.md", "original: "): PROSE,
     ("docs/format.md", ""): "run: worked_example; the first block is a picture",
