@@ -34,8 +34,10 @@ case "${Q4_CUDA_ARCHITECTURES:-}" in
   OFF) cuda=-Ccmake.define.Q4_ENABLE_CUDA=OFF ;;
   *) cuda=-Ccmake.define.Q4_CUDA_ARCHITECTURES=$Q4_CUDA_ARCHITECTURES ;;
 esac
+# An sdist has no git to ask.
+commit=$(git describe --always --dirty --abbrev=12 --match 'v[0-9]*' 2>/dev/null || true)
 (cd "$work/sdist" && PATH="$env/bin:$PATH" "$env/bin/python" -m build --no-isolation --wheel --outdir "$work/raw" \
-  -Cbuild-dir=build/release -Ccmake.define.Q4_WERROR=ON ${cuda:+"$cuda"} . >"$work/wheel.log" 2>&1) || { tail -n 60 "$work/wheel.log"; exit 1; }
+  -Cbuild-dir=build/release -Ccmake.define.Q4_WERROR=ON -Ccmake.define.Q4_COMMIT="$commit" ${cuda:+"$cuda"} . >"$work/wheel.log" 2>&1) || { tail -n 60 "$work/wheel.log"; exit 1; }
 
 rm -rf "$work/repaired" "$work/unpacked"
 PATH="$env/bin:$PATH" "$env/bin/auditwheel" repair --wheel-dir "$work/repaired" "$work"/raw/q4-*.whl >"$work/auditwheel.log" 2>&1 ||

@@ -6,8 +6,8 @@
 
 namespace q4 {
 
-// Of the tools and the library: that of the project in the topmost CMakeLists.txt.
-inline constexpr std::string_view kQ4Version = "0.1.0";
+// Of the tools, the library and the package: CMakeLists.txt and pyproject.toml read it here.
+inline constexpr std::string_view kQ4Version = "0.2.0";
 inline constexpr std::string_view kNumericsVersion =
     "q4n-1";  // docs/numerics.md Q10.7: any change to bits is a new version
 

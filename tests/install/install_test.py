@@ -55,6 +55,23 @@ def manual(prefix: pathlib.Path) -> str:
     return "man" if shutil.which("man") else "no man here"
 
 
+def as_a_part(source: pathlib.Path, scratch: pathlib.Path, cmake: str, compiler: str) -> None:
+    """A project of C++17 that takes the loader in by add_subdirectory() compiles against it; neither tools nor tests are built."""
+    folder = scratch / "part"
+    folder.mkdir()
+    (folder / "example.cc").write_text(examples.block((source / "docs/loading.md").read_text(), "cpp"))
+    (folder / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.25)\nproject(example LANGUAGES CXX)\nset(CMAKE_CXX_STANDARD 17)\n"
+        f'add_subdirectory("{source}" q4)\nadd_executable(example example.cc)\ntarget_link_libraries(example PRIVATE q4_loader)\n'
+    )
+    words = ["-G", "Ninja", f"-DCMAKE_CXX_COMPILER={compiler}", "-DQ4_ENABLE_CUDA=OFF", "-DCMAKE_CXX_FLAGS=-O0"]
+    examples.run([cmake, "-S", ".", "-B", "build", *words], cwd=folder)
+    # The object alone: the rest of the loader is what the build under test has compiled.
+    examples.run([cmake, "--build", "build", "--target", "CMakeFiles/example.dir/example.cc.o"], cwd=folder)
+    targets = examples.run([cmake, "--build", "build", "--target", "help"], cwd=folder)
+    assert "q4_loader" in targets and "q4convert" not in targets and "options_test" not in targets
+
+
 def files_below(folder: pathlib.Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
 
@@ -78,6 +95,7 @@ def main() -> None:
             shells = completion_cases.check(prefix, scratch)
             tensor = "model.layers.0.self_attn.q_proj.weight"
             examples.check(prefix, (source / "docs/loading.md").read_text(), out, tensor, scratch, cmake, compiler)
+            as_a_part(source, scratch, cmake, compiler)
             (prefix / "share/doc/q4/a note of mine").write_text("")
             examples.run([cmake, f"-DQ4_BUILD={build}", "-P", source / "cmake/q4_uninstall.cmake"])
             assert files_below(prefix) == {"share/doc/q4/a note of mine"}, files_below(prefix)

@@ -3,7 +3,7 @@
 # the distribution's mirror; .ci/nightly packages runs it. Bare systems are kept in build/roots, and copied for each run.
 #   the packages    on a bare Debian 12, then the loader's examples against libq4-dev, then removed
 #   the CUDA tarball    on the same
-#   the static tarball  on Debian 11, and in a folder that holds nothing else
+#   the static tarball  on Debian 11, in a folder that holds nothing else, and as an image (deploy/Containerfile, built by buildah)
 # All of them must write the same container.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -12,7 +12,7 @@ dist=$(cd "$1" && pwd)
 source=$PWD
 roots=$source/build/roots
 [ "$(id -u)" -eq 0 ] || { echo "packages.sh: roots are entered as root" >&2; exit 1; }
-install_packages debootstrap lintian
+install_packages debootstrap lintian buildah
 mkdir -p "$roots"
 
 work=$(mktemp -d "$roots/work.XXXXXX")
@@ -95,4 +95,15 @@ mkdir "$work/nothing"
 cp -r testdata/checkpoints/tiny_plain_src "$work/nothing/model"
 unpacked nothing "$static"
 main_job nothing /q4
+
+image() { buildah --storage-driver vfs --root "$work/image/root" --runroot "$work/image/run" "$@"; }
+version=$(basename "$static" | sed 's/^q4-\(.*\)-linux-.*/\1/')
+mkdir -p "$work/image/made"
+image bud --isolation chroot -t q4 --build-arg VERSION="$version" -f deploy/Containerfile "$dist" >"$work/image/log" 2>&1 ||
+  { tail -n 20 "$work/image/log"; exit 1; }
+made=$(image from --pull-never localhost/q4)
+image run --isolation chroot -v "$source/testdata/checkpoints/tiny_plain_src:/work/model:ro" -v "$work/image/made:/work/made" "$made" \
+  q4convert model -o made/model.q4 -q
+[ "$(sha256sum <"$work/image/made/model.q4")" = "$container" ] || { echo "packages: the image wrote other bytes" >&2; exit 1; }
+echo "packages: image: $(image run --isolation chroot "$made" q4convert --version | head -n 2 | tr -s ' \n' ' ')"
 echo "packages: all wrote the same container, $(echo "$container" | cut -c1-12)"

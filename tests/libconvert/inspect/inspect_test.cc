@@ -12,6 +12,7 @@
 #include "formats/q4/layout.h"
 #include "formats/q4/reader.h"
 #include "libconvert/base/text_table.h"
+#include "libconvert/base/version.h"
 #include "libconvert/inspect/diff.h"
 #include "libconvert/inspect/inspect_issues.h"
 #include "libconvert/inspect/json.h"
@@ -112,11 +113,12 @@ TEST_CASE("the summary says what is in a container") {
   CHECK(report.model.tensors == 2);
 
   const std::string text = InspectReportText(report, {});
-  for (const char* expected : {"TestForCausalLM (test)", "nf4 b64 dq", "fp4 b128", "I64", "q4convert 0.1.0", "q4n-1",
-                               "m.safetensors", "block_size 64", "37,526", "sha256:", "SQNR"}) {
+  for (const char* expected : {"TestForCausalLM (test)", "nf4 b64 dq", "fp4 b128", "I64", "q4n-1", "m.safetensors",
+                               "block_size 64", "37,526", "sha256:", "SQNR"}) {
     INFO(text);
     CHECK(text.find(expected) != std::string::npos);
   }
+  CHECK(text.find("q4convert " + std::string(kQ4Version)) != std::string::npos);
   CHECK(text.find('\x1b') == std::string::npos);
 }
 
