@@ -4,19 +4,26 @@
 #include <filesystem>
 #include <system_error>
 
+#include "absl/strings/str_split.h"
+#include "formats/source/source_formats.h"
+
 namespace q4 {
 namespace {
 
-// Longer ones before their own ends.
-constexpr std::string_view kEndings[] = {".safetensors.index.json",
-                                         ".bin.index.json",
-                                         ".q4.index.json",
-                                         ".safetensors",
-                                         ".gguf",
-                                         ".bin",
-                                         ".pth",
-                                         ".pt",
-                                         ".q4"};
+// The ending of a file that a reader knows, or of an index of such files; the longest that fits, "" of another name.
+std::string EndingOf(std::string_view name) {
+  std::string longest;
+  const auto consider = [&](std::string_view ending) {
+    for (const std::string& whole : {std::string(ending), std::string(ending) + ".index.json"}) {
+      if (name.size() > whole.size() && name.ends_with(whole) && whole.size() > longest.size()) longest = whole;
+    }
+  };
+  for (const SourceFormat& format : SourceFormats()) {
+    for (const std::string_view ending : absl::StrSplit(format.ending, ' ')) consider(ending);
+  }
+  consider(".q4");
+  return longest;
+}
 
 }  // namespace
 
@@ -33,11 +40,7 @@ std::string NameOutput(const std::string& input, std::string_view suffix) {
   if (path.parent_path().filename() == "snapshots" && repository.starts_with("models--")) {
     name = repository.substr(repository.rfind("--") + 2);
   }
-  for (const std::string_view ending : kEndings) {
-    if (!name.ends_with(ending) || name.size() == ending.size()) continue;
-    name.resize(name.size() - ending.size());
-    break;
-  }
+  name.resize(name.size() - EndingOf(name).size());
   // Of a URL what follows the name says which version.
   if (input.find("://") != std::string::npos) name.resize(std::min(name.find_first_of("@?#"), name.size()));
   if (name.empty() || name == "/") return {};

@@ -69,11 +69,11 @@ std::vector<std::string> OptionWords(const ProvenanceView& view) {
   const QuantSettings& settings = options.defaults;
   // Of weights that were taken over with their codes the settings are the source's.
   if (settings.encoder != Q4Encoder::kNone) {
-    const std::string type(Q4SchemeName(settings.scheme)), encoder(Q4EncoderName(settings.encoder));
-    if (type != "nf4") add("--type", type);
-    if (settings.block_size != 64) add("--block-size", std::to_string(settings.block_size));
+    const QuantSettings usual;
+    if (settings.scheme != usual.scheme) add("--type", std::string(Q4SchemeName(settings.scheme)));
+    if (settings.block_size != usual.block_size) add("--block-size", std::to_string(settings.block_size));
     if (!settings.nested) words.emplace_back("--no-double-quant");
-    if (encoder != "absmax") add("--encoder", encoder);
+    if (settings.encoder != usual.encoder) add("--encoder", std::string(Q4EncoderName(settings.encoder)));
   }
   if (options.effort != kDefaultEffort) add("--effort", std::to_string(options.effort));
   for (const RecordedOptions::Pattern& pattern : options.patterns) {
