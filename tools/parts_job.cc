@@ -26,13 +26,13 @@
 namespace q4 {
 namespace {
 
-struct Refused {
+struct RefusedOfPart {
   std::string_view option, instead;
 };
 constexpr std::string_view kChooseOnce =
     "every part would measure the whole model; choose once with --dry-run and "
     "--write-recipe, and give all parts that --recipe";
-constexpr std::array<Refused, 9> kNotOfOnePart{{
+constexpr std::array<RefusedOfPart, 9> kNotOfOnePart{{
     {"--gate", "gates are about the whole model: give it to --merge"},
     {"--max-nmse", "gates are about the whole model: give it to --merge"},
     {"--report", "it is about the whole model: give it to --merge"},
@@ -129,7 +129,7 @@ absl::StatusOr<std::optional<PartFound>> PartBy(const std::string& part, std::ui
 absl::StatusOr<std::optional<PartFound>> PartOf(const ConvertFlags& flags) {
   Q4_ASSIGN_OR_RETURN(std::optional<PartFound> found, PartBy(flags.part, flags.parts, flags.part_from_env));
   if (!found) return found;
-  for (const Refused& refused : kNotOfOnePart) {
+  for (const RefusedOfPart& refused : kNotOfOnePart) {
     if (Given(flags, refused.option)) return Fail(kNotOfPart, flags.input, refused.option, refused.instead);
   }
   if (Given(flags, "--shard-by") && flags.shard_by != "source") {
