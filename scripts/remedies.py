@@ -177,6 +177,8 @@ NUMBERS = {
     6310: "run the parts that the message names, then `--merge` again",
     6311: "remove the parts of the other conversion, or convert all parts with one command",
     6312: "convert that part again",
+    6314: "verify the parts that have these shards with `q4verify --part`, then `--merge` again",
+    6315: "verify all parts alike, with `--against` or without, and keep nothing but their `--json` reports in the folder",
     6401: "`q4inspect FILE` lists the names",
     6402: "START and COUNT in elements, from 0",
     6520: "convert again, or name the file with `q4convert FILE.q4 --add-file`",

@@ -29,6 +29,7 @@ CLI::Validator OneOf(const std::vector<std::string>& words);
 void Group(CLI::App& app, const std::string& heading);
 inline constexpr char kWork[] = "How the work is done";
 inline constexpr char kMessages[] = "Messages";
+inline constexpr char kMachines[] = "On many machines";
 
 // The flags that all tools have.
 void AddCommon(CLI::App& app, bool& quiet, bool& json, int& verbose);

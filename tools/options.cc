@@ -144,7 +144,7 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->transform(OneOf({"sha256", "xxh3"}))
       ->capture_default_str();
   // docs/scale_out.md
-  Group(app, "On many machines");
+  Group(app, kMachines);
   CLI::Option* const part =
       app.add_option("--part", flags->part, "From 0: convert this part of the shards only")->type_name("I/N");
   CLI::Option* const part_from_env =
@@ -327,6 +327,29 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
   app.add_option("--junit", flags->junit, "Write a JUnit XML report")->type_name("FILE");
   app.add_option("--markdown", flags->markdown, "Write a Markdown report")->type_name("FILE");
   app.add_option("--html", flags->html, "Write an HTML report")->type_name("FILE");
+  Group(app, kMachines);
+  // On many machines: docs/scale_out.md. What is said of the whole model goes with the reports of all parts.
+  CLI::Option* const part =
+      app.add_option("--part", flags->part, "From 0: verify this part of the shards only")->type_name("I/N");
+  CLI::Option* const part_from_env =
+      app.add_flag("--part-from-env", flags->part_from_env, "The same, I as the job's scheduler says")->excludes(part);
+  app.add_option("--parts", flags->parts, "N, with --part-from-env")
+      ->transform(Count(1, kMostParts))
+      ->needs(part_from_env);
+  CLI::Option* const merge =
+      app.add_option("--merge", flags->merge, "The --json reports of all parts: judge the model by them")
+          ->type_name("FOLDER");
+  for (CLI::Option* const one : {part, part_from_env, merge}) {
+    for (const char* const whole :
+         {"--tensor", "--compare-absmax", "--baseline", "--evaluation", "--junit", "--markdown", "--html"}) {
+      one->excludes(app.get_option(whole));
+    }
+    for (const char* const limit : {"--max-nmse", "--min-sqnr", "--max-abs-error", "--gate"}) {
+      if (one != merge) one->excludes(app.get_option(limit));
+    }
+  }
+  merge->excludes(part)->excludes(part_from_env)->excludes(against);
+  Group(app, kMessages);
   AddProgress(app, flags->progress);
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
   app.footer(

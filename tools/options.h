@@ -142,6 +142,10 @@ struct VerifyFlags {
   // A document of q4.evaluate, and limits on its numbers as they are typed.
   std::string evaluation;
   std::vector<std::string> limits;
+  // As for q4convert: one part of the shards. The folder of the reports of all parts; "" for none.
+  std::string part, merge;
+  std::uint64_t parts = 0;
+  bool part_from_env = false;
   // Reports to write besides; "" for none.
   std::string junit, markdown, html;
   std::string progress = "auto";

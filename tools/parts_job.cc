@@ -18,6 +18,7 @@
 #include "libconvert/model/stats_json.h"
 #include "libconvert/parts/convert_part.h"
 #include "libconvert/parts/merge.h"
+#include "libconvert/parts/verify_part.h"
 #include "libconvert/report/text.h"
 #include "tools/report_files.h"
 #include "tools/usage_issues.h"
@@ -25,13 +26,13 @@
 namespace q4 {
 namespace {
 
-struct Refused {
+struct RefusedOfPart {
   std::string_view option, instead;
 };
 constexpr std::string_view kChooseOnce =
     "every part would measure the whole model; choose once with --dry-run and "
     "--write-recipe, and give all parts that --recipe";
-constexpr std::array<Refused, 8> kNotOfOnePart{{
+constexpr std::array<RefusedOfPart, 9> kNotOfOnePart{{
     {"--gate", "gates are about the whole model: give it to --merge"},
     {"--max-nmse", "gates are about the whole model: give it to --merge"},
     {"--report", "it is about the whole model: give it to --merge"},
@@ -39,6 +40,7 @@ constexpr std::array<Refused, 8> kNotOfOnePart{{
     {"--target-nmse", kChooseOnce},
     {"--keep-most-sensitive", kChooseOnce},
     {"--write-recipe", kChooseOnce},
+    {"--compare", "it is about the whole model, and converts nothing"},
     {"--components", "convert the components of a pipeline one by one"},
 }};
 constexpr std::array<std::string_view, 9> kOfMerge{"--merge",  "--status", "--parts",   "--gate", "--max-nmse",
@@ -110,26 +112,56 @@ absl::Status CheckMergeReport(FileSystem& fs, const ConvertFlags& flags) {
 
 }  // namespace
 
-absl::StatusOr<std::optional<PartFound>> PartOf(const ConvertFlags& flags) {
-  if (flags.part.empty() && !flags.part_from_env) {
-    return flags.parts == 0 ? absl::StatusOr<std::optional<PartFound>>(std::nullopt) : Fail(kPartsAlone, {}, "--parts");
+absl::StatusOr<std::optional<PartFound>> PartBy(const std::string& part, std::uint64_t parts, bool part_from_env) {
+  if (part.empty() && !part_from_env) {
+    return parts == 0 ? absl::StatusOr<std::optional<PartFound>>(std::nullopt) : Fail(kPartsAlone, {}, "--parts");
   }
-  for (const Refused& refused : kNotOfOnePart) {
+  PartFound found;
+  if (!part.empty()) {
+    Q4_ASSIGN_OR_RETURN(found.part, ParsePart(part, "--part"));
+  } else {
+    Q4_ASSIGN_OR_RETURN(found, PartFromEnvironment([](const char* name) { return std::getenv(name); },
+                                                   parts == 0 ? std::nullopt : std::optional(parts)));
+  }
+  return std::optional(std::move(found));
+}
+
+absl::StatusOr<std::optional<PartFound>> PartOf(const ConvertFlags& flags) {
+  Q4_ASSIGN_OR_RETURN(std::optional<PartFound> found, PartBy(flags.part, flags.parts, flags.part_from_env));
+  if (!found) return found;
+  for (const RefusedOfPart& refused : kNotOfOnePart) {
     if (Given(flags, refused.option)) return Fail(kNotOfPart, flags.input, refused.option, refused.instead);
   }
   if (Given(flags, "--shard-by") && flags.shard_by != "source") {
     return Fail(kNotOfPart, flags.input, "--shard-by " + flags.shard_by,
                 "parts are made of shards that end where source files do: --shard-by source");
   }
-  PartFound found;
-  if (!flags.part.empty()) {
-    Q4_ASSIGN_OR_RETURN(found.part, ParsePart(flags.part, "--part"));
-  } else {
-    Q4_ASSIGN_OR_RETURN(found, PartFromEnvironment([](const char* name) { return std::getenv(name); },
-                                                   flags.parts == 0 ? std::nullopt : std::optional(flags.parts)));
+  if (!Given(flags, "--shard-by")) found->notes.emplace_back("a part implies --shard-by source");
+  return found;
+}
+
+absl::StatusOr<ToolResult> VerifyPartJob(FileSystem& fs, const VerifyFlags& flags, const VerifyOptions& options,
+                                         const PartFound& part, const JobHooks& hooks) {
+  Q4_ASSIGN_OR_RETURN(const VerifyPartReport report, VerifyPart(fs, flags.file, options, part.part, hooks.Begin()));
+  ToolResult result;
+  result.notes = part.notes;
+  for (const VerifiedShard& shard : report.shards) {
+    std::vector<std::string> lines = FindingLines(shard.findings, shard.finding_count, /*all=*/flags.verbose > 0);
+    result.errors.insert(result.errors.end(), lines.begin(), lines.end());
   }
-  if (!Given(flags, "--shard-by")) found.notes.emplace_back("a part implies --shard-by source");
-  return std::optional(std::move(found));
+  if (report.finding_count != 0) result.exit_code = ExitCode::kCheckFailed;
+  result.output = flags.json ? VerifyPartJson(report) : flags.quiet ? std::string() : VerifyPartText(report);
+  return result;
+}
+
+absl::StatusOr<ToolResult> MergeVerifiedJob(FileSystem& fs, const VerifyFlags& flags, const VerifyOptions& options) {
+  Q4_ASSIGN_OR_RETURN(const VerifiedModel model,
+                      MergeVerifiedParts(fs, flags.file, options.root, flags.merge, GatesOf(options)));
+  ToolResult result;
+  result.errors = FindingLines(model.findings, model.finding_count, /*all=*/flags.verbose > 0);
+  if (model.finding_count != 0) result.exit_code = ExitCode::kCheckFailed;
+  result.output = flags.json ? VerifiedModelJson(model) : flags.quiet ? std::string() : VerifiedModelText(model);
+  return result;
 }
 
 void NotePart(const Checkpoint& checkpoint, const ConversionPlan& plan, const PartFound& part,

@@ -11,13 +11,23 @@
 #include "libconvert/convert/convert.h"
 #include "libconvert/parts/part_number.h"
 #include "libconvert/plan/plan.h"
+#include "libconvert/verify/verify.h"
 #include "tools/job.h"
 #include "tools/options.h"
 
 namespace q4 {
 
+// The part that --part, --parts and --part-from-env name; nullopt where none of them was given. kPartsAlone, and the
+// errors of ParsePart() and PartFromEnvironment().
+absl::StatusOr<std::optional<PartFound>> PartBy(const std::string& part, std::uint64_t parts, bool part_from_env);
+
+// q4verify --part and --merge.
+absl::StatusOr<ToolResult> VerifyPartJob(FileSystem& fs, const VerifyFlags& flags, const VerifyOptions& options,
+                                         const PartFound& part, const JobHooks& hooks);
+absl::StatusOr<ToolResult> MergeVerifiedJob(FileSystem& fs, const VerifyFlags& flags, const VerifyOptions& options);
+
 // Which part the flags ask for, by number or by the environment of this process; nullopt for the whole. Flags that
-// contradict one are refused: kNotOfPart, kPartsAlone, and the errors of ParsePart() and PartFromEnvironment().
+// contradict one are refused: kNotOfPart, and the errors of PartBy().
 absl::StatusOr<std::optional<PartFound>> PartOf(const ConvertFlags& flags);
 
 // What a dry run says of the part: which shards are its own.

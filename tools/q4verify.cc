@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "libconvert/base/machine.h"
+#include "libconvert/components/components_issues.h"
 #include "libconvert/components/seal.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/text.h"
@@ -15,6 +16,7 @@
 #include "tools/job_files.h"
 #include "tools/mains.h"
 #include "tools/options.h"
+#include "tools/parts_job.h"
 #include "tools/pipeline.h"
 #include "tools/progress_printer.h"
 #include "tools/report_files.h"
@@ -38,7 +40,13 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& given) {
   std::optional<ProgressPrinter> printer;
   const JobHooks hooks = PrintingHooks("q4verify", flags.progress, flags.quiet, &printer);
   Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(fs, flags.file));
+  Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartBy(flags.part, flags.parts, flags.part_from_env));
+  if (!pipeline.empty() && (part || !flags.merge.empty())) {
+    return Fail(kNotOfPipeline, flags.file, "--part", "verify its containers in parts");
+  }
   if (!pipeline.empty()) return VerifyPipelineFolder(fs, flags, pipeline, options, hooks);
+  if (part) return VerifyPartJob(fs, flags, options, *part, hooks);
+  if (!flags.merge.empty()) return MergeVerifiedJob(fs, flags, options);
   ReportFiles reports;
   Q4_RETURN_IF_ERROR(reports.Open(fs, flags));
   Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(fs, flags.file, options, hooks.Begin()));

@@ -203,6 +203,7 @@ MergeReport MergedBefore(FileSystem& fs, const std::string& path, const std::vec
   ConvertReport& report = merge.report;
   const absl::StatusOr<std::unique_ptr<Q4Model>> model = Q4Model::Open(fs, path);
   if (!model.ok()) {
+    report.index_path = path;
     report.warnings.push_back("merged already, but it cannot be opened here: " + MessageOf(model.status()));
     return merge;
   }

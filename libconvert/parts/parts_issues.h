@@ -18,6 +18,9 @@ inline constexpr Issue kShardReplaced{6312, ExitCode::kCheckFailed,
                                       "the file is not the shard that its record tells of"};
 // Of a record alone; a merge counts the shard as missing.
 inline constexpr Issue kPartRecord{6313, ExitCode::kCheckFailed, "the record of a part is damaged; convert it again"};
+// q4verify --merge.
+inline constexpr Issue kVerifyPartsMissing{6314, ExitCode::kCheckFailed, "shards of the model are not verified yet"};
+inline constexpr Issue kVerifyPartsMixed{6315, ExitCode::kCheckFailed, "these reports are not of one verification"};
 // A machine that computes wrongly.
 inline constexpr Issue kShardsDisagree{9310, ExitCode::kInternal,
                                        "two conversions of the same source files by the same plan differ"};

@@ -14,6 +14,7 @@
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/q4/layout.h"
+#include "libconvert/base/parallel.h"
 #include "libconvert/parts/parts_issues.h"
 
 namespace q4 {
@@ -26,6 +27,8 @@ constexpr std::size_t kDigestBytes = 32;
 
 // Where a file is looked at, and how much of it.
 constexpr std::uint64_t kPrints = 4, kPrintBytes = 4096;
+// Few files are not worth a thread.
+unsigned PrintThreads(std::size_t files) { return static_cast<unsigned>(std::clamp<std::size_t>(files / 8, 1, 8)); }
 
 absl::StatusOr<std::string> PrintOf(const RandomAccessFile& file) {
   const std::uint64_t bytes = std::min(file.size(), kPrintBytes);
@@ -104,12 +107,17 @@ bool TakeMember(const Json& object, const char* name, T* out) {
 }  // namespace
 
 absl::StatusOr<std::vector<SeenFile>> SeenFiles(const Checkpoint& checkpoint) {
+  // Side by side: over a network it is the way there and back that takes the time.
+  const std::vector<CheckpointFile>& files = checkpoint.files();
   std::vector<SeenFile> seen;
-  for (const CheckpointFile& file : checkpoint.files()) {
-    const FileVersion version = file.file->version();
-    Q4_ASSIGN_OR_RETURN(std::string print, PrintOf(*file.file));
-    seen.push_back({version.size, version.tag.substr(0, version.tag.find(' ')), std::move(print)});
-  }
+  Q4_RETURN_IF_ERROR(ParallelInOrder(
+      files.size(), PrintThreads(files.size()), [&](std::uint64_t i) { return PrintOf(*files[i].file); },
+      [&](std::uint64_t i, absl::StatusOr<std::string> print) -> absl::Status {
+        Q4_RETURN_IF_ERROR(print.status());
+        const FileVersion version = files[i].file->version();
+        seen.push_back({version.size, version.tag.substr(0, version.tag.find(' ')), *std::move(print)});
+        return absl::OkStatus();
+      }));
   return seen;
 }
 

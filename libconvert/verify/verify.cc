@@ -398,22 +398,8 @@ class Verification {
   void SumAndJudge() {
     for (const VerifyTensor& tensor : report_.tensors) AddSpread(tensor.scales, &report_.scales);
     SumUpStats(&report_);
-    JudgeGates(Gates(), &findings_, &report_);
+    JudgeGates(GatesOf(options_), &findings_, &report_);
     if (options_.baseline) JudgeBaseline(*options_.baseline, &findings_, &report_);
-  }
-
-  // The limits given as options are gates like those of a file, so that one rule judges both.
-  std::vector<Gate> Gates() const {
-    std::vector<Gate> gates;
-    if (options_.max_nmse) gates.push_back(FlagGate("--max-nmse", "nmse", true, *options_.max_nmse, kNmseTooHigh));
-    if (options_.min_sqnr_db) {
-      gates.push_back(FlagGate("--min-sqnr", "sqnr_db", false, *options_.min_sqnr_db, kSqnrTooLow));
-    }
-    if (options_.max_abs_error) {
-      gates.push_back(FlagGate("--max-abs-error", "max_abs_err", true, *options_.max_abs_error, kAbsErrorTooHigh));
-    }
-    gates.insert(gates.end(), options_.gates.begin(), options_.gates.end());
-    return gates;
   }
 
   FileSystem& fs_;
@@ -432,6 +418,19 @@ class Verification {
 };
 
 }  // namespace
+
+std::vector<Gate> GatesOf(const VerifyOptions& options) {
+  std::vector<Gate> gates;
+  if (options.max_nmse) gates.push_back(FlagGate("--max-nmse", "nmse", true, *options.max_nmse, kNmseTooHigh));
+  if (options.min_sqnr_db) {
+    gates.push_back(FlagGate("--min-sqnr", "sqnr_db", false, *options.min_sqnr_db, kSqnrTooLow));
+  }
+  if (options.max_abs_error) {
+    gates.push_back(FlagGate("--max-abs-error", "max_abs_err", true, *options.max_abs_error, kAbsErrorTooHigh));
+  }
+  gates.insert(gates.end(), options.gates.begin(), options.gates.end());
+  return gates;
+}
 
 absl::StatusOr<VerifyReport> VerifyModel(FileSystem& fs, const std::string& path, const VerifyOptions& options,
                                          const ProgressCallback& progress) {

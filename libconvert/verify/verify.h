@@ -76,6 +76,9 @@ struct VerifyOptions {
   CancelFlag* cancel = nullptr;
 };
 
+// All limits of the options as gates, so that one rule judges those of flags and of a file.
+std::vector<Gate> GatesOf(const VerifyOptions& options);
+
 // Verifies the container `path` (a file, a shard, or NAME.q4.index.json) and blocks until it is done. What is wrong
 // with the container is in the report. A status is returned only if it cannot be opened or read, if the source cannot
 // be, changed meanwhile, or has no tensor that `only` selects (kNothingSelected), if the evaluation is of another

@@ -5,7 +5,7 @@
 
 The heart is equality: any subset of parts, in any order, repeated, of several N, killed at any call that changes the disk, and twice at a
 time, gives the bytes of one run and leaves nothing else. Inputs of all kinds whose tensors may lie in several files; every encoder.
-Then what is refused: missing parts, another conversion, a fine-tune of equal shape, a gate, a model that is complete.
+q4verify in parts, too. Then what is refused: missing parts, another conversion, a fine-tune of equal shape, a gate, a model that is complete.
 """
 
 import argparse
@@ -323,7 +323,7 @@ def status(bench, model):
 def refusals(bench, model):
     output = bench.place("parts")
     for words, number in ((("--part", "4/4"), 1310), (("--part", "4"), 1310), (("--part", "0/2", "--shard-by", "size"), 1313),
-                          (("--part", "0/2", "--gate", "default"), 1313), (("--part", "0/2", "--target-bpw", "5"), 1313),
+                          (("--part", "0/2", "--gate", "default"), 1313), (("--part", "0/2", "--compare"), 1313), (("--part", "0/2", "--target-bpw", "5"), 1313),
                           (("--parts", "4"), 1315), (("--parts", "4", "--part-from-env"), 1311), (("--part", "0/2", "--merge"), 1001)):
         done = bench.run(model, "-o", output, *words, code=1)
         check(f"Q4-{number}" in done.stderr, f"{words} are refused", done.stderr)
@@ -400,6 +400,55 @@ def fine_tune(bench, model):
     check(tree(output.parent) == expected, "the fine-tune, and nothing of its base")
 
 
+def verified(bench, model):
+    """q4verify in parts: each shard once, the reports put together, what is wrong found by its part and by the merge."""
+    output = bench.place("verified")
+    bench.run(model, "-o", output, "--shard-by", "source")
+    index, reports = output.parent / "m.q4.index.json", bench.work / "reports"
+
+    def verify(*words, code=0):
+        done = subprocess.run([bench.tools / "q4verify", index, *map(str, words)], capture_output=True, text=True, check=False)
+        check(done.returncode == code, f"q4verify {words} ends with {code}", done.returncode, done.stdout[-500:], done.stderr[-1500:])
+        return done
+
+    def part(number, *words, code=0):
+        done = verify("--part", f"{number}/4", "--json", "--progress", "none", *words, code=code)
+        (reports / f"{number}.json").write_text(done.stdout)
+        return json.loads(done.stdout)
+
+    reports.mkdir()
+    check("Q4-6314" in verify("--merge", reports, code=6).stderr, "nothing is verified")
+    seen = [shard["number"] for number in (2, 0, 1) for shard in part(number, "--against", model)["shards"]]
+    done = verify("--merge", reports, code=6)
+    check("Q4-6314" in done.stderr and str(min(set(range(1, 7)) - set(seen))) in done.stderr, "what is missing is named", done.stderr)
+    part(3)
+    check("Q4-6315" in verify("--merge", reports, code=6).stderr, "some against the source and some not")
+    part(3, "--against", model)
+    merged = json.loads(verify("--merge", reports, "--gate", "default", "--json").stdout)
+    check(merged["passed"] and merged["compared"] == merged["shard_count"] == 6, "all of it", merged)
+    done = verify("--merge", reports, "--max-nmse", "1e-9", code=6)
+    check("nmse" in done.stderr.lower(), "gates over the whole", done.stderr)
+    verify("--merge", reports, "--root", "sha256:" + "0" * 64, code=6)
+    for words in (("--part", "0/2", "--gate", "default"), ("--part", "0/2", "--html", "x.html"), ("--merge", reports, "--against", model)):
+        check("Q4-1001" in verify(*words, code=1).stderr, f"{words} do not go together")
+    # Damage in one shard: its part finds it, others do not, the merge says so.
+    shard = output.parent / "m-00004-of-00006.q4"
+    data = bytearray(shard.read_bytes())
+    data[4096 + 100] ^= 1
+    shard.write_bytes(data)
+    codes = []
+    for number in range(4):
+        done = subprocess.run([bench.tools / "q4verify", index, "--part", f"{number}/4", "--json", "--progress", "none"],
+                              capture_output=True, text=True, check=False)
+        (reports / f"{number}.json").write_text(done.stdout)
+        codes.append(done.returncode)
+    check(sorted(codes) == [0, 0, 0, 6], "one part finds it", codes)
+    done = verify("--merge", reports, code=6)
+    check("m-00004-of-00006.q4" in done.stderr, "the merge names the shard", done.stderr)
+    (reports / "4.json").write_text('{"document": "other"}')
+    check("Q4-6315" in verify("--merge", reports, code=6).stderr, "another document")
+
+
 def lie(bench, model):
     """Shards that were cut anywhere and say that they end where source files do."""
     output = bench.place("lie")
@@ -456,6 +505,7 @@ def main():
         fine_tune(bench, model)
         disagreement(bench, model)
         lie(bench, model)
+        verified(bench, model)
         at_once(bench, model)
         if arguments.libraries:
             killed(bench, model)

@@ -63,6 +63,7 @@ def main():
         check("q4convert", "parts.schema.json", "--status", shared, "--parts", "3")
         check("q4convert", "convert.schema.json", "--merge", shared)
         check("q4convert", "convert.schema.json", "--merge", shared)
+        check("q4verify", "verify_part.schema.json", shared, "--part", "0/1", *quiet)
         check("q4convert", "parts.schema.json", "--status", shared)
         check("q4convert", "convert.schema.json", source, "-o", work / "b.q4", "--gate", "default", "--max-nmse", "1e-9", *quiet, code=6)
         (work / "nothing.gate").write_text('{"rules": [{"match": "no such tensor", "max_nmse": 1}]}')
