@@ -45,6 +45,11 @@ bool IsPage(const NetReply& reply, std::string_view name) {
   return reply.Header("content-type").starts_with("text/html") && !name.ends_with(".html") && !name.ends_with(".htm");
 }
 
+// Of a file that a server without ranges sends as a whole: several are asked for at a time.
+std::uint64_t MostWhole(const NetSettings& settings) {
+  return std::clamp<std::uint64_t>(settings.memory / 8, 1u << 20, 32u << 20);
+}
+
 std::string TagOf(const std::string& etag, const std::string& last_modified) {
   if (!etag.empty()) return "etag:" + etag;
   return last_modified.empty() ? "none" : "modified:" + last_modified;
@@ -58,7 +63,7 @@ absl::StatusOr<RemoteObject::Opened> RemoteObject::Ask(bool wants_body) const {
   for (;;) {
     Opened opened;
     const HttpSink sink = [&](const HttpReply& reply, std::span<const std::uint8_t> bytes) {
-      const std::uint64_t most = reply.status == 206 ? asked : wants_body ? kMostWhole : 0;
+      const std::uint64_t most = reply.status == 206 ? asked : wants_body ? MostWhole(transfer_.settings()) : 0;
       if (opened.head.size() + bytes.size() > most) return false;
       opened.head.insert(opened.head.end(), bytes.begin(), bytes.end());
       return true;
@@ -204,7 +209,7 @@ absl::Status RemoteObject::Read(std::uint64_t offset, std::span<std::uint8_t> ou
                                 const std::atomic<bool>* stop) const {
   NetRetry retry(transfer_, stop);
   const auto stopped = [&] { return stop != nullptr && stop->load(); };
-  bool renewed = false;
+  int renewed = 0;
   while (!out.empty()) {
     Place place;
     {
@@ -266,10 +271,10 @@ absl::Status RemoteObject::Read(std::uint64_t offset, std::span<std::uint8_t> ou
       default:
         break;
     }
-    // A signed link has its time. Once for each read: a way that is refused at once is refused.
+    // A signed link has its time. Where it is not that, Renew() is denied too, or it is so each time.
     if ((reply.status == 403 || reply.status == 401 || reply.status == 404 || reply.status == 410) &&
-        place.redirected && !renewed) {
-      renewed = true;
+        place.redirected && renewed < transfer_.settings().attempts) {
+      ++renewed;
       Q4_RETURN_IF_ERROR(Renew(place));
       continue;
     }

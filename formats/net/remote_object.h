@@ -19,8 +19,6 @@ namespace q4 {
 
 // The bytes that opening a file brings along: with them most small files need no second request.
 inline constexpr std::uint64_t kHeadBytes = 64u << 10;
-// Of a file that a server without ranges sends as a whole.
-inline constexpr std::uint64_t kMostWhole = 32u << 20;
 
 // What a listing says of a file beforehand. Held against what the server sends.
 struct ListedFile {

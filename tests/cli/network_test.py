@@ -219,7 +219,7 @@ def hub(bench: Bench) -> None:
         bench.convert(f"{server.origin}/org/model/tree/main", **environment)
         bench.run("q4verify", "local.q4", "--against", "hf://org/model", MEMORY, **environment)
         # A link that ends is renewed.
-        server.storage.uses = 2
+        server.storage.uses = 6
         bench.convert("hf://org/model", **environment)
         server.storage.uses = 1 << 30
         # The token of `hf auth login`.
