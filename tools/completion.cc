@@ -1,5 +1,4 @@
-// One description of each option, three writers. What a value is comes from the parser: a list of words, a number, or
-// text. Which texts are no files, and which words a text may be, is the only thing that has to be said here.
+// One description of each option, three writers. What a value is, the parser's name of it tells, which --help shows.
 #include "tools/completion.h"
 
 #include <algorithm>
@@ -12,16 +11,9 @@
 namespace q4 {
 namespace {
 
-// Values that are text and never a file: patterns, names, ranges.
-constexpr std::string_view kNoFile[] = {"--include", "--exclude", "--tensor", "--filter",   "--components",
-                                        "--dump",    "--limit",   "--root",   "--drop-file"};
-
-// What the parser calls a number or a size.
-constexpr std::string_view kNumbers[] = {"COUNT", "SIZE", "NUMBER"};
-
-// Words that a text may be besides.
-constexpr std::pair<std::string_view, std::string_view> kWords[] = {
-    {"--device", "auto cpu cuda"}, {"--compress", "none zstd"}, {"--gate", "default"}};
+// What the parser calls a value that is a file or a folder. It calls others by a word of their own (N, RE, OWNER/NAME),
+// or by the words that they may be: "FILE|default", "none|zstd[:LEVEL]", and "{a,b}" where there are no others.
+constexpr std::string_view kFiles[] = {"FILE", "DIR", "OUTPUT", "SOURCE", "OTHER"};
 
 struct Completed {
   std::vector<std::string> names;
@@ -30,27 +22,29 @@ struct Completed {
   bool takes_value = false, may_be_file = false, is_repeatable = false;
 };
 
+bool IsLowerCase(std::string_view text) {
+  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= 'a' && c <= 'z'; });
+}
+
 Completed Describe(const OptionInfo& option) {
   Completed out{option.names, option.about, {}, option.takes_value, false, option.is_repeatable};
-  if (!option.takes_value) return out;
-  // "{a,b}" is how the parser writes the words that it takes.
-  const std::size_t begin = option.kind.find('{'), end = option.kind.rfind('}');
-  if (begin != std::string::npos && end != std::string::npos && begin < end) {
-    out.words = option.kind.substr(begin + 1, end - begin - 1);
+  const std::string_view kind = option.kind;
+  const std::size_t begin = kind.find('{'), end = kind.rfind('}');
+  if (begin < end && end != std::string_view::npos) {
+    out.words = kind.substr(begin + 1, end - begin - 1);
     std::replace(out.words.begin(), out.words.end(), ',', ' ');
     return out;
   }
-  const auto named = [&option](std::string_view name) {
-    return std::find(option.names.begin(), option.names.end(), name) != option.names.end();
-  };
-  const bool is_number = std::any_of(std::begin(kNumbers), std::end(kNumbers), [&option](std::string_view kind) {
-    return option.kind.find(kind) != std::string::npos;
-  });
-  out.may_be_file = !is_number && std::none_of(std::begin(kNoFile), std::end(kNoFile), named);
-  for (const auto& [name, words] : kWords) {
-    if (!named(name)) continue;
-    out.words = words;
-    out.may_be_file = name == "--gate";
+  const bool is_choice = kind.find('|') != std::string_view::npos;
+  for (std::size_t from = 0; from <= kind.size();) {
+    const std::size_t to = std::min(kind.find('|', from), kind.size());
+    // Behind a colon is how it is checked ("N:COUNT"), or what may follow, as in brackets.
+    const std::string_view word = kind.substr(from, std::min(kind.find_first_of(":[", from), to) - from);
+    from = to + 1;
+    if (std::find(std::begin(kFiles), std::end(kFiles), word) != std::end(kFiles)) out.may_be_file = true;
+    // "cuda" and "cuda:N" are one word.
+    const bool is_new = (" " + out.words + " ").find(fmt::format(" {} ", word)) == std::string::npos;
+    if (is_choice && is_new && IsLowerCase(word)) out.words += (out.words.empty() ? "" : " ") + std::string(word);
   }
   return out;
 }

@@ -66,6 +66,7 @@ OTHERS = {
     ("docs/jobs.md", "import q4.transformers"): "run: python_integrations",
     ("docs/loading.md", "file ──▶"): PROSE,
     ("docs/loading.md", "#include <cstdio>"): "run: loader_example",
+    ("docs/loading.md", "find_package(q4"): "run: install, in whole projects",
     ("docs/loading.md", "model.q4: tensor"): PROSE,
     ("docs/loading.md", "q4::LoadPlanOptions"): "a part of a program; load_plan tests what it calls",
     ("docs/loading.md", "what.slices"): "a part of a program; load_plan tests what it calls",
