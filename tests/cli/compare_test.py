@@ -283,8 +283,8 @@ def test_refused(tools):
     tools.run("q4export", "packed.q4", "-o", "bnb", "--to", "bnb", "--no-card")
     check("Q4-1652" in compare(tools, "bnb", code=1), "what is taken over has its settings")
     check("Q4-1652" in compare(tools, "model", "--exclude", ".", code=1), "nothing to quantize")
-    done = tools.run("q4convert", "model", code=1)
-    check("--output" in done.stderr, "without --compare an output is asked for", done.stderr)
+    done = tools.run("q4convert", "packed.q4", code=1)
+    check("give one by -o" in done.stderr, "without --compare an output is asked for", done.stderr)
     check("Q4-1960" in compare(tools, "model", "--encoder", "absmax", "--effort", "3", code=1), "an effort that nothing makes")
 
 
