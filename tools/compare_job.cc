@@ -13,6 +13,7 @@
 #include "formats/base/text.h"
 #include "libconvert/base/machine.h"
 #include "libconvert/budget/compare_report.h"
+#include "tools/output_name.h"
 
 namespace q4 {
 namespace {
@@ -38,16 +39,11 @@ std::string ShellWord(const std::string& word) {
   return quoted + "'";
 }
 
-// "model.q4" of "./model", "model.safetensors", "model.safetensors.index.json" and "../model/".
-std::string UsualOutput(std::string input) {
-  while (input.size() > 1 && input.back() == '/') input.pop_back();
-  std::string name = input.substr(input.rfind('/') + 1);
-  for (const std::string_view end : {".index.json", ".safetensors", ".bin", ".pt", ".pth", ".gguf", ".q4"}) {
-    if (name.size() > end.size() && name.ends_with(end)) name.resize(name.size() - end.size());
-  }
-  if (name.empty() || name == "." || name == "..") name = "model";
-  // Beside the original the name of a container stays free.
-  return name + (input.ends_with(".q4") ? "-again.q4" : ".q4");
+// Beside what other rows would make.
+std::string OutputOf(const ConvertFlags& flags, const QuantSettings& settings) {
+  if (!flags.output.empty()) return flags.output;
+  std::string name = NameOutput(flags.input, fmt::format("{}.q4", Q4SchemeName(settings.scheme)));
+  return name.empty() ? "model.q4" : name;
 }
 
 bool IsGiven(const ConvertFlags& flags, std::string_view option) {
@@ -69,7 +65,7 @@ ComparisonCommand CommandFor(const ConvertFlags& flags, const ConvertOptions& op
     words.push_back(fmt::format("{}={}", name, text));
   };
   words = {"q4convert", flags.input.starts_with('-') ? "./" + flags.input : flags.input, "-o",
-           flags.output.empty() ? UsualOutput(flags.input) : flags.output};
+           OutputOf(flags, settings)};
   if (words[3].starts_with('-')) words[3].insert(0, "./");
   value("--type", std::string(Q4SchemeName(settings.scheme)));
   value("--block-size", std::to_string(settings.block_size));
@@ -84,6 +80,7 @@ ComparisonCommand CommandFor(const ConvertFlags& flags, const ConvertOptions& op
   if (flags.on_nonfinite != "error") value("--on-nonfinite", flags.on_nonfinite);
   if (flags.compress != "none") value("--compress", flags.compress);
   if (flags.shard_size != 0) value("--shard-size", std::to_string(flags.shard_size));
+  if (flags.shard_by != "size") value("--shard-by", flags.shard_by);
   if (flags.source_digest != "sha256") value("--source-digest", flags.source_digest);
   if (!flags.root.empty()) value("--root", flags.root);
   if (flags.from_quantized) words.emplace_back("--from-quantized");

@@ -266,7 +266,11 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
     Q4_ASSIGN_OR_RETURN(checkpoint, MergeAdapter(fs, *checkpoint, flags.adapter, open));
   }
   Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, checkpoint->Configs(fs));
-  if (flags.compare) return CompareJob(flags, *checkpoint, configs, options, device, hooks);
+  if (flags.compare) {
+    // The command that it prints names the source as it was typed: what was fetched lies elsewhere.
+    flags.input = given.input;
+    return CompareJob(flags, *checkpoint, configs, options, device, hooks);
+  }
   Q4_ASSIGN_OR_RETURN(ConversionPlan plan, PlanConversion(*checkpoint, configs, options));
   // Needs the plan: how many shards there are decides which names are written.
   const auto check_files = [&]() -> absl::Status {

@@ -183,7 +183,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   // They judge or choose a conversion, or are about its output. --type and the like restrict what is compared.
   for (const char* const other :
        {"--target-bpw", "--target-nmse", "--keep-most-sensitive", "--fused-alike", "--write-recipe", "--force",
-        "--no-resume", "--sync-every", "--dry-run", "--report", "--max-nmse", "--gate"}) {
+        "--no-resume", "--sync-every", "--dry-run", "--report", "--max-nmse", "--gate", "--part", "--part-from-env",
+        "--parts", "--merge", "--status"}) {
     compare->excludes(app.get_option(other));
   }
   AddProgress(app, flags->progress);

@@ -10,6 +10,7 @@
 #include <memory>
 #include <utility>
 
+#include "fmt/format.h"
 #include "formats/base/status.h"
 #include "libconvert/base/budget.h"
 #include "libconvert/base/parallel.h"
@@ -74,6 +75,11 @@ class Measuring {
   }
 
   absl::StatusOr<std::vector<TensorErrors>> Run() {
+    // With less, what is known of the tensors alone would exceed the bound.
+    if (const std::uint64_t needed = 2 * IndexBeyondAllowance(tasks_.size() * kTensorBytes); needed > run_.max_memory) {
+      return Fail(kMemoryTooSmall, checkpoint_.path(), "--max-memory",
+                  GotExpected(fmt::format("{} bytes", run_.max_memory), fmt::format("at least {} bytes", needed)));
+    }
     for (std::size_t begin = 0; begin < readings_.size();) {
       // Of the pieces in memory, at least one tensor's.
       std::uint64_t bytes = 0;
@@ -81,6 +87,10 @@ class Measuring {
       while (end < readings_.size()) {
         std::uint64_t more = LooksTwice(end) ? SourceOf(end).bytes : 0;
         if (CalibratedTask(end) != nullptr) more += ColumnWeightsMemory(SourceOf(end).shape);
+        // What is gathered of each format; of a record it is more than the small change that kTensorBytes counts.
+        for (std::size_t i = readings_[end].begin; i < readings_[end].end; ++i) {
+          if (tasks_[i].record) more += tasks_[i].formats.size() * sizeof(FormatSum);
+        }
         if (end > begin && bytes + more > half_) break;
         bytes += more;
         ++end;

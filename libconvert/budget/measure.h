@@ -69,7 +69,8 @@ struct TensorErrors {
 
 // One result for each task, in the same order. Tasks of one tensor that follow each other share its pieces. `effort`:
 // of encoders that search. The same for any number of threads, any bound and any backend. Errors: those of
-// SourceReader::Read(), and kInterruptedRun.
+// SourceReader::Read(), kInterruptedRun, and kMemoryTooSmall where there are so many tasks that what is gathered of
+// them exceeds half of the bound.
 absl::StatusOr<std::vector<TensorErrors>> MeasureTensors(const Checkpoint& checkpoint,
                                                          const std::vector<MeasureTask>& tasks, int effort,
                                                          const MeasureRun& run);
