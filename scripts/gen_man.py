@@ -82,7 +82,8 @@ def body(lines: list[str]) -> list[str]:
         elif line.startswith("|"):
             end = next((i for i in range(at, len(lines)) if not lines[i].startswith("|")), len(lines))
             rows = [cells(row) for row in lines[at:end]]
-            out += [".PP", *table([rows[0], *rows[2:]])]
+            if any(inline(cell).strip() for row in rows[2:] for cell in row):  # else a table of pictures
+                out += [".PP", *table([rows[0], *rows[2:]])]
             at = end
         elif line.startswith("#"):
             level, title = line.split(" ", 1)
@@ -92,7 +93,7 @@ def body(lines: list[str]) -> list[str]:
             mark, text = re.match(r"\s*([-*]|\d+\.) (.*)", line).groups()  # type: ignore[union-attr]
             text, at = joined(lines, at + 1, text)
             out += [".IP \\(bu 2" if mark in "-*" else f".IP {mark} 4", inline(text)]
-        elif not line.strip():
+        elif not line.strip() or line.startswith("<!--"):  # a comment: of a sample, the command that prints it
             at += 1
         else:
             text, at = joined(lines, at + 1, line)

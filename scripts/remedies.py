@@ -7,6 +7,10 @@ AS_IT_SAYS = "as the message says"
 
 # By folder and exit code.
 WINGS = {
+    "formats/net 1": "docs/network.md has the forms of URLs and the settings",
+    "formats/net 2": "look at the network, then run the same command again: it goes on where it was (docs/network.md)",
+    "formats/net 3": "run the same command again; if it stays so, download the model first",
+    "formats/net 5": "download the model first; docs/network.md says what each server must have",
     "tools 1": "`--help` of the tool lists its options, with examples",
     "libconvert/output 1": "choose another `-o`",
     "libconvert/judge 1": "change the option that the message names; docs/q4verify.md lists all",
@@ -94,7 +98,7 @@ NUMBERS = {
     1830: "give the same `--adapter` as when it was made; `q4inspect FILE` names it",
     1940: "add `--evaluation FILE` (docs/evaluate.md)",
     1941: "docs/gates.md lists the numbers and how they are written",
-    2001: "check the path; a model of the Hugging Face hub is downloaded first (`hf download NAME --local-dir DIR`)",
+    2001: "check the path; a model of the Hugging Face Hub is `hf://ORG/NAME`, or downloaded first",
     2003: "give the file or the folder of the checkpoint; a device, socket or pipe is not read",
     2004: "add `--follow-symlinks` if you trust where the link leads",
     2005: "the file is cut off, often by an interrupted download: get it again",
@@ -111,6 +115,8 @@ NUMBERS = {
     2090: "the disk or pipe that takes the results is full or gone",
     2102: MEMORY + "; or stop other programs",
     2101: "make the folder: `mkdir -p`",
+    2321: "a token or key that may read it, and the model's terms accepted on its page (docs/network.md names the variables)",
+    2322: "the server is set up wrongly, or is not the one you mean: download the model by other means",
     2560: "write to a local disk and copy, or mount the file system with locks",
     2570: "raise the limit (`ulimit -v`, the container's memory), or lower `--max-memory`",
     2610: "write into a folder that only you may change",
@@ -179,6 +185,7 @@ NUMBERS = {
     6312: "convert that part again",
     6314: "verify the parts that have these shards with `q4verify --part`, then `--merge` again",
     6315: "verify all parts alike, with `--against` or without, and keep nothing but their `--json` reports in the folder",
+    6320: "run the same command again; a second time: the server has other bytes than it states",
     6401: "`q4inspect FILE` lists the names",
     6402: "START and COUNT in elements, from 0",
     6520: "convert again, or name the file with `q4convert FILE.q4 --add-file`",
