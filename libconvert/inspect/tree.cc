@@ -75,10 +75,10 @@ std::string TreatmentAndShape(const InspectTensor& tensor) {
 }
 
 // What a subtree is made of, by the numbers of its children, and the number that it got.
-using Kinds = std::map<std::string, std::size_t>;
+using KindCounts = std::map<std::string, std::size_t>;
 // From the leaves up: a node's key is what it is itself and the names and numbers of its children. Line feeds separate
 // them.
-void NumberSubtrees(Node* node, Kinds* kinds) {
+void NumberSubtrees(Node* node, KindCounts* kinds) {
   std::string key = node->tensor == nullptr ? "" : TreatmentAndShape(*node->tensor);
   for (auto& [name, child] : node->children) {
     NumberSubtrees(child.get(), kinds);
@@ -174,7 +174,7 @@ std::string Branches(const TextStyle& style, const TreeLine& line) {
 std::vector<TreeLine> ModuleTree(const std::vector<const InspectTensor*>& tensors) {
   Node root;
   for (const InspectTensor* tensor : tensors) Insert(*tensor, &root);
-  Kinds kinds;
+  KindCounts kinds;
   NumberSubtrees(&root, &kinds);
   return Lister().List(root);
 }
