@@ -43,8 +43,8 @@ constexpr std::array<RefusedOfPart, 9> kNotOfOnePart{{
     {"--compare", "it is about the whole model, and converts nothing"},
     {"--components", "convert the components of a pipeline one by one"},
 }};
-constexpr std::array<std::string_view, 9> kOfMerge{"--merge",  "--status", "--parts",   "--gate", "--max-nmse",
-                                                   "--report", "--quiet",  "--verbose", "--json"};
+constexpr std::array<std::string_view, 10> kOfMerge{"--merge",  "--status", "--parts",   "--gate", "--max-nmse",
+                                                    "--report", "--quiet",  "--verbose", "--json", "--progress"};
 
 bool Given(const ConvertFlags& flags, std::string_view option) {
   return std::find(flags.given.begin(), flags.given.end(), option) != flags.given.end();

@@ -110,14 +110,15 @@ absl::StatusOr<std::vector<SeenFile>> SeenFiles(const Checkpoint& checkpoint) {
   // Side by side: over a network it is the way there and back that takes the time.
   const std::vector<CheckpointFile>& files = checkpoint.files();
   std::vector<SeenFile> seen;
-  Q4_RETURN_IF_ERROR(ParallelInOrder(
+  const absl::Status status = ParallelInOrder(
       files.size(), PrintThreads(files.size()), [&](std::uint64_t i) { return PrintOf(*files[i].file); },
       [&](std::uint64_t i, absl::StatusOr<std::string> print) -> absl::Status {
         Q4_RETURN_IF_ERROR(print.status());
         const FileVersion version = files[i].file->version();
         seen.push_back({version.size, version.tag.substr(0, version.tag.find(' ')), *std::move(print)});
         return absl::OkStatus();
-      }));
+      });
+  Q4_RETURN_IF_ERROR(status);
   return seen;
 }
 
