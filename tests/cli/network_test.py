@@ -66,7 +66,7 @@ class Bench:
     def run(self, tool, *arguments, code=0, **environment):
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "AWS_", "GCS_", "GOOGLE_", "Q4_", "SSL_", "CURL_"))
                  and not name.lower().endswith("_proxy")}
-        clean |= {"HOME": str(self.work), "Q4_NET_TIMEOUT": "2", "Q4_NET_ATTEMPTS": "4", **environment}
+        clean |= {"HOME": str(self.work), "Q4_NET_TIMEOUT": "1", "Q4_NET_ATTEMPTS": "4", **environment}
         command = [self.tools / tool, *map(str, arguments)]
         done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, env=clean)
         check(done.returncode == code, f"{tool} {arguments} ends with {code}", done.returncode, done.stderr)
@@ -146,7 +146,7 @@ def faults(bench: Bench) -> None:
         Fault("status", shard, times=1, status=429, headers={"Retry-After": "1"}),
         Fault("status", shard, times=2, status=500, ranged=True, after=1),
         Fault("cut", shard, times=3, after=1),
-        Fault("stall", shard, times=1, after=2, seconds=4),
+        Fault("stall", shard, times=1, after=2, seconds=2.5),
         Fault("status", "config.json", times=1, status=502),
     ]
     lasting = [
