@@ -27,6 +27,7 @@ q4convert quantizes a checkpoint (safetensors, PyTorch, GGUF) to NF4 or FP4
 and writes one container in which every byte is covered by a digest.
 q4inspect says what is in it, q4verify whether it is intact and how large its
 error is, and q4export hands it on to transformers, vLLM and others.")
+set(CPACK_DEBIAN_TOOLS_PACKAGE_RECOMMENDS libcurl4)  # loaded where a URL is read
 set(CPACK_DEBIAN_LOADER_PACKAGE_NAME libq4-loader-c1)
 set(CPACK_DEBIAN_LOADER_PACKAGE_SECTION libs)
 set(CPACK_DEBIAN_LOADER_DESCRIPTION "loads 4-bit models (.q4) into memory, from any language

@@ -12,6 +12,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import urllib.parse
 import uuid
 
 # The packages whose code goes into programs, and their licences. CUDA's runtime is added where it was found to be in.
@@ -34,7 +35,7 @@ def component(package: str, licence: str) -> dict[str, object]:
     return {
         "type": "library", "bom-ref": f"deb:{source}", "name": source, "version": version,
         "licenses": [{"expression": licence}],
-        "purl": f"pkg:deb/{distribution['ID']}/{source}@{version}?distro={distribution['ID']}-{distribution.get('VERSION_ID', '')}",
+        "purl": f"pkg:deb/{distribution['ID']}/{source}@{urllib.parse.quote(version, safe='')}?distro={distribution['ID']}-{distribution.get('VERSION_ID', '')}",
     }
 
 

@@ -1,6 +1,6 @@
 // libcurl's functions are found by name. Its binary interface has been the same since 2006 (libcurl.so.4), and Debian
 // builds it under two names, one for each TLS library.
-#if __has_include(<curl/curl.h>)
+#if __has_include(<curl/curl.h>) && !defined(Q4_WITHOUT_CURL)
 
 #include "formats/net/http.h"
 
@@ -271,4 +271,4 @@ HttpReply Http::Get(const std::string& url, const std::vector<std::string>& head
 
 }  // namespace q4
 
-#endif  // __has_include(<curl/curl.h>)
+#endif  // __has_include(<curl/curl.h>) && !defined(Q4_WITHOUT_CURL)

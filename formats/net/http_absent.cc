@@ -1,5 +1,6 @@
-// Where q4 is built without libcurl's header: no URL can be read, and whoever gives one is told why.
-#if !__has_include(<curl/curl.h>)
+// Where q4 is built without libcurl's header, or for machines without anything: no URL can be read, and whoever gives
+// one is told why.
+#if !__has_include(<curl/curl.h>) || defined(Q4_WITHOUT_CURL)
 
 #include "formats/base/status.h"
 #include "formats/net/http.h"
@@ -23,4 +24,4 @@ HttpReply Http::Get(const std::string& /*url*/, const std::vector<std::string>& 
 
 }  // namespace q4
 
-#endif  // !__has_include(<curl/curl.h>)
+#endif  // !__has_include(<curl/curl.h>) || defined(Q4_WITHOUT_CURL)
