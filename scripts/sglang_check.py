@@ -26,8 +26,9 @@ import socket
 import subprocess
 import sys
 import types
-import zipfile
 from unittest import mock
+
+import serving_packages
 
 SGLANG = "0.5.23"
 NEEDED = (
@@ -71,28 +72,6 @@ class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module):
         pass
-
-
-def prepare(work: pathlib.Path) -> list[str]:
-    """What PYTHONPATH has to begin with."""
-    wheels, source, needed, plugin = work / "wheels", work / "source", work / "needed", work / "plugin"
-    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-    if not source.is_dir():
-        subprocess.run([*pip, "download", "--no-deps", "-d", wheels, f"sglang=={SGLANG}"], check=True)
-        partial = work / "source.partial"
-        with zipfile.ZipFile(next(wheels.glob("sglang-*.whl"))) as wheel:
-            wheel.extractall(partial)
-        partial.rename(source)
-    if not needed.is_dir():
-        subprocess.run([*pip, "install", "--no-deps", "--target", work / "needed.partial", *NEEDED], check=True)
-        (work / "needed.partial").rename(needed)
-    # What an installed q4 has.
-    settings = pathlib.Path(__file__).resolve().parent.parent / "pyproject.toml"
-    entry = settings.read_text(encoding="utf-8").split('[project.entry-points."sglang.srt.plugins"]\n')[1].split("\n")[0].replace('"', "")
-    (plugin / "q4-0.dist-info").mkdir(parents=True, exist_ok=True)
-    (plugin / "q4-0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: q4\nVersion: 0\n")
-    (plugin / "q4-0.dist-info" / "entry_points.txt").write_text(f"[sglang.srt.plugins]\n{entry}\n")
-    return [str(each) for each in (plugin, source)] + [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each] + [str(needed)]
 
 
 def make(name: str, work: pathlib.Path) -> None:
@@ -213,7 +192,7 @@ def main() -> int:
         load_on_rank(arguments.case[0], arguments.rank, arguments.tp[0], work)
         return 0
     work.mkdir(parents=True, exist_ok=True)
-    paths = os.pathsep.join(prepare(work))
+    paths = os.pathsep.join(serving_packages.prepare(work, "sglang", SGLANG, NEEDED, "sglang.srt.plugins"))
     failed = done = 0
     for name in arguments.case:
         if not (work / f"{name}_plain").is_dir():

@@ -23,7 +23,8 @@ import pathlib
 import socket
 import subprocess
 import sys
-import zipfile
+
+import serving_packages
 
 VLLM = "0.33.0"
 NEEDED = (
@@ -51,32 +52,6 @@ CASES = {
     "gemma2": ("Gemma2Config", "Gemma2ForCausalLM", {"head_dim": 32}, {}, (1, 2), ()),
 }  # fmt: skip
 REFUSED = {("llama_not_cut", 2): "no multiple of the block size"}
-
-
-def prepare(work: pathlib.Path) -> list[str]:
-    """What PYTHONPATH has to begin with."""
-    wheels, source, needed, plugin = work / "wheels", work / "source", work / "needed", work / "plugin"
-    pip = [sys.executable, "-m", "pip", "-q", "--disable-pip-version-check"]
-    if not source.is_dir():
-        subprocess.run([*pip, "download", "--no-deps", "-d", wheels, f"vllm=={VLLM}"], check=True)
-        partial = work / "source.partial"
-        with zipfile.ZipFile(next(wheels.glob("vllm-*.whl"))) as wheel:
-            wheel.extractall(partial, [name for name in wheel.namelist() if name.endswith(".py") or ".dist-info/" in name])
-        # The version is how vLLM knows for which platform it was built.
-        information = next(partial.glob("vllm-*.dist-info"))
-        text = (information / "METADATA").read_text(encoding="utf-8")
-        (information / "METADATA").write_text(text.replace(f"\nVersion: {VLLM}\n", f"\nVersion: {VLLM}+cpu\n", 1), encoding="utf-8")
-        partial.rename(source)
-    if not needed.is_dir():
-        subprocess.run([*pip, "install", "--no-deps", "--target", work / "needed.partial", *NEEDED], check=True)
-        (work / "needed.partial").rename(needed)
-    # What an installed q4 has.
-    settings = pathlib.Path(__file__).resolve().parent.parent / "pyproject.toml"
-    entry = settings.read_text(encoding="utf-8").split('[project.entry-points."vllm.general_plugins"]\n')[1].split("\n")[0].replace('"', "")
-    (plugin / "q4-0.dist-info").mkdir(parents=True, exist_ok=True)
-    (plugin / "q4-0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: q4\nVersion: 0\n")
-    (plugin / "q4-0.dist-info" / "entry_points.txt").write_text(f"[vllm.general_plugins]\n{entry}\n")
-    return [str(each) for each in (plugin, source)] + [each for each in os.environ.get("PYTHONPATH", "").split(os.pathsep) if each] + [str(needed)]
 
 
 def make(name: str, work: pathlib.Path) -> None:
@@ -233,8 +208,10 @@ def main() -> int:
         worker(arguments.worker, arguments.tp[0], work / "tiny")
         return 0
     work.mkdir(parents=True, exist_ok=True)
+    # The version is how vLLM knows for which platform it was built.
+    paths = serving_packages.prepare(work, "vllm", VLLM, NEEDED, "vllm.general_plugins", endings=(".py",), as_version=f"{VLLM}+cpu")
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join(prepare(work)), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING",
+        "PYTHONPATH": os.pathsep.join(paths), "HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING",
         "OMP_NUM_THREADS": "1", "VLLM_CACHE_ROOT": str(work / "cache"), "VLLM_PLUGINS": "q4",
     }  # fmt: skip
     tiny = work / "tiny"

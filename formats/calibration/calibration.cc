@@ -18,6 +18,7 @@
 #include "formats/base/status.h"
 #include "formats/calibration/calibration_issues.h"
 #include "formats/source/safetensors.h"
+#include "formats/source/sniff.h"
 
 namespace q4 {
 namespace {
@@ -25,7 +26,8 @@ namespace {
 constexpr std::string_view kVersionKey = "q4_calibration", kWeightsKey = "weights",
                            kTransposedKey = "transposed_weights", kProvenanceKey = "provenance";
 constexpr std::string_view kVersion = "1";
-constexpr std::string_view kCure = "make it with q4calibrate; docs/calibration.md has the layout";
+constexpr std::string_view kCure =
+    "q4calibrate MODEL --texts FILE... or MODEL --imatrix FILE.gguf makes one; docs/calibration.md has the layout";
 
 // The kinds of tensors of an input, by the ends of their names.
 enum class Part { kMoments, kCount, kHessian };
@@ -52,6 +54,18 @@ const std::string* FindText(const SafetensorsHeader& header, std::string_view ke
   const auto found = std::find_if(header.metadata.rbegin(), header.metadata.rend(),
                                   [key](const auto& entry) { return entry.first == key; });
   return found == header.metadata.rend() ? nullptr : &found->second;
+}
+
+// What is given in the place of a calibration by mistake: the model itself, an imatrix, texts.
+absl::Status RefuseOtherFormats(const RandomAccessFile& file) {
+  std::vector<std::uint8_t> head(static_cast<std::size_t>(std::min<std::uint64_t>(file.size(), kSniffBytes)));
+  Q4_RETURN_IF_ERROR(file.ReadAt(0, head));
+  const FileKind kind = SniffKind(head);
+  if (kind == FileKind::kUnknown) return absl::OkStatus();
+  // Without what can be done with it elsewhere.
+  const std::string_view what = DescribeKind(kind);
+  return Fail(kCalibrationLayout, file.path(), {},
+              fmt::format("it looks like {}; {}", what.substr(0, what.find(';')), kCure));
 }
 
 // One JSON object in a text of __metadata__.
@@ -226,12 +240,16 @@ absl::StatusOr<std::shared_ptr<const Calibration>> Calibration::Open(FileSystem&
   std::shared_ptr<Calibration> calibration(new Calibration);
   Q4_ASSIGN_OR_RETURN(calibration->file_, fs.OpenForRead(path));
   const RandomAccessFile& file = *calibration->file_;
+  Q4_RETURN_IF_ERROR(RefuseOtherFormats(file));
   Q4_ASSIGN_OR_RETURN(const SafetensorsHeader header, ReadSafetensorsHeader(file, {limits::kCalibrationMetadataBytes,
                                                                                    limits::kCalibrationMetadataBytes}));
 
   const std::string* const version = FindText(header, kVersionKey);
   if (version == nullptr) {
-    return Fail(kCalibrationLayout, path, "__metadata__", fmt::format("'{}' is missing; {}", kVersionKey, kCure));
+    const bool any = !header.tensors.empty();
+    return Fail(kCalibrationLayout, path, "__metadata__",
+                fmt::format("'{}' is missing: a safetensors file of something else{}; {}", kVersionKey,
+                            any ? fmt::format(", with '{}'", header.tensors.front().name) : "", kCure));
   }
   if (*version != kVersion) return Fail(kCalibrationVersion, path, kVersionKey, GotExpected(*version, kVersion));
   if (const std::string* const provenance = FindText(header, kProvenanceKey)) {

@@ -9,7 +9,8 @@ namespace q4 {
 // directory exists either, or a URL. "" where it looks like a path, else begins with "; ".
 std::string WhyMissing(const std::string& path);
 
-// The folder that is in the way where `path` cannot be made or looked at for `error`, an errno. "" for other errors,
+// The folder that is in the way where `path` cannot be made or looked at for `error`, an errno; or the name that is too
+// long. "" for other errors,
 // else begins with "; ".
 std::string WhyNot(const std::string& path, int error);
 

@@ -127,7 +127,7 @@ absl::StatusOr<Recipe> RecipeFor(const Checkpoint& checkpoint, const std::vector
     }
     for (const std::string& pattern : patterns.Joined()) {
       Q4_ASSIGN_OR_RETURN(NamePattern match, NamePattern::Parse(pattern, "the chosen recipe"));
-      RecipeRule rule{std::move(match), {}, {}, {}, {}, {}};
+      RecipeRule rule{std::move(match), {}, {}, {}, {}, {}, /*chosen=*/true};
       if (kinds[kind].quantized()) {
         rule.scheme = kinds[kind].scheme;
         rule.block_size = kinds[kind].block_size;

@@ -68,9 +68,13 @@ absl::StatusOr<CalibratedDecisions> ApplyCalibration(const Calibration& calibrat
     }
   }
   if (!any && wanted) {
+    const std::string& name = tensors[result.without_input.tensors.front()].name;
+    // No model of torch has llama.cpp's names: q4calibrate runs none of a GGUF file.
     return Fail(kCalibrationOther, calibration.path(), {},
-                fmt::format("its {} weights have other names than '{}'; make the file with this checkpoint",
-                            calibration.weights(), tensors[result.without_input.tensors.front()].name));
+                fmt::format("its {} weights have other names than '{}'; make the file {}", calibration.weights(), name,
+                            name.starts_with("blk.")
+                                ? "of an imatrix of this model: q4calibrate THIS.gguf --imatrix IMATRIX.gguf -o FILE"
+                                : "with this checkpoint: q4calibrate CHECKPOINT --texts FILE... -o FILE"));
   }
   if (any_whole && !any_hessian) return Fail(kCalibrationNoHessians, calibration.path(), {});
   return result;

@@ -47,7 +47,9 @@ void Apply(const Recipe& recipe, std::string_view name, Decision& decision) {
     if (rule.encoder) decision.settings.encoder = *rule.encoder;
     if (rule.keep) {
       decision.quantize = !*rule.keep;
-      decision.reason = fmt::format("{}: recipe rule {}", *rule.keep ? "kept" : "quantized", i + 1);
+      const char* const verb = *rule.keep ? "kept" : "quantized";
+      decision.reason =
+          rule.chosen ? fmt::format("{}: chosen for the budget", verb) : fmt::format("{}: recipe rule {}", verb, i + 1);
     }
   }
 }

@@ -27,6 +27,7 @@ struct RecipeRule {
   std::optional<bool> double_quant;
   std::optional<Q4Encoder> encoder;  // "absmax", "mse"
   std::optional<bool> keep;          // true: do not quantize; false: quantize, whatever the default says
+  bool chosen = false;               // for a budget: nobody wrote it, so that people know no number of it
 };
 
 // Rules are applied in order, field by field: for each field the last rule that matches and has it wins. Each rule has

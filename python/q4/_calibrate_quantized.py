@@ -36,8 +36,8 @@ def refuse_quantized_folder(folder: Path) -> None:
 
 def refuse_quantized_module(module: torch.nn.Module) -> None:
     inner = inner_model(module)
-    config = getattr(inner, "config", None)
-    found = _section(config.to_dict()) if callable(getattr(config, "to_dict", None)) else None
+    to_dict = getattr(getattr(inner, "config", None), "to_dict", None)
+    found = _section(to_dict()) if callable(to_dict) else None
     if found is not None:  # transformers takes it away from one that it dequantizes
         _refuse("the model", found, None)
     for name, layer in linear_layers(module).items():

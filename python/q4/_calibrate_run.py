@@ -71,7 +71,7 @@ class _Runner:
     def __init__(self, side: Side, module: torch.nn.Module, inputs: CalibrationInputs, options: Options) -> None:
         self.side, self.inputs, self._options = side, inputs, options
         # What wraps a model knows it by other names than the checkpoint does.
-        self.whole = getattr(module, "_orig_mod", module)
+        self.whole: Any = getattr(module, "_orig_mod", module)
         if type(self.whole).__name__ in ("DataParallel", "DistributedDataParallel"):
             self.whole = self.whole.module
         self.module = inner_model(self.whole)
@@ -295,7 +295,7 @@ def _moments(sums: Sums) -> torch.Tensor:
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.cpu().contiguous().numpy()).cast("B")
+    return tensor.cpu().contiguous().numpy().data.cast("B")
 
 
 def _side(model: Any, options: Options) -> tuple[Side, str | None]:

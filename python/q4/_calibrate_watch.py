@@ -29,7 +29,7 @@ class Sums:
     hessian: torch.Tensor | None  # float64 [in, in]
 
     def fingerprint(self) -> tuple[int, bytes]:
-        return self.count, hashlib.sha256(torch.cat([self.squares, self.values]).cpu().numpy()).digest()
+        return self.count, hashlib.sha256(torch.cat([self.squares, self.values]).cpu().numpy().data).digest()
 
 
 class Mask:

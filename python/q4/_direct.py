@@ -48,7 +48,8 @@ def load(
     if attn_implementation is not None:
         config._attn_implementation = attn_implementation
     quantizer, config, _ = modeling_utils.get_hf_quantizer(config, None, devices, True, {})
-    config, dtype = modeling_utils._get_dtype(dtype, None, config, None, state, True, quantizer)
+    values: Any = state  # a mapping, where transformers says dict
+    config, dtype = modeling_utils._get_dtype(dtype, None, config, None, values, True, quantizer)
     # No value is made up on the way: each comes from the container, or from what is called last.
     contexts = [*model_class.get_init_context(dtype, quantizer is not None, False, False), initialization.no_init_weights()]
     with ContextManagers(contexts):

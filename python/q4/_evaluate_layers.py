@@ -150,7 +150,7 @@ class Store:
         content = value.reshape(-1).view(torch.uint8).numpy()
         try:
             self._file.seek(self._end)
-            self._file.write(memoryview(content))
+            self._file.write(content.data)
             self._file.flush()
         except OSError as error:
             raise InputError(

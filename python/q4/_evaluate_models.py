@@ -168,7 +168,7 @@ class Side:
         module = self.module
         device = device_of(module)
         config = getattr(module, "config", None)
-        given = {key: value.to(device) for key, value in batch.items() if key != "labels" or getattr(config, "is_encoder_decoder", False)}
+        given: dict[str, Any] = {key: value.to(device) for key, value in batch.items() if key != "labels" or getattr(config, "is_encoder_decoder", False)}
         with torch.no_grad(), batch_is_named(module, batch, number):
             if is_sentence_transformer(module):
                 return Observed("embedding", module(given)["sentence_embedding"])

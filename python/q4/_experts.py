@@ -27,6 +27,9 @@ class ExpertWeights(torch.nn.Module):  # type: ignore[misc]
     """``weights[e]`` is the matrix of expert e, dequantized. `shapes`: of the matrices that an expert's is made of, one below the
     other; `blocks`: elements per scale of each."""
 
+    pairs: torch.Tensor
+    _is_hf_initialized: bool
+
     def __init__(self, experts: int, shapes: Sequence[tuple[int, ...]], blocks: Sequence[int], dtype: torch.dtype) -> None:
         super().__init__()
         self.experts, self.shapes, self.blocks, self.dtype = experts, list(shapes), list(blocks), dtype
@@ -92,7 +95,7 @@ class Plan:
             if target not in state:
                 raise _refused(tensor, "no parameter of the class takes it")
             converter = next((each for each in converters if pattern is not None and pattern in each.source_patterns), None)
-            slot = 0 if converter is None else list(converter.source_patterns).index(pattern)
+            slot = 0 if converter is None else list(converter.source_patterns).index(str(pattern))
             operations[target] = () if converter is None else tuple(converter.operations)
             found.setdefault(target, {}).setdefault(slot, []).append(tensor)
         for target, slots in found.items():
@@ -100,7 +103,7 @@ class Plan:
 
     def _replace(self, model: Any, target: str, slots: list[list[str]], operations: Sequence[Any]) -> None:
         owner_name, _, leaf = target.rpartition(".")
-        owner = model.get_submodule(owner_name)
+        owner: Any = model.get_submodule(owner_name)
         parameter = getattr(owner, leaf)
         experts = parameter.shape[0]
         first = slots[0][0]
@@ -167,7 +170,7 @@ class Q4Config(BitsAndBytesConfig):  # type: ignore[misc]
     def __init__(self, plan: int = 0, settings: Mapping[str, Any] | None = None, **_: Any) -> None:
         super().__init__(**{key: value for key, value in (settings or {}).items() if key != "quant_method"})
         self.plan = plan
-        self.quant_method = METHOD
+        self.quant_method = METHOD  # pyright: ignore[reportAttributeAccessIssue]  (of a class that takes its own names alone)
 
 
 @register_quantizer(METHOD)
@@ -176,7 +179,8 @@ class Q4Quantizer(Bnb4BitHfQuantizer):  # type: ignore[misc]
 
     def _process_model_before_weight_loading(self, model: Any, device_map: Any, **kwargs: Any) -> None:
         super()._process_model_before_weight_loading(model, device_map, **kwargs)
-        _plans[self.quantization_config.plan].replace(model)
+        settings: Any = self.quantization_config
+        _plans[settings.plan].replace(model)
 
 
 def begin(config: Any, plan: Plan) -> None:

@@ -10,10 +10,12 @@ So a slice for a device, q, k and v below one another, and heads that are sorted
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -23,6 +25,8 @@ from ._model import open as open_model
 from ._placement import DTYPES, fill, outline
 from ._thin import thin_container
 from ._words import StrPath
+
+log = logging.getLogger("q4")
 
 CODES, SCALES = "qweight", "scales"
 """What ``weight`` is called in a layer in 4 bits: names that the models' own loaders know from other methods."""
@@ -63,6 +67,7 @@ class Weights:
     """
 
     def __init__(self, directory: StrPath) -> None:
+        self.directory = directory
         place = thin_container(directory) if os.path.isdir(directory) else None
         if place is None:
             raise UnsupportedError(f"{directory} is no thin directory of a container; q4.vllm.thin_directory(MODEL, DIRECTORY) makes one", exit_code=5)
@@ -85,6 +90,21 @@ class Weights:
             self.expert_weights += tensor.expert and tensor.in_4bit
             if tensor.in_4bit and not tensor.expert and len(facts.shape) == 2 and facts.scheme and facts.shape[1] % facts.block_size == 0:
                 self.packed[name] = Packed(name, facts.shape[0], facts.shape[1], facts.scheme, facts.block_size)
+
+    def packed_for(self, software: str) -> dict[str, Packed]:
+        """What can be a layer in 4 bits of `software`, by name; what cannot is told."""
+        if self.expert_weights:
+            log.warning("%s: %d weights of experts in 4 bits are dequantized for %s", self.directory, self.expert_weights, software)
+        return dict(self.packed)
+
+    def load_for(self, model: torch.nn.Module, software: str) -> Iterator[tuple[str, torch.Tensor]]:
+        """As :meth:`load`, onto the device of a model whose layers in 4 bits have a :class:`LinearMethod`; what others take over is told."""
+        methods = [getattr(module, "quant_method", None) for module in model.modules()]
+        packed = {part.name for method in methods if isinstance(method, LinearMethod) for part in method.parts}
+        left = [name for name in self.packed if name not in packed]
+        if left:
+            log.warning("%s: %d weights in 4 bits are dequantized, as %s has no linear layer of their name: %s", self.directory, len(left), software, left[:3])
+        yield from self.load(packed, next((each.device for each in model.parameters()), torch.device("cpu")))
 
     def load(self, packed: Collection[str], device: torch.device) -> Iterator[tuple[str, torch.Tensor]]:
         """(name, tensor) for a model's own loader: of each of `packed` two, whose names end with CODES and SCALES; of all others
@@ -120,6 +140,60 @@ class Weights:
                 yield module + SCALES, parts[(name, "scales")]
             else:
                 yield name, parts[(name, "values")]
+
+
+class LinearMethod:
+    """A linear layer in 4 bits: codes [rows, columns / 2] and scales [rows, columns / block size], of this device. Stands before the
+    LinearMethodBase of vLLM or SGLang, whose classes of parameters it makes."""
+
+    codes_parameter: Any
+    scales_parameter: Any
+
+    def __init__(self, parts: Sequence[Packed]) -> None:
+        self.parts = list(parts)
+        self.scheme, self.block_size = parts[0].scheme, parts[0].block_size
+
+    def create_weights(
+        self,
+        layer: torch.nn.Module,
+        input_size_per_partition: int,
+        output_partition_sizes: list[int],
+        input_size: int,
+        output_size: int,
+        params_dtype: torch.dtype,
+        **extra_weight_attrs: Any,
+    ) -> None:
+        codes, scales = layer_tensors(self.parts, sum(output_partition_sizes), input_size_per_partition, input_size)
+        loader = extra_weight_attrs["weight_loader"]
+        layer.register_parameter(CODES, self.codes_parameter(data=codes, input_dim=1, output_dim=0, weight_loader=loader))
+        layer.register_parameter(SCALES, self.scales_parameter(data=scales, input_dim=1, output_dim=0, weight_loader=loader))
+
+    def process_weights_after_loading(self, layer: Any) -> None:
+        check_loaded(layer.scales, self.parts)
+
+    def apply(self, layer: Any, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+        out = self.multiply(x.reshape(-1, x.shape[-1]), layer, bias)
+        return out.view(*x.shape[:-1], out.shape[-1])
+
+    def multiply(self, x: torch.Tensor, layer: Any, bias: torch.Tensor | None) -> torch.Tensor:
+        """x: [n, columns of this device]."""
+        return multiply(x, layer.qweight, layer.scales, self.block_size, self.scheme, bias)
+
+    def dequantize_weight(self, layer: Any) -> torch.Tensor:
+        """[rows, columns] of this device, in the dtype of the layer."""
+        return dequantize(layer.qweight, layer.scales, self.block_size, self.scheme, layer.params_dtype)
+
+
+def parts_in_4bit(packed: Mapping[str, Packed], module: str, fused: Mapping[str, Collection[str]]) -> list[Packed] | None:
+    """The weights of a layer that can be in 4 bits; None where it cannot, of which is told if some of it is. Arguments as of
+    :func:`packed_parts`."""
+    parts = packed_parts(packed, module, fused)
+    reason = why_not(parts)
+    if reason is not None:
+        if any(parts):
+            log.warning("layer %r is dequantized: %s", module, reason)
+        return None
+    return [part for part in parts if part is not None]
 
 
 def layer_tensors(parts: Sequence[Packed], rows: int, columns: int, whole: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -182,16 +256,15 @@ def multiply(
 
 def dequantize(codes: torch.Tensor, scales: torch.Tensor, block_size: int, quant_type: str, dtype: torch.dtype) -> torch.Tensor:
     """The weight [rows, columns]."""
-    import bitsandbytes
+    from bitsandbytes.functional import dequantize_4bit
 
-    state = _state(codes, scales, block_size, quant_type, dtype)
-    return bitsandbytes.functional.dequantize_4bit(codes.view(-1, 1), state)
+    return dequantize_4bit(codes.view(-1, 1), _state(codes, scales, block_size, quant_type, dtype))
 
 
 _tables: dict[tuple[str, torch.device], torch.Tensor] = {}
 
 
-def _state(codes: torch.Tensor, scales: torch.Tensor, block_size: int, quant_type: str, dtype: torch.dtype) -> object:
+def _state(codes: torch.Tensor, scales: torch.Tensor, block_size: int, quant_type: str, dtype: torch.dtype) -> Any:
     from bitsandbytes.functional import QuantState, get_4bit_type
 
     # Made once: while a CUDA graph is captured nothing may be copied to the device.

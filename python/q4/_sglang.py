@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,10 +14,8 @@ from sglang.srt.model_loader.loader import DefaultModelLoader
 
 from . import _serving
 from ._errors import UnsupportedError
-from ._serving import Packed, Weights
+from ._serving import Weights
 from ._thin import METHOD
-
-log = logging.getLogger("q4")
 
 # What SGLang's models fuse, where they do not say it: most keep it to their own load_weights().
 FUSED = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "gate_up_proj": ["gate_proj", "up_proj"]}
@@ -30,10 +27,7 @@ class Q4Config(QuantizationConfig):  # type: ignore[misc]
     def __init__(self, directory: str, fused: dict[str, list[str]]) -> None:
         super().__init__()
         self.packed_modules_mapping = FUSED | fused
-        weights = Weights(directory)
-        self._packed = dict(weights.packed)
-        if weights.expert_weights:
-            log.warning("%s: %d weights of experts in 4 bits are dequantized for SGLang", directory, weights.expert_weights)
+        self._packed = Weights(directory).packed_for("SGLang")
 
     def get_name(self) -> str:
         return METHOD
@@ -68,47 +62,12 @@ class Q4Config(QuantizationConfig):  # type: ignore[misc]
     def get_quant_method(self, layer: torch.nn.Module, prefix: str) -> Any:
         if not isinstance(layer, linear.LinearBase):
             return None
-        parts = _serving.packed_parts(self._packed, prefix, self.packed_modules_mapping)
-        reason = _serving.why_not(parts)
-        if reason is not None:
-            if any(parts):
-                log.warning("layer %r is dequantized: %s", prefix, reason)
-            return UnquantizedLinearMethod()
-        return Q4LinearMethod([part for part in parts if part is not None])
+        parts = _serving.parts_in_4bit(self._packed, prefix, self.packed_modules_mapping)
+        return UnquantizedLinearMethod() if parts is None else Q4LinearMethod(parts)
 
 
-class Q4LinearMethod(LinearMethodBase):  # type: ignore[misc]
-    """A linear layer in 4 bits: codes [rows, columns / 2] and scales [rows, columns / block size], of this device."""
-
-    def __init__(self, parts: list[Packed]) -> None:
-        self.parts = parts
-        self.scheme, self.block_size = parts[0].scheme, parts[0].block_size
-
-    def create_weights(
-        self,
-        layer: torch.nn.Module,
-        input_size_per_partition: int,
-        output_partition_sizes: list[int],
-        input_size: int,
-        output_size: int,
-        params_dtype: torch.dtype,
-        **extra_weight_attrs: Any,
-    ) -> None:
-        codes, scales = _serving.layer_tensors(self.parts, sum(output_partition_sizes), input_size_per_partition, input_size)
-        loader = extra_weight_attrs["weight_loader"]
-        layer.register_parameter(_serving.CODES, ModelWeightParameter(data=codes, input_dim=1, output_dim=0, weight_loader=loader))
-        layer.register_parameter(_serving.SCALES, GroupQuantScaleParameter(data=scales, input_dim=1, output_dim=0, weight_loader=loader))
-
-    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
-        _serving.check_loaded(layer.scales, self.parts)
-
-    def apply(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        out = _serving.multiply(x.reshape(-1, x.shape[-1]), layer.qweight, layer.scales, self.block_size, self.scheme, bias)
-        return out.view(*x.shape[:-1], out.shape[-1])
-
-    def dequantize_weight(self, layer: torch.nn.Module) -> torch.Tensor:
-        """[rows, columns] of this device, in the dtype of the layer."""
-        return _serving.dequantize(layer.qweight, layer.scales, self.block_size, self.scheme, layer.params_dtype)
+class Q4LinearMethod(_serving.LinearMethod, LinearMethodBase):  # type: ignore[misc]
+    codes_parameter, scales_parameter = ModelWeightParameter, GroupQuantScaleParameter
 
 
 class Q4ModelLoader(DefaultModelLoader):  # type: ignore[misc]
@@ -124,14 +83,7 @@ class Q4ModelLoader(DefaultModelLoader):  # type: ignore[misc]
         return super().load_model(model_config=model_config, device_config=device_config)
 
     def _get_all_weights(self, model_config: Any, model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-        weights = Weights(model_config.model_path)
-        methods = [getattr(module, "quant_method", None) for module in model.modules()]
-        packed = {part.name for method in methods if isinstance(method, Q4LinearMethod) for part in method.parts}
-        left = [name for name in weights.packed if name not in packed]
-        if left:
-            log.warning("%s: %d weights in 4 bits are dequantized, as SGLang has no linear layer of their name: %s", model_config.model_path, len(left), left[:3])
-        device = next((each.device for each in model.parameters()), torch.device("cpu"))
-        yield from weights.load(packed, device)
+        yield from Weights(model_config.model_path).load_for(model, "SGLang")
 
 
 def loader_of(original: Callable[..., Any], load_config: Any, model_config: Any = None) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any, Optional  # torch reads the types of operators, and knows this one
 
@@ -19,8 +18,6 @@ from . import _serving
 from ._errors import FormatError, UnsupportedError
 from ._serving import Packed, Weights
 from ._thin import METHOD
-
-log = logging.getLogger("q4")
 
 
 class Q4Config(QuantizationConfig):  # type: ignore[misc]
@@ -53,10 +50,7 @@ class Q4Config(QuantizationConfig):  # type: ignore[misc]
 
     def maybe_update_config(self, model_name: str, hf_config: Any = None, revision: str | None = None) -> None:
         """The names of weights by vLLM are those of the container, until a model says otherwise."""
-        weights = Weights(model_name)
-        self._directory, self._packed = model_name, dict(weights.packed)
-        if weights.expert_weights:
-            log.warning("%s: %d weights of experts in 4 bits are dequantized for vLLM", model_name, weights.expert_weights)
+        self._directory, self._packed = model_name, Weights(model_name).packed_for("vLLM")
 
     def apply_vllm_mapper(self, hf_to_vllm_mapper: Any) -> None:
         self._packed = hf_to_vllm_mapper.apply_dict(self._packed)
@@ -66,50 +60,21 @@ class Q4Config(QuantizationConfig):  # type: ignore[misc]
             return None
         if self._directory is None:
             raise UnsupportedError("vLLM did not say where the model is before it made it (maybe_update_config); q4 needs vLLM 0.30 or later", exit_code=5)
-        parts = _serving.packed_parts(self._packed, prefix, self.packed_modules_mapping)
-        reason = _serving.why_not(parts)
-        if reason is not None:
-            if any(parts):
-                log.warning("layer %r is dequantized: %s", prefix, reason)
-            return UnquantizedLinearMethod()
-        return Q4LinearMethod([part for part in parts if part is not None])
+        parts = _serving.parts_in_4bit(self._packed, prefix, self.packed_modules_mapping)
+        return UnquantizedLinearMethod() if parts is None else Q4LinearMethod(parts)
 
 
 @register_weight_loader_v2_supported_method
-class Q4LinearMethod(LinearMethodBase):  # type: ignore[misc]
-    """A linear layer in 4 bits: codes [rows, columns / 2] and scales [rows, columns / block size], of this device."""
+class Q4LinearMethod(_serving.LinearMethod, LinearMethodBase):  # type: ignore[misc]
+    codes_parameter, scales_parameter = ModelWeightParameter, GroupQuantScaleParameter
 
-    def __init__(self, parts: list[Packed]) -> None:
-        self.parts, self.names = parts, [part.name for part in parts]
-        self.scheme, self.block_size = parts[0].scheme, parts[0].block_size
-
-    def create_weights(
-        self,
-        layer: torch.nn.Module,
-        input_size_per_partition: int,
-        output_partition_sizes: list[int],
-        input_size: int,
-        output_size: int,
-        params_dtype: torch.dtype,
-        **extra_weight_attrs: Any,
-    ) -> None:
-        codes, scales = _serving.layer_tensors(self.parts, sum(output_partition_sizes), input_size_per_partition, input_size)
-        loader = extra_weight_attrs["weight_loader"]
-        layer.register_parameter(_serving.CODES, ModelWeightParameter(data=codes, input_dim=1, output_dim=0, weight_loader=loader))
-        layer.register_parameter(_serving.SCALES, GroupQuantScaleParameter(data=scales, input_dim=1, output_dim=0, weight_loader=loader))
-
-    def process_weights_after_loading(self, layer: torch.nn.Module) -> None:
-        _serving.check_loaded(layer.scales, self.parts)
+    def process_weights_after_loading(self, layer: Any) -> None:
+        super().process_weights_after_loading(layer)
         for name in (_serving.CODES, _serving.SCALES):
             setattr(layer, name, torch.nn.Parameter(getattr(layer, name).data, requires_grad=False))
 
-    def apply(self, layer: torch.nn.Module, x: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-        out = torch.ops.vllm.q4_linear(x.reshape(-1, x.shape[-1]), layer.qweight, layer.scales, self.block_size, self.scheme, bias)
-        return out.view(*x.shape[:-1], out.shape[-1])
-
-    def dequantize_weight(self, layer: torch.nn.Module) -> torch.Tensor:
-        """[rows, columns] of this device, in the dtype of the layer."""
-        return _serving.dequantize(layer.qweight, layer.scales, self.block_size, self.scheme, layer.params_dtype)
+    def multiply(self, x: torch.Tensor, layer: Any, bias: torch.Tensor | None) -> torch.Tensor:
+        return torch.ops.vllm.q4_linear(x, layer.qweight, layer.scales, self.block_size, self.scheme, bias)
 
 
 def _linear(x: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor, block_size: int, scheme: str, bias: Optional[torch.Tensor]) -> torch.Tensor:
@@ -127,16 +92,10 @@ class Q4ModelLoader(BaseModelLoader):  # type: ignore[misc]
         """Nothing is fetched: the directory is a local one."""
         Weights(model_config.model)
 
-    def load_weights(self, model: torch.nn.Module, model_config: Any) -> None:
+    def load_weights(self, model: Any, model_config: Any) -> None:
         weights = Weights(model_config.model)
-        methods = [getattr(module, "quant_method", None) for module in model.modules()]
-        packed = {name for method in methods if isinstance(method, Q4LinearMethod) for name in method.names}
-        left = [name for name in weights.packed if name not in packed]
-        if left:
-            log.warning("%s: %d weights in 4 bits are dequantized, as vLLM has no linear layer of their name: %s", model_config.model, len(left), left[:3])
         parameters: Mapping[str, torch.Tensor] = dict(model.named_parameters())
-        device = next((each.device for each in parameters.values()), torch.device("cpu"))
-        loaded = model.load_weights(weights.load(packed, device))
+        loaded = model.load_weights(weights.load_for(model, "vLLM"))
         # Models that do not tell what they loaded are believed, as vLLM does it.
         missing = sorted(set(parameters) - set(loaded)) if loaded is not None else []
         if missing:

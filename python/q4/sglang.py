@@ -5,9 +5,12 @@ Importing this imports neither SGLang nor torch; ``Q4ModelLoader`` does.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ._thin import thin_directory
+
+if TYPE_CHECKING:
+    from ._sglang import Q4ModelLoader
 
 __all__ = ["Q4ModelLoader", "register", "thin_directory"]
 

@@ -122,7 +122,7 @@ def _weight_of(parts: Iterable[Outlined], lazy: LazyTensors, name: str, module: 
         else:
             codes = lazy.tensor(part.name)
     assert codes is not None
-    return cast("Params4bit", Params4bit.from_prequantized(codes, stats, device=codes.device, module=module))
+    return cast("Params4bit", Params4bit.from_prequantized(codes, stats, device=str(codes.device), module=module))
 
 
 def state_dict(

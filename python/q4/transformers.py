@@ -99,7 +99,7 @@ def load(
     container = _opened(path, root)
     plan = _experts.Plan(in_4bit, container.__getitem__)
     others = [tensor for tensor in tensors if not (tensor.expert and tensor.in_4bit)]
-    model = None
+    model: Any = None
     _experts.begin(config, plan)
     try:
         model = _loaded(
@@ -212,7 +212,8 @@ def _name_of(path: ModelPath) -> str:
 
 
 def _rename(made: Any, path: ModelPath) -> None:
-    for part in (made, *(getattr(made, name, None) for name in getattr(made, "attributes", ()))):
+    parts: list[Any] = [made, *(getattr(made, name, None) for name in getattr(made, "attributes", ()))]
+    for part in parts:
         if hasattr(part, "name_or_path"):
             part.name_or_path = _name_of(path)
 

@@ -291,6 +291,12 @@ def test_most_sensitive(tools):
     both = choose(tools, "model", "--keep-most-sensitive", "25", "--target-bpw", "7.5")
     check({row["name"] for row in both["tensors"] if row["reason"] == "most sensitive"} == {row["name"] for row in kept}, "with a target, too")
     check(both["bits_per_weight"] <= 7.5 and both["nmse"] <= choice["nmse"], "and they count")
+    # Nobody wrote these rules: they have no numbers that a reader would look for.
+    recipe = tools.work / "numbered.json"
+    recipe.write_text(json.dumps({"rules": [{"match": rows[-1]["name"].replace(".", "\\."), "keep": True}]}))
+    for options, numbered in (((), 0), (("--recipe", recipe), 1)):
+        done = tools.run("q4convert", "model", "-o", "none.q4", "--dry-run", "--keep-most-sensitive", "25", *options)
+        check("kept: chosen for the budget" in done.stdout and done.stdout.count("kept: recipe rule 1") == numbered == done.stdout.count("recipe rule"), "why a tensor is kept", done.stdout)
 
 
 def test_odd_weights(tools):

@@ -16,6 +16,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import safetensors_bytes as st  # noqa: E402
 import checks  # noqa: E402
+from calibrated_runs import lay_weights, proof, tensors_in  # noqa: E402
 from calibration_bytes import calibration_file  # noqa: E402
 from checks import check  # noqa: E402
 from interrupted import interrupt  # noqa: E402
@@ -29,13 +30,6 @@ TURNED, EXPERTS, UNNAMED = "model.h.0.attn.c_attn.weight", "model.layers.1.mlp.e
 # Rows that are no whole blocks; one weight stored as (in, out); a stack, an expert of which no token came to.
 SHAPES = {UP: (ROWS, COLUMNS), DOWN: (77, 129), TURNED: (65, 48), EXPERTS: (3, 20, 33), UNNAMED: (32, 96)}
 COMMON = ("in.safetensors", "--include", "c_attn|experts", "--force")
-
-
-def normal(elems, seed):
-    """fp32 bytes; a short sequence again and again, because Python is slow."""
-    rng = random.Random(seed)
-    piece = st.floats(*[rng.gauss(0, 0.02) for _ in range(min(elems, 40009))])
-    return (piece * (4 * elems // len(piece) + 1))[: 4 * elems]
 
 
 def moments(features, seed):
@@ -54,8 +48,7 @@ def calibration(seed=5, names=lambda name: name):
 
 
 def lay(work):
-    tensors = {name: ("F32", shape, normal(shape[-1] * shape[-2] * (shape[0] if len(shape) == 3 else 1), i)) for i, (name, shape) in enumerate(SHAPES.items())}
-    (work / "in.safetensors").write_bytes(st.tensor_file(tensors))
+    lay_weights(work, SHAPES)
     (work / "c.safetensors").write_bytes(calibration())
     (work / "other.safetensors").write_bytes(calibration(seed=6))
 
@@ -63,15 +56,6 @@ def lay(work):
 def convert(tools, *options, out="out.q4", encoder="weighted", **rest):
     given = ("--encoder", encoder) + (("--calibration", "c.safetensors") if encoder == "weighted" else ())
     return tools.run("q4convert", *COMMON, "-o", out, *given, *options, **rest)
-
-
-def proof(tools, container="out.q4", *options, **rest):
-    return tools.run("q4verify", container, "--against", "in.safetensors", "--calibration", "c.safetensors", "--require-proof", *options, **rest)
-
-
-def tensors_of(tools, container):
-    text = tools.run("q4inspect", container, "--json", "--tensors", "--stats").stdout
-    return {tensor["name"]: tensor for tensor in json.loads(text)["tensors"]}
 
 
 def features_of(name):
@@ -106,7 +90,7 @@ def test_error(tools):
                 weighted, mse = (errors[encoder, name] / errors["absmax", name] for encoder in ("weighted", "mse"))
                 check(weighted < min(1, 0.95 * mse), f"{name}, {book} {form}: of absmax' weighted error", weighted, mse)
             proof(tools)
-    encoders = {name: tensor["encoder"] for name, tensor in tensors_of(tools, "out.q4").items()}
+    encoders = {name: tensor["encoder"] for name, tensor in tensors_in(tools, "out.q4").items()}
     check(encoders == {name: "mse" if name == UNNAMED else "weighted" for name in SHAPES}, "by tensor", encoders)
 
 
@@ -158,7 +142,7 @@ def test_one_result(tools):
     (tools.work / "short.safetensors").write_bytes(calibration(names=lambda name: name.removeprefix("model.")))
     for out, file in (("a.q4", "c.safetensors"), ("b.q4", "short.safetensors")):
         tools.run("q4convert", *COMMON, "-o", out, "--encoder", "weighted", "--calibration", file)
-    digests = [[t["codes_sha256"] if "codes_sha256" in t else t["stats"] for t in tensors_of(tools, out).values()] for out in ("a.q4", "b.q4")]
+    digests = [[t["codes_sha256"] if "codes_sha256" in t else t["stats"] for t in tensors_in(tools, out).values()] for out in ("a.q4", "b.q4")]
     check(digests[0] == digests[1], "the same codes by shorter names")
 
 
@@ -181,7 +165,7 @@ def test_mistakes(tools):
     check("c.safetensors" in text, "the output may not be the calibration", text)
     tools.run("q4convert", *COMMON, "-o", "out.q4", "--recipe", "recipe.json", "--calibration", "c.safetensors")
     proof(tools)
-    encoders = sorted(tensor["encoder"] for tensor in tensors_of(tools, "out.q4").values())
+    encoders = sorted(tensor["encoder"] for tensor in tensors_in(tools, "out.q4").values())
     check(encoders == ["absmax"] * 4 + ["weighted"], "a recipe's tensor alone", encoders)
 
 

@@ -5,7 +5,6 @@ proof with and without the file, the same bytes however it runs, memory, what is
 Usage: feedback_test.py DIR [--sanitized]     the folder of the tools
 """
 
-import json
 import pathlib
 import random
 import struct
@@ -15,6 +14,7 @@ import tempfile
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 import safetensors_bytes as st  # noqa: E402
 import checks  # noqa: E402
+from calibrated_runs import lay_weights, normal, proof, tensors_in  # noqa: E402
 from calibration_bytes import metadata_of, tensors_of  # noqa: E402
 from checks import check  # noqa: E402
 from interrupted import interrupt  # noqa: E402
@@ -31,13 +31,6 @@ BARE, UNNAMED = "model.layers.2.mlp.down_proj.weight", "model.layers.2.mlp.up_pr
 SHAPES = {UP: (ROWS, COLUMNS), DOWN: (77, 129), TURNED: (70, 67), EXPERTS: (3, 21, 33), BARE: (40, 64), UNNAMED: (32, 96)}
 COMMON = ("in.safetensors", "--include", "c_attn|experts", "--force")
 ENCODERS = {UP: "feedback", DOWN: "feedback", TURNED: "feedback", EXPERTS: "feedback", BARE: "weighted", UNNAMED: "mse"}
-
-
-def normal(elems, seed):
-    """fp32 bytes; a short sequence again and again, because Python is slow."""
-    rng = random.Random(seed)
-    piece = st.floats(*[rng.gauss(0, 0.02) for _ in range(min(elems, 40009))])
-    return (piece * (4 * elems // len(piece) + 1))[: 4 * elems]
 
 
 def hessian_of(features, seed):
@@ -78,8 +71,7 @@ def calibration(matrices, bare=True, tokens=1000):
 
 
 def lay(work):
-    sizes = {name: shape[-1] * shape[-2] * (shape[0] if len(shape) == 3 else 1) for name, shape in SHAPES.items()}
-    (work / "in.safetensors").write_bytes(st.tensor_file({name: ("F32", SHAPES[name], normal(sizes[name], i)) for i, name in enumerate(SHAPES)}))
+    lay_weights(work, SHAPES)
     (work / "c.safetensors").write_bytes(calibration(hessians(5)))
     (work / "other.safetensors").write_bytes(calibration(hessians(6)))
 
@@ -87,15 +79,6 @@ def lay(work):
 def convert(tools, *options, out="out.q4", encoder="feedback", file="c.safetensors", **rest):
     given = ("--encoder", encoder) + (("--calibration", file) if encoder in ("weighted", "feedback") else ())
     return tools.run("q4convert", *COMMON, "-o", out, *given, *options, **rest)
-
-
-def proof(tools, container="out.q4", *options, **rest):
-    return tools.run("q4verify", container, "--against", "in.safetensors", "--calibration", "c.safetensors", "--require-proof", *options, **rest)
-
-
-def tensors_in(tools, container):
-    text = tools.run("q4inspect", container, "--json", "--tensors", "--stats").stdout
-    return {tensor["name"]: tensor for tensor in json.loads(text)["tensors"]}
 
 
 def matrices_of(name):

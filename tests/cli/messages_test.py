@@ -144,6 +144,23 @@ MISTAKES = [
     ("q4verify m.q4 --junit config/r.xml", 2, "config is no folder"),
     ("q4verify m.q4 --markdown folder", 2, "a folder; name a file in it"),
     ("q4export m.q4 -o absent/out --to bnb", 2, "the folder absent does not exist, make it first"),
+    # Names that are too long, alone or with what the tools put behind them while they write.
+    *[(f"{command} {'n' * (length - len(end))}{end}{rest}", 2, words)
+      for length, words in ((256, "bytes, and file systems take 255 at the most: choose a shorter one"), (255, "is named as the output is with up to 50 bytes more"))
+      for command, end, rest in (
+          ("q4convert src -o", ".q4", ""), ("q4convert src -o", ".q4", " --target-bpw 4.5"), ("q4convert src -o", ".q4", " --shard-size 200KB"), ("q4convert m.q4 -o", ".q4", ""),
+          ("q4convert src -o x.q4 --report", "", ""), ("q4verify m.q4 --html", "", ""), ("q4verify m.q4 --junit", "", ""), ("q4verify m.q4 --markdown", "", ""),
+          ("q4export m.q4 --to bnb -o", "", ""), ("q4export m.q4 --to safetensors -o", "", ""), ("q4export m.q4 --to safetensors -o", ".safetensors", ""))],
+    (f"q4convert src -o {'folder/' * 800}x.q4", 2, "the path has 5604 bytes: go to the folder"),
+    # In the place of a calibration.
+    ("q4convert src -o x.q4 --encoder weighted --calibration m.q4", 3, "it looks like a .q4 container; q4calibrate MODEL --texts FILE... or MODEL --imatrix FILE.gguf makes one"),
+    ("q4convert src -o x.q4 --encoder weighted --calibration model.gguf", 3, "it looks like a GGUF file; q4calibrate MODEL"),
+    ("q4verify m.q4 --against src --calibration model.gguf", 3, "it looks like a GGUF file; q4calibrate MODEL"),
+    ("q4convert src -o x.q4 --encoder feedback --calibration model.bin", 3, "it looks like a PyTorch checkpoint; q4calibrate MODEL"),
+    ("q4convert src -o x.q4 --encoder weighted --calibration text.bin", 3, "it looks like a text file, perhaps an error message saved by a download; q4calibrate MODEL"),
+    ("q4convert src -o x.q4 --encoder weighted --calibration src/config.json", 3, "it looks like a JSON document; q4calibrate MODEL"),
+    ("q4convert src -o x.q4 --encoder weighted --calibration src/model.safetensors", 3, "'q4_calibration' is missing: a safetensors file of something else, with '"),
+    ("q4convert src -o x.q4 --encoder weighted --calibration src", 3, "not a regular file (got a directory)"),
 ]
 # As a user who may read all and write nowhere. "locked" may be listed and not entered.
 WITHOUT_RIGHTS = [

