@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <system_error>
 
-#include "absl/strings/str_split.h"
+#include "formats/base/text.h"
 #include "formats/source/source_formats.h"
 
 namespace q4 {
@@ -19,7 +19,10 @@ std::string EndingOf(std::string_view name) {
     }
   };
   for (const SourceFormat& format : SourceFormats()) {
-    for (const std::string_view ending : absl::StrSplit(format.ending, ' ')) consider(ending);
+    AnyItem(format.ending, " ", [&](std::string_view ending) {
+      consider(ending);
+      return false;
+    });
   }
   consider(".q4");
   return longest;
