@@ -295,7 +295,8 @@ def _moments(sums: Sums) -> torch.Tensor:
 
 
 def _bytes(tensor: torch.Tensor) -> memoryview:
-    return tensor.cpu().contiguous().numpy().data.cast("B")
+    content: memoryview = tensor.cpu().contiguous().numpy().data
+    return content.cast("B")
 
 
 def _side(model: Any, options: Options) -> tuple[Side, str | None]:
