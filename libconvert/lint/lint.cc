@@ -230,7 +230,7 @@ std::string LintReportText(const LintReport& report, const TextStyle& style) {
     }
     // `where` and `detail` have names out of the checkpoint: escaped for the terminal.
     text += "    - " + (finding.where.empty() ? "the checkpoint" : Printable(finding.where));
-    if (!finding.detail.empty()) text += ": " + Printable(finding.detail, 400);
+    if (!finding.detail.empty()) text += ": " + Printable(Shown{finding.detail}, 400);
     text += "\n";
   }
   text += fmt::format("{}: {}, {}{}; {} with {} quantized, {} of payload read\n", Printable(report.path, 4096),
