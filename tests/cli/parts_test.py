@@ -323,7 +323,7 @@ def status(bench, model):
 def refusals(bench, model):
     output = bench.place("parts")
     for words, number in ((("--part", "4/4"), 1310), (("--part", "4"), 1310), (("--part", "0/2", "--shard-by", "size"), 1313),
-                          (("--part", "0/2", "--gate", "default"), 1313), (("--part", "0/2", "--compare"), 1313), (("--part", "0/2", "--target-bpw", "5"), 1313),
+                          (("--part", "0/2", "--gate", "default"), 1313), (("--part", "0/2", "--compare"), 1001), (("--part", "0/2", "--target-bpw", "5"), 1313),
                           (("--parts", "4"), 1315), (("--parts", "4", "--part-from-env"), 1311), (("--part", "0/2", "--merge"), 1001)):
         done = bench.run(model, "-o", output, *words, code=1)
         check(f"Q4-{number}" in done.stderr, f"{words} are refused", done.stderr)
