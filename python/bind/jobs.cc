@@ -50,11 +50,19 @@ Flags FlagsOf(const nb::sequence& words) {
   return flags;
 }
 
+// Notes come with the result.
+JobHooks HooksOf(const ProgressCallback& callback, CancelFlag* cancel) {
+  JobHooks hooks;
+  hooks.progress = [&callback] { return callback; };
+  hooks.cancel = cancel;
+  return hooks;
+}
+
 // (the JSON document, notes, error lines, findings as (issue, tensor, message), exit code)
 nb::tuple Convert(const nb::sequence& words, const nb::object& progress) {
   const auto flags = FlagsOf<ConvertFlags>(words);
   const auto result = RunWatched<ToolResult>(progress, [&](const ProgressCallback& callback, CancelFlag* cancel) {
-    return ConvertJob(flags, {[&callback] { return callback; }, cancel});
+    return ConvertJob(flags, HooksOf(callback, cancel));
   });
   nb::list findings;
   for (const VerifyFinding& finding : result.findings) {
@@ -67,7 +75,7 @@ nb::tuple Convert(const nb::sequence& words, const nb::object& progress) {
 nb::tuple Export(const nb::sequence& words, const nb::object& progress) {
   const auto flags = FlagsOf<ExportFlags>(words);
   const auto result = RunWatched<ToolResult>(progress, [&](const ProgressCallback& callback, CancelFlag* cancel) {
-    return ExportJob(flags, {[&callback] { return callback; }, cancel});
+    return ExportJob(flags, HooksOf(callback, cancel));
   });
   return nb::make_tuple(result.output, result.notes);
 }
@@ -98,9 +106,8 @@ Verification Verify(const nb::sequence& words, const nb::object& progress) {
         Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, cancel));
         Q4_ASSIGN_OR_RETURN(out.folder, SealedPipelineFolder(files.fs(), flags.file));
         if (!out.folder.empty()) {
-          Q4_ASSIGN_OR_RETURN(
-              const ToolResult result,
-              VerifyPipelineFolder(files.fs(), flags, out.folder, options, {[&callback] { return callback; }, cancel}));
+          Q4_ASSIGN_OR_RETURN(const ToolResult result,
+                              VerifyPipelineFolder(files.fs(), flags, out.folder, options, HooksOf(callback, cancel)));
           out.json = result.output;
           out.passed = result.exit_code == ExitCode::kOk;
           return out;
@@ -128,7 +135,9 @@ void BindJobs(nb::module_& module) {
       .def("html", [](const Verification& found) { return found.Rendered(VerifyReportHtml); })
       .def("junit", [](const Verification& found) { return found.Rendered(VerifyReportJunit); })
       .def("markdown", [](const Verification& found) { return found.Rendered(VerifyReportMarkdown); })
-      .def("text", [](const Verification& found) { return found.Rendered(VerifyReportText); });
+      .def("text", [](const Verification& found) {
+        return found.Rendered([](const VerifyReport& report) { return VerifyReportText(report); });
+      });
   module.def("verify", &Verify, nb::arg("words"), nb::arg("progress").none(),
              nb::sig("def verify(words: Sequence[bytes], progress: object | None) -> Verification"),
              "The job of q4verify.");
