@@ -184,7 +184,7 @@ def run(*command):
 
 def encoders_of(tools):
     """What this q4convert offers, as words of its command line; absmax first."""
-    offered = re.search(r"--encoder TEXT:\{([a-z,]+)\}", run(tools / "q4convert", "--help")).group(1).split(",")
+    offered = re.search(r"--encoder ([a-z|]+)", run(tools / "q4convert", "--help")).group(1).split("|")
     return {
         name: words
         for name, words in {

@@ -117,4 +117,5 @@ def convert(
         for task in waiting:
             ray.cancel(task, force=False)
         raise
-    return _result(merge_task.remote(names["output"], {"gate": gate, "max_nmse": max_nmse, "report": report}))
+    merged: Report = _result(merge_task.remote(names["output"], {"gate": gate, "max_nmse": max_nmse, "report": report}))
+    return merged

@@ -65,15 +65,17 @@ class Cluster:
         return self
 
     def __exit__(self, *_):
+        """Returns when the daemons are gone, which write into the folder to their end."""
+        pids = []
         for path in [*self.folder.glob("slurmd.*.pid"), self.folder / "ctld.pid"]:
             try:
-                os.kill(int(path.read_text()), signal.SIGTERM)
+                pids.append(int(path.read_text()))
+                os.kill(pids[-1], signal.SIGTERM)
             except (OSError, ValueError):
                 pass
-        for path in self.folder.glob("slurmd.*.pid"):  # the daemons remove theirs when they are through
-            deadline = time.monotonic() + 5
-            while path.exists() and time.monotonic() < deadline:
-                time.sleep(0.05)
+        deadline = time.monotonic() + 20
+        while any(pathlib.Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def command(self, *arguments, **options) -> str:
         done = subprocess.run(list(map(str, arguments)), env=self.environment, capture_output=True, text=True, timeout=60, **options)

@@ -29,7 +29,7 @@ if [ "$1" = --merge ] || [ "$1" = --status ] || [ -e "$first" ]; then exec "$TOO
 touch "$first"
 case $SLURM_ARRAY_TASK_ID in
   1) export LD_PRELOAD=$KILL_AT Q4_KILL_AT=8 ;;
-  2) mkfifo "$FOLDER/never"; trap 'exit 7' TERM; read <"$FOLDER/never" & wait $! ;;
+  2) trap 'exit 7' TERM; mkfifo "$FOLDER/never"; read <"$FOLDER/never" & wait $! ;;
 esac
 exec "$TOOLS/q4convert" "$@"
 """

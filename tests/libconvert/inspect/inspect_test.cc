@@ -478,6 +478,7 @@ TEST_CASE("on a terminal columns are left out, and names and numbers are whole")
     const std::string text = InspectReportText(report, detail, terminal);
     std::size_t line_start = 0;
     for (std::size_t end = text.find('\n'); end != std::string::npos; end = text.find('\n', line_start)) {
+      INFO(text.substr(line_start, end - line_start));
       CHECK(DisplayWidth(text.substr(line_start, end - line_start)) <= width);
       line_start = end + 1;
     }
@@ -501,7 +502,7 @@ TEST_CASE("a field goes on below itself on a terminal, and breaks at blanks") {
         "  options      block_size 64, compress\n               none, type nf4\n");
   // What is longer than its column begins further left.
   CHECK(Field("seal", "of sha256:0123456789012345678901234567", terminal) ==
-        "  seal         of\n      sha256:0123456789012345678901234567\n");
+        "  seal         of\n     sha256:0123456789012345678901234567\n");
   CHECK(Field("seal", std::string(60, 'x'), terminal) == "  seal         " + std::string(60, 'x') + "\n");
   CHECK(Field("options", "block_size 64, compress none, type nf4") ==
         "  options      block_size 64, compress none, type nf4\n");
