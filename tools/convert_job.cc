@@ -13,7 +13,9 @@
 #include <chrono>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "formats/base/limits.h"
@@ -171,6 +173,17 @@ absl::StatusOr<ToolResult> GatesBroken(FileSystem& fs, const ConvertFlags& flags
   return result;
 }
 
+// "nf4", "fp4-nf4": the types that tensors get, by a recipe or of their source; `none` where all are kept.
+std::string TypesOf(const ConversionPlan& plan, const std::string& none) {
+  std::set<std::string_view> types;
+  for (const PlannedShard& shard : plan.shards) {
+    for (const Q4Tensor& tensor : shard.index.tensors) {
+      if (tensor.quantized()) types.insert(Q4SchemeName(tensor.scheme));
+    }
+  }
+  return types.empty() ? none : fmt::format("{}", fmt::join(types, "-"));
+}
+
 // What is converted: a checkpoint, or a container as one.
 absl::StatusOr<std::unique_ptr<Checkpoint>> OpenSource(FileSystem& fs, const ConvertFlags& flags, bool container) {
   if (container) {
@@ -226,7 +239,8 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags, container));
   Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartOf(flags));
   Q4_ASSIGN_OR_RETURN(const std::string pipeline, PipelineFolder(fs, flags.input));
-  if (flags.output.empty() && !flags.compare) {
+  const bool unnamed = flags.output.empty() && !flags.compare;
+  if (unnamed) {
     // A pipeline becomes a folder.
     flags.output = NameOutput(given.input, pipeline.empty() ? flags.type + ".q4" : flags.type);
     if (flags.output.empty()) return Fail(kNoOutputName, flags.input, {});
@@ -272,8 +286,10 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
     return CompareJob(flags, *checkpoint, configs, options, device, hooks);
   }
   Q4_ASSIGN_OR_RETURN(ConversionPlan plan, PlanConversion(*checkpoint, configs, options));
-  // Needs the plan: how many shards there are decides which names are written.
+  // Needs the plan: how many shards there are decides which names are written, and types name an output that nobody
+  // named.
   const auto check_files = [&]() -> absl::Status {
+    if (unnamed) flags.output = NameOutput(given.input, TypesOf(plan, flags.type) + ".q4");
     Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *checkpoint, plan));
     return CheckOutputIsNoFlagFile(fs, flags, plan);
   };

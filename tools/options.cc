@@ -334,7 +334,8 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
       app.add_option("--part", flags->part, "From 0: verify this part of the shards only")->type_name("I/N");
   CLI::Option* const part_from_env =
       app.add_flag("--part-from-env", flags->part_from_env, "The same, I as the job's scheduler says")->excludes(part);
-  app.add_option("--parts", flags->parts, "How many, with --part-from-env")->type_name("N")
+  app.add_option("--parts", flags->parts, "How many, with --part-from-env")
+      ->type_name("N")
       ->transform(Count(1, kMostParts))
       ->needs(part_from_env);
   CLI::Option* const merge =

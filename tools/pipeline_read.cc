@@ -60,6 +60,7 @@ absl::StatusOr<ToolResult> InspectPipelineFolder(FileSystem& fs, const InspectFl
                                               {!flags.diff.empty(), "--diff"},
                                               {flags.lint, "--lint"},
                                               {flags.command, "--command"},
+                                              {flags.card, "--card"},
                                               {flags.scales, "--scales"},
                                               {flags.content, "--content"}});
   if (!single.empty()) return Fail(kNotOfPipeline, folder, single);
@@ -68,10 +69,10 @@ absl::StatusOr<ToolResult> InspectPipelineFolder(FileSystem& fs, const InspectFl
   detail.each.hist = flags.hist;
   detail.each.files = flags.files;
   detail.each.tree = flags.tree;
-  detail.selection = {flags.filter, flags.sort, flags.allow_unmatched, flags.top};
   const bool selects = !flags.filter.empty() || !flags.sort.empty() || flags.top != 0;
   detail.each.errors = flags.sort == "nmse" || flags.sort == "sqnr";
   const bool wants_values = flags.stats || flags.hist;
+  detail.selection = {flags.filter, flags.sort, flags.allow_unmatched, flags.top, wants_values};
   detail.each.list_tensors =
       flags.tensors || (selects && !wants_values && !flags.tree) || (flags.json && (wants_values || flags.tree));
   detail.components = detail.each.list_tensors || wants_values || flags.tree || flags.files;

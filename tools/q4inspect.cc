@@ -201,8 +201,8 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& given) {
                       InspectModel(fs, model, summary ? InspectScope::kSummary : InspectScope::kTensors));
   if (flags.content) Q4_RETURN_IF_ERROR(ReadContent(flags, model, &report));
   if (!flags.tensor.empty()) return InspectTensorInDepth(flags, model, report);
-  Q4_ASSIGN_OR_RETURN(detail.tensors,
-                      SelectTensors(report, {flags.filter, flags.sort, flags.allow_unmatched, flags.top}));
+  Q4_ASSIGN_OR_RETURN(detail.tensors, SelectTensors(report, {flags.filter, flags.sort, flags.allow_unmatched, flags.top,
+                                                             wants_values}));
   if (flags.scales) {
     Q4_ASSIGN_OR_RETURN(detail.scales, ReadScales(model, detail.tensors));
   }

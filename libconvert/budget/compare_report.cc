@@ -33,7 +33,7 @@ Json DecibelJson(double nmse) { return nmse == 0 ? Json(nullptr) : Json(Decibels
 std::string ComparisonText(const Comparison& comparison, const ComparisonCommand& command) {
   std::vector<std::string> headings = {"<", "<settings", "bits/weight", "size", "SQNR dB"};
   if (comparison.calibrated) headings.emplace_back("output dB");
-  for (const char* heading : {"worst dB", "<~worst tensor", "core s"}) headings.emplace_back(heading);
+  for (const char* heading : {"worst dB", "core s", "<worst tensor"}) headings.emplace_back(heading);
   Table table(headings);
   bool bounds = false, small_blocks = false;
   for (std::size_t i = 0; i < comparison.rows.size(); ++i) {
@@ -44,8 +44,8 @@ std::string ComparisonText(const Comparison& comparison, const ComparisonCommand
                                       (row.bytes_exact ? "" : "~") + HumanBytes(row.bytes), DecibelText(row.nmse)};
     if (comparison.calibrated) cells.push_back(DecibelText(row.error()));
     cells.push_back(DecibelText(row.worst_nmse));
-    cells.push_back(Printable(row.worst_tensor, kWholeName));
     cells.push_back(fmt::format("{:.2f}", row.core_seconds));
+    cells.push_back(Printable(row.worst_tensor, kWholeName));
     table.Add(std::move(cells));
   }
   small_blocks = comparison.rows[comparison.chosen].settings.block_size == 32;

@@ -34,11 +34,14 @@ std::string PlainValue(std::string_view value, bool address) {
   if (quote == '"' || quote == '\'') {
     const std::size_t end = value.find(quote, 1);
     if (end == std::string_view::npos) return {};
+    // Behind the quote only a comment; another quote there would be a part of the value, which is then not plain.
+    const std::string_view behind = value.substr(end + 1);
+    if (!Trimmed(behind).empty() && (!behind.starts_with(' ') || !Trimmed(behind).starts_with('#'))) return {};
     value = value.substr(1, end - 1);
   } else if (const std::size_t comment = value.find(" #"); comment != std::string_view::npos) {
     value = Trimmed(value.substr(0, comment));
   }
-  const std::string_view also = address ? "._+-/:%?=&~" : "._+-";
+  const std::string_view also = address ? "._+-/:%?=&~#" : "._+-";
   const bool plain = std::all_of(value.begin(), value.end(), [also](char c) {
     return absl::ascii_isalnum(static_cast<unsigned char>(c)) || also.find(c) != std::string_view::npos;
   });
@@ -64,7 +67,8 @@ CardHead ParseCardHead(std::string_view text) {
   bool in_licenses = false;
   while (!text.empty()) {
     const std::string_view line = NextLine(&text);
-    if (IsDashes(line)) return head;
+    // Three dots end the document as well; what follows is another one's.
+    if (IsDashes(line) || Trimmed(line) == "...") return head;
     // "license:" and then "- mit", "- apache-2.0".
     const std::string_view item = Trimmed(line);
     if (in_licenses && item.starts_with("- ")) {
@@ -76,7 +80,16 @@ CardHead ParseCardHead(std::string_view text) {
     if (const auto license = ValueOf(line, "license")) {
       in_licenses = Trimmed(*license).empty();
       head.licenses.clear();
-      if (const std::string value = PlainValue(*license, false); !value.empty()) head.licenses.push_back(value);
+      std::string_view list = Trimmed(*license);
+      if (list.starts_with('[') && list.ends_with(']')) {
+        list = list.substr(1, list.size() - 2);
+        while (!list.empty() && head.licenses.size() < kMostLicenses) {
+          const std::size_t end = std::min(list.find(','), list.size());
+          if (std::string one = PlainValue(list.substr(0, end), false); !one.empty()) head.licenses.push_back(one);
+          list.remove_prefix(std::min(end + 1, list.size()));
+        }
+      } else if (const std::string value = PlainValue(*license, false); !value.empty())
+        head.licenses.push_back(value);
     } else if (const auto name = ValueOf(line, "license_name")) {
       head.license_name = PlainValue(*name, false);
     } else if (const auto link = ValueOf(line, "license_link")) {

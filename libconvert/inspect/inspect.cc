@@ -286,6 +286,9 @@ absl::StatusOr<std::vector<const InspectTensor*>> SelectTensors(const InspectRep
       return tensor.has_stats ? Derive(tensor.stats).nmse : -std::numeric_limits<double>::infinity();
     });
   }
+  if (selection.top != 0 && selection.quantized) {
+    std::erase_if(selected, [](const InspectTensor* tensor) { return !tensor->quantized(); });
+  }
   if (selection.top != 0 && selected.size() > selection.top) selected.resize(selection.top);
   return selected;
 }

@@ -160,6 +160,7 @@ struct TensorSelection {
   std::string sort;
   bool allow_unmatched = false;  // a filter that matches no tensor gives an empty table, no error
   std::uint64_t top = 0;         // the first so many in that order; 0: all
+  bool quantized = false;        // `top` counts quantized ones only, which is what tables of errors and scales list
 };
 // The selected tensors, which point into `report`. Errors: `filter` is no regular expression that NamePattern
 // takes; kPatternUnmatched.

@@ -142,8 +142,8 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
 // Names come last, since they are the longest column.
 // `errors`: with the error of each.
 std::string TensorTable(const std::vector<const InspectTensor*>& tensors, bool errors, const TextStyle& style) {
-  std::vector<std::string> headings = {"<treatment", "?2elements", "stored", "?1bits/element"};
-  if (errors) headings.insert(headings.end(), {"SQNR dB", "NMSE"});
+  std::vector<std::string> headings = {"<treatment", "?2elements", "?5stored", "?1bits/element"};
+  if (errors) headings.insert(headings.end(), {"SQNR dB", "?4NMSE"});
   headings.insert(headings.end(), {"?3<shape", "<name"});
   Table table(std::move(headings));
   for (const InspectTensor* tensor : tensors) {
