@@ -85,7 +85,7 @@ constexpr FileNameKind kFiles[] = {
 };
 
 constexpr FolderNameKind kFolders[] = {
-    {"*.partial *.q4-replaced", FolderFate::kOwn, "an output of q4"},
+    {"*.partial *.q4-replaced *.q4.parts", FolderFate::kOwn, "an output of q4"},
     {".* __pycache__ node_modules", FolderFate::kHidden, "a hidden folder or cache"},
     // transformers keeps templates, and tokenizers and processors beyond the first one, in folders of their own.
     {"additional_chat_templates *tokenizer *processor *feature_extractor", FolderFate::kSearched, ""},

@@ -49,6 +49,13 @@ Making MakingOf(const std::string& provenance, const std::string& path) {
   return making;
 }
 
+// Whether the record of the shard is of this plan: then a file of the shard's name is ours, in whatever state it is.
+bool IsRecorded(FileSystem& fs, const std::string& output, std::size_t shard, const std::string& plan) {
+  const std::string path = RecordPath(output, shard);
+  const absl::StatusOr<PartRecord> record = ReadRecord(fs, path);
+  return record.ok() && MakingOf(record->shard->index().provenance, path).plan == plan;
+}
+
 class PartRun {
  public:
   PartRun(FileSystem& fs, const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
@@ -96,8 +103,17 @@ absl::StatusOr<bool> PartRun::IsFinished(std::size_t shard, PartShard* result) c
   if (MakingOf((*there)->index().provenance, result->path).plan != Json(plan_id_).dump()) return false;
   if (record->files.size() != seen_.size()) return false;
   for (std::size_t file = 0; file < seen_.size(); ++file) {
-    const bool is_source = std::find(record->sources.begin(), record->sources.end(), file) != record->sources.end();
-    if (is_source && record->files[file] != seen_[file]) return false;
+    // Files of other shards may lie there as a copy with another time, but not as others: the merge would refuse the
+    // record. What no shard is cut by, an adapter, is a source of all.
+    const auto lists = [file](const std::vector<std::uint32_t>& files) {
+      return std::find(files.begin(), files.end(), file) != files.end();
+    };
+    const bool is_of_others = !lists(record->sources) &&
+                              std::any_of(plan_.shards.begin(), plan_.shards.end(),
+                                          [&](const PlannedShard& planned) { return lists(planned.source_files); });
+    SeenFile before = record->files[file];
+    if (is_of_others) before.time = seen_[file].time;
+    if (before != seen_[file]) return false;
   }
   result->outcome = PartShard::Outcome::kFinished;
   result->bytes = (*there)->seal().file_bytes;
@@ -170,7 +186,8 @@ absl::Status PartRun::Publish(AtomicFile& file, const Q4Reader& made, PartShard*
                     GotExpected(HexOf(made.seal().root), HexOf((*there)->seal().root) + ", which is there") +
                         "; one of two machines computes wrongly: q4verify --against tells which");
       }
-      Q4_RETURN_IF_ERROR(CheckPlace(fs_, result->path, OutputKind::kContainer, run_.force || ours.plan == theirs.plan));
+      const bool own = ours.plan == theirs.plan || IsRecorded(fs_, output_, result->number, ours.plan);
+      Q4_RETURN_IF_ERROR(CheckPlace(fs_, result->path, OutputKind::kContainer, run_.force || own));
       result->outcome = PartShard::Outcome::kReplaced;
     }
     const absl::Status published = file.Publish(/*replace=*/exists);
@@ -194,6 +211,7 @@ absl::Status PartRun::WriteRecord(std::size_t shard, const Q4Reader& made) const
       !made_folder.ok() && IssueNumberOf(made_folder) != kOutputExists.number) {
     return made_folder;
   }
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<HeldDirectory> held, HoldRecordFolder(fs_, output_));
   Q4_RETURN_IF_ERROR(WriteFileUniquely(fs_, RecordPath(output_, shard), text, /*replace=*/true));
   return fs_.SyncDirectory(DirectoryOf(output_));
 }
@@ -254,16 +272,19 @@ absl::Status CheckPart(FileSystem& fs, const Checkpoint& checkpoint, const Conve
   const std::size_t count = plan.shards.size();
   Q4_RETURN_IF_ERROR(CheckContainerNames(fs, inputs, output, count, PartNames(output, count)));
   Q4_RETURN_IF_ERROR(CheckNotComplete(fs, output));
-  Q4_ASSIGN_OR_RETURN(const Sha256 plan_id, RunIdOf(fs, plan));
+  // Before the work, as when the record is written.
+  Q4_RETURN_IF_ERROR(HoldRecordFolder(fs, output).status());
+  Q4_ASSIGN_OR_RETURN(const Sha256 id, RunIdOf(fs, plan));
+  const std::string plan_id = Json(HexOf(id)).dump();
   const ShardRange range = AssignShards(ShardWeights(checkpoint, plan), part.count)[part.index];
   for (std::size_t shard = range.first; shard < range.second; ++shard) {
     const std::string path = PartShardPath(output, shard, count);
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
     if (!info.exists && !info.is_symlink) continue;
     const absl::StatusOr<std::unique_ptr<Q4Reader>> there = Q4Reader::Open(fs, path);
-    const bool same_plan =
-        there.ok() && MakingOf((*there)->index().provenance, path).plan == Json(HexOf(plan_id)).dump();
-    Q4_RETURN_IF_ERROR(CheckPlace(fs, path, OutputKind::kContainer, force || same_plan));
+    const bool own = (there.ok() && MakingOf((*there)->index().provenance, path).plan == plan_id) ||
+                     IsRecorded(fs, output, shard, plan_id);
+    Q4_RETURN_IF_ERROR(CheckPlace(fs, path, OutputKind::kContainer, force || own));
   }
   return absl::OkStatus();
 }

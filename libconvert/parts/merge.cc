@@ -126,11 +126,18 @@ std::vector<std::uint64_t> PartsWith(const std::vector<std::uint64_t>& shards, c
   return parts;
 }
 
-// A model of this name: its list, or its one file. "" for none.
+// A model of this name: its list, or its one file. "" for none. A shard is no model.
 absl::StatusOr<std::string> Complete(FileSystem& fs, const std::string& output) {
   for (const std::string& path : {Q4ShardIndexName(output), output}) {
     Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(path));
-    if (info.exists || info.is_symlink) return path;
+    if (!info.exists && !info.is_symlink) continue;
+    const absl::StatusOr<std::unique_ptr<Q4Reader>> shard = Q4Reader::Open(fs, path);
+    if (shard.ok() && (*shard)->index().shard_count > 1) {
+      return Fail(kPartsMissing, path, {},
+                  fmt::format("it is shard {} of {}, not the output of parts: give the name that -o had",
+                              (*shard)->index().shard + 1, (*shard)->index().shard_count));
+    }
+    return path;
   }
   return std::string();
 }
@@ -231,13 +238,20 @@ absl::StatusOr<PartsStatus> StatusOfParts(FileSystem& fs, const std::string& out
   PartsStatus status;
   status.output = output;
   status.parts = parts;
-  Q4_ASSIGN_OR_RETURN(const FoundRecords found, ReadRecords(fs, output));
+  Q4_ASSIGN_OR_RETURN(FoundRecords found, ReadRecords(fs, output));
   Q4_ASSIGN_OR_RETURN(const std::string complete, Complete(fs, output));
   status.complete = !complete.empty();
   Q4_ASSIGN_OR_RETURN(const std::vector<LeftoverPart> leftovers, LeftoverParts(fs, output));
   status.leftovers = leftovers.size();
   for (const LeftoverPart& file : leftovers) status.leftover_bytes += file.bytes;
   if (status.complete) return status;
+  // A file that is no longer the shard of its record is to be converted again.
+  std::erase_if(found.records, [&](const PartRecord& record) {
+    const Q4Index& index = record.shard->index();
+    const absl::Status there = IsThere(fs, PartShardPath(output, index.shard, index.shard_count), record).status();
+    if (!there.ok()) found.damaged.push_back(MessageOf(there));
+    return !there.ok();
+  });
   for (const std::string& line : found.damaged) status.notes.push_back("warning: " + line);
   if (found.records.empty()) {
     // Nothing is known of the model but that all of it is missing.

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "formats/base/base_issues.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/publish/atomic_file.h"
@@ -79,6 +80,15 @@ std::string CompletePath(const std::string& output, std::size_t count) {
   return count == 1 ? output : Q4ShardIndexName(output);
 }
 
+absl::StatusOr<std::unique_ptr<HeldDirectory>> HoldRecordFolder(FileSystem& fs, const std::string& output) {
+  const std::string folder = RecordFolder(output);
+  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(folder));
+  if (info.is_symlink || (info.exists && !info.is_directory)) return Fail(kOutputNotADirectory, folder, {});
+  if (!info.exists) return nullptr;
+  Q4_RETURN_IF_ERROR(fs.CheckOurs(folder, /*shared=*/true));
+  return fs.Hold(folder);
+}
+
 std::vector<std::string> PartNames(const std::string& output, std::size_t count) {
   std::vector<std::string> names{output, Q4ShardIndexName(output), RecordFolder(output)};
   for (std::size_t i = 0; i < count; ++i) {
@@ -99,8 +109,8 @@ absl::Status CheckNotComplete(FileSystem& fs, const std::string& output) {
 absl::StatusOr<FoundRecords> ReadRecords(FileSystem& fs, const std::string& output) {
   FoundRecords found;
   const std::string folder = RecordFolder(output);
-  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(folder));
-  if (!info.is_directory) return found;
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<HeldDirectory> held, HoldRecordFolder(fs, output));
+  if (held == nullptr) return found;
   Q4_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs.ListDirectory(folder));
   for (const std::string& name : names) {
     const std::optional<std::size_t> shard = ShardOfRecord(name);
@@ -123,9 +133,12 @@ absl::StatusOr<FoundRecords> ReadRecords(FileSystem& fs, const std::string& outp
 
 absl::StatusOr<std::vector<LeftoverPart>> LeftoverParts(FileSystem& fs, const std::string& output) {
   std::vector<LeftoverPart> found;
-  Q4_RETURN_IF_ERROR(AddLeftovers(fs, DirectoryOf(output), IsShardName, output, &found));
-  Q4_ASSIGN_OR_RETURN(const PathInfo info, fs.Stat(RecordFolder(output)));
-  if (info.is_directory) {
+  const auto is_of_output = [](std::string_view name, const std::string& of) {
+    return IsShardName(name, of) || name == BaseNameOf(Q4ShardIndexName(of));
+  };
+  Q4_RETURN_IF_ERROR(AddLeftovers(fs, DirectoryOf(output), is_of_output, output, &found));
+  Q4_ASSIGN_OR_RETURN(const std::unique_ptr<HeldDirectory> held, HoldRecordFolder(fs, output));
+  if (held != nullptr) {
     const auto is_record = [](std::string_view name, const std::string&) { return ShardOfRecord(name).has_value(); };
     Q4_RETURN_IF_ERROR(AddLeftovers(fs, RecordFolder(output), is_record, output, &found));
   }

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,11 @@ std::string RecordFolder(const std::string& output);
 std::string RecordPath(const std::string& output, std::size_t shard);
 // What makes the model, and lies there last: the list, or the one file.
 std::string CompletePath(const std::string& output, std::size_t count);
+
+// The folder of the records, open, so that what is done in it is done there whatever comes to its name; nullptr where
+// there is none. kOutputNotADirectory for a link or a file, kForeignOwner for another user's: who puts one there would
+// have us write and remove files elsewhere.
+absl::StatusOr<std::unique_ptr<HeldDirectory>> HoldRecordFolder(FileSystem& fs, const std::string& output);
 
 // Every name that a conversion of `count` shards in parts may write under, but for names with random digits.
 std::vector<std::string> PartNames(const std::string& output, std::size_t count);

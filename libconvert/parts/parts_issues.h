@@ -15,7 +15,7 @@ inline constexpr Issue kModelComplete{1312, ExitCode::kUsage,
 inline constexpr Issue kPartsMissing{6310, ExitCode::kCheckFailed, "parts of the model are not converted yet"};
 inline constexpr Issue kPartsMixed{6311, ExitCode::kCheckFailed, "these parts are not of one conversion"};
 inline constexpr Issue kShardReplaced{6312, ExitCode::kCheckFailed,
-                                      "the file is not the shard that its record tells of"};
+                                      "the file is not the shard that its record tells of; convert its part again"};
 // Of a record alone; a merge counts the shard as missing.
 inline constexpr Issue kPartRecord{6313, ExitCode::kCheckFailed, "the record of a part is damaged; convert it again"};
 // q4verify --merge.

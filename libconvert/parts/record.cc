@@ -15,6 +15,7 @@
 #include "formats/base/status.h"
 #include "formats/q4/layout.h"
 #include "libconvert/base/parallel.h"
+#include "libconvert/parts/part_number.h"
 #include "libconvert/parts/parts_issues.h"
 
 namespace q4 {
@@ -177,7 +178,7 @@ absl::StatusOr<PartRecord> ReadRecord(FileSystem& fs, const std::string& path) {
                       Q4Reader::Open(std::make_unique<EndsOfShard>(
                           path, std::vector<std::uint8_t>(ends.begin(), ends.end()), index_offset, file_bytes)));
   const Q4Index& index = record.shard->index();
-  const bool counts = record.weights.size() == index.shard_count && record.parts != 0;
+  const bool counts = record.weights.size() == index.shard_count && record.parts != 0 && record.parts <= kMostParts;
   const bool places = std::all_of(record.sources.begin(), record.sources.end(),
                                   [&](std::uint32_t file) { return file < record.files.size(); });
   return counts && places ? absl::StatusOr<PartRecord>(std::move(record)) : wrong("second line");

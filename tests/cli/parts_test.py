@@ -22,7 +22,8 @@ import sys
 import tempfile
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
+sys.path[:0] = [str(pathlib.Path(__file__).resolve().parent), str(pathlib.Path(__file__).resolve().parent.parent / "support")]
+import adapter_test  # noqa: E402
 import checks  # noqa: E402
 import safetensors_bytes as st  # noqa: E402
 import sanitizers  # noqa: E402
@@ -350,7 +351,7 @@ def refusals(bench, model):
     check("Q4-6312" in bench.join("--merge", output, code=6).stderr, "a shard that was exchanged")
     # Not ours: neither replaced nor taken for a shard.
     first.write_bytes(b"somebody's")
-    check("Q4-1102" in bench.run(model, "-o", output, "--part", "0/1", code=1).stderr, "a foreign file stays")
+    check("Q4-1560" in bench.run(model, "-o", output, "--part", "0/1", code=1).stderr, "a foreign file stays")
     check("Q4-1560" in bench.run(model, "-o", output, "--part", "0/1", "--force", code=1).stderr, "with --force too")
     check(first.read_bytes() == b"somebody's", "it is there still")
     first.write_bytes(kept)
@@ -486,6 +487,75 @@ def disagreement(bench, model):
     check("Q4-9310" in done.stderr and shard.read_bytes() == forged, "other bytes of the same sources", done.stderr)
 
 
+def adapters(bench):
+    """Parts of one adapter are none of another of the same shape."""
+    base = bench.work / "base"
+    adapter_test.lay_base(base, size=256, layers=3)
+    first, second = bench.work / "lora1", bench.work / "lora2"
+    for folder, seed in ((first, 1), (second, 2)):
+        adapter_test.lay_adapter(folder, seed, size=256, layers=3)
+    times = [path.stat() for path in first.iterdir()]
+    for path in second.iterdir():
+        os.utime(path, ns=(times[0].st_atime_ns, times[0].st_mtime_ns))
+    output = bench.place("parts")
+    for adapter in (first, second):
+        for part in range(2):
+            bench.run(base, "-o", output, "--part", f"{part}/2", "--adapter", adapter, "-q")
+    bench.join("--merge", output, "-q")
+    check(tree(output.parent) == bench.one_run(base, "--adapter", second), "all of the second adapter")
+
+
+def changes(bench, model):
+    """What may lie in the way of parts, and what may have changed between them: the same commands bring it to its end."""
+    expected = bench.one_run(model)
+    # Records beside the source are no part of it.
+    source = bench.work / "source"
+    shutil.copytree(model, source)
+    for part in (0, 1, 0):
+        bench.run(source, "-o", source / "m.q4", "--part", f"{part}/2", "-q")
+    bench.join("--merge", source / "m.q4", "-q")
+    check({name: content for name, content in tree(source).items() if name in expected} == expected, "an output in the folder of the source")
+    # A folder of records that leads elsewhere is not written to, and nothing is removed from there.
+    output, victim = bench.place("parts"), bench.work / "victim"
+    victim.mkdir()
+    (victim / "00001").write_text("mine")
+    (output.parent / "m.q4.parts").symlink_to(victim)
+    for words in ((model, "-o", output, "--part", "0/1"), ("--merge", output), ("--status", output)):
+        done = subprocess.run(bench.command(*words), cwd=bench.work, capture_output=True, text=True, check=False)
+        check(done.returncode == 2 and "Q4-2032" in done.stderr, f"{words}: a link in the place of the records", done.returncode, done.stderr)
+    check(tree(victim) == {"00001": b"mine"}, "what it leads to is as it was")
+    # A shard that was cut off, or lost its end: known before the merge, and mended by its part.
+    output = bench.place("parts")
+    bench.run(model, "-o", output, "--part", "0/1", "-q")
+    third = output.parent / "m-00003-of-00006.q4"
+    for spoil in (lambda whole: whole[:5000], lambda whole: whole[:-20] + bytes(20)):
+        third.write_bytes(spoil(third.read_bytes()))
+        done = bench.join("--status", output, "--parts", "6")
+        check("missing 3" in done.stdout and "--array=2" in done.stdout and "Q4-" in done.stderr, "the status knows", done.stdout, done.stderr)
+        bench.run(model, "-o", output, "--part", "2/6", "-q")
+    # A source file of another shard has become another one: every part brings its record up to date.
+    shutil.copytree(model, bench.work / "changing")
+    other = bench.work / "changing" / "model-00001-of-00006.safetensors"
+    whole = bytearray(other.read_bytes())
+    whole[-10] ^= 1
+    other.write_bytes(whole)
+    for part in range(2):
+        bench.run(bench.work / "changing", "-o", output, "--part", f"{part}/2", "-q")
+    check("one shard" not in bench.join("--merge", output, "-q").stderr, "the merge takes them")
+    check(tree(output.parent) == bench.one_run(bench.work / "changing"), "of the source as it is now")
+    # A shard's own name is no output of parts; a record may not ask for more parts than the command line.
+    output = bench.place("parts")
+    bench.run(model, "-o", output, "--part", "0/2", "-q")
+    for words in ("--status", "--merge"):
+        done = bench.join(words, output.parent / "m-00001-of-00006.q4", code=6)
+        check("Q4-6310" in done.stderr and "shard 1 of 6" in done.stderr, "a shard is no model", done.stderr)
+    record = output.parent / "m.q4.parts" / "00001"
+    text = record.read_bytes()[:-32].replace(b'"parts":2', b'"parts":4000000000')
+    record.write_bytes(text + hashlib.sha256(text).digest())
+    done = bench.join("--status", output)
+    check("Q4-6313" in done.stderr and "missing 1" in done.stdout, "a record that lies is none", done.stdout, done.stderr)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tools", type=pathlib.Path)
@@ -502,6 +572,8 @@ def main():
         model = bench.work / "plain"
         status(bench, model)
         refusals(bench, model)
+        adapters(bench)
+        changes(bench, model)
         fine_tune(bench, model)
         disagreement(bench, model)
         lie(bench, model)
