@@ -228,9 +228,9 @@ std::string LintReportText(const LintReport& report, const TextStyle& style) {
                           rule.advice);
       last = finding.rule;
     }
-    // `where` and `detail` have names out of the checkpoint: escaped for the terminal, once where a reader has done so.
-    text += "    - " + (finding.where.empty() ? "the checkpoint" : Printable(Shown{finding.where}));
-    if (!finding.detail.empty()) text += ": " + Printable(Shown{finding.detail}, 400);
+    // `where` and `detail` have names out of the checkpoint: escaped for the terminal.
+    text += "    - " + (finding.where.empty() ? "the checkpoint" : Printable(finding.where));
+    if (!finding.detail.empty()) text += ": " + Printable(finding.detail, 400);
     text += "\n";
   }
   text += fmt::format("{}: {}, {}{}; {} with {} quantized, {} of payload read\n", Printable(report.path, 4096),
