@@ -7,7 +7,7 @@ build=$(cd "$1" && pwd)
 
 environment=$build/scale-env
 python3 -m venv "$environment"
-"$environment/bin/python" -m pip --disable-pip-version-check --quiet install ray==2.60.0 distributed==2026.8.0 kubernetes-validate==1.37.0 pyyaml
+"$environment/bin/python" -m pip --disable-pip-version-check --quiet install ray==2.60.0 distributed==2026.8.0 kubernetes-validate==1.37.0 pyyaml nanobind-backend==1.0.0
 export PYTHONPATH="$build/python"
 
 failed=

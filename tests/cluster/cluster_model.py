@@ -2,6 +2,7 @@
 import hashlib
 import json
 import pathlib
+import random
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
@@ -16,8 +17,12 @@ def write_model(folder: pathlib.Path, files: int, rows: int = 256) -> None:
     weight_map = {}
     for i in range(files):
         name = f"model-{i + 1:05}-of-{files:05}.safetensors"
-        shape, fill = (rows, 512), bytes([i, 1, 2, 0x3C])
-        tensors = {f"model.layers.{i}.mlp.{part}_proj.weight": ("F32", shape, fill * (rows * 512)) for part in ("up", "gate")}
+        data, elements = random.Random(i), rows * 512
+        tensors = {}
+        for part in ("up", "gate"):
+            payload = bytearray(data.randbytes(4 * elements))
+            payload[3::4] = b"\x3c" * elements  # finite, about 0.01
+            tensors[f"model.layers.{i}.mlp.{part}_proj.weight"] = ("F32", (rows, 512), payload)
         (folder / name).write_bytes(tensor_file(tensors))
         weight_map.update({tensor: name for tensor in tensors})
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
