@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -186,6 +187,19 @@ def faults(bench: Bench) -> None:
         # Nobody is there.
         server.faults = []
     bench.convert(server.origin, code=2, says="Q4-2320")
+
+
+def memory(bench: Bench) -> None:
+    """A bound that is too small is refused in the terms of the one who gave it, and what is called enough is."""
+    with Server({"/one.q4": bench.expected}).add_folder(bench.model) as server:
+        for source in (server.origin, f"{server.origin}/one.q4"):
+            given = (10 << 20) + 3
+            command = ("q4convert", source, "-o", "small.q4", "--threads=1", "--force")
+            done = bench.run(*command, f"--max-memory={given}", code=1)
+            numbers = re.search(r"got (\d+) bytes, expected at least (\d+) bytes", done.stderr)
+            check(numbers and int(numbers[1]) == given, "the bound is named as it was given", done.stderr)
+            bench.run(*command, f"--max-memory={int(numbers[2]) - 1}", code=1)
+            bench.run(*command, f"--max-memory={numbers[2]}")
 
 
 def denied(bench: Bench) -> None:
@@ -452,7 +466,7 @@ def main() -> int:
     tools = pathlib.Path(sys.argv[1]).absolute()
     with tempfile.TemporaryDirectory(prefix="q4-network-") as work:
         bench = Bench(tools, pathlib.Path(work))
-        parts = [same_bytes, one_file, faults, denied, secrets, changes, hub, bucket, pipeline, tls, mistakes, refusals, resumes]
+        parts = [same_bytes, one_file, faults, denied, memory, secrets, changes, hub, bucket, pipeline, tls, mistakes, refusals, resumes]
         if "--sanitized" in sys.argv:
             parts = [same_bytes, one_file, changes, hub, bucket, mistakes]
         wanted = [argument for argument in sys.argv[2:] if not argument.startswith("-")]
