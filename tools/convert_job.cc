@@ -234,7 +234,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
     if (std::find(flags.given.begin(), flags.given.end(), "--compress") != flags.given.end()) {
       Q4_ASSIGN_OR_RETURN(compression, ParseCompression(flags.compress));
     }
-    return RepackContainer(fs, flags, compression, hooks);
+    return RepackContainer(files, flags, compression, hooks);
   }
   Q4_RETURN_IF_ERROR(CheckNoRepackFlags(flags, container));
   Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartOf(flags));
@@ -339,6 +339,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   RunOptions run;
   run.threads = flags.threads;
   run.max_memory = flags.max_memory;
+  run.bound_of = [&](std::uint64_t bytes) { return files.BoundFor(bytes); };
   run.force = flags.force;
   run.resume = !flags.no_resume;
   run.pace.bytes = flags.sync_every;

@@ -29,4 +29,12 @@ std::uint64_t JobFiles::MemoryForWork() const {
   return max_memory_ == 0 ? 0 : std::max<std::uint64_t>(1, max_memory_ - std::min(max_memory_, net_.memory()));
 }
 
+std::uint64_t JobFiles::BoundFor(std::uint64_t bytes) const {
+  if (max_memory_ == 0 || net_.memory() == 0) return bytes;
+  // What was given, rounded as it was.
+  if (bytes == MemoryForWork()) return max_memory_;
+  // A quarter of the bound is a third of what is left.
+  return bytes + std::clamp(bytes / 3, kLeastNet, kMostNet);
+}
+
 }  // namespace q4

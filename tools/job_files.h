@@ -24,6 +24,8 @@ class JobFiles {
   // What the work itself may hold: `max_memory` less what is held for URLs. 0 stays 0: the default leaves room, as what
   // comes from a server needs no page cache.
   std::uint64_t MemoryForWork() const;
+  // The reverse: the bound to give so that the work may hold `bytes`. Without URLs, or by default, `bytes` itself.
+  std::uint64_t BoundFor(std::uint64_t bytes) const;
   // For people. Once the source was opened.
   std::vector<std::string> Notes() const { return net_.Notes(); }
 

@@ -120,6 +120,7 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
   RunOptions run;
   run.threads = flags.threads;
   run.max_memory = flags.max_memory;
+  run.bound_of = [&](std::uint64_t bytes) { return files.BoundFor(bytes); };
   run.force = flags.force;
   run.resume = !flags.no_resume;
   run.pace.bytes = flags.sync_every;

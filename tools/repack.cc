@@ -109,8 +109,9 @@ absl::Status CheckNoRepackFlags(const ConvertFlags& flags, bool container) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<ToolResult> RepackContainer(FileSystem& fs, const ConvertFlags& flags,
+absl::StatusOr<ToolResult> RepackContainer(JobFiles& files, const ConvertFlags& flags,
                                            const std::optional<Q4Compression>& compression, const JobHooks& hooks) {
+  FileSystem& fs = files.fs();
   Q4_RETURN_IF_ERROR(CheckFlags(flags));
   Q4_ASSIGN_OR_RETURN(const RepackOptions options, OptionsFrom(flags, compression));
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, OpenContainer(fs, flags.input, ParseQ4Root(flags.root)));
@@ -137,6 +138,7 @@ absl::StatusOr<ToolResult> RepackContainer(FileSystem& fs, const ConvertFlags& f
   RepackRun run;
   run.threads = flags.threads;
   run.max_memory = flags.max_memory;
+  run.bound_of = [&](std::uint64_t bytes) { return files.BoundFor(bytes); };
   run.force = flags.force;
   run.progress = hooks.Begin();
   run.cancel = hooks.cancel;

@@ -5,16 +5,16 @@
 #include <optional>
 
 #include "absl/status/statusor.h"
-#include "formats/base/file.h"
 #include "formats/q4/chunk.h"
 #include "tools/job.h"
+#include "tools/job_files.h"
 #include "tools/options.h"
 
 namespace q4 {
 
 // The job of the tool where INPUT is a container. `compression`: that of --compress; nullopt where it was not given.
 // kNotRequantized and kNotOfRepack (exit code 1) for options that were given and say nothing about packing.
-absl::StatusOr<ToolResult> RepackContainer(FileSystem& fs, const ConvertFlags& flags,
+absl::StatusOr<ToolResult> RepackContainer(JobFiles& files, const ConvertFlags& flags,
                                            const std::optional<Q4Compression>& compression, const JobHooks& hooks);
 
 // Options of packing anew, where INPUT is converted: kOfRepackOnly (exit code 1). `container`: it is one that is

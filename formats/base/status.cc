@@ -5,6 +5,7 @@
 #include <charconv>
 
 #include "absl/strings/cord.h"
+#include "formats/base/shown_url.h"
 #include "formats/base/status_parts.h"
 #include "formats/base/text.h"
 
@@ -59,6 +60,13 @@ Payload PayloadOf(const absl::Status& status) {
   return payload;
 }
 
+// As messages show it: all of what is said comes by here, so that no password of a URL is in any of it.
+std::string ShownPart(std::string_view text, std::string_view file, std::size_t max_bytes) {
+  return Printable(WithoutUrlSecrets(text, file), max_bytes);
+}
+
+absl::Cord FileToKeep(std::string_view file) { return absl::Cord(WithoutUrlSecrets(file)); }
+
 }  // namespace
 
 // The error line of the tools without the tool's name; docs/errors.md and tests/hostile know its grammar.
@@ -66,16 +74,16 @@ absl::Status Fail(const Issue& issue, std::string_view file, std::string_view wh
   std::string message;
   // Paths come from the command line and may be long; they are escaped but hardly cut. 4096 is PATH_MAX. The caps of
   // the others keep a line readable when a file claims a name of a megabyte.
-  if (!file.empty()) message += Printable(file, 4096) + ": ";
-  if (!where.empty()) message += Printable(where, 320) + ": ";
+  if (!file.empty()) message += ShownPart(file, {}, 4096) + ": ";
+  if (!where.empty()) message += ShownPart(where, file, 320) + ": ";
   message += issue.rule;
-  if (!detail.empty()) message += " (" + Printable(detail, 480) + ")";
+  if (!detail.empty()) message += " (" + ShownPart(detail, file, 480) + ")";
   message += " [Q4-" + std::to_string(issue.number) + "]";
   absl::Status status(CodeFor(issue.exit_code), message);
   // Numbers as text: payloads are bytes, and a debugger shows these.
   status.SetPayload(kIssuePayload,
                     absl::Cord(std::to_string(issue.number) + " " + std::to_string(static_cast<int>(issue.exit_code))));
-  if (!file.empty()) status.SetPayload(kFilePayload, absl::Cord(absl::string_view(file.data(), file.size())));
+  if (!file.empty()) status.SetPayload(kFilePayload, FileToKeep(file));
   if (!where.empty()) status.SetPayload(kPlacePayload, absl::Cord(absl::string_view(where.data(), where.size())));
   return status;
 }
@@ -90,10 +98,10 @@ int IssueNumberOf(const absl::Status& status) { return PayloadOf(status).number;
 
 absl::Status InFile(const absl::Status& status, std::string_view file) {
   if (status.ok()) return status;
-  absl::Status named(status.code(), Printable(file, 4096) + ": " + MessageOf(status));
+  absl::Status named(status.code(), ShownPart(file, {}, 4096) + ": " + MessageOf(status));
   // A new status has no payloads: without this the issue number and exit code would be lost.
   status.ForEachPayload([&named](absl::string_view url, const absl::Cord& payload) { named.SetPayload(url, payload); });
-  named.SetPayload(kFilePayload, absl::Cord(absl::string_view(file.data(), file.size())));
+  named.SetPayload(kFilePayload, FileToKeep(file));
   return named;
 }
 

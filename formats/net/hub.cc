@@ -105,8 +105,8 @@ class Hub final : public NetSource {
       target.when_denied =
           "; a private or gated model, or none of this name: set HF_TOKEN, and accept its terms on its page";
     } else {
-      target.when_denied =
-          "; the token (HF_TOKEN, or of hf auth login) may not read it: accept the terms on the model's page";
+      target.when_denied = fmt::format("; the token of {} may not read it: accept the terms on the model's page",
+                                       transfer_.settings().hub_token_from);
       target.credentials = [token] { return std::vector<std::string>{"Authorization: Bearer " + token}; };
     }
     return target;

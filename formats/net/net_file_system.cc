@@ -132,6 +132,29 @@ class NetFileSystem::Network {
                       "name is missed",
                       Printable(folder), names.size()));
     }
+    for (const auto& [folder, denials] : denials_) {
+      notes.push_back(
+          fmt::format("{}: the bucket denies {} of these names, as it does of what is not there; if one of "
+                      "them is there, it is missed: s3:// or gs:// with a key that may list tells",
+                      Printable(folder), denials));
+    }
+    // Without a mark of the server nothing tells two states of one size apart.
+    const RemoteObject* unmarked = nullptr;
+    std::size_t others = 0;
+    for (const auto& [path, object] : objects_) {
+      if (object == nullptr || !object->MayChangeUnnoticed()) continue;
+      if (unmarked == nullptr) {
+        unmarked = object.get();
+      } else {
+        ++others;
+      }
+    }
+    if (unmarked != nullptr) {
+      notes.push_back(
+          fmt::format("{}{}: the server gives no ETag and no time of modification: a change while it is "
+                      "read goes unnoticed",
+                      Printable(unmarked->name()), others == 0 ? "" : fmt::format(" and {} more", others)));
+    }
     return notes;
   }
 
@@ -187,8 +210,8 @@ class NetFileSystem::Network {
     return objects_.emplace(path, std::move(object)).first->second;
   }
 
-  // Which of `names` are there. Some servers say of an absent file that it is forbidden: one that is found tells that
-  // others are absent.
+  // Which of `names` are there. A bucket says of an absent object that it is denied: one that is found tells that
+  // others are absent, as far as anybody can know, and a note says so.
   absl::StatusOr<std::vector<std::string>> Probe(const std::string& folder, NetSource& source,
                                                  const std::vector<std::string>& names) {
     std::vector<absl::StatusOr<bool>> there(names.size(), false);
@@ -213,16 +236,19 @@ class NetFileSystem::Network {
     for (std::thread& thread : threads) thread.join();
     std::vector<std::string> found;
     absl::Status denied;
+    std::size_t denials = 0;
     for (std::size_t i = 0; i < names.size(); ++i) {
       if (!there[i].ok()) {
-        if (IssueNumberOf(there[i].status()) != kAccessDenied.number) return there[i].status();
+        if (IssueNumberOf(there[i].status()) != kDeniedOrAbsent.number) return there[i].status();
         if (denied.ok()) denied = there[i].status();
+        ++denials;
       } else if (*there[i]) {
         found.push_back(names[i]);
       }
     }
     if (found.empty()) Q4_RETURN_IF_ERROR(denied);
     const std::lock_guard lock(mutex_);
+    if (denials > 0) denials_[folder] = denials;
     return probed_.emplace(folder, std::move(found)).first->second;
   }
 
@@ -233,6 +259,7 @@ class NetFileSystem::Network {
   std::map<std::string, std::unique_ptr<NetSource>> sources_;
   std::map<std::string, std::shared_ptr<const RemoteObject>> objects_;  // nullptr: there is none
   std::map<std::string, std::vector<std::string>> probed_;              // folders
+  std::map<std::string, std::size_t> denials_;                          // in folders, by buckets
   HeadCache cache_;
   FetchPool pool_;
 };
@@ -263,6 +290,15 @@ absl::StatusOr<NetFileSystem::Network*> NetFileSystem::Net() {
 }
 
 absl::StatusOr<std::string> NetFileSystem::Adopt(const std::string& given) {
+  if (const std::string scheme = OtherScheme(given); !scheme.empty()) {
+    // A file may be named so.
+    const absl::StatusOr<PathInfo> local = below_.Stat(given);
+    if (local.ok() && local->exists) return given;
+    const bool is_file = scheme == "file://";
+    return Fail(kBadUrl, given, {},
+                GotExpected(scheme, "https://, hf://, s3:// or gs://") +
+                    (is_file ? "; give a file as its path" : "; download it first"));
+  }
   if (!IsUrl(given)) return given;
   Q4_ASSIGN_OR_RETURN(Network* const net, Net());
   return net->Adopt(given);

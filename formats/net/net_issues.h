@@ -21,6 +21,8 @@ inline constexpr Issue kBadNetSetting{1323, ExitCode::kUsage, "not a setting of 
 inline constexpr Issue kServerFailed{2320, ExitCode::kIo, "cannot read from the server"};
 // 401 and 403: the credentials, or none.
 inline constexpr Issue kAccessDenied{2321, ExitCode::kIo, "the server denies access"};
+// A bucket says the same of an object that is not there to whoever may not list it.
+inline constexpr Issue kDeniedOrAbsent{2324, ExitCode::kIo, "the bucket denies access, or has no such object"};
 // To another scheme than https, or too many in a row.
 inline constexpr Issue kBadRedirect{2322, ExitCode::kIo, "the server redirects to where nothing may be read"};
 inline constexpr Issue kNetInterrupted{2323, ExitCode::kInterrupted, "interrupted while waiting for the server"};
@@ -29,6 +31,10 @@ inline constexpr Issue kNetInterrupted{2323, ExitCode::kInterrupted, "interrupte
 inline constexpr Issue kBadReply{3320, ExitCode::kInvalidInput, "the server's answer cannot be right"};
 inline constexpr Issue kListingTooLarge{3321, ExitCode::kInvalidInput,
                                         "the server lists more files than any model has"};
+
+// A page for people: of a login, a portal, or a site that has one for each name.
+inline constexpr Issue kPageForFile{3322, ExitCode::kInvalidInput,
+                                    "the server sends a page (HTML) in place of the file"};
 
 // Without libcurl on the machine, or its header when q4 was built.
 inline constexpr Issue kNoNetwork{5320, ExitCode::kUnsupported, "URLs cannot be read here"};

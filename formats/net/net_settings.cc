@@ -30,8 +30,9 @@ bool IsTrue(const std::string& value) {
   return lower == "1" || lower == "true" || lower == "yes" || lower == "on";
 }
 
-// Where `hf auth login` has put the token. What cannot be read counts as none, as it does for huggingface_hub.
-std::string TokenFile() {
+// Where `hf auth login` has put the token; `*from` becomes how messages name the place. What cannot be read counts as
+// none, as it does for huggingface_hub.
+std::string TokenFile(std::string* from) {
   if (IsTrue(Environment("HF_HUB_DISABLE_IMPLICIT_TOKEN"))) return {};
   std::string path = Environment("HF_TOKEN_PATH");
   if (path.empty()) {
@@ -44,6 +45,7 @@ std::string TokenFile() {
     if (home.empty()) return {};
     path = home + "/token";
   }
+  *from = Environment("HF_TOKEN_PATH").empty() ? path : "HF_TOKEN_PATH " + path;
   const auto text = ReadWholeFile(PosixFileSystem(), path, kTokenFileBytes);
   return text.ok() ? std::string(absl::StripAsciiWhitespace(*text)) : std::string();
 }
@@ -56,20 +58,26 @@ absl::Status CheckToken(std::string_view name, const std::string& token) {
   return absl::OkStatus();
 }
 
-// The value of the first variable that is set.
-std::string FirstOf(std::initializer_list<const char*> names) {
+// The first variable that is set; where none is, the first one, which is empty.
+const char* FirstOf(std::initializer_list<const char*> names) {
   for (const char* const name : names) {
-    if (std::string value = Environment(name); !value.empty()) return value;
+    if (!Environment(name).empty()) return name;
   }
-  return {};
+  return *names.begin();
+}
+
+// It becomes a part of the name of a host that keys are sent to: nothing that makes it another host.
+absl::Status CheckRegion(const char* name, const std::string& region) {
+  if (region.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos) return absl::OkStatus();
+  return Fail(kBadNetSetting, {}, name, GotExpected(region, "letters a to z, digits and '-', as in eu-central-1"));
 }
 
 // A server and perhaps a path, in the variable `name`; "" where it is not set.
 absl::StatusOr<std::string> Endpoint(const NetSettings& settings, std::initializer_list<const char*> names) {
-  std::string endpoint = FirstOf(names);
+  const char* const name = FirstOf(names);
+  std::string endpoint = Environment(name);
   while (endpoint.ends_with('/')) endpoint.pop_back();
   if (endpoint.empty()) return endpoint;
-  const char* const name = *names.begin();
   const absl::StatusOr<Url> url = ParseUrl(endpoint);
   if (!url.ok() || !url->query.empty() || !url->userinfo.empty()) {
     return Fail(kBadNetSetting, {}, name, "got no https://SERVER or https://SERVER/PATH");
@@ -101,13 +109,14 @@ absl::StatusOr<NetSettings> NetSettingsFromEnvironment() {
   settings.allow_http = IsTrue(Environment("Q4_ALLOW_HTTP"));
   Q4_ASSIGN_OR_RETURN(const std::string hub, Endpoint(settings, {"HF_ENDPOINT"}));
   if (!hub.empty()) settings.hub_endpoint = hub;
-  settings.hub_token = FirstOf({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"});
-  if (settings.hub_token.empty()) settings.hub_token = TokenFile();
+  settings.hub_token_from = FirstOf({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"});
+  settings.hub_token = Environment(settings.hub_token_from.c_str());
+  if (settings.hub_token.empty()) settings.hub_token = TokenFile(&settings.hub_token_from);
   settings.aws_key = {Environment("AWS_ACCESS_KEY_ID"), Environment("AWS_SECRET_ACCESS_KEY"),
                       Environment("AWS_SESSION_TOKEN")};
-  if (const std::string region = FirstOf({"AWS_REGION", "AWS_DEFAULT_REGION"}); !region.empty()) {
-    settings.aws_region = region;
-  }
+  const char* const region_name = FirstOf({"AWS_REGION", "AWS_DEFAULT_REGION"});
+  if (const std::string region = Environment(region_name); !region.empty()) settings.aws_region = region;
+  Q4_RETURN_IF_ERROR(CheckRegion(region_name, settings.aws_region));
   Q4_ASSIGN_OR_RETURN(settings.aws_endpoint, Endpoint(settings, {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"}));
   settings.gcs_key = {Environment("GCS_HMAC_ACCESS_ID"), Environment("GCS_HMAC_SECRET"), ""};
   settings.gcs_token = Environment("GOOGLE_OAUTH_ACCESS_TOKEN");
@@ -115,11 +124,10 @@ absl::StatusOr<NetSettings> NetSettingsFromEnvironment() {
   if (!google.empty()) settings.gcs_endpoint = google;
   Q4_RETURN_IF_ERROR(CheckKey("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", settings.aws_key));
   Q4_RETURN_IF_ERROR(CheckKey("GCS_HMAC_ACCESS_ID", "GCS_HMAC_SECRET", settings.gcs_key));
-  // Each goes into a line of headers, or the name of a host.
-  for (const auto& [name, value] : {std::pair("HF_TOKEN", &settings.hub_token),
+  // Each goes into a line of headers.
+  for (const auto& [name, value] : {std::pair(settings.hub_token_from.c_str(), &settings.hub_token),
                                     {"AWS_ACCESS_KEY_ID", &settings.aws_key.id},
                                     {"AWS_SESSION_TOKEN", &settings.aws_key.token},
-                                    {"AWS_REGION", &settings.aws_region},
                                     {"GCS_HMAC_ACCESS_ID", &settings.gcs_key.id},
                                     {"GOOGLE_OAUTH_ACCESS_TOKEN", &settings.gcs_token}}) {
     Q4_RETURN_IF_ERROR(CheckToken(name, *value));

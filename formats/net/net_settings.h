@@ -17,7 +17,8 @@ struct NetSettings {
   std::string user_agent = "q4";
   // Of the Hugging Face Hub or a mirror of it, without a slash at the end.
   std::string hub_endpoint = "https://huggingface.co";
-  std::string hub_token;  // "": only what everybody may read
+  std::string hub_token;                    // "": only what everybody may read
+  std::string hub_token_from = "HF_TOKEN";  // the variable or file that it is of, for messages
   // Of S3 and what speaks like it. An endpoint of its own ("http://127.0.0.1:9000") has the bucket in its paths.
   AwsKey aws_key;
   std::string aws_region = "us-east-1";

@@ -8,6 +8,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/base_issues.h"
+#include "formats/base/content_tag.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/net/net_issues.h"
@@ -40,9 +41,9 @@ std::optional<ContentRange> ParseContentRange(std::string_view text) {
   return range;
 }
 
-// A page that a server or a portal shows for any path. Files of models are sent as JSON, text or octets.
-bool IsPage(const NetReply& reply, std::string_view name) {
-  return reply.Header("content-type").starts_with("text/html") && !name.ends_with(".html") && !name.ends_with(".htm");
+// What a bucket says of an object to whoever may not list it, whether there is one or not.
+bool IsDenialOfBucket(const NetReply& reply) {
+  return reply.status == 403 && reply.error_body.find("<Code>AccessDenied</Code>") != std::string::npos;
 }
 
 // Of a file that a server without ranges sends as a whole: several are asked for at a time.
@@ -76,6 +77,9 @@ absl::StatusOr<RemoteObject::Opened> RemoteObject::Ask(bool wants_body) const {
     }
     if (!reply.failure.empty()) return transfer_.ErrorOf(target_, reply);
     if (reply.status == 404 || reply.status == 410) return opened;
+    if (IsDenialOfBucket(reply)) {
+      return Fail(kDeniedOrAbsent, target_.name, {}, "HTTP 403: AccessDenied" + target_.when_denied);
+    }
     opened.exists = true;
     opened.place = {reply.url, reply.redirected, std::string(reply.Header("etag")),
                     std::string(reply.Header("last-modified"))};
@@ -85,10 +89,8 @@ absl::StatusOr<RemoteObject::Opened> RemoteObject::Ask(bool wants_body) const {
       return Fail(kBadReply, target_.name, {}, GotExpected("content-encoding " + std::string(encoding), "none"));
     }
     if (reply.status == 200 || reply.status == 206) {
-      if (IsPage(reply, target_.name)) {
-        opened.exists = false;
-        return opened;
-      }
+      const std::string_view beginning(reinterpret_cast<const char*>(opened.head.data()), opened.head.size());
+      Q4_RETURN_IF_ERROR(transfer_.CheckNoPage(target_, reply, beginning));
     }
     if (reply.status == 416 && reply.Header("content-range") == "bytes */0") return opened;
     if (reply.status == 206) {
@@ -159,6 +161,12 @@ std::shared_ptr<const std::vector<std::uint8_t>> RemoteObject::head() const {
 void RemoteObject::KeepWhole(std::shared_ptr<const std::vector<std::uint8_t>> bytes) const {
   const std::lock_guard lock(mutex_);
   head_ = std::move(bytes);
+}
+
+bool RemoteObject::MayChangeUnnoticed() const {
+  const std::lock_guard lock(mutex_);
+  return size() > kHeadBytes && place_.etag.empty() && place_.last_modified.empty() &&
+         PublishedSha256(version_).empty();
 }
 
 void RemoteObject::DropHead() const {
@@ -263,6 +271,7 @@ absl::Status RemoteObject::Read(std::uint64_t offset, std::span<std::uint8_t> ou
     if (!reply.failure.empty()) return transfer_.ErrorOf(target_, reply, where);
     switch (reply.status) {
       case 200:
+        Q4_RETURN_IF_ERROR(transfer_.CheckNoPage(target_, reply, {}));
         return Fail(kNoRanges, target_.name, where, "it sent them before, and now the whole file");
       case 412:
         return Changed(offset, "the server has another version of it (HTTP 412)");

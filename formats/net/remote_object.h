@@ -33,8 +33,8 @@ class RemoteObject {
   RemoteObject(const NetTransfer& transfer, NetTarget target, ListedFile listed)
       : transfer_(transfer), target_(std::move(target)), listed_(std::move(listed)) {}
 
-  // The first request. False where there is no such file; nothing else may be called then. A page for people (HTML) in
-  // the place of a file is none, unless the name is that of a page.
+  // The first request. False where there is no such file, by 404 or 410; nothing else may be called then.
+  // kAccessDenied, kDeniedOrAbsent, kPageForFile: what is denied, or hidden behind a login, may well be there.
   absl::StatusOr<bool> Open();
   // Fills `out`. REQUIRES: the range lies in the file, and `out` is not empty. kFileChanged, kServerFailed and others.
   // Ends with an error soon after `*stop` has become true; nullptr for never.
@@ -47,6 +47,9 @@ class RemoteObject {
   const FileVersion& version() const { return version_; }
   std::uint64_t size() const { return version_.size; }
   const std::string& name() const { return target_.name; }
+  // Whether it takes several requests, and neither an ETag, a time of modification nor a digest tells that all of them
+  // were answered from one state.
+  bool MayChangeUnnoticed() const;
   // The first bytes, or all of a small file; of larger ones until DropHead().
   std::shared_ptr<const std::vector<std::uint8_t>> head() const;
   // Makes `bytes` the head: all of the file.

@@ -7,6 +7,7 @@
 #include <ctime>
 #include <thread>
 
+#include "absl/strings/ascii.h"
 #include "fmt/format.h"
 #include "formats/base/base_issues.h"
 #include "formats/base/status.h"
@@ -40,6 +41,25 @@ double AskedWait(const HttpReply& reply) {
   const std::string_view limit = reply.Header("ratelimit");
   const std::size_t at = limit.find(";t=");
   return reply.status == 429 && at != std::string_view::npos ? SecondsOf(limit.substr(at + 3)) : -1;
+}
+
+// A file of text may begin with anything, and a README with HTML.
+bool BeginsAsPage(std::string_view body, std::string_view name) {
+  if (name.ends_with(".md") || name.ends_with(".txt") || name.ends_with(".jinja")) return false;
+  if (body.starts_with("\xef\xbb\xbf")) body.remove_prefix(3);
+  const std::size_t begin = std::min(body.find_first_not_of(" \t\r\n"), body.size());
+  const std::string first =
+      absl::AsciiStrToLower(absl::string_view(body.data() + begin, body.size() - begin).substr(0, 14));
+  return first.starts_with("<!doctype html") || first.starts_with("<html");
+}
+
+// "<title>Log in</title>" -> "Log in"
+std::string TitleOf(std::string_view body) {
+  const std::size_t begin = body.find("<title>");
+  const std::size_t end = begin == std::string_view::npos ? begin : body.find("</title>", begin);
+  if (end == std::string_view::npos) return {};
+  const std::string_view title = body.substr(begin + 7, end - begin - 7);
+  return std::string(absl::StripAsciiWhitespace(absl::string_view(title.data(), title.size())));
 }
 
 }  // namespace
@@ -96,10 +116,30 @@ absl::StatusOr<std::string> NetTransfer::GetText(const NetTarget& target, std::u
       continue;
     }
     if (!reply.failure.empty() || reply.status != 200) return ErrorOf(target, reply);
+    Q4_RETURN_IF_ERROR(CheckNoPage(target, reply, text));
     if (reply.stopped) return Fail(kListingTooLarge, target.name, {}, fmt::format("more than {} bytes", limit));
     if (out != nullptr) *out = std::move(reply);
     return text;
   }
+}
+
+absl::Status NetTransfer::CheckNoPage(const NetTarget& target, const NetReply& reply,
+                                      std::string_view beginning) const {
+  const bool is_named = target.name.ends_with(".html") || target.name.ends_with(".htm");
+  const std::string type = absl::AsciiStrToLower(std::string(reply.Header("content-type")));
+  if (is_named || (!type.starts_with("text/html") && !BeginsAsPage(beginning, target.name))) return absl::OkStatus();
+  std::string page = Scrub(TitleOf(beginning).substr(0, 100), settings_);
+  if (!page.empty()) page = "'" + page + "'";
+  // Of a login that a redirect led to; its query may hold what nobody else should see.
+  if (const absl::StatusOr<Url> url = ParseUrl(reply.url); url.ok() && reply.redirected) {
+    page += (page.empty() ? "" : ", ") + url->origin() + url->path;
+  }
+  if (!page.empty()) page += ": ";
+  return Fail(kPageForFile, target.name, {},
+              page +
+                  "a login, or what a site shows for each name that it does not have; open the URL in a browser, and "
+                  "give one that sends the file itself" +
+                  target.when_denied);
 }
 
 absl::Status NetTransfer::ErrorOf(const NetTarget& target, const NetReply& reply, std::string_view where) const {

@@ -48,6 +48,9 @@ class NetTransfer {
   // A small document: a listing. kListingTooLarge beyond `limit`; the errors of ErrorOf(). `reply` may be nullptr.
   absl::StatusOr<std::string> GetText(const NetTarget& target, std::uint64_t limit, NetReply* reply) const;
 
+  // kPageForFile if a success is a page for people (HTML), by its type or how its body begins, unless the name is that
+  // of a page. `beginning`: of the body, as far as it is known.
+  absl::Status CheckNoPage(const NetTarget& target, const NetReply& reply, std::string_view beginning) const;
   // What an answer means that is no success.
   absl::Status ErrorOf(const NetTarget& target, const NetReply& reply, std::string_view where = {}) const;
 

@@ -1,6 +1,8 @@
 #include "formats/net/url.h"
 
 #include <algorithm>
+#include <charconv>
+#include <system_error>
 #include <vector>
 
 #include "absl/strings/ascii.h"
@@ -16,6 +18,7 @@ namespace {
 constexpr std::string_view kSchemes[] = {"https://", "http://", "hf://", "s3://", "gs://"};
 constexpr std::string_view kHub = "hf://";
 constexpr std::size_t kUrlBytes = 8192;
+constexpr unsigned kMostPort = 65535;
 
 bool IsUnreserved(char c) {
   return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '.' || c == '_' || c == '~';
@@ -58,6 +61,15 @@ bool IsUrl(std::string_view path) {
                      [&](std::string_view scheme) { return begin.starts_with(scheme); });
 }
 
+std::string OtherScheme(std::string_view path) {
+  const std::size_t colon = path.find("://");
+  if (colon == std::string_view::npos || colon == 0 || IsUrl(path)) return {};
+  const bool is_scheme = std::all_of(path.begin(), path.begin() + static_cast<std::ptrdiff_t>(colon), [](char c) {
+    return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '+' || c == '-' || c == '.';
+  });
+  return is_scheme ? std::string(path.substr(0, colon + 3)) : std::string();
+}
+
 absl::StatusOr<Url> ParseUrl(std::string_view text) {
   Url url;
   const std::size_t colon = text.find("://");
@@ -91,6 +103,16 @@ absl::StatusOr<Url> ParseUrl(std::string_view text) {
            c == '[' || c == ']';
   });
   if (!good) return Fail(kBadUrl, {}, {}, "no name of a server");
+  // Behind the brackets of an address of IPv6.
+  const std::size_t port = url.host.find(':', url.host.find(']') == std::string::npos ? 0 : url.host.find(']'));
+  if (port != std::string::npos) {
+    unsigned number = 0;
+    const char* const end = url.host.data() + url.host.size();
+    const auto [stop, error] = std::from_chars(url.host.data() + port + 1, end, number);
+    if (stop != end || error != std::errc() || number < 1 || number > kMostPort) {
+      return Fail(kBadUrl, {}, "port", GotExpected(url.host.substr(port + 1), fmt::format("1 to {}", kMostPort)));
+    }
+  }
   return url;
 }
 

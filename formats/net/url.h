@@ -25,6 +25,9 @@ struct Url {
 // Whether `path` is a URL and no file: begins with a scheme that formats/net reads.
 bool IsUrl(std::string_view path);
 
+// The scheme of what is written as a URL and is none that is read: "ftp://"; "" for all else.
+std::string OtherScheme(std::string_view path);
+
 // `text` as an http or https URL. kBadUrl, in which the text is not repeated: it may hold a secret.
 absl::StatusOr<Url> ParseUrl(std::string_view text);
 

@@ -106,7 +106,9 @@ class Web final : public NetSource {
     entry.target.url = origin_ + EncodePath(name) + access_.query;
     entry.target.name = path;
     entry.target.when_denied =
-        access_.userinfo.empty() && access_.query.empty() ? "" : "; with the credentials of the URL";
+        access_.userinfo.empty() && access_.query.empty()
+            ? "; give access in the URL: USER:PASSWORD@ before the server, or a signed query behind the path"
+            : "; with the credentials of the URL";
     if (!access_.userinfo.empty()) {
       entry.target.credentials = [line = "Authorization: Basic " + Base64(Decoded(access_.userinfo))] {
         return std::vector<std::string>{line};

@@ -90,8 +90,9 @@ absl::StatusOr<std::vector<std::string>> SetLimits(const Checkpoint& checkpoint,
     limits.threads_reason = fmt::format("--max-memory of {} MiB feeds no more", limits.max_memory >> 20);
   }
   if (const std::uint64_t enough = least(); !RaiseMemoryTo(enough, &limits)) {
+    const auto given = [&](std::uint64_t bytes) { return run->bound_of ? run->bound_of(bytes) : bytes; };
     const std::string detail =
-        GotExpected(fmt::format("{} bytes", limits.max_memory), fmt::format("at least {} bytes", enough));
+        GotExpected(fmt::format("{} bytes", given(limits.max_memory)), fmt::format("at least {} bytes", given(enough)));
     if (!limits.memory_by_default) return Fail(kMemoryTooSmall, checkpoint.path(), "--max-memory", detail);
     return Fail(kLimitOfMachine, checkpoint.path(), "--max-memory",
                 fmt::format("{}; the default is {}; give the process more memory", detail, limits.memory_reason));

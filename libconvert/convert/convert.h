@@ -37,6 +37,9 @@ struct RunOptions {
   // Bytes that the whole process may hold, beside a fixed overhead (docs/architecture.md). At least
   // MinimumPipelineMemory() of memory_needs.h. 0: 2 GiB, or less where the machine has less (machine.h).
   std::uint64_t max_memory = 0;
+  // What the user has to give for so many bytes of `max_memory`, where a part of what is given holds something else,
+  // such as what comes from a server; for messages. Empty: as many.
+  std::function<std::uint64_t(std::uint64_t)> bound_of;
   // For what is done on the cores. nullptr: BestCpuKernels().
   const KernelTable* kernels = nullptr;
   // Where slabs are quantized; not owned. nullptr: on the cores, with `kernels`.

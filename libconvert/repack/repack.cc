@@ -208,8 +208,9 @@ absl::StatusOr<RunLimits> RepackLimits(const Q4Model& model, const RepackPlan& p
   RunLimits limits = LimitsOfRun(run.threads, run.max_memory);
   const std::uint64_t least = LeastRepackMemory(model, plan);
   if (!RaiseMemoryTo(least, &limits)) {
+    const auto given = [&](std::uint64_t bytes) { return run.bound_of ? run.bound_of(bytes) : bytes; };
     const std::string detail =
-        GotExpected(fmt::format("{} bytes", limits.max_memory), fmt::format("at least {} bytes", least));
+        GotExpected(fmt::format("{} bytes", given(limits.max_memory)), fmt::format("at least {} bytes", given(least)));
     if (!limits.memory_by_default) return Fail(kRepackMemory, model.path(), "--max-memory", detail);
     return Fail(kLimitOfMachine, model.path(), "--max-memory",
                 fmt::format("{}; the default is {}; give the process more memory", detail, limits.memory_reason));

@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -26,11 +27,12 @@ namespace q4 {
 
 // How the work is done; none of this can change a byte of the output.
 struct RepackRun {
-  unsigned threads = 0;          // 0: what this process may use (machine.h)
-  std::uint64_t max_memory = 0;  // as RunOptions::max_memory
-  bool force = false;            // replace an existing output
-  ProgressCallback progress;     // called by one thread at a time
-  CancelFlag* cancel = nullptr;  // looked at before each chunk
+  unsigned threads = 0;                                  // 0: what this process may use (machine.h)
+  std::uint64_t max_memory = 0;                          // as RunOptions::max_memory
+  std::function<std::uint64_t(std::uint64_t)> bound_of;  // as RunOptions::bound_of
+  bool force = false;                                    // replace an existing output
+  ProgressCallback progress;                             // called by one thread at a time
+  CancelFlag* cancel = nullptr;                          // looked at before each chunk
 };
 
 struct RepackReport {

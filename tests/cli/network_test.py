@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -22,7 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 import checks  # noqa: E402
 from checks import check  # noqa: E402
 from interrupted import check_resumes  # noqa: E402
-from model_server import Bucket, Fault, Hub, Server  # noqa: E402
+from model_server import ACCESS_DENIED, LOGIN, Bucket, Fault, Hub, Server  # noqa: E402
 from safetensors_bytes import tensor_file  # noqa: E402
 
 SECRET = "hf_tokenTokenToken0123456789"
@@ -69,7 +70,7 @@ class Bench:
         clean |= {"HOME": str(self.work), "Q4_NET_TIMEOUT": "1", "Q4_NET_ATTEMPTS": "4", **environment}
         command = [self.tools / tool, *map(str, arguments)]
         done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, env=clean)
-        check(done.returncode == code, f"{tool} {arguments} ends with {code}", done.returncode, done.stderr)
+        check(code is None or done.returncode == code, f"{tool} {arguments} ends with {code}", done.returncode, done.stderr)
         for secret in (SECRET, "swordfish", "signature="):
             check(secret not in done.stdout + done.stderr, f"{secret} is in no message", done.stdout, done.stderr)
         return done
@@ -105,18 +106,17 @@ def same_bytes(bench: Bench) -> None:
         bench.run("q4verify", "local.q4", "--against", url, MEMORY)
         check("BF16" in bench.run("q4inspect", url, "--tensors").stdout, "q4inspect reads it")
         bench.run("q4convert", url, "-o", "x.q4", "--dry-run")
-        server.absent = 403  # as buckets say of what is not there to whoever may not list them
-        bench.convert(url)
-        server.absent = 404
+        check("no ETag" not in bench.convert(url).stderr, "a server with ETags tells of changes")
         server.etags = False
+        bench.convert(url, says="a change while it is read goes unnoticed")
         server.modified = {path: "Wed, 01 Jan 2025 00:00:00 GMT" for path in server.files}
-        bench.convert(url)
+        check("no ETag" not in bench.convert(url).stderr, "a time of modification tells of changes")
         # A query is access to a folder: each file is asked for with it, and nobody is told.
         bench.convert(url + "?sv=1&sig=swordfish")
         check(server.log[-1]["query"] == "sv=1&sig=swordfish", "the query is sent", server.log[-1])
         server.authorization = "Basic bWU6c3dvcmRmaXNo"
         bench.convert(url.replace("//", "//me:swordfish@"))
-        bench.convert(url, code=2, says="Q4-2321")
+        bench.convert(url, code=2, says="give access in the URL")
     with Server().add_folder(bench.model) as empty_host:
         # At the root of a server, and without ranges: small files are sent whole, large ones cannot be read.
         bench.convert(empty_host.origin)
@@ -161,7 +161,10 @@ def faults(bench: Bench) -> None:
         (Fault("status", shard, status=429, headers={"Retry-After": "86400"}), 2, "come back in 86400 s"),
         (Fault("encoded", shard), 3, "content-encoding"),
         (Fault("headers", shard), 2, "headers"),
-        (Fault("page", shard), 3, "missing"),
+        (Fault("page", shard), 3, "Q4-3322"),
+        (Fault("page", shard, type="application/octet-stream"), 3, "Log in to the portal"),
+        (Fault("page", shard, after=1), 3, "Q4-3322"),
+        (Fault("page", "index.json"), 3, "Q4-3322"),
         (Fault("redirect", shard, location="file:///etc/passwd"), 2, "Q4-2322"),
         (Fault("redirect", shard, location="ftp://127.0.0.1/x"), 2, "Q4-2322"),
         (Fault("redirect", shard, location="http://169.254.169.254/latest"), 2, "Q4-2322"),
@@ -184,6 +187,77 @@ def faults(bench: Bench) -> None:
         # Nobody is there.
         server.faults = []
     bench.convert(server.origin, code=2, says="Q4-2320")
+
+
+def memory(bench: Bench) -> None:
+    """A bound that is too small is refused in the terms of the one who gave it, and what is called enough is."""
+    with Server({"/one.q4": bench.expected}).add_folder(bench.model) as server:
+        for source in (server.origin, f"{server.origin}/one.q4"):
+            given = (10 << 20) + 3
+            command = ("q4convert", source, "-o", "small.q4", "--threads=1", "--force")
+            done = bench.run(*command, f"--max-memory={given}", code=1)
+            numbers = re.search(r"got (\d+) bytes, expected at least (\d+) bytes", done.stderr)
+            check(numbers and int(numbers[1]) == given, "the bound is named as it was given", done.stderr)
+            bench.run(*command, f"--max-memory={int(numbers[2]) - 1}", code=1)
+            bench.run(*command, f"--max-memory={numbers[2]}")
+
+
+def denied(bench: Bench) -> None:
+    """What is not shown may be there: only 404 and 410 say that a file is not, and a bucket's denial among files that are found."""
+    shard = NAME.format(2)
+    with Server().add_folder(bench.model) as server:
+        for name in ("config.json", "tokenizer.json", "LICENSE", "model.safetensors.index.json", shard):
+            for status in (401, 403):
+                server.faults = [Fault("status", name, status=status)]
+                done = bench.convert(server.origin, code=2, says="Q4-2321")
+                check(name in done.stderr and f"HTTP {status}" in done.stderr and "give access in the URL" in done.stderr, "and says what to do", done.stderr)
+        for name in ("config.json", "tokenizer.json", "model.safetensors.index.json"):
+            for kind in ("text/html", "Text/HTML; charset=utf-8", "application/json"):
+                server.faults = [Fault("page", name, type=kind)]
+                done = bench.convert(server.origin, code=3, says="Q4-3322")
+                check(name in done.stderr and "Log in to the portal" in done.stderr, "the page is named", done.stderr)
+        with Server() as login:
+            login.faults = [Fault("page")]
+            server.faults = [Fault("redirect", "config.json", location=f"{login.origin}/login?state=swordfish")]
+            bench.convert(server.origin, code=3, says=f"{login.origin}/login")
+        server.faults = [Fault("status", "LICENSE", status=410)]
+        bench.convert(server.origin)
+        server.faults = []
+        # A site that has a page for each name.
+        server.special = lambda handler, path, query, headers: path not in server.files and (server.send(handler, 200, {"Content-Type": "text/html"}, LOGIN) or True)
+        bench.convert(server.origin, code=3, says="for each name that it does not have")
+        server.special = lambda *_: False
+        # A bucket for everybody, of which not everybody may know what is in it.
+        server.absent, server.absent_body, server.absent_type = 403, ACCESS_DENIED, "application/xml"
+        bench.convert(server.origin, says="the bucket denies")
+        server.faults = [Fault("call", shard, call=lambda s: s.files.pop("/" + shard, None))]
+        bench.convert(server.origin, code=2, says="Q4-2324")
+        server.files, server.faults = {}, []
+        bench.convert(server.origin, code=2, says="Q4-2324")
+    with Hub({"org/model": {path.name: path.read_bytes() for path in bench.model.iterdir()}}) as server:
+        for part in (server, server.storage):
+            part.faults = [Fault("page", "tokenizer")]
+            bench.convert("hf://org/model", code=3, says="Q4-3322", HF_ENDPOINT=server.origin)
+            part.faults = []
+        server.faults = [Fault("page", "/tree/")]
+        bench.convert("hf://org/model", code=3, says="Q4-3322", HF_ENDPOINT=server.origin)
+
+
+def secrets(bench: Bench) -> None:
+    """Whatever a URL is given as, and whatever comes of it: run() looks for the secret in what is said."""
+    places = [("q4convert", "model", "-o", "{}"), ("q4convert", "model", "-o", "x.q4", "--calibration", "{}"),
+              ("q4convert", "model", "-o", "x.q4", "--recipe", "{}"), ("q4convert", "model", "-o", "x.q4", "--adapter", "{}"),
+              ("q4convert", "model", "-o", "x.q4", "--report", "{}"), ("q4convert", "model", "{}"), ("q4convert", "{}", "-o", "x.q4"),
+              ("q4convert", "--status", "{}"), ("q4convert", "--merge", "-o", "{}"), ("q4export", "{}", "--to", "gguf", "-o", "x.gguf"),
+              ("q4export", "local.q4", "--to", "safetensors", "-o", "{}"), ("q4verify", "{}"), ("q4verify", "local.q4", "--against", "{}"),
+              ("q4inspect", "{}"), ("q4inspect", "local.q4", "--diff", "{}")]
+    # Of servers that are not asked: what is wrong is seen before, or nobody is there.
+    urls = ("http://me:swordfish@models.example/A?sig=swordfish", "hf://me:swordfish@org/x", "s3://me:swordfish@org/x", "ftp://me:sword/swordfish@h/x",
+            "http://me:swordfish@127.0.0.1:1/x?sig=swordfish", "FILE://h/x?swordfish")
+    for url in urls:
+        for place in places:
+            done = bench.run(*[part.format(url) for part in place], code=None)
+            check(done.returncode != 0, f"{url} is refused in {place}", done.stderr)
 
 
 def changes(bench: Bench) -> None:
@@ -331,6 +405,9 @@ def mistakes(bench: Bench) -> None:
         ("https://ho st/", 1, "%20"),
         ("https://host/a%2fb", 1, "slash"),
         ("http://models.example/x", 1, "Q4-1321"),
+        ("https://host:65536/x", 1, "1 to 65535"),
+        ("https://host:0/x", 1, "1 to 65535"),
+        *[(f"{scheme}://host/x", 1, "https://, hf://, s3:// or gs://") for scheme in ("ftp", "file", "az", "abfss", "FTP")],
     ]:
         bench.convert(given, code=code, says=says)
     for output in ("https://host/x.q4", "s3://bucket/x.q4"):
@@ -339,6 +416,16 @@ def mistakes(bench: Bench) -> None:
     bench.convert("hf://org/model", code=1, says="Q4_NET_TIMEOUT", Q4_NET_TIMEOUT="soon")
     bench.convert("hf://org/model", code=1, says="Q4_NET_ATTEMPTS", Q4_NET_ATTEMPTS="0")
     bench.convert("hf://org/model", code=1, says="Q4-1323", HF_TOKEN="a\tb")
+    # The variable that was meant is the one that was set.
+    (bench.work / "bad_token").write_text("a\tb")
+    bench.convert("hf://org/model", code=1, says="HF_TOKEN_PATH", HF_TOKEN_PATH=str(bench.work / "bad_token"))
+    bench.convert("hf://org/model", code=1, says="HUGGING_FACE_HUB_TOKEN", HUGGING_FACE_HUB_TOKEN="a\tb")
+    bench.convert("s3://models/x", code=1, says="AWS_ENDPOINT_URL:", AWS_ENDPOINT_URL="nowhere")
+    for region in ("eu.evil.example/", "EU", "a b", "x@y"):
+        bench.convert("s3://models/x", code=1, says="AWS_DEFAULT_REGION:", AWS_DEFAULT_REGION=region)
+    # A folder that is named as a URL is.
+    shutil.copytree(bench.model, bench.work / "ftp:" / "host")
+    bench.convert("ftp://host")
 
 
 def refusals(bench: Bench) -> None:
@@ -379,7 +466,7 @@ def main() -> int:
     tools = pathlib.Path(sys.argv[1]).absolute()
     with tempfile.TemporaryDirectory(prefix="q4-network-") as work:
         bench = Bench(tools, pathlib.Path(work))
-        parts = [same_bytes, one_file, faults, changes, hub, bucket, pipeline, tls, mistakes, refusals, resumes]
+        parts = [same_bytes, one_file, faults, denied, memory, secrets, changes, hub, bucket, pipeline, tls, mistakes, refusals, resumes]
         if "--sanitized" in sys.argv:
             parts = [same_bytes, one_file, changes, hub, bucket, mistakes]
         wanted = [argument for argument in sys.argv[2:] if not argument.startswith("-")]

@@ -17,13 +17,17 @@ import threading
 import time
 import urllib.parse
 
+LOGIN = b"\n<!DOCTYPE html>\n<html><head><title>Log in to the portal</title></head></html>"
+ACCESS_DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+
 
 class Fault:
     """What happens to requests whose path contains `path`: from the `after`-th on, `times` times.
 
     kinds: "status" (with `status`, `headers`), "cut" (the connection ends in the middle of the body), "short" (fewer bytes than the range, as
     if that were all), "whole" (200 for a range), "wrong-range" (another range than asked for), "stall" (nothing comes for `seconds`), "headers"
-    (too many of them), "flip" (one byte is another one), "redirect" (to `location`), "page" (HTML for a file), "encoded", "call" (of `call`).
+    (too many of them), "flip" (one byte is another one), "redirect" (to `location`), "page" (HTML for a file, of `type`), "encoded", "call"
+    (of `call`).
     """
 
     def __init__(self, kind, path="", times=1 << 30, after=0, ranged=None, **more):
@@ -47,7 +51,7 @@ class Server:
     def __init__(self, files=None, ranges=True, etags=True, tls=None):
         self.files, self.ranges, self.etags = dict(files or {}), ranges, etags
         self.faults, self.log, self.lock = [], [], threading.Lock()
-        self.absent = 404  # what is said of what is not there
+        self.absent, self.absent_body, self.absent_type = 404, b"not here", "text/plain"  # what is said of what is not there
         self.authorization = None  # a header that every request must have
         self.modified = {}
         server = self
@@ -131,14 +135,14 @@ class Server:
         if kind == "headers":
             return self.send(handler, 200, {f"X-{i}": "x" * 1000 for i in range(400)}, b"no")
         if kind == "page":
-            return self.send(handler, 200, {"Content-Type": "text/html; charset=utf-8"}, b"<html>log in</html>")
+            return self.send(handler, 200, {"Content-Type": fault.more.get("type", "text/html; charset=utf-8")}, LOGIN)
         if self.authorization and headers.get("authorization") != self.authorization:
             return self.send(handler, 401, {}, b"who are you")
         if self.special(handler, path, target.query, headers):
             return None
         found = self.find(path, target.query, headers)
         if found is None:
-            return self.send(handler, self.absent, {}, b"not here")
+            return self.send(handler, self.absent, {"Content-Type": self.absent_type}, self.absent_body)
         data = self.files[found]
         about = {"Accept-Ranges": "bytes"} if self.ranges else {}
         if self.etags:

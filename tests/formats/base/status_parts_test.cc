@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "formats/base/shown_url.h"
 #include "formats/base/status.h"
 #include "tests/support/catch.h"
 
@@ -21,6 +22,29 @@ TEST_CASE("a status tells its file and its tensor as they are, whatever the mess
   CHECK(TensorOf(Fail(kRule, "f", "tensor ''")).empty());
   CHECK(FileOf(absl::OkStatus()).empty());
   CHECK(TensorOf(absl::InternalError("?")).empty());
+}
+
+TEST_CASE("secrets of URLs are in no message, wherever it names them") {
+  const std::string url = "http://me:sword@H/A?sig=sword";
+  for (const absl::Status& status :
+       {Fail(kRule, url, {}), Fail(kRule, {}, url), Fail(kRule, {}, {}, GotExpected("'" + url + "'", "x")),
+        InFile(Fail(kRule, {}, {}), url), InFile(Fail(kRule, url, {}), url)}) {
+    CHECK(MessageOf(status).find("sword") == std::string::npos);
+    CHECK(MessageOf(status).find("http://***@H/A?***") != std::string::npos);
+    CHECK(FileOf(status).find("sword") == std::string::npos);
+  }
+  const auto shown = [](std::string_view text) { return WithoutUrlSecrets(text); };
+  for (const char* same : {"", "a/b@c?d", "https://h/a b/c", "hf://org/x@main", "hf://gpt2@main/config.json", "://",
+                           "https://, hf://, s3:// or gs://", "http://h:80/a@b", "s3://b/k"}) {
+    CHECK(shown(same) == same);
+  }
+  CHECK(MessageOf(Fail(kRule, url, {}, "got A?sig=sword")).find("got A?***)") != std::string::npos);
+  CHECK(shown("hf://me:sword@org/x") == "hf://***@org/x");
+  CHECK(shown("s3://key:sec/ret@b/k") == "s3://***@b/k");
+  CHECK(shown("ftp://me@h") == "ftp://***@h");
+  CHECK(shown("http://a@b@h/") == "http://***@h/");
+  CHECK(shown("'http://h/x?y=1' and 'http://u:p@i?z'") == "'http://h/x?***' and 'http://***@i?***'");
+  CHECK(shown("http://h?to=http://u:p@i/x") == "http://h?***");
 }
 
 TEST_CASE("a file that is named later is the one") {

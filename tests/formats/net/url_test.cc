@@ -21,12 +21,24 @@ TEST_CASE("a URL is taken apart, and what is none is refused without repeating i
   CHECK(url->query == "?x=1&y=2");
   for (const char* bad :
        {"", "host/path", "ftp://host/x", "file:///etc/passwd", "https://", "https:///x", "https://a b/",
-        "https://host/\nX: y", "https://ho%73t/", "https://host\\evil/", "gopher://secret"}) {
+        "https://host/\nX: y", "https://ho%73t/", "https://host\\evil/", "gopher://secret", "https://host:65536/",
+        "https://host:/", "https://host:0/", "https://host:8x/", "https://host:99999999999/", "https://[::1]:70000/"}) {
     INFO(bad);
     const auto refused = ParseUrl(bad);
     CHECK(IssueNumberOf(refused.status()) == kBadUrl.number);
     CHECK(MessageOf(refused.status()).find("secret") == std::string::npos);
   }
+}
+
+TEST_CASE("schemes that are not read are told from paths") {
+  CHECK(OtherScheme("ftp://host/x") == "ftp://");
+  CHECK(OtherScheme("AZ://c/x") == "AZ://");
+  for (const char* none : {"", "x", "a/b://c", "://x", "https://h", "HF://org/x", "s3://b"}) {
+    INFO(none);
+    CHECK(OtherScheme(none).empty());
+  }
+  CHECK(ParseUrl("https://host:65535/").ok());
+  CHECK(ParseUrl("https://[::1]/").ok());
 }
 
 TEST_CASE("http is for this machine") {
