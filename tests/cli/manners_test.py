@@ -129,9 +129,9 @@ def interruptions(tools: Tools, sanitized: bool) -> None:
     (tools.work / "large").mkdir()
     # Weights between 2^-15 and 1, which compress a little and slowly.
     data = random.Random(5).randbytes(2 * 2048 * 4096).translate(bytes(b & 7 | 0x38 for b in range(256)))
-    tensors = {f"model.layers.{n}.mlp.up_proj.weight": ("BF16", (2048, 4096), data) for n in range(3)}
+    tensors = {f"model.layers.{n}.mlp.up_proj.weight": ("BF16", (2048, 4096), data) for n in range(6)}
     (tools.work / "large/model.safetensors").write_bytes(st.tensor_file(tensors))
-    slow = ("q4convert", "large", "-o", "slow.q4", "--progress", "none", "--threads", "2")
+    slow = ("q4convert", "large", "-o", "slow.q4", "--progress", "none", "--threads", "1")
     for more in (("--compress", "zstd:19", "--keep-dtype", "fp32", "--exclude", "."), ("--encoder", "mse", "--effort", "3")):
         interrupted(tools, *slow, *more)
         for left in tools.work.glob("slow.q4*"):
