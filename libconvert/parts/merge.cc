@@ -174,9 +174,11 @@ absl::Status Commit(FileSystem& fs, const std::string& output, const std::vector
   }
   const std::string text = ShardListText(shards);
   const absl::Status written = WriteFileUniquely(fs, path, text, /*replace=*/false);
-  if (IssueNumberOf(written) != kOutputExists.number) return written;
+  if (written.ok()) return written;
+  // Another merge that came to its end meanwhile has removed what this one was about to rename, too.
   const absl::StatusOr<std::string> there = ReadWholeFile(fs, path, limits::kShardIndexBytes, SymbolicLinks::kNever);
   if (there.ok() && *there == text) return absl::OkStatus();
+  if (IssueNumberOf(written) != kOutputExists.number) return written;
   return Fail(kModelComplete, path, {}, "another list of shards is there");
 }
 

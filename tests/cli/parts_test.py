@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One conversion as many processes: --shard-by source, --part, --part-from-env, --merge, --status (docs/scale_out.md).
 
-    parts_test.py TOOLS [KILL_AT_SO FAULT_SHIM_SO] [--sanitized]
+    parts_test.py TOOLS [FAULT_SHIM_SO KILL_AT_SO] [--sanitized]
 
 The heart is equality: any subset of parts, in any order, repeated, of several N, killed at any call that changes the disk, and twice at a
 time, gives the bytes of one run and leaves nothing else. Inputs of all kinds whose tensors may lie in several files; every encoder.
