@@ -401,7 +401,7 @@ def test_memory(work):
     (many, least), (few, most) = (map(int, line.split()) for line in done.stdout.splitlines())
     check(many > 6 and few == 2, "passes", many, few)
     # Beside the limit: a tile that is being written, and what the allocator keeps, which the second run finds there.
-    check(least < (24 << 20) + (24 << 20) < 64 << 20 < most, "the limit is kept", least, most)
+    check(least < (24 << 20) + (32 << 20) < 64 << 20 < most, "the limit is kept", least, most)
     check((work / str(limits[0])).read_bytes() == (work / str(limits[1])).read_bytes(), "the same file")
 
 
