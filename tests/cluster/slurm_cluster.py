@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "squeue", "sinfo", "scontrol", "scancel")
 
 
 def missing() -> str:
@@ -30,6 +30,10 @@ def free_ports(count: int) -> "list[int]":
     finally:
         for one in sockets:
             one.close()
+
+
+class Unavailable(Exception):
+    """Slurm is installed, and this machine does not let it run."""
 
 
 class Cluster:
@@ -59,9 +63,18 @@ class Cluster:
             (self.folder / f"spool.{node}").mkdir()
         lines.append(f"PartitionName=q4 Nodes={','.join(self.nodes)} Default=YES")
         self.conf.write_text("\n".join(lines) + "\n")
-        self.command("slurmctld", "-c", "-f", self.conf)
-        for node in self.nodes:
-            self.start(node)
+        try:
+            self.command("slurmctld", "-c", "-f", self.conf)
+            for node in self.nodes:
+                self.start(node)
+            deadline = time.monotonic() + 60
+            while "idle" not in self.command("sinfo", "-h", "-o", "%t") and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if self.command("sinfo", "-h", "-o", "%t") != "idle":
+                raise RuntimeError(f"its nodes do not come up:\n{self.logs()}")
+        except (RuntimeError, subprocess.TimeoutExpired) as error:
+            self.__exit__()
+            raise Unavailable(str(error)) from error
         return self
 
     def __exit__(self, *_):

@@ -3,7 +3,7 @@
 
 A model in 8 files is converted in 4 parts on two nodes. Of their first attempts one is killed right before it publishes, and Slurm cancels
 the merge; one gets TERM, as before a preemption, and queues itself again; submit.sh called again runs what is missing alone, and merges.
-The bytes are those of one process. Then a node is lost with its task. Skipped (77) where slurm-wlm is not installed.
+The bytes are those of one process. Then a node is lost with its task. Skipped (77) where slurm-wlm is not installed, or may not run.
 """
 import argparse
 import os
@@ -17,7 +17,7 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
 from checks import check, count  # noqa: E402
 from cluster_model import SETTINGS, digests, write_model  # noqa: E402
-from slurm_cluster import Cluster, missing  # noqa: E402
+from slurm_cluster import Cluster, Unavailable, missing  # noqa: E402
 from tools import Tools  # noqa: E402
 
 FILES, PARTS = 8, 4
@@ -90,4 +90,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except Unavailable as error:
+        print(f"slurm: skipped: {error}")
+        sys.exit(77)
