@@ -12,25 +12,21 @@
 
 #include "formats/base/text.h"
 #include "libconvert/base/machine.h"
+#include "libconvert/base/shell_word.h"
 #include "libconvert/budget/compare_report.h"
 #include "tools/output_name.h"
 
 namespace q4 {
 namespace {
 
-// For a shell, and fit for a terminal.
-std::string ShellWord(const std::string& word) {
-  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./=:,+@%";
-  if (!word.empty() && word.find_first_not_of(kPlain) == std::string::npos) return word;
-  std::string quoted = "'";
-  // What may not be shown as it is needs the escapes of $'...', which bash, zsh and ksh know.
-  const bool shown = Printable(Shown{word}, 4 * word.size() + 4) == word;
-  if (!shown) quoted = "$'";
+// For a shell, and fit for a terminal: what may not be shown as it is needs the escapes of $'...', which bash, zsh and
+// ksh know.
+std::string ShownWord(const std::string& word) {
+  if (Printable(Shown{word}, 4 * word.size() + 4) == word) return ShellWord(word);
+  std::string quoted = "$'";
   for (const char c : word) {
     const auto byte = static_cast<unsigned char>(c);
-    if (shown) {
-      quoted += c == '\'' ? "'\\''" : std::string(1, c);
-    } else if (byte < 0x20 || byte >= 0x7f || c == '\'' || c == '\\') {
+    if (byte < 0x20 || byte >= 0x7f || c == '\'' || c == '\\') {
       quoted += fmt::format("\\x{:02x}", byte);
     } else {
       quoted += c;
@@ -86,7 +82,7 @@ ComparisonCommand CommandFor(const ConvertFlags& flags, const ConvertOptions& op
   if (flags.from_quantized) words.emplace_back("--from-quantized");
   if (flags.allow_unmatched) words.emplace_back("--allow-unmatched");
   if (flags.follow_symlinks) words.emplace_back("--follow-symlinks");
-  for (const std::string& word : words) command.line += (command.line.empty() ? "" : " ") + ShellWord(word);
+  for (const std::string& word : words) command.line += (command.line.empty() ? "" : " ") + ShownWord(word);
   return command;
 }
 

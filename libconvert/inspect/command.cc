@@ -12,23 +12,13 @@
 #include "formats/base/text.h"
 #include "formats/q4/container.h"
 #include "formats/q4/encoders.h"
+#include "libconvert/base/shell_word.h"
 #include "libconvert/base/text_table.h"
 #include "libconvert/inspect/inspect_issues.h"
 #include "libconvert/model/provenance_view.h"
 
 namespace q4 {
 namespace {
-
-// A word as sh reads it.
-std::string Quoted(std::string_view word) {
-  const bool plain = !word.empty() && word.find_first_not_of(
-                                          "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-                                          "_-+=./:,@%") == std::string_view::npos;
-  if (plain) return std::string(word);
-  std::string quoted = "'";
-  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-  return quoted + "'";
-}
 
 // Whether a terminal and an editor show it as it is.
 bool IsPlain(const std::string& text) {
@@ -78,7 +68,7 @@ std::vector<std::string> OptionWords(const ProvenanceView& view) {
   if (options.effort != kDefaultEffort) add("--effort", std::to_string(options.effort));
   for (const RecordedOptions::Pattern& pattern : options.patterns) {
     // Joined by '=', for a pattern may begin with '-'.
-    words.push_back(Quoted(std::string(pattern.include ? "--include=" : "--exclude=") + pattern.regex));
+    words.push_back(ShellWord(std::string(pattern.include ? "--include=" : "--exclude=") + pattern.regex));
   }
   if (options.recipe) add("--recipe", "\"$recipe\"");
   // Nobody records whether each of them had to match.
@@ -86,6 +76,7 @@ std::vector<std::string> OptionWords(const ProvenanceView& view) {
   if (options.keep_dtype) add("--keep-dtype", std::string(KeepDtype(*options.keep_dtype)));
   if (options.keep_nonfinite) add("--on-nonfinite", "keep");
   if (options.compressed) add("--compress", view.document["options"]["compress"].get<std::string>());
+  if (options.shard_by_source) add("--shard-by", "source");
   if (options.shard_bytes != 0) add("--shard-size", std::to_string(options.shard_bytes));
   if (!view.sources.empty() && view.sources.front().digest_kind == "xxh3") add("--source-digest", "xxh3");
   if (FindMember(view.document.at("source"), "quantized") != nullptr) words.emplace_back("--from-quantized");
@@ -107,9 +98,9 @@ absl::StatusOr<std::string> RebuildCommand(const Q4Model& model, const std::stri
   }
   if (!view.options) return Fail(kNoCommand, path, "--command", "it records no options");
   const std::string recipe = view.options->recipe.value_or("");
-  std::string command = "q4convert \"${SOURCE:?the checkpoint, or its folder}\" -o \"${OUTPUT:-" +
-                        (IsPlain(path) && Quoted(AgainName(path)) == AgainName(path) ? AgainName(path) : "again.q4") +
-                        "}\"";
+  std::string command =
+      "q4convert \"${SOURCE:?the checkpoint, or its folder}\" -o \"${OUTPUT:-" +
+      (IsPlain(path) && ShellWord(AgainName(path)) == AgainName(path) ? AgainName(path) : "again.q4") + "}\"";
   bool plain = IsPlain(recipe);
   for (const std::string& word : OptionWords(view)) {
     plain = plain && IsPlain(word);

@@ -28,6 +28,7 @@ OPTIONS = [
     ("--exclude=-x|it's \"quoted\" $HOME `id` \\.|q_proj", "--include", "layers\\.0\\..*q_proj", "--exclude", "norm", "--allow-unmatched"),
     ("--recipe", "recipe.json"),
     ("--recipe", "recipe.json", "--exclude", "lm_head", "--shard-size", "200KB", "--compress", "zstd"),
+    ("--shard-by", "source"),
 ]
 
 
