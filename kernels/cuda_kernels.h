@@ -14,6 +14,7 @@
 
 #include <cstdint>
 
+#include "kernels/element_weights.h"
 #include "kernels/kernels.h"
 #include "kernels/nested_loss.h"
 
@@ -133,10 +134,10 @@ struct DequantizeScalesArgs {
 // Q5.5. Fails with cudaErrorInvalidValue for a misaligned pointer.
 KernelError DequantizeScales(const DequantizeScalesArgs& args, StreamHandle stream);
 
-// ---- Encoder mse (Q9)
+// ---- Encoders mse and weighted (Q9, Q16)
 
-// Arguments are those of KernelTable::search_scales but for weights, and a place for the scales of absmax, which the
-// search begins with and NestSearchedScales needs.
+// Arguments are those of KernelTable::search_scales, but that weights are found by feature, and a place for the scales
+// of absmax, which the search begins with and NestSearchedScales needs.
 struct SearchScalesArgs {
   FloatType type = FloatType::kF32;
   CodeBook book = CodeBook::kNf4;
@@ -148,9 +149,10 @@ struct SearchScalesArgs {
   float* absmax = nullptr;             // [BlockCount(n)]: Q4's
   double* floors = nullptr;            // [BlockCount(n)], or null: nobody wants them (Q9.9)
   std::uint64_t* first_bad = nullptr;  // as in QuantizeArgs; if it names an element, all outputs are unspecified
+  ElementWeights weights;              // with a device pointer; without one this is the encoder mse
 };
-// Q9.1 to Q9.7. Fails with cudaErrorInvalidValue for a block size or an effort that is none, a misaligned pointer, or a
-// place that is missing.
+// Q9.1 to Q9.7, Q16.2. Fails with cudaErrorInvalidValue for a block size or an effort that is none, a misaligned
+// pointer, a place that is missing, or weights of more elements than kMostWeightedElems.
 KernelError SearchScales(const SearchScalesArgs& args, StreamHandle stream);
 
 // What SearchScales has made of a slab, nested.

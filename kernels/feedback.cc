@@ -37,23 +37,6 @@ void SumsOf(const KernelTable& kernels, const float* left, const float* right, s
   }
 }
 
-// Q17.2.
-std::vector<std::uint32_t> OrderOf(std::span<const float> diagonal) {
-  std::vector<std::uint32_t> order(diagonal.size());
-  std::iota(order.begin(), order.end(), 0u);
-  std::stable_sort(order.begin(), order.end(),
-                   [&](std::uint32_t a, std::uint32_t b) { return diagonal[a] > diagonal[b]; });
-  return order;
-}
-
-// Q17.3, before it is raised.
-double DampingOf(std::span<const float> diagonal) {
-  double sum = 0;
-  for (const float entry : diagonal) sum = sum + static_cast<double>(entry);
-  const double mean = sum / static_cast<double>(diagonal.size());
-  return mean > 0 ? mean * 0.01 : 1.0;
-}
-
 // Of the two halves the one above the diagonal counts.
 void MirrorHessian(std::uint64_t columns, std::span<float> hessian) {
   // By squares, of which a row and a column fit the cache.
@@ -193,6 +176,21 @@ void StoreCouplings(std::span<const float> hessian, std::uint64_t panel, Feedbac
 
 }  // namespace
 
+std::vector<std::uint32_t> FeedbackOrder(std::span<const float> diagonal) {
+  std::vector<std::uint32_t> order(diagonal.size());
+  std::iota(order.begin(), order.end(), 0u);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::uint32_t a, std::uint32_t b) { return diagonal[a] > diagonal[b]; });
+  return order;
+}
+
+double FeedbackDamping(std::span<const float> diagonal) {
+  double sum = 0;
+  for (const float entry : diagonal) sum = sum + static_cast<double>(entry);
+  const double mean = sum / static_cast<double>(diagonal.size());
+  return mean > 0 ? mean * 0.01 : 1.0;
+}
+
 bool MakeFeedbackFactor(const KernelTable& kernels, std::uint64_t columns, std::span<float> hessian,
                         const SpreadWork& spread, FeedbackFactor* factor) {
   MirrorHessian(columns, hessian);
@@ -200,8 +198,8 @@ bool MakeFeedbackFactor(const KernelTable& kernels, std::uint64_t columns, std::
   for (std::uint64_t k = 0; k < columns; ++k) diagonal[k] = hessian[k * columns + k];
   *factor = {};
   factor->columns = columns;
-  factor->order = OrderOf(diagonal);
-  factor->damping = DampingOf(diagonal);
+  factor->order = FeedbackOrder(diagonal);
+  factor->damping = FeedbackDamping(diagonal);
   const std::uint64_t panels = FeedbackPanels(columns);
   {
     Work work(columns);

@@ -33,6 +33,11 @@ using SpreadWork = std::function<void(std::uint64_t count, const std::function<v
 // Q17.3: how often the damping is raised before a matrix is given up.
 inline constexpr int kMostFeedbackRaises = 4;
 
+// Q17.2: the columns by falling diagonal. Q17.3: what is added to it, before that is raised. For backends that make
+// their factor themselves.
+std::vector<std::uint32_t> FeedbackOrder(std::span<const float> diagonal);
+double FeedbackDamping(std::span<const float> diagonal);
+
 // What feedback needs of a Hessian. Coefficients lie in panels of kFeedbackPanel columns: those that errors of column j
 // have in column c of panel p are at [p][j][c], zero past the last column.
 struct FeedbackFactor {
@@ -47,7 +52,7 @@ struct FeedbackFactor {
 
   const float* FactorPanel(std::uint64_t panel) const { return factor.data() + FactorAt(panel); }
   const float* CouplingsPanel(std::uint64_t panel) const { return couplings.data() + panel * columns * kFeedbackPanel; }
-  static std::uint64_t FactorAt(std::uint64_t panel) {
+  static constexpr std::uint64_t FactorAt(std::uint64_t panel) {
     return kFeedbackPanel * kFeedbackPanel * (panel * (panel + 1) / 2);
   }
 };
@@ -78,7 +83,7 @@ struct FeedbackMatrix {
   const float* scales;  // as they decode, finite
   std::uint8_t* codes;  // packed: the nearest ones (Q9.2) before, those of the encoder after
 
-  std::uint64_t ElementAt(std::uint64_t row, std::uint64_t column) const {
+  constexpr std::uint64_t ElementAt(std::uint64_t row, std::uint64_t column) const {
     return first + (transposed ? column * rows + row : row * columns + column);
   }
 };

@@ -1,4 +1,5 @@
-// The search of the encoder mse on the device (docs/numerics.md Q9.4 to Q9.6, Q9.9): search_scalar.cc, step by step.
+// The search of the encoders mse and weighted on the device (docs/numerics.md Q9.4 to Q9.6, Q9.9, Q16.2):
+// search_scalar.cc, step by step.
 //
 // Threads to data: half a warp looks after a block (search_cuda.cuh). While candidates are judged, each of its lanes is
 // one factor, with either sign: it walks over the block's elements, which the lanes have laid out in shared memory by
@@ -8,7 +9,8 @@
 // Work: per element and pair of candidates one product, one look-up of two values (search_cuda_tables.cuh: 8 bytes and
 // 8 bytes of shared memory) and, for each of them, two products and two additions, 15 instructions; shared memory
 // serves a warp's look-up in 4 cycles, in which a multiprocessor issues 16. 16 pairs make 120 instructions per element
-// for a lane of 32, that is 240 issued for the block's 16 lanes; the errors add about 50.
+// for a lane of 32, that is 240 issued for the block's 16 lanes; the errors add about 50. Weights add a product for
+// each candidate, and a second array in shared memory.
 // Memory: 2 bytes per element are read, far less than the memory could bring.
 // Same bits: products, sums and quotients are the definition's, each correctly rounded. A sum begins with its first
 // term and not with 0 plus it, which can make a zero negative: its square, its quotient and what is judged by them
@@ -50,43 +52,58 @@ __device__ inline TrialSums Plus(const TrialSums& a, const TrialSums& b) {
   return sums;
 }
 
-// What one element adds.
-template <bool kBothSigns>
-__device__ inline TrialSums TermOf(const SharedTrials::Column<kBothSigns>& column, float u, float factor) {
+// What an element adds to the sums of one candidate, c being the value of its code.
+template <bool kWeighted>
+__device__ inline PatternSums TermUnder(float u, float h, float c) {
+  const float hc = kWeighted ? __fmul_rn(h, c) : c;
+  return {__fmul_rn(u, hc), __fmul_rn(c, hc)};
+}
+
+// What one element adds. `h`: its weight.
+template <bool kBothSigns, bool kWeighted>
+__device__ inline TrialSums TermOf(const SharedTrials::Column<kBothSigns>& column, float u, float h, float factor) {
   const TrialState c = column.At(__fmul_rn(u, factor));
-  TrialSums term = {{__fmul_rn(u, c.value), __fmul_rn(c.value, c.value)}, {}};
-  if constexpr (kBothSigns) term.minus = {__fmul_rn(u, c.mirrored), __fmul_rn(c.mirrored, c.mirrored)};
+  TrialSums term = {TermUnder<kWeighted>(u, h, c.value), {}};
+  if constexpr (kBothSigns) term.minus = TermUnder<kWeighted>(u, h, c.mirrored);
   return term;
 }
 
-// One sum lane: kPerLane elements side by side in shared memory.
-template <std::uint32_t kPerLane, bool kBothSigns>
-__device__ inline TrialSums LaneSums(const SharedTrials::Column<kBothSigns>& column, const float* u, float factor) {
+// One sum lane: kPerLane elements side by side in shared memory. Their weights lie `to_weights` behind them.
+template <std::uint32_t kPerLane, bool kBothSigns, bool kWeighted>
+__device__ inline TrialSums LaneSums(const SharedTrials::Column<kBothSigns>& column, const float* u,
+                                     std::uint32_t to_weights, float factor) {
+  const auto term = [&](float v, float h) { return TermOf<kBothSigns, kWeighted>(column, v, h, factor); };
   TrialSums sums;
   if constexpr (kPerLane == 2) {
     const float2 v = *reinterpret_cast<const float2*>(u);
-    sums = TermOf<kBothSigns>(column, v.x, factor);
-    return Plus<kBothSigns>(sums, TermOf<kBothSigns>(column, v.y, factor));
+    float2 h = {};
+    if constexpr (kWeighted) h = *reinterpret_cast<const float2*>(u + to_weights);
+    sums = term(v.x, h.x);
+    return Plus<kBothSigns>(sums, term(v.y, h.y));
   } else {
-    const auto add_four = [&](const float4& v, bool is_first) {
-      const TrialSums term = TermOf<kBothSigns>(column, v.x, factor);
-      sums = is_first ? term : Plus<kBothSigns>(sums, term);
-      sums = Plus<kBothSigns>(sums, TermOf<kBothSigns>(column, v.y, factor));
-      sums = Plus<kBothSigns>(sums, TermOf<kBothSigns>(column, v.z, factor));
-      sums = Plus<kBothSigns>(sums, TermOf<kBothSigns>(column, v.w, factor));
+    const auto add_four = [&](std::uint32_t i, bool is_first) {
+      const float4 v = *reinterpret_cast<const float4*>(u + i);
+      float4 h = {};
+      if constexpr (kWeighted) h = *reinterpret_cast<const float4*>(u + to_weights + i);
+      const TrialSums first = term(v.x, h.x);
+      sums = is_first ? first : Plus<kBothSigns>(sums, first);
+      sums = Plus<kBothSigns>(sums, term(v.y, h.y));
+      sums = Plus<kBothSigns>(sums, term(v.z, h.z));
+      sums = Plus<kBothSigns>(sums, term(v.w, h.w));
     };
-    add_four(*reinterpret_cast<const float4*>(u), true);
+    add_four(0, true);
 #pragma unroll 1
-    for (std::uint32_t i = 4; i < kPerLane; i += 4) add_four(*reinterpret_cast<const float4*>(u + i), false);
+    for (std::uint32_t i = 4; i < kPerLane; i += 4) add_four(i, false);
     return sums;
   }
 }
 
 // All of a run: the tree of Q7.1, depth first. u[16][kPerLane], by sum lane.
-template <std::uint32_t kPerLane, bool kBothSigns>
-__device__ inline TrialSums RunSums(const SharedTrials::Column<kBothSigns>& column, const float* u, float factor) {
+template <std::uint32_t kPerLane, bool kBothSigns, bool kWeighted>
+__device__ inline TrialSums RunSums(const SharedTrials::Column<kBothSigns>& column, const float* u,
+                                    std::uint32_t to_weights, float factor) {
   const auto lane = [&](const float* from, std::uint32_t j) {
-    return LaneSums<kPerLane, kBothSigns>(column, from + j * kPerLane, factor);
+    return LaneSums<kPerLane, kBothSigns, kWeighted>(column, from + j * kPerLane, to_weights, factor);
   };
   // Lane j of the tree's level with four lanes.
   const auto of_four = [&](const float* from, std::uint32_t j) {
@@ -126,30 +143,33 @@ struct TrialTotals {
 };
 
 // What a warp lays out for its two blocks: a run of each by sum lanes. The second begins half of the banks later, so
-// that both are read at once.
-template <std::uint32_t kPerLane>
+// that both are read at once. Then the weights in the same way.
+template <std::uint32_t kPerLane, bool kWeighted>
 struct WarpElements {
-  static constexpr std::uint32_t kRun = kBlockLanes * kPerLane, kGap = 16;
-  float u[2][kRun + kGap];
+  static constexpr std::uint32_t kRun = kBlockLanes * kPerLane, kGap = 16, kToWeights = 2 * (kRun + kGap);
+  float u[kWeighted ? 4 : 2][kRun + kGap];
 };
 
-template <std::uint32_t kPerLane>
+template <std::uint32_t kPerLane, bool kWeighted>
 struct SearchShared {
   SharedTrials trials;
-  WarpElements<kPerLane> warps[kSearchThreads<kPerLane> / kWarp];
+  WarpElements<kPerLane, kWeighted> warps[kSearchThreads<kPerLane, kWeighted> / kWarp];
 };
+static_assert(sizeof(SearchShared<2, true>) <= 64 << 10 && sizeof(SearchShared<4, true>) <= 64 << 10 &&
+              sizeof(SearchShared<8, true>) <= 64 << 10 && sizeof(SearchShared<16, true>) <= 64 << 10);
 
-template <std::uint32_t kPerLane, bool kBothSigns>
-__global__ void __launch_bounds__(kSearchThreads<kPerLane>, kPerLane <= 4 ? 2 : 3)
+template <std::uint32_t kPerLane, bool kBothSigns, bool kWeighted>
+__global__ void __launch_bounds__(kSearchThreads<kPerLane, kWeighted>, kPerLane <= (kWeighted ? 2 : 4) ? 2 : 3)
     SearchKernel(const SearchScalesArgs args, const Factors factors) {
   extern __shared__ __align__(16) unsigned char shared_bytes[];
-  auto& shared = *reinterpret_cast<SearchShared<kPerLane>*>(shared_bytes);
+  auto& shared = *reinterpret_cast<SearchShared<kPerLane, kWeighted>*>(shared_bytes);
   // The outputs of such a slab are unspecified, and its "largest magnitudes" may be anything.
   if (*args.first_bad != kAllFinite) return;
   shared.trials.Fill(args.book);
   __syncthreads();
 
-  constexpr std::uint32_t kWarps = kSearchThreads<kPerLane> / kWarp;
+  constexpr std::uint32_t kWarps = kSearchThreads<kPerLane, kWeighted> / kWarp;
+  constexpr std::uint32_t kToWeights = WarpElements<kPerLane, kWeighted>::kToWeights;
   const std::uint32_t lane = threadIdx.x % kBlockLanes;
   const SharedTrials::Column<kBothSigns> column(shared.trials, threadIdx.x % kWarp);
   float* const u = shared.warps[threadIdx.x / kWarp].u[threadIdx.x / kBlockLanes % 2];
@@ -165,18 +185,21 @@ __global__ void __launch_bounds__(kSearchThreads<kPerLane>, kPerLane <= 4 ? 2 : 
     const bool is_searched = a >= kTiny;  // Q9.1
     const float p = is_searched ? __frcp_rn(a) : 0.0f;
 
-    float x[kPerLane];
+    LaneElements<kPerLane, kWeighted> own_elements;
     TrialSums sums;
     TrialTotals totals;
-    if (runs == 1) block.Load(0, x);
+    if (runs == 1) own_elements.Load(block, args.weights, 0);
 #pragma unroll 1
     for (std::uint32_t run = 0; run < runs; ++run) {
-      if (runs > 1) block.Load(run * kRunElems, x);
+      if (runs > 1) own_elements.Load(block, args.weights, run * kRunElems);
       __syncwarp();  // the lanes have read what lay there
 #pragma unroll
-      for (std::uint32_t m = 0; m < kPerLane; ++m) u[lane * kPerLane + m] = __fmul_rn(x[m], p);
+      for (std::uint32_t m = 0; m < kPerLane; ++m) {
+        u[lane * kPerLane + m] = __fmul_rn(own_elements.x[m], p);
+        if constexpr (kWeighted) u[kToWeights + lane * kPerLane + m] = own_elements.h[m];
+      }
       __syncwarp();
-      sums = RunSums<kPerLane, kBothSigns>(column, u, factor);
+      sums = RunSums<kPerLane, kBothSigns, kWeighted>(column, u, kToWeights, factor);
       if constexpr (kPerLane == 16) totals.Add(sums);
     }
     if constexpr (kPerLane == 16) sums = totals.Rounded();
@@ -204,8 +227,8 @@ __global__ void __launch_bounds__(kSearchThreads<kPerLane>, kPerLane <= 4 ? 2 : 
     // Q9.6. A scale that cannot be taken is judged as that of absmax, and is not better.
     const float wanted = SnappedScale(a, q);
     const float s = is_searched && IsUsableScale(args.type, wanted) ? wanted : a;
-    const double absmax_error = ErrorUnder(column, block, runs, x, a);
-    const double error = ErrorUnder(column, block, runs, x, s);
+    const double absmax_error = ErrorUnder(column, block, args.weights, runs, own_elements, a);
+    const double error = ErrorUnder(column, block, args.weights, runs, own_elements, s);
     const PatternSums first = {__shfl_sync(kAllLanes, sums.plus.uc, 0, kBlockLanes),
                                __shfl_sync(kAllLanes, sums.plus.cc, 0, kBlockLanes)};
     if (lane == 0 && turn.is_own) {
@@ -223,14 +246,19 @@ KernelError SearchScales(const SearchScalesArgs& args, StreamHandle stream) {
   if (args.absmax == nullptr || args.scales == nullptr) return BadArgument("no place for scales");
   if (!IsAligned16(args.scales)) return BadArgument("misaligned pointer");
   if (args.effort < kLeastEffort || args.effort > kMostEffort) return BadArgument("effort");
+  const ElementWeights& weights = args.weights;
+  if (weights.features != nullptr && (args.n > kMostWeightedElems || weights.columns > kMostWeightedColumns ||
+                                      weights.columns == 0 || weights.rows == 0)) {
+    return BadArgument("weights of so many elements");
+  }
   // Q9.1: `a` and whether all elements are finite.
   const KernelError absmax =
       Quantize({args.type, args.book, args.x, args.n, args.block_size, nullptr, args.absmax, args.first_bad}, stream);
   if (!absmax.ok() || args.n == 0) return absmax;
-  const KernelError searched = ForSearch(args.book, args.block_size, [&]<std::uint32_t kPerLane, bool kBothSigns>() {
-    constexpr int kThreads = kSearchThreads<kPerLane>;
-    constexpr std::size_t kBytes = sizeof(SearchShared<kPerLane>);
-    const auto kernel = SearchKernel<kPerLane, kBothSigns>;
+  const KernelError searched = ForSearch(args, [&]<std::uint32_t kPerLane, bool kBothSigns, bool kWeighted>() {
+    constexpr int kThreads = kSearchThreads<kPerLane, kWeighted>;
+    constexpr std::size_t kBytes = sizeof(SearchShared<kPerLane, kWeighted>);
+    const auto kernel = SearchKernel<kPerLane, kBothSigns, kWeighted>;
     if (KernelError error = AllowSharedMemory(kernel, kBytes); !error.ok()) return error;
     unsigned grid = 0;
     const std::uint64_t turns = BlockTurns(args.n, args.block_size).turns;

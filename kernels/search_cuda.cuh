@@ -1,5 +1,5 @@
-// What the kernels of the encoder mse share (docs/numerics.md Q9): a block on sixteen lanes, and its error under a
-// scale.
+// What the kernels of the encoders mse and weighted share (docs/numerics.md Q9, Q16): a block on sixteen lanes, and its
+// error under a scale.
 //
 // Half a warp looks after a block: lane j holds the elements of sum lane j of Q7.1, j, j + 16, j + 32 and so on, in
 // that order. So every sum over elements begins in a lane, in the order of the definition, and ends in the tree of
@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda_kernels.h"
 #include "kernels/cuda_vector.cuh"
 #include "kernels/numeric.h"
 #include "kernels/search.h"
@@ -57,6 +58,27 @@ struct LanesOfBlock {
   }
 };
 
+// A lane's elements of a run and, where they are weighted, what an error in each of them counts (Q16.1). Past the end
+// of the block both are 0.
+template <std::uint32_t kPerLane, bool kWeighted>
+struct LaneElements {
+  float x[kPerLane];
+  float h[kWeighted ? kPerLane : 1];
+
+  __device__ void Load(const LanesOfBlock& block, const ElementWeights& weights, std::uint32_t begin) {
+    block.Load(begin, x);
+    if constexpr (kWeighted) {
+      const std::uint32_t at = begin + threadIdx.x % kBlockLanes;
+#pragma unroll
+      for (std::uint32_t m = 0; m < kPerLane; ++m) {
+        const std::uint32_t i = at + m * kBlockLanes;
+        h[m] =
+            i < block.size ? weights.features[FeatureOf(weights, static_cast<std::uint32_t>(block.first) + i)] : 0.0f;
+      }
+    }
+  }
+};
+
 // The tree of Q7.1 over a block's lanes, in each of them.
 __device__ inline double FoldLanes(double sum) {
 #pragma unroll
@@ -67,30 +89,38 @@ __device__ inline double FoldLanes(double sum) {
 // Q9.3: the error of a block under any finite scale, in each of its lanes. All lanes of the warp come here together,
 // with blocks that are all full or all not. `elements`: those of the lane where the block is one run; else they are
 // loaded again, run by run. `runs`: of the block size.
-template <std::uint32_t kPerLane, typename Column>
-__device__ __forceinline__ double ErrorUnder(const Column& column, const LanesOfBlock& block, std::uint32_t runs,
-                                             float (&elements)[kPerLane], float scale) {
+template <std::uint32_t kPerLane, bool kWeighted, typename Column>
+__device__ __forceinline__ double ErrorUnder(const Column& column, const LanesOfBlock& block,
+                                             const ElementWeights& weights, std::uint32_t runs,
+                                             LaneElements<kPerLane, kWeighted>& elements, float scale) {
   const float m = SignedDivisor(scale), r = __frcp_rn(m);
   double sum = 0;
-  const auto add = [&](float x, float t) {
+  const auto add = [&](float x, float t, float h) {
     const double e = __dsub_rn(static_cast<double>(x), static_cast<double>(__fmul_rn(column.ValueOf(t), scale)));
-    sum = __dadd_rn(sum, __dmul_rn(e, e));
+    double square = __dmul_rn(e, e);
+    if constexpr (kWeighted) square = __dmul_rn(square, static_cast<double>(h));
+    sum = __dadd_rn(sum, square);
   };
 #pragma unroll 1
   for (std::uint32_t run = 0; run < runs; ++run) {
-    if (runs > 1) block.Load(run * kRunElems, elements);
+    if (runs > 1) elements.Load(block, weights, run * kRunElems);
     if (block.is_tail) {
 #pragma unroll 1
       for (std::uint32_t i = 0; i < kPerLane; ++i) {
         // Not by index, which would keep all of them in memory.
-        float x = elements[0];
+        float x = elements.x[0], h = elements.h[0];
 #pragma unroll
-        for (std::uint32_t k = 1; k < kPerLane; ++k) x = i == k ? elements[k] : x;
-        add(x, __fdiv_rn(x, m));
+        for (std::uint32_t k = 1; k < kPerLane; ++k) {
+          x = i == k ? elements.x[k] : x;
+          if constexpr (kWeighted) h = i == k ? elements.h[k] : h;
+        }
+        add(x, __fdiv_rn(x, m), h);
       }
     } else {
 #pragma unroll
-      for (std::uint32_t i = 0; i < kPerLane; ++i) add(elements[i], __fmul_rn(elements[i], r));
+      for (std::uint32_t i = 0; i < kPerLane; ++i) {
+        add(elements.x[i], __fmul_rn(elements.x[i], r), elements.h[kWeighted ? i : 0]);
+      }
     }
   }
   return FoldLanes(sum);
@@ -121,26 +151,35 @@ __device__ inline LanesOfBlock LanesOf(FloatType type, const void* x, std::uint6
   return {type, x, first, turn.is_tail ? static_cast<std::uint32_t>(n - first) : block_size, turn.is_tail};
 }
 
-// Threads of a thread block, by the elements that a lane holds at a time.
-template <std::uint32_t kPerLane>
-inline constexpr int kSearchThreads = kPerLane <= 4 ? 512 : 256;
+// Threads of a thread block, by the elements that a lane holds at a time. Weights lie in shared memory too, of which
+// the oldest devices have 64 KiB.
+template <std::uint32_t kPerLane, bool kWeighted>
+inline constexpr int kSearchThreads = kWeighted       ? (kPerLane <= 2   ? 512
+                                                         : kPerLane <= 8 ? 256
+                                                                         : 128)
+                                      : kPerLane <= 4 ? 512
+                                                      : 256;
 
-// Calls visit.operator()<elements per lane, both signs>(). REQUIRES: IsBlockSize(block_size).
+// Calls visit.operator()<elements per lane, both signs, weighted>(). REQUIRES: IsBlockSize(block_size).
 template <typename Visit>
-auto ForSearch(CodeBook book, std::uint32_t block_size, const Visit& visit) {
-  const auto for_book = [&]<bool kBothSigns>() {
-    switch (block_size) {
+auto ForSearch(const SearchScalesArgs& args, const Visit& visit) {
+  const auto for_weights = [&]<bool kBothSigns, bool kWeighted>() {
+    switch (args.block_size) {
       case 32:
-        return visit.template operator()<2, kBothSigns>();
+        return visit.template operator()<2, kBothSigns, kWeighted>();
       case 64:
-        return visit.template operator()<4, kBothSigns>();
+        return visit.template operator()<4, kBothSigns, kWeighted>();
       case 128:
-        return visit.template operator()<8, kBothSigns>();
+        return visit.template operator()<8, kBothSigns, kWeighted>();
       default:
-        return visit.template operator()<16, kBothSigns>();
+        return visit.template operator()<16, kBothSigns, kWeighted>();
     }
   };
-  return TriesBothSigns(book) ? for_book.template operator()<true>() : for_book.template operator()<false>();
+  const auto for_book = [&]<bool kBothSigns>() {
+    return args.weights.features != nullptr ? for_weights.template operator()<kBothSigns, true>()
+                                            : for_weights.template operator()<kBothSigns, false>();
+  };
+  return TriesBothSigns(args.book) ? for_book.template operator()<true>() : for_book.template operator()<false>();
 }
 
 }  // namespace q4::cuda

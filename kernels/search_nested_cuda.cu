@@ -1,5 +1,5 @@
-// What follows the search of the encoder mse on the device: nested scales (docs/numerics.md Q9.8, Q9.9), and codes
-// under scales of either sign (Q9.2).
+// What follows the search of the encoders mse and weighted on the device: nested scales (docs/numerics.md Q9.8, Q9.9),
+// and codes under scales of either sign (Q9.2).
 //
 // Nested scales: the group scales and scale codes are those of QuantizeScales with the offset 0. Then a thread block
 // takes a group of 256 blocks, half a warp a block at a time, and tries absmax' scale in the same grid; its two sums
@@ -44,7 +44,7 @@ __device__ inline std::uint32_t ScaleCodeOf(float scale, float absmax2) {
   return kSearchOfNested.Count(NestedSearch::Bucket(BitsOf(t) & kF32SignBit, MagnitudeBits(t)), t);
 }
 
-template <std::uint32_t kPerLane, bool kBothSigns>
+template <std::uint32_t kPerLane, bool kBothSigns, bool kWeighted>
 __global__ void __launch_bounds__(kNestThreads, 2) NestKernel(const NestSearchedArgs args, std::uint64_t groups) {
   extern __shared__ __align__(16) unsigned char shared_bytes[];
   auto& shared = *reinterpret_cast<NestShared*>(shared_bytes);
@@ -77,13 +77,13 @@ __global__ void __launch_bounds__(kNestThreads, 2) NestKernel(const NestSearched
         const std::uint64_t block_index = begin + k;
         const BlockTurns::Turn turn = {block_index, block_index >= full, is_own};
         const LanesOfBlock block = LanesOf(search.type, search.x, search.n, search.block_size, turn);
-        float x[kPerLane];
-        if (runs == 1) block.Load(0, x);
+        LaneElements<kPerLane, kWeighted> elements;
+        if (runs == 1) elements.Load(block, search.weights, 0);
         const float d = DecodeNestedScale(kDeviceNestedMap.values, args.scale_codes[block_index], absmax2, 0.0f);
         const std::uint32_t rival_code = ScaleCodeOf(search.absmax[block_index], absmax2);
         const float rival = DecodeNestedScale(kDeviceNestedMap.values, rival_code, absmax2, 0.0f);
-        const double error = ErrorUnder(column, block, runs, x, d);
-        const double rival_error = ErrorUnder(column, block, runs, x, rival);
+        const double error = ErrorUnder(column, block, search.weights, runs, elements, d);
+        const double rival_error = ErrorUnder(column, block, search.weights, runs, elements, rival);
         if (threadIdx.x % kBlockLanes == 0 && is_own) {
           if (rival_error < error) args.scale_codes[block_index] = static_cast<std::uint8_t>(rival_code);
           shared.errors[k] = rival_error < error ? rival_error : error;
@@ -165,8 +165,8 @@ KernelError NestSearchedScales(const NestSearchedArgs& args, StreamHandle stream
   const std::uint64_t blocks = BlockCount(search.n, search.block_size), groups = GroupCount(blocks);
   const KernelError nested = QuantizeScales({search.scales, blocks, args.zero, args.scale_codes, args.absmax2}, stream);
   if (!nested.ok()) return nested;
-  return ForSearch(search.book, search.block_size, [&]<std::uint32_t kPerLane, bool kBothSigns>() {
-    const auto kernel = NestKernel<kPerLane, kBothSigns>;
+  return ForSearch(search, [&]<std::uint32_t kPerLane, bool kBothSigns, bool kWeighted>() {
+    const auto kernel = NestKernel<kPerLane, kBothSigns, kWeighted>;
     if (KernelError error = AllowSharedMemory(kernel, sizeof(NestShared)); !error.ok()) return error;
     unsigned grid = 0;
     if (KernelError error = ResidentGrid(kernel, kNestThreads, groups, &grid, sizeof(NestShared)); !error.ok())

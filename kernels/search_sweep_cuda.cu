@@ -1,8 +1,8 @@
-// The exact sweep of the encoder mse on the device (docs/numerics.md Q9.7): search_sweep.cc, without its sort. A warp
-// takes a block. Each element knows the scale at which it passes its next bound; the largest of these, the first
-// element among equals, comes next. A lane keeps the next of its own elements and looks for it again only after it was
-// taken, so a passage costs a maximum over the warp and the search of one lane. The sums, whose order is that of
-// passages, are added by all lanes alike.
+// The exact sweep of the encoders mse and weighted on the device (docs/numerics.md Q9.7, Q16.2): search_sweep.cc,
+// without its sort. A warp takes a block. Each element knows the scale at which it passes its next bound; the largest
+// of these, the first element among equals, comes next. A lane keeps the next of its own elements and looks for it
+// again only after it was taken, so a passage costs a maximum over the warp and the search of one lane. The sums, whose
+// order is that of passages, are added by all lanes alike.
 //
 // Memory: 9 bytes of shared memory per element, read over and over; x is read three times.
 // Same bits: products, quotients, sums and comparisons are those of search_sweep.cc, in its order.
@@ -42,6 +42,13 @@ struct SweptBlock {
   std::uint8_t* counts;
   std::uint32_t size;
   const SweepTable* table;
+  const ElementWeights* weights;
+  std::uint32_t first;  // the block's first element in the slab
+
+  // What an error in an element counts; times 1.0 changes no bit.
+  __device__ double WeightOf(std::uint32_t i) const {
+    return weights->features == nullptr ? 1.0 : static_cast<double>(weights->features[FeatureOf(*weights, first + i)]);
+  }
 
   // The scale at which an element with so many bounds below passes the next one outwards, or 0.
   __device__ float NextOf(float v, int count) const {
@@ -82,9 +89,9 @@ __device__ void SweepSign(const SweptBlock& block, float sign, SweepBest* best) 
   __syncwarp();
   best->uc = best->cc = 0;
   for (std::uint32_t i = 0; i < block.size; ++i) {
-    const double value = block.table->values[block.counts[i]];
-    best->uc = __dadd_rn(best->uc, __dmul_rn(static_cast<double>(sign * block.u[i]), value));
-    best->cc = __dadd_rn(best->cc, __dmul_rn(value, value));
+    const double value = block.table->values[block.counts[i]], h = block.WeightOf(i);
+    best->uc = __dadd_rn(best->uc, __dmul_rn(__dmul_rn(static_cast<double>(sign * block.u[i]), h), value));
+    best->cc = __dadd_rn(best->cc, __dmul_rn(__dmul_rn(value, value), h));
   }
   best->Judge(static_cast<double>(sign));
 
@@ -113,8 +120,10 @@ __device__ void SweepSign(const SweptBlock& block, float sign, SweepBest* best) 
     const int from = block.counts[i], to = from + (v > 0 ? 1 : -1);
     __syncwarp();  // all have read the count
     const double old_value = block.table->values[from], new_value = block.table->values[to];
-    best->uc = __dadd_rn(best->uc, __dmul_rn(static_cast<double>(v), __dsub_rn(new_value, old_value)));
-    best->cc = __dadd_rn(best->cc, __dsub_rn(__dmul_rn(new_value, new_value), __dmul_rn(old_value, old_value)));
+    const double h = block.WeightOf(i);
+    const double gained = __dsub_rn(__dmul_rn(new_value, new_value), __dmul_rn(old_value, old_value));
+    best->uc = __dadd_rn(best->uc, __dmul_rn(__dmul_rn(static_cast<double>(v), h), __dsub_rn(new_value, old_value)));
+    best->cc = __dadd_rn(best->cc, __dmul_rn(gained, h));
     best->Judge(static_cast<double>(sign));
     if (i % kWarp == lane) {
       const float at = block.NextOf(v, to);
@@ -146,7 +155,8 @@ __global__ void __launch_bounds__(kWarp) SweepKernel(const SearchScalesArgs args
       u[i] = __fmul_rn(LoadElement(args.type, args.x, block.first + i), p);
     }
     __syncwarp();
-    const SweptBlock swept = {u, u + args.block_size, counts, block.size, &table};
+    const SweptBlock swept = {
+        u, u + args.block_size, counts, block.size, &table, &args.weights, static_cast<std::uint32_t>(block.first)};
     SweepBest best;
     SweepSign(swept, 1, &best);
     if constexpr (kBothSigns) SweepSign(swept, -1, &best);
@@ -165,7 +175,7 @@ __global__ void __launch_bounds__(kWarp) SweepKernel(const SearchScalesArgs args
       // The table's values are fp32 numbers.
       const float y = __fmul_rn(__double2float_rn(table.values[count]), s);
       const double e = __dsub_rn(static_cast<double>(x), static_cast<double>(y));
-      sum = __dadd_rn(sum, __dmul_rn(e, e));
+      sum = __dadd_rn(sum, __dmul_rn(__dmul_rn(e, e), swept.WeightOf(i)));
     }
     sum = FoldLanes(sum);
     const double other = __shfl_xor_sync(kAllLanes, sum, kBlockLanes);

@@ -22,7 +22,7 @@ LEVELS = {
 # Folders without wings -> the folders they may include beside their own.
 FOLDERS = {"kernels": set(), "tools": {"kernels", "formats", "libconvert"}, "python": {"kernels", "formats", "libconvert", "tools"}}
 # What kernels/ shows to wings; its other headers are the backends' own.
-KERNELS_DOORS = {"kernels.h", "feedback.h", "nested_loss.h", "numeric.h", "cuda_kernels.h", "cuda_runtime.h"}
+KERNELS_DOORS = {"kernels.h", "feedback.h", "feedback_cuda.h", "nested_loss.h", "numeric.h", "cuda_kernels.h", "cuda_runtime.h"}
 
 # What a reader takes in at once, of a file and of a wing.
 MOST_LINES_OF_A_FILE = 500

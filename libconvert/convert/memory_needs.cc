@@ -33,7 +33,7 @@ constexpr std::uint64_t kLeastBudget = 3 * kQ4ChunkBytes;
 
 // What a tensor that is to be quantized takes with one slab in flight: its scales all the time, and the slab.
 std::uint64_t QuantizedNeed(const SourceTensor& source, const Q4Tensor& tensor, const WeightInput& calibrated,
-                            unsigned threads, const Q4Compression& compression) {
+                            unsigned threads, const SlabEngine* engine, const Q4Compression& compression) {
   const std::uint64_t coded = CutToQuantize(source.elems).largest();
   const std::uint64_t kept = CutToKeep(source).largest();
   const std::uint64_t slab = SourceMemory(source, coded) + CodeMemory(tensor, coded, compression);
@@ -41,7 +41,8 @@ std::uint64_t QuantizedNeed(const SourceTensor& source, const Q4Tensor& tensor, 
   const std::uint64_t kept_slab = SourceMemory(source, kept) + KeptMemory(kept, DType::kF32, compression);
   const std::uint64_t slabs = ScaleMemory(tensor, compression) + std::max(slab, kept_slab);
   if (!CodesNeedWholeTensor(tensor.encoder)) return slabs;
-  return slabs + WholeTensorMemory(source, tensor) + FeedbackMemory(calibrated, threads);
+  return slabs + WholeTensorMemory(source, tensor) +
+         (engine != nullptr ? engine->WholeMemory(calibrated, threads) : FeedbackMemory(calibrated, threads));
 }
 
 // The same for a tensor that is kept: one slab, as it is read and as it is stored.
@@ -148,10 +149,10 @@ std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const Conversi
     for (const PlannedTensor& planned : shard.tensors) {
       const SourceTensor& source = checkpoint.tensors()[planned.source];
       const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
-      most =
-          std::max(most, source.bnb != nullptr ? CopiedNeed(source, tensor, compression)
-                         : tensor.quantized()  ? QuantizedNeed(source, tensor, planned.calibrated, threads, compression)
-                                               : KeptNeed(source, tensor.dtype, compression));
+      most = std::max(most, source.bnb != nullptr ? CopiedNeed(source, tensor, compression)
+                            : tensor.quantized()
+                                ? QuantizedNeed(source, tensor, planned.calibrated, threads, engine, compression)
+                                : KeptNeed(source, tensor.dtype, compression));
     }
   }
   return most + kJobBytes + IndexMemory(plan) + ReadMemory(plan, threads) + FixedMemory(engine, threads, max_memory);

@@ -40,7 +40,7 @@ std::uint64_t KeptMemory(std::uint64_t elems, DType stored, const Q4Compression&
 std::uint64_t ScaleMemory(const Q4Tensor& tensor, const Q4Compression& compression);
 
 // What a tensor whose codes are chosen as a whole takes beside its scales: elements, codes, decoded scales. While they
-// are chosen, FeedbackMemory() comes to it.
+// are chosen, SlabEngine::WholeMemory() comes to it.
 std::uint64_t WholeTensorMemory(const SourceTensor& source, const Q4Tensor& tensor);
 
 // Whether all slabs of a tensor may stay where `engine` works on them between two passes: they fit half of the memory

@@ -148,14 +148,16 @@ void Quantizing::AdmitWhole() const {
 
 absl::Status Quantizing::CodeWhole() const {
   const Q4Tensor& tensor = job_->tensor;
-  const std::shared_ptr<Reservation> memory = stages_->Reserve(FeedbackMemory(job_->calibrated, stages_->threads()));
+  const std::shared_ptr<Reservation> memory =
+      stages_->Reserve(stages_->engine().WholeMemory(job_->calibrated, stages_->threads()));
   const std::vector<float> nested = tensor.nested ? DecodedScales(0, tensor.blocks()) : std::vector<float>();
   job_->codes.resize(PackedBytes(tensor.elems));
   const FeedbackRun run{stages_->kernels(), *stages_->options().calibration, stages_->threads(),
                         [this] { return stages_->Interrupted(); }};
-  Q4_ASSIGN_OR_RETURN(const FeedbackResult result,
-                      ChooseFeedbackCodes(run, tensor, job_->calibrated, job_->elements.data(),
-                                          tensor.nested ? nested.data() : job_->scales.data(), job_->codes.data()));
+  Q4_ASSIGN_OR_RETURN(
+      const FeedbackResult result,
+      stages_->engine().ChooseWhole(run, tensor, job_->calibrated, job_->elements.data(),
+                                    tensor.nested ? nested.data() : job_->scales.data(), job_->codes.data()));
   if (result.interrupted) return Fail(kInterruptedRun, {}, {});
   job_->note = FeedbackNote(tensor, result);
   return absl::OkStatus();

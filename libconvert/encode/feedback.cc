@@ -18,10 +18,6 @@
 namespace q4 {
 namespace {
 
-// Coordinate descent after the first pass (Q17.5): two took the error of MiniLM's layers from 0.279 to 0.262 of
-// absmax'.
-constexpr int kDescents = 2;
-
 // work(i) for each i below `count` on several threads.
 void Spread(unsigned threads, std::uint64_t count, const std::function<void(std::uint64_t)>& work) {
   (void)ParallelInOrder(
@@ -72,11 +68,7 @@ absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const
           &factor);
       if ((result.interrupted = interrupted())) return result;
       if (!made) {
-        return Fail(kHessianNotPositive, run.calibration.path(),
-                    fmt::format("input '{}'{}, for tensor '{}'", input.name,
-                                input.matrices == 1 ? "" : fmt::format(", matrix {}", m), tensor.name),
-                    "100 times the mean of its diagonal, added to it, is not enough; calibrate again, or use --encoder "
-                    "weighted for this tensor");
+        return HessianNotPositive(run.calibration, input, m, tensor.name);
       }
     }
     result.raised += factor.raises != 0;
@@ -90,7 +82,7 @@ absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const
     Spread(run.threads, std::min<std::uint64_t>(run.threads, tiles), [&](std::uint64_t) {
       FeedbackTile scratch(columns);
       for (std::uint64_t tile; (tile = next++) < tiles && !interrupted();) {
-        kept += scratch.ChooseCodes(run.kernels, factor, kDescents, tile, matrix);
+        kept += scratch.ChooseCodes(run.kernels, factor, kFeedbackDescents, tile, matrix);
       }
     });
     if ((result.interrupted = interrupted())) return result;
@@ -98,6 +90,15 @@ absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const
     result.kept_rows += kept;
   }
   return result;
+}
+
+absl::Status HessianNotPositive(const Calibration& calibration, const InputStatistics& input, std::uint64_t matrix,
+                                const std::string& tensor) {
+  return Fail(kHessianNotPositive, calibration.path(),
+              fmt::format("input '{}'{}, for tensor '{}'", input.name,
+                          input.matrices == 1 ? "" : fmt::format(", matrix {}", matrix), tensor),
+              "100 times the mean of its diagonal, added to it, is not enough; calibrate again, or use --encoder "
+              "weighted for this tensor");
 }
 
 std::string FeedbackNote(const Q4Tensor& tensor, const FeedbackResult& result) {

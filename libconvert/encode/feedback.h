@@ -19,6 +19,10 @@ namespace q4 {
 // the nearest ones, which a row keeps that nothing better is found for.
 inline bool CodesNeedWholeTensor(Q4Encoder encoder) { return FindQ4Encoder(encoder)->needs_hessian; }
 
+// Coordinate descent after the first pass (Q17.5): two took the error of MiniLM's layers from 0.279 to 0.262 of
+// absmax'.
+inline constexpr int kFeedbackDescents = 2;
+
 // How one tensor is worked on.
 struct FeedbackRun {
   const KernelTable& kernels;
@@ -40,6 +44,10 @@ struct FeedbackResult {
 absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const Q4Tensor& tensor,
                                                    const WeightInput& calibrated, const std::uint8_t* x,
                                                    const float* decoded, std::uint8_t* codes);
+
+// kHessianNotPositive, of a matrix that no damping helps.
+absl::Status HessianNotPositive(const Calibration& calibration, const InputStatistics& input, std::uint64_t matrix,
+                                const std::string& tensor);
 
 // What to tell people of it: "" where there is nothing.
 std::string FeedbackNote(const Q4Tensor& tensor, const FeedbackResult& result);

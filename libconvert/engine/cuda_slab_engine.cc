@@ -1,9 +1,8 @@
 // The engine over CUDA devices, from the memory it is made of up to the whole.
 //
-//   memory   page-locked host memory for source buffers, and a budget and pool of buffers on each device
-//   stations    a stream with its buffers for results: what a step needs while it runs, whatever the slab
-//   slabs    CudaSlabWork: a slab's elements and codes on a device, and the steps on them
-//   engine   several devices, and the choice between them
+//   memory and stations   cuda_station.h: a budget of each device, and what a step needs while it runs
+//   slabs                 CudaSlabWork: a slab's elements and codes on a device, and the steps on them
+//   engine                several devices, and the choice between them; whole tensors: cuda_feedback.h
 //
 // A step takes a station, copies in, runs kernels and copies out, all on the station's stream, then waits for the
 // stream. Several worker threads do so at once, each on a station of its own, and that alone makes copies and kernels
@@ -22,184 +21,33 @@
 #include "kernels/cuda_kernels.h"
 #include "kernels/cuda_runtime.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/engine/cuda_feedback.h"
+#include "libconvert/engine/cuda_station.h"
 #include "libconvert/engine/device_issues.h"
 
 namespace q4 {
 namespace {
 
-absl::Status Checked(const cuda::KernelError& error, int device) {
-  if (error.ok()) return absl::OkStatus();
-  return Fail(kDeviceFailed, {}, fmt::format("cuda:{}", device),
-              fmt::format("could not {}: {}", error.what, cuda::ErrorText(error)));
-}
-
-// ---- memory
-
-// Page-locked: the device copies from it directly, and a copy does not stop the thread that asks for it.
-class PinnedMemory : public BufferMemory {
- public:
-  std::uint8_t* Allocate(std::uint64_t bytes) override {
-    void* data = nullptr;
-    return cuda::AllocatePinned(bytes, &data).ok() ? static_cast<std::uint8_t*>(data) : nullptr;
-  }
-  void Free(std::uint8_t* data) override { cuda::FreePinned(data); }
-};
-
-// Memory of one device. Its buffers are not to be touched by the host. One thread allocates on several devices in turn,
-// so the device is made current each time; to free, CUDA needs only the address.
-class DeviceMemory : public BufferMemory {
- public:
-  explicit DeviceMemory(int device) : device_(device) {}
-  std::uint8_t* Allocate(std::uint64_t bytes) override {
-    void* data = nullptr;
-    if (!cuda::SetDevice(device_).ok() || !cuda::AllocateOnDevice(bytes, &data).ok()) return nullptr;
-    return static_cast<std::uint8_t*>(data);
-  }
-  void Free(std::uint8_t* data) override { cuda::FreeOnDevice(data); }
-
- private:
-  const int device_;
-};
-
-// ---- stations
-
-// What one slab needs while it is worked on, at the smallest block size; each array begins at a multiple of 256 bytes.
-// The host's side has the codes too, because copies to memory that is not page-locked wait for the device.
-constexpr std::uint64_t kMaxBlocks = kSlabElems / 32;
-constexpr std::uint64_t kMaxGroups = kMaxBlocks / kScaleGroup;
-
-// Of an encoder that searches, with nested scales.
-struct NestedResults {
-  alignas(256) std::uint8_t scale_codes[kMaxBlocks];
-  alignas(256) float group_scales[kMaxGroups];
-  alignas(256) NestedLoss losses[kMaxGroups];
-};
-
-// Results as they arrive on the host. HandOver() copies them on to the caller's vectors.
-struct HostStation {
-  alignas(256) std::uint8_t codes[kSlabElems / 2];
-  alignas(256) float scales[kMaxBlocks];
-  alignas(256) GroupSums groups[kMaxGroups];
-  alignas(256) SlabStats stats;
-  alignas(256) std::uint64_t first_bad;
-  NestedResults nested;
-};
-
-// Results as the kernels write them. Codes are missing: they lie with the slab, which can need them in a later step.
-struct DeviceStation {
-  alignas(256) float scales[kMaxBlocks];
-  alignas(256) float decoded[kMaxBlocks];
-  alignas(256) GroupSums groups[kMaxGroups];
-  alignas(256) SlabStats stats;
-  alignas(256) std::uint64_t first_bad;
-  NestedResults nested;
-  // What a search leaves for what follows it.
-  alignas(256) float absmax[kMaxBlocks];
-  alignas(256) double floors[kMaxBlocks];
-  alignas(256) float zero;
-};
-
-// Made when a step finds none idle, and used again by later steps; so there are as many on a device as there were steps
-// at the same time, at most one for each worker thread.
-struct Station {
-  cuda::Stream stream;
-  cuda::PinnedBuffer host_memory;
-  cuda::DeviceBuffer device_memory, workspace;
-  HostStation& host() const { return *static_cast<HostStation*>(host_memory.data()); }
-  // Only addresses of its members are ever taken.
-  DeviceStation& device() const { return *static_cast<DeviceStation*>(device_memory.data()); }
-};
-
-// One GPU: what its slabs may take of its memory, and the stations that no step is using. Stations are not counted in
-// the budget; the fifth of the free memory that is left out of it is for them and for CUDA itself.
-struct Device {
-  Device(int number, std::uint64_t memory_bytes)
-      : ordinal(number), budget(memory_bytes), memory(number), pool(&budget, &memory) {}
-
-  const int ordinal;
-  MemoryBudget budget;
-  DeviceMemory memory;
-  BufferPool pool;
-  std::mutex mutex;  // guards idle
-  std::vector<std::unique_ptr<Station>> idle;
-};
-
-absl::StatusOr<std::unique_ptr<Station>> MakeStation(int device) {
-  auto station = std::make_unique<Station>();
-  Q4_RETURN_IF_ERROR(Checked(station->stream.Create(), device));
-  Q4_RETURN_IF_ERROR(Checked(station->host_memory.Allocate(sizeof(HostStation)), device));
-  Q4_RETURN_IF_ERROR(Checked(station->device_memory.Allocate(sizeof(DeviceStation)), device));
-  Q4_RETURN_IF_ERROR(Checked(station->workspace.Allocate(cuda::ErrorStatsWorkspace()), device));
-  return station;
-}
-
-// A station for the time of one step, with its device made the calling thread's current one. When the step ends early,
-// what it began is waited for: its copies read and write memory that others will use.
-class HeldStation {
- public:
-  static absl::StatusOr<HeldStation> Take(Device& device) {
-    Q4_RETURN_IF_ERROR(Checked(cuda::SetDevice(device.ordinal), device.ordinal));
-    std::unique_ptr<Station> station;
-    {
-      std::lock_guard lock(device.mutex);
-      if (!device.idle.empty()) {
-        station = std::move(device.idle.back());
-        device.idle.pop_back();
-      }
-    }
-    if (station == nullptr) {
-      Q4_ASSIGN_OR_RETURN(station, MakeStation(device.ordinal));
-    }
-    return HeldStation(device, std::move(station));
-  }
-  HeldStation(HeldStation&&) = default;
-  HeldStation& operator=(HeldStation&&) = delete;
-  ~HeldStation() {
-    if (station_ == nullptr) return;  // moved from
-    if (busy_) (void)cuda::Synchronize(station_->stream.handle());
-    std::lock_guard lock(device_.mutex);
-    device_.idle.push_back(std::move(station_));
-  }
-
-  Station* operator->() const { return station_.get(); }
-  cuda::StreamHandle stream() const { return station_->stream.handle(); }
-
-  // Notes what came of a piece of work; the first failure counts, because later ones are mostly its consequences.
-  // Callers need not look in between: Finish() tells.
-  void Do(const cuda::KernelError& error) {
-    if (first_error_.ok()) first_error_ = error;
-  }
-  void ToDevice(void* to, const void* from, std::uint64_t bytes) { Do(cuda::CopyToDevice(to, from, bytes, stream())); }
-  void ToHost(void* to, const void* from, std::uint64_t bytes) { Do(cuda::CopyToHost(to, from, bytes, stream())); }
-
-  // Waits for all that was begun.
-  absl::Status Finish() {
-    Do(cuda::Synchronize(stream()));
-    busy_ = !first_error_.ok();
-    return Checked(first_error_, device_.ordinal);
-  }
-
- private:
-  HeldStation(Device& device, std::unique_ptr<Station> station) : device_(device), station_(std::move(station)) {}
-  Device& device_;
-  std::unique_ptr<Station> station_;
-  cuda::KernelError first_error_;
-  bool busy_ = true;  // something may be under way on the stream
-};
-
 // ---- slabs
 
-// Has kernels of absmax and of the one encoder that searches. Another one needs its own here.
+// Has kernels of absmax and of the encoders that search. Another one needs its own here.
 class CudaSlabWork : public SlabWork {
  public:
   // Waits for the device's memory; throws std::bad_alloc when the device has less than it promised.
-  CudaSlabWork(Device& device, SpareVectors* spare_codes, const Encoder& encoder, const SlabShape& shape)
+  CudaSlabWork(Device& device, SpareVectors* spare_codes, const Encoder& encoder, const SlabShape& shape,
+               const SlabPlace& place)
       : device_(device),
         spare_codes_(*spare_codes),
+        weights_(place.weights),
         shape_(shape),
+        first_(place.first),
         searches_(encoder.searching() != nullptr),
         x_(device.pool.Get(shape.elems * FloatSize(shape.type))),
-        codes_(device.pool.Get(PackedBytes(shape.elems))) {}
+        codes_(device.pool.Get(PackedBytes(shape.elems))) {
+    if (weights_ != nullptr) {
+      features_ = device.pool.Get(weights_->PartOf(first_, shape.elems).features.size() * sizeof(float));
+    }
+  }
 
   FirstBad ChooseScales(std::shared_ptr<Buffer> x, float* scales) override { return MakeScales(*x, nullptr, scales); }
 
@@ -213,7 +61,7 @@ class CudaSlabWork : public SlabWork {
     DeviceStation& there = station->device();
     HostStation& here = station->host();
     station.ToDevice(x_->data(), x->data(), x->size());
-    cuda::SearchScalesArgs search = SearchArgsFor(there);
+    cuda::SearchScalesArgs search = SearchArgsFor(station);
     search.floors = there.floors;
     station.Do(cuda::SearchScales(search, station.stream()));
     station.Do(cuda::NestSearchedScales(
@@ -226,6 +74,7 @@ class CudaSlabWork : public SlabWork {
     station.ToHost(here.nested.group_scales, there.nested.group_scales, groups * sizeof(float));
     station.ToHost(here.nested.losses, there.nested.losses, groups * sizeof(NestedLoss));
     Q4_RETURN_IF_ERROR(station.Finish());
+    features_.reset();
     if (here.first_bad != kAllFinite) return here.first_bad;
     std::copy_n(here.scales, blocks(), out.scales);
     std::copy_n(here.nested.scale_codes, blocks(), out.scale_codes);
@@ -285,9 +134,18 @@ class CudaSlabWork : public SlabWork {
             shape_.block_size, codes,         there.scales, &there.first_bad};
   }
 
-  cuda::SearchScalesArgs SearchArgsFor(DeviceStation& there) const {
-    return {shape_.type,   shape_.book(), x_->data(),   shape_.elems, shape_.block_size,
-            shape_.effort, there.scales,  there.absmax, nullptr,      &there.first_bad};
+  // Has the weights copied to the device, if there are any: for one search, the only one of a slab.
+  cuda::SearchScalesArgs SearchArgsFor(HeldStation& station) const {
+    DeviceStation& there = station->device();
+    return {shape_.type,  shape_.book(), x_->data(), shape_.elems,     shape_.block_size,  shape_.effort,
+            there.scales, there.absmax,  nullptr,    &there.first_bad, WeightsFor(station)};
+  }
+  ElementWeights WeightsFor(HeldStation& station) const {
+    if (weights_ == nullptr) return {};
+    const ColumnWeights::Part part = weights_->PartOf(first_, shape_.elems);
+    station.ToDevice(features_->data(), part.features.data(), part.features.size_bytes());
+    return {reinterpret_cast<const float*>(features_->data()), part.rows, static_cast<std::uint32_t>(part.columns),
+            static_cast<std::uint32_t>(part.column),           part.row,  weights_->transposed()};
   }
 
   // Quantize() of an encoder that searches: what is given was found by an earlier search and is not looked for again.
@@ -297,7 +155,7 @@ class CudaSlabWork : public SlabWork {
     HostStation& here = station->host();
     here.first_bad = kAllFinite;
     if (decoded == nullptr) {
-      station.Do(cuda::SearchScales(SearchArgsFor(there), station.stream()));
+      station.Do(cuda::SearchScales(SearchArgsFor(station), station.stream()));
       TakeStatisticsUnder(station, there.scales);
       station.ToHost(&here.first_bad, &there.first_bad, sizeof(there.first_bad));
       station.ToHost(here.scales, there.scales, blocks() * sizeof(float));
@@ -319,11 +177,12 @@ class CudaSlabWork : public SlabWork {
     DeviceStation& there = station->device();
     HostStation& here = station->host();
     station.ToDevice(x_->data(), x.data(), x.size());
-    station.Do(searches_ ? cuda::SearchScales(SearchArgsFor(there), station.stream())
+    station.Do(searches_ ? cuda::SearchScales(SearchArgsFor(station), station.stream())
                          : cuda::Quantize(QuantizeArgsFor(there, codes), station.stream()));
     station.ToHost(&here.first_bad, &there.first_bad, sizeof(there.first_bad));
     station.ToHost(here.scales, there.scales, blocks() * sizeof(float));
     Q4_RETURN_IF_ERROR(station.Finish());
+    features_.reset();
     std::memcpy(scales, here.scales, blocks() * sizeof(float));
     return here.first_bad;
   }
@@ -368,14 +227,17 @@ class CudaSlabWork : public SlabWork {
     statistics->groups.assign(here.groups, here.groups + GroupCount(blocks()));
     x_.reset();
     codes_.reset();
+    features_.reset();
   }
 
   Device& device_;
   SpareVectors& spare_codes_;
+  const std::shared_ptr<const ColumnWeights> weights_;  // of the whole tensor; nullptr where errors count alike
   const SlabShape shape_;
-  bool searches_;  // whether the encoder does
+  const std::uint64_t first_;  // the slab's first element in the tensor
+  bool searches_;              // whether the encoder does
   bool gave_way_ = false;
-  std::shared_ptr<Buffer> x_, codes_;  // on the device
+  std::shared_ptr<Buffer> x_, codes_, features_;  // on the device
 };
 
 class CudaSlabEngine : public SlabEngine {
@@ -390,18 +252,34 @@ class CudaSlabEngine : public SlabEngine {
     if (encoder == nullptr || !encoder->has_cuda_kernels()) {
       return Fail(kDeviceEncoder, {}, "tensor '" + tensor.name + "'", Q4EncoderName(tensor.encoder));
     }
+    if (slab.weights != nullptr && tensor.shape.back() > kMostWeightedColumns) {
+      return Fail(kDeviceEncoder, {}, "tensor '" + tensor.name + "'",
+                  fmt::format("{} for rows of more than {} elements", encoder->name(), kMostWeightedColumns));
+    }
     const auto free_bytes = [](const std::unique_ptr<Device>& device) {
       return device->budget.limit() - device->budget.held();
     };
     Device& device = **std::max_element(devices_.begin(), devices_.end(),
                                         [&](const auto& a, const auto& b) { return free_bytes(a) < free_bytes(b); });
     try {
-      return std::make_unique<CudaSlabWork>(device, &spare_codes_, *encoder, SlabShapeOf(tensor, slab.elems, effort_));
+      return std::make_unique<CudaSlabWork>(device, &spare_codes_, *encoder, SlabShapeOf(tensor, slab.elems, effort_),
+                                            slab);
     } catch (const std::bad_alloc&) {
-      return Fail(kDeviceMemory, {}, fmt::format("cuda:{}", device.ordinal),
-                  fmt::format("{} bytes in use by this run of {} that were free at its start", device.budget.held(),
-                              device.budget.limit()));
+      return TakenMemory(device);
     }
+  }
+
+  // On one device, the one that has most to give: the rows of a matrix share a factor.
+  absl::StatusOr<FeedbackResult> ChooseWhole(const FeedbackRun& run, const Q4Tensor& tensor,
+                                             const WeightInput& calibrated, const std::uint8_t* x, const float* decoded,
+                                             std::uint8_t* codes) override {
+    Device& device = **std::max_element(devices_.begin(), devices_.end(), [](const auto& a, const auto& b) {
+      return a->budget.limit() < b->budget.limit();
+    });
+    return ChooseFeedbackCodesOn(device, run, tensor, calibrated, x, decoded, codes);
+  }
+  std::uint64_t WholeMemory(const WeightInput& calibrated, unsigned /*threads*/) const override {
+    return FeedbackMemoryBeside(calibrated);
   }
 
   void Recycle(std::vector<std::uint8_t> codes) override { spare_codes_.Give(std::move(codes)); }

@@ -14,6 +14,15 @@ SlabWork::FirstBad SlabWork::ChooseNested(std::shared_ptr<Buffer> /*x*/, bool /*
 }
 void SlabWork::GiveWayTo(const Encoder& /*encoder*/) {}
 
+absl::StatusOr<FeedbackResult> SlabEngine::ChooseWhole(const FeedbackRun& run, const Q4Tensor& tensor,
+                                                       const WeightInput& calibrated, const std::uint8_t* x,
+                                                       const float* decoded, std::uint8_t* codes) {
+  return ChooseFeedbackCodes(run, tensor, calibrated, x, decoded, codes);
+}
+std::uint64_t SlabEngine::WholeMemory(const WeightInput& calibrated, unsigned threads) const {
+  return FeedbackMemory(calibrated, threads);
+}
+
 namespace {
 
 class CpuSlabWork : public SlabWork {

@@ -12,6 +12,7 @@
 #include "kernels/kernels.h"
 #include "libconvert/base/budget.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/encode/feedback.h"
 #include "libconvert/scheme/slab.h"
 
 namespace q4 {
@@ -71,6 +72,15 @@ class SlabEngine {
   // else. Waits until the device has the memory. One thread calls this, in plan order (budget.h says why). Error:
   // kDeviceMemory. REQUIRES: the encoder is one of Encoders(), slab.elems is 1 .. kSlabElems.
   virtual absl::StatusOr<std::unique_ptr<SlabWork>> Begin(const Q4Tensor& tensor, const SlabPlace& slab) = 0;
+
+  // The codes of a whole tensor, where its encoder needs that (CodesNeedWholeTensor()): as ChooseFeedbackCodes(), whose
+  // arguments these are, and on the cores unless an engine knows better. On the thread that calls Begin(). Errors also:
+  // kDeviceMemory, kDeviceFailed.
+  virtual absl::StatusOr<FeedbackResult> ChooseWhole(const FeedbackRun& run, const Q4Tensor& tensor,
+                                                     const WeightInput& calibrated, const std::uint8_t* x,
+                                                     const float* decoded, std::uint8_t* codes);
+  // Host memory that it takes beside what it is given, on so many threads, in bytes.
+  virtual std::uint64_t WholeMemory(const WeightInput& calibrated, unsigned threads) const;
 
   // Takes back a vector of codes that have been written, to be filled with those of a later slab: to get fresh pages
   // from the system costs as much as quantizing. Any vector of bytes will do.

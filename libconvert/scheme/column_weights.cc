@@ -48,4 +48,14 @@ void ColumnWeights::Expand(std::uint64_t first, std::span<float> weights) const 
   }
 }
 
+ColumnWeights::Part ColumnWeights::PartOf(std::uint64_t first, std::uint64_t elems) const {
+  // Rows of all matrices, one after the other; up to the row, or the matrix, behind the last element.
+  const std::uint64_t row = first / columns_, end_row = (first + elems - 1) / columns_ + 1;
+  const std::uint64_t matrix = row / rows_, end_matrix = (end_row - 1) / rows_ + 1;
+  const std::span<const float> all = features_;
+  return {
+      transposed_ ? all.subspan(row, end_row - row) : all.subspan(matrix * columns_, (end_matrix - matrix) * columns_),
+      rows_, columns_, row % rows_, first % columns_};
+}
+
 }  // namespace q4

@@ -21,6 +21,15 @@ class ColumnWeights {
   // weights[] of the elements from `first` on, in row-major order. All lie between 2^-20 and 2^48.
   void Expand(std::uint64_t first, std::span<float> weights) const;
 
+  // What Expand() needs for `elems` elements from `first` on, and where the first of them lies.
+  struct Part {
+    std::span<const float>
+        features;                 // of each column of the matrices, or transposed of each row, that the part touches
+    std::uint64_t rows, columns;  // of a matrix as it is stored
+    std::uint64_t row, column;    // of the first element in its matrix
+  };
+  Part PartOf(std::uint64_t first, std::uint64_t elems) const;
+
   // By matrix and feature: h[matrices * in].
   std::span<const float> features() const { return features_; }
   bool transposed() const { return transposed_; }

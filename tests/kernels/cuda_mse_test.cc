@@ -1,6 +1,8 @@
-// The encoder mse on a GPU against the kernels of the cores, by memcmp (docs/numerics.md Q9, Q12.4). Those are held
-// against the scalar reference by search_test.cc; small tensors are compared with the scalar kernels themselves.
+// The encoders mse and weighted on a GPU against the kernels of the cores, by memcmp (docs/numerics.md Q9, Q16, Q12.4).
+// Those are held against the scalar reference by search_test.cc; small tensors are compared with the scalar kernels
+// themselves.
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <string>
 
@@ -16,7 +18,18 @@ struct MseCase {
   std::uint32_t block_size;
   std::uint64_t n;
   int effort;
+  // Of the encoder weighted: where features lie, without a pointer, and what they count. None: mse.
+  ElementWeights place = {};
+  std::vector<float> features = {};
 
+  // The weights of all elements, for the cores.
+  std::vector<float> Expanded() const {
+    std::vector<float> weights(features.empty() ? 0 : n);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      weights[i] = features[FeatureOf(place, static_cast<std::uint32_t>(i))];
+    }
+    return weights;
+  }
   std::uint64_t blocks() const { return BlockCount(n, block_size); }
   std::uint64_t groups() const { return GroupCount(blocks()); }
 };
@@ -62,26 +75,27 @@ struct OnCores {
         scale_codes(c.blocks()),
         nested_codes(PackedBytes(c.n)),
         losses(c.groups()) {
-    first_bad =
-        cores.search_scales(c.type, c.book, x, nullptr, c.n, c.block_size, c.effort, scales.data(), floors.data());
+    const std::vector<float> weights = c.Expanded();
+    const float* const h = weights.empty() ? nullptr : weights.data();
+    first_bad = cores.search_scales(c.type, c.book, x, h, c.n, c.block_size, c.effort, scales.data(), floors.data());
     if (first_bad != kAllFinite) return;
     cores.codes_under(c.type, c.book, x, c.n, c.block_size, scales.data(), codes.data());
     cores.absmax(c.type, x, c.n, c.block_size, absmax.data());
-    Nest(cores, c, x);
+    Nest(cores, c, x, h);
     cores.dequantize_scales(scale_codes.data(), absmax2.data(), c.blocks(), 0, decoded.data());
     cores.codes_under(c.type, c.book, x, c.n, c.block_size, decoded.data(), nested_codes.data());
   }
 
  private:
   // Q9.8 and the sums of Q9.9, in this test's own words.
-  void Nest(const KernelTable& cores, const MseCase& c, const std::uint8_t* x) {
+  void Nest(const KernelTable& cores, const MseCase& c, const std::uint8_t* x, const float* h) {
     cores.quantize_scales(scales.data(), c.blocks(), 0, scale_codes.data(), absmax2.data());
     std::vector<std::uint8_t> rivals(c.blocks());
     CodesUnderGroups(absmax.data(), c.blocks(), absmax2.data(), rivals.data());
     const auto errors_of = [&](const std::vector<std::uint8_t>& chosen) {
       std::vector<double> errors(c.blocks());
       cores.dequantize_scales(chosen.data(), absmax2.data(), c.blocks(), 0, decoded.data());
-      cores.block_errors(c.type, c.book, x, nullptr, c.n, c.block_size, decoded.data(), errors.data());
+      cores.block_errors(c.type, c.book, x, h, c.n, c.block_size, decoded.data(), errors.data());
       return errors;
     };
     const std::vector<double> own = errors_of(scale_codes), other = errors_of(rivals);
@@ -114,7 +128,10 @@ int CompareMse(const KernelTable& cores, const MseCase& c, const std::vector<std
                                  scales.as<float>(),
                                  absmax.as<float>(),
                                  floors.as<double>(),
-                                 first_bad.as<std::uint64_t>()};
+                                 first_bad.as<std::uint64_t>(),
+                                 c.place};
+  const DeviceBytes features(c.features.data(), 4 * c.features.size());
+  if (!c.features.empty()) args.weights.features = features.as<float>();
   RequireOk(cuda::SearchScales(args, nullptr));
   int differing = MseDiffers(first_bad.Value<std::uint64_t>() == expected.first_bad, c, "first bad index");
   // Even then nothing is written elsewhere, and nothing fails.
@@ -294,12 +311,76 @@ TEST_CASE("mse: slabs of a tensor make what the whole tensor makes") {
   CHECK(differing == 0);
 }
 
+// Columns and rows that do not end with blocks, stacks, weights stored as (in, out), slabs that begin anywhere;
+// features that count alike, that spread as real ones do, and those of the least and the largest weight.
+TEST_CASE("weighted: every block size, type, code book and effort, and every way that features lie") {
+  const std::uint32_t block_size = GENERATE(32u, 64u, 128u, 256u, 512u, 4096u);
+  Random random(14000 + block_size);
+  int differing = 0;
+  std::uint64_t turn = 0;
+  for (const std::uint32_t columns : {1u, 7u, 61u, 64u, 100u, 768u, 5000u}) {
+    for (const std::uint64_t rows : {std::uint64_t{1}, std::uint64_t{3}, std::uint64_t{4096}}) {
+      for (const bool transposed : {false, true}) {
+        for (int effort = kLeastEffort; effort <= kMostEffort; ++effort, ++turn) {
+          if (Reduced() && turn % 31 != 0) continue;
+          const bool is_large = effort != kMostEffort && turn % 9 == 0 && !Reduced();
+          MseCase c{kTypes[turn % 3], kBooks[turn / 3 % 2], block_size,
+                    3 * block_size + block_size / 2 + random.Below(40) + (is_large ? 260 * block_size : 0), effort};
+          c.place = {nullptr,   rows, columns, static_cast<std::uint32_t>(random.Below(columns)), random.Below(rows),
+                     transposed};
+          const std::uint64_t last = FeatureOf(c.place, static_cast<std::uint32_t>(c.n - 1));
+          c.features.resize(transposed ? last + 1 : (last / columns + 1) * columns);
+          for (float& h : c.features) {
+            h = turn % 4 == 0   ? 1.0f
+                : turn % 4 == 1 ? (random.Below(2) == 0 ? 0x1p-20f : 0x1p+48f)
+                                : static_cast<float>(std::exp(static_cast<double>(random.Normal())));
+          }
+          differing += CompareMse(turn % 2 == 0 ? ScalarKernels() : BestCpuKernels(), c,
+                                  ElementsOf(c, MseContentAt(turn / 2), &random));
+        }
+      }
+    }
+  }
+  CHECK(differing == 0);
+}
+
+TEST_CASE("weighted: too many elements or columns are refused") {
+  ArenaScope scope;
+  DeviceBytes x(4096), scales(256), absmax(256), bad(8), features(4);
+  cuda::SearchScalesArgs args = {FloatType::kBF16,
+                                 CodeBook::kNf4,
+                                 x.as<void>(),
+                                 1024,
+                                 64,
+                                 2,
+                                 scales.as<float>(),
+                                 absmax.as<float>(),
+                                 nullptr,
+                                 bad.as<std::uint64_t>(),
+                                 {features.as<float>(), 1, 1, 0, 0, true}};
+  args.weights.columns = static_cast<std::uint32_t>(kMostWeightedColumns + 1);
+  CHECK_FALSE(cuda::SearchScales(args, nullptr).ok());
+  args.weights.columns = 0;
+  CHECK_FALSE(cuda::SearchScales(args, nullptr).ok());
+  args.weights.columns = 1;
+  args.n = kMostWeightedElems + 64;
+  CHECK_FALSE(cuda::SearchScales(args, nullptr).ok());
+}
+
 TEST_CASE("mse: what is misaligned, missing or no block size is refused") {
   ArenaScope scope;
   DeviceBytes x(4096), codes(512), scales(256), absmax(256), floors(512), bad(8), zero(4), losses(64);
-  const cuda::SearchScalesArgs good = {
-      FloatType::kBF16,   CodeBook::kNf4,      x.as<void>(),           1024, 64, 2, scales.as<float>(),
-      absmax.as<float>(), floors.as<double>(), bad.as<std::uint64_t>()};
+  const cuda::SearchScalesArgs good = {FloatType::kBF16,
+                                       CodeBook::kNf4,
+                                       x.as<void>(),
+                                       1024,
+                                       64,
+                                       2,
+                                       scales.as<float>(),
+                                       absmax.as<float>(),
+                                       floors.as<double>(),
+                                       bad.as<std::uint64_t>(),
+                                       {}};
   RequireOk(cuda::Fill(x.as<void>(), 0, 4096, nullptr));
   CHECK(cuda::SearchScales(good, nullptr).ok());
   const auto refused = [&](auto change) {

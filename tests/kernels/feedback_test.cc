@@ -6,81 +6,10 @@
 #include <numeric>
 #include <thread>
 
-#include "tests/kernels/kernel_testing.h"
-#include "tests/support/catch.h"
+#include "tests/kernels/feedback_testing.h"
 
 namespace q4::testing {
 namespace {
-
-using Count = std::uint64_t;
-
-// Backwards, so that nothing can rely on an order.
-void Backwards(Count count, const std::function<void(Count)>& work) {
-  for (Count i = count; i-- > 0;) work(i);
-}
-
-// X X^T over `tokens` inputs whose columns have very different sizes and go together.
-std::vector<float> HessianOf(Count n, Count tokens, Random* random) {
-  std::vector<double> sums(n * n);
-  std::vector<double> x(n);
-  for (Count t = 0; t < tokens; ++t) {
-    const double common = static_cast<double>(random->Normal());
-    for (Count j = 0; j < n; ++j) {
-      x[j] = (static_cast<double>(random->Normal()) + common) * (0.1 + static_cast<double>((j * 7) % 11)) +
-             (j > 0 ? 0.5 * x[j - 1] : 0);
-    }
-    for (Count a = 0; a < n; ++a) {
-      for (Count b = 0; b < n; ++b) sums[a * n + b] += x[a] * x[b];
-    }
-  }
-  std::vector<float> hessian(n * n);
-  for (Count i = 0; i < n * n; ++i) hessian[i] = static_cast<float>(sums[i] / static_cast<double>(tokens));
-  return hessian;
-}
-
-struct Matrix {
-  FloatType type;
-  CodeBook book;
-  std::uint32_t block_size;
-  Count rows, columns;
-  Count first;      // elements of the tensor before it
-  bool transposed;  // stored as (in, out)
-  std::vector<std::uint8_t> x, codes;
-  std::vector<float> scales;
-
-  Matrix(FloatType t, CodeBook b, std::uint32_t bs, Count r, Count c, Content content, Random* random, Count before = 0,
-         bool turned = false)
-      : type(t), book(b), block_size(bs), rows(r), columns(c), first(before), transposed(turned) {
-    const Count n = first + rows * columns;
-    x.resize(n * FloatSize(type));
-    codes.resize(PackedBytes(n));
-    scales.resize(BlockCount(n, bs));
-    FillElements(type, content, bs, n, random, x.data());
-    ScalarKernels().search_scales(type, book, x.data(), nullptr, n, bs, kDefaultEffort, scales.data(), nullptr);
-    ScalarKernels().codes_under(type, book, x.data(), n, bs, scales.data(), codes.data());
-  }
-
-  Count At(Count row, Count column) const {
-    return first + (transposed ? column * rows + row : row * columns + column);
-  }
-  float Element(Count i) const { return LoadElement(type, x.data(), i); }
-  float Decoded(const std::vector<std::uint8_t>& of, Count i) const {
-    return Decode(book, UnpackCode(of.data(), i), scales[i / block_size]);
-  }
-  FeedbackMatrix Of(std::vector<std::uint8_t>* of) const {
-    return {type, book, block_size, rows, columns, first, transposed, x.data(), scales.data(), of->data()};
-  }
-  // All tiles, the last one first.
-  std::vector<std::uint8_t> Coded(const KernelTable& kernels, const FeedbackFactor& factor, int passes,
-                                  Count* kept) const {
-    std::vector<std::uint8_t> result = codes;
-    FeedbackTile tile(columns);
-    *kept = 0;
-    Backwards((rows + kFeedbackRows - 1) / kFeedbackRows,
-              [&](Count t) { *kept += tile.ChooseCodes(kernels, factor, passes, t, Of(&result)); });
-    return result;
-  }
-};
 
 // Q17.2 to Q17.4, entry by entry in the order of work, from the last column back.
 struct Reference {
@@ -117,8 +46,8 @@ struct Reference {
   }
 
   // Q17.5, Q17.6 of one row.
-  void Pass(const Matrix& matrix, Count row, const std::vector<float>& coefficients, std::vector<float>* errors,
-            std::vector<std::uint8_t>* codes) const {
+  void Pass(const FeedbackTestMatrix& matrix, Count row, const std::vector<float>& coefficients,
+            std::vector<float>* errors, std::vector<std::uint8_t>* codes) const {
     for (Count begin = 0; begin < n; begin += 64) {
       const Count end = std::min(begin + 64, n);
       std::vector<float> sums(64, 0.0f);
@@ -165,7 +94,7 @@ struct Reference {
     return total;
   }
 
-  std::vector<std::uint8_t> Coded(const Matrix& matrix, int passes) const {
+  std::vector<std::uint8_t> Coded(const FeedbackTestMatrix& matrix, int passes) const {
     std::vector<std::uint8_t> result = matrix.codes;
     for (Count row = 0; row < matrix.rows; ++row) {
       std::vector<float> errors(n, 0.0f), old_errors(n);
@@ -189,7 +118,7 @@ struct Reference {
 };
 
 // e (H + damping I) e^T of one row, in fp64 and in the matrix' own order of columns.
-double RowErrorIn(const std::vector<float>& hessian, double damping, const Matrix& matrix,
+double RowErrorIn(const std::vector<float>& hessian, double damping, const FeedbackTestMatrix& matrix,
                   const std::vector<std::uint8_t>& codes, Count row) {
   const Count n = matrix.columns;
   std::vector<double> e(n);
@@ -204,12 +133,6 @@ double RowErrorIn(const std::vector<float>& hessian, double damping, const Matri
     total += e[a] * sum;
   }
   return total;
-}
-
-FeedbackFactor FactorOf(const KernelTable& kernels, Count columns, std::vector<float> hessian) {
-  FeedbackFactor factor;
-  REQUIRE(MakeFeedbackFactor(kernels, columns, hessian, Backwards, &factor));
-  return factor;
 }
 
 }  // namespace
@@ -287,34 +210,10 @@ TEST_CASE("codes of a panel are the same on every backend, whatever the elements
 
 TEST_CASE("feedback is what its specification says, on every backend and for every shape") {
   Random random(19);
-  struct Shape {
-    Count rows, columns;
-    std::uint32_t block_size;
-    FloatType type;
-    Content content;
-    Count first = 0;
-    bool transposed = false;
-  };
-  const Shape shapes[] = {
-      {1, 1, 32, FloatType::kF32, Content::kNormal},
-      {3, 37, 32, FloatType::kBF16, Content::kNormal},
-      {64, 64, 64, FloatType::kF16, Content::kNormal},
-      {65, 130, 64, FloatType::kF32, Content::kNormal},
-      {5, 200, 128, FloatType::kF32, Content::kSparse},
-      {4, 65, 4096, FloatType::kBF16, Content::kBounds},
-      {7, 96, 32, FloatType::kF32, Content::kSubnormal},
-      {6, 70, 64, FloatType::kF32, Content::kHuge},
-      {6, 70, 64, FloatType::kF16, Content::kHuge},
-      {9, 63, 32, FloatType::kF32, Content::kPatterns},
-      {130, 48, 64, FloatType::kF32, Content::kNormal},
-      {67, 33, 32, FloatType::kBF16, Content::kNormal, 77},
-      {67, 33, 64, FloatType::kF32, Content::kNormal, 0, true},
-      {3, 70, 32, FloatType::kF16, Content::kNormal, 5, true},
-  };
-  for (const Shape& shape : shapes) {
+  for (const FeedbackShape& shape : kFeedbackShapes) {
     for (const CodeBook book : kBooks) {
-      Matrix matrix(shape.type, book, shape.block_size, shape.rows, shape.columns, shape.content, &random, shape.first,
-                    shape.transposed);
+      FeedbackTestMatrix matrix(shape.type, book, shape.block_size, shape.rows, shape.columns, shape.content, &random,
+                                shape.first, shape.transposed);
       const std::vector<float> hessian = HessianOf(shape.columns, 3 * shape.columns, &random);
       const FeedbackFactor factor = FactorOf(ScalarKernels(), shape.columns, hessian);
       CHECK(factor.raises == 0);
@@ -343,7 +242,7 @@ TEST_CASE("no row has a larger error than with the nearest codes, and most have 
   for (const Content content : {Content::kNormal, Content::kGrid, Content::kSparse}) {
     for (const CodeBook book : kBooks) {
       const Count columns = 192, rows = 40;
-      Matrix matrix(FloatType::kF32, book, 64, rows, columns, content, &random);
+      FeedbackTestMatrix matrix(FloatType::kF32, book, 64, rows, columns, content, &random);
       const std::vector<float> hessian = HessianOf(columns, 400, &random);
       const FeedbackFactor factor = FactorOf(BestCpuKernels(), columns, hessian);
       double before = 0, feedback = 0, after = 0;
@@ -371,7 +270,7 @@ TEST_CASE("no row has a larger error than with the nearest codes, and most have 
 TEST_CASE("columns that were never used, and no inputs at all") {
   Random random(21);
   const Count columns = 70;
-  Matrix matrix(FloatType::kF32, CodeBook::kNf4, 32, 5, columns, Content::kNormal, &random);
+  FeedbackTestMatrix matrix(FloatType::kF32, CodeBook::kNf4, 32, 5, columns, Content::kNormal, &random);
   Count kept = 0;
 
   // Rank one, with two dead columns: the damping alone makes it positive definite.
@@ -411,7 +310,7 @@ TEST_CASE("damping is raised for what is not quite a Hessian, and what is none i
   FeedbackFactor factor = FactorOf(BestCpuKernels(), columns, hessian);
   CHECK(factor.raises == 1);
   CHECK(factor.damping == 0.01 * 10);
-  Matrix matrix(FloatType::kF32, CodeBook::kFp4, 32, 3, columns, Content::kNormal, &random);
+  FeedbackTestMatrix matrix(FloatType::kF32, CodeBook::kFp4, 32, 3, columns, Content::kNormal, &random);
   Count kept = 0;
   const std::vector<std::uint8_t> codes = matrix.Coded(BestCpuKernels(), factor, 2, &kept);
   for (Count row = 0; row < 3; ++row) {
@@ -434,7 +333,8 @@ TEST_CASE("tiles on several threads share bytes of codes and nothing else") {
   Random random(23);
   const Count columns = 65, rows = 64 * 6 + 1;
   for (const bool transposed : {false, true}) {
-    const Matrix matrix(FloatType::kF32, CodeBook::kNf4, 32, rows, columns, Content::kNormal, &random, 3, transposed);
+    const FeedbackTestMatrix matrix(FloatType::kF32, CodeBook::kNf4, 32, rows, columns, Content::kNormal, &random, 3,
+                                    transposed);
     const FeedbackFactor factor = FactorOf(BestCpuKernels(), columns, HessianOf(columns, 200, &random));
     Count kept = 0;
     const std::vector<std::uint8_t> expected = matrix.Coded(BestCpuKernels(), factor, 1, &kept);

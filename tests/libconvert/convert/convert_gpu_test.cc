@@ -1,17 +1,20 @@
 // The pipeline on GPUs: byte for byte what the cores write (numerics.md Q10).
 #include <fmt/format.h>
 
+#include <cmath>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "formats/calibration/calibration.h"
 #include "kernels/numeric.h"
 #include "libconvert/convert/memory_needs.h"
 #include "libconvert/engine/cuda_slab_engine.h"
 #include "libconvert/engine/device.h"
 #include "libconvert/engine/device_issues.h"
 #include "libconvert/scheme/scheme.h"
+#include "tests/support/calibration_builder.h"
 #include "tests/support/catch.h"
 #include "tests/support/convert_setup.h"
 #include "tests/support/must.h"
@@ -59,7 +62,184 @@ std::string WriteModelThatGivesWay(const TempDir& dir) {
   return dir.Write("model.safetensors", builder.Build());
 }
 
+// Moments of n features, one in eleven of them nothing, and a Hessian that has them as its diagonal.
+std::vector<float> MadeUpMoments(std::uint64_t n, float spread) {
+  std::vector<float> moments(n);
+  for (std::uint64_t j = 0; j < n; ++j) {
+    moments[j] = j % 11 == 5 ? 0.0f : 1.0f + spread * static_cast<float>(j * 2654435761u % 97);
+  }
+  return moments;
+}
+std::vector<float> MadeUpHessian(const std::vector<float>& moments) {
+  const std::uint64_t n = moments.size();
+  std::vector<float> hessian(n * n);
+  for (std::uint64_t i = 0; i < n; ++i) {
+    for (std::uint64_t j = 0; j < n; ++j) {
+      const float together = i == j ? 1.0f : 0.6f / static_cast<float>(1 + (i < j ? j - i : i - j));
+      hessian[i * n + j] = i == j ? moments[i] : std::sqrt(moments[i] * moments[j]) * together;
+    }
+  }
+  return hessian;
+}
+
+// The model of test::WriteModel(), and moments for some of its weights: a slab begins within a row.
+constexpr const char* kCalibration = "calibration.safetensors";
+std::string WriteWeightedModel(const TempDir& dir) {
+  test::CalibrationBuilder builder;
+  builder.Layer("model.layers.0.mlp.up_proj.weight", MadeUpMoments(3001, 0.1f));
+  builder.Layer("model.layers.0.mlp.down_proj.weight", MadeUpMoments(77, 3));
+  builder.Layer("model.layers.0.self_attn.q_proj.weight", MadeUpMoments(2111, 1), /*transposed=*/true);
+  dir.Write(kCalibration, builder.Build());
+  return test::WriteModel(dir);
+}
+
+// Weights of every kind with Hessians: two slabs, the second of which begins in a row; odd sizes; stored as (in, out);
+// a stack of matrices; one whose damping is raised; one with moments alone; one without anything.
+std::string WriteHessianModel(const TempDir& dir) {
+  test::SafetensorsBuilder model;
+  test::CalibrationBuilder builder;
+  const auto add = [&](const std::string& name, DType dtype, const Shape& shape, std::uint64_t columns, bool transposed,
+                       std::uint32_t seed) {
+    std::uint64_t elems = 1;
+    for (const std::uint64_t d : shape) elems *= d;
+    model.Add(name, DTypeName(dtype), shape, test::Weights(dtype, elems, seed));
+    if (columns == 0) return;
+    const std::uint64_t matrices = shape.size() == 3 ? shape[0] : 1;
+    std::vector<float> moments, hessians;
+    for (std::uint64_t m = 0; m < matrices; ++m) {
+      const std::vector<float> one = MadeUpMoments(columns, 0.1f * static_cast<float>(1 + m));
+      std::vector<float> hessian = MadeUpHessian(one);
+      if (name.find("o_proj") != std::string::npos) {
+        // More together than they can be: an eigenvalue of about -0.05.
+        hessian[1] = hessian[columns] = 1.05f * std::sqrt(one[0] * one[1]);
+      }
+      moments.insert(moments.end(), one.begin(), one.end());
+      hessians.insert(hessians.end(), hessian.begin(), hessian.end());
+    }
+    builder.Weight(name, name, transposed);
+    if (shape.size() == 3) {
+      builder.Tensor(name + ".second_moments", "F32", {matrices, columns}, test::BytesOfAll(moments));
+      builder.Tensor(name + ".count", "I64", {matrices}, test::BytesOfAll(std::vector<std::int64_t>(matrices, 100)));
+      builder.Tensor(name + ".hessian", "F32", {matrices, columns, columns}, test::BytesOfAll(hessians));
+      return;
+    }
+    builder.Input(name, moments);
+    if (name.find("k_proj") == std::string::npos) {
+      builder.Tensor(name + ".hessian", "F32", {columns, columns}, test::BytesOfAll(hessians));
+    }
+  };
+  add("model.layers.0.mlp.up_proj.weight", DType::kBF16, {4120, 1021}, 1021, false, 1);
+  add("model.layers.0.mlp.down_proj.weight", DType::kF16, {77, 129}, 129, false, 2);
+  add("model.h.0.attn.c_attn.weight", DType::kF32, {70, 67}, 70, true, 3);
+  add("model.layers.0.mlp.experts.gate_up_proj", DType::kBF16, {3, 21, 33}, 33, false, 4);
+  add("model.layers.0.self_attn.o_proj.weight", DType::kBF16, {40, 64}, 64, false, 5);
+  add("model.layers.0.self_attn.k_proj.weight", DType::kBF16, {40, 64}, 64, false, 6);
+  add("model.layers.0.self_attn.q_proj.weight", DType::kBF16, {32, 96}, 0, false, 7);
+  dir.Write(kCalibration, builder.Build());
+  return dir.Write("model.safetensors", model.Build());
+}
+
+// Converts on the cores and on GPUs, for many settings.
+void CompareCalibrated(Setup* setup, Q4Encoder encoder, const std::vector<std::uint32_t>& block_sizes,
+                       const std::vector<int>& efforts) {
+  setup->options.calibration = test::Must(Calibration::Open(PosixFileSystem(), setup->dir.File(kCalibration)));
+  setup->options.policy.patterns = {{true, "c_attn|experts"}};
+  int runs = 0;
+  for (const int effort : efforts) {
+    const std::unique_ptr<SlabEngine> engine = test::Must(MakeCudaSlabEngine({}, effort));
+    setup->options.effort = effort;
+    for (const Scheme& scheme : Schemes()) {
+      for (const std::uint32_t block_size : block_sizes) {
+        for (const bool nested : {true, false}) {
+          setup->options.policy.defaults = {{scheme.id, block_size, nested}, encoder};
+          setup->options.keep_nonfinite = block_size == 256;
+          RunOptions run;
+          run.force = true;
+          run.max_memory = 1024 * kMiB;
+          INFO(Q4EncoderName(encoder) << ", block size " << block_size << ", nested " << nested << ", effort "
+                                      << effort);
+          const ConvertReport on_cpu = test::Must(setup->Run(run));
+          std::uint64_t of_encoder = 0;
+          for (const ConvertedShard& shard : on_cpu.shards) {
+            for (const Q4Tensor& tensor : shard.index.tensors)
+              of_encoder += tensor.quantized() && tensor.encoder == encoder;
+          }
+          CHECK(of_encoder >= 3);
+          const std::string expected = FileSha256(setup->dir.File("out.q4"));
+          run.engine = engine.get();
+          run.threads = block_size == 64 ? 5 : 1;
+          const ConvertReport on_gpu = test::Must(setup->Run(run));
+          CHECK(FileSha256(setup->dir.File("out.q4")) == expected);
+          CHECK(on_gpu.notes == on_cpu.notes);
+          ++runs;
+        }
+      }
+    }
+  }
+  fmt::print("{} on GPUs: {} runs, each the SHA-256 of the CPU\n", Q4EncoderName(encoder), runs);
+}
+
 }  // namespace
+
+TEST_CASE("one SHA-256 of the encoder weighted whether cores or GPUs convert") {
+  Setup setup(WriteWeightedModel);
+  CompareCalibrated(&setup, Q4Encoder::kWeighted, {32, 64, 256, 4096}, {2});
+  CompareCalibrated(&setup, Q4Encoder::kWeighted, {64}, {1, 3});
+}
+
+TEST_CASE("one SHA-256 of the encoder feedback whether cores or GPUs convert") {
+  Setup setup(WriteHessianModel);
+  CompareCalibrated(&setup, Q4Encoder::kFeedback, {32, 64, 256, 4096}, {2});
+  CompareCalibrated(&setup, Q4Encoder::kFeedback, {128}, {1, 3});
+}
+
+TEST_CASE("a Hessian that is none is refused on a GPU in the words of the cores") {
+  Setup setup(+[](const TempDir& dir) {
+    test::CalibrationBuilder builder;
+    const std::string name = "model.layers.0.mlp.up_proj.weight";
+    const std::vector<float> moments(64, 1.0f);
+    std::vector<float> hessian = MadeUpHessian(moments);
+    for (const std::size_t at : {std::size_t{1}, std::size_t{64}}) hessian[at] = 300;
+    builder.Layer(name, moments).Tensor(name + ".hessian", "F32", {64, 64}, test::BytesOfAll(hessian));
+    dir.Write(kCalibration, builder.Build());
+    test::SafetensorsBuilder model;
+    model.Add(name, "BF16", {40, 64}, test::Weights(DType::kBF16, 40 * 64, 1));
+    return dir.Write("model.safetensors", model.Build());
+  });
+  setup.options.calibration = test::Must(Calibration::Open(PosixFileSystem(), setup.dir.File(kCalibration)));
+  setup.options.policy.defaults = {{Q4Scheme::kNf4, 64, true}, Q4Encoder::kFeedback};
+  RunOptions run;
+  const absl::Status on_cpu = setup.Run(run).status();
+  const std::unique_ptr<SlabEngine> engine = Engine({0});
+  run.engine = engine.get();
+  const absl::Status on_gpu = setup.Run(run).status();
+  REQUIRE_FALSE(on_cpu.ok());
+  CHECK(MessageOf(on_gpu) == MessageOf(on_cpu));
+}
+
+TEST_CASE("a Hessian that a GPU has no room for is refused there, and the cores take it") {
+  // Of an input that nobody has calibrated: the memory is asked for before anything is read.
+  InputStatistics input;
+  input.name = "t";
+  input.columns = std::uint64_t{1} << 20;
+  Q4Tensor tensor;
+  static_cast<QuantFormat&>(tensor) = {Q4Scheme::kNf4, 64, false};
+  tensor.name = "t";
+  tensor.encoder = Q4Encoder::kFeedback;
+  tensor.dtype = DType::kBF16;
+  tensor.shape = {1, input.columns};
+  tensor.elems = input.columns;
+  Setup setup(WriteHessianModel);
+  const std::shared_ptr<const Calibration> calibration =
+      test::Must(Calibration::Open(PosixFileSystem(), setup.dir.File(kCalibration)));
+  const FeedbackRun run{BestCpuKernels(), *calibration, 1, {}};
+  const absl::Status status =
+      Engine({0})->ChooseWhole(run, tensor, {&input, false}, nullptr, nullptr, nullptr).status();
+  CHECK(IssueNumberOf(status) == kDeviceMemory.number);
+  CHECK(IsDeviceFailure(status));
+  CHECK(MessageOf(status).find("tensor 't'") != std::string::npos);
+  CHECK(MessageOf(status).find("1048576 columns") != std::string::npos);
+}
 
 TEST_CASE("one SHA-256 whether cores or GPUs convert") {
   Setup setup;

@@ -2,8 +2,10 @@
 // stored.
 #include "libconvert/scheme/column_weights.h"
 
+#include <random>
 #include <vector>
 
+#include "kernels/element_weights.h"
 #include "tests/support/catch.h"
 
 namespace q4 {
@@ -38,6 +40,36 @@ TEST_CASE("matrices of a stack have features of their own") {
   const std::vector<float> moments = {1, 3, 0, 0, 4, 4};  // the second has none: nothing is known
   CHECK(Expanded(ColumnWeights(moments, {3, 1, 2}, false), 0, 6) == std::vector<float>{.5, 1.5, 1, 1, 1, 1});
   CHECK(Expanded(ColumnWeights(moments, {3, 2, 2}, true), 2, 5) == std::vector<float>{1.5, 1.5, 1, 1, 1});
+}
+
+// What GPUs are given: part of the features, and where the first element lies.
+TEST_CASE("weights of a part are found by the place of its elements") {
+  std::mt19937 random(1);
+  const auto below = [&](std::uint64_t limit) { return random() % limit; };
+  for (int round = 0; round < 300; ++round) {
+    const std::uint64_t matrices = 1 + below(4), rows = 1 + below(9), columns = 1 + below(40);
+    const bool transposed = round % 2 == 0;
+    std::vector<float> moments(matrices * (transposed ? rows : columns));
+    for (float& moment : moments) moment = static_cast<float>(1 + below(1000));
+    const ColumnWeights weights(moments, {matrices, rows, columns}, transposed);
+    const std::uint64_t all = matrices * rows * columns, first = below(all), count = 1 + below(all - first);
+    const ColumnWeights::Part part = weights.PartOf(first, count);
+    const ElementWeights place = {part.features.data(),
+                                  part.rows,
+                                  static_cast<std::uint32_t>(part.columns),
+                                  static_cast<std::uint32_t>(part.column),
+                                  part.row,
+                                  transposed};
+    const std::vector<float> expected = Expanded(weights, first, count);
+    bool same = true;
+    for (std::uint32_t i = 0; i < count; ++i) {
+      const std::uint64_t feature = FeatureOf(place, i);
+      same = same && feature < part.features.size() && part.features[feature] == expected[i];
+    }
+    INFO("round " << round);
+    CHECK(same);
+    CHECK(FeatureOf(place, static_cast<std::uint32_t>(count - 1)) + (transposed ? 1 : columns) >= part.features.size());
+  }
 }
 
 TEST_CASE("every feature counts something, and equal ones count 1") {
