@@ -34,16 +34,25 @@ def files_of(work):
 
 
 def make(work, shape, device):
-    """The container and its export. The weights are written layer by layer, so that 7B need no 14 GB of memory."""
+    """The container and its export."""
     import q4
-    import safetensors.torch
-    import torch
-    import transformers
 
     container, exported = files_of(work)
     if container.is_file() and (exported / "config.json").is_file():
         return
-    source = work / "source"
+    make_source(work / "source", shape, device)
+    q4.convert(work / "source", container, force=True)
+    q4.export(container, exported, to="bnb", force=True)
+
+
+def make_source(source, shape, device):
+    """A checkpoint of random weights. They are written layer by layer, so that 7B need no 14 GB of memory."""
+    import safetensors.torch
+    import torch
+    import transformers
+
+    if (source / "model.safetensors.index.json").is_file():
+        return
     source.mkdir(parents=True, exist_ok=True)
     config = transformers.LlamaConfig(**SHAPES[shape], dtype="bfloat16", architectures=["LlamaForCausalLM"])
     config.save_pretrained(source)
@@ -60,8 +69,6 @@ def make(work, shape, device):
         safetensors.torch.save_file(tensors, source / file, metadata={"format": "pt"})
         weight_map |= dict.fromkeys(group, file)
     (source / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
-    q4.convert(source, container, force=True)
-    q4.export(container, exported, to="bnb", force=True)
 
 
 def loader(way, work, device):
@@ -168,8 +175,12 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cold", action="store_true")
-    parser.add_argument("--step", choices=("make", "compare", "q4", "peer"), help=argparse.SUPPRESS)
+    parser.add_argument("--step", choices=("source", "make", "compare", "q4", "peer"), help=argparse.SUPPRESS)
     a = parser.parse_args()
+    if a.step == "source":
+        make_source(a.work / "source", a.shape, a.device)
+        print("{}")
+        return
     if a.step == "make":
         make(a.work, a.shape, a.device)
         print("{}")

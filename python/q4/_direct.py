@@ -17,9 +17,10 @@ import torch
 import transformers
 from transformers import PreTrainedModel
 
+from . import _layers
 from ._placement import DTYPES, LazyTensors, Outlined
 
-TESTED = ("5.23.",)
+TESTED = ("5.17.", "5.23.")
 """Beginnings of version numbers."""
 
 
@@ -56,11 +57,17 @@ def load(
         model = model_class(config)
         modeling_utils.patch_output_recorders(model)
         if quantizer is not None:
-            quantizer.preprocess_model(model=model, dtype=dtype, device_map=devices, checkpoint_files=None, use_kernels=False)
-    if model._get_dtype_plan(dtype) or not _fits(model, weights):
+            with _layers.in_place(quantizer):
+                quantizer.preprocess_model(model=model, dtype=dtype, device_map=devices, checkpoint_files=None, use_kernels=False)
+    if model._get_dtype_plan(dtype):
+        return None
+    modules = dict(model.named_modules(remove_duplicate=False))
+    slots = _slots(model, modules)
+    if not _fits(model, modules, slots, weights):
         return None
     state.load()
-    info = _set(model, weights, state, quantizer)
+    info = _set(modules, slots, weights, state)
+    model._weight_conversions = []
     settings = modeling_utils.LoadStateDictConfig(
         ignore_mismatched_sizes=True, device_map=devices, dtype=dtype, hf_quantizer=quantizer, weight_mapping=[], download_kwargs={}
     )
@@ -75,19 +82,35 @@ def load(
     return model, info.to_dict()
 
 
-def _fits(model: Any, weights: Mapping[str, list[Outlined]]) -> bool:
+def _slots(model: Any, modules: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``model.state_dict()`` has, which asks modules in 4 bits for more than that."""
+    from bitsandbytes.nn import Linear4bit
+
+    slots: dict[str, Any] = {}
+    for name, module in modules.items():
+        kind = type(module)
+        of_its_own = kind._save_to_state_dict not in (torch.nn.Module._save_to_state_dict, Linear4bit._save_to_state_dict)
+        if of_its_own or kind.get_extra_state is not torch.nn.Module.get_extra_state or module._state_dict_hooks or module._state_dict_pre_hooks:
+            return dict(model.state_dict())
+        prefix = name + "." if name else ""
+        unsaved = module._non_persistent_buffers_set
+        slots.update((prefix + leaf, tensor) for leaf, tensor in module._parameters.items() if tensor is not None)
+        slots.update((prefix + leaf, tensor) for leaf, tensor in module._buffers.items() if tensor is not None and leaf not in unsaved)
+    return slots
+
+
+def _fits(model: Any, modules: Mapping[str, Any], slots: Mapping[str, Any], weights: Mapping[str, list[Outlined]]) -> bool:
     """Whether each key is that of a parameter or buffer of its kind, and parameters without a key are tied to one that has one."""
     from bitsandbytes.nn import Linear4bit
 
-    slots = model.state_dict()
     if not weights.keys() <= slots.keys() or not slots.keys() - weights.keys() <= set(getattr(model, "all_tied_weights_keys", None) or ()):
         return False
-    modules = dict(model.named_modules())
     for name, parts in weights.items():
         owner, _, leaf = name.rpartition(".")
-        if leaf == "_extra_state":
+        module = modules.get(owner)
+        if module is None or (leaf not in module._parameters and leaf not in module._buffers):
             return False
-        is_4bit = leaf == "weight" and isinstance(modules[owner], Linear4bit)
+        is_4bit = leaf == "weight" and isinstance(module, Linear4bit)
         if is_4bit != parts[0].in_4bit:
             return False
         if not is_4bit and (parts[0].shape != slots[name].shape or DTYPES[parts[0].dtype] != slots[name].dtype):
@@ -95,23 +118,26 @@ def _fits(model: Any, weights: Mapping[str, list[Outlined]]) -> bool:
     return True
 
 
-def _set(model: Any, weights: Mapping[str, list[Outlined]], state: LazyTensors, quantizer: Any) -> Any:
-    """What ``convert_and_load_state_dict_in_model`` does where nothing is converted."""
-    from transformers.core_model_loading import set_param_for_module
+def _set(modules: Mapping[str, Any], slots: Mapping[str, Any], weights: Mapping[str, list[Outlined]], state: LazyTensors) -> Any:
+    """What ``convert_and_load_state_dict_in_model`` and ``set_param_for_module`` do where nothing is converted and everything fits."""
     from transformers.utils.loading_report import LoadStateDictInfo
 
     from .torch import _weight_of
 
-    info = LoadStateDictInfo(
-        missing_keys=set(model.state_dict()), unexpected_keys=set(), mismatched_keys=set(), error_msgs=[], conversion_errors={}, skipped_pp_keys=set()
-    )
     for name, parts in weights.items():
+        owner, _, leaf = name.rpartition(".")
+        module = modules[owner]
+        value: Any
         if parts[0].in_4bit:
-            module = model.get_submodule(name.rpartition(".")[0])
-            value: Any = _weight_of(parts, state, name, module)
+            value = _weight_of(parts, state, name, module)
             module._is_hf_initialized = True
         else:
             value = state.tensor(name)
-        set_param_for_module(model, name, value, info, quantizer)
-    model._weight_conversions = []
-    return info
+            if leaf in module._parameters:
+                value = torch.nn.Parameter(value, requires_grad=value.is_floating_point())
+        # Without it the value would be made up anew.
+        value._is_hf_initialized = True
+        (module._parameters if leaf in module._parameters else module._buffers)[leaf] = value
+    return LoadStateDictInfo(
+        missing_keys=set(slots) - weights.keys(), unexpected_keys=set(), mismatched_keys=set(), error_msgs=[], conversion_errors={}, skipped_pp_keys=set()
+    )

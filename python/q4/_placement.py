@@ -6,9 +6,9 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -50,40 +50,56 @@ def fill(
     shapes: Mapping[Place, tuple[torch.dtype, tuple[int, ...]]] | None = None,
     check: str = "xxh3",
     progress: ProgressArgument = None,
-    mapped: bool = False,
-    reserve: bool = False,
 ) -> dict[Place, torch.Tensor]:
     """Every part of these tensors, each a tensor with a storage of its own, from torch's allocator. What torch's current stream
     of the GPU still does with that memory is waited for. `shapes`: dtype and shape that a part shall have instead of its own,
-    of as many bytes. `mapped`, on the CPU: what the files hold as it is loaded is mapped from them, and checked there. `reserve`,
-    on a GPU: nobody has reserved the memory yet."""
-    # Devices that q4 does not write to get a copy.
-    target = device if device.type in ("cpu", "cuda") else torch.device("cpu")
-    plan = source.plan(list(names), form)
-    parts = plan.parts()
-    tensors: dict[Place, torch.Tensor] = {}
-    addresses: list[int] = []
-    places = _mapped(plan) if mapped and target.type == "cpu" else {}
-    if reserve and target.type == "cuda":
-        _reserve(sum(-(-octets // 512) * 512 for *_, octets in parts), target)
-    for number, (name, part, dtype, shape, octets) in enumerate(parts):
-        as_dtype, as_shape = (shapes or {}).get((name, part), (DTYPES[dtype], shape))
-        if number in places:
-            file, offset = places[number]
-            tensor = torch.frombuffer(file, dtype=as_dtype, count=octets // as_dtype.itemsize, offset=offset).view(as_shape)
-        else:
-            tensor = torch.empty(as_shape, dtype=as_dtype, device=target)
-        tensors[(name, part)] = tensor
-        addresses.append(tensor.data_ptr())
-    device_number, stream = -1, None
-    if target.type == "cuda":
-        device_number = target.index if target.index is not None else torch.cuda.current_device()
-        stream = torch.cuda.current_stream(device_number).cuda_stream
-    with listening(progress, "load") as listener:
-        plan.fill(addresses, device_number, stream, check, listener, list(places))
-    if target != device:
-        tensors = {place: tensor.to(device) for place, tensor in tensors.items()}
-    return tensors
+    of as many bytes."""
+    return Filling(source, names, form, device, shapes=shapes, check=check).run(progress)
+
+
+class Filling:
+    """A load in two steps: tensors are allocated when it is made, and filled by :meth:`run`, which needs Python for nothing and so
+    may work on another thread while the caller's goes on. The arguments of fill(), and:
+
+    Args:
+        mapped: on the CPU: what the files hold as it is loaded is mapped from them, and checked there.
+        reserve: on a GPU: nobody has reserved the memory yet.
+    """
+
+    def __init__(
+        self, source: _core.FillSource, names: Sequence[str], form: str, device: torch.device, *,
+        shapes: Mapping[Place, tuple[torch.dtype, tuple[int, ...]]] | None = None, check: str = "xxh3", mapped: bool = False, reserve: bool = False,
+    ) -> None:  # fmt: skip
+        self.device, self._check = device, check
+        # Devices that q4 does not write to get a copy.
+        self._target = target = device if device.type in ("cpu", "cuda") else torch.device("cpu")
+        self._plan = source.plan(list(names), form)
+        parts = self._plan.parts()
+        self.tensors: dict[Place, torch.Tensor] = {}
+        self._addresses: list[int] = []
+        self._places = places = _mapped(self._plan) if mapped and target.type == "cpu" else {}
+        if reserve and target.type == "cuda":
+            _reserve(sum(-(-octets // 512) * 512 for *_, octets in parts), target)
+        wanted = shapes or {}
+        for number, (name, part, dtype, shape, octets) in enumerate(parts):
+            as_dtype, as_shape = wanted.get((name, part)) or (DTYPES[dtype], shape)
+            if number in places:
+                file, offset = places[number]
+                tensor = torch.frombuffer(file, dtype=as_dtype, count=octets // as_dtype.itemsize, offset=offset).view(as_shape)
+            else:
+                tensor = torch.empty(as_shape, dtype=as_dtype, device=target)
+            self.tensors[(name, part)] = tensor
+            self._addresses.append(tensor.data_ptr())
+        self._number = (target.index if target.index is not None else torch.cuda.current_device()) if target.type == "cuda" else -1
+        # On which the tensors were allocated.
+        self._stream = torch.cuda.current_stream(self._number).cuda_stream if target.type == "cuda" else None
+
+    def run(self, progress: ProgressArgument = None) -> dict[Place, torch.Tensor]:
+        with listening(progress, "load") as listener:
+            self._plan.fill(self._addresses, self._number, self._stream, self._check, listener, list(self._places))
+        if self._target != self.device:
+            return {place: tensor.to(self.device) for place, tensor in self.tensors.items()}
+        return self.tensors
 
 
 def _reserve(octets: int, device: torch.device) -> None:
@@ -143,8 +159,7 @@ def of_one_kind(devices: dict[str, Any], whole: str, way: str) -> dict[str, Any]
     return devices
 
 
-@dataclass(frozen=True)
-class Outlined:
+class Outlined(NamedTuple):
     """A tensor of the checkpoint that q4export would write."""
 
     name: str
@@ -234,7 +249,9 @@ class LazyTensors(Mapping[str, Lazy]):
         self._outlined = {tensor.name: tensor for tensor in tensors}
         self._devices = {name: device_of(name) for name in self._outlined}
         self._ready: dict[str, torch.Tensor] = {}
+        self._prepared: dict[torch.device, list[Filling]] = {}
         self._loaded: set[torch.device] = set()
+        self._tables: dict[tuple[bytes, str, torch.device], torch.Tensor] = {}
         self._lock = threading.Lock()
         self.error: BaseException | None = None
         """What ended a load: callers that swallow what reading raises can still be asked to raise it."""
@@ -251,6 +268,13 @@ class LazyTensors(Mapping[str, Lazy]):
     def __len__(self) -> int:
         return len(self._outlined)
 
+    def prepare(self) -> None:
+        """Allocates everything, on all devices, so that load() does not."""
+        for device in dict.fromkeys(self._devices.values()):
+            with self._lock, self._noting():
+                if device not in self._loaded and device not in self._prepared:
+                    self._prepared[device] = self._fillings(device)
+
     def load(self) -> None:
         """Everything, on all devices."""
         for device in dict.fromkeys(self._devices.values()):
@@ -262,45 +286,66 @@ class LazyTensors(Mapping[str, Lazy]):
         with self._lock:
             self._ready.clear()
             self._loaded.clear()
+            self._prepared.clear()
+            self._tables.clear()
             self.reserve = False
 
     def tensor(self, name: str) -> torch.Tensor:
         device = self._devices[name]
         with self._lock:
             self._load_device(device)
+            if self._outlined[name].octets is not None:
+                return self._given(self._outlined[name], device)
             # Who takes each tensor once need not keep the others alive.
             return self._ready.pop(name) if self._once else self._ready[name]
+
+    def _given(self, tensor: Outlined, device: torch.device) -> torch.Tensor:
+        if not self._once and tensor.name in self._ready:
+            return self._ready[tensor.name]
+        # Most weights have the same tables: one travels to the device, and is copied there into storages of their own.
+        key = (tensor.octets or b"", tensor.dtype, device)
+        table = self._tables.get(key)
+        if table is None:
+            table = self._tables[key] = given(tensor, device)
+        found = table.view(tensor.shape).clone()
+        if not self._once:
+            self._ready[tensor.name] = found
+        return found
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        if self.error is not None:
+            raise self.error
+        try:
+            yield
+        except BaseException as error:
+            self.error = error
+            raise
 
     def _load_device(self, device: torch.device) -> None:
         if device in self._loaded:
             return
-        if self.error is not None:
-            raise self.error
-        try:
-            self._ready.update(self._read([tensor for name, tensor in self._outlined.items() if self._devices[name] == device], device))
-        except BaseException as error:
-            self.error = error
-            raise
+        with self._noting():
+            fillings = self._prepared.pop(device, None) or self._fillings(device)
+            parts: dict[Place, torch.Tensor] = {}
+            for filling in fillings:
+                parts |= filling.run(self._progress)
+            for name, tensor in self._outlined.items():
+                if tensor.octets is None and self._devices[name] == device:
+                    self._ready[name] = parts[(tensor.source, "values" if tensor.how == "decoded" else tensor.how)]
         self._loaded.add(device)
 
-    def _read(self, tensors: list[Outlined], device: torch.device) -> dict[str, torch.Tensor]:
-        ready: dict[str, torch.Tensor] = {}
+    def _fillings(self, device: torch.device) -> list[Filling]:
+        """In two loads at most: what stays as it is, and what is dequantized to the dtype that it had."""
+        tensors = [tensor for name, tensor in self._outlined.items() if self._devices[name] == device]
         shapes = {(t.source, t.how): (DTYPES[t.dtype], t.shape) for t in tensors if t.how not in ("given", "decoded")}
         stored = list(dict.fromkeys(t.source for t in tensors if t.how not in ("given", "decoded")))
         decoded = [t.source for t in tensors if t.how == "decoded"]
-        # In two loads at most: what stays as it is, and what is dequantized to the dtype that it had.
-        for names, form in ((stored, "quantized"), (decoded, "source")):
-            if not names:
-                continue
-            parts = fill(self._source, names, form, device, shapes=shapes, check=self._check, progress=self._progress, mapped=self._mapped, reserve=self.reserve)
-            for tensor in tensors:
-                place = (tensor.source, "values" if tensor.how == "decoded" else tensor.how)
-                if tensor.how != "given" and (tensor.how == "decoded") == (form == "source") and place in parts:
-                    ready[tensor.name] = parts[place]
-        for tensor in tensors:
-            if tensor.octets is not None:
-                ready[tensor.name] = given(tensor, device)
-        return ready
+        return [
+            Filling(self._source, names, form, device, shapes=shapes, check=self._check, mapped=self._mapped, reserve=self.reserve)
+            for names, form in ((stored, "quantized"), (decoded, "source"))
+            if names
+        ]
 
 
 def given(tensor: Outlined, device: torch.device) -> torch.Tensor:

@@ -11,10 +11,10 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Union, cast
 
 import torch
 import transformers
@@ -85,26 +85,29 @@ def load(
     found = outline(source, to="bnb", experts=kept, unloadable="dequantize", compute_dtype=_word(compute_dtype), quant_storage=_word(quant_storage))
     for warning in found.warnings:
         log.info("%s", warning)
-    with _extracted(path, root, found) as folder:
-        config, model_class = _config_and_class(folder, cls, code)
-        generation = _generation_config(folder, model_class)
+
+    def described() -> _Described:
+        with _extracted(path, root, found, _OF_MODELS) as folder:
+            config, model_class = _config_and_class(folder, cls, code)
+            return config, model_class, _generation_config(folder, model_class)
+
     # Of other folders are modules of sentence-transformers, which are no part of this model.
     tensors = sorted((tensor for tensor in found.tensors if not tensor.folder), key=lambda tensor: tensor.name)
     in_4bit = [tensor for tensor in tensors if tensor.expert and tensor.in_4bit]
     extra: dict[str, Any] = {} if attn_implementation is None else {"attn_implementation": attn_implementation}
     if not in_4bit:
-        return _loaded(path, source, config, model_class, tensors, device_map, dtype, generation, extra, mapped, progress)
+        return _loaded(path, source, described, tensors, device_map, dtype, extra, mapped, progress)
     from . import _experts
 
     container = _opened(path, root)
     plan = _experts.Plan(in_4bit, container.__getitem__)
     others = [tensor for tensor in tensors if not (tensor.expert and tensor.in_4bit)]
     model: Any = None
-    _experts.begin(config, plan)
+    known = described()
+    _experts.begin(known[0], plan)
     try:
         model = _loaded(
-            path, source, config, model_class, others, device_map, dtype, generation, {**extra, "experts_implementation": _experts.METHOD}, mapped,
-            progress,
+            path, source, lambda: known, others, device_map, dtype, {**extra, "experts_implementation": _experts.METHOD}, mapped, progress
         )  # fmt: skip
         plan.fill(source, {t.source: given(t, torch.device("cpu")) for t in in_4bit if t.name == t.source + ".quant_map"}, "xxh3")
     finally:
@@ -121,12 +124,20 @@ def _refuse_to_save(*_: Any, **__: Any) -> None:
     )  # fmt: skip
 
 
+_Described = tuple[Any, Any, Union[GenerationConfig, None]]
+"""Configuration, class, and how it generates."""
+
+
 def _loaded(
-    path: ModelPath, source: Any, config: Any, model_class: Any, tensors: list[Any], device_map: Any, dtype: Any, generation: Any,
+    path: ModelPath, source: Any, described: Callable[[], _Described], tensors: list[Any], device_map: Any, dtype: Any,
     extra: Mapping[str, Any], mapped: bool, progress: ProgressArgument,
 ) -> PreTrainedModel:  # fmt: skip
-    devices = _devices(device_map, config, model_class, dtype)
-    state = _ReadAhead(source, tensors, _placement(devices, [tensor.name for tensor in tensors]), once=True, mapped=mapped, progress=progress)
+    known: _Described | None = None
+    devices = _devices(device_map)
+    if devices is None:
+        known = described()
+        devices = _one_kind(_inferred(device_map, known[0], known[1], dtype))
+    state = _ReadAhead(source, tensors, _placement(devices), once=True, mapped=mapped, progress=progress)
     places = {settled(device) for device in devices.values()}
     place = places.pop() if len(places) == 1 else None
     # Whose experts are held in another way is for from_pretrained to know.
@@ -134,10 +145,10 @@ def _loaded(
     # On the long way transformers reserves a GPU's memory for the model first, and what is there already would count twice.
     state.reserve = place is not None and may_be_short
     at_once = place is not None and progress is None and (place.type == "cpu" or may_be_short)
-    ahead = state.begin(place) if at_once and place is not None else nullcontext()
     # Of sizes that differ the message is q4's, with the container's name; no such model comes out.
     try:
-        with ahead:
+        with state.begin() if at_once else nullcontext():
+            config, model_class, generation = known or described()
             found = None
             if place is not None and may_be_short:
                 found = _direct.load(model_class, config, tensors, state, place, dtype, generation, extra.get("attn_implementation"))
@@ -185,14 +196,24 @@ def _opened(path: ModelPath, root: str | None) -> Model:
     return path if isinstance(path, Model) else open_model(path, root=root)
 
 
+_OF_MODELS = ("config.json", "generation_config.json")
+"""What a model is made of, beside weights; tokenizers are large."""
+
+
 @contextmanager
-def _extracted(path: ModelPath, root: str | None, found: Outline | None) -> Iterator[Path]:
-    """The embedded files as an export has them, in a folder that goes again. `found`: of that export; None: of any."""
+def _extracted(path: ModelPath, root: str | None, found: Outline | None, names: Sequence[str] = ()) -> Iterator[Path]:
+    """The embedded files as an export has them, in a folder that goes again. `found`: of that export; None: of any. `names`: no
+    others are asked for; where config.json speaks of more, all come."""
     model = _opened(path, root)
+    changed = found.files if found is not None else {}
     with tempfile.TemporaryDirectory(prefix="q4-") as name:
         folder = Path(name)
-        model.extract_files(folder)
-        for file, content in (found.files if found is not None else {}).items():
+        if names and b'"configuration_files"' not in changed.get("config.json", b'"configuration_files"'):
+            files = model.files
+            changed = {file: changed[file] if file in changed else files[file] for file in names if file in files or file in changed}
+        else:
+            model.extract_files(folder)
+        for file, content in changed.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_bytes(content)
         yield folder
@@ -295,17 +316,19 @@ def _generation_config(folder: Path, model_class: Any) -> GenerationConfig | Non
         )
 
 
-def _devices(device_map: Any, config: Any, model_class: Any, dtype: Any) -> dict[str, Any]:
-    """By module: settled before anything is loaded, since values are loaded to their device."""
+def _devices(device_map: Any) -> dict[str, Any] | None:
+    """By module: settled before anything is loaded, since values are loaded to their device. None: the model must be looked at."""
     if device_map is None:
         return {"": default_device()}
-    if isinstance(device_map, str) and device_map not in ("auto", "balanced", "balanced_low_0", "sequential"):
-        device_map = {"": settled(device_map)}
-    elif isinstance(device_map, (int, torch.device)):
-        device_map = {"": settled(device_map)}
-    elif isinstance(device_map, str):
-        device_map = _inferred(device_map, config, model_class, dtype)
-    return of_one_kind(dict(device_map), "model", "give it more GPUs or more of their memory")
+    if isinstance(device_map, str) and device_map in ("auto", "balanced", "balanced_low_0", "sequential"):
+        return None
+    if isinstance(device_map, (str, int, torch.device)):
+        return {"": settled(device_map)}
+    return _one_kind(device_map)
+
+
+def _one_kind(devices: Mapping[str, Any]) -> dict[str, Any]:
+    return of_one_kind(dict(devices), "model", "give it more GPUs or more of their memory")
 
 
 def _inferred(device_map: str, config: Any, model_class: Any, dtype: Any) -> dict[str, Any]:
@@ -332,11 +355,13 @@ def _inferred(device_map: str, config: Any, model_class: Any, dtype: Any) -> dic
     return cast("dict[str, Any]", _get_device_map(skeleton, device_map, None, quantizer))
 
 
-def _placement(devices: Mapping[str, Any], names: list[str]) -> Any:
+def _placement(devices: Mapping[str, Any]) -> Callable[[str], torch.device]:
     """name -> device. The names of a checkpoint are not always those of the modules: what is not found goes where the first
     module goes, and transformers moves it."""
     settled_devices = {module: settled(device) for module, device in devices.items()}
     first = next(iter(settled_devices.values()))
+    if len(set(settled_devices.values())) == 1:
+        return lambda name: first
 
     def device_of(name: str) -> torch.device:
         parts = name.split(".")
@@ -362,18 +387,21 @@ class _ReadAhead(LazyTensors):
         return super().items()
 
     @contextmanager
-    def begin(self, device: torch.device) -> Iterator[None]:
-        """Loads on another thread meanwhile, while the caller's makes modules, which loads wait for. Where the caller's is
-        interrupted, or fails, that load ends too. Everything is on `device`, on a GPU in order with the caller's stream."""
+    def begin(self) -> Iterator[None]:
+        """Loads on another thread meanwhile, while the caller's makes modules, which loads wait for. Tensors are allocated here: each
+        of torch's calls gives the interpreter away, and two threads that make many of them wait for one another most of the time.
+        Where the caller's is interrupted, or fails, that load ends too. On a GPU it is in order with the caller's stream."""
         stopped = threading.Event()
-        stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
 
         def stop(_: Any) -> None:
             if stopped.is_set():
                 raise InterruptedError
 
         self._progress = stop
-        worker = threading.Thread(target=self._load_quietly, args=(stream,), name="q4 load", daemon=True)
+        # What is wrong with a tensor is told with the rest.
+        with suppress(Exception):
+            self.prepare()
+        worker = threading.Thread(target=self._load_quietly, name="q4 load", daemon=True)
         worker.start()
         try:
             yield
@@ -386,9 +414,9 @@ class _ReadAhead(LazyTensors):
             if isinstance(self.error, InterruptedError):
                 self.error = None
 
-    def _load_quietly(self, stream: torch.cuda.Stream | None) -> None:
+    def _load_quietly(self) -> None:
         # What is wrong is kept, and raised to whoever asks for a tensor.
-        with torch.cuda.stream(stream) if stream is not None else nullcontext(), suppress(BaseException):
+        with suppress(BaseException):
             self.load()
 
 
