@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <vector>
 
 #include "fmt/format.h"
@@ -46,6 +47,35 @@ void NearestCodesOf(const FeedbackRun& run, const Q4Tensor& tensor, const std::u
   });
 }
 
+// The factor of matrix `m`: a kept one, or made of its Hessian. nullptr after an interruption.
+absl::StatusOr<std::shared_ptr<const FeedbackFactor>> FactorOf(const FeedbackRun& run, const InputStatistics& input,
+                                                               std::uint64_t m, const std::string& tensor) {
+  if (run.factors != nullptr) {
+    if (auto kept = run.factors->Find(input, m)) return kept;
+  }
+  const auto interrupted = [&run] { return run.interrupted && run.interrupted(); };
+  auto factor = std::make_shared<FeedbackFactor>();
+  std::vector<float> hessian(input.columns * input.columns);
+  Q4_RETURN_IF_ERROR(run.calibration.ReadHessian(input, m, hessian));
+  // Once it is interrupted the factor is nothing, and may look like no factor at all.
+  const bool made = MakeFeedbackFactor(
+      run.kernels, input.columns, hessian,
+      [&](std::uint64_t count, const std::function<void(std::uint64_t)>& work) {
+        if (!interrupted()) Spread(run.threads, count, work);
+      },
+      factor.get());
+  if (interrupted()) return nullptr;
+  if (!made) {
+    return Fail(kHessianNotPositive, run.calibration.path(),
+                fmt::format("input '{}'{}, for tensor '{}'", input.name,
+                            input.matrices == 1 ? "" : fmt::format(", matrix {}", m), tensor),
+                "100 times the mean of its diagonal, added to it, is not enough; calibrate again, or use --encoder "
+                "weighted for this tensor");
+  }
+  if (run.factors != nullptr) run.factors->Offer(input, m, factor);
+  return factor;
+}
+
 }  // namespace
 
 absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const Q4Tensor& tensor,
@@ -59,28 +89,10 @@ absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const
   const auto interrupted = [&run] { return run.interrupted && run.interrupted(); };
   NearestCodesOf(run, tensor, x, decoded, codes);
   for (std::uint64_t m = 0; m < input.matrices; ++m) {
-    FeedbackFactor factor;
-    {
-      std::vector<float> hessian(columns * columns);
-      Q4_RETURN_IF_ERROR(run.calibration.ReadHessian(input, m, hessian));
-      // Once it is interrupted the factor is nothing, and may look like no factor at all.
-      const bool made = MakeFeedbackFactor(
-          run.kernels, columns, hessian,
-          [&](std::uint64_t count, const std::function<void(std::uint64_t)>& work) {
-            if (!interrupted()) Spread(run.threads, count, work);
-          },
-          &factor);
-      if ((result.interrupted = interrupted())) return result;
-      if (!made) {
-        return Fail(kHessianNotPositive, run.calibration.path(),
-                    fmt::format("input '{}'{}, for tensor '{}'", input.name,
-                                input.matrices == 1 ? "" : fmt::format(", matrix {}", m), tensor.name),
-                    "100 times the mean of its diagonal, added to it, is not enough; calibrate again, or use --encoder "
-                    "weighted for this tensor");
-      }
-    }
-    result.raised += factor.raises != 0;
-    result.most_raises = std::max(result.most_raises, factor.raises);
+    Q4_ASSIGN_OR_RETURN(const std::shared_ptr<const FeedbackFactor> factor, FactorOf(run, input, m, tensor.name));
+    if ((result.interrupted = factor == nullptr)) return result;
+    result.raised += factor->raises != 0;
+    result.most_raises = std::max(result.most_raises, factor->raises);
     const FeedbackMatrix matrix{
         shape.type, shape.book(), tensor.block_size, rows, columns, m * rows * columns, calibrated.transposed, x,
         decoded,    codes};
@@ -90,7 +102,7 @@ absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const
     Spread(run.threads, std::min<std::uint64_t>(run.threads, tiles), [&](std::uint64_t) {
       FeedbackTile scratch(columns);
       for (std::uint64_t tile; (tile = next++) < tiles && !interrupted();) {
-        kept += scratch.ChooseCodes(run.kernels, factor, kDescents, tile, matrix);
+        kept += scratch.ChooseCodes(run.kernels, *factor, kDescents, tile, matrix);
       }
     });
     if ((result.interrupted = interrupted())) return result;
