@@ -16,11 +16,6 @@
 namespace q4 {
 namespace {
 
-BudgetRequest RequestOf(const ConvertFlags& flags) {
-  return {flags.target_bpw, flags.target_nmse, flags.keep_most_sensitive.value_or(0), flags.fused_alike,
-          flags.json || !flags.report.empty()};
-}
-
 bool UsesEncoder(const ConversionPlan& plan, Q4Encoder encoder) {
   for (const PlannedShard& shard : plan.shards) {
     for (const Q4Tensor& tensor : shard.index.tensors) {
@@ -31,6 +26,27 @@ bool UsesEncoder(const ConversionPlan& plan, Q4Encoder encoder) {
 }
 
 }  // namespace
+
+BudgetRequest RequestOf(const ConvertFlags& flags) {
+  return {flags.target_bpw, flags.target_nmse, flags.keep_most_sensitive.value_or(0), flags.fused_alike,
+          flags.json || !flags.report.empty()};
+}
+
+MeasureRun MeasureRunOf(const ConvertFlags& flags, const ProgressCallback& progress, CancelFlag* cancel) {
+  const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
+  MeasureRun run;
+  run.threads = limits.threads;
+  run.max_memory = limits.max_memory;
+  run.progress = progress;
+  run.cancel = cancel;
+  return run;
+}
+
+std::string NoteOfChoice(const ConversionPlan& plan) {
+  if (!UsesEncoder(plan, Q4Encoder::kFeedback)) return {};
+  return "chosen by the errors that weighted makes: those of feedback are known when its codes are, and its plain "
+         "errors are larger";
+}
 
 bool ChoosesByBudget(const ConvertFlags& flags) { return RequestOf(flags).asked(); }
 
@@ -63,21 +79,12 @@ absl::Status CheckRecipeFile(FileSystem& fs, const ConvertFlags& flags, const Ch
 absl::StatusOr<ConversionPlan> PlanByBudget(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                             const ConvertFlags& flags, const ProgressCallback& progress,
                                             CancelFlag* cancel, ConvertOptions* options) {
-  const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
-  MeasureRun run;
-  run.threads = limits.threads;
-  run.max_memory = limits.max_memory;
-  run.progress = progress;
-  run.cancel = cancel;
-  Q4_ASSIGN_OR_RETURN(BudgetChoice choice, ChooseByBudget(checkpoint, configs, *options, RequestOf(flags), run));
-  options->policy.recipe = std::move(choice.recipe);
+  const ConvertOptions asked = *options;
+  Q4_ASSIGN_OR_RETURN(BudgetChoice choice, ChooseByBudget({{&checkpoint, &configs, &asked, {}}}, RequestOf(flags),
+                                                          MeasureRunOf(flags, progress, cancel)));
+  options->policy.recipe = std::move(choice.recipes.front());
   Q4_ASSIGN_OR_RETURN(ConversionPlan plan, PlanConversion(checkpoint, configs, *options));
-  if (UsesEncoder(plan, Q4Encoder::kFeedback)) {
-    // Its codes are chosen of a whole tensor and its Hessian, after what is measured here.
-    plan.notes.push_back({false,
-                          "chosen by the errors that weighted makes: those of feedback are known when its codes are, "
-                          "and its plain errors are larger"});
-  }
+  if (std::string note = NoteOfChoice(plan); !note.empty()) plan.notes.push_back({false, std::move(note)});
   plan.choice_text = std::move(choice.text);
   plan.choice_table = std::move(choice.table);
   plan.choice = std::move(choice.json);

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -10,10 +11,18 @@
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/base/progress.h"
+#include "libconvert/budget/budget.h"
 #include "libconvert/plan/plan.h"
 #include "tools/options.h"
 
 namespace q4 {
+
+// What the flags ask for.
+BudgetRequest RequestOf(const ConvertFlags& flags);
+// How the work is done.
+MeasureRun MeasureRunOf(const ConvertFlags& flags, const ProgressCallback& progress, CancelFlag* cancel);
+// What to say of a choice for a plan whose codes are chosen of whole tensors: after what is measured. "" of others.
+std::string NoteOfChoice(const ConversionPlan& plan);
 
 // Whether the flags ask for a choice.
 bool ChoosesByBudget(const ConvertFlags& flags);

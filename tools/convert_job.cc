@@ -72,8 +72,8 @@ absl::StatusOr<Q4Compression> ParseCompression(const std::string& text) {
 }
 
 // What determines the bytes of the output. How the work is done (threads, device, memory) is in RunOptions, so that no
-// flag can be in both.
-absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
+// flag can be in both. Calibrations of a pipeline are its components'.
+absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags, bool pipeline) {
   ConvertOptions options;
   QuantSettings& settings = options.policy.defaults;
   // One of the names, or the options were refused.
@@ -92,7 +92,7 @@ absl::StatusOr<ConvertOptions> OptionsFrom(const ConvertFlags& flags) {
                         ReadWholeFile(PosixFileSystem(), flags.recipe, limits::kConfigJsonBytes));
     Q4_ASSIGN_OR_RETURN(options.policy.recipe, ParseRecipe(text, flags.recipe));
   }
-  if (!flags.calibration.empty()) {
+  if (!flags.calibration.empty() && !pipeline) {
     Q4_ASSIGN_OR_RETURN(options.calibration, Calibration::Open(PosixFileSystem(), flags.calibration));
   }
   options.effort = flags.effort;
@@ -254,17 +254,14 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
     return Fail(kNotOfPipeline, flags.input, "--adapter",
                 "merge it into its component: q4convert FOLDER_OF_THE_COMPONENT --adapter DIR");
   }
-  if (!pipeline.empty() && !flags.calibration.empty()) {
-    return Fail(kNotOfPipeline, flags.input, "--calibration",
-                "it is of one component: q4convert FOLDER_OF_THE_COMPONENT --calibration FILE");
-  }
   Q4_ASSIGN_OR_RETURN(const DeviceChoice device, ParseDevice(flags.device));
-  Q4_ASSIGN_OR_RETURN(ConvertOptions options, OptionsFrom(flags));
+  Q4_ASSIGN_OR_RETURN(ConvertOptions options, OptionsFrom(flags, !pipeline.empty()));
   options.shard_by_source = part || flags.shard_by == "source";
   Q4_RETURN_IF_ERROR(CheckBudgetFlags(flags));
-  if (!pipeline.empty() && ChoosesByBudget(flags)) {
-    return Fail(kNotOfPipeline, flags.input, "--target-bpw, --target-nmse, --keep-most-sensitive",
-                "choose for its component: q4convert FOLDER_OF_THE_COMPONENT --target-bpw X");
+  if (!pipeline.empty() && !flags.write_recipe.empty()) {
+    // Two components may have tensors of one name.
+    return Fail(kNotOfPipeline, flags.input, "--write-recipe",
+                "a recipe knows no components; each container has its own: q4inspect CONTAINER --command, or --report");
   }
   if (!pipeline.empty() && flags.compare) {
     return Fail(kNotOfPipeline, flags.input, "--compare",

@@ -76,7 +76,8 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
       ->transform(Count(kLeastEffort, kMostEffort))
       ->capture_default_str();
   app.add_option("--calibration", flags->calibration,
-                 "What the inputs of layers look like (q4calibrate), for --encoder weighted or feedback")
+                 "What the inputs of layers look like (q4calibrate), for --encoder weighted or feedback; of a pipeline "
+                 "a folder with COMPONENT.safetensors")
       ->type_name("FILE");
   // --include and --exclude share one list: their order among each other decides. trigger_on_parse() calls the function
   // as each flag is met; expected(1) keeps an INPUT behind it from being taken for another pattern.
@@ -277,7 +278,8 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
   app.add_option("--adapter", flags->adapter, "The adapter that was merged into it: the folder that --adapter named")
       ->type_name("DIR")
       ->needs(against);
-  app.add_option("--calibration", flags->calibration, "The calibration file that was used: recompute with it")
+  app.add_option("--calibration", flags->calibration,
+                 "The calibration file that was used: recompute with it; of a pipeline the folder of them")
       ->type_name("FILE")
       ->needs(against);
   app.add_option("--tensor", flags->tensor, "Compare only tensors whose name matches this regular expression")

@@ -8,10 +8,13 @@
 
 #include "formats/publish/atomic_file.h"
 #include "libconvert/base/machine.h"
+#include "libconvert/components/budget_pipeline.h"
+#include "libconvert/components/component_settings.h"
 #include "libconvert/components/components_issues.h"
 #include "libconvert/components/convert_pipeline.h"
 #include "libconvert/components/pipeline_report.h"
 #include "libconvert/report/text.h"
+#include "tools/budget_job.h"
 #include "tools/convert_job.h"
 #include "tools/pipeline.h"
 #include "tools/report_files.h"
@@ -33,12 +36,14 @@ std::optional<std::vector<std::string>> ChosenComponents(const std::string& text
 }
 
 // The report lies in no folder that is read, cleared or written: there it would be a part of a pipeline.
-absl::Status CheckPipelineReport(FileSystem& fs, const ConvertFlags& flags, const PipelineSource& source) {
+absl::Status CheckPipelineReport(FileSystem& fs, const ConvertFlags& flags, const PipelineSource& source,
+                                 const PipelineCalibrations& calibrations) {
   if (flags.report.empty()) return absl::OkStatus();
   ReportRules rules(fs);
   for (const InputFile& input : source.inputs()) rules.AddInput(input.path, input.identity);
   rules.AddInput(flags.recipe);
   rules.AddInput(flags.gate);
+  for (const auto& [component, calibration] : calibrations) rules.AddInput(calibration->path());
   rules.AddOutput(flags.output);
   Q4_RETURN_IF_ERROR(rules.Check(flags.report));
   std::vector<std::string> folders = {source.directory, flags.output};
@@ -107,9 +112,30 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
   open.allow_empty = flags.allow_empty;
   open.take_over = true;
   Q4_ASSIGN_OR_RETURN(const PipelineSource source, OpenPipeline(fs, folder, open, ChosenComponents(flags.components)));
-  Q4_ASSIGN_OR_RETURN(const PipelinePlan plan, PlanPipeline(fs, source, options));
-  Q4_RETURN_IF_ERROR(CheckPipelineReport(fs, asked, source));
+  ComponentSettings settings;
+  if (!flags.calibration.empty()) {
+    Q4_ASSIGN_OR_RETURN(settings.calibrations, OpenCalibrations(fs, flags.calibration, source));
+  }
+  Q4_ASSIGN_OR_RETURN(PipelinePlan plan, PlanPipeline(fs, source, options, settings));
+  Q4_RETURN_IF_ERROR(CheckPipelineReport(fs, asked, source, settings.calibrations));
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
+  ProgressCallback progress;
+  if (ChoosesByBudget(flags)) {
+    // As for a checkpoint: what can be refused is refused before what takes long.
+    if (!flags.dry_run) {
+      Q4_RETURN_IF_ERROR(CheckPipelineOutput(fs, source, output, flags.force, hooks.cancel).status());
+    }
+    progress = hooks.Begin();
+    MeasureProgress measure(progress, flags.dry_run ? 0 : plan.source_bytes());
+    Q4_ASSIGN_OR_RETURN(plan, PlanPipelineByBudget(fs, source, options, RequestOf(flags),
+                                                   MeasureRunOf(flags, measure.Measuring(), hooks.cancel), &settings));
+    for (const PlannedComponent& component : plan.components) {
+      if (std::string note = NoteOfChoice(component.plan); !note.empty()) {
+        plan.notes.push_back({false, component.component->name + ": " + note});
+      }
+    }
+    progress = measure.Converting();
+  }
   if (flags.dry_run) return PipelineDryRun(fs, asked, source, plan, options, gates, hooks.cancel);
   std::string_view cores_alone;
   for (const PlannedComponent& component : plan.components) {
@@ -125,14 +151,14 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
   run.resume = !flags.no_resume;
   run.pace.bytes = flags.sync_every;
   run.gates = std::move(gates);
-  run.progress = hooks.Begin();
+  run.progress = ChoosesByBudget(flags) ? progress : hooks.Begin();
   run.cancel = hooks.cancel;
   run.engine = chosen.engine.get();
-  absl::StatusOr<PipelineReport> converted = RunPipelineConversion(fs, source, plan, options, run, output);
+  absl::StatusOr<PipelineReport> converted = RunPipelineConversion(fs, source, plan, run, output);
   if (device.kind == DeviceChoice::Kind::kAuto && IsDeviceFailure(converted.status())) {
     chosen.note = "converting again on the CPU: " + MessageOf(converted.status());
     run.engine = nullptr;
-    converted = RunPipelineConversion(fs, source, plan, options, run, output);
+    converted = RunPipelineConversion(fs, source, plan, run, output);
   }
   Q4_ASSIGN_OR_RETURN(const PipelineReport report, std::move(converted));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;

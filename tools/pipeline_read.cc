@@ -29,14 +29,14 @@ absl::StatusOr<ToolResult> VerifyPipelineFolder(FileSystem& fs, const VerifyFlag
                                               {!flags.markdown.empty(), "--markdown"},
                                               {!flags.html.empty(), "--html"},
                                               {!flags.baseline.empty(), "--baseline"},
-                                              {!flags.evaluation.empty(), "--evaluation"},
-                                              {!flags.calibration.empty(), "--calibration"}});
+                                              {!flags.evaluation.empty(), "--evaluation"}});
   if (!flags.adapter.empty()) {
     return Fail(kNotOfPipeline, folder, "--adapter",
                 "none was merged into a pipeline; q4verify FOLDER/model.q4 verifies a component with it");
   }
   if (!single.empty()) return Fail(kNotOfPipeline, folder, single);
-  Q4_ASSIGN_OR_RETURN(const PipelineVerifyReport report, VerifyPipeline(fs, folder, options, hooks.Begin()));
+  Q4_ASSIGN_OR_RETURN(const PipelineVerifyReport report,
+                      VerifyPipeline(fs, folder, options, flags.calibration, hooks.Begin()));
   ToolResult result;
   const bool all = flags.verbose > 0;
   result.errors = FindingLines(report.findings, report.finding_count, all);

@@ -36,10 +36,10 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& given) {
   Q4_RETURN_IF_ERROR(files.Adopt(&flags.file));
   Q4_RETURN_IF_ERROR(files.Adopt(&flags.against));
   flags.max_memory = files.MemoryForWork();
-  Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, &InterruptRequested()));
+  Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(fs, flags.file));
+  Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, !pipeline.empty(), &InterruptRequested()));
   std::optional<ProgressPrinter> printer;
   const JobHooks hooks = PrintingHooks("q4verify", flags.progress, flags.quiet, &printer);
-  Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(fs, flags.file));
   Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartBy(flags.part, flags.parts, flags.part_from_env));
   if (!pipeline.empty() && (part || !flags.merge.empty())) {
     return Fail(kNotOfPipeline, flags.file, "--part", "verify its containers in parts");

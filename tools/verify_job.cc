@@ -63,11 +63,11 @@ absl::Status LoadJudgement(const VerifyFlags& flags, VerifyOptions* options) {
 
 }  // namespace
 
-absl::StatusOr<VerifyOptions> VerifyOptionsFrom(const VerifyFlags& flags, CancelFlag* cancel) {
+absl::StatusOr<VerifyOptions> VerifyOptionsFrom(const VerifyFlags& flags, bool pipeline, CancelFlag* cancel) {
   VerifyOptions options;
   options.against = flags.against;
   options.adapter = flags.adapter;
-  if (!flags.calibration.empty()) {
+  if (!flags.calibration.empty() && !pipeline) {
     Q4_ASSIGN_OR_RETURN(options.calibration, Calibration::Open(PosixFileSystem(), flags.calibration));
   }
   options.root = ParseQ4Root(flags.root);

@@ -10,7 +10,8 @@ namespace q4 {
 
 // Reads the files that flags name: a gate, an earlier report, an evaluation. Errors as those of LoadGate(),
 // LoadBaseline() and LoadEvaluation(), kGateNeedsEvaluation, and
-// kBadFlag for what the parser cannot check.
-absl::StatusOr<VerifyOptions> VerifyOptionsFrom(const VerifyFlags& flags, CancelFlag* cancel);
+// kBadFlag for what the parser cannot check. `pipeline`: the container is one, and --calibration names a folder, which
+// is left to VerifyPipeline().
+absl::StatusOr<VerifyOptions> VerifyOptionsFrom(const VerifyFlags& flags, bool pipeline, CancelFlag* cancel);
 
 }  // namespace q4

@@ -32,20 +32,30 @@ struct BudgetRequest {
   bool asked() const { return bits_per_weight || nmse || keep_most_sensitive > 0; }
 };
 
+// One checkpoint that counts. Owns nothing.
+struct BudgetSource {
+  const Checkpoint* checkpoint = nullptr;
+  const ModelConfigs* configs = nullptr;
+  const ConvertOptions* options = nullptr;
+  // Of a pipeline: the component's. Then names of tensors have it before them.
+  std::string component;
+};
+
 struct BudgetChoice {
-  // The rules of the options' own recipe, and behind them those of the choice. A conversion whose options have this one
-  // instead of theirs carries the choice out.
-  Recipe recipe;
+  // Of each source: the rules of its options' own recipe, and behind them those of the choice. A conversion whose
+  // options have this one instead of theirs carries the choice out.
+  std::vector<Recipe> recipes;
   std::string text;                  // for people: what was reached, and what it bought
   std::string table;                 // for people: a line for each tensor
   std::shared_ptr<const Json> json;  // all of it (docs/schema/convert.schema.json); nullptr where nobody wants it
 };
 
-// REQUIRES: request.asked(). Errors: kNothingToChoose, kTargetOutOfReach, kNonFinite, unless ConvertOptions says that
+// One choice for all sources together, as if their tensors were those of one model: a weight counts alike in each.
+// REQUIRES: request.asked(), a source at least; all of them have the same options but for recipe, encoder and
+// calibration. Errors: kNothingToChoose, kTargetOutOfReach, kNonFinite, unless ConvertOptions says that
 // such tensors are kept, and those of DecideTensors() and MeasureTensors(). The same input, options and request give
 // the same choice, whatever `run` says.
-absl::StatusOr<BudgetChoice> ChooseByBudget(const Checkpoint& checkpoint, const ModelConfigs& configs,
-                                            const ConvertOptions& options, const BudgetRequest& request,
+absl::StatusOr<BudgetChoice> ChooseByBudget(const std::vector<BudgetSource>& sources, const BudgetRequest& request,
                                             const MeasureRun& run);
 
 }  // namespace q4

@@ -59,9 +59,18 @@ std::string AskedText(const BudgetRequest& request) {
   return text;
 }
 
-std::string NameOf(const MadeChoice& made, const MeasuredTensor& tensor, const MeasuredWay& way) {
-  const SourceTensor& source = made.checkpoint.tensors()[tensor.candidate.source];
-  return TreatmentName(StoredAs(source, tensor.candidate, way.stored, made.options));
+const SourceTensor& SourceOf(const MeasuredTensor& tensor) {
+  return tensor.of->checkpoint->tensors()[tensor.candidate.source];
+}
+
+std::string NameOf(const MeasuredTensor& tensor, const MeasuredWay& way) {
+  return TreatmentName(StoredAs(SourceOf(tensor), tensor.candidate, way.stored, *tensor.of->options));
+}
+
+// Tensors of two components may have one name.
+std::string FullName(const MeasuredTensor& tensor) {
+  const std::string& component = tensor.of->component;
+  return (component.empty() ? "" : component + "/") + SourceOf(tensor).name;
 }
 
 // Why a tensor is what it is, where that was not the allocator.
@@ -95,9 +104,9 @@ void ReportChoice(const MadeChoice& made, BudgetChoice* choice) {
   for (const auto& [t, i] : order) {
     const MeasuredTensor& tensor = made.tensors[t];
     const BudgetItem& item = made.items[i];
-    const std::string& name = made.checkpoint.tensors()[tensor.candidate.source].name;
+    const std::string name = FullName(tensor);
     const MeasuredWay& way = *tensor.Find(item.ways[item.chosen]);
-    const std::string treatment = NameOf(made, tensor, way);
+    const std::string treatment = NameOf(tensor, way);
     Kind& kind = kinds[treatment];
     ++kind.tensors;
     kind.elems += tensor.elems;
@@ -123,7 +132,7 @@ void ReportChoice(const MadeChoice& made, BudgetChoice* choice) {
     Json options = Json::array();
     for (const MeasuredWay& each : tensor.ways) {
       Json option;
-      option["treatment"] = NameOf(made, tensor, each);
+      option["treatment"] = NameOf(tensor, each);
       option["bits_per_weight"] = PerWeight(each.bits, tensor.elems);
       option["nmse"] = nmse(each);
       options.push_back(std::move(option));
@@ -133,7 +142,7 @@ void ReportChoice(const MadeChoice& made, BudgetChoice* choice) {
   }
   choice->table = table.Text();
 
-  const std::string usual_name = UsualName(made.options);
+  const std::string usual_name = UsualName(*made.sources.front().options);
   std::string text = fmt::format("budget  {:.4f} bits per weight: NMSE {:.6f}", bits, made.allocation.error);
   if (usual.error > 0) {
     text += fmt::format(", {:.3f} of {} at {:.4f}", made.allocation.error / usual.error, usual_name, usual_bits);
@@ -169,7 +178,15 @@ void ReportChoice(const MadeChoice& made, BudgetChoice* choice) {
   uniform["bits_per_weight"] = usual_bits;
   uniform["nmse"] = usual.error;
   json["uniform"] = std::move(uniform);
-  json["recipe"] = RecipeText(choice->recipe);
+  if (made.sources.front().component.empty()) {
+    json["recipe"] = RecipeText(choice->recipes.front());
+  } else {
+    Json recipes = Json::object();
+    for (std::size_t s = 0; s < made.sources.size(); ++s) {
+      recipes[made.sources[s].component] = RecipeText(choice->recipes[s]);
+    }
+    json["recipes"] = std::move(recipes);
+  }
   json["tensors"] = std::move(rows);
   choice->json = std::make_shared<const Json>(std::move(json));
 }

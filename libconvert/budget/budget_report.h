@@ -10,9 +10,8 @@ namespace q4 {
 
 // All that is known when the choice is made.
 struct MadeChoice {
-  const Checkpoint& checkpoint;
+  const std::vector<BudgetSource>& sources;
   const BudgetRequest& request;
-  const ConvertOptions& options;
   const std::vector<MeasuredTensor>& tensors;
   const std::vector<BudgetItem>& items;
   AllocatorRange range;

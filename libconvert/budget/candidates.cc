@@ -9,7 +9,6 @@
 #include <utility>
 
 #include "formats/base/status.h"
-#include "libconvert/budget/budget_issues.h"
 #include "libconvert/policy/calibrated.h"
 #include "libconvert/policy/fused_layers.h"
 #include "libconvert/policy/module_names.h"
@@ -96,7 +95,7 @@ std::vector<Way> OpenWays(const PolicyOptions& options, std::uint64_t columns) {
 absl::StatusOr<std::vector<Candidate>> FindCandidates(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                                       const ConvertOptions& convert) {
   const PolicyOptions& options = convert.policy;
-  if (checkpoint.taken_over()) return Fail(kNothingToChoose, checkpoint.path(), {});
+  if (checkpoint.taken_over()) return std::vector<Candidate>();
   const std::vector<SourceTensor>& tensors = checkpoint.tensors();
   PolicyOptions bare = options, keeping = options;
   bare.recipe.reset();
@@ -129,9 +128,6 @@ absl::StatusOr<std::vector<Candidate>> FindCandidates(const Checkpoint& checkpoi
     candidate.ways = OpenWays(options, tensors[i].shape.empty() ? 1 : tensors[i].shape.back());
     // The last word has --include: what it quantizes, no rule can keep.
     if (!kept[i].quantize) candidate.ways.push_back({});
-  }
-  if (std::all_of(candidates.begin(), candidates.end(), [](const Candidate& each) { return each.fixed; })) {
-    return Fail(kNothingToChoose, checkpoint.path(), {});
   }
   return candidates;
 }

@@ -39,7 +39,8 @@ struct Candidate {
 // it, all.
 std::vector<Way> OpenWays(const PolicyOptions& options, std::uint64_t columns);
 
-// In the order of the source. Errors: those of DecideTensors() and ApplyCalibration(), and kNothingToChoose.
+// In the order of the source; none of a checkpoint whose weights are taken over with their codes. Errors: those of
+// DecideTensors() and ApplyCalibration().
 absl::StatusOr<std::vector<Candidate>> FindCandidates(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                                       const ConvertOptions& options);
 

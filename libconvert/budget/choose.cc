@@ -1,8 +1,9 @@
-// The steps of budget.h one after the other. All sums over items are made in the order of the source.
+// The steps of budget.h one after the other. All sums over items are made in the order of the sources.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <utility>
 
 #include "formats/base/status.h"
@@ -90,54 +91,123 @@ absl::StatusOr<Allocation> Allocate(const std::vector<AllocatorItem>& items, std
   return WithinBits(items, range.most_bits);
 }
 
-}  // namespace
+// What is to be measured of one source.
+struct ToMeasure {
+  std::vector<Candidate> candidates;
+  std::vector<MeasureTask> tasks;
+  std::uint64_t elems = 0;  // of its candidates
+};
 
-absl::StatusOr<BudgetChoice> ChooseByBudget(const Checkpoint& checkpoint, const ModelConfigs& configs,
-                                            const ConvertOptions& options, const BudgetRequest& request,
-                                            const MeasureRun& run) {
-  Q4_ASSIGN_OR_RETURN(std::vector<Candidate> candidates, FindCandidates(checkpoint, configs, options));
-  const bool target = request.bits_per_weight || request.nmse;
+absl::StatusOr<ToMeasure> AskOf(const BudgetSource& source, bool target) {
+  ToMeasure asked;
+  Q4_ASSIGN_OR_RETURN(asked.candidates, FindCandidates(*source.checkpoint, *source.configs, *source.options));
   if (!target) {
     // Nothing else is measured than what can become of a tensor.
-    for (Candidate& candidate : candidates) {
+    for (Candidate& candidate : asked.candidates) {
       if (candidate.fixed) continue;
       const bool may_be_kept = !candidate.ways.back().quantized();
       candidate.ways = {candidate.usual};
       if (may_be_kept) candidate.ways.push_back({});
     }
   }
-  const std::vector<MeasureTask> tasks = TasksFor(checkpoint, candidates, options);
-  Q4_ASSIGN_OR_RETURN(const std::vector<TensorErrors> errors, MeasureTensors(checkpoint, tasks, options.effort, run));
-  Q4_ASSIGN_OR_RETURN(const std::vector<MeasuredTensor> tensors,
-                      WeighMeasured(checkpoint, candidates, tasks, errors, options));
-  std::vector<BudgetItem> items = ItemsFor(tensors, GroupAlike(checkpoint, candidates, request.fused_alike));
+  asked.tasks = TasksFor(*source.checkpoint, asked.candidates, *source.options);
+  for (const MeasureTask& task : asked.tasks) asked.elems += task.source->elems;
+  return asked;
+}
+
+// One progress over all sources: a source that is to come counts as much as its elements.
+class ProgressOfAll {
+ public:
+  ProgressOfAll(const ProgressCallback& whole, const std::vector<ToMeasure>& asked) : whole_(whole) {
+    for (const ToMeasure& each : asked) to_come_ += BytesOf(each);
+  }
+  ProgressCallback Next(const ToMeasure& asked) {
+    before_ += own_;
+    own_ = 0;
+    to_come_ -= BytesOf(asked);
+    if (!whole_) return {};
+    return [this](Progress progress) {
+      own_ = progress.total_bytes;
+      progress.done_bytes += before_;
+      progress.total_bytes += before_ + to_come_;
+      whole_(progress);
+    };
+  }
+
+ private:
+  static std::uint64_t BytesOf(const ToMeasure& asked) {
+    std::uint64_t bytes = 0;
+    for (const MeasureTask& task : asked.tasks) bytes += task.source->bytes;
+    return bytes;
+  }
+
+  const ProgressCallback& whole_;
+  std::uint64_t before_ = 0, own_ = 0, to_come_ = 0;
+};
+
+}  // namespace
+
+absl::StatusOr<BudgetChoice> ChooseByBudget(const std::vector<BudgetSource>& sources, const BudgetRequest& request,
+                                            const MeasureRun& run) {
+  const bool target = request.bits_per_weight || request.nmse;
+  std::vector<ToMeasure> asked;
+  std::uint64_t elems = 0;
+  bool any = false;
+  for (const BudgetSource& source : sources) {
+    Q4_ASSIGN_OR_RETURN(ToMeasure each, AskOf(source, target));
+    elems += each.elems;
+    any = any || std::any_of(each.candidates.begin(), each.candidates.end(),
+                             [](const Candidate& candidate) { return !candidate.fixed; });
+    asked.push_back(std::move(each));
+  }
+  if (!any) return Fail(kNothingToChoose, sources.front().checkpoint->path(), {});
+  std::vector<MeasuredTensor> tensors;
+  std::vector<std::vector<std::size_t>> groups;
+  ProgressOfAll progress(run.progress, asked);
+  for (std::size_t s = 0; s < sources.size(); ++s) {
+    MeasureRun own = run;
+    own.progress = progress.Next(asked[s]);
+    const Checkpoint& checkpoint = *sources[s].checkpoint;
+    Q4_ASSIGN_OR_RETURN(const std::vector<TensorErrors> errors,
+                        MeasureTensors(checkpoint, asked[s].tasks, sources[s].options->effort, own));
+    Q4_ASSIGN_OR_RETURN(std::vector<MeasuredTensor> measured,
+                        WeighMeasured(sources[s], asked[s].candidates, asked[s].tasks, errors, elems));
+    for (std::vector<std::size_t>& group : GroupAlike(checkpoint, asked[s].candidates, request.fused_alike)) {
+      for (std::size_t& member : group) member += tensors.size();
+      groups.push_back(std::move(group));
+    }
+    std::move(measured.begin(), measured.end(), std::back_inserter(tensors));
+  }
+  std::vector<BudgetItem> items = ItemsFor(tensors, groups);
   if (request.keep_most_sensitive > 0) KeepMostSensitive(tensors, request.keep_most_sensitive, &items);
   if (!target) TakeUsual(tensors, &items);
 
   std::vector<AllocatorItem> choices;
-  std::uint64_t elems = 0;
-  for (const MeasuredTensor& tensor : tensors) elems += tensor.elems;
   for (const BudgetItem& item : items) {
     AllocatorItem& choice = choices.emplace_back();
     for (const Way& way : item.ways) choice.push_back(SumOf(tensors, item, way));
   }
   Q4_ASSIGN_OR_RETURN(const Allocation allocation, Allocate(choices, elems, request));
-  std::vector<ChosenTensor> chosen;
+  std::vector<std::vector<ChosenTensor>> chosen(sources.size());
   for (std::size_t i = 0; i < items.size(); ++i) {
     items[i].chosen = allocation.chosen[i];
     for (const std::size_t t : items[i].tensors) {
       // What the user's recipe has said, its rules go on saying.
       const Candidate& candidate = tensors[t].candidate;
       if (candidate.fixed) continue;
-      chosen.push_back({candidate.source, QuantSettings(items[i].ways[items[i].chosen], candidate.settings.encoder)});
+      chosen[static_cast<std::size_t>(tensors[t].of - sources.data())].push_back(
+          {candidate.source, QuantSettings(items[i].ways[items[i].chosen], candidate.settings.encoder)});
     }
   }
-  std::sort(chosen.begin(), chosen.end(),
-            [](const ChosenTensor& a, const ChosenTensor& b) { return a.source < b.source; });
   BudgetChoice choice;
-  Q4_ASSIGN_OR_RETURN(choice.recipe,
-                      RecipeFor(checkpoint, chosen, options.policy.recipe ? *options.policy.recipe : Recipe{}));
-  ReportChoice({checkpoint, request, options, tensors, items, RangeOf(choices), allocation, elems}, &choice);
+  for (std::size_t s = 0; s < sources.size(); ++s) {
+    std::sort(chosen[s].begin(), chosen[s].end(),
+              [](const ChosenTensor& a, const ChosenTensor& b) { return a.source < b.source; });
+    const std::optional<Recipe>& own = sources[s].options->policy.recipe;
+    Q4_ASSIGN_OR_RETURN(Recipe recipe, RecipeFor(*sources[s].checkpoint, chosen[s], own ? *own : Recipe{}));
+    choice.recipes.push_back(std::move(recipe));
+  }
+  ReportChoice({sources, request, tensors, items, RangeOf(choices), allocation, elems}, &choice);
   return choice;
 }
 

@@ -51,17 +51,18 @@ std::vector<MeasureTask> TasksFor(const Checkpoint& checkpoint, const std::vecto
   return tasks;
 }
 
-absl::StatusOr<std::vector<MeasuredTensor>> WeighMeasured(const Checkpoint& checkpoint,
+absl::StatusOr<std::vector<MeasuredTensor>> WeighMeasured(const BudgetSource& of,
                                                           const std::vector<Candidate>& candidates,
                                                           const std::vector<MeasureTask>& tasks,
                                                           const std::vector<TensorErrors>& errors,
-                                                          const ConvertOptions& options) {
-  std::uint64_t all_elems = 0;
-  for (const MeasureTask& task : tasks) all_elems += task.source->elems;
+                                                          std::uint64_t all_elems) {
+  const Checkpoint& checkpoint = *of.checkpoint;
+  const ConvertOptions& options = *of.options;
   std::vector<MeasuredTensor> tensors;
   for (std::size_t i = 0; i < candidates.size(); ++i) {
     const SourceTensor& source = *tasks[i].source;
     MeasuredTensor& tensor = tensors.emplace_back();
+    tensor.of = &of;
     tensor.candidate = candidates[i];
     tensor.elems = source.elems;
     tensor.squares = errors[i].squares;

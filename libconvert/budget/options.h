@@ -23,6 +23,7 @@ struct MeasuredWay {
 // A candidate with what was measured of it. `ways` are in the order of Candidate::ways; what cannot hold the tensor is
 // not among them.
 struct MeasuredTensor {
+  const BudgetSource* of = nullptr;
   Candidate candidate;
   std::uint64_t elems = 0;
   double squares = 0;
@@ -45,11 +46,12 @@ struct BudgetItem {
 // REQUIRES: `errors` are those of `tasks` = TasksFor(...).
 std::vector<MeasureTask> TasksFor(const Checkpoint& checkpoint, const std::vector<Candidate>& candidates,
                                   const ConvertOptions& options);
-absl::StatusOr<std::vector<MeasuredTensor>> WeighMeasured(const Checkpoint& checkpoint,
+// `all_elems`: of all tensors that count, those of other sources too.
+absl::StatusOr<std::vector<MeasuredTensor>> WeighMeasured(const BudgetSource& of,
                                                           const std::vector<Candidate>& candidates,
                                                           const std::vector<MeasureTask>& tasks,
                                                           const std::vector<TensorErrors>& errors,
-                                                          const ConvertOptions& options);
+                                                          std::uint64_t all_elems);
 
 // Groups whose members have no way in common fall apart: the user's recipe has said different things of them.
 std::vector<BudgetItem> ItemsFor(const std::vector<MeasuredTensor>& tensors,

@@ -24,6 +24,10 @@ inline constexpr Issue kPipelineIsInput{1825, ExitCode::kUsage, "the output is, 
 inline constexpr Issue kNotOfPipeline{1826, ExitCode::kUsage,
                                       "not of a pipeline as a whole; give the folder or container of one component"};
 
+// One calibration file would be of one component.
+inline constexpr Issue kCalibrationsOfPipeline{
+    1460, ExitCode::kUsage, "calibrations of a pipeline lie in a folder, each under the name of its component"};
+
 // A folder that a pipeline's file names.
 inline constexpr Issue kComponentMissing{3822, ExitCode::kInvalidInput,
                                          "a component that model_index.json names has no folder"};

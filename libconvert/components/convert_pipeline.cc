@@ -43,9 +43,9 @@ absl::Status CheckPatternsOfAll(const PipelineSource& source, const ConvertOptio
 // One run: what its steps share.
 class PipelineConversion {
  public:
-  PipelineConversion(FileSystem& fs, const PipelineSource& source, const PipelinePlan& plan,
-                     const ConvertOptions& options, const RunOptions& run, const std::string& output)
-      : fs_(fs), source_(source), plan_(plan), options_(options), run_(run), output_(output) {}
+  PipelineConversion(FileSystem& fs, const PipelineSource& source, const PipelinePlan& plan, const RunOptions& run,
+                     const std::string& output)
+      : fs_(fs), source_(source), plan_(plan), run_(run), output_(output) {}
 
   absl::StatusOr<PipelineReport> Run() {
     Q4_ASSIGN_OR_RETURN(DirectoryUse found, CheckPipelineOutput(fs_, source_, output_, run_.force, run_.cancel));
@@ -54,6 +54,8 @@ class PipelineConversion {
     Q4_ASSIGN_OR_RETURN(directory_, AtomicDirectory::Create(fs_, output_, found));
     report_.output = output_;
     report_.class_name = source_.class_name;
+    report_.choice_text = plan_.choice_text;
+    report_.choice = plan_.choice;
     for (const Note& note : plan_.notes) (note.warning ? report_.warnings : report_.notes).push_back(note.text);
     const absl::Status status = Fill();
     // What was written is worth keeping only where the next run finds it.
@@ -68,8 +70,8 @@ class PipelineConversion {
   // A gate that can match nothing in a component is known before the work.
   ConvertReport CheckAllGates() const {
     for (const PlannedComponent& planned : plan_.components) {
-      ConvertReport checked =
-          CheckGates(*planned.component->checkpoint, planned.plan, options_, run_.gates, planned.component->name);
+      ConvertReport checked = CheckGates(*planned.component->checkpoint, planned.plan, planned.options, run_.gates,
+                                         planned.component->name);
       if (!checked.gate_findings.empty()) return checked;
     }
     return {};
@@ -117,7 +119,7 @@ class PipelineConversion {
       run.force = true;  // of an earlier run that was another one
       run.progress = ProgressOf(planned);
       absl::StatusOr<ConvertReport> converted =
-          RunConversion(fs_, *component.checkpoint, planned.plan, options_, run, container);
+          RunConversion(fs_, *component.checkpoint, planned.plan, planned.options, run, container);
       if (!converted.ok()) return InFile(converted.status(), component.name);
       done.report = *std::move(converted);
     }
@@ -225,7 +227,6 @@ class PipelineConversion {
   FileSystem& fs_;
   const PipelineSource& source_;
   const PipelinePlan& plan_;
-  const ConvertOptions& options_;
   const RunOptions& run_;
   const std::string output_;
   std::unique_ptr<AtomicDirectory> directory_;
@@ -247,7 +248,8 @@ std::uint64_t PipelinePlan::output_bytes() const {
   return bytes;
 }
 
-absl::StatusOr<PipelinePlan> PlanPipeline(FileSystem& fs, const PipelineSource& source, const ConvertOptions& options) {
+absl::StatusOr<PipelinePlan> PlanPipeline(FileSystem& fs, const PipelineSource& source, const ConvertOptions& options,
+                                          const ComponentSettings& settings) {
   if (!options.policy.allow_unmatched) Q4_RETURN_IF_ERROR(CheckPatternsOfAll(source, options));
   ConvertOptions each = options;
   each.policy.allow_unmatched = true;
@@ -256,14 +258,15 @@ absl::StatusOr<PipelinePlan> PlanPipeline(FileSystem& fs, const PipelineSource& 
   for (const PipelineComponent& component : source.components) {
     if (!component.quantized) continue;
     Q4_ASSIGN_OR_RETURN(const ModelConfigs configs, component.checkpoint->Configs(fs));
-    absl::StatusOr<ConversionPlan> planned = PlanConversion(*component.checkpoint, configs, each);
+    ConvertOptions own = OptionsOf(component.name, each, settings, &plan.notes);
+    absl::StatusOr<ConversionPlan> planned = PlanConversion(*component.checkpoint, configs, own);
     if (!planned.ok()) return InFile(planned.status(), component.name);
     for (const Note& note : planned->notes) {
       // The list of the pipeline has them, with those of the other components. A warning is said once more.
       if (!note.warning && note.text.starts_with(kLeftOutNote)) continue;
       plan.notes.push_back({note.warning, component.name + ": " + note.text});
     }
-    plan.components.push_back({&component, *std::move(planned)});
+    plan.components.push_back({&component, std::move(own), *std::move(planned)});
   }
   for (const CompanionFile& file : source.files) plan.carried_bytes += file.size;
   return plan;
@@ -280,9 +283,9 @@ absl::StatusOr<DirectoryUse> CheckPipelineOutput(FileSystem& fs, const PipelineS
 }
 
 absl::StatusOr<PipelineReport> RunPipelineConversion(FileSystem& fs, const PipelineSource& source,
-                                                     const PipelinePlan& plan, const ConvertOptions& options,
-                                                     const RunOptions& run, const std::string& output) {
-  return PipelineConversion(fs, source, plan, options, run, output).Run();
+                                                     const PipelinePlan& plan, const RunOptions& run,
+                                                     const std::string& output) {
+  return PipelineConversion(fs, source, plan, run, output).Run();
 }
 
 }  // namespace q4

@@ -11,12 +11,15 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
+#include "formats/base/json_value.h"
 #include "formats/publish/atomic_directory.h"
+#include "libconvert/components/component_settings.h"
 #include "libconvert/components/pipeline_source.h"
 #include "libconvert/components/seal.h"
 #include "libconvert/convert/convert.h"
@@ -26,6 +29,7 @@ namespace q4 {
 // One component that is converted.
 struct PlannedComponent {
   const PipelineComponent* component = nullptr;
+  ConvertOptions options;  // its own
   ConversionPlan plan;
 };
 
@@ -36,11 +40,16 @@ struct PipelinePlan {
   std::uint64_t output_bytes() const;  // of containers and what is carried
   // Those of the pipeline, and those of each plan with the component's name before them.
   std::vector<Note> notes;
+  // Where a budget has chosen: as those of ConversionPlan, of all components together.
+  std::string choice_text, choice_table;
+  std::shared_ptr<const Json> choice;
 };
 
-// Plans every component that is quantized, all with `options`. A pattern or recipe rule must match in one of them at
-// least, unless options.policy.allow_unmatched. Errors: those of PlanConversion(), with the component named.
-absl::StatusOr<PipelinePlan> PlanPipeline(FileSystem& fs, const PipelineSource& source, const ConvertOptions& options);
+// Plans every component that is quantized, all with `options` but for what `settings` say of each. A pattern or recipe
+// rule must match in one of them at least, unless options.policy.allow_unmatched. Errors: those of PlanConversion(),
+// with the component named.
+absl::StatusOr<PipelinePlan> PlanPipeline(FileSystem& fs, const PipelineSource& source, const ConvertOptions& options,
+                                          const ComponentSettings& settings = {});
 
 // Whether the pipeline may be written to the folder `output` (place.h). Run again before publishing.
 absl::StatusOr<DirectoryUse> CheckPipelineOutput(FileSystem& fs, const PipelineSource& source,
@@ -60,6 +69,9 @@ struct PipelineReport {
   std::uint64_t source_bytes = 0, output_bytes = 0;
   std::vector<LeftOutFile> left_out;  // of the whole pipeline
   std::vector<std::string> notes, warnings;
+  // As the plan has them.
+  std::string choice_text;
+  std::shared_ptr<const Json> choice;
   // Of the first component that breaks a gate: then there is no output.
   std::vector<VerifyFinding> gate_findings;
   std::uint64_t gate_finding_count = 0;
@@ -69,7 +81,7 @@ struct PipelineReport {
 // RunConversion(), and of files that are carried. After one that RunConversion() would resume from, OUTPUT.partial
 // stays.
 absl::StatusOr<PipelineReport> RunPipelineConversion(FileSystem& fs, const PipelineSource& source,
-                                                     const PipelinePlan& plan, const ConvertOptions& options,
-                                                     const RunOptions& run, const std::string& output);
+                                                     const PipelinePlan& plan, const RunOptions& run,
+                                                     const std::string& output);
 
 }  // namespace q4

@@ -70,7 +70,7 @@ std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& p
   std::string text;
   for (const PlannedComponent& planned : plan.components) {
     text += fmt::format("component {} ({})\n", planned.component->name, Printable(planned.component->class_name));
-    text += PlanText(*planned.component->checkpoint, planned.plan, options, threads, all) + "\n";
+    text += PlanText(*planned.component->checkpoint, planned.plan, planned.options, threads, all) + "\n";
   }
   std::vector<CarriedSum> sums;
   for (const CompanionFile& file : source.files) AddCarried(file.name, file.size, &sums);
@@ -82,6 +82,7 @@ std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& p
     });
     if (!told) others.push_back(file);
   }
+  if (!plan.choice_text.empty()) text += plan.choice_table + "\n" + plan.choice_text + "\n";
   text += CarriedText(sums) + LeftOutText(others);
   text += fmt::format("pipeline {}: {} of {} components quantized; output {}{} bytes ({}) and q4-pipeline.json\n",
                       Printable(source.class_name), plan.components.size(), source.components.size(),
@@ -100,7 +101,7 @@ std::string PipelinePlanJson(const PipelineSource& source, const PipelinePlan& p
     components.push_back(
         {{"name", planned.component->name},
          {"class", planned.component->class_name},
-         {"plan", DocumentOf(PlanJson(*planned.component->checkpoint, planned.plan, options, threads))}});
+         {"plan", DocumentOf(PlanJson(*planned.component->checkpoint, planned.plan, planned.options, threads))}});
   }
   json["components"] = std::move(components);
   Json carried = Json::array();
@@ -111,6 +112,7 @@ std::string PipelinePlanJson(const PipelineSource& source, const PipelinePlan& p
   for (const Note& note : plan.notes) (note.warning ? warnings : notes).push_back(note.text);
   json["warnings"] = std::move(warnings);
   json["notes"] = std::move(notes);
+  if (plan.choice != nullptr) json["choice"] = *plan.choice;
   return JsonReportText(json);
 }
 
@@ -123,7 +125,7 @@ std::string PipelineReportText(const PipelineReport& report, double seconds) {
   }
   std::vector<CarriedSum> sums;
   for (const SealedFile& file : report.carried) AddCarried(file.path, file.bytes, &sums);
-  text += CarriedText(sums) + LeftOutText(report.left_out);
+  text += report.choice_text + CarriedText(sums) + LeftOutText(report.left_out);
   text += fmt::format(
       "size     {} -> {} ({:.1f} %) in {:.2f} s\n", HumanBytes(report.source_bytes), HumanBytes(report.output_bytes),
       100.0 * static_cast<double>(report.output_bytes) / std::max(static_cast<double>(report.source_bytes), 1.0),
@@ -158,6 +160,7 @@ std::string PipelineReportJson(const PipelineReport& report, double seconds) {
   json["left_out"] = LeftOutOf(report.left_out);
   json["warnings"] = report.warnings;
   json["notes"] = report.notes;
+  if (report.choice != nullptr) json["choice"] = *report.choice;
   return JsonReportText(json);
 }
 

@@ -35,8 +35,8 @@ namespace {
 class PipelineVerification {
  public:
   PipelineVerification(FileSystem& fs, const std::string& directory, const VerifyOptions& options,
-                       const ProgressCallback& progress)
-      : fs_(fs), directory_(directory), options_(options), progress_(progress) {}
+                       const std::string& calibrations, const ProgressCallback& progress)
+      : fs_(fs), directory_(directory), options_(options), calibrations_from_(calibrations), progress_(progress) {}
 
   absl::StatusOr<PipelineVerifyReport> Run() {
     Q4_ASSIGN_OR_RETURN(ReadSeal read, ReadPipelineSeal(fs_, directory_));
@@ -44,6 +44,11 @@ class PipelineVerification {
     if (options_.root && *options_.root != read.root) {
       return Fail(kPipelinePinned, directory_, {},
                   GotExpected("sha256:" + HexOf(read.root), "sha256:" + HexOf(*options_.root)));
+    }
+    if (!calibrations_from_.empty()) {
+      std::vector<std::string> all;
+      for (const SealedComponent& component : seal_.components) all.push_back(component.name);
+      Q4_ASSIGN_OR_RETURN(calibrations_, OpenCalibrations(fs_, calibrations_from_, all, Converted()));
     }
     report_.path = directory_;
     report_.source = options_.against;
@@ -190,6 +195,9 @@ class PipelineVerification {
       if (component.container.empty() || !present_.contains(component.container)) continue;
       VerifyOptions options = options_;
       options.root = std::nullopt;  // compared below, so that the others are verified as well
+      if (const auto found = calibrations_.find(component.name); found != calibrations_.end()) {
+        options.calibration = found->second;
+      }
       if (!options_.against.empty()) options.against = JoinPath(options_.against, component.name);
       std::uint64_t own = 0;
       const auto progress = [&](const Progress& done) {
@@ -226,7 +234,9 @@ class PipelineVerification {
   FileSystem& fs_;
   const std::string directory_;
   const VerifyOptions& options_;
+  const std::string& calibrations_from_;
   const ProgressCallback& progress_;
+  PipelineCalibrations calibrations_;
   PipelineSeal seal_;
   std::set<std::string> present_;
   FindingList findings_;
@@ -241,8 +251,9 @@ bool PipelineVerifyReport::passed() const {
 }
 
 absl::StatusOr<PipelineVerifyReport> VerifyPipeline(FileSystem& fs, const std::string& directory,
-                                                    const VerifyOptions& options, const ProgressCallback& progress) {
-  return PipelineVerification(fs, directory, options, progress).Run();
+                                                    const VerifyOptions& options, const std::string& calibrations,
+                                                    const ProgressCallback& progress) {
+  return PipelineVerification(fs, directory, options, calibrations, progress).Run();
 }
 
 std::string PipelineVerifyText(const PipelineVerifyReport& report) {

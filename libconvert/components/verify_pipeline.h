@@ -10,6 +10,7 @@
 #include "formats/base/digest.h"
 #include "formats/base/file.h"
 #include "libconvert/base/progress.h"
+#include "libconvert/components/component_settings.h"
 #include "libconvert/judge/verify_report.h"
 #include "libconvert/verify/verify.h"
 
@@ -32,10 +33,11 @@ struct PipelineVerifyReport {
 };
 
 // Verifies the pipeline in the folder `directory`. `options` hold for each container; options.against is the folder of
-// the source, options.root the root of the pipeline. What is wrong is in the report. A status is returned only if seal
-// or source cannot be read, for kPipelinePinned, and where VerifyModel() returns one for another reason than damage.
+// the source, options.root the root of the pipeline. `calibrations`: the folder that OpenCalibrations() takes, or "".
+// What is wrong is in the report. A status is returned only if seal or source cannot be read, for kPipelinePinned, and
+// where VerifyModel() returns one for another reason than damage.
 absl::StatusOr<PipelineVerifyReport> VerifyPipeline(FileSystem& fs, const std::string& directory,
-                                                    const VerifyOptions& options,
+                                                    const VerifyOptions& options, const std::string& calibrations = {},
                                                     const ProgressCallback& progress = {});
 
 // The report for people: the verdict on the pipeline, then that on each component. Findings are not part of it.

@@ -158,4 +158,24 @@ std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const Conversi
   return most + kJobBytes + IndexMemory(plan) + ReadMemory(plan, threads) + FixedMemory(engine, threads, max_memory);
 }
 
+std::vector<FeedbackUse> FeedbackUses(const Checkpoint& checkpoint, const ConversionPlan& plan) {
+  std::vector<FeedbackUse> uses;
+  for (const PlannedShard& shard : plan.shards) {
+    for (const PlannedTensor& planned : shard.tensors) {
+      const Q4Tensor& tensor = shard.index.tensors[planned.tensor];
+      if (!tensor.quantized() || !CodesNeedWholeTensor(tensor.encoder) || planned.calibrated.input == nullptr) continue;
+      uses.push_back({&checkpoint.tensors()[planned.source], planned.calibrated.input});
+    }
+  }
+  return uses;
+}
+
+std::uint64_t FactorRoom(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
+                         unsigned threads, const SlabEngine* engine, std::uint64_t max_memory) {
+  const std::uint64_t wanted = FeedbackFactors::RoomFor(FeedbackUses(checkpoint, plan));
+  if (wanted == 0) return 0;
+  const std::uint64_t least = MinimumPipelineMemory(checkpoint, plan, options, threads, engine, max_memory);
+  return std::min(wanted, (max_memory - std::min(max_memory, least)) / 2);
+}
+
 }  // namespace q4

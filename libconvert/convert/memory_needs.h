@@ -7,11 +7,13 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "formats/q4/chunk.h"
 #include "formats/q4/container.h"
 #include "formats/source/checkpoint.h"
 #include "formats/tensor/tensor.h"
+#include "libconvert/encode/feedback_factors.h"
 #include "libconvert/engine/slab_engine.h"
 #include "libconvert/plan/plan.h"
 
@@ -64,6 +66,9 @@ std::uint64_t ReadMemory(const ConversionPlan& plan, unsigned threads);
 // the journal. Only what exceeds kIndexAllowance (base/budget.h).
 std::uint64_t IndexMemory(const ConversionPlan& plan);
 
+// The tensors of a plan whose codes are chosen as a whole, in the order of the plan.
+std::vector<FeedbackUse> FeedbackUses(const Checkpoint& checkpoint, const ConversionPlan& plan);
+
 // ---- both
 
 // The least RunOptions::max_memory with which `plan` can be converted on `threads` threads: what the tensor or embedded
@@ -72,5 +77,10 @@ std::uint64_t IndexMemory(const ConversionPlan& plan);
 std::uint64_t MinimumPipelineMemory(const Checkpoint& checkpoint, const ConversionPlan& plan,
                                     const ConvertOptions& options, unsigned threads, const SlabEngine* engine = nullptr,
                                     std::uint64_t max_memory = 0);
+
+// What is set aside for factors that several tensors have in common: room for all of them if half of what the bound has
+// above the least memory is enough, else that half. Without room each tensor makes its own, to the same bytes.
+std::uint64_t FactorRoom(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
+                         unsigned threads, const SlabEngine* engine, std::uint64_t max_memory);
 
 }  // namespace q4

@@ -23,11 +23,14 @@ Stages::Stages(const Conversion& conversion, const PipelineStart& start)
       cpu_engine_(MakeCpuSlabEngine(kernels_, conversion.options.effort)),
       engine_(conversion.run.engine != nullptr ? *conversion.run.engine : *cpu_engine_),
       threads_(ThreadsOrDefault(conversion.run.threads)),
+      factors_(FeedbackUses(conversion.checkpoint, conversion.plan),
+               FactorRoom(conversion.checkpoint, conversion.plan, conversion.options, threads_, &engine_,
+                          conversion.run.max_memory)),
       ring_(engine_.RingBytes(conversion.run.max_memory)),
       budget_(conversion.run.max_memory -
               std::min(conversion.run.max_memory, FixedMemory(&engine_, threads_, conversion.run.max_memory) +
                                                       IndexMemory(conversion.plan) +
-                                                      ReadMemory(conversion.plan, threads_))),
+                                                      ReadMemory(conversion.plan, threads_) + factors_.room())),
       source_(conversion.checkpoint),
       buffers_(ring_.limit() != 0 ? &ring_ : &budget_, &engine_.buffer_memory()),
       hasher_(conversion.checkpoint, conversion.options.source_digest, threads_, start.digests,

@@ -20,6 +20,7 @@
 #include "libconvert/convert/conversion.h"
 #include "libconvert/convert/resume.h"
 #include "libconvert/convert/tensor_job.h"
+#include "libconvert/encode/feedback_factors.h"
 #include "libconvert/engine/slab_engine.h"
 #include "libconvert/source/file_hasher.h"
 #include "libconvert/source/source_reader.h"
@@ -48,6 +49,9 @@ class Stages {
   // Waits for `bytes` of the budget, which are released with the reservation. What a slab needs, all of it, is reserved
   // before the slab is read. How much that is: memory_needs.h.
   std::shared_ptr<Reservation> Reserve(std::uint64_t bytes);
+
+  // What tensors with the same input have in common. Their room is no part of the budget.
+  FeedbackFactors& factors() { return factors_; }
 
   // Each byte of the source is digested once: at its first reading. A second one reads it only for its elements.
   enum class Reading { kFirst, kAgain };
@@ -96,6 +100,7 @@ class Stages {
   const std::unique_ptr<SlabEngine> cpu_engine_;
   SlabEngine& engine_;
   const unsigned threads_;
+  FeedbackFactors factors_;
   MemoryBudget ring_;    // source buffers, where the engine wants few of them
   MemoryBudget budget_;  // all else in flight, and otherwise the source buffers too
   const SourceReader source_;

@@ -153,7 +153,8 @@ absl::Status Quantizing::CodeWhole() const {
   const std::vector<float> nested = tensor.nested ? DecodedScales(0, tensor.blocks()) : std::vector<float>();
   job_->codes.resize(PackedBytes(tensor.elems));
   const FeedbackRun run{stages_->kernels(), *stages_->options().calibration, stages_->threads(),
-                        [this] { return stages_->Interrupted(); }};
+                        [this] { return stages_->Interrupted(); }, &stages_->factors()};
+  stages_->factors().Begin(*job_->source);
   Q4_ASSIGN_OR_RETURN(
       const FeedbackResult result,
       stages_->engine().ChooseWhole(run, tensor, job_->calibrated, job_->elements.data(),

@@ -12,6 +12,7 @@
 #include "formats/base/limits.h"
 #include "formats/base/strict_json.h"
 #include "formats/base/text.h"
+#include "libconvert/convert/feedback_cost.h"
 #include "libconvert/convert/memory_needs.h"
 #include "libconvert/convert_report/convert_report.h"
 #include "libconvert/convert_report/totals.h"
@@ -97,6 +98,9 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   json["output_bytes_exact"] = !options.compression.zstd;
   json["part_bytes"] = std::move(shard_bytes);
   json["least_memory_bytes"] = MinimumPipelineMemory(checkpoint, plan, options, threads);
+  if (const FeedbackCost cost = FeedbackCostOf(checkpoint, plan); cost.tensors != 0) {
+    json["feedback_core_seconds"] = cost.CoreSeconds(BestCpuKernels());
+  }
   json["quantized_tensors"] = plan.quantized_tensors;
   json["kept_tensors"] = plan.kept_tensors;
   Json warnings = Json::array(), notes = Json::array();

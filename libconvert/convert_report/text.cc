@@ -10,6 +10,7 @@
 
 #include "formats/base/digest.h"
 #include "libconvert/base/text_table.h"
+#include "libconvert/convert/feedback_cost.h"
 #include "libconvert/convert/memory_needs.h"
 #include "libconvert/convert_report/convert_report.h"
 #include "libconvert/convert_report/totals.h"
@@ -175,6 +176,12 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   // Of the cores, because a plan is made without starting a GPU.
   text += fmt::format("memory  at least {} bytes with {} threads (--max-memory)\n",
                       Grouped(MinimumPipelineMemory(checkpoint, plan, options, threads)), threads);
+  if (const FeedbackCost cost = FeedbackCostOf(checkpoint, plan); cost.tensors != 0) {
+    const double seconds = cost.CoreSeconds(BestCpuKernels());
+    text += fmt::format("time    feedback takes about {} of processor time ({} with {} thread{}) for {} tensor{}\n",
+                        AboutSeconds(seconds), AboutSeconds(seconds / threads), threads, threads == 1 ? "" : "s",
+                        Grouped(cost.tensors), cost.tensors == 1 ? "" : "s");
+  }
   return text + SmallerText(tensors, plan, options);
 }
 

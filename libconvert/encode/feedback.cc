@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <vector>
 
 #include "fmt/format.h"
@@ -42,6 +43,29 @@ void NearestCodesOf(const FeedbackRun& run, const Q4Tensor& tensor, const std::u
   });
 }
 
+// The factor of matrix `m`: a kept one, or made of its Hessian. nullptr after an interruption.
+absl::StatusOr<std::shared_ptr<const FeedbackFactor>> FactorOf(const FeedbackRun& run, const InputStatistics& input,
+                                                               std::uint64_t m, const std::string& tensor) {
+  if (run.factors != nullptr) {
+    if (auto kept = run.factors->Find(input, m)) return kept;
+  }
+  const auto interrupted = [&run] { return run.interrupted && run.interrupted(); };
+  auto factor = std::make_shared<FeedbackFactor>();
+  std::vector<float> hessian(input.columns * input.columns);
+  Q4_RETURN_IF_ERROR(run.calibration.ReadHessian(input, m, hessian));
+  // Once it is interrupted the factor is nothing, and may look like no factor at all.
+  const bool made = MakeFeedbackFactor(
+      run.kernels, input.columns, hessian,
+      [&](std::uint64_t count, const std::function<void(std::uint64_t)>& work) {
+        if (!interrupted()) Spread(run.threads, count, work);
+      },
+      factor.get());
+  if (interrupted()) return nullptr;
+  if (!made) return HessianNotPositive(run.calibration, input, m, tensor);
+  if (run.factors != nullptr) run.factors->Offer(input, m, factor);
+  return factor;
+}
+
 }  // namespace
 
 absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const Q4Tensor& tensor,
@@ -55,24 +79,10 @@ absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const
   const auto interrupted = [&run] { return run.interrupted && run.interrupted(); };
   NearestCodesOf(run, tensor, x, decoded, codes);
   for (std::uint64_t m = 0; m < input.matrices; ++m) {
-    FeedbackFactor factor;
-    {
-      std::vector<float> hessian(columns * columns);
-      Q4_RETURN_IF_ERROR(run.calibration.ReadHessian(input, m, hessian));
-      // Once it is interrupted the factor is nothing, and may look like no factor at all.
-      const bool made = MakeFeedbackFactor(
-          run.kernels, columns, hessian,
-          [&](std::uint64_t count, const std::function<void(std::uint64_t)>& work) {
-            if (!interrupted()) Spread(run.threads, count, work);
-          },
-          &factor);
-      if ((result.interrupted = interrupted())) return result;
-      if (!made) {
-        return HessianNotPositive(run.calibration, input, m, tensor.name);
-      }
-    }
-    result.raised += factor.raises != 0;
-    result.most_raises = std::max(result.most_raises, factor.raises);
+    Q4_ASSIGN_OR_RETURN(const std::shared_ptr<const FeedbackFactor> factor, FactorOf(run, input, m, tensor.name));
+    if ((result.interrupted = factor == nullptr)) return result;
+    result.raised += factor->raises != 0;
+    result.most_raises = std::max(result.most_raises, factor->raises);
     const FeedbackMatrix matrix{
         shape.type, shape.book(), tensor.block_size, rows, columns, m * rows * columns, calibrated.transposed, x,
         decoded,    codes};
@@ -82,7 +92,7 @@ absl::StatusOr<FeedbackResult> ChooseFeedbackCodes(const FeedbackRun& run, const
     Spread(run.threads, std::min<std::uint64_t>(run.threads, tiles), [&](std::uint64_t) {
       FeedbackTile scratch(columns);
       for (std::uint64_t tile; (tile = next++) < tiles && !interrupted();) {
-        kept += scratch.ChooseCodes(run.kernels, factor, kFeedbackDescents, tile, matrix);
+        kept += scratch.ChooseCodes(run.kernels, *factor, kFeedbackDescents, tile, matrix);
       }
     });
     if ((result.interrupted = interrupted())) return result;

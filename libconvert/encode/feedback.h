@@ -12,6 +12,7 @@
 #include "formats/q4/container.h"
 #include "kernels/kernels.h"
 #include "libconvert/encode/encoder.h"
+#include "libconvert/encode/feedback_factors.h"
 
 namespace q4 {
 
@@ -29,6 +30,8 @@ struct FeedbackRun {
   const Calibration& calibration;
   unsigned threads = 1;
   std::function<bool()> interrupted;  // asked often; what was begun is then dropped
+  // Of tensors with the same input; nullptr where each makes its own. REQUIRES: they have begun the tensor.
+  FeedbackFactors* factors = nullptr;
 };
 
 struct FeedbackResult {
@@ -52,7 +55,7 @@ absl::Status HessianNotPositive(const Calibration& calibration, const InputStati
 // What to tell people of it: "" where there is nothing.
 std::string FeedbackNote(const Q4Tensor& tensor, const FeedbackResult& result);
 
-// Bytes that ChooseFeedbackCodes() takes beside what it is given.
+// Bytes that ChooseFeedbackCodes() takes beside what it is given, and beside the room of FeedbackFactors.
 std::uint64_t FeedbackMemory(const WeightInput& calibrated, unsigned threads);
 
 }  // namespace q4

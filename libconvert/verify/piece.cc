@@ -34,6 +34,26 @@ absl::StatusOr<std::shared_ptr<const ColumnWeights>> PairWeights::Of(const Tenso
   return weights_;
 }
 
+namespace {
+
+bool NeedsWholeCodes(const TensorPair& pair) {
+  return CanRecompute(pair) && CodesNeedWholeTensor(pair.stored->encoder);
+}
+
+std::vector<FeedbackUse> UsesOf(const std::vector<TensorPair>& pairs) {
+  std::vector<FeedbackUse> uses;
+  for (const TensorPair& pair : pairs) {
+    if (NeedsWholeCodes(pair)) uses.push_back({pair.source, pair.calibrated.input});
+  }
+  return uses;
+}
+
+}  // namespace
+
+WholeCodes::WholeCodes(const Calibration* calibration, const std::vector<TensorPair>& pairs, unsigned threads,
+                       std::uint64_t room, CancelFlag* cancel)
+    : calibration_(calibration), threads_(threads), cancel_(cancel), factors_(UsesOf(pairs), room) {}
+
 absl::StatusOr<std::shared_ptr<const std::vector<std::uint8_t>>> WholeCodes::Of(const TensorPair& pair,
                                                                                 const PieceTools& tools) {
   const std::lock_guard lock(mutex_);
@@ -52,7 +72,8 @@ absl::StatusOr<std::shared_ptr<const std::vector<std::uint8_t>>> WholeCodes::Of(
   if (bad == kAllFinite) {
     codes->resize(PackedBytes(stored.elems));
     const FeedbackRun run{tools.kernels, *calibration_, threads_,
-                          [this] { return cancel_ != nullptr && cancel_->load(); }};
+                          [this] { return cancel_ != nullptr && cancel_->load(); }, &factors_};
+    factors_.Begin(*pair.source);
     Q4_ASSIGN_OR_RETURN(const FeedbackResult result, ChooseFeedbackCodes(run, stored, pair.calibrated, x.data(),
                                                                          scales.decoded.data(), codes->data()));
     if (result.interrupted) return Fail(kVerifyInterrupted, pair.reader->path(), {});
@@ -63,12 +84,14 @@ absl::StatusOr<std::shared_ptr<const std::vector<std::uint8_t>>> WholeCodes::Of(
 }
 
 std::uint64_t WholeCodesMemory(const TensorPair& pair, unsigned threads) {
-  if (!CanRecompute(pair) || !CodesNeedWholeTensor(pair.stored->encoder)) return 0;
+  if (!NeedsWholeCodes(pair)) return 0;
   // Elements, codes, and scales as they are stored, as they decode and once more.
   const Q4Tensor& stored = *pair.stored;
   return stored.elems * ItemSize(pair.source->dtype) * 2 + PackedBytes(stored.elems) +
          4 * stored.blocks() * sizeof(float) + FeedbackMemory(pair.calibrated, threads);
 }
+
+std::uint64_t WholeCodesRoom(const std::vector<TensorPair>& pairs) { return FeedbackFactors::RoomFor(UsesOf(pairs)); }
 
 absl::Status PieceReader::ReadSource(std::uint64_t first, std::uint64_t count, std::vector<std::uint8_t>* bytes) const {
   const DType from = pair_.source->dtype, to = pair_.stored->dtype;

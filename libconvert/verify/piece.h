@@ -16,6 +16,7 @@
 #include "kernels/kernels.h"
 #include "libconvert/base/chunk_cache.h"
 #include "libconvert/base/progress.h"
+#include "libconvert/encode/feedback_factors.h"
 #include "libconvert/model/decoder.h"
 #include "libconvert/model/stored_tensor.h"
 #include "libconvert/scheme/column_weights.h"
@@ -61,9 +62,10 @@ class PairWeights {
 // The codes of tensors whose encoder chooses them as a whole (CodesNeedWholeTensor()). Thread-safe.
 class WholeCodes {
  public:
-  // `calibration` may be nullptr if no pair has an input in it. `threads`: to choose them with.
-  WholeCodes(const Calibration* calibration, unsigned threads, CancelFlag* cancel)
-      : calibration_(calibration), threads_(threads), cancel_(cancel) {}
+  // `calibration` may be nullptr if no pair has an input in it. `threads`: to choose them with. `room`: for factors
+  // that several pairs have in common.
+  WholeCodes(const Calibration* calibration, const std::vector<TensorPair>& pairs, unsigned threads, std::uint64_t room,
+             CancelFlag* cancel);
 
   // Those of a pair that CanRecompute() and whose codes are chosen so, under the scales that are stored; empty where an
   // element is NaN or infinite. The last tensor's are kept, as its slabs come one after the other. Errors: those of
@@ -77,10 +79,14 @@ class WholeCodes {
   std::mutex mutex_;
   const TensorPair* last_ = nullptr;
   std::shared_ptr<const std::vector<std::uint8_t>> codes_;
+  FeedbackFactors factors_;
 };
 
-// What WholeCodes::Of() takes at its worst moment; 0 of a pair that it is not asked for.
+// What WholeCodes::Of() takes at its worst moment beside the room for factors; 0 of a pair that it is not asked for.
 std::uint64_t WholeCodesMemory(const TensorPair& pair, unsigned threads);
+
+// The room with which no factor of these pairs is made twice.
+std::uint64_t WholeCodesRoom(const std::vector<TensorPair>& pairs);
 
 // What pieces of any pair are read and worked on with. One for a whole comparison. Thread-safe, as source and cache
 // are.

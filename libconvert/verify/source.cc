@@ -350,7 +350,7 @@ absl::Status CompareTensors(const Comparison& comparison, const VerifyContext& c
   std::vector<std::pair<std::size_t, std::vector<WorstPiece>>> worst;
   ChunkCache cache;
   PairWeights weights(comparison.calibration);
-  WholeCodes whole_codes(comparison.calibration, context.threads, context.cancel);
+  WholeCodes whole_codes(comparison.calibration, pairs, context.threads, comparison.factor_room, context.cancel);
   const PieceTools tools{*context.kernels, comparison.source, comparison.effort, comparison.compare_absmax,
                          &cache,           &weights,          &whole_codes};
   Q4_ASSIGN_OR_RETURN(const std::vector<float> offsets, AbsmaxOffsets(pairs, jobs, tools, context, done));

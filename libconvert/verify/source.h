@@ -43,6 +43,8 @@ struct Comparison {
   int effort = kDefaultEffort;
   // Whether each quantized tensor's error is measured beside that of absmax (VerifyTensor::absmax).
   bool compare_absmax = false;
+  // Bytes for factors of Hessians that several tensors have in common.
+  std::uint64_t factor_room = 0;
 };
 
 // Reads the sampled slabs of every pair once, front to back, and compares them bit for bit: codes, scales and

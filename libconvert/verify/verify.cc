@@ -196,13 +196,17 @@ class Verification {
   }
 
   // Codes that are chosen of whole tensors take memory beside that of the threads.
-  absl::Status CheckWholeCodes() const {
+  // What is left over keeps factors.
+  absl::Status CheckWholeCodes() {
     std::uint64_t most = 0;
     for (const TensorPair& pair : pairs_) most = std::max(most, WholeCodesMemory(pair, context_.threads));
     if (most == 0) return absl::OkStatus();
     RunLimits limits = LimitsOfRun(options_.threads, options_.max_memory);
     const std::uint64_t needed = most + kFixedBytes + context_.threads * kBytesPerThread;
-    if (RaiseMemoryTo(needed, &limits)) return absl::OkStatus();
+    if (RaiseMemoryTo(needed, &limits)) {
+      factor_room_ = std::min(WholeCodesRoom(pairs_), limits.max_memory - needed);
+      return absl::OkStatus();
+    }
     return Fail(
         limits.memory_by_default ? kLimitOfMachine : kVerifyMemory, model_.path(), "--max-memory",
         GotExpected(fmt::format("{} bytes", limits.max_memory),
@@ -348,7 +352,8 @@ class Verification {
     const bool knows_effort = provenance != nullptr && provenance->options;
     const int effort = knows_effort ? provenance->options->effort : kDefaultEffort;
     const Comparison comparison{
-        source, pairs_, sample_, options_.calibration.get(), embeddings_are_tied_, effort, options_.compare_absmax};
+        source,      pairs_, sample_, options_.calibration.get(), embeddings_are_tied_, effort, options_.compare_absmax,
+        factor_room_};
     Q4_RETURN_IF_ERROR(CompareTensors(comparison, context_, [this](std::uint64_t bytes, bool ends_tensor) {
       progress_state_.done_tensors += ends_tensor;
       Advance(bytes);
@@ -410,6 +415,7 @@ class Verification {
   const ProgressCallback& progress_;
   const VerifyContext context_;
   const SlabSample sample_;
+  std::uint64_t factor_room_ = 0;  // Comparison::factor_room
   std::vector<TensorPair> pairs_;  // of the container with the source; their order is that of the tensors
   VerifyReport report_;
   FindingList findings_;

@@ -103,8 +103,8 @@ Verification Verify(const nb::sequence& words, const nb::object& progress) {
         Q4_RETURN_IF_ERROR(files.Adopt(&flags.file));
         Q4_RETURN_IF_ERROR(files.Adopt(&flags.against));
         flags.max_memory = files.MemoryForWork();
-        Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, cancel));
         Q4_ASSIGN_OR_RETURN(out.folder, SealedPipelineFolder(files.fs(), flags.file));
+        Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, !out.folder.empty(), cancel));
         if (!out.folder.empty()) {
           Q4_ASSIGN_OR_RETURN(const ToolResult result,
                               VerifyPipelineFolder(files.fs(), flags, out.folder, options, HooksOf(callback, cancel)));

@@ -103,7 +103,8 @@ def convert(
         encoder: how scales and codes are chosen; ``"absmax"`` by default. ``"mse"`` searches, and loses less (docs/quality.md);
             ``"weighted"`` does so by a calibration file, and ``"feedback"`` makes up for errors by its Hessians.
         effort: how hard these search: 1, 2 (default) or 3.
-        calibration: a file that says what the inputs of layers look like (docs/calibration.md), for encoders that weigh errors by it.
+        calibration: a file that says what the inputs of layers look like (docs/calibration.md), for encoders that weigh errors by it; of a pipeline
+            a folder with ``COMPONENT.safetensors``.
         include: regular expressions; tensors whose name matches are quantized.
         exclude: regular expressions; tensors whose name matches are kept as they are, also where ``include`` matches. A
             recipe can say it in another order.
@@ -260,7 +261,7 @@ def verify(
         path: a container, the list of a sharded one, or a converted pipeline.
         against: the original checkpoint; everything is computed again from it.
         adapter: the adapter that was merged into it, if one was.
-        calibration: the calibration file that was used, if one was: what it decided is computed again too.
+        calibration: the calibration file that was used, if one was (of a pipeline the folder of them): what it decided is computed again too.
         root: ``"sha256:..."``, which the container must have.
         tensor, sample, sample_seed: compare a part: names that match a regular expression, a percentage, which one.
         require_proof: fail also where the encoder leaves more than one answer.

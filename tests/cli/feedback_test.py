@@ -240,6 +240,66 @@ def test_few_tokens(tools):
             tools.run("q4verify", "few.q4", "--against", "in3.safetensors")
 
 
+def layers_with_shared_inputs(tools):
+    """Two layers in the order of a file, in which o_proj lies between those that have one input: weights, and calibrations with a Hessian for each input
+    and for each weight."""
+    side, wide = 96, 160
+    inputs = {"self_attn.q_proj": ("k_proj", "q_proj", "v_proj"), "self_attn.o_proj": ("o_proj",), "mlp.gate_proj": ("gate_proj", "up_proj"), "mlp.down_proj": ("down_proj",)}
+    shapes, matrices, input_of = {}, {}, {}
+    for layer in range(2):
+        for number, (first, leaves) in enumerate(inputs.items()):
+            source = f"model.layers.{layer}.{first}.weight"
+            matrices[source] = hessian_of(wide if "down" in first else side, 70 + 10 * layer + number)
+            for leaf in leaves:
+                name = f"model.layers.{layer}.{first.split('.')[0]}.{leaf}.weight"
+                shapes[name] = (wide if leaf in ("gate_proj", "up_proj") else side, len(matrices[source]))
+                input_of[name] = source
+    of_each = {name: matrices[source] for name, source in input_of.items()}
+    for path, hessians_of, names in (("shared.safetensors", matrices, input_of), ("own.safetensors", of_each, {name: name for name in of_each})):
+        tensors = tensors_of({name: diagonal(rows) for name, rows in hessians_of.items()})
+        for name, rows in hessians_of.items():
+            tensors[f"{name}.hessian"] = ("F32", (len(rows), len(rows)), st.floats(*[value for row in rows for value in row]))
+        (tools.work / path).write_bytes(st.tensor_file(tensors, metadata_of(names)))
+    weights = {name: ("F32", shape, normal(shape[0] * shape[1], i)) for i, (name, shape) in enumerate(shapes.items())}
+    (tools.work / "layers.safetensors").write_bytes(st.tensor_file(weights))
+
+
+def test_shared_inputs(tools):
+    """Layers with one input have one Hessian, whose factor is made once: the same codes as with a Hessian each, however little memory there is and in
+    shards and parts, and proven."""
+    layers_with_shared_inputs(tools)
+
+    def run(*options, file="shared.safetensors", out="shared.q4", **rest):
+        command = ("layers.safetensors", "-o", out, "--force", "--encoder", "feedback", "--calibration", file)
+        return tools.run("q4convert", *command, *options, **rest)
+
+    def decoded(container):
+        tools.run("q4export", container, "-o", "plain", "--to", "safetensors", "--force")
+        return st.read(tools.work / "plain/model.safetensors")
+
+    run()
+    expected, plain = (tools.work / "shared.q4").read_bytes(), decoded("shared.q4")
+    run(file="own.safetensors", out="own.q4")
+    check(plain == decoded("own.q4"), "the same as with a Hessian each")
+    text = run("--max-memory", "8MiB", "--threads", "2", code=1).stderr
+    least = next(int(word) for word in text.replace(",", " ").split() if word.isdigit() and int(word) > 8 << 20)
+    # No room for a factor beside the work, and room for one of the smaller ones.
+    for options in (("--threads", "1"), ("--threads", "5"), ("--threads", "2", "--max-memory", str(least)), ("--threads", "2", "--max-memory", str(least + (160 << 10)))):
+        run(*options)
+        check((tools.work / "shared.q4").read_bytes() == expected, f"the same bytes {options}")
+    verify = ("--against", "layers.safetensors", "--calibration", "shared.safetensors")
+    tools.run("q4verify", "shared.q4", *verify, "--require-proof")
+    tools.run("q4verify", "shared.q4", *verify, "--sample", "50")
+    cut = ("--shard-size", "24KiB")
+    run(*cut, out="whole.q4")
+    shards = {path.name.replace("whole", "parts"): path.read_bytes() for path in tools.work.glob("whole-0*.q4")}
+    check(len(shards) > 3, "several shards", list(shards))
+    for part in (1, 0):
+        run(*cut, "--part", f"{part}/2", out="parts.q4")
+    tools.run("q4convert", "--merge", "parts.q4")
+    check({path.name: path.read_bytes() for path in tools.work.glob("parts-0*.q4")} == shards, "the same bytes in parts")
+
+
 def test_resume(tools):
     """A run that was killed is gone on with."""
     if SANITIZED:
@@ -257,7 +317,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         tools = Tools(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
         lay(tools.work)
-        for test in (test_error, test_proof, test_one_result, test_memory, test_notes, test_budget, test_damping, test_odd_elements, test_few_tokens, test_resume):
+        for test in (test_error, test_proof, test_one_result, test_memory, test_notes, test_budget, test_damping, test_odd_elements, test_few_tokens, test_shared_inputs, test_resume):
             test(tools)
     print(f"feedback_test: {checks.count()} checks")
 

@@ -15,6 +15,7 @@ import json
 import math
 import os
 import pathlib
+import random
 import re
 import resource
 import shutil
@@ -28,6 +29,7 @@ import container_bytes as cb  # noqa: E402
 import rows_bnb as bnb  # noqa: E402
 import safetensors_bytes as st  # noqa: E402
 import torch_bytes as pt  # noqa: E402
+from calibration_bytes import metadata_of, tensors_of  # noqa: E402
 from checks import check  # noqa: E402
 
 MIB = 1 << 20
@@ -310,6 +312,35 @@ def stored_otherwise(runs: Runs, count: int) -> None:
         remove(folder, container)
 
 
+def whole_matrices(runs: Runs) -> None:
+    """Feedback works on whole matrices with their Hessians, and keeps factors for others with the same input: bounds with room for none and for some."""
+    columns, rows = 2048, 128
+    folder = runs.work / "whole"
+    names = [f"model.layers.0.self_attn.{leaf}_proj.weight" for leaf in "koqv"]
+    write_model(folder, len(names), lambda i: names[i], (rows, columns), LLAMA)
+    with open(folder / "model.safetensors", "r+b") as file:
+        file.seek(-4 * len(names) * rows * columns, os.SEEK_END)
+        rng = random.Random(1)
+        pattern = st.floats(*[rng.gauss(0, 1) for _ in range(4096)])
+        for _ in range(len(names) * rows * columns // 4096):
+            file.write(pattern)
+    inputs = {"k": names[0], "o": names[1], "q": names[0], "v": names[0]}
+    tensors, half = {}, st.floats(0.5)
+    for name in (names[0], names[1]):
+        tensors |= tensors_of({name: [1.0] * columns}, 10_000)
+        hessian = b"".join(half * row + st.floats(1.0) + half * (columns - row - 1) for row in range(columns))
+        tensors[f"{name}.hessian"] = ("F32", (columns, columns), hessian)
+    calibration = runs.work / "c.safetensors"
+    calibration.write_bytes(st.tensor_file(tensors, metadata_of({f"model.layers.0.self_attn.{leaf}_proj.weight": name for leaf, name in inputs.items()})))
+    container, outputs = runs.work / "whole.q4", set()
+    for memory in (48 * MIB, 128 * MIB, 256 * MIB):
+        runs.bounded("q4convert", folder, "-o", container, "--encoder=feedback", f"--calibration={calibration}", "--force", memory=memory)
+        outputs.add(container.read_bytes())
+    check(len(outputs) == 1, "the same bytes under any bound")
+    runs.bounded("q4verify", container, "--against", folder, f"--calibration={calibration}", "--require-proof", memory=256 * MIB)
+    remove(folder, container, calibration)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("tools", type=pathlib.Path)
@@ -325,6 +356,7 @@ def main() -> int:
         many_shards(runs, 9_000 if args.large else 150)
         bombs(runs)
         stored_otherwise(runs, 40 if args.large else 8)
+        whole_matrices(runs)
         no_signal(runs, 1 if args.large else 9)
     print(f"memory_bounds: {checks.count()} checks hold")
     return 0

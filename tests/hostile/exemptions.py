@@ -35,7 +35,6 @@ ISSUES = {
     1830: ("asked of a right container", "tests/cli/adapter_test.py"),
     1622: ("asked of a right container", "tests/cli/calibrated_test.py"),
     6620: ("asked of a right container", "tests/cli/calibrated_test.py"),
-    3623: ("a Hessian, which encoders that use one look at", "tests/formats/calibration/calibration_test.cc"),
     **{number: ("what a budget asks of a right checkpoint", "tests/cli/budget_test.py") for number in range(1651, 1655)},
     5350: ("what a comparison asks of a right checkpoint", "tests/cli/compare_test.py"),
     1340: ("an output that nobody named", "tests/cli/manners_test.py"),

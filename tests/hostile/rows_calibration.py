@@ -4,7 +4,7 @@ import json
 import struct
 
 from calibration_bytes import calibration_file, metadata_of, tensors_of
-from harness import CONVERT, Case, Row, accept
+from harness import CONVERT, Case, Directory, Fifo, Link, Row, accept
 from rows_gguf import ARCHITECTURE, STRING, gguf, key, string, tensor
 from safetensors_bytes import floats, frame, tensor_file
 
@@ -127,12 +127,76 @@ def h06():
         return [[diagonal[a] if a == b else off for b in range(4)] for a in range(4)]
 
     yield Case(issue=3631, code=3, text="--no-hessian", **feedback(file()))
+    # Not symmetric; a diagonal that is not the moments. Both by row and column, of whichever half.
+    one = square(0.5)
+    for row, column, value in ((3, 1, 0.6), (1, 3, 0.6), (2, 0, -0.5), (0, 1, 3e38)):
+        broken = [list(line) for line in one]
+        broken[row][column] = value
+        low, high = max(row, column), min(row, column)
+        yield Case(issue=3623, code=3, text=f"row {low}, column {high}", **feedback(with_hessian(broken)))
+    for value in (1.5, 0.0, -1.0):
+        broken = [list(line) for line in one]
+        broken[2][2] = value
+        flat = ("F32", (4, 4), floats(*[x for line in broken for x in line]))
+        moments = ("F32", (4,), floats(1.0, 1.0, 1.0, 1.0))
+        yield Case(issue=3623, code=3, text="row 2, column 2", **feedback(file({f"{OTHER}.hessian": flat, f"{OTHER}.second_moments": moments})))
     for off in (150.0, -150.0, 3e38, -3e38):
         yield Case(issue=3630, code=3, text=OTHER, **feedback(with_hessian(square(off))))
     # Damped or not: singular, nothing at all, barely no Hessian, the ends of the range.
     for rows in (square(1.0), square(0.0), square(0.0, (0.0,) * 4), square(1.02), square(-0.9), square(3e38, (3e38,) * 4), square(1e-45, (1e-45,) * 4),
                  square(0.0, (3e38, 1e-45, 0.0, 1.0))):  # fmt: skip
         yield accept(**feedback(with_hessian(rows)))
+
+
+def h07():
+    """Counts and sizes beyond all bounds, a name twice: nothing of that size is asked of the machine."""
+    whole = file()
+    text = whole[8 : 8 + int.from_bytes(whole[:8], "little")].decode()
+    payload = whole[8 + len(text) :]
+    # A tensor twice, in the header; an input twice, in the weights.
+    again = f', "{WEIGHT}.second_moments": ' + json.dumps({"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}) + "}"
+    yield from bad(None, frame(text[: text.rindex("}")] + again, payload), "key")
+    # Features by the billion; products that leave 64 bits.
+    for side in (1 << 31, 1 << 40, (1 << 63) - 1, 1 << 64):
+        shapes = {f"{WEIGHT}.second_moments": ("F32", [side]), f"{WEIGHT}.hessian": ("F32", [side, side]), f"{WEIGHT}.count": ("I64", [1])}
+        header = {name: {"dtype": dtype, "shape": shape, "data_offsets": [0, 8]} for name, (dtype, shape) in shapes.items()}
+        header["__metadata__"] = metadata_of({WEIGHT: WEIGHT})
+        yield from bad(None, frame(json.dumps(header), bytes(8)))
+    experts = {f"{WEIGHT}.second_moments": {"dtype": "F32", "shape": [1 << 32, 1 << 32], "data_offsets": [0, 0]}, "__metadata__": metadata_of({WEIGHT: WEIGHT})}
+    yield from bad(None, frame(json.dumps(experts)))
+    # A Hessian that would be larger than the file, and one that is cut off.
+    hessian = {f"{OTHER}.hessian": ("F32", (4, 4), floats(*[float(i % 5 == 0) for i in range(16)]))}
+    yield from bad(None, file(hessian)[:-4])
+
+
+def h08():
+    """Folders of calibrations, of a pipeline."""
+    flux = ["diffusers", "FluxTransformer2DModel"]
+    model = {
+        "p/model_index.json": json.dumps({"_class_name": "FluxPipeline", "transformer": flux, "vae": ["diffusers", "AutoencoderKL"]}).encode(),
+        "p/transformer/config.json": b'{"_class_name": "FluxTransformer2DModel"}',
+        "p/transformer/model.safetensors": MODEL,
+        "p/vae/config.json": b'{"_class_name": "AutoencoderKL"}',
+    }
+    command = ("q4convert", "p", "-o", "out", "--include", "proj", "--encoder", "weighted", "--calibration", "c", "--device", "cpu")
+    right = {"c/transformer.safetensors": file()}
+
+    def case(files, issue, code, text="", **rest):
+        return Case({**model, **files}, issue=issue, code=code, text=text, command=command, **rest)
+
+    yield case({}, 1460, 1, "expected a folder with transformer.safetensors")
+    yield case({"c": file()}, 1460, 1, "expected a folder with transformer.safetensors")
+    yield case({"c": Fifo}, 1460, 1)
+    yield case({"c": Link("nowhere")}, 1460, 1)
+    yield case({"c": Directory}, 1460, 1, "none of them")
+    yield case({"c/vae.safetensors": file()}, 1460, 1, "none of them")
+    for name in ("Transformer", "transformer_2", "scheduler", "\x1b[31m", "transformer.safetensors"):
+        yield case({**right, f"c/{name}.safetensors": file()}, 1460, 1, "is of no component")
+    yield case({"c/transformer.safetensors": Fifo}, None, 2)
+    yield case({"c/transformer.safetensors": Directory}, None, 2)
+    yield case({"c/transformer.safetensors": file()[:40]}, None, 3)
+    yield case({"c/transformer.safetensors": calibration_file({"x.weight": [1.0]})}, 3625, 3)
+    yield accept({**model, **right, "c/README": b"x", "c/.transformer.safetensors": b"x", "c/vae.safetensors": b"not opened"}, command=command)
 
 
 ROWS = [
@@ -142,4 +206,6 @@ ROWS = [
     Row("H04", "numbers that no input has", h04),
     Row("H05", "a calibration beside another checkpoint", h05),
     Row("H06", "Hessians that are none, for the encoder feedback", h06),
+    Row("H07", "counts and sizes beyond all bounds, names that come twice", h07),
+    Row("H08", "folders of calibrations, of a pipeline", h08),
 ]
