@@ -11,11 +11,9 @@ if(Q4_BUILD_TOOLS)
   set(q4_programs q4convert q4inspect q4verify q4export)
   install(TARGETS ${q4_programs} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT tools)
   install(PROGRAMS scripts/convert_and_judge.sh DESTINATION ${CMAKE_INSTALL_DATADIR}/q4 COMPONENT tools)
-  install(FILES README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT tools)
   if(NOT Q4_DEBIAN)  # whose copyright file has it
     install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT tools)
   endif()
-  install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT tools PATTERN images EXCLUDE PATTERN decisions EXCLUDE)
 
   # Completion: each program writes its own.
   set(q4_completion ${CMAKE_BINARY_DIR}/completion)
@@ -37,9 +35,21 @@ if(Q4_BUILD_TOOLS)
   install(DIRECTORY ${q4_completion}/zsh/ DESTINATION ${Q4_ZSH_COMPLETION_DIR} COMPONENT tools)
   install(DIRECTORY ${q4_completion}/fish/ DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d COMPONENT tools)
 
-  # Manual pages, of docs/. Without Python there are none, and everything else is installed.
+  # Manual pages, of docs/, and its pages without links to what is not installed. Without Python there are no manual pages, and the pages are
+  # as they are.
   find_program(Q4_PYTHON3 python3)
   if(Q4_PYTHON3)
+    set(q4_pages ${CMAKE_BINARY_DIR}/installed_docs)
+    file(GLOB_RECURSE q4_page_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/*)
+    add_custom_command(
+      OUTPUT ${q4_pages}.stamp
+      COMMAND ${Q4_PYTHON3} ${PROJECT_SOURCE_DIR}/scripts/installed_docs.py ${PROJECT_SOURCE_DIR} ${q4_pages}
+      COMMAND ${CMAKE_COMMAND} -E touch ${q4_pages}.stamp
+      DEPENDS scripts/installed_docs.py README.md CHANGELOG.md ${q4_page_sources}
+      WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+      VERBATIM)
+    list(APPEND q4_generated ${q4_pages}.stamp)
+    install(DIRECTORY ${q4_pages}/ DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT tools)
     foreach(program IN LISTS q4_programs)
       set(page ${CMAKE_BINARY_DIR}/man/${program}.1.gz)
       add_custom_command(
@@ -52,6 +62,8 @@ if(Q4_BUILD_TOOLS)
     endforeach()
   else()
     message(STATUS "Manual pages: not made, no python3 found")
+    install(FILES README.md CHANGELOG.md DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT tools)
+    install(DIRECTORY docs DESTINATION ${CMAKE_INSTALL_DOCDIR} COMPONENT tools)
   endif()
   add_custom_target(q4_documents ALL DEPENDS ${q4_generated})
 endif()

@@ -15,6 +15,7 @@
 #include "libconvert/base/shell_word.h"
 #include "libconvert/budget/compare_report.h"
 #include "tools/output_name.h"
+#include "tools/terminal.h"
 
 namespace q4 {
 namespace {
@@ -109,7 +110,7 @@ absl::StatusOr<ToolResult> CompareJob(const ConvertFlags& flags, const Checkpoin
   if (flags.json) {
     result.output = ComparisonJson(comparison, command);
   } else if (!flags.quiet) {
-    result.output = ComparisonText(comparison, command);
+    result.output = ComparisonText(comparison, command, StyleOfStdout("never"));
   }
   return result;
 }

@@ -18,6 +18,7 @@
 #include <string_view>
 #include <utility>
 
+#include "formats/base/counted.h"
 #include "formats/base/limits.h"
 #include "formats/net/net_issues.h"
 #include "formats/net/url.h"
@@ -155,10 +156,10 @@ absl::StatusOr<std::vector<Gate>> GatesFrom(FileSystem& fs, const ConvertFlags& 
 
 // For a dry run, which writes nothing: what a run would refuse, but that something lies there already. That is a note.
 absl::Status CheckPlannedOutput(FileSystem& fs, const ConvertFlags& flags, const Checkpoint& checkpoint,
-                                const ConversionPlan& plan, std::vector<std::string>* notes) {
-  const absl::Status checked = CheckOutput(fs, checkpoint, plan, flags.output, flags.force);
+                                ConversionPlan* plan) {
+  const absl::Status checked = CheckOutput(fs, checkpoint, *plan, flags.output, flags.force);
   if (!IsInTheWay(checked)) return checked;
-  notes->push_back("warning: a run would fail: " + MessageOf(checked));
+  plan->notes.insert(plan->notes.begin(), WouldFail(checked));
   return absl::OkStatus();
 }
 
@@ -307,20 +308,26 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
   if (flags.dry_run) {
     if (part) Q4_RETURN_IF_ERROR(CheckPart(fs, *checkpoint, plan, flags.output, part->part, flags.force));
-    if (part) NotePart(*checkpoint, plan, *part, &result.notes);
+    if (part) NotePart(*checkpoint, plan, *part, &plan.notes);
     // Of a plan alone nobody asks what lies where.
     if (!part && !given.output.empty()) {
-      Q4_RETURN_IF_ERROR(CheckPlannedOutput(fs, flags, *checkpoint, plan, &result.notes));
+      Q4_RETURN_IF_ERROR(CheckPlannedOutput(fs, flags, *checkpoint, &plan));
     }
     const ConvertReport gated = CheckGates(*checkpoint, plan, options, gates, flags.output);
     if (!gated.gate_findings.empty()) return GatesBroken(fs, flags, gated, 0);
+    for (Note& note : LimitsLeftOpen(gates)) plan.notes.push_back(std::move(note));
     const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
     const unsigned threads = limits.threads;
     for (std::string& note : files.Notes()) result.notes.push_back(std::move(note));
-    for (const Note& note : plan.notes) result.notes.push_back(note.warning ? "warning: " + note.text : note.text);
-    const std::string document =
-        flags.json || !flags.report.empty() ? PlanJson(*checkpoint, plan, options, threads) : std::string();
-    result.output = flags.json ? document : PlanText(*checkpoint, plan, options, threads, flags.verbose > 0);
+    for (std::string& line : LinesOf(plan.notes)) result.notes.push_back(std::move(line));
+    const std::string document = flags.json || !flags.report.empty()
+                                     ? PlanJson(*checkpoint, plan, options, threads, flags.output)
+                                     : std::string();
+    if (flags.json) {
+      result.output = document;
+    } else if (!flags.quiet) {
+      result.output = PlanText(*checkpoint, plan, options, threads, flags.verbose > 0, flags.output);
+    }
     if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
     if (flags.verbose > 0) {
       for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
@@ -381,9 +388,9 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
       result.notes.push_back(chosen.reason);
     }
     result.notes.push_back(
-        fmt::format("{} threads, {}; {:.3f} s to start devices, {:.3f} s to convert, {:.3f} s to sync; {} MiB held",
-                    report.threads, chosen.engine != nullptr ? "GPU" : "CPU", opening.count(), report.convert_seconds,
-                    report.publish_seconds, report.peak_budget_bytes >> 20));
+        fmt::format("{}, {}; {:.3f} s to start devices, {:.3f} s to convert, {:.3f} s to sync; {} MiB held",
+                    Counted(report.threads, "thread"), chosen.engine != nullptr ? "GPU" : "CPU", opening.count(),
+                    report.convert_seconds, report.publish_seconds, report.peak_budget_bytes >> 20));
     result.notes.insert(result.notes.end(), report.limits.begin(), report.limits.end());
   }
   Q4_RETURN_IF_ERROR(GiveConvertReport(fs, flags, report, seconds, &result.output));

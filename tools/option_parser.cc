@@ -64,6 +64,7 @@ std::string Malformed(const CLI::App& app, int argc, char** argv) {
   std::string awaits;  // a value
   for (int i = 1; i < argc; ++i) {
     const std::string word = argv[i];
+    if (word == "--" && awaits.empty()) return {};  // what follows are names
     if (word.empty()) return awaits.empty() ? "an empty argument" : "an empty argument behind '" + awaits + "'";
     const bool is_option = word.size() > 1 && word[0] == '-' && word[1] != '.' && (word[1] < '0' || word[1] > '9');
     if (!awaits.empty() && is_option) {
@@ -83,7 +84,9 @@ std::string Malformed(const CLI::App& app, int argc, char** argv) {
     const CLI::Option* const option = Find(app, name);
     if (option != nullptr && IsFlag(*option)) return fmt::format("{} takes no value, got '{}'", name, value);
   }
-  return {};
+  if (awaits.empty()) return {};
+  const std::string value = ValueOf(*Find(app, awaits));
+  return fmt::format("{} has no value{}{}", awaits, value.empty() ? "" : "; it takes ", value);
 }
 
 // An option that was given more than once and has one value, or yes and no of one flag; "" for none. Also where both
@@ -107,9 +110,12 @@ std::string GivenTwice(const CLI::App& app) {
 std::string Unexpected(const CLI::App& app, std::string_view second) {
   const std::vector<std::string> left = app.remaining();
   for (const std::string& word : left) {
+    if (word == "--") break;  // what follows are names
     if (word.size() < 2 || word.front() != '-') continue;
     const std::string name = word.substr(0, word.find('='));
-    return fmt::format("there is no option '{}'{}", name, DidYouMean(name, OptionNames(app), 1));
+    const std::string meant = DidYouMean(name, OptionNames(app), 1);
+    return fmt::format("there is no option '{}'{}", name,
+                       meant.empty() ? fmt::format("; {} --help lists them", app.get_name()) : meant);
   }
   return left.empty() ? std::string() : fmt::format("'{}' is one argument too many; {}", left.back(), second);
 }

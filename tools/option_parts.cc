@@ -44,6 +44,10 @@ CLI::Validator OneOf(const std::vector<std::string>& words) {
       "{" + CLI::detail::join(words, ",") + "}");
 }
 
+CLI::Option* Repeatable(CLI::Option* option) {
+  return option->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)->allow_extra_args(false);
+}
+
 void Group(CLI::App& app, const std::string& heading) { app.option_defaults()->group(heading); }
 
 void AddCommon(CLI::App& app, bool& quiet, bool& json, int& verbose) {

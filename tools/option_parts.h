@@ -25,6 +25,10 @@ CLI::Validator Number(double least, double most);
 // stands in the list, where this is a transform().
 CLI::Validator OneOf(const std::vector<std::string>& words);
 
+// An option that may be given several times, one value each: CLI11 would take all words behind it, INPUT among them.
+// The same option.
+CLI::Option* Repeatable(CLI::Option* option);
+
 // The heading in --help of the options that are added from here on.
 void Group(CLI::App& app, const std::string& heading);
 inline constexpr char kWork[] = "How the work is done";

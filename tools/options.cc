@@ -80,26 +80,22 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
                  "a folder with COMPONENT.safetensors")
       ->type_name("FILE");
   // --include and --exclude share one list: their order among each other decides. trigger_on_parse() calls the function
-  // as each flag is met; expected(1) keeps an INPUT behind it from being taken for another pattern.
-  app.add_option_function<std::vector<std::string>>(
-         "--include",
-         [flags](const std::vector<std::string>& values) {
-           for (const std::string& value : values) flags->patterns.push_back({true, value});
-         },
-         "Quantize tensors whose name matches; repeatable, the last match of --include and --exclude wins")
-      ->type_name("RE")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+  // as each flag is met.
+  Repeatable(app.add_option_function<std::vector<std::string>>(
+                    "--include",
+                    [flags](const std::vector<std::string>& values) {
+                      for (const std::string& value : values) flags->patterns.push_back({true, value});
+                    },
+                    "Quantize tensors whose name matches; repeatable, the last match of --include and --exclude wins")
+                 ->type_name("RE"))
       ->trigger_on_parse();
-  app.add_option_function<std::vector<std::string>>(
-         "--exclude",
-         [flags](const std::vector<std::string>& values) {
-           for (const std::string& value : values) flags->patterns.push_back({false, value});
-         },
-         "Keep tensors whose name matches as they are; repeatable")
-      ->type_name("RE")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+  Repeatable(app.add_option_function<std::vector<std::string>>(
+                    "--exclude",
+                    [flags](const std::vector<std::string>& values) {
+                      for (const std::string& value : values) flags->patterns.push_back({false, value});
+                    },
+                    "Keep tensors whose name matches as they are; repeatable")
+                 ->type_name("RE"))
       ->trigger_on_parse();
   app.add_flag("--allow-unmatched", flags->allow_unmatched,
                "A pattern or recipe rule that matches no tensor is a note, no error");
@@ -163,14 +159,10 @@ std::string_view Describe(CLI::App& app, ConvertFlags* flags) {
   Group(app, "A .q4 as input");
   AddRoot(app, flags->root);
   app.add_option("--tensor", flags->tensor, "Only tensors whose name matches this regular expression")->type_name("RE");
-  app.add_option("--add-file", flags->add_files, "Embed or replace this file; repeatable")
-      ->type_name("NAME=PATH")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  app.add_option("--drop-file", flags->drop_files, "Leave this embedded file out; repeatable")
-      ->type_name("NAME")
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  Repeatable(
+      app.add_option("--add-file", flags->add_files, "Embed or replace this file; repeatable")->type_name("NAME=PATH"));
+  Repeatable(
+      app.add_option("--drop-file", flags->drop_files, "Leave this embedded file out; repeatable")->type_name("NAME"));
   app.final_callback([&app, flags] {
     for (const CLI::Option* option : app.get_options()) {
       if (option->count() != 0 && !option->get_lnames().empty()) {
@@ -254,7 +246,11 @@ std::string_view Describe(CLI::App& app, InspectFlags* flags) {
   lint->excludes(card);
   command->excludes(diff)->excludes(lint)->excludes(card);
   all->needs(diff);
-  tensor->excludes(app.get_option("--filter"));
+  // One tensor is all of its table, and in depth it has its statistics and code usage.
+  for (const char* const other :
+       {"--tensors", "--tree", "--files", "--content", "--sort", "--filter", "--top", "--allow-unmatched"}) {
+    tensor->excludes(app.get_option(other));
+  }
   AddCommon(app, flags->quiet, flags->json, flags->verbose);
   command->excludes(app.get_option("--json"));
   app.footer(
@@ -292,7 +288,7 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
   app.add_option("--sample-seed", flags->sample_seed, "The seed that an earlier report with --sample names")
       ->type_name("N")
       ->transform(Count(0, std::numeric_limits<std::uint64_t>::max()))
-      ->needs(against);
+      ->needs(app.get_option("--sample"));
   app.add_flag("--require-proof", flags->require_proof,
                "Fail (6) on a tensor whose encoder leaves no unique answer, also within its bounds")
       ->needs(against);
@@ -318,12 +314,11 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
   CLI::Option* const evaluation =
       app.add_option("--evaluation", flags->evaluation, "What q4.evaluate() saved of this container")
           ->type_name("FILE");
-  app.add_option("--limit", flags->limits,
-                 "Fail (6) where a number of the evaluation breaks this, such as 'kl_mean <= 0.02'; repeatable")
-      ->type_name("RULE")
-      ->needs(evaluation)
-      ->expected(1)
-      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  Repeatable(
+      app.add_option("--limit", flags->limits,
+                     "Fail (6) where a number of the evaluation breaks this, such as 'kl_mean <= 0.02'; repeatable")
+          ->type_name("RULE")
+          ->needs(evaluation));
   Group(app, kWork);
   AddLimits(app, flags->threads, flags->max_memory);
   Group(app, kMessages);

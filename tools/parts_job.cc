@@ -10,6 +10,7 @@
 #include <string_view>
 #include <utility>
 
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
@@ -165,12 +166,12 @@ absl::StatusOr<ToolResult> MergeVerifiedJob(FileSystem& fs, const VerifyFlags& f
 }
 
 void NotePart(const Checkpoint& checkpoint, const ConversionPlan& plan, const PartFound& part,
-              std::vector<std::string>* notes) {
+              std::vector<Note>* notes) {
   const auto [first, end] = AssignShards(ShardWeights(checkpoint, plan), part.part.count)[part.part.index];
-  notes->insert(notes->end(), part.notes.begin(), part.notes.end());
+  for (const std::string& note : part.notes) notes->push_back({false, note});
   const std::string what =
       first == end ? "nothing to do" : fmt::format("shards {} to {} of {}", first + 1, end, plan.shards.size());
-  notes->push_back(fmt::format("part {} of {}: {}", part.part.index, part.part.count, what));
+  notes->push_back({false, fmt::format("part {} of {}: {}", part.part.index, part.part.count, what)});
 }
 
 absl::StatusOr<ToolResult> ConvertPartJob(FileSystem& fs, const ConvertFlags& flags, const Checkpoint& checkpoint,
@@ -191,7 +192,7 @@ absl::StatusOr<ToolResult> ConvertPartJob(FileSystem& fs, const ConvertFlags& fl
   result.notes.insert(result.notes.end(), report.notes.begin(), report.notes.end());
   for (const std::string& warning : report.warnings) result.notes.push_back("warning: " + warning);
   if (flags.verbose > 0) {
-    result.notes.push_back(fmt::format("{} threads, {}; {:.3f} s to convert", report.threads,
+    result.notes.push_back(fmt::format("{}, {}; {:.3f} s to convert", Counted(report.threads, "thread"),
                                        run.engine != nullptr ? "GPU" : "CPU", took.count()));
     result.notes.insert(result.notes.end(), report.limits.begin(), report.limits.end());
   }

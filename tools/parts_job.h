@@ -32,7 +32,7 @@ absl::StatusOr<std::optional<PartFound>> PartOf(const ConvertFlags& flags);
 
 // What a dry run says of the part: which shards are its own.
 void NotePart(const Checkpoint& checkpoint, const ConversionPlan& plan, const PartFound& part,
-              std::vector<std::string>* notes);
+              std::vector<Note>* notes);
 
 // Converts the part. `run` has no gates. `auto_device`: a device that fails gives way to the cores. `notes` come first.
 absl::StatusOr<ToolResult> ConvertPartJob(FileSystem& fs, const ConvertFlags& flags, const Checkpoint& checkpoint,

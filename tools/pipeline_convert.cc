@@ -58,16 +58,28 @@ absl::Status CheckPipelineReport(FileSystem& fs, const ConvertFlags& flags, cons
   return absl::OkStatus();
 }
 
-ToolResult GateResult(const std::vector<VerifyFinding>& findings, std::uint64_t count, bool all) {
+// --report and --json of a run; of one whose gates are broken the lines for stderr, too.
+absl::StatusOr<ToolResult> ResultOf(FileSystem& fs, const ConvertFlags& flags, const PipelineReport& report,
+                                    double seconds) {
   ToolResult result;
-  result.errors = FindingLines(findings, count, all);
-  result.findings = findings;
-  result.exit_code = ExitCode::kCheckFailed;
+  if (!report.passed()) {
+    result.errors = FindingLines(report.gate_findings, report.gate_finding_count, /*all=*/flags.verbose > 0);
+    result.findings = report.gate_findings;
+    result.exit_code = ExitCode::kCheckFailed;
+  }
+  const std::string document =
+      flags.json || !flags.report.empty() ? PipelineReportJson(report, seconds) : std::string();
+  if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
+  if (flags.json) {
+    result.output = document;
+  } else if (!flags.quiet && report.passed()) {
+    result.output = PipelineReportText(report, seconds);
+  }
   return result;
 }
 
 absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& flags, const PipelineSource& source,
-                                          const PipelinePlan& plan, const ConvertOptions& options,
+                                          PipelinePlan plan, const ConvertOptions& options,
                                           const std::vector<Gate>& gates, CancelFlag* cancel) {
   ToolResult result;
   // Of a plan alone nobody asks what lies where.
@@ -75,23 +87,26 @@ absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& fl
   const absl::Status checked =
       named ? CheckPipelineOutput(fs, source, flags.output, flags.force, cancel).status() : absl::OkStatus();
   if (IsInTheWay(checked)) {
-    result.notes.push_back("warning: a run would fail: " + MessageOf(checked));
+    plan.notes.insert(plan.notes.begin(), WouldFail(checked));
   } else {
     Q4_RETURN_IF_ERROR(checked);
   }
-  for (const PlannedComponent& planned : plan.components) {
-    const ConvertReport gated =
-        CheckGates(*planned.component->checkpoint, planned.plan, options, gates, planned.component->name);
-    if (!gated.gate_findings.empty()) return GateResult(gated.gate_findings, gated.gate_finding_count, false);
-  }
+  const PipelineReport gated = CheckPipelineGates(source, plan, gates, flags.output);
+  if (!gated.passed()) return ResultOf(fs, flags, gated, 0);
+  for (Note& note : LimitsLeftOpen(gates)) plan.notes.push_back(std::move(note));
   const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
-  for (const Note& note : plan.notes) result.notes.push_back(note.warning ? "warning: " + note.text : note.text);
+  for (std::string& line : LinesOf(plan.notes)) result.notes.push_back(std::move(line));
   if (flags.verbose > 0) {
     for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
   }
-  const std::string document =
-      flags.json || !flags.report.empty() ? PipelinePlanJson(source, plan, options, limits.threads) : std::string();
-  result.output = flags.json ? document : PipelinePlanText(source, plan, options, limits.threads, flags.verbose > 0);
+  const std::string document = flags.json || !flags.report.empty()
+                                   ? PipelinePlanJson(source, plan, options, limits.threads, flags.output)
+                                   : std::string();
+  if (flags.json) {
+    result.output = document;
+  } else if (!flags.quiet) {
+    result.output = PipelinePlanText(source, plan, options, limits.threads, flags.verbose > 0, flags.output);
+  }
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
   return result;
 }
@@ -136,7 +151,7 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
     }
     progress = measure.Converting();
   }
-  if (flags.dry_run) return PipelineDryRun(fs, asked, source, plan, options, gates, hooks.cancel);
+  if (flags.dry_run) return PipelineDryRun(fs, asked, source, std::move(plan), options, gates, hooks.cancel);
   std::string_view cores_alone;
   for (const PlannedComponent& component : plan.components) {
     if (cores_alone.empty()) cores_alone = EncoderOfCoresAlone(component.plan);
@@ -163,10 +178,8 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
   Q4_ASSIGN_OR_RETURN(const PipelineReport report, std::move(converted));
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
   const double seconds = took.count();
-  if (!report.gate_findings.empty()) {
-    return GateResult(report.gate_findings, report.gate_finding_count, flags.verbose > 0);
-  }
-  ToolResult result;
+  Q4_ASSIGN_OR_RETURN(ToolResult result, ResultOf(fs, flags, report, seconds));
+  if (!report.passed()) return result;
   result.notes = files.Notes();
   if (!chosen.note.empty()) result.notes.push_back(chosen.note);
   result.notes.insert(result.notes.end(), report.notes.begin(), report.notes.end());
@@ -174,14 +187,6 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
   if (flags.verbose > 0 && !report.components.empty()) {
     const ConvertReport& last = report.components.back().report;
     result.notes.insert(result.notes.end(), last.limits.begin(), last.limits.end());
-  }
-  if (!flags.report.empty()) {
-    Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, PipelineReportJson(report, seconds), /*replace=*/true));
-  }
-  if (flags.json) {
-    result.output = PipelineReportJson(report, seconds);
-  } else if (!flags.quiet) {
-    result.output = PipelineReportText(report, seconds);
   }
   return result;
 }

@@ -4,6 +4,7 @@
 // Several jobs share the command line: a summary or tables (Inspect), one tensor in depth, a comparison (Diff,
 // DiffWithSource) and lint. --diff and --lint come first and take no selection. Only they, --dump and --scales may read
 // weights.
+#include "formats/base/text.h"
 #include "formats/q4/shards.h"
 #include "formats/source/pipeline.h"
 #include "libconvert/base/machine.h"
@@ -46,7 +47,7 @@ absl::StatusOr<ToolResult> DiffWithSource(FileSystem& fs, const std::string& con
   options.cancel = &InterruptRequested();
   Q4_ASSIGN_OR_RETURN(const VerifyReport report, VerifyModel(fs, container, options));
   ToolResult result;
-  result.errors = FindingLines(report.findings, report.finding_count, /*all=*/flags.verbose > 0);
+  result.errors = FindingLines(report.findings, report.finding_count, /*all=*/flags.verbose > 0 || flags.all);
   result.output = flags.json ? VerifyReportJson(report) : VerifyReportText(report, StyleOfStdout("never"));
   if (!report.passed()) result.exit_code = ExitCode::kCheckFailed;
   return result;
@@ -75,6 +76,12 @@ absl::StatusOr<ToolResult> Diff(FileSystem& fs, const InspectFlags& flags) {
   }
   Q4_ASSIGN_OR_RETURN(const DiffReport report, DiffModels(fs, flags.file, flags.diff, options));
   ToolResult result;
+  Q4_ASSIGN_OR_RETURN(const PathInfo left, fs.Stat(flags.file));
+  Q4_ASSIGN_OR_RETURN(const PathInfo right, fs.Stat(flags.diff));
+  if (left.exists && right.exists && left.identity == right.identity) {
+    result.notes.push_back("warning: " + Printable(flags.diff, 4096) +
+                           " is what it is compared with, so nothing differs");
+  }
   result.output = flags.json ? DiffReportJson(report) : DiffReportText(report, flags.all);
   // As diff and cmp do: other content is an exit code of its own (6), no error line.
   if (!report.SameContent()) result.exit_code = ExitCode::kCheckFailed;
@@ -93,10 +100,16 @@ absl::StatusOr<ToolResult> Lint(FileSystem& fs, const InspectFlags& flags) {
   return result;
 }
 
+// An option that is about containers alone.
+absl::Status CheckContainer(FileSystem& fs, const std::string& file, std::string_view option) {
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, file));
+  return is_container ? absl::OkStatus()
+                      : Fail(kBadFlag, file, option, "it is about a container (.q4), and this is none");
+}
+
 absl::StatusOr<ToolResult> Card(FileSystem& fs, const InspectFlags& flags) {
   if (flags.json) return Fail(kBadFlag, {}, "--card", "a card is Markdown; without --json");
-  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, flags.file));
-  if (!is_container) return Fail(kBadFlag, flags.file, "--card", "it is about a container, and this is none");
+  Q4_RETURN_IF_ERROR(CheckContainer(fs, flags.file, "--card"));
   Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs, flags.file, ParseQ4Root(flags.root)));
   if (model->shards().size() != model->shards().front()->index().shard_count) {
     return Fail(kBadFlag, flags.file, "--card", "one shard of several; give NAME.q4.index.json");
@@ -144,7 +157,6 @@ absl::StatusOr<ToolResult> InspectTensorInDepth(const InspectFlags& flags, const
 
 // --content: the identity that the index does not tell. Every shard must be there.
 absl::Status ReadContent(const InspectFlags& flags, const OpenedModel& model, InspectReport* report) {
-  if (model.container == nullptr) return Fail(kBadFlag, flags.file, "--content", "only containers have this identity");
   if (report->content) return absl::OkStatus();
   if (report->shards.size() != report->shard_count) {
     return Fail(kBadFlag, flags.file, "--content", "one shard of several; give NAME.q4.index.json");
@@ -155,10 +167,29 @@ absl::Status ReadContent(const InspectFlags& flags, const OpenedModel& model, In
 
 // --command.
 absl::StatusOr<ToolResult> Command(FileSystem& fs, const InspectFlags& flags) {
+  Q4_RETURN_IF_ERROR(CheckContainer(fs, flags.file, "--command"));
   Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs, flags.file, ParseQ4Root(flags.root)));
   ToolResult result;
   Q4_ASSIGN_OR_RETURN(result.output, RebuildCommand(*model, flags.file));
   return result;
+}
+
+// Options that the views beside them would not show.
+absl::Status CheckViews(const InspectFlags& flags) {
+  const bool has_rows = flags.tensors || flags.stats || flags.scales || (flags.json && (flags.hist || flags.tree));
+  if (!flags.sort.empty() && flags.top == 0 && (flags.hist || flags.tree) && !has_rows) {
+    return Fail(kBadFlag, {}, "--sort", "what is shown has no rows; add --tensors, --stats or --top");
+  }
+  // In the document it stands beside everything.
+  const bool has_view = flags.tensors || flags.tree || flags.stats || flags.hist || flags.scales || flags.files ||
+                        !flags.filter.empty() || !flags.sort.empty() || flags.top != 0;
+  if (flags.content && has_view && !flags.json) {
+    return Fail(kBadFlag, {}, "--content", "stands in the summary: give it without other views, or with --json");
+  }
+  if (!flags.dump.empty() && !flags.json && (flags.stats || flags.hist || flags.scales)) {
+    return Fail(kBadFlag, {}, "--dump", "prints the values alone: give it without other views, or with --json");
+  }
+  return absl::OkStatus();
 }
 
 // Turns flags into what the report shows. A summary of 100,000 tensors costs less than their descriptions, hence the
@@ -174,14 +205,13 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& given) {
     Q4_ASSIGN_OR_RETURN(pipeline, PipelineFolder(fs, flags.file));
   }
   if (!pipeline.empty()) return InspectPipelineFolder(fs, flags, pipeline, OpenOptionsFrom(flags));
-  if (!flags.root.empty()) {
-    Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, flags.file));
-    if (!is_container) return Fail(kBadFlag, flags.file, "--root", "only containers have a root, and this is none");
-  }
+  if (!flags.root.empty()) Q4_RETURN_IF_ERROR(CheckContainer(fs, flags.file, "--root"));
+  if (flags.content) Q4_RETURN_IF_ERROR(CheckContainer(fs, flags.file, "--content"));
   if (flags.card) return Card(fs, flags);
   if (!flags.diff.empty()) return Diff(fs, flags);
   if (flags.lint) return Lint(fs, flags);
   if (flags.command) return Command(fs, flags);
+  Q4_RETURN_IF_ERROR(CheckViews(flags));
   // A selection alone asks for the table it selects from; in JSON statistics and tree stand with the tensors.
   const bool selects = !flags.filter.empty() || !flags.sort.empty() || flags.top != 0;
   const bool wants_values = flags.stats || flags.hist || flags.scales;
@@ -212,10 +242,17 @@ absl::StatusOr<ToolResult> Inspect(const InspectFlags& given) {
   return result;
 }
 
+// With -q the exit code is left, as of cmp -s: of a comparison, of lint, of whether the file opens.
+absl::StatusOr<ToolResult> InspectOrOnlyLook(const InspectFlags& flags) {
+  absl::StatusOr<ToolResult> result = Inspect(flags);
+  if (flags.quiet && !flags.json && result.ok()) result->output.clear();
+  return result;
+}
+
 }  // namespace
 
 int InspectMain(int argc, char** argv) {
-  return RunTool<InspectFlags>("q4inspect", argc, argv, Inspect, OnInterrupt::kEnd);
+  return RunTool<InspectFlags>("q4inspect", argc, argv, InspectOrOnlyLook, OnInterrupt::kEnd);
 }
 
 }  // namespace q4

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "formats/base/counted.h"
 #include "formats/publish/atomic_file.h"
 #include "formats/q4/shards.h"
 #include "libconvert/convert/convert.h"
@@ -115,24 +116,31 @@ absl::StatusOr<ToolResult> RepackContainer(JobFiles& files, const ConvertFlags& 
   Q4_RETURN_IF_ERROR(CheckFlags(flags));
   Q4_ASSIGN_OR_RETURN(const RepackOptions options, OptionsFrom(flags, compression));
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> model, OpenContainer(fs, flags.input, ParseQ4Root(flags.root)));
-  Q4_ASSIGN_OR_RETURN(const RepackPlan plan, PlanRepack(fs, *model, options));
+  Q4_ASSIGN_OR_RETURN(RepackPlan plan, PlanRepack(fs, *model, options));
   Q4_RETURN_IF_ERROR(CheckReport(fs, flags, *model, plan));
   ToolResult result;
-  result.notes = plan.notes;
   if (flags.dry_run) {
     const bool named = std::find(flags.given.begin(), flags.given.end(), "--output") != flags.given.end();
     const absl::Status checked =
         named ? CheckRepackOutput(fs, *model, plan, flags.output, flags.force) : absl::OkStatus();
     if (IsInTheWay(checked)) {
-      result.notes.push_back("warning: a run would fail: " + MessageOf(checked));
+      plan.notes.insert(plan.notes.begin(), WouldFail(checked));
     } else {
       Q4_RETURN_IF_ERROR(checked);
     }
-    const std::string document = flags.json || !flags.report.empty() ? RepackPlanJson(*model, plan) : std::string();
-    result.output = flags.json ? document : RepackPlanText(*model, plan);
+    const std::string output = named ? flags.output : std::string();
+    const std::string document =
+        flags.json || !flags.report.empty() ? RepackPlanJson(*model, plan, output) : std::string();
+    result.notes = LinesOf(plan.notes);
+    if (flags.json) {
+      result.output = document;
+    } else if (!flags.quiet) {
+      result.output = RepackPlanText(*model, plan, flags.verbose > 0, output);
+    }
     if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
     return result;
   }
+  result.notes = LinesOf(plan.notes);
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
   const auto begin = std::chrono::steady_clock::now();
   RepackRun run;
@@ -152,9 +160,9 @@ absl::StatusOr<ToolResult> RepackContainer(JobFiles& files, const ConvertFlags& 
   report.index_path = repacked.index_path;
   report.source_bytes = plan.source_bytes;
   report.output_bytes = repacked.output_bytes;
-  report.notes = plan.notes;
+  for (const Note& note : plan.notes) (note.warning ? report.warnings : report.notes).push_back(note.text);
   if (flags.verbose > 0) {
-    result.notes.push_back(fmt::format("{} threads", repacked.threads));
+    result.notes.push_back(Counted(repacked.threads, "thread"));
     result.notes.insert(result.notes.end(), repacked.limits.begin(), repacked.limits.end());
   }
   Q4_RETURN_IF_ERROR(GiveConvertReport(fs, flags, report, seconds, &result.output));

@@ -136,6 +136,21 @@ bool IsInTheWay(const absl::Status& status) {
          issue == kPipelineNotOurs.number;
 }
 
+Note WouldFail(const absl::Status& in_the_way) { return {true, "a run would fail: " + MessageOf(in_the_way)}; }
+
+std::vector<Note> LimitsLeftOpen(const std::vector<Gate>& gates) {
+  if (gates.empty()) return {};
+  return {{false,
+           "--gate, --max-nmse: a plan has no errors yet; it was looked whether each rule has tensors, the limits are "
+           "judged by the run"}};
+}
+
+std::vector<std::string> LinesOf(const std::vector<Note>& notes) {
+  std::vector<std::string> lines;
+  for (const Note& note : notes) lines.push_back(note.warning ? "warning: " + note.text : note.text);
+  return lines;
+}
+
 absl::Status GiveConvertReport(FileSystem& fs, const ConvertFlags& flags, const ConvertReport& report, double seconds,
                                std::string* output) {
   if (!flags.report.empty()) {

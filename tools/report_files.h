@@ -11,10 +11,12 @@
 
 #include "absl/status/status.h"
 #include "formats/base/file.h"
+#include "formats/base/note.h"
 #include "formats/publish/atomic_file.h"
 #include "formats/publish/input_files.h"
 #include "formats/source/checkpoint.h"
 #include "libconvert/convert/convert.h"
+#include "libconvert/judge/gate.h"
 #include "libconvert/judge/verify_report.h"
 #include "tools/options.h"
 
@@ -60,6 +62,12 @@ absl::Status TryReport(FileSystem& fs, const std::string& path);
 // Whether `status` says that something lies where the output is to go, which a run would replace with --force, or not
 // at all: for a dry run a remark. See CheckOutput().
 bool IsInTheWay(const absl::Status& status);
+// That remark, a warning.
+Note WouldFail(const absl::Status& in_the_way);
+// What a dry run leaves open of the limits on the error, where there are any.
+std::vector<Note> LimitsLeftOpen(const std::vector<Gate>& gates);
+// Notes as lines for stderr.
+std::vector<std::string> LinesOf(const std::vector<Note>& notes);
 
 // What q4convert says of a container that it has published, or of one that broke a gate: writes --report and sets
 // *output to what goes to stdout: JSON with --json, nothing with -q, else text, which a broken gate has none of. The

@@ -103,7 +103,7 @@ std::string Fill(const Json& json, BnbQuantState* state) {
 std::optional<BnbQuantState> ParseBnbQuantState(std::string_view text, std::string* problem) {
   const absl::StatusOr<Json> json = ParseJson(text, {}, kDepth);
   if (!json.ok()) {
-    *problem = MessageOf(json.status());
+    *problem = "it is no JSON text";
     return std::nullopt;
   }
   BnbQuantState state;

@@ -11,6 +11,7 @@
 
 #include "formats/base/byte_writer.h"
 #include "formats/base/checked_math.h"
+#include "formats/base/counted.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
@@ -326,8 +327,8 @@ absl::Status CheckTypes(const RandomAccessFile& file, const std::vector<Describe
   std::size_t shown = 0;
   for (const auto& [number, of] : types) {
     if (shown++ == kTypesShown) break;
-    text += (shown == 1 ? "" : "; ") + std::string(FindGgufType(number)->name) + ": " + std::to_string(of.count) +
-            (of.count == 1 ? " tensor, " : " tensors, ") + of.names + (of.count > kNamesShown ? ", ..." : "");
+    text += (shown == 1 ? "" : "; ") + std::string(FindGgufType(number)->name) + ": " + Counted(of.count, "tensor") +
+            ", " + of.names + (of.count > kNamesShown ? ", ..." : "");
   }
   if (types.size() > kTypesShown) text += "; and " + std::to_string(types.size() - kTypesShown) + " more types";
   return Fail(kGgufQuantized, file.path(), most->name, text);

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/counted.h"
 #include "formats/base/hub_cache.h"
 #include "formats/base/limits.h"
 #include "formats/base/portable_names.h"
@@ -181,7 +182,7 @@ class FolderSearch {
         reason = "an empty folder", warning = false;
       } else {
         shown += *count > limits::kCountedFiles ? " (more than " + std::to_string(limits::kCountedFiles) + " files)"
-                                                : " (" + std::to_string(*count) + (*count == 1 ? " file)" : " files)");
+                                                : " (" + Counted(*count, "file") + ")";
       }
     }
     left_out_.Add(folder, shown, reason, warning, /*recorded=*/!own && kind.fate != FolderFate::kHidden);

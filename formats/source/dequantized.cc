@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/json_edit.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
@@ -149,9 +150,8 @@ class Dequantizing {
     for (const auto& [format, count] : {std::pair("MXFP4", result.mxfp4), std::pair("NVFP4", result.nvfp4)}) {
       if (count == 0) continue;
       for (const Claimed& said : claimed) Q4_RETURN_IF_ERROR(CheckF4Section(*said.section, said.file, said.place));
-      content_.notes.push_back(
-          {false, fmt::format("{}{} tensors stored as {} are read as {}, each code times its scales", where, count,
-                              format, DTypeName(dtype))});
+      content_.notes.push_back({false, fmt::format("{}{} stored as {}, read as {}: each code times its scales", where,
+                                                   Counted(count, "tensor"), format, DTypeName(dtype))});
       four_bits_.insert(format);
       *any = true;
     }
@@ -171,8 +171,8 @@ class Dequantizing {
     Q4_RETURN_IF_ERROR(ReadFp8Tensors(*section, path_of, tensors, &left_out_, &result));
     if (result.scaled + result.unscaled == 0) return absl::OkStatus();
     content_.notes.push_back(
-        {false, fmt::format("{}{} tensors stored as 8-bit floats are read as {}, {}", where,
-                            result.scaled + result.unscaled, DTypeName(section->dtype),
+        {false, fmt::format("{}{} stored as 8-bit floats, read as {}: {}", where,
+                            Counted(result.scaled + result.unscaled, "tensor"), DTypeName(section->dtype),
                             result.scaled != 0 ? "each times its scale" : "the values that they are")});
     *any = true;
     return absl::OkStatus();

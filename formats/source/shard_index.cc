@@ -13,6 +13,7 @@
 
 #include "formats/base/base_issues.h"
 #include "formats/base/checked_math.h"
+#include "formats/base/counted.h"
 #include "formats/base/hub_cache.h"
 #include "formats/base/json_parser.h"
 #include "formats/base/limits.h"
@@ -255,8 +256,8 @@ absl::Status CompareWithIndex(const ShardIndex& index, const std::string& index_
   if (!unlisted.empty()) {
     const SourceTensor& first = *unlisted.front();
     payload.notes.push_back(
-        {false, Printable(BaseNameOf(index_path)) + ": " + std::to_string(unlisted.size()) +
-                    (unlisted.size() == 1 ? " tensor of its shards is" : " tensors of its shards are") +
+        {false, Printable(BaseNameOf(index_path)) + ": " +
+                    Counted(unlisted.size(), "tensor of its shards is", "tensors of its shards are") +
                     " not listed in it, and taken as loaders take them: " + Printable(first.name) + " in " +
                     Printable(index.shards[first.place().file]) + (unlisted.size() > 1 ? ", ..." : "")});
   }

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "formats/base/counted.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/folder/adapters.h"
@@ -41,8 +42,7 @@ absl::StatusOr<SourceHeader> ReadTorch(const RandomAccessFile& file) {
   out.remarks = SourceRemarks("data.pkl");
   for (const TorchLeftOut& entry : checkpoint.left_out) {
     std::string name = entry.name;
-    if (entry.tensors != 0)
-      name += " (" + std::to_string(entry.tensors) + (entry.tensors == 1 ? " tensor)" : " tensors)");
+    if (entry.tensors != 0) name += " (" + Counted(entry.tensors, "tensor") + ")";
     out.remarks.AddName(name);
     out.remarks.AddEntries(1, entry.bytes);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstddef>
 
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 
 namespace q4 {
@@ -32,7 +33,7 @@ void SourceRemarks::Add(const SourceRemarks& other) {
 }
 
 std::string SourceRemarks::Text() const {
-  std::string text = std::to_string(entries_) + (entries_ == 1 ? " entry, " : " entries, ") + HumanBytes(bytes_);
+  std::string text = Counted(entries_, "entry", "entries") + ", " + HumanBytes(bytes_);
   for (std::size_t i = 0; i < names_.size(); ++i) text += (i == 0 ? ": " : ", ") + names_[i];
   if (names_.size() == kNames) text += ", ...";
   return text;

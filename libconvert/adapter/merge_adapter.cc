@@ -13,6 +13,7 @@
 #include "formats/adapter/adapter_config.h"
 #include "formats/adapter/adapter_issues.h"
 #include "formats/adapter/adapter_parts.h"
+#include "formats/base/counted.h"
 #include "formats/base/json_edit.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
@@ -376,8 +377,8 @@ class AdapterMerge {
   void Warn(std::string text) { content_.notes.push_back({true, std::move(text)}); }
 
   void Tell(const AdapterParts& parts, const MergeNames& names) {
-    std::string text =
-        fmt::format("an adapter is merged: {} tensors changed, {} replaced", changed_count_, replaced_count_);
+    std::string text = fmt::format("an adapter is merged: {} changed, {} replaced", Counted(changed_count_, "tensor"),
+                                   replaced_count_);
     if (!names.changed().empty()) text += fmt::format("; its names were met {}", names.changed());
     content_.notes.push_back({false, std::move(text)});
     for (const SourceTensor* tensor : parts.unused) {

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 #include "libconvert/base/cgroup.h"
 
@@ -196,7 +197,7 @@ CoreShare CoresOf(const Machine& machine) {
     // Half of it, as readers and others have threads besides.
     if (left / 2 >= share.threads) continue;
     share.threads = std::max(1u, static_cast<unsigned>(left / 2));
-    share.reason = fmt::format("{} allows {} more threads (pids.max)", NameOf(group), left);
+    share.reason = fmt::format("{} allows {} (pids.max)", NameOf(group), Counted(left, "more thread"));
   }
   if (machine.address_space) {
     const Room room = RoomUnder(*machine.address_space, "VmSize", "ulimit -v", machine.read);

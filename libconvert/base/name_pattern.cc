@@ -35,7 +35,13 @@ absl::StatusOr<NamePattern> NamePattern::Parse(std::string_view regex, std::stri
   options.set_max_mem(kMostMemory);
   auto compiled = std::make_shared<const re2::RE2>(PieceOf(regex), options);
   std::string text(regex);
-  if (!compiled->ok()) return Fail(kBadPattern, "", where, "'" + text + "': " + compiled->error());
+  if (!compiled->ok()) {
+    // As files are named by.
+    const bool glob = text.starts_with('*') || text.starts_with('?');
+    return Fail(kBadPattern, "", where,
+                "'" + text + "': " + compiled->error() +
+                    (glob ? "; a regular expression matches anywhere in a name and needs no '*' around it" : ""));
+  }
   return NamePattern(std::move(text), std::move(compiled));
 }
 

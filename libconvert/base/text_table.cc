@@ -8,17 +8,6 @@
 
 namespace q4 {
 
-// By hand and not by a locale, which a host program may have changed.
-std::string Grouped(std::uint64_t number) {
-  const std::string digits = std::to_string(number);
-  std::string grouped;
-  for (std::size_t i = 0; i < digits.size(); ++i) {
-    if (i != 0 && (digits.size() - i) % 3 == 0) grouped.push_back(',');
-    grouped.push_back(digits[i]);
-  }
-  return grouped;
-}
-
 // Three decimals tell block sizes apart: fp32 scales cost 32 / block size bits per element.
 std::string BitsPer(std::uint64_t bytes, std::uint64_t elems) {
   return elems == 0 ? "-" : fmt::format("{:.3f}", 8 * static_cast<double>(bytes) / static_cast<double>(elems));
@@ -31,7 +20,7 @@ std::string Percent(std::uint64_t part, std::uint64_t whole) {
 // A count of 0 or 1 is that of a model in one file.
 std::string ShardsText(std::size_t present, std::uint32_t count) {
   if (count <= 1) return "1 file";
-  return present == count ? fmt::format("{} files", count) : fmt::format("{} of {} files", present, count);
+  return (present == count ? "" : fmt::format("{} of ", present)) + Counted(count, "file");
 }
 
 std::string Field(std::string_view name, const std::string& value) { return fmt::format("  {:<12} {}\n", name, value); }
@@ -48,7 +37,8 @@ std::string Field(std::string_view name, const std::string& value, const TextSty
     const std::size_t end = std::min(rest.find(' '), rest.size());
     const std::string_view piece = rest.substr(0, end);
     const std::size_t width = DisplayWidth(piece);
-    if (begun && at + 1 + width > style.width) {
+    if (at + (begun ? 1 : 0) + width > style.width) {
+      text.erase(text.find_last_not_of(' ') + 1);  // of a name that stands alone
       const std::size_t indent = std::max<std::size_t>(2, std::min(kValue, style.width - std::min(style.width, width)));
       text += "\n" + std::string(indent, ' ');
       at = indent;

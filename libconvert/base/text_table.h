@@ -7,12 +7,10 @@
 #include <string_view>
 #include <vector>
 
+#include "formats/base/counted.h"
 #include "libconvert/base/text_style.h"
 
 namespace q4 {
-
-// 10616832 -> "10,616,832", whatever the locale. For people; JSON has plain numbers.
-std::string Grouped(std::uint64_t number);
 
 // For Printable(): a name is shown whole, each of its 4096 bytes escaped at worst.
 inline constexpr std::size_t kWholeName = std::size_t{4} * 4096;

@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 #include "libconvert/base/text_table.h"
 #include "libconvert/policy/policy.h"
@@ -147,13 +148,14 @@ void ReportChoice(const MadeChoice& made, BudgetChoice* choice) {
   if (usual.error > 0) {
     text += fmt::format(", {:.3f} of {} at {:.4f}", made.allocation.error / usual.error, usual_name, usual_bits);
   }
-  text += fmt::format("\n        of {} weights in {} tensors; asked: {}\n", Grouped(made.elems), made.tensors.size(),
-                      AskedText(made.request));
+  text += fmt::format("\n        of {} in {}; asked: {}\n", Counted(made.elems, "weight"),
+                      Counted(made.tensors.size(), "tensor"), AskedText(made.request));
   for (const auto& [name, kind] : kinds) {
-    text += fmt::format(
-        "        {:<14} {:>7} tensors {:>7} of the weights {:>9.4f} bits  {:>7} of the error\n", name, kind.tensors,
-        fmt::format("{:.2f} %", 100 * PerWeight(kind.elems, made.elems)), PerWeight(kind.bits, kind.elems),
-        fmt::format("{:.2f} %", made.allocation.error == 0 ? 0 : 100 * kind.error / made.allocation.error));
+    text +=
+        fmt::format("        {:<14} {:>15} {:>7} of the weights {:>9.4f} bits  {:>7} of the error\n", name,
+                    Counted(kind.tensors, "tensor"), fmt::format("{:.2f} %", 100 * PerWeight(kind.elems, made.elems)),
+                    PerWeight(kind.bits, kind.elems),
+                    fmt::format("{:.2f} %", made.allocation.error == 0 ? 0 : 100 * kind.error / made.allocation.error));
   }
   choice->text = std::move(text);
 

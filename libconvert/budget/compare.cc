@@ -183,15 +183,14 @@ class RowSum {
   const std::vector<TensorErrors>& errors_;
 };
 
+// By bits and not by bytes of the file: in these, names of settings in a header would decide.
 void MarkBest(std::vector<ComparedRow>* rows) {
-  // By bytes, then error: what is better than all before it.
-  double least = std::numeric_limits<double>::infinity();
-  for (std::size_t i = 0; i < rows->size();) {
-    std::size_t end = i;
-    while (end < rows->size() && (*rows)[end].bytes == (*rows)[i].bytes) ++end;
-    const double error = (*rows)[i].error();
-    for (; i < end; ++i) (*rows)[i].best = (*rows)[i].error() == error && error < least;
-    least = std::min(least, error);
+  for (ComparedRow& row : *rows) {
+    row.best = std::none_of(rows->begin(), rows->end(), [&row](const ComparedRow& other) {
+      const bool as_small = other.bits_per_weight <= row.bits_per_weight;
+      return (as_small && other.error() < row.error()) ||
+             (other.bits_per_weight < row.bits_per_weight && other.error() == row.error());
+    });
   }
 }
 

@@ -35,7 +35,7 @@ struct ComparedRow {
   // What choosing scales and codes took, all threads together. Rows that differ in nested scales alone shared the work,
   // and each has the whole.
   double core_seconds = 0;
-  bool best = false;  // no row has fewer bytes and no more error, or less error and no more bytes
+  bool best = false;  // no row of as many bits per weight, or fewer, has less error
 
   double error() const { return output_nmse.value_or(nmse); }
 };

@@ -30,10 +30,10 @@ Json DecibelJson(double nmse) { return nmse == 0 ? Json(nullptr) : Json(Decibels
 
 }  // namespace
 
-std::string ComparisonText(const Comparison& comparison, const ComparisonCommand& command) {
+std::string ComparisonText(const Comparison& comparison, const ComparisonCommand& command, const TextStyle& style) {
   std::vector<std::string> headings = {"<", "<settings", "bits/weight", "size", "SQNR dB"};
   if (comparison.calibrated) headings.emplace_back("output dB");
-  for (const char* heading : {"worst dB", "core s", "<worst tensor"}) headings.emplace_back(heading);
+  for (const char* heading : {"worst dB", "?2core s", "?1<worst tensor"}) headings.emplace_back(heading);
   Table table(headings);
   bool bounds = false, small_blocks = false;
   for (std::size_t i = 0; i < comparison.rows.size(); ++i) {
@@ -50,10 +50,9 @@ std::string ComparisonText(const Comparison& comparison, const ComparisonCommand
   }
   small_blocks = comparison.rows[comparison.chosen].settings.block_size == 32;
   const char* const error = comparison.calibrated ? "output dB" : "SQNR";
-  std::string text = table.Text();
-  text += fmt::format("\n  *  nothing of this size or less has a better {}\n", error);
-  text += fmt::format("  >  chosen: the best {} less {} dB for each bit per weight, what a bit buys of any quantizer\n",
-                      error, kDecibelsPerBit);
+  std::string text = table.Text(style);
+  text += fmt::format("\n  *  nothing with as many bits per weight, or fewer, has a better {}\n", error);
+  text += fmt::format("  >  chosen: most {}, less {} dB (what a bit buys) for each bit\n", error, kDecibelsPerBit);
   if (bounds) text += "  ~  at most: compression, or elements that are not finite, make it less or more\n";
   if (small_blocks) text += "     (bitsandbytes takes blocks of 32 on CUDA from version 0.50 on)\n";
   text += fmt::format("source  {} of tensors\n\n{}\n", HumanBytes(comparison.source_bytes), command.line);

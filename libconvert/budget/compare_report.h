@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "libconvert/base/text_style.h"
 #include "libconvert/budget/compare.h"
 
 namespace q4 {
@@ -14,8 +15,8 @@ struct ComparisonCommand {
   std::string line;
 };
 
-// A table, a legend and the command, each line with its end.
-std::string ComparisonText(const Comparison& comparison, const ComparisonCommand& command);
+// A table, a legend and the command, each line with its end. The command is never broken: it is copied.
+std::string ComparisonText(const Comparison& comparison, const ComparisonCommand& command, const TextStyle& style = {});
 
 // docs/schema/comparison.schema.json, with a final newline.
 std::string ComparisonJson(const Comparison& comparison, const ComparisonCommand& command);

@@ -40,6 +40,13 @@ absl::Status CheckPatternsOfAll(const PipelineSource& source, const ConvertOptio
   return CheckPatterns(tensors, decisions, options.policy).status();
 }
 
+// Of a pipeline that gets no output, because `done` breaks a gate.
+void EndBroken(PipelineReport::Component done, PipelineReport* report) {
+  report->gate_findings = done.report.gate_findings;
+  report->gate_finding_count = done.report.gate_finding_count;
+  report->components.push_back(std::move(done));
+}
+
 // One run: what its steps share.
 class PipelineConversion {
  public:
@@ -49,7 +56,9 @@ class PipelineConversion {
 
   absl::StatusOr<PipelineReport> Run() {
     Q4_ASSIGN_OR_RETURN(DirectoryUse found, CheckPipelineOutput(fs_, source_, output_, run_.force, run_.cancel));
-    if (ConvertReport early = CheckAllGates(); !early.gate_findings.empty()) return Broken(std::move(early));
+    if (PipelineReport early = CheckPipelineGates(source_, plan_, run_.gates, output_); !early.passed()) {
+      return early;
+    }
     found.resumes = run_.resume;
     Q4_ASSIGN_OR_RETURN(directory_, AtomicDirectory::Create(fs_, output_, found));
     report_.output = output_;
@@ -61,33 +70,16 @@ class PipelineConversion {
     // What was written is worth keeping only where the next run finds it.
     if (!status.ok() && IsWorthResuming(status) && directory_->locked()) directory_->LeavePartial();
     Q4_RETURN_IF_ERROR(status);
-    if (!report_.gate_findings.empty()) return std::move(report_);
+    if (!report_.passed()) return std::move(report_);
     Q4_RETURN_IF_ERROR(Publish());
     return std::move(report_);
   }
 
  private:
-  // A gate that can match nothing in a component is known before the work.
-  ConvertReport CheckAllGates() const {
-    for (const PlannedComponent& planned : plan_.components) {
-      ConvertReport checked = CheckGates(*planned.component->checkpoint, planned.plan, planned.options, run_.gates,
-                                         planned.component->name);
-      if (!checked.gate_findings.empty()) return checked;
-    }
-    return {};
-  }
-
-  PipelineReport Broken(ConvertReport broken) const {
-    PipelineReport report;
-    report.gate_findings = std::move(broken.gate_findings);
-    report.gate_finding_count = broken.gate_finding_count;
-    return report;
-  }
-
   absl::Status Fill() {
     for (const PlannedComponent& planned : plan_.components) {
       Q4_RETURN_IF_ERROR(Convert(planned));
-      if (!report_.gate_findings.empty()) return absl::OkStatus();
+      if (!report_.passed()) return absl::OkStatus();
       done_bytes_ += planned.plan.source_bytes;
     }
     for (const CompanionFile& file : source_.files) {
@@ -124,13 +116,12 @@ class PipelineConversion {
       done.report = *std::move(converted);
     }
     if (!done.report.gate_findings.empty()) {
-      report_.gate_findings = std::move(done.report.gate_findings);
       // The container is named as it would have been published.
-      for (VerifyFinding& finding : report_.gate_findings) {
+      for (VerifyFinding& finding : done.report.gate_findings) {
         const std::string partial = Printable(directory_->partial_path(), 4096);
         if (finding.message.starts_with(partial)) finding.message.replace(0, partial.size(), Printable(output_, 4096));
       }
-      report_.gate_finding_count = done.report.gate_finding_count;
+      EndBroken(std::move(done), &report_);
       return absl::OkStatus();
     }
     if (!done.resumed && run_.resume) {
@@ -148,6 +139,7 @@ class PipelineConversion {
     std::vector<const Q4Index*> indexes;
     for (const ConvertedShard& shard : report->shards) indexes.push_back(&shard.index);
     VerifyReport judged = JudgeConversion(run_.gates, indexes, container);
+    report->gates = std::move(judged.gates);
     report->gate_findings = std::move(judged.findings);
     report->gate_finding_count = judged.finding_count;
   }
@@ -235,6 +227,23 @@ class PipelineConversion {
 };
 
 }  // namespace
+
+PipelineReport CheckPipelineGates(const PipelineSource& source, const PipelinePlan& plan,
+                                  const std::vector<Gate>& gates, const std::string& output) {
+  PipelineReport report;
+  report.output = output;
+  report.class_name = source.class_name;
+  report.left_out = source.left_out;
+  for (const Note& note : plan.notes) (note.warning ? report.warnings : report.notes).push_back(note.text);
+  for (const PlannedComponent& planned : plan.components) {
+    const PipelineComponent& component = *planned.component;
+    ConvertReport checked = CheckGates(*component.checkpoint, planned.plan, planned.options, gates, component.name);
+    if (checked.gate_findings.empty()) continue;
+    EndBroken({component.name, component.class_name, false, std::move(checked)}, &report);
+    break;
+  }
+  return report;
+}
 
 std::uint64_t PipelinePlan::source_bytes() const {
   std::uint64_t bytes = 0;

@@ -72,10 +72,17 @@ struct PipelineReport {
   // As the plan has them.
   std::string choice_text;
   std::shared_ptr<const Json> choice;
-  // Of the first component that breaks a gate: then there is no output.
+  // Of the first component that breaks a gate, which is the last of `components`: then there is no output, no root, and
+  // nothing carried.
   std::vector<VerifyFinding> gate_findings;
   std::uint64_t gate_finding_count = 0;
+  bool passed() const { return gate_findings.empty(); }
 };
+
+// What the plans show of the gates before anything is read, as CheckGates() for each component: passed() is false of
+// the report, whose one component is the first that a gate can match nothing in.
+PipelineReport CheckPipelineGates(const PipelineSource& source, const PipelinePlan& plan,
+                                  const std::vector<Gate>& gates, const std::string& output);
 
 // `run` holds for each component: memory, threads and gates too. Errors: those of CheckPipelineOutput(),
 // RunConversion(), and of files that are carried. After one that RunConversion() would resume from, OUTPUT.partial

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/folder/pipeline_index.h"
@@ -179,9 +180,9 @@ std::string PipelineExportText(const PipelineExportReport& report) {
   }
   std::uint64_t bytes = 0;
   for (const SealedFile& file : report.carried) bytes += file.bytes;
-  text += fmt::format("pipeline {} to {}: {} components exported, {} files ({}) carried\n",
-                      Printable(report.class_name), Printable(report.output, kWholeName), report.components.size(),
-                      report.carried.size(), HumanBytes(bytes));
+  text += fmt::format("pipeline {} to {}: {} exported, {} ({}) carried\n", Printable(report.class_name),
+                      Printable(report.output, kWholeName), Counted(report.components.size(), "component"),
+                      Counted(report.carried.size(), "file"), HumanBytes(bytes));
   return text;
 }
 

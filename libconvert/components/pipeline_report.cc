@@ -5,11 +5,13 @@
 
 #include <algorithm>
 
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 #include "libconvert/base/json_document.h"
 #include "libconvert/components/pipeline_json.h"
 #include "libconvert/convert_report/convert_report.h"
 #include "libconvert/model/stats_json.h"
+#include "libconvert/report/json.h"
 
 namespace q4 {
 namespace {
@@ -39,9 +41,9 @@ void AddCarried(std::string_view path, std::uint64_t bytes, std::vector<CarriedS
 std::string CarriedText(const std::vector<CarriedSum>& sums) {
   std::string text;
   for (const CarriedSum& sum : sums) {
-    text += fmt::format("carried  {:<20} {:>4} file{} {:>10}\n",
-                        sum.name.empty() ? "(the pipeline's own)" : Printable(sum.name), sum.files,
-                        sum.files == 1 ? " " : "s", HumanBytes(sum.bytes));
+    text +=
+        fmt::format("carried  {:<20} {:<10} {:>10}\n", sum.name.empty() ? "(the pipeline's own)" : Printable(sum.name),
+                    Counted(sum.files, "file"), HumanBytes(sum.bytes));
   }
   return text;
 }
@@ -66,11 +68,11 @@ std::string LeftOutText(const std::vector<LeftOutFile>& files) {
 }  // namespace
 
 std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
-                             unsigned threads, bool all) {
+                             unsigned threads, bool all, const std::string& output) {
   std::string text;
   for (const PlannedComponent& planned : plan.components) {
     text += fmt::format("component {} ({})\n", planned.component->name, Printable(planned.component->class_name));
-    text += PlanText(*planned.component->checkpoint, planned.plan, planned.options, threads, all) + "\n";
+    text += PlanText(*planned.component->checkpoint, planned.plan, planned.options, threads, all, {}) + "\n";
   }
   std::vector<CarriedSum> sums;
   for (const CompanionFile& file : source.files) AddCarried(file.name, file.size, &sums);
@@ -84,15 +86,17 @@ std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& p
   }
   if (!plan.choice_text.empty()) text += plan.choice_table + "\n" + plan.choice_text + "\n";
   text += CarriedText(sums) + LeftOutText(others);
-  text += fmt::format("pipeline {}: {} of {} components quantized; output {}{} bytes ({}) and q4-pipeline.json\n",
-                      Printable(source.class_name), plan.components.size(), source.components.size(),
-                      options.compression.zstd ? "at most " : "", plan.output_bytes(), HumanBytes(plan.output_bytes()));
-  return text;
+  text +=
+      fmt::format("pipeline {}: {} of {} quantized; output {}{} bytes ({}) and q4-pipeline.json\n",
+                  Printable(source.class_name), plan.components.size(), Counted(source.components.size(), "component"),
+                  options.compression.zstd ? "at most " : "", plan.output_bytes(), HumanBytes(plan.output_bytes()));
+  return text + fmt::format("writes {}\n", Printable(output, 4096));
 }
 
 std::string PipelinePlanJson(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
-                             unsigned threads) {
+                             unsigned threads, const std::string& output) {
   Json json = NewDocument("q4convert-pipeline-plan");
+  json["output"] = output;
   json["class"] = TextOrNull(source.class_name);
   json["output_bytes"] = plan.output_bytes();
   json["output_bytes_exact"] = !options.compression.zstd;
@@ -101,7 +105,7 @@ std::string PipelinePlanJson(const PipelineSource& source, const PipelinePlan& p
     components.push_back(
         {{"name", planned.component->name},
          {"class", planned.component->class_name},
-         {"plan", DocumentOf(PlanJson(*planned.component->checkpoint, planned.plan, planned.options, threads))}});
+         {"plan", DocumentOf(PlanJson(*planned.component->checkpoint, planned.plan, planned.options, threads, {}))}});
   }
   json["components"] = std::move(components);
   Json carried = Json::array();
@@ -137,20 +141,30 @@ std::string PipelineReportText(const PipelineReport& report, double seconds) {
 
 std::string PipelineReportJson(const PipelineReport& report, double seconds) {
   Json json = NewDocument("q4convert-pipeline-report");
-  json["output"] = report.output;
+  const bool passed = report.passed();
+  json["passed"] = passed;
+  json["output"] = passed ? Json(report.output) : Json(nullptr);
   json["class"] = TextOrNull(report.class_name);
-  json["root_sha256"] = HexOf(report.root);
+  json["root_sha256"] = passed ? Json(HexOf(report.root)) : Json(nullptr);
   json["source_bytes"] = report.source_bytes;
   json["output_bytes"] = report.output_bytes;
   json["seconds"] = seconds;
   Json components = Json::array();
   for (const PipelineReport::Component& component : report.components) {
-    components.push_back(
-        {{"name", component.name},
-         {"class", component.class_name},
-         {"resumed", component.resumed},
-         {"report", DocumentOf(ConvertReportJson(component.report, component.report.convert_seconds))}});
+    Json document = DocumentOf(ConvertReportJson(component.report, component.report.convert_seconds));
+    if (!passed) {
+      // Also those whose own gates hold: the folder was not published.
+      document["outputs"] = Json::array();
+      document["index"] = nullptr;
+    }
+    components.push_back({{"name", component.name},
+                          {"class", component.class_name},
+                          {"resumed", component.resumed},
+                          {"report", std::move(document)}});
   }
+  json["finding_count"] = report.gate_finding_count;
+  json["findings"] = Json::array();
+  for (const VerifyFinding& finding : report.gate_findings) json["findings"].push_back(FindingJson(finding));
   json["components"] = std::move(components);
   Json carried = Json::array();
   for (const SealedFile& file : report.carried) {

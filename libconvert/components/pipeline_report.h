@@ -8,14 +8,15 @@
 
 namespace q4 {
 
-// --dry-run. `options` and `threads`: as PlanText() takes them.
+// --dry-run. `options`, `threads` and `all`: as PlanText() takes them; `output`: the folder that a run would write.
 std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
-                             unsigned threads, bool all);
+                             unsigned threads, bool all, const std::string& output);
 std::string PipelinePlanJson(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
-                             unsigned threads);
+                             unsigned threads, const std::string& output);
 
 // After a conversion whose gates hold.
 std::string PipelineReportText(const PipelineReport& report, double seconds);
+// Also of one that broke a gate: "passed" is false then, there is no output, and no component has one.
 std::string PipelineReportJson(const PipelineReport& report, double seconds);
 
 }  // namespace q4

@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "formats/base/counted.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/publish/input_files.h"
@@ -193,8 +194,8 @@ absl::StatusOr<bool> ConversionOutput::Adopt(unsigned threads) {
     tensors += owner.number >= plan_.shards[owner.shard].files.size();
     if (!owner.note.empty()) notes_.push_back(owner.note);
   }
-  notes_.insert(notes_.begin(), fmt::format("resumed: {} of {} tensors were done by an interrupted run", tensors,
-                                            checkpoint_.tensors().size()));
+  notes_.insert(notes_.begin(), fmt::format("resumed: {} of {} done by an interrupted run", Grouped(tensors),
+                                            Counted(checkpoint_.tensors().size(), "tensor")));
   if (!sources.note.empty()) notes_.push_back(sources.note);
   return true;
 }

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
@@ -115,9 +116,9 @@ absl::StatusOr<SourceCheck> ConfirmSources(const Conversion& conversion, unsigne
   Q4_RETURN_IF_ERROR(status);
   if (!asked.empty()) {
     check.note = fmt::format(
-        "{} source {} other times or inodes than in the interrupted run: what it had read, {}, "
+        "{} other times or inodes than in the interrupted run: what it had read, {}, "
         "was digested again and is the same",
-        asked.size(), asked.size() == 1 ? "file has" : "files have", HumanBytes(bytes));
+        Counted(asked.size(), "source file has", "source files have"), HumanBytes(bytes));
   }
   return check;
 }

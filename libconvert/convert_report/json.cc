@@ -63,7 +63,7 @@ Json FindingsJson(const std::vector<VerifyFinding>& findings) {
 }  // namespace
 
 std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
-                     unsigned threads) {
+                     unsigned threads, const std::string& output) {
   Json tensors = Json::array();
   // In the order of writing, which is that of the source.
   for (std::size_t s = 0; s < plan.shards.size(); ++s) {
@@ -93,6 +93,7 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   Json json;
   json["document"] = "q4convert-plan";
   json["version"] = 1;
+  json["output"] = output.empty() ? Json(nullptr) : Json(output);
   json["source_bytes"] = plan.stored_bytes;
   json["output_bytes"] = plan.output_bytes;
   json["output_bytes_exact"] = !options.compression.zstd;

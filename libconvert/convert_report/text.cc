@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <map>
 
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "libconvert/base/text_table.h"
 #include "libconvert/convert/feedback_cost.h"
@@ -88,7 +89,7 @@ std::string FilesText(const Checkpoint& checkpoint, const ConversionPlan& plan) 
   }
   std::string text;
   if (files != 0) {
-    text += fmt::format("carried   {} {}, {}\n", Grouped(files), files == 1 ? "file" : "files", HumanBytes(bytes));
+    text += fmt::format("carried   {}, {}\n", Counted(files, "file"), HumanBytes(bytes));
   }
   for (const LeftOutFile& file : checkpoint.left_out()) {
     text += fmt::format("left out  {}  ({})\n", Printable(Shown{file.name}), file.reason);
@@ -158,7 +159,7 @@ ModelStats TotalsOf(const ConvertReport& report) {
 }
 
 std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
-                     unsigned threads, bool all) {
+                     unsigned threads, bool all, const std::string& output) {
   std::string text = all ? EveryTensor(checkpoint, plan) + "\n" : std::string();
   std::vector<const Q4Tensor*> tensors;
   for (const PlannedShard& shard : plan.shards) {
@@ -166,21 +167,25 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   }
   text += TreatmentTable(tensors) + "\n" + KeptTable(plan) + FilesText(checkpoint, plan);
   if (!plan.choice_text.empty()) text += plan.choice_table + "\n" + plan.choice_text;
-  text += fmt::format("{} of {} tensors quantized{}\n\n", Grouped(plan.quantized_tensors),
-                      Grouped(plan.quantized_tensors + plan.kept_tensors), all ? "" : " (-v lists all)");
+  text += fmt::format("{} of {} quantized{}\n\n", Grouped(plan.quantized_tensors),
+                      Counted(plan.quantized_tensors + plan.kept_tensors, "tensor"), all ? "" : " (-v lists all)");
   text += fmt::format("source  {} bytes of tensors ({})\n", Grouped(plan.stored_bytes), HumanBytes(plan.stored_bytes));
   text += fmt::format(
       "output  {}{} bytes ({}), {:.1f} % of the source\n", options.compression.zstd ? "at most " : "",
       Grouped(plan.output_bytes), HumanBytes(plan.output_bytes),
       100.0 * static_cast<double>(plan.output_bytes) / std::max(static_cast<double>(plan.stored_bytes), 1.0));
+  if (!output.empty()) {
+    text += fmt::format("writes  {}{}\n", Printable(output, 4096),
+                        plan.shards.size() > 1 ? fmt::format(" in {} parts", Grouped(plan.shards.size())) : "");
+  }
   // Of the cores, because a plan is made without starting a GPU.
-  text += fmt::format("memory  at least {} bytes with {} threads (--max-memory)\n",
-                      Grouped(MinimumPipelineMemory(checkpoint, plan, options, threads)), threads);
+  text += fmt::format("memory  at least {} bytes with {} (--max-memory)\n",
+                      Grouped(MinimumPipelineMemory(checkpoint, plan, options, threads)), Counted(threads, "thread"));
   if (const FeedbackCost cost = FeedbackCostOf(checkpoint, plan); cost.tensors != 0) {
     const double seconds = cost.CoreSeconds(BestCpuKernels());
-    text += fmt::format("time    feedback takes about {} of processor time ({} with {} thread{}) for {} tensor{}\n",
-                        AboutSeconds(seconds), AboutSeconds(seconds / threads), threads, threads == 1 ? "" : "s",
-                        Grouped(cost.tensors), cost.tensors == 1 ? "" : "s");
+    text += fmt::format("time    feedback takes about {} of processor time ({} with {}) for {}\n",
+                        AboutSeconds(seconds), AboutSeconds(seconds / threads), Counted(threads, "thread"),
+                        Counted(cost.tensors, "tensor"));
   }
   return text + SmallerText(tensors, plan, options);
 }
@@ -199,8 +204,7 @@ std::string ConvertReportText(const ConvertReport& report, double seconds) {
                         derived.nmse, totals.total.max_abs_err, Printable(totals.max_abs_err_tensor));
   }
   if (!report.gates.empty()) {
-    text += fmt::format("gates   {} {}\n", Grouped(report.gates.size()),
-                        report.gates.size() == 1 ? "limit holds" : "limits hold");
+    text += fmt::format("gates   {}\n", Counted(report.gates.size(), "limit holds", "limits hold"));
   }
   // Percent of the tensors' bytes. A checkpoint without any must not divide by zero.
   text += fmt::format(

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 #include "formats/bnb/layout.h"
 #include "libconvert/export/bnb_config.h"
@@ -267,7 +268,7 @@ void Describe(std::optional<BnbConfig> config, const ExportOptions& options, con
       [](const ExportSource& source) { return !source.no_linear_layer.empty() && source.tensor->quantized(); }));
   if (others != 0) {
     unloadable.value = std::string(ExpertWeightsName(options.unloadable));
-    report->summary += fmt::format(", {} tensors of no linear layer {}", others,
+    report->summary += fmt::format(", {} of no linear layer {}", Counted(others, "tensor"),
                                    options.unloadable == ExpertWeights::kDequantize ? "dequantized" : "in 4 bits");
   }
   report->settings.push_back({"unloadable_tensors", others});

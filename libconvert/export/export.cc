@@ -11,6 +11,7 @@
 
 #include "fmt/format.h"
 #include "formats/base/base_issues.h"
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "formats/base/limits.h"
 #include "formats/base/text.h"
@@ -440,7 +441,8 @@ absl::StatusOr<ExportReport> ExportModel(FileSystem& fs, const std::string& inpu
   }
   // Known only now that every element was decoded, unlike the exporter's warnings.
   if (report.overflowed != 0) {
-    report.warnings.push_back(fmt::format("{} elements are infinite in the exported dtype", report.overflowed));
+    report.warnings.push_back(Counted(report.overflowed, "element is", "elements are") +
+                              " infinite in the exported dtype");
   }
   std::sort(report.files.begin(), report.files.end(),
             [](const ExportedFile& a, const ExportedFile& b) { return a.name < b.name; });

@@ -6,6 +6,7 @@
 #include <variant>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/json_value.h"
 #include "formats/base/text.h"
 #include "libconvert/base/version.h"
@@ -62,11 +63,11 @@ std::string ExportReportJson(const ExportReport& report) {
 std::string ExportReportText(const ExportReport& report) {
   std::uint64_t bytes = 0;
   for (const ExportedFile& file : report.files) bytes += file.bytes;
-  std::string text = fmt::format("{}: {} in {} file{}\n", Printable(report.output, 4096), HumanBytes(bytes),
-                                 report.files.size(), report.files.size() == 1 ? "" : "s");
+  std::string text = fmt::format("{}: {} in {}\n", Printable(report.output, 4096), HumanBytes(bytes),
+                                 Counted(report.files.size(), "file"));
   // An exporter that keeps weights quantized says so even of a model without any.
-  text += IsDequantized(report) ? fmt::format("{} tensors dequantized", report.dequantized_tensors)
-                                : fmt::format("{} tensors in 4 bits", report.quantized_tensors);
+  text += IsDequantized(report) ? Counted(report.dequantized_tensors, "tensor") + " dequantized"
+                                : Counted(report.quantized_tensors, "tensor") + " in 4 bits";
   if (!IsDequantized(report) && report.dequantized_tensors != 0) {
     text += fmt::format(", {} dequantized", report.dequantized_tensors);
   }

@@ -333,6 +333,7 @@ absl::Status DiffContainers(FileSystem& fs, const DiffOptions& options, DiffRepo
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> left, OpenContainer(fs, report->left, options.root));
   Q4_ASSIGN_OR_RETURN(const std::unique_ptr<Q4Model> right, Q4Model::Open(fs, report->right));
   // No shortcut: the report counts the equal tensors in any case, and their digests are at hand.
+  report->containers = true;
   report->same_root = left->root() == right->root();
   report->left_content = ContentIdentityOfIndex(*left);
   report->right_content = ContentIdentityOfIndex(*right);

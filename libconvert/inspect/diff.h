@@ -45,6 +45,7 @@ struct DiffReport {
   ModelStats left_error, right_error;
   // Two containers with the same root: the same artifact, if each holds what its index says. The payload was not read.
   bool same_root = false;
+  bool containers = false;  // both are
   // Of two containers, where the indices tell it: the identities of what they hold (content_identity.h).
   std::optional<Sha256> left_content, right_content;
   // Tensors that only the left, only the right model has.

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 #include "formats/q4/encoders.h"
 #include "libconvert/base/text_table.h"
@@ -30,13 +31,12 @@ std::string ChangeText(const TensorChange& change) {
   // On a line of its own, by how much.
   if (change.delta) {
     const TensorDelta& delta = *change.delta;
-    text +=
-        fmt::format("\n    {} {}, by {:.6g} at most (element {}), NMSE between them {:.6g}",
-                    Grouped(delta.differing_elems), delta.differing_elems == 1 ? "element differs" : "elements differ",
-                    delta.max_abs, Grouped(delta.max_abs_index), delta.nmse);
+    text += fmt::format("\n    {}, by {:.6g} at most (element {}), NMSE between them {:.6g}",
+                        Counted(delta.differing_elems, "element differs", "elements differ"), delta.max_abs,
+                        Grouped(delta.max_abs_index), delta.nmse);
     if (delta.differing_codes) {
-      text +=
-          fmt::format("; {} codes and {} scales", Grouped(*delta.differing_codes), Grouped(*delta.differing_scales));
+      text += fmt::format("; {} and {}", Counted(*delta.differing_codes, "code"),
+                          Counted(*delta.differing_scales, "scale"));
     }
   }
   return text + "\n";
@@ -61,8 +61,7 @@ std::string Kinds(const DiffReport& report) {
   for (const auto& [kind, count] : kinds) {
     std::string what = kind.first;
     if (!kind.second.empty()) what = kind.first == kind.second ? "another shape" : kind.first + " -> " + kind.second;
-    text += Field(text.empty() ? "changed" : "",
-                  fmt::format("{}: {} {}", what, Grouped(count), count == 1 ? "tensor" : "tensors"));
+    text += Field(text.empty() ? "changed" : "", fmt::format("{}: {}", what, Counted(count, "tensor")));
   }
   return text;
 }
@@ -70,12 +69,13 @@ std::string Kinds(const DiffReport& report) {
 std::string Summary(const DiffReport& report) {
   // The verdict, the strongest that holds.
   std::string text =
-      fmt::format("{} tensors equal, {} renamed, {} changed, {} removed, {} added: {}\n", Grouped(report.equal_tensors),
-                  Grouped(report.renamed.size()), Grouped(report.changed.size()), Grouped(report.removed.size()),
-                  Grouped(report.added.size()),
-                  report.same_root       ? "the same artifact by header and index (q4verify checks the payload)"
-                  : report.SameContent() ? "the same content, another artifact"
-                                         : "different");
+      fmt::format("{} equal, {} renamed, {} changed, {} removed, {} added: {}\n",
+                  Counted(report.equal_tensors, "tensor"), Grouped(report.renamed.size()),
+                  Grouped(report.changed.size()), Grouped(report.removed.size()), Grouped(report.added.size()),
+                  report.same_root        ? "the same artifact by header and index (q4verify checks the payload)"
+                  : !report.SameContent() ? "different"
+                  : report.containers     ? "the same content, another artifact"
+                                          : "the same content");
   const double left = static_cast<double>(report.left_bytes);
   text +=
       Field("size", fmt::format("{} -> {} ({:+.2f} %)", HumanBytes(report.left_bytes), HumanBytes(report.right_bytes),
@@ -87,8 +87,8 @@ std::string Summary(const DiffReport& report) {
   }
   text += Kinds(report);
   for (const auto& [encoders, tensors] : report.encoders) {
-    text += fmt::format("~ encoder {} -> {}: {} {}\n", Q4EncoderName(encoders.first), Q4EncoderName(encoders.second),
-                        Grouped(tensors), tensors == 1 ? "tensor" : "tensors");
+    text += fmt::format("~ encoder {} -> {}: {}\n", Q4EncoderName(encoders.first), Q4EncoderName(encoders.second),
+                        Counted(tensors, "tensor"));
   }
   // Without this line equal models would seem to have equal files.
   if (!report.files_compared) text += "files were not compared: a checkpoint in 4 bits has its own\n";

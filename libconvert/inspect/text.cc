@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
@@ -42,7 +43,7 @@ std::string ProvenanceText(const InspectReport& report, const TextStyle& style) 
     text += Field(i == 0 ? "source" : "", SourceText(view->sources[i]), style);
   }
   if (view->sources.size() > kShownSources) {
-    text += Field("", fmt::format("and {} more files", view->sources.size() - kShownSources));
+    text += Field("", "and " + Counted(view->sources.size() - kShownSources, "more file"));
   }
   for (std::size_t i = 0; i < view->adapter.size() && i < kShownSources; ++i) {
     text += Field(i == 0 ? "adapter" : "", SourceText(view->adapter[i]), style);
@@ -92,10 +93,11 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
             fmt::format("{}, {}, {} ({} bytes)", report.format, ShardsText(report.shards.size(), report.shard_count),
                         HumanBytes(report.file_bytes), Grouped(report.file_bytes)),
             style);
-  text += Field("elements",
-                fmt::format("{} in {} tensors, {} quantized ({})", Grouped(report.elems), Grouped(report.tensor_count),
-                            Grouped(report.quantized_elems), Percent(report.quantized_elems, report.elems)),
-                style);
+  text +=
+      Field("elements",
+            fmt::format("{} in {}, {} quantized ({})", Grouped(report.elems), Counted(report.tensor_count, "tensor"),
+                        Grouped(report.quantized_elems), Percent(report.quantized_elems, report.elems)),
+            style);
   text += Field(
       "bits/element",
       fmt::format("{} of quantized weights, {} of the whole model",
@@ -106,8 +108,8 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
   bool others = false;
   for (const InspectEncoder& row : report.encoders) {
     others = others || !FindQ4Encoder(row.encoder)->implied;
-    encoders += fmt::format("{}{} {} {}", encoders.empty() ? "" : ", ", Q4EncoderName(row.encoder),
-                            Grouped(row.tensors), row.tensors == 1 ? "tensor" : "tensors");
+    encoders += fmt::format("{}{} {}", encoders.empty() ? "" : ", ", Q4EncoderName(row.encoder),
+                            Counted(row.tensors, "tensor"));
   }
   if (others) text += Field("encoders", encoders + " (--scales)", style);
   // A checkpoint has neither this nor recorded statistics nor a root.
@@ -128,13 +130,12 @@ std::string SummaryText(const InspectReport& report, const TextStyle& style) {
   std::uint64_t file_bytes = 0;
   for (const InspectFile& file : report.files) file_bytes += file.bytes;
   text += Field(report.root ? "embedded" : "beside it",
-                fmt::format("{} {}, {} (--files)", report.files.size(), report.files.size() == 1 ? "file" : "files",
-                            HumanBytes(file_bytes)));
+                fmt::format("{}, {} (--files)", Counted(report.files.size(), "file"), HumanBytes(file_bytes)));
   const auto missed = std::count_if(report.left_out.begin(), report.left_out.end(),
                                     [](const LeftOutFile& file) { return file.warning; });
   if (!report.left_out.empty()) {
-    text += Field("left out",
-                  fmt::format("{} files, {} of which a loader may miss (--files)", report.left_out.size(), missed));
+    text += Field("left out", fmt::format("{}, {} of which a loader may miss (--files)",
+                                          Counted(report.left_out.size(), "file"), missed));
   }
   return text + "\n" + TreatmentTable(report, style);
 }
@@ -188,11 +189,13 @@ std::string StatsTable(const std::vector<const InspectTensor*>& tensors, const I
   if (!listed.empty() && listed.size() < model.tensors) {
     ModelStats sum;
     for (const auto& [name, stats] : listed) AddTensor(name, *stats, &sum);
-    add(sum.total, fmt::format("(these {} {})", Grouped(sum.tensors), sum.tensors == 1 ? "tensor" : "tensors"));
+    add(sum.total, fmt::format("(these {})", Counted(sum.tensors, "tensor")));
   }
-  if (model.tensors != 0) add(model.total, fmt::format("(model: {} tensors)", Grouped(model.tensors)));
+  if (model.tensors != 0) add(model.total, fmt::format("(model: {})", Counted(model.tensors, "tensor")));
   std::string text = table.Text(style);
-  if (without != 0) text += fmt::format("  {} quantized tensors have no recorded statistics\n", Grouped(without));
+  if (without != 0)
+    text += fmt::format("  {} no recorded statistics\n",
+                        Counted(without, "quantized tensor has", "quantized tensors have"));
   return text;
 }
 
@@ -231,8 +234,8 @@ std::string HistogramsText(const std::vector<const InspectTensor*>& tensors, con
       for (std::size_t code = 0; code < total.hist.size(); ++code) total.hist[code] += tensor->stats.hist[code];
     }
     if (counted == 0) continue;
-    text += fmt::format("codes of {} {} tensors, {:.4f} bits of entropy per code\n", counted, scheme.name(),
-                        CodeEntropyBits(total));
+    text += fmt::format("codes of {}, {:.4f} bits of entropy per code\n",
+                        Counted(counted, std::string(scheme.name()) + " tensor"), CodeEntropyBits(total));
     text += HistogramText(scheme, total.hist, style);
   }
   // Said in words, since no answer would look like a failure.
@@ -264,10 +267,11 @@ std::string ScalesTable(const std::vector<const InspectTensor*>& tensors, const 
   }
   if (totals.empty()) return "no tensor has scales\n";
   for (const auto& [encoder, total] : totals) {
-    add(encoder, total.second, fmt::format("({} {})", Grouped(total.first), total.first == 1 ? "tensor" : "tensors"));
+    add(encoder, total.second, fmt::format("({})", Counted(total.first, "tensor")));
   }
   std::string text = table.Text(style);
-  if (not_finite != 0) text += fmt::format("  {} scales are NaN or infinite and left out\n", Grouped(not_finite));
+  if (not_finite != 0)
+    text += fmt::format("  {} NaN or infinite and left out\n", Counted(not_finite, "scale is", "scales are"));
   return text;
 }
 
@@ -302,8 +306,8 @@ std::string InspectReportText(const InspectReport& report, const InspectDetail& 
 
 std::string InspectTensorText(const InspectTensor& tensor, const InspectDetail& detail, const TextStyle& style) {
   std::string text = Paint(style, Tone::kHeading, Printable(tensor.name, kWholeName)) + "\n";
-  text += Field("shape", fmt::format("{} {}, {} elements", ShapeString(tensor.shape), DTypeName(tensor.dtype),
-                                     Grouped(tensor.elems)));
+  text += Field("shape", fmt::format("{} {}, {}", ShapeString(tensor.shape), DTypeName(tensor.dtype),
+                                     Counted(tensor.elems, "element")));
   text += Field("treatment", Printable(tensor.treatment));
   text += Field("stored", fmt::format("{} bytes from offset {}, {} bits/element", Grouped(tensor.stored_bytes),
                                       Grouped(tensor.offset), BitsPer(tensor.stored_bytes, tensor.elems)));

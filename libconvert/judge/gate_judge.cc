@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "libconvert/judge/evaluation_issues.h"
 #include "libconvert/judge/six_digits.h"
 #include "libconvert/judge/verify_groups.h"
@@ -95,8 +96,12 @@ std::string WhyNothing(const GateRule& rule, const std::vector<Subject>& subject
       if (rule.match && !rule.match->Matches(tensor.name)) continue;
       ++(tensor.quantized() ? other : kept);
     }
-    if (other != 0) return fmt::format("{} tensors of such a name are of another type, block size or encoder", other);
-    if (kept != 0) return fmt::format("{} tensors of such a name are not quantized, so that they have no error", kept);
+    if (other != 0)
+      return Counted(other, "tensor of such a name is", "tensors of such a name are") +
+             " of another type, block size or encoder";
+    if (kept != 0)
+      return Counted(kept, "tensor of such a name is not quantized, so that it has no error",
+                     "tensors of such a name are not quantized, so that they have no error");
   }
   std::string names;
   std::size_t count = 0;

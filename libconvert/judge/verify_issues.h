@@ -65,6 +65,13 @@ inline constexpr Issue kAboveProofBound{6634, ExitCode::kCheckFailed,
                                         "the error is above what the encoder that is named can make"};
 inline constexpr Issue kUnproven{6635, ExitCode::kCheckFailed,
                                  "bounded, not proven: the named encoder leaves no unique answer (--require-proof)"};
+// What was named as the original is none: every number would differ, and none would say why.
+inline constexpr Issue kAgainstContainer{5450, ExitCode::kUnsupported,
+                                         "--against takes the original, and this is a container; q4inspect FILE --diff "
+                                         "OTHER compares two containers"};
+inline constexpr Issue kAgainstQuantized{5451, ExitCode::kUnsupported,
+                                         "the weights are in 4 bits already, and the container was not made of them; "
+                                         "give the checkpoint that it was made of"};
 // A calibration that was given, beside the record of the one that was used.
 inline constexpr Issue kCalibrationNotRecorded{
     1622, ExitCode::kUsage, "the container was made without a calibration; leave --calibration away"};

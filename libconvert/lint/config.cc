@@ -17,6 +17,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/json_value.h"
 #include "formats/base/status.h"
 #include "formats/bnb/layout.h"
@@ -194,7 +195,7 @@ class ConfigLint {
         std::count_if(weights_.begin(), weights_.end(), [](const LintWeight& weight) { return weight.quantized(); }));
     const auto at = config_.find("quantization_config");
     if (at == config_.end() || !at->is_object()) {
-      if (quantized != 0) findings_.Add(kLintConfigNotQuantized, "config.json", fmt::format("{} weights", quantized));
+      if (quantized != 0) findings_.Add(kLintConfigNotQuantized, "config.json", Counted(quantized, "weight"));
       return;
     }
     const std::string method = Text(*at, "quant_method");
@@ -378,7 +379,8 @@ void LintConfig(const std::string& config, LintLayout layout, const std::vector<
   // The depth is bounded as everywhere; a parser without a bound would overflow the stack on "[[[[...".
   const absl::StatusOr<Json> json = ParseModelJson(config, {});
   if (!json.ok() || !json->is_object()) {
-    findings->Add(kLintConfigMalformed, "config.json", json.ok() ? "not an object" : MessageOf(json.status()));
+    const std::string problem = json.ok() ? "not an object" : MessageOf(json.status());
+    findings->Add(kLintConfigMalformed, "config.json", Shown{problem});
     return;
   }
   ConfigLint lint(*json, config, weights, ExpertsAmong(weights, config), findings);

@@ -140,7 +140,7 @@ absl::StatusOr<LintFiles> LintFiles::Open(FileSystem& fs, const std::string& pat
       if (checkpoint.ok()) {
         files.TakeCheckpoint(*std::move(checkpoint));
       } else {
-        findings->Add(kLintFileMalformed, BaseNameOf(path), MessageOf(checkpoint.status()));
+        findings->Add(kLintFileMalformed, BaseNameOf(path), Shown{MessageOf(checkpoint.status())});
       }
     } else {
       // A lone file under another name may lie in a download folder, beside the config.json of another model.
@@ -173,7 +173,7 @@ absl::StatusOr<std::vector<std::string>> LintFiles::Folders(FileSystem& fs, cons
   const auto modules = ModuleFolders(fs, path, links);
   if (!modules.ok() && !IsFinding(modules.status())) return modules.status();
   if (!modules.ok()) {
-    findings->Add(kLintFileMalformed, kModulesName, MessageOf(modules.status()));
+    findings->Add(kLintFileMalformed, kModulesName, Shown{MessageOf(modules.status())});
     return folders;
   }
   folders.insert(folders.end(), modules->begin(), modules->end());
@@ -207,7 +207,7 @@ absl::Status LintFiles::OpenFile(FileSystem& fs, const std::string& path, Symbol
     file = header.status();
   }
   if (!IsFinding(file.status())) return file.status();
-  findings->Add(kLintFileMalformed, BaseNameOf(path), MessageOf(file.status()));
+  findings->Add(kLintFileMalformed, BaseNameOf(path), Shown{MessageOf(file.status())});
   whole_model_ = false;
   return absl::OkStatus();
 }
@@ -218,7 +218,7 @@ absl::Status LintFiles::OpenIndex(FileSystem& fs, const std::string& path, Symbo
   JsonText source(text);
   const absl::StatusOr<ShardIndex> index = ParseShardIndex(source, path);
   if (!index.ok()) {
-    findings->Add(kLintFileMalformed, BaseNameOf(path), MessageOf(index.status()));
+    findings->Add(kLintFileMalformed, BaseNameOf(path), Shown{MessageOf(index.status())});
     whole_model_ = false;
     return absl::OkStatus();
   }
@@ -287,7 +287,7 @@ absl::Status LintFiles::OpenDirectory(FileSystem& fs, const std::string& directo
   const absl::StatusOr<std::string> named = NamedWeightsIn(fs, directory, links);
   if (!named.ok()) {
     if (!IsFinding(named.status())) return named.status();
-    findings->Add(kLintFileMalformed, "config.json", MessageOf(named.status()));
+    findings->Add(kLintFileMalformed, "config.json", Shown{MessageOf(named.status())});
     whole_model_ = false;
     return absl::OkStatus();
   }
@@ -344,7 +344,7 @@ absl::Status LintFiles::ReadLogical(FileSystem& fs, const std::string& path, Sym
     if (!IsFinding(checkpoint.status())) return checkpoint.status();
     // LintConfig() says what is wrong with a configuration that is no JSON.
     const bool other = !findings->empty() || (config_ && !ParseModelJson(*config_, {}).ok());
-    if (!other) findings->Add(kLintFileMalformed, BaseNameOf(path), MessageOf(checkpoint.status()));
+    if (!other) findings->Add(kLintFileMalformed, BaseNameOf(path), Shown{MessageOf(checkpoint.status())});
     return absl::OkStatus();
   }
   const std::vector<SourceTensor>& read = (*checkpoint)->tensors();

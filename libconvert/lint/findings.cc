@@ -5,13 +5,17 @@
 namespace q4 {
 
 void LintFindings::Add(const LintRule& rule, std::string_view where, std::string_view detail) {
+  Add(rule, where, Shown{Printable(detail, kMaxLintDetailBytes)});
+}
+
+void LintFindings::Add(const LintRule& rule, std::string_view where, Shown message) {
   OfRule& of_rule = by_number_[rule.issue.number];
   ++of_rule.count;
   // Counted all the same: the totals of the report are true.
   if (of_rule.kept.size() == kMaxLintFindingsPerRule) return;
   std::string place(where);
   if (!folder_.empty()) place = where.empty() ? folder_ : folder_ + "/" + place;
-  of_rule.kept.push_back({&rule, std::move(place), std::string(detail)});
+  of_rule.kept.push_back({&rule, std::move(place), Printable(message, kMaxLintDetailBytes)});
 }
 
 void LintFindings::MoveTo(LintReport* report) {

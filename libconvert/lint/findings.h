@@ -8,6 +8,7 @@
 #include <string_view>
 #include <utility>
 
+#include "formats/base/text.h"
 #include "libconvert/lint/lint.h"
 
 namespace q4 {
@@ -18,8 +19,10 @@ class LintFindings {
  public:
   // Faults that are added from here on lie in this folder of the model, "" for the model's own: `where` begins with it.
   void Enter(std::string_view folder) { folder_ = folder; }
-  // Notes one fault. `rule` lives as long as the program; `where` and `detail` as in LintFinding, and copied.
+  // Notes one fault. `rule` lives as long as the program, the texts are copied; `where` as in LintFinding. `detail` may
+  // hold names, which are escaped here; a message of a reader has its own escaped already.
   void Add(const LintRule& rule, std::string_view where, std::string_view detail = {});
+  void Add(const LintRule& rule, std::string_view where, Shown message);
   // Whether there was none, in no folder.
   bool empty() const { return by_number_.empty(); }
   // Appends the findings in the order of their rules' numbers and adds to the two counts. Call it once, at the end; the

@@ -198,10 +198,6 @@ absl::Status LintCheckpoint(FileSystem& fs, const std::string& path, const LintO
   return absl::OkStatus();
 }
 
-std::string Count(std::uint64_t count, std::string_view one) {
-  return fmt::format("{} {}{}", Grouped(count), one, count == 1 ? "" : "s");
-}
-
 }  // namespace
 
 absl::StatusOr<LintReport> LintModel(FileSystem& fs, const std::string& path, const LintOptions& options) {
@@ -228,15 +224,15 @@ std::string LintReportText(const LintReport& report, const TextStyle& style) {
                           rule.advice);
       last = finding.rule;
     }
-    // `where` and `detail` have names out of the checkpoint: escaped for the terminal.
+    // `where` is a name out of the checkpoint; `detail` was escaped when it was noted.
     text += "    - " + (finding.where.empty() ? "the checkpoint" : Printable(finding.where));
-    if (!finding.detail.empty()) text += ": " + Printable(finding.detail, 400);
+    if (!finding.detail.empty()) text += ": " + Printable(Shown{finding.detail}, 400);
     text += "\n";
   }
   text += fmt::format("{}: {}, {}{}; {} with {} quantized, {} of payload read\n", Printable(report.path, 4096),
-                      Count(report.errors, "error"), Count(report.warnings, "warning"),
+                      Counted(report.errors, "error"), Counted(report.warnings, "warning"),
                       report.infos == 0 ? "" : fmt::format(", {} for information", Grouped(report.infos)),
-                      Count(report.tensors, "tensor"), Grouped(report.quantized), HumanBytes(report.bytes_read));
+                      Counted(report.tensors, "tensor"), Grouped(report.quantized), HumanBytes(report.bytes_read));
   return text;
 }
 

@@ -53,8 +53,11 @@ struct LintRule {
 struct LintFinding {
   const LintRule* rule = nullptr;  // never null in a report; lives as long as the program
   std::string where;               // name of the tensor, file or config key, not escaped; "" for the whole
-  std::string detail;              // "got X, expected Y"; may be ""
+  std::string detail;              // "got X, expected Y", or a reader's message; Shown (text.h); may be ""
 };
+
+// A detail has at most so many bytes.
+inline constexpr std::size_t kMaxLintDetailBytes = 4096;
 
 // How many findings of one rule are kept; the rest are counted. A fault of the tool that wrote the checkpoint shows in
 // every weight, and the first hundred tell that as well as ten thousand.

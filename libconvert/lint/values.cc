@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "libconvert/lint/codes.h"
 #include "libconvert/lint/weights.h"
 #include "libconvert/scheme/quant_settings.h"
@@ -140,7 +141,7 @@ void LintZeroScales(std::string_view name, const LintCodes& weight, LintFindings
   // Zero scales over uniform codes are blocks of zeros, and right.
   if (zero.count == 0) return;
   if (zero_scales == blocks) {
-    findings->Add(kLintScalesZero, name, fmt::format("{} blocks", blocks));
+    findings->Add(kLintScalesZero, name, Counted(blocks, "block"));
   } else {
     findings->Add(kLintScaleZero, name, zero.Text(blocks, "block"));
   }
@@ -155,7 +156,7 @@ void LintCodesOf(std::string_view name, const LintCodes& weight, LintFindings* f
     // The mean of magnitudes is 0 for zeros alone.
     const bool any = std::any_of(weight.scales.begin(), weight.scales.end(), [](float scale) { return scale != 0; });
     if (any && LooksLikeLostOffset(evidence, weight.scales)) {
-      findings->Add(kLintOffsetLost, name, fmt::format("{} scales judged", weight.scales.size()));
+      findings->Add(kLintOffsetLost, name, Counted(weight.scales.size(), "scale") + " judged");
     } else if (any) {
       encoder = LintEncoder::kSearching;
       findings->Add(kLintScalesSearched, name, "nested_offset is 0");

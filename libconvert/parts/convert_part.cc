@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
@@ -224,8 +225,8 @@ absl::StatusOr<PartReport> PartRun::Run(const PartNumber& part) {
   report_.range = AssignShards(weights_, part.count)[part.index];
   for (const Note& note : plan_.notes) (note.warning ? report_.warnings : report_.notes).push_back(note.text);
   if (plan_.shards.size() < part.count) {
-    report_.notes.push_back(fmt::format("{} shards are fewer than {} parts: the last parts have nothing to do",
-                                        plan_.shards.size(), part.count));
+    report_.notes.push_back(fmt::format("{} fewer than {} parts: the last parts have nothing to do",
+                                        Counted(plan_.shards.size(), "shard is", "shards are"), part.count));
   }
   if (report_.range.first == report_.range.second) return std::move(report_);
   Q4_ASSIGN_OR_RETURN(const Sha256 plan_id, RunIdOf(fs_, plan_));

@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "formats/base/base_issues.h"
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
@@ -287,7 +288,7 @@ absl::StatusOr<MergeReport> MergeParts(FileSystem& fs, const std::string& output
     std::string detail = "no part is done";
     if (count != 0) {
       const std::vector<std::uint64_t> missing = MissingShards(found.records);
-      detail = fmt::format("{} of {} shards: {}", missing.size(), count, NumbersText(missing));
+      detail = fmt::format("{} of {}: {}", missing.size(), Counted(count, "shard"), NumbersText(missing));
       if (const std::optional<std::uint64_t> parts = PartsOf(found.records)) {
         detail += fmt::format("; of {} parts --array={}", *parts,
                               NumbersText(PartsWith(missing, found.records.front(), *parts)));
@@ -349,8 +350,8 @@ std::string PartsStatusText(const PartsStatus& status) {
                        status.missing.empty() ? "" : "; missing " + NumbersText(status.missing));
   }
   if (status.leftovers != 0) {
-    text += fmt::format("partial  {} files, {}: of running parts, or of dead ones; --merge removes them\n",
-                        status.leftovers, HumanBytes(status.leftover_bytes));
+    text += fmt::format("partial  {}, {}: of running parts, or of dead ones; --merge removes them\n",
+                        Counted(status.leftovers, "file"), HumanBytes(status.leftover_bytes));
   }
   if (status.shard_count != 0 && status.missing.empty()) {
     text += fmt::format("next     q4convert --merge {}\n", Printable(status.output, 4096));

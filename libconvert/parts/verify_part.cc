@@ -8,6 +8,7 @@
 #include <memory>
 #include <utility>
 
+#include "formats/base/counted.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
@@ -156,7 +157,7 @@ std::string VerifyPartJson(const VerifyPartReport& report) {
 std::string VerifyPartText(const VerifyPartReport& report) {
   std::string text = fmt::format("part    {} of {}: ", report.part.index, report.part.count);
   if (report.shards.empty()) return text + "nothing to do\n";
-  text += fmt::format("{} of {} shards{}\n", report.shards.size(), report.shard_count,
+  text += fmt::format("{} of {}{}\n", report.shards.size(), Counted(report.shard_count, "shard"),
                       report.source.empty() ? "" : ", against " + Printable(report.source, 4096));
   for (const VerifiedShard& shard : report.shards) {
     text += fmt::format("{}  {}\n", shard.finding_count == 0 ? "right " : "WRONG ", Printable(shard.path, 4096));
@@ -203,7 +204,7 @@ absl::StatusOr<VerifiedModel> MergeVerifiedParts(FileSystem& fs, const std::stri
   }
   if (!missing.empty()) {
     return Fail(kVerifyPartsMissing, path, {},
-                fmt::format("{} of {} shards: {}", missing.size(), merged.shard_count, ArrayText(missing)));
+                fmt::format("{} of {}: {}", missing.size(), Counted(merged.shard_count, "shard"), ArrayText(missing)));
   }
   std::vector<const Q4Index*> indexes;
   for (const auto& [number, shard] : reported) {
@@ -236,8 +237,9 @@ std::string VerifiedModelJson(const VerifiedModel& model) {
 }
 
 std::string VerifiedModelText(const VerifiedModel& model) {
-  std::string text = fmt::format("{}  {} shards, {} of them compared with the source\n",
-                                 model.finding_count == 0 ? "right " : "WRONG ", model.shard_count, model.compared);
+  std::string text =
+      fmt::format("{}  {}, {} of them compared with the source\n", model.finding_count == 0 ? "right " : "WRONG ",
+                  Counted(model.shard_count, "shard"), model.compared);
   return text + fmt::format("root    sha256:{}\n", HexOf(model.root));
 }
 

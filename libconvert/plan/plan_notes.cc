@@ -11,6 +11,7 @@
 #include <string_view>
 #include <utility>
 
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 #include "formats/gguf/gguf.h"
 #include "libconvert/policy/diffusers.h"
@@ -47,7 +48,7 @@ void NoteLeftOut(const Checkpoint& checkpoint, bool missed, std::vector<Note>* n
     text += fmt::format(" ({})", groups[i].reason);
   }
   if (groups.size() > kShownReasons)
-    text += fmt::format("; and others for {} more reasons", groups.size() - kShownReasons);
+    text += "; and others for " + Counted(groups.size() - kShownReasons, "more reason");
   if (missed) text += "; copy what is needed into an export";
   notes->push_back({missed, std::move(text)});
 }
@@ -67,7 +68,8 @@ void NoteNothingQuantized(const ConversionPlan& plan, std::vector<Note>* notes) 
     text += fmt::format("{}{} {}", i == 0 ? "" : ", ", reasons[i].second, Printable(reasons[i].first));
   }
   if (reasons.size() > kShown) text += ", ...";
-  notes->push_back({true, fmt::format("nothing is quantized: {} tensors are kept ({})", plan.kept_tensors, text)});
+  notes->push_back({true, fmt::format("nothing is quantized: {} kept ({})",
+                                      Counted(plan.kept_tensors, "tensor is", "tensors are"), text)});
 }
 
 // A warning: the container is right, but no loader of its export finds the weights.
@@ -89,13 +91,12 @@ void NoteExperts(const Checkpoint& checkpoint, const ModelConfigs& configs, cons
   }
   if (count == 0) return;
   // Of models whose fused experts do not load beside 4-bit layers, only one of the choices is left.
-  notes->push_back(
-      {false, fmt::format("{} expert tensor{} quantized, which transformers cannot load in 4 bits: q4export "
-                          "--to bnb will ask for --experts {}",
-                          count, count == 1 ? " is" : "s are",
-                          SplitsExpertsWhenQuantized(configs)
-                              ? "keep4bit, for other loaders; --to safetensors writes what it loads"
-                              : "dequantize, which it loads, or keep4bit, for other loaders")});
+  notes->push_back({false, fmt::format("{} quantized, which transformers cannot load in 4 bits: q4export "
+                                       "--to bnb will ask for --experts {}",
+                                       Counted(count, "expert tensor is", "expert tensors are"),
+                                       SplitsExpertsWhenQuantized(configs)
+                                           ? "keep4bit, for other loaders; --to safetensors writes what it loads"
+                                           : "dequantize, which it loads, or keep4bit, for other loaders")});
 }
 
 // A container holds an embedding in 4 bits as well as a linear layer; a loader of its export does not.
@@ -114,10 +115,10 @@ void NoteUnloadable(const Checkpoint& checkpoint, const ModelConfigs& configs, c
   }
   if (count == 0) return;
   notes->push_back(
-      {true,
-       fmt::format("{} quantized tensor{} no linear layer's weight (the first is '{}': {}), which transformers "
-                   "cannot load in 4 bits: q4export --to bnb will ask for --unloadable dequantize or keep4bit",
-                   count, count == 1 ? " is" : "s are", Printable(checkpoint.tensors()[first].name), (*why)[first])});
+      {true, fmt::format("{} no linear layer's weight (the first is '{}': {}), which transformers "
+                         "cannot load in 4 bits: q4export --to bnb will ask for --unloadable dequantize or keep4bit",
+                         Counted(count, "quantized tensor is", "quantized tensors are"),
+                         Printable(checkpoint.tensors()[first].name), (*why)[first])});
 }
 
 // What bitsandbytes' loaders will not do with this choice of weights; q4export --to bnb says or refuses it again.
@@ -161,8 +162,8 @@ void NoteCalibration(const Checkpoint& checkpoint, const CalibratedDecisions& ca
       names += fmt::format("{}'{}'", i == 0 ? "" : ", ", Printable(checkpoint.tensors()[left.tensors[i]].name));
     }
     if (count > kShown) names += fmt::format(" and {} more", count - kShown);
-    notes->push_back({false, fmt::format("{} tensor{} no {} in the calibration and {} left to the encoder {}: {}",
-                                         count, count == 1 ? " has" : "s have", lacks, count == 1 ? "is" : "are",
+    notes->push_back({false, fmt::format("{} no {} in the calibration and {} left to the encoder {}: {}",
+                                         Counted(count, "tensor has", "tensors have"), lacks, count == 1 ? "is" : "are",
                                          Q4EncoderName(left.to), names)});
   };
   left_to(calibrated.without_input, "input");
@@ -170,17 +171,15 @@ void NoteCalibration(const Checkpoint& checkpoint, const CalibratedDecisions& ca
   if (!calibrated.of_few_tokens.empty()) {
     const std::size_t count = calibrated.of_few_tokens.size();
     notes->push_back(
-        {true,
-         fmt::format("{} tensor{} a Hessian of fewer tokens than features, such as '{}': what makes up for errors "
-                     "there may add to them on other texts; calibrate with more text",
-                     count, count == 1 ? " has" : "s have",
-                     Printable(checkpoint.tensors()[calibrated.of_few_tokens.front()].name))});
+        {true, fmt::format("{} a Hessian of fewer tokens than features, such as '{}': what makes up for errors "
+                           "there may add to them on other texts; calibrate with more text",
+                           Counted(count, "tensor has", "tensors have"),
+                           Printable(checkpoint.tensors()[calibrated.of_few_tokens.front()].name))});
   }
   if (calibrated.idle_experts != 0) {
-    notes->push_back(
-        {false, fmt::format("no token of the calibration came to {} expert{}, whose errors all count alike: "
-                            "more text may reach them",
-                            calibrated.idle_experts, calibrated.idle_experts == 1 ? "" : "s")});
+    notes->push_back({false, fmt::format("no token of the calibration came to {}, whose errors all count alike: "
+                                         "more text may reach them",
+                                         Counted(calibrated.idle_experts, "expert"))});
   }
 }
 
@@ -190,9 +189,10 @@ std::vector<Note> PlanNotes(const Checkpoint& checkpoint, const ModelConfigs& co
   NoteLeftOut(checkpoint, /*missed=*/false, &notes);
   if (checkpoint.taken_over()) {
     // How loaders fare with them was decided by who quantized them.
-    notes.push_back({false, fmt::format("{} weights are in 4 bits already, by bitsandbytes: their codes and scales are "
-                                        "taken over as they are, without statistics",
-                                        plan.quantized_tensors)});
+    notes.push_back(
+        {false, fmt::format("{} in 4 bits already, by bitsandbytes: their codes and scales are taken over as "
+                            "they are, without statistics",
+                            Counted(plan.quantized_tensors, "weight is", "weights are"))});
     return notes;
   }
   NoteNothingQuantized(plan, &notes);

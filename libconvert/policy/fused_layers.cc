@@ -7,6 +7,7 @@
 #include <map>
 #include <utility>
 
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 #include "libconvert/policy/rules.h"
 
@@ -69,7 +70,7 @@ std::string FusedLayersWarning(const std::vector<FusedLayer>& layers) {
       Printable(first->parent),
       fmt::format("{} {}", fmt::join(first->kept, ", "), first->kept.size() == 1 ? "is" : "are"),
       fmt::format("{} {}", fmt::join(first->quantized, ", "), first->quantized.size() == 1 ? "is" : "are"),
-      mixed == 1 ? "" : fmt::format(", and {} more layers like it", mixed - 1));
+      mixed == 1 ? "" : fmt::format(", and {} like it", Counted(mixed - 1, "more layer")));
 }
 
 }  // namespace q4

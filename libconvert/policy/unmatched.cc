@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <string>
 
+#include "formats/base/counted.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "libconvert/base/name_pattern.h"
@@ -55,14 +56,17 @@ absl::StatusOr<std::vector<Note>> CheckPatterns(const std::vector<SourceTensor>&
     const std::string what = fmt::format("{} '{}'", asked.where, asked.pattern.text()), shown = Printable(what, 400);
     if (matched == 0) {
       const auto name_of = [](const SourceTensor& tensor) -> std::string_view { return tensor.name; };
-      const std::string meant = DidYouMeanByParts(asked.pattern.text(), tensors, name_of);
+      // No name has a comma, so that it was to part several.
+      const bool list = asked.pattern.text().find(',') != std::string::npos;
+      const std::string meant = list ? "; several patterns are joined by '|', not by ','"
+                                     : DidYouMeanByParts(asked.pattern.text(), tensors, name_of);
       if (!options.allow_unmatched)
         return Fail(kPatternUnmatched, {}, what, "use --allow-unmatched if that is meant" + meant);
       notes.push_back({false, shown + " matches no tensor" + Printable(meant, 400)});
     } else if (quantized == 0 && (asked.wants_quantized || asked.only_settings)) {
-      notes.push_back({true, fmt::format("{} has no effect: of the {} tensor{} that it matches none is quantized "
+      notes.push_back({true, fmt::format("{} has no effect: of the {} that it matches none is quantized "
                                          "({}: {})",
-                                         shown, matched, matched == 1 ? "" : "s", Printable(tensors[first].name),
+                                         shown, Counted(matched, "tensor"), Printable(tensors[first].name),
                                          Printable(decisions[first].reason))});
     }
   }

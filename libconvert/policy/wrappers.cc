@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 
 namespace q4 {
@@ -119,10 +120,10 @@ NameWrappers::NameWrappers(const std::vector<SourceTensor>& tensors) {
 std::string NameWrappers::Note() const {
   if (empty()) return {};
   return fmt::format(
-      "the names of {} tensors hold what a wrapper put there ({}; the first is '{}'): the policy looks through it, but "
+      "the names of {} hold what a wrapper put there ({}; the first is '{}'): the policy looks through it, but "
       "from_pretrained() finds no such names and loads a model without these weights; save the model unwrapped "
       "(model._orig_mod, model.module, merge_and_unload()) and convert that",
-      count_, parts_, Printable(first_));
+      Counted(count_, "tensor"), parts_, Printable(first_));
 }
 
 }  // namespace q4

@@ -80,7 +80,7 @@ absl::StatusOr<std::map<std::string, PlannedFile>> PlanFiles(FileSystem& fs, con
       return Fail(kRepackNoSuchFile, model.path(), "--drop-file " + name, "q4inspect --files lists them");
     }
     provenance->Dropped(name);
-    plan->notes.push_back(fmt::format("file '{}' is left out", Printable(name)));
+    plan->notes.push_back({false, fmt::format("file '{}' is left out", Printable(name))});
   }
   std::set<std::string_view> given;
   for (const AddedFile& file : options.added) {
@@ -102,8 +102,8 @@ absl::StatusOr<std::map<std::string, PlannedFile>> PlanFiles(FileSystem& fs, con
     } else {
       provenance->Added(file.name);
     }
-    plan->notes.push_back(fmt::format("file '{}' is {} {}", Printable(file.name),
-                                      replaces ? "replaced by" : "added from", Printable(file.path, 4096)));
+    plan->notes.push_back({false, fmt::format("file '{}' is {} {}", Printable(file.name),
+                                              replaces ? "replaced by" : "added from", Printable(file.path, 4096))});
     plan->added.push_back(std::move(opened));
   }
   // All together, for a file may not be a folder too.
@@ -189,11 +189,11 @@ absl::StatusOr<RepackPlan> PlanRepack(FileSystem& fs, const Q4Model& model, cons
   }
   const std::uint64_t missing_parts = model.shards().front()->index().shard_count - model.shards().size();
   if (left_out != 0) {
-    plan.notes.push_back(fmt::format("{} of {} tensors are left out", left_out, model.tensors().size()));
+    plan.notes.push_back({false, fmt::format("{} of {} tensors are left out", left_out, model.tensors().size())});
   }
   if (missing_parts != 0) {
-    plan.notes.push_back(
-        fmt::format("one part of {} is repacked, as a model of its own", model.shards().front()->index().shard_count));
+    plan.notes.push_back({false, fmt::format("one part of {} is repacked, as a model of its own",
+                                             model.shards().front()->index().shard_count)});
   }
   provenance.LeftOut(left_out, missing_parts);
   std::map<std::string_view, const Q4Tensor*> taken;

@@ -11,6 +11,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
+#include "formats/base/note.h"
 #include "formats/q4/chunk.h"
 #include "formats/q4/container.h"
 #include "formats/q4/reader.h"
@@ -62,7 +63,7 @@ struct RepackPlan {
   std::uint64_t output_bytes = 0;   // sum of file_bytes
   std::uint64_t payload_bytes = 0;  // before compression, of what is taken
   std::uint64_t largest_chunk = 1;  // before compression
-  std::vector<std::string> notes;   // for people
+  std::vector<Note> notes;          // for people
 };
 
 // Errors: those of ReadProvenance() (exit code 6, or 5 for one of a newer version); of repack_issues.h and

@@ -1,4 +1,4 @@
-// What q4convert --dry-run says of repacking a container. Pure; JSON by docs/schema/convert-plan.schema.json, as of a
+// What q4convert --dry-run says of repacking a container. Pure; JSON by docs/schema/convert.schema.json, as of a
 // conversion.
 #pragma once
 
@@ -8,7 +8,8 @@
 
 namespace q4 {
 
-std::string RepackPlanText(const Q4Model& model, const RepackPlan& plan);
-std::string RepackPlanJson(const Q4Model& model, const RepackPlan& plan);
+// `all`: a line for every tensor and file first. `output`: what a run would write, "" where that was not said.
+std::string RepackPlanText(const Q4Model& model, const RepackPlan& plan, bool all, const std::string& output);
+std::string RepackPlanJson(const Q4Model& model, const RepackPlan& plan, const std::string& output);
 
 }  // namespace q4

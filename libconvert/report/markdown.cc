@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "formats/base/text.h"
 #include "libconvert/base/text_table.h"
@@ -88,9 +89,7 @@ std::string Summary(const VerifyReport& report) {
   std::string text = fmt::format("## {} q4verify: {} {}\n\n", report.passed() ? "✅" : "❌",
                                  Code(report.path, kMessageBytes), report.passed() ? "passed" : "**failed**");
   if (!report.passed()) {
-    text += fmt::format("{} {} in {} {}.\n\n", Grouped(report.finding_count),
-                        report.finding_count == 1 ? "problem" : "problems", Grouped(failed),
-                        failed == 1 ? "tensor" : "tensors");
+    text += fmt::format("{} in {}.\n\n", Counted(report.finding_count, "problem"), Counted(failed, "tensor"));
   }
   text += "| | |\n|---|---|\n";
   const auto row = [&text](const char* name, const std::string& value) {
@@ -100,7 +99,7 @@ std::string Summary(const VerifyReport& report) {
   row("size", fmt::format("{} in {}", HumanBytes(report.file_bytes), ShardsText(report.shards, report.shard_count)));
   row("tensors", fmt::format("{}, {} of them quantized", Grouped(report.tensors.size()), Grouped(quantized)));
   if (!report.source.empty()) {
-    row("compared with", fmt::format("{}: {} tensors", Code(report.source, kMessageBytes), Grouped(compared)));
+    row("compared with", fmt::format("{}: {}", Code(report.source, kMessageBytes), Counted(compared, "tensor")));
     if (report.sample_percent < 100) row("sample", SampleText(report));
     if (!report.only.empty()) row("only", Code(report.only, kMessageBytes));
   }

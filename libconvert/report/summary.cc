@@ -13,6 +13,7 @@
 #include <tuple>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 #include "formats/q4/encoders.h"
 #include "libconvert/base/text_table.h"
@@ -165,8 +166,8 @@ std::string AbsmaxText(const VerifyReport& report) {
 std::string BaselineEncodersText(const VerifyReport& report) {
   std::string text;
   for (const EncoderChange& change : report.baseline_encoders) {
-    text += fmt::format("{}{} {} had the encoder {} in the baseline and {} {}", text.empty() ? "" : ", ",
-                        Grouped(change.tensors), change.tensors == 1 ? "tensor" : "tensors", Printable(change.before),
+    text += fmt::format("{}{} had the encoder {} in the baseline and {} {}", text.empty() ? "" : ", ",
+                        Counted(change.tensors, "tensor"), Printable(change.before),
                         change.tensors == 1 ? "has" : "have", Printable(change.after));
   }
   return text;

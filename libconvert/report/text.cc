@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "formats/base/text.h"
 #include "libconvert/base/text_table.h"
@@ -126,7 +127,7 @@ std::vector<std::string> FindingLines(const std::vector<VerifyFinding>& findings
     if (!all && lines.size() == kShownFindings) break;
     lines.push_back(finding.message);
   }
-  if (finding_count > lines.size()) lines.push_back(fmt::format("and {} more problems", finding_count - lines.size()));
+  if (finding_count > lines.size()) lines.push_back("and " + Counted(finding_count - lines.size(), "more problem"));
   return lines;
 }
 
@@ -147,7 +148,7 @@ std::string VerifyReportText(const VerifyReport& report, const TextStyle& style)
   text += line("tensors", fmt::format("{}, {} of them quantized", Grouped(report.tensors.size()), Grouped(quantized)));
   // What the verdict rests on: "passed" without this line says nothing about the source.
   if (!report.source.empty()) {
-    std::string against = fmt::format("{}: {} tensors, {}", Printable(report.source, 4096), Grouped(compared),
+    std::string against = fmt::format("{}: {}, {}", Printable(report.source, 4096), Counted(compared, "tensor"),
                                       HumanBytes(report.source_bytes));
     if (!report.only.empty()) against += fmt::format(", only '{}'", Printable(report.only));
     if (report.sample_percent < 100) against += ", " + SampleText(report);
@@ -191,13 +192,13 @@ std::string VerifyReportText(const VerifyReport& report, const TextStyle& style)
   if (!report.gates.empty()) {
     const auto broken =
         std::count_if(report.gates.begin(), report.gates.end(), [](const auto& g) { return !g.passed; });
-    text += line("gates", fmt::format("{} limits held, {} broken",
-                                      Grouped(report.gates.size() - static_cast<std::size_t>(broken)),
+    text += line("gates", fmt::format("{} held, {} broken",
+                                      Counted(report.gates.size() - static_cast<std::size_t>(broken), "limit"),
                                       Grouped(static_cast<std::uint64_t>(broken))));
   }
   // Failed tensors are counted apart from findings, since one tensor may have several and some findings concern none.
   if (!report.passed()) {
-    text += line("problems", fmt::format("{}, in {} tensors", Grouped(report.finding_count), Grouped(failed)));
+    text += line("problems", fmt::format("{}, in {}", Grouped(report.finding_count), Counted(failed, "tensor")));
   }
   return text + RoleTable(report, style) + WorstTensorTable(report, style) + EvaluationTable(report, style);
 }

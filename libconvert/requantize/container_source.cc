@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "formats/base/json_edit.h"
 #include "formats/base/json_value.h"
@@ -68,10 +69,10 @@ class ContainerSource {
     Q4_RETURN_IF_ERROR(AddFiles(configs));
     const std::uint64_t missing = model_->shards().front()->index().shard_count - model_->shards().size();
     if (missing != 0) {
-      content_.left_out.push_back({fmt::format("{} parts of the model", missing), "not there", /*warning=*/true});
+      content_.left_out.push_back({Counted(missing, "part") + " of the model", "not there", /*warning=*/true});
     }
-    content_.notes.push_back(
-        {false, fmt::format("{} tensors of the container are decoded to be quantized again", quantized_)});
+    content_.notes.push_back({false, Counted(quantized_, "tensor of the container is", "tensors of the container are") +
+                                         " decoded to be quantized again"});
     return std::make_unique<Checkpoint>(std::move(content_));
   }
 

@@ -97,7 +97,7 @@ class Verification {
       const auto& at = model_.tensors();
       const bool any =
           std::any_of(at.begin(), at.end(), [this](const auto& a) { return IsTakenOver(model_.tensor(a)); });
-      if (source->taken_over() && !any) return ForeignStatus(*source->taken_over());
+      if (source->taken_over() && !any) return Fail(kAgainstQuantized, options_.against, source->taken_over()->where);
       if (!options_.adapter.empty()) {
         Q4_ASSIGN_OR_RETURN(source, MergeAdapter(fs_, *source, options_.adapter, options_.source_options));
       }
@@ -190,6 +190,7 @@ class Verification {
       Q4_ASSIGN_OR_RETURN(std::shared_ptr<const Q4Model> from, OpenContainer(fs_, options_.against));
       return OpenContainerSource(fs_, std::move(from));
     }
+    if (container.ok() && *container) return Fail(kAgainstContainer, options_.against, "--against");
     OpenOptions open = options_.source_options;
     open.take_over = true;
     return OpenCheckpoint(fs_, options_.against, open);

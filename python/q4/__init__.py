@@ -16,11 +16,11 @@ from ._calibration import Calibration
 from ._errors import DamagedError, DeviceError, Error, Finding, FormatError, GateError, InputError, UnsupportedError, UsageError
 from ._evaluate import evaluate
 from ._evaluation import Evaluation, LayerError
-from ._jobs import convert, export, plan, verify
+from ._jobs import compare, convert, export, plan, verify
 from ._loaded import Loaded, Parts
 from ._model import Model, Tensor, open
 from ._progress import Progress, ProgressArgument
-from ._reports import Document, ExportReport, OutputFile, Plan, Report, Stats, TensorReport, VerifyReport
+from ._reports import ComparedSettings, Comparison, Document, ExportReport, OutputFile, Plan, Report, Stats, TensorReport, VerifyReport
 
 __version__: str = _core.version
 
@@ -28,6 +28,8 @@ __all__ = [
     "Array",
     "BuildInfo",
     "Calibration",
+    "ComparedSettings",
+    "Comparison",
     "DamagedError",
     "DeviceError",
     "Document",
@@ -57,6 +59,7 @@ __all__ = [
     "build_info",
     "calibrate",
     "calibration_from_imatrix",
+    "compare",
     "convert",
     "evaluate",
     "export",

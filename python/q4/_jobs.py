@@ -1,4 +1,4 @@
-"""convert, plan, verify and export: the jobs of the tools."""
+"""convert, plan, compare, verify and export: the jobs of the tools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Literal
 from . import _core
 from ._errors import Finding, GateError, issue_text
 from ._progress import ProgressArgument, listening
-from ._reports import ExportReport, Plan, Report, VerifyReport
+from ._reports import Comparison, ExportReport, Plan, Report, VerifyReport
 from ._words import StrPath, Word, words
 
 log = logging.getLogger("q4")
@@ -211,8 +211,57 @@ def plan(
     return Plan(_run_convert(_convert_words(source, output, options, add_files), None, "plan"))
 
 
+def compare(
+    source: StrPath,
+    output: StrPath | None = None,
+    *,
+    type: str | None = None,
+    block_size: int | None = None,
+    double_quant: bool | None = None,
+    encoder: str | None = None,
+    effort: int | None = None,
+    calibration: StrPath | None = None,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    allow_unmatched: bool = False,
+    recipe: StrPath | None = None,
+    adapter: StrPath | None = None,
+    from_quantized: bool = False,
+    keep_dtype: Literal["same", "bf16", "fp16", "fp32"] | None = None,
+    compress: str | None = None,
+    shard_size: Size = None,
+    shard_by: Literal["size", "source"] | None = None,
+    source_digest: Literal["sha256", "xxh3"] | None = None,
+    on_nonfinite: Literal["error", "keep"] | None = None,
+    follow_symlinks: bool = False,
+    root: str | None = None,
+    device: str | None = None,
+    threads: int = 0,
+    max_memory: Size = None,
+    progress: ProgressArgument = None,
+) -> Comparison:
+    """What :func:`convert` would make with every type, block size, form of scales and encoder: q4convert --compare (docs/choosing.md).
+    Reads the source once and writes nothing.
+
+    Args:
+        output: the name in the command of the chosen settings; None: one after the source.
+        type, block_size, double_quant, encoder, effort: what is asked for is not varied.
+        calibration: rows of ``"weighted"`` are added, and the error of layers' outputs decides.
+        device: measuring runs on the cores, whatever this says; the figures are the same.
+
+    All other arguments mean what they mean to :func:`convert`, in every row.
+
+    Raises:
+        As :func:`convert`; UsageError for a pipeline, whose components are compared one by one, and where nothing is left to choose.
+    """
+    arguments = {**locals(), "components": (), "resume": True, "add_files": None}
+    options = _options(arguments)
+    options["compare"] = True
+    return Comparison(_run_convert(_convert_words(source, output, options, None), progress, "compare"))
+
+
 def _options(arguments: Mapping[str, object]) -> dict[str, Word]:
-    """Arguments of convert() and plan() by the names of the command line. Where a name is the same, so is the meaning."""
+    """Arguments of convert(), plan() and compare() by the names of the command line. Where a name is the same, so is the meaning."""
     renamed = {"drop_files": "drop_file"}
     apart = {"source", "output", "progress", "double_quant", "resume", "threads", "add_files", "components"}
     options: dict[str, Word] = {renamed.get(name, name): value for name, value in arguments.items() if name not in apart}  # type: ignore[misc]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -195,6 +196,11 @@ class Plan(Document):
         return int(self.json["output_bytes"])
 
     @property
+    def output(self) -> Path | None:
+        """What convert() would write; None for a component of a pipeline, and for a container packed anew that nobody named."""
+        return None if self.json["output"] is None else Path(self.json["output"])
+
+    @property
     def least_memory_bytes(self) -> int:
         """The least ``max_memory`` that this conversion can do with."""
         if "components" in self.json:
@@ -226,6 +232,72 @@ class Plan(Document):
 
     def __repr__(self) -> str:
         return f"<q4.Plan: {len(self.json.get('tensors', ()))} tensors -> {self.output_bytes} bytes>"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparedSettings:
+    """A row of :class:`Comparison`: what a conversion with these settings makes."""
+
+    type: str
+    block_size: int
+    double_quant: bool
+    encoder: str
+    output_bytes: int
+    exact: bool
+    """Whether ``output_bytes`` is that to the byte; else the most, or about that."""
+    bits_per_weight: float
+    nmse: float
+    sqnr_db: float
+    """Infinite where nothing is lost."""
+    output_nmse: float | None
+    """With a calibration: what layers lose of their outputs."""
+    worst_tensor: str | None
+    worst_nmse: float
+    core_seconds: float
+    best: bool
+    """Nothing with as many bits per weight, or fewer, loses less."""
+
+
+class Comparison(Document):
+    """What :func:`q4.compare` measured (docs/schema/comparison.schema.json)."""
+
+    @property
+    def rows(self) -> tuple[ComparedSettings, ...]:
+        """By size, then error."""
+        return tuple(_compared(row) for row in self.json["rows"])
+
+    @property
+    def chosen(self) -> ComparedSettings:
+        """The row whose SQNR is worth most for its bits, by the rule of docs/choosing.md."""
+        return next(_compared(row) for row in self.json["rows"] if row["chosen"])
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The words of the command that makes the chosen row."""
+        return tuple(self.json["command"])
+
+    def __repr__(self) -> str:
+        best = self.chosen
+        return f"<q4.Comparison: {len(self.json['rows'])} settings, chosen {best.type} b{best.block_size} {best.encoder}>"
+
+
+def _compared(row: Mapping[str, Any]) -> ComparedSettings:
+    return ComparedSettings(
+        type=row["type"],
+        block_size=row["block_size"],
+        double_quant=row["double_quant"],
+        encoder=row["encoder"],
+        output_bytes=row["output_bytes"],
+        exact=row["output_bytes_exact"],
+        bits_per_weight=row["bits_per_weight"],
+        nmse=row["nmse"],
+        sqnr_db=math.inf if row["sqnr_db"] is None else row["sqnr_db"],
+        output_nmse=row["output_nmse"],
+        worst_tensor=row["worst_tensor"],
+        worst_nmse=row["worst_nmse"],
+        core_seconds=row["core_seconds"],
+        best=row["best_for_its_size"],
+    )
 
 
 class VerifyReport(Document):

@@ -78,12 +78,11 @@ def check_marks(document):
     rows = document["rows"]
     error = lambda row: row["output_nmse"] if document["calibrated"] else row["nmse"]  # noqa: E731
     check(rows == sorted(rows, key=lambda row: (row["output_bytes"], error(row))), "by bytes, then error")
+    bits = lambda row: row["bits_per_weight"]  # noqa: E731
     for row in rows:
-        beaten = any(
-            (o["output_bytes"] < row["output_bytes"] and error(o) <= error(row)) or (o["output_bytes"] <= row["output_bytes"] and error(o) < error(row))
-            for o in rows
-        )  # fmt: skip
+        beaten = any((bits(o) <= bits(row) and error(o) < error(row)) or (bits(o) < bits(row) and error(o) == error(row)) for o in rows)
         check(row["best_for_its_size"] != beaten, "Pareto", row)
+    check(any(row["best_for_its_size"] for row in rows), "some row is the best of its bits")
     worth = lambda row: -10 * math.log10(error(row)) - 6.02 * row["bits_per_weight"]  # noqa: E731
     chosen = [row for row in rows if row["chosen"]]
     check(len(chosen) == 1 and all(worth(row) <= worth(chosen[0]) for row in rows), "chosen by its rule", chosen)

@@ -4,16 +4,20 @@
     manners_test.py TOOLS CHECKPOINTS
 """
 
+import fcntl
 import json
 import os
 import pathlib
+import pty
 import random
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support"))
@@ -184,7 +188,16 @@ def dry_runs(tools: Tools) -> None:
     full = tools.run("q4convert", "model", "--dry-run", "-v").stdout
     check(full.endswith(text.replace(" (-v lists all)", "")) and full.count(".weight ") >= 21, "-v: every tensor first", full)
     done = tools.run("q4convert", "model", "-o", "m.q4", "--dry-run")
-    check(done.stdout == text and "warning: a run would fail: m.q4: the output exists; use --force" in done.stderr, "an output that is there is a note", done.stderr)
+    check("\nwrites  model-nf4.q4\n" in text and done.stdout == text.replace("model-nf4.q4", "m.q4"), "a plan names what a run would write", text, done.stdout)
+    fails = "a run would fail: m.q4: the output exists; use --force"
+    check(f"warning: {fails}" in done.stderr, "an output that is there is a note", done.stderr)
+    document = json.loads(tools.run("q4convert", "model", "-o", "m.q4", "--dry-run", "--json").stdout)
+    check(document["output"] == "m.q4" and len(document["warnings"]) == 1 and fails in document["warnings"][0], "in the document too", document["warnings"])
+    document = json.loads(tools.run("q4convert", "m.q4", "-o", "other.q4", "--dry-run", "--json").stdout)
+    check(document["output"] == "other.q4" and "other.q4: the output exists" in document["warnings"][0], "and in that of packing anew", document["warnings"])
+    for words in (("model",), ("m.q4",), ("model", "-o", "m.q4")):
+        done = tools.run("q4convert", *words, "--dry-run", "-q")
+        check(not done.stdout and not done.stderr, f"{words} -q: nothing but the exit code", done.stdout, done.stderr)
     check("warning" not in tools.run("q4convert", "model", "-o", "m.q4", "--dry-run", "--force").stderr, "which --force settles")
     check(sorted(work.iterdir()) == before, "nothing is written")
     tools.run("q4convert", "model", "--dry-run", "--report", "plan.json")
@@ -247,6 +260,53 @@ def comparisons(tools: Tools) -> None:
     check("(these 2 tensors)" in text and "(model: 14 tensors)" in text, "a total of what is listed, and of the model", text)
 
 
+def printed(tools: Tools, columns: int, *words) -> str:
+    """stdout of a tool on a terminal so wide, as lines end there."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    with subprocess.Popen([tools.folder / words[0], *words[1:]], cwd=tools.work, stdout=theirs, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+                          env={**os.environ, "TERM": "xterm", "NO_COLOR": "1", "LC_ALL": "C.UTF-8"}) as process:  # fmt: skip
+        os.close(theirs)
+        pieces = []
+        try:
+            while piece := os.read(ours, 1 << 16):
+                pieces.append(piece)
+        except OSError:  # a terminal without a writer ends so
+            pass
+    os.close(ours)
+    return b"".join(pieces).decode().replace("\r\n", "\n")
+
+
+def words_behind_patterns(tools: Tools) -> None:
+    """An option that may be given several times takes one word each time: what follows is the input."""
+    for words in (("--exclude", "q_proj", "model", "--dry-run"), ("--exclude", "q_proj", "--include", "lm_head", "model", "--dry-run"), ("--drop-file", "config.json", "m.q4", "--dry-run"),
+                  ("--add-file", "note.json=model/config.json", "m.q4", "--dry-run")):  # fmt: skip
+        check("output  " in tools.run("q4convert", *words).stdout, f"{words}")
+
+
+def little_is_quantized(tools: Tools) -> None:
+    """An output that is as large as the input says why."""
+    done = tools.run("q4convert", "model", "-o", "kept.q4", "--exclude", ".")
+    (tools.work / "kept.q4").unlink()
+    check("warning: nothing is quantized: 21 tensors are kept (21 kept: --exclude '.')" in done.stderr, "with the reasons", done.stderr)
+    check("warning: nothing is quantized" in tools.run("q4convert", "model", "--dry-run", "--exclude", ".").stderr, "in a plan too")
+    tools.run("q4export", "m.q4", "--to", "bnb", "-o", "bnb", "-q")
+    done = tools.run("q4convert", "bnb", "-o", "taken.q4")
+    (tools.work / "taken.q4").unlink()
+    check("weights are in 4 bits already, by bitsandbytes: their codes and scales are taken over as they are" in done.stderr, "nothing to save", done.stderr)
+
+
+def on_a_terminal(tools: Tools) -> None:
+    """Tables fit a terminal of 80 columns; the command below them is one line, to be copied."""
+    for words in (("q4convert", "model", "--compare"), ("q4convert", "model", "--dry-run"), ("q4inspect", "m.q4"), ("q4inspect", "m.q4", "--stats"), ("q4inspect", "m.q4", "--tensors")):
+        text = printed(tools, 80, *words)
+        lines = [line for line in text.splitlines() if not line.startswith("q4convert ")]
+        check(len(lines) > 5 and max(map(len, lines)) <= 80, f"{words} at 80 columns", [line for line in lines if len(line) > 80])
+    check("(a wider terminal shows " in printed(tools, 80, "q4convert", "model", "--compare"), "what is left out is named")
+    wide = printed(tools, 200, "q4convert", "model", "--compare")
+    check("worst tensor" in wide and "core s" in wide and "a wider terminal" not in wide, "and shown where there is room", wide)
+
+
 def resumed(tools: Tools) -> None:
     """Said before the work and not after it."""
     out = tools.work / "again.q4"
@@ -288,6 +348,9 @@ def main() -> None:
         dry_runs(tools)
         reports(tools)
         comparisons(tools)
+        words_behind_patterns(tools)
+        little_is_quantized(tools)
+        on_a_terminal(tools)
         resumed(tools)
         no_alarm(tools)
         interruptions(tools, "--sanitized" in sys.argv)

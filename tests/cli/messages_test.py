@@ -25,13 +25,37 @@ MISTAKES = [
     ("q4convert", 1, "--help"),
     ("q4convert src x.q4", 1, "'x.q4' is one argument too many; to name the output, put -o before it"),
     ("q4convert src -o x.q4 more", 1, "'more' is one argument too many"),
+    ("q4convert src -- x.q4", 1, "'x.q4' is one argument too many; to name the output, put -o before it"),
+    ("q4convert -o x.q4 -- -src", 2, "-src: cannot open the file"),
+    ("q4convert -o x.q4 -- --force=1", 2, "--force=1: cannot open the file"),
+    ("q4inspect src --command", 1, "src: --command: bad command line (it is about a container (.q4), and this is none)"),
+    ("q4inspect src --content", 1, "it is about a container (.q4), and this is none"),
+    ("q4inspect src --card", 1, "it is about a container (.q4), and this is none"),
+    ("q4inspect m.q4 --tree --sort nmse", 1, "--sort: bad command line (what is shown has no rows; add --tensors, --stats or --top)"),
+    ("q4inspect m.q4 --tensors --content", 1, "stands in the summary: give it without other views, or with --json"),
+    ("q4inspect m.q4 --tensor model.norm.weight --files", 1, "--tensor excludes --files"),
+    ("q4inspect m.q4 --tensor model.norm.weight --dump 0:4 --scales", 1, "prints the values alone"),
+    ("q4verify m.q4 --against n.q4", 5, "--against takes the original, and this is a container; q4inspect FILE --diff OTHER compares two containers"),
+    ("q4verify m.q4 --against bnb", 5, "the weights are in 4 bits already, and the container was not made of them; give the checkpoint that it was made of"),
+    ("q4verify m.q4 --against src --sample-seed 7", 1, "--sample-seed requires --sample"),
+    ("q4convert src -o x.q4 --gate value.gate", 3, "rule 1, max_nmse: value not allowed in a gate file (got \"small\", expected a number or null)"),
+    ("q4convert src -o x.q4 --recipe value.recipe", 3, "rule 1, type: value not allowed in a recipe (got \"nf3\", expected \"nf4\" or \"fp4\")"),
+    ("q4convert gguf_only -o x.q4", 3, "gguf_only/model.gguf: data section is not that of the tensors"),
+    ("q4verify m.q4 --against src --require-proof --sample 5", 1, "--require-proof: bad command line (not with --sample)"),
     ("q4inspect m.q4 n.q4", 1, "put --diff before the second"),
     ("q4verify m.q4 src", 1, "put --against before it"),
     ("q4export m.q4 out --to bnb", 1, "put -o before it"),
     ("q4convert src -o x.q4 --blocksize 64", 1, "no option '--blocksize'; did you mean '--block-size'?"),
     ("q4convert src -o x.q4 --block_size=64", 1, "did you mean '--block-size'?"),
     ("q4verify m.q4 --agianst src", 1, "did you mean '--against'?"),
-    ("q4export m.q4 -o out --to bnb --frobnicate", 1, "no option '--frobnicate')"),
+    ("q4export m.q4 -o out --to bnb --frobnicate", 1, "no option '--frobnicate'; q4export --help lists them)"),
+    ("q4convert src -o x.q4 --bits 4", 1, "there is no option '--bits'; q4convert --help lists them"),
+    ("q4inspect m.q4 --tensor", 1, "--tensor has no value; it takes NAME"),
+    ("q4verify m.q4 --html", 1, "--html has no value; it takes FILE"),
+    ("q4convert src -o", 1, "-o has no value; it takes OUTPUT"),
+    ("q4convert src --exclude q_proj k_proj -o x.q4", 1, "'k_proj' is one argument too many"),
+    ("q4convert src -o x.q4 --exclude *norm*", 1, "a regular expression matches anywhere in a name and needs no '*' around it"),
+    ("q4convert src -o x.q4 --exclude q_proj,k_proj", 1, "several patterns are joined by '|', not by ','"),
     ("q4convert src -o x.q4 --type nf3", 1, "--type: 'nf3' is none of nf4, fp4; did you mean 'nf4'?"),
     ("q4convert src -o x.q4 --encoder msee", 1, "'msee' is none of absmax, mse, weighted, feedback; did you mean 'mse'?"),
     ("q4convert src -o x.q4 --block-size 50", 1, "'50' is none of 32, 64, 128, 256"),
@@ -215,6 +239,11 @@ def main() -> None:
         (work / "key.gate").write_text('{"rules": [{"max_nsme": 1}]}')
         (work / "foreign.gate").write_text('{"rules": [{"match": "x", "double_quant": true}]}')
         (work / "outside.gate").write_text('{"rules": [{"max_nmse": 1}], "rule": []}')
+        (work / "value.gate").write_text('{"rules": [{"max_nmse": "small"}]}')
+        (work / "value.recipe").write_text('{"rules": [{"match": "x", "type": "nf3"}]}')
+        (work / "gguf_only").mkdir()
+        shutil.copy(work / "model.gguf", work / "gguf_only/model.gguf")
+        tools.run("q4export", "m.q4", "--to", "bnb", "-o", "bnb", "-q")
         (work / "key.recipe").write_text('{"rules": [{"match": "x", "blocksize": 64}]}')
         for name in ("folder", "folder.q4", "readonly", "locked", "alone", "renamed", "sharded"):
             (work / name).mkdir()

@@ -176,6 +176,33 @@ def check_whole(tools, work):
     check("[Q4-5822]" in pipe.tools.run("q4convert", pipe.out, "-o", "twice", *QUIET, code=5).stderr, "converted already")
 
 
+def check_broken_gate(pipe):
+    """Exit 6 has its document too: what broke, in which component, and that nothing was written."""
+    reports = json.loads((pathlib.Path(__file__).resolve().parent.parent.parent / "docs/schema/pipeline_reports.schema.json").read_text())
+    keys = next(set(one["required"]) for one in reports["oneOf"] if one["properties"]["document"].get("const") == "q4convert-pipeline-report")
+    broken = ("--force", "--max-nmse", "1e-9")
+    pipe.convert(*broken, code=6, text="pipe_q4/text_encoder_2/model.q4")
+    (pipe.path.parent / "names.gate").write_text('{"rules": [{"match": "^none_such$", "max_nmse": 1}]}')
+    unmatched = ("--force", "--gate", pipe.path.parent / "names.gate")
+    report = pipe.path.parent / "broken.json"
+    for words, measured in ((broken, True), (unmatched, False), ((*unmatched, "--dry-run"), False)):
+        for extra in (("--json",), ("--report", report), ("--json", "--report", report, "-v")):
+            report.unlink(missing_ok=True)
+            done = pipe.tools.run("q4convert", pipe.path, "-o", pipe.out, *words, *extra, "--progress", "none", code=6)
+            check(bool(done.stdout) == ("--json" in extra), "--json alone goes to stdout", done.stdout)
+            document = json.loads(done.stdout or report.read_text())
+            if "--report" in extra:
+                check(json.loads(report.read_text()).keys() == document.keys(), "the report is that document")
+            check(set(document) == keys, "the keys of its schema", set(document) ^ keys)
+            check(document["passed"] is False and document["output"] is None and document["root_sha256"] is None and not document["carried"],
+                  "there is no output", document)
+            check(document["finding_count"] >= len(document["findings"]) > 0, "it says what broke", document)
+            last = document["components"][-1]["report"]
+            check(last["passed"] is False and last["findings"] == document["findings"], "by the last component")
+            check(bool(last["gates"]) == measured and last["provenance"]["options"], "with limits and options", last)
+            check(not any(each["report"]["outputs"] for each in document["components"]), "no component has an output")
+
+
 def check_choice(tools, work):
     """Options: which components, patterns over all of them, gates, shards."""
     pipe = Pipeline(tools, work)
@@ -189,7 +216,7 @@ def check_choice(tools, work):
     pipe.convert("--exclude", "none_such", code=1, text="[Q4-1580]")
     pipe.convert("--exclude", r"\.wi\.", "--type", "fp4", "--block-size", "128")  # matches in one component of two
     check("BF16" in pipe.tools.run("q4inspect", pipe.out / "text_encoder_2/model.q4", "--filter", "wi").stdout, "--exclude")
-    pipe.convert("--force", "--max-nmse", "1e-9", code=6, text="pipe_q4/text_encoder_2/model.q4")
+    check_broken_gate(pipe)
     pipe.verify("-q")  # the old one is untouched by a gate that is broken
     check(not [path for path in work.iterdir() if ".partial" in path.name], "a broken gate leaves nothing")
     pipe.convert("--force", "--shard-size", "3KB")

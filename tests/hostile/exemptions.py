@@ -56,6 +56,8 @@ ISSUES = {
     2323: ("a signal while a server is waited for", "tests/cli/network_test.py"),
     3321: ("a list of a hundred thousand files", "tests/cli/network_test.py"),
     5320: ("a machine without libcurl", "tests/cli/network_test.py"),
+    5450: ("a container in the place of an original, which is no fault of a file", "tests/cli/messages_test.py"),
+    5451: ("a right checkpoint that is another one", "tests/cli/messages_test.py"),
     1650: ("a hundred thousand tensors", "tests/cli/memory_bounds_test.py"),
     2005: ("a file that shrinks between two reads", "tests/formats/base/file_test.cc"),
     2009: ("a directory that vanishes between two looks", "tests/formats/base/file_test.cc"),

@@ -58,6 +58,28 @@ def manual(prefix: pathlib.Path) -> str:
     return "man" if shutil.which("man") else "no man here"
 
 
+def links(prefix: pathlib.Path) -> int:
+    """Every link of every installed page leads to something that is installed, and every anchor to a heading."""
+    pages = sorted((prefix / "share/doc/q4").rglob("*.md"))
+    assert {"README.md", "docs/jobs.md", "docs/choosing.md", "docs/decisions/README.md"} <= {
+        page.relative_to(prefix / "share/doc/q4").as_posix() for page in pages}, pages
+    met = 0
+    for page in pages:
+        text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"[a-z][a-z0-9+.-]*:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            to = (page.parent / path).resolve() if path else page
+            assert to.exists(), f"{page}: {target} leads nowhere"
+            headings = re.findall(r"^#+ (.*)$", to.read_text(), re.MULTILINE) if anchor and to.suffix == ".md" else []
+            names = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert not anchor or anchor in names, f"{page}: {target} has no such heading"
+            met += 1
+    assert met > 300, met
+    return met
+
+
 def as_a_part(source: pathlib.Path, scratch: pathlib.Path, cmake: str, compiler: str) -> None:
     """A project of C++17 that takes the loader in by add_subdirectory() compiles against it; neither tools nor tests are built."""
     folder = scratch / "part"
@@ -95,6 +117,7 @@ def main() -> None:
             assert not any("_core" in path or path.endswith(".py") for path in installed), "the Python package is of wheels alone"
             out = main_job(prefix, source, scratch)
             said = manual(prefix)
+            met = links(prefix)
             shells = completion_cases.check(prefix, scratch)
             tensor = "model.layers.0.self_attn.q_proj.weight"
             examples.check(prefix, (source / "docs/loading.md").read_text(), out, tensor, scratch, cmake, compiler)
@@ -108,7 +131,7 @@ def main() -> None:
                 path.unlink()
             for path, content in kept.items():
                 path.write_bytes(content)
-        print(f"install: {len(installed)} files; {said}; completion in {', '.join(shells)}; examples by find_package and pkg-config")
+        print(f"install: {len(installed)} files; {met} links; {said}; completion in {', '.join(shells)}; examples by find_package and pkg-config")
 
 
 if __name__ == "__main__":

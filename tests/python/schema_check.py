@@ -94,6 +94,7 @@ def main():
         (pipe / "model_index.json").write_text('{"_class_name": "P", "text_encoder": ["transformers", "LlamaModel"]}')
         check("q4convert", schema, pipe, "-o", whole, "--dry-run")
         check("q4convert", schema, pipe, "-o", whole, *quiet)
+        check("q4convert", schema, pipe, "-o", work / "broken", "--max-nmse", "1e-9", *quiet, code=6)
         check("q4verify", schema, whole, "--against", pipe, *quiet)
         check("q4inspect", schema, pipe)
         check("q4inspect", schema, whole, "--tensors")

@@ -1,4 +1,4 @@
-"""convert, plan, verify and export beside the tools: the same bytes, reports and errors, and every option."""
+"""convert, plan, compare, verify and export beside the tools: the same bytes, reports and errors, and every option."""
 
 import inspect
 import json
@@ -34,6 +34,11 @@ def test_every_option_is_an_argument():
         check(has == wanted, f"arguments of {function.__name__} are the options of {tool}", has ^ wanted)
     plan = set(inspect.signature(q4.plan).parameters)
     check(set(inspect.signature(q4.convert).parameters) - plan == {"progress", "report"}, "plan takes what convert takes")
+    # What judges or chooses a conversion, or is of its output, of a pipeline, or of a container as it is.
+    others = {"target_bpw", "target_nmse", "keep_most_sensitive", "fused_alike", "write_recipe", "force", "resume", "sync_every", "gate", "max_nmse",
+              "report", "components", "tensor", "add_files", "drop_files", "allow_empty"}  # fmt: skip
+    compared = set(inspect.signature(q4.compare).parameters)
+    check(set(inspect.signature(q4.convert).parameters) - compared == others and compared <= plan | {"progress"}, "compare takes what goes with --compare")
 
 
 def without_time(text):
@@ -69,10 +74,12 @@ def test_the_same_bytes(tools):
         said["outputs"][0]["path"] = expected["outputs"][0]["path"] = ""
         check(said == expected, "the same report", arguments)
         plan = q4.plan(SOURCE, tools.work / "new.q4", **arguments)
-        printed = tools.run("q4convert", SOURCE, "-o", "new.q4", "--dry-run", "--json", *line).stdout
+        printed = tools.run("q4convert", SOURCE, "-o", tools.work / "new.q4", "--dry-run", "--json", *line).stdout
         check(plan.to_json() == printed, "the same plan", arguments)
         check(plan.output_bytes == report.output_bytes or arguments.get("compress"), "a plan knows the size")
-        check(q4.plan(SOURCE, **arguments) == plan, "a plan without an output is the same")
+        unnamed = q4.plan(SOURCE, **arguments)
+        check({**unnamed.json, "output": ""} == {**plan.json, "output": ""}, "a plan without an output is the same")
+        check(plan.output == tools.work / "new.q4" and unnamed.output.name.startswith(SOURCE.name + "-"), "it names what would be written", unnamed.output)
         check(not (tools.work / "new.q4").exists(), "a plan writes nothing")
     sharded = q4.convert(str(SOURCE), str(tools.work / "s.q4"), shard_size=200_000)
     tools.run("q4convert", SOURCE, "-o", "t.q4", "--shard-size", "200000")
@@ -103,6 +110,26 @@ def test_numbers():
     expected = q4.plan(SOURCE, block_size=128, max_nmse=0.5, double_quant=False)
     check(q4.plan(SOURCE, block_size=type("Index", (), {"__index__": lambda self: 128})(), max_nmse=Half(), double_quant=0) == expected, "numbers")
     check(q4.plan(SOURCE, double_quant=1) == q4.plan(SOURCE) != expected, "truth")
+
+
+def test_compare(tools):
+    """The table of q4convert --compare; a row is what convert() makes of it."""
+    arguments = {"type": "nf4", "block_size": 64, "exclude": ["q_proj"]}
+    compared = q4.compare(SOURCE, tools.work / "best.q4", **arguments)
+    printed = json.loads(tools.run("q4convert", SOURCE, "-o", tools.work / "best.q4", "--compare", "--type", "nf4", "--block-size", "64", "--exclude", "q_proj",
+                                   "--json").stdout)  # fmt: skip
+    for document in (compared.json, printed):
+        for row in document["rows"]:
+            row.pop("core_seconds")
+    check(compared.json == printed, "the same comparison", compared.json)
+    compared = q4.compare(SOURCE, tools.work / "best.q4", **arguments)
+    check({(row.encoder, row.double_quant) for row in compared.rows} == {(e, d) for e in ("absmax", "mse") for d in (True, False)}, "rows", compared.rows)
+    best = compared.chosen
+    check(best in compared.rows and any(row.best for row in compared.rows) and repr(compared) != "", "marks")
+    report = q4.convert(SOURCE, tools.work / "best.q4", encoder=best.encoder, double_quant=best.double_quant, **arguments)
+    check(report.output_bytes == best.output_bytes and report.totals.nmse == best.nmse and report.totals.sqnr_db == best.sqnr_db, "a row is a conversion")
+    check(compared.command[:2] == ("q4convert", str(SOURCE)) and pickle.loads(pickle.dumps(compared)) == compared, "the command, and pickled")
+    raises(q4.UsageError, lambda: q4.compare(SOURCE, exclude=["."]), "nothing to choose is an error")
 
 
 def test_repack(tools):

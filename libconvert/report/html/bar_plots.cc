@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "kernels/kernels.h"
 #include "libconvert/base/text_table.h"
 #include "libconvert/model/stats.h"
@@ -89,8 +90,8 @@ std::string CodePlot(const Scheme& scheme, const Q4Stats& total, std::uint64_t t
                                 Percent(total.hist[code], count)),
                     total.hist[code]});
   }
-  return fmt::format("<h3>{}</h3>\n<p class=\"note\">{} tensors, {} codes, {:.4f} bits of entropy per code of 4</p>\n",
-                     name, Grouped(tensors), Grouped(count), CodeEntropyBits(total)) +
+  return fmt::format("<h3>{}</h3>\n<p class=\"note\">{}, {}, {:.4f} bits of entropy per code of 4</p>\n", name,
+                     Counted(tensors, "tensor"), Counted(count, "code"), CodeEntropyBits(total)) +
          BarPlot(fmt::format("How often each {} code is used", name),
                  "value of the code, in units of the block's scale", bars);
 }
@@ -135,9 +136,9 @@ std::string ScalesSection(const VerifyReport& report) {
                     count});
   }
   return Section("scales", "Scales",
-                 fmt::format("{} scales from {} to {}, {} of them zero.", Grouped(scales.count),
+                 fmt::format("{} from {} to {}, {} of them zero.", Counted(scales.count, "scale"),
                              ShortText(static_cast<double>(scales.min)), ShortText(static_cast<double>(scales.max)),
-                             Grouped(scales.zeros)),
+                             scales.zeros == 0 ? "none" : Grouped(scales.zeros)),
                  BarPlot("How the scales are spread", "size of the scale", bars));
 }
 

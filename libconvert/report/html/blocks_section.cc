@@ -27,7 +27,7 @@ std::string WorstElements(const RankedBlock& block) {
   const std::vector<WorstElement>& elements = block.values->elements;
   for (std::size_t i = 0; i < std::min(elements.size(), kElementsShown); ++i) {
     const WorstElement& element = elements[i];
-    text += fmt::format("<li>{:.6g} → {:.6g} <span class=\"note\">at {}</span>", element.source, element.decoded,
+    text += fmt::format("<li>{:.6g} → {:.6g} <span class=\"note whole\">at {}</span>", element.source, element.decoded,
                         ElementPosition(block.tensor->shape, element.index));
   }
   return text + "</ul>";

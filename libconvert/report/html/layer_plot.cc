@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/text.h"
 #include "libconvert/base/text_table.h"
 #include "libconvert/report/html/layer_errors.h"
@@ -231,8 +232,7 @@ std::string Lead(const LayerErrors& errors, const SqnrAxis& axis) {
     }
   }
   if (errors.limits_left_out != 0) {
-    text += fmt::format(" Limits: the {} strictest are drawn, {} others are not.", kMostLimits,
-                        Grouped(errors.limits_left_out));
+    text += fmt::format(" Limits: the {} strictest are drawn, {} not.", kMostLimits, Grouped(errors.limits_left_out));
   }
   if (!errors.outside.empty()) {
     text += " Not drawn, because in no layer: ";
@@ -245,8 +245,8 @@ std::string Lead(const LayerErrors& errors, const SqnrAxis& axis) {
     text += ".";
   }
   if (errors.empty_layers != 0) {
-    text += fmt::format(" Nothing is quantized in {} of {} layers.", Grouped(errors.empty_layers),
-                        Grouped(errors.layers.size()));
+    text += fmt::format(" Nothing is quantized in {} of {}.", Grouped(errors.empty_layers),
+                        Counted(errors.layers.size(), "layer"));
   }
   if (errors.roles_left_out != 0) {
     text += fmt::format(" The {} largest roles are drawn, {} smaller ones are in the tables.", kMostSeries,
@@ -272,7 +272,7 @@ std::string FiguresTable(const LayerErrors& errors) {
   std::string text =
       "<details><summary>The figures as a table</summary>\n" + CardTable("SQNR in dB by layer and role", columns, rows);
   if (shown != errors.layers.size()) {
-    text += fmt::format("<p class=\"note\">and {} more layers</p>\n", Grouped(errors.layers.size() - shown));
+    text += fmt::format("<p class=\"note\">and {}</p>\n", Counted(errors.layers.size() - shown, "more layer"));
   }
   return text + "</details>\n";
 }

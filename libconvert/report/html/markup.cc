@@ -144,6 +144,12 @@ std::string JsonText(std::string_view text) {
 std::string JsonNumber(double value) { return std::isfinite(value) ? fmt::format("{:.6g}", value) : "null"; }
 
 std::string SqnrText(double sqnr_db) { return fmt::format("{:.3f}", sqnr_db); }
-std::string ShortText(double value) { return fmt::format("{:.4g}", value); }
+// Zeros at the end too: in a column, digits of the same worth stand below each other.
+std::string ShortText(double value) {
+  if (value == 0) return "0";
+  std::string text = fmt::format("{:#.4g}", value);
+  if (text.back() == '.') text.pop_back();
+  return text;
+}
 
 }  // namespace q4::html

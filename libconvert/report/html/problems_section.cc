@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "libconvert/base/text_table.h"
 #include "libconvert/report/format.h"
 #include "libconvert/report/html/markup.h"
@@ -31,7 +32,7 @@ std::string ProblemList(const VerifyReport& report) {
   }
   // What was not listed may be a broken gate as well, which the table below has in any case.
   if (unlisted != 0)
-    list += fmt::format("<li>{} more findings, broken gates among them, are not listed</li>\n", Grouped(unlisted));
+    list += fmt::format("<li>{}, broken gates among them, not listed</li>\n", Counted(unlisted, "more finding"));
   return list.empty() ? "" : "<ul class=\"problems\">\n" + list + "</ul>\n";
 }
 
@@ -48,8 +49,7 @@ std::string BrokenGatesTable(const VerifyReport& report) {
   }
   using enum TableColumn::Kind;
   std::string text =
-      fmt::format("<h3>{} broken {}, the worst first</h3>\n", Grouped(broken.size()),
-                  broken.size() == 1 ? "gate" : "gates") +
+      fmt::format("<h3>{}, the worst first</h3>\n", Counted(broken.size(), "broken gate")) +
       CardTable("Broken gates", {{"subject"}, {"statistic"}, {"value", kNumber}, {"limit", kNumber}, {"gate"}}, rows);
   if (broken.size() > kBrokenShown) {
     text += fmt::format("<p class=\"note\">and {} more</p>\n", Grouped(broken.size() - kBrokenShown));

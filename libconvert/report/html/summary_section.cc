@@ -9,6 +9,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/strings/string_view.h"
 #include "fmt/format.h"
+#include "formats/base/counted.h"
 #include "formats/base/digest.h"
 #include "formats/base/text.h"
 #include "formats/q4/encoders.h"
@@ -76,12 +77,10 @@ std::string ParametersText(std::uint64_t parameters) {
   const double count = static_cast<double>(parameters);
   if (count >= 1e9) return fmt::format("{:.3g} billion parameters", count / 1e9);
   if (count >= 1e6) return fmt::format("{:.3g} million parameters", count / 1e6);
-  return Grouped(parameters) + (parameters == 1 ? " parameter" : " parameters");
+  return Counted(parameters, "parameter");
 }
 
-std::string TensorsText(std::uint64_t count) {
-  return fmt::format("{} {}", Grouped(count), count == 1 ? "tensor" : "tensors");
-}
+std::string TensorsText(std::uint64_t count) { return Counted(count, "tensor"); }
 
 // "NF4, blocks of 64, double quantization, encoder mse"
 std::string LongTreatment(const VerifyTensor& tensor) {
@@ -113,8 +112,8 @@ std::string SettingsText(const VerifyReport& report, const Counts& counts) {
       fmt::format("<b>{}</b> in {}", LongTreatment(*most->second.first), TensorsText(most->second.tensors));
   const std::size_t others = uses.size() - 1;
   if (others != 0) {
-    text += fmt::format(", {} other {} in {}", others, others == 1 ? "treatment" : "treatments",
-                        Grouped(counts.quantized - most->second.tensors));
+    text +=
+        fmt::format(", {} in {}", Counted(others, "other treatment"), Grouped(counts.quantized - most->second.tensors));
   }
   const std::uint64_t kept = report.tensors.size() - counts.quantized;
   return kept == 0 ? text : text + fmt::format(", {} kept", Grouped(kept));
@@ -124,7 +123,8 @@ std::string SettingsText(const VerifyReport& report, const Counts& counts) {
 // small model may have grown.
 std::string SavedText(const VerifyReport& report, const Counts& counts) {
   if (counts.source_bytes == 0 || report.file_bytes >= counts.source_bytes) return "nothing saved";
-  return Percent(counts.source_bytes - report.file_bytes, counts.source_bytes) + " saved";
+  return fmt::format("{:.1f} % saved",
+                     100 * (1 - static_cast<double>(report.file_bytes) / static_cast<double>(counts.source_bytes)));
 }
 
 std::string VerdictMarkup(std::string_view style, std::string_view sign, std::string_view verdict,
@@ -139,9 +139,9 @@ std::string FailedVerdict(const VerifyReport& report, const Counts& counts) {
   const std::uint64_t problems = std::max<std::uint64_t>(report.finding_count - std::min(broken, report.finding_count),
                                                          ProblemsBesideGates(report).size());
   std::string why = "<a href=\"#problems\">";
-  if (problems != 0) why += fmt::format("{} {}", Grouped(problems), problems == 1 ? "problem" : "problems");
+  if (problems != 0) why += Counted(problems, "problem");
   if (broken != 0) {
-    why += fmt::format("{}{} broken {}", problems == 0 ? "" : " and ", Grouped(broken), broken == 1 ? "gate" : "gates");
+    why += (problems == 0 ? "" : " and ") + Counted(broken, "broken gate");
   }
   why += "</a>";
   if (counts.failed != 0) why += fmt::format(" in {}", TensorsText(counts.failed));

@@ -112,7 +112,7 @@ TEST_CASE("a part of a joined layer that is kept alone is warned about") {
       "vLLM joins the parts of a layer and cannot mix: in 'l.0' q_proj is kept, k_proj, v_proj are quantized; keep all "
       "parts or none");
   CHECK_THAT(warning({"a.gate_proj", "a.up_proj", "b.gate_proj", "b.up_proj"}, {true, false, false, true}),
-             test::ContainsSubstring("up_proj is kept") && test::ContainsSubstring("and 1 more layers like it"));
+             test::ContainsSubstring("up_proj is kept") && test::ContainsSubstring("and 1 more layer like it"));
   for (const Names& parts :
        {Names{"w1", "w3"}, Names{"query", "value"}, Names{"to_q", "to_k"}, Names{"in_proj_b", "in_proj_a"},
         Names{"q_a_proj", "kv_a_proj_with_mqa"}, Names{"wq", "wv"}}) {
