@@ -1,9 +1,11 @@
 #!/bin/sh
 # release.sh [--twice] [DIR]: makes what is released of the commit that is checked out, into DIR (dist): wheel and sdist, packages for
 # Debian, a tarball with CUDA, a static one for CPUs, an SBOM (CycloneDX), SHA256SUMS. docs/install.md says what each is for.
-#   --twice   makes all of it two times, in two folders, and says which files have the same bytes. What does not ends with 1.
+#   --twice   makes all of it two times, in two folders, the second time without a compiler cache, and says which files have the same
+#             bytes. What does not ends with 1.
 # Sources are what git has of that commit, whatever else lies in the folder; times in archives are the commit's, unless SOURCE_DATE_EPOCH
-# says another. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default, and OFF leaves CUDA out; Q4_RELEASE_WHEEL=no leaves wheel and sdist out.
+# says another. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default, and OFF leaves CUDA out; for a trial, 75-virtual is the
+# cheapest with CUDA. Q4_RELEASE_WHEEL=no leaves wheel and sdist out.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -30,6 +32,15 @@ case "${Q4_CUDA_ARCHITECTURES:-}" in
   *) gpus=-DQ4_CUDA_ARCHITECTURES=$Q4_CUDA_ARCHITECTURES name=cuda ;;
 esac
 
+# timed NAME COMMAND...: does it, and says how long it took.
+timed() {
+  what=$1
+  shift
+  begin=$(date +%s)
+  "$@"
+  echo "release: $what: $(($(date +%s) - begin)) s"
+}
+
 # build FOLDER OPTION...: what is released of the sources in FOLDER is built in FOLDER/build/release, as deep as in a clone, so that ccache
 # finds what one compiled. One folder for all ways of linking: they differ in that alone, but for CUDA.
 build() {
@@ -48,6 +59,12 @@ tarball() {
   tar -C "$stage" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -cf - "q4-$version" | gzip -9n >"$2/$3.tar.gz"
 }
 
+# wheel SOURCES OUTPUT: by the scripts of those sources, so that nothing else that lies here gets into the sdist.
+wheel() {
+  (cd "$1" && Q4_COMMIT=$commit Q4_WHEEL_ENV="$root/build/wheel/env" sh scripts/wheel.sh "$2") >"$1.wheel.log" 2>&1 ||
+    { tail -n 40 "$1.wheel.log"; exit 1; }
+}
+
 release() {  # into this folder, by way of another
   out=$1 work=$2
   rm -rf "$work"
@@ -59,17 +76,17 @@ release() {  # into this folder, by way of another
   plain='-DQ4_DEBIAN=OFF -DCMAKE_INSTALL_PREFIX=/usr/local -DCMAKE_INSTALL_LIBDIR=lib -DQ4_ZSH_COMPLETION_DIR=share/zsh/site-functions'
   for link in SHARED PACKAGE; do
     # shellcheck disable=SC2086  # lists of options
-    build "$work/source" -DQ4_LINK=$link $debian $gpus
+    timed "built, linked as $link" build "$work/source" -DQ4_LINK=$link $debian $gpus
     (cd "$packages" && cpack -G DEB -B "$work/deb") >"$work/cpack.log" 2>&1 || { tail -n 40 "$work/cpack.log"; exit 1; }
   done
   mv "$work"/deb/*.deb "$out"
   # shellcheck disable=SC2086  # lists of options
-  build "$work/source" -DQ4_LINK=ARCHIVES $plain $gpus
+  timed "built, linked as ARCHIVES" build "$work/source" -DQ4_LINK=ARCHIVES $plain $gpus
   tarball "$work/source" "$out" "q4-$version-linux-x86_64-$name"
   # shellcheck disable=SC2086  # a list of options
-  build "$work/source" -DQ4_LINK=STATIC $plain -DQ4_ENABLE_CUDA=OFF
+  timed "built, linked as STATIC" build "$work/source" -DQ4_LINK=STATIC $plain -DQ4_ENABLE_CUDA=OFF
   tarball "$work/source" "$out" "q4-$version-linux-x86_64-static"
-  if [ "${Q4_RELEASE_WHEEL:-yes}" != no ]; then sh scripts/wheel.sh "$out" >"$work/wheel.log" 2>&1 || { tail -n 40 "$work/wheel.log"; exit 1; }; fi
+  if [ "${Q4_RELEASE_WHEEL:-yes}" != no ]; then timed "wheel and sdist, tried" wheel "$work/source" "$out"; fi
   python3 scripts/sbom.py "$version" "$commit" "$out"
   (cd "$out" && find . -type f ! -name SHA256SUMS | sed 's/^..//' | sort | xargs sha256sum >SHA256SUMS)
 }
@@ -78,6 +95,9 @@ rm -f "$dist"/*.deb "$dist"/q4-*.tar.gz "$dist"/*.whl "$dist"/*.cdx.json "$dist/
 release "$dist" "$root/build/pack/one"
 cat "$dist/SHA256SUMS"
 [ -n "$twice" ] || exit 0
+# What a cache hands out is equal to itself.
+export CCACHE_DISABLE=1
+rm -rf "$root/build/pack/again"
 release "$root/build/pack/again" "$root/build/pack/two"
 differ=0
 for file in "$dist"/*; do
