@@ -4,8 +4,9 @@
 #   --twice   makes all of it two times, in two folders, the second time without a compiler cache, and says which files have the same
 #             bytes. What does not ends with 1.
 # Sources are what git has of that commit, whatever else lies in the folder; times in archives are the commit's, unless SOURCE_DATE_EPOCH
-# says another. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default, and OFF leaves CUDA out; for a trial, 75-virtual is the
-# cheapest with CUDA. Q4_RELEASE_WHEEL=no leaves wheel and sdist out.
+# says another. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default, and OFF leaves CUDA out. Q4_RELEASE_WHEEL=no leaves wheel
+# and sdist out. Q4_RELEASE_FLAGS are compiler flags for a trial, instead of -O3 -DNDEBUG: with 75-virtual and -O1 it is what a build with
+# those options has in the compiler cache. What is handed on has them not.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -47,7 +48,7 @@ build() {
   folder=$1
   shift
   (cd "$folder" && use_compiler_cache && cmake --preset release -DQ4_JOIN=ON -DQ4_BUILD_TESTS=OFF -DQ4_PYTHON=OFF -DQ4_WERROR=ON \
-    -DQ4_COMMIT="$commit" -DQ4_ARCHIVES="$root/build/archives" "$@" && cmake --build --preset release) >"$folder.log" 2>&1 ||
+    -DQ4_COMMIT="$commit" -DQ4_ARCHIVES="$root/build/archives" ${Q4_RELEASE_FLAGS:+"-DCMAKE_CXX_FLAGS_RELEASE=$Q4_RELEASE_FLAGS"} "$@" && cmake --build --preset release) >"$folder.log" 2>&1 ||
     { tail -n 60 "$folder.log"; exit 1; }
 }
 

@@ -3,7 +3,8 @@
 # libraries that it needs beside it (auditwheel) and the tools as scripts. CPU, and CUDA where nvcc is found (its runtime is linked
 # statically: one wheel for machines with and without a GPU). Then installs the wheel into bare environments, of each Python from 3.10 on
 # that is there, and tries it without NumPy, compiler or GPU. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default; OFF
-# leaves CUDA out. Q4_COMMIT says what commit it is where there is no git to ask, Q4_WHEEL_ENV where the environment lies that it is made with.
+# leaves CUDA out. Q4_COMMIT says what commit it is where there is no git to ask, Q4_WHEEL_ENV where the environment lies that it is made with,
+# Q4_RELEASE_FLAGS what to compile with instead of -O3 -DNDEBUG, for a trial.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -39,7 +40,8 @@ esac
 # An sdist has no git to ask.
 commit=${Q4_COMMIT:-$(git describe --always --dirty --abbrev=12 --match 'v[0-9]*' 2>/dev/null || true)}
 (cd "$work/sdist" && PATH="$env/bin:$PATH" "$env/bin/python" -m build --no-isolation --wheel --outdir "$work/raw" \
-  -Cbuild-dir=build/release -Ccmake.define.Q4_WERROR=ON -Ccmake.define.Q4_COMMIT="$commit" ${cuda:+"$cuda"} . >"$work/wheel.log" 2>&1) || { tail -n 60 "$work/wheel.log"; exit 1; }
+  -Cbuild-dir=build/release -Ccmake.define.Q4_WERROR=ON -Ccmake.define.Q4_COMMIT="$commit" ${cuda:+"$cuda"} \
+  ${Q4_RELEASE_FLAGS:+"-Ccmake.define.CMAKE_CXX_FLAGS_RELEASE=$Q4_RELEASE_FLAGS"} . >"$work/wheel.log" 2>&1) || { tail -n 60 "$work/wheel.log"; exit 1; }
 
 rm -rf "$work/repaired" "$work/unpacked"
 PATH="$env/bin:$PATH" "$env/bin/auditwheel" repair --wheel-dir "$work/repaired" "$work"/raw/q4-*.whl >"$work/auditwheel.log" 2>&1 ||
