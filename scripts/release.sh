@@ -22,6 +22,8 @@ dist=$(cd "$dist" && pwd)
 root=$PWD
 commit=$(git describe --always --abbrev=12 --match 'v[0-9]*')
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+callers=${LC_ALL:-}
+callers_language() { if [ -n "$callers" ]; then LC_ALL=$callers; else unset LC_ALL; fi; }
 export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C.UTF-8
 sh scripts/install_deps.sh
 install_packages dpkg-dev file
@@ -43,11 +45,12 @@ timed() {
 }
 
 # build FOLDER OPTION...: what is released of the sources in FOLDER is built in FOLDER/build/release, as deep as in a clone, so that ccache
-# finds what one compiled. One folder for all ways of linking: they differ in that alone, but for CUDA.
+# finds what one compiled; it compares the language of messages, too, which is the caller's therefore. One folder for all ways of linking:
+# they differ in that alone, but for CUDA.
 build() {
   folder=$1
   shift
-  (cd "$folder" && use_compiler_cache && cmake --preset release -DQ4_JOIN=ON -DQ4_BUILD_TESTS=OFF -DQ4_PYTHON=OFF -DQ4_WERROR=ON \
+  (cd "$folder" && callers_language && use_compiler_cache && cmake --preset release -DQ4_JOIN=ON -DQ4_BUILD_TESTS=OFF -DQ4_PYTHON=OFF -DQ4_WERROR=ON \
     -DQ4_COMMIT="$commit" -DQ4_ARCHIVES="$root/build/archives" ${Q4_RELEASE_FLAGS:+"-DCMAKE_CXX_FLAGS_RELEASE=$Q4_RELEASE_FLAGS"} "$@" && cmake --build --preset release) >"$folder.log" 2>&1 ||
     { tail -n 60 "$folder.log"; exit 1; }
 }
@@ -62,7 +65,7 @@ tarball() {
 
 # wheel SOURCES OUTPUT: by the scripts of those sources, so that nothing else that lies here gets into the sdist.
 wheel() {
-  (cd "$1" && Q4_COMMIT=$commit Q4_WHEEL_ENV="$root/build/wheel/env" sh scripts/wheel.sh "$2") >"$1.wheel.log" 2>&1 ||
+  (cd "$1" && callers_language && Q4_COMMIT=$commit Q4_WHEEL_ENV="$root/build/wheel/env" sh scripts/wheel.sh "$2") >"$1.wheel.log" 2>&1 ||
     { tail -n 40 "$1.wheel.log"; exit 1; }
 }
 
