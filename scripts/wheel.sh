@@ -39,7 +39,8 @@ case "${Q4_CUDA_ARCHITECTURES:-}" in
 esac
 # An sdist has no git to ask.
 commit=${Q4_COMMIT:-$(git describe --always --dirty --abbrev=12 --match 'v[0-9]*' 2>/dev/null || true)}
-(cd "$work/sdist" && PATH="$env/bin:$PATH" "$env/bin/python" -m build --no-isolation --wheel --outdir "$work/raw" \
+# Of a compiler by another name ccache knows nothing, and the build backend takes Python's, g++, where CMake takes c++.
+(cd "$work/sdist" && PATH="$env/bin:$PATH" CXX="${CXX:-c++}" CC="${CC:-cc}" "$env/bin/python" -m build --no-isolation --wheel --outdir "$work/raw" \
   -Cbuild-dir=build/release -Ccmake.define.Q4_WERROR=ON -Ccmake.define.Q4_COMMIT="$commit" ${cuda:+"$cuda"} \
   ${Q4_RELEASE_FLAGS:+"-Ccmake.define.CMAKE_CXX_FLAGS_RELEASE=$Q4_RELEASE_FLAGS"} . >"$work/wheel.log" 2>&1) || { tail -n 60 "$work/wheel.log"; exit 1; }
 
