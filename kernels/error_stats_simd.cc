@@ -45,6 +45,11 @@ static_assert(kStep % kVectorElems == 0);
 
 struct FourVectors {
   F32Vec v[4];
+
+  // Written out, because what a compiler adds by itself is not compiled for the target, and must not call what is: on
+  // AArch64 a vector's own constructor.
+  HWY_INLINE FourVectors() {}
+  HWY_INLINE FourVectors(F32Vec v0, F32Vec v1, F32Vec v2, F32Vec v3) : v{v0, v1, v2, v3} {}
 };
 
 // A step's x and y as four vectors of eight each.
@@ -104,10 +109,10 @@ HWY_INLINE FourVectors Lookup(const FloatPlanes& planes, Bytes index) {
   const auto low23 = hn::BitCast(d16, hn::InterleaveLower(d8, p2, p3));
   const auto high23 = hn::BitCast(d16, hn::InterleaveUpper(d8, p2, p3));
   const F32Tag d;
-  return {{hn::BitCast(d, hn::InterleaveLower(d16, low01, low23)),
-           hn::BitCast(d, hn::InterleaveUpper(d16, low01, low23)),
-           hn::BitCast(d, hn::InterleaveLower(d16, high01, high23)),
-           hn::BitCast(d, hn::InterleaveUpper(d16, high01, high23))}};
+  return {hn::BitCast(d, hn::InterleaveLower(d16, low01, low23)),
+          hn::BitCast(d, hn::InterleaveUpper(d16, low01, low23)),
+          hn::BitCast(d, hn::InterleaveLower(d16, high01, high23)),
+          hn::BitCast(d, hn::InterleaveUpper(d16, high01, high23))};
 }
 
 // All ones in each byte whose element is negative (or -0).
@@ -195,6 +200,8 @@ void CountCodes(const std::uint8_t* packed, std::uint64_t bytes, std::uint64_t h
 // |fl(x - y)| and ratio~ (MaximaFilter). Infinity times 0 gives a NaN, perhaps with a sign.
 struct Approximations {
   FourVectors error, ratio;
+
+  HWY_INLINE Approximations() {}
 };
 
 template <CodeBook kBook>

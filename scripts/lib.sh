@@ -4,7 +4,8 @@ as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# install_packages NAME...: those packages of the distribution that are missing. Returns at once when all are there.
+# install_packages NAME...: those packages of the distribution that are missing. Returns at once when all are there. Another that installs
+# packages at the time, such as the upgrades that a machine makes by itself, is waited for.
 install_packages() {
   missing=
   for package in "$@"; do
@@ -16,7 +17,7 @@ install_packages() {
   echo "installing:$missing"
   as_root apt-get update -q
   # shellcheck disable=SC2086  # a list of package names
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y -q --no-install-recommends $missing
 }
 
 # use_compiler_cache: a folder that CMake configures from now on compiles through ccache, where that is installed. Folders of the machine

@@ -1,9 +1,12 @@
 #!/bin/sh
 # release.sh [--twice] [DIR]: makes what is released of the commit that is checked out, into DIR (dist): wheel and sdist, packages for
 # Debian, a tarball with CUDA, a static one for CPUs, an SBOM (CycloneDX), SHA256SUMS. docs/install.md says what each is for.
-#   --twice   makes all of it two times, in two folders, and says which files have the same bytes. What does not ends with 1.
+#   --twice   makes all of it two times, in two folders, the second time without a compiler cache, and says which files have the same
+#             bytes. What does not ends with 1.
 # Sources are what git has of that commit, whatever else lies in the folder; times in archives are the commit's, unless SOURCE_DATE_EPOCH
-# says another. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default, and OFF leaves CUDA out; Q4_RELEASE_WHEEL=no leaves wheel and sdist out.
+# says another. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default, and OFF leaves CUDA out. Q4_RELEASE_WHEEL=no leaves wheel
+# and sdist out. Q4_RELEASE_FLAGS are compiler flags for a trial, instead of -O3 -DNDEBUG: with 75-virtual and -O1 it is what a build with
+# those options has in the compiler cache. What is handed on has them not.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -19,6 +22,8 @@ dist=$(cd "$dist" && pwd)
 root=$PWD
 commit=$(git describe --always --abbrev=12 --match 'v[0-9]*')
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+callers=${LC_ALL:-}
+callers_language() { if [ -n "$callers" ]; then LC_ALL=$callers; else unset LC_ALL; fi; }
 export SOURCE_DATE_EPOCH TZ=UTC LC_ALL=C.UTF-8
 sh scripts/install_deps.sh
 install_packages dpkg-dev file
@@ -30,13 +35,23 @@ case "${Q4_CUDA_ARCHITECTURES:-}" in
   *) gpus=-DQ4_CUDA_ARCHITECTURES=$Q4_CUDA_ARCHITECTURES name=cuda ;;
 esac
 
+# timed NAME COMMAND...: does it, and says how long it took.
+timed() {
+  what=$1
+  shift
+  begin=$(date +%s)
+  "$@"
+  echo "release: $what: $(($(date +%s) - begin)) s"
+}
+
 # build FOLDER OPTION...: what is released of the sources in FOLDER is built in FOLDER/build/release, as deep as in a clone, so that ccache
-# finds what one compiled. One folder for all ways of linking: they differ in that alone, but for CUDA.
+# finds what one compiled; it compares the language of messages, too, which is the caller's therefore. One folder for all ways of linking:
+# they differ in that alone, but for CUDA.
 build() {
   folder=$1
   shift
-  (cd "$folder" && use_compiler_cache && cmake --preset release -DQ4_JOIN=ON -DQ4_BUILD_TESTS=OFF -DQ4_PYTHON=OFF -DQ4_WERROR=ON \
-    -DQ4_COMMIT="$commit" -DQ4_ARCHIVES="$root/build/archives" "$@" && cmake --build --preset release) >"$folder.log" 2>&1 ||
+  (cd "$folder" && callers_language && use_compiler_cache && cmake --preset release -DQ4_JOIN=ON -DQ4_BUILD_TESTS=OFF -DQ4_PYTHON=OFF -DQ4_WERROR=ON \
+    -DQ4_COMMIT="$commit" -DQ4_ARCHIVES="$root/build/archives" ${Q4_RELEASE_FLAGS:+"-DCMAKE_CXX_FLAGS_RELEASE=$Q4_RELEASE_FLAGS"} "$@" && cmake --build --preset release) >"$folder.log" 2>&1 ||
     { tail -n 60 "$folder.log"; exit 1; }
 }
 
@@ -46,6 +61,12 @@ tarball() {
   rm -rf "$stage"
   cmake --install "$1/build/release" --component tools --strip --prefix "$stage/q4-$version" >/dev/null
   tar -C "$stage" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -cf - "q4-$version" | gzip -9n >"$2/$3.tar.gz"
+}
+
+# wheel SOURCES OUTPUT: by the scripts of those sources, so that nothing else that lies here gets into the sdist.
+wheel() {
+  (cd "$1" && callers_language && Q4_COMMIT=$commit Q4_WHEEL_ENV="$root/build/wheel/env" sh scripts/wheel.sh "$2") >"$1.wheel.log" 2>&1 ||
+    { tail -n 40 "$1.wheel.log"; exit 1; }
 }
 
 release() {  # into this folder, by way of another
@@ -59,17 +80,17 @@ release() {  # into this folder, by way of another
   plain='-DQ4_DEBIAN=OFF -DCMAKE_INSTALL_PREFIX=/usr/local -DCMAKE_INSTALL_LIBDIR=lib -DQ4_ZSH_COMPLETION_DIR=share/zsh/site-functions'
   for link in SHARED PACKAGE; do
     # shellcheck disable=SC2086  # lists of options
-    build "$work/source" -DQ4_LINK=$link $debian $gpus
+    timed "built, linked as $link" build "$work/source" -DQ4_LINK=$link $debian $gpus
     (cd "$packages" && cpack -G DEB -B "$work/deb") >"$work/cpack.log" 2>&1 || { tail -n 40 "$work/cpack.log"; exit 1; }
   done
   mv "$work"/deb/*.deb "$out"
   # shellcheck disable=SC2086  # lists of options
-  build "$work/source" -DQ4_LINK=ARCHIVES $plain $gpus
+  timed "built, linked as ARCHIVES" build "$work/source" -DQ4_LINK=ARCHIVES $plain $gpus
   tarball "$work/source" "$out" "q4-$version-linux-x86_64-$name"
   # shellcheck disable=SC2086  # a list of options
-  build "$work/source" -DQ4_LINK=STATIC $plain -DQ4_ENABLE_CUDA=OFF
+  timed "built, linked as STATIC" build "$work/source" -DQ4_LINK=STATIC $plain -DQ4_ENABLE_CUDA=OFF
   tarball "$work/source" "$out" "q4-$version-linux-x86_64-static"
-  if [ "${Q4_RELEASE_WHEEL:-yes}" != no ]; then sh scripts/wheel.sh "$out" >"$work/wheel.log" 2>&1 || { tail -n 40 "$work/wheel.log"; exit 1; }; fi
+  if [ "${Q4_RELEASE_WHEEL:-yes}" != no ]; then timed "wheel and sdist, tried" wheel "$work/source" "$out"; fi
   python3 scripts/sbom.py "$version" "$commit" "$out"
   (cd "$out" && find . -type f ! -name SHA256SUMS | sed 's/^..//' | sort | xargs sha256sum >SHA256SUMS)
 }
@@ -78,6 +99,9 @@ rm -f "$dist"/*.deb "$dist"/q4-*.tar.gz "$dist"/*.whl "$dist"/*.cdx.json "$dist/
 release "$dist" "$root/build/pack/one"
 cat "$dist/SHA256SUMS"
 [ -n "$twice" ] || exit 0
+# What a cache hands out is equal to itself.
+export CCACHE_DISABLE=1
+rm -rf "$root/build/pack/again"
 release "$root/build/pack/again" "$root/build/pack/two"
 differ=0
 for file in "$dist"/*; do

@@ -3,7 +3,8 @@
 # libraries that it needs beside it (auditwheel) and the tools as scripts. CPU, and CUDA where nvcc is found (its runtime is linked
 # statically: one wheel for machines with and without a GPU). Then installs the wheel into bare environments, of each Python from 3.10 on
 # that is there, and tries it without NumPy, compiler or GPU. Q4_CUDA_ARCHITECTURES chooses the GPUs, all generations by default; OFF
-# leaves CUDA out.
+# leaves CUDA out. Q4_COMMIT says what commit it is where there is no git to ask, Q4_WHEEL_ENV where the environment lies that it is made with,
+# Q4_RELEASE_FLAGS what to compile with instead of -O3 -DNDEBUG, for a trial.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -13,7 +14,7 @@ mkdir -p "$dist"
 dist=$(cd "$dist" && pwd)
 root=$PWD
 work=$root/build/wheel
-env=$work/env
+env=${Q4_WHEEL_ENV:-$work/env}
 rm -rf "$work/sdist" "$work/raw" "$work/try"
 mkdir -p "$work"
 
@@ -21,8 +22,10 @@ sh scripts/install_deps.sh
 sh scripts/python_env.sh "$env" wheel
 python() { "$env/bin/python" -I "$@"; }
 
+rm -f "$dist"/q4-*.whl
 python -m build --no-isolation --sdist --outdir "$dist" . >"$work/sdist.log" 2>&1 || { tail -n 40 "$work/sdist.log"; exit 1; }
-sdist=$(ls -t "$dist"/q4-*.tar.gz | head -n 1)
+version=$(sed -n 's/.*kQ4Version = "\(.*\)".*/\1/p' libconvert/base/version.h)
+sdist=$dist/q4-$version.tar.gz
 
 # The wheel is made of what the sdist holds. Its build folder lies as deep as that of a clone, so that ccache finds what one compiled.
 mkdir -p "$work/sdist"
@@ -35,9 +38,11 @@ case "${Q4_CUDA_ARCHITECTURES:-}" in
   *) cuda=-Ccmake.define.Q4_CUDA_ARCHITECTURES=$Q4_CUDA_ARCHITECTURES ;;
 esac
 # An sdist has no git to ask.
-commit=$(git describe --always --dirty --abbrev=12 --match 'v[0-9]*' 2>/dev/null || true)
-(cd "$work/sdist" && PATH="$env/bin:$PATH" "$env/bin/python" -m build --no-isolation --wheel --outdir "$work/raw" \
-  -Cbuild-dir=build/release -Ccmake.define.Q4_WERROR=ON -Ccmake.define.Q4_COMMIT="$commit" ${cuda:+"$cuda"} . >"$work/wheel.log" 2>&1) || { tail -n 60 "$work/wheel.log"; exit 1; }
+commit=${Q4_COMMIT:-$(git describe --always --dirty --abbrev=12 --match 'v[0-9]*' 2>/dev/null || true)}
+# Of a compiler by another name ccache knows nothing, and the build backend takes Python's, g++, where CMake takes c++.
+(cd "$work/sdist" && PATH="$env/bin:$PATH" CXX="${CXX:-c++}" CC="${CC:-cc}" "$env/bin/python" -m build --no-isolation --wheel --outdir "$work/raw" \
+  -Cbuild-dir=build/release -Ccmake.define.Q4_WERROR=ON -Ccmake.define.Q4_COMMIT="$commit" ${cuda:+"$cuda"} \
+  ${Q4_RELEASE_FLAGS:+"-Ccmake.define.CMAKE_CXX_FLAGS_RELEASE=$Q4_RELEASE_FLAGS"} . >"$work/wheel.log" 2>&1) || { tail -n 60 "$work/wheel.log"; exit 1; }
 
 rm -rf "$work/repaired" "$work/unpacked"
 PATH="$env/bin:$PATH" "$env/bin/auditwheel" repair --wheel-dir "$work/repaired" "$work"/raw/q4-*.whl >"$work/auditwheel.log" 2>&1 ||
@@ -56,7 +61,6 @@ for package in $packages; do
   cp "/usr/share/doc/$package/copyright" "$licenses/$package.txt"
 done
 cp "$env"/lib/python3*/site-packages/nanobind-3*.dist-info/licenses/LICENSE "$licenses/nanobind.txt"
-rm -f "$dist"/q4-*.whl
 python -m wheel pack --dest-dir "$dist" "$work"/unpacked/q4-* >/dev/null
 wheel=$(ls "$dist"/q4-*.whl)
 

@@ -165,8 +165,27 @@ def _loaded(
     # What was raised while a value was read may have been taken for a key that is missing.
     if state.error is not None:
         raise state.error
+    if found is None and getattr(model, "hf_quantizer", None) is not None and _version() < SHAPES_CHECKED:
+        info = {**info, "mismatched_keys": {*(info.get("mismatched_keys") or ()), *_misshapen(model, model_class)}}
     _check_keys(path, info, model_class)
     return _finished(model, path)
+
+
+# From which on transformers tells shapes that differ of a model that has layers in 4 bits, too; 5.17 was tried last of those that do not.
+SHAPES_CHECKED = (5, 23)
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(int(number) for number in transformers.__version__.split(".")[:2])
+
+
+def _misshapen(model: PreTrainedModel, model_class: Any) -> list[str]:
+    """Parameters that have not the shape that their class gives them. Those in 4 bits have one of their own, and are left to their layers."""
+    from bitsandbytes.nn import Params4bit
+
+    with torch.device("meta"):
+        meant = {name: value.shape for name, value in model_class(model.config).named_parameters()}
+    return [name for name, value in model.named_parameters() if not isinstance(value, Params4bit) and value.shape != meant.get(name, value.shape)]
 
 
 # A container holds no code, so that there is none to ask the user about on the terminal.

@@ -3,6 +3,7 @@
 their steps do what the page says against a tarball of the tools: with gates that hold, with one that breaks, and with the tools cached.
 
     ci_yaml_check.py --bin TOOLS --root REPOSITORY
+    ci_yaml_check.py --tarball Q4.TAR.GZ --root REPOSITORY    the same with a tarball that scripts/release.sh made
 """
 
 import argparse
@@ -132,7 +133,9 @@ def check_gitlab(job: dict, root: pathlib.Path, work: pathlib.Path, variables: d
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--bin", type=pathlib.Path, required=True)
+    tools = parser.add_mutually_exclusive_group(required=True)
+    tools.add_argument("--bin", type=pathlib.Path)
+    tools.add_argument("--tarball", type=pathlib.Path)
     parser.add_argument("--root", type=pathlib.Path, required=True)
     arguments = parser.parse_args()
     root = arguments.root.resolve()
@@ -141,8 +144,12 @@ def main() -> int:
     workflow, gitlab = (yaml.safe_load(block) for block in blocks)
     with tempfile.TemporaryDirectory() as directory:
         work = pathlib.Path(directory)
-        packed = work / "q4.tar.gz"
-        digest = tarball(arguments.bin.resolve(), packed)
+        if arguments.tarball:
+            packed = arguments.tarball.resolve()
+            digest = hashlib.sha256(packed.read_bytes()).hexdigest()
+        else:
+            packed = work / "q4.tar.gz"
+            digest = tarball(arguments.bin.resolve(), packed)
         model = str(root / "testdata/checkpoints/tiny_bf16st_src")
         inputs = check_workflow(workflow, root, work) | {"model": model, "tarball": str(packed), "sha256": digest}
         (work / "github").mkdir()

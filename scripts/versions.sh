@@ -1,0 +1,55 @@
+#!/bin/sh
+# versions.sh BUILD PYTHON [lowest | newest]...: tests beside other versions of transformers, bitsandbytes, diffusers, PEFT and safetensors than
+# scripts/python_env.sh pins: the lowest that README.md names as supported, and the newest that there are. Each set lies in a folder of its
+# own, build/versions/NAME, before the environment of PYTHON, which stays as it is and has all else. BUILD has the tools and the package.
+set -eu
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+[ $# -ge 2 ] || { echo "usage: versions.sh BUILD PYTHON [lowest | newest]..." >&2; exit 1; }
+build=$(cd "$1" && pwd)
+python=$2
+shift 2
+[ $# -gt 0 ] || set -- lowest newest
+
+# What README.md says is supported. huggingface_hub, tokenizers and httpx are those that the lowest transformers asks for.
+lowest='transformers==5.0.0 bitsandbytes==0.50.0 diffusers==0.36.0 peft==0.18.1 safetensors==0.7.0
+huggingface_hub==1.3.2 tokenizers==0.22.2 httpx==0.28.1 httpcore==1.0.9'
+newest='transformers bitsandbytes diffusers peft safetensors huggingface_hub tokenizers'
+
+export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=1
+failed=0
+try() {  # NAME SCRIPT ARGUMENT...
+  name=$1
+  shift
+  begin=$(date +%s) result=passed
+  PYTHONPATH="$overlay:$build/python" "$python" "$@" >"$overlay.$name.log" 2>&1 || result="FAILED ($?)"
+  [ "$result" = passed ] || { failed=1; tail -n 15 "$overlay.$name.log"; }
+  echo "versions: $set: $name: $result, $(($(date +%s) - begin)) s: $(tail -n 1 "$overlay.$name.log")"
+}
+for set; do
+  case $set in
+    lowest) requirements=$lowest ;;
+    newest) requirements=$newest ;;
+    *) echo "versions.sh: '$set' is neither lowest nor newest" >&2; exit 1 ;;
+  esac
+  overlay=$PWD/build/versions/$set
+  # "newest" is another one tomorrow.
+  if [ "$set" = newest ] || [ "$(cat "$overlay/.requirements" 2>/dev/null)" != "$requirements" ]; then
+    rm -rf "$overlay"
+    mkdir -p "$overlay"
+    # shellcheck disable=SC2086  # a list of packages; torch and what is not named are those of the environment
+    "$python" -m pip --disable-pip-version-check --quiet install --no-deps --target "$overlay" $requirements
+    echo "$requirements" >"$overlay/.requirements"
+  fi
+  PYTHONPATH=$overlay "$python" - <<'PYTHON'
+import importlib.metadata as metadata
+names = "transformers", "bitsandbytes", "diffusers", "peft", "safetensors", "torch"
+print("versions: " + ", ".join(f"{name} {metadata.version(name)}" for name in names))
+PYTHON
+  try transformers_load tests/python/export_check.py --bin "$build/tools" --checkpoints testdata/checkpoints
+  try peft_adapters tests/python/adapter_check.py --bin "$build/tools"
+  for test in torch transformers diffusers; do
+    try "python_$test" "tests/python_package/${test}_test.py" "$build/tools" "$PWD"
+  done
+done
+exit "$failed"
