@@ -95,9 +95,10 @@ def exit_codes() -> set[int]:
     raise SystemExit("check_docs: no enum ExitCode in formats/")
 
 
-def hostile_rows() -> int:
+def hostile_rows() -> list[str]:
+    """Their names, such as X11."""
     sys.path[:0] = [str(ROOT / "tests/hostile"), str(ROOT / "tests/support")]
-    return sum(len(importlib.import_module(path.stem).ROWS) for path in sorted((ROOT / "tests/hostile").glob("rows_*.py")))
+    return [row.id for path in sorted((ROOT / "tests/hostile").glob("rows_*.py")) for row in importlib.import_module(path.stem).ROWS]
 
 
 def limits() -> dict[str, int]:
@@ -132,7 +133,7 @@ def facts() -> dict[str, str]:
     counts = {
         "issues": len(set(re.findall(r"^\| Q4-(\d+)", read("docs/errors.md"), re.MULTILINE))),
         "lint rules": len(lint_rules()),
-        "hostile rows": hostile_rows(),
+        "hostile rows": len(hostile_rows()),
         "exempt": len(importlib.import_module("exemptions").ISSUES),
         "fuzz targets": len(list((ROOT / "tests/fuzz").glob("*_fuzz.cc"))),
         "guards": guard_count(),
@@ -313,7 +314,7 @@ def check_counts():
 def update_counts() -> None:
     known = facts()
     for page, template in STATEMENTS:
-        pattern = re.sub(r"\\\{[\w ]+\\\}", r"[\\d.,]*\\d", re.escape(template)).replace("\\ ", r"\s+")
+        pattern = re.sub(r"\\\{[\w ]+\\\}", r"[\\d.,]*\\d", re.escape(template).replace("\\ ", " ")).replace(" ", r"\s+")
         wanted = template
         for name, value in known.items():
             wanted = wanted.replace("{" + name + "}", value)
@@ -387,6 +388,50 @@ def check_tables():
         yield "README.md", 1, f"names other presets {sorted(shown)}, there are {sorted(presets - {'release'})}"
 
 
+def faults_of_proof(cell: str, entries: set[str], rows: list[str]) -> list[str]:
+    """What is wrong with the last cell of a row of compatibility.md: `entry`, `entry` (part of it) or `hostile` X11, Z01 to Z03."""
+    faults = []
+    proofs = re.findall(r"`([^`]+)`((?: \([\w, ]+\)| [A-Z]\d\d(?:(?:,| to| and) [A-Z]\d\d)*)?)", cell)
+    for name, part in proofs:
+        stage = name.removeprefix(".ci/nightly ")
+        if name.startswith(".ci/nightly "):
+            if not re.search(rf"^{stage}\(\)", read(".ci/nightly"), re.MULTILINE):
+                faults.append(f"there is no stage {stage}")
+        elif "/" in name:
+            faults += [] if (ROOT / name).exists() else [f"there is no {name}"]
+        elif name not in entries and name != "python":  # a label, of entries that need Python packages
+            faults.append(f"there is no ctest entry {name}")
+        if name == "hostile":
+            faults += [f"there is no row {row}" for row in re.findall(r"[A-Z]\d\d", part) if row not in rows]
+        else:
+            for word in re.findall(r"\w+", part):
+                found = list((ROOT / "tests").rglob(f"{word.removesuffix('_test')}_test.cc"))
+                if not any(f"/{name.split('_')[0]}/" in path.as_posix() for path in found):
+                    faults.append(f"`{name}` has no file {word}_test.cc")
+    return faults if proofs or cell == "every test" or cell.startswith("by hand") else [*faults, "a row without a test"]
+
+
+def check_proofs():
+    """Each row of compatibility.md names a test that there is."""
+    page, last, above = "docs/compatibility.md", "", ""
+    entries, rows = ctest_entries(), hostile_rows()
+    for number, line in lines(page):
+        cells = [cell.strip() for cell in line.split("|")[1:-1]]
+        if not cells or set(line) <= set("|- "):
+            last = last if cells else ""
+        elif not last:
+            last = cells[-1]
+            if last not in ("test", "where"):
+                yield page, number, "a table whose last column names no test"
+        elif cells[-1] == "the same":
+            if not above:
+                yield page, number, "the same as nothing"
+        else:
+            above = cells[-1]
+            for fault in faults_of_proof(above, entries, rows):
+                yield page, number, fault
+
+
 def check_cells(page: str):
     for number, line in lines(page):
         for cell in line.split("|")[1:-1] if line.startswith("|") else []:
@@ -412,7 +457,7 @@ def main() -> int:
         fault for page in pages() for check in (check_paths, check_links, check_names_in_files, check_commands) for fault in check(page)
     ]
     faults += [fault for tool in TOOLS for fault in check_manuals(tool)]
-    faults += [*check_counts(), *check_tables(), *check_reached()]
+    faults += [*check_counts(), *check_tables(), *check_proofs(), *check_reached()]
     faults += [fault for page in PAGES_OF_FIGURES for fault in check_cells(page)]
     for page, number, fault in faults:
         print(f"{page}:{number}: {fault}")

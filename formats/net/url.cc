@@ -7,6 +7,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "fmt/format.h"
 #include "formats/base/status.h"
@@ -168,7 +169,7 @@ absl::StatusOr<std::string> DecodePath(std::string_view path) {
 }
 
 std::string HubPath::root() const {
-  return std::string(kHub) + repository + (revision.empty() ? "" : "@" + EncodeComponent(revision));
+  return std::string(kHub) + repository + (revision.empty() ? "" : "@" + absl::StrReplaceAll(revision, {{"/", "%2F"}}));
 }
 
 absl::StatusOr<HubPath> ParseHubPath(std::string_view text) {
@@ -218,7 +219,7 @@ HubPath HubPathOfPage(const Url& url, std::string_view endpoint) {
   while (text.ends_with('/')) text.remove_suffix(1);
   std::vector<std::string> parts = absl::StrSplit(absl::string_view(text.data(), text.size()), '/');
   if (parts.size() < 2 || !IsHubName(parts[0]) || !IsHubName(parts[1])) return {};
-  for (const char* const other : {"datasets", "spaces", "api", "docs", "models", "blog"}) {
+  for (const char* const other : {"datasets", "spaces", "buckets", "api", "docs", "models", "blog"}) {
     if (parts[0] == other) return {};
   }
   HubPath path;

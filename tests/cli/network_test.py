@@ -65,8 +65,9 @@ class Bench:
         self.expected = (work / "local.q4").read_bytes()
 
     def run(self, tool, *arguments, code=0, **environment):
+        # Q4_GUARD...: scripts/guard_mutations.py runs these tests.
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "AWS_", "GCS_", "GOOGLE_", "Q4_", "SSL_", "CURL_"))
-                 and not name.lower().endswith("_proxy")}
+                 and not name.lower().endswith("_proxy") or name.startswith("Q4_GUARD")}
         clean |= {"HOME": str(self.work), "Q4_NET_TIMEOUT": "1", "Q4_NET_ATTEMPTS": "4", **environment}
         command = [self.tools / tool, *map(str, arguments)]
         done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, env=clean)

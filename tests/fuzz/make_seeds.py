@@ -209,6 +209,27 @@ def journal_seeds() -> None:
     write("journal", "nothing", bytes(4))
 
 
+def url_seeds() -> None:
+    write("url", "web", "https://me:secret@Models.example:8443/a%20b/model.safetensors?sig=1#part")
+    write("url", "address", "http://[::1]:80/x")
+    write("url", "hub", "org/name@refs/pr/1/onnx/model.safetensors")
+    write("url", "revision", "name@a+b%2Fc")
+    write("url", "page", "https://huggingface.co/org/name/resolve/main/a%2Bb.json")
+    write("url", "slash_as_code", "https://host/a%2fb")
+    write("url", "upwards", "org/name/../x")
+    write("card_head", "list", "---\nlicense:\n- mit\n- apache-2.0 # or\npipeline_tag: 'text-generation'\n---\n# A model\n")
+    write("card_head", "flow", "\ufeff---\r\nlicense: [mit, \"other\"]\r\nlicense_name: x\r\nlicense_link: https://a.b/c?d=e#f\r\n---\r\n")
+    write("card_head", "endless", "---\nlicense: mit\n...\n")
+    container = (ROOT / "testdata" / "q4" / "v1_two_tensors.q4").read_bytes()
+    offset = struct.unpack_from("<Q", container, len(container) - 120)[0]
+    ends = container[:4096] + container[offset:]
+    line = {"file_bytes": len(container), "files": [[12, "2026", "00ff"], [1, "", ""]], "index_offset": offset, "parts": 2, "sources": [1, 0],
+            "weights": [7]}
+    write("part_record", "plain", json.dumps(line).encode() + b"\0" + ends)
+    write("part_record", "another_source", json.dumps({**line, "sources": [2]}).encode() + b"\0" + ends)
+    write("part_record", "no_ends", json.dumps(line))
+
+
 def other_seeds() -> None:
     write("policy", "llama", "M2model.embed_tokens.weight\nM2model.layers.0.self_attn.q_proj.weight\n"
                              "M2model.layers.0.mlp.gate.weight\nM3model.layers.0.mlp.experts.gate_up_proj\n"
@@ -420,4 +441,5 @@ if __name__ == "__main__":
     adapter_seeds()
     calibration_seeds()
     pipeline_seeds()
+    url_seeds()
     other_seeds()

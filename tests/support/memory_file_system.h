@@ -19,7 +19,7 @@
 
 namespace q4 {
 
-struct ReadRecord {
+struct LoggedRead {
   std::string path;
   std::uint64_t offset = 0;
   std::uint64_t bytes = 0;
@@ -36,7 +36,7 @@ class MemoryFileSystem final : public FileSystem {
   }
 
   // Every read since the last call.
-  std::vector<ReadRecord> TakeReads() {
+  std::vector<LoggedRead> TakeReads() {
     const std::lock_guard lock(mutex_);
     return std::exchange(reads_, {});
   }
@@ -133,7 +133,7 @@ class MemoryFileSystem final : public FileSystem {
 
   std::map<std::string, std::shared_ptr<test::Bytes>> files_;
   std::mutex mutex_;
-  std::vector<ReadRecord> reads_;
+  std::vector<LoggedRead> reads_;
 };
 
 }  // namespace q4

@@ -126,7 +126,7 @@ TEST_CASE("every byte is covered exactly once", "[q4][integrity]") {
   opened.fs->TakeReads();
   REQUIRE(reader.VerifyTail().ok());
   for (std::uint64_t chunk = 0; chunk < reader.index().chunks.size(); ++chunk) REQUIRE(reader.VerifyChunk(chunk).ok());
-  for (const ReadRecord& read : opened.fs->TakeReads()) cover(read.offset, read.bytes);
+  for (const LoggedRead& read : opened.fs->TakeReads()) cover(read.offset, read.bytes);
   CHECK(std::count(covered.begin(), covered.end(), 1) == static_cast<std::ptrdiff_t>(bytes.size()));
 }
 

@@ -82,7 +82,7 @@ TEST_CASE("opening reads header, footer and index; a tensor costs its own bytes"
   REQUIRE(opened.reader.ok());
   const Q4Reader& reader = **opened.reader;
   const std::uint64_t size = reader.seal().file_bytes;
-  const std::vector<ReadRecord> open_reads = opened.fs->TakeReads();
+  const std::vector<LoggedRead> open_reads = opened.fs->TakeReads();
   REQUIRE(open_reads.size() == 3);
   CHECK((open_reads[0].offset == 0 && open_reads[0].bytes == kQ4HeaderBytes));
   CHECK((open_reads[1].offset == size - kQ4FooterBytes && open_reads[1].bytes == kQ4FooterBytes));
@@ -96,7 +96,7 @@ TEST_CASE("opening reads header, footer and index; a tensor costs its own bytes"
   CHECK(data->scale_codes.size() == 969);
   CHECK(data->scales2.size() == 4);
   std::uint64_t bytes = 0;
-  for (const ReadRecord& read : opened.fs->TakeReads()) {
+  for (const LoggedRead& read : opened.fs->TakeReads()) {
     bytes += read.bytes;
     CHECK(read.offset >= reader.index().chunks[tensor.first_chunk].offset);
   }

@@ -84,7 +84,7 @@ TEST_CASE("one block that would overflow is found wherever it lies, and nothing 
         // Past the midpoint behind the largest value: infinite.
         Model model(dtype, elems, block_size, large, dtype == DType::kF16 ? 65530.0f : 0x1.FF8p+127f);
         CHECK(model.Overflows());
-        const std::vector<ReadRecord> reads = model.fs.TakeReads();
+        const std::vector<LoggedRead> reads = model.fs.TakeReads();
         REQUIRE(reads.size() == 1);
         CHECK(reads[0].offset == large * block_size / kOverflowPieceElems * kOverflowPieceElems * ItemSize(dtype));
         CHECK(reads[0].bytes <= kOverflowPieceElems * ItemSize(dtype));
@@ -106,7 +106,7 @@ TEST_CASE("pieces are read until one overflows") {
   const auto x = model.fs["model"].begin();
   std::fill(x, x + 128, std::uint8_t{0});
   CHECK(model.Overflows());
-  const std::vector<ReadRecord> reads = model.fs.TakeReads();
+  const std::vector<LoggedRead> reads = model.fs.TakeReads();
   REQUIRE(reads.size() == 2);
   CHECK(reads[0].offset == 0);
   CHECK(reads[1].offset == 2 * kOverflowPieceElems * 2);

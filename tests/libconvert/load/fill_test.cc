@@ -347,7 +347,7 @@ TEST_CASE("mapped parts are checked where they lie, and not read", "[loader]") {
   const std::uint64_t read = test::Must(FillLoad(plan, *memory, *places, how));
   CHECK(last == read);
   std::uint64_t in_reads = 0;
-  for (const ReadRecord& record : files->fs.TakeReads()) in_reads += record.bytes;
+  for (const LoggedRead& record : files->fs.TakeReads()) in_reads += record.bytes;
   CHECK(in_reads < read);
   const std::vector<LoadedTensor> tensors = LoadedTensors(plan, *places);
   for (const LoadedTensor& tensor : tensors) RequireRight(*plan.model, *memory, tensor, plan.form);

@@ -137,7 +137,7 @@ TEST_CASE("a subset costs its own bytes", "[loader]") {
     files->fs.TakeReads();
     const LoadedModel loaded = MustLoad(*model, *memory, options);
     std::uint64_t read = 0;
-    for (const ReadRecord& record : files->fs.TakeReads()) read += record.bytes;
+    for (const LoggedRead& record : files->fs.TakeReads()) read += record.bytes;
     std::uint64_t stored = 0;
     std::vector<std::string> names;
     for (const LoadedTensor& tensor : loaded.tensors) {

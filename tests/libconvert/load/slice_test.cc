@@ -215,7 +215,7 @@ TEST_CASE("a slice costs the chunks that it touches, and damage elsewhere is not
   REQUIRE(first.ok());
   CHECK(first->read_bytes == stored(codes.first_chunk) + stored(scales.first_chunk));
   std::uint64_t read = 0;
-  for (const ReadRecord& record : files->fs.TakeReads()) read += record.bytes;
+  for (const LoggedRead& record : files->fs.TakeReads()) read += record.bytes;
   CHECK(read == first->read_bytes);
   CHECK(load({"plain", 0, 500, 520})->read_bytes ==
         stored(codes.first_chunk) + stored(codes.first_chunk + 1) + stored(scales.first_chunk));

@@ -99,7 +99,7 @@ struct Scattered {
 
   std::uint64_t BytesRead() {
     std::uint64_t bytes = 0;
-    for (const ReadRecord& read : fs.TakeReads()) bytes += read.bytes;
+    for (const LoggedRead& read : fs.TakeReads()) bytes += read.bytes;
     return bytes;
   }
 
