@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
 """The reader of formats/net beside curl, from nginx on the loopback device: neither digest nor quantizing.
 
-    network_bench.py NETWORK_READ [--gigabytes 2] [--runs 5] [--json FILE]
+    network_bench.py NETWORK_READ [--gigabytes 2] [--runs 5] [--connections 1,4] [--threads 1,2] [--workers 2] [--json FILE]
 
-Both read the same file, which nginx has in the page cache; curl throws it away, by one connection and by four. Runs alternate, and the
-median of each counts. nginx (package nginx-light) runs for itself in a temporary folder.
+Both read the same file, which nginx has in the page cache; curl throws it away, by so many connections, each a process. Runs alternate, and the
+median of each counts. nginx (package nginx-light) runs for itself in a temporary folder, with so many workers.
 """
 
 import argparse
 import json
+import os
 import pathlib
 import shutil
 import statistics
@@ -18,7 +19,7 @@ import tempfile
 import time
 
 CONF = """
-worker_processes 2;
+{user}worker_processes {workers};
 pid {work}/pid;
 error_log {work}/error;
 daemon on;
@@ -52,6 +53,9 @@ def main():
     parser.add_argument("program", type=pathlib.Path)
     parser.add_argument("--gigabytes", type=float, default=2)
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--connections", default="1,4")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--port", type=int, default=18437)
     parser.add_argument("--json", type=pathlib.Path)
     arguments = parser.parse_args()
@@ -65,12 +69,14 @@ def main():
             for _ in range(size // (1 << 20)):
                 file.write(bytes(1 << 20))
             file.truncate(size)
-        pathlib.Path(work, "conf").write_text(CONF.format(work=work, port=arguments.port))
+        pathlib.Path(work, "conf").write_text(CONF.format(
+            work=work, port=arguments.port, workers=arguments.workers, user="user root;\n" if os.geteuid() == 0 else ""))
         subprocess.run([nginx, "-c", f"{work}/conf", "-e", f"{work}/error"], check=True)
         try:
             url = f"http://127.0.0.1:{arguments.port}/model.safetensors"
-            ways = {"curl": lambda: curl(url, size, 1), "curl, 4 connections": lambda: curl(url, size, 4),
-                    "reader, 1 thread": lambda: reader(arguments.program, url, 1), "reader, 2 threads": lambda: reader(arguments.program, url, 2)}
+            numbers = lambda text: [int(word) for word in text.split(",")]
+            ways = {f"curl, connections: {n}": lambda n=n: curl(url, size, n) for n in numbers(arguments.connections)}
+            ways |= {f"reader, threads: {n}": lambda n=n: reader(arguments.program, url, n) for n in numbers(arguments.threads)}
             times = {name: [] for name in ways}
             for _ in range(arguments.runs):
                 for name, way in ways.items():
@@ -78,8 +84,9 @@ def main():
         finally:
             subprocess.run([nginx, "-c", f"{work}/conf", "-e", f"{work}/error", "-s", "stop"], check=True)
         rates = {name: size / 1e9 / statistics.median(seconds) for name, seconds in times.items()}
+    first = next(iter(rates.values()))
     for name, rate in rates.items():
-        print(f"{name:<22} {rate:6.2f} GB/s   {rate / rates['curl']:6.1%} of curl's one connection   {min(times[name]):.2f} to {max(times[name]):.2f} s")
+        print(f"{name:<22} {rate:6.2f} GB/s   {rate / first:6.1%} of the first row   {min(times[name]):.2f} to {max(times[name]):.2f} s")
     if arguments.json:
         arguments.json.write_text(json.dumps({"bytes": size, "seconds": times}, indent=2))
     return 0

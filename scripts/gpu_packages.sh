@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 packages='libabsl-dev nlohmann-json3-dev libzstd-dev libhwy-dev libxxhash-dev libssl-dev libcli11-dev libfmt-dev libre2-dev
-libbenchmark-dev pkgconf pkgconf-bin'
+libbenchmark-dev libcurl4-openssl-dev pkgconf pkgconf-bin'
 folder=.gpu-packages
 
 # A development package brings headers; the shared library is a package that it depends on.
