@@ -1,7 +1,8 @@
 // Speed of the CUDA kernels: CUDA events, median of N runs on one large tensor after a warm-up. Before anything is
 // timed its output is compared by bytes with the scalar reference on parts of the tensor; a benchmark that differs
 // prints no time.
-//   cuda_kernels_bench [runs [rows columns [mse]]]      with "mse": the rows of that encoder alone
+//   cuda_kernels_bench [runs [rows columns [mse]]]      with "mse": the rows of that encoder and of weighted
+// alone
 // Bytes are those that must cross the memory bus: each input read once, each output written once.
 #include <cuda_runtime.h>
 
@@ -303,10 +304,18 @@ void MeasureTensor(const Bench& bench, FloatType type, CodeBook book, std::uint3
   }
 }
 
-// The encoder mse: what a slab takes with plain scales, and with nested ones, to the codes and to the statistics.
+// The encoders mse and weighted: what a slab takes with plain scales, and with nested ones, to the codes and to the
+// statistics.
 struct MseTensor : Tensor {
-  MseTensor(FloatType type_in, CodeBook book_in, std::uint64_t n_in, std::uint32_t block_size_in, int effort_in)
+  MseTensor(FloatType type_in, CodeBook book_in, std::uint64_t n_in, std::uint32_t block_size_in, int effort_in,
+            bool weighted)
       : Tensor(type_in, book_in, n_in, block_size_in), effort(effort_in) {
+    if (weighted) {
+      for (std::uint32_t j = 0; j < kWeightedColumns; ++j) host_features.push_back(0.1f + static_cast<float>(j % 61));
+      Check(features.Allocate(sizeof(float) * host_features.size()));
+      Check(cuda::CopyToDevice(features.data(), host_features.data(), features.size(), nullptr));
+      Check(cuda::Synchronize(nullptr));
+    }
     Check(absmax.Allocate(4 * blocks));
     Check(floors.Allocate(8 * blocks));
     Check(losses.Allocate(sizeof(NestedLoss) * GroupCount(blocks)));
@@ -322,7 +331,8 @@ struct MseTensor : Tensor {
             scales.as<float>(),
             absmax.as<float>(),
             with_floors ? floors.as<double>() : nullptr,
-            first_bad.as<std::uint64_t>()};
+            first_bad.as<std::uint64_t>(),
+            {features.as<float>(), n / kWeightedColumns + 1, kWeightedColumns, 0, 0, false}};
   }
   cuda::KernelError CodesUnder(const float* used) const {
     return cuda::CodesUnder({type, book, x.data(), n, block_size, used, codes.as<std::uint8_t>()}, nullptr);
@@ -343,8 +353,10 @@ struct MseTensor : Tensor {
     return error.ok() ? CodesUnder(decoded.as<float>()) : error;
   }
 
+  static constexpr std::uint32_t kWeightedColumns = 11008;
   int effort;
-  cuda::DeviceBuffer absmax, floors, losses;
+  std::vector<float> host_features;  // none: mse
+  cuda::DeviceBuffer absmax, floors, losses, features;
 };
 
 // Scales, and codes under them or, `nested`, under the decoded ones, against the kernels of the cores.
@@ -354,7 +366,12 @@ bool MseIsEqual(const MseTensor& t, bool nested) {
     const auto x = Download<std::uint8_t>(t.x.data(), begin * FloatSize(t.type), size * FloatSize(t.type));
     std::vector<float> scales(BlockCount(size, t.block_size));
     std::vector<std::uint8_t> codes(PackedBytes(size));
-    cores.search_scales(t.type, t.book, x.data(), nullptr, size, t.block_size, t.effort, scales.data(), nullptr);
+    std::vector<float> weights(t.host_features.empty() ? 0 : size);
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      weights[i] = t.host_features[(begin + i) % MseTensor::kWeightedColumns];
+    }
+    cores.search_scales(t.type, t.book, x.data(), weights.empty() ? nullptr : weights.data(), size, t.block_size,
+                        t.effort, scales.data(), nullptr);
     bool equal = SameBytes(scales, Download<float>(t.scales.data(), begin / t.block_size, scales.size()));
     if (nested) scales = Download<float>(t.decoded.data(), begin / t.block_size, scales.size());
     cores.codes_under(t.type, t.book, x.data(), size, t.block_size, scales.data(), codes.data());
@@ -362,27 +379,29 @@ bool MseIsEqual(const MseTensor& t, bool nested) {
   });
 }
 
-void MeasureMse(Bench bench, FloatType type, CodeBook book, std::uint32_t block_size, int effort) {
+void MeasureMse(Bench bench, FloatType type, CodeBook book, std::uint32_t block_size, int effort,
+                bool weighted = false) {
   if (effort == kMostEffort) {
     // The exact sweep is many times slower: less of it.
     bench.n /= 16;
     bench.runs = std::min(bench.runs, 5);
   }
-  const MseTensor t(type, book, bench.n, block_size, effort);
+  const MseTensor t(type, book, bench.n, block_size, effort, weighted);
   const std::string shape = std::string(NameOf(book)) + " " + NameOf(type) + " b" + std::to_string(block_size) +
                             " effort " + std::to_string(effort);
+  const std::string name = weighted ? "weighted" : "mse";
   const auto n = static_cast<double>(bench.n), blocks = static_cast<double>(t.blocks);
   const double in = n * static_cast<double>(FloatSize(type)), packed = n / 2;
   Check(t.Encode());
   const bool equal = MseIsEqual(t, false);
-  bench.Report(("mse, scales alone " + shape).c_str(), in + 4 * blocks, equal, [&] { return t.Search(); });
-  bench.Report(("mse " + shape).c_str(), in + packed + 4 * blocks, equal, [&] { return t.Encode(); });
+  bench.Report((name + ", scales alone " + shape).c_str(), in + 4 * blocks, equal, [&] { return t.Search(); });
+  bench.Report((name + " " + shape).c_str(), in + packed + 4 * blocks, equal, [&] { return t.Encode(); });
   Check(t.EncodeNested());
   const bool nested_equal = MseIsEqual(t, true);
-  bench.Report(("mse, double quantization " + shape).c_str(), in + packed + blocks * (1 + 4.0 / 256), nested_equal,
+  bench.Report((name + ", double quantization " + shape).c_str(), in + packed + blocks * (1 + 4.0 / 256), nested_equal,
                [&] { return t.EncodeNested(); });
   if (effort != kDefaultEffort) return;
-  bench.Report(("mse, double quantization, statistics " + shape).c_str(), in + packed + blocks * (1 + 4.0 / 256),
+  bench.Report((name + ", double quantization, statistics " + shape).c_str(), in + packed + blocks * (1 + 4.0 / 256),
                nested_equal, [&] {
                  const cuda::KernelError error = t.EncodeNested();
                  return error.ok() ? t.ErrorStats(t.decoded.as<float>()) : error;
@@ -395,6 +414,11 @@ void MeasureAllMse(const Bench& bench) {
   MeasureMse(bench, FloatType::kF32, CodeBook::kNf4, 64, kDefaultEffort);
   for (const std::uint32_t block_size : {32u, 128u, 256u, 4096u}) {
     MeasureMse(bench, FloatType::kBF16, CodeBook::kNf4, block_size, kDefaultEffort);
+  }
+  for (const std::uint32_t block_size : {64u, 256u}) {
+    for (const CodeBook book : {CodeBook::kNf4, CodeBook::kFp4}) {
+      MeasureMse(bench, FloatType::kBF16, book, block_size, kDefaultEffort, true);
+    }
   }
 }
 

@@ -106,9 +106,10 @@ __device__ inline void StoreCode(const FeedbackMatrix& matrix, std::uint64_t ele
 
 // ---- Sums
 
-// Has 32 columns' errors and coefficients fetched, or `count` of them.
-__device__ inline void FetchTerms(FeedbackShared& shared, std::uint32_t stage, const float* errors,
-                                  const float* coefficients, std::uint32_t count) {
+// Has the errors and coefficients of `count` columns fetched, kTermsAtOnce of them or fewer. Inlined with a constant,
+// its loops have no tests.
+__device__ __forceinline__ void FetchTerms(FeedbackShared& shared, std::uint32_t stage, const float* errors,
+                                           const float* coefficients, std::uint32_t count) {
   constexpr std::uint32_t kVector = 4;
   float* const to_errors = &shared.terms.errors[stage][0][0];
   float* const to_coefficients = &shared.terms.coefficients[stage][0][0];
@@ -141,9 +142,14 @@ __device__ inline void SumsOfPanel(FeedbackShared& shared, const float* errors, 
   const auto fetch = [&](std::uint64_t step) {
     if (step < steps) {
       const std::uint64_t first = step * kTermsAtOnce, left = terms - first;
-      FetchTerms(shared, static_cast<std::uint32_t>(step % kStages), errors + first * kTileRows,
-                 coefficients + first * kTileColumns,
-                 left < kTermsAtOnce ? static_cast<std::uint32_t>(left) : kTermsAtOnce);
+      const auto stage = static_cast<std::uint32_t>(step % kStages);
+      const float* const from = errors + first * kTileRows;
+      const float* const factors = coefficients + first * kTileColumns;
+      if (left >= kTermsAtOnce) {
+        FetchTerms(shared, stage, from, factors, kTermsAtOnce);
+      } else {
+        FetchTerms(shared, stage, from, factors, static_cast<std::uint32_t>(left));
+      }
     }
     __pipeline_commit();  // also of nothing, so that as many are under way
   };

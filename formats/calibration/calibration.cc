@@ -395,11 +395,17 @@ absl::Status Calibration::ReadHessian(const InputStatistics& input, std::uint64_
       return fail(i, i, diagonal, moments[i]);
     }
   }
-  for (std::uint64_t i = 0; i < n; ++i) {
-    for (std::uint64_t j = 0; j < i; ++j) {
-      const float lower = hessian[i * n + j], upper = hessian[j * n + i];
-      if (std::abs(static_cast<double>(lower) - static_cast<double>(upper)) > kRounding * size[i] * size[j]) {
-        return fail(i, j, lower, upper);
+  // By squares, of which a row and a column fit the cache.
+  constexpr std::uint64_t kSide = 64;
+  for (std::uint64_t top = 0; top < n; top += kSide) {
+    for (std::uint64_t left = 0; left <= top; left += kSide) {
+      for (std::uint64_t i = top; i < std::min(top + kSide, n); ++i) {
+        for (std::uint64_t j = left; j < std::min(left + kSide, i); ++j) {
+          const float lower = hessian[i * n + j], upper = hessian[j * n + i];
+          if (std::abs(static_cast<double>(lower) - static_cast<double>(upper)) > kRounding * size[i] * size[j]) {
+            return fail(i, j, lower, upper);
+          }
+        }
       }
     }
   }

@@ -5,6 +5,8 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
+#include <utility>
 #include <vector>
 
 #include "formats/base/status.h"
@@ -100,7 +102,7 @@ class Work {
   float *scales_ = nullptr, *factor_ = nullptr, *couplings_ = nullptr, *hessian_ = nullptr;
   double *pivots_ = nullptr, *work_ = nullptr;
   std::uint32_t* order_ = nullptr;
-  std::vector<float> host_hessian_;
+  std::unique_ptr<float[]> host_hessian_;
 };
 
 absl::Status Work::Allocate() {
@@ -138,10 +140,11 @@ absl::Status Work::Allocate() {
 absl::StatusOr<bool> Work::MakeFactor(std::uint64_t matrix, FeedbackResult* result) {
   const std::uint64_t n = input_.columns;
   const cuda::StreamHandle stream = stream_.handle();
-  host_hessian_.resize(n * n);
-  Q4_RETURN_IF_ERROR(run_.calibration.ReadHessian(input_, matrix, host_hessian_));
+  // Not a vector, which would fill it with zeros before.
+  if (host_hessian_ == nullptr) host_hessian_ = std::make_unique_for_overwrite<float[]>(n * n);
+  Q4_RETURN_IF_ERROR(run_.calibration.ReadHessian(input_, matrix, {host_hessian_.get(), n * n}));
   if (Interrupted()) return false;
-  Do(cuda::CopyToDevice(hessian_, host_hessian_.data(), n * n * sizeof(float), stream));
+  Do(cuda::CopyToDevice(hessian_, host_hessian_.get(), n * n * sizeof(float), stream));
   Do(cuda::MirrorHessian(n, hessian_, stream));
   std::vector<float> diagonal(n);
   for (std::uint64_t k = 0; k < n; ++k) diagonal[k] = host_hessian_[k * n + k];

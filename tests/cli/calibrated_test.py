@@ -19,6 +19,7 @@ import checks  # noqa: E402
 from calibrated_runs import lay_weights, proof, tensors_in  # noqa: E402
 from calibration_bytes import calibration_file  # noqa: E402
 from checks import check  # noqa: E402
+from devices import same_on_every_device  # noqa: E402
 from interrupted import interrupt  # noqa: E402
 from tools import Tools  # noqa: E402
 
@@ -174,8 +175,10 @@ def test_notes(tools):
     text = done.stdout + done.stderr
     check(f"1 tensor has no input in the calibration and is left to the encoder mse: '{UNNAMED}'" in text, "what is left to mse", text)
     check("no token of the calibration came to 1 expert" in text, "experts that nothing is known of", text)
-    done = convert(tools, "--device", "cuda")
-    check("no GPU runs the encoder weighted" in done.stdout + done.stderr, "who asks for a GPU is told", done.stderr)
+
+
+def test_device(tools):
+    same_on_every_device(tools, *COMMON, "--encoder", "weighted", "--calibration", "c.safetensors")
 
 
 def test_resume(tools):
@@ -198,7 +201,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         tools = Tools(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
         lay(tools.work)
-        for test in (test_error, test_proof, test_record, test_one_result, test_mistakes, test_notes, test_resume):
+        for test in (test_error, test_proof, test_record, test_one_result, test_mistakes, test_notes, test_device, test_resume):
             test(tools)
     print(f"calibrated_test: {checks.count()} checks")
 

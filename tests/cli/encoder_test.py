@@ -16,6 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "support
 import safetensors_bytes  # noqa: E402
 import checks  # noqa: E402
 from checks import check  # noqa: E402
+from devices import same_on_every_device  # noqa: E402
 from interrupted import interrupt  # noqa: E402
 from tools import Tools  # noqa: E402
 
@@ -236,23 +237,8 @@ def test_recipe(tools):
 
 
 def test_device(tools):
-    """Who asks for a GPU gets it, with the bytes of the cores, or an error: never the cores instead."""
     for encoder in ("absmax", "mse"):
-        for out, device in (("gpu.q4", "cuda"), ("cpu.q4", "cpu"), ("auto.q4", "auto")):
-            (tools.work / out).unlink(missing_ok=True)
-            command = [tools.folder / "q4convert", "in.safetensors", "-o", out, "--encoder", encoder, "--device", device]
-            done = subprocess.run(command, cwd=tools.work, capture_output=True, text=True, check=False)
-            check("no GPU runs the encoder" not in done.stdout + done.stderr, "every encoder runs on GPUs", done.stderr)
-            if device == "cuda" and done.returncode != 0:
-                # No CUDA in this build, or no device in this machine.
-                check("Q4-5301" in done.stderr or "Q4-9302" in done.stderr, "why not", done.stderr)
-                check(not (tools.work / out).exists(), "nothing is left", out)
-            else:
-                check(done.returncode == 0, "converted", done.stderr)
-        cpu = (tools.work / "cpu.q4").read_bytes()
-        check((tools.work / "auto.q4").read_bytes() == cpu, "the same bytes", encoder)
-        if (tools.work / "gpu.q4").exists():
-            check((tools.work / "gpu.q4").read_bytes() == cpu, "the same bytes on a GPU", encoder)
+        same_on_every_device(tools, "in.safetensors", "--encoder", encoder)
 
 
 def test_resume(tools):

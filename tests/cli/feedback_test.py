@@ -17,6 +17,7 @@ import checks  # noqa: E402
 from calibrated_runs import lay_weights, normal, proof, tensors_in  # noqa: E402
 from calibration_bytes import metadata_of, tensors_of  # noqa: E402
 from checks import check  # noqa: E402
+from devices import same_on_every_device  # noqa: E402
 from interrupted import interrupt  # noqa: E402
 from tools import Tools  # noqa: E402
 
@@ -174,6 +175,10 @@ def test_notes(tools):
     check("Q4-3631" in text and not (tools.work / "x.q4").exists(), "no Hessian at all", text)
 
 
+def test_device(tools):
+    same_on_every_device(tools, *COMMON, "--encoder", "feedback", "--calibration", "c.safetensors")
+
+
 def test_budget(tools):
     """Types and block sizes by a budget are chosen by the errors of weighted, and a note says so; feedback's codes are made under them."""
     if SANITIZED:
@@ -317,7 +322,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         tools = Tools(pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(folder))
         lay(tools.work)
-        for test in (test_error, test_proof, test_one_result, test_memory, test_notes, test_budget, test_damping, test_odd_elements, test_few_tokens, test_shared_inputs, test_resume):
+        for test in (test_error, test_proof, test_one_result, test_memory, test_notes, test_device, test_budget, test_damping, test_odd_elements, test_few_tokens, test_shared_inputs, test_resume):
             test(tools)
     print(f"feedback_test: {checks.count()} checks")
 

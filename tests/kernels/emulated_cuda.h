@@ -23,6 +23,7 @@
 #define __shared__ static
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define __launch_bounds__(...)
+#define __forceinline__ __attribute__((always_inline)) inline
 
 namespace q4::emulated {
 

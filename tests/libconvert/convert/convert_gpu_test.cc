@@ -143,7 +143,6 @@ std::string WriteHessianModel(const TempDir& dir) {
 void CompareCalibrated(Setup* setup, Q4Encoder encoder, const std::vector<std::uint32_t>& block_sizes,
                        const std::vector<int>& efforts) {
   setup->options.calibration = test::Must(Calibration::Open(PosixFileSystem(), setup->dir.File(kCalibration)));
-  setup->options.policy.patterns = {{true, "c_attn|experts"}};
   int runs = 0;
   for (const int effort : efforts) {
     const std::unique_ptr<SlabEngine> engine = test::Must(MakeCudaSlabEngine({}, effort));
@@ -164,7 +163,8 @@ void CompareCalibrated(Setup* setup, Q4Encoder encoder, const std::vector<std::u
             for (const Q4Tensor& tensor : shard.index.tensors)
               of_encoder += tensor.quantized() && tensor.encoder == encoder;
           }
-          CHECK(of_encoder >= 3);
+          // Nested scales leave small tensors to absmax.
+          CHECK(of_encoder >= (nested ? 1 : 3));
           const std::string expected = FileSha256(setup->dir.File("out.q4"));
           run.engine = engine.get();
           run.threads = block_size == 64 ? 5 : 1;
@@ -189,6 +189,7 @@ TEST_CASE("one SHA-256 of the encoder weighted whether cores or GPUs convert") {
 
 TEST_CASE("one SHA-256 of the encoder feedback whether cores or GPUs convert") {
   Setup setup(WriteHessianModel);
+  setup.options.policy.patterns = {{true, "c_attn|experts"}};
   CompareCalibrated(&setup, Q4Encoder::kFeedback, {32, 64, 256, 4096}, {2});
   CompareCalibrated(&setup, Q4Encoder::kFeedback, {128}, {1, 3});
 }
