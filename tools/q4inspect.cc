@@ -5,6 +5,7 @@
 // DiffWithSource) and lint. --diff and --lint come first and take no selection. Only they, --dump and --scales may read
 // weights.
 #include "formats/base/text.h"
+#include "formats/q4/q4_issues.h"
 #include "formats/q4/shards.h"
 #include "formats/source/pipeline.h"
 #include "libconvert/base/machine.h"
@@ -167,7 +168,12 @@ absl::Status ReadContent(const InspectFlags& flags, const OpenedModel& model, In
 
 // --command.
 absl::StatusOr<ToolResult> Command(FileSystem& fs, const InspectFlags& flags) {
-  Q4_RETURN_IF_ERROR(CheckContainer(fs, flags.file, "--command"));
+  Q4_ASSIGN_OR_RETURN(const bool is_container, IsQ4Container(fs, flags.file));
+  if (!is_container) {
+    return Fail(
+        kQ4NotAContainer, flags.file, "--command",
+        "a container records how it was made; of a checkpoint nothing is known, q4convert makes a container of it");
+  }
   Q4_ASSIGN_OR_RETURN(const auto model, OpenContainer(fs, flags.file, ParseQ4Root(flags.root)));
   ToolResult result;
   Q4_ASSIGN_OR_RETURN(result.output, RebuildCommand(*model, flags.file));

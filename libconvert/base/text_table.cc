@@ -37,7 +37,8 @@ std::string Field(std::string_view name, const std::string& value, const TextSty
     const std::size_t end = std::min(rest.find(' '), rest.size());
     const std::string_view piece = rest.substr(0, end);
     const std::size_t width = DisplayWidth(piece);
-    if (at + (begun ? 1 : 0) + width > style.width) {
+    // The first piece keeps its column where it fits no line at all.
+    if (at + (begun ? 1 : 0) + width > style.width && (begun || 2 + width <= style.width)) {
       text.erase(text.find_last_not_of(' ') + 1);  // of a name that stands alone
       const std::size_t indent = std::max<std::size_t>(2, std::min(kValue, style.width - std::min(style.width, width)));
       text += "\n" + std::string(indent, ' ');

@@ -81,7 +81,7 @@ def main() -> None:
         check("characters that a script cannot show" in tools.run("q4inspect", "odd.q4", "--command", code=5).stderr, "control characters")
         done = subprocess.run(["sh", "again.sh"], cwd=work, env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}, capture_output=True, text=True)
         check(done.returncode != 0 and "the checkpoint, or its folder" in done.stderr, "without SOURCE it says what is missing", done.stderr)
-        check("q4convert converts it" in tools.run("q4inspect", "model/model.safetensors", "--command", code=3).stderr, "a checkpoint has no command")
+        check("q4convert makes a container of it" in tools.run("q4inspect", "model/model.safetensors", "--command", code=3).stderr, "a checkpoint has no command")
         for words in (("--json",), ("--tensors",), ("--diff", "c0.q4")):
             tools.run("q4inspect", "c0.q4", "--command", *words, code=1)
         # A name from the input is no word of the script.

@@ -95,7 +95,7 @@ def planned(tools, work, arguments):
     wall = time.monotonic() - start
     code, seconds, peak = done.stdout.split()
     check(code == "0", "it is planned", done.stderr[-1000:])
-    check(f"{weights} tensors stored as 8-bit floats, read as BF16" in done.stderr, "the weights are counted", done.stderr[-1000:])
+    check(f"{weights:,} tensors stored as 8-bit floats, read as BF16" in done.stderr, "the weights are counted", done.stderr[-1000:])
     if arguments.table:
         print(f"{count} stored tensors in {FILES} files: {float(seconds):.2f} s of processor time, {wall:.2f} s, {int(peak) / 1024:.0f} MiB")
     if not arguments.sanitized:

@@ -28,7 +28,7 @@ MISTAKES = [
     ("q4convert src -- x.q4", 1, "'x.q4' is one argument too many; to name the output, put -o before it"),
     ("q4convert -o x.q4 -- -src", 2, "-src: cannot open the file"),
     ("q4convert -o x.q4 -- --force=1", 2, "--force=1: cannot open the file"),
-    ("q4inspect src --command", 1, "src: --command: bad command line (it is about a container (.q4), and this is none)"),
+    ("q4inspect src --command", 3, "src: --command: not a .q4 container (a container records how it was made"),
     ("q4inspect src --content", 1, "it is about a container (.q4), and this is none"),
     ("q4inspect src --card", 1, "it is about a container (.q4), and this is none"),
     ("q4inspect m.q4 --tree --sort nmse", 1, "--sort: bad command line (what is shown has no rows; add --tensors, --stats or --top)"),

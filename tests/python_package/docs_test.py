@@ -11,7 +11,7 @@ import tempfile
 
 from package_setup import ROOT, SOURCE, check, count
 
-EXAMPLES = 10
+EXAMPLES = 11
 # Pages with examples that begin with `import q4` alone, and how many of these there are.
 OTHERS = {"README.md": 1, "docs/jobs.md": 1}
 # What a torch or NumPy of the machine warns about is theirs; q4's examples stop at a warning.
@@ -27,7 +27,7 @@ def examples():
 
 def main():
     found = list(examples())
-    check(len(found) == EXAMPLES, "ten examples", len(found))
+    check(len(found) == EXAMPLES, "as many examples", len(found))
     namespace = {"__name__": "examples"}
     with tempfile.TemporaryDirectory(prefix="q4-python-docs-") as work:
         os.chdir(work)

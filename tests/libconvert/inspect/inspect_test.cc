@@ -503,6 +503,7 @@ TEST_CASE("a field goes on below itself on a terminal, and breaks at blanks") {
   // What is longer than its column begins further left.
   CHECK(Field("seal", "of sha256:0123456789012345678901234567", terminal) ==
         "  seal         of\n     sha256:0123456789012345678901234567\n");
+  CHECK(Field("seal", std::string(34, 'x'), terminal) == "  seal\n      " + std::string(34, 'x') + "\n");
   CHECK(Field("seal", std::string(60, 'x'), terminal) == "  seal         " + std::string(60, 'x') + "\n");
   CHECK(Field("options", "block_size 64, compress none, type nf4") ==
         "  options      block_size 64, compress none, type nf4\n");
