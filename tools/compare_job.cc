@@ -37,17 +37,20 @@ std::string ShownWord(const std::string& word) {
 }
 
 // Beside what other rows would make.
-std::string OutputOf(const ConvertFlags& flags, const QuantSettings& settings) {
+std::string OutputOf(const ConvertFlags& flags, const QuantSettings& settings, bool pipeline) {
   if (!flags.output.empty()) return flags.output;
-  std::string name = NameOutput(flags.input, fmt::format("{}.q4", Q4SchemeName(settings.scheme)));
-  return name.empty() ? "model.q4" : name;
+  // A pipeline becomes a folder.
+  const std::string_view scheme = Q4SchemeName(settings.scheme);
+  std::string name = NameOutput(flags.input, pipeline ? std::string(scheme) : fmt::format("{}.q4", scheme));
+  return !name.empty() ? name : pipeline ? "pipeline" : "model.q4";
 }
 
 bool IsGiven(const ConvertFlags& flags, std::string_view option) {
   return std::find(flags.given.begin(), flags.given.end(), option) != flags.given.end();
 }
 
-ComparisonCommand CommandFor(const ConvertFlags& flags, const ConvertOptions& options, const QuantSettings& settings) {
+ComparisonCommand CommandFor(const ConvertFlags& flags, const ConvertOptions& options, const QuantSettings& settings,
+                             bool pipeline) {
   ConvertOptions own = options;
   own.policy.defaults = settings;
   const bool calibrated =
@@ -62,7 +65,7 @@ ComparisonCommand CommandFor(const ConvertFlags& flags, const ConvertOptions& op
     words.push_back(fmt::format("{}={}", name, text));
   };
   words = {"q4convert", flags.input.starts_with('-') ? "./" + flags.input : flags.input, "-o",
-           OutputOf(flags, settings)};
+           OutputOf(flags, settings, pipeline)};
   if (words[3].starts_with('-')) words[3].insert(0, "./");
   value("--type", std::string(Q4SchemeName(settings.scheme)));
   value("--block-size", std::to_string(settings.block_size));
@@ -71,6 +74,7 @@ ComparisonCommand CommandFor(const ConvertFlags& flags, const ConvertOptions& op
   if (IsGiven(flags, "--effort") && UsesEffort(own)) value("--effort", std::to_string(flags.effort));
   if (calibrated && !flags.calibration.empty()) value("--calibration", flags.calibration);
   if (!flags.adapter.empty()) value("--adapter", flags.adapter);
+  if (!flags.components.empty()) value("--components", flags.components);
   for (const PatternRule& rule : flags.patterns) value(rule.include ? "--include" : "--exclude", rule.regex);
   if (!flags.recipe.empty()) value("--recipe", flags.recipe);
   if (flags.keep_dtype != "same") value("--keep-dtype", flags.keep_dtype);
@@ -89,16 +93,16 @@ ComparisonCommand CommandFor(const ConvertFlags& flags, const ConvertOptions& op
 
 }  // namespace
 
-absl::StatusOr<ToolResult> CompareJob(const ConvertFlags& flags, const Checkpoint& checkpoint,
-                                      const ModelConfigs& configs, const ConvertOptions& options,
-                                      const DeviceChoice& device, const JobHooks& hooks) {
+absl::StatusOr<ToolResult> CompareJob(const ConvertFlags& flags, const std::vector<BudgetSource>& sources,
+                                      const ConvertOptions& options, const DeviceChoice& device,
+                                      const JobHooks& hooks) {
   const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
   MeasureRun run;
   run.threads = limits.threads;
   run.max_memory = limits.max_memory;
   run.progress = hooks.Begin();
   run.cancel = hooks.cancel;
-  Q4_ASSIGN_OR_RETURN(const Comparison comparison, CompareSettings(checkpoint, configs, options, run));
+  Q4_ASSIGN_OR_RETURN(const Comparison comparison, CompareSettings(sources, run));
   ToolResult result;
   if (device.kind == DeviceChoice::Kind::kCuda) {
     result.notes.emplace_back("compared on this machine's cores (a GPU makes the same bytes, so the same figures)");
@@ -106,7 +110,8 @@ absl::StatusOr<ToolResult> CompareJob(const ConvertFlags& flags, const Checkpoin
   if (flags.verbose > 0) {
     for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
   }
-  const ComparisonCommand command = CommandFor(flags, options, comparison.rows[comparison.chosen].settings);
+  const ComparisonCommand command =
+      CommandFor(flags, options, comparison.rows[comparison.chosen].settings, !sources.front().component.empty());
   if (flags.json) {
     result.output = ComparisonJson(comparison, command);
   } else if (!flags.quiet) {

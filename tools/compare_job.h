@@ -1,8 +1,10 @@
 // The part of q4convert that compares settings (libconvert/budget/compare.h) instead of converting.
 #pragma once
 
+#include <vector>
+
 #include "absl/status/statusor.h"
-#include "formats/source/checkpoint.h"
+#include "libconvert/budget/budget.h"
 #include "libconvert/engine/device.h"
 #include "libconvert/plan/plan.h"
 #include "tools/job.h"
@@ -10,10 +12,10 @@
 
 namespace q4 {
 
-// Measures, and hands back the table or its JSON; writes nothing. `options`: those that the flags make. Errors of
+// Measures, and hands back the table or its JSON; writes nothing. `sources`: one, or the components of a pipeline;
+// `options`: those that the flags make. Errors of
 // CompareSettings(). REQUIRES: flags.compare.
-absl::StatusOr<ToolResult> CompareJob(const ConvertFlags& flags, const Checkpoint& checkpoint,
-                                      const ModelConfigs& configs, const ConvertOptions& options,
-                                      const DeviceChoice& device, const JobHooks& hooks);
+absl::StatusOr<ToolResult> CompareJob(const ConvertFlags& flags, const std::vector<BudgetSource>& sources,
+                                      const ConvertOptions& options, const DeviceChoice& device, const JobHooks& hooks);
 
 }  // namespace q4

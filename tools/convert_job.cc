@@ -264,12 +264,10 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
     return Fail(kNotOfPipeline, flags.input, "--write-recipe",
                 "a recipe knows no components; each container has its own: q4inspect CONTAINER --command, or --report");
   }
-  if (!pipeline.empty() && flags.compare) {
-    return Fail(kNotOfPipeline, flags.input, "--compare",
-                "compare for its component: q4convert FOLDER_OF_THE_COMPONENT --compare");
-  }
   Q4_ASSIGN_OR_RETURN(std::vector<Gate> gates, GatesFrom(fs, flags));
-  if (!pipeline.empty()) return ConvertPipeline(files, flags, pipeline, device, options, std::move(gates), hooks);
+  if (!pipeline.empty()) {
+    return ConvertPipeline(files, flags, pipeline, given.input, device, options, std::move(gates), hooks);
+  }
   // Reads and validates headers; no weights yet.
   Q4_ASSIGN_OR_RETURN(auto checkpoint, OpenSource(fs, flags, container));
   if (!flags.adapter.empty()) {
@@ -281,7 +279,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   if (flags.compare) {
     // The command that it prints names the source as it was typed: what was fetched lies elsewhere.
     flags.input = given.input;
-    return CompareJob(flags, *checkpoint, configs, options, device, hooks);
+    return CompareJob(flags, {{checkpoint.get(), &configs, &options, {}}}, options, device, hooks);
   }
   Q4_ASSIGN_OR_RETURN(ConversionPlan plan, PlanConversion(*checkpoint, configs, options));
   // Needs the plan: how many shards there are decides which names are written, and types name an output that nobody

@@ -17,10 +17,11 @@
 
 namespace q4 {
 
-// q4convert, with what it has made of the flags.
+// q4convert, with what it has made of the flags. `typed`: the input as it was given, for the command of a comparison.
 absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& flags, const std::string& folder,
-                                           const DeviceChoice& device, const ConvertOptions& options,
-                                           std::vector<Gate> gates, const JobHooks& hooks);
+                                           const std::string& typed, const DeviceChoice& device,
+                                           const ConvertOptions& options, std::vector<Gate> gates,
+                                           const JobHooks& hooks);
 
 // q4verify of a converted pipeline.
 absl::StatusOr<ToolResult> VerifyPipelineFolder(FileSystem& fs, const VerifyFlags& flags, const std::string& folder,

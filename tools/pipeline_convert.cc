@@ -15,6 +15,7 @@
 #include "libconvert/components/pipeline_report.h"
 #include "libconvert/report/text.h"
 #include "tools/budget_job.h"
+#include "tools/compare_job.h"
 #include "tools/convert_job.h"
 #include "tools/pipeline.h"
 #include "tools/report_files.h"
@@ -114,8 +115,9 @@ absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& fl
 }  // namespace
 
 absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& flags, const std::string& folder,
-                                           const DeviceChoice& device, const ConvertOptions& options,
-                                           std::vector<Gate> gates, const JobHooks& hooks) {
+                                           const std::string& typed, const DeviceChoice& device,
+                                           const ConvertOptions& options, std::vector<Gate> gates,
+                                           const JobHooks& hooks) {
   FileSystem& fs = files.fs();
   std::string output = flags.output;
   // The partial folder lies beside the output, not in it.
@@ -130,6 +132,14 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
   ComponentSettings settings;
   if (!flags.calibration.empty()) {
     Q4_ASSIGN_OR_RETURN(settings.calibrations, OpenCalibrations(fs, flags.calibration, source));
+  }
+  if (flags.compare) {
+    ConvertFlags shown = flags;
+    shown.input = typed;
+    Q4_ASSIGN_OR_RETURN(const PipelineSources sources, SourcesOf(fs, source, options, settings));
+    Q4_ASSIGN_OR_RETURN(ToolResult result, CompareJob(shown, sources.sources, options, device, hooks));
+    for (const Note& note : sources.notes) result.notes.push_back(note.text);
+    return result;
   }
   Q4_ASSIGN_OR_RETURN(PipelinePlan plan, PlanPipeline(fs, source, options, settings));
   Q4_RETURN_IF_ERROR(CheckPipelineReport(fs, asked, source, settings.calibrations));

@@ -34,8 +34,9 @@ struct RowTensor {
   std::uint64_t bits;
 };
 
+// A row as one source has it.
 struct PlannedRow {
-  ComparedRow row;
+  std::uint64_t bytes = 0;
   std::vector<RowTensor> tensors;  // quantized ones, in the order of the source
 };
 
@@ -69,20 +70,30 @@ std::vector<QuantSettings> SettingsToCompare(const ConvertOptions& options) {
   return settings;
 }
 
-absl::StatusOr<PlannedRow> PlanRow(const Checkpoint& checkpoint, const ModelConfigs& configs,
-                                   const ConvertOptions& options, const QuantSettings& settings,
+// What a component without a calibration has in a row of others that have one.
+Q4Encoder EncoderFor(const BudgetSource& source, Q4Encoder encoder) {
+  while (!source.component.empty() && source.options->calibration == nullptr && IsCalibrated(encoder)) {
+    encoder = FindQ4Encoder(encoder)->otherwise;
+  }
+  return encoder;
+}
+
+absl::StatusOr<PlannedRow> PlanRow(const BudgetSource& source, QuantSettings settings,
                                    std::map<std::uint32_t, WeightInput>* inputs) {
+  const Checkpoint& checkpoint = *source.checkpoint;
+  const ConvertOptions& options = *source.options;
+  settings.encoder = EncoderFor(source, settings.encoder);
   ConvertOptions own = options;
   own.policy.defaults = settings;
   // A row that has no use for it: given to a conversion with these settings, it would be refused.
   if (!IsCalibrated(settings.encoder) && !RecipeIsCalibrated(options) && !options.policy.asked.encoder) {
     own.calibration = nullptr;
   }
-  Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(checkpoint, configs, own));
+  Q4_ASSIGN_OR_RETURN(const ConversionPlan plan, PlanConversion(checkpoint, *source.configs, own));
   PlannedRow planned;
-  planned.row.settings = settings;
-  planned.row.bytes = plan.output_bytes;
-  planned.row.bytes_exact = !options.compression.zstd;
+  planned.bytes = plan.output_bytes;
+  // Settings of weights that are taken over with their codes are what they are.
+  if (checkpoint.taken_over()) return planned;
   for (const PlannedShard& shard : plan.shards) {
     for (const PlannedTensor& each : shard.tensors) {
       const Q4Tensor& tensor = shard.index.tensors[each.tensor];
@@ -106,33 +117,47 @@ void Ask(const RowTensor& tensor, AllAsked* asked) {
   }
 }
 
+std::uint64_t BytesOf(const Checkpoint& checkpoint) {
+  std::uint64_t bytes = 0;
+  for (const SourceTensor& tensor : checkpoint.tensors()) bytes += tensor.bytes;
+  return bytes;
+}
+
 double Ratio(double error, double squares) { return error == 0 ? 0 : error / squares; }
 
-// Adds up what was measured of a row's tensors, in the order of their names, as the totals of a container.
+// What is known of one source.
+struct MeasuredSource {
+  const BudgetSource* of = nullptr;
+  std::vector<PlannedRow> rows;  // by settings
+  std::map<std::uint32_t, WeightInput> inputs;
+  AllAsked asked;
+  std::vector<TensorErrors> errors;
+};
+
+// Adds up what was measured of a row's tensors, in the order of their names, as the totals of a container; components
+// in their own order.
 class RowSum {
  public:
-  RowSum(const Checkpoint& checkpoint, const ConvertOptions& options, const AllAsked& asked,
-         const std::vector<TensorErrors>& errors)
-      : checkpoint_(checkpoint), options_(options), asked_(asked), errors_(errors) {}
+  RowSum(const QuantSettings& settings, std::uint64_t all_elems) : all_elems_(all_elems) { row_.settings = settings; }
 
-  absl::StatusOr<ComparedRow> Of(PlannedRow planned) const {
-    const std::vector<SourceTensor>& sources = checkpoint_.tensors();
+  absl::Status Add(const MeasuredSource& measured, PlannedRow planned) {
+    const Checkpoint& checkpoint = *measured.of->checkpoint;
+    const ConvertOptions& options = *measured.of->options;
+    const std::vector<SourceTensor>& sources = checkpoint.tensors();
     std::sort(planned.tensors.begin(), planned.tensors.end(),
               [&](const RowTensor& a, const RowTensor& b) { return sources[a.source].name < sources[b.source].name; });
-    ComparedRow& row = planned.row;
-    std::uint64_t bits = 0, all_elems = 0, named_elems = 0;
-    for (const RowTensor& tensor : planned.tensors) all_elems += sources[tensor.source].elems;
-    double e2 = 0, x2 = 0, output = 0;
+    row_.bytes += planned.bytes;
+    row_.bytes_exact = row_.bytes_exact && !options.compression.zstd;
     for (const RowTensor& tensor : planned.tensors) {
       const SourceTensor& source = sources[tensor.source];
-      const Asked& asked = asked_.at({tensor.source, tensor.encoder});
-      const TensorErrors& errors = errors_[asked.task];
+      const Asked& asked = measured.asked.at({tensor.source, tensor.encoder});
+      const TensorErrors& errors = measured.errors[asked.task];
       if (errors.bad) {
-        if (!options_.keep_nonfinite) {
-          return Fail(kNonFinite, checkpoint_.FileOf(source).path(),
+        if (!options.keep_nonfinite) {
+          return Fail(kNonFinite, checkpoint.FileOf(source).path(),
                       fmt::format("tensor '{}', element {}", source.name, *errors.bad));
         }
-        row.bytes_exact = false;
+        row_.bytes_exact = false;
         continue;
       }
       const auto at = [&](const QuantFormat& format) {
@@ -148,39 +173,43 @@ class RowSum {
         Decision decision;
         decision.quantize = true;
         decision.settings = QuantSettings(plain, tensor.encoder);
-        tensor_bits = 8 * StoredBytes(PlanTensor(source, decision, options_));
-        row.bytes_exact = false;
+        tensor_bits = 8 * StoredBytes(PlanTensor(source, decision, options));
+        row_.bytes_exact = false;
       }
       const MeasuredRecord& record = errors.records[format];
-      ++row.tensors;
-      row.weights += source.elems;
-      bits += tensor_bits;
-      e2 += record.e2;
-      x2 += record.x2;
-      row.core_seconds += record.seconds;
-      if (const double nmse = Ratio(record.e2, record.x2); nmse > row.worst_nmse) {
-        row.worst_nmse = nmse;
-        row.worst_tensor = source.name;
+      ++row_.tensors;
+      row_.weights += source.elems;
+      bits_ += tensor_bits;
+      e2_ += record.e2;
+      x2_ += record.x2;
+      row_.core_seconds += record.seconds;
+      if (const double nmse = Ratio(record.e2, record.x2); nmse > row_.worst_nmse) {
+        row_.worst_nmse = nmse;
+        row_.worst_tensor = (measured.of->component.empty() ? "" : measured.of->component + "/") + source.name;
       }
       if (errors.weighted_squares > 0) {
-        output += WeighedError(record.weighted, errors.weighted_squares, source.elems, all_elems);
-        named_elems += source.elems;
+        output_ += WeighedError(record.weighted, errors.weighted_squares, source.elems, all_elems_);
+        named_elems_ += source.elems;
       }
     }
-    row.nmse = Ratio(e2, x2);
-    if (row.weights != 0) row.bits_per_weight = static_cast<double>(bits) / static_cast<double>(row.weights);
+    return absl::OkStatus();
+  }
+
+  ComparedRow Row() && {
+    row_.nmse = Ratio(e2_, x2_);
+    if (row_.weights != 0) row_.bits_per_weight = static_cast<double>(bits_) / static_cast<double>(row_.weights);
     // The mean over those that count alone.
-    if (named_elems != 0) {
-      row.output_nmse = output * (static_cast<double>(all_elems) / static_cast<double>(named_elems));
+    if (named_elems_ != 0) {
+      row_.output_nmse = output_ * (static_cast<double>(all_elems_) / static_cast<double>(named_elems_));
     }
-    return std::move(row);
+    return std::move(row_);
   }
 
  private:
-  const Checkpoint& checkpoint_;
-  const ConvertOptions& options_;
-  const AllAsked& asked_;
-  const std::vector<TensorErrors>& errors_;
+  const std::uint64_t all_elems_;
+  ComparedRow row_;
+  std::uint64_t bits_ = 0, named_elems_ = 0;
+  double e2_ = 0, x2_ = 0, output_ = 0;
 };
 
 // By bits and not by bytes of the file: in these, names of settings in a header would decide.
@@ -205,42 +234,80 @@ std::size_t Choose(const std::vector<ComparedRow>& rows) {
       rows.begin());
 }
 
-}  // namespace
-
-absl::StatusOr<Comparison> CompareSettings(const Checkpoint& checkpoint, const ModelConfigs& configs,
-                                           const ConvertOptions& options, const MeasureRun& run) {
-  if (checkpoint.taken_over()) return Fail(kNothingToChoose, checkpoint.path(), {});
-  std::vector<PlannedRow> planned;
-  std::map<std::uint32_t, WeightInput> inputs;
-  AllAsked asked;
-  for (const QuantSettings& settings : SettingsToCompare(options)) {
-    Q4_ASSIGN_OR_RETURN(PlannedRow row, PlanRow(checkpoint, configs, options, settings, &inputs));
-    if (row.tensors.empty()) return Fail(kNothingToChoose, checkpoint.path(), {});
-    for (const RowTensor& tensor : row.tensors) Ask(tensor, &asked);
-    planned.push_back(std::move(row));
+// The rows of one source, and all that any of them needs of its tensors. `run`: its progress is the source's.
+absl::StatusOr<MeasuredSource> MeasureSource(const BudgetSource& source, const std::vector<QuantSettings>& settings,
+                                             const MeasureRun& run) {
+  MeasuredSource measured;
+  measured.of = &source;
+  for (const QuantSettings& each : settings) {
+    Q4_ASSIGN_OR_RETURN(PlannedRow row, PlanRow(source, each, &measured.inputs));
+    for (const RowTensor& tensor : row.tensors) Ask(tensor, &measured.asked);
+    measured.rows.push_back(std::move(row));
   }
   std::vector<MeasureTask> tasks;
-  for (auto& [key, one] : asked) {
+  for (auto& [key, one] : measured.asked) {
     one.task = tasks.size();
     MeasureTask& task = tasks.emplace_back();
-    task.source = &checkpoint.tensors()[key.first];
+    task.source = &source.checkpoint->tensors()[key.first];
     task.encoder = key.second;
     task.formats = one.formats;
     task.record = true;
     task.blind = !IsCalibrated(key.second);
-    if (const auto input = inputs.find(key.first); input != inputs.end()) {
-      task.calibration = options.calibration.get();
+    if (const auto input = measured.inputs.find(key.first); input != measured.inputs.end()) {
+      task.calibration = source.options->calibration.get();
       task.input = input->second;
     }
   }
-  Q4_ASSIGN_OR_RETURN(const std::vector<TensorErrors> errors, MeasureTensors(checkpoint, tasks, options.effort, run));
+  Q4_ASSIGN_OR_RETURN(measured.errors, MeasureTensors(*source.checkpoint, tasks, source.options->effort, run));
+  return measured;
+}
+
+// The options by which rows are made: of a component that has a calibration, if one has.
+const ConvertOptions& OptionsOfRows(const std::vector<BudgetSource>& sources) {
+  for (const BudgetSource& source : sources) {
+    if (source.options->calibration != nullptr) return *source.options;
+  }
+  return *sources.front().options;
+}
+
+}  // namespace
+
+absl::StatusOr<Comparison> CompareSettings(const std::vector<BudgetSource>& sources, const MeasureRun& run) {
+  const std::vector<QuantSettings> settings = SettingsToCompare(OptionsOfRows(sources));
+  std::vector<MeasuredSource> measured;
   Comparison comparison;
-  comparison.calibrated = !inputs.empty();
-  for (const SourceTensor& tensor : checkpoint.tensors()) comparison.source_bytes += tensor.stored_bytes();
-  const RowSum sum(checkpoint, options, asked, errors);
-  for (PlannedRow& row : planned) {
-    Q4_ASSIGN_OR_RETURN(ComparedRow compared, sum.Of(std::move(row)));
-    comparison.rows.push_back(std::move(compared));
+  std::uint64_t before = 0, behind = 0;
+  for (const BudgetSource& source : sources)
+    behind += source.checkpoint->taken_over() ? 0 : BytesOf(*source.checkpoint);
+  for (const BudgetSource& source : sources) {
+    std::uint64_t own = 0;
+    MeasureRun each = run;
+    behind -= source.checkpoint->taken_over() ? 0 : BytesOf(*source.checkpoint);
+    if (run.progress) {
+      each.progress = [&](Progress progress) {
+        own = progress.total_bytes;
+        progress.done_bytes += before;
+        progress.total_bytes += before + behind;
+        run.progress(progress);
+      };
+    }
+    Q4_ASSIGN_OR_RETURN(MeasuredSource one, MeasureSource(source, settings, each));
+    before += own;
+    comparison.calibrated = comparison.calibrated || !one.inputs.empty();
+    for (const SourceTensor& tensor : source.checkpoint->tensors()) comparison.source_bytes += tensor.stored_bytes();
+    measured.push_back(std::move(one));
+  }
+  for (std::size_t i = 0; i < settings.size(); ++i) {
+    std::uint64_t all_elems = 0;
+    for (const MeasuredSource& one : measured) {
+      for (const RowTensor& tensor : one.rows[i].tensors) {
+        all_elems += one.of->checkpoint->tensors()[tensor.source].elems;
+      }
+    }
+    if (all_elems == 0) return Fail(kNothingToChoose, sources.front().checkpoint->path(), {});
+    RowSum sum(settings[i], all_elems);
+    for (MeasuredSource& one : measured) Q4_RETURN_IF_ERROR(sum.Add(one, std::move(one.rows[i])));
+    comparison.rows.push_back(std::move(sum).Row());
   }
   std::stable_sort(comparison.rows.begin(), comparison.rows.end(), [](const ComparedRow& a, const ComparedRow& b) {
     return std::tuple(a.bytes, a.error()) < std::tuple(b.bytes, b.error());

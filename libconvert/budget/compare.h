@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/source/checkpoint.h"
+#include "libconvert/budget/budget.h"
 #include "libconvert/budget/measure.h"
 #include "libconvert/plan/plan.h"
 #include "libconvert/scheme/quant_settings.h"
@@ -27,7 +28,8 @@ struct ComparedRow {
   std::uint64_t tensors = 0, weights = 0;  // those that are quantized
   double bits_per_weight = 0;              // of these, scales included
   double nmse = 0;                         // of the model (numerics Q8.11)
-  std::string worst_tensor;                // by its own NMSE, the first by name; "" where nothing is lost
+  std::string worst_tensor;  // by its own NMSE, the first by name; "" where nothing is lost; of a pipeline
+                             // COMPONENT/NAME
   double worst_nmse = 0;
   // With a calibration: the mean over the weights of what tensors that it names lose of their layers' outputs, as
   // budgets count it.
@@ -54,9 +56,10 @@ inline constexpr double kDecibelsPerBit = 6.02;
 
 // What is asked of type, block size, nesting and encoder in `options` is fixed, the rest varied: the types, the block
 // sizes 32 to 256, both forms of scales, absmax and mse, with a calibration also weighted. Memory as MeasureTensors().
-// Errors: kNothingToChoose, kCompareFeedback, kNonFinite, unless ConvertOptions says that such tensors are kept, and
-// those of PlanConversion() and MeasureTensors().
-absl::StatusOr<Comparison> CompareSettings(const Checkpoint& checkpoint, const ModelConfigs& configs,
-                                           const ConvertOptions& options, const MeasureRun& run);
+// Of several sources, the components of a pipeline, a row is all of them with the same settings; one without a
+// calibration has mse where others are weighted. REQUIRES: their options differ in calibration alone. Errors:
+// kNothingToChoose, kCompareFeedback, kNonFinite, unless ConvertOptions says that such tensors are kept, and those of
+// PlanConversion() and MeasureTensors().
+absl::StatusOr<Comparison> CompareSettings(const std::vector<BudgetSource>& sources, const MeasureRun& run);
 
 }  // namespace q4

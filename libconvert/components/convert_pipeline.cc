@@ -28,18 +28,6 @@ constexpr char kContainerName[] = "model.q4";
 
 std::string ContainerOf(const std::string& component) { return component + "/" + kContainerName; }
 
-// The patterns of the user, held against the tensors of all components together.
-absl::Status CheckPatternsOfAll(const PipelineSource& source, const ConvertOptions& options) {
-  std::vector<SourceTensor> tensors;
-  for (const PipelineComponent& component : source.components) {
-    if (!component.quantized) continue;
-    tensors.insert(tensors.end(), component.checkpoint->tensors().begin(), component.checkpoint->tensors().end());
-  }
-  // Whether a rule that matches has an effect is asked component by component.
-  const std::vector<Decision> decisions(tensors.size(), Decision{.quantize = true, .settings = {}, .reason = {}});
-  return CheckPatterns(tensors, decisions, options.policy).status();
-}
-
 // Of a pipeline that gets no output, because `done` breaks a gate.
 void EndBroken(PipelineReport::Component done, PipelineReport* report) {
   report->gate_findings = done.report.gate_findings;
@@ -257,9 +245,21 @@ std::uint64_t PipelinePlan::output_bytes() const {
   return bytes;
 }
 
+absl::Status CheckPipelinePatterns(const PipelineSource& source, const ConvertOptions& options) {
+  if (options.policy.allow_unmatched) return absl::OkStatus();
+  std::vector<SourceTensor> tensors;
+  for (const PipelineComponent& component : source.components) {
+    if (!component.quantized) continue;
+    tensors.insert(tensors.end(), component.checkpoint->tensors().begin(), component.checkpoint->tensors().end());
+  }
+  // Whether a rule that matches has an effect is asked component by component.
+  const std::vector<Decision> decisions(tensors.size(), Decision{.quantize = true, .settings = {}, .reason = {}});
+  return CheckPatterns(tensors, decisions, options.policy).status();
+}
+
 absl::StatusOr<PipelinePlan> PlanPipeline(FileSystem& fs, const PipelineSource& source, const ConvertOptions& options,
                                           const ComponentSettings& settings) {
-  if (!options.policy.allow_unmatched) Q4_RETURN_IF_ERROR(CheckPatternsOfAll(source, options));
+  Q4_RETURN_IF_ERROR(CheckPipelinePatterns(source, options));
   ConvertOptions each = options;
   each.policy.allow_unmatched = true;
   PipelinePlan plan;

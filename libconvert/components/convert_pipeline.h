@@ -45,6 +45,9 @@ struct PipelinePlan {
   std::shared_ptr<const Json> choice;
 };
 
+// The patterns of the user, held against the tensors of all components together, unless options.policy.allow_unmatched.
+absl::Status CheckPipelinePatterns(const PipelineSource& source, const ConvertOptions& options);
+
 // Plans every component that is quantized, all with `options` but for what `settings` say of each. A pattern or recipe
 // rule must match in one of them at least, unless options.policy.allow_unmatched. Errors: those of PlanConversion(),
 // with the component named.

@@ -5,6 +5,7 @@ proof with and without the file, the same bytes however it runs, memory, what is
 Usage: feedback_test.py DIR [--sanitized]     the folder of the tools
 """
 
+import json
 import pathlib
 import random
 import struct
@@ -267,6 +268,15 @@ def layers_with_shared_inputs(tools):
         (tools.work / path).write_bytes(st.tensor_file(tensors, metadata_of(names)))
     weights = {name: ("F32", shape, normal(shape[0] * shape[1], i)) for i, (name, shape) in enumerate(shapes.items())}
     (tools.work / "layers.safetensors").write_bytes(st.tensor_file(weights))
+    # The same in files that end within what has one input.
+    names, cuts = list(weights), (0, 2, 6, 9, len(weights))
+    (tools.work / "layers").mkdir()
+    weight_map = {}
+    for i, (begin, end) in enumerate(zip(cuts, cuts[1:]), 1):
+        file = f"model-{i:05}-of-{len(cuts) - 1:05}.safetensors"
+        (tools.work / "layers" / file).write_bytes(st.tensor_file({name: weights[name] for name in names[begin:end]}))
+        weight_map |= {name: file for name in names[begin:end]}
+    (tools.work / "layers/model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
 
 
 def test_shared_inputs(tools):
@@ -274,8 +284,8 @@ def test_shared_inputs(tools):
     shards and parts, and proven."""
     layers_with_shared_inputs(tools)
 
-    def run(*options, file="shared.safetensors", out="shared.q4", **rest):
-        command = ("layers.safetensors", "-o", out, "--force", "--encoder", "feedback", "--calibration", file)
+    def run(*options, source="layers.safetensors", file="shared.safetensors", out="shared.q4", **rest):
+        command = (source, "-o", out, "--force", "--encoder", "feedback", "--calibration", file)
         return tools.run("q4convert", *command, *options, **rest)
 
     def decoded(container):
@@ -295,12 +305,11 @@ def test_shared_inputs(tools):
     verify = ("--against", "layers.safetensors", "--calibration", "shared.safetensors")
     tools.run("q4verify", "shared.q4", *verify, "--require-proof")
     tools.run("q4verify", "shared.q4", *verify, "--sample", "50")
-    cut = ("--shard-size", "24KiB")
-    run(*cut, out="whole.q4")
+    run("--shard-by", "source", source="layers", out="whole.q4")
     shards = {path.name.replace("whole", "parts"): path.read_bytes() for path in tools.work.glob("whole-0*.q4")}
-    check(len(shards) > 3, "several shards", list(shards))
+    check(len(shards) == 4, "a shard for each file", list(shards))
     for part in (1, 0):
-        run(*cut, "--part", f"{part}/2", out="parts.q4")
+        run("--shard-by", "source", "--part", f"{part}/2", source="layers", out="parts.q4")
     tools.run("q4convert", "--merge", "parts.q4")
     check({path.name: path.read_bytes() for path in tools.work.glob("parts-0*.q4")} == shards, "the same bytes in parts")
 

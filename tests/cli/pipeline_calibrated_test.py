@@ -227,9 +227,32 @@ def check_budgets(pipe):
     check(text.count("budget  4.1") == 1 and "transformer/transformer_blocks.0" in text, "a plan tells it once", text)
 
 
+def check_compared(pipe):
+    """Settings side by side for the whole pipeline: each row is what a conversion with these settings records, and the command makes the chosen one."""
+    for options in ((), ("--calibration", "c")):
+        document = json.loads(pipe.tools.run("q4convert", pipe.path, "--compare", "--type", "nf4", "--block-size", "64", "--json", "--progress", "none", *options).stdout)
+        encoders = {row["encoder"] for row in document["rows"]}
+        check(encoders == {"absmax", "mse", "weighted"} if options else encoders == {"absmax", "mse"}, "encoders", encoders)
+        for row in document["rows"]:
+            own = ("--encoder", row["encoder"], *(options if row["encoder"] == "weighted" else ()), "--double-quant" if row["double_quant"] else "--no-double-quant")
+            report = json.loads(pipe.convert(*own, "--json").stdout)["components"]
+            tensors = [(component["name"], tensor) for component in report for tensor in component["report"]["tensors"]]
+            bytes_ = sum(component["report"]["output_bytes"] for component in report)
+            check(row["output_bytes"] == bytes_ and row["quantized_tensors"] == len(tensors), f"size of {row['settings']}", row["output_bytes"], bytes_)
+            worst = max(tensors, key=lambda each: each[1]["stats"]["nmse"])
+            check(row["worst_tensor"] == f"{worst[0]}/{worst[1]['name']}" and row["worst_nmse"] == worst[1]["stats"]["nmse"], "the worst, to the bit", row["worst_tensor"])
+        chosen = next(row for row in document["rows"] if row["chosen"])
+        shutil.rmtree(pipe.out)
+        words = document["command"]
+        check(words[0] == "q4convert" and not words[3].endswith(".q4"), "a folder is what it makes", words)
+        pipe.tools.run("q4convert", *words[1:3], pipe.out, *words[4:], *QUIET)
+        check(set(pipe.encoders("transformer").values()) == {chosen["encoder"]}, "what was chosen", chosen["encoder"])
+    pipe.tools.run("q4convert", pipe.path, "--compare", "--encoder", "feedback", "--calibration", "c", code=5)
+
+
 def main():
     tools = pathlib.Path(sys.argv[1]).resolve()
-    for step in (check_budgets, check_calibrations, check_refused):
+    for step in (check_budgets, check_calibrations, check_refused, check_compared):
         with tempfile.TemporaryDirectory() as work:
             step(Pipeline(tools, pathlib.Path(work)))
     print(f"pipeline_calibrated_test: {checks.count()} checks")

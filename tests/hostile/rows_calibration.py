@@ -153,9 +153,9 @@ def h07():
     whole = file()
     text = whole[8 : 8 + int.from_bytes(whole[:8], "little")].decode()
     payload = whole[8 + len(text) :]
-    # A tensor twice, in the header; an input twice, in the weights.
+    # A tensor twice, in the header. (A weight twice: H02.)
     again = f', "{WEIGHT}.second_moments": ' + json.dumps({"dtype": "F32", "shape": [6], "data_offsets": [0, 24]}) + "}"
-    yield from bad(None, frame(text[: text.rindex("}")] + again, payload), "key")
+    yield from bad(3109, frame(text[: text.rindex("}")] + again, payload), "duplicate tensor name")
     # Features by the billion; products that leave 64 bits.
     for side in (1 << 31, 1 << 40, (1 << 63) - 1, 1 << 64):
         shapes = {f"{WEIGHT}.second_moments": ("F32", [side]), f"{WEIGHT}.hessian": ("F32", [side, side]), f"{WEIGHT}.count": ("I64", [1])}
@@ -192,11 +192,11 @@ def h08():
     yield case({"c/vae.safetensors": file()}, 1460, 1, "none of them")
     for name in ("Transformer", "transformer_2", "scheduler", "\x1b[31m", "transformer.safetensors"):
         yield case({**right, f"c/{name}.safetensors": file()}, 1460, 1, "is of no component")
-    yield case({"c/transformer.safetensors": Fifo}, None, 2)
-    yield case({"c/transformer.safetensors": Directory}, None, 2)
+    yield case({"c/transformer.safetensors": Fifo}, 2003, 3)
+    yield case({"c/transformer.safetensors": Directory}, 2003, 3)
     yield case({"c/transformer.safetensors": file()[:40]}, None, 3)
     yield case({"c/transformer.safetensors": calibration_file({"x.weight": [1.0]})}, 3625, 3)
-    yield accept({**model, **right, "c/README": b"x", "c/.transformer.safetensors": b"x", "c/vae.safetensors": b"not opened"}, command=command)
+    yield accept({**model, **right, "c/README": b"x", "c/.transformer.safetensors": b"x", "c/vae.safetensors": b"not opened"}, makes=("out",), command=command)
 
 
 ROWS = [
