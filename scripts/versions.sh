@@ -12,8 +12,8 @@ shift 2
 [ $# -gt 0 ] || set -- lowest newest
 
 # What README.md says is supported. huggingface_hub, tokenizers and httpx are those that the lowest transformers asks for.
-lowest='transformers==5.0.0 bitsandbytes==0.50.0 diffusers==0.36.0 peft==0.18.1 safetensors==0.7.0
-huggingface_hub==1.3.2 tokenizers==0.22.2 httpx==0.28.1 httpcore==1.0.9'
+lowest='transformers==5.6.0 bitsandbytes==0.50.0 diffusers==0.36.0 peft==0.18.1 safetensors==0.7.0
+huggingface_hub==1.5.0 tokenizers==0.22.2 httpx==0.28.1 httpcore==1.0.9'
 newest='transformers bitsandbytes diffusers peft safetensors huggingface_hub tokenizers'
 
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=1
