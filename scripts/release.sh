@@ -68,7 +68,7 @@ wheel() {
   (cd "$1" && callers_language && Q4_COMMIT=$commit Q4_WHEEL_ENV="$root/build/wheel/env" sh scripts/wheel.sh "$2") >"$1.wheel.log" 2>&1 ||
     { tail -n 40 "$1.wheel.log"; exit 1; }
   # What is in the sdist and not in the commit, but for what the build backend writes.
-  git ls-files | sort >"$1.files"
+  git ls-tree -r --name-only HEAD | sort >"$1.files"
   more=$(tar -tzf "$2/q4-$version.tar.gz" | sed 's,^[^/]*/,,' | grep -v -e '/$' -e '^PKG-INFO$' -e '^$' | sort | comm -23 - "$1.files" | head -n 5)
   [ -z "$more" ] || { echo "release: the sdist holds what the commit does not: $more" >&2; exit 1; }
 }
