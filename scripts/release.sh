@@ -57,7 +57,7 @@ build() {
 
 # tarball SOURCES OUTPUT NAME: the tools that were built there as NAME.tar.gz, with the same bytes for the same files.
 tarball() {
-  stage=$1/stage
+  stage=$1/build/stage  # where git, and so the sdist, has nothing
   rm -rf "$stage"
   cmake --install "$1/build/release" --component tools --strip --prefix "$stage/q4-$version" >/dev/null
   tar -C "$stage" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner -cf - "q4-$version" | gzip -9n >"$2/$3.tar.gz"
@@ -67,6 +67,10 @@ tarball() {
 wheel() {
   (cd "$1" && callers_language && Q4_COMMIT=$commit Q4_WHEEL_ENV="$root/build/wheel/env" sh scripts/wheel.sh "$2") >"$1.wheel.log" 2>&1 ||
     { tail -n 40 "$1.wheel.log"; exit 1; }
+  # What is in the sdist and not in the commit, but for what the build backend writes.
+  git ls-tree -r --name-only HEAD | sort >"$1.files"
+  more=$(tar -tzf "$2/q4-$version.tar.gz" | sed 's,^[^/]*/,,' | grep -v -e '/$' -e '^PKG-INFO$' -e '^$' | sort | comm -23 - "$1.files" | head -n 5)
+  [ -z "$more" ] || { echo "release: the sdist holds what the commit does not: $more" >&2; exit 1; }
 }
 
 release() {  # into this folder, by way of another

@@ -1,19 +1,21 @@
 #!/bin/sh
-# versions.sh BUILD PYTHON [lowest | newest]...: tests beside other versions of transformers, bitsandbytes, diffusers, PEFT and safetensors than
-# scripts/python_env.sh pins: the lowest that README.md names as supported, and the newest that there are. Each set lies in a folder of its
+# versions.sh BUILD PYTHON [lowest | around | newest]...: tests beside other versions of transformers, bitsandbytes, diffusers, PEFT and safetensors than
+# scripts/python_env.sh pins: the lowest that README.md names as supported, and the newest that there are. "around" is the lowest diffusers and
+# PEFT beside the pinned transformers: what they do with older ones is not supported (docs/compatibility.md). Each set lies in a folder of its
 # own, build/versions/NAME, before the environment of PYTHON, which stays as it is and has all else. BUILD has the tools and the package.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
-[ $# -ge 2 ] || { echo "usage: versions.sh BUILD PYTHON [lowest | newest]..." >&2; exit 1; }
+[ $# -ge 2 ] || { echo "usage: versions.sh BUILD PYTHON [lowest | around | newest]..." >&2; exit 1; }
 build=$(cd "$1" && pwd)
 python=$2
 shift 2
-[ $# -gt 0 ] || set -- lowest newest
+[ $# -gt 0 ] || set -- lowest around newest
 
-# What README.md says is supported. huggingface_hub, tokenizers and httpx are those that the lowest transformers asks for.
-lowest='transformers==5.0.0 bitsandbytes==0.50.0 diffusers==0.36.0 peft==0.18.1 safetensors==0.7.0
-huggingface_hub==1.3.2 tokenizers==0.22.2 httpx==0.28.1 httpcore==1.0.9'
+# What README.md says is supported. huggingface_hub, tokenizers and httpx are those that the lowest ask for.
+lowest='transformers==5.6.0 bitsandbytes==0.50.0 safetensors==0.7.0
+huggingface_hub==1.5.0 tokenizers==0.22.2 httpx==0.28.1 httpcore==1.0.9'
+around='diffusers==0.36.0 peft==0.18.1 httpx==0.28.1 httpcore==1.0.9'
 newest='transformers bitsandbytes diffusers peft safetensors huggingface_hub tokenizers'
 
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=1
@@ -29,8 +31,9 @@ try() {  # NAME SCRIPT ARGUMENT...
 for set; do
   case $set in
     lowest) requirements=$lowest ;;
+    around) requirements=$around ;;
     newest) requirements=$newest ;;
-    *) echo "versions.sh: '$set' is neither lowest nor newest" >&2; exit 1 ;;
+    *) echo "versions.sh: '$set' is neither lowest, around nor newest" >&2; exit 1 ;;
   esac
   overlay=$PWD/build/versions/$set
   # "newest" is another one tomorrow.
@@ -46,10 +49,14 @@ import importlib.metadata as metadata
 names = "transformers", "bitsandbytes", "diffusers", "peft", "safetensors", "torch"
 print("versions: " + ", ".join(f"{name} {metadata.version(name)}" for name in names))
 PYTHON
-  try transformers_load tests/python/export_check.py --bin "$build/tools" --checkpoints testdata/checkpoints
-  try peft_adapters tests/python/adapter_check.py --bin "$build/tools"
-  for test in torch transformers diffusers; do
-    try "python_$test" "tests/python_package/${test}_test.py" "$build/tools" "$PWD"
-  done
+  if [ "$set" != around ]; then
+    try transformers_load tests/python/export_check.py --bin "$build/tools" --checkpoints testdata/checkpoints
+    try python_torch tests/python_package/torch_test.py "$build/tools" "$PWD"
+    try python_transformers tests/python_package/transformers_test.py "$build/tools" "$PWD"
+  fi
+  if [ "$set" != lowest ]; then
+    try peft_adapters tests/python/adapter_check.py --bin "$build/tools"
+    try python_diffusers tests/python_package/diffusers_test.py "$build/tools" "$PWD"
+  fi
 done
 exit "$failed"

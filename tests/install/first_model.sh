@@ -32,8 +32,8 @@ first() {  # WAY FOLDER COMMANDS: they write made.q4 in that folder
 }
 
 static=$(ls "$dist"/q4-*-linux-x86_64-static.tar.gz)
-digest=$(sha256sum <"$static" | cut -d' ' -f1)
-export model dist root static digest work
+sha256=$(sha256sum <"$static" | cut -d' ' -f1)
+export model dist root static sha256 work
 
 bare=$root/build/roots/bookworm.tar
 if [ "$(id -u)" -eq 0 ] && [ -f "$bare" ]; then
@@ -59,7 +59,7 @@ env/bin/pip install "$wheel"
 env/bin/q4convert "$model" -o made.q4'
 fi
 # shellcheck disable=SC2016
-first get_q4 "$work/get_q4" 'sh "$root/scripts/get_q4.sh" "$static" "$digest" q4
+first get_q4 "$work/get_q4" 'sh "$root/scripts/get_q4.sh" "$static" "$sha256" q4
 q4/bin/q4convert "$model" -o made.q4'
 if [ "${2:-}" = build ]; then
   # shellcheck disable=SC2016
