@@ -12,7 +12,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Each wing sees those to the left, never a neighbour of its level.
 LEVELS = {
-    "formats": [["base"], ["posix", "net", "publish", "tensor"], ["q4", "folder", "torch", "gguf"], ["adapter", "bnb", "logical"], ["source"],
+    "formats": [["base"], ["names"], ["posix", "net", "publish", "tensor"], ["q4", "folder", "torch", "gguf"],
+                ["adapter", "bnb", "logical", "safetensors"], ["source"],
                 ["calibration", "exchange"]],
     "libconvert": [["base"], ["scheme"], ["encode", "source"], ["engine", "model"], ["policy", "judge", "requantize"],
                    ["adapter", "card", "plan", "output"],

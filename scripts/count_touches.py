@@ -85,7 +85,7 @@ IF = {
         "libconvert/engine/cuda_slab_engine.cc": "one that GPUs run too; until then they refuse it (kDeviceEncoder)",
     },
     "reader": {
-        "formats/source/sniff.cc": "one whose files' first bytes are not told apart yet; sniff.h too",
+        "formats/safetensors/sniff.cc": "one whose files' first bytes are not told apart yet; sniff.h too",
         "formats/tensor/source_tensor.h": "one whose tensors are not stored as they are read: a recipe; source_reader.cc carries it out",
         "formats/folder/companion_kinds.cc": "one whose ending is not yet among those that never travel as companions",
         "formats/folder/adapters.cc": "one in which adapters are published; foreign_files.cc knows where they lie",

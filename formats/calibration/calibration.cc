@@ -17,8 +17,8 @@
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/calibration/calibration_issues.h"
-#include "formats/source/safetensors.h"
-#include "formats/source/sniff.h"
+#include "formats/safetensors/safetensors.h"
+#include "formats/safetensors/sniff.h"
 
 namespace q4 {
 namespace {

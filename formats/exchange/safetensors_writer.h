@@ -1,5 +1,5 @@
 // Lays out safetensors files byte for byte as save_pretrained() of transformers writes them, so that an export can be
-// compared with theirs as a whole. formats/source/safetensors.h reads the format and describes it.
+// compared with theirs as a whole. formats/safetensors/safetensors.h reads the format and describes it.
 //
 // Only the layout is computed here. The caller writes `header` at offset 0 and each tensor's bytes at its offset, in
 // any order and in pieces of any size; together they cover the file without a gap.

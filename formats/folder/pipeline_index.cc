@@ -6,9 +6,9 @@
 
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
-#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
 #include "formats/folder/pipeline_issues.h"
+#include "formats/names/portable_names.h"
 
 namespace q4 {
 namespace {

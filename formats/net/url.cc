@@ -178,8 +178,10 @@ absl::StatusOr<HubPath> ParseHubPath(std::string_view text) {
   text.remove_prefix(kHub.size());
   while (text.ends_with('/')) text.remove_suffix(1);
   std::vector<std::string> parts = absl::StrSplit(absl::string_view(text.data(), text.size()), '/');
-  if (parts.size() > 2 && parts[0] == "models") parts.erase(parts.begin());
-  if (parts.size() > 1 && (parts[0] == "datasets" || parts[0] == "spaces" || parts[0] == "buckets")) {
+  if (parts.size() > 1 && parts[0] == "models") parts.erase(parts.begin());
+  // "models" is no organization: what is called so would be taken for the first word of another name.
+  if (parts.size() > 1 &&
+      (parts[0] == "datasets" || parts[0] == "spaces" || parts[0] == "buckets" || parts[0] == "models")) {
     return Fail(kBadUrl, whole, {}, GotExpected(parts[0], "a model: " + std::string(kForm)));
   }
   HubPath path;

@@ -19,7 +19,7 @@
 #include "fmt/format.h"
 #include "formats/base/base_issues.h"
 #include "formats/base/file.h"
-#include "formats/base/hub_cache.h"
+#include "formats/names/hub_cache.h"
 #include "formats/posix/path_hints.h"
 #include "formats/posix/posix.h"
 #include "formats/posix/posix_files.h"

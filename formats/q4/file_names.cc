@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "formats/base/portable_names.h"
 #include "formats/base/text.h"
+#include "formats/names/portable_names.h"
 
 namespace q4 {
 namespace {

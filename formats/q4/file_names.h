@@ -1,5 +1,5 @@
 // Which names embedded files may have (docs/format.md F5.4 to F5.6). An export writes these files, so a name must mean
-// the same file on every system (formats/base/portable_names.h), and be of a kind that no loader takes for weights and
+// the same file on every system (formats/names/portable_names.h), and be of a kind that no loader takes for weights and
 // nobody runs. The one rule for writer, reader, converter and exporter. Pure; names are untrusted text.
 #pragma once
 

@@ -8,11 +8,11 @@
 
 #include "formats/base/base_issues.h"
 #include "formats/base/counted.h"
-#include "formats/base/hub_cache.h"
 #include "formats/base/limits.h"
-#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
 #include "formats/folder/custom_code.h"
+#include "formats/names/hub_cache.h"
+#include "formats/names/portable_names.h"
 #include "formats/q4/file_names.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/modules.h"

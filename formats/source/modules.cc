@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "fmt/format.h"
-#include "formats/base/hub_cache.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
-#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
+#include "formats/names/hub_cache.h"
+#include "formats/names/portable_names.h"
 #include "formats/source/checkpoint_issues.h"
 
 namespace q4 {

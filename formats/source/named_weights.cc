@@ -4,9 +4,9 @@
 #include <iterator>
 #include <vector>
 
-#include "formats/base/hub_cache.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
+#include "formats/names/hub_cache.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/shard_index.h"
 #include "formats/source/source_formats.h"

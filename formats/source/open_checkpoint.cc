@@ -25,6 +25,7 @@
 #include "formats/folder/companion_kinds.h"
 #include "formats/folder/pipeline_index.h"
 #include "formats/folder/quant_methods.h"
+#include "formats/safetensors/sniff.h"
 #include "formats/source/checkpoint.h"
 #include "formats/source/checkpoint_issues.h"
 #include "formats/source/companions.h"
@@ -34,7 +35,6 @@
 #include "formats/source/named_weights.h"
 #include "formats/source/pipeline.h"
 #include "formats/source/shard_index.h"
-#include "formats/source/sniff.h"
 #include "formats/source/source_formats.h"
 #include "formats/source/split_files.h"
 

@@ -14,13 +14,13 @@
 #include "formats/base/base_issues.h"
 #include "formats/base/checked_math.h"
 #include "formats/base/counted.h"
-#include "formats/base/hub_cache.h"
 #include "formats/base/json_parser.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "formats/names/hub_cache.h"
+#include "formats/safetensors/sniff.h"
 #include "formats/source/checkpoint_issues.h"
-#include "formats/source/sniff.h"
 #include "formats/source/source_formats.h"
 
 namespace q4 {

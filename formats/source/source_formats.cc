@@ -12,8 +12,8 @@
 #include "formats/base/text.h"
 #include "formats/folder/adapters.h"
 #include "formats/gguf/gguf.h"
+#include "formats/safetensors/safetensors.h"
 #include "formats/source/checkpoint_issues.h"
-#include "formats/source/safetensors.h"
 #include "formats/torch/torch_checkpoint.h"
 
 namespace q4 {

@@ -12,9 +12,9 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/base/note.h"
+#include "formats/safetensors/sniff.h"
 #include "formats/source/companions.h"
 #include "formats/source/foreign.h"
-#include "formats/source/sniff.h"
 #include "formats/source/source_remarks.h"
 #include "formats/tensor/source_tensor.h"
 

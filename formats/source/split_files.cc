@@ -8,10 +8,10 @@
 #include <utility>
 
 #include "fmt/format.h"
-#include "formats/base/hub_cache.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "formats/names/hub_cache.h"
 #include "formats/source/checkpoint_issues.h"
 
 namespace q4 {

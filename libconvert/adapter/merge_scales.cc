@@ -11,11 +11,13 @@ namespace {
 
 // Keys times modules: 4,000 of each.
 constexpr std::uint64_t kMostMatches = std::uint64_t{1} << 24;
+// An expression takes as long to compile as to ask it about so many names.
+constexpr std::uint64_t kMatchesOfCompiling = 1024;
 
 template <typename T>
 absl::Status Compile(const std::vector<std::pair<std::string, T>>& keys, std::string_view member, std::size_t modules,
                      const std::string& path, std::vector<std::pair<NamePattern, T>>* patterns) {
-  if (keys.size() * std::max<std::uint64_t>(modules, 1) > kMostMatches) {
+  if (keys.size() * std::max<std::uint64_t>(modules, kMatchesOfCompiling) > kMostMatches) {
     return Fail(kAdapterMethod, path, member, fmt::format("{} expressions for {} modules", keys.size(), modules));
   }
   for (const auto& [key, number] : keys) {

@@ -9,8 +9,8 @@
 #include "formats/base/json_edit.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
-#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
+#include "formats/names/portable_names.h"
 #include "formats/source/named_weights.h"
 #include "libconvert/export/export_issues.h"
 

@@ -15,11 +15,11 @@
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
 #include "formats/base/strict_json.h"
+#include "formats/safetensors/safetensors.h"
+#include "formats/safetensors/sniff.h"
 #include "formats/source/modules.h"
 #include "formats/source/named_weights.h"
-#include "formats/source/safetensors.h"
 #include "formats/source/shard_index.h"
-#include "formats/source/sniff.h"
 #include "libconvert/source/source_reader.h"
 
 namespace q4 {

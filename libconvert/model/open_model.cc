@@ -11,7 +11,7 @@
 #include "formats/q4/layout.h"
 #include "formats/q4/q4_issues.h"
 #include "formats/q4/shards.h"
-#include "formats/source/sniff.h"
+#include "formats/safetensors/sniff.h"
 #include "libconvert/base/budget.h"
 
 namespace q4 {

@@ -14,7 +14,7 @@
 #include "formats/base/limits.h"
 #include "formats/q4/reader.h"
 #include "formats/q4/verify.h"
-#include "formats/source/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 #include "formats/source/shard_index.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/support/bytes.h"

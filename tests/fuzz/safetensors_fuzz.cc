@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "formats/exchange/safetensors_writer.h"
-#include "formats/source/safetensors.h"
-#include "formats/source/sniff.h"
+#include "formats/safetensors/safetensors.h"
+#include "formats/safetensors/sniff.h"
 #include "tests/fuzz/fuzz_target.h"
 #include "tests/support/bytes.h"
 #include "tests/support/safetensors_builder.h"

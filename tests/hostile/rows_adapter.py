@@ -76,6 +76,8 @@ def a02():
         yield from good(config={"init_lora_weights": way})
     for pattern in ("(?=x)up_proj", "(a)\\1", "up_proj(", "*"):
         yield from bad(5830, code=5, text="pattern", config={"alpha_pattern": {pattern: 3}}, commands=CONVERTS)
+    # Few modules, but each expression has to be compiled.
+    yield from bad(5830, code=5, text="50000 expressions", config={"rank_pattern": {f"x{i}.*y": 2 for i in range(50_000)}}, commands=CONVERTS)
 
 
 def a03():

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "formats/base/json_value.h"
-#include "formats/base/portable_names.h"
 #include "formats/base/status.h"
+#include "formats/names/portable_names.h"
 #include "formats/q4/file_names.h"
 #include "formats/q4/reader.h"
 #include "formats/q4/verify.h"

@@ -435,6 +435,17 @@ TEST_CASE("a text of the system that is not there, or cannot be read, is none") 
   CHECK_FALSE(ReadSystemText(dir.path()));
 }
 
+TEST_CASE("of a working directory that is held, a path from the root is none below it") {
+  const TempDir temp;
+  const std::string file = temp.Write("file", "text");
+  FileSystem& fs = PosixFileSystem();
+  const auto held = test::Must(fs.Hold("."));
+  CHECK(test::Must(fs.Stat(file)).exists);
+  CHECK(fs.CreateDirectory(temp.File("made")).ok());
+  CHECK(std::filesystem::exists(temp.File("made")));
+  CHECK(test::Must(fs.Stat(".")).is_directory);
+}
+
 TEST_CASE("below a held directory nothing is reached by a link or another directory of its name") {
   const TempDir temp;
   FileSystem& fs = PosixFileSystem();

@@ -9,6 +9,7 @@
 #include "formats/base/status.h"
 #include "tests/support/calibration_builder.h"
 #include "tests/support/catch.h"
+#include "tests/support/faulty_file_system.h"
 #include "tests/support/memory_file_system.h"
 
 namespace q4 {
@@ -162,12 +163,41 @@ TEST_CASE("files of something else are told apart") {
   for (const char* const wrong : {"[]", R"({"a": 1})", "3"}) {
     CHECK(IssueOf(CalibrationBuilder().Layer("a", {1}).Metadata("weights", wrong)) == 3620);
   }
+  // Also where some of it is right.
+  CHECK(IssueOf(CalibrationBuilder().Layer("a", {1}).Metadata("weights", R"({"a": "a", "b": 3})")) == 3620);
+  CHECK(IssueOf(CalibrationBuilder().Layer("a", {1}).Metadata("transposed_weights", R"({"b": 3})")) == 3620);
   CHECK(IssueOf(CalibrationBuilder().Layer("a", {1}).Metadata("weights", "{")) != 0);
   CHECK(IssueOf(CalibrationBuilder().Layer("a", {1}).Metadata("weights", R"({"a": "a", "a": "b"})")) != 0);
   CHECK(IssueOf(CalibrationBuilder().Layer("a", {1}).Metadata("provenance", "[]")) == 3620);
   CHECK(IssueOf(CalibrationBuilder().Layer("a", {1}).Metadata("note", std::string(9 << 20, 'x'))) == 3620);
   const std::string whole = CalibrationBuilder().Layer("a", {1, 2}).Build();
   for (std::size_t size = 0; size < whole.size(); ++size) CHECK_FALSE(Opened(whole.substr(0, size)).issue() == 0);
+}
+
+TEST_CASE("what is another kind of file is called so") {
+  const Opened imatrix("GGUF" + std::string(100, '\3'));
+  CHECK(imatrix.issue() == 3620);
+  CHECK(imatrix.message().find("it looks like") != std::string::npos);
+}
+
+TEST_CASE("whichever read of a calibration fails, it is said") {
+  const std::string bytes = WithHessian({4, 1, 1, 1}).Build();
+  for (std::int64_t call = 0;; ++call) {
+    MemoryFileSystem files;
+    files[kPath].assign(bytes.begin(), bytes.end());
+    test::FaultyFileSystem fs(call, test::Removals::kSucceed, files);
+    const auto opened = Calibration::Open(fs, kPath);
+    absl::Status status = opened.status();
+    if (status.ok()) {
+      const InputStatistics& input = *(*opened)->Find("a.weight").input;
+      std::vector<float> moments(2), hessian(4);
+      status.Update((*opened)->ReadMoments(input, moments));
+      status.Update((*opened)->ReadHessian(input, 0, hessian));
+    }
+    INFO("call " << call << ", " << fs.failed_call());
+    CHECK(status.ok() != fs.failed());
+    if (!fs.failed()) break;
+  }
 }
 
 TEST_CASE("a Hessian is symmetric and has the second moments on its diagonal") {

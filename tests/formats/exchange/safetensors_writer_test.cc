@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "formats/base/status.h"
+#include "formats/safetensors/safetensors.h"
 #include "formats/source/checkpoint_issues.h"
-#include "formats/source/safetensors.h"
 #include "tests/support/bytes.h"
 #include "tests/support/catch.h"
 #include "tests/support/temp_dir.h"

@@ -2,6 +2,9 @@
 #include <functional>
 #include <string>
 
+#include "formats/base/base_issues.h"
+#include "formats/base/file.h"
+#include "formats/net/net_file_system.h"
 #include "formats/net/net_issues.h"
 #include "formats/net/net_source.h"
 #include "tests/formats/net/net_bench.h"
@@ -21,15 +24,16 @@ std::string Json(const std::string& body) { return Reply(200, "Content-Type: app
 // A hub whose list of files is this; what the first request of it becomes.
 class HubBench {
  public:
-  explicit HubBench(std::function<std::string(const Request&)> tree, std::string model = {})
+  explicit HubBench(std::function<std::string(const Request&)> tree, std::string model = {},
+                    const std::string& root = kRoot)
       : bench_([tree, model](const Request& request) {
-          if (request.path() == "/api/models/org/name/revision/main") {
+          if (request.path().starts_with("/api/models/org/name/revision/")) {
             return Json(model.empty() ? std::string("{\"sha\":\"") + kCommit + "\"}" : model);
           }
           return tree(request);
         }) {
     bench_.settings.hub_endpoint = bench_.server.origin();
-    source_ = *OpenHub(*bench_.transfer, kRoot);
+    source_ = *OpenHub(*bench_.transfer, root);
   }
   explicit HubBench(const std::string& tree) : HubBench([tree](const Request&) { return Json(tree); }) {}
 
@@ -74,6 +78,11 @@ TEST_CASE("a model of the hub is its files of one commit") {
   CHECK(hub.bench().server.requests().size() == 2);
   REQUIRE(hub.source().Notes().size() == 1);
   CHECK(hub.source().Notes()[0].find(kCommit) != std::string::npos);
+  // Nothing is to be said of a commit that was named.
+  const std::string named = std::string(kRoot) + "@" + kCommit;
+  HubBench commit([](const Request&) { return Json("[]"); }, "", named);
+  CHECK(commit.source().List(named).ok());
+  CHECK(commit.source().Notes().empty());
 }
 
 TEST_CASE("a list of the hub that cannot be right is refused") {
@@ -162,6 +171,21 @@ TEST_CASE("a bucket lists what lies in a folder") {
   CHECK((file->kind == NetEntry::Kind::kFile && file->listed.size == 7 && file->listed.tag == "etag:\"2\""));
   CHECK(source->Find("s3://bucket/m/sub")->kind == NetEntry::Kind::kFolder);
   CHECK(source->Find("s3://bucket/m/none")->kind == NetEntry::Kind::kNothing);
+}
+
+TEST_CASE("a folder of a bucket is no file") {
+  NetBench bench([](const Request& request) {
+    std::string found = "<CommonPrefixes><Prefix>m/</Prefix></CommonPrefixes>";
+    if (request.Has("prefix=m%2F")) found = "<Contents><Key>m/a</Key><Size>1</Size></Contents>";
+    if (request.Has("prefix=none%2F")) found.clear();
+    return Reply(200, "", "<ListBucketResult>" + found + "</ListBucketResult>");
+  });
+  NetSettings settings = test::QuickSettings();
+  settings.aws_endpoint = bench.server.origin();
+  NetFileSystem fs(PosixFileSystem(), settings);
+  CHECK(fs.Stat("s3://bucket/m")->is_directory);
+  CHECK(IssueNumberOf(fs.OpenForRead("s3://bucket/m").status()) == kNotARegularFile.number);
+  CHECK(IssueNumberOf(fs.OpenForRead("s3://bucket/none").status()) == kCannotOpen.number);
 }
 
 TEST_CASE("a list of a bucket that cannot be right is refused") {

@@ -28,6 +28,9 @@ TEST_CASE("a URL is taken apart, and what is none is refused without repeating i
     CHECK(IssueNumberOf(refused.status()) == kBadUrl.number);
     CHECK(MessageOf(refused.status()).find("secret") == std::string::npos);
   }
+  const std::string begin = "https://host/";
+  CHECK(ParseUrl(begin + std::string(8192 - begin.size(), 'x')).ok());
+  CHECK(IssueNumberOf(ParseUrl(begin + std::string(8193 - begin.size(), 'x')).status()) == kBadUrl.number);
 }
 
 TEST_CASE("schemes that are not read are told from paths") {
@@ -62,6 +65,10 @@ TEST_CASE("paths are encoded and decoded, and lead nowhere else") {
     INFO(bad);
     CHECK_FALSE(DecodePath(bad).ok());
   }
+  for (const char* no_code : {"/%", "/%4", "/%zz", "/%4z"}) {
+    INFO(no_code);
+    CHECK(MessageOf(DecodePath(no_code).status()).find("begins no encoded character") != std::string::npos);
+  }
 }
 
 TEST_CASE("models of the hub by their names") {
@@ -69,6 +76,8 @@ TEST_CASE("models of the hub by their names") {
   CHECK(parse("hf://org/name")->root() == "hf://org/name");
   CHECK(parse("hf://gpt2")->repository == "gpt2");
   CHECK(parse("hf://models/org/name")->repository == "org/name");
+  CHECK(parse("hf://models/gpt2")->root() == "hf://gpt2");
+  CHECK(parse(parse("hf://org/name@a+b")->root().c_str())->revision == "a+b");
   CHECK(parse("hf://org/na.me_1@v1.0")->revision == "v1.0");
   CHECK(parse("hf://org/name@main/sub/model.safetensors")->inside == "sub/model.safetensors");
   const auto request = parse("hf://org/name@refs/pr/12/config.json");
@@ -76,9 +85,10 @@ TEST_CASE("models of the hub by their names") {
   CHECK(request->inside == "config.json");
   CHECK(parse(request->root().c_str())->revision == "refs/pr/12");
   CHECK(parse("hf://gpt2@main/config.json")->inside == "config.json");
-  for (const char* bad : {"hf://", "hf:///x", "hf://org/", "hf://org/na me", "hf://.org/name", "hf://org/name@",
-                          "hf://org/name@a..b", "hf://org/name@a b", "hf://org/name/../x", "hf://datasets/org/name",
-                          "hf://spaces/org/name", "hf://org/@main"}) {
+  for (const char* bad :
+       {"hf://", "hf:///x", "hf://org/", "hf://org/na me", "hf://.org/name", "hf://org/name@", "hf://org/name@a..b",
+        "hf://org/name@a b", "hf://org/name@a%41b", "hf://models/models/c", "hf://buckets/org/name",
+        "hf://org/name/../x", "hf://datasets/org/name", "hf://spaces/org/name", "hf://org/@main"}) {
     INFO(bad);
     if (std::string(bad) == "hf://org/") {
       CHECK(parse(bad)->repository == "org");
@@ -96,7 +106,10 @@ TEST_CASE("pages of the hub that people copy are its models") {
   CHECK(page("https://huggingface.co/org/name/resolve/refs%2Fpr%2F1/model.safetensors").revision == "refs/pr/1");
   for (const char* other :
        {"https://huggingface.co/", "https://huggingface.co/datasets/org/name", "https://huggingface.co.evil/org/name",
-        "http://huggingface.co/org/name", "https://host/org/name", "https://huggingface.co/org/name/discussions/1"}) {
+        "http://huggingface.co/org/name", "https://host/org/name", "https://huggingface.co/datasets/name",
+        "https://huggingface.co/models/name", "https://me:secret@huggingface.co/org/name",
+        "https://huggingface.co/org/.name", "https://huggingface.co/org/name/tree/a..b/x",
+        "https://huggingface.co/org/name/tree/main/%2e%2e/x", "https://huggingface.co/org/name/discussions/1"}) {
     INFO(other);
     CHECK(page(other).repository.empty());
   }

@@ -239,6 +239,13 @@ TEST_CASE("what a dead run left is cleared; what others made is not") {
     CHECK(CreateIssue(temp.File("out")) == kForeignPartial.number);
     CHECK(ReadBytes(temp.File("out.partial/thesis.txt")) == "text");
   }
+  SECTION("something foreign in an old output that was replaced") {
+    temp.Write("out.partial/.q4-lock", "");
+    temp.Write("out.partial/.q4-replaced", "");
+    temp.Write("out.partial/thesis.txt", "text");
+    CHECK(CreateIssue(temp.File("out")) == kForeignPartial.number);
+    CHECK(ReadBytes(temp.File("out.partial/thesis.txt")) == "text");
+  }
   SECTION("a link") {
     temp.Write("elsewhere/thesis.txt", "text");
     stdfs::create_directory_symlink(temp.File("elsewhere"), temp.File("out.partial"));

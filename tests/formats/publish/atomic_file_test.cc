@@ -183,6 +183,32 @@ TEST_CASE("whichever call fails: its error, and the old file or the new one") {
   CHECK(calls == 12);
 }
 
+TEST_CASE("whichever call fails of a file that many write: its error, and the old file or the new one") {
+  for (std::int64_t call = 0;; ++call) {
+    const TempDir dir;
+    dir.Write("out", "old");
+    test::FaultyFileSystem fs(call);
+    const absl::Status status = WriteFileUniquely(fs, dir.File("out"), "new", true);
+    INFO("call " << call << ", " << fs.failed_call() << ": " << status.message());
+    CHECK(status.ok() != fs.failed());
+    const std::string content = ReadBytes(dir.File("out"));
+    CHECK((content == "new" || (fs.failed() && content == "old")));
+    if (!fs.failed()) break;
+  }
+}
+
+TEST_CASE("the partial name of such a file is told from others") {
+  const std::string digits = "0123456789abcdef";
+  CHECK(IsUniquePartial(".out." + digits + ".partial", "out"));
+  for (const std::string& other :
+       {".oud." + digits + ".partial", "xout." + digits + ".partial", ".out." + digits.substr(1) + ".partial",
+        ".out." + digits + "0.partial", ".out." + digits + ".part", std::string(".out.0123456789abcdeg.partial"),
+        std::string(".out")}) {
+    INFO(other);
+    CHECK_FALSE(IsUniquePartial(other, "out"));
+  }
+}
+
 TEST_CASE("whichever call fails beside an output with two names, the output stays") {
   std::int64_t calls = 0;
   for (bool failed = true; failed; ++calls) {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "formats/base/portable_names.h"
 #include "formats/folder/companion_kinds.h"
+#include "formats/names/portable_names.h"
 #include "tests/support/catch.h"
 
 namespace q4 {

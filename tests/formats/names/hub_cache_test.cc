@@ -1,5 +1,5 @@
 // The row X02 of the hostile table tries each of the tools on such folders; here are the rules one by one.
-#include "formats/base/hub_cache.h"
+#include "formats/names/hub_cache.h"
 
 #include <filesystem>
 #include <string>

@@ -1,6 +1,6 @@
 // Texts are compared, not resolved: the directory of the link is canonical, so ".." in it means what it says, and a
 // link of any other form than the library's own is not followed even if it led to the same file.
-#include "formats/base/hub_cache.h"
+#include "formats/names/hub_cache.h"
 
 #include <algorithm>
 #include <array>

@@ -1,5 +1,5 @@
 // What a name may hold is an allow list of characters; devices alone are listed as refused.
-#include "formats/base/portable_names.h"
+#include "formats/names/portable_names.h"
 
 #include <algorithm>
 

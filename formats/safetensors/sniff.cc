@@ -3,7 +3,7 @@
 //
 // The result is a guess: the low bytes of a safetensors length can look like the mark of gzip or zip, which is why what
 // looks like one is told first. Its reader also checks the header itself before it asks RefuseKind().
-#include "formats/source/sniff.h"
+#include "formats/safetensors/sniff.h"
 
 #include <algorithm>
 #include <cctype>
@@ -13,7 +13,7 @@
 #include "formats/base/status.h"
 #include "formats/base/text.h"
 #include "formats/q4/layout.h"
-#include "formats/source/checkpoint_issues.h"
+#include "formats/safetensors/safetensors_issues.h"
 
 namespace q4 {
 namespace {

@@ -4,7 +4,7 @@
 //
 // The header is parsed as a stream, so it never lies in memory whole; what is kept of it is bounded by limits.h. Every
 // rule has its own issue, and the first one that is broken ends the reading.
-#include "formats/source/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 
 #include <algorithm>
 #include <array>
@@ -18,8 +18,8 @@
 #include "formats/base/json_parser.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
-#include "formats/source/checkpoint_issues.h"
-#include "formats/source/sniff.h"
+#include "formats/safetensors/safetensors_issues.h"
+#include "formats/safetensors/sniff.h"
 
 namespace q4 {
 namespace {

@@ -1,5 +1,5 @@
 // Rows S01 to S34 of the hostile-input table, each with the smallest file that breaks its rule.
-#include "formats/source/safetensors.h"
+#include "formats/safetensors/safetensors.h"
 
 #include <cstdio>
 #include <filesystem>
