@@ -62,11 +62,12 @@ absl::Status CheckRecipeFile(FileSystem& fs, const ConvertFlags& flags, const Ch
 
 absl::StatusOr<ConversionPlan> PlanByBudget(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                             const ConvertFlags& flags, const ProgressCallback& progress,
-                                            CancelFlag* cancel, ConvertOptions* options) {
+                                            const BoundOf& bound_of, CancelFlag* cancel, ConvertOptions* options) {
   const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
   MeasureRun run;
   run.threads = limits.threads;
   run.max_memory = limits.max_memory;
+  run.bound_of = bound_of;
   run.progress = progress;
   run.cancel = cancel;
   Q4_ASSIGN_OR_RETURN(BudgetChoice choice, ChooseByBudget(checkpoint, configs, *options, RequestOf(flags), run));

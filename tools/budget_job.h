@@ -9,6 +9,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
+#include "libconvert/base/bound_of.h"
 #include "libconvert/base/progress.h"
 #include "libconvert/plan/plan.h"
 #include "tools/options.h"
@@ -31,7 +32,7 @@ absl::Status CheckRecipeFile(FileSystem& fs, const ConvertFlags& flags, const Ch
 // PlanConversion(). REQUIRES: ChoosesByBudget().
 absl::StatusOr<ConversionPlan> PlanByBudget(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                             const ConvertFlags& flags, const ProgressCallback& progress,
-                                            CancelFlag* cancel, ConvertOptions* options);
+                                            const BoundOf& bound_of, CancelFlag* cancel, ConvertOptions* options);
 
 // One progress for measuring and converting: what is done of the whole never falls back.
 class MeasureProgress {

@@ -3,6 +3,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/source/checkpoint.h"
+#include "libconvert/base/bound_of.h"
 #include "libconvert/engine/device.h"
 #include "libconvert/plan/plan.h"
 #include "tools/job.h"
@@ -14,6 +15,6 @@ namespace q4 {
 // CompareSettings(). REQUIRES: flags.compare.
 absl::StatusOr<ToolResult> CompareJob(const ConvertFlags& flags, const Checkpoint& checkpoint,
                                       const ModelConfigs& configs, const ConvertOptions& options,
-                                      const DeviceChoice& device, const JobHooks& hooks);
+                                      const DeviceChoice& device, const BoundOf& bound_of, const JobHooks& hooks);
 
 }  // namespace q4

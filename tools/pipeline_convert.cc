@@ -61,9 +61,10 @@ ToolResult GateResult(const std::vector<VerifyFinding>& findings, std::uint64_t 
   return result;
 }
 
-absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& flags, const PipelineSource& source,
+absl::StatusOr<ToolResult> PipelineDryRun(JobFiles& files, const ConvertFlags& flags, const PipelineSource& source,
                                           const PipelinePlan& plan, const ConvertOptions& options,
                                           const std::vector<Gate>& gates, CancelFlag* cancel) {
+  FileSystem& fs = files.fs();
   ToolResult result;
   // Of a plan alone nobody asks what lies where.
   const bool named = std::find(flags.given.begin(), flags.given.end(), "--output") != flags.given.end();
@@ -84,9 +85,12 @@ absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& fl
   if (flags.verbose > 0) {
     for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
   }
-  const std::string document =
-      flags.json || !flags.report.empty() ? PipelinePlanJson(source, plan, options, limits.threads) : std::string();
-  result.output = flags.json ? document : PipelinePlanText(source, plan, options, limits.threads, flags.verbose > 0);
+  const std::string document = flags.json || !flags.report.empty()
+                                   ? PipelinePlanJson(source, plan, options, limits.threads, files.Bounds())
+                                   : std::string();
+  result.output = flags.json
+                      ? document
+                      : PipelinePlanText(source, plan, options, limits.threads, flags.verbose > 0, files.Bounds());
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
   return result;
 }
@@ -110,7 +114,7 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
   Q4_ASSIGN_OR_RETURN(const PipelinePlan plan, PlanPipeline(fs, source, options));
   Q4_RETURN_IF_ERROR(CheckPipelineReport(fs, asked, source));
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(TryReport(fs, flags.report));
-  if (flags.dry_run) return PipelineDryRun(fs, asked, source, plan, options, gates, hooks.cancel);
+  if (flags.dry_run) return PipelineDryRun(files, asked, source, plan, options, gates, hooks.cancel);
   std::string_view cores_alone;
   for (const PlannedComponent& component : plan.components) {
     if (cores_alone.empty()) cores_alone = EncoderOfCoresAlone(component.plan);
@@ -120,7 +124,7 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
   RunOptions run;
   run.threads = flags.threads;
   run.max_memory = flags.max_memory;
-  run.bound_of = [&](std::uint64_t bytes) { return files.BoundFor(bytes); };
+  run.bound_of = files.Bounds();
   run.force = flags.force;
   run.resume = !flags.no_resume;
   run.pace.bytes = flags.sync_every;

@@ -128,8 +128,9 @@ absl::StatusOr<ToolResult> RepackContainer(JobFiles& files, const ConvertFlags& 
     } else {
       Q4_RETURN_IF_ERROR(checked);
     }
-    const std::string document = flags.json || !flags.report.empty() ? RepackPlanJson(*model, plan) : std::string();
-    result.output = flags.json ? document : RepackPlanText(*model, plan);
+    const std::string document =
+        flags.json || !flags.report.empty() ? RepackPlanJson(*model, plan, files.Bounds()) : std::string();
+    result.output = flags.json ? document : RepackPlanText(*model, plan, files.Bounds());
     if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
     return result;
   }
@@ -138,7 +139,7 @@ absl::StatusOr<ToolResult> RepackContainer(JobFiles& files, const ConvertFlags& 
   RepackRun run;
   run.threads = flags.threads;
   run.max_memory = flags.max_memory;
-  run.bound_of = [&](std::uint64_t bytes) { return files.BoundFor(bytes); };
+  run.bound_of = files.Bounds();
   run.force = flags.force;
   run.progress = hooks.Begin();
   run.cancel = hooks.cancel;

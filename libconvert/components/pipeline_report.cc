@@ -66,11 +66,11 @@ std::string LeftOutText(const std::vector<LeftOutFile>& files) {
 }  // namespace
 
 std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
-                             unsigned threads, bool all) {
+                             unsigned threads, bool all, const BoundOf& bound_of) {
   std::string text;
   for (const PlannedComponent& planned : plan.components) {
     text += fmt::format("component {} ({})\n", planned.component->name, Printable(planned.component->class_name));
-    text += PlanText(*planned.component->checkpoint, planned.plan, options, threads, all) + "\n";
+    text += PlanText(*planned.component->checkpoint, planned.plan, options, threads, all, bound_of) + "\n";
   }
   std::vector<CarriedSum> sums;
   for (const CompanionFile& file : source.files) AddCarried(file.name, file.size, &sums);
@@ -90,7 +90,7 @@ std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& p
 }
 
 std::string PipelinePlanJson(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
-                             unsigned threads) {
+                             unsigned threads, const BoundOf& bound_of) {
   Json json = NewDocument("q4convert-pipeline-plan");
   json["class"] = TextOrNull(source.class_name);
   json["output_bytes"] = plan.output_bytes();
@@ -100,7 +100,7 @@ std::string PipelinePlanJson(const PipelineSource& source, const PipelinePlan& p
     components.push_back(
         {{"name", planned.component->name},
          {"class", planned.component->class_name},
-         {"plan", DocumentOf(PlanJson(*planned.component->checkpoint, planned.plan, options, threads))}});
+         {"plan", DocumentOf(PlanJson(*planned.component->checkpoint, planned.plan, options, threads, bound_of))}});
   }
   json["components"] = std::move(components);
   Json carried = Json::array();

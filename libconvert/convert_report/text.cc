@@ -157,7 +157,7 @@ ModelStats TotalsOf(const ConvertReport& report) {
 }
 
 std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
-                     unsigned threads, bool all) {
+                     unsigned threads, bool all, const BoundOf& bound_of) {
   std::string text = all ? EveryTensor(checkpoint, plan) + "\n" : std::string();
   std::vector<const Q4Tensor*> tensors;
   for (const PlannedShard& shard : plan.shards) {
@@ -173,8 +173,9 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
       Grouped(plan.output_bytes), HumanBytes(plan.output_bytes),
       100.0 * static_cast<double>(plan.output_bytes) / std::max(static_cast<double>(plan.stored_bytes), 1.0));
   // Of the cores, because a plan is made without starting a GPU.
-  text += fmt::format("memory  at least {} bytes with {} threads (--max-memory)\n",
-                      Grouped(MinimumPipelineMemory(checkpoint, plan, options, threads)), threads);
+  text +=
+      fmt::format("memory  at least {} bytes with {} threads (--max-memory)\n",
+                  Grouped(GivenBound(bound_of, MinimumPipelineMemory(checkpoint, plan, options, threads))), threads);
   return text + SmallerText(tensors, plan, options);
 }
 

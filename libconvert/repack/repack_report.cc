@@ -30,7 +30,7 @@ Counts CountsOf(const RepackPlan& plan) {
 
 }  // namespace
 
-std::string RepackPlanText(const Q4Model& model, const RepackPlan& plan) {
+std::string RepackPlanText(const Q4Model& model, const RepackPlan& plan, const BoundOf& bound_of) {
   std::string text;
   for (std::size_t s = 0; s < plan.shards.size(); ++s) {
     const RepackedShard& shard = plan.shards[s];
@@ -51,11 +51,12 @@ std::string RepackPlanText(const Q4Model& model, const RepackPlan& plan) {
   text += fmt::format("source  {} bytes of containers ({})\n", plan.source_bytes, HumanBytes(plan.source_bytes));
   text += fmt::format("output  {}{} bytes ({})\n", plan.compression.zstd ? "at most " : "", plan.output_bytes,
                       HumanBytes(plan.output_bytes));
-  text += fmt::format("memory  at least {} bytes (--max-memory)\n", LeastRepackMemory(model, plan));
+  text +=
+      fmt::format("memory  at least {} bytes (--max-memory)\n", GivenBound(bound_of, LeastRepackMemory(model, plan)));
   return text;
 }
 
-std::string RepackPlanJson(const Q4Model& model, const RepackPlan& plan) {
+std::string RepackPlanJson(const Q4Model& model, const RepackPlan& plan, const BoundOf& bound_of) {
   Json tensors = Json::array();
   Json part_bytes = Json::array();
   for (std::size_t s = 0; s < plan.shards.size(); ++s) {
@@ -84,7 +85,7 @@ std::string RepackPlanJson(const Q4Model& model, const RepackPlan& plan) {
   json["output_bytes"] = plan.output_bytes;
   json["output_bytes_exact"] = !plan.compression.zstd;
   json["part_bytes"] = std::move(part_bytes);
-  json["least_memory_bytes"] = LeastRepackMemory(model, plan);
+  json["least_memory_bytes"] = GivenBound(bound_of, LeastRepackMemory(model, plan));
   json["quantized_tensors"] = counts.quantized;
   json["kept_tensors"] = counts.kept;
   json["warnings"] = Json::array();

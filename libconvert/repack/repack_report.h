@@ -4,11 +4,12 @@
 
 #include <string>
 
+#include "libconvert/base/bound_of.h"
 #include "libconvert/repack/repack.h"
 
 namespace q4 {
 
-std::string RepackPlanText(const Q4Model& model, const RepackPlan& plan);
-std::string RepackPlanJson(const Q4Model& model, const RepackPlan& plan);
+std::string RepackPlanText(const Q4Model& model, const RepackPlan& plan, const BoundOf& bound_of = {});
+std::string RepackPlanJson(const Q4Model& model, const RepackPlan& plan, const BoundOf& bound_of = {});
 
 }  // namespace q4
