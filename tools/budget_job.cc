@@ -32,11 +32,13 @@ BudgetRequest RequestOf(const ConvertFlags& flags) {
           flags.json || !flags.report.empty()};
 }
 
-MeasureRun MeasureRunOf(const ConvertFlags& flags, const ProgressCallback& progress, CancelFlag* cancel) {
+MeasureRun MeasureRunOf(const ConvertFlags& flags, const ProgressCallback& progress, const BoundOf& bound_of,
+                        CancelFlag* cancel) {
   const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
   MeasureRun run;
   run.threads = limits.threads;
   run.max_memory = limits.max_memory;
+  run.bound_of = bound_of;
   run.progress = progress;
   run.cancel = cancel;
   return run;
@@ -78,10 +80,10 @@ absl::Status CheckRecipeFile(FileSystem& fs, const ConvertFlags& flags, const Ch
 
 absl::StatusOr<ConversionPlan> PlanByBudget(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                             const ConvertFlags& flags, const ProgressCallback& progress,
-                                            CancelFlag* cancel, ConvertOptions* options) {
+                                            const BoundOf& bound_of, CancelFlag* cancel, ConvertOptions* options) {
   const ConvertOptions asked = *options;
   Q4_ASSIGN_OR_RETURN(BudgetChoice choice, ChooseByBudget({{&checkpoint, &configs, &asked, {}}}, RequestOf(flags),
-                                                          MeasureRunOf(flags, progress, cancel)));
+                                                          MeasureRunOf(flags, progress, bound_of, cancel)));
   options->policy.recipe = std::move(choice.recipes.front());
   Q4_ASSIGN_OR_RETURN(ConversionPlan plan, PlanConversion(checkpoint, configs, *options));
   if (std::string note = NoteOfChoice(plan); !note.empty()) plan.notes.push_back({false, std::move(note)});

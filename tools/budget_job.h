@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "formats/base/file.h"
 #include "formats/source/checkpoint.h"
+#include "libconvert/base/bound_of.h"
 #include "libconvert/base/progress.h"
 #include "libconvert/budget/budget.h"
 #include "libconvert/plan/plan.h"
@@ -20,7 +21,8 @@ namespace q4 {
 // What the flags ask for.
 BudgetRequest RequestOf(const ConvertFlags& flags);
 // How the work is done.
-MeasureRun MeasureRunOf(const ConvertFlags& flags, const ProgressCallback& progress, CancelFlag* cancel);
+MeasureRun MeasureRunOf(const ConvertFlags& flags, const ProgressCallback& progress, const BoundOf& bound_of,
+                        CancelFlag* cancel);
 // What to say of a choice for a plan whose codes are chosen of whole tensors: after what is measured. "" of others.
 std::string NoteOfChoice(const ConversionPlan& plan);
 
@@ -40,7 +42,7 @@ absl::Status CheckRecipeFile(FileSystem& fs, const ConvertFlags& flags, const Ch
 // PlanConversion(). REQUIRES: ChoosesByBudget().
 absl::StatusOr<ConversionPlan> PlanByBudget(const Checkpoint& checkpoint, const ModelConfigs& configs,
                                             const ConvertFlags& flags, const ProgressCallback& progress,
-                                            CancelFlag* cancel, ConvertOptions* options);
+                                            const BoundOf& bound_of, CancelFlag* cancel, ConvertOptions* options);
 
 // One progress for measuring and converting: what is done of the whole never falls back.
 class MeasureProgress {

@@ -95,11 +95,12 @@ ComparisonCommand CommandFor(const ConvertFlags& flags, const ConvertOptions& op
 
 absl::StatusOr<ToolResult> CompareJob(const ConvertFlags& flags, const std::vector<BudgetSource>& sources,
                                       const ConvertOptions& options, const DeviceChoice& device,
-                                      const JobHooks& hooks) {
+                                      const BoundOf& bound_of, const JobHooks& hooks) {
   const RunLimits limits = LimitsOfRun(flags.threads, flags.max_memory);
   MeasureRun run;
   run.threads = limits.threads;
   run.max_memory = limits.max_memory;
+  run.bound_of = bound_of;
   run.progress = hooks.Begin();
   run.cancel = hooks.cancel;
   Q4_ASSIGN_OR_RETURN(const Comparison comparison, CompareSettings(sources, run));

@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "libconvert/base/bound_of.h"
 #include "libconvert/budget/budget.h"
 #include "libconvert/engine/device.h"
 #include "libconvert/plan/plan.h"
@@ -16,6 +17,7 @@ namespace q4 {
 // `options`: those that the flags make. Errors of
 // CompareSettings(). REQUIRES: flags.compare.
 absl::StatusOr<ToolResult> CompareJob(const ConvertFlags& flags, const std::vector<BudgetSource>& sources,
-                                      const ConvertOptions& options, const DeviceChoice& device, const JobHooks& hooks);
+                                      const ConvertOptions& options, const DeviceChoice& device,
+                                      const BoundOf& bound_of, const JobHooks& hooks);
 
 }  // namespace q4

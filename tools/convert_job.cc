@@ -220,7 +220,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   FileSystem& fs = files.fs();
   ConvertFlags flags = given;
   Q4_RETURN_IF_ERROR(files.Adopt(&flags.input));
-  if (IsUrl(flags.output)) return Fail(kOutputIsUrl, flags.output, "-o");
+  if (IsUrl(flags.output) || !CollapsedUrl(flags.output).empty()) return Fail(kOutputIsUrl, flags.output, "-o");
   flags.max_memory = files.MemoryForWork();
   // A container has its codes already. What cannot be looked at is left to the readers of checkpoints, which say why.
   const absl::StatusOr<bool> looked = IsQ4Container(fs, flags.input);
@@ -279,7 +279,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   if (flags.compare) {
     // The command that it prints names the source as it was typed: what was fetched lies elsewhere.
     flags.input = given.input;
-    return CompareJob(flags, {{checkpoint.get(), &configs, &options, {}}}, options, device, hooks);
+    return CompareJob(flags, {{checkpoint.get(), &configs, &options, {}}}, options, device, files.Bounds(), hooks);
   }
   Q4_ASSIGN_OR_RETURN(ConversionPlan plan, PlanConversion(*checkpoint, configs, options));
   // Needs the plan: how many shards there are decides which names are written, and types name an output that nobody
@@ -298,7 +298,8 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
     Q4_RETURN_IF_ERROR(CheckRecipeFile(fs, flags, *checkpoint, plan));
     progress = hooks.Begin();
     MeasureProgress measure(progress, flags.dry_run ? 0 : plan.source_bytes);
-    Q4_ASSIGN_OR_RETURN(plan, PlanByBudget(*checkpoint, configs, flags, measure.Measuring(), hooks.cancel, &options));
+    Q4_ASSIGN_OR_RETURN(
+        plan, PlanByBudget(*checkpoint, configs, flags, measure.Measuring(), files.Bounds(), hooks.cancel, &options));
     Q4_RETURN_IF_ERROR(check_files());
     progress = measure.Converting();
   }
@@ -319,12 +320,12 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
     for (std::string& note : files.Notes()) result.notes.push_back(std::move(note));
     for (std::string& line : LinesOf(plan.notes)) result.notes.push_back(std::move(line));
     const std::string document = flags.json || !flags.report.empty()
-                                     ? PlanJson(*checkpoint, plan, options, threads, flags.output)
+                                     ? PlanJson(*checkpoint, plan, options, threads, flags.output, files.Bounds())
                                      : std::string();
     if (flags.json) {
       result.output = document;
     } else if (!flags.quiet) {
-      result.output = PlanText(*checkpoint, plan, options, threads, flags.verbose > 0, flags.output);
+      result.output = PlanText(*checkpoint, plan, options, threads, flags.verbose > 0, flags.output, files.Bounds());
     }
     if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
     if (flags.verbose > 0) {
@@ -341,7 +342,7 @@ absl::StatusOr<ToolResult> ConvertJob(const ConvertFlags& given, const JobHooks&
   RunOptions run;
   run.threads = flags.threads;
   run.max_memory = flags.max_memory;
-  run.bound_of = [&](std::uint64_t bytes) { return files.BoundFor(bytes); };
+  run.bound_of = files.Bounds();
   run.force = flags.force;
   run.resume = !flags.no_resume;
   run.pace.bytes = flags.sync_every;

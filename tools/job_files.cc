@@ -30,9 +30,9 @@ std::uint64_t JobFiles::MemoryForWork() const {
 }
 
 std::uint64_t JobFiles::BoundFor(std::uint64_t bytes) const {
-  if (max_memory_ == 0 || net_.memory() == 0) return bytes;
+  if (net_.memory() == 0) return bytes;
   // What was given, rounded as it was.
-  if (bytes == MemoryForWork()) return max_memory_;
+  if (max_memory_ != 0 && bytes == MemoryForWork()) return max_memory_;
   // A quarter of the bound is a third of what is left.
   return bytes + std::clamp(bytes / 3, kLeastNet, kMostNet);
 }

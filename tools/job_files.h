@@ -8,6 +8,7 @@
 
 #include "absl/status/statusor.h"
 #include "formats/net/net_file_system.h"
+#include "libconvert/base/bound_of.h"
 #include "libconvert/base/progress.h"
 
 namespace q4 {
@@ -24,12 +25,17 @@ class JobFiles {
   // What the work itself may hold: `max_memory` less what is held for URLs. 0 stays 0: the default leaves room, as what
   // comes from a server needs no page cache.
   std::uint64_t MemoryForWork() const;
-  // The reverse: the bound to give so that the work may hold `bytes`. Without URLs, or by default, `bytes` itself.
-  std::uint64_t BoundFor(std::uint64_t bytes) const;
+  // The reverse, for messages and plans: the bound to give so that the work may hold so much; without URLs the same.
+  // This object must outlive what is returned.
+  BoundOf Bounds() const {
+    return [this](std::uint64_t bytes) { return BoundFor(bytes); };
+  }
   // For people. Once the source was opened.
   std::vector<std::string> Notes() const { return net_.Notes(); }
 
  private:
+  std::uint64_t BoundFor(std::uint64_t bytes) const;
+
   const std::uint64_t max_memory_;
   NetFileSystem net_;
 };

@@ -339,12 +339,12 @@ std::string_view Describe(CLI::App& app, VerifyFlags* flags) {
       app.add_option("--merge", flags->merge, "The --json reports of all parts: judge the model by them")
           ->type_name("FOLDER");
   for (CLI::Option* const one : {part, part_from_env, merge}) {
-    for (const char* const whole :
-         {"--tensor", "--compare-absmax", "--baseline", "--evaluation", "--junit", "--markdown", "--html"}) {
+    for (const char* const whole : {"--tensor", "--compare-absmax", "--baseline", "--evaluation"}) {
       one->excludes(app.get_option(whole));
     }
-    for (const char* const limit : {"--max-nmse", "--min-sqnr", "--max-abs-error", "--gate"}) {
-      if (one != merge) one->excludes(app.get_option(limit));
+    for (const char* const of_all :
+         {"--max-nmse", "--min-sqnr", "--max-abs-error", "--gate", "--junit", "--markdown", "--html"}) {
+      if (one != merge) one->excludes(app.get_option(of_all));
     }
   }
   merge->excludes(part)->excludes(part_from_env)->excludes(against);

@@ -14,11 +14,15 @@
 #include "formats/base/digest.h"
 #include "formats/base/status.h"
 #include "formats/base/text.h"
+#include "formats/net/net_issues.h"
+#include "formats/net/url.h"
 #include "libconvert/base/json_document.h"
+#include "libconvert/components/components_issues.h"
 #include "libconvert/engine/device.h"
 #include "libconvert/model/stats_json.h"
 #include "libconvert/parts/convert_part.h"
 #include "libconvert/parts/merge.h"
+#include "libconvert/parts/merge_verified.h"
 #include "libconvert/parts/verify_part.h"
 #include "libconvert/report/text.h"
 #include "tools/report_files.h"
@@ -127,6 +131,10 @@ absl::StatusOr<std::optional<PartFound>> PartBy(const std::string& part, std::ui
   return std::optional(std::move(found));
 }
 
+absl::Status NoPartsOfPipeline(const std::string& path) {
+  return Fail(kNotOfPipeline, path, "--part", "verify its containers in parts");
+}
+
 absl::StatusOr<std::optional<PartFound>> PartOf(const ConvertFlags& flags) {
   Q4_ASSIGN_OR_RETURN(std::optional<PartFound> found, PartBy(flags.part, flags.parts, flags.part_from_env));
   if (!found) return found;
@@ -156,11 +164,18 @@ absl::StatusOr<ToolResult> VerifyPartJob(FileSystem& fs, const VerifyFlags& flag
 }
 
 absl::StatusOr<ToolResult> MergeVerifiedJob(FileSystem& fs, const VerifyFlags& flags, const VerifyOptions& options) {
+  ReportFiles reports;
+  Q4_RETURN_IF_ERROR(reports.Open(fs, flags));
   Q4_ASSIGN_OR_RETURN(const VerifiedModel model,
                       MergeVerifiedParts(fs, flags.file, options.root, flags.merge, GatesOf(options)));
   ToolResult result;
-  result.errors = FindingLines(model.findings, model.finding_count, /*all=*/flags.verbose > 0);
-  if (model.finding_count != 0) result.exit_code = ExitCode::kCheckFailed;
+  result.notes = model.notes;
+  result.errors = FindingLines(model.report.findings, model.report.finding_count, /*all=*/flags.verbose > 0);
+  for (const absl::Status& status : reports.Write(model.report)) {
+    result.errors.push_back(MessageOf(status));
+    result.exit_code = ExitCodeOf(status);
+  }
+  if (!model.report.passed()) result.exit_code = ExitCode::kCheckFailed;
   result.output = flags.json ? VerifiedModelJson(model) : flags.quiet ? std::string() : VerifiedModelText(model);
   return result;
 }
@@ -212,6 +227,9 @@ absl::StatusOr<ToolResult> JoinPartsJob(const ConvertFlags& flags, const std::ve
       return Fail(kNotOfMerge, flags.input, given,
                   given == "--output" ? "INPUT is the output already" : "it is about converting, or about the model");
     }
+  }
+  if (IsUrl(flags.input) || !CollapsedUrl(flags.input).empty()) {
+    return Fail(kOutputIsUrl, flags.input, flags.status ? "--status" : "--merge");
   }
   FileSystem& fs = PosixFileSystem();
   ToolResult result;

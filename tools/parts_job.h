@@ -21,6 +21,9 @@ namespace q4 {
 // errors of ParsePart() and PartFromEnvironment().
 absl::StatusOr<std::optional<PartFound>> PartBy(const std::string& part, std::uint64_t parts, bool part_from_env);
 
+// kNotOfPipeline: q4verify --part and --merge of a pipeline.
+absl::Status NoPartsOfPipeline(const std::string& path);
+
 // q4verify --part and --merge.
 absl::StatusOr<ToolResult> VerifyPartJob(FileSystem& fs, const VerifyFlags& flags, const VerifyOptions& options,
                                          const PartFound& part, const JobHooks& hooks);

@@ -79,9 +79,10 @@ absl::StatusOr<ToolResult> ResultOf(FileSystem& fs, const ConvertFlags& flags, c
   return result;
 }
 
-absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& flags, const PipelineSource& source,
+absl::StatusOr<ToolResult> PipelineDryRun(JobFiles& files, const ConvertFlags& flags, const PipelineSource& source,
                                           PipelinePlan plan, const ConvertOptions& options,
                                           const std::vector<Gate>& gates, CancelFlag* cancel) {
+  FileSystem& fs = files.fs();
   ToolResult result;
   // Of a plan alone nobody asks what lies where.
   const bool named = std::find(flags.given.begin(), flags.given.end(), "--output") != flags.given.end();
@@ -100,13 +101,15 @@ absl::StatusOr<ToolResult> PipelineDryRun(FileSystem& fs, const ConvertFlags& fl
   if (flags.verbose > 0) {
     for (std::string& reason : limits.Reasons()) result.notes.push_back(std::move(reason));
   }
-  const std::string document = flags.json || !flags.report.empty()
-                                   ? PipelinePlanJson(source, plan, options, limits.threads, flags.output)
-                                   : std::string();
+  const std::string document =
+      flags.json || !flags.report.empty()
+          ? PipelinePlanJson(source, plan, options, limits.threads, flags.output, files.Bounds())
+          : std::string();
   if (flags.json) {
     result.output = document;
   } else if (!flags.quiet) {
-    result.output = PipelinePlanText(source, plan, options, limits.threads, flags.verbose > 0, flags.output);
+    result.output =
+        PipelinePlanText(source, plan, options, limits.threads, flags.verbose > 0, flags.output, files.Bounds());
   }
   if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
   return result;
@@ -137,7 +140,7 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
     ConvertFlags shown = flags;
     shown.input = typed;
     Q4_ASSIGN_OR_RETURN(const PipelineSources sources, SourcesOf(fs, source, options, settings));
-    Q4_ASSIGN_OR_RETURN(ToolResult result, CompareJob(shown, sources.sources, options, device, hooks));
+    Q4_ASSIGN_OR_RETURN(ToolResult result, CompareJob(shown, sources.sources, options, device, files.Bounds(), hooks));
     for (const Note& note : sources.notes) result.notes.push_back(note.text);
     return result;
   }
@@ -152,8 +155,9 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
     }
     progress = hooks.Begin();
     MeasureProgress measure(progress, flags.dry_run ? 0 : plan.source_bytes());
-    Q4_ASSIGN_OR_RETURN(plan, PlanPipelineByBudget(fs, source, options, RequestOf(flags),
-                                                   MeasureRunOf(flags, measure.Measuring(), hooks.cancel), &settings));
+    Q4_ASSIGN_OR_RETURN(
+        plan, PlanPipelineByBudget(fs, source, options, RequestOf(flags),
+                                   MeasureRunOf(flags, measure.Measuring(), files.Bounds(), hooks.cancel), &settings));
     for (const PlannedComponent& component : plan.components) {
       if (std::string note = NoteOfChoice(component.plan); !note.empty()) {
         plan.notes.push_back({false, component.component->name + ": " + note});
@@ -161,7 +165,7 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
     }
     progress = measure.Converting();
   }
-  if (flags.dry_run) return PipelineDryRun(fs, asked, source, std::move(plan), options, gates, hooks.cancel);
+  if (flags.dry_run) return PipelineDryRun(files, asked, source, std::move(plan), options, gates, hooks.cancel);
   std::string_view cores_alone;
   for (const PlannedComponent& component : plan.components) {
     if (cores_alone.empty()) cores_alone = EncoderOfCoresAlone(component.plan);
@@ -171,7 +175,7 @@ absl::StatusOr<ToolResult> ConvertPipeline(JobFiles& files, const ConvertFlags& 
   RunOptions run;
   run.threads = flags.threads;
   run.max_memory = flags.max_memory;
-  run.bound_of = [&](std::uint64_t bytes) { return files.BoundFor(bytes); };
+  run.bound_of = files.Bounds();
   run.force = flags.force;
   run.resume = !flags.no_resume;
   run.pace.bytes = flags.sync_every;

@@ -35,6 +35,7 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& given) {
   VerifyFlags flags = given;
   Q4_RETURN_IF_ERROR(files.Adopt(&flags.file));
   Q4_RETURN_IF_ERROR(files.Adopt(&flags.against));
+  Q4_RETURN_IF_ERROR(files.Adopt(&flags.merge));
   flags.max_memory = files.MemoryForWork();
   Q4_ASSIGN_OR_RETURN(const std::string pipeline, SealedPipelineFolder(fs, flags.file));
   Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, !pipeline.empty(), &InterruptRequested()));
@@ -42,10 +43,14 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& given) {
   const JobHooks hooks = PrintingHooks("q4verify", flags.progress, flags.quiet, &printer);
   Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartBy(flags.part, flags.parts, flags.part_from_env));
   if (!pipeline.empty() && (part || !flags.merge.empty())) {
-    return Fail(kNotOfPipeline, flags.file, part ? "--part" : "--merge", "verify its containers in parts");
+    return NoPartsOfPipeline(flags.file);
   }
   if (!pipeline.empty()) return VerifyPipelineFolder(fs, flags, pipeline, options, hooks);
-  if (part) return VerifyPartJob(fs, flags, options, *part, hooks);
+  if (part) {
+    Q4_ASSIGN_OR_RETURN(ToolResult done, VerifyPartJob(fs, flags, options, *part, hooks));
+    for (std::string& note : files.Notes()) done.notes.push_back(std::move(note));
+    return done;
+  }
   if (!flags.merge.empty()) return MergeVerifiedJob(fs, flags, options);
   ReportFiles reports;
   Q4_RETURN_IF_ERROR(reports.Open(fs, flags));

@@ -130,12 +130,12 @@ absl::StatusOr<ToolResult> RepackContainer(JobFiles& files, const ConvertFlags& 
     }
     const std::string output = named ? flags.output : std::string();
     const std::string document =
-        flags.json || !flags.report.empty() ? RepackPlanJson(*model, plan, output) : std::string();
+        flags.json || !flags.report.empty() ? RepackPlanJson(*model, plan, output, files.Bounds()) : std::string();
     result.notes = LinesOf(plan.notes);
     if (flags.json) {
       result.output = document;
     } else if (!flags.quiet) {
-      result.output = RepackPlanText(*model, plan, flags.verbose > 0, output);
+      result.output = RepackPlanText(*model, plan, flags.verbose > 0, output, files.Bounds());
     }
     if (!flags.report.empty()) Q4_RETURN_IF_ERROR(WriteFileAtomically(fs, flags.report, document, /*replace=*/true));
     return result;
@@ -146,7 +146,7 @@ absl::StatusOr<ToolResult> RepackContainer(JobFiles& files, const ConvertFlags& 
   RepackRun run;
   run.threads = flags.threads;
   run.max_memory = flags.max_memory;
-  run.bound_of = [&](std::uint64_t bytes) { return files.BoundFor(bytes); };
+  run.bound_of = files.Bounds();
   run.force = flags.force;
   run.progress = hooks.Begin();
   run.cancel = hooks.cancel;

@@ -13,6 +13,7 @@
 #include "libconvert/components/components_issues.h"
 #include "libconvert/convert_report/convert_report.h"
 #include "libconvert/output/output_issues.h"
+#include "libconvert/parts/merge_verified.h"
 #include "libconvert/report/html.h"
 #include "libconvert/report/junit.h"
 #include "libconvert/report/markdown.h"
@@ -66,6 +67,12 @@ ReportRules RulesOf(FileSystem& fs, const VerifyFlags& flags) {
   rules.AddInput(flags.baseline);
   rules.AddInput(flags.evaluation);
   rules.AddInput(flags.calibration);
+  if (!flags.merge.empty()) {
+    // The reports of parts. A folder that cannot be read is the merge's error.
+    if (const auto parts = VerifiedPartFiles(fs, flags.merge); parts.ok()) {
+      for (const std::string& part : *parts) rules.AddInput(part);
+    }
+  }
   // Opening reads every shard's index, since a list of shards names files that no flag does.
   if (const auto model = Q4Model::Open(fs, flags.file); model.ok()) {
     for (const auto& shard : (*model)->shards()) rules.AddInput(shard->path(), shard->file().identity());

@@ -17,6 +17,10 @@ bool IsPort(std::string_view text) {
 
 // How much of `rest`, what follows "://", is userinfo, without its '@'; 0 for none.
 std::size_t UserinfoBytes(std::string_view rest, bool is_hub) {
+  if (is_hub) {
+    const std::string_view first = rest.substr(0, rest.find_first_of("/?#@' \t\n"));
+    if (LooksLikeHubToken(first)) return first.size();
+  }
   const std::string_view authority = rest.substr(0, rest.find_first_of("/?#"));
   std::size_t at = authority.rfind('@');
   if (at == std::string_view::npos) {
@@ -63,6 +67,20 @@ std::string Hide(std::string_view text, std::vector<std::string_view>* secrets) 
 }
 
 }  // namespace
+
+bool LooksLikeHubToken(std::string_view name) {
+  // "hf_" and 34, "api_org_" and more.
+  constexpr std::size_t kLeastToken = 16, kLeastPlain = 30;
+  std::size_t least = kLeastPlain;
+  for (const std::string_view prefix : {"hf_", "api_org_", "api_"}) {
+    if (!name.starts_with(prefix)) continue;
+    name.remove_prefix(prefix.size());
+    least = kLeastToken;
+    break;
+  }
+  return name.size() >= least &&
+         std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::isalnum(c) != 0; });
+}
 
 std::string WithoutUrlSecrets(std::string_view text, std::string_view about) {
   std::vector<std::string_view> secrets;

@@ -299,6 +299,12 @@ absl::StatusOr<std::string> NetFileSystem::Adopt(const std::string& given) {
                 GotExpected(scheme, "https://, hf://, s3:// or gs://") +
                     (is_file ? "; give a file as its path" : "; download it first"));
   }
+  if (const std::string url = CollapsedUrl(given); !url.empty()) {
+    const absl::StatusOr<PathInfo> local = below_.Stat(given);
+    if (local.ok() && local->exists) return given;
+    return Fail(kBadUrl, given, {},
+                GotExpected("one slash", url + "; a pathlib.Path joins slashes: give the URL as text"));
+  }
   if (!IsUrl(given)) return given;
   Q4_ASSIGN_OR_RETURN(Network* const net, Net());
   return net->Adopt(given);

@@ -10,6 +10,7 @@
 #include "absl/strings/str_replace.h"
 #include "absl/strings/str_split.h"
 #include "fmt/format.h"
+#include "formats/base/shown_url.h"
 #include "formats/base/status.h"
 #include "formats/net/net_issues.h"
 
@@ -69,6 +70,14 @@ std::string OtherScheme(std::string_view path) {
     return absl::ascii_isalnum(static_cast<unsigned char>(c)) || c == '+' || c == '-' || c == '.';
   });
   return is_scheme ? std::string(path.substr(0, colon + 3)) : std::string();
+}
+
+std::string CollapsedUrl(std::string_view path) {
+  for (const std::string_view scheme : kSchemes) {
+    const std::string_view once = scheme.substr(0, scheme.size() - 1);
+    if (path.starts_with(once) && !path.starts_with(scheme)) return std::string(scheme);
+  }
+  return {};
 }
 
 absl::StatusOr<Url> ParseUrl(std::string_view text) {
@@ -202,6 +211,10 @@ absl::StatusOr<HubPath> ParseHubPath(std::string_view text) {
       path.revision.replace(i, 3, "/");
     }
     if (!IsRevision(path.revision)) return Fail(kBadUrl, whole, {}, GotExpected("no revision behind @", kForm));
+  }
+  // Else the server would be asked for it by that name.
+  if (LooksLikeHubToken(parts[0])) {
+    return Fail(kBadUrl, whole, {}, "a token does not go into it: set HF_TOKEN, and give " + std::string(kForm));
   }
   for (std::size_t i = 0; i <= last; ++i) {
     if (!IsHubName(parts[i])) return Fail(kBadUrl, whole, {}, GotExpected("'" + parts[i] + "'", kForm));

@@ -28,6 +28,10 @@ bool IsUrl(std::string_view path);
 // The scheme of what is written as a URL and is none that is read: "ftp://"; "" for all else.
 std::string OtherScheme(std::string_view path);
 
+// "hf://" of "hf:/ORG/NAME": a URL that went through a path of a file system, as Python's Path("hf://ORG/NAME"), which
+// joins slashes. "" for all else.
+std::string CollapsedUrl(std::string_view path);
+
 // `text` as an http or https URL. kBadUrl, in which the text is not repeated: it may hold a secret.
 absl::StatusOr<Url> ParseUrl(std::string_view text);
 

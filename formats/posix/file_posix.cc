@@ -151,7 +151,10 @@ class PosixFileSystemImpl final : public FileSystem {
     // O_NOCTTY: a terminal must not become the process's own.
     const int flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | (links == SymbolicLinks::kFollow ? 0 : O_NOFOLLOW);
     // What q4 itself put there is read where it put it.
-    Descriptor fd = (links == SymbolicLinks::kNever ? held_.Find(path) : Place(path)).Open(flags);
+    const auto open = [&] { return (links == SymbolicLinks::kNever ? held_.Find(path) : Place(path)).Open(flags); };
+    Descriptor fd = open();
+    // NFS: what the client remembers of the folder is older than the file. Asked again, the server says how it is.
+    if (!fd.valid() && errno == ESTALE) fd = open();
     if (!fd.valid() && errno == ELOOP && links == SymbolicLinks::kRefuse) {
       Q4_ASSIGN_OR_RETURN(const std::string file, HubCacheFile(*this, path));
       if (file.empty()) return Fail(kSymbolicLink, path, {});

@@ -78,7 +78,8 @@ class Measuring {
     // With less, what is known of the tensors alone would exceed the bound.
     if (const std::uint64_t needed = 2 * IndexBeyondAllowance(tasks_.size() * kTensorBytes); needed > run_.max_memory) {
       return Fail(kMemoryTooSmall, checkpoint_.path(), "--max-memory",
-                  GotExpected(fmt::format("{} bytes", run_.max_memory), fmt::format("at least {} bytes", needed)));
+                  GotExpected(fmt::format("{} bytes", GivenBound(run_.bound_of, run_.max_memory)),
+                              fmt::format("at least {} bytes", GivenBound(run_.bound_of, needed))));
     }
     for (std::size_t begin = 0; begin < readings_.size();) {
       // Of the pieces in memory, at least one tensor's.

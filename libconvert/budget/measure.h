@@ -16,6 +16,7 @@
 #include "formats/source/checkpoint.h"
 #include "formats/tensor/source_tensor.h"
 #include "kernels/kernels.h"
+#include "libconvert/base/bound_of.h"
 #include "libconvert/base/progress.h"
 #include "libconvert/scheme/quant_settings.h"
 
@@ -25,6 +26,7 @@ namespace q4 {
 struct MeasureRun {
   unsigned threads = 1;
   std::uint64_t max_memory = std::uint64_t{2} << 30;
+  BoundOf bound_of;                      // for messages
   const KernelTable* kernels = nullptr;  // nullptr: BestCpuKernels()
   ProgressCallback progress;             // in bytes of elements, one thread at a time
   CancelFlag* cancel = nullptr;

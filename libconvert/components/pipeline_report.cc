@@ -68,11 +68,11 @@ std::string LeftOutText(const std::vector<LeftOutFile>& files) {
 }  // namespace
 
 std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
-                             unsigned threads, bool all, const std::string& output) {
+                             unsigned threads, bool all, const std::string& output, const BoundOf& bound_of) {
   std::string text;
   for (const PlannedComponent& planned : plan.components) {
     text += fmt::format("component {} ({})\n", planned.component->name, Printable(planned.component->class_name));
-    text += PlanText(*planned.component->checkpoint, planned.plan, planned.options, threads, all, {}) + "\n";
+    text += PlanText(*planned.component->checkpoint, planned.plan, planned.options, threads, all, {}, bound_of) + "\n";
   }
   std::vector<CarriedSum> sums;
   for (const CompanionFile& file : source.files) AddCarried(file.name, file.size, &sums);
@@ -94,7 +94,7 @@ std::string PipelinePlanText(const PipelineSource& source, const PipelinePlan& p
 }
 
 std::string PipelinePlanJson(const PipelineSource& source, const PipelinePlan& plan, const ConvertOptions& options,
-                             unsigned threads, const std::string& output) {
+                             unsigned threads, const std::string& output, const BoundOf& bound_of) {
   Json json = NewDocument("q4convert-pipeline-plan");
   json["output"] = output;
   json["class"] = TextOrNull(source.class_name);
@@ -102,10 +102,10 @@ std::string PipelinePlanJson(const PipelineSource& source, const PipelinePlan& p
   json["output_bytes_exact"] = !options.compression.zstd;
   Json components = Json::array();
   for (const PlannedComponent& planned : plan.components) {
-    components.push_back(
-        {{"name", planned.component->name},
-         {"class", planned.component->class_name},
-         {"plan", DocumentOf(PlanJson(*planned.component->checkpoint, planned.plan, planned.options, threads, {}))}});
+    components.push_back({{"name", planned.component->name},
+                          {"class", planned.component->class_name},
+                          {"plan", DocumentOf(PlanJson(*planned.component->checkpoint, planned.plan, planned.options,
+                                                       threads, {}, bound_of))}});
   }
   json["components"] = std::move(components);
   Json carried = Json::array();

@@ -63,7 +63,7 @@ Json FindingsJson(const std::vector<VerifyFinding>& findings) {
 }  // namespace
 
 std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
-                     unsigned threads, const std::string& output) {
+                     unsigned threads, const std::string& output, const BoundOf& bound_of) {
   Json tensors = Json::array();
   // In the order of writing, which is that of the source.
   for (std::size_t s = 0; s < plan.shards.size(); ++s) {
@@ -98,7 +98,7 @@ std::string PlanJson(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   json["output_bytes"] = plan.output_bytes;
   json["output_bytes_exact"] = !options.compression.zstd;
   json["part_bytes"] = std::move(shard_bytes);
-  json["least_memory_bytes"] = MinimumPipelineMemory(checkpoint, plan, options, threads);
+  json["least_memory_bytes"] = GivenBound(bound_of, MinimumPipelineMemory(checkpoint, plan, options, threads));
   if (const FeedbackCost cost = FeedbackCostOf(checkpoint, plan); cost.tensors != 0) {
     json["feedback_core_seconds"] = cost.CoreSeconds(BestCpuKernels());
   }

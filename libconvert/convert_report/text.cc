@@ -159,7 +159,7 @@ ModelStats TotalsOf(const ConvertReport& report) {
 }
 
 std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, const ConvertOptions& options,
-                     unsigned threads, bool all, const std::string& output) {
+                     unsigned threads, bool all, const std::string& output, const BoundOf& bound_of) {
   std::string text = all ? EveryTensor(checkpoint, plan) + "\n" : std::string();
   std::vector<const Q4Tensor*> tensors;
   for (const PlannedShard& shard : plan.shards) {
@@ -180,12 +180,13 @@ std::string PlanText(const Checkpoint& checkpoint, const ConversionPlan& plan, c
   }
   // Of the cores, because a plan is made without starting a GPU.
   text += fmt::format("memory  at least {} bytes with {} (--max-memory)\n",
-                      Grouped(MinimumPipelineMemory(checkpoint, plan, options, threads)), Counted(threads, "thread"));
+                      Grouped(GivenBound(bound_of, MinimumPipelineMemory(checkpoint, plan, options, threads))),
+                      Counted(threads, "thread"));
   if (const FeedbackCost cost = FeedbackCostOf(checkpoint, plan); cost.tensors != 0) {
     const double seconds = cost.CoreSeconds(BestCpuKernels());
-    text += fmt::format("time    feedback takes about {} of processor time ({} with {}) for {}\n",
-                        AboutSeconds(seconds), AboutSeconds(seconds / threads), Counted(threads, "thread"),
-                        Counted(cost.tensors, "tensor"));
+    text +=
+        fmt::format("time    feedback takes about {} of processor time ({} with {}) for {}\n", AboutSeconds(seconds),
+                    AboutSeconds(seconds / threads), Counted(threads, "thread"), Counted(cost.tensors, "tensor"));
   }
   return text + SmallerText(tensors, plan, options);
 }

@@ -119,6 +119,8 @@ absl::StatusOr<FoundRecords> ReadRecords(FileSystem& fs, const std::string& outp
     absl::StatusOr<PartRecord> record = ReadRecord(fs, path);
     // A network file system may hold an old handle of a file that another machine has replaced: a second look is new.
     if (ExitCodeOf(record.status()) == ExitCode::kIo) record = ReadRecord(fs, path);
+    // What cannot be read now is not missing: the merge may be tried again.
+    if (IssueNumberOf(record.status()) == kCannotRead.number) return record.status();
     if (!record.ok()) {
       // One that a merge has removed since is told by the list, which the caller looks for.
       found.damaged.push_back(MessageOf(record.status()));

@@ -76,6 +76,10 @@ struct Source {
   std::uint64_t index = 0;
   std::optional<std::uint64_t> size;
   std::string size_variable;
+  std::uint64_t base = 0;  // what was taken from the variable's value
+
+  // As the variable has it.
+  std::string Said() const { return std::to_string(index + base); }
 };
 
 absl::StatusOr<std::optional<Source>> FromFlyte(const Environment& environment) {
@@ -86,7 +90,7 @@ absl::StatusOr<std::optional<Source>> FromFlyte(const Environment& environment) 
     return Fail(kPartFromEnvironment, {}, kFlyteName, fmt::format("it names {}, which is not set", name));
   }
   Q4_ASSIGN_OR_RETURN(const std::optional<std::uint64_t> offset, ValueOf(environment, kFlyteOffset));
-  return std::optional(Source{name, *index + offset.value_or(0), std::nullopt, {}});
+  return std::optional(Source{name, *index + offset.value_or(0), std::nullopt, {}, 0});
 }
 
 absl::StatusOr<std::optional<Source>> FromArray(const Environment& environment, const ArrayEngine& engine) {
@@ -96,9 +100,9 @@ absl::StatusOr<std::optional<Source>> FromArray(const Environment& environment, 
   if (!index) return std::nullopt;
   if (*index < engine.base) {
     return Fail(kPartFromEnvironment, {}, engine.index,
-                GotExpected(std::to_string(*index), fmt::format("at least {}", engine.base)));
+                GotExpected(std::to_string(*index), fmt::format("at least {}: it counts from there", engine.base)));
   }
-  Source source{engine.index, *index - engine.base, std::nullopt, {}};
+  Source source{engine.index, *index - engine.base, std::nullopt, {}, engine.base};
   if (engine.size != nullptr) {
     Q4_ASSIGN_OR_RETURN(source.size, ValueOf(environment, engine.size));
     source.size_variable = engine.size;
@@ -126,7 +130,7 @@ absl::StatusOr<std::vector<Source>> Gangs(const Environment& environment) {
     Q4_ASSIGN_OR_RETURN(const std::optional<std::uint64_t> size, ValueOf(environment, engine.size));
     if (!size || *size < 2) continue;
     Q4_ASSIGN_OR_RETURN(const std::optional<std::uint64_t> rank, ValueOf(environment, engine.rank));
-    if (rank) found.push_back({engine.rank, *rank, *size, engine.size});
+    if (rank) found.push_back({engine.rank, *rank, *size, engine.size, 0});
   }
   return found;
 }
@@ -194,8 +198,8 @@ absl::StatusOr<PartFound> PartFromEnvironment(const Environment& environment, st
   for (const Source& other : found) {
     if (other.index != first.index) {
       return Fail(kPartFromEnvironment, {}, "--part-from-env",
-                  fmt::format("{} says {} and {} says {}; give --part", first.variable, first.index, other.variable,
-                              other.index));
+                  fmt::format("{} is {} (part {}) and {} is {} (part {}); give --part", first.variable, first.Said(),
+                              first.index, other.variable, other.Said(), other.index));
     }
   }
   if (!parts && !first.size) {
@@ -205,8 +209,8 @@ absl::StatusOr<PartFound> PartFromEnvironment(const Environment& environment, st
   result.part.count = parts ? *parts : *first.size;
   if (result.part.count == 0 || result.part.count > kMostParts || result.part.index >= result.part.count) {
     return Fail(kPartFromEnvironment, {}, first.variable,
-                GotExpected(std::to_string(first.index),
-                            fmt::format("less than {}, the number of parts, counted from 0", result.part.count)));
+                GotExpected(first.Said(), fmt::format("{} to {}, for there are {} parts", first.base,
+                                                      first.base + result.part.count - 1, result.part.count)));
   }
   result.notes.insert(result.notes.begin(), fmt::format("part {} of {} by {}{}", result.part.index, result.part.count,
                                                         first.variable, parts ? "" : " and " + first.size_variable));

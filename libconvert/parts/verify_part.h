@@ -1,9 +1,9 @@
 // A model in shards that is verified on many machines: each takes some shards, as a conversion in parts does, and says
-// what it found; what all of them found is put together by the roots of the shards.
+// what it found. merge_verified.h puts together what all of them found.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,7 +11,8 @@
 #include "absl/status/statusor.h"
 #include "formats/base/digest.h"
 #include "formats/base/file.h"
-#include "libconvert/judge/gate.h"
+#include "formats/base/json_value.h"
+#include "libconvert/judge/proof_names.h"
 #include "libconvert/judge/verify_report.h"
 #include "libconvert/parts/assign.h"
 #include "libconvert/parts/part_number.h"
@@ -23,7 +24,10 @@ struct VerifiedShard {
   std::size_t number = 0;  // from 0
   std::string path;
   Sha256 root{};
-  bool compared = false;                // with the source, whole
+  bool compared = false;  // with the source, whole
+  // Where it was compared, by TensorProof: the names of its tensors. What the recorded options were held against.
+  std::array<std::vector<std::string>, kProofNames.size()> proofs;
+  VerifyStrength::Policy policy = VerifyStrength::Policy::kUnknown;
   std::vector<VerifyFinding> findings;  // the first kMaxFindings
   std::uint64_t finding_count = 0;
 };
@@ -43,30 +47,16 @@ struct VerifyPartReport {
 absl::StatusOr<VerifyPartReport> VerifyPart(FileSystem& fs, const std::string& path, const VerifyOptions& options,
                                             const PartNumber& part, const ProgressCallback& progress);
 
-// docs/schema/verify_part.schema.json, and what --merge reads again.
+// docs/schema/verify_part.schema.json, and what a merge reads again.
 std::string VerifyPartJson(const VerifyPartReport& report);
 std::string VerifyPartText(const VerifyPartReport& report);
 
-// What the reports of all parts say of a model.
-struct VerifiedModel {
-  std::string path;
-  Sha256 root{};
-  std::size_t shard_count = 0, compared = 0;
-  std::vector<std::string> sources;     // as the parts named them, each once
-  std::vector<VerifyFinding> findings;  // of all shards in order, then of the gates; the first kMaxFindings
-  std::uint64_t finding_count = 0;
-};
-
-// Reads every *.json of `folder`. Every shard of the model must be in one of them with the root that it has now; one
-// that failed anywhere has failed. `gates` judge what the shards record, which parts that compared have computed again.
-// Reads indexes, and no payload. Errors: exit code 6: kVerifyPartsMissing with the numbers of shards,
-// kVerifyPartsMixed where some were compared with a source and some were not, or a file is no such report; those of
-// OpenContainer(); I/O errors.
-absl::StatusOr<VerifiedModel> MergeVerifiedParts(FileSystem& fs, const std::string& path,
-                                                 const std::optional<Sha256>& root, const std::string& folder,
-                                                 const std::vector<Gate>& gates);
-
-std::string VerifiedModelJson(const VerifiedModel& model);
-std::string VerifiedModelText(const VerifiedModel& model);
+// The name of its kind of document, and the version of its schema.
+inline constexpr const char* kVerifyPartDocument = "q4verify-part";
+inline constexpr int kVerifyPartVersion = 1;
+// VerifyStrength::Policy in it, in the order of that.
+inline constexpr std::array<std::string_view, 3> kPolicyNames{"unknown", "settings", "whole"};
+// What all documents about verification in parts list.
+Json PartFindingsJson(const std::vector<VerifyFinding>& findings);
 
 }  // namespace q4

@@ -31,7 +31,8 @@ Counts CountsOf(const RepackPlan& plan) {
 
 }  // namespace
 
-std::string RepackPlanText(const Q4Model& model, const RepackPlan& plan, bool all, const std::string& output) {
+std::string RepackPlanText(const Q4Model& model, const RepackPlan& plan, bool all, const std::string& output,
+                           const BoundOf& bound_of) {
   std::string text;
   for (std::size_t s = 0; all && s < plan.shards.size(); ++s) {
     const RepackedShard& shard = plan.shards[s];
@@ -59,11 +60,13 @@ std::string RepackPlanText(const Q4Model& model, const RepackPlan& plan, bool al
     text += fmt::format("writes  {}{}\n", Printable(output, 4096),
                         plan.shards.size() > 1 ? fmt::format(" in {} parts", Grouped(plan.shards.size())) : "");
   }
-  text += fmt::format("memory  at least {} bytes (--max-memory)\n", Grouped(LeastRepackMemory(model, plan)));
+  text += fmt::format("memory  at least {} bytes (--max-memory)\n",
+                      Grouped(GivenBound(bound_of, LeastRepackMemory(model, plan))));
   return text;
 }
 
-std::string RepackPlanJson(const Q4Model& model, const RepackPlan& plan, const std::string& output) {
+std::string RepackPlanJson(const Q4Model& model, const RepackPlan& plan, const std::string& output,
+                           const BoundOf& bound_of) {
   Json tensors = Json::array();
   Json part_bytes = Json::array();
   for (std::size_t s = 0; s < plan.shards.size(); ++s) {
@@ -93,7 +96,7 @@ std::string RepackPlanJson(const Q4Model& model, const RepackPlan& plan, const s
   json["output_bytes"] = plan.output_bytes;
   json["output_bytes_exact"] = !plan.compression.zstd;
   json["part_bytes"] = std::move(part_bytes);
-  json["least_memory_bytes"] = LeastRepackMemory(model, plan);
+  json["least_memory_bytes"] = GivenBound(bound_of, LeastRepackMemory(model, plan));
   json["quantized_tensors"] = counts.quantized;
   json["kept_tensors"] = counts.kept;
   json["warnings"] = std::move(warnings);

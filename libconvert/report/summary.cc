@@ -17,6 +17,7 @@
 #include "formats/base/text.h"
 #include "formats/q4/encoders.h"
 #include "libconvert/base/text_table.h"
+#include "libconvert/judge/proof_names.h"
 #include "libconvert/judge/verify_issues.h"
 #include "libconvert/model/stats.h"
 
@@ -111,10 +112,7 @@ std::string_view ExtentName(CheckMade::Extent extent) {
   return kNames[static_cast<std::size_t>(extent)];
 }
 
-std::string_view ProofName(TensorProof proof) {
-  constexpr std::string_view kNames[] = {"not_compared", "sample", "equal", "recomputed", "bounded", "failed"};
-  return kNames[static_cast<std::size_t>(proof)];
-}
+std::string_view ProofName(TensorProof proof) { return kProofNames[static_cast<std::size_t>(proof)]; }
 
 std::string SampleText(const VerifyReport& report) {
   return fmt::format("a sample of {} %, --sample-seed {}", report.sample_percent, report.sample_seed);

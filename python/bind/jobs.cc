@@ -5,6 +5,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -12,6 +13,8 @@
 #include "libconvert/components/components_issues.h"
 #include "libconvert/components/seal.h"
 #include "libconvert/judge/verify_report.h"
+#include "libconvert/parts/merge_verified.h"
+#include "libconvert/parts/verify_part.h"
 #include "libconvert/report/html.h"
 #include "libconvert/report/json.h"
 #include "libconvert/report/junit.h"
@@ -26,6 +29,7 @@
 #include "tools/export_job.h"
 #include "tools/job_files.h"
 #include "tools/options.h"
+#include "tools/parts_job.h"
 #include "tools/pipeline.h"
 #include "tools/usage_issues.h"
 #include "tools/verify_job.h"
@@ -85,11 +89,15 @@ struct Verification {
   VerifyReport report;
   // Of a pipeline; else "".
   std::string folder, json;
+  std::vector<std::string> notes;
+  bool is_part = false;
   bool passed = false;
 
-  // A rendering that pipelines do not have.
+  // A rendering that pipelines and parts do not have.
   std::string Rendered(std::string (*render)(const VerifyReport&)) const {
-    if (!folder.empty()) throw StatusError(Fail(kNotOfPipeline, folder, "a report as text, HTML, Markdown or JUnit"));
+    constexpr const char* kWhat = "a report as text, HTML, Markdown or JUnit";
+    if (!folder.empty()) throw StatusError(Fail(kNotOfPipeline, folder, kWhat));
+    if (is_part) throw StatusError(Fail(kNotOfPart, report.path, kWhat, "the merge of all parts has them"));
     return render(report);
   }
 };
@@ -102,14 +110,35 @@ Verification Verify(const nb::sequence& words, const nb::object& progress) {
         JobFiles files(flags.max_memory, cancel);
         Q4_RETURN_IF_ERROR(files.Adopt(&flags.file));
         Q4_RETURN_IF_ERROR(files.Adopt(&flags.against));
+        Q4_RETURN_IF_ERROR(files.Adopt(&flags.merge));
         flags.max_memory = files.MemoryForWork();
         Q4_ASSIGN_OR_RETURN(out.folder, SealedPipelineFolder(files.fs(), flags.file));
         Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, !out.folder.empty(), cancel));
+        Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartBy(flags.part, flags.parts, flags.part_from_env));
         if (!out.folder.empty()) {
+          if (part || !flags.merge.empty()) return NoPartsOfPipeline(out.folder);
           Q4_ASSIGN_OR_RETURN(const ToolResult result,
                               VerifyPipelineFolder(files.fs(), flags, out.folder, options, HooksOf(callback, cancel)));
           out.json = result.output;
           out.passed = result.exit_code == ExitCode::kOk;
+          return out;
+        }
+        if (part) {
+          Q4_ASSIGN_OR_RETURN(const VerifyPartReport found,
+                              VerifyPart(files.fs(), flags.file, options, part->part, callback));
+          out.is_part = true;
+          out.report.path = found.path;
+          out.json = VerifyPartJson(found);
+          out.passed = found.finding_count == 0;
+          return out;
+        }
+        if (!flags.merge.empty()) {
+          Q4_ASSIGN_OR_RETURN(VerifiedModel merged,
+                              MergeVerifiedParts(files.fs(), flags.file, options.root, flags.merge, GatesOf(options)));
+          out.json = VerifiedModelJson(merged);
+          out.report = std::move(merged.report);
+          out.notes = std::move(merged.notes);
+          out.passed = out.report.passed();
           return out;
         }
         Q4_ASSIGN_OR_RETURN(out.report, VerifyModel(files.fs(), flags.file, options, callback));
@@ -131,6 +160,7 @@ void BindJobs(nb::module_& module) {
              "The job of q4export: (JSON, notes).");
   nb::class_<Verification>(module, "Verification", "What a verification found, to be rendered.")
       .def_ro("passed", &Verification::passed)
+      .def_ro("notes", &Verification::notes)
       .def("json", [](const Verification& found) { return found.json; })
       .def("html", [](const Verification& found) { return found.Rendered(VerifyReportHtml); })
       .def("junit", [](const Verification& found) { return found.Rendered(VerifyReportJunit); })

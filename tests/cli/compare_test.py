@@ -21,6 +21,7 @@ import torch_bytes  # noqa: E402
 import checks  # noqa: E402
 from calibration_bytes import calibration_file, metadata_of, tensors_of  # noqa: E402
 from checks import check  # noqa: E402
+from gguf_bytes import gguf  # noqa: E402
 from tools import Tools  # noqa: E402
 
 SANITIZED = "--sanitized" in sys.argv
@@ -217,14 +218,6 @@ def test_calibrated(tools):
     check(len(compare(tools, "weighed", "--calibration", "h.safetensors", "--type", "nf4", "--effort", "1")["rows"]) == 24, "the others are compared")
 
 
-def gguf(name, rows, columns, numbers):
-    """A GGUF file of a Llama with one F16 tensor."""
-    text = lambda value: struct.pack("<Q", len(value)) + value  # noqa: E731
-    out = b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + text(b"general.architecture") + struct.pack("<I", 8) + text(b"llama")
-    out += text(name) + struct.pack("<IQQIQ", 2, columns, rows, 1, 0)
-    return out + bytes(-len(out) % 32) + struct.pack(f"<{len(numbers)}e", *numbers)
-
-
 def test_every_kind_of_source(tools):
     """What is not stored as it is read is compared as it is read."""
     rng = random.Random(9)
@@ -239,7 +232,7 @@ def test_every_kind_of_source(tools):
     pickle = torch_bytes.state((UP, torch_bytes.tensor((64, 96), strides=(1, 64), elements=6144)))
     (tools.work / "torch/pytorch_model.bin").write_bytes(torch_bytes.checkpoint(pickle, [struct.pack("<6144f", *numbers)]))
     (tools.work / "torch/config.json").write_text(json.dumps(CONFIG))
-    (tools.work / "llama.gguf").write_bytes(gguf(b"blk.0.ffn_up.weight", 64, 96, numbers))
+    (tools.work / "llama.gguf").write_bytes(gguf({"blk.0.ffn_up.weight": (64, 96, numbers)}))
     (tools.work / "adapter").mkdir()
     (tools.work / "adapter/adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 16, "target_modules": ["up_proj"]}))
     lora = {f"base_model.model.{UP[:-7]}.lora_A.weight": ("F32", (4, 256), struct.pack("<1024f", *values(1024, 12))),

@@ -201,6 +201,16 @@ def memory(bench: Bench) -> None:
             check(numbers and int(numbers[1]) == given, "the bound is named as it was given", done.stderr)
             bench.run(*command, f"--max-memory={int(numbers[2]) - 1}", code=1)
             bench.run(*command, f"--max-memory={numbers[2]}")
+            plan = json.loads(bench.run(*command, "--dry-run", "--json").stdout)
+            check(plan["least_memory_bytes"] == int(numbers[2]), "a plan says the same bound", plan["least_memory_bytes"], numbers[2])
+    # What comparisons and budgets hold of the tensors alone: 7,000 of them do not fit the least bound.
+    names = {f"model.layers.{i}.mlp.up_proj.weight": ("BF16", (1, 64), bytes(128)) for i in range(7_000)}
+    files = {"/model.safetensors": tensor_file(names), "/config.json": (bench.model / "config.json").read_bytes()}
+    with Server(files) as server:
+        for words in (("--compare", "--encoder=absmax"), ("--target-bpw=4.5", "--dry-run")):
+            given = (12 << 20) + 5
+            done = bench.run("q4convert", server.origin, "-o", "x.q4", *words, f"--max-memory={given}", code=1)
+            check(f"got {given} bytes, expected at least" in done.stderr, f"{words}: the bound as it was given", done.stderr)
 
 
 def denied(bench: Bench) -> None:
@@ -259,6 +269,9 @@ def secrets(bench: Bench) -> None:
         for place in places:
             done = bench.run(*[part.format(url) for part in place], code=None)
             check(done.returncode != 0, f"{url} is refused in {place}", done.stderr)
+    # A token in the place of the name: neither shown nor sent to anybody.
+    for url in (f"hf://{SECRET}@org/model", f"hf://{SECRET}/org/model", f"hf://{SECRET}@org"):
+        bench.convert(url, code=1, says="set HF_TOKEN", HF_ENDPOINT="http://127.0.0.1:1")
 
 
 def changes(bench: Bench) -> None:
@@ -411,8 +424,14 @@ def mistakes(bench: Bench) -> None:
         *[(f"{scheme}://host/x", 1, "https://, hf://, s3:// or gs://") for scheme in ("ftp", "file", "az", "abfss", "FTP")],
     ]:
         bench.convert(given, code=code, says=says)
-    for output in ("https://host/x.q4", "s3://bucket/x.q4"):
+    for output in ("https://host/x.q4", "s3://bucket/x.q4", "s3:/bucket/x.q4"):
         check("Q4-1322" in bench.run("q4convert", "model", "-o", output, code=1).stderr, "an output is a file")
+        for word in ("--status", "--merge"):
+            check("Q4-1322" in bench.run("q4convert", word, output, code=1).stderr, f"{word} is about files", word)
+    # A URL that went through a path of Python.
+    for given in ("hf:/org/model", "https:/host/x", "s3:/bucket/x"):
+        bench.convert(given, code=1, says="joins slashes")
+        check("joins slashes" in bench.run("q4verify", "local.q4", "--against", given, code=1).stderr, given)
     bench.convert("hf://org/model", code=1, says="HF_ENDPOINT", HF_ENDPOINT="http://mirror.example")
     bench.convert("hf://org/model", code=1, says="Q4_NET_TIMEOUT", Q4_NET_TIMEOUT="soon")
     bench.convert("hf://org/model", code=1, says="Q4_NET_ATTEMPTS", Q4_NET_ATTEMPTS="0")

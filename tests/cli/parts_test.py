@@ -280,6 +280,23 @@ def poor_file_systems(bench, model):
             bench.run(model, "-o", output, "--part", part, environment={**sanitizers.ENVIRONMENT, "LD_PRELOAD": bench.preload, "Q4_FAULT": faults})
         bench.join("--merge", output)
         check(tree(output.parent) == expected, f"the same with {faults}")
+    # A record that another machine replaces while the merge reads it (ESTALE): opened once more. A server that goes on saying so ends it
+    # with 2, and the same command goes on.
+    for faults, code in ((f"pread:lost1:{errno.ESTALE}", 0), (f"pread:1:{errno.ESTALE}", 2)):
+        output = bench.place("parts")
+        bench.run(model, "-o", output, "--part", "0/1", "-q")
+        done = subprocess.run([bench.tools / "q4convert", "--merge", output], capture_output=True, text=True, check=False,
+                              env={**os.environ, **sanitizers.ENVIRONMENT, "LD_PRELOAD": bench.preload, "Q4_FAULT": faults})
+        check(done.returncode == code and ("Q4-2002" in done.stderr) == (code == 2), f"a merge with {faults}", done.returncode, done.stderr)
+        bench.join("--merge", output)
+        check(tree(output.parent) == expected, f"the model after {faults}")
+    # Replies of a server that got lost: what was done counts as done.
+    for faults in (f"link:lost1:{errno.EEXIST}", f"renameat2:lost1:{errno.ENOENT}", f"renameplain:lost1:{errno.EIO}"):
+        output = bench.place("parts")
+        for part in ("0/2", "1/2"):
+            bench.run(model, "-o", output, "--part", part, environment={**sanitizers.ENVIRONMENT, "LD_PRELOAD": bench.preload, "Q4_FAULT": faults})
+        bench.join("--merge", output)
+        check(tree(output.parent) == expected, f"the bytes of one run with {faults}")
     # A sync that fails: nothing gets a name.
     output = bench.place("parts")
     bench.run(model, "-o", output, "--part", "0/2", code=2,
@@ -430,6 +447,7 @@ def verified(bench, model):
     done = verify("--merge", reports, "--max-nmse", "1e-9", code=6)
     check("nmse" in done.stderr.lower(), "gates over the whole", done.stderr)
     verify("--merge", reports, "--root", "sha256:" + "0" * 64, code=6)
+    reported(bench, verify, part, reports, model)
     for words in (("--part", "0/2", "--gate", "default"), ("--part", "0/2", "--html", "x.html"), ("--merge", reports, "--against", model)):
         check("Q4-1001" in verify(*words, code=1).stderr, f"{words} do not go together")
     # Damage in one shard: its part finds it, others do not, the merge says so.
@@ -448,6 +466,57 @@ def verified(bench, model):
     check("m-00004-of-00006.q4" in done.stderr, "the merge names the shard", done.stderr)
     (reports / "4.json").write_text('{"document": "other"}')
     check("Q4-6315" in verify("--merge", reports, code=6).stderr, "another document")
+
+
+def reported(bench, verify, part, reports, model):
+    """What a merge makes of reports that somebody edited, mixed up or took from elsewhere; its HTML, Markdown and JUnit."""
+    kept = {path: path.read_text() for path in reports.iterdir()}
+
+    def edited(what, number, edit, says):
+        for path, text in kept.items():
+            document = json.loads(text)
+            edit(document)
+            path.write_text(json.dumps(document))
+        done = verify("--merge", reports, code=6)
+        check(f"Q4-{number}" in done.stderr and says in done.stderr, what, done.stderr)
+        for path, text in kept.items():
+            path.write_text(text)
+
+    def each(document, **values):
+        for shard in document["shards"]:
+            shard.update(values)
+
+    edited("passed is false everywhere", 6315, lambda d: (d.update(passed=False), each(d, passed=False)), '"passed" is false')
+    edited("passed is false of the parts", 6315, lambda d: d.update(passed=False), "of its shards all did")
+    edited("passed is false of shards", 6315, lambda d: each(d, passed=False), '"finding_count" 0')
+    edited("findings that are not counted", 6315, lambda d: each(d, findings=[{"issue": 6001, "tensor": None, "message": "x"}]), "findings are listed")
+    edited("counted findings that are not there", 6315, lambda d: (d.update(passed=False), each(d, passed=False, finding_count=3)), "0 findings are listed")
+    edited("compared with nothing", 6315, lambda d: d.update(source=None), "with no source")
+    edited("another version", 6315, lambda d: d.update(tool_version="0.1.0"), "got 0.1.0")
+    edited("another schema", 6315, lambda d: d.update(version=2), "got 2")
+    edited("no verdict", 6315, lambda d: d.pop("passed"), "no report of q4verify")
+    edited("no proofs", 6315, lambda d: [shard.pop("proofs") for shard in d["shards"]], "no report of q4verify")
+    edited("of other shards", 6314, lambda d: each(d, root_sha256="0" * 64), "tells of others")
+    one = {"finding_count": 1, "passed": False, "findings": [{"issue": 6001, "tensor": "x", "message": "Q4-6001 made up"}]}
+    edited("with findings", 6001, lambda d: (d.update(passed=False), each(d, **one)), "made up")
+    # One of another model beside them is told, and changes nothing.
+    document = json.loads(kept[reports / "0.json"])
+    each(document, root_sha256="0" * 64)
+    (reports / "other.json").write_text(json.dumps(document))
+    done = verify("--merge", reports)
+    check("other.json tells of no shard" in done.stderr, "a foreign report is named", done.stderr)
+    (reports / "other.json").unlink()
+    names = [bench.work / f"merged.{kind}" for kind in ("html", "xml", "md")]
+    words = ("--html", names[0], "--junit", names[1], "--markdown", names[2])
+    verify("--merge", reports, "--gate", "default", *words)
+    texts = [name.read_text() for name in names]
+    check("model.layers.3.mlp.up_proj.weight" in texts[0] and texts[1].count("<testcase") > 20 and "recomputed bit for bit" in texts[2],
+          "all tensors, as of one run", [text[:300] for text in texts])
+    check("<failure" not in texts[1] and "<skipped" not in texts[1], "all were compared")
+    verify("--merge", reports, "--max-nmse", "1e-9", *words, code=6)
+    check("<failure" in names[1].read_text() and "1e-09" in names[0].read_text(), "with what is broken")
+    verify("--merge", reports, "--html", reports / "0.json", code=1)
+    check((reports / "0.json").read_text() == kept[reports / "0.json"], "a report of a part is no output")
 
 
 def lie(bench, model):

@@ -311,6 +311,27 @@ def test_parts(tools):
     check(q4.parts.status(output).complete, "complete")
     raises(q4.UsageError, lambda: q4.parts.convert(SOURCE, output, (0, 2), type="fp4"), "a complete model")
     raises(q4.UsageError, lambda: q4.parts.convert(SOURCE, output, (0, 2), gate="default"), "gates are the merge's")
+    for part in ((1, 2, 3), (1,), 5, (1.0, 2), ("0", "2"), None):
+        check("part" in str(raises(ValueError, lambda part=part: q4.parts.convert(SOURCE, output, part), "no part")), "what a part is", part)
+    # Verified in parts.
+    index, reports = report.path, tools.work / "reports"
+    reports.mkdir()
+    for part in ((0, 2), "1/2"):
+        found = q4.parts.verify(index, part, against=SOURCE)
+        check(found and found.ok and not found.findings, "a part of a verification", found)
+        found.save(reports / f"{found.json['part']}.json")
+    merged = q4.parts.merge_verified(index, reports, gate="default")
+    whole = q4.verify(index, against=SOURCE)
+    check(merged and merged.compared and merged.root == whole.root, "the verdict on the whole", merged)
+    check("<html" in merged.to_html() and "testsuite" in merged.to_junit() and merged.root in merged.to_text() + merged.to_markdown(), "renderings")
+    failed = q4.parts.merge_verified(index, reports, max_nmse=1e-9)
+    check(not failed.ok and failed.findings and "<failure" in failed.to_junit(), "a limit on the whole", failed)
+    for path in reports.iterdir():
+        path.unlink()
+    raises(q4.DamagedError, lambda: q4.parts.merge_verified(index, reports), "parts are missing")
+    # A URL that went through a path.
+    error = raises(q4.UsageError, lambda: q4.convert(pathlib.Path("hf://ORG/NAME"), tools.work / "x.q4"), "a collapsed URL")
+    check("hf://" in str(error) and "joins slashes" in str(error), "says what to give", error)
 
 
 def test_logging(tools):

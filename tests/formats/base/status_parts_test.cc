@@ -40,6 +40,11 @@ TEST_CASE("secrets of URLs are in no message, wherever it names them") {
   }
   CHECK(MessageOf(Fail(kRule, url, {}, "got A?sig=sword")).find("got A?***)") != std::string::npos);
   CHECK(shown("hf://me:sword@org/x") == "hf://***@org/x");
+  const std::string token = "tokenTokenToken0123456789";
+  CHECK(shown("hf://hf_" + token + "@org/x") == "hf://***@org/x");
+  CHECK(shown("hf://api_org_" + token + "/org/x") == "hf://***/org/x");
+  CHECK(shown("hf://" + token + token + "@org/x") == "hf://***@org/x");
+  for (const char* same : {"hf://hf_xet/x", "hf://hf_internal_testing@main/x"}) CHECK(shown(same) == same);
   CHECK(shown("s3://key:sec/ret@b/k") == "s3://***@b/k");
   CHECK(shown("ftp://me@h") == "ftp://***@h");
   CHECK(shown("http://a@b@h/") == "http://***@h/");

@@ -88,13 +88,23 @@ TEST_CASE("models of the hub by their names") {
   for (const char* bad :
        {"hf://", "hf:///x", "hf://org/", "hf://org/na me", "hf://.org/name", "hf://org/name@", "hf://org/name@a..b",
         "hf://org/name@a b", "hf://org/name@a%41b", "hf://models/models/c", "hf://buckets/org/name",
-        "hf://org/name/../x", "hf://datasets/org/name", "hf://spaces/org/name", "hf://org/@main"}) {
+        "hf://org/name/../x", "hf://datasets/org/name", "hf://spaces/org/name", "hf://org/@main",
+        "hf://hf_tokenTokenToken0123456789@org/name", "hf://hf_tokenTokenToken0123456789/org/name"}) {
     INFO(bad);
     if (std::string(bad) == "hf://org/") {
       CHECK(parse(bad)->repository == "org");
     } else {
       CHECK(IssueNumberOf(parse(bad).status()) == kBadUrl.number);
     }
+  }
+}
+
+TEST_CASE("a URL that went through a path is known by its one slash") {
+  CHECK(CollapsedUrl("hf:/org/name") == "hf://");
+  CHECK(CollapsedUrl("https:/host/x") == "https://");
+  CHECK(CollapsedUrl("s3:/bucket/x") == "s3://");
+  for (const char* const other : {"hf://org/name", "https://host", "hf:x", "a/hf:/x", "./hf:/x", "file:/x", ""}) {
+    CHECK(CollapsedUrl(other).empty());
   }
 }
 
