@@ -89,6 +89,8 @@ def load(
     def described() -> _Described:
         with _extracted(path, root, found, _OF_MODELS) as folder:
             config, model_class = _config_and_class(folder, cls, code)
+            # Parts of the model keep the name that their configuration has, and the folder goes again.
+            config._name_or_path = _name_of(path)
             return config, model_class, _generation_config(folder, model_class)
 
     # Of other folders are modules of sentence-transformers, which are no part of this model.
@@ -141,9 +143,9 @@ def _loaded(
     places = {settled(device) for device in devices.values()}
     place = places.pop() if len(places) == 1 else None
     # Whose experts are held in another way is for from_pretrained to know.
-    may_be_short = "experts_implementation" not in extra and _direct.may_load(tensors)
+    may_be_short = "experts_implementation" not in extra and place is not None and place.type in ("cpu", "cuda") and _direct.may_load(tensors)
     # On the long way transformers reserves a GPU's memory for the model first, and what is there already would count twice.
-    state.reserve = place is not None and may_be_short
+    state.reserve = may_be_short
     at_once = place is not None and progress is None and (place.type == "cpu" or may_be_short)
     # Of sizes that differ the message is q4's, with the container's name; no such model comes out.
     try:
@@ -384,6 +386,8 @@ class _ReadAhead(LazyTensors):
 
     def items(self) -> Any:
         self.load()
+        # Each is taken once from here on, and goes with who took it.
+        self._early.clear()
         return super().items()
 
     @contextmanager
