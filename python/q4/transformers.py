@@ -89,8 +89,6 @@ def load(
     def described() -> _Described:
         with _extracted(path, root, found, _OF_MODELS) as folder:
             config, model_class = _config_and_class(folder, cls, code)
-            # Parts of the model keep the name that their configuration has, and the folder goes again.
-            config._name_or_path = _name_of(path)
             return config, model_class, _generation_config(folder, model_class)
 
     # Of other folders are modules of sentence-transformers, which are no part of this model.
@@ -439,7 +437,10 @@ def _check_keys(path: ModelPath, info: Mapping[str, Any], model_class: Any) -> N
 
 
 def _finished(model: Any, path: ModelPath) -> PreTrainedModel:
-    # PEFT writes this name into its adapters, as what they belong to.
+    # PEFT writes this name into its adapters, as what they belong to. Parts would name the folder that has gone.
+    for module in model.modules():
+        if "name_or_path" in vars(module):
+            module.name_or_path = _name_of(path)
     model.name_or_path = _name_of(path)
     model.config._name_or_path = _name_of(path)
     # What takes bitsandbytes' keys together has no way back, and saving needs none: the weights write them themselves.
