@@ -65,9 +65,11 @@ def load(
     slots = _slots(model, modules)
     if not _fits(model, modules, slots, weights):
         return None
-    state.load()
+    # While their values may still be on the way.
+    state.prepare()
     info = _set(modules, slots, weights, state)
     model._weight_conversions = []
+    state.load()
     settings = modeling_utils.LoadStateDictConfig(
         ignore_mismatched_sizes=True, device_map=devices, dtype=dtype, hf_quantizer=quantizer, weight_mapping=[], download_kwargs={}
     )
@@ -122,17 +124,17 @@ def _set(modules: Mapping[str, Any], slots: Mapping[str, Any], weights: Mapping[
     """What ``convert_and_load_state_dict_in_model`` and ``set_param_for_module`` do where nothing is converted and everything fits."""
     from transformers.utils.loading_report import LoadStateDictInfo
 
-    from .torch import _weight_of
+    from .torch import weight_of
 
     for name, parts in weights.items():
         owner, _, leaf = name.rpartition(".")
         module = modules[owner]
         value: Any
         if parts[0].in_4bit:
-            value = _weight_of(parts, state, name, module)
+            value = weight_of(parts, state, name, module, early=True)
             module._is_hf_initialized = True
         else:
-            value = state.tensor(name)
+            value = state.early(name)
             if leaf in module._parameters:
                 value = torch.nn.Parameter(value, requires_grad=value.is_floating_point())
         # Without it the value would be made up anew.

@@ -98,7 +98,7 @@ class Filling:
         with listening(progress, "load") as listener:
             self._plan.fill(self._addresses, self._number, self._stream, self._check, listener, list(self._places))
         if self._target != self.device:
-            return {place: tensor.to(self.device) for place, tensor in self.tensors.items()}
+            self.tensors = {place: tensor.to(self.device) for place, tensor in self.tensors.items()}
         return self.tensors
 
 
@@ -251,6 +251,9 @@ class LazyTensors(Mapping[str, Lazy]):
         self._ready: dict[str, torch.Tensor] = {}
         self._prepared: dict[torch.device, list[Filling]] = {}
         self._loaded: set[torch.device] = set()
+        self._is_prepared = False
+        self._early: dict[str, torch.Tensor] = {}
+        self._offsets: dict[str, torch.Tensor] = {}
         self._tables: dict[tuple[bytes, str, torch.device], torch.Tensor] = {}
         self._lock = threading.Lock()
         self.error: BaseException | None = None
@@ -269,11 +272,26 @@ class LazyTensors(Mapping[str, Lazy]):
         return len(self._outlined)
 
     def prepare(self) -> None:
-        """Allocates everything, on all devices, so that load() does not."""
+        """Allocates everything, on all devices, so that load() does not. Once: later ones do not wait for a load that runs."""
+        if self._is_prepared:
+            return
+        self._is_prepared = True
         for device in dict.fromkeys(self._devices.values()):
             with self._lock, self._noting():
                 if device not in self._loaded and device not in self._prepared:
-                    self._prepared[device] = self._fillings(device)
+                    self._prepared[device] = fillings = self._fillings(device)
+                    self._early |= self._by_name(device, _parts_of(fillings))
+
+    def early(self, name: str) -> torch.Tensor:
+        """What tensor() gives, but after prepare() and without the values, which come with load(): also while that runs."""
+        if self.error is not None:
+            raise self.error
+        tensor = self._outlined[name]
+        return self._early[name] if tensor.octets is None else self._given(tensor, self._devices[name])
+
+    def offset(self, source: str) -> torch.Tensor | None:
+        """Of nested scales of a tensor of the container that is loaded or prepared, float32, without dimensions; None: not there."""
+        return self._offsets.get(source)
 
     def load(self) -> None:
         """Everything, on all devices."""
@@ -287,6 +305,9 @@ class LazyTensors(Mapping[str, Lazy]):
             self._ready.clear()
             self._loaded.clear()
             self._prepared.clear()
+            self._is_prepared = False
+            self._early.clear()
+            self._offsets.clear()
             self._tables.clear()
             self.reserve = False
 
@@ -327,13 +348,18 @@ class LazyTensors(Mapping[str, Lazy]):
             return
         with self._noting():
             fillings = self._prepared.pop(device, None) or self._fillings(device)
-            parts: dict[Place, torch.Tensor] = {}
             for filling in fillings:
-                parts |= filling.run(self._progress)
-            for name, tensor in self._outlined.items():
-                if tensor.octets is None and self._devices[name] == device:
-                    self._ready[name] = parts[(tensor.source, "values" if tensor.how == "decoded" else tensor.how)]
+                filling.run(self._progress)
+            self._ready |= self._by_name(device, _parts_of(fillings))
         self._loaded.add(device)
+
+    def _by_name(self, device: torch.device, parts: Mapping[Place, torch.Tensor]) -> dict[str, torch.Tensor]:
+        self._offsets |= {name: tensor for (name, part), tensor in parts.items() if part == "offset"}
+        return {
+            name: parts[(tensor.source, "values" if tensor.how == "decoded" else tensor.how)]
+            for name, tensor in self._outlined.items()
+            if tensor.octets is None and self._devices[name] == device
+        }
 
     def _fillings(self, device: torch.device) -> list[Filling]:
         """In two loads at most: what stays as it is, and what is dequantized to the dtype that it had."""
@@ -346,6 +372,10 @@ class LazyTensors(Mapping[str, Lazy]):
             for names, form in ((stored, "quantized"), (decoded, "source"))
             if names
         ]
+
+
+def _parts_of(fillings: Iterable[Filling]) -> dict[Place, torch.Tensor]:
+    return {place: tensor for filling in fillings for place, tensor in filling.tensors.items()}
 
 
 def given(tensor: Outlined, device: torch.device) -> torch.Tensor:

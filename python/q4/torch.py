@@ -104,25 +104,48 @@ def params4bit(
     if not any(tensor.in_4bit for tensor in found.tensors):
         raise UsageError(f"tensor {name!r} is not in 4 bits; q4.torch.tensors loads it", exit_code=1, tensor=name)
     lazy = LazyTensors(source, found.tensors, lambda _: settled(device), check=check)
-    return _weight_of(found.tensors, lazy, name, module)
+    return weight_of(found.tensors, lazy, name, module)
 
 
-def _weight_of(parts: Iterable[Outlined], lazy: LazyTensors, name: str, module: Any) -> Params4bit:
+def weight_of(parts: Iterable[Outlined], lazy: LazyTensors, name: str, module: Any, *, early: bool = False) -> Params4bit:
+    """What ``Params4bit.from_prequantized`` makes of these parts, without its copies to a device, for which a GPU that is being filled
+    would let each wait. `early`: as of LazyTensors.early()."""
+    from bitsandbytes.functional import QuantState
     from bitsandbytes.nn import Params4bit
 
+    take = lazy.early if early else lazy.tensor
     codes: torch.Tensor | None = None
     stats: dict[str, Any] = {}
+    source = name
     for part in parts:
         end = part.name.removeprefix(name).removeprefix(".")
         if _quant_state_text(part):
             # Plain values: a text would travel to the device and back.
             stats.update(json.loads(part.octets or b""))
         elif end:
-            stats[end] = lazy.tensor(part.name)
+            stats[end] = take(part.name)
         else:
-            codes = lazy.tensor(part.name)
+            codes, source = take(part.name), part.source
     assert codes is not None
-    return cast("Params4bit", Params4bit.from_prequantized(codes, stats, device=str(codes.device), module=module))
+    offset, inner = None, None
+    if "nested_absmax" in stats:
+        offset = lazy.offset(source)
+        if offset is None:
+            offset = torch.tensor(float(stats["nested_offset"]), device=codes.device)
+        inner = QuantState(
+            absmax=stats["nested_absmax"], blocksize=stats["nested_blocksize"], code=stats["nested_quant_map"], dtype=getattr(torch, stats["nested_dtype"])
+        )
+    state = QuantState(
+        absmax=stats["absmax"], shape=torch.Size(stats["shape"]), code=stats["quant_map"], blocksize=stats["blocksize"], quant_type=stats["quant_type"],
+        dtype=getattr(torch, stats["dtype"]), offset=offset, state2=inner,
+    )  # fmt: skip
+    if module is not None:
+        module.quant_state = state
+    made = Params4bit(
+        codes, requires_grad=False, quant_state=state, blocksize=state.blocksize, compress_statistics=state.nested, quant_type=state.quant_type,
+        quant_storage=codes.dtype, module=module, bnb_quantized=True,
+    )  # fmt: skip
+    return cast("Params4bit", made)
 
 
 def state_dict(
@@ -304,7 +327,7 @@ def _place(
     lazy = LazyTensors(source, outlined, of_part.__getitem__, check=check, once=True, progress=progress)
     lazy.load()
     for name, full in in_4bit.items():
-        values[name] = _weight_of(by_weight[full], lazy, full, module.get_submodule(name.rpartition(".")[0]))
+        values[name] = weight_of(by_weight[full], lazy, full, module.get_submodule(name.rpartition(".")[0]))
     tied = _ties(module)
     for name, value in values.items():
         old = slots[name]

@@ -141,9 +141,9 @@ def _loaded(
     places = {settled(device) for device in devices.values()}
     place = places.pop() if len(places) == 1 else None
     # Whose experts are held in another way is for from_pretrained to know.
-    may_be_short = "experts_implementation" not in extra and _direct.may_load(tensors)
+    may_be_short = "experts_implementation" not in extra and place is not None and place.type in ("cpu", "cuda") and _direct.may_load(tensors)
     # On the long way transformers reserves a GPU's memory for the model first, and what is there already would count twice.
-    state.reserve = place is not None and may_be_short
+    state.reserve = may_be_short
     at_once = place is not None and progress is None and (place.type == "cpu" or may_be_short)
     # Of sizes that differ the message is q4's, with the container's name; no such model comes out.
     try:
@@ -403,6 +403,8 @@ class _ReadAhead(LazyTensors):
 
     def items(self) -> Any:
         self.load()
+        # Each is taken once from here on, and goes with who took it.
+        self._early.clear()
         return super().items()
 
     @contextmanager
@@ -454,7 +456,10 @@ def _check_keys(path: ModelPath, info: Mapping[str, Any], model_class: Any) -> N
 
 
 def _finished(model: Any, path: ModelPath) -> PreTrainedModel:
-    # PEFT writes this name into its adapters, as what they belong to.
+    # PEFT writes this name into its adapters, as what they belong to. Parts would name the folder that has gone.
+    for module in model.modules():
+        if "name_or_path" in vars(module):
+            module.name_or_path = _name_of(path)
     model.name_or_path = _name_of(path)
     model.config._name_or_path = _name_of(path)
     # What takes bitsandbytes' keys together has no way back, and saving needs none: the weights write them themselves.

@@ -132,6 +132,21 @@ def test_memory(models):
     check(peers.equal(model, models.theirs(), {"input_ids": IDS}) is None, "a file that was replaced")
 
 
+def attributes_of(model):
+    """What modules and parameters are, beside values: classes, names of attributes, those that are plain, of 4 bits the state."""
+    plain = (bool, int, float, str, type, type(None), torch.dtype, torch.Size)
+    found = {}
+    for name, module in model.named_modules():
+        found[name] = (type(module), {key: value if isinstance(value, plain) else "" for key, value in vars(module).items()})
+        for leaf, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None:
+                state = getattr(tensor, "quant_state", None)
+                states = [vars(each) for each in (state, getattr(state, "state2", None)) if each is not None]
+                shown = [{key: value if isinstance(value, plain) else "" for key, value in each.items()} for each in (vars(tensor), *states)]
+                found[f"{name}.{leaf}"] = (type(tensor), tensor.requires_grad, tensor.dtype, shown)
+    return found
+
+
 def test_ways(models):
     """The short way is taken, and leads to the same model as the long one."""
     if not transformers.__version__.startswith(direct.TESTED):
@@ -149,7 +164,9 @@ def test_ways(models):
     try:
         short = models.ours()
         direct.TESTED = ("0.",)
-        check(peers.equal(short, models.ours(), {"input_ids": IDS}) is None and taken == [True], "both ways", taken)
+        long = models.ours()
+        check(peers.equal(short, long, {"input_ids": IDS}) is None and taken == [True], "both ways", taken)
+        check(attributes_of(short) == attributes_of(long), "modules and parameters have the same attributes both ways")
         direct.TESTED = tested
         models.ours(dtype="float16")
         check(taken[1:] == [False], "values that are cast go the long way", taken)
