@@ -1,7 +1,7 @@
 #!/bin/sh
 # versions.sh BUILD PYTHON [lowest | around | newest]...: tests beside other versions of transformers, bitsandbytes, diffusers, PEFT and safetensors than
-# scripts/python_env.sh pins: the lowest that README.md names as supported, and the newest that there are. "around" is the lowest diffusers and
-# PEFT beside the pinned transformers: what they do with older ones is not supported (docs/compatibility.md). Each set lies in a folder of its
+# scripts/python_env.sh pins: the lowest that README.md names as supported, and the newest that there are. "around" is the lowest diffusers
+# beside the pinned transformers: what they do with older ones is not supported (docs/compatibility.md). Each set lies in a folder of its
 # own, build/versions/NAME, before the environment of PYTHON, which stays as it is and has all else. BUILD has the tools and the package.
 set -eu
 cd "$(dirname "$0")/.."
@@ -15,7 +15,7 @@ shift 2
 # What README.md says is supported. huggingface_hub, tokenizers and httpx are those that the lowest ask for.
 lowest='transformers==5.6.0 bitsandbytes==0.50.0 safetensors==0.7.0
 huggingface_hub==1.5.0 tokenizers==0.22.2 httpx==0.28.1 httpcore==1.0.9'
-around='diffusers==0.36.0 peft==0.18.1 httpx==0.28.1 httpcore==1.0.9'
+around='diffusers==0.36.0 httpx==0.28.1 httpcore==1.0.9'
 newest='transformers bitsandbytes diffusers peft safetensors huggingface_hub tokenizers'
 
 export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONDONTWRITEBYTECODE=1
