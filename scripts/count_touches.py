@@ -137,7 +137,7 @@ def reader() -> tuple:
     kinds = [[rf"FileKind::{name}\b"] for name in enumerators("FileKind") if name not in ("kJson", "kUnknown")]
     files = why(telling_apart(kinds), "tells kinds of file apart")
     for name, ending in formats:
-        mine = {f"formats/source/{name}.h", f"formats/source/{name}.cc"}
+        mine = {f"formats/{folder}/{name}.{ending_of_code}" for folder in ("source", name) for ending_of_code in ("h", "cc")}
         known = defining(rf'\bRead{name.capitalize()}Header\(|"[\w.]*\{ending}"')
         files |= why({path for path in known - mine if not path.startswith(("libconvert/export/", "formats/calibration/"))}, "knows a format by its reader or ending")
     for name in IF["reader"]:
