@@ -19,7 +19,7 @@ using test::Request;
 constexpr char kCommit[] = "0123456789abcdef0123456789abcdef01234567";
 constexpr char kRoot[] = "hf://org/name";
 
-std::string Json(const std::string& body) { return Reply(200, "Content-Type: application/json\r\n", body); }
+std::string JsonReply(const std::string& body) { return Reply(200, "Content-Type: application/json\r\n", body); }
 
 // A hub whose list of files is this; what the first request of it becomes.
 class HubBench {
@@ -28,14 +28,14 @@ class HubBench {
                     const std::string& root = kRoot)
       : bench_([tree, model](const Request& request) {
           if (request.path().starts_with("/api/models/org/name/revision/")) {
-            return Json(model.empty() ? std::string("{\"sha\":\"") + kCommit + "\"}" : model);
+            return JsonReply(model.empty() ? std::string("{\"sha\":\"") + kCommit + "\"}" : model);
           }
           return tree(request);
         }) {
     bench_.settings.hub_endpoint = bench_.server.origin();
     source_ = *OpenHub(*bench_.transfer, root);
   }
-  explicit HubBench(const std::string& tree) : HubBench([tree](const Request&) { return Json(tree); }) {}
+  explicit HubBench(const std::string& tree) : HubBench([tree](const Request&) { return JsonReply(tree); }) {}
 
   NetSource& source() { return *source_; }
   NetBench& bench() { return bench_; }
@@ -80,7 +80,7 @@ TEST_CASE("a model of the hub is its files of one commit") {
   CHECK(hub.source().Notes()[0].find(kCommit) != std::string::npos);
   // Nothing is to be said of a commit that was named.
   const std::string named = std::string(kRoot) + "@" + kCommit;
-  HubBench commit([](const Request&) { return Json("[]"); }, "", named);
+  HubBench commit([](const Request&) { return JsonReply("[]"); }, "", named);
   CHECK(commit.source().List(named).ok());
   CHECK(commit.source().Notes().empty());
 }
@@ -113,7 +113,7 @@ TEST_CASE("a list of the hub that cannot be right is refused") {
   for (const char* model :
        {"[]", R"({"sha":3})", R"({"sha":"main"})", R"({"sha":"0123456789ABCDEF0123456789abcdef01234567"})"}) {
     INFO(model);
-    CHECK(HubBench([](const Request&) { return Json("[]"); }, model).issue() == kBadReply.number);
+    CHECK(HubBench([](const Request&) { return JsonReply("[]"); }, model).issue() == kBadReply.number);
   }
   // An error stays, of a folder too.
   HubBench failed("{}");
