@@ -30,7 +30,7 @@ namespace {
 using test::SafetensorsBuilder;
 using test::TempDir;
 
-struct Model {
+struct FailingModel {
   std::string name;
   std::function<void(const TempDir&)> prepare;
   std::string opened = {};   // in the folder; "" for the folder itself
@@ -72,7 +72,7 @@ std::string FileWithScale(const std::string& scale) {
 const std::string kModules =
     R"([{"idx": 0, "name": "0", "path": "", "type": "x"}, {"idx": 1, "name": "1", "path": "1_Dense", "type": "x"}])";
 
-std::vector<Model> Models() {
+std::vector<FailingModel> Models() {
   const std::string fp8 = R"({"quantization_config": {"quant_method": "fp8"}})";
   const std::string bnb = R"({"quant_type": "nf4", "blocksize": 64, "dtype": "float16", "shape": [64]})";
   return {
@@ -271,7 +271,7 @@ absl::Status Use(FileSystem& fs, const std::string& path, const OpenOptions& opt
 }
 
 TEST_CASE("whichever call of opening a checkpoint fails, it is said, unless opening can do without") {
-  for (const Model& model : Models()) {
+  for (const FailingModel& model : Models()) {
     const TempDir dir;
     model.prepare(dir);
     const std::string path = model.opened.empty() ? dir.path() : dir.File(model.opened);
