@@ -131,8 +131,8 @@ absl::StatusOr<std::optional<PartFound>> PartBy(const std::string& part, std::ui
   return std::optional(std::move(found));
 }
 
-absl::Status NoPartsOfPipeline(const std::string& path) {
-  return Fail(kNotOfPipeline, path, "--part", "verify its containers in parts");
+absl::Status NoPartsOfPipeline(const std::string& path, std::string_view option) {
+  return Fail(kNotOfPipeline, path, option, "verify its containers in parts");
 }
 
 absl::StatusOr<std::optional<PartFound>> PartOf(const ConvertFlags& flags) {

@@ -22,7 +22,7 @@ namespace q4 {
 absl::StatusOr<std::optional<PartFound>> PartBy(const std::string& part, std::uint64_t parts, bool part_from_env);
 
 // kNotOfPipeline: q4verify --part and --merge of a pipeline.
-absl::Status NoPartsOfPipeline(const std::string& path);
+absl::Status NoPartsOfPipeline(const std::string& path, std::string_view option);
 
 // q4verify --part and --merge.
 absl::StatusOr<ToolResult> VerifyPartJob(FileSystem& fs, const VerifyFlags& flags, const VerifyOptions& options,

@@ -43,7 +43,7 @@ absl::StatusOr<ToolResult> Verify(const VerifyFlags& given) {
   const JobHooks hooks = PrintingHooks("q4verify", flags.progress, flags.quiet, &printer);
   Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartBy(flags.part, flags.parts, flags.part_from_env));
   if (!pipeline.empty() && (part || !flags.merge.empty())) {
-    return NoPartsOfPipeline(flags.file);
+    return NoPartsOfPipeline(flags.file, part ? "--part" : "--merge");
   }
   if (!pipeline.empty()) return VerifyPipelineFolder(fs, flags, pipeline, options, hooks);
   if (part) {

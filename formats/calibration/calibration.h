@@ -21,6 +21,9 @@
 
 namespace q4 {
 
+// How the name of such a file ends, where a folder has several.
+inline constexpr std::string_view kCalibrationEnding = ".safetensors";
+
 // An input: what one or several weights are multiplied by. That of a stack of experts [matrices, ...] is one entry, in
 // which each matrix has numbers of its own.
 struct InputStatistics {

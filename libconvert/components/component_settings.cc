@@ -13,8 +13,6 @@
 namespace q4 {
 namespace {
 
-constexpr std::string_view kEnding = ".safetensors";
-
 bool IsAmong(const std::vector<std::string>& names, std::string_view name) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
@@ -22,7 +20,7 @@ bool IsAmong(const std::vector<std::string>& names, std::string_view name) {
 std::string FilesOf(const std::vector<std::string>& components) {
   std::string text;
   for (const std::string& name : components) {
-    text += fmt::format("{}{}{}", text.empty() ? "" : ", ", Printable(name), kEnding);
+    text += fmt::format("{}{}{}", text.empty() ? "" : ", ", Printable(name), kCalibrationEnding);
   }
   return text;
 }
@@ -48,8 +46,8 @@ absl::StatusOr<PipelineCalibrations> OpenCalibrations(FileSystem& fs, const std:
   std::sort(names.begin(), names.end());
   PipelineCalibrations calibrations;
   for (const std::string& name : names) {
-    if (!name.ends_with(kEnding) || name.starts_with('.')) continue;
-    const std::string component = name.substr(0, name.size() - kEnding.size());
+    if (!name.ends_with(kCalibrationEnding) || name.starts_with('.')) continue;
+    const std::string component = name.substr(0, name.size() - kCalibrationEnding.size());
     // A file that nobody reads for a slip of its name would cost the whole gain.
     if (!IsAmong(all, component)) {
       return Fail(kCalibrationsOfPipeline, folder, "--calibration",
@@ -100,7 +98,7 @@ ConvertOptions OptionsOf(const std::string& component, const ConvertOptions& opt
   if (any) {
     notes->push_back({false, fmt::format("{}: the folder of calibrations has no {}{}, so what needs one is left to the "
                                          "encoder {}",
-                                         component, component, kEnding,
+                                         component, component, kCalibrationEnding,
                                          Q4EncoderName(WithoutCalibration(options.policy.defaults.encoder)))});
   }
   return own;

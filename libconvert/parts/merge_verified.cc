@@ -12,6 +12,7 @@
 #include <string_view>
 #include <utility>
 
+#include "formats/base/counted.h"
 #include "formats/base/json_value.h"
 #include "formats/base/limits.h"
 #include "formats/base/status.h"
@@ -215,9 +216,9 @@ class Gathered {
       if (!by_number_.contains(number)) missing.push_back(number);
     }
     if (missing.empty()) return absl::OkStatus();
-    return Fail(
-        kVerifyPartsMissing, model_.path(), {},
-        fmt::format("{} of {} shards: {}{}", missing.size(), model_.shards().size(), ArrayText(missing), others));
+    return Fail(kVerifyPartsMissing, model_.path(), {},
+                fmt::format("{} of {}: {}{}", missing.size(), Counted(model_.shards().size(), "shard"),
+                            ArrayText(missing), others));
   }
 
   const std::map<std::uint64_t, ReportedShard>& by_number() const { return by_number_; }
@@ -308,7 +309,7 @@ absl::StatusOr<VerifiedModel> MergeVerifiedParts(FileSystem& fs, const std::stri
   }
   if (merged.compared != 0 && merged.compared != indexes.size()) {
     return Fail(kVerifyPartsMixed, path, {},
-                fmt::format("{} of {} shards were compared with a source", merged.compared, indexes.size()));
+                fmt::format("{} of {} were compared with a source", merged.compared, Counted(indexes.size(), "shard")));
   }
   VerifyReport& report = merged.report;
   report = JudgeConversion(gates, indexes, path);
@@ -336,8 +337,9 @@ std::string VerifiedModelJson(const VerifiedModel& model) {
 
 std::string VerifiedModelText(const VerifiedModel& model) {
   const VerifyReport& report = model.report;
-  return fmt::format("{}  {} shards, {} of them compared with the source\nroot    sha256:{}\n",
-                     report.passed() ? "right " : "WRONG ", report.shard_count, model.compared, HexOf(report.root));
+  return fmt::format("{}  {}, {} of them compared with the source\nroot    sha256:{}\n",
+                     report.passed() ? "right " : "WRONG ", Counted(report.shard_count, "shard"), model.compared,
+                     HexOf(report.root));
 }
 
 }  // namespace q4

@@ -116,7 +116,7 @@ Verification Verify(const nb::sequence& words, const nb::object& progress) {
         Q4_ASSIGN_OR_RETURN(const VerifyOptions options, VerifyOptionsFrom(flags, !out.folder.empty(), cancel));
         Q4_ASSIGN_OR_RETURN(const std::optional<PartFound> part, PartBy(flags.part, flags.parts, flags.part_from_env));
         if (!out.folder.empty()) {
-          if (part || !flags.merge.empty()) return NoPartsOfPipeline(out.folder);
+          if (part || !flags.merge.empty()) return NoPartsOfPipeline(out.folder, part ? "--part" : "--merge");
           Q4_ASSIGN_OR_RETURN(const ToolResult result,
                               VerifyPipelineFolder(files.fs(), flags, out.folder, options, HooksOf(callback, cancel)));
           out.json = result.output;

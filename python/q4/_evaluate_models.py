@@ -107,9 +107,9 @@ class Side:
         folder = self._folder
         self._pooling = _pooling(lambda name: (folder / name).read_bytes() if (folder / name).is_file() else None)
         config, model_class = q4_transformers._config_and_class(folder, options.cls, options.code)
-        devices = q4_transformers._devices(options.device, config, model_class, options.dtype)
+        devices = q4_transformers._devices(options.device)
         model, info = model_class.from_pretrained(
-            str(folder), config=config, device_map=devices, dtype=options.dtype, local_files_only=True, output_loading_info=True
+            str(folder), config=config, device_map=options.device if devices is None else devices, dtype=options.dtype, local_files_only=True, output_loading_info=True
         )
         missing = sorted(str(name) for name in info.get("missing_keys") or ())
         if missing:

@@ -29,7 +29,7 @@ from ._placement import LazyTensors, ModelPath, Outlined, default_device, of_one
 from ._progress import ProgressArgument
 from ._seal import SEAL, read_seal
 from ._words import StrPath
-from .torch import _listed, _weight_of
+from .torch import _listed, weight_of
 
 __all__ = ["load_component", "load_pipeline"]
 
@@ -296,7 +296,7 @@ def _fill(
     for name, old in slots.items():
         owner, leaf = owners[name], name.rpartition(".")[2]
         if parts[name][0].in_4bit:
-            owner._parameters[leaf] = _weight_of(parts[name], lazy, min((t.name for t in parts[name]), key=len), owner)
+            owner._parameters[leaf] = weight_of(parts[name], lazy, min((t.name for t in parts[name]), key=len), owner)
             continue
         value = lazy.tensor(parts[name][0].name)
         if dtype is None:

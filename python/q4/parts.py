@@ -35,10 +35,11 @@ def _part_word(part: Part) -> str:
     """As the command line has it, which checks the numbers."""
     if isinstance(part, str):
         return part
-    if not isinstance(part, Sequence) or len(part) != 2:
+    numbers: Sequence[SupportsIndex] = part
+    if not isinstance(numbers, Sequence) or len(numbers) != 2:
         raise ValueError(f"part: (i, n) or 'i/n', got {part!r}")
     try:
-        index, count = (operator.index(number) for number in part)
+        index, count = operator.index(numbers[0]), operator.index(numbers[1])
     except TypeError as error:
         raise ValueError(f"part: two whole numbers, got {part!r}") from error
     return f"{index}/{count}"

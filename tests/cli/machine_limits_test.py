@@ -169,7 +169,7 @@ def affinity(tools: pathlib.Path, work: pathlib.Path, model: pathlib.Path) -> No
     for cores in {1, len(allowed) - 1}:
         done = run(tools, work, "q4convert", model, "-o", "m.q4", "--force",
                    before=lambda n=cores: os.sched_setaffinity(0, set(allowed[:n])))
-        check(done.returncode == 0 and f"{cores} threads, " in done.stderr, f"{cores} cores: as many threads", done.stderr)
+        check(done.returncode == 0 and f"{cores} thread{'s' * (cores > 1)}, " in done.stderr, f"{cores} cores: as many threads", done.stderr)
         # Where a quota or the memory allows less still, that is what is named.
         check(f"--threads {cores}: " in done.stderr, "-v says what decided", done.stderr)
     done = run(tools, work, "q4convert", model, "-o", "m.q4", "--force", "--threads", 3,

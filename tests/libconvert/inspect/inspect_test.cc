@@ -394,7 +394,7 @@ TEST_CASE("statistics, histogram and one tensor in depth are shown") {
   detail.stats = detail.hist = detail.files = true;
   const std::string text = InspectReportText(report, detail);
   for (const char* expected :
-       {"(model: 2 tensors)", "codes of 1 nf4 tensors", "codes of 1 fp4 tensors", "#####", "tokenizer.json"}) {
+       {"(model: 2 tensors)", "codes of 1 nf4 tensor,", "codes of 1 fp4 tensor,", "#####", "tokenizer.json"}) {
     INFO(text);
     CHECK(text.find(expected) != std::string::npos);
   }

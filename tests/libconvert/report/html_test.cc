@@ -170,7 +170,7 @@ TEST_CASE("HTML: the plot says where its axis begins, which limits there are and
   CHECK(Count(layers(), "class=\"limit\"") == 8);
   for (int i = 0; i < 5; ++i)
     add(("rule " + std::to_string(i)).c_str(), Scope::kTensor, "x", "sqnr_db", false, 15.0 + i);
-  CHECK_THAT(layers(), ContainsSubstring("the 4 strictest are drawn, 4 others are not"));
+  CHECK_THAT(layers(), ContainsSubstring("the 4 strictest are drawn, 4 not"));
 
   report.tensors.back().layer.clear();
   CHECK_THAT(layers(), ContainsSubstring("because in no layer: " + html::Name(report.tensors.back().name)));
