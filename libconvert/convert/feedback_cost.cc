@@ -9,8 +9,9 @@
 namespace q4 {
 namespace {
 
-// Products a second of one core (bench/feedback_bench.cc): the factor's in fp64, and the codes' in fp32. AVX3 as measured on
-// an EPYC at rest; the others by what they made of AVX3 in one run on a busy one: AVX2 0.73 and 0.64, SSE4 0.41 and 0.28.
+// Products a second of one core (bench/feedback_bench.cc): the factor's in fp64, and the codes' in fp32. AVX3 as
+// measured on an EPYC at rest; the others by what they made of AVX3 in one run on a busy one: AVX2 0.73 and 0.64, SSE4
+// 0.41 and 0.28.
 struct Pace {
   std::string_view kernels;  // the beginning of their name
   double factor, codes;
