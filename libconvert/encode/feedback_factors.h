@@ -1,7 +1,7 @@
 // Factors of Hessians (docs/numerics.md Q17.4) that several tensors have in common: query, key and value of a layer
-// have one input, and so have gate and up. A factor costs more than the codes of a square layer; here it is kept from
-// one tensor to the next, as far as there is room for it. What is kept changes no bit: a factor follows from its
-// Hessian.
+// have one input, and so have gate and up. A factor takes columns^3 / 6 products, as many as the codes of columns / 21
+// rows, so it counts where tensors have few rows; it is kept from one tensor to the next, as far as there is room for
+// it. What is kept changes no bit: a factor follows from its Hessian.
 //
 // Tensors are worked on in an order that is known beforehand, so that it is known of each factor whether it is wanted
 // again and when. What is wanted first is kept first.
